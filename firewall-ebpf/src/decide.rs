@@ -1,0 +1,216 @@
+//! The decision about a packet, the same for every hook, family and orientation.
+
+use crate::exempt;
+use crate::flow::{self, Address, Flow, FlowRef, INITIATOR_EGRESS, PROVEN, Tier};
+use crate::interface::{Direction, State};
+use crate::packet::Packet;
+use crate::parse::{Frame, Kind, Segment, parse};
+use crate::policy::traffic;
+use crate::reason::Reason;
+use crate::tables::{Flows, Prefixes, Tables};
+use crate::tcp::{self, Shape, Step};
+
+/// Decides about a packet; the verdict is the reason's. Counting by reason is the caller's.
+#[inline(always)]
+pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Reason {
+    let bytes = packet.len();
+    let judged = match parse(packet) {
+        Ok(Frame::V4(segment)) => judge(tables, direction, &segment, bytes),
+        Ok(Frame::V6(segment)) => judge(tables, direction, &segment, bytes),
+        Ok(Frame::NonIp(ether_type)) => Ok(exempt::non_ip(ether_type, tables.non_ip())),
+        Err(reason) => Err(reason),
+    };
+    match judged {
+        Ok(reason) | Err(reason) => reason,
+    }
+}
+
+#[inline(always)]
+fn judge<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
+    tables: &T,
+    direction: Direction,
+    segment: &Segment<A>,
+    bytes: u32,
+) -> Result<Reason, Reason> {
+    let shape = if segment.kind == Kind::Tcp {
+        Some(tcp::shape(segment.tcp_flags).ok_or(Reason::TcpFlags)?)
+    } else {
+        if let Some(reason) = exempt::ip(segment, direction) {
+            return Ok(reason);
+        }
+        None
+    };
+    if segment.kind == Kind::Message {
+        rule(tables, direction, segment, bytes)?;
+        return Ok(Reason::Admitted);
+    }
+    let packet = Arrival { direction, segment, shape, bytes, now: tables.now() };
+    let key = flow::key(segment, direction, tables.slot());
+    if let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) {
+        if follow(tables, &packet, &key, flow, Tier::Proven) {
+            return Ok(Reason::Established);
+        }
+        // Over or expired. Remove it here, or it would shadow its successor in the new tier. If
+        // another CPU has done so and already opened the successor, that one is opened once more.
+        Flows::<A>::remove(tables, Tier::Proven, &key);
+    } else if let Some(flow) = Flows::<A>::find(tables, Tier::New, &key) {
+        if follow(tables, &packet, &key, flow, Tier::New) {
+            return Ok(Reason::Established);
+        }
+        Flows::<A>::remove(tables, Tier::New, &key);
+    }
+    open(tables, &packet, &key)
+}
+
+/// A packet with what was found out about it.
+struct Arrival<'a, A> {
+    direction: Direction,
+    segment: &'a Segment<A>,
+    /// `None` for what is not TCP.
+    shape: Option<Shape>,
+    bytes: u32,
+    now: u64,
+}
+
+/// A packet whose key is in a table: whether it belongs to that flow, and what it does to it.
+#[inline(always)]
+fn follow<A: Address, T: Tables + Flows<A>>(
+    tables: &T,
+    packet: &Arrival<'_, A>,
+    key: &A::Key,
+    flow: FlowRef<'_>,
+    tier: Tier,
+) -> bool {
+    let Some(state) = State::from_number(flow.state()) else { return false };
+    let last_seen = flow.last_seen();
+    // Another CPU may have read the clock later and written first: then it is not idle either.
+    if packet.now > last_seen.saturating_add(tables.timeout(state)) {
+        return false;
+    }
+    let step = match packet.shape {
+        Some(shape) => tcp::step(&flow, state, packet.segment, shape, packet.direction),
+        None => {
+            let flags = flow.flags();
+            let from_initiator = (flags & INITIATOR_EGRESS != 0) == (packet.direction as u8 == 1);
+            let proven = if state == State::Udp { State::UdpStream } else { state };
+            tcp::converse(&flow, flags, from_initiator, proven)
+        }
+    };
+    if step == Step::Fresh {
+        return false;
+    }
+    flow.count(packet.direction, packet.bytes);
+    if step != Step::Ignore {
+        flow.set_last_seen(packet.now);
+    }
+    if let Step::Move(state) | Step::Prove(state) = step {
+        flow.set_state(state as u8);
+    }
+    if tier == Tier::New {
+        let earned = matches!(step, Step::Prove(_));
+        if earned {
+            flow.set_flags(flow.flags() | PROVEN);
+        }
+        // Where the proven tier was full it is tried again, but not for every packet.
+        if earned || (flow.flags() & PROVEN != 0 && packet.now != last_seen) {
+            promote::<A, T>(tables, key, flow);
+        }
+    }
+    true
+}
+
+/// Moves a flow to the proven tier: first in, then out, so that it is always in one of them. A
+/// packet on another CPU that finds it in the new tier meanwhile passes all the same.
+#[inline(always)]
+fn promote<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key, flow: FlowRef<'_>) {
+    if Flows::<A>::insert(tables, Tier::Proven, key, &flow.copy()).is_ok() {
+        Flows::<A>::remove(tables, Tier::New, key);
+    } else {
+        tables.count_unpromoted();
+    }
+}
+
+/// A packet of no flow: the rules decide, and a flow remembers what they said.
+#[inline(always)]
+fn open<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
+    tables: &T,
+    packet: &Arrival<'_, A>,
+    key: &A::Key,
+) -> Result<Reason, Reason> {
+    let segment = packet.segment;
+    let (state, mut flags, ack_low, ack_high) = match packet.shape {
+        Some(Shape::SynAck) => return Err(Reason::UnsolicitedSynAck),
+        Some(Shape::Rst) => {
+            rule(tables, packet.direction, segment, packet.bytes)?;
+            return Ok(Reason::Admitted);
+        }
+        Some(shape) => tcp::begin(segment, shape),
+        None => match segment.kind {
+            Kind::Udp => (State::Udp, 0, 0, 0),
+            Kind::Request => (State::Icmp, 0, 0, 0),
+            // A reply to nothing opens nothing: a flow would let requests out.
+            Kind::Reply => {
+                rule(tables, packet.direction, segment, packet.bytes)?;
+                return Ok(Reason::Admitted);
+            }
+            _ => (State::Other, 0, 0, 0),
+        },
+    };
+    let (rule, epoch) = rule(tables, packet.direction, segment, packet.bytes)?;
+    if packet.direction == Direction::Egress {
+        flags |= INITIATOR_EGRESS;
+        if state == State::FinWait {
+            flags |= flow::FIN_EGRESS;
+        }
+    }
+    let mut flow = Flow {
+        last_seen: packet.now,
+        created: low_half(packet.now),
+        rule,
+        epoch,
+        ack_low,
+        ack_high,
+        state: state as u8,
+        flags,
+        ..Flow::default()
+    };
+    match packet.direction {
+        Direction::Ingress => (flow.packets[0], flow.bytes[0]) = (1, u64::from(packet.bytes)),
+        Direction::Egress => (flow.packets[1], flow.bytes[1]) = (1, u64::from(packet.bytes)),
+    }
+    // Two CPUs with the first packets of one flow (a SYN and its repeat) both get here; the first
+    // to write wins and the other finds the flow made, which says the same. One packet is not
+    // counted in it.
+    match Flows::<A>::insert(tables, Tier::New, key, &flow) {
+        Ok(()) => Ok(Reason::NewFlow),
+        Err(_) => Err(Reason::FlowTableFull),
+    }
+}
+
+/// The rule that allows a segment, counted, and the generation of the policy that holds it.
+#[inline(always)]
+fn rule<A: Address, T: Tables + Prefixes<A>>(
+    tables: &T,
+    direction: Direction,
+    segment: &Segment<A>,
+    bytes: u32,
+) -> Result<(u32, u32), Reason> {
+    let active = tables.active();
+    if !active.is_present() {
+        return Err(Reason::NoPolicy);
+    }
+    let outside = match direction {
+        Direction::Ingress => segment.src,
+        Direction::Egress => segment.dst,
+    };
+    let wanted = traffic(segment.protocol, segment.rule_port);
+    let rule = tables.admit(active, direction, outside, wanted).ok_or(Reason::NoRule)?;
+    tables.count_rule(rule, bytes);
+    Ok((rule, active.generation()))
+}
+
+/// The low 32 bits.
+#[inline(always)]
+const fn low_half(jiffies: u64) -> u32 {
+    (jiffies & 0xffff_ffff) as u32
+}

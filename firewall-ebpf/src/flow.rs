@@ -1,0 +1,293 @@
+//! Tracked connections: their keys, their record, and access to a record that lives in a map.
+
+use core::marker::PhantomData;
+use core::ptr;
+
+use crate::interface::{Direction, State};
+use crate::parse::{Kind, Segment, V4, V6};
+
+/// The 5-tuple of an IPv4 flow as its interface sees it. Oriented (inside, outside), so that both
+/// directions of a flow give the same key. Addresses and ports in network byte order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FlowKey4 {
+    /// Address of the protected end.
+    pub inside: V4,
+    /// Address of the other end.
+    pub outside: V4,
+    /// Port of the protected end; of an ICMP query its identifier; else 0.
+    pub inside_port: u16,
+    /// Port of the other end; of an ICMP query its identifier; else 0.
+    pub outside_port: u16,
+    /// The interface's attachment number, host byte order.
+    pub slot: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Of an ICMP query who asked ([`QUERY_FROM_INSIDE`], [`QUERY_FROM_OUTSIDE`]), because a
+    /// request the other way belongs to another flow; else 0.
+    pub query: u8,
+}
+
+/// The 5-tuple of an IPv6 flow; fields as in [`FlowKey4`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FlowKey6 {
+    /// Address of the protected end.
+    pub inside: V6,
+    /// Address of the other end.
+    pub outside: V6,
+    /// See [`FlowKey4::inside_port`].
+    pub inside_port: u16,
+    /// See [`FlowKey4::outside_port`].
+    pub outside_port: u16,
+    /// See [`FlowKey4::slot`].
+    pub slot: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// See [`FlowKey4::query`].
+    pub query: u8,
+}
+
+/// [`FlowKey4::query`]: the inside sent the request.
+pub const QUERY_FROM_INSIDE: u8 = 1;
+/// [`FlowKey4::query`]: the outside sent the request.
+pub const QUERY_FROM_OUTSIDE: u8 = 2;
+
+const _: () = assert!(size_of::<FlowKey4>() == 16 && size_of::<FlowKey6>() == 40);
+
+/// An address family: how its addresses make a flow key.
+pub trait Address: Copy {
+    /// The flow key of the family.
+    type Key: Copy;
+
+    /// The class of an address that no prefix covers.
+    const ANY: u32;
+    /// The longest chain of nested prefixes: one of each length, and "any".
+    const MAX_DEPTH: u32;
+
+    /// Builds a key.
+    fn key(inside: Self, outside: Self, tail: KeyTail) -> Self::Key;
+}
+
+/// The part of a key that both families share.
+#[derive(Clone, Copy)]
+pub struct KeyTail {
+    inside_port: u16,
+    outside_port: u16,
+    slot: u16,
+    protocol: u8,
+    query: u8,
+}
+
+impl Address for V4 {
+    type Key = FlowKey4;
+    const ANY: u32 = crate::policy::ANY_V4;
+    const MAX_DEPTH: u32 = 33;
+
+    #[inline(always)]
+    fn key(inside: Self, outside: Self, tail: KeyTail) -> FlowKey4 {
+        let KeyTail { inside_port, outside_port, slot, protocol, query } = tail;
+        FlowKey4 { inside, outside, inside_port, outside_port, slot, protocol, query }
+    }
+}
+
+impl Address for V6 {
+    type Key = FlowKey6;
+    const ANY: u32 = crate::policy::ANY_V6;
+    const MAX_DEPTH: u32 = 129;
+
+    #[inline(always)]
+    fn key(inside: Self, outside: Self, tail: KeyTail) -> FlowKey6 {
+        let KeyTail { inside_port, outside_port, slot, protocol, query } = tail;
+        FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol, query }
+    }
+}
+
+/// The key of the flow that a segment belongs to, if it belongs to one.
+#[inline(always)]
+pub fn key<A: Address>(segment: &Segment<A>, direction: Direction, slot: u16) -> A::Key {
+    let query = match (segment.kind, direction) {
+        (Kind::Request, Direction::Egress) | (Kind::Reply, Direction::Ingress) => QUERY_FROM_INSIDE,
+        (Kind::Request, Direction::Ingress) | (Kind::Reply, Direction::Egress) => {
+            QUERY_FROM_OUTSIDE
+        }
+        _ => 0,
+    };
+    let (inside, outside, inside_port, outside_port) = match direction {
+        Direction::Ingress => (segment.dst, segment.src, segment.dst_port, segment.src_port),
+        Direction::Egress => (segment.src, segment.dst, segment.src_port, segment.dst_port),
+    };
+    let tail = KeyTail { inside_port, outside_port, slot, protocol: segment.protocol, query };
+    A::key(inside, outside, tail)
+}
+
+/// Which table holds a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tier {
+    /// An LRU: flows of which one end may be an invention. A flood evicts its own kind.
+    New,
+    /// A plain hash: both ends have shown that they exist. Nothing evicts them.
+    Proven,
+}
+
+impl Tier {
+    /// Both tiers.
+    pub const ALL: [Self; 2] = [Self::New, Self::Proven];
+
+    /// The word used in metric labels and in `flows list`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Proven => "proven",
+        }
+    }
+}
+
+/// [`Flow::flags`]: the first packet was egress.
+pub const INITIATOR_EGRESS: u8 = 1 << 0;
+/// The responder sent something that is not a refusal.
+pub const REPLIED: u8 = 1 << 1;
+/// Both ends have shown that they exist; the flow is in, or is waiting for room in, the proven
+/// tier.
+pub const PROVEN: u8 = 1 << 2;
+/// TCP whose handshake was not seen.
+pub const PICKED_UP: u8 = 1 << 3;
+/// The first FIN was egress.
+pub const FIN_EGRESS: u8 = 1 << 4;
+/// Since the last RST the outside sent a segment without RST.
+pub const HEARD_INGRESS: u8 = 1 << 5;
+/// Since the last RST the inside sent a segment without RST.
+pub const HEARD_EGRESS: u8 = 1 << 6;
+
+/// One tracked connection. 64 bytes: a flow's record is one cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// When a packet last belonged to the flow, in jiffies.
+    pub last_seen: u64,
+    /// Packets, by [`Direction`]. A lower bound: see [`FlowRef::count`].
+    pub packets: [u64; 2],
+    /// Bytes of whole frames, by [`Direction`]. A lower bound: see [`FlowRef::count`].
+    pub bytes: [u64; 2],
+    /// When the flow began, the low half of jiffies.
+    pub created: u32,
+    /// The number of the rule that admitted the flow.
+    pub rule: u32,
+    /// The policy's generation at admission.
+    pub epoch: u32,
+    /// TCP handshake: the lowest acknowledgement number that proves the other end.
+    pub ack_low: u32,
+    /// TCP handshake: the highest such number; with data on the SYN or behind the SYN-ACK (TCP
+    /// Fast Open, RFC 7413) there are several.
+    pub ack_high: u32,
+    /// A [`State`].
+    pub state: u8,
+    /// See [`INITIATOR_EGRESS`] and its neighbours.
+    pub flags: u8,
+    /// Zero.
+    pub reserved: u16,
+}
+
+const _: () = assert!(size_of::<Flow>() == 64);
+
+impl Flow {
+    /// The direction of the flow's first packet.
+    #[must_use]
+    pub const fn initiator(&self) -> Direction {
+        if self.flags & INITIATOR_EGRESS != 0 { Direction::Egress } else { Direction::Ingress }
+    }
+
+    /// The flow's state; `None` if the record was not written by this version.
+    #[must_use]
+    pub const fn state(&self) -> Option<State> {
+        State::from_number(self.state)
+    }
+}
+
+/// A flow's record in a table, while other CPUs may use it too.
+///
+/// Fields are read and written one by one, volatile and unlocked (a spin lock costs as much as
+/// the lookup). Who races, and why it heals:
+///
+/// * Two packets of one flow on two CPUs. Each field is one word, so a reader sees the old or the
+///   new value. A lost state change is made again by the next segment of the same kind (a
+///   retransmitted FIN, the next ACK), and until then the flow has a longer idle timeout, never a
+///   wider permission: a flow's existence passes packets, its state only times it out.
+/// * A packet that holds a record while it is removed and reused for another flow, which the
+///   kernel's preallocated tables do at once. It may refresh, count or advance a stranger's flow
+///   by one packet. The stranger's own packets restore time and state; its key, and with it what
+///   it permits, is never written here.
+/// * A packet that holds the record in the new tier while another copies it to the proven tier.
+///   The copy misses that packet's count and time; the next packet brings both.
+#[derive(Clone, Copy)]
+pub struct FlowRef<'a> {
+    record: *mut Flow,
+    table: PhantomData<&'a Flow>,
+}
+
+macro_rules! access {
+    ($($get:ident, $set:ident, $field:ident: $type:ty;)*) => {
+        $(
+            #[doc = concat!("Reads [`Flow::", stringify!($field), "`].")]
+            #[must_use]
+            #[inline(always)]
+            pub fn $get(&self) -> $type {
+                // SAFETY: `new` requires a live record; the field is aligned and always valid.
+                unsafe { ptr::addr_of!((*self.record).$field).read_volatile() }
+            }
+
+            #[doc = concat!("Writes [`Flow::", stringify!($field), "`].")]
+            #[inline(always)]
+            pub fn $set(&self, value: $type) {
+                // SAFETY: as above; concurrent writers are discussed at `FlowRef`.
+                unsafe { ptr::addr_of_mut!((*self.record).$field).write_volatile(value) }
+            }
+        )*
+    };
+}
+
+impl<'a> FlowRef<'a> {
+    /// Wraps a record of a table.
+    ///
+    /// # Safety
+    /// `record` points to an initialised [`Flow`] that stays readable and writable for `'a`, and
+    /// no reference to it exists meanwhile.
+    #[must_use]
+    #[inline(always)]
+    pub const unsafe fn new(record: *mut Flow) -> Self {
+        Self { record, table: PhantomData }
+    }
+
+    access! {
+        last_seen, set_last_seen, last_seen: u64;
+        rule, set_rule, rule: u32;
+        ack_low, set_ack_low, ack_low: u32;
+        ack_high, set_ack_high, ack_high: u32;
+        state, set_state, state: u8;
+        flags, set_flags, flags: u8;
+    }
+
+    /// Adds one packet. Not atomic (two atomic additions cost a fifth of the whole path): when two
+    /// CPUs carry one direction of one flow, a count may be lost for good, so a flow's counts are
+    /// a lower bound. The counters by reason are per CPU and exact.
+    #[inline(always)]
+    pub fn count(&self, direction: Direction, bytes: u32) {
+        let index = direction as usize;
+        // SAFETY: as in `access!`; the index is 0 or 1.
+        unsafe {
+            let packets = ptr::addr_of_mut!((*self.record).packets).cast::<u64>().add(index);
+            packets.write_volatile(packets.read_volatile().wrapping_add(1));
+            let total = ptr::addr_of_mut!((*self.record).bytes).cast::<u64>().add(index);
+            total.write_volatile(total.read_volatile().wrapping_add(u64::from(bytes)));
+        }
+    }
+
+    /// A copy of the whole record.
+    #[must_use]
+    #[inline(always)]
+    pub fn copy(&self) -> Flow {
+        // SAFETY: as in `access!`. A copy torn by another CPU mixes two moments of one flow.
+        unsafe { self.record.read_volatile() }
+    }
+}

@@ -1,0 +1,291 @@
+//! The tables and the packet in ordinary memory, for tests, fuzzers and simulation.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use crate::admit;
+use crate::exempt::NonIp;
+use crate::flow::{Address, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
+use crate::interface::State;
+use crate::packet::{Packet, Wire};
+use crate::parse::{V4, V6};
+use crate::policy::{ANY_V4, ANY_V6, Active, Class, Range};
+use crate::tables::{Counts, Flows, Full, Interface, Policy, Prefixes};
+
+/// A frame in a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct HostPacket<'a> {
+    /// The whole frame.
+    pub bytes: &'a [u8],
+    /// How many of them are in the linear head; the rest stands for page fragments.
+    pub linear: usize,
+    /// Whether the frame starts with an Ethernet header.
+    pub has_ethernet: bool,
+    /// VLAN tags kept beside the frame.
+    pub tags_beside: u32,
+}
+
+impl<'a> HostPacket<'a> {
+    /// A linear Ethernet frame.
+    #[must_use]
+    pub const fn ethernet(bytes: &'a [u8]) -> Self {
+        Self { bytes, linear: bytes.len(), has_ethernet: true, tags_beside: 0 }
+    }
+}
+
+fn read<T: Wire>(bytes: &[u8], offset: u32) -> Option<T> {
+    let start = usize::try_from(offset).ok()?;
+    let slice = bytes.get(start..start.checked_add(size_of::<T>())?)?;
+    // SAFETY: the slice has the size of T, which is valid for any bytes.
+    Some(unsafe { slice.as_ptr().cast::<T>().read_unaligned() })
+}
+
+impl Packet for HostPacket<'_> {
+    fn len(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn has_ethernet(&self) -> bool {
+        self.has_ethernet
+    }
+
+    fn tags_beside(&self) -> u32 {
+        self.tags_beside
+    }
+
+    fn head<T: Wire>(&self, offset: u32) -> Option<T> {
+        read(&self.bytes[..self.linear.min(self.bytes.len())], offset)
+    }
+
+    fn load<T: Wire>(&self, offset: u32) -> Option<T> {
+        read(self.bytes, offset)
+    }
+}
+
+/// A compiled policy, as the compiler of userspace makes it and the kernel's maps hold it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompiledPolicy {
+    /// Class by network (first address in network byte order) and prefix length, without /0.
+    pub prefixes_v4: BTreeMap<(u8, [u8; 4]), u32>,
+    /// The same for IPv6.
+    pub prefixes_v6: BTreeMap<(u8, [u8; 16]), u32>,
+    /// Rows; the first two are [`ANY_V4`] and [`ANY_V6`].
+    pub classes: Vec<Class>,
+    /// Sorted and disjoint within a class and direction.
+    pub ranges: Vec<Range>,
+}
+
+impl CompiledPolicy {
+    /// A policy that allows nothing.
+    #[must_use]
+    pub fn deny_all() -> Self {
+        let any = Class { parent: crate::policy::NO_CLASS, ..Class::default() };
+        debug_assert!(ANY_V4 == 0 && ANY_V6 == 1);
+        Self { classes: vec![any, any], ..Self::default() }
+    }
+
+    /// The word that makes this policy the active one.
+    #[must_use]
+    pub fn active(&self, parity: u32, generation: u32) -> Active {
+        Active::new(parity, !self.prefixes_v4.is_empty(), !self.prefixes_v6.is_empty(), generation)
+    }
+}
+
+type Table<K> = RefCell<HashMap<(Tier, K), Box<UnsafeCell<Flow>>>>;
+
+/// All tables of one interface, in ordinary memory, with a clock that the test moves.
+#[derive(Default)]
+pub struct HostTables {
+    /// See [`Interface::slot`].
+    pub slot: u16,
+    /// See [`Interface::non_ip`].
+    pub non_ip: NonIp,
+    /// Timeouts in jiffies that differ from the default seconds times [`HostTables::HZ`].
+    pub timeouts: BTreeMap<State, u64>,
+    /// Jiffies.
+    pub now: Cell<u64>,
+    /// `None`: no policy yet.
+    pub policy: Option<CompiledPolicy>,
+    /// Refuse every insert, as a full map would.
+    pub full: Cell<Option<Tier>>,
+    /// Packets and bytes by rule.
+    pub rules: RefCell<BTreeMap<u32, (u64, u64)>>,
+    /// Flows that found the proven tier full.
+    pub unpromoted: Cell<u64>,
+    v4: Table<FlowKey4>,
+    v6: Table<FlowKey6>,
+}
+
+impl HostTables {
+    /// Jiffies in a second of the host's clock.
+    pub const HZ: u64 = 250;
+
+    /// Tables of an interface with this policy, at a moment where nothing is near a wrap.
+    #[must_use]
+    pub fn new(slot: u16, policy: CompiledPolicy) -> Self {
+        let tables = Self { slot, policy: Some(policy), ..Self::default() };
+        tables.now.set(Self::HZ * 1_000_000);
+        tables
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, jiffies: u64) {
+        self.now.set(self.now.get() + jiffies);
+    }
+
+    /// A copy of every IPv4 flow.
+    #[must_use]
+    pub fn flows_v4(&self) -> BTreeMap<(Tier, FlowKey4), Flow> {
+        snapshot(&self.v4)
+    }
+
+    /// A copy of every IPv6 flow.
+    #[must_use]
+    pub fn flows_v6(&self) -> BTreeMap<(Tier, FlowKey6), Flow> {
+        snapshot(&self.v6)
+    }
+
+    fn find<'a, K: Copy + Eq + Hash>(
+        table: &'a Table<K>,
+        tier: Tier,
+        key: &K,
+    ) -> Option<FlowRef<'a>> {
+        let table = table.borrow();
+        let record = table.get(&(tier, *key))?.get();
+        // SAFETY: the record is boxed, so it stays put while the table grows, and nothing but
+        // `FlowRef` and `snapshot` (a copy) looks at it. `decide` drops the reference before it
+        // removes the flow.
+        Some(unsafe { FlowRef::new(record) })
+    }
+
+    fn insert<K: Copy + Eq + Hash>(
+        &self,
+        table: &Table<K>,
+        tier: Tier,
+        key: &K,
+        flow: &Flow,
+    ) -> Result<(), Full> {
+        if self.full.get() == Some(tier) {
+            return Err(Full);
+        }
+        table.borrow_mut().entry((tier, *key)).or_insert_with(|| Box::new(UnsafeCell::new(*flow)));
+        Ok(())
+    }
+}
+
+fn snapshot<K: Copy + Ord + Hash>(table: &Table<K>) -> BTreeMap<(Tier, K), Flow> {
+    // SAFETY: a copy of a record that nobody writes meanwhile: the tables are not `Sync`.
+    table.borrow().iter().map(|(key, flow)| (*key, unsafe { *flow.get() })).collect()
+}
+
+impl Interface for HostTables {
+    fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    fn non_ip(&self) -> NonIp {
+        self.non_ip
+    }
+
+    fn timeout(&self, state: State) -> u64 {
+        let default = || u64::from(state.default_timeout()) * Self::HZ;
+        self.timeouts.get(&state).copied().unwrap_or_else(default)
+    }
+
+    fn now(&self) -> u64 {
+        self.now.get()
+    }
+}
+
+macro_rules! flows {
+    ($address:ty, $key:ty, $field:ident, $prefixes:ident, $bits:literal, $has:ident) => {
+        impl Flows<$address> for HostTables {
+            fn find(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
+                Self::find(&self.$field, tier, key)
+            }
+
+            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<(), Full> {
+                self.insert(&self.$field, tier, key, flow)
+            }
+
+            fn remove(&self, tier: Tier, key: &$key) {
+                self.$field.borrow_mut().remove(&(tier, *key));
+            }
+        }
+
+        impl Prefixes<$address> for HostTables {
+            fn has_prefixes(&self, active: Active) -> bool {
+                active.$has()
+            }
+
+            fn longest(&self, _: Active, address: $address) -> Option<u32> {
+                let prefixes = &self.policy.as_ref()?.$prefixes;
+                (1..=$bits).rev().find_map(|length| {
+                    prefixes.get(&(length, mask(octets(&address), length))).copied()
+                })
+            }
+        }
+    };
+}
+
+flows!(V4, FlowKey4, v4, prefixes_v4, 32, has_v4);
+flows!(V6, FlowKey6, v6, prefixes_v6, 128, has_v6);
+
+/// The bytes of an address as they lie in a packet.
+fn octets<A: Address + Wire, const N: usize>(address: &A) -> [u8; N] {
+    const { assert!(size_of::<A>() == N) };
+    // SAFETY: same size, and any bytes are valid octets.
+    unsafe { core::ptr::from_ref(address).cast::<[u8; N]>().read() }
+}
+
+/// The first `length` bits of an address.
+#[must_use]
+pub fn mask<const N: usize>(mut octets: [u8; N], length: u8) -> [u8; N] {
+    for (index, octet) in octets.iter_mut().enumerate() {
+        let bits = usize::from(length).saturating_sub(index * 8).min(8);
+        *octet &= u8::try_from(0xff00_u16 >> bits & 0xff).unwrap_or(u8::MAX);
+    }
+    octets
+}
+
+impl Policy for HostTables {
+    fn active(&self) -> Active {
+        self.policy.as_ref().map_or(Active(0), |policy| policy.active(0, 1))
+    }
+
+    fn class(&self, _: Active, class: u32) -> Option<Class> {
+        self.policy.as_ref()?.classes.get(usize::try_from(class).ok()?).copied()
+    }
+
+    fn search(&self, _: Active, start: u32, len: u32, traffic: u32) -> Option<u32> {
+        let ranges = &self.policy.as_ref()?.ranges;
+        admit::search(start, len, traffic, |at| ranges.get(usize::try_from(at).ok()?).copied())
+    }
+}
+
+impl Counts for HostTables {
+    fn count_rule(&self, rule: u32, bytes: u32) {
+        let mut rules = self.rules.borrow_mut();
+        let count = rules.entry(rule).or_default();
+        count.0 += 1;
+        count.1 += u64::from(bytes);
+    }
+
+    fn count_unpromoted(&self) {
+        self.unpromoted.set(self.unpromoted.get() + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_keep_the_network_and_clear_the_host() {
+        assert_eq!(mask([255, 255, 255, 255], 0), [0, 0, 0, 0]);
+        assert_eq!(mask([10, 1, 255, 7], 23), [10, 1, 254, 0]);
+        assert_eq!(mask([1, 2, 3, 4], 32), [1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,140 @@
+//! The terms in which an interface is guarded: directions, orientation, states and their timeouts.
+
+/// Which way a packet goes, as the protected endpoint sees it: a property of the packet, not of
+/// the hook that saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Direction {
+    /// Toward the inside.
+    Ingress = 0,
+    /// From the inside.
+    Egress = 1,
+}
+
+impl Direction {
+    /// Both directions, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The word used in the CLI, in metric labels and in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    /// The direction of the answer.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Ingress => Self::Egress,
+            Self::Egress => Self::Ingress,
+        }
+    }
+}
+
+/// Which end of the device is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Orientation {
+    /// The device belongs to the protected host: what it receives is ingress.
+    Host = 0,
+    /// The device is the host's end of a VM's tap or a container's veth: what it receives is
+    /// egress, because the guest behind it sent it.
+    Guest = 1,
+}
+
+impl Orientation {
+    /// The word used in the CLI and in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Guest => "guest",
+        }
+    }
+
+    /// The direction of a packet that the device receives.
+    #[must_use]
+    pub const fn received(self) -> Direction {
+        match self {
+            Self::Host => Direction::Ingress,
+            Self::Guest => Direction::Egress,
+        }
+    }
+
+    /// The direction of a packet that the device transmits.
+    #[must_use]
+    pub const fn transmitted(self) -> Direction {
+        self.received().opposite()
+    }
+}
+
+macro_rules! states {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $timeout:literal, $default:expr;)*) => {
+        /// What a flow is doing, which says how long it may be idle. TCP's names are RFC 9293's,
+        /// seen from the middle as nf_conntrack sees them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum State {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl State {
+            /// Every state, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The word used in `flows list`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The name of the state's idle timeout: EC2's where EC2 has one, else in its manner.
+            #[must_use]
+            pub const fn timeout_name(self) -> &'static str {
+                match self { $(Self::$name => $timeout,)* }
+            }
+
+            /// The idle timeout in seconds when the interface names none.
+            #[must_use]
+            pub const fn default_timeout(self) -> u32 {
+                match self { $(Self::$name => $default,)* }
+            }
+
+            /// The state with this number, as stored in a flow.
+            #[must_use]
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+states! {
+    /// The initiator's SYN was seen. 120 s: a client's default of six SYN retries takes 127 s.
+    SynSent = 0, "syn-sent", "TcpSynSentTimeout", 120;
+    /// The responder's SYN-ACK was seen. 60 s: what a listener's five SYN-ACK retries take.
+    SynRecv = 1, "syn-recv", "TcpSynRecvTimeout", 60;
+    /// The handshake is over. 5 days: EC2's default off its newest hardware, and nf_conntrack's.
+    Established = 2, "established", "TcpEstablishedTimeout", 432_000;
+    /// One end sent FIN. 120 s: two maximum segment lifetimes for the other end to acknowledge.
+    FinWait = 3, "fin-wait", "TcpFinWaitTimeout", 120;
+    /// The FIN was acknowledged; the other end may still send. 60 s, refreshed by what it sends.
+    CloseWait = 4, "close-wait", "TcpCloseWaitTimeout", 60;
+    /// Both ends sent FIN. 30 s for the last acknowledgement.
+    LastAck = 5, "last-ack", "TcpLastAckTimeout", 30;
+    /// Closed by both; late segments still belong here. 120 s: RFC 9293's two segment lifetimes.
+    TimeWait = 6, "time-wait", "TcpTimeWaitTimeout", 120;
+    /// A RST was seen. 10 s for what is still on the way.
+    Close = 7, "close", "TcpCloseTimeout", 10;
+    /// UDP in one direction, or one request and its response.
+    Udp = 8, "udp", "UdpTimeout", 30;
+    /// UDP after more than one request and response.
+    UdpStream = 9, "udp-stream", "UdpStreamTimeout", 180;
+    /// ICMP or ICMPv6 request and reply. 30 s, nf_conntrack's; EC2 states none.
+    Icmp = 10, "icmp", "IcmpTimeout", 30;
+    /// Any other IP protocol, tracked by its addresses. EC2's fixed 600 s.
+    Other = 11, "other", "OtherTimeout", 600;
+}

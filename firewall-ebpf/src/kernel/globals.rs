@@ -1,0 +1,59 @@
+//! What is fixed when an interface's programs are loaded. The loader overrides these symbols and
+//! freezes them, so that the verifier deletes the branches that the interface does not use.
+
+use aya_ebpf::Global;
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::interface::{Orientation, State};
+
+#[unsafe(no_mangle)]
+static SLOT: Global<u16> = Global::new(0);
+#[unsafe(no_mangle)]
+static ORIENTATION: Global<u8> = Global::new(Orientation::Host as u8);
+#[unsafe(no_mangle)]
+static ETHERNET: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+static NON_IP: Global<u8> = Global::new(NonIp::Control as u8);
+/// Jiffies by state.
+#[unsafe(no_mangle)]
+static TIMEOUTS: [u64; TIMEOUT_SPACE] = [0; TIMEOUT_SPACE];
+
+/// A power of two, so that an index can be masked into bounds.
+const TIMEOUT_SPACE: usize = 16;
+const _: () = assert!(State::ALL.len() <= TIMEOUT_SPACE);
+
+/// The attachment number.
+#[inline(always)]
+pub(super) fn slot() -> u16 {
+    SLOT.load()
+}
+
+/// Which end of the device is protected.
+#[inline(always)]
+pub(super) fn orientation() -> Orientation {
+    if ORIENTATION.load() == Orientation::Guest as u8 {
+        Orientation::Guest
+    } else {
+        Orientation::Host
+    }
+}
+
+/// Whether frames start with an Ethernet header.
+#[inline(always)]
+pub(super) fn has_ethernet() -> bool {
+    ETHERNET.load() != 0
+}
+
+/// Which frames that are not IP pass.
+#[inline(always)]
+pub(super) fn non_ip() -> NonIp {
+    NonIp::from_number(NON_IP.load())
+}
+
+/// The idle timeout of a state, in jiffies.
+#[inline(always)]
+pub(super) fn timeout(state: State) -> u64 {
+    let index = state as usize & (TIMEOUT_SPACE - 1);
+    // SAFETY: the index is within the array. Volatile, because the loader changes the value behind
+    // the compiler's back.
+    unsafe { core::ptr::addr_of!(TIMEOUTS).cast::<u64>().add(index).read_volatile() }
+}

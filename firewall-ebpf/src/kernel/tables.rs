@@ -1,0 +1,195 @@
+//! The decision's tables over BPF maps.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use firewall_ebpf::admit;
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, FlowRef, Tier};
+use firewall_ebpf::interface::{Direction, State};
+use firewall_ebpf::parse::{V4, V6};
+use firewall_ebpf::policy::{Active, Class, TRAFFIC_MAX};
+use firewall_ebpf::tables::{Counts, Flows, Full, Interface, Policy, Prefixes};
+
+use super::{globals, maps};
+
+const EEXIST: i32 = -17;
+
+/// This interface's tables.
+pub(super) struct Kernel;
+
+impl Interface for Kernel {
+    #[inline(always)]
+    fn slot(&self) -> u16 {
+        globals::slot()
+    }
+
+    #[inline(always)]
+    fn non_ip(&self) -> NonIp {
+        globals::non_ip()
+    }
+
+    #[inline(always)]
+    fn timeout(&self, state: State) -> u64 {
+        globals::timeout(state)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper takes nothing and has no effect. The verifier inlines it: one load.
+        unsafe { bpf_jiffies64() }
+    }
+}
+
+macro_rules! family {
+    ($address:ty, $key:ty, $new:ident, $proven:ident, $prefixes:ident, $bits:literal, $has:ident,
+        $admit:expr) => {
+        impl Flows<$address> for Kernel {
+            #[inline(always)]
+            fn find(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
+                let record = match tier {
+                    Tier::New => maps::$new.get_ptr_mut(key),
+                    Tier::Proven => maps::$proven.get_ptr_mut(key),
+                }?;
+                // SAFETY: the tables are preallocated: a record stays readable and writable for
+                // the life of the map, though it may come to belong to another flow, which
+                // `FlowRef` discusses.
+                Some(unsafe { FlowRef::new(record) })
+            }
+
+            #[inline(always)]
+            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<(), Full> {
+                let flags = u64::from(BPF_NOEXIST);
+                let done = match tier {
+                    Tier::New => maps::$new.insert(key, flow, flags),
+                    Tier::Proven => maps::$proven.insert(key, flow, flags),
+                };
+                match done {
+                    Ok(()) | Err(EEXIST) => Ok(()),
+                    Err(_) => Err(Full),
+                }
+            }
+
+            #[inline(always)]
+            fn remove(&self, tier: Tier, key: &$key) {
+                // That another CPU was first is fine.
+                let _ = match tier {
+                    Tier::New => maps::$new.remove(key),
+                    Tier::Proven => maps::$proven.remove(key),
+                };
+            }
+        }
+
+        impl Prefixes<$address> for Kernel {
+            #[inline(always)]
+            fn has_prefixes(&self, active: Active) -> bool {
+                active.$has()
+            }
+
+            #[inline(always)]
+            fn longest(&self, active: Active, address: $address) -> Option<u32> {
+                let trie = maps::$prefixes.get(active.index(globals::slot()))?;
+                trie.get(&Key::new($bits, address)).copied()
+            }
+
+            #[inline(always)]
+            fn admit(
+                &self,
+                active: Active,
+                direction: Direction,
+                outside: $address,
+                traffic: u32,
+            ) -> Option<u32> {
+                match $admit(active.0, ask(direction, traffic), outside) {
+                    0 => None,
+                    rule => Some(rule),
+                }
+            }
+        }
+    };
+}
+
+family!(V4, FlowKey4, FLOWS_NEW_V4, FLOWS_PROVEN_V4, PREFIXES_V4, 32, has_v4, sg_admit_v4);
+family!(V6, FlowKey6, FLOWS_NEW_V6, FLOWS_PROVEN_V6, PREFIXES_V6, 128, has_v6, call_admit_v6);
+
+// Admission is made of BPF functions of their own. The verifier walks each once; inlined, it would
+// walk the chain of classes for every way a packet can get there (30 times the instructions).
+// A BPF function takes at most five words, hence the packing. 0 is "no rule": no rule has it.
+
+/// Direction and traffic in one argument.
+#[inline(always)]
+const fn ask(direction: Direction, traffic: u32) -> u32 {
+    (direction as u32) << 31 | traffic
+}
+
+/// The two halves of [`ask`].
+#[inline(always)]
+const fn asked(ask: u32) -> (Direction, u32) {
+    let direction = if ask >> 31 == 0 { Direction::Ingress } else { Direction::Egress };
+    (direction, ask & TRAFFIC_MAX)
+}
+
+/// [`admit::admit`] for IPv4.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_admit_v4(active: u64, ask: u32, outside: V4) -> u32 {
+    let (direction, traffic) = asked(ask);
+    admit::admit(&Kernel, Active(active), direction, outside, traffic).unwrap_or(0)
+}
+
+#[inline(always)]
+fn call_admit_v6(active: u64, ask: u32, [a, b, c, d]: V6) -> u32 {
+    let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+    sg_admit_v6(active, ask, pair(a, b), pair(c, d))
+}
+
+/// [`admit::admit`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_admit_v6(active: u64, ask: u32, first: u64, second: u64) -> u32 {
+    let (direction, traffic) = asked(ask);
+    let halves = |pair: u64| ((pair >> 32) as u32, (pair & 0xffff_ffff) as u32);
+    let ((a, b), (c, d)) = (halves(first), halves(second));
+    admit::admit(&Kernel, Active(active), direction, [a, b, c, d], traffic).unwrap_or(0)
+}
+
+impl Policy for Kernel {
+    #[inline(always)]
+    fn active(&self) -> Active {
+        // One aligned word: userspace's write is seen whole or not at all.
+        Active(maps::ACTIVE.get(u32::from(globals::slot())).copied().unwrap_or(0))
+    }
+
+    #[inline(always)]
+    fn class(&self, active: Active, class: u32) -> Option<Class> {
+        maps::CLASSES.get_value(active.index(globals::slot()), &class).copied()
+    }
+
+    #[inline(always)]
+    fn search(&self, active: Active, start: u32, len: u32, traffic: u32) -> Option<u32> {
+        match sg_search(active.index(globals::slot()), start, len, traffic) {
+            0 => None,
+            rule => Some(rule),
+        }
+    }
+}
+
+/// [`admit::search`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_search(index: u32, start: u32, len: u32, traffic: u32) -> u32 {
+    let Some(ranges) = maps::RANGES.get(index) else { return 0 };
+    admit::search(start, len, traffic, |at| ranges.get(at).copied()).unwrap_or(0)
+}
+
+impl Counts for Kernel {
+    #[inline(always)]
+    fn count_rule(&self, rule: u32, bytes: u32) {
+        maps::count_rule(rule, bytes);
+    }
+
+    #[inline(always)]
+    fn count_unpromoted(&self) {
+        maps::count_unpromoted(globals::slot());
+    }
+}

@@ -1,0 +1,132 @@
+//! The traced variants of the programs: one line per packet through aya-log. They are programs of
+//! their own, so that the others carry nothing of this.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_log_ebpf::info;
+use firewall_ebpf::decide::decide;
+use firewall_ebpf::interface::Direction;
+use firewall_ebpf::packet::Packet;
+use firewall_ebpf::parse::{Frame, V6, parse};
+
+use super::tables::Kernel;
+use super::view::{Context, Skb, Xdp};
+use super::{count, globals, tcx_action, xdp_action};
+
+/// [`super::sg_xdp_rx`], traced.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "xdp.frags")]
+extern "C" fn sg_xdp_rx_trace(ctx: *mut xdp_md) -> u32 {
+    let direction = globals::orientation().received();
+    let reason = sg_decide_xdp(ctx, direction as u32);
+    sg_trace_xdp(ctx, direction as u32, reason);
+    xdp_action(count(&Xdp::new(ctx), direction, reason))
+}
+
+/// [`super::sg_tcx_rx`], traced.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_tcx_rx_trace(ctx: *mut __sk_buff) -> i32 {
+    skb(ctx, globals::orientation().received())
+}
+
+/// [`super::sg_tcx_tx`], traced.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_tcx_tx_trace(ctx: *mut __sk_buff) -> i32 {
+    skb(ctx, globals::orientation().transmitted())
+}
+
+#[inline(always)]
+fn skb(ctx: *mut __sk_buff, direction: Direction) -> i32 {
+    let reason = sg_decide_skb(ctx, direction as u32);
+    sg_trace_skb(ctx, direction as u32, reason);
+    tcx_action(count(&Skb::new(ctx), direction, reason))
+}
+
+// BPF functions of their own, called one after the other: a program's stack is that of its deepest
+// chain of calls, and the decision and a line each take more than half of the 512 bytes.
+
+/// The decision about a packet at XDP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_decide_xdp(ctx: *mut xdp_md, direction: u32) -> u32 {
+    decided(&Xdp::new(ctx), direction)
+}
+
+/// The decision about a packet at TCX.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_decide_skb(ctx: *mut __sk_buff, direction: u32) -> u32 {
+    decided(&Skb::new(ctx), direction)
+}
+
+/// A line for a packet at XDP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_trace_xdp(ctx: *mut xdp_md, direction: u32, reason: u32) -> u32 {
+    line(&Xdp::new(ctx), direction, reason);
+    0
+}
+
+/// A line for a packet at TCX.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_trace_skb(ctx: *mut __sk_buff, direction: u32, reason: u32) -> u32 {
+    line(&Skb::new(ctx), direction, reason);
+    0
+}
+
+#[inline(always)]
+fn decided<P: Packet>(packet: &P, direction: u32) -> u32 {
+    let direction = if direction == 0 { Direction::Ingress } else { Direction::Egress };
+    decide(packet, &Kernel, direction) as u32
+}
+
+/// Direction and reason are their numbers; the reader names them.
+#[inline(always)]
+fn line<P: Packet + Context>(packet: &P, direction: u32, reason: u32) {
+    let ctx = packet.context();
+    match parse(packet) {
+        Ok(Frame::V4(segment)) => info!(
+            &ctx,
+            "{} {} proto {} {:i}:{} > {:i}:{} length {}",
+            direction,
+            reason,
+            segment.protocol,
+            u32::from_be(segment.src),
+            u16::from_be(segment.src_port),
+            u32::from_be(segment.dst),
+            u16::from_be(segment.dst_port),
+            packet.len()
+        ),
+        Ok(Frame::V6(segment)) => info!(
+            &ctx,
+            "{} {} proto {} [{:i}]:{} > [{:i}]:{} length {}",
+            direction,
+            reason,
+            segment.protocol,
+            octets(segment.src),
+            u16::from_be(segment.src_port),
+            octets(segment.dst),
+            u16::from_be(segment.dst_port),
+            packet.len()
+        ),
+        Ok(Frame::NonIp(ether_type)) => {
+            info!(
+                &ctx,
+                "{} {} ethertype {:x} length {}",
+                direction,
+                reason,
+                ether_type,
+                packet.len()
+            );
+        }
+        Err(_) => info!(&ctx, "{} {} length {}", direction, reason, packet.len()),
+    }
+}
+
+#[inline(always)]
+const fn octets(address: V6) -> [u8; 16] {
+    // SAFETY: same size, and any bytes are valid octets.
+    unsafe { core::mem::transmute(address) }
+}

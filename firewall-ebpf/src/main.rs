@@ -1,0 +1,10 @@
+//! The kernel program: maps, packet access, entry points. What it decides is in the library.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod kernel;
+
+/// On any other target the programs do not exist; cargo still wants a binary to have a start.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

@@ -1,0 +1,141 @@
+//! Why a packet passed or was dropped. Declared once: the kernel counts by the number, the CLI,
+//! metrics and documents read the name and the help text from here.
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It goes on.
+    Pass,
+    /// It ends here.
+    Drop,
+}
+
+impl Verdict {
+    /// The word used in metric labels and in the CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Reasons below this number pass, the others drop.
+const FIRST_DROP: u32 = 16;
+
+/// What happens to a packet with a reason of this number.
+#[must_use]
+#[inline(always)]
+pub const fn verdict(reason: u32) -> Verdict {
+    if reason < FIRST_DROP { Verdict::Pass } else { Verdict::Drop }
+}
+
+/// The space that counters reserve for reasons: room to append without a new layout.
+pub const REASON_SPACE: u32 = 64;
+
+macro_rules! reasons {
+    ($($name:ident = $number:literal, $text:literal, $help:literal;)*) => {
+        /// Every packet leaves with exactly one of these. Numbers and names are append-only:
+        /// dashboards and logs depend on them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason {
+            $(#[doc = $help] $name = $number,)*
+        }
+
+        impl Reason {
+            /// Every reason, passing ones first.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The stable name: a metric label, a word in `stats`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => $help,)* }
+            }
+
+            /// The reason with this number, as counted in the kernel.
+            #[must_use]
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+        }
+
+        const _: () = { $(assert!($number < REASON_SPACE);)* };
+    };
+}
+
+impl Reason {
+    /// Whether a packet with this reason goes on.
+    #[must_use]
+    #[inline(always)]
+    pub const fn verdict(self) -> Verdict {
+        verdict(self as u32)
+    }
+}
+
+reasons! {
+    // Passing.
+    Established = 0, "established", "The packet belongs to a live flow.";
+    NewFlow = 1, "new-flow", "A rule allows the packet, and a flow now remembers it.";
+    Admitted = 2, "admitted", "A rule allows the packet; nothing answers to it, so no flow is kept (ICMP other than request and reply, TCP RST).";
+    Arp = 3, "arp", "ARP is exempt: it is below IP and no rule can name it.";
+    LinkControl = 4, "link-control", "A link-local control frame (LLDP, EAPOL, LACP, spanning tree and other 802.2 LLC) is exempt.";
+    NonIpAllowed = 5, "non-ip-allowed", "The interface was attached with --non-ip all.";
+    NeighbourDiscovery = 6, "neighbour-discovery", "IPv6 neighbour and router discovery with hop limit 255 is exempt.";
+    Dhcp = 7, "dhcp", "A DHCP or DHCPv6 client's exchange with its server is exempt.";
+    // Dropping: rules and flows.
+    NoRule = 16, "no-rule", "No rule of the attached groups allows the packet, and it belongs to no flow.";
+    NoPolicy = 17, "no-policy", "The interface has no policy yet: nothing passes while one is being attached.";
+    UnsolicitedSynAck = 18, "unsolicited-syn-ack", "A TCP SYN-ACK that answers no SYN.";
+    FlowTableFull = 19, "flow-table-full", "A rule allows the packet, but its flow could not be stored; it would have no way back.";
+    // Dropping: what does not parse.
+    TruncatedFrame = 20, "truncated-frame", "The frame ends before its headers do.";
+    NonIp = 21, "non-ip", "Neither IP nor an exempt frame.";
+    VlanDepth = 22, "vlan-depth", "More than two VLAN tags.";
+    IpVersion = 23, "ip-version", "The IP version field contradicts the frame's type.";
+    IpHeaderLength = 24, "ip-header-length", "The IPv4 header length is under 20 bytes.";
+    IpTotalLength = 25, "ip-total-length", "The IP length field is shorter than the headers or longer than the frame.";
+    ExtensionHeaders = 26, "extension-headers", "More than eight IPv6 extension headers, or a hop-by-hop header out of its place.";
+    RoutingHeader0 = 27, "routing-header-0", "IPv6 routing header type 0, which RFC 5095 forbids.";
+    NoNextHeader = 28, "no-next-header", "IPv6 next header 59: there is nothing to judge.";
+    TcpHeader = 29, "tcp-header", "The TCP header is cut, or its length field is under 20 bytes or beyond the packet.";
+    TcpFlags = 30, "tcp-flags", "A combination of TCP flags that no stack sends.";
+    UdpHeader = 31, "udp-header", "The UDP header is cut, or its length field is under 8 bytes.";
+    IcmpHeader = 32, "icmp-header", "The ICMP or ICMPv6 header is cut.";
+    NeighbourDiscoveryInvalid = 33, "neighbour-discovery-invalid", "Neighbour or router discovery with a hop limit other than 255, or fragmented: it came from beyond the link (RFC 4861, RFC 6980).";
+    // Dropping: fragments.
+    Fragment = 34, "fragment", "A fragment other than the first: it carries no ports to judge.";
+    TinyFragment = 35, "tiny-fragment", "A first fragment without its whole transport header, or a TCP fragment at offset 8 (RFC 1858, RFC 3128).";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_names_and_help_are_one_to_one() {
+        for (index, &reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(Reason::from_number(reason as u8), Some(reason));
+            assert!(reason.help().ends_with('.'), "{reason:?}: help is a sentence");
+            assert!(reason.name().bytes().all(|b| b.is_ascii_lowercase() || b"-0".contains(&b)));
+            for &other in &Reason::ALL[..index] {
+                assert_ne!(reason.name(), other.name());
+                assert!((other as u8) < reason as u8, "declared in the order of their numbers");
+            }
+        }
+    }
+
+    #[test]
+    fn only_exempt_and_allowed_traffic_passes() {
+        let passing = Reason::ALL.iter().filter(|r| r.verdict() == Verdict::Pass).count();
+        assert_eq!(passing, 8);
+        assert_eq!(Reason::NoRule.verdict(), Verdict::Drop);
+    }
+}

@@ -1,0 +1,175 @@
+//! Groups, rules, peers and interfaces: what a user says, validated. Pure: no I/O, no kernel.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use firewall_ebpf::interface::{Direction, Orientation, State};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+pub mod ids;
+
+pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
+
+/// A security group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// `sg-…`.
+    pub id: GroupId,
+    /// Unique on this host, ignoring case; immutable.
+    pub name: String,
+    /// Required and immutable, as EC2 has it.
+    pub description: String,
+    /// Rules of both directions, in the order of their ids' creation.
+    pub rules: Vec<Rule>,
+    /// User tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A rule of a group. Rules only allow, and have no order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// `sgr-…`.
+    pub id: RuleId,
+    /// The number by which the kernel names the rule in flows and counters: unique for the life
+    /// of the store, never reused, never 0.
+    pub number: u32,
+    /// What the rule allows; its identity.
+    pub spec: RuleSpec,
+    /// Free text, may be empty.
+    pub description: String,
+}
+
+/// The identity of a rule within its group: two rules with the same spec are duplicates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleSpec {
+    /// Which packets the rule speaks of.
+    pub direction: Direction,
+    /// Protocol with its ports or ICMP type and code.
+    pub traffic: Traffic,
+    /// The other end.
+    pub peer: Peer,
+}
+
+/// Protocol with what EC2 lets a rule say about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Traffic {
+    /// `-1`: every protocol, every port.
+    All,
+    /// TCP by destination port.
+    Tcp(PortRange),
+    /// UDP by destination port.
+    Udp(PortRange),
+    /// ICMP (IPv4).
+    Icmp(IcmpMatch),
+    /// ICMPv6.
+    Icmpv6(IcmpMatch),
+    /// Any other protocol by its number; never 1, 6, 17 or 58.
+    Other(u8),
+}
+
+/// Destination ports, both ends included; `from <= to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRange {
+    /// First port.
+    pub from: u16,
+    /// Last port.
+    pub to: u16,
+}
+
+/// ICMP type and code; EC2 writes -1 for "any".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IcmpMatch {
+    /// Every type and code.
+    Any,
+    /// Every code of one type.
+    Type(u8),
+    /// One type and code.
+    TypeCode(u8, u8),
+}
+
+/// The other end of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Peer {
+    /// An IPv4 network, canonical: no host bits set.
+    Ipv4(Ipv4Net),
+    /// An IPv6 network, canonical.
+    Ipv6(Ipv6Net),
+    /// A prefix list of this host.
+    PrefixList(PrefixListId),
+    /// The addresses of the interfaces in a group of this host.
+    Group(GroupId),
+}
+
+/// Address family of a prefix list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// A customer-managed prefix list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixList {
+    /// `pl-…`.
+    pub id: PrefixListId,
+    /// Unique on this host.
+    pub name: String,
+    /// Every entry is of this family.
+    pub family: Family,
+    /// Starts at 1; a change of entries makes a new one.
+    pub version: u64,
+    /// Canonical networks with their descriptions, sorted by network.
+    pub entries: BTreeMap<IpNet, String>,
+    /// User tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Where the user wants the receive program to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookChoice {
+    /// Native XDP on a hardware NIC whose driver has it, else TCX.
+    Auto,
+    /// Native XDP.
+    Xdp,
+    /// Generic XDP.
+    XdpGeneric,
+    /// TCX.
+    Tcx,
+}
+
+/// One attachment of groups to a network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// `eni-…`.
+    pub id: InterfaceId,
+    /// The attachment number: part of every flow key, index of the policy; unique among the
+    /// attached.
+    pub slot: u16,
+    /// The device's name.
+    pub device: String,
+    /// The named network namespace that the device lives in; `None`: the one secgroup runs in.
+    pub netns: Option<String>,
+    /// At least one group, without repeats.
+    pub groups: Vec<GroupId>,
+    /// As asked for; what it came to is a fact of the kernel.
+    pub hook: HookChoice,
+    /// Which end of the device is protected.
+    pub orientation: Orientation,
+    /// Idle timeouts in seconds that differ from [`State::default_timeout`].
+    pub timeouts: BTreeMap<State, u32>,
+    /// Inside addresses the user declared, for a device that does not carry them itself (guest).
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Everything a user said, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    /// By id.
+    pub groups: BTreeMap<GroupId, Group>,
+    /// By id.
+    pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
+    /// By slot.
+    pub interfaces: BTreeMap<u16, Interface>,
+}

@@ -1,0 +1,10 @@
+//! From groups to what the kernel looks into, and the reference that says what it should answer.
+//! Pure: no I/O, no kernel.
+
+pub mod compile;
+pub mod evaluate;
+pub mod resolve;
+
+pub use compile::{TooLarge, compile};
+pub use evaluate::{Question, evaluate};
+pub use resolve::{Addresses, ResolvedRule, resolve};

@@ -1,0 +1,54 @@
+//! The reference evaluator: what the rules say, read straight off them. Slow and obvious on
+//! purpose; it shares nothing with the compiler.
+
+use std::net::IpAddr;
+
+use firewall_ebpf::interface::Direction;
+
+use crate::model::{IcmpMatch, Traffic};
+use crate::policy::ResolvedRule;
+
+/// A packet of no flow, as a rule sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Its direction.
+    pub direction: Direction,
+    /// The address of its outside end.
+    pub outside: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Destination port; of ICMP and ICMPv6 type and code as high and low byte; else 0.
+    pub port: u16,
+}
+
+/// The numbers of the rules that allow the packet, in ascending order.
+pub fn evaluate(rules: &[ResolvedRule], question: Question) -> impl Iterator<Item = u32> {
+    rules.iter().filter(move |rule| allows(rule, question)).map(|rule| rule.number)
+}
+
+fn allows(rule: &ResolvedRule, question: Question) -> bool {
+    let Question { direction, outside, protocol, port } = question;
+    rule.direction == direction
+        && rule.networks.iter().any(|network| network.contains(&outside))
+        && match rule.traffic {
+            Traffic::All => true,
+            Traffic::Tcp(ports) => protocol == 6 && (ports.from..=ports.to).contains(&port),
+            Traffic::Udp(ports) => protocol == 17 && (ports.from..=ports.to).contains(&port),
+            Traffic::Icmp(matched) => {
+                protocol == 1 && outside.is_ipv4() && matches_icmp(matched, port)
+            }
+            Traffic::Icmpv6(matched) => {
+                protocol == 58 && outside.is_ipv6() && matches_icmp(matched, port)
+            }
+            Traffic::Other(number) => protocol == number,
+        }
+}
+
+fn matches_icmp(matched: IcmpMatch, type_and_code: u16) -> bool {
+    let [kind, code] = type_and_code.to_be_bytes();
+    match matched {
+        IcmpMatch::Any => true,
+        IcmpMatch::Type(wanted) => kind == wanted,
+        IcmpMatch::TypeCode(wanted, wanted_code) => kind == wanted && code == wanted_code,
+    }
+}
