@@ -1,4 +1,9 @@
 //! secgroup: AWS-style stateful security groups for any Linux network interface.
 
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod dataplane;
 pub mod model;
 pub mod policy;
+pub mod store;

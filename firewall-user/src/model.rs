@@ -6,9 +6,28 @@ use std::net::IpAddr;
 use firewall_ebpf::interface::{Direction, Orientation, State};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub mod apply;
+mod change;
+pub(crate) mod check;
+mod cidr;
+pub mod document;
+mod error;
 pub mod ids;
+mod limits;
+mod lookup;
+mod spec;
+pub mod tags;
+mod text;
+mod traffic;
 
+pub use change::Change;
+pub use cidr::{parse_cidr, parse_entry};
+pub use error::{Error, Kind, User};
 pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
+pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
+pub use spec::NewRule;
+pub use text::{group_description, group_name, prefix_list_name, rule_description};
+pub use traffic::Ec2Traffic;
 
 /// A security group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,4 +191,63 @@ pub struct Model {
     pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
     /// By slot.
     pub interfaces: BTreeMap<u16, Interface>,
+}
+
+impl Group {
+    /// The allow-all egress rules, one of each family, that a new group starts with.
+    #[must_use]
+    pub fn default_rules() -> Vec<NewRule> {
+        [Peer::Ipv4(Ipv4Net::default()), Peer::Ipv6(Ipv6Net::default())]
+            .into_iter()
+            .map(|peer| NewRule {
+                spec: RuleSpec { direction: Direction::Egress, traffic: Traffic::All, peer },
+                description: String::new(),
+            })
+            .collect()
+    }
+}
+
+impl Family {
+    /// The word used on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+
+    /// The word used in AWS documents.
+    #[must_use]
+    pub const fn document_name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
+
+    /// The family of a network.
+    #[must_use]
+    pub const fn of(network: &IpNet) -> Self {
+        match network {
+            IpNet::V4(_) => Self::Ipv4,
+            IpNet::V6(_) => Self::Ipv6,
+        }
+    }
+}
+
+impl HookChoice {
+    /// Every choice.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Xdp, Self::XdpGeneric, Self::Tcx];
+
+    /// The word used on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tcx => "tcx",
+        }
+    }
 }

@@ -1,0 +1,162 @@
+//! The command line: one file per command, and here what they share.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Paths};
+use crate::control::Control;
+
+mod apply;
+mod export;
+mod failure;
+mod group;
+mod output;
+mod prefix_list;
+mod rule;
+
+/// What a process says with its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Refused, or something went wrong.
+    Failed = 1,
+    /// The command line means nothing; clap's own code.
+    Usage = 2,
+    /// What was named does not exist, or nothing is attached.
+    NotFound = 3,
+    /// The answer is "differs".
+    Differs = 4,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed; nothing was changed
+  2    the command line means nothing
+  3    not found, or nothing attached
+  4    the answer is \"differs\" (apply --dry-run)
+  130  interrupted
+
+Example:
+  secgroup group create web --description \"web servers\"
+  secgroup rule add web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8
+  secgroup rule list web";
+
+/// AWS-style stateful security groups for any Linux network interface.
+#[derive(Debug, Parser)]
+#[command(name = "secgroup", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Directory of the store
+    #[arg(
+        long,
+        env = "SECGROUP_STATE_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/secgroup",
+        global = true,
+        hide_env_values = true
+    )]
+    state_dir: PathBuf,
+    /// Directory on a bpffs for programs, maps and links
+    #[arg(
+        long,
+        env = "SECGROUP_PIN_DIR",
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/secgroup",
+        global = true,
+        hide_env_values = true
+    )]
+    pin_dir: PathBuf,
+    /// Configuration file [default: /etc/secgroup/config.toml, if it exists]
+    #[arg(
+        long,
+        env = "SECGROUP_CONFIG",
+        value_name = "FILE",
+        global = true,
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create, list, show and delete groups
+    #[command(subcommand)]
+    Group(group::Command),
+    /// Add, remove and list the rules of groups
+    #[command(subcommand)]
+    Rule(rule::Command),
+    /// Create, change, list, show and delete prefix lists
+    #[command(subcommand)]
+    PrefixList(prefix_list::Command),
+    /// Make groups as a document says
+    Apply(apply::Command),
+    /// Print groups as a document
+    Export(export::Command),
+}
+
+impl Command {
+    fn run(self, context: &Context) -> Result<Exit> {
+        match self {
+            Self::Group(command) => command.run(context),
+            Self::Rule(command) => command.run(context),
+            Self::PrefixList(command) => command.run(context),
+            Self::Apply(command) => command.run(context),
+            Self::Export(command) => command.run(context),
+        }
+    }
+}
+
+/// What every command may use.
+#[derive(Debug)]
+pub(crate) struct Context {
+    paths: Paths,
+    config: Config,
+}
+
+impl Context {
+    /// The way to the store.
+    pub(crate) fn control(&self) -> Result<Control> {
+        Control::open(&self.paths, self.config)
+    }
+}
+
+/// Runs the command that the process was started for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let Global { state_dir, pin_dir, config } = global;
+    let run = || {
+        let config = Config::load(config.as_deref())?;
+        command.run(&Context { paths: Paths { state_dir, pin_dir }, config })
+    };
+    let exit = run().unwrap_or_else(|error| {
+        if broken_pipe(&error) {
+            // Whoever read the output has seen enough.
+            return Exit::Done;
+        }
+        failure::tell(&error);
+        failure::exit(&error)
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    let is_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_pipe))
+}

@@ -1,0 +1,161 @@
+//! `secgroup group`
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use firewall_ebpf::interface::Direction;
+
+use super::output::{self, Format, Output};
+use super::{Context, Exit, rule};
+use crate::model::{self, Group, Model, document, tags};
+use crate::store::NewGroup;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create a group that lets nothing in and everything out, and print its id
+    #[command(
+        after_help = "Example:\n  secgroup group create web --description \"web servers\" --tag team=shop"
+    )]
+    Create(Create),
+    /// List all groups
+    List(Output),
+    /// Show one group with its rules
+    #[command(after_help = "Example:\n  secgroup group show web --output json")]
+    Show(Show),
+    /// Delete a group that nothing uses
+    Delete {
+        /// Id or name
+        group: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// 1 to 255 letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*
+    name: String,
+    /// What the group is for; cannot be changed later
+    #[arg(long, value_name = "TEXT")]
+    description: String,
+    /// A tag; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// Id or name
+    group: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        match self {
+            Self::Create(create) => create.run(context),
+            Self::List(output) => list(&context.control()?.model()?, output.output),
+            Self::Show(show) => show.run(context),
+            Self::Delete { group } => delete(context, &group),
+        }
+    }
+}
+
+impl Create {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let Self { name, description, tags } = self;
+        let create = || -> Result<_> {
+            let new = NewGroup {
+                name: model::group_name(&name)?,
+                description: model::group_description(&description)?,
+                tags: parse_tags(&tags)?,
+            };
+            context.control()?.change(|change| Ok(change.create_group(new)?))
+        };
+        output::lines([create().with_context(|| format!("create group {name}"))?])?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Show {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let model = context.control()?.model()?;
+        let group =
+            model.group(&self.group).with_context(|| format!("show group {}", self.group))?;
+        match self.output.output {
+            Format::Json => output::json(&document::groups([group]))?,
+            Format::Table => {
+                let tags =
+                    group.tags.iter().map(|(key, value)| format!("tag          {key}={value}"));
+                let facts = [
+                    format!("id           {}", group.id),
+                    format!("name         {}", group.name),
+                    format!("description  {}", group.description),
+                ];
+                let interfaces = interfaces(&model, group);
+                let attached =
+                    interfaces.into_iter().map(|device| format!("interface    {device}"));
+                output::lines(
+                    facts.into_iter().chain(tags).chain(attached).chain([String::new()]),
+                )?;
+                rule::table(&model, [group])?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn list(model: &Model, format: Format) -> Result<Exit> {
+    let mut groups: Vec<_> = model.groups.values().collect();
+    groups.sort_by_key(|group| group.name.to_ascii_lowercase());
+    match format {
+        Format::Json => output::json(&document::groups(groups))?,
+        Format::Table => output::table(
+            ["GROUP", "NAME", "INGRESS", "EGRESS", "INTERFACES", "DESCRIPTION"],
+            &["INGRESS", "EGRESS"],
+            groups.into_iter().map(|group| {
+                let count = |direction: Direction| {
+                    let rules = group.rules.iter();
+                    rules.filter(|rule| rule.spec.direction == direction).count().to_string()
+                };
+                [
+                    group.id.to_string(),
+                    group.name.clone(),
+                    count(Direction::Ingress),
+                    count(Direction::Egress),
+                    output::or_dash(&interfaces(model, group).join(",")),
+                    group.description.clone(),
+                ]
+            }),
+        )?,
+    }
+    Ok(Exit::Done)
+}
+
+fn delete(context: &Context, word: &str) -> Result<Exit> {
+    let delete = || {
+        context.control()?.change(|change| {
+            let id = change.model().group(word)?.id.clone();
+            Ok(change.delete_group(&id)?)
+        })
+    };
+    delete().with_context(|| format!("delete group {word}"))?;
+    Ok(Exit::Done)
+}
+
+/// The devices that have the group, `NAMESPACE/DEVICE` elsewhere than here.
+fn interfaces(model: &Model, group: &Group) -> Vec<String> {
+    let attached = model.interfaces.values().filter(|one| one.groups.contains(&group.id));
+    attached
+        .map(|interface| match &interface.netns {
+            None => interface.device.clone(),
+            Some(netns) => format!("{netns}/{}", interface.device),
+        })
+        .collect()
+}
+
+/// `--tag KEY=VALUE…`
+pub(super) fn parse_tags(
+    words: &[String],
+) -> Result<std::collections::BTreeMap<String, String>, model::Error> {
+    let pairs = words.iter().map(|word| tags::parse(word)).collect::<Result<Vec<_>, _>>()?;
+    tags::collect(pairs)
+}

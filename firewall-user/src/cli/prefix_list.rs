@@ -1,0 +1,235 @@
+//! `secgroup prefix-list`
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use ipnet::IpNet;
+
+use super::group::parse_tags;
+use super::output::{self, Format, Output};
+use super::{Context, Exit};
+use crate::model::{
+    Error, Family, Model, document, parse_cidr, parse_entry, prefix_list_name, rule_description,
+};
+use crate::store::NewPrefixList;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create a prefix list, and print its id
+    #[command(after_help = "\
+Example:
+  secgroup prefix-list create offices --family ipv4 --entry 192.0.2.0/24 --entry 198.51.100.0/24")]
+    Create(Create),
+    /// Add entries
+    Add(Add),
+    /// Remove entries
+    Remove(Remove),
+    /// List all prefix lists
+    List(Output),
+    /// Show one prefix list with its entries
+    Show(Show),
+    /// Delete a prefix list that no rule uses
+    Delete {
+        /// Id or name
+        list: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// 1 to 255 letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*
+    name: String,
+    /// Of every entry; cannot be changed later
+    #[arg(long, value_name = "ipv4|ipv6", value_parser = family)]
+    family: Family,
+    /// A network; may be repeated
+    #[arg(long = "entry", value_name = "CIDR", num_args = 1..)]
+    entries: Vec<String>,
+    /// Of these entries
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// A tag; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// Id or name
+    list: String,
+    /// A network; may be repeated
+    #[arg(long = "entry", value_name = "CIDR", num_args = 1.., required = true)]
+    entries: Vec<String>,
+    /// Of these entries
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    /// Id or name
+    list: String,
+    /// A network; may be repeated
+    #[arg(long = "entry", value_name = "CIDR", num_args = 1.., required = true)]
+    entries: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// Id or name
+    list: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        match self {
+            Self::Create(create) => create.run(context),
+            Self::Add(add) => add.run(context),
+            Self::Remove(remove) => remove.run(context),
+            Self::List(output) => list(&context.control()?.model()?, output.output),
+            Self::Show(show) => show.run(context),
+            Self::Delete { list } => delete(context, &list),
+        }
+    }
+}
+
+impl Create {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let Self { name, family, entries, description, tags } = self;
+        let create = || -> Result<_> {
+            let new = NewPrefixList {
+                name: prefix_list_name(&name)?,
+                family,
+                entries: parse_entries(&entries, Some(family), description.as_deref())?,
+                tags: parse_tags(&tags)?,
+            };
+            context.control()?.change(|change| Ok(change.create_prefix_list(new)?))
+        };
+        output::lines([create().with_context(|| format!("create prefix list {name}"))?])?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Add {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let Self { list, entries, description } = self;
+        let add = || -> Result<_> {
+            let entries = parse_entries(&entries, None, description.as_deref())?;
+            context.control()?.change(|change| {
+                let id = change.model().prefix_list(&list)?.id.clone();
+                Ok(change.add_entries(&id, entries)?)
+            })
+        };
+        add().with_context(|| format!("add to prefix list {list}"))?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Remove {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let Self { list, entries } = self;
+        let remove = || -> Result<_> {
+            let entries: Vec<_> = parse_entries(&entries, None, None)?.into_keys().collect();
+            context.control()?.change(|change| {
+                let id = change.model().prefix_list(&list)?.id.clone();
+                Ok(change.remove_entries(&id, &entries)?)
+            })
+        };
+        remove().with_context(|| format!("remove from prefix list {list}"))?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Show {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let model = context.control()?.model()?;
+        let list = model
+            .prefix_list(&self.list)
+            .with_context(|| format!("show prefix list {}", self.list))?;
+        match self.output.output {
+            Format::Json => output::json(&document::prefix_lists([list]))?,
+            Format::Table => {
+                let tags = list.tags.iter().map(|(key, value)| format!("tag      {key}={value}"));
+                let facts = [
+                    format!("id       {}", list.id),
+                    format!("name     {}", list.name),
+                    format!("family   {}", list.family.name()),
+                    format!("version  {}", list.version),
+                ];
+                output::lines(facts.into_iter().chain(tags).chain([String::new()]))?;
+                let entries = list.entries.iter();
+                output::table(
+                    ["ENTRY", "DESCRIPTION"],
+                    &[],
+                    entries.map(|(network, description)| {
+                        [network.to_string(), output::or_dash(description)]
+                    }),
+                )?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn list(model: &Model, format: Format) -> Result<Exit> {
+    let mut lists: Vec<_> = model.prefix_lists.values().collect();
+    lists.sort_by_key(|list| list.name.to_ascii_lowercase());
+    match format {
+        Format::Json => output::json(&document::prefix_lists(lists))?,
+        Format::Table => output::table(
+            ["PREFIX-LIST", "NAME", "FAMILY", "VERSION", "ENTRIES"],
+            &["VERSION", "ENTRIES"],
+            lists.into_iter().map(|list| {
+                [
+                    list.id.to_string(),
+                    list.name.clone(),
+                    list.family.name().to_owned(),
+                    list.version.to_string(),
+                    list.entries.len().to_string(),
+                ]
+            }),
+        )?,
+    }
+    Ok(Exit::Done)
+}
+
+fn delete(context: &Context, word: &str) -> Result<Exit> {
+    let delete = || {
+        context.control()?.change(|change| {
+            let id = change.model().prefix_list(word)?.id.clone();
+            Ok(change.delete_prefix_list(&id)?)
+        })
+    };
+    delete().with_context(|| format!("delete prefix list {word}"))?;
+    Ok(Exit::Done)
+}
+
+fn family(word: &str) -> Result<Family, String> {
+    [Family::Ipv4, Family::Ipv6]
+        .into_iter()
+        .find(|family| family.name() == word)
+        .ok_or_else(|| "a family is ipv4 or ipv6".to_owned())
+}
+
+/// Networks with one description; `None`: the family is the list's, and the store will see.
+fn parse_entries(
+    words: &[String],
+    family: Option<Family>,
+    description: Option<&str>,
+) -> Result<BTreeMap<IpNet, String>, Error> {
+    let description = rule_description(description.unwrap_or_default())?;
+    let mut entries = BTreeMap::new();
+    for word in words {
+        let network = match family {
+            Some(family) => parse_entry(word, family)?,
+            None => parse_cidr(word)?,
+        };
+        if entries.insert(network, description.clone()).is_some() {
+            return Err(Error::EntryRepeated(network));
+        }
+    }
+    Ok(entries)
+}

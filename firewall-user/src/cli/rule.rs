@@ -1,0 +1,205 @@
+//! `secgroup rule`
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use firewall_ebpf::interface::Direction;
+
+use super::failure::Misuse;
+use super::output::{self, Format, Output};
+use super::{Context, Exit};
+use crate::model::{Group, Model, NewRule, RuleId, RuleSpec, document, rule_description};
+
+mod selector;
+
+use selector::Selector;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Add rules to a group, and print their ids
+    #[command(after_help = "\
+Examples:
+  secgroup rule add web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8 --cidr 2001:db8::/32
+  secgroup rule add web ingress --protocol icmp --icmp 8 --cidr 0.0.0.0/0 --description ping
+  secgroup rule add db ingress --protocol tcp --port 5432 --group web
+  secgroup rule add web egress --protocol all --cidr ::/0")]
+    Add(Add),
+    /// Remove rules from a group
+    #[command(after_help = "\
+Examples:
+  secgroup rule remove web sgr-0123456789abcdef0
+  secgroup rule remove web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8")]
+    Remove(Remove),
+    /// List the rules of one group, or of all
+    List(List),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("protocol", |arg| arg.required(true)),
+    mut_group("peer", |group| group.required(true))
+)]
+pub(super) struct Add {
+    /// Id or name
+    group: String,
+    /// Toward the protected end, or from it
+    #[arg(value_name = "ingress|egress", value_parser = selector::direction)]
+    direction: Direction,
+    #[command(flatten)]
+    selector: Selector,
+    /// Why the rule is there
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    /// Id or name
+    group: String,
+    /// Ids of rules, or a direction and the options that the rules were added with
+    #[arg(required = true, value_name = "RULE-ID…|ingress|egress")]
+    rules: Vec<String>,
+    #[command(flatten)]
+    selector: Selector,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Id or name; all groups without it
+    group: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        match self {
+            Self::Add(add) => add.run(context),
+            Self::Remove(remove) => remove.run(context),
+            Self::List(list) => list.run(context),
+        }
+    }
+}
+
+impl Add {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let Self { group, direction, selector, description } = self;
+        let add = || -> Result<_> {
+            let rule = selector.parse(direction)?;
+            let description = rule_description(&description.unwrap_or_default())?;
+            context.control()?.change(|change| {
+                let model = change.model();
+                let id = model.group(&group)?.id.clone();
+                let new = rule.specs(model)?.into_iter();
+                let new =
+                    new.map(|spec| NewRule { spec, description: description.clone() }).collect();
+                Ok(change.add_rules(&id, new)?)
+            })
+        };
+        output::lines(add().with_context(|| format!("add rule to group {group}"))?)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Remove {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let group = self.group.clone();
+        self.remove(context).with_context(|| format!("remove rule from group {group}"))?;
+        Ok(Exit::Done)
+    }
+
+    fn remove(self, context: &Context) -> Result<()> {
+        let Self { group, rules, selector } = self;
+        let direction = rules.first().and_then(|word| selector::direction(word).ok());
+        match (direction, selector.is_empty()) {
+            (Some(direction), false) if rules.len() == 1 => {
+                let rule = selector.parse(direction)?;
+                context.control()?.change(|change| {
+                    let model = change.model();
+                    let group = model.group(&group)?;
+                    let ids = found(group, &rule.specs(model)?)?;
+                    let id = group.id.clone();
+                    Ok(change.remove_rules(&id, &ids)?)
+                })
+            }
+            (None, true) => {
+                let ids = parse_ids(&rules)?;
+                context.control()?.change(|change| {
+                    let id = change.model().group(&group)?.id.clone();
+                    Ok(change.remove_rules(&id, &ids)?)
+                })
+            }
+            _ => Err(Misuse {
+                message: "name rules by their ids, or by a direction and options".to_owned(),
+                hint: "secgroup rule remove --help has an example of each",
+            }
+            .into()),
+        }
+    }
+}
+
+/// The ids of the rules with these specifications.
+fn found(group: &Group, specs: &[RuleSpec]) -> Result<Vec<RuleId>> {
+    specs.iter().map(|spec| Ok(group.rule_with(spec)?.id.clone())).collect()
+}
+
+fn parse_ids(words: &[String]) -> Result<Vec<RuleId>> {
+    let mut ids = words.iter().map(|word| word.parse()).collect::<Result<Vec<RuleId>, _>>()?;
+    // Twice the same is one removal.
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
+impl List {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let model = context.control()?.model()?;
+        let groups = match &self.group {
+            Some(word) => {
+                let group = model.group(word);
+                vec![group.with_context(|| format!("list rules of group {word}"))?]
+            }
+            None => {
+                let mut groups: Vec<_> = model.groups.values().collect();
+                groups.sort_by_key(|group| group.name.to_ascii_lowercase());
+                groups
+            }
+        };
+        match self.output.output {
+            Format::Json => {
+                let rules = groups.iter().flat_map(|group| {
+                    let group = *group;
+                    group.rules.iter().map(move |rule| (group, rule))
+                });
+                output::json(&document::rules(rules))?;
+            }
+            Format::Table => table(&model, groups)?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The rules of groups, ingress first.
+pub(super) fn table<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Group>) -> Result<()> {
+    let rows = groups.into_iter().flat_map(|group| {
+        let mut rules: Vec<_> = group.rules.iter().collect();
+        rules.sort_by(|one, two| one.spec.cmp(&two.spec));
+        rules.into_iter().map(|rule| {
+            let RuleSpec { direction, traffic, peer } = &rule.spec;
+            let protocol = traffic.protocol();
+            [
+                rule.id.to_string(),
+                group.name.clone(),
+                direction.name().to_owned(),
+                if protocol == "-1" { "all".to_owned() } else { protocol },
+                traffic.ports(),
+                model.peer_text(peer),
+                output::or_dash(&rule.description),
+            ]
+        })
+    });
+    output::table(
+        ["RULE", "GROUP", "DIRECTION", "PROTOCOL", "PORTS", "PEER", "DESCRIPTION"],
+        &[],
+        rows,
+    )
+}

@@ -1,0 +1,18 @@
+//! The only place that touches the kernel: load, attach, pin, write maps, read counters and flows.
+
+pub mod attach;
+pub mod clock;
+pub mod counters;
+pub mod device;
+pub mod error;
+pub mod flows;
+pub mod maps;
+pub mod netns;
+pub mod object;
+pub mod pins;
+pub mod policy;
+pub mod preflight;
+mod sys;
+
+pub use error::{DataplaneError, Result};
+pub use pins::Pins;

@@ -1,0 +1,178 @@
+//! Reading and removing flows.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::BorrowedFd;
+
+use aya::Pod;
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
+use firewall_ebpf::interface::Direction;
+
+use crate::dataplane::error::{Context, Result};
+use crate::dataplane::maps::Maps;
+use crate::dataplane::sys;
+
+/// A flow as the kernel has it, in host terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowEntry {
+    /// The attachment it belongs to.
+    pub slot: u16,
+    /// Which table holds it.
+    pub tier: Tier,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Address of the protected end.
+    pub inside: IpAddr,
+    /// Address of the other end.
+    pub outside: IpAddr,
+    /// Port of the protected end; of an ICMP query its identifier; else 0.
+    pub inside_port: u16,
+    /// Port of the other end; of an ICMP query its identifier; else 0.
+    pub outside_port: u16,
+    /// The record.
+    pub flow: Flow,
+    key: AnyKey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AnyKey {
+    V4(FlowKey4),
+    V6(FlowKey6),
+}
+
+/// How many flows a table holds, and how many fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Which table.
+    pub tier: Tier,
+    /// `true`: IPv6.
+    pub is_v6: bool,
+    /// Entries, dead ones that nobody has touched since included.
+    pub entries: u64,
+    /// Entries that fit.
+    pub capacity: u32,
+}
+
+trait Key: Pod {
+    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry;
+}
+
+impl Key for FlowKey4 {
+    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry {
+        let address = |raw: u32| IpAddr::V4(Ipv4Addr::from(u32::from_be(raw)));
+        FlowEntry {
+            slot: self.slot,
+            tier,
+            protocol: self.protocol,
+            inside: address(self.inside),
+            outside: address(self.outside),
+            inside_port: u16::from_be(self.inside_port),
+            outside_port: u16::from_be(self.outside_port),
+            flow,
+            key: AnyKey::V4(self),
+        }
+    }
+}
+
+impl Key for FlowKey6 {
+    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry {
+        let address = |raw: [u32; 4]| {
+            let mut octets = [0; 16];
+            for (chunk, word) in octets.chunks_exact_mut(4).zip(raw) {
+                chunk.copy_from_slice(&word.to_ne_bytes());
+            }
+            IpAddr::V6(Ipv6Addr::from(octets))
+        };
+        FlowEntry {
+            slot: self.slot,
+            tier,
+            protocol: self.protocol,
+            inside: address(self.inside),
+            outside: address(self.outside),
+            inside_port: u16::from_be(self.inside_port),
+            outside_port: u16::from_be(self.outside_port),
+            flow,
+            key: AnyKey::V6(self),
+        }
+    }
+}
+
+impl FlowEntry {
+    /// The direction of the flow's first packet.
+    #[must_use]
+    pub fn initiator(&self) -> Direction {
+        match self.key {
+            AnyKey::V4(FlowKey4 { query, .. }) | AnyKey::V6(FlowKey6 { query, .. })
+                if query != 0 =>
+            {
+                if query == QUERY_FROM_INSIDE { Direction::Egress } else { Direction::Ingress }
+            }
+            _ => self.flow.initiator(),
+        }
+    }
+}
+
+impl Maps {
+    /// Every flow of every slot, in no order. Flows that move while the tables are read may be
+    /// missed or seen twice.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn flows(&self) -> Result<Vec<FlowEntry>> {
+        let mut flows = Vec::new();
+        for tier in Tier::ALL {
+            let (v4, v6) = self.tables(tier);
+            flows.append(&mut read::<FlowKey4>(v4, tier)?);
+            flows.append(&mut read::<FlowKey6>(v6, tier)?);
+        }
+        Ok(flows)
+    }
+
+    /// Removes flows; returns how many of them were still there.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn remove_flows<'a>(&mut self, flows: impl IntoIterator<Item = &'a FlowEntry>) -> Result<u64> {
+        let mut removed = 0;
+        for flow in flows {
+            let (v4, v6) = self.tables(flow.tier);
+            let was_there = match &flow.key {
+                AnyKey::V4(key) => sys::remove(v4, key),
+                AnyKey::V6(key) => sys::remove(v6, key),
+            };
+            removed += u64::from(was_there.context("remove a flow")?);
+        }
+        Ok(removed)
+    }
+
+    /// The tables of a tier, IPv4 and IPv6.
+    fn tables(&self, tier: Tier) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        match tier {
+            Tier::New => (self.fd("FLOWS_NEW_V4"), self.fd("FLOWS_NEW_V6")),
+            Tier::Proven => (self.fd("FLOWS_PROVEN_V4"), self.fd("FLOWS_PROVEN_V6")),
+        }
+    }
+
+    /// How full the flow tables are, given what [`Self::flows`] returned.
+    #[must_use]
+    pub fn occupancy(&self, flows: &[FlowEntry]) -> Vec<Occupancy> {
+        let mut tables = Vec::new();
+        for tier in Tier::ALL {
+            for is_v6 in [false, true] {
+                let capacity = match tier {
+                    Tier::New => self.sizes.flows_new,
+                    Tier::Proven => self.sizes.flows_proven,
+                };
+                let here = |flow: &&FlowEntry| flow.tier == tier && flow.inside.is_ipv6() == is_v6;
+                let entries = flows.iter().filter(here).count();
+                let entries = u64::try_from(entries).unwrap_or(u64::MAX);
+                tables.push(Occupancy { tier, is_v6, entries, capacity });
+            }
+        }
+        tables
+    }
+}
+
+fn read<K: Key>(map: BorrowedFd<'_>, tier: Tier) -> Result<Vec<FlowEntry>> {
+    let entries = sys::dump::<K, Flow>(map).context("read a flow table")?;
+    Ok(entries.into_iter().map(|(key, flow)| key.entry(tier, flow)).collect())
+}

@@ -1,0 +1,51 @@
+//! Work in another network namespace, without leaving ours.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::dataplane::error::{DataplaneError, Result};
+
+const NAMED: &str = "/var/run/netns";
+
+/// Where `ip netns add NAME` leaves the namespace.
+#[must_use]
+pub fn path(name: &str) -> PathBuf {
+    Path::new(NAMED).join(name)
+}
+
+/// Runs `work` in the named network namespace (`None`: where we are).
+///
+/// A namespace belongs to a thread, so the work gets one of its own. Mounts stay ours: /sys/fs/bpf
+/// is the one that secgroup was started with.
+///
+/// # Errors
+/// The namespace cannot be entered, or what `work` says.
+pub fn within<T: Send>(name: Option<&str>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let Some(name) = name else { return work() };
+    let file = open(name)?;
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            setns(&file, CloneFlags::CLONE_NEWNET).map_err(|error| {
+                DataplaneError::new(
+                    format!("enter network namespace {name}: {error}"),
+                    "entering a namespace needs CAP_SYS_ADMIN",
+                )
+            })?;
+            work()
+        });
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn open(name: &str) -> Result<File> {
+    let path = path(name);
+    File::open(&path).map_err(|error| {
+        DataplaneError::new(
+            format!("network namespace {name}: {}: {error}", path.display()),
+            "`ip netns list` shows the named ones; `ip netns attach NAME PID` names another",
+        )
+    })
+}

@@ -1,0 +1,114 @@
+//! The kernel object that is part of this binary, and loading it for an interface.
+
+use std::collections::BTreeMap;
+
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::interface::{Orientation, State};
+
+use crate::dataplane::clock;
+use crate::dataplane::error::{Context, DataplaneError, Result, chain};
+use crate::dataplane::maps::{self, Maps, Sizes};
+use crate::dataplane::pins::Pins;
+
+/// The kernel object, as `cargo xtask build` made it.
+pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/secgroup.bpf.o"));
+
+/// Room in the programs for a timeout of each state; `TIMEOUTS` of the kernel program.
+const TIMEOUT_SPACE: usize = 16;
+
+/// What is fixed for an interface while its programs are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// The attachment number.
+    pub slot: u16,
+    /// Which end of the device is protected.
+    pub orientation: Orientation,
+    /// Whether frames start with an Ethernet header.
+    pub has_ethernet: bool,
+    /// Which frames that are not IP pass.
+    pub non_ip: NonIp,
+    /// Seconds, where they differ from the default.
+    pub timeouts: BTreeMap<State, u32>,
+}
+
+/// Makes the shared maps where they do not exist yet, and opens them.
+///
+/// # Errors
+/// The pin directory is not usable, holds another version's pins, or the kernel refuses a map.
+pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
+    pins.refuse_other_versions()?;
+    if pins.exist() {
+        return Maps::open(pins);
+    }
+    pins.create()?;
+    let made = loader(pins, sizes).load(OBJECT).map_err(|error| refused("make the maps", &error));
+    let made = made.and_then(|mut object| {
+        let program: &mut SchedClassifier = named(&mut object, "sg_clock")?;
+        program.load().map_err(|error| refused("load sg_clock", &error))?;
+        program.pin(pins.clock()).context("pin sg_clock")
+    });
+    if let Err(error) = made {
+        // Half a set of maps would be taken for damage next time.
+        pins.remove_all()?;
+        return Err(error);
+    }
+    Maps::open(pins)
+}
+
+/// Opens the object for one interface, over the shared maps. No program is loaded yet.
+///
+/// # Errors
+/// The kernel refuses a map, or the embedded object does not fit this binary.
+pub fn open(pins: &Pins, sizes: &Sizes, fixed: &Fixed) -> Result<Ebpf> {
+    let mut timeouts = [0_u64; TIMEOUT_SPACE];
+    for state in State::ALL {
+        let seconds = fixed.timeouts.get(state).copied().unwrap_or(state.default_timeout());
+        timeouts[*state as usize] = clock::jiffies(u64::from(seconds));
+    }
+    loader(pins, sizes)
+        .override_global("SLOT", &fixed.slot, true)
+        .override_global("ORIENTATION", &(fixed.orientation as u8), true)
+        .override_global("ETHERNET", &u8::from(fixed.has_ethernet), true)
+        .override_global("NON_IP", &(fixed.non_ip as u8), true)
+        .override_global("TIMEOUTS", &timeouts, true)
+        .load(OBJECT)
+        .map_err(|error| refused("open the kernel object", &error))
+}
+
+fn loader<'a>(pins: &Pins, sizes: &Sizes) -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    for (name, path, entries) in maps::plan(pins, sizes) {
+        loader.map_pin_path(name, path).map_max_entries(name, entries);
+    }
+    loader
+}
+
+/// A program of the object, as its type.
+///
+/// # Errors
+/// There is none of that name and type; the object is another build's.
+pub fn named<'a, P>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = object.program_mut(name).ok_or_else(|| {
+        DataplaneError::new(format!("kernel object: no program {name}"), "rebuild secgroup")
+    })?;
+    program.try_into().context(format!("kernel object: program {name}"))
+}
+
+/// A refusal by the kernel, with what usually is behind it.
+pub(super) fn refused(operation: &str, error: &dyn std::error::Error) -> DataplaneError {
+    let text = chain(error);
+    let hint = if text.contains("os error 1)") {
+        "loading needs CAP_BPF and CAP_NET_ADMIN (and CAP_PERFMON before Linux 6.9): run as root"
+    } else if text.contains("os error 12)") || text.contains("os error 7)") {
+        "the maps did not fit in memory: make [maps] smaller in the configuration, or raise the \
+         memory limit of the unit or container"
+    } else {
+        ""
+    };
+    DataplaneError::new(format!("{operation}: {text}"), hint)
+}

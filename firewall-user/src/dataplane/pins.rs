@@ -1,0 +1,207 @@
+//! Where the kernel keeps our maps, programs and links while no process of ours runs.
+//!
+//! ```text
+//! <pin-dir>/v<ABI_VERSION>/maps/<NAME>          shared by all interfaces
+//!                         /programs/<slot>_rx, <slot>_tx, clock
+//!                         /links/<slot>_xdp, <slot>_rx, <slot>_tx
+//! ```
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use firewall_ebpf::limits::ABI_VERSION;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use crate::dataplane::error::{Context, DataplaneError, Result};
+
+/// The three places of an interface where a program can hang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// XDP on receive.
+    Xdp,
+    /// TCX on receive.
+    Receive,
+    /// TCX on transmit.
+    Transmit,
+}
+
+impl Place {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Xdp, Self::Receive, Self::Transmit];
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::Receive => "rx",
+            Self::Transmit => "tx",
+        }
+    }
+}
+
+/// The pin directory of one instance.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// Pins under `root`, which need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory that the user named.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of this version's pins.
+    #[must_use]
+    pub fn version_dir(&self) -> PathBuf {
+        self.root.join(format!("v{ABI_VERSION}"))
+    }
+
+    /// The pin of a map.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.version_dir().join("maps").join(name)
+    }
+
+    /// The pin of an interface's program.
+    #[must_use]
+    pub fn program(&self, slot: u16, place: Place) -> PathBuf {
+        self.version_dir().join("programs").join(format!("{slot}_{}", place.suffix()))
+    }
+
+    /// The pin of the program that tells the kernel's time.
+    #[must_use]
+    pub fn clock(&self) -> PathBuf {
+        self.version_dir().join("programs").join("clock")
+    }
+
+    /// The pin of an interface's link.
+    #[must_use]
+    pub fn link(&self, slot: u16, place: Place) -> PathBuf {
+        self.version_dir().join("links").join(format!("{slot}_{}", place.suffix()))
+    }
+
+    /// Whether anything of this version is pinned.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.version_dir().join("maps").is_dir()
+    }
+
+    /// The slots that have a link, whatever the store says.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn linked_slots(&self) -> Result<Vec<u16>> {
+        let dir = self.version_dir().join("links");
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).context(format!("list {}", dir.display())),
+        };
+        let mut slots: Vec<u16> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.split('_').next()?.parse().ok())
+            .collect();
+        slots.sort_unstable();
+        slots.dedup();
+        Ok(slots)
+    }
+
+    /// Refuses pins of another version, which another build of secgroup would have to remove.
+    ///
+    /// # Errors
+    /// There are some; the hint says what to do.
+    pub fn refuse_other_versions(&self) -> Result<()> {
+        let current = format!("v{ABI_VERSION}");
+        let Ok(entries) = fs::read_dir(&self.root) else { return Ok(()) };
+        let other = entries
+            .flatten()
+            .map(|entry| entry.file_name())
+            .find(|name| is_version(name) && *name != *current);
+        other.map_or(Ok(()), |name| {
+            let dir = self.root.join(name);
+            Err(DataplaneError::new(
+                format!(
+                    "pins of another version in {} (this build has version {ABI_VERSION})",
+                    dir.display()
+                ),
+                format!(
+                    "they still enforce: run `detach --all` of the build that made them, or remove \
+                     them with `rm -r {}`, which stops their enforcement",
+                    dir.display()
+                ),
+            ))
+        })
+    }
+
+    /// Makes the directories.
+    ///
+    /// # Errors
+    /// The place is not in a BPF file system, or not writable.
+    pub fn create(&self) -> Result<()> {
+        self.require_bpffs()?;
+        for part in ["maps", "programs", "links"] {
+            let dir = self.version_dir().join(part);
+            fs::create_dir_all(&dir).context(format!("create {}", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of this version, and the root if nothing else is in it. Enforcement
+    /// ends with the links.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove_all(&self) -> Result<()> {
+        let dir = self.version_dir();
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).context(format!("remove {}", dir.display()));
+            }
+            _ => {}
+        }
+        // Not empty (another version's pins), or not ours to remove: either is fine.
+        let _ = fs::remove_dir(&self.root);
+        Ok(())
+    }
+
+    /// # Errors
+    /// Neither the root nor the nearest directory above it that exists is in a BPF file system.
+    fn require_bpffs(&self) -> Result<()> {
+        let existing = self.root.ancestors().find(|path| path.exists());
+        let is_bpffs = existing
+            .and_then(|path| statfs(path).ok())
+            .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+        if is_bpffs {
+            return Ok(());
+        }
+        Err(DataplaneError::new(
+            format!("pin directory {}: not in a BPF file system", self.root.display()),
+            "mount one with `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec` the real one is \
+             hidden: stay outside and use --netns, or enter with `nsenter --net=/var/run/netns/NAME`",
+        ))
+    }
+}
+
+fn is_version(name: &OsStr) -> bool {
+    name.to_str()
+        .and_then(|name| name.strip_prefix('v'))
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Removes one pin; that there is none is fine.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context(format!("remove pin {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,247 @@
+//! Groups and prefix lists as AWS prints them: `aws ec2 describe-security-groups`,
+//! `describe-security-group-rules`, `describe-managed-prefix-lists`.
+//!
+//! A document of ours is one object with `SecurityGroups` and, so that it stands on its own,
+//! `PrefixLists` with an `Entries` array in each, which AWS prints with another command. Keys
+//! that mean nothing here are ignored, as AWS adds some every year; what would be lost and
+//! matters is refused.
+
+use serde::{Deserialize, Serialize};
+
+mod read;
+mod write;
+
+pub(crate) use read::{Wanted, WantedGroup, WantedList, WantedPeer, WantedRule};
+pub use write::{groups, prefix_lists, rules};
+
+use super::Error as ModelError;
+
+/// The account that this host's groups belong to: AWS' clients expect one in every document.
+pub const OWNER: &str = "000000000000";
+
+/// The network that this host's groups belong to, for the same reason.
+pub const VPC: &str = "vpc-00000000000000000";
+
+/// A document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default, expecting = "an object with SecurityGroups")]
+pub struct Document {
+    /// Groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<SecurityGroup>>,
+    /// Prefix lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_lists: Option<Vec<ManagedPrefixList>>,
+    /// Rules, one by one; written, never read.
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
+    pub security_group_rules: Option<Vec<SecurityGroupRule>>,
+}
+
+macro_rules! wire {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $kind:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "PascalCase", default, expecting = "an object")]
+        #[expect(missing_docs, reason = "the fields are AWS', under AWS' names")]
+        pub struct $name {
+            $($(#[$attr])* #[serde(skip_serializing_if = "absent")] pub $field: Option<$kind>,)*
+        }
+    )*};
+}
+
+wire! {
+    /// An item of `SecurityGroups`.
+    SecurityGroup {
+        group_id: String,
+        ip_permissions_egress: Vec<IpPermission>,
+        tags: Vec<Tag>,
+        vpc_id: String,
+        security_group_arn: String,
+        owner_id: String,
+        group_name: String,
+        description: String,
+        ip_permissions: Vec<IpPermission>,
+    }
+    /// The rules of one direction, protocol and port range.
+    IpPermission {
+        ip_protocol: String,
+        from_port: i64,
+        to_port: i64,
+        user_id_group_pairs: Vec<UserIdGroupPair>,
+        ip_ranges: Vec<IpRange>,
+        ipv6_ranges: Vec<Ipv6Range>,
+        prefix_list_ids: Vec<PrefixListReference>,
+    }
+    /// A group as the peer of a rule.
+    UserIdGroupPair {
+        description: String,
+        user_id: String,
+        group_id: String,
+        group_name: String,
+        vpc_id: String,
+        vpc_peering_connection_id: String,
+        peering_status: String,
+    }
+    /// An IPv4 network as the peer of a rule.
+    IpRange {
+        description: String,
+        cidr_ip: String,
+    }
+    /// An IPv6 network as the peer of a rule.
+    Ipv6Range {
+        description: String,
+        cidr_ipv6: String,
+    }
+    /// A prefix list as the peer of a rule.
+    PrefixListReference {
+        description: String,
+        prefix_list_id: String,
+    }
+    /// A tag.
+    Tag {
+        key: String,
+        value: String,
+    }
+    /// An item of `PrefixLists`; `Entries` is ours.
+    ManagedPrefixList {
+        prefix_list_id: String,
+        address_family: String,
+        state: String,
+        prefix_list_arn: String,
+        prefix_list_name: String,
+        max_entries: u64,
+        version: u64,
+        tags: Vec<Tag>,
+        owner_id: String,
+        entries: Vec<Entry>,
+    }
+    /// An entry of a prefix list, as `aws ec2 get-managed-prefix-list-entries` prints it.
+    Entry {
+        cidr: String,
+        description: String,
+    }
+    /// An item of `SecurityGroupRules`.
+    SecurityGroupRule {
+        security_group_rule_id: String,
+        group_id: String,
+        group_owner_id: String,
+        is_egress: bool,
+        ip_protocol: String,
+        from_port: i64,
+        to_port: i64,
+        cidr_ipv4: String,
+        cidr_ipv6: String,
+        prefix_list_id: String,
+        referenced_group_info: ReferencedGroup,
+        description: String,
+        tags: Vec<Tag>,
+        security_group_rule_arn: String,
+    }
+    /// A group as the peer of one rule.
+    ReferencedGroup {
+        group_id: String,
+        user_id: String,
+    }
+}
+
+/// serde wants a path to a function, and `Option::is_none` does not name one inside the macro.
+fn absent<T>(field: &Option<T>) -> bool {
+    field.is_none()
+}
+
+impl Document {
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// When it is no JSON, with line and column, or holds neither groups nor prefix lists.
+    pub fn parse(text: &[u8]) -> Result<Self, Error> {
+        let document: Self = serde_json::from_slice(text).map_err(|error| {
+            let message = error.to_string();
+            let place = format!(" at line {} column {}", error.line(), error.column());
+            Error::Syntax {
+                line: error.line(),
+                column: error.column(),
+                message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
+            }
+        })?;
+        if document.security_groups.is_none() && document.prefix_lists.is_none() {
+            return Err(Error::Empty);
+        }
+        Ok(document)
+    }
+
+    /// The document as the AWS command line prints it: indented by four spaces.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut writer = serde_json::Serializer::with_formatter(&mut *out, format);
+        self.serialize(&mut writer)?;
+        writeln!(out)
+    }
+}
+
+/// What is wrong with a document, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It is no JSON, or a value is of the wrong type.
+    #[error("line {line}, column {column}: {message}")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// It has nothing that we know.
+    #[error("the document has neither SecurityGroups nor PrefixLists")]
+    Empty,
+    /// A key that must be there is not.
+    #[error("{path} is missing")]
+    Missing {
+        /// The key's place.
+        path: String,
+        /// What to write.
+        hint: &'static str,
+    },
+    /// Something that has no meaning on this host.
+    #[error("{path}: {reason}")]
+    Foreign {
+        /// Its place.
+        path: String,
+        /// What it is.
+        reason: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// Something that would be refused on the command line too.
+    #[error("{path}: {error}")]
+    Refused {
+        /// Its place.
+        path: String,
+        /// Why.
+        error: ModelError,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Syntax { .. } | Self::Empty => Some(
+                "apply reads what aws ec2 describe-security-groups or secgroup export prints"
+                    .to_owned(),
+            ),
+            Self::Missing { hint, .. } | Self::Foreign { hint, .. } => Some((*hint).to_owned()),
+            Self::Refused { error, .. } => error.hint(),
+        }
+    }
+
+    /// A refusal at a place.
+    pub(crate) fn at(path: &str) -> impl FnOnce(ModelError) -> Self {
+        move |error| Self::Refused { path: path.to_owned(), error }
+    }
+}

@@ -1,0 +1,86 @@
+//! How much a user may say: EC2's quotas, each of which can be set.
+
+use serde::Deserialize;
+
+use super::Error;
+
+/// The most groups on one interface, whatever the configuration says; EC2's own ceiling.
+pub const GROUPS_PER_INTERFACE_MAX: usize = 16;
+
+/// Quotas. The defaults are EC2's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Rules of a group in one direction and one family. A group peer counts in both families,
+    /// a prefix list counts its entries.
+    pub rules_per_group: usize,
+    /// Groups on one interface.
+    pub groups_per_interface: usize,
+    /// The most that the product of the two above may be: what one interface may have to search.
+    pub rules_per_interface: usize,
+    /// Groups on this host.
+    pub groups: usize,
+    /// Prefix lists on this host.
+    pub prefix_lists: usize,
+    /// Entries of one prefix list.
+    pub entries_per_prefix_list: usize,
+    /// Tags of one group or prefix list.
+    pub tags: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rules_per_group: 60,
+            groups_per_interface: 5,
+            rules_per_interface: 1000,
+            groups: 2500,
+            prefix_lists: 100,
+            entries_per_prefix_list: 1000,
+            tags: 50,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether the limits agree with one another.
+    ///
+    /// # Errors
+    /// When one is out of bounds, or the product of two exceeds the third.
+    pub fn validate(&self) -> Result<(), Error> {
+        let Self { rules_per_group, groups_per_interface, rules_per_interface, .. } = *self;
+        if !(1..=GROUPS_PER_INTERFACE_MAX).contains(&groups_per_interface) {
+            return Err(Error::LimitsGroups(groups_per_interface));
+        }
+        match rules_per_group.checked_mul(groups_per_interface) {
+            Some(product) if product <= rules_per_interface => Ok(()),
+            _ => Err(Error::LimitsProduct {
+                rules_per_group,
+                groups_per_interface,
+                rules_per_interface,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_agree() {
+        Limits::default().validate().unwrap();
+    }
+
+    #[test]
+    fn disagreement_is_refused() {
+        let base = Limits::default();
+        assert!(Limits { rules_per_group: 200, ..base }.validate().is_ok());
+        assert!(Limits { rules_per_group: 201, ..base }.validate().is_err());
+        assert!(Limits { rules_per_group: usize::MAX, ..base }.validate().is_err());
+        assert!(Limits { groups_per_interface: 16, ..base }.validate().is_ok());
+        let wide = Limits { rules_per_group: 1, ..base };
+        assert!(Limits { groups_per_interface: 17, ..wide }.validate().is_err());
+        assert!(Limits { groups_per_interface: 0, ..wide }.validate().is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! The tables, and which version of them a file has.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::{BUSY, Error};
+
+/// The version this program writes, in the file's `user_version`.
+const VERSION: i64 = 1;
+
+/// Marks a file as ours: "secg".
+const APPLICATION: i64 = 0x7365_6367;
+
+/// Constraints repeat what the model checks: a bug there must not reach the disk.
+const TABLES: &str = "
+CREATE TABLE state (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    generation INTEGER NOT NULL
+) STRICT;
+INSERT INTO state VALUES (1, 0);
+
+CREATE TABLE prefix_lists (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL COLLATE NOCASE UNIQUE,
+    family TEXT NOT NULL,
+    version INTEGER NOT NULL
+) STRICT;
+CREATE TABLE prefix_list_tags (
+    list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (list, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE prefix_list_entries (
+    list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
+    cidr TEXT NOT NULL,
+    description TEXT NOT NULL,
+    PRIMARY KEY (list, cidr)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE groups (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL COLLATE NOCASE UNIQUE,
+    description TEXT NOT NULL
+) STRICT;
+CREATE TABLE group_tags (
+    group_id TEXT NOT NULL REFERENCES groups ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (group_id, key)
+) STRICT, WITHOUT ROWID;
+
+-- Every rule there ever was. AUTOINCREMENT: a number is never given twice.
+CREATE TABLE rule_history (
+    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 4294967295),
+    rule_id TEXT NOT NULL UNIQUE,
+    group_id TEXT NOT NULL,
+    group_name TEXT NOT NULL
+) STRICT;
+CREATE TABLE rules (
+    number INTEGER PRIMARY KEY REFERENCES rule_history,
+    id TEXT NOT NULL UNIQUE,
+    group_id TEXT NOT NULL REFERENCES groups,
+    direction TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    from_port INTEGER,
+    to_port INTEGER,
+    cidr TEXT,
+    prefix_list TEXT REFERENCES prefix_lists,
+    peer_group TEXT REFERENCES groups,
+    description TEXT NOT NULL,
+    CHECK ((cidr IS NOT NULL) + (prefix_list IS NOT NULL) + (peer_group IS NOT NULL) = 1)
+) STRICT;
+CREATE UNIQUE INDEX rules_by_spec ON rules (
+    group_id, direction, protocol, coalesce(from_port, -2), coalesce(to_port, -2),
+    coalesce(cidr, prefix_list, peer_group)
+);
+CREATE INDEX rules_by_prefix_list ON rules (prefix_list) WHERE prefix_list IS NOT NULL;
+CREATE INDEX rules_by_peer_group ON rules (peer_group) WHERE peer_group IS NOT NULL;
+
+CREATE TABLE interfaces (
+    slot INTEGER PRIMARY KEY CHECK (slot BETWEEN 0 AND 65535),
+    id TEXT NOT NULL UNIQUE,
+    device TEXT NOT NULL,
+    netns TEXT,
+    hook TEXT NOT NULL,
+    orientation TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
+CREATE TABLE interface_groups (
+    slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    group_id TEXT NOT NULL REFERENCES groups,
+    PRIMARY KEY (slot, position),
+    UNIQUE (slot, group_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX interface_groups_by_group ON interface_groups (group_id);
+CREATE TABLE interface_timeouts (
+    slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
+    state TEXT NOT NULL,
+    seconds INTEGER NOT NULL,
+    PRIMARY KEY (slot, state)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE interface_addresses (
+    slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (slot, position)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Makes the tables where there are none, and refuses a file that is not ours or is newer.
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Error> {
+    let told = |error| Error::sqlite(path, error);
+    if known(connection, path)? {
+        return Ok(());
+    }
+    write_ahead(connection).map_err(told)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(told)?;
+    // Another process may have made them while this one waited.
+    if known(&transaction, path)? {
+        return Ok(());
+    }
+    transaction.execute_batch(TABLES).map_err(told)?;
+    transaction.pragma_update(None, "application_id", APPLICATION).map_err(told)?;
+    transaction.pragma_update(None, "user_version", VERSION).map_err(told)?;
+    transaction.commit().map_err(told)
+}
+
+/// Whether the tables are there, in our version.
+fn known(connection: &Connection, path: &Path) -> Result<bool, Error> {
+    let number = |pragma: &str| {
+        connection
+            .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+            .map_err(|error| Error::sqlite(path, error))
+    };
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    // It counts changes of the schema, so it is 0 in a file without tables.
+    let tables = number("schema_version")?;
+    match (application, version) {
+        (APPLICATION, VERSION) => Ok(true),
+        (APPLICATION, found) if found > VERSION => {
+            Err(Error::Newer { path: path.to_owned(), found, known: VERSION })
+        }
+        (0, 0) if tables == 0 => Ok(false),
+        _ => Err(Error::Alien { path: path.to_owned() }),
+    }
+}
+
+/// Readers and one writer at once. The mode is kept in the file.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    // SQLite does not wait by itself when two processes set the mode at the same moment.
+    let deadline = std::time::Instant::now() + BUSY;
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && std::time::Instant::now() < deadline =>
+            {
+                std::thread::yield_now();
+            }
+            result => return result,
+        }
+    }
+}

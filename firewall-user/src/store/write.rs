@@ -1,0 +1,169 @@
+//! Writing one edit.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, params};
+
+use crate::model::{Change, Ec2Traffic, Group, GroupId, Interface, Peer, PrefixList, Rule};
+
+/// Writes an edit. A new rule gets its number here, in `change` too.
+pub(super) fn change(
+    sql: &Connection,
+    change: &mut Change,
+    group_name: impl Fn(&GroupId) -> String,
+) -> rusqlite::Result<()> {
+    match change {
+        Change::CreatePrefixList(list) => create_prefix_list(sql, list),
+        Change::SetEntries { list, entries } => {
+            sql.execute("DELETE FROM prefix_list_entries WHERE list = ?1", [list.as_str()])?;
+            sql.execute(
+                "UPDATE prefix_lists SET version = version + 1 WHERE id = ?1",
+                [list.as_str()],
+            )?;
+            write_entries(sql, list.as_str(), entries)
+        }
+        Change::TagPrefixList { list, tags } => {
+            sql.execute("DELETE FROM prefix_list_tags WHERE list = ?1", [list.as_str()])?;
+            write_tags(sql, "prefix_list_tags", list.as_str(), tags)
+        }
+        Change::DeletePrefixList(list) => {
+            sql.execute("DELETE FROM prefix_lists WHERE id = ?1", [list.as_str()]).map(drop)
+        }
+        Change::CreateGroup(group) => create_group(sql, group),
+        Change::TagGroup { group, tags } => {
+            sql.execute("DELETE FROM group_tags WHERE group_id = ?1", [group.as_str()])?;
+            write_tags(sql, "group_tags", group.as_str(), tags)
+        }
+        Change::DeleteGroup(group) => {
+            // First, since they may name the group itself as their peer.
+            sql.execute("DELETE FROM rules WHERE group_id = ?1", [group.as_str()])?;
+            sql.execute("DELETE FROM groups WHERE id = ?1", [group.as_str()]).map(drop)
+        }
+        Change::AddRule { group, rule } => {
+            let name = group_name(group);
+            add_rule(sql, group, &name, rule)
+        }
+        Change::DescribeRule { rule, description, .. } => sql
+            .execute(
+                "UPDATE rules SET description = ?2 WHERE id = ?1",
+                [rule.as_str(), description.as_str()],
+            )
+            .map(drop),
+        Change::RemoveRule { rule, .. } => {
+            sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
+        }
+        Change::PutInterface(interface) => put_interface(sql, interface),
+        Change::DeleteInterface(slot) => {
+            sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*slot]).map(drop)
+        }
+    }
+}
+
+fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<()> {
+    let version = i64::try_from(list.version)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    sql.execute(
+        "INSERT INTO prefix_lists (id, name, family, version) VALUES (?1, ?2, ?3, ?4)",
+        params![list.id.as_str(), list.name, list.family.name(), version],
+    )?;
+    write_tags(sql, "prefix_list_tags", list.id.as_str(), &list.tags)?;
+    write_entries(sql, list.id.as_str(), &list.entries)
+}
+
+fn write_entries<T: ToString>(
+    sql: &Connection,
+    list: &str,
+    entries: &BTreeMap<T, String>,
+) -> rusqlite::Result<()> {
+    let mut insert = sql.prepare_cached("INSERT INTO prefix_list_entries VALUES (?1, ?2, ?3)")?;
+    for (network, description) in entries {
+        insert.execute(params![list, network.to_string(), description])?;
+    }
+    Ok(())
+}
+
+fn write_tags(
+    sql: &Connection,
+    table: &'static str,
+    owner: &str,
+    tags: &BTreeMap<String, String>,
+) -> rusqlite::Result<()> {
+    let mut insert = sql.prepare_cached(&format!("INSERT INTO {table} VALUES (?1, ?2, ?3)"))?;
+    for (key, value) in tags {
+        insert.execute([owner, key, value])?;
+    }
+    Ok(())
+}
+
+fn create_group(sql: &Connection, group: &Group) -> rusqlite::Result<()> {
+    let Group { id, name, description, rules: _, tags } = group;
+    sql.execute("INSERT INTO groups VALUES (?1, ?2, ?3)", [id.as_str(), name, description])?;
+    write_tags(sql, "group_tags", id.as_str(), tags)
+}
+
+fn add_rule(
+    sql: &Connection,
+    group: &GroupId,
+    name: &str,
+    rule: &mut Rule,
+) -> rusqlite::Result<()> {
+    rule.number = sql
+        .prepare_cached(
+            "INSERT INTO rule_history (rule_id, group_id, group_name) VALUES (?1, ?2, ?3) \
+             RETURNING number",
+        )?
+        .query_row([rule.id.as_str(), group.as_str(), name], |row| row.get(0))?;
+    let Ec2Traffic { protocol, from, to } = rule.spec.traffic.to_ec2();
+    let (mut cidr, mut list, mut peer_group) = (None, None, None);
+    match &rule.spec.peer {
+        Peer::Ipv4(network) => cidr = Some(network.to_string()),
+        Peer::Ipv6(network) => cidr = Some(network.to_string()),
+        Peer::PrefixList(id) => list = Some(id.as_str()),
+        Peer::Group(id) => peer_group = Some(id.as_str()),
+    }
+    sql.prepare_cached("INSERT INTO rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
+        .execute(params![
+            rule.number,
+            rule.id.as_str(),
+            group.as_str(),
+            rule.spec.direction.name(),
+            protocol,
+            from,
+            to,
+            cidr,
+            list,
+            peer_group,
+            rule.description,
+        ])
+        .map(drop)
+}
+
+fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()> {
+    let Interface { id, slot, device, netns, groups, hook, orientation, timeouts, addresses } =
+        interface;
+    // With what hangs on it, so that nothing of the old one stays.
+    sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
+    sql.execute(
+        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![slot, id.as_str(), device, netns, hook.name(), orientation.name()],
+    )?;
+    for (position, group) in (0_u32..).zip(groups) {
+        sql.execute(
+            "INSERT INTO interface_groups VALUES (?1, ?2, ?3)",
+            params![slot, position, group.as_str()],
+        )?;
+    }
+    for (state, seconds) in timeouts {
+        sql.execute(
+            "INSERT INTO interface_timeouts VALUES (?1, ?2, ?3)",
+            params![slot, state.timeout_name(), seconds],
+        )?;
+    }
+    for (position, address) in (0_u32..).zip(addresses) {
+        sql.execute(
+            "INSERT INTO interface_addresses VALUES (?1, ?2, ?3)",
+            params![slot, position, address.to_string()],
+        )?;
+    }
+    Ok(())
+}
