@@ -11,12 +11,22 @@ use crate::config::{Config, Paths};
 use crate::control::Control;
 
 mod apply;
+mod attach;
+mod detach;
 mod export;
 mod failure;
+mod flows;
 mod group;
+mod interfaces;
+mod metrics;
 mod output;
 mod prefix_list;
+mod reconcile;
 mod rule;
+mod serve;
+mod stats;
+mod status;
+mod trace;
 
 /// What a process says with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +42,8 @@ pub enum Exit {
     NotFound = 3,
     /// The answer is "differs".
     Differs = 4,
+    /// The user ended it.
+    Interrupted = 130,
 }
 
 const EXIT_CODES: &str = "\
@@ -46,7 +58,8 @@ Exit codes:
 Example:
   secgroup group create web --description \"web servers\"
   secgroup rule add web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8
-  secgroup rule list web";
+  secgroup attach eth0 --group web
+  secgroup stats eth0";
 
 /// AWS-style stateful security groups for any Linux network interface.
 #[derive(Debug, Parser)]
@@ -108,6 +121,23 @@ enum Command {
     Apply(apply::Command),
     /// Print groups as a document
     Export(export::Command),
+    /// Attach groups to an interface, or replace what is attached
+    Attach(attach::Command),
+    /// Take everything off an interface
+    Detach(detach::Command),
+    /// Show what is attached, and how full the flow tables are
+    Status(status::Command),
+    /// Show the counters by reason
+    Stats(stats::Command),
+    /// List, count and remove tracked flows
+    #[command(subcommand)]
+    Flows(flows::Command),
+    /// Make the kernel's state equal to the store
+    Reconcile(reconcile::Command),
+    /// Serve metrics over HTTP, and follow address changes of group members
+    Serve(serve::Command),
+    /// Print the metrics once, for a textfile collector
+    Metrics(metrics::Command),
 }
 
 impl Command {
@@ -118,6 +148,14 @@ impl Command {
             Self::PrefixList(command) => command.run(context),
             Self::Apply(command) => command.run(context),
             Self::Export(command) => command.run(context),
+            Self::Attach(command) => command.run(context),
+            Self::Detach(command) => command.run(context),
+            Self::Status(command) => command.run(context),
+            Self::Stats(command) => command.run(context),
+            Self::Flows(command) => command.run(context),
+            Self::Reconcile(command) => command.run(context),
+            Self::Serve(command) => command.run(context),
+            Self::Metrics(command) => command.run(context),
         }
     }
 }

@@ -4,16 +4,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use firewall_ebpf::limits::MAX_INTERFACES;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::dataplane::maps::Sizes;
 use crate::model::Limits;
 
 /// Read when no other file is named; need not exist.
 pub const DEFAULT_FILE: &str = "/etc/secgroup/config.toml";
-
-/// The most interfaces that can be attached at once: a slot is one byte of a policy's index.
-pub const INTERFACES_MAX: u32 = 256;
 
 /// Where state lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +47,20 @@ pub struct Maps {
     #[serde(deserialize_with = "between::<_, 16, 16_777_216>")]
     pub rules: u32,
     /// Interfaces attached at once.
-    #[serde(deserialize_with = "between::<_, 1, INTERFACES_MAX>")]
+    #[serde(deserialize_with = "between::<_, 1, MAX_INTERFACES>")]
     pub interfaces: u32,
 }
 
 impl Default for Maps {
     fn default() -> Self {
         Self { flows_new: 131_072, flows_proven: 262_144, rules: 131_072, interfaces: 64 }
+    }
+}
+
+impl From<Maps> for Sizes {
+    fn from(maps: Maps) -> Self {
+        let Maps { flows_new, flows_proven, rules, interfaces } = maps;
+        Self { flows_new, flows_proven, rules, interfaces }
     }
 }
 

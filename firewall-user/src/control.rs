@@ -10,8 +10,16 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::config::{Config, Paths};
-use crate::model::Model;
+use crate::dataplane::attach::Attached;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::{Pins, device, preflight};
+use crate::model::{Interface, Model};
 use crate::store::{Store, Transaction};
+use enforce::{Enforcer, Which, wipe};
+
+mod enforce;
+
+pub use enforce::inside;
 
 /// The lock's name in the state directory.
 const LOCK: &str = "lock";
@@ -33,6 +41,27 @@ pub struct Control {
     paths: Paths,
     config: Config,
     store: Store,
+    enforcer: Enforcer,
+}
+
+/// What `reconcile` did about one interface.
+#[derive(Debug)]
+pub struct Reconciled {
+    /// As stored.
+    pub interface: Interface,
+    /// What it came to.
+    pub outcome: Outcome,
+}
+
+/// What became of an interface.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its programs run.
+    Attached(Attached),
+    /// There is no such device now; the policy waits for it.
+    DeviceMissing,
+    /// It could not be attached.
+    Failed(anyhow::Error),
 }
 
 impl Control {
@@ -42,7 +71,8 @@ impl Control {
     /// When it cannot be opened.
     pub fn open(paths: &Paths, config: Config) -> Result<Self> {
         let store = Store::open_with(&paths.state_dir, config.limits)?;
-        Ok(Self { paths: paths.clone(), config, store })
+        let enforcer = Enforcer { pins: Pins::new(&paths.pin_dir), sizes: config.maps.into() };
+        Ok(Self { paths: paths.clone(), config, store, enforcer })
     }
 
     /// What the configuration says.
@@ -71,7 +101,25 @@ impl Control {
         Ok(self.store.model()?)
     }
 
+    /// The pins of this instance.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.enforcer.pins
+    }
+
+    /// The maps in the kernel; `None` if nothing is attached there.
+    ///
+    /// # Errors
+    /// They are another version's, damaged, or may not be opened.
+    pub fn maps(&self) -> Result<Option<Maps>> {
+        self.enforcer.maps()
+    }
+
     /// Makes a change: all that `edit` does, or nothing when it fails.
+    ///
+    /// The order is what makes it safe: the new policies are compiled and written beside those in
+    /// force, the store commits, and only then one word per interface puts them in force. A
+    /// process that dies before the commit has changed nothing; after it, `reconcile` completes.
     ///
     /// # Errors
     /// `edit`'s, and when the change cannot be made.
@@ -79,8 +127,169 @@ impl Control {
         let _lock = self.lock()?;
         let mut transaction = self.store.begin()?;
         let value = edit(&mut transaction)?;
+        if !transaction.changed() {
+            return Ok(value);
+        }
+        let attached = !transaction.model().interfaces.is_empty();
+        let maps = if attached { self.enforcer.maps()? } else { None };
+        let Some(maps) = maps else {
+            transaction.commit()?;
+            return Ok(value);
+        };
+        let staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
         transaction.commit()?;
+        staged.flip()?;
         Ok(value)
+    }
+
+    /// Attaches groups to a device, or replaces what is attached there: groups, options and
+    /// programs. `edit` says what the interface is to be; flows and counters of an interface that
+    /// is attached already are kept.
+    ///
+    /// # Errors
+    /// `edit`'s, and when the device, its hook or the kernel refuses. Nothing has changed then.
+    pub fn attach(
+        &mut self,
+        traced: bool,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
+    ) -> Result<(Interface, Attached)> {
+        let _lock = self.lock()?;
+        let mut transaction = self.store.begin()?;
+        let interface = edit(&mut transaction)?;
+        preflight::capabilities()?;
+        preflight::kernel()?;
+        // A device that is not there is refused before anything is made for it.
+        device::find(interface.netns.as_deref(), &interface.device)?;
+        let (slot, pins) = (interface.slot, &self.enforcer.pins);
+        let fresh = !pins.linked_slots()?.contains(&slot);
+        let first = !pins.exist();
+        let mut maps = self.enforcer.ensure_maps()?;
+        let attempt = || {
+            if fresh {
+                // What a crashed process may have left of an earlier holder of the slot.
+                wipe(&mut maps, slot)?;
+            }
+            let mut staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
+            if fresh {
+                // No program asks for it yet; when one does, it is there.
+                staged.flip_slot(slot)?;
+            }
+            let attached = self.enforcer.attach(staged.maps(), &interface, traced)?;
+            transaction.commit()?;
+            staged.flip()?;
+            Ok(attached)
+        };
+        match attempt() {
+            Ok(attached) => Ok((interface, attached)),
+            Err(error) if fresh && self.store.model()?.interfaces.contains_key(&slot) => Err(error),
+            Err(error) => {
+                if first {
+                    self.enforcer.pins.remove_all()?;
+                } else if fresh && let Some(mut maps) = self.enforcer.maps()? {
+                    self.enforcer.forget(&mut maps, slot)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Detaches interfaces: their programs go off the devices, their flows and counters with them.
+    ///
+    /// # Errors
+    /// `edit`'s, and when the kernel refuses; `reconcile` completes it then.
+    pub fn detach(
+        &mut self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<Vec<u16>>,
+    ) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut transaction = self.store.begin()?;
+        let slots = edit(&mut transaction)?;
+        if slots.is_empty() {
+            return Ok(());
+        }
+        preflight::capabilities()?;
+        let is_last = transaction.model().interfaces.is_empty();
+        let Some(maps) = self.enforcer.maps()? else {
+            transaction.commit()?;
+            return Ok(());
+        };
+        // Others may have rules about a group that loses a member.
+        let staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
+        transaction.commit()?;
+        let mut maps = staged.flip()?;
+        if is_last {
+            drop(maps);
+            return Ok(self.enforcer.pins.remove_all()?);
+        }
+        slots.into_iter().try_for_each(|slot| self.enforcer.forget(&mut maps, slot))
+    }
+
+    /// Makes the kernel's state equal to the store: attaches what should be and is not, replaces
+    /// every program by this build's, writes every policy, and removes what should not be. Flows
+    /// and counters of interfaces that stay are kept.
+    ///
+    /// # Errors
+    /// Nothing at all could be done. What went wrong with one interface is in its outcome.
+    pub fn reconcile(&mut self) -> Result<Vec<Reconciled>> {
+        let _lock = self.lock()?;
+        preflight::capabilities()?;
+        preflight::kernel()?;
+        let model = self.store.model()?;
+        if model.interfaces.is_empty() {
+            if self.enforcer.maps()?.is_some() {
+                self.enforcer.pins.remove_all()?;
+            }
+            return Ok(Vec::new());
+        }
+        let mut maps = self.enforcer.ensure_maps()?;
+        let linked = self.enforcer.pins.linked_slots()?;
+        for slot in linked.iter().filter(|slot| !model.interfaces.contains_key(slot)) {
+            self.enforcer.forget(&mut maps, *slot)?;
+        }
+        let maps = self.enforcer.stage(maps, &model, Which::All)?.flip()?;
+        let interfaces = model.interfaces.into_values();
+        Ok(interfaces
+            .map(|interface| {
+                let outcome = self.restore(&maps, &interface).unwrap_or_else(Outcome::Failed);
+                Reconciled { interface, outcome }
+            })
+            .collect())
+    }
+
+    fn restore(&self, maps: &Maps, interface: &Interface) -> Result<Outcome> {
+        if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
+            return Ok(Outcome::DeviceMissing);
+        }
+        self.enforcer.attach(maps, interface, false).map(Outcome::Attached)
+    }
+
+    /// Writes the policies that differ from what is in force: after a change of addresses, say.
+    /// Returns whether anything is attached.
+    ///
+    /// # Errors
+    /// A policy does not fit, or the kernel refuses it.
+    pub fn refresh(&mut self) -> Result<bool> {
+        let _lock = self.lock()?;
+        let model = self.store.model()?;
+        let Some(maps) = self.enforcer.maps()? else { return Ok(false) };
+        self.enforcer.stage(maps, &model, Which::Changed)?.flip()?;
+        Ok(true)
+    }
+
+    /// Removes the flows that `select` says, while no other command changes anything; returns how
+    /// many there were.
+    ///
+    /// # Errors
+    /// Nothing is attached, or the tables cannot be read or written.
+    pub fn flush(
+        &mut self,
+        select: impl Fn(&crate::dataplane::flows::FlowEntry) -> bool,
+    ) -> Result<u64> {
+        let _lock = self.lock()?;
+        preflight::capabilities()?;
+        let Some(mut maps) = self.maps()? else { return Err(nothing_attached().into()) };
+        let flows: Vec<_> = maps.flows()?.into_iter().filter(select).collect();
+        Ok(maps.remove_flows(&flows)?)
     }
 
     /// Makes a change as far as it can be made without making it: every check is made, and
@@ -127,4 +336,20 @@ fn wait(file: &File) -> io::Result<()> {
     drop(done);
     let _ = teller.join();
     result
+}
+
+/// Nothing is attached in the kernel.
+#[must_use]
+pub fn nothing_attached() -> NothingAttached {
+    NothingAttached
+}
+
+/// Nothing is attached in the kernel, so there is nothing to read.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("nothing is attached")]
+pub struct NothingAttached;
+
+impl NothingAttached {
+    /// What to do about it.
+    pub const HINT: &str = "`secgroup attach IFACE --group GROUP` starts; `secgroup reconcile` restores what is stored";
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Direction, Orientation, State};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -176,10 +177,23 @@ pub struct Interface {
     pub hook: HookChoice,
     /// Which end of the device is protected.
     pub orientation: Orientation,
+    /// Which frames that are not IP pass.
+    pub non_ip: NonIp,
     /// Idle timeouts in seconds that differ from [`State::default_timeout`].
     pub timeouts: BTreeMap<State, u32>,
     /// Inside addresses the user declared, for a device that does not carry them itself (guest).
     pub addresses: Vec<IpAddr>,
+}
+
+impl Interface {
+    /// The device's name, with its namespace where that is not ours: `eth0`, `blue/eth0`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.netns {
+            Some(netns) => format!("{netns}/{}", self.device),
+            None => self.device.clone(),
+        }
+    }
 }
 
 /// Everything a user said, at one moment.

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 
 use super::Exit;
+use crate::control::NothingAttached;
+use crate::dataplane::DataplaneError;
 use crate::model::{self, Kind, document};
 use crate::{config, store};
 
@@ -23,6 +25,12 @@ fn hint(cause: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<Misuse>() {
         return Some(error.hint.to_owned());
     }
+    if let Some(error) = cause.downcast_ref::<DataplaneError>() {
+        return Some(error.hint().to_owned()).filter(|hint| !hint.is_empty());
+    }
+    if cause.is::<NothingAttached>() {
+        return Some(NothingAttached::HINT.to_owned());
+    }
     if let Some(error) = cause.downcast_ref::<model::Error>() {
         return error.hint();
     }
@@ -38,6 +46,9 @@ fn hint(cause: &(dyn StdError + 'static)) -> Option<String> {
 fn code(cause: &(dyn StdError + 'static)) -> Option<Exit> {
     if cause.is::<Misuse>() {
         return Some(Exit::Usage);
+    }
+    if cause.is::<NothingAttached>() {
+        return Some(Exit::NotFound);
     }
     let model = match cause.downcast_ref::<store::Error>() {
         Some(store::Error::Model(error)) => Some(error),

@@ -46,6 +46,17 @@ pub(crate) fn json(document: &Document) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// The version of the documents that are not AWS', which a reader can rely on.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
+
+/// Prints a document of ours.
+pub(crate) fn value(value: &serde_json::Value) -> Result<()> {
+    let mut out = stdout();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
 /// Rows under a header, without borders. The columns named in `numbers` are flush right.
 pub(crate) fn table<const N: usize>(
     header: [&str; N],

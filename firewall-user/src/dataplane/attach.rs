@@ -7,7 +7,6 @@ use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp, loaded_programs};
-use firewall_ebpf::exempt::NonIp;
 
 use crate::dataplane::device::Device;
 use crate::dataplane::error::{Context, DataplaneError, Result, chain};
@@ -59,8 +58,6 @@ impl Hook {
 pub struct Attached {
     /// The hook of the receive program.
     pub hook: Hook,
-    /// Why that one.
-    pub why: String,
     /// The device, as it was found.
     pub device: Device,
 }
@@ -72,19 +69,13 @@ pub struct Attached {
 ///
 /// # Errors
 /// The device or its hook is not to be had; what was attached stays attached.
-pub fn attach(
-    pins: &Pins,
-    sizes: &Sizes,
-    interface: &Interface,
-    non_ip: NonIp,
-    traced: bool,
-) -> Result<Attached> {
+pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -> Result<Attached> {
     let device = device::find(interface.netns.as_deref(), &interface.device)?;
     let fixed = Fixed {
         slot: interface.slot,
         orientation: interface.orientation,
         has_ethernet: device.has_ethernet,
-        non_ip,
+        non_ip: interface.non_ip,
         timeouts: interface.timeouts.clone(),
     };
     let mut object = object::open(pins, sizes, &fixed)?;
@@ -95,12 +86,12 @@ pub fn attach(
         transmit: format!("sg_tcx_tx{suffix}"),
     };
     netns::within(interface.netns.as_deref(), || {
-        let (hook, why) = receive(pins, &mut object, &names, interface, &device)?;
+        let hook = receive(pins, &mut object, &names, interface, &device)?;
         tcx(pins, &mut object, &names.transmit, interface, &device, Place::Transmit)?;
         // Only now, with the new hook in place, does the other one go.
         let other = if hook.place() == Place::Xdp { Place::Receive } else { Place::Xdp };
         remove(pins, interface.slot, other)?;
-        Ok(Attached { hook, why, device: device.clone() })
+        Ok(Attached { hook, device: device.clone() })
     })
 }
 
@@ -117,38 +108,33 @@ fn receive(
     names: &Names,
     interface: &Interface,
     device: &Device,
-) -> Result<(Hook, String)> {
-    let asked = "as asked for".to_owned();
-    let tcx_too = |object: &mut Ebpf| {
-        tcx(pins, object, &names.receive, interface, device, Place::Receive)
-    };
+) -> Result<Hook> {
+    let mut try_xdp = |hook| xdp(pins, object, &names.xdp, interface, device, hook);
     match interface.hook {
-        HookChoice::Xdp => {
-            xdp(pins, object, &names.xdp, interface, device, Hook::Xdp)?;
-            Ok((Hook::Xdp, asked))
+        HookChoice::Xdp => return try_xdp(Hook::Xdp).map(|()| Hook::Xdp),
+        HookChoice::XdpGeneric => return try_xdp(Hook::XdpGeneric).map(|()| Hook::XdpGeneric),
+        // A driver without native XDP is no error here: `status` says what it came to.
+        HookChoice::Auto if device.is_hardware() && try_xdp(Hook::Xdp).is_ok() => {
+            return Ok(Hook::Xdp);
         }
-        HookChoice::XdpGeneric => {
-            xdp(pins, object, &names.xdp, interface, device, Hook::XdpGeneric)?;
-            Ok((Hook::XdpGeneric, asked))
+        HookChoice::Auto | HookChoice::Tcx => {}
+    }
+    tcx(pins, object, &names.receive, interface, device, Place::Receive).map(|()| Hook::Tcx)
+}
+
+/// Why an interface's receive program is on that hook.
+#[must_use]
+pub fn why(choice: HookChoice, hook: Hook, device: &Device) -> String {
+    if choice != HookChoice::Auto {
+        return "as asked for".to_owned();
+    }
+    let kind = device.kind.as_deref().or(device.bus.as_deref()).unwrap_or("virtual");
+    match hook {
+        Hook::Xdp | Hook::XdpGeneric => format!("{kind} hardware whose driver has native XDP"),
+        Hook::Tcx if device.is_hardware() => {
+            format!("native XDP was not to be had of this {kind} device")
         }
-        HookChoice::Tcx => {
-            tcx_too(object)?;
-            Ok((Hook::Tcx, asked))
-        }
-        HookChoice::Auto if device.is_hardware() => {
-            match xdp(pins, object, &names.xdp, interface, device, Hook::Xdp) {
-                Ok(()) => Ok((Hook::Xdp, "hardware whose driver has native XDP".to_owned())),
-                Err(error) => {
-                    tcx_too(object)?;
-                    Ok((Hook::Tcx, format!("native XDP was not to be had: {error}")))
-                }
-            }
-        }
-        HookChoice::Auto => {
-            tcx_too(object)?;
-            let kind = device.kind.as_deref().or(device.bus.as_deref()).unwrap_or("virtual");
-            Ok((Hook::Tcx, format!("{kind}: native XDP would switch its receive offload off")))
-        }
+        Hook::Tcx => format!("native XDP would switch off the receive offload of {kind}"),
     }
 }
 
@@ -329,4 +315,15 @@ fn program_name(id: u32) -> String {
         Some(name) if !name.is_empty() => format!("program {name} (id {id})"),
         _ => format!("program id {id}"),
     }
+}
+
+/// The kernel's number of an interface's receive program.
+///
+/// # Errors
+/// The interface has none.
+pub fn program_id(pins: &Pins, slot: u16) -> Result<u32> {
+    let place = if pins.program(slot, Place::Xdp).exists() { Place::Xdp } else { Place::Receive };
+    let path = pins.program(slot, place);
+    let info = ProgramInfo::from_pin(&path).context(format!("open program {}", path.display()))?;
+    Ok(info.id())
 }

@@ -1,12 +1,14 @@
 //! Network devices, as rtnetlink tells of them.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
+use rtnetlink::MulticastGroup;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::netns;
@@ -175,8 +177,33 @@ fn xdp_state(attributes: &[LinkXdp]) -> (Option<u32>, Option<bool>) {
 fn is_reachable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => {
-            !v6.is_unicast_link_local() && !v6.is_loopback() && !v6.is_unspecified()
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback() && !v6.is_unspecified(),
+    }
+}
+
+/// Changes of addresses in our network namespace, as they happen.
+pub struct AddressChanges {
+    messages: Pin<Box<dyn Stream<Item = ()> + Send>>,
+}
+
+impl AddressChanges {
+    /// Subscribes. Has to be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// No netlink socket is to be had.
+    pub fn open() -> Result<Self> {
+        let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let (connection, _, messages) =
+            rtnetlink::new_multicast_connection(&groups).context("watch addresses")?;
+        tokio::spawn(connection);
+        Ok(Self { messages: Box::pin(messages.map(drop)) })
+    }
+
+    /// Waits for a change.
+    pub async fn next(&mut self) {
+        if self.messages.next().await.is_none() {
+            // The socket is gone; the caller's own clock has to do.
+            std::future::pending::<()>().await;
         }
     }
 }

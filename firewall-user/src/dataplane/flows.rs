@@ -104,7 +104,11 @@ impl FlowEntry {
             AnyKey::V4(FlowKey4 { query, .. }) | AnyKey::V6(FlowKey6 { query, .. })
                 if query != 0 =>
             {
-                if query == QUERY_FROM_INSIDE { Direction::Egress } else { Direction::Ingress }
+                if query == QUERY_FROM_INSIDE {
+                    Direction::Egress
+                } else {
+                    Direction::Ingress
+                }
             }
             _ => self.flow.initiator(),
         }
@@ -131,7 +135,10 @@ impl Maps {
     ///
     /// # Errors
     /// A map cannot be written.
-    pub fn remove_flows<'a>(&mut self, flows: impl IntoIterator<Item = &'a FlowEntry>) -> Result<u64> {
+    pub fn remove_flows<'a>(
+        &mut self,
+        flows: impl IntoIterator<Item = &'a FlowEntry>,
+    ) -> Result<u64> {
         let mut removed = 0;
         for flow in flows {
             let (v4, v6) = self.tables(flow.tier);

@@ -119,8 +119,8 @@ impl Maps {
         let sizes = check(pins)?;
         macro_rules! open {
             ($name:literal, $variant:ident) => {{
-                let data = MapData::from_pin(pins.map($name))
-                    .context(concat!("open map ", $name))?;
+                let data =
+                    MapData::from_pin(pins.map($name)).context(concat!("open map ", $name))?;
                 Map::$variant(data).try_into().context(concat!("open map ", $name))?
             }};
         }

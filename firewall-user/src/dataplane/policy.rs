@@ -2,9 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, MapData, PerCpuValues};
-use aya::Pod;
 use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::policy::{Active, Class, Counter, index};
 
@@ -74,8 +74,7 @@ impl Maps {
     /// The map cannot be read.
     pub fn is_current(&self, slot: u16, policy: &CompiledPolicy) -> Result<bool> {
         let active = self.active(slot)?;
-        Ok(active.is_present()
-            && active == policy.active(active.parity(), digest(policy)))
+        Ok(active.is_present() && active == policy.active(active.parity(), digest(policy)))
     }
 
     /// Writes a policy beside the one in force. Packets do not see it yet.
@@ -169,8 +168,8 @@ impl Maps {
         }
         for number in rules.iter().filter(|number| !present.contains(number)) {
             let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("count CPUs")?;
-            let zero = PerCpuValues::try_from(vec![Counter::default(); cpus])
-                .context("count CPUs")?;
+            let zero =
+                PerCpuValues::try_from(vec![Counter::default(); cpus]).context("count CPUs")?;
             self.rule_counters.insert(number, zero, 0).context("write map RULE_COUNTERS")?;
         }
         Ok(())
@@ -184,9 +183,7 @@ fn count(rows: usize) -> u32 {
     u32::try_from(rows.max(1)).unwrap_or(u32::MAX)
 }
 
-fn rows<T: Pod>(
-    rows: &[T],
-) -> std::result::Result<Array<MapData, T>, aya::maps::MapError> {
+fn rows<T: Pod>(rows: &[T]) -> std::result::Result<Array<MapData, T>, aya::maps::MapError> {
     let mut table = Array::create(count(rows.len()), INNER_MAP)?;
     for (at, row) in (0..).zip(rows) {
         table.set(at, row, 0)?;

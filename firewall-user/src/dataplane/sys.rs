@@ -67,9 +67,8 @@ struct LinkInfo {
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is the command's attribute, fully initialised, and its pointers are to
     // buffers that the callers below keep alive and large enough for the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -143,8 +142,7 @@ pub(super) fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
 /// The number of the device that a pinned XDP or TCX link hangs on; 0 if that device is gone.
 pub(super) fn link_device(pin: &Path) -> io::Result<u32> {
     let pathname = CString::new(pin.as_os_str().as_bytes())?;
-    let mut attr =
-        ObjAttr { pathname: address(pathname.as_ptr()), bpf_fd: 0, file_flags: 0 };
+    let mut attr = ObjAttr { pathname: address(pathname.as_ptr()), bpf_fd: 0, file_flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &mut attr)?;
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made it for us.

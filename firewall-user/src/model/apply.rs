@@ -10,6 +10,8 @@ use super::document::{Document, Error, Wanted};
 use super::{Change, Limits, Model};
 
 mod planner;
+#[cfg(test)]
+mod tests;
 
 /// The edits that a document comes to, in the order in which they can be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Whether an edit may be made: what it refers to exists, nothing is said twice, nothing in use
 //! goes away, and no limit is exceeded. The store asks here before it writes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use firewall_ebpf::interface::Direction;
 use ipnet::IpNet;
@@ -83,10 +83,11 @@ impl Model {
         new: &[NewRule],
         limits: &Limits,
     ) -> Result<(), Error> {
+        let here: HashMap<_, _> = group.rules.iter().map(|rule| (&rule.spec, rule)).collect();
         let mut seen = HashSet::new();
         for NewRule { spec, .. } in new {
             self.check_spec(spec)?;
-            if let Ok(rule) = group.rule_with(spec) {
+            if let Some(rule) = here.get(spec) {
                 return Err(Error::RuleDuplicate {
                     group: group.name.clone(),
                     rule: rule.id.clone(),

@@ -92,8 +92,11 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     })
 }
 
+const INTERFACES: &str =
+    "SELECT slot, id, device, netns, hook, orientation, non_ip FROM interfaces";
+
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
-    each(connection, "SELECT slot, id, device, netns, hook, orientation FROM interfaces", |row| {
+    each(connection, INTERFACES, |row| {
         let interface = Interface {
             slot: row.get(0)?,
             id: rows::parsed(row, 1)?,
@@ -101,6 +104,7 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             netns: row.get(3)?,
             hook: rows::hook(row, 4)?,
             orientation: rows::orientation(row, 5)?,
+            non_ip: rows::non_ip(row, 6)?,
             groups: Vec::new(),
             timeouts: Default::default(),
             addresses: Vec::new(),

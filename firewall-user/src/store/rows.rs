@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::net::IpAddr;
 
+use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Direction, Orientation, State};
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};
@@ -68,6 +69,11 @@ pub(super) fn orientation(row: &Row<'_>, column: usize) -> rusqlite::Result<Orie
     word(row, column, |text| {
         [Orientation::Host, Orientation::Guest].into_iter().find(|one| one.name() == text)
     })
+}
+
+/// The column `non_ip`.
+pub(super) fn non_ip(row: &Row<'_>, column: usize) -> rusqlite::Result<NonIp> {
+    word(row, column, |text| NonIp::ALL.into_iter().find(|one| one.name() == text))
 }
 
 /// The column `state`.

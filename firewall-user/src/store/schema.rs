@@ -85,7 +85,8 @@ CREATE TABLE interfaces (
     device TEXT NOT NULL,
     netns TEXT,
     hook TEXT NOT NULL,
-    orientation TEXT NOT NULL
+    orientation TEXT NOT NULL,
+    non_ip TEXT NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
 CREATE TABLE interface_groups (
@@ -113,7 +114,11 @@ CREATE TABLE interface_addresses (
 /// Makes the tables where there are none, and refuses a file that is not ours or is newer.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let told = |error| Error::sqlite(path, error);
-    if known(connection, path)? {
+    // One snapshot: another process may be making the tables between two reads.
+    let snapshot = connection.unchecked_transaction().map_err(told)?;
+    let ready = known(&snapshot, path)?;
+    snapshot.finish().map_err(told)?;
+    if ready {
         return Ok(());
     }
     write_ahead(connection).map_err(told)?;

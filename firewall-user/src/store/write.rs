@@ -139,13 +139,23 @@ fn add_rule(
 }
 
 fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()> {
-    let Interface { id, slot, device, netns, groups, hook, orientation, timeouts, addresses } =
-        interface;
+    let Interface {
+        id,
+        slot,
+        device,
+        netns,
+        groups,
+        hook,
+        orientation,
+        non_ip,
+        timeouts,
+        addresses,
+    } = interface;
     // With what hangs on it, so that nothing of the old one stays.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
-        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![slot, id.as_str(), device, netns, hook.name(), orientation.name()],
+        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![slot, id.as_str(), device, netns, hook.name(), orientation.name(), non_ip.name()],
     )?;
     for (position, group) in (0_u32..).zip(groups) {
         sql.execute(

@@ -1,0 +1,261 @@
+//! `secgroup attach`
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::interface::{Orientation, State};
+
+use super::failure::Misuse;
+use super::{Context, Exit, output, trace};
+use crate::dataplane::attach;
+use crate::model::{HookChoice, Interface, InterfaceId, Model};
+use crate::store::Transaction;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+States of --timeout and their seconds when not given: EC2's names where EC2 has one
+  TcpSynSentTimeout 120, TcpSynRecvTimeout 60, TcpEstablishedTimeout 432000, TcpFinWaitTimeout 120,
+  TcpCloseWaitTimeout 60, TcpLastAckTimeout 30, TcpTimeWaitTimeout 120, TcpCloseTimeout 10,
+  UdpTimeout 30, UdpStreamTimeout 180, IcmpTimeout 30, OtherTimeout 600
+  (also in the form tcp-established)
+
+Examples:
+  secgroup attach eth0 --group web --group ssh
+  secgroup attach tap7 --group vm --orientation guest --address 10.0.0.7
+  secgroup attach eth0 --group web --netns blue --timeout TcpEstablishedTimeout=350")]
+pub(super) struct Command {
+    /// Network device
+    #[arg(value_name = "IFACE")]
+    device: String,
+    /// Group by id or name; may be repeated. All groups add up, and replace those attached before
+    #[arg(long = "group", value_name = "GROUP", required = true)]
+    groups: Vec<String>,
+    /// Where the receive program runs [default: auto, or as attached before]
+    #[arg(long, value_enum)]
+    hook: Option<Hook>,
+    /// Which end of the device is protected [default: host, or as attached before]
+    #[arg(long, value_enum)]
+    orientation: Option<Side>,
+    /// Named network namespace of the device
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+    /// Idle timeout of a state in seconds, 1 or more; may be repeated
+    #[arg(long = "timeout", value_name = "STATE=SECONDS")]
+    timeouts: Vec<String>,
+    /// Frames that are not IP and pass, besides ARP [default: control, or as attached before]
+    #[arg(long, value_enum)]
+    non_ip: Option<Others>,
+    /// Inside address that the device does not carry itself (a guest's), for rules whose peer is a
+    /// group; may be repeated
+    #[arg(long = "address", value_name = "ADDRESS")]
+    addresses: Vec<IpAddr>,
+    /// Print a line per packet until interrupted, then go on without
+    #[arg(long)]
+    trace: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Hook {
+    /// Native XDP on hardware whose driver has it, else TCX
+    Auto,
+    /// Native XDP: cheapest drops; on veth, tap and virtio it switches receive offload off
+    Xdp,
+    /// Generic XDP: any driver, no faster than TCX
+    XdpGeneric,
+    /// TCX: any driver, keeps every offload
+    Tcx,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Side {
+    /// The device belongs to the protected host
+    Host,
+    /// The device is the host's end of a VM's tap or a container's veth
+    Guest,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Others {
+    /// LLDP, EAPOL, LACP, spanning tree and other LLC
+    Control,
+    /// Everything, also what carries IP inside
+    All,
+    /// Nothing
+    None,
+}
+
+impl From<Hook> for HookChoice {
+    fn from(hook: Hook) -> Self {
+        match hook {
+            Hook::Auto => Self::Auto,
+            Hook::Xdp => Self::Xdp,
+            Hook::XdpGeneric => Self::XdpGeneric,
+            Hook::Tcx => Self::Tcx,
+        }
+    }
+}
+
+impl From<Side> for Orientation {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Host => Self::Host,
+            Side::Guest => Self::Guest,
+        }
+    }
+}
+
+impl From<Others> for NonIp {
+    fn from(others: Others) -> Self {
+        match others {
+            Others::Control => Self::Control,
+            Others::All => Self::All,
+            Others::None => Self::None,
+        }
+    }
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let what = format!("attach {}", self.device);
+        self.attach(context).context(what)
+    }
+
+    fn attach(self, context: &Context) -> Result<Exit> {
+        let timeouts = timeouts(&self.timeouts)?;
+        let mut control = context.control()?;
+        let capacity = context.config.maps.interfaces;
+        let (interface, attached) = control.attach(self.trace, |change| {
+            let interface = self.interface(change, timeouts, capacity)?;
+            change.put_interface(&interface)?;
+            Ok(interface)
+        })?;
+        let groups = group_names(control.model()?, &interface);
+        output::lines([format!(
+            "{} {}: groups {}; {} ({}), {} orientation",
+            interface.id,
+            interface.device,
+            groups,
+            attached.hook.name(),
+            attach::why(interface.hook, attached.hook, &attached.device),
+            interface.orientation.name(),
+        )])?;
+        if self.trace {
+            trace::until_interrupted(control.pins(), interface.slot)?;
+            control.attach(false, |_| Ok(interface.clone()))?;
+            return Ok(Exit::Interrupted);
+        }
+        Ok(Exit::Done)
+    }
+
+    /// What the interface is to be: what was given now over what was attached before.
+    fn interface(
+        &self,
+        change: &Transaction<'_>,
+        timeouts: BTreeMap<State, u32>,
+        capacity: u32,
+    ) -> Result<Interface> {
+        let model = change.model();
+        let groups = self
+            .groups
+            .iter()
+            .map(|word| Ok(model.group(word)?.id.clone()))
+            .collect::<Result<_>>()?;
+        let before = model.interface(&self.device, self.netns.as_deref()).cloned();
+        let mut interface = match before {
+            Some(interface) => interface,
+            None => Interface {
+                id: InterfaceId::random()?,
+                slot: change.free_slot(capacity)?,
+                device: self.device.clone(),
+                netns: self.netns.clone(),
+                groups: Vec::new(),
+                hook: HookChoice::Auto,
+                orientation: Orientation::Host,
+                non_ip: NonIp::Control,
+                timeouts: BTreeMap::new(),
+                addresses: Vec::new(),
+            },
+        };
+        interface.groups = groups;
+        interface.hook = self.hook.map_or(interface.hook, Into::into);
+        interface.orientation = self.orientation.map_or(interface.orientation, Into::into);
+        interface.non_ip = self.non_ip.map_or(interface.non_ip, Into::into);
+        interface.timeouts.extend(timeouts);
+        interface.timeouts.retain(|state, seconds| *seconds != state.default_timeout());
+        if !self.addresses.is_empty() {
+            interface.addresses.clone_from(&self.addresses);
+        }
+        Ok(interface)
+    }
+}
+
+fn group_names(model: Model, interface: &Interface) -> String {
+    let names = interface.groups.iter().filter_map(|id| model.groups.get(id));
+    names.map(|group| group.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn timeouts(words: &[String]) -> Result<BTreeMap<State, u32>> {
+    words.iter().map(|word| timeout(word)).collect()
+}
+
+fn timeout(word: &str) -> Result<(State, u32)> {
+    let misuse = |message: String, hint| Misuse { message, hint };
+    let (name, seconds) = word.split_once('=').ok_or_else(|| {
+        misuse(
+            format!("timeout {word:?}: not STATE=SECONDS"),
+            "for example TcpEstablishedTimeout=350",
+        )
+    })?;
+    let state =
+        State::ALL.iter().copied().find(|state| is_name_of(*state, name)).ok_or_else(|| {
+            misuse(
+                format!("timeout {word:?}: no state {name:?}"),
+                "`attach --help` lists the states",
+            )
+        })?;
+    let seconds = seconds.parse().ok().filter(|seconds| *seconds >= 1).ok_or_else(|| {
+        misuse(
+            format!("timeout {word:?}: {seconds:?} is not a number of seconds"),
+            "1 to 4294967295",
+        )
+    })?;
+    Ok((state, seconds))
+}
+
+/// EC2's form, the state's own name, or EC2's form in kebab case.
+fn is_name_of(state: State, name: &str) -> bool {
+    let bare = |text: &str| text.replace('-', "").to_ascii_lowercase();
+    let full = bare(state.timeout_name());
+    let name = bare(name);
+    name == full || Some(name.as_str()) == full.strip_suffix("timeout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_named_in_three_forms() {
+        for word in ["TcpEstablishedTimeout=350", "tcp-established=350", "tcpestablished=350"] {
+            assert_eq!(timeout(word).unwrap(), (State::Established, 350));
+        }
+        assert_eq!(timeout("udp-stream=1").unwrap(), (State::UdpStream, 1));
+        assert_eq!(timeout("UdpTimeout=4294967295").unwrap(), (State::Udp, u32::MAX));
+        for word in ["udp", "udp=0", "udp=-1", "udp=x", "udp=4294967296", "nothing=1", "=1"] {
+            assert!(timeout(word).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_help_text_names_every_state_with_its_default() {
+        let help = <Command as Args>::augment_args(clap::Command::new("attach"));
+        let text = help.get_after_help().unwrap().to_string();
+        for state in State::ALL {
+            let words = format!("{} {}", state.timeout_name(), state.default_timeout());
+            assert!(text.contains(&words), "{words}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `secgroup detach`
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{Context, Exit, output};
+use crate::model::Error;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Traffic of a detached interface is not filtered any more. Its flows and counters are gone.
+
+Examples:
+  secgroup detach eth0
+  secgroup detach --all")]
+pub(super) struct Command {
+    /// Network device
+    #[arg(value_name = "IFACE", required_unless_present = "all", conflicts_with = "all")]
+    device: Option<String>,
+    /// Named network namespace of the device
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    netns: Option<String>,
+    /// Every interface; leaves nothing of secgroup in the kernel
+    #[arg(long)]
+    all: bool,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let what = match &self.device {
+            Some(device) => format!("detach {device}"),
+            None => "detach --all".to_owned(),
+        };
+        self.detach(context).context(what)
+    }
+
+    fn detach(self, context: &Context) -> Result<Exit> {
+        let Self { device, netns, all: _ } = self;
+        let mut control = context.control()?;
+        let mut gone = Vec::new();
+        control.detach(|change| {
+            let model = change.model();
+            let interfaces = match &device {
+                Some(device) => {
+                    let found = model.interface(device, netns.as_deref());
+                    vec![found.ok_or_else(|| Error::InterfaceNotFound(device.clone()))?.clone()]
+                }
+                None => model.interfaces.values().cloned().collect(),
+            };
+            let mut slots = Vec::new();
+            for interface in interfaces {
+                change.delete_interface(interface.slot)?;
+                slots.push(interface.slot);
+                gone.push(format!("{} {}: detached", interface.id, interface.device));
+            }
+            Ok(slots)
+        })?;
+        output::lines(gone)?;
+        Ok(Exit::Done)
+    }
+}

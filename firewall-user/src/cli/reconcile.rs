@@ -1,0 +1,41 @@
+//! `secgroup reconcile`
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{Context, Exit, failure, output};
+use crate::control::Outcome;
+use crate::dataplane::attach;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Attaches what is stored and not in the kernel, replaces programs by those of this build without a
+gap, writes every policy anew, and removes what is not stored. Run it at boot and after an upgrade.")]
+pub(super) struct Command {}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let Self {} = self;
+        let reconciled = context.control()?.reconcile().context("reconcile")?;
+        let mut exit = Exit::Done;
+        for one in reconciled {
+            let interface = &one.interface;
+            let name = format!("{} {}", interface.id, interface.device);
+            match one.outcome {
+                Outcome::Attached(attached) => output::lines([format!(
+                    "{name}: {} ({})",
+                    attached.hook.name(),
+                    attach::why(interface.hook, attached.hook, &attached.device)
+                )])?,
+                Outcome::DeviceMissing => {
+                    output::lines([format!("{name}: no such device now, not enforced")])?;
+                }
+                Outcome::Failed(error) => {
+                    exit = Exit::Failed;
+                    failure::tell(&error.context(format!("reconcile {}", interface.device)));
+                }
+            }
+        }
+        Ok(exit)
+    }
+}

@@ -1,0 +1,37 @@
+//! `secgroup serve`
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{Context, Exit};
+use crate::telemetry::server;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Enforcement does not need this process. It reads the kernel's maps when it is scraped, and keeps
+policies up to date whose peers are groups when addresses of this host change.
+
+Example:
+  secgroup serve --metrics 127.0.0.1:9911")]
+pub(super) struct Command {
+    /// Address and port for GET /metrics
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9911")]
+    metrics: SocketAddr,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        // Refused now, not at the first scrape.
+        context.control()?.maps()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
+        let (paths, config) = (context.paths.clone(), context.config);
+        let serve = server::serve(paths, config, self.metrics, |address| {
+            eprintln!("secgroup: metrics at http://{address}/metrics");
+        });
+        runtime.block_on(serve).context("serve")?;
+        Ok(Exit::Done)
+    }
+}

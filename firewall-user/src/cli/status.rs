@@ -1,0 +1,213 @@
+//! `secgroup status`
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use firewall_ebpf::interface::State;
+use serde_json::{Value, json};
+
+use super::interfaces::Selection;
+use super::output::{self, Format, Output};
+use super::{Context, Exit};
+use crate::control::{Control, inside};
+use crate::dataplane::attach::{self, Hook};
+use crate::dataplane::device;
+use crate::dataplane::maps::Maps;
+use crate::model::{Interface, Model};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+States of an interface
+  enforcing       its programs run and its policy is in force
+  not-enforcing   stored, but not in the kernel: `secgroup reconcile` restores it
+  device-missing  there is no such device now
+
+Exits with 3 if nothing is attached.")]
+pub(super) struct Command {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What an interface is, and what it came to.
+struct Seen<'a> {
+    interface: &'a Interface,
+    state: &'static str,
+    hook: Option<Hook>,
+    why: String,
+    rules: usize,
+    addresses: Vec<IpAddr>,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        self.print(context).context("status")
+    }
+
+    fn print(self, context: &Context) -> Result<Exit> {
+        let control = context.control()?;
+        let model = control.model()?;
+        let maps = control.maps()?;
+        let interfaces = self.selection.of(&model)?;
+        let seen: Vec<_> = interfaces
+            .into_iter()
+            .map(|interface| look(&control, maps.as_ref(), &model, interface))
+            .collect::<Result<_>>()?;
+        match self.output.output {
+            Format::Json => output::value(&document(&model, &seen, maps.as_ref())?)?,
+            Format::Table => table(&model, &seen, maps.as_ref())?,
+        }
+        Ok(if seen.is_empty() { Exit::NotFound } else { Exit::Done })
+    }
+}
+
+fn look<'a>(
+    control: &Control,
+    maps: Option<&Maps>,
+    model: &Model,
+    interface: &'a Interface,
+) -> Result<Seen<'a>> {
+    let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
+    let mut seen = Seen {
+        interface,
+        state: "device-missing",
+        hook: None,
+        why: String::new(),
+        rules: groups.map(|group| group.rules.len()).sum(),
+        addresses: inside(interface)?,
+    };
+    let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)? else {
+        return Ok(seen);
+    };
+    let pins = control.pins();
+    seen.hook = attach::hook(pins, interface.slot, &device)?;
+    let has_policy = match maps {
+        Some(maps) => maps.active(interface.slot)?.is_present(),
+        None => false,
+    };
+    let complete = has_policy && attach::transmits(pins, interface.slot, &device)?;
+    seen.state = match seen.hook {
+        Some(hook) if complete => {
+            seen.why = attach::why(interface.hook, hook, &device);
+            "enforcing"
+        }
+        _ => "not-enforcing",
+    };
+    Ok(seen)
+}
+
+fn group_names(model: &Model, interface: &Interface) -> Vec<String> {
+    let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
+    groups.map(|group| group.name.clone()).collect()
+}
+
+fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
+    if seen.is_empty() {
+        return output::lines(["nothing is attached"]);
+    }
+    output::table(
+        ["INTERFACE", "STATE", "HOOK", "ORIENTATION", "GROUPS", "RULES", "WHY THIS HOOK"],
+        &["RULES"],
+        seen.iter().map(|one| {
+            [
+                one.interface.label(),
+                one.state.to_owned(),
+                one.hook.map_or("-", Hook::name).to_owned(),
+                one.interface.orientation.name().to_owned(),
+                group_names(model, one.interface).join(","),
+                one.rules.to_string(),
+                output::or_dash(&one.why),
+            ]
+        }),
+    )?;
+    let Some(maps) = maps else { return Ok(()) };
+    let flows = maps.flows()?;
+    output::lines([""])?;
+    output::table(
+        ["FLOW TABLE", "FAMILY", "ENTRIES", "CAPACITY", "FULL"],
+        &["ENTRIES", "CAPACITY", "FULL"],
+        maps.occupancy(&flows).into_iter().map(|table| {
+            [
+                table.tier.name().to_owned(),
+                if table.is_v6 { "ipv6" } else { "ipv4" }.to_owned(),
+                table.entries.to_string(),
+                table.capacity.to_string(),
+                format!("{}%", table.entries * 100 / u64::from(table.capacity.max(1))),
+            ]
+        }),
+    )?;
+    for one in seen {
+        let unpromoted = maps.unpromoted(one.interface.slot)?;
+        if unpromoted > 0 {
+            output::lines([format!(
+                "{}: {unpromoted} times a proven flow found its table full and stayed among the new",
+                one.interface.label()
+            )])?;
+        }
+    }
+    Ok(())
+}
+
+/// As `aws ec2 describe-network-interfaces` prints, with what EC2 has no word for beside it.
+fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Value> {
+    let mut interfaces = Vec::new();
+    for one in seen {
+        let interface = one.interface;
+        let groups: Vec<_> = interface
+            .groups
+            .iter()
+            .filter_map(|id| model.groups.get(id))
+            .map(|group| json!({ "GroupId": group.id.to_string(), "GroupName": group.name }))
+            .collect();
+        let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) =
+            one.addresses.iter().partition(|a| a.is_ipv4());
+        let unpromoted = maps.map_or(Ok(0), |maps| maps.unpromoted(interface.slot))?;
+        interfaces.push(json!({
+            "NetworkInterfaceId": interface.id.to_string(),
+            "Status": if one.state == "device-missing" { "available" } else { "in-use" },
+            "Groups": groups,
+            "PrivateIpAddresses":
+                v4.iter().map(|a| json!({ "PrivateIpAddress": a.to_string() })).collect::<Vec<_>>(),
+            "Ipv6Addresses":
+                v6.iter().map(|a| json!({ "Ipv6Address": a.to_string() })).collect::<Vec<_>>(),
+            "ConnectionTrackingConfiguration": timeouts(interface),
+            "Device": interface.device,
+            "Netns": interface.netns,
+            "Slot": interface.slot,
+            "State": one.state,
+            "Hook": one.hook.map(Hook::name),
+            "HookAsked": interface.hook.name(),
+            "HookReason": one.why,
+            "Orientation": interface.orientation.name(),
+            "NonIp": interface.non_ip.name(),
+            "Rules": one.rules,
+            "UnpromotedFlows": unpromoted,
+        }));
+    }
+    let mut tables = Vec::new();
+    if let Some(maps) = maps {
+        for table in maps.occupancy(&maps.flows()?) {
+            tables.push(json!({
+                "Tier": table.tier.name(),
+                "Family": if table.is_v6 { "ipv6" } else { "ipv4" },
+                "Entries": table.entries,
+                "Capacity": table.capacity,
+            }));
+        }
+    }
+    Ok(json!({
+        "SchemaVersion": output::SCHEMA_VERSION,
+        "NetworkInterfaces": interfaces,
+        "FlowTables": tables,
+    }))
+}
+
+/// Seconds by the timeout's name, of every state.
+fn timeouts(interface: &Interface) -> BTreeMap<&'static str, u32> {
+    let seconds =
+        |state: &State| interface.timeouts.get(state).copied().unwrap_or(state.default_timeout());
+    State::ALL.iter().map(|state| (state.timeout_name(), seconds(state))).collect()
+}

@@ -1,0 +1,83 @@
+//! The lines of a traced interface, until the user has seen enough.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aya_log::EbpfLogger;
+use firewall_ebpf::interface::Direction;
+use firewall_ebpf::reason::Reason;
+use log::{Log, Metadata, Record};
+
+use crate::dataplane::Pins;
+use crate::dataplane::attach;
+
+/// How often the lines are fetched: soon enough for a reader, seldom enough to cost nothing.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Prints what an interface's traced programs write, until SIGINT or SIGTERM.
+pub(super) fn until_interrupted(pins: &Pins, slot: u16) -> Result<()> {
+    let program = attach::program_id(pins, slot)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
+    runtime.block_on(async {
+        let mut logger = EbpfLogger::init_from_id_with_logger(program, Lines)
+            .context("open the trace of the interface's programs")?;
+        let mut tick = tokio::time::interval(TICK);
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .context("wait for SIGTERM")?;
+        loop {
+            tokio::select! {
+                _ = tick.tick() => logger.flush(),
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+            }
+        }
+    })
+}
+
+/// Names the numbers that the kernel program writes.
+struct Lines;
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        // A reader that has gone is no reason to stop: the signal is.
+        let _ = writeln!(std::io::stdout().lock(), "{}", named(&record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// `0 16 proto 6 …` as `drop ingress no-rule proto 6 …`.
+fn named(line: &str) -> String {
+    let mut words = line.splitn(3, ' ');
+    let direction = words.next().and_then(|word| match word {
+        "0" => Some(Direction::Ingress),
+        "1" => Some(Direction::Egress),
+        _ => None,
+    });
+    let reason = words.next().and_then(|word| Reason::from_number(word.parse().ok()?));
+    match (direction, reason, words.next()) {
+        (Some(direction), Some(reason), Some(rest)) => {
+            format!("{} {} {} {rest}", reason.verdict().name(), direction.name(), reason.name())
+        }
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_names() {
+        assert_eq!(named("0 16 proto 6 a > b"), "drop ingress no-rule proto 6 a > b");
+        assert_eq!(named("1 0 length 60"), "pass egress established length 60");
+        assert_eq!(named("something else"), "something else");
+    }
+}

@@ -1,0 +1,4 @@
+//! What an operator scrapes.
+
+pub mod metrics;
+pub mod server;

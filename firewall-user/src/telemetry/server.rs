@@ -1,0 +1,96 @@
+//! The optional process: metrics over HTTP, and policies that follow address changes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::config::{Config, Paths};
+use crate::control::Control;
+use crate::dataplane::device;
+use crate::telemetry::metrics;
+
+/// How long a change of addresses in another network namespace may go unnoticed.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn serve(
+    paths: Paths,
+    config: Config,
+    address: SocketAddr,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<()> {
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let address = listener.local_addr().context("listen")?;
+    let of_scrape = paths.clone();
+    let scrape = move || {
+        let paths = of_scrape.clone();
+        async move { answer(paths, config).await }
+    };
+    let router = Router::new().route("/metrics", get(scrape)).route("/", get(index));
+    tokio::spawn(follow(paths, config));
+    ready(address);
+    axum::serve(listener, router).with_graceful_shutdown(interrupted()).await.context("serve")
+}
+
+async fn index() -> &'static str {
+    "secgroup: metrics are at /metrics\n"
+}
+
+/// A scrape opens store and maps anew: commands change both while we run.
+async fn answer(paths: Paths, config: Config) -> Response {
+    let read = move || Control::open(&paths, config).and_then(|control| metrics::text(&control));
+    // Reading the flow tables can take tens of milliseconds: not on the thread that accepts.
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Ok(Err(error)) => {
+            eprintln!("secgroup: scrape: {error:#}");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Keeps policies equal to the addresses of group members: at once when an address of this network
+/// namespace changes, within [`SWEEP`] in others.
+async fn follow(paths: Paths, config: Config) {
+    let mut changes = device::AddressChanges::open();
+    loop {
+        if let Ok(changes) = &mut changes {
+            let _ = tokio::time::timeout(SWEEP, changes.next()).await;
+        } else {
+            tokio::time::sleep(SWEEP).await;
+        }
+        let paths = paths.clone();
+        let refresh = move || Control::open(&paths, config).and_then(|mut c| c.refresh());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(refresh).await {
+            eprintln!("secgroup: follow address changes: {error:#}");
+        }
+    }
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            // Without the handler the signal ends the process anyway.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}

@@ -1,0 +1,262 @@
+//! `apply` and `export`.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::host::Host;
+
+pub(crate) fn group(name: &str, ingress: Value) -> Value {
+    json!({
+        "GroupName": name, "Description": "d", "IpPermissions": ingress, "IpPermissionsEgress": [],
+    })
+}
+
+pub(crate) fn tcp(port: u16, cidr: &str) -> Value {
+    json!({"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]})
+}
+
+pub(crate) fn document(groups: &[Value]) -> String {
+    json!({"SecurityGroups": groups}).to_string()
+}
+
+/// Lines with what follows a random id, the id left out.
+fn without_ids(lines: &str) -> Vec<String> {
+    let kept = |word: &&str| !["sg-", "sgr-", "pl-"].iter().any(|id| word.starts_with(id));
+    lines.lines().map(|line| line.split(' ').filter(kept).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn a_document_of_aws_is_taken_as_it_is() {
+    let host = Host::new();
+    let file = host.file(
+        "aws.json",
+        r#"{
+    "SecurityGroups": [
+        {
+            "GroupId": "sg-0aaaaaaaaaaaaaaaa",
+            "IpPermissionsEgress": [
+                {"IpProtocol": "-1", "UserIdGroupPairs": [], "IpRanges": [{"CidrIp": "0.0.0.0/0"}],
+                 "Ipv6Ranges": [], "PrefixListIds": []}
+            ],
+            "Tags": [{"Key": "aws:cloudformation:stack-name", "Value": "x"},
+                     {"Key": "team", "Value": "shop"}],
+            "VpcId": "vpc-1", "OwnerId": "123456789012", "GroupName": "default",
+            "SecurityGroupArn": "arn:aws:ec2:eu-west-1:123456789012:security-group/sg-0aaaaaaaaaaaaaaaa",
+            "Description": "default VPC security group",
+            "SomethingNewIn2027": {"Enabled": true},
+            "IpPermissions": [
+                {"IpProtocol": "-1", "IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": [],
+                 "UserIdGroupPairs": [
+                    {"UserId": "123456789012", "GroupId": "sg-0aaaaaaaaaaaaaaaa"},
+                    {"UserId": "123456789012", "GroupId": "sg-0bbbbbbbbbbbbbbbb", "Description": "w"}]}
+            ]
+        },
+        {
+            "GroupId": "sg-0bbbbbbbbbbbbbbbb", "VpcId": "vpc-1", "OwnerId": "123456789012",
+            "GroupName": "web", "Description": "web servers", "IpPermissionsEgress": [],
+            "IpPermissions": [
+                {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [],
+                 "Ipv6Ranges": [{"CidrIpv6": "::/0", "Description": "https"}],
+                 "PrefixListIds": [{"PrefixListId": "pl-0123456789abcdef0"}],
+                 "UserIdGroupPairs": []},
+                {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1,
+                 "IpRanges": [{"CidrIp": "10.1.2.3/8"}], "Ipv6Ranges": [], "PrefixListIds": [],
+                 "UserIdGroupPairs": []}
+            ]
+        }
+    ],
+    "PrefixLists": [
+        {"PrefixListId": "pl-0123456789abcdef0", "AddressFamily": "IPv4", "State": "create-complete",
+         "PrefixListName": "office", "MaxEntries": 10, "Version": 4, "OwnerId": "123456789012",
+         "Entries": [{"Cidr": "192.0.2.0/24", "Description": "lan"}]}
+    ]
+}"#,
+    );
+    assert_eq!(
+        host.ok(&["apply", &file])
+            .lines()
+            .filter(|line| !line.contains(" sgr-"))
+            .collect::<Vec<_>>(),
+        [
+            "+ prefix-list office pl-0123456789abcdef0 ipv4",
+            "+ prefix-list office 192.0.2.0/24 (lan)",
+            "+ group default sg-0aaaaaaaaaaaaaaaa",
+            "+ group web sg-0bbbbbbbbbbbbbbbb",
+        ]
+    );
+    let (model, generation) = host.state();
+    assert_eq!(generation, 1, "one transaction");
+    let specs = |name: &str| -> Vec<_> {
+        let group = model.group(name).unwrap();
+        group
+            .rules
+            .iter()
+            .map(|rule| (model.spec_text(&rule.spec), rule.description.clone()))
+            .collect()
+    };
+    let rule = |spec: &str, description: &str| (spec.to_owned(), description.to_owned());
+    assert_eq!(
+        specs("default"),
+        [
+            rule("ingress all from group default", ""),
+            rule("ingress all from group web", "w"),
+            rule("egress all to 0.0.0.0/0", ""),
+        ]
+    );
+    assert_eq!(
+        specs("web"),
+        [
+            rule("ingress tcp 443 from ::/0", "https"),
+            rule("ingress tcp 443 from prefix list office", ""),
+            rule("ingress icmp 8 from 10.0.0.0/8", ""),
+        ]
+    );
+    let tags: Vec<_> = model.group("default").unwrap().tags.keys().collect();
+    assert_eq!(tags, ["team"], "AWS' own marks mean nothing here");
+    assert_eq!(model.prefix_list("office").unwrap().version, 4);
+
+    assert_eq!(host.ok(&["apply", &file]), "", "the same document twice changes nothing");
+    assert_eq!(host.state(), (model, generation));
+}
+
+#[test]
+fn what_is_exported_can_be_applied_elsewhere() {
+    let one = Host::new();
+    one.ok(&["group", "create", "web", "--description", "d", "--tag", "a=b"]);
+    one.ok(&["group", "create", "db", "--description", "d"]);
+    one.ok(&["group", "create", "alone", "--description", "d"]);
+    one.ok(&["prefix-list", "create", "six", "--family", "ipv6", "--entry", "1::/16"]);
+    one.ok(&["rule", "add", "db", "ingress", "--protocol", "all", "--group", "web"]);
+    one.ok(&["rule", "add", "web", "ingress", "--protocol", "all", "--prefix-list", "six"]);
+
+    let all = one.ok(&["export"]);
+    let two = Host::new();
+    two.ok(&["apply", &two.file("all.json", &all)]);
+    assert_eq!(two.ok(&["export"]), all);
+
+    // A group brings what its rules name, and what theirs name.
+    let some = one.ok(&["export", "db"]);
+    let three = Host::new();
+    three.ok(&["apply", &three.file("some.json", &some)]);
+    let (model, _) = three.state();
+    let names: Vec<_> = model.groups.values().map(|group| group.name.as_str()).collect();
+    assert!(names.contains(&"web") && names.contains(&"db") && names.len() == 2, "{names:?}");
+    assert_eq!(three.ok(&["export"]), some);
+}
+
+#[test]
+fn rules_that_stay_keep_their_ids_and_numbers() {
+    let host = Host::new();
+    let before = document(&[
+        group("web", json!([tcp(80, "10.0.0.0/8"), tcp(81, "10.0.0.0/8"), tcp(82, "10.0.0.0/8")])),
+        group("other", json!([])),
+    ]);
+    host.ok(&["apply", &host.file("before.json", &before)]);
+    host.ok(&["group", "create", "mine", "--description", "d"]);
+    let (old, _) = host.state();
+    let mut described = tcp(81, "10.9.9.9/8");
+    described["IpRanges"][0]["Description"] = json!("why");
+    let after =
+        document(&[group("WEB", json!([tcp(83, "10.0.0.0/8"), described, tcp(80, "10.0.0.0/8")]))]);
+    let file = host.file("after.json", &after);
+
+    let lines = [
+        "~ web ingress tcp 81 from 10.0.0.0/8 (why)",
+        "- web ingress tcp 82 from 10.0.0.0/8",
+        "+ web ingress tcp 83 from 10.0.0.0/8",
+    ];
+    let foreseen = host.run(&["apply", &file, "--dry-run"]);
+    assert_eq!((foreseen.code, foreseen.stderr.as_str()), (4, ""));
+    assert_eq!(without_ids(&foreseen.stdout.replace(" (new)", "")), lines);
+    assert_eq!(host.state().0, old, "a dry run changes nothing");
+
+    assert_eq!(without_ids(&host.ok(&["apply", &file])), lines);
+    let (new, _) = host.state();
+    let (old, new_rules) = (&old.group("web").unwrap().rules, &new.group("web").unwrap().rules);
+    assert_eq!(new_rules[0], old[0]);
+    assert_eq!((&new_rules[1].id, new_rules[1].number), (&old[1].id, old[1].number));
+    assert_eq!(new_rules[1].description, "why");
+    assert!(new_rules[2].number > old[2].number, "a number is never used twice");
+    assert!(new.group("mine").is_ok() && new.group("other").is_ok(), "not mentioned, not touched");
+    assert_eq!(host.run(&["apply", &file, "--dry-run"]).code, 0);
+}
+
+#[test]
+fn a_document_comes_from_standard_input_too() {
+    let host = Host::new();
+    let mut child =
+        host.command(&["apply", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let text = document(&[group("web", json!([]))]);
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(host.state().0.group("web").is_ok());
+}
+
+#[test]
+fn a_group_made_anew_elsewhere_is_the_same_group() {
+    let host = Host::new();
+    let web = host.id(&["group", "create", "web", "--description", "d"]);
+    let mut theirs = group("web", json!([]));
+    theirs["GroupId"] = json!("sg-0cccccccccccccccc");
+    theirs["IpPermissions"] = json!([{
+        "IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-0cccccccccccccccc"}],
+    }]);
+    host.ok(&["apply", &host.file("theirs.json", &document(&[theirs]))]);
+    let (model, _) = host.state();
+    let group = model.group("web").unwrap();
+    assert_eq!(group.id.as_str(), web);
+    assert_eq!(group.rules.len(), 1);
+    assert_eq!(model.spec_text(&group.rules[0].spec), "ingress all from group web");
+}
+
+#[test]
+fn prefix_lists_become_the_documents() {
+    let host = Host::new();
+    let entries = |list: &[(&str, &str)]| -> String {
+        let entries: Vec<_> =
+            list.iter().map(|(cidr, text)| json!({"Cidr": cidr, "Description": text})).collect();
+        json!({"PrefixLists": [
+            {"PrefixListName": "office", "AddressFamily": "IPv4", "Entries": entries},
+        ]})
+        .to_string()
+    };
+    let before = entries(&[("10.0.0.0/8", "a"), ("11.0.0.0/8", "b")]);
+    host.ok(&["apply", &host.file("x.json", &before)]);
+    let after = host.file("x.json", &entries(&[("11.0.0.0/8", "c"), ("12.0.0.0/8", "")]));
+    assert_eq!(
+        host.ok(&["apply", &after]),
+        "- prefix-list office 10.0.0.0/8\n~ prefix-list office 11.0.0.0/8 (c)\n\
+         + prefix-list office 12.0.0.0/8\n"
+    );
+    assert_eq!(host.state().0.prefix_list("office").unwrap().version, 2);
+    assert_eq!(host.ok(&["apply", &after]), "");
+}
+
+#[test]
+fn a_list_that_grows_is_counted_where_rules_name_it() {
+    let host = Host::new();
+    host.ok(&["group", "create", "web", "--description", "d"]);
+    host.ok(&["prefix-list", "create", "office", "--family", "ipv4", "--entry", "10.0.0.0/8"]);
+    host.ok(&["rule", "add", "web", "ingress", "--protocol", "all", "--prefix-list", "office"]);
+    host.configure("[limits]\nrules_per_group = 2\n");
+    let with = |entries: &[&str]| {
+        let entries: Vec<_> = entries.iter().map(|cidr| json!({"Cidr": cidr})).collect();
+        let list = json!({"PrefixListName": "office", "AddressFamily": "IPv4", "Entries": entries});
+        host.file("lists.json", &json!({"PrefixLists": [list]}).to_string())
+    };
+    let before = host.state();
+    let file = with(&["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"]);
+    let done = host.run(&["apply", &file]);
+    assert_eq!(done.code, 1);
+    assert_eq!(
+        done.stderr.lines().next().unwrap(),
+        format!(
+            "error: apply {file}: PrefixLists[0]: group web would have 3 ingress rules for IPv4, \
+             and the limit is 2"
+        )
+    );
+    assert_eq!(host.state(), before);
+    host.ok(&["apply", &with(&["10.0.0.0/8", "11.0.0.0/8"])]);
+}

@@ -1,0 +1,12 @@
+//! The commands about groups, rules, prefix lists and documents, as a user types them.
+
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+mod commands;
+mod document_refusals;
+mod documents;
+mod fixture;
+mod host;
+mod refusals;
+mod rule_refusals;
+mod together;

@@ -1,0 +1,223 @@
+//! What is written is what is read, and what was in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_ebpf::interface::{Direction, Orientation, State};
+use firewall_user::model::{Family, Peer};
+use firewall_user::model::{
+    GroupId, HookChoice, Interface, InterfaceId, Limits, NewRule, PortRange, RuleSpec, Traffic,
+    parse_cidr,
+};
+use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+pub(crate) fn new_group(name: &str) -> NewGroup {
+    NewGroup { name: name.to_owned(), description: "d".to_owned(), tags: BTreeMap::new() }
+}
+
+pub(crate) fn tcp_rule(port: u16) -> NewRule {
+    let traffic = Traffic::Tcp(PortRange { from: port, to: port });
+    let peer = Peer::from(parse_cidr("10.0.0.0/8").unwrap());
+    let spec = RuleSpec::new(Direction::Ingress, traffic, peer).unwrap();
+    NewRule { spec, description: format!("port {port}") }
+}
+
+fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
+    Interface {
+        id: InterfaceId::random().unwrap(),
+        slot,
+        device: device.to_owned(),
+        netns: (slot % 2 == 1).then(|| "vm".to_owned()),
+        groups,
+        hook: HookChoice::ALL[usize::from(slot) % 4],
+        orientation: if slot.is_multiple_of(3) { Orientation::Guest } else { Orientation::Host },
+        non_ip: Default::default(),
+        timeouts: [(State::Established, 350 + u32::from(slot)), (State::Udp, 1)].into(),
+        addresses: vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()],
+    }
+}
+
+/// Makes one edit, of a kind and on things that two numbers choose; refusals are part of it.
+fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
+    let name = format!("g{}", which % 4);
+    let group = change.model().group(&name).map(|group| group.id.clone());
+    let other = change.model().group(&format!("g{}", which / 4 % 4)).map(|group| group.id.clone());
+    let list = change.model().prefix_list(&format!("l{}", which % 3)).map(|list| list.id.clone());
+    let network = parse_cidr(&format!("10.{}.0.0/16", which / 3 % 5)).unwrap();
+    let _ = match (kind % 14, group, other, list) {
+        (0 | 1, ..) => change.create_group(new_group(&name)).map(drop),
+        (2, Ok(group), ..) => change.delete_group(&group),
+        (3 | 4, Ok(group), ..) => change.add_rules(&group, vec![tcp_rule(which.into())]).map(drop),
+        (5, Ok(group), Ok(other), _) => {
+            let mut rule = tcp_rule(1);
+            rule.spec.peer = Peer::Group(other);
+            change.add_rules(&group, vec![rule]).map(drop)
+        }
+        (6, Ok(group), _, Ok(list)) => {
+            let mut rule = tcp_rule(2);
+            rule.spec.peer = Peer::PrefixList(list);
+            change.add_rules(&group, vec![rule]).map(drop)
+        }
+        (7, Ok(group), ..) => {
+            let rules = &change.model().groups[&group].rules;
+            let Some(rule) = rules.get(usize::from(which / 4) % rules.len().max(1)).cloned() else {
+                return;
+            };
+            if which.is_multiple_of(2) {
+                change.remove_rules(&group, &[rule.id])
+            } else {
+                change.describe_rule(&group, &rule.id, format!("was {}", rule.description))
+            }
+        }
+        (8, ..) => change
+            .create_prefix_list(NewPrefixList {
+                name: format!("l{}", which % 3),
+                family: Family::Ipv4,
+                entries: [(network, "e".to_owned())].into(),
+                tags: [("k".to_owned(), "v".to_owned())].into(),
+            })
+            .map(drop),
+        (9, _, _, Ok(list)) => change.add_entries(&list, [(network, String::new())].into()),
+        (10, _, _, Ok(list)) => change.remove_entries(&list, &[network]),
+        (11, _, _, Ok(list)) => change.delete_prefix_list(&list),
+        (12, Ok(group), Ok(other), _) => {
+            let slot = change.free_slot(5).unwrap_or(0);
+            let mut groups = vec![group];
+            groups.extend((groups[0] != other).then_some(other));
+            change.put_interface(&interface(slot, &format!("d{}", which % 6), groups))
+        }
+        (13, Ok(group), ..) if which.is_multiple_of(2) => {
+            change.tag_group(&group, [("t".to_owned(), which.to_string())].into())
+        }
+        (13, ..) => change.delete_interface(u16::from(which % 5)),
+        _ => Ok(()),
+    };
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn memory_and_disk_agree(
+        edits in proptest::collection::vec((any::<u8>(), any::<u8>(), 0u8..8), 1..120)
+    ) {
+        let dir = TempDir::new().unwrap();
+        let limits = Limits { rules_per_group: 8, ..Limits::default() };
+        let mut store = Store::open_with(dir.path(), limits).unwrap();
+        let mut numbers = BTreeSet::new();
+        let mut kept = store.model().unwrap();
+        for chunk in edits.chunks(4) {
+            let mut change = store.begin().unwrap();
+            prop_assert_eq!(change.model(), &kept);
+            for (kind, which, _) in chunk {
+                edit(&mut change, *kind, *which);
+            }
+            let model = change.model().clone();
+            let (before, changed) = (change.generation(), change.changed());
+            // Sometimes the change is dropped.
+            if chunk[0].2 == 0 {
+                drop(change);
+            } else {
+                prop_assert_eq!(change.commit().unwrap(), before + u64::from(changed));
+                for rule in model.groups.values().flat_map(|group| &group.rules) {
+                    numbers.insert((rule.number, rule.id.clone()));
+                }
+                kept = model;
+            }
+            prop_assert_eq!(&store.model().unwrap(), &kept);
+        }
+        // No number ever stood for two rules, and each is still known by it.
+        let distinct: BTreeSet<_> = numbers.iter().map(|(number, _)| *number).collect();
+        prop_assert_eq!(distinct.len(), numbers.len());
+        for (number, rule) in numbers {
+            prop_assert_eq!(store.rule_by_number(number).unwrap().unwrap().rule, rule);
+        }
+    }
+}
+
+#[test]
+fn a_removed_rule_is_still_known_by_its_number() {
+    let dir = TempDir::new().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut change = store.begin().unwrap();
+    let group = change.create_group(new_group("web")).unwrap();
+    let rules = change.add_rules(&group, vec![tcp_rule(80), tcp_rule(81)]).unwrap();
+    change.commit().unwrap();
+    let mut change = store.begin().unwrap();
+    change.delete_group(&group).unwrap();
+    change.commit().unwrap();
+    drop(store);
+
+    let mut store = Store::open(dir.path()).unwrap();
+    let name = store.rule_by_number(4).unwrap().unwrap();
+    assert_eq!((name.rule, name.group, name.group_name), (rules[1].clone(), group, "web".into()));
+    assert_eq!(store.rule_by_number(5).unwrap(), None);
+    assert_eq!(store.rule_by_number(0).unwrap(), None);
+    // The highest number is free, and is not given again.
+    let mut change = store.begin().unwrap();
+    let group = change.create_group(new_group("web")).unwrap();
+    assert_eq!(change.model().groups[&group].rules[0].number, 5);
+}
+
+#[test]
+fn numbers_end() {
+    let dir = TempDir::new().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut change = store.begin().unwrap();
+    let group = change.create_group(new_group("web")).unwrap();
+    change.commit().unwrap();
+    rusqlite::Connection::open(dir.path().join(firewall_user::store::FILE))
+        .unwrap()
+        .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'rule_history'", [u32::MAX - 1])
+        .unwrap();
+    let mut change = store.begin().unwrap();
+    change.add_rules(&group, vec![tcp_rule(1)]).unwrap();
+    assert_eq!(change.model().groups[&group].rules.last().unwrap().number, u32::MAX);
+    let error = change.add_rules(&group, vec![tcp_rule(2)]).unwrap_err();
+    assert_eq!(error.to_string(), "all rule numbers have been used");
+    assert!(change.commit().is_err(), "half an edit is not committed");
+    assert_eq!(store.model().unwrap().groups[&group].rules.len(), 2);
+}
+
+#[test]
+fn interfaces_are_held_to_the_limits() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { groups_per_interface: 2, ..Limits::default() };
+    let mut store = Store::open_with(dir.path(), limits).unwrap();
+    let mut change = store.begin().unwrap();
+    let ids: Vec<_> =
+        ["a", "b", "c"].iter().map(|name| change.create_group(new_group(name)).unwrap()).collect();
+    let mut put = |slot, device: &str, groups: &[GroupId]| {
+        let result = change.put_interface(&interface(slot, device, groups.to_vec()));
+        result.map_err(|error| error.to_string())
+    };
+    assert_eq!(put(0, "eth0", &[]).unwrap_err(), "an interface needs at least one group");
+    assert_eq!(
+        put(0, "eth0", &[ids[0].clone(), ids[0].clone()]).unwrap_err(),
+        "group a is given twice"
+    );
+    assert_eq!(
+        put(0, "eth0", &ids).unwrap_err(),
+        "interface eth0 would have 3 groups, and the limit is 2"
+    );
+    put(0, "eth0", &ids[..2]).unwrap();
+    put(0, "eth0", &ids[2..]).unwrap();
+    // The same device in another namespace is another device.
+    put(1, "eth0", &ids[..1]).unwrap();
+    assert_eq!(
+        put(2, "eth0", &ids[..1]).unwrap_err(),
+        "device eth0 is attached already, in slot 0"
+    );
+    assert_eq!(change.free_slot(3).unwrap(), 2);
+    assert_eq!(
+        change.free_slot(2).unwrap_err().to_string(),
+        "there would be 3 attached interfaces, and the limit is 2"
+    );
+    change.delete_interface(0).unwrap();
+    assert_eq!(change.free_slot(2).unwrap(), 0);
+    assert_eq!(
+        change.delete_interface(0).unwrap_err().to_string(),
+        "there is no attached interface \"0\""
+    );
+}
