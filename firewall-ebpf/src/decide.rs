@@ -13,7 +13,7 @@ use crate::tcp::{self, Shape, Step};
 /// Decides about a packet; the verdict is the reason's. Counting by reason is the caller's.
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Reason {
-    let bytes = packet.len();
+    let bytes = packet.length();
     let judged = match parse(packet) {
         Ok(Frame::V4(segment)) => judge(tables, direction, &segment, bytes),
         Ok(Frame::V6(segment)) => judge(tables, direction, &segment, bytes),

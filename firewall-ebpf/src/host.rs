@@ -43,7 +43,7 @@ fn read<T: Wire>(bytes: &[u8], offset: u32) -> Option<T> {
 }
 
 impl Packet for HostPacket<'_> {
-    fn len(&self) -> u32 {
+    fn length(&self) -> u32 {
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
     }
 
@@ -82,7 +82,7 @@ impl CompiledPolicy {
     #[must_use]
     pub fn deny_all() -> Self {
         let any = Class { parent: crate::policy::NO_CLASS, ..Class::default() };
-        debug_assert!(ANY_V4 == 0 && ANY_V6 == 1);
+        const { assert!(ANY_V4 == 0 && ANY_V6 == 1) };
         Self { classes: vec![any, any], ..Self::default() }
     }
 

@@ -57,7 +57,7 @@ fn run<P: Packet>(packet: &P, direction: Direction) -> Verdict {
 /// Every packet is counted once, by its reason.
 #[inline(always)]
 fn count<P: Packet>(packet: &P, direction: Direction, reason: u32) -> Verdict {
-    maps::count(counter_index(globals::slot(), direction, reason), packet.len());
+    maps::count(counter_index(globals::slot(), direction, reason), packet.length());
     verdict(reason)
 }
 

@@ -16,7 +16,7 @@ unsafe impl<const N: usize> Wire for [u32; N] {}
 /// A packet as a hook sees it.
 pub trait Packet {
     /// Length of the whole frame in bytes, parts outside the linear head included.
-    fn len(&self) -> u32;
+    fn length(&self) -> u32;
 
     /// Whether the frame starts with an Ethernet header (else with its IP header: tun, WireGuard).
     fn has_ethernet(&self) -> bool;

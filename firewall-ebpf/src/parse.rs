@@ -290,7 +290,7 @@ fn ipv4<P: Packet, R: Reader>(packet: &P, reader: R, offset: u32) -> Result<Segm
     }
     let total = u32::from(u16::from_be(header.total_length));
     // A frame may be longer than its packet (padding), never shorter.
-    if total < header_length || offset + total > packet.len() {
+    if total < header_length || offset + total > packet.length() {
         return Err(Reason::IpTotalLength);
     }
     let field = u16::from_be(header.fragment);
@@ -315,7 +315,7 @@ fn ipv6<P: Packet, R: Reader>(packet: &P, reader: R, offset: u32) -> Result<Segm
         return Err(Reason::IpVersion);
     }
     let payload = u32::from(u16::from_be(header.payload_length));
-    if offset + IPV6 + payload > packet.len() {
+    if offset + IPV6 + payload > packet.length() {
         return Err(Reason::IpTotalLength);
     }
     let mut carrier = Carrier {

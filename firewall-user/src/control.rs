@@ -303,7 +303,9 @@ impl Control {
     ) -> Result<T> {
         let _lock = self.lock()?;
         let mut transaction = self.store.begin()?;
-        edit(&mut transaction)
+        let value = edit(&mut transaction)?;
+        self.enforcer.compile(transaction.model())?;
+        Ok(value)
     }
 
     /// Waits until no other command is changing something. The lock goes with the file, and with

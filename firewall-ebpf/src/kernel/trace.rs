@@ -97,7 +97,7 @@ fn line<P: Packet + Context>(packet: &P, direction: u32, reason: u32) {
             u16::from_be(segment.src_port),
             u32::from_be(segment.dst),
             u16::from_be(segment.dst_port),
-            packet.len()
+            packet.length()
         ),
         Ok(Frame::V6(segment)) => info!(
             &ctx,
@@ -109,7 +109,7 @@ fn line<P: Packet + Context>(packet: &P, direction: u32, reason: u32) {
             u16::from_be(segment.src_port),
             octets(segment.dst),
             u16::from_be(segment.dst_port),
-            packet.len()
+            packet.length()
         ),
         Ok(Frame::NonIp(ether_type)) => {
             info!(
@@ -118,10 +118,10 @@ fn line<P: Packet + Context>(packet: &P, direction: u32, reason: u32) {
                 direction,
                 reason,
                 ether_type,
-                packet.len()
+                packet.length()
             );
         }
-        Err(_) => info!(&ctx, "{} {} length {}", direction, reason, packet.len()),
+        Err(_) => info!(&ctx, "{} {} length {}", direction, reason, packet.length()),
     }
 }
 

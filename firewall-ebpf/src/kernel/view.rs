@@ -46,21 +46,24 @@ impl Linear {
 pub(super) struct Xdp {
     ctx: *mut xdp_md,
     linear: Linear,
+    /// Of every buffer of the frame. Asked for once: it costs a helper call.
+    length: u32,
 }
 
 impl Xdp {
     #[inline(always)]
     pub(super) fn new(ctx: *mut xdp_md) -> Self {
         let view = XdpContext::new(ctx);
-        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() } }
+        // SAFETY: the context is the kernel's. A length in bytes, never negative.
+        let length = unsafe { bpf_xdp_get_buff_len(ctx) as u32 };
+        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() }, length }
     }
 }
 
 impl Packet for Xdp {
     #[inline(always)]
-    fn len(&self) -> u32 {
-        // SAFETY: the context is the kernel's. Counts every buffer of the frame; never negative.
-        unsafe { bpf_xdp_get_buff_len(self.ctx) as u32 }
+    fn length(&self) -> u32 {
+        self.length
     }
 
     #[inline(always)]
@@ -118,7 +121,7 @@ impl Skb {
 
 impl Packet for Skb {
     #[inline(always)]
-    fn len(&self) -> u32 {
+    fn length(&self) -> u32 {
         // SAFETY: the context is the kernel's.
         unsafe { (*self.ctx).len }
     }

@@ -56,7 +56,11 @@ impl Enforcer {
         Ok(Staged { maps, shadows, rules })
     }
 
-    fn compile(&self, model: &Model) -> Result<BTreeMap<u16, CompiledPolicy>> {
+    /// Every interface's policy, by slot.
+    ///
+    /// # Errors
+    /// One does not fit.
+    pub(super) fn compile(&self, model: &Model) -> Result<BTreeMap<u16, CompiledPolicy>> {
         let addresses = addresses(model)?;
         let compile_one = |interface: &Interface| {
             compile(&resolve(model, &addresses, interface)).map_err(|error| {

@@ -3,6 +3,7 @@
 //! Labels are interfaces, directions, reasons, groups and rules: all bounded by what the user
 //! said. No address is ever a label.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::{Context as _, Result};
@@ -19,8 +20,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::control::Control;
 use crate::dataplane::counters::ByReason;
 
-/// The text's media type, for HTTP.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The text's media type, for HTTP: the format that every Prometheus, its textfile collector and
+/// `promtool check metrics` read.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// One reading of everything.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ fn read(control: &Control) -> Result<Reading> {
     Ok(reading)
 }
 
-/// The metrics in OpenMetrics text.
+/// The metrics in Prometheus' text format.
 ///
 /// # Errors
 /// The store or the maps cannot be read.
@@ -84,7 +86,26 @@ pub fn text(control: &Control) -> Result<String> {
     registry.register_collector(Box::new(reading));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).context("write the metrics")?;
-    Ok(text)
+    Ok(classic(&text))
+}
+
+/// OpenMetrics, which the library writes, as Prometheus' own format: there a counter's family has
+/// the name of its samples, and no line marks the end.
+fn classic(open_metrics: &str) -> String {
+    let counters: HashSet<&str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|start| {
+            let (name, rest) = line.strip_prefix(start)?.split_once(' ')?;
+            counters.contains(name).then(|| format!("{start}{name}_total {rest}"))
+        });
+        text.push_str(described.as_deref().unwrap_or(line));
+        text.push('\n');
+    }
+    text
 }
 
 impl Measured {
@@ -218,5 +239,21 @@ impl Collector for Reading {
         let build =
             [("version", env!("CARGO_PKG_VERSION").to_owned()), ("abi", ABI_VERSION.to_string())];
         gauges(encoder, "build_info", "The running build; always 1", [(build, 1)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_named_as_prometheus_names_them() {
+        let open = "# HELP a_b Help me.\n# TYPE a_b counter\na_b_total{x=\"y\"} 1\n\
+                    # HELP g Help.\n# TYPE g gauge\ng 2\n# EOF\n";
+        assert_eq!(
+            classic(open),
+            "# HELP a_b_total Help me.\n# TYPE a_b_total counter\na_b_total{x=\"y\"} 1\n\
+             # HELP g Help.\n# TYPE g gauge\ng 2\n"
+        );
     }
 }
