@@ -27,8 +27,9 @@ fn main() -> ExitCode {
 }
 
 fn default() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).join(DEFAULT)
+    // As of now: what was true when this was compiled names the old place of a moved checkout.
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    package.parent().unwrap_or(Path::new(".")).join(DEFAULT)
 }
 
 fn embed(object: &Path) -> Result<(), String> {

@@ -4,7 +4,7 @@ use crate::exempt;
 use crate::flow::{self, Address, Flow, FlowRef, INITIATOR_EGRESS, PROVEN, Tier};
 use crate::interface::{Direction, State};
 use crate::packet::Packet;
-use crate::parse::{Frame, Kind, Segment, parse};
+use crate::parse::{self, Frame, Kind, Segment, Segments};
 use crate::policy::traffic;
 use crate::reason::Reason;
 use crate::tables::{Flows, Prefixes, Tables};
@@ -14,9 +14,26 @@ use crate::tcp::{self, Shape, Step};
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Reason {
     let bytes = packet.length();
-    let judged = match parse(packet) {
-        Ok(Frame::V4(segment)) => judge(tables, direction, &segment, bytes),
-        Ok(Frame::V6(segment)) => judge(tables, direction, &segment, bytes),
+    // The steady state of a proven flow first.
+    let mut common = Segments::new();
+    let looked = if parse::common_v4(packet, &mut common.v4) {
+        steady(tables, direction, &common.v4, bytes)
+    } else if parse::common_v6(packet, &mut common.v6) {
+        steady(tables, direction, &common.v6, bytes)
+    } else {
+        Steady::Unknown
+    };
+    let proven = match looked {
+        Steady::Passed => return Reason::Established,
+        Steady::Absent => Proven::Absent,
+        Steady::Unknown => Proven::Unknown,
+    };
+    // Everything else reads the packet anew: to keep what was read, over the lookup, would cost
+    // the steady state more than a second reading costs the others.
+    let mut segments = Segments::new();
+    let judged = match parse::parse(packet, &mut segments) {
+        Ok(Frame::V4) => judge(tables, direction, &segments.v4, bytes, proven),
+        Ok(Frame::V6) => judge(tables, direction, &segments.v6, bytes, proven),
         Ok(Frame::NonIp(ether_type)) => Ok(exempt::non_ip(ether_type, tables.non_ip())),
         Err(reason) => Err(reason),
     };
@@ -25,12 +42,67 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction
     }
 }
 
+/// What [`steady`] found.
+enum Steady {
+    /// The packet belongs to a proven flow and changes nothing about it.
+    Passed,
+    /// There is no proven flow of its key.
+    Absent,
+    /// It takes a closer look.
+    Unknown,
+}
+
+/// A TCP segment with nothing but ACK in a proven, established flow, or UDP in a proven one: nine
+/// packets of ten. [`judge`] would say the same ([`Step::Stay`]); here the compiler has few values
+/// to carry, which makes the path a third shorter.
+#[inline(always)]
+fn steady<A: Address, T: Tables + Flows<A>>(
+    tables: &T,
+    direction: Direction,
+    segment: &Segment<A>,
+    bytes: u32,
+) -> Steady {
+    let state = match segment.kind {
+        Kind::Tcp if segment.tcp_flags == tcp::PLAIN => State::Established,
+        Kind::Udp => State::UdpStream,
+        _ => return Steady::Unknown,
+    };
+    let key = flow::key(segment, direction, tables.slot());
+    let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) else { return Steady::Absent };
+    let now = tables.now();
+    if flow.state() != state as u8 || is_over(&flow, now, tables.timeout(state)) {
+        return Steady::Unknown;
+    }
+    flow.count(direction, bytes);
+    flow.set_last_seen(now);
+    Steady::Passed
+}
+
+/// Whether a flow has been idle for longer than it may. Another CPU may have read the clock later
+/// and written first: then it has not.
+#[inline(always)]
+fn is_over(flow: &FlowRef<'_>, now: u64, timeout: u64) -> bool {
+    let idle = now.wrapping_sub(flow.last_seen());
+    // Half of all jiffies: the clock went backwards, in the sense above.
+    idle > timeout && idle < 1 << 63
+}
+
+/// What is known of the proven tier when [`judge`] begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Proven {
+    /// Not looked up, or there is a flow that takes a closer look.
+    Unknown,
+    /// Looked up: no flow.
+    Absent,
+}
+
 #[inline(always)]
 fn judge<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     tables: &T,
     direction: Direction,
     segment: &Segment<A>,
     bytes: u32,
+    proven: Proven,
 ) -> Result<Reason, Reason> {
     let shape = if segment.kind == Kind::Tcp {
         Some(tcp::shape(segment.tcp_flags).ok_or(Reason::TcpFlags)?)
@@ -46,7 +118,9 @@ fn judge<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     }
     let packet = Arrival { direction, segment, shape, bytes, now: tables.now() };
     let key = flow::key(segment, direction, tables.slot());
-    if let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) {
+    if proven == Proven::Unknown
+        && let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key)
+    {
         if follow(tables, &packet, &key, flow, Tier::Proven) {
             return Ok(Reason::Established);
         }
@@ -83,8 +157,7 @@ fn follow<A: Address, T: Tables + Flows<A>>(
 ) -> bool {
     let Some(state) = State::from_number(flow.state()) else { return false };
     let last_seen = flow.last_seen();
-    // Another CPU may have read the clock later and written first: then it is not idle either.
-    if packet.now > last_seen.saturating_add(tables.timeout(state)) {
+    if is_over(&flow, packet.now, tables.timeout(state)) {
         return false;
     }
     let step = match packet.shape {

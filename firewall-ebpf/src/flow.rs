@@ -9,7 +9,7 @@ use crate::parse::{Kind, Segment, V4, V6};
 /// The 5-tuple of an IPv4 flow as its interface sees it. Oriented (inside, outside), so that both
 /// directions of a flow give the same key. Addresses and ports in network byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FlowKey4 {
     /// Address of the protected end.
     pub inside: V4,
@@ -30,7 +30,7 @@ pub struct FlowKey4 {
 
 /// The 5-tuple of an IPv6 flow; fields as in [`FlowKey4`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FlowKey6 {
     /// Address of the protected end.
     pub inside: V6,
@@ -65,19 +65,14 @@ pub trait Address: Copy {
     /// The longest chain of nested prefixes: one of each length, and "any".
     const MAX_DEPTH: u32;
 
-    /// Builds a key.
-    fn key(inside: Self, outside: Self, tail: KeyTail) -> Self::Key;
+    /// Builds a key. `tail` is the last eight bytes, ports first, as one word.
+    fn key(inside: Self, outside: Self, tail: u64) -> Self::Key;
 }
 
-/// The part of a key that both families share.
-#[derive(Clone, Copy)]
-pub struct KeyTail {
-    inside_port: u16,
-    outside_port: u16,
-    slot: u16,
-    protocol: u8,
-    query: u8,
-}
+// A key is made of whole words, because the lookup hashes and compares it in words: what was
+// stored in halves and bytes could not be forwarded to those loads, which stalls for longer than
+// the hash itself takes. The layout of the words is that of a little-endian machine.
+const _: () = assert!(cfg!(target_endian = "little"));
 
 impl Address for V4 {
     type Key = FlowKey4;
@@ -85,9 +80,10 @@ impl Address for V4 {
     const MAX_DEPTH: u32 = 33;
 
     #[inline(always)]
-    fn key(inside: Self, outside: Self, tail: KeyTail) -> FlowKey4 {
-        let KeyTail { inside_port, outside_port, slot, protocol, query } = tail;
-        FlowKey4 { inside, outside, inside_port, outside_port, slot, protocol, query }
+    fn key(inside: Self, outside: Self, tail: u64) -> FlowKey4 {
+        let words = [(outside as u64) << 32 | inside as u64, tail];
+        // SAFETY: same size and alignment, integers without padding on both sides.
+        unsafe { core::mem::transmute::<[u64; 2], FlowKey4>(words) }
     }
 }
 
@@ -97,9 +93,10 @@ impl Address for V6 {
     const MAX_DEPTH: u32 = 129;
 
     #[inline(always)]
-    fn key(inside: Self, outside: Self, tail: KeyTail) -> FlowKey6 {
-        let KeyTail { inside_port, outside_port, slot, protocol, query } = tail;
-        FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol, query }
+    fn key(inside: Self, outside: Self, tail: u64) -> FlowKey6 {
+        let words = [inside[0], inside[1], outside[0], outside[1], tail];
+        // SAFETY: as above.
+        unsafe { core::mem::transmute::<[u64; 5], FlowKey6>(words) }
     }
 }
 
@@ -117,7 +114,11 @@ pub fn key<A: Address>(segment: &Segment<A>, direction: Direction, slot: u16) ->
         Direction::Ingress => (segment.dst, segment.src, segment.dst_port, segment.src_port),
         Direction::Egress => (segment.src, segment.dst, segment.src_port, segment.dst_port),
     };
-    let tail = KeyTail { inside_port, outside_port, slot, protocol: segment.protocol, query };
+    let tail = inside_port as u64
+        | (outside_port as u64) << 16
+        | (slot as u64) << 32
+        | (segment.protocol as u64) << 48
+        | (query as u64) << 56;
     A::key(inside, outside, tail)
 }
 

@@ -11,7 +11,7 @@ unsafe impl Wire for u16 {}
 // SAFETY: as above.
 unsafe impl Wire for u32 {}
 // SAFETY: as above.
-unsafe impl<const N: usize> Wire for [u32; N] {}
+unsafe impl<const N: usize> Wire for [u64; N] {}
 
 /// A packet as a hook sees it.
 pub trait Packet {

@@ -1,8 +1,9 @@
 //! From bytes to what a rule or a flow can be asked about.
 //!
 //! The common frame (Ethernet, IPv4 without options or IPv6 without extension headers, no tag)
-//! is read at constant offsets. Whatever that path cannot read is parsed again from the start by
-//! the same functions at variable offsets, and only that second reading names what is wrong.
+//! is read at constant offsets ([`common_v4`], [`common_v6`]). Whatever that reading cannot take is
+//! parsed again from the start by the same functions at variable offsets, and only that second
+//! reading names what is wrong.
 
 use network_types::eth::{EthHdr, EtherType};
 use network_types::ip::{IpProto, Ipv4Hdr, Ipv6Hdr};
@@ -16,17 +17,61 @@ use crate::reason::Reason;
 /// An IPv4 address as it lies in the packet.
 pub type V4 = u32;
 /// An IPv6 address as it lies in the packet.
-pub type V6 = [u32; 4];
+pub type V6 = [u64; 2];
 
 /// What a frame turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// IPv4.
-    V4(Segment<V4>),
-    /// IPv6.
-    V6(Segment<V6>),
+    /// IPv4; the segment is in [`Segments::v4`].
+    V4,
+    /// IPv6; the segment is in [`Segments::v6`].
+    V6,
     /// Not IP, with its EtherType in host byte order; 0 for 802.3 frames with an LLC header.
     NonIp(u16),
+}
+
+/// Where a parser leaves what it found.
+///
+/// Not in an enum with the families as its variants and the reason for a refusal beside them: that
+/// would overlap them in memory, and the compiler, to keep them apart, would copy addresses byte
+/// by byte.
+#[derive(Clone, Copy, Debug)]
+pub struct Segments {
+    /// Of an IPv4 packet.
+    pub v4: Segment<V4>,
+    /// Of an IPv6 packet.
+    pub v6: Segment<V6>,
+}
+
+impl Segments {
+    /// Nothing yet.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new() -> Self {
+        Self { v4: Segment::new(0, 0), v6: Segment::new([0; 2], [0; 2]) }
+    }
+}
+
+impl Default for Segments {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Reads the common IPv4 frame at constant offsets; whether it was one.
+#[inline(always)]
+pub fn common_v4<P: Packet>(packet: &P, segment: &mut Segment<V4>) -> bool {
+    packet.has_ethernet()
+        && packet.head::<u16>(ETHERTYPE_OFFSET) == Some(RAW_IPV4)
+        && ipv4(packet, Head(packet), ETHERNET, segment).is_ok()
+}
+
+/// Reads the common IPv6 frame at constant offsets; whether it was one.
+#[inline(always)]
+pub fn common_v6<P: Packet>(packet: &P, segment: &mut Segment<V6>) -> bool {
+    packet.has_ethernet()
+        && packet.head::<u16>(ETHERTYPE_OFFSET) == Some(RAW_IPV6)
+        && ipv6(packet, Head(packet), ETHERNET, segment).is_ok()
 }
 
 /// A transport segment or message, with its addresses.
@@ -59,6 +104,29 @@ pub struct Segment<A> {
     pub ack: u32,
     /// TCP payload in bytes; SYN and FIN are not counted.
     pub payload: u32,
+}
+
+impl<A> Segment<A> {
+    /// A packet of which no more than its addresses is known.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(src: A, dst: A) -> Self {
+        Self {
+            src,
+            dst,
+            protocol: 0,
+            kind: Kind::Other,
+            tcp_flags: 0,
+            hop_limit: 0,
+            fragmented: false,
+            src_port: 0,
+            dst_port: 0,
+            rule_port: 0,
+            seq: 0,
+            ack: 0,
+            payload: 0,
+        }
+    }
 }
 
 /// What a protocol means to a flow.
@@ -217,32 +285,24 @@ const _: () = assert!(
 /// # Errors
 /// The reason for which it is dropped.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P) -> Result<Frame, Reason> {
-    if packet.has_ethernet() {
-        match packet.head::<u16>(ETHERTYPE_OFFSET) {
-            Some(RAW_IPV4) => {
-                if let Ok(segment) = ipv4(packet, Head(packet), ETHERNET) {
-                    return Ok(Frame::V4(segment));
-                }
-            }
-            Some(RAW_IPV6) => {
-                if let Ok(segment) = ipv6(packet, Head(packet), ETHERNET) {
-                    return Ok(Frame::V6(segment));
-                }
-            }
-            _ => {}
-        }
+pub fn parse<P: Packet>(packet: &P, segments: &mut Segments) -> Result<Frame, Reason> {
+    if common_v4(packet, &mut segments.v4) {
+        return Ok(Frame::V4);
     }
-    anywhere(packet)
-}
-
-/// The second reading: tags, options, extension headers, bytes outside the linear head, errors.
-#[inline(always)]
-fn anywhere<P: Packet>(packet: &P) -> Result<Frame, Reason> {
+    if common_v6(packet, &mut segments.v6) {
+        return Ok(Frame::V6);
+    }
+    // The second reading: tags, options, extension headers, bytes outside the linear head, errors.
     let (raw_type, offset) = link(packet)?;
     match raw_type {
-        RAW_IPV4 => Ok(Frame::V4(ipv4(packet, Anywhere(packet), offset)?)),
-        RAW_IPV6 => Ok(Frame::V6(ipv6(packet, Anywhere(packet), offset)?)),
+        RAW_IPV4 => {
+            ipv4(packet, Anywhere(packet), offset, &mut segments.v4)?;
+            Ok(Frame::V4)
+        }
+        RAW_IPV6 => {
+            ipv6(packet, Anywhere(packet), offset, &mut segments.v6)?;
+            Ok(Frame::V6)
+        }
         other => {
             let host = u16::from_be(other);
             Ok(Frame::NonIp(if host < FIRST_ETHERTYPE { 0 } else { host }))
@@ -279,7 +339,12 @@ fn link<P: Packet>(packet: &P) -> Result<(u16, u32), Reason> {
 }
 
 #[inline(always)]
-fn ipv4<P: Packet, R: Reader>(packet: &P, reader: R, offset: u32) -> Result<Segment<V4>, Reason> {
+fn ipv4<P: Packet, R: Reader>(
+    packet: &P,
+    reader: R,
+    offset: u32,
+    segment: &mut Segment<V4>,
+) -> Result<(), Reason> {
     let header: Ipv4 = reader.read(offset).ok_or(Reason::TruncatedFrame)?;
     if header.version_ihl >> 4 != 4 {
         return Err(Reason::IpVersion);
@@ -305,11 +370,16 @@ fn ipv4<P: Packet, R: Reader>(packet: &P, reader: R, offset: u32) -> Result<Segm
     };
     // Spelt out so that the first reading has a constant offset.
     let at = if R::FIXED { offset + IPV4 } else { offset + header_length };
-    transport(reader, at, carrier, protocol::ICMP)
+    transport(reader, at, carrier, protocol::ICMP, segment)
 }
 
 #[inline(always)]
-fn ipv6<P: Packet, R: Reader>(packet: &P, reader: R, offset: u32) -> Result<Segment<V6>, Reason> {
+fn ipv6<P: Packet, R: Reader>(
+    packet: &P,
+    reader: R,
+    offset: u32,
+    segment: &mut Segment<V6>,
+) -> Result<(), Reason> {
     let header: Ipv6 = reader.read(offset).ok_or(Reason::TruncatedFrame)?;
     if header.version >> 4 != 6 {
         return Err(Reason::IpVersion);
@@ -330,10 +400,10 @@ fn ipv6<P: Packet, R: Reader>(packet: &P, reader: R, offset: u32) -> Result<Segm
         if is_extension(header.next) {
             return Err(Reason::ExtensionHeaders);
         }
-        return transport(reader, offset + IPV6, carrier, protocol::ICMPV6);
+        return transport(reader, offset + IPV6, carrier, protocol::ICMPV6, segment);
     }
     let at = extensions(reader, offset + IPV6, &mut carrier)?;
-    transport(reader, at, carrier, protocol::ICMPV6)
+    transport(reader, at, carrier, protocol::ICMPV6, segment)
 }
 
 /// Protocol numbers that stand for an IPv6 extension header with a next header of its own
@@ -423,7 +493,8 @@ fn transport<A: Copy, R: Reader>(
     at: u32,
     carrier: Carrier<A>,
     icmp: u8,
-) -> Result<Segment<A>, Reason> {
+    segment: &mut Segment<A>,
+) -> Result<(), Reason> {
     let Carrier { src, dst, protocol, hop_limit, fragment, length } = carrier;
     if fragment.offset != 0 {
         // RFC 3128: a fragment at offset 8 rewrites the TCP flags that the first one showed.
@@ -431,21 +502,10 @@ fn transport<A: Copy, R: Reader>(
         return Err(if rewrites_flags { Reason::TinyFragment } else { Reason::Fragment });
     }
     let cut = |reason| if fragment.more { Reason::TinyFragment } else { reason };
-    let mut segment = Segment {
-        src,
-        dst,
-        protocol,
-        kind: Kind::Other,
-        tcp_flags: 0,
-        hop_limit,
-        fragmented: fragment.more,
-        src_port: 0,
-        dst_port: 0,
-        rule_port: 0,
-        seq: 0,
-        ack: 0,
-        payload: 0,
-    };
+    *segment = Segment::new(src, dst);
+    segment.protocol = protocol;
+    segment.hop_limit = hop_limit;
+    segment.fragmented = fragment.more;
     if protocol == protocol::TCP {
         if length < TCP {
             return Err(cut(Reason::TcpHeader));
@@ -492,7 +552,7 @@ fn transport<A: Copy, R: Reader>(
             segment.dst_port = header.id;
         }
     }
-    Ok(segment)
+    Ok(())
 }
 
 /// Echo and timestamp (RFC 792), echo (RFC 4443): the messages whose reply repeats an identifier.

@@ -16,6 +16,9 @@ const URG: u8 = 0x20;
 /// a SYN.
 pub const JUDGED_FLAGS: u8 = FIN | SYN | RST | ACK | URG;
 
+/// The flags of a segment that changes nothing about an established connection.
+pub const PLAIN: u8 = ACK;
+
 /// What a segment is, as far as the state table cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {

@@ -138,9 +138,8 @@ extern "C" fn sg_admit_v4(active: u64, ask: u32, outside: V4) -> u32 {
 }
 
 #[inline(always)]
-fn call_admit_v6(active: u64, ask: u32, [a, b, c, d]: V6) -> u32 {
-    let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-    sg_admit_v6(active, ask, pair(a, b), pair(c, d))
+fn call_admit_v6(active: u64, ask: u32, [first, second]: V6) -> u32 {
+    sg_admit_v6(active, ask, first, second)
 }
 
 /// [`admit::admit`] for IPv6.
@@ -148,9 +147,7 @@ fn call_admit_v6(active: u64, ask: u32, [a, b, c, d]: V6) -> u32 {
 #[inline(never)]
 extern "C" fn sg_admit_v6(active: u64, ask: u32, first: u64, second: u64) -> u32 {
     let (direction, traffic) = asked(ask);
-    let halves = |pair: u64| ((pair >> 32) as u32, (pair & 0xffff_ffff) as u32);
-    let ((a, b), (c, d)) = (halves(first), halves(second));
-    admit::admit(&Kernel, Active(active), direction, [a, b, c, d], traffic).unwrap_or(0)
+    admit::admit(&Kernel, Active(active), direction, [first, second], traffic).unwrap_or(0)
 }
 
 impl Policy for Kernel {

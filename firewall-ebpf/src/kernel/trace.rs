@@ -6,7 +6,7 @@ use aya_log_ebpf::info;
 use firewall_ebpf::decide::decide;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::packet::Packet;
-use firewall_ebpf::parse::{Frame, V6, parse};
+use firewall_ebpf::parse::{Frame, Segments, V6, parse};
 
 use super::tables::Kernel;
 use super::view::{Context, Skb, Xdp};
@@ -86,29 +86,30 @@ fn decided<P: Packet>(packet: &P, direction: u32) -> u32 {
 #[inline(always)]
 fn line<P: Packet + Context>(packet: &P, direction: u32, reason: u32) {
     let ctx = packet.context();
-    match parse(packet) {
-        Ok(Frame::V4(segment)) => info!(
+    let mut segments = Segments::new();
+    match parse(packet, &mut segments) {
+        Ok(Frame::V4) => info!(
             &ctx,
             "{} {} proto {} {:i}:{} > {:i}:{} length {}",
             direction,
             reason,
-            segment.protocol,
-            u32::from_be(segment.src),
-            u16::from_be(segment.src_port),
-            u32::from_be(segment.dst),
-            u16::from_be(segment.dst_port),
+            segments.v4.protocol,
+            u32::from_be(segments.v4.src),
+            u16::from_be(segments.v4.src_port),
+            u32::from_be(segments.v4.dst),
+            u16::from_be(segments.v4.dst_port),
             packet.length()
         ),
-        Ok(Frame::V6(segment)) => info!(
+        Ok(Frame::V6) => info!(
             &ctx,
             "{} {} proto {} [{:i}]:{} > [{:i}]:{} length {}",
             direction,
             reason,
-            segment.protocol,
-            octets(segment.src),
-            u16::from_be(segment.src_port),
-            octets(segment.dst),
-            u16::from_be(segment.dst_port),
+            segments.v6.protocol,
+            octets(segments.v6.src),
+            u16::from_be(segments.v6.src_port),
+            octets(segments.v6.dst),
+            u16::from_be(segments.v6.dst_port),
             packet.length()
         ),
         Ok(Frame::NonIp(ether_type)) => {

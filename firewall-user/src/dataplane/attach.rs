@@ -263,8 +263,11 @@ pub fn detach(pins: &Pins, slot: u16) -> Result<()> {
 }
 
 fn remove(pins: &Pins, slot: u16, place: Place) -> Result<()> {
-    // The pin is the link's only holder, so the program goes off the device with it.
-    pins::remove(&pins.link(slot, place))?;
+    let link = pins.link(slot, place);
+    // Before the pin goes: the kernel frees a pin later, and until then the program would go on,
+    // with a policy that is gone already.
+    sys::detach_link(&link).context(format!("detach link {}", link.display()))?;
+    pins::remove(&link)?;
     pins::remove(&pins.program(slot, place))
 }
 
@@ -274,7 +277,7 @@ fn explain_xdp(device: &Device, hook: Hook, error: &dyn std::error::Error) -> Da
     let operation = format!("attach {} to {name}", hook.name());
     let has = |code: i32| text.contains(&format!("os error {code})"));
     if has(libc::EBUSY) {
-        let holder = device.xdp_program.map_or_else(String::new, |id| program_name(id));
+        let holder = device.xdp_program.map_or_else(String::new, program_name);
         return DataplaneError::new(
             format!("{operation}: the XDP hook is taken by {holder}"),
             "use --hook tcx, which others can share, or take that program off first",

@@ -46,7 +46,7 @@ impl Maps {
     /// The map cannot be read.
     pub fn rule_counters(&self) -> Result<BTreeMap<u32, Counter>> {
         let mut counters = BTreeMap::new();
-        for entry in self.rule_counters.iter() {
+        for entry in &self.rule_counters {
             let (number, values) = entry.context(READ_RULES)?;
             counters.insert(number, sum(&values));
         }

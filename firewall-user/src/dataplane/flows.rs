@@ -75,12 +75,9 @@ impl Key for FlowKey4 {
 
 impl Key for FlowKey6 {
     fn entry(self, tier: Tier, flow: Flow) -> FlowEntry {
-        let address = |raw: [u32; 4]| {
-            let mut octets = [0; 16];
-            for (chunk, word) in octets.chunks_exact_mut(4).zip(raw) {
-                chunk.copy_from_slice(&word.to_ne_bytes());
-            }
-            IpAddr::V6(Ipv6Addr::from(octets))
+        let address = |[first, second]: [u64; 2]| {
+            let word = u128::from(u64::from_be(first)) << 64 | u128::from(u64::from_be(second));
+            IpAddr::V6(Ipv6Addr::from(word))
         };
         FlowEntry {
             slot: self.slot,

@@ -15,6 +15,7 @@ use firewall_ebpf::limits::ABI_VERSION;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::sys;
 
 /// The three places of an interface where a program can hang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -161,6 +162,11 @@ impl Pins {
     /// Something cannot be removed.
     pub fn remove_all(&self) -> Result<()> {
         let dir = self.version_dir();
+        // At once: the kernel frees pins some time later, and until then the programs would go on.
+        for link in fs::read_dir(dir.join("links")).into_iter().flatten().flatten() {
+            let path = link.path();
+            sys::detach_link(&path).context(format!("detach link {}", path.display()))?;
+        }
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).context(format!("remove {}", dir.display()));

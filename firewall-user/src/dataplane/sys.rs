@@ -12,6 +12,7 @@ use aya::Pod;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 
 /// Entries asked for at once when a map is read.
@@ -62,6 +63,12 @@ struct LinkInfo {
     pad: u32,
     device: u32,
     attach_type: u32,
+}
+
+/// `bpf_attr` of a command about a link.
+#[repr(C)]
+struct LinkAttr {
+    link_fd: u32,
 }
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
@@ -139,14 +146,29 @@ pub(super) fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     }
 }
 
-/// The number of the device that a pinned XDP or TCX link hangs on; 0 if that device is gone.
-pub(super) fn link_device(pin: &Path) -> io::Result<u32> {
+/// Opens a pinned link.
+fn open_link(pin: &Path) -> io::Result<OwnedFd> {
     let pathname = CString::new(pin.as_os_str().as_bytes())?;
     let mut attr = ObjAttr { pathname: address(pathname.as_ptr()), bpf_fd: 0, file_flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &mut attr)?;
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made it for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes the program of a pinned link off its device at once. Removing the pin alone does so too,
+/// but only some time after the call, when the kernel frees the pin.
+pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
+    let fd = match open_link(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw(fd.as_fd()) }).map(drop)
+}
+
+/// The number of the device that a pinned XDP or TCX link hangs on; 0 if that device is gone.
+pub(super) fn link_device(pin: &Path) -> io::Result<u32> {
+    let fd = open_link(pin)?;
     let mut info = LinkInfo::default();
     let mut attr = InfoAttr {
         bpf_fd: raw(fd.as_fd()),

@@ -1,0 +1,156 @@
+//! What `cargo xtask bench` measures the kernel program against: the least that a stateful
+//! firewall does, by the same compiler. Not part of the product.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+/// On any other target the programs do not exist; cargo still wants a binary to have a start.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+#[cfg(target_arch = "bpf")]
+mod kernel {
+    use aya_ebpf::bindings::{__sk_buff, xdp_md};
+    use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
+    use aya_ebpf::helpers::generated::bpf_jiffies64;
+    use aya_ebpf::macros::btf_map;
+    use aya_ebpf::programs::{TcContext, XdpContext};
+    use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
+    use firewall_ebpf::policy::Counter;
+
+    /// The same keys, values and sizes as the product's tables.
+    #[btf_map]
+    static BENCH_V4: LruHashMap<FlowKey4, Flow, 262_144> = LruHashMap::new();
+    #[btf_map]
+    static BENCH_V6: LruHashMap<FlowKey6, Flow, 262_144> = LruHashMap::new();
+    #[btf_map]
+    static BENCH_COUNTER: PerCpuArray<Counter, 2> = PerCpuArray::new();
+
+    const PASS: u32 = 2;
+    const DROP: u32 = 1;
+
+    /// The floor of `BPF_PROG_TEST_RUN` itself.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "xdp.frags")]
+    extern "C" fn empty_xdp(_: *mut xdp_md) -> u32 {
+        PASS
+    }
+
+    /// The same for an skb.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "classifier")]
+    extern "C" fn empty_tcx(_: *mut __sk_buff) -> i32 {
+        0
+    }
+
+    /// Parse, one LRU lookup, timestamp, counter.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "xdp.frags")]
+    extern "C" fn minimal_xdp(ctx: *mut xdp_md) -> u32 {
+        let view = XdpContext::new(ctx);
+        minimal(view.data(), view.data_end())
+    }
+
+    /// The same for an skb.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "classifier")]
+    extern "C" fn minimal_tcx(ctx: *mut __sk_buff) -> i32 {
+        let view = TcContext::new(ctx);
+        minimal(view.data(), view.data_end()) as i32
+    }
+
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct Ipv4 {
+        skipped: [u16; 4],
+        ttl_protocol: u16,
+        checksum: u16,
+        src: u32,
+        dst: u32,
+        src_port: u16,
+        dst_port: u16,
+    }
+
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct Ipv6 {
+        skipped: [u16; 3],
+        next_hops: u16,
+        src: [u32; 4],
+        dst: [u32; 4],
+        src_port: u16,
+        dst_port: u16,
+    }
+
+    #[inline(always)]
+    const fn words([a, b, c, d]: [u32; 4]) -> [u64; 2] {
+        [(b as u64) << 32 | a as u64, (d as u64) << 32 | c as u64]
+    }
+
+    #[inline(always)]
+    fn minimal(data: usize, end: usize) -> u32 {
+        if data + 14 > end {
+            return DROP;
+        }
+        let bytes = end - data;
+        // SAFETY: within the packet, as just checked; BPF has no alignment of its own.
+        let found = match unsafe { *((data + 12) as *const u16) } {
+            0x0008 => {
+                if data + 14 + size_of::<Ipv4>() > end {
+                    return DROP;
+                }
+                // SAFETY: as above.
+                let header = unsafe { ((data + 14) as *const Ipv4).read() };
+                let key = FlowKey4 {
+                    inside: header.dst,
+                    outside: header.src,
+                    inside_port: header.dst_port,
+                    outside_port: header.src_port,
+                    slot: 0,
+                    protocol: (header.ttl_protocol >> 8) as u8,
+                    query: 0,
+                };
+                BENCH_V4.get_ptr_mut(key)
+            }
+            0xdd86 => {
+                if data + 14 + size_of::<Ipv6>() > end {
+                    return DROP;
+                }
+                // SAFETY: as above.
+                let header = unsafe { ((data + 14) as *const Ipv6).read() };
+                let key = FlowKey6 {
+                    inside: words(header.dst),
+                    outside: words(header.src),
+                    inside_port: header.dst_port,
+                    outside_port: header.src_port,
+                    slot: 0,
+                    protocol: (header.next_hops & 0xff) as u8,
+                    query: 0,
+                };
+                BENCH_V6.get_ptr_mut(key)
+            }
+            _ => None,
+        };
+        let index = u32::from(found.is_none());
+        if let Some(flow) = found {
+            // SAFETY: the table is preallocated, so the record stays readable and writable.
+            unsafe { (*flow).last_seen = bpf_jiffies64() };
+        }
+        if let Some(counter) = BENCH_COUNTER.get_ptr_mut(index) {
+            // SAFETY: this CPU's own.
+            unsafe {
+                (*counter).packets += 1;
+                (*counter).bytes += bytes as u64;
+            }
+        }
+        if index == 0 { PASS } else { DROP }
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}

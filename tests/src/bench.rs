@@ -1,0 +1,6 @@
+//! Measuring the kernel program: subjects, the measuring itself, and the report.
+
+pub mod frames;
+pub mod measure;
+pub mod report;
+pub mod subject;

@@ -1,0 +1,90 @@
+//! The figures, for people and for programs.
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::subject::Cell;
+
+/// What a cell comes to, net of the harness.
+struct Figures {
+    /// Of the fastest round: what the code costs where nothing disturbs it.
+    least: f64,
+    /// Of the middle round.
+    median: f64,
+    /// `least` as a multiple of the minimal program's.
+    ratio: Option<f64>,
+}
+
+fn least(cell: &Cell) -> f64 {
+    cell.rounds.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn median(cell: &Cell) -> f64 {
+    let mut sorted = cell.rounds.clone();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn figures(cells: &[Cell], cell: &Cell) -> Figures {
+    let of = |figure: fn(&Cell) -> f64, cell: &Cell| {
+        figure(cell) - cell.floor.map_or(0.0, |floor| figure(&cells[floor]))
+    };
+    let ratio = cell.minimal.map(|minimal| of(least, cell) / of(least, &cells[minimal]));
+    Figures { least: of(least, cell), median: of(median, cell), ratio }
+}
+
+/// A table, in the order of measuring.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn table(cells: &[Cell]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "nanoseconds per packet, net of an empty program, of the fastest and the middle round"
+    )?;
+    writeln!(
+        out,
+        "{:4}  {:38} {:>6} {:>8} {:>8} {:>10}",
+        "HOOK", "PACKET", "RULES", "FASTEST", "MIDDLE", "X MINIMAL"
+    )?;
+    for cell in cells {
+        let Figures { least, median, ratio } = figures(cells, cell);
+        let rules = cell.rules.map_or_else(String::new, |rules| rules.to_string());
+        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        writeln!(
+            out,
+            "{:4}  {:38} {rules:>6} {least:>8.0} {median:>8.0} {ratio:>10}",
+            cell.hook.name(),
+            cell.what
+        )?;
+    }
+    Ok(())
+}
+
+/// The same as JSON.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn json(cells: &[Cell]) -> Result<()> {
+    let rows: Vec<_> = cells
+        .iter()
+        .map(|cell| {
+            let Figures { least, median, ratio } = figures(cells, cell);
+            json!({
+                "Hook": cell.hook.name(),
+                "Packet": cell.what,
+                "Rules": cell.rules,
+                "FastestNanoseconds": least,
+                "MiddleNanoseconds": median,
+                "RatioToMinimal": ratio,
+            })
+        })
+        .collect();
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &json!({ "SchemaVersion": 1, "Cells": rows }))?;
+    writeln!(out)?;
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! What is measured, and setting it up.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use aya::maps::HashMap;
+use aya::{Ebpf, EbpfLoader};
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, PROVEN};
+use firewall_ebpf::interface::{Direction, Orientation, State};
+use firewall_user::dataplane::maps::{Maps, Sizes};
+use firewall_user::dataplane::object::{self, Fixed};
+use firewall_user::dataplane::{Pins, clock};
+use firewall_user::model::{PortRange, Traffic};
+use firewall_user::policy::{ResolvedRule, compile};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::frames::{self, INSIDE_V4, INSIDE_V6, PORT, Segment};
+use super::measure::{Answer, Hook, load, repeated, singles};
+
+/// Times that everything is measured, in turn.
+const ROUNDS: usize = 21;
+/// Other flows in the table, so that a lookup is not alone in a bucket.
+const BACKGROUND: u32 = 16_384;
+/// Rules of a policy.
+const RULES: [u32; 4] = [1, 100, 1_000, 10_000];
+
+/// One measured thing.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// The hook.
+    pub hook: Hook,
+    /// What the packet meets.
+    pub what: String,
+    /// Rules of the policy, where they matter.
+    pub rules: Option<u32>,
+    /// Nanoseconds of a packet in each round, the harness' floor included.
+    pub rounds: Vec<f64>,
+    /// The cell of the empty program, which is the floor.
+    pub floor: Option<usize>,
+    /// The cell of the minimal program of the same family, where a comparison makes sense.
+    pub minimal: Option<usize>,
+}
+
+/// How the rules of a policy differ from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Each has a prefix of its own.
+    Prefixes,
+    /// All have one prefix, each its own port.
+    Ports,
+}
+
+/// A policy in the kernel with the programs that look into it.
+struct Subject {
+    shape: Shape,
+    rules: u32,
+    ebpf: Ebpf,
+}
+
+/// A pin directory that goes when it is dropped.
+struct Scratch(Pins);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.remove_all() {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Measures everything.
+///
+/// # Errors
+/// The kernel refuses, or a program answers other than it should.
+pub fn measure_all(bench_object: &str) -> Result<Vec<Cell>> {
+    let pins = Scratch(Pins::new(format!("/sys/fs/bpf/secgroup-bench-{}", std::process::id())));
+    let sizes = Sizes { flows_new: 131_072, flows_proven: 262_144, rules: 65_536, interfaces: 16 };
+    let mut maps = object::ensure_maps(&pins.0, &sizes)?;
+    let mut subjects = subjects(&pins.0, &sizes, &mut maps)?;
+    let now = clock::now(&pins.0, &maps)?;
+    let mut minimal = minimal(bench_object)?;
+    fill(&mut minimal, ["BENCH_V4", "BENCH_V6"], 0, now)?;
+    fill(&mut subjects[0].ebpf, ["FLOWS_PROVEN_V4", "FLOWS_PROVEN_V6"], 0, now)?;
+
+    let mut results = Results::default();
+    for round in 0..ROUNDS {
+        eprint!("\rround {} of {ROUNDS}", round + 1);
+        for hook in Hook::ALL {
+            one_round(hook, &minimal, &subjects, &mut results)?;
+        }
+    }
+    eprintln!();
+    Ok(results.cells)
+}
+
+fn one_round(hook: Hook, minimal: &Ebpf, subjects: &[Subject], out: &mut Results) -> Result<()> {
+    let established_v4 = frames::tcp_v4([172, 16, 0, 1], 1024, Segment::Ack);
+    let established_v6 = frames::tcp_v6(outside_v6(0), 1024, Segment::Ack);
+    let (empty_name, minimal_name) = match hook {
+        Hook::Xdp => ("empty_xdp", "minimal_xdp"),
+        Hook::Tcx => ("empty_tcx", "minimal_tcx"),
+    };
+    let floor = repeated(minimal, hook, empty_name, &established_v4, Answer::Pass)?;
+    let floor = out.add(hook, "empty program", None, floor, None, None);
+    let mut numbers = out.numbers();
+    let once = singles(minimal, hook, empty_name, || allowed_v4(numbers.next()), Answer::Pass)?;
+    let once = out.add(hook, "empty program, one packet a call", None, once, None, None);
+
+    let least = repeated(minimal, hook, minimal_name, &established_v4, Answer::Pass)?;
+    let least_v4 = out.add(hook, "minimal program, IPv4", None, least, Some(floor), None);
+    let least = repeated(minimal, hook, minimal_name, &established_v6, Answer::Pass)?;
+    let least_v6 = out.add(hook, "minimal program, IPv6", None, least, Some(floor), None);
+
+    let product = &subjects[0].ebpf;
+    let name = hook.receive();
+    let v4 = repeated(product, hook, name, &established_v4, Answer::Pass)?;
+    out.add(hook, "established, IPv4", None, v4, Some(floor), Some(least_v4));
+    let v6 = repeated(product, hook, name, &established_v6, Answer::Pass)?;
+    out.add(hook, "established, IPv6", None, v6, Some(floor), Some(least_v6));
+    let exempt = repeated(product, hook, name, &frames::arp(), Answer::Pass)?;
+    out.add(hook, "exempt (ARP)", None, exempt, Some(floor), None);
+
+    for subject in subjects {
+        let rules = Some(subject.rules);
+        let what = match subject.shape {
+            Shape::Prefixes => "by prefix",
+            Shape::Ports => "by port",
+        };
+        let (ebpf, mut numbers) = (&subject.ebpf, out.numbers());
+        let new = singles(ebpf, hook, name, || allowed_v4(numbers.next()), Answer::Pass)?;
+        out.used = numbers.0;
+        let text = format!("new flow allowed, IPv4, rules {what}");
+        out.add(hook, &text, rules, new, Some(once), None);
+        // From within the allowed prefix, to a port that is not: the whole search is made.
+        let mut refused_v4 = allowed_v4(0);
+        refused_v4[36..38].copy_from_slice(&9_u16.to_be_bytes());
+        let refused = repeated(ebpf, hook, name, &refused_v4, Answer::Drop)?;
+        out.add(hook, &format!("refused, IPv4, rules {what}"), rules, refused, Some(floor), None);
+        let refused_v6 = frames::tcp_v6(outside_v6(1), 1024, Segment::Syn);
+        let refused = repeated(ebpf, hook, name, &refused_v6, Answer::Drop)?;
+        out.add(hook, &format!("refused, IPv6, rules {what}"), rules, refused, Some(floor), None);
+    }
+    Ok(())
+}
+
+/// Numbers that no frame had before.
+struct Numbers(u32);
+
+impl Numbers {
+    const fn next(&mut self) -> u32 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+#[derive(Default)]
+struct Results {
+    cells: Vec<Cell>,
+    used: u32,
+}
+
+impl Results {
+    const fn numbers(&self) -> Numbers {
+        Numbers(self.used)
+    }
+
+    /// Adds a round to a cell; returns the cell's place.
+    fn add(
+        &mut self,
+        hook: Hook,
+        what: &str,
+        rules: Option<u32>,
+        nanoseconds: f64,
+        floor: Option<usize>,
+        minimal: Option<usize>,
+    ) -> usize {
+        let same = |cell: &Cell| cell.hook == hook && cell.what == what && cell.rules == rules;
+        let place = self.cells.iter().position(same).unwrap_or_else(|| {
+            let rounds = Vec::new();
+            self.cells.push(Cell { hook, what: what.to_owned(), rules, rounds, floor, minimal });
+            self.cells.len() - 1
+        });
+        self.cells[place].rounds.push(nanoseconds);
+        place
+    }
+}
+
+/// A SYN from the allowed prefix, of another connection for every number.
+fn allowed_v4(number: u32) -> Vec<u8> {
+    let [_, host, ports @ ..] = number.to_be_bytes();
+    frames::tcp_v4([192, 0, 2, host], u16::from_be_bytes(ports), Segment::Syn)
+}
+
+fn outside_v6(host: u8) -> [u8; 16] {
+    [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]
+}
+
+fn subjects(pins: &Pins, sizes: &Sizes, maps: &mut Maps) -> Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    let mut slot = 0;
+    for shape in [Shape::Prefixes, Shape::Ports] {
+        for rules in RULES {
+            let policy = compile(&policy(shape, rules)?)?;
+            let shadow = maps.shadow(slot, &policy)?;
+            maps.flip(shadow)?;
+            let fixed = Fixed {
+                slot,
+                orientation: Orientation::Host,
+                has_ethernet: true,
+                non_ip: NonIp::Control,
+                timeouts: BTreeMap::new(),
+            };
+            let mut ebpf = object::open(pins, sizes, &fixed)?;
+            for hook in Hook::ALL {
+                load(&mut ebpf, hook, hook.receive())?;
+            }
+            subjects.push(Subject { shape, rules, ebpf });
+            slot += 1;
+        }
+    }
+    Ok(subjects)
+}
+
+/// The last rule allows [`PORT`] from 192.0.2.0/24; the others are of its kind but elsewhere.
+fn policy(shape: Shape, count: u32) -> Result<Vec<ResolvedRule>> {
+    let here_v4 = IpNet::V4("192.0.2.0/24".parse()?);
+    let mut rules = vec![rule(1, PORT, vec![here_v4])];
+    for number in 1..count {
+        let [_, b, c, d] = number.to_be_bytes();
+        rules.push(match shape {
+            Shape::Prefixes => {
+                let v4 = Ipv4Net::new([11 + b, c, d, 0].into(), 24)?;
+                let v6 = Ipv6Net::new(
+                    [0x2a00, 0, 0, u16::from_be_bytes([c, d]), 0, 0, 0, 0].into(),
+                    64,
+                )?;
+                rule(number + 1, PORT, vec![v4.into(), v6.into()])
+            }
+            Shape::Ports => {
+                // Every other port, so that no two become one range.
+                let port = 1_000 + u16::try_from(number * 2)?;
+                let any_v6 = IpNet::V6(Ipv6Net::default());
+                rule(number + 1, port, vec![here_v4, any_v6])
+            }
+        });
+    }
+    Ok(rules)
+}
+
+fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
+    let traffic = Traffic::Tcp(PortRange { from: port, to: port });
+    ResolvedRule { number, direction: Direction::Ingress, traffic, networks }
+}
+
+fn minimal(path: &str) -> Result<Ebpf> {
+    let bytes = fs::read(path).with_context(|| format!("read {path}"))?;
+    let mut ebpf = EbpfLoader::new().load(&bytes).with_context(|| format!("load {path}"))?;
+    for name in ["empty_xdp", "minimal_xdp"] {
+        load(&mut ebpf, Hook::Xdp, name)?;
+    }
+    for name in ["empty_tcx", "minimal_tcx"] {
+        load(&mut ebpf, Hook::Tcx, name)?;
+    }
+    Ok(ebpf)
+}
+
+/// The measured flow of each family, and others around it.
+fn fill(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], slot: u16, now: u64) -> Result<()> {
+    let flow =
+        Flow { last_seen: now, state: State::Established as u8, flags: PROVEN, ..Flow::default() };
+    let first_v4 = FlowKey4 {
+        inside: u32::from_ne_bytes(INSIDE_V4),
+        outside: u32::from_ne_bytes([172, 16, 0, 1]),
+        inside_port: PORT.to_be(),
+        outside_port: 1024_u16.to_be(),
+        slot,
+        protocol: 6,
+        query: 0,
+    };
+    let first_v6 = FlowKey6 {
+        inside: words(INSIDE_V6),
+        outside: words(outside_v6(0)),
+        inside_port: PORT.to_be(),
+        outside_port: 1024_u16.to_be(),
+        slot,
+        protocol: 6,
+        query: 0,
+    };
+    let mut map: HashMap<_, FlowKey4, Flow> =
+        ebpf.map_mut(v4).with_context(|| format!("no map {v4}"))?.try_into()?;
+    map.insert(first_v4, flow, 0)?;
+    for number in 0..BACKGROUND {
+        map.insert(FlowKey4 { outside: number, ..first_v4 }, flow, 0)?;
+    }
+    let mut map: HashMap<_, FlowKey6, Flow> =
+        ebpf.map_mut(v6).with_context(|| format!("no map {v6}"))?.try_into()?;
+    map.insert(first_v6, flow, 0)?;
+    for number in 0..BACKGROUND {
+        map.insert(FlowKey6 { outside: [u64::from(number), 0], ..first_v6 }, flow, 0)?;
+    }
+    Ok(())
+}
+
+/// An address as it lies in a packet.
+fn words(octets: [u8; 16]) -> [u64; 2] {
+    let both = u128::from_ne_bytes(octets);
+    let low = u64::try_from(both & u128::from(u64::MAX)).unwrap_or(0);
+    [low, u64::try_from(both >> 64).unwrap_or(0)]
+}

@@ -1,0 +1,26 @@
+//! `cargo xtask demo`: real connections that are let through and dropped by security groups.
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use secgroup_tests::demo::{self, interrupt};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        // What differed has been told.
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Everything is cleaned up by now: what was made is gone with the values that held it.
+            eprintln!("error: {error:#}");
+            interrupt::exit_code().map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let program = env::args_os().nth(1).context("usage: demo PATH-OF-SECGROUP")?;
+    demo::run(Path::new(&program))
+}

@@ -1,0 +1,107 @@
+//! The table of cases, by theme. Rows that need what the decision does not know yet (window
+//! checks, related ICMP errors, a fragment's remembered verdict) are not here.
+
+pub mod exempt;
+pub mod fragments;
+pub mod headers;
+pub mod ipv6;
+pub mod rules;
+pub mod talk;
+pub mod tcp;
+pub mod tcp_close;
+
+use crate::decision::case::{Case, Step, send};
+use crate::decision::packet::Packet;
+use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
+use crate::decision::scene::Role::{self, Client, Server};
+use firewall_ebpf::reason::Reason;
+
+/// Every case.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    let themes = [
+        tcp::cases(),
+        tcp_close::cases(),
+        talk::cases(),
+        headers::cases(),
+        ipv6::cases(),
+        fragments::cases(),
+        rules::cases(),
+        exempt::cases(),
+    ];
+    themes.into_iter().flatten().collect()
+}
+
+/// The client's initial sequence number, close below the wrap: numbers are compared modulo 2^32.
+pub const C: u32 = 0xffff_fff0;
+/// The server's.
+pub const S: u32 = 5000;
+
+/// The number that is `by` behind `number`.
+#[must_use]
+pub const fn after(number: u32, by: u32) -> u32 {
+    number.wrapping_add(by)
+}
+
+/// The client's SYN.
+#[must_use]
+pub fn syn() -> Packet {
+    Packet::tcp(Client, SYN, C, 0).tcp_options(5)
+}
+
+/// The server's answer to [`syn`].
+#[must_use]
+pub fn syn_ack() -> Packet {
+    Packet::tcp(Server, SYN | ACK, S, after(C, 1)).tcp_options(5)
+}
+
+/// The client's answer to [`syn_ack`].
+#[must_use]
+pub fn handshake_ack() -> Packet {
+    Packet::tcp(Client, ACK, after(C, 1), after(S, 1))
+}
+
+/// A segment with data, after the handshake.
+#[must_use]
+pub fn data(from: Role) -> Packet {
+    established(from, PSH | ACK).data(100)
+}
+
+/// A pure acknowledgement, after the handshake.
+#[must_use]
+pub fn ack(from: Role) -> Packet {
+    established(from, ACK)
+}
+
+/// A FIN, after the handshake.
+#[must_use]
+pub fn fin(from: Role) -> Packet {
+    established(from, FIN | ACK)
+}
+
+/// A RST with the expected number, after the handshake.
+#[must_use]
+pub fn rst(from: Role) -> Packet {
+    established(from, RST)
+}
+
+/// A segment with the numbers that are due after the handshake.
+#[must_use]
+pub fn established(from: Role, flags: u8) -> Packet {
+    match from {
+        Client => Packet::tcp(Client, flags, after(C, 1), after(S, 1)),
+        Server => Packet::tcp(Server, flags, after(S, 1), after(C, 1)),
+    }
+}
+
+/// A handshake, and then `then`.
+#[must_use]
+pub fn connected(then: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    let mut steps = vec![
+        send(syn(), Reason::NewFlow),
+        send(syn_ack(), Reason::Established),
+        send(handshake_ack(), Reason::Established),
+    ];
+    steps.extend(then);
+    steps
+}

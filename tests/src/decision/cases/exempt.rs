@@ -1,0 +1,153 @@
+//! What the rules are not asked about.
+
+use firewall_ebpf::interface::Direction::{Egress, Ingress};
+use firewall_ebpf::reason::Reason as R;
+
+use super::syn;
+use crate::decision::case::Step::Flows;
+use crate::decision::case::{Case, case, send};
+use crate::decision::packet::{DOT1Q, Extension, Packet};
+use crate::decision::rules::{Peer, What, allow};
+use crate::decision::scene::Family::{V4, V6};
+use crate::decision::scene::Role::{Client, Server};
+
+/// ARP's EtherType.
+pub const ARP: u16 = 0x0806;
+/// LLDP's.
+pub const LLDP: u16 = 0x88cc;
+/// EAPOL's.
+pub const EAPOL: u16 = 0x888e;
+/// LACP's and OAM's.
+pub const SLOW: u16 = 0x8809;
+/// An 802.3 frame of 38 bytes with an LLC header: spanning tree.
+pub const LLC: u16 = 38;
+/// MPLS, which carries IP out of the rules' sight.
+pub const MPLS: u16 = 0x8847;
+/// PPPoE, which does too.
+pub const PPPOE: u16 = 0x8864;
+
+/// The cases.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let mut all = link();
+    all.extend(neighbours());
+    all.extend(dhcp());
+    all
+}
+
+fn link() -> Vec<Case> {
+    let both = |kind, reason| {
+        [
+            send(Packet::link(Client, kind), reason),
+            send(Packet::link(Server, kind), reason),
+            Flows(0),
+        ]
+    };
+    vec![
+        case("ARP", both(ARP, R::Arp)).rules([]),
+        case("ARP in a VLAN", [send(Packet::link(Client, ARP).tag(DOT1Q), R::Arp)]).rules([]),
+        case("ARP while there is no policy", both(ARP, R::Arp)).without_policy(),
+        case("LLDP", both(LLDP, R::LinkControl)).rules([]),
+        case("EAPOL", both(EAPOL, R::LinkControl)).rules([]),
+        case("LACP", both(SLOW, R::LinkControl)).rules([]),
+        case("spanning tree", both(LLC, R::LinkControl)).rules([]),
+        case("LLC with the longest length", both(0x05ff, R::LinkControl)).rules([]),
+        case("the first number that is a type", both(0x0600, R::NonIp)),
+        case("MPLS, whatever the rules", both(MPLS, R::NonIp)).rules([allow(What::All, Peer::Any)]),
+        case("PPPoE, whatever the rules", both(PPPOE, R::NonIp))
+            .rules([allow(What::All, Peer::Any)]),
+        case("an unknown type", both(0xffff, R::NonIp)),
+    ]
+}
+
+fn neighbours() -> Vec<Case> {
+    let message = |from, kind| Packet::icmp(from, (0, 0), (kind, 0)).hop_limit(255);
+    let mut all = Vec::new();
+    for kind in 133..=136 {
+        all.push(
+            case(
+                "neighbour and router discovery from the link",
+                [
+                    send(message(Client, kind), R::NeighbourDiscovery),
+                    send(message(Server, kind), R::NeighbourDiscovery),
+                    send(
+                        message(Client, kind).extension(Extension::hop_by_hop(1)),
+                        R::NeighbourDiscovery,
+                    ),
+                    Flows(0),
+                ],
+            )
+            .rules([])
+            .family(V6),
+        );
+        all.push(
+            case(
+                "neighbour discovery from beyond the link, though all is allowed",
+                [
+                    send(message(Client, kind).hop_limit(254), R::NeighbourDiscoveryInvalid),
+                    send(message(Server, kind).hop_limit(64), R::NeighbourDiscoveryInvalid),
+                    send(message(Client, kind).hop_limit(0), R::NeighbourDiscoveryInvalid),
+                    send(message(Client, kind).fragment(0, true), R::NeighbourDiscoveryInvalid),
+                ],
+            )
+            .rules([allow(What::All, Peer::Any)])
+            .family(V6),
+        );
+    }
+    for kind in [132, 137, 143] {
+        all.push(
+            case(
+                "the types beside neighbour discovery go by the rules",
+                [send(message(Client, kind), R::NoRule)],
+            )
+            .family(V6),
+        );
+    }
+    all.push(
+        case(
+            "IPv4 has no neighbour discovery",
+            [send(Packet::icmp(Client, (135, 0), (0, 0)).hop_limit(255), R::NoRule)],
+        )
+        .family(V4),
+    );
+    all
+}
+
+fn dhcp() -> Vec<Case> {
+    // A client asks from 68 to 67, of DHCPv6 from 546 to 547.
+    let ports = [(68, 67), (546, 547)];
+    let mut all = Vec::new();
+    for (client, server) in ports {
+        let talk = |from| Packet::udp(from).ports(client, server).data(240);
+        all.push(
+            case(
+                "the inside is a DHCP client",
+                [send(talk(Client), R::Dhcp), send(talk(Server), R::Dhcp), Flows(0)],
+            )
+            .rules([])
+            .client(Egress),
+        );
+        all.push(
+            case(
+                "a DHCP server inside needs a rule",
+                [send(talk(Client), R::NoRule), send(talk(Server), R::NoRule)],
+            )
+            .rules([])
+            .client(Ingress),
+        );
+        all.push(
+            case(
+                "only one of DHCP's two ports",
+                [
+                    send(Packet::udp(Client).ports(client, 1), R::NoRule),
+                    send(Packet::udp(Client).ports(1, server), R::NoRule),
+                    send(Packet::udp(Client).ports(server, server), R::NoRule),
+                    send(Packet::udp(Client).ports(client, client), R::NoRule),
+                ],
+            )
+            .rules([]),
+        );
+    }
+    all.push(case("DHCP is UDP", [send(syn().ports(68, 67), R::NoRule)]).rules([]).client(Egress));
+    all
+}

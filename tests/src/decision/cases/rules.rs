@@ -1,0 +1,181 @@
+//! Rules: what adds up, what encloses what, and what a change does to flows.
+
+use firewall_ebpf::flow::Tier::Proven;
+use firewall_ebpf::interface::State;
+use firewall_ebpf::reason::Reason as R;
+
+use super::{ack, connected, data, syn, syn_ack};
+use crate::decision::case::Step::{Flow, Flows, Rules};
+use crate::decision::case::{Case, case, send};
+use crate::decision::packet::Packet;
+use crate::decision::packet::flags::SYN;
+use crate::decision::rules::{Peer, What, allow, back};
+use crate::decision::scene::Outside::{Far, Near, Neighbour};
+use crate::decision::scene::Role::{Client, Server};
+
+/// The cases.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let mut all = matching();
+    all.extend(changes());
+    all
+}
+
+fn matching() -> Vec<Case> {
+    let opens = |port| send(syn().port(port), R::NewFlow);
+    let refused = |port| send(syn().port(port), R::NoRule);
+    vec![
+        case("the ends of a port range", [refused(999), opens(1000), opens(1999), refused(2000)])
+            .rules([allow(What::Tcp(1000, 1999), Peer::Near)]),
+        case("the ends of all ports", [opens(0), opens(1), opens(65_535)])
+            .rules([allow(What::Tcp(0, 65_535), Peer::Near)]),
+        case("the outermost ports alone", [opens(0), refused(1), refused(65_534), opens(65_535)])
+            .rules([
+                allow(What::Tcp(0, 0), Peer::Near),
+                allow(What::Tcp(65_535, 65_535), Peer::Near),
+            ]),
+        case(
+            "TCP's last port is not the next protocol's first",
+            [
+                opens(65_535),
+                send(Packet::raw(Client, 7), R::NoRule),
+                send(Packet::raw(Client, 5), R::NoRule),
+            ],
+        )
+        .rules([allow(What::Tcp(0, 65_535), Peer::Near)]),
+        case(
+            "a wide network allows one port, a network in it another: rules add up",
+            [opens(22), opens(443), refused(80), send(syn().port(22).outside(Far), R::NoRule)],
+        )
+        .rules([allow(What::Tcp(22, 22), Peer::Wide), allow(What::Tcp(443, 443), Peer::Near)]),
+        case(
+            "four networks around each other, each with a port",
+            [
+                opens(1),
+                opens(2),
+                opens(3),
+                opens(4),
+                send(syn().port(1).outside(Neighbour), R::NoRule),
+                send(syn().port(2).outside(Neighbour), R::NewFlow),
+                send(syn().port(3).outside(Neighbour), R::NewFlow),
+                send(syn().port(3).outside(Far), R::NoRule),
+                send(syn().port(4).outside(Far), R::NewFlow),
+            ],
+        )
+        .rules([
+            allow(What::Tcp(1, 1), Peer::Host(Near)),
+            allow(What::Tcp(2, 2), Peer::Near),
+            allow(What::Tcp(3, 3), Peer::Wide),
+            allow(What::Tcp(4, 4), Peer::Any),
+        ]),
+        case(
+            "a network that has rules only for the other direction asks the one around it",
+            [opens(443), send(Packet::tcp(Server, SYN, 1, 0).ports(9000, 9001), R::NoRule)],
+        )
+        .rules([allow(What::Tcp(443, 443), Peer::Any), back(What::Udp(1, 1), Peer::Near)]),
+        case(
+            "rules that overlap, of two groups",
+            [opens(100), opens(150), opens(200), opens(250), refused(301), refused(99)],
+        )
+        .rules([allow(What::Tcp(100, 200), Peer::Near), allow(What::Tcp(150, 300), Peer::Near)]),
+        case(
+            "rules that touch",
+            [refused(9), opens(10), opens(19), opens(20), opens(29), refused(30)],
+        )
+        .rules([allow(What::Tcp(10, 19), Peer::Near), allow(What::Tcp(20, 29), Peer::Near)]),
+        case(
+            "each of two groups allows half of what is asked",
+            [
+                opens(443),
+                send(Packet::udp(Client).port(443), R::NewFlow),
+                send(Packet::udp(Client).port(80), R::NoRule),
+            ],
+        )
+        .rules([allow(What::Tcp(443, 443), Peer::Near), allow(What::Udp(443, 443), Peer::Near)]),
+        case(
+            "no rule for the server's packets at all: nothing but replies",
+            [
+                opens(443),
+                send(syn_ack(), R::Established),
+                send(Packet::tcp(Server, SYN, 1, 0).ports(443, 40_000), R::NoRule),
+                send(Packet::udp(Server), R::NoRule),
+                send(Packet::echo(Server, 1), R::NoRule),
+                send(Packet::raw(Server, 47), R::NoRule),
+            ],
+        )
+        .rules([allow(What::All, Peer::Any)]),
+        case(
+            "no rule at all",
+            [
+                refused(443),
+                send(Packet::tcp(Server, SYN, 1, 0), R::NoRule),
+                send(Packet::udp(Client), R::NoRule),
+                Flows(0),
+            ],
+        )
+        .rules([]),
+        case("a group without members allows nobody", [refused(443)])
+            .rules([allow(What::All, Peer::Nobody)]),
+        case("one address", [opens(443), send(syn().outside(Neighbour), R::NoRule)])
+            .rules([allow(What::All, Peer::Host(Near))]),
+    ]
+}
+
+fn changes() -> Vec<Case> {
+    let member = |host| allow(What::Tcp(443, 443), Peer::Host(host));
+    vec![
+        case(
+            "a tracked flow outlives its rule, a new one needs a rule",
+            connected([
+                Rules(vec![]),
+                send(data(Client), R::Established),
+                send(data(Server), R::Established),
+                send(syn().ports(40_001, 443), R::NoRule),
+                Flow(Proven, State::Established),
+            ]),
+        ),
+        case(
+            "an unproven flow outlives its rule too",
+            [
+                send(syn(), R::NewFlow),
+                Rules(vec![]),
+                send(syn_ack(), R::Established),
+                send(ack(Client), R::Established),
+                Flow(Proven, State::Established),
+            ],
+        ),
+        case(
+            "a member joins: new flows follow at once; it leaves: its flows stay",
+            [
+                send(syn().outside(Neighbour), R::NoRule),
+                Rules(vec![member(Near), member(Neighbour)]),
+                send(syn().outside(Neighbour), R::NewFlow),
+                Rules(vec![member(Near)]),
+                send(syn_ack().outside(Neighbour), R::Established),
+                send(syn().outside(Neighbour).ports(40_001, 443), R::NoRule),
+                Flows(1),
+            ],
+        )
+        .rules([member(Near)]),
+        case(
+            "a change of rules: what both allow is not cut, what neither does not passed",
+            [
+                send(syn().port(10), R::NewFlow),
+                send(syn().port(20), R::NoRule),
+                send(syn().port(30), R::NoRule),
+                Rules(vec![
+                    allow(What::Tcp(10, 10), Peer::Wide),
+                    allow(What::Tcp(20, 20), Peer::Any),
+                ]),
+                send(syn().ports(40_001, 10), R::NewFlow),
+                send(syn().port(20), R::NewFlow),
+                send(syn().port(30), R::NoRule),
+                Rules(vec![allow(What::Tcp(10, 10), Peer::Host(Near))]),
+                send(syn().ports(40_002, 10), R::NewFlow),
+                send(syn().ports(40_002, 20), R::NoRule),
+                send(syn().port(30), R::NoRule),
+            ],
+        )
+        .rules([allow(What::Tcp(10, 10), Peer::Near)]),
+    ]
+}

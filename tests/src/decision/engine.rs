@@ -1,0 +1,122 @@
+//! What answers a case, and the form in which answers are compared.
+
+use std::collections::BTreeMap;
+use std::mem::transmute;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::host::CompiledPolicy;
+use firewall_ebpf::interface::{Direction, State};
+use firewall_ebpf::parse::V6;
+use firewall_ebpf::reason::Reason;
+
+/// A key of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowId {
+    /// The protected end.
+    pub inside: IpAddr,
+    /// The other end.
+    pub outside: IpAddr,
+    /// Host byte order.
+    pub inside_port: u16,
+    /// Host byte order.
+    pub outside_port: u16,
+    /// The attachment number.
+    pub slot: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Who asked, of an ICMP query.
+    pub query: u8,
+}
+
+impl From<FlowKey4> for FlowId {
+    fn from(key: FlowKey4) -> Self {
+        let FlowKey4 { inside, outside, inside_port, outside_port, slot, protocol, query } = key;
+        let address = |raw: u32| IpAddr::V4(Ipv4Addr::from(u32::from_be(raw)));
+        let (inside, outside) = (address(inside), address(outside));
+        let (inside_port, outside_port) = (u16::from_be(inside_port), u16::from_be(outside_port));
+        Self { inside, outside, inside_port, outside_port, slot, protocol, query }
+    }
+}
+
+impl From<FlowKey6> for FlowId {
+    fn from(key: FlowKey6) -> Self {
+        let FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol, query } = key;
+        let address = |raw: V6| {
+            // SAFETY: same size, and any bytes are octets: the address as it lies in a packet.
+            IpAddr::V6(Ipv6Addr::from(unsafe { transmute::<V6, [u8; 16]>(raw) }))
+        };
+        let (inside, outside) = (address(inside), address(outside));
+        let (inside_port, outside_port) = (u16::from_be(inside_port), u16::from_be(outside_port));
+        Self { inside, outside, inside_port, outside_port, slot, protocol, query }
+    }
+}
+
+/// A flow, as far as host and kernel must agree: all but the clock, of which whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowView {
+    /// The record without its times.
+    pub flow: Flow,
+    /// Seconds since its last packet.
+    pub idle: u64,
+}
+
+impl FlowView {
+    /// A record as seen at `now`. A case takes milliseconds, and lets whole seconds pass.
+    #[must_use]
+    pub fn new(flow: Flow, now: u64, hz: u64) -> Self {
+        let idle = (now.saturating_sub(flow.last_seen) + hz / 2) / hz;
+        Self { flow: Flow { last_seen: 0, created: 0, ..flow }, idle }
+    }
+}
+
+/// Every flow of one interface.
+pub type FlowViews = BTreeMap<(Tier, FlowId), FlowView>;
+
+/// One line for each flow, for a report.
+#[must_use]
+pub fn lines(flows: &FlowViews) -> String {
+    let line = |((tier, id), view): (&(Tier, FlowId), &FlowView)| {
+        let FlowId { inside, outside, inside_port, outside_port, slot, protocol, query } = id;
+        let state = view.flow.state().map_or("?", State::name);
+        format!(
+            "\n    {} {state}, idle {} s, slot {slot} protocol {protocol} query {query}, inside \
+             {inside} {inside_port}, outside {outside} {outside_port}, {:?}",
+            tier.name(),
+            view.idle,
+            view.flow
+        )
+    };
+    flows.iter().map(line).collect()
+}
+
+/// One implementation of the decision with its tables and its clock.
+pub trait Engine {
+    /// The word for it in a report.
+    fn name(&self) -> String;
+
+    /// Forgets every flow and count, and takes another policy.
+    fn reset(&mut self, policy: Option<&CompiledPolicy>);
+
+    /// Takes another policy and keeps the flows.
+    fn replace(&mut self, policy: &CompiledPolicy);
+
+    /// Decides about a frame. `None` if the frame cannot even be handed over: the kernel takes
+    /// none that is shorter than an Ethernet header.
+    fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason>;
+
+    /// Lets time pass.
+    fn wait(&mut self, seconds: u32);
+
+    /// Leaves no room in the proven tier, or makes room again.
+    fn fill_proven(&mut self, full: bool);
+
+    /// Every flow.
+    fn flows(&mut self) -> FlowViews;
+
+    /// Packets and bytes by rule, without rules that admitted nothing.
+    fn rules(&mut self) -> BTreeMap<u32, (u64, u64)>;
+
+    /// Flows that found the proven tier full.
+    fn unpromoted(&mut self) -> u64;
+}

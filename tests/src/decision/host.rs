@@ -1,0 +1,103 @@
+//! The decision on the host, over ordinary tables.
+
+use std::collections::BTreeMap;
+
+use firewall_ebpf::decide::decide;
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::flow::Tier;
+use firewall_ebpf::host::{CompiledPolicy, HostPacket, HostTables};
+use firewall_ebpf::interface::{Direction, State};
+use firewall_ebpf::reason::Reason;
+
+use crate::decision::engine::{Engine, FlowView, FlowViews};
+
+/// The slot of the interface under test, on the host and in the kernel. Not 0, so that a slot that
+/// was forgotten somewhere shows.
+pub const SLOT: u16 = 1;
+
+/// The idle timeout of a state in jiffies, as both sides are told. Half a second is added: steps
+/// are whole seconds, and the milliseconds that a case takes must not decide anything.
+#[must_use]
+pub fn timeout(state: State, hz: u64) -> u64 {
+    u64::from(state.default_timeout()) * hz + hz / 2
+}
+
+/// The host's side.
+pub struct Host {
+    /// What [`decide`] looks into.
+    pub tables: HostTables,
+    /// Whether frames start with an Ethernet header.
+    pub ethernet: bool,
+}
+
+impl Host {
+    /// Tables with nothing in them.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { tables: tables(NonIp::default()), ethernet: true }
+    }
+
+    /// For frames with or without an Ethernet header, and with a word on frames that are not IP.
+    #[must_use]
+    pub fn with(ethernet: bool, non_ip: NonIp) -> Self {
+        Self { tables: tables(non_ip), ethernet }
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn tables(non_ip: NonIp) -> HostTables {
+    let timeouts = State::ALL.iter().map(|&state| (state, timeout(state, HostTables::HZ)));
+    let mut tables = HostTables::new(SLOT, CompiledPolicy::deny_all());
+    tables.timeouts = timeouts.collect();
+    tables.non_ip = non_ip;
+    tables
+}
+
+impl Engine for Host {
+    fn name(&self) -> String {
+        "host".to_owned()
+    }
+
+    fn reset(&mut self, policy: Option<&CompiledPolicy>) {
+        self.tables = tables(self.tables.non_ip);
+        self.tables.policy = policy.cloned();
+    }
+
+    fn replace(&mut self, policy: &CompiledPolicy) {
+        self.tables.policy = Some(policy.clone());
+    }
+
+    fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {
+        let packet = HostPacket { has_ethernet: self.ethernet, ..HostPacket::ethernet(frame) };
+        Some(decide(&packet, &self.tables, direction))
+    }
+
+    fn wait(&mut self, seconds: u32) {
+        self.tables.advance(u64::from(seconds) * HostTables::HZ);
+    }
+
+    fn fill_proven(&mut self, full: bool) {
+        self.tables.full.set(full.then_some(Tier::Proven));
+    }
+
+    fn flows(&mut self) -> FlowViews {
+        let (v4, v6) = (self.tables.flows_v4(), self.tables.flows_v6());
+        let v4 = v4.into_iter().map(|((tier, key), flow)| ((tier, key.into()), flow));
+        let v6 = v6.into_iter().map(|((tier, key), flow)| ((tier, key.into()), flow));
+        let now = self.tables.now.get();
+        v4.chain(v6).map(|(id, flow)| (id, FlowView::new(flow, now, HostTables::HZ))).collect()
+    }
+
+    fn rules(&mut self) -> BTreeMap<u32, (u64, u64)> {
+        self.tables.rules.borrow().clone()
+    }
+
+    fn unpromoted(&mut self) -> u64 {
+        self.tables.unpromoted.get()
+    }
+}

@@ -1,0 +1,298 @@
+//! The decision in the kernel: the real object, run on one packet at a time.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+
+use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::host::CompiledPolicy;
+use firewall_ebpf::interface::{Direction, Orientation, State};
+use firewall_ebpf::policy::{Counter, counter_index};
+use firewall_ebpf::reason::{Reason, Verdict};
+
+use crate::decision::engine::{Engine, FlowViews};
+use crate::decision::host::{SLOT, timeout};
+use crate::decision::kernel_maps::{COUNTERS, Maps, NEW, PROVEN, RULES};
+use crate::decision::run::hex;
+
+/// Names the kernel object, as for the build of the binary that embeds it.
+const OBJECT: &str = "SECGROUP_BPF_OBJECT";
+const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/secgroup.bpf.o");
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const TCX_NEXT: u32 = u32::MAX;
+const TCX_DROP: u32 = 2;
+
+/// Where received packets are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// `sg_xdp_rx`.
+    Xdp,
+    /// `sg_tcx_rx`.
+    Tcx,
+}
+
+impl Receive {
+    /// Both hooks.
+    pub const ALL: [Self; 2] = [Self::Xdp, Self::Tcx];
+}
+
+/// What is fixed when the programs are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Which end is protected.
+    pub orientation: Orientation,
+    /// Whether frames start with an Ethernet header.
+    pub ethernet: bool,
+    /// Which frames that are not IP pass.
+    pub non_ip: NonIp,
+}
+
+impl Setup {
+    /// An Ethernet device that lets link control through.
+    #[must_use]
+    pub const fn new(orientation: Orientation) -> Self {
+        Self { orientation, ethernet: true, non_ip: NonIp::Control }
+    }
+}
+
+/// The kernel's side.
+pub struct Kernel {
+    ebpf: Ebpf,
+    /// The program's maps.
+    pub maps: Maps,
+    /// The hook that receives; transmitted packets always go through `sg_tcx_tx`.
+    pub receive: Receive,
+    /// Bytes of a frame in the first buffer of XDP; the rest lies in further ones.
+    pub linear: Option<u32>,
+    orientation: Orientation,
+    hz: u64,
+    counters: Vec<Counter>,
+}
+
+impl Kernel {
+    /// Loads the object's programs; the verifier walks every one.
+    ///
+    /// # Panics
+    /// If the object is missing or the kernel refuses it.
+    #[must_use]
+    pub fn load(setup: Setup) -> Self {
+        let path = env::var(OBJECT).unwrap_or_else(|_| BUILT.to_owned());
+        let object = fs::read(&path).unwrap_or_else(|error| {
+            panic!("kernel object {path}: {error}: run `cargo xtask build`")
+        });
+        let hz = ticks_per_second();
+        let mut timeouts = [0_u64; 16];
+        for &state in State::ALL {
+            timeouts[state as usize] = timeout(state, hz);
+        }
+        let (orientation, ethernet) = (setup.orientation as u8, u8::from(setup.ethernet));
+        let non_ip = setup.non_ip as u8;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("SLOT", &SLOT, true)
+            .override_global("ORIENTATION", &orientation, true)
+            .override_global("ETHERNET", &ethernet, true)
+            .override_global("NON_IP", &non_ip, true)
+            .override_global("TIMEOUTS", &timeouts, true)
+            .map_max_entries("FLOWS_NEW_V4", NEW)
+            .map_max_entries("FLOWS_NEW_V6", NEW)
+            .map_max_entries("FLOWS_PROVEN_V4", PROVEN)
+            .map_max_entries("FLOWS_PROVEN_V6", PROVEN)
+            .map_max_entries("COUNTERS", COUNTERS)
+            .map_max_entries("RULE_COUNTERS", RULES)
+            .load(&object)
+            .unwrap_or_else(|error| panic!("load {path}: {error:?}"));
+        let refused = |name: &str, error: ProgramError| -> ! { panic!("load {name}: {error}") };
+        xdp(&mut ebpf, "sg_xdp_rx").load().unwrap_or_else(|e| refused("sg_xdp_rx", e));
+        for name in ["sg_tcx_rx", "sg_tcx_tx", "sg_clock"] {
+            tcx(&mut ebpf, name).load().unwrap_or_else(|error| refused(name, error));
+        }
+        let maps = Maps::new(&mut ebpf);
+        let counters = maps.counters();
+        let receive = Receive::Xdp;
+        Self { ebpf, maps, receive, linear: None, orientation: setup.orientation, hz, counters }
+    }
+
+    /// Whether packets of this direction go through the XDP program.
+    #[must_use]
+    pub fn uses_xdp(&self, direction: Direction) -> bool {
+        self.program(direction) == "sg_xdp_rx"
+    }
+
+    /// Whether this kernel's test run can put a part of a small frame into further buffers: Linux
+    /// does since 6.18, and before it refuses.
+    pub fn splits_frames(&mut self) -> bool {
+        let direction = self.orientation.received();
+        self.linear = Some(20);
+        let taken = self.verdict(&[0; 60], direction).is_some();
+        self.linear = None;
+        self.skip_counters();
+        taken
+    }
+
+    /// Takes the counters as they are, after packets that were only given to
+    /// [`Kernel::verdict`].
+    pub fn skip_counters(&mut self) {
+        self.counters = self.maps.counters();
+    }
+
+    /// The clock as the programs see it.
+    pub fn now(&mut self) -> u64 {
+        let options = TestRunOptions { data_in: Some(&[0; 60]), ..TestRunOptions::new() };
+        tcx(&mut self.ebpf, "sg_clock").test_run(options).expect("run sg_clock");
+        self.maps.clock()
+    }
+
+    /// The program that sees a packet of this direction.
+    fn program(&self, direction: Direction) -> &'static str {
+        match (self.orientation.received() == direction, self.receive) {
+            (true, Receive::Xdp) => "sg_xdp_rx",
+            (true, Receive::Tcx) => "sg_tcx_rx",
+            (false, _) => "sg_tcx_tx",
+        }
+    }
+
+    /// Runs a program on a frame; the verdict it returned. `None` for a frame that the kernel does
+    /// not take.
+    pub fn verdict(&mut self, frame: &[u8], direction: Direction) -> Option<Verdict> {
+        let name = self.program(direction);
+        let run = if name == "sg_xdp_rx" {
+            let buffers = self.linear.map(|linear| xdp_md(linear.min(length(frame))));
+            let context = buffers.as_ref().map(<[u8; 24]>::as_slice);
+            let options =
+                TestRunOptions { data_in: Some(frame), ctx_in: context, ..TestRunOptions::new() };
+            xdp(&mut self.ebpf, name).test_run(options)
+        } else {
+            let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
+            tcx(&mut self.ebpf, name).test_run(options)
+        };
+        let returned = match run {
+            Ok(result) => result.return_value,
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                return None;
+            }
+            Err(error) => panic!("{name}: test run: {error}: bytes {}", hex(frame)),
+        };
+        Some(match (name, returned) {
+            ("sg_xdp_rx", XDP_PASS) | ("sg_tcx_rx" | "sg_tcx_tx", TCX_NEXT) => Verdict::Pass,
+            ("sg_xdp_rx", XDP_DROP) | ("sg_tcx_rx" | "sg_tcx_tx", TCX_DROP) => Verdict::Drop,
+            _ => panic!("{name} returned {returned}: bytes {}", hex(frame)),
+        })
+    }
+
+    /// The one counter that moved since the last look, by one packet with the frame's bytes.
+    fn counted(&mut self, frame: &[u8], direction: Direction) -> Reason {
+        let after = self.maps.counters();
+        let moved: Vec<_> = (0_u32..)
+            .zip(self.counters.iter().zip(&after))
+            .filter(|(_, (before, after))| before != after)
+            .map(|(at, (before, after))| {
+                (at, after.packets - before.packets, after.bytes - before.bytes)
+            })
+            .collect();
+        self.counters = after;
+        let first = counter_index(SLOT, direction, 0);
+        if let [(at, 1, bytes)] = moved[..]
+            && bytes == u64::from(length(frame))
+            && let Some(number) = at.checked_sub(first).and_then(|number| u8::try_from(number).ok())
+            && let Some(reason) = Reason::from_number(number)
+        {
+            return reason;
+        }
+        panic!(
+            "{}: one {} packet of {} bytes moved these counters (index, packets, bytes): \
+             {moved:?}; the direction's first is {first}: bytes {}",
+            self.name(),
+            direction.name(),
+            frame.len(),
+            hex(frame)
+        );
+    }
+}
+
+impl Engine for Kernel {
+    fn name(&self) -> String {
+        let hook = if self.receive == Receive::Xdp { "XDP" } else { "TCX" };
+        format!("kernel, {} orientation, receiving at {hook}", self.orientation.name())
+    }
+
+    fn reset(&mut self, policy: Option<&CompiledPolicy>) {
+        self.maps.clear();
+        self.maps.activate(policy);
+    }
+
+    fn replace(&mut self, policy: &CompiledPolicy) {
+        self.maps.activate(Some(policy));
+    }
+
+    fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {
+        let verdict = self.verdict(frame, direction)?;
+        let reason = self.counted(frame, direction);
+        assert_eq!(
+            reason.verdict(),
+            verdict,
+            "{}: counted as {} but returned {}: bytes {}",
+            self.name(),
+            reason.name(),
+            verdict.name(),
+            hex(frame)
+        );
+        Some(reason)
+    }
+
+    fn wait(&mut self, seconds: u32) {
+        self.maps.age(u64::from(seconds) * self.hz);
+    }
+
+    fn fill_proven(&mut self, full: bool) {
+        self.maps.fill_proven(full);
+    }
+
+    fn flows(&mut self) -> FlowViews {
+        let now = self.now();
+        self.maps.flows(now, self.hz)
+    }
+
+    fn rules(&mut self) -> BTreeMap<u32, (u64, u64)> {
+        self.maps.rules()
+    }
+
+    fn unpromoted(&mut self) -> u64 {
+        self.maps.unpromoted()
+    }
+}
+
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
+    let program = ebpf.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
+    program.try_into().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn tcx<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    let program = ebpf.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
+    program.try_into().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Linux' `struct xdp_md` with `data_end` set: how much of the frame the first buffer holds.
+fn xdp_md(linear: u32) -> [u8; 24] {
+    let mut context = [0; 24];
+    context[4..8].copy_from_slice(&linear.to_ne_bytes());
+    context
+}
+
+fn length(frame: &[u8]) -> u32 {
+    u32::try_from(frame.len()).expect("a frame")
+}
+
+/// The kernel's HZ: the coarse clock advances once in a jiffy.
+fn ticks_per_second() -> u64 {
+    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec of ours.
+    let done = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) };
+    assert_eq!(done, 0, "clock_getres(CLOCK_MONOTONIC_COARSE) failed");
+    1_000_000_000 / u64::try_from(resolution.tv_nsec).expect("a positive resolution")
+}

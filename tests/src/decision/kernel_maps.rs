@@ -1,0 +1,316 @@
+//! The kernel program's maps, filled and read as userspace does it, but small and unshared.
+
+use std::collections::BTreeMap;
+
+use aya::maps::lpm_trie::Key;
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap,
+    PerCpuValues,
+};
+use aya::util::nr_cpus;
+use aya::{Ebpf, Pod};
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::host::CompiledPolicy;
+use firewall_ebpf::policy::{Active, Class, Counter, Range, index};
+use firewall_ebpf::reason::REASON_SPACE;
+
+use crate::decision::counters::{Counters, sum};
+use crate::decision::engine::{FlowId, FlowView, FlowViews};
+use crate::decision::host::SLOT;
+
+/// Flows of one family that the proven tier has room for: few, because tests fill it up.
+pub const PROVEN: u32 = 128;
+/// Flows of one family that the new tier has room for. Far more than a test opens: an LRU of the
+/// kernel evicts in batches, long before the last place is taken.
+pub const NEW: u32 = 2048;
+/// Counters for two slots: the one under test and its neighbour, which must never move.
+pub const COUNTERS: u32 = 2 * 2 * REASON_SPACE;
+const _: () = assert!(SLOT == 1);
+/// Rules that are counted.
+pub const RULES: u32 = 4096;
+/// Room in the inner maps.
+const CLASSES: u32 = 1 << 13;
+const RANGES: u32 = 1 << 16;
+
+/// Linux: the array may be replaced by one of another size.
+const BPF_F_INNER_MAP: u32 = 1 << 12;
+/// Linux: required for tries.
+const BPF_F_NO_PREALLOC: u32 = 1;
+/// Linux: only if the key is there.
+const BPF_EXIST: u64 = 2;
+
+/// The slot of flows that only take up room.
+const FILLER: u16 = u16::MAX;
+
+/// One half of a slot. Made once and rewritten in place: nothing reads it meanwhile here, and a
+/// new inner map costs tens of milliseconds, because the kernel waits for its readers.
+struct Half {
+    v4: LpmTrie<MapData, [u8; 4], u32>,
+    v6: LpmTrie<MapData, [u8; 16], u32>,
+    classes: Array<MapData, Class>,
+    ranges: Array<MapData, Range>,
+    written: CompiledPolicy,
+}
+
+/// Both tiers of one family.
+struct Family<K: Pod> {
+    new: HashMap<MapData, K, Flow>,
+    proven: HashMap<MapData, K, Flow>,
+}
+
+/// Every map of the object that a test reads or writes.
+pub struct Maps {
+    counters: Counters,
+    unpromoted: PerCpuArray<MapData, u64>,
+    rules: PerCpuHashMap<MapData, u32, Counter>,
+    active: Array<MapData, u64>,
+    clock: Array<MapData, u64>,
+    v4: Family<FlowKey4>,
+    v6: Family<FlowKey6>,
+    halves: [Half; 2],
+    /// Held because the kernel drops the inner maps with it.
+    _outer: Outer,
+    parity: usize,
+}
+
+struct Outer {
+    _v4: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 4], u32>>,
+    _v6: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 16], u32>>,
+    _classes: ArrayOfMaps<MapData, Array<MapData, Class>>,
+    _ranges: ArrayOfMaps<MapData, Array<MapData, Range>>,
+}
+
+fn taken(ebpf: &mut Ebpf, name: &str) -> Map {
+    ebpf.take_map(name).unwrap_or_else(|| panic!("the object has no map {name}"))
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> T {
+    T::try_from(taken(ebpf, name)).unwrap_or_else(|error| panic!("map {name}: {error}"))
+}
+
+impl Maps {
+    /// Takes the maps of a loaded object and gives its slot inner maps.
+    pub fn new(ebpf: &mut Ebpf) -> Self {
+        let halves = [Half::new(), Half::new()];
+        let mut outer = Outer {
+            _v4: take(ebpf, "PREFIXES_V4"),
+            _v6: take(ebpf, "PREFIXES_V6"),
+            _classes: take(ebpf, "CLASSES"),
+            _ranges: take(ebpf, "RANGES"),
+        };
+        for (parity, half) in (0..).zip(&halves) {
+            let at = index(SLOT, parity);
+            outer._v4.set(at, &half.v4, 0).expect("put an IPv4 trie in place");
+            outer._v6.set(at, &half.v6, 0).expect("put an IPv6 trie in place");
+            outer._classes.set(at, &half.classes, 0).expect("put a class table in place");
+            outer._ranges.set(at, &half.ranges, 0).expect("put a range table in place");
+        }
+        Self {
+            counters: Counters::new(taken(ebpf, "COUNTERS"), COUNTERS),
+            unpromoted: take(ebpf, "UNPROMOTED"),
+            rules: take(ebpf, "RULE_COUNTERS"),
+            active: take(ebpf, "ACTIVE"),
+            clock: take(ebpf, "CLOCK"),
+            v4: Family { new: take(ebpf, "FLOWS_NEW_V4"), proven: take(ebpf, "FLOWS_PROVEN_V4") },
+            v6: Family { new: take(ebpf, "FLOWS_NEW_V6"), proven: take(ebpf, "FLOWS_PROVEN_V6") },
+            halves,
+            _outer: outer,
+            parity: 0,
+        }
+    }
+
+    /// Writes a policy into the half that is not in use and makes it the one in force; without a
+    /// policy there is none from now on.
+    pub fn activate(&mut self, policy: Option<&CompiledPolicy>) {
+        let word = policy.map_or(Active(0), |policy| {
+            self.parity ^= 1;
+            self.halves[self.parity].write(policy);
+            policy.active(u32::try_from(self.parity).expect("0 or 1"), 1)
+        });
+        self.active.set(u32::from(SLOT), word.0, 0).expect("write the active word");
+        // Counters by rule exist from the moment the rule does; those of earlier rules stay, as
+        // they do for flows that earlier rules admitted.
+        for range in policy.into_iter().flat_map(|policy| &policy.ranges) {
+            if self.rules.get(&range.rule, 0).is_err() {
+                self.rules.insert(range.rule, zeros(), 0).expect("make a rule's counter");
+            }
+        }
+    }
+
+    /// Forgets every flow.
+    pub fn clear_flows(&mut self) {
+        self.v4.clear();
+        self.v6.clear();
+    }
+
+    /// Forgets every flow and every count that a case compares.
+    pub fn clear(&mut self) {
+        self.clear_flows();
+        let rules: Vec<u32> = self.rules.keys().map(|key| key.expect("list rules")).collect();
+        for rule in rules {
+            self.rules.remove(&rule).expect("forget a rule's counter");
+        }
+        self.unpromoted.set(u32::from(SLOT), zeros(), 0).expect("clear a counter");
+    }
+
+    /// All counters by reason, summed over the CPUs.
+    pub fn counters(&self) -> Vec<Counter> {
+        self.counters.read()
+    }
+
+    /// Packets and bytes by rule, without rules that admitted nothing.
+    pub fn rules(&self) -> BTreeMap<u32, (u64, u64)> {
+        let entries = self.rules.iter().map(|entry| entry.expect("read a rule's counter"));
+        let sums =
+            entries.map(|(rule, values)| (rule, values.iter().fold(Counter::default(), sum)));
+        let moved = sums.filter(|(_, counter)| *counter != Counter::default());
+        moved.map(|(rule, counter)| (rule, (counter.packets, counter.bytes))).collect()
+    }
+
+    /// Flows that found the proven tier full.
+    pub fn unpromoted(&self) -> u64 {
+        let values = self.unpromoted.get(&u32::from(SLOT), 0).expect("read a counter");
+        values.iter().sum()
+    }
+
+    /// What `sg_clock` wrote.
+    pub fn clock(&self) -> u64 {
+        self.clock.get(&0, 0).expect("read the clock")
+    }
+
+    /// Makes every flow older: the same as a later clock, which only a test can have.
+    pub fn age(&mut self, jiffies: u64) {
+        self.v4.age(jiffies);
+        self.v6.age(jiffies);
+    }
+
+    /// Leaves no room in the proven tier, or makes it again.
+    pub fn fill_proven(&mut self, full: bool) {
+        self.v4.fill(full, |port| FlowKey4 {
+            slot: FILLER,
+            inside_port: port,
+            ..FlowKey4::default()
+        });
+        self.v6.fill(full, |port| FlowKey6 {
+            slot: FILLER,
+            inside_port: port,
+            ..FlowKey6::default()
+        });
+    }
+
+    /// Every flow of every slot, but those that only take up room.
+    pub fn flows(&self, now: u64, hz: u64) -> FlowViews {
+        let mut all: BTreeMap<(Tier, FlowId), FlowView> = BTreeMap::new();
+        for tier in Tier::ALL {
+            let v4 = entries(self.v4.tier(tier)).into_iter().map(|(key, flow)| (key.into(), flow));
+            let v6 = entries(self.v6.tier(tier)).into_iter().map(|(key, flow)| (key.into(), flow));
+            let views = v4.chain(v6).filter(|(id, _): &(FlowId, Flow)| id.slot != FILLER);
+            all.extend(views.map(|(id, flow)| ((tier, id), FlowView::new(flow, now, hz))));
+        }
+        all
+    }
+
+    /// Hands every flow of the slot under test to another slot.
+    pub fn give_flows_to(&mut self, slot: u16) {
+        self.v4.rekey(|key| FlowKey4 { slot, ..key });
+        self.v6.rekey(|key| FlowKey6 { slot, ..key });
+    }
+}
+
+impl Half {
+    fn new() -> Self {
+        let made = |what: &str, error: MapError| -> ! { panic!("create {what}: {error}") };
+        Self {
+            v4: LpmTrie::create(CLASSES, BPF_F_NO_PREALLOC).unwrap_or_else(|e| made("a trie", e)),
+            v6: LpmTrie::create(CLASSES, BPF_F_NO_PREALLOC).unwrap_or_else(|e| made("a trie", e)),
+            classes: Array::create(CLASSES, BPF_F_INNER_MAP)
+                .unwrap_or_else(|e| made("class rows", e)),
+            ranges: Array::create(RANGES, BPF_F_INNER_MAP)
+                .unwrap_or_else(|e| made("port ranges", e)),
+            written: CompiledPolicy::default(),
+        }
+    }
+
+    fn write(&mut self, policy: &CompiledPolicy) {
+        for (length, network) in self.written.prefixes_v4.keys() {
+            self.v4.remove(&Key::new(u32::from(*length), *network)).expect("remove a prefix");
+        }
+        for (length, network) in self.written.prefixes_v6.keys() {
+            self.v6.remove(&Key::new(u32::from(*length), *network)).expect("remove a prefix");
+        }
+        for ((length, network), class) in &policy.prefixes_v4 {
+            let key = Key::new(u32::from(*length), *network);
+            self.v4.insert(&key, class, 0).expect("insert a prefix");
+        }
+        for ((length, network), class) in &policy.prefixes_v6 {
+            let key = Key::new(u32::from(*length), *network);
+            self.v6.insert(&key, class, 0).expect("insert a prefix");
+        }
+        for (at, class) in (0..).zip(&policy.classes) {
+            self.classes.set(at, class, 0).expect("write a class row");
+        }
+        for (at, range) in (0..).zip(&policy.ranges) {
+            self.ranges.set(at, range, 0).expect("write a port range");
+        }
+        self.written = policy.clone();
+    }
+}
+
+impl<K: Pod> Family<K> {
+    const fn tier(&self, tier: Tier) -> &HashMap<MapData, K, Flow> {
+        match tier {
+            Tier::New => &self.new,
+            Tier::Proven => &self.proven,
+        }
+    }
+
+    fn clear(&mut self) {
+        for map in [&mut self.new, &mut self.proven] {
+            for (key, _) in entries(map) {
+                map.remove(&key).expect("remove a flow");
+            }
+        }
+    }
+
+    fn age(&mut self, jiffies: u64) {
+        for map in [&mut self.new, &mut self.proven] {
+            for (key, mut flow) in entries(map) {
+                flow.last_seen = flow.last_seen.saturating_sub(jiffies);
+                map.insert(key, flow, BPF_EXIST).expect("make a flow older");
+            }
+        }
+    }
+
+    fn rekey(&mut self, other: impl Fn(K) -> K) {
+        for map in [&mut self.new, &mut self.proven] {
+            for (key, flow) in entries(map) {
+                map.remove(&key).expect("remove a flow");
+                map.insert(other(key), flow, 0).expect("insert a flow");
+            }
+        }
+    }
+
+    fn fill(&mut self, full: bool, filler: impl Fn(u16) -> K) {
+        for port in 0.. {
+            let key = filler(port);
+            let done = if full {
+                self.proven.insert(key, Flow::default(), 0)
+            } else {
+                self.proven.remove(&key)
+            };
+            if done.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn entries<K: Pod>(map: &HashMap<MapData, K, Flow>) -> Vec<(K, Flow)> {
+    map.iter().map(|entry| entry.expect("read a flow")).collect()
+}
+
+/// The zero of every CPU.
+fn zeros<T: Pod + Default>() -> PerCpuValues<T> {
+    let cpus = nr_cpus().unwrap_or_else(|(what, error)| panic!("{what}: {error}"));
+    PerCpuValues::try_from(vec![T::default(); cpus]).expect("one value for each CPU")
+}

@@ -1,0 +1,256 @@
+//! Packets as a table writes them down, and the bytes they are in a scene.
+//!
+//! Checksums of transport headers are left zero: nothing in the decision reads them, and on veth
+//! they are as unfinished.
+
+mod extension;
+mod render;
+
+pub use extension::Extension;
+
+use crate::decision::scene::{Outside, Role};
+
+/// TCP flags.
+pub mod flags {
+    /// FIN.
+    pub const FIN: u8 = 0x01;
+    /// SYN.
+    pub const SYN: u8 = 0x02;
+    /// RST.
+    pub const RST: u8 = 0x04;
+    /// PSH.
+    pub const PSH: u8 = 0x08;
+    /// ACK.
+    pub const ACK: u8 = 0x10;
+    /// URG.
+    pub const URG: u8 = 0x20;
+    /// ECE (RFC 3168).
+    pub const ECE: u8 = 0x40;
+    /// CWR (RFC 3168).
+    pub const CWR: u8 = 0x80;
+}
+
+/// 802.1Q's EtherType.
+pub const DOT1Q: u16 = 0x8100;
+/// 802.1ad's EtherType.
+pub const DOT1AD: u16 = 0x88a8;
+
+/// What a packet carries.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// TCP.
+    Tcp {
+        /// As they lie in the header.
+        flags: u8,
+        /// Sequence number.
+        seq: u32,
+        /// Acknowledgement number.
+        ack: u32,
+        /// Four-byte words of options.
+        options: u8,
+    },
+    /// UDP.
+    Udp,
+    /// ICMP or ICMPv6, by family.
+    Icmp {
+        /// Type and code for IPv4.
+        v4: (u8, u8),
+        /// Type and code for IPv6.
+        v6: (u8, u8),
+        /// Identifier of a query.
+        id: u16,
+    },
+    /// Any protocol, without a header of its own.
+    Raw(u8),
+    /// A frame that is not IP.
+    Link(u16),
+}
+
+/// Where an edit counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// The IP header.
+    Ip,
+    /// The transport header.
+    Transport,
+}
+
+/// A packet, as far as its scene does not decide about it.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// Who sends it.
+    pub from: Role,
+    /// The host outside.
+    pub outside: Outside,
+    /// The client's port.
+    pub client_port: u16,
+    /// The server's port.
+    pub server_port: u16,
+    /// VLAN tags, outermost first, by EtherType.
+    pub tags: Vec<u16>,
+    /// Bytes of IPv4 options.
+    pub options: usize,
+    /// IPv6 extension headers, outermost first.
+    pub extensions: Vec<Extension>,
+    /// Offset in units of eight bytes, and whether more follow.
+    pub fragment: Option<(u16, bool)>,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// What it carries.
+    pub body: Body,
+    /// Bytes behind the transport header.
+    pub data: usize,
+    /// Bytes written over the finished packet.
+    pub edits: Vec<(Layer, usize, Vec<u8>)>,
+    /// Bytes of the IP payload that a sender left out and does not count in its lengths.
+    pub cut_payload: Option<usize>,
+    /// Bytes of padding behind the IP packet.
+    pub padding: usize,
+}
+
+impl Packet {
+    fn new(from: Role, body: Body) -> Self {
+        Self {
+            from,
+            outside: Outside::Near,
+            client_port: 40_000,
+            server_port: 443,
+            tags: Vec::new(),
+            options: 0,
+            extensions: Vec::new(),
+            fragment: None,
+            hop_limit: 64,
+            body,
+            data: 0,
+            edits: Vec::new(),
+            cut_payload: None,
+            padding: 0,
+        }
+    }
+
+    /// A TCP segment.
+    #[must_use]
+    pub fn tcp(from: Role, flags: u8, seq: u32, ack: u32) -> Self {
+        Self::new(from, Body::Tcp { flags, seq, ack, options: 0 })
+    }
+
+    /// A UDP datagram.
+    #[must_use]
+    pub fn udp(from: Role) -> Self {
+        Self::new(from, Body::Udp).data(12)
+    }
+
+    /// An ICMP message of another type in each family.
+    #[must_use]
+    pub fn icmp(from: Role, v4: (u8, u8), v6: (u8, u8)) -> Self {
+        Self::new(from, Body::Icmp { v4, v6, id: 0 }).data(28)
+    }
+
+    /// An echo request.
+    #[must_use]
+    pub fn echo(from: Role, id: u16) -> Self {
+        Self::new(from, Body::Icmp { v4: (8, 0), v6: (128, 0), id }).data(56)
+    }
+
+    /// An echo reply.
+    #[must_use]
+    pub fn echo_reply(from: Role, id: u16) -> Self {
+        Self::new(from, Body::Icmp { v4: (0, 0), v6: (129, 0), id }).data(56)
+    }
+
+    /// A packet of any protocol.
+    #[must_use]
+    pub fn raw(from: Role, protocol: u8) -> Self {
+        Self::new(from, Body::Raw(protocol)).data(32)
+    }
+
+    /// A frame that is not IP.
+    #[must_use]
+    pub fn link(from: Role, ether_type: u16) -> Self {
+        Self::new(from, Body::Link(ether_type)).data(46)
+    }
+
+    /// With that many bytes of data.
+    #[must_use]
+    pub fn data(self, bytes: usize) -> Self {
+        Self { data: bytes, ..self }
+    }
+
+    /// To or from that port of the server.
+    #[must_use]
+    pub fn port(self, server: u16) -> Self {
+        Self { server_port: server, ..self }
+    }
+
+    /// Between these ports.
+    #[must_use]
+    pub fn ports(self, client: u16, server: u16) -> Self {
+        Self { client_port: client, server_port: server, ..self }
+    }
+
+    /// To or from another host outside.
+    #[must_use]
+    pub fn outside(self, outside: Outside) -> Self {
+        Self { outside, ..self }
+    }
+
+    /// Inside one more VLAN tag.
+    #[must_use]
+    pub fn tag(mut self, ether_type: u16) -> Self {
+        self.tags.push(ether_type);
+        self
+    }
+
+    /// With that many bytes of IPv4 options.
+    #[must_use]
+    pub fn options(self, bytes: usize) -> Self {
+        Self { options: bytes, ..self }
+    }
+
+    /// With one more IPv6 extension header.
+    #[must_use]
+    pub fn extension(mut self, extension: Extension) -> Self {
+        self.extensions.push(extension);
+        self
+    }
+
+    /// As a fragment: offset in units of eight bytes, and whether more follow.
+    #[must_use]
+    pub fn fragment(self, offset: u16, more: bool) -> Self {
+        Self { fragment: Some((offset, more)), ..self }
+    }
+
+    /// With that TTL or hop limit.
+    #[must_use]
+    pub fn hop_limit(self, hop_limit: u8) -> Self {
+        Self { hop_limit, ..self }
+    }
+
+    /// With bytes written over it.
+    #[must_use]
+    pub fn edit(mut self, layer: Layer, at: usize, bytes: &[u8]) -> Self {
+        self.edits.push((layer, at, bytes.to_vec()));
+        self
+    }
+
+    /// With only that many bytes from the transport header on; the lengths say so too.
+    #[must_use]
+    pub fn only(self, bytes: usize) -> Self {
+        Self { cut_payload: Some(bytes), ..self }
+    }
+
+    /// With that many bytes behind the IP packet.
+    #[must_use]
+    pub fn padding(self, bytes: usize) -> Self {
+        Self { padding: bytes, ..self }
+    }
+
+    /// With that many four-byte words of TCP options.
+    #[must_use]
+    pub fn tcp_options(mut self, words: u8) -> Self {
+        if let Body::Tcp { options, .. } = &mut self.body {
+            *options = words;
+        }
+        self
+    }
+}

@@ -1,0 +1,179 @@
+//! From a packet of a table to its bytes in a scene.
+
+use std::net::IpAddr;
+
+use etherparse::{
+    EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header,
+    SingleVlanHeader, VlanId,
+};
+use firewall_ebpf::interface::Direction;
+
+use super::{Body, Extension, Layer, Packet};
+use crate::decision::scene::{Family, Role, Scene};
+
+/// Locally administered addresses of the two ends.
+const INSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const OUTSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+impl Packet {
+    /// The direction of the packet in a scene.
+    #[must_use]
+    pub const fn direction(&self, scene: &Scene) -> Direction {
+        scene.direction(self.from)
+    }
+
+    /// The whole Ethernet frame.
+    #[must_use]
+    pub fn frame(&self, scene: &Scene) -> Vec<u8> {
+        let mut frame = self.link_header(scene);
+        frame.extend(self.ip(scene));
+        frame
+    }
+
+    /// The frame without its Ethernet header and tags, as a tun device would hand it over.
+    #[must_use]
+    pub fn ip(&self, scene: &Scene) -> Vec<u8> {
+        if let Body::Link(_) = self.body {
+            return vec![0; self.data];
+        }
+        let mut transport = self.transport(scene);
+        if let Some(bytes) = self.cut_payload {
+            transport.truncate(bytes);
+        }
+        let (mut packet, at) = match self.addresses(scene) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => self.v4(src.octets(), dst.octets(), &transport),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => self.v6(src.octets(), dst.octets(), &transport),
+            ends => unreachable!("a scene has one family, not {ends:?}"),
+        };
+        for (layer, offset, bytes) in &self.edits {
+            let start = offset + if *layer == Layer::Ip { 0 } else { at };
+            packet[start..start + bytes.len()].copy_from_slice(bytes);
+        }
+        packet.resize(packet.len() + self.padding, 0);
+        packet
+    }
+
+    /// Source and destination.
+    fn addresses(&self, scene: &Scene) -> (IpAddr, IpAddr) {
+        match self.direction(scene) {
+            Direction::Ingress => (scene.outside(self.outside), scene.inside()),
+            Direction::Egress => (scene.inside(), scene.outside(self.outside)),
+        }
+    }
+
+    fn link_header(&self, scene: &Scene) -> Vec<u8> {
+        let inner = match (&self.body, scene.family) {
+            (Body::Link(ether_type), _) => EtherType(*ether_type),
+            (_, Family::V4) => EtherType::IPV4,
+            (_, Family::V6) => EtherType::IPV6,
+        };
+        let (source, destination) = match self.direction(scene) {
+            Direction::Ingress => (OUTSIDE_MAC, INSIDE_MAC),
+            Direction::Egress => (INSIDE_MAC, OUTSIDE_MAC),
+        };
+        let types: Vec<_> = self.tags.iter().map(|&tag| EtherType(tag)).chain([inner]).collect();
+        let ethernet = Ethernet2Header { source, destination, ether_type: types[0] };
+        let mut bytes = ethernet.to_bytes().to_vec();
+        for &ether_type in &types[1..] {
+            let vlan_id = VlanId::try_new(7).expect("a VLAN number");
+            let tag = SingleVlanHeader { vlan_id, ether_type, ..SingleVlanHeader::default() };
+            bytes.extend(tag.to_bytes());
+        }
+        bytes
+    }
+
+    /// The packet, and where its transport header starts.
+    fn v4(&self, source: [u8; 4], destination: [u8; 4], transport: &[u8]) -> (Vec<u8>, usize) {
+        let (offset, more) = self.fragment.unwrap_or((0, false));
+        let mut header = Ipv4Header {
+            time_to_live: self.hop_limit,
+            protocol: IpNumber(self.protocol(Family::V4)),
+            source,
+            destination,
+            identification: 0x5347,
+            dont_fragment: self.fragment.is_none(),
+            more_fragments: more,
+            fragment_offset: IpFragOffset::try_new(offset).expect("13 bits"),
+            // NOP.
+            options: Ipv4Options::try_from(&vec![1; self.options][..]).expect("words, at most 40"),
+            ..Ipv4Header::default()
+        };
+        header.set_payload_len(transport.len()).expect("at most 64 KiB");
+        header.header_checksum = header.calc_header_checksum();
+        let mut bytes = header.to_bytes().to_vec();
+        let at = bytes.len();
+        bytes.extend(transport);
+        (bytes, at)
+    }
+
+    /// The packet, and where its transport header starts.
+    fn v6(&self, source: [u8; 16], destination: [u8; 16], transport: &[u8]) -> (Vec<u8>, usize) {
+        let mut chain = self.extensions.clone();
+        chain.extend(self.fragment.map(|(offset, more)| Extension::fragment(offset, more)));
+        let mut next = self.protocol(Family::V6);
+        for header in chain.iter_mut().rev() {
+            header.bytes[0] = next;
+            next = header.number;
+        }
+        let extensions: Vec<u8> = chain.into_iter().flat_map(|header| header.bytes).collect();
+        let payload = extensions.len() + transport.len();
+        let header = Ipv6Header {
+            payload_length: u16::try_from(payload).expect("at most 64 KiB"),
+            next_header: IpNumber(next),
+            hop_limit: self.hop_limit,
+            source,
+            destination,
+            ..Ipv6Header::default()
+        };
+        let mut bytes = header.to_bytes().to_vec();
+        bytes.extend(extensions);
+        let at = bytes.len();
+        bytes.extend(transport);
+        (bytes, at)
+    }
+
+    const fn protocol(&self, family: Family) -> u8 {
+        match (&self.body, family) {
+            (Body::Tcp { .. }, _) => 6,
+            (Body::Udp, _) => 17,
+            (Body::Icmp { .. }, Family::V4) => 1,
+            (Body::Icmp { .. }, Family::V6) => 58,
+            (Body::Raw(protocol), _) => *protocol,
+            (Body::Link(_), _) => 255,
+        }
+    }
+
+    /// Transport header and data. Written by hand: tables want fields that no library would write.
+    fn transport(&self, scene: &Scene) -> Vec<u8> {
+        let (src, dst) = match self.from {
+            Role::Client => (self.client_port, self.server_port),
+            Role::Server => (self.server_port, self.client_port),
+        };
+        let mut bytes = Vec::new();
+        match self.body {
+            Body::Tcp { flags, seq, ack, options } => {
+                bytes.extend(src.to_be_bytes());
+                bytes.extend(dst.to_be_bytes());
+                bytes.extend(seq.to_be_bytes());
+                bytes.extend(ack.to_be_bytes());
+                bytes.extend([(5 + options) << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+                bytes.resize(20 + usize::from(options) * 4, 1);
+            }
+            Body::Udp => {
+                let length = u16::try_from(8 + self.data).expect("at most 64 KiB");
+                bytes.extend(src.to_be_bytes());
+                bytes.extend(dst.to_be_bytes());
+                bytes.extend(length.to_be_bytes());
+                bytes.extend([0, 0]);
+            }
+            Body::Icmp { v4, v6, id } => {
+                let (kind, code) = if scene.family == Family::V4 { v4 } else { v6 };
+                let [high, low] = id.to_be_bytes();
+                bytes.extend([kind, code, 0, 0, high, low, 0, 1]);
+            }
+            Body::Raw(_) | Body::Link(_) => {}
+        }
+        bytes.resize(bytes.len() + self.data, 0x5a);
+        bytes
+    }
+}

@@ -1,0 +1,232 @@
+//! Random packets, rules and times, from a seed.
+//!
+//! Pools are small on purpose: with few hosts, ports and numbers, random packets meet each other's
+//! flows, and most of what can happen to a flow does.
+
+use std::env;
+use std::sync::LazyLock;
+
+use firewall_ebpf::interface::Direction;
+use proptest::collection::vec;
+use proptest::option::weighted;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{Config, RngSeed};
+
+use crate::decision::case::Case;
+use crate::decision::cases;
+use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
+use crate::decision::packet::{Body, DOT1AD, DOT1Q, Extension, Packet};
+use crate::decision::rules::{ECHO, Peer, Rule, What, usual};
+use crate::decision::scene::Outside::{Far, Near, Neighbour};
+use crate::decision::scene::Role::{Client, Server};
+use crate::decision::scene::{Family, Scene};
+
+/// How many inputs a property is tried with unless `PROPTEST_CASES` says, and from which seed
+/// unless `PROPTEST_RNG_SEED` does. Both are fixed, so that a failure is there again in the next
+/// run; nothing is written beside the tests.
+#[must_use]
+pub fn config(cases: u32, seed: u64) -> Config {
+    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let asked = number("PROPTEST_CASES").and_then(|count| u32::try_from(count).ok());
+    Config {
+        cases: asked.unwrap_or(cases),
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(seed)),
+        ..Config::default()
+    }
+}
+
+/// One step of a random sequence.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A frame.
+    Frame(Vec<u8>, Direction),
+    /// Seconds pass.
+    Wait(u32),
+}
+
+/// A sequence of frames, most of them sound, and of pauses. Between random frames come the packets
+/// of whole cases of the table, now and then damaged.
+pub fn sequence() -> impl Strategy<Value = Vec<Event>> {
+    let seconds =
+        select(vec![1, 2, 9, 11, 29, 31, 59, 61, 119, 121, 179, 181, 599, 601, 3600, 432_001]);
+    let piece = prop_oneof![
+        12 => (scene(), packet(), damage())
+            .prop_map(|(scene, packet, damage)| vec![event(&scene, &packet, &damage)]),
+        2 => seconds.prop_map(|seconds| vec![Event::Wait(seconds)]),
+        3 => played(),
+        1 => garbage().prop_map(|frame| vec![frame]),
+    ];
+    vec(piece, 1..25).prop_map(|pieces| pieces.into_iter().flatten().collect())
+}
+
+/// The packets of a case of the table.
+fn played() -> impl Strategy<Value = Vec<Event>> {
+    (any::<Index>(), any::<Index>(), vec(damage(), 16)).prop_map(|(case, scene, damage)| {
+        let case = case.get(&CASES);
+        let scenes: Vec<_> = case.scenes().collect();
+        let packets = case.packets().zip(&damage);
+        packets.map(|(packet, damage)| event(scene.get(&scenes), packet, damage)).collect()
+    })
+}
+
+/// Any bytes behind a type that the parser knows, or one that it does not.
+fn garbage() -> impl Strategy<Value = Event> {
+    let kind = select(vec![0x0800_u16, 0x86dd, 0x8100, 0x1234]);
+    (vec(any::<u8>(), 15..200), kind, select(&Direction::ALL[..])).prop_map(
+        |(mut bytes, kind, direction)| {
+            bytes[12..14].copy_from_slice(&kind.to_be_bytes());
+            Event::Frame(bytes, direction)
+        },
+    )
+}
+
+static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases::all);
+
+fn event(scene: &Scene, packet: &Packet, damage: &Damage) -> Event {
+    let mut frame = packet.frame(scene);
+    damage.apply(&mut frame);
+    Event::Frame(frame, packet.direction(scene))
+}
+
+fn scene() -> impl Strategy<Value = Scene> {
+    (select(&Family::ALL[..]), select(&Direction::ALL[..]))
+        .prop_map(|(family, client)| Scene { family, client })
+}
+
+/// What happens to a frame after it was made.
+#[derive(Clone, Debug)]
+struct Damage {
+    bytes: Vec<(Index, u8)>,
+    end: Option<Index>,
+    padding: usize,
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let bytes = prop_oneof![
+        7 => Just(Vec::new()),
+        3 => vec((any::<Index>(), any::<u8>()), 1..4),
+    ];
+    (bytes, weighted(0.06, any::<Index>()), select(vec![0, 0, 0, 0, 6, 40]))
+        .prop_map(|(bytes, end, padding)| Damage { bytes, end, padding })
+}
+
+impl Damage {
+    fn apply(&self, frame: &mut Vec<u8>) {
+        for (index, byte) in &self.bytes {
+            let at = index.index(frame.len());
+            frame[at] = *byte;
+        }
+        if let Some(end) = self.end {
+            frame.truncate(end.index(frame.len()));
+        }
+        frame.resize(frame.len() + self.padding, 0);
+    }
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let flags = select(vec![
+        SYN,
+        SYN,
+        SYN | ACK,
+        SYN | ACK,
+        ACK,
+        ACK,
+        ACK,
+        PSH | ACK,
+        FIN | ACK,
+        FIN | ACK,
+        RST,
+        RST | ACK,
+        0,
+        FIN,
+        SYN | FIN,
+        0xff,
+    ]);
+    let number = select(vec![0, cases::C, cases::C.wrapping_add(1), cases::S, cases::S + 1]);
+    let icmp = select(vec![(8, 128), (8, 128), (0, 129), (13, 135), (3, 1), (11, 133), (5, 137)]);
+    let protocol =
+        select(vec![0_u8, 1, 2, 6, 17, 41, 43, 44, 47, 50, 51, 58, 59, 60, 132, 135, 253]);
+    prop_oneof![
+        10 => (flags, number.clone(), number, 0_u8..3)
+            .prop_map(|(flags, seq, ack, options)| Body::Tcp { flags, seq, ack, options }),
+        4 => Just(Body::Udp),
+        4 => (icmp, 0_u8..5, 0_u16..3)
+            .prop_map(|((v4, v6), code, id)| Body::Icmp { v4: (v4, code), v6: (v6, code), id }),
+        2 => protocol.prop_map(Body::Raw),
+        1 => select(vec![0x0806, 0x88cc, 0x0026, 0x8847]).prop_map(Body::Link),
+    ]
+}
+
+fn extension() -> impl Strategy<Value = Extension> {
+    let plain = prop_oneof![
+        (1_u8..4).prop_map(Extension::hop_by_hop),
+        (1_u8..4).prop_map(Extension::destination),
+        (0_u8..5).prop_map(Extension::routing),
+        (3_u8..9).prop_map(Extension::authentication),
+        (0_u16..3, any::<bool>()).prop_map(|(offset, more)| Extension::fragment(offset, more)),
+        Just(Extension::mobility()),
+        Just(Extension::hip()),
+        Just(Extension::shim6()),
+    ];
+    (plain, weighted(0.1, any::<u8>())).prop_map(|(header, length)| match length {
+        Some(length) => header.claiming(length),
+        None => header,
+    })
+}
+
+fn packet() -> impl Strategy<Value = Packet> {
+    let ends = (
+        select(vec![Client, Client, Server]),
+        select(vec![Near, Near, Near, Neighbour, Far]),
+        select(vec![40_000, 40_000, 40_001, 443, 68, 546]),
+        select(vec![443, 443, 53, 67, 547]),
+    );
+    let tags = prop_oneof![8 => Just(Vec::new()), 2 => vec(select(vec![DOT1Q, DOT1AD]), 0..4)];
+    let extensions = prop_oneof![6 => Just(Vec::new()), 4 => vec(extension(), 0..10)];
+    let ip = (
+        select(vec![0, 0, 0, 0, 4, 40]),
+        extensions,
+        weighted(0.1, (select(vec![0, 0, 1, 2, 100]), any::<bool>())),
+        select(vec![64, 255]),
+    );
+    let size = (select(vec![0, 0, 1, 8, 100]), weighted(0.05, 0_usize..24));
+    (ends, tags, ip, body(), size).prop_map(|(ends, tags, ip, body, (data, only))| {
+        let (from, outside, client_port, server_port) = ends;
+        let (options, extensions, fragment, hop_limit) = ip;
+        let packet = Packet::udp(from).ports(client_port, server_port).outside(outside);
+        Packet {
+            body,
+            tags,
+            options,
+            extensions,
+            fragment,
+            data,
+            cut_payload: only,
+            ..packet.hop_limit(hop_limit)
+        }
+    })
+}
+
+/// Rules: mostly those that the cases were written for, and a few more.
+pub fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let what = select(vec![
+        What::All,
+        What::Tcp(443, 443),
+        What::Tcp(443, 443),
+        What::Tcp(0, 65_535),
+        What::Udp(53, 53),
+        What::Udp(0, 1023),
+        ECHO,
+        What::Icmp { v4: (3, None), v6: (1, None) },
+        What::Protocol(47),
+        What::Protocol(132),
+    ]);
+    let peer =
+        select(vec![Peer::Near, Peer::Near, Peer::Wide, Peer::Far, Peer::Any, Peer::Host(Near)]);
+    let rule = (select(vec![Client, Client, Server]), what, peer);
+    let more = vec(rule.prop_map(|(from, what, peer)| Rule { from, what, peer }), 0..6);
+    (weighted(0.8, Just(usual())), more)
+        .prop_map(|(usual, more)| usual.into_iter().flatten().chain(more).collect())
+}

@@ -1,0 +1,188 @@
+//! Trying to reach something: what is tried, what is expected, what happened.
+
+use std::fmt;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::lab::Host;
+use super::services::{BANNER, ECHO, SSH, WEB};
+use crate::wait::PATIENCE;
+use crate::{Namespace, http, ping, tcp, udp};
+
+/// How long silence is taken for a drop: short of the second after which a client repeats its SYN,
+/// so that each blocked connection is one packet.
+const SILENCE: Duration = Duration::from_millis(900);
+
+/// What is tried.
+#[derive(Clone, Copy)]
+pub(super) enum Service {
+    Page,
+    Ssh,
+    Echo,
+    Ping,
+}
+
+/// What should come of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    Works,
+    Dropped,
+}
+
+/// What came of it.
+pub(super) enum Outcome {
+    /// In which way.
+    Worked(String),
+    /// Nobody answered, which is what a drop looks like.
+    Silent,
+    /// Something else, for example a refusal by the other end.
+    Failed(String),
+}
+
+/// Somebody trying to reach somebody.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    pub(super) from: &'a Host,
+    pub(super) to: &'a Host,
+    pub(super) service: Service,
+    pub(super) expected: Expected,
+}
+
+impl Attempt<'_> {
+    /// Tries over one family.
+    pub(super) fn run(&self, family: usize) -> Outcome {
+        let (namespace, address) = (&self.from.namespace, self.to.addresses[family]);
+        // What is expected to work may take its time on a busy machine.
+        let limit = if self.expected == Expected::Works { PATIENCE } else { SILENCE };
+        let start = Instant::now();
+        let result = match self.service {
+            Service::Page => page(namespace, SocketAddr::new(address, WEB), self.expected),
+            Service::Ssh => ssh(namespace, SocketAddr::new(address, SSH), limit).map(|_| "banner"),
+            Service::Echo => echo(namespace, SocketAddr::new(address, ECHO), limit),
+            Service::Ping => pong(namespace, address),
+        };
+        match result {
+            Ok(what) => Outcome::Worked(format!("{what}, {}", milliseconds(start.elapsed()))),
+            Err(error) => Outcome::from(&error),
+        }
+    }
+}
+
+/// Tries several at once, over both families; reports each as it ends, in their order.
+pub(super) fn all<E>(
+    attempts: &[Attempt<'_>],
+    mut report: impl FnMut(&Attempt<'_>, &[Outcome; 2]) -> Result<(), E>,
+) -> Result<(), E> {
+    thread::scope(|scope| {
+        let running: Vec<_> = attempts
+            .iter()
+            .map(|attempt| [0, 1].map(|family| scope.spawn(move || attempt.run(family))))
+            .collect();
+        for (attempt, pair) in attempts.iter().zip(running) {
+            let outcomes =
+                pair.map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            report(attempt, &outcomes)?;
+        }
+        Ok(())
+    })
+}
+
+fn page(namespace: &Namespace, to: SocketAddr, expected: Expected) -> io::Result<&'static str> {
+    match expected {
+        Expected::Works => http::get(namespace, to, "/").map(|_| "page"),
+        // A connection is all that a drop has to prevent.
+        Expected::Dropped => tcp::connect_within(namespace, to, SILENCE).map(|_| "connected"),
+    }
+}
+
+/// Opens a session and has one line sent back. The session goes on until it is dropped.
+pub(super) fn ssh(ns: &Namespace, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let mut stream = tcp::connect_within(ns, to, limit)?;
+    let mut answers = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    answers.read_line(&mut line)?;
+    if line != BANNER {
+        return Err(io::Error::other(format!("no banner but {line:?}")));
+    }
+    stream.write_all(b"uptime\n")?;
+    line.clear();
+    answers.read_line(&mut line)?;
+    if line == "uptime\n" { Ok(stream) } else { Err(io::Error::other("no echo")) }
+}
+
+fn echo(namespace: &Namespace, to: SocketAddr, limit: Duration) -> io::Result<&'static str> {
+    let socket = udp::connect(namespace, to);
+    socket.set_read_timeout(Some(limit))?;
+    socket.send(b"hello")?;
+    let mut back = [0; 16];
+    match socket.recv(&mut back)? {
+        5 if back.starts_with(b"hello") => Ok("echo"),
+        length => Err(io::Error::other(format!("{length} other bytes"))),
+    }
+}
+
+fn pong(namespace: &Namespace, to: IpAddr) -> io::Result<&'static str> {
+    if ping::ping(namespace, to) { Ok("reply") } else { Err(io::ErrorKind::TimedOut.into()) }
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page, tcp/80",
+            Self::Ssh => "ssh, tcp/22",
+            Self::Echo => "echo, udp/7",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+impl Outcome {
+    pub(super) fn is(&self, expected: Expected) -> bool {
+        match self {
+            Self::Worked(_) => expected == Expected::Works,
+            Self::Silent => expected == Expected::Dropped,
+            Self::Failed(_) => false,
+        }
+    }
+}
+
+impl From<&io::Error> for Outcome {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Silent,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Attempt<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let route = format!("{} -> {}", self.from.name, self.to.name);
+        write!(out, "{route:<23}{}", self.service.name())
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Works => "works",
+            Self::Dropped => "dropped",
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worked(how) => out.write_str(how),
+            Self::Silent => out.write_str("no answer"),
+            Self::Failed(why) => out.write_str(why),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What the end-to-end tests stand on: namespaces joined by veth, servers and clients in them, and
+//! the built `secgroup` with a state directory and pins of its own.
+//!
+//! Nothing here touches a device of the machine: every test makes its own network namespaces and
+//! they are gone when it ends, however it ends ([`sweep`]). Nothing sleeps for a fixed time: a test
+//! waits for what it needs ([`wait`]). Every helper panics with what it was doing, to whom, and
+//! what came back, because the panic is the report.
+
+pub mod bench;
+pub mod counters;
+pub mod decision;
+pub mod demo;
+pub mod http;
+pub mod namespace;
+pub mod network;
+pub mod ping;
+pub mod pins;
+pub mod process;
+pub mod secgroup;
+pub mod sweep;
+pub mod tcp;
+pub mod udp;
+pub mod wait;
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+pub use counters::Counters;
+pub use namespace::Namespace;
+pub use network::{Guest, Pair};
+pub use pins::PinDirectory;
+pub use process::Process;
+pub use secgroup::Secgroup;
+pub use wait::wait_until;
+
+/// The top of the repository. Cargo says it when it runs a test: what it said when the test was
+/// compiled would name the old place of a checkout that was moved.
+#[must_use]
+pub fn root() -> PathBuf {
+    let package = env::var_os("CARGO_MANIFEST_DIR");
+    let package = package.unwrap_or_else(|| OsString::from(env!("CARGO_MANIFEST_DIR")));
+    Path::new(&package).parent().unwrap_or(Path::new(".")).to_owned()
+}

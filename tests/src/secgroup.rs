@@ -1,0 +1,218 @@
+//! The built program, run as a user runs it, with a state directory and pins of its own.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::counters::Counters;
+use crate::{Namespace, PinDirectory, sweep};
+
+/// Maps of a size that a test can make in a moment; their memory is taken at once.
+const CONFIG: &str =
+    "[maps]\nflows_new = 1024\nflows_proven = 1024\nrules = 4096\ninterfaces = 8\n";
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, stdout, stderr } = self;
+        write!(out, "it ended with {code:?} and said\n{stdout}{stderr}")
+    }
+}
+
+/// An instance of secgroup on this machine that nobody else uses.
+///
+/// Dropping it detaches what it attached. Declare it after the namespaces whose devices it guards,
+/// so that it goes first.
+pub struct Secgroup<'a> {
+    program: PathBuf,
+    inside: Option<&'a Namespace>,
+    directory: TempDir,
+    pins: PinDirectory,
+}
+
+impl Secgroup<'static> {
+    /// An instance that runs in the machine's own network namespace, where it must only name
+    /// devices together with `--netns`.
+    #[expect(clippy::new_without_default, reason = "a directory and kernel objects, not a value")]
+    #[must_use]
+    pub fn new() -> Self {
+        Self::make(binary(), None)
+    }
+}
+
+impl<'a> Secgroup<'a> {
+    /// An instance whose every command runs in a namespace.
+    #[must_use]
+    pub fn inside(namespace: &'a Namespace) -> Self {
+        Self::make(binary(), Some(namespace))
+    }
+
+    /// The same with a program that is not where the tests' own is.
+    #[must_use]
+    pub fn of(program: &Path, namespace: &'a Namespace) -> Self {
+        Self::make(program.to_owned(), Some(namespace))
+    }
+
+    fn make(program: PathBuf, inside: Option<&'a Namespace>) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("{}{}-", sweep::PREFIX, std::process::id()))
+            .tempdir()
+            .unwrap_or_else(|error| panic!("make a state directory: {error}"));
+        let secgroup = Self { program, inside, directory, pins: PinDirectory::new() };
+        secgroup.configure(CONFIG);
+        secgroup
+    }
+
+    /// Replaces the configuration file, for the commands that follow.
+    pub fn configure(&self, config: &str) {
+        let file = self.config();
+        fs::write(&file, config)
+            .unwrap_or_else(|error| panic!("write {}: {error}", file.display()));
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// Where the pins are.
+    #[must_use]
+    pub fn pin_dir(&self) -> &Path {
+        self.pins.path()
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("config.toml")
+    }
+
+    /// A command of this instance, not started yet.
+    #[must_use]
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .env("SECGROUP_STATE_DIR", self.state_dir())
+            .env("SECGROUP_PIN_DIR", self.pin_dir())
+            .env("SECGROUP_CONFIG", self.config())
+            .args(arguments)
+            .stdin(Stdio::null());
+        if let Some(namespace) = self.inside {
+            namespace.enter(&mut command);
+        }
+        command
+    }
+
+    /// Runs a command to its end, however it ends.
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Answer {
+        let mut command = self.command(arguments);
+        let output = command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        Answer {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command line, split at spaces, that must succeed; returns what it prints.
+    pub fn ok(&self, line: &str) -> String {
+        self.ok_with(line.split_whitespace())
+    }
+
+    /// The same for arguments with spaces in them.
+    pub fn ok_with<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
+        let arguments: Vec<S> = arguments.into_iter().collect();
+        let answer = self.run(&arguments);
+        if answer.code != Some(0) {
+            let line: Vec<_> =
+                arguments.iter().map(|word| word.as_ref().display().to_string()).collect();
+            panic!("secgroup {} was to succeed, but {answer}", line.join(" "));
+        }
+        answer.stdout
+    }
+
+    /// Runs a command line that must fail with a code; returns what it says on standard error.
+    pub fn refused(&self, line: &str, code: i32) -> String {
+        let answer = self.run(line.split_whitespace());
+        assert_eq!(
+            answer.code,
+            Some(code),
+            "secgroup {line} was to be refused with {code}, but {answer}"
+        );
+        answer.stderr
+    }
+
+    /// Runs a command that reads, for its JSON.
+    pub fn json(&self, line: &str) -> Value {
+        let text = self.ok(&format!("{line} --output json"));
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("secgroup {line} --output json: {error}\n{text}"))
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters::from_json(&self.json("stats"))
+    }
+
+    /// What an operator would look at.
+    #[must_use]
+    pub fn view(&self) -> String {
+        let show = |line: &str| {
+            let Answer { stdout, stderr, .. } = self.run(line.split_whitespace());
+            format!("$ secgroup {line}\n{stdout}{stderr}\n")
+        };
+        ["status", "stats", "flows list", "rule list"].map(show).concat()
+    }
+
+    /// Runs what moves packets, and asserts which counters that moved, by how many packets, and
+    /// that no other did: `("eth0", "ingress", "no-rule", 1)`.
+    pub fn moved<T>(&self, expected: &[(&str, &str, &str, u64)], work: impl FnOnce() -> T) -> T {
+        let before = self.counters();
+        let result = work();
+        let moved = self.counters().since(&before);
+        assert!(
+            moved.is_exactly(expected),
+            "other counters moved than expected\nexpected:\n{}moved:\n{moved}\n{}",
+            Counters::of(expected),
+            self.view()
+        );
+        result
+    }
+}
+
+impl Drop for Secgroup<'_> {
+    fn drop(&mut self) {
+        // Nothing attached is no failure; pins and their links go in any case. And no panic: there
+        // may be one already, and two end the process with everything left behind.
+        match self.command(["detach", "--all"]).output() {
+            Ok(output) if matches!(output.status.code(), Some(0 | 3)) => {}
+            outcome => eprintln!("secgroup detach --all: {outcome:?}"),
+        }
+    }
+}
+
+/// The program that `cargo xtask build` leaves.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let target =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    let binary = target.join("release/secgroup");
+    assert!(binary.exists(), "no {}: run the tests by `cargo xtask test`", binary.display());
+    binary
+}

@@ -1,0 +1,38 @@
+//! Waiting for what a test needs, and not a moment longer.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that happens at all, on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until a condition holds; panics when it does not within the limit.
+pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(limit, what, || condition().then_some(()));
+}
+
+/// Waits until there is a value; panics when there is none within the limit.
+pub fn wait_for<T>(limit: Duration, what: &str, mut value: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = value() {
+            return value;
+        }
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain for: {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a value has stayed the same for a while: until nothing happens any more.
+pub fn wait_for_quiet<T: PartialEq>(quiet: Duration, what: &str, mut value: impl FnMut() -> T) {
+    let mut last = value();
+    let mut since = Instant::now();
+    wait_until(PATIENCE, what, || {
+        let now = value();
+        if now != last {
+            last = now;
+            since = Instant::now();
+        }
+        since.elapsed() >= quiet
+    });
+}

@@ -1,0 +1,123 @@
+//! How much work each program is for the verifier, against a committed budget.
+//!
+//! A program that outgrows its budget was changed in a way worth a thought: instructions cost time
+//! on every load, the verifier gives up at a million, and a sudden jump usually means that a loop
+//! is no longer bounded as it was. `cargo xtask budget --update` writes a new budget.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+
+use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::interface::Orientation;
+use firewall_user::dataplane::Pins;
+use firewall_user::dataplane::maps::Sizes;
+use firewall_user::dataplane::object::{self, Fixed};
+use secgroup_tests::{PinDirectory, root};
+
+/// Where the budget is.
+const FILE: &str = "firewall-ebpf/verifier-budget.toml";
+
+/// Set by `cargo xtask budget --update`.
+const UPDATE: &str = "SECGROUP_BUDGET_UPDATE";
+
+const HEADER: &str = "\
+# The instructions that the verifier may walk through, by program; a test holds us to it.
+# Written by `cargo xtask budget --update`: what was measured and a twentieth, because kernels differ.
+";
+
+/// Instructions by program.
+type Counts = BTreeMap<String, u32>;
+
+#[test]
+fn every_program_is_within_its_budget() {
+    let measured = measure();
+    let file = root().join(FILE);
+    if env::var_os(UPDATE).is_some() {
+        fs::write(&file, render(&measured)).unwrap_or_else(|error| panic!("write {FILE}: {error}"));
+    }
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("read {FILE}: {error}"));
+    let budget: Counts = toml::from_str(&text).unwrap_or_else(|error| panic!("{FILE}: {error}"));
+    let table = table(&measured, &budget);
+    println!("{table}");
+    let names = |counts: &Counts| counts.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        names(&measured),
+        names(&budget),
+        "a budget for every program and no other\n{table}"
+    );
+    let over = measured.iter().any(|(name, count)| *count > budget[name]);
+    assert!(!over, "the verifier has more work than planned; see {FILE}\n{table}");
+}
+
+/// The worst of all ways in which an interface's programs are loaded: what an interface does not
+/// use, the verifier leaves out.
+fn measure() -> Counts {
+    let directory = PinDirectory::new();
+    let pins = Pins::new(directory.path());
+    let sizes = Sizes { flows_new: 16, flows_proven: 16, rules: 16, interfaces: 1 };
+    object::ensure_maps(&pins, &sizes).expect("make the maps");
+
+    let mut worst = Counts::new();
+    for orientation in [Orientation::Host, Orientation::Guest] {
+        for has_ethernet in [true, false] {
+            let fixed = Fixed {
+                slot: 0,
+                orientation,
+                has_ethernet,
+                non_ip: NonIp::Control,
+                timeouts: BTreeMap::new(),
+            };
+            for (name, count) in load(&pins, &sizes, &fixed) {
+                let highest = worst.entry(name).or_default();
+                *highest = count.max(*highest);
+            }
+        }
+    }
+    worst
+}
+
+/// Loads every program of the object and asks the kernel what that took.
+fn load(pins: &Pins, sizes: &Sizes, fixed: &Fixed) -> Counts {
+    let mut object = object::open(pins, sizes, fixed).expect("open the kernel object");
+    let names: Vec<String> = object.programs().map(|(name, _)| name.to_owned()).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let info = if let Ok(program) = object::named::<Xdp>(&mut object, &name) {
+                program.load().and_then(|()| program.info())
+            } else {
+                let program: &mut SchedClassifier =
+                    object::named(&mut object, &name).expect("a program of a known type");
+                program.load().and_then(|()| program.info())
+            };
+            let info = info.unwrap_or_else(|error| panic!("load {name} as {fixed:?}: {error:?}"));
+            (name, walked(&info))
+        })
+        .collect()
+}
+
+fn walked(info: &ProgramInfo) -> u32 {
+    info.verified_instruction_count().expect("a kernel that counts (Linux 5.16)")
+}
+
+fn render(measured: &Counts) -> String {
+    let mut text = HEADER.to_owned();
+    for (name, count) in measured {
+        let _ = writeln!(text, "{name} = {}", count + count / 20);
+    }
+    text
+}
+
+fn table(measured: &Counts, budget: &Counts) -> String {
+    let mut text =
+        format!("{:<12} {:>10} {:>10}  instructions verified\n", "program", "now", "budget");
+    for (name, count) in measured {
+        let limit = budget.get(name).map_or_else(|| "none".to_owned(), u32::to_string);
+        let over = if budget.get(name).is_some_and(|limit| count > limit) { "  OVER" } else { "" };
+        let _ = writeln!(text, "{name:<12} {count:>10} {limit:>10}{over}");
+    }
+    text
+}

@@ -1,0 +1,101 @@
+//! The table of cases, on the host and in the kernel.
+
+use firewall_ebpf::flow::{QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE};
+use firewall_ebpf::interface::{Direction, Orientation};
+use firewall_ebpf::reason::Reason;
+use secgroup_tests::decision::host::SLOT;
+use secgroup_tests::decision::packet::flags::SYN;
+use secgroup_tests::decision::rules::compiled;
+use secgroup_tests::decision::run::word;
+use secgroup_tests::decision::scene::Outside;
+use secgroup_tests::decision::scene::Role::{Client, Server};
+use secgroup_tests::decision::{
+    Engine, Host, Kernel, Packet, Peer, Receive, Scene, Setup, What, allow, cases, run,
+};
+
+#[test]
+fn on_the_host() {
+    let mut host = Host::new();
+    let cases = cases::all();
+    let packets = run(&cases, &mut [&mut host]);
+    println!("{} cases, {packets} packets on the host", cases.len());
+}
+
+#[test]
+fn in_the_kernel_of_a_host_interface() {
+    in_the_kernel(Orientation::Host);
+}
+
+#[test]
+fn in_the_kernel_of_a_guest_interface() {
+    in_the_kernel(Orientation::Guest);
+}
+
+fn in_the_kernel(orientation: Orientation) {
+    let mut host = Host::new();
+    let mut kernel = Kernel::load(Setup::new(orientation));
+    let cases = cases::all();
+    for receive in Receive::ALL {
+        kernel.receive = receive;
+        let packets = run(&cases, &mut [&mut host, &mut kernel]);
+        println!("{} cases, {packets} packets: {}", cases.len(), kernel.name());
+    }
+}
+
+/// What `flows list` shows is what was sent: packets and bytes of each direction, through the
+/// handshake, on the short way of a proven flow, and past segments that change nothing.
+#[test]
+fn a_flow_counts_what_it_carried() {
+    let (mut host, mut kernel) = (Host::new(), Kernel::load(Setup::new(Orientation::Host)));
+    let connection = [
+        cases::syn(),
+        cases::syn_ack(),
+        cases::handshake_ack(),
+        cases::data(Client),
+        cases::data(Client).data(900),
+        cases::ack(Server),
+        Packet::tcp(Client, SYN, 1, 0),
+        cases::fin(Server),
+    ];
+    let datagrams =
+        [Client, Server, Client, Client, Server].map(|from| Packet::udp(from).data(77).port(53));
+    let echo = [Packet::echo(Client, 9), Packet::echo_reply(Server, 9)];
+    for scene in Scene::all() {
+        let policy = compiled(&[allow(What::All, Peer::Any)], &scene);
+        for packets in [&connection[..], &datagrams, &echo] {
+            let mut sent = ([0; 2], [0; 2]);
+            host.reset(Some(&policy));
+            kernel.reset(Some(&policy));
+            for packet in packets {
+                let (frame, direction) = (packet.frame(&scene), packet.direction(&scene));
+                sent.0[direction as usize] += 1;
+                sent.1[direction as usize] += u64::try_from(frame.len()).expect("a frame");
+                for engine in [&mut host as &mut dyn Engine, &mut kernel] {
+                    let answer = engine.decide(&frame, direction);
+                    assert!(
+                        matches!(answer, Some(Reason::NewFlow | Reason::Established)),
+                        "{}: {scene}: {packet:?}: {}",
+                        engine.name(),
+                        word(answer)
+                    );
+                }
+            }
+            for engine in [&mut host as &mut dyn Engine, &mut kernel] {
+                let flows = engine.flows();
+                let counts: Vec<_> =
+                    flows.values().map(|view| (view.flow.packets, view.flow.bytes)).collect();
+                assert_eq!(counts, [sent], "{}: {scene}: {:?}", engine.name(), packets[0]);
+                // The key's other fields are what `flows list` says of it.
+                let (_, id) = flows.keys().next().expect("one flow");
+                let asked = match (packets.len(), scene.client) {
+                    (2, Direction::Egress) => QUERY_FROM_INSIDE,
+                    (2, Direction::Ingress) => QUERY_FROM_OUTSIDE,
+                    _ => 0,
+                };
+                assert_eq!((id.query, id.slot), (asked, SLOT), "{}: {scene}", engine.name());
+                assert_eq!(id.inside, scene.inside(), "{}: {scene}", engine.name());
+                assert_eq!(id.outside, scene.outside(Outside::Near), "{}", engine.name());
+            }
+        }
+    }
+}

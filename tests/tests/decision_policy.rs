@@ -1,0 +1,211 @@
+//! Random rules and questions: the kernel against the reference evaluator, which reads the rules
+//! as they are written and knows nothing of tries, classes and ranges.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+use firewall_ebpf::interface::{Direction, Orientation};
+use firewall_ebpf::reason::Reason;
+use firewall_user::model::{IcmpMatch, PortRange, Traffic};
+use firewall_user::policy::{Question, ResolvedRule, compile, evaluate};
+use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::TestRunner;
+use secgroup_tests::decision::packet::Body;
+use secgroup_tests::decision::packet::flags::SYN;
+use secgroup_tests::decision::random::config;
+use secgroup_tests::decision::run::word;
+use secgroup_tests::decision::scene::{Outside, Role};
+use secgroup_tests::decision::{Engine, Family, Kernel, Packet, Receive, Scene, Setup};
+
+/// Policies that are tried; each is asked several questions.
+const POLICIES: u32 = 60;
+const QUESTIONS: usize = 40;
+
+#[test]
+fn the_kernel_admits_what_the_rules_say() {
+    let kernel = RefCell::new(Kernel::load(Setup::new(Orientation::Host)));
+    let (asked, admitted) = (RefCell::new(0_usize), RefCell::new(0_usize));
+    let inputs = (vec(rule(), 0..120), vec(question(), QUESTIONS), any::<bool>());
+    let outcome = TestRunner::new(config(POLICIES, 5)).run(&inputs, |(mut rules, asks, at_xdp)| {
+        for (number, rule) in (1..).zip(&mut rules) {
+            rule.number = number;
+        }
+        let mut kernel = kernel.borrow_mut();
+        kernel.receive = if at_xdp { Receive::Xdp } else { Receive::Tcx };
+        kernel.reset(Some(&compile(&rules).expect("a hundred rules fit")));
+        for ask in &asks {
+            let (scene, packet, question) = ask.packet(&rules);
+            let allowing: Vec<u32> = evaluate(&rules, question).collect();
+            kernel.maps.clear_flows();
+            let before = kernel.rules();
+            let answer = kernel.decide(&packet.frame(&scene), question.direction);
+            *asked.borrow_mut() += 1;
+            let admits = matches!(answer, Some(Reason::NewFlow | Reason::Admitted));
+            prop_assert!(
+                admits || answer == Some(Reason::NoRule),
+                "{question:?}: {}",
+                word(answer)
+            );
+            prop_assert_eq!(admits, !allowing.is_empty(), "{:?}: {:?}", question, allowing);
+            // The rule that the kernel names is one of those that allow the packet.
+            let after = kernel.rules();
+            let named: Vec<u32> = after
+                .iter()
+                .filter(|(r, count)| before.get(r) != Some(count))
+                .map(|(r, _)| *r)
+                .collect();
+            prop_assert_eq!(named.len(), usize::from(admits), "{:?}: {:?}", question, named);
+            prop_assert!(
+                named.iter().all(|rule| allowing.contains(rule)),
+                "{question:?}: kernel names {named:?}, allowing are {allowing:?}"
+            );
+            for ((_, id), view) in kernel.flows() {
+                prop_assert_eq!(&[view.flow.rule][..], &named[..], "{:?}", id);
+            }
+            *admitted.borrow_mut() += usize::from(admits);
+        }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    let (asked, admitted) = (asked.into_inner(), admitted.into_inner());
+    println!("{asked} questions, {admitted} admitted");
+    // Pools are chosen so that both answers are common; a test of one of them would be none.
+    assert!(asked < 100 || (admitted * 10 > asked && admitted * 10 < asked * 9));
+}
+
+/// Networks that nest and overlap: prefixes of a few addresses, of every length.
+fn network() -> impl Strategy<Value = IpNet> {
+    let base = select(vec![
+        "198.51.100.7",
+        "198.51.100.8",
+        "198.51.228.7",
+        "70.51.100.7",
+        "2001:db8:2::7",
+        "2001:db8:2::8",
+        "2001:db8:2:8000::7",
+        "a001:db8:2::7",
+    ]);
+    (base, any::<Index>()).prop_map(|(base, index)| {
+        let address: IpAddr = base.parse().expect("an address");
+        let bits = if address.is_ipv4() { 33 } else { 129 };
+        let length = u8::try_from(index.index(bits)).expect("at most 128");
+        IpNet::new(address, length).expect("not longer than the address").trunc()
+    })
+}
+
+const PORTS: [u16; 8] = [0, 1, 22, 79, 80, 443, 1024, 65_535];
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    let range = (select(&PORTS[..]), select(&PORTS[..]))
+        .prop_map(|(a, b)| PortRange { from: a.min(b), to: a.max(b) });
+    let icmp = prop_oneof![
+        Just(IcmpMatch::Any),
+        (0_u8..13).prop_map(IcmpMatch::Type),
+        (0_u8..13, 0_u8..3).prop_map(|(kind, code)| IcmpMatch::TypeCode(kind, code)),
+    ];
+    prop_oneof![
+        1 => Just(Traffic::All),
+        8 => range.clone().prop_map(Traffic::Tcp),
+        4 => range.prop_map(Traffic::Udp),
+        2 => icmp.clone().prop_map(Traffic::Icmp),
+        2 => icmp.prop_map(Traffic::Icmpv6),
+        2 => select(vec![2_u8, 47, 132, 255]).prop_map(Traffic::Other),
+    ]
+}
+
+fn rule() -> impl Strategy<Value = ResolvedRule> {
+    (select(&Direction::ALL[..]), traffic(), vec(network(), 0..4)).prop_map(
+        |(direction, traffic, networks)| ResolvedRule { number: 0, direction, traffic, networks },
+    )
+}
+
+/// What a packet asks, but for its address, which is often at the edge of some rule's network.
+#[derive(Clone, Debug)]
+struct Ask {
+    direction: Direction,
+    body: (u8, u16),
+    network: Index,
+    edge: u8,
+    other: IpAddr,
+}
+
+fn question() -> impl Strategy<Value = Ask> {
+    let port = prop_oneof![select(&PORTS[..]), any::<u16>()];
+    let message = (0_u16..13, 0_u16..4).prop_map(|(kind, code)| kind << 8 | code);
+    let body = prop_oneof![
+        6 => (Just(6), port.clone()),
+        3 => (Just(17), port),
+        2 => (select(vec![1_u8, 58]), message),
+        2 => (select(vec![2_u8, 46, 47, 132, 255]), Just(0)),
+    ];
+    let other = prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u8; 16]>().prop_map(IpAddr::from)
+    ];
+    let at = (any::<Index>(), 0_u8..5, other);
+    (select(&Direction::ALL[..]), body, at).prop_map(|(direction, body, at)| {
+        let (network, edge, other) = at;
+        Ask { direction, body, network, edge, other }
+    })
+}
+
+impl Ask {
+    fn packet(&self, rules: &[ResolvedRule]) -> (Scene, Packet, Question) {
+        let outside = self.outside(rules);
+        let family = if outside.is_ipv4() { Family::V4 } else { Family::V6 };
+        let (protocol, port) = self.body;
+        let [kind, code] = port.to_be_bytes();
+        let body = match protocol {
+            6 => Body::Tcp { flags: SYN, seq: 1, ack: 0, options: 0 },
+            17 => Body::Udp,
+            // A protocol of the other family has no types to it.
+            1 if family == Family::V4 => Body::Icmp { v4: (kind, code), v6: (0, 0), id: 1 },
+            58 if family == Family::V6 => Body::Icmp { v4: (0, 0), v6: (kind, code), id: 1 },
+            other => Body::Raw(other),
+        };
+        let question = Question {
+            direction: self.direction,
+            outside,
+            protocol,
+            port: if matches!(body, Body::Raw(_)) { 0 } else { port },
+        };
+        let packet = Packet { body, ..Packet::udp(Role::Client).ports(40_000, port) };
+        let scene = Scene { family, client: self.direction };
+        (scene, packet.outside(Outside::At(outside)), question)
+    }
+
+    /// The first or last address of some rule's network, or one beside it, or any at all.
+    fn outside(&self, rules: &[ResolvedRule]) -> IpAddr {
+        let networks: Vec<_> = rules.iter().flat_map(|rule| &rule.networks).collect();
+        if networks.is_empty() || self.edge == 4 {
+            return self.other;
+        }
+        let network = networks[self.network.index(networks.len())];
+        let step = |address: IpAddr, by: i128| match address {
+            IpAddr::V4(v4) => {
+                let bits =
+                    u32::try_from((i128::from(v4.to_bits()) + by) & 0xffff_ffff).expect("32 bits");
+                IpAddr::from(bits.to_be_bytes())
+            }
+            IpAddr::V6(v6) => {
+                let bits = if by < 0 {
+                    v6.to_bits().wrapping_sub(1)
+                } else {
+                    v6.to_bits().wrapping_add(1)
+                };
+                IpAddr::from(bits.to_be_bytes())
+            }
+        };
+        match self.edge {
+            0 => network.network(),
+            1 => network.broadcast(),
+            2 => step(network.network(), -1),
+            _ => step(network.broadcast(), 1),
+        }
+    }
+}

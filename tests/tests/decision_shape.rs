@@ -1,0 +1,178 @@
+//! Frames and interfaces of other shapes: several buffers, no Ethernet header, tags beside the
+//! frame, another word on frames that are not IP, another interface's flows.
+
+use firewall_ebpf::decide::decide;
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::host::HostPacket;
+use firewall_ebpf::interface::{Direction, Orientation};
+use firewall_ebpf::reason::Reason;
+use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW};
+use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
+use secgroup_tests::decision::rules::{compiled, usual};
+use secgroup_tests::decision::scene::Role::{Client, Server};
+use secgroup_tests::decision::{
+    Engine, Extension, Family, Host, Kernel, Packet, Receive, Scene, Setup, cases, run, run_bare,
+};
+
+const INGRESS: [Scene; 2] = [
+    Scene { family: Family::V4, client: Direction::Ingress },
+    Scene { family: Family::V6, client: Direction::Ingress },
+];
+
+#[test]
+fn a_device_without_ethernet_headers_decides_the_same() {
+    let mut host = Host::with(false, NonIp::default());
+    let cases = cases::all();
+    for orientation in [Orientation::Host, Orientation::Guest] {
+        let mut kernel = Kernel::load(Setup { ethernet: false, ..Setup::new(orientation) });
+        for receive in Receive::ALL {
+            kernel.receive = receive;
+            let packets = run_bare(&cases, &mut [&mut host, &mut kernel]);
+            println!("{packets} packets without Ethernet header: {}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn without_ethernet_the_version_is_all_the_type_there_is() {
+    let mut host = Host::with(false, NonIp::All);
+    let setup = Setup { ethernet: false, non_ip: NonIp::All, ..Setup::new(Orientation::Host) };
+    let mut kernel = Kernel::load(setup);
+    for scene in INGRESS {
+        for nibble in [0, 1, 5, 7, 15] {
+            let mut packet = cases::syn().ip(&scene);
+            packet[0] = nibble << 4 | packet[0] & 0xf;
+            for engine in [&mut host as &mut dyn Engine, &mut kernel] {
+                let answer = engine.decide(&packet, Direction::Ingress);
+                assert_eq!(answer, Some(Reason::IpVersion), "{}: version {nibble}", engine.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_case_holds_when_xdp_frames_lie_in_several_buffers() {
+    let mut host = Host::new();
+    let mut kernel = Kernel::load(Setup::new(Orientation::Host));
+    if !kernel.splits_frames() {
+        println!("this kernel splits only frames larger than a page, as the next test has them");
+        return;
+    }
+    // In the Ethernet header's end, the IP header, the transport header, and behind all of them.
+    for linear in [14, 20, 34, 40, 54, 60, 74] {
+        kernel.linear = Some(linear);
+        let packets = run(&cases::all(), &mut [&mut host, &mut kernel]);
+        println!("{packets} packets with at most {linear} bytes in the first buffer");
+    }
+}
+
+#[test]
+fn frames_larger_than_a_page_are_read_and_counted_whole() {
+    let options = || Extension::destination(255);
+    let large = [
+        (None, cases::syn().data(8000), Reason::NewFlow),
+        (None, Packet::udp(Client).data(20_000), Reason::NoRule),
+        // Ports behind more options than the first buffer holds.
+        (Some(Family::V6), cases::syn().extension(options()).extension(options()), Reason::NewFlow),
+        (
+            Some(Family::V6),
+            cases::syn().extension(options()).extension(options()).port(80),
+            Reason::NoRule,
+        ),
+    ];
+    let mut host = Host::new();
+    let mut kernel = Kernel::load(Setup::new(Orientation::Host));
+    for scene in INGRESS {
+        let policy = compiled(&usual(), &scene);
+        for (family, packet, expected) in &large {
+            if family.is_some_and(|family| family != scene.family) {
+                continue;
+            }
+            for engine in [&mut host as &mut dyn Engine, &mut kernel] {
+                engine.reset(Some(&policy));
+                let answer = engine.decide(&packet.frame(&scene), Direction::Ingress);
+                assert_eq!(answer, Some(*expected), "{}: {scene}: {packet:?}", engine.name());
+            }
+        }
+    }
+}
+
+/// The kernel's test run makes no skb with a tag in its metadata; there the host stands in.
+#[test]
+fn tags_beside_the_frame_count_like_tags_in_it() {
+    let scene = INGRESS[0];
+    for beside in 0..4 {
+        for tags in [&[][..], &[DOT1Q], &[DOT1AD, DOT1Q], &[DOT1AD, DOT1Q, DOT1Q]] {
+            let packet = tags.iter().fold(Packet::udp(Client), |packet, &tag| packet.tag(tag));
+            let frame = packet.frame(&scene);
+            let mut host = Host::new();
+            host.reset(Some(&compiled(&usual(), &scene)));
+            let packet = HostPacket { tags_beside: beside, ..HostPacket::ethernet(&frame) };
+            let answer = decide(&packet, &host.tables, Direction::Ingress);
+            let depth = usize::try_from(beside).expect("fits") + tags.len();
+            // Without a tag in the frame its type field is read at once; one in the metadata is
+            // then all there can be, whatever its number says.
+            let expected =
+                if depth > 2 && !tags.is_empty() { Reason::VlanDepth } else { Reason::NoRule };
+            assert_eq!(answer, expected, "{beside} tags beside the frame, {} in it", tags.len());
+        }
+    }
+}
+
+#[test]
+fn frames_that_are_not_ip_go_by_the_interface() {
+    let control = [LLDP, EAPOL, SLOW, LLC, 0x05ff];
+    let others = [MPLS, PPPOE, 0x0600, 0xffff];
+    for non_ip in NonIp::ALL {
+        let mut host = Host::with(true, non_ip);
+        let mut kernel = Kernel::load(Setup { non_ip, ..Setup::new(Orientation::Host) });
+        let (of_control, of_others) = match non_ip {
+            NonIp::Control => (Reason::LinkControl, Reason::NonIp),
+            NonIp::All => (Reason::LinkControl, Reason::NonIpAllowed),
+            NonIp::None => (Reason::NonIp, Reason::NonIp),
+        };
+        let types = control.map(|kind| (kind, of_control)).into_iter();
+        let types = types.chain(others.map(|kind| (kind, of_others))).chain([(ARP, Reason::Arp)]);
+        for (kind, expected) in types {
+            for from in [Client, Server] {
+                let packet = Packet::link(from, kind);
+                let (frame, direction) = (packet.frame(&INGRESS[0]), packet.direction(&INGRESS[0]));
+                for receive in Receive::ALL {
+                    kernel.receive = receive;
+                    for engine in [&mut host as &mut dyn Engine, &mut kernel] {
+                        let answer = engine.decide(&frame, direction);
+                        let who = engine.name();
+                        assert_eq!(answer, Some(expected), "{who}: {non_ip:?}: type {kind:#06x}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flow_of_another_interface_opens_nothing_here() {
+    let mut kernel = Kernel::load(Setup::new(Orientation::Host));
+    for scene in INGRESS {
+        let mut host = Host::new();
+        let policy = compiled(&usual(), &scene);
+        host.reset(Some(&policy));
+        kernel.reset(Some(&policy));
+        let both = |packet: Packet, expected: Reason, host: &mut Host, kernel: &mut Kernel| {
+            let (frame, direction) = (packet.frame(&scene), packet.direction(&scene));
+            for engine in [host as &mut dyn Engine, kernel] {
+                let answer = engine.decide(&frame, direction);
+                assert_eq!(answer, Some(expected), "{}: {scene}: {packet:?}", engine.name());
+            }
+        };
+        both(cases::syn(), Reason::NewFlow, &mut host, &mut kernel);
+        both(cases::syn_ack(), Reason::Established, &mut host, &mut kernel);
+        both(cases::handshake_ack(), Reason::Established, &mut host, &mut kernel);
+        both(cases::data(Server), Reason::Established, &mut host, &mut kernel);
+        // On the host this interface gets another number, in the kernel the flow does.
+        host.tables.slot += 1;
+        kernel.maps.give_flows_to(2);
+        both(cases::data(Server), Reason::NoRule, &mut host, &mut kernel);
+        both(cases::data(Client).port(80), Reason::NoRule, &mut host, &mut kernel);
+    }
+}

@@ -1,0 +1,88 @@
+//! Idle timeouts to the jiffy, which only the host's clock allows: each state has its own.
+
+use firewall_ebpf::interface::{Direction, State};
+use firewall_ebpf::reason::Reason;
+use secgroup_tests::decision::rules::compiled;
+use secgroup_tests::decision::scene::Role::{Client, Server};
+use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scene, What, allow, cases};
+
+/// How a flow gets into a state, and a packet that belongs to it there.
+fn ways() -> Vec<(State, Vec<Packet>, Packet)> {
+    let handshake = || vec![cases::syn(), cases::syn_ack(), cases::handshake_ack()];
+    let after = |more: &[Packet]| handshake().into_iter().chain(more.iter().cloned()).collect();
+    let fins = [cases::fin(Client), cases::ack(Server), cases::fin(Server), cases::ack(Client)];
+    let (query, answer) = (Packet::udp(Client), Packet::udp(Server));
+    vec![
+        (State::SynSent, vec![cases::syn()], cases::syn_ack()),
+        (State::SynRecv, vec![cases::syn(), cases::syn_ack()], cases::syn_ack()),
+        (State::Established, handshake(), cases::data(Server)),
+        (State::FinWait, after(&fins[..1]), cases::data(Server)),
+        (State::CloseWait, after(&fins[..2]), cases::data(Server)),
+        (State::LastAck, after(&fins[..3]), cases::data(Server)),
+        (State::TimeWait, after(&fins), cases::data(Server)),
+        (State::Close, after(&[cases::rst(Client)]), cases::data(Server)),
+        (State::Udp, vec![query.clone()], answer.clone()),
+        (State::UdpStream, vec![query.clone(), answer.clone(), query], answer),
+        (State::Icmp, vec![Packet::echo(Client, 1)], Packet::echo_reply(Server, 1)),
+        (State::Other, vec![Packet::raw(Client, 47)], Packet::raw(Server, 47)),
+    ]
+}
+
+/// A timeout of each state that no other has.
+fn timeout(state: State) -> u64 {
+    1000 + 10 * u64::from(state as u8)
+}
+
+fn decide(host: &mut Host, scene: &Scene, packet: &Packet) -> Option<Reason> {
+    host.decide(&packet.frame(scene), packet.direction(scene))
+}
+
+/// A host with one flow in a state, as it is when its last packet has just passed.
+fn host_in(state: State, steps: &[Packet], scene: &Scene) -> Host {
+    let mut host = Host::new();
+    host.reset(Some(&compiled(&[allow(What::All, Peer::Any)], scene)));
+    host.tables.timeouts = State::ALL.iter().map(|&state| (state, timeout(state))).collect();
+    for packet in steps {
+        let answer = decide(&mut host, scene, packet);
+        assert!(
+            matches!(answer, Some(Reason::NewFlow | Reason::Established)),
+            "{state:?}: {packet:?}"
+        );
+    }
+    let flows = host.flows();
+    let states: Vec<_> = flows.values().map(|view| view.flow.state()).collect();
+    assert_eq!(states, [Some(state)], "{scene}");
+    host
+}
+
+#[test]
+fn a_flow_is_over_one_jiffy_after_its_states_timeout() {
+    let ways = ways();
+    assert!(State::ALL.iter().all(|state| ways.iter().any(|(way, ..)| way == state)));
+    for scene in Scene::all() {
+        for (state, steps, packet) in &ways {
+            let mut host = host_in(*state, steps, &scene);
+            host.tables.advance(timeout(*state));
+            let answer = decide(&mut host, &scene, packet);
+            assert_eq!(answer, Some(Reason::Established), "{scene}: {state:?}, at its timeout");
+
+            let mut host = host_in(*state, steps, &scene);
+            host.tables.advance(timeout(*state) + 1);
+            let answer = decide(&mut host, &scene, packet);
+            assert_ne!(answer, Some(Reason::Established), "{scene}: {state:?}, one jiffy later");
+            assert_eq!(host.flows().len(), 0, "{scene}: {state:?}: an expired flow is removed");
+        }
+    }
+}
+
+/// Another CPU may have read the clock later and have written first.
+#[test]
+fn a_flow_last_seen_in_the_future_is_not_idle() {
+    let scene = Scene { client: Direction::Ingress, ..Scene::all()[0] };
+    for (state, steps, packet) in ways() {
+        let mut host = host_in(state, &steps, &scene);
+        host.tables.now.set(host.tables.now.get() - 1);
+        let answer = decide(&mut host, &scene, &packet);
+        assert_eq!(answer, Some(Reason::Established), "{state:?}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Real connections through real interfaces, guarded by the built program.
+
+mod default_deny;
+mod runtime_change;

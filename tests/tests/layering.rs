@@ -1,0 +1,148 @@
+//! The modules of userspace depend on each other in one direction, and the kernel has one door.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use secgroup_tests::root;
+
+const SOURCE: &str = "firewall-user/src";
+
+/// From the bottom up. A module may use itself and what stands on a line above its own.
+const LAYERS: [&[&str]; 7] = [
+    &["model"],
+    &["policy"],
+    &["dataplane", "store"],
+    &["config"],
+    &["control"],
+    &["telemetry"],
+    &["api", "cli"],
+];
+
+/// The paths by which the kernel is reached, and the module that does.
+const KERNEL: ([&str; 2], &str) = (["aya::", "aya_log::"], "dataplane");
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let mut wrong = Vec::new();
+    for File { name, module, code } in sources() {
+        let own = layer(&module);
+        for used in used_modules(&code) {
+            if used != module && layer(used) >= own {
+                wrong.push(format!("{name}: {module} uses {used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "dependencies point one way; these do not:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn one_module_talks_to_the_kernel() {
+    let (paths, door) = KERNEL;
+    let mut wrong = Vec::new();
+    for File { name, module, code } in sources() {
+        if module != door && paths.iter().any(|path| after(&code, path).next().is_some()) {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "only {door} uses {paths:?}, but so do {}", wrong.join(", "));
+}
+
+#[test]
+fn uses_are_found_in_every_form() {
+    let code = "use crate::model::{Group, Rule};\nuse crate::{\n  config::{A, B},\n  store,\n};\n\
+                fn f() -> crate::policy::P { my_crate::other::f() }\n";
+    assert_eq!(used_modules(code), ["model", "config", "store", "policy"]);
+}
+
+/// One file of userspace.
+struct File {
+    name: String,
+    module: String,
+    /// Without comments, which may speak of any module.
+    code: String,
+}
+
+fn sources() -> Vec<File> {
+    let mut paths = Vec::new();
+    collect(&root().join(SOURCE), &mut paths);
+    let files: Vec<File> = paths.iter().map(|path| read(path)).collect();
+    // `lib.rs` and `main.rs` name the modules and are none themselves.
+    let files: Vec<File> =
+        files.into_iter().filter(|file| !["lib", "main"].contains(&file.module.as_str())).collect();
+    assert!(files.len() > 10, "no sources in {SOURCE}");
+    files
+}
+
+fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("list a source directory") {
+        let path = entry.expect("list a source directory").path();
+        if path.is_dir() {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+fn read(path: &Path) -> File {
+    let below = path.strip_prefix(root().join(SOURCE)).expect("a path below the sources");
+    let name = below.display().to_string();
+    let text = fs::read_to_string(path).expect("read a source file");
+    let code: Vec<&str> =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let first = name.split('/').next().unwrap_or(&name);
+    File { module: first.trim_end_matches(".rs").to_owned(), code: code.join("\n"), name }
+}
+
+/// How high a module stands.
+fn layer(module: &str) -> usize {
+    let found = LAYERS.iter().position(|modules| modules.contains(&module));
+    found.unwrap_or_else(|| panic!("give the module {module} a place in LAYERS"))
+}
+
+/// The modules of the crate that code names, in `crate::module` and in `crate::{module, …}`.
+fn used_modules(code: &str) -> Vec<&str> {
+    after(code, "crate::")
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(list) => top_level(list),
+            None => vec![rest],
+        })
+        .map(identifier)
+        // `crate::Type` and `crate::CONSTANT` would be items of `lib.rs`.
+        .filter(|name| name.starts_with(|first: char| first.is_ascii_lowercase()))
+        .collect()
+}
+
+/// The entries of a list that a brace closes, lists within them left whole.
+fn top_level(list: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut entries) = (0, 0, Vec::new());
+    for (index, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                entries.push(list[start..index].trim_start());
+                start = index + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    entries
+}
+
+/// What follows each occurrence of a path's beginning that is not the end of another word.
+fn after<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
+    code.match_indices(path).filter_map(move |(index, _)| {
+        let before = code[..index].chars().next_back();
+        let is_word = before.is_some_and(|before| before.is_alphanumeric() || before == '_');
+        (!is_word).then(|| &code[index + path.len()..])
+    })
+}
+
+fn identifier(text: &str) -> &str {
+    let end = text.find(|character: char| !character.is_alphanumeric() && character != '_');
+    &text[..end.unwrap_or(text.len())]
+}

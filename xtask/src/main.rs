@@ -1,0 +1,69 @@
+//! Every chore a contributor to secgroup has, as `cargo xtask <chore>`.
+
+mod budget;
+mod build;
+mod check;
+mod demo;
+mod exec;
+mod linker;
+mod machine;
+mod object;
+mod paths;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every chore a contributor to secgroup has.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Find or install what building and testing need; says what and why.
+    Setup,
+    /// Build the kernel object, then `target/release/secgroup` with the object inside.
+    Build,
+    /// Build, then watch security groups let real connections through and drop others.
+    Demo,
+    /// Formatting, lints and documentation, of userspace and of the kernel program.
+    Check,
+    /// The verifier's work by program, beside the committed budget.
+    Budget {
+        /// Make what is measured the budget.
+        #[arg(long)]
+        update: bool,
+    },
+    /// Build, check, and run every test; needs root for real packets through real interfaces.
+    Test {
+        /// Run only the tests whose names contain this, and no checks.
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Setup => setup::run().map(|()| true),
+        Chore::Build => build::run().map(|()| true),
+        Chore::Demo => demo::run().map(|()| true),
+        Chore::Check => check::run().map(|()| true),
+        Chore::Budget { update } => budget::run(update).map(|()| true),
+        Chore::Test { filter } => test::run(filter.as_deref()),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        // What failed has been told.
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask setup`, and the same for the other chores when something is missing.
+//!
+//! Each item is looked for first and installed only if absent, so that setting up twice costs a
+//! moment. What is a program of its own goes to `target/tools`; the rest are Debian packages.
+
+mod debian;
+mod item;
+mod prometheus;
+
+use anyhow::{Context as _, Result, bail};
+
+use self::item::Item;
+use crate::toolchain::{self, Toolchain};
+use crate::{exec, linker};
+
+/// Which chores a machine is set up for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// The kernel object and the binary.
+    Build,
+    /// Also what lays out networks and sends packets.
+    Demo,
+    /// Also lints of the kernel program and everything the tests run.
+    Test,
+}
+
+/// Sets up everything, and says of each item what it is, what it is for, and where it was found.
+pub(crate) fn run() -> Result<()> {
+    let toolchain = install(Scope::Test)?;
+    for item in item::survey(Scope::Test, Some(&toolchain)) {
+        eprintln!("{item}");
+    }
+    Ok(())
+}
+
+/// Sets up what is missing for a chore; silent and quick when nothing is.
+pub(crate) fn ensure(scope: Scope) -> Result<Toolchain> {
+    install(scope)
+}
+
+fn install(scope: Scope) -> Result<Toolchain> {
+    // Two rounds of packages: which LLVM the linker needs is known once the compiler is there.
+    packages(&item::survey(scope, toolchain::find().as_ref()))?;
+    let toolchain = toolchain::find().context(
+        "no compiler with `core` for BPF, although its packages are installed: \
+         is /usr/bin/rustc the one of rustc-web?",
+    )?;
+    let items = item::survey(scope, Some(&toolchain));
+    packages(&items)?;
+    if linker::found(&toolchain).is_none() {
+        exec::step("building bpf-linker into target/tools (about a minute, once)");
+        linker::install(&toolchain)?;
+    }
+    if scope == Scope::Test && !prometheus::found() {
+        exec::step("unpacking Prometheus into target/tools");
+        prometheus::install()?;
+    }
+    Ok(toolchain)
+}
+
+/// Installs the packages of what is missing, or says how to.
+fn packages(items: &[Item]) -> Result<()> {
+    let missing: Vec<&Item> =
+        items.iter().filter(|item| item.found.is_none() && !item.packages.is_empty()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for item in &missing {
+        eprintln!("{item}");
+    }
+    if !debian::is_debian() {
+        let remedies: Vec<&str> = missing.iter().map(|item| item.elsewhere.as_str()).collect();
+        bail!("set up: missing on this machine, please install:\n  {}", remedies.join("\n  "));
+    }
+    let names: Vec<&str> =
+        missing.iter().flat_map(|item| &item.packages).map(String::as_str).collect();
+    debian::install(&names)
+}

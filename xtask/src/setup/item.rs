@@ -1,0 +1,121 @@
+//! What the chores need of a machine.
+
+use std::fmt;
+
+use super::{Scope, prometheus};
+use crate::toolchain::{Core, Toolchain};
+use crate::{exec, linker};
+
+/// One thing that has to be there.
+pub(crate) struct Item {
+    /// What it is.
+    name: &'static str,
+    /// What it is for.
+    why: &'static str,
+    /// Where and which, if it is there.
+    pub(crate) found: Option<String>,
+    /// The Debian packages that bring it; none for what is built or unpacked into `target/tools`.
+    pub(crate) packages: Vec<String>,
+    /// What to do where there are no Debian packages.
+    pub(crate) elsewhere: String,
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, why, .. } = self;
+        match &self.found {
+            Some(found) => write!(out, "found       {name:<12} {why}: {found}"),
+            None => write!(out, "missing     {name:<12} {why}: {}", self.packages.join(" ")),
+        }
+    }
+}
+
+/// Everything a scope needs, as far as it can be told before there is a compiler.
+pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
+    let mut items = vec![
+        program("cc", "gcc", "compiles SQLite, which the binary contains"),
+        compiler(toolchain),
+    ];
+    if let Some(toolchain) = toolchain {
+        items.extend([llvm(toolchain), bpf_linker(toolchain)]);
+    }
+    if scope >= Scope::Demo {
+        items.push(program("ip", "iproute2", "lays out the networks of demo and tests"));
+        items.push(program("ping", "iputils-ping", "is a client in demo and tests"));
+    }
+    if scope >= Scope::Test {
+        items.extend(toolchain.map(clippy));
+        items.push(server());
+    }
+    items
+}
+
+fn program(name: &'static str, package: &str, why: &'static str) -> Item {
+    Item {
+        name,
+        why,
+        found: exec::find(name).map(|path| path.display().to_string()),
+        packages: vec![package.to_owned()],
+        elsewhere: format!("the program `{name}` (Debian's package {package})"),
+    }
+}
+
+fn compiler(toolchain: Option<&Toolchain>) -> Item {
+    let found = toolchain.map(|found| {
+        let core = match found.core {
+            Core::Prebuilt => "core for BPF",
+            Core::Source => "the source of core",
+        };
+        let Toolchain { release, llvm, .. } = found;
+        format!("rustc {release}, LLVM {llvm}, with {core}, {}", found.rustc.display())
+    });
+    Item {
+        name: "compiler",
+        why: "compiles the kernel object",
+        found,
+        packages: vec!["rustc-web".to_owned(), "libstd-rust-web-dev-bpf".to_owned()],
+        elsewhere: "the source of your Rust toolchain: rustup component add rust-src".to_owned(),
+    }
+}
+
+fn llvm(toolchain: &Toolchain) -> Item {
+    let major = toolchain.llvm;
+    Item {
+        name: "llvm",
+        why: "is what bpf-linker is built from",
+        found: linker::llvm_prefix(major).map(|prefix| prefix.display().to_string()),
+        packages: vec![format!("llvm-{major}-dev"), format!("libpolly-{major}-dev")],
+        elsewhere: format!("LLVM {major} with headers, and LLVM_PREFIX set to where it is"),
+    }
+}
+
+fn bpf_linker(toolchain: &Toolchain) -> Item {
+    Item {
+        name: "bpf-linker",
+        why: "links the kernel object",
+        found: linker::found(toolchain),
+        packages: Vec::new(),
+        elsewhere: String::new(),
+    }
+}
+
+fn clippy(toolchain: &Toolchain) -> Item {
+    let driver = toolchain.clippy();
+    Item {
+        name: "clippy",
+        why: "lints the kernel program",
+        found: driver.exists().then(|| driver.display().to_string()),
+        packages: vec!["rust-web-clippy".to_owned()],
+        elsewhere: "clippy of your Rust toolchain: rustup component add clippy".to_owned(),
+    }
+}
+
+fn server() -> Item {
+    Item {
+        name: "prometheus",
+        why: "scrapes the metrics in a test",
+        found: prometheus::found().then(prometheus::describe),
+        packages: Vec::new(),
+        elsewhere: String::new(),
+    }
+}

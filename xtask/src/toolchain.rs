@@ -1,0 +1,167 @@
+//! The compiler of the kernel object: one that has `core` for BPF, ready-made or as source.
+//!
+//! Userspace builds with the contributor's own stable Rust. The BPF target is not among those that
+//! rustup distributes, so its `core` comes from Debian's packages, or from the source component of
+//! the contributor's toolchain.
+
+use std::env;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::{exec, paths};
+
+/// Little or big endian as the machine is: the kernel runs no other kind.
+pub(crate) const TARGET: &str =
+    if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
+
+/// Where Debian's `rustc-web` puts the compiler; a rustup proxy of the same name may hide it.
+const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
+
+/// A compiler that can build the kernel object.
+pub(crate) struct Toolchain {
+    /// The compiler.
+    pub(crate) rustc: PathBuf,
+    /// Its version.
+    pub(crate) release: String,
+    /// The major version of its LLVM, on which the linker must agree.
+    pub(crate) llvm: u32,
+    /// Where `core` comes from.
+    pub(crate) core: Core,
+}
+
+impl Toolchain {
+    /// The linter that belongs to the compiler.
+    pub(crate) fn clippy(&self) -> PathBuf {
+        self.rustc.with_file_name("clippy-driver")
+    }
+}
+
+/// Where `core` for BPF comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Core {
+    /// The compiler has it compiled.
+    Prebuilt,
+    /// The compiler has its source; cargo compiles it.
+    Source,
+}
+
+/// The best compiler on this machine. A ready-made `core` wins: with it everybody who follows the
+/// README gets the same object from the same compiler.
+pub(crate) fn find() -> Option<Toolchain> {
+    let mut candidates: Vec<Toolchain> = Vec::new();
+    for rustc in [Some(PathBuf::from(SYSTEM_RUSTC)), own_rustc()].into_iter().flatten() {
+        candidates.extend(examine(&rustc));
+    }
+    let prebuilt = candidates.iter().position(|found| found.core == Core::Prebuilt);
+    match prebuilt {
+        Some(index) => Some(candidates.swap_remove(index)),
+        None => candidates.pop(),
+    }
+}
+
+/// The compiler of the cargo that runs us. A rustup proxy is asked for the real path, because the
+/// proxy would look at the environment again.
+fn own_rustc() -> Option<PathBuf> {
+    let rustc =
+        env::var_os("RUSTC").map_or_else(|| exec::find("rustc"), |path| Some(path.into()))?;
+    let sysroot = ask(&rustc, &["--print", "sysroot"]).ok()?;
+    let real = Path::new(sysroot.trim()).join("bin/rustc");
+    Some(if real.exists() { real } else { rustc })
+}
+
+fn examine(rustc: &Path) -> Option<Toolchain> {
+    let version = ask(rustc, &["--version", "--verbose"]).ok()?;
+    let (release, llvm) = parse_version(&version)?;
+    if !new_enough(&release) {
+        return None;
+    }
+    let core = if has_prebuilt_core(rustc) {
+        Core::Prebuilt
+    } else if has_core_source(rustc) {
+        Core::Source
+    } else {
+        return None;
+    };
+    Some(Toolchain { rustc: rustc.to_owned(), release, llvm, core })
+}
+
+/// Release and LLVM major out of `rustc --version --verbose`.
+fn parse_version(verbose: &str) -> Option<(String, u32)> {
+    let field = |name: &str| verbose.lines().find_map(|line| line.strip_prefix(name));
+    let release = field("release: ")?.trim().to_owned();
+    let llvm = field("LLVM version: ")?.trim().split('.').next()?.parse().ok()?;
+    Some((release, llvm))
+}
+
+/// Whether a release is at least the workspace's `rust-version`.
+fn new_enough(release: &str) -> bool {
+    let numbers = |text: &str| -> Option<(u32, u32)> {
+        let mut parts = text.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    };
+    numbers(release) >= numbers(env!("CARGO_PKG_RUST_VERSION"))
+}
+
+/// Compiles an empty crate: a `core` of another compiler version is there and still of no use.
+fn has_prebuilt_core(rustc: &Path) -> bool {
+    // A directory of our own to write to: rustc replaces its output, be it a device of root's.
+    let probe = paths::tools().join("probe");
+    if fs::create_dir_all(&probe).is_err() {
+        return false;
+    }
+    let mut command = command(rustc);
+    command.args(["--target", TARGET, "--crate-type=lib", "--crate-name=probe", "--emit=metadata"]);
+    command.arg("--out-dir").arg(probe).arg("-");
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let Ok(mut child) = child else { return false };
+    if let Some(mut stdin) = child.stdin.take() {
+        // A compiler that ended already has its reason in the status.
+        let _ = stdin.write_all(b"#![no_std]");
+    }
+    child.wait().is_ok_and(|status| status.success())
+}
+
+fn has_core_source(rustc: &Path) -> bool {
+    ask(rustc, &["--print", "sysroot"]).is_ok_and(|sysroot| {
+        Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
+    })
+}
+
+fn ask(rustc: &Path, arguments: &[&str]) -> Result<String> {
+    exec::output(command(rustc).args(arguments), "ask the compiler about itself")
+        .with_context(|| format!("compiler {}", rustc.display()))
+}
+
+/// A compiler without the traces of the toolchain that runs us: cargo puts its own libraries into
+/// the search path of what it runs, and they are another compiler's.
+fn command(rustc: &Path) -> Command {
+    let mut command = Command::new(rustc);
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{new_enough, parse_version};
+
+    #[test]
+    fn version_is_read_from_what_rustc_prints() {
+        let text = "rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)\n\
+                    binary: rustc\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
+        assert_eq!(parse_version(text), Some(("1.96.0".to_owned(), 22)));
+        assert_eq!(parse_version("rustc 1.96.0\n"), None, "no LLVM: cranelift or gcc");
+    }
+
+    #[test]
+    fn a_compiler_older_than_the_workspace_is_passed_over() {
+        assert!(!new_enough("1.63.0"));
+        assert!(!new_enough("rustc"));
+        assert!(new_enough(env!("CARGO_PKG_RUST_VERSION")));
+        assert!(new_enough("1.100.0-nightly"));
+        assert!(new_enough("2.0.0"));
+    }
+}
