@@ -118,22 +118,21 @@ fn judge<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     }
     let packet = Arrival { direction, segment, shape, bytes, now: tables.now() };
     let key = flow::key(segment, direction, tables.slot());
+    let mut stale = None;
     if proven == Proven::Unknown
         && let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key)
     {
         if follow(tables, &packet, &key, flow, Tier::Proven) {
             return Ok(Reason::Established);
         }
-        // Over or expired. Remove it here, or it would shadow its successor in the new tier. If
-        // another CPU has done so and already opened the successor, that one is opened once more.
-        Flows::<A>::remove(tables, Tier::Proven, &key);
+        stale = Some(Tier::Proven);
     } else if let Some(flow) = Flows::<A>::find(tables, Tier::New, &key) {
         if follow(tables, &packet, &key, flow, Tier::New) {
             return Ok(Reason::Established);
         }
-        Flows::<A>::remove(tables, Tier::New, &key);
+        stale = Some(Tier::New);
     }
-    open(tables, &packet, &key)
+    open(tables, &packet, &key, stale)
 }
 
 /// A packet with what was found out about it.
@@ -203,12 +202,15 @@ fn promote<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key, flow: Flo
     }
 }
 
-/// A packet of no flow: the rules decide, and a flow remembers what they said.
+/// A packet of no flow: the rules decide, and a flow remembers what they said. `stale` holds a flow
+/// of the same key that is over: it goes only if the rules allow its successor, so that nobody
+/// outside can end a flow with packets that are dropped.
 #[inline(always)]
 fn open<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     tables: &T,
     packet: &Arrival<'_, A>,
     key: &A::Key,
+    stale: Option<Tier>,
 ) -> Result<Reason, Reason> {
     let segment = packet.segment;
     let (state, mut flags, ack_low, ack_high) = match packet.shape {
@@ -250,6 +252,13 @@ fn open<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     match packet.direction {
         Direction::Ingress => (flow.packets[0], flow.bytes[0]) = (1, u64::from(packet.bytes)),
         Direction::Egress => (flow.packets[1], flow.bytes[1]) = (1, u64::from(packet.bytes)),
+    }
+    // It would shadow its successor in the new tier. If another CPU has removed it already and
+    // opened the successor, that one is opened once more.
+    match stale {
+        Some(Tier::Proven) => Flows::<A>::remove(tables, Tier::Proven, key),
+        Some(Tier::New) => Flows::<A>::remove(tables, Tier::New, key),
+        None => {}
     }
     // Two CPUs with the first packets of one flow (a SYN and its repeat) both get here; the first
     // to write wins and the other finds the flow made, which says the same. One packet is not

@@ -106,10 +106,10 @@ pub fn step<A>(
         // A RST only starts a short clock; see `Close`. Until the handshake is over it has to
         // answer the SYN it refuses (RFC 9293, section 3.10.7.3), else it is a stranger's.
         (State::SynSent, Shape::Rst) if !from_initiator => {
-            if segment.tcp_flags & ACK != 0 && !answers(flow, segment) {
-                Step::Ignore
-            } else {
+            if answers(flow, segment) {
                 close(flow, flags)
+            } else {
+                Step::Ignore
             }
         }
         (_, Shape::Rst) => close(flow, flags),

@@ -26,7 +26,6 @@ mod rule;
 mod serve;
 mod stats;
 mod status;
-mod trace;
 
 /// What a process says with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ pub mod pins;
 pub mod policy;
 pub mod preflight;
 mod sys;
+pub mod trace;
 
 pub use error::{DataplaneError, Result};
 pub use pins::Pins;

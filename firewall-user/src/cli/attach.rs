@@ -9,8 +9,8 @@ use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Orientation, State};
 
 use super::failure::Misuse;
-use super::{Context, Exit, output, trace};
-use crate::dataplane::attach;
+use super::{Context, Exit, output};
+use crate::dataplane::{attach, trace};
 use crate::model::{HookChoice, Interface, InterfaceId, Model};
 use crate::store::Transaction;
 

@@ -3,26 +3,30 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::reason::Reason;
 use log::{Log, Metadata, Record};
 
-use crate::dataplane::Pins;
 use crate::dataplane::attach;
+use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::pins::Pins;
 
 /// How often the lines are fetched: soon enough for a reader, seldom enough to cost nothing.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Prints what an interface's traced programs write, until SIGINT or SIGTERM.
-pub(super) fn until_interrupted(pins: &Pins, slot: u16) -> Result<()> {
+///
+/// # Errors
+/// The interface has no traced programs, or they cannot be read.
+pub fn until_interrupted(pins: &Pins, slot: u16) -> Result<()> {
     let program = attach::program_id(pins, slot)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
     runtime.block_on(async {
-        let mut logger = EbpfLogger::init_from_id_with_logger(program, Lines)
-            .context("open the trace of the interface's programs")?;
+        let mut logger = EbpfLogger::init_from_id_with_logger(program, Lines).map_err(|error| {
+            DataplaneError::new(format!("open the trace of the interface's programs: {error}"), "")
+        })?;
         let mut tick = tokio::time::interval(TICK);
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
