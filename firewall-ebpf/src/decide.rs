@@ -70,7 +70,7 @@ fn steady<A: Address, T: Tables + Flows<A>>(
     let key = flow::key(segment, direction, tables.slot());
     let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) else { return Steady::Absent };
     let now = tables.now();
-    if flow.state() != state as u8 || is_over(&flow, now, tables.timeout(state)) {
+    if flow.state() != state as u8 || is_expired(&flow, now, tables.timeout(state)) {
         return Steady::Unknown;
     }
     flow.count(direction, bytes);
@@ -81,7 +81,7 @@ fn steady<A: Address, T: Tables + Flows<A>>(
 /// Whether a flow has been idle for longer than it may. Another CPU may have read the clock later
 /// and written first: then it has not.
 #[inline(always)]
-fn is_over(flow: &FlowRef<'_>, now: u64, timeout: u64) -> bool {
+fn is_expired(flow: &FlowRef<'_>, now: u64, timeout: u64) -> bool {
     let idle = now.wrapping_sub(flow.last_seen());
     // Half of all jiffies: the clock went backwards, in the sense above.
     idle > timeout && idle < 1 << 63
@@ -118,21 +118,33 @@ fn judge<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     }
     let packet = Arrival { direction, segment, shape, bytes, now: tables.now() };
     let key = flow::key(segment, direction, tables.slot());
-    let mut stale = None;
+    let mut over = None;
     if proven == Proven::Unknown
         && let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key)
     {
-        if follow(tables, &packet, &key, flow, Tier::Proven) {
-            return Ok(Reason::Established);
+        match follow(tables, &packet, &key, flow, Tier::Proven) {
+            Fate::Belongs => return Ok(Reason::Established),
+            Fate::Expired => Flows::<A>::remove(tables, Tier::Proven, &key),
+            Fate::Over => over = Some(Tier::Proven),
         }
-        stale = Some(Tier::Proven);
     } else if let Some(flow) = Flows::<A>::find(tables, Tier::New, &key) {
-        if follow(tables, &packet, &key, flow, Tier::New) {
-            return Ok(Reason::Established);
+        match follow(tables, &packet, &key, flow, Tier::New) {
+            Fate::Belongs => return Ok(Reason::Established),
+            Fate::Expired => Flows::<A>::remove(tables, Tier::New, &key),
+            Fate::Over => over = Some(Tier::New),
         }
-        stale = Some(Tier::New);
     }
-    open(tables, &packet, &key, stale)
+    open(tables, &packet, &key, over)
+}
+
+/// What a packet is to the flow of its key.
+enum Fate {
+    /// A part of it.
+    Belongs,
+    /// It came too late: there is no flow any more.
+    Expired,
+    /// The flow is closed, and this would be its successor.
+    Over,
 }
 
 /// A packet with what was found out about it.
@@ -145,7 +157,7 @@ struct Arrival<'a, A> {
     now: u64,
 }
 
-/// A packet whose key is in a table: whether it belongs to that flow, and what it does to it.
+/// A packet whose key is in a table: what it is to that flow, and what it does to it.
 #[inline(always)]
 fn follow<A: Address, T: Tables + Flows<A>>(
     tables: &T,
@@ -153,11 +165,11 @@ fn follow<A: Address, T: Tables + Flows<A>>(
     key: &A::Key,
     flow: FlowRef<'_>,
     tier: Tier,
-) -> bool {
-    let Some(state) = State::from_number(flow.state()) else { return false };
+) -> Fate {
+    let Some(state) = State::from_number(flow.state()) else { return Fate::Expired };
     let last_seen = flow.last_seen();
-    if is_over(&flow, packet.now, tables.timeout(state)) {
-        return false;
+    if is_expired(&flow, packet.now, tables.timeout(state)) {
+        return Fate::Expired;
     }
     let step = match packet.shape {
         Some(shape) => tcp::step(&flow, state, packet.segment, shape, packet.direction),
@@ -169,7 +181,7 @@ fn follow<A: Address, T: Tables + Flows<A>>(
         }
     };
     if step == Step::Fresh {
-        return false;
+        return Fate::Over;
     }
     flow.count(packet.direction, packet.bytes);
     if step != Step::Ignore {
@@ -188,7 +200,7 @@ fn follow<A: Address, T: Tables + Flows<A>>(
             promote::<A, T>(tables, key, flow);
         }
     }
-    true
+    Fate::Belongs
 }
 
 /// Moves a flow to the proven tier: first in, then out, so that it is always in one of them. A
@@ -202,15 +214,15 @@ fn promote<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key, flow: Flo
     }
 }
 
-/// A packet of no flow: the rules decide, and a flow remembers what they said. `stale` holds a flow
-/// of the same key that is over: it goes only if the rules allow its successor, so that nobody
+/// A packet of no flow: the rules decide, and a flow remembers what they said. `over` holds a flow of
+/// the same key that is closed: it goes only if the rules allow its successor, so that nobody
 /// outside can end a flow with packets that are dropped.
 #[inline(always)]
 fn open<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     tables: &T,
     packet: &Arrival<'_, A>,
     key: &A::Key,
-    stale: Option<Tier>,
+    over: Option<Tier>,
 ) -> Result<Reason, Reason> {
     let segment = packet.segment;
     let (state, mut flags, ack_low, ack_high) = match packet.shape {
@@ -255,7 +267,7 @@ fn open<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     }
     // It would shadow its successor in the new tier. If another CPU has removed it already and
     // opened the successor, that one is opened once more.
-    match stale {
+    match over {
         Some(Tier::Proven) => Flows::<A>::remove(tables, Tier::Proven, key),
         Some(Tier::New) => Flows::<A>::remove(tables, Tier::New, key),
         None => {}

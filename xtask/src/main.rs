@@ -1,5 +1,6 @@
 //! Every chore a contributor to secgroup has, as `cargo xtask <chore>`.
 
+mod bench;
 mod budget;
 mod build;
 mod check;
@@ -33,6 +34,12 @@ enum Chore {
     Build,
     /// Build, then watch security groups let real connections through and drop others.
     Demo,
+    /// Measure what a packet costs, beside the least that a stateful firewall does.
+    Bench {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Formatting, lints and documentation, of userspace and of the kernel program.
     Check,
     /// The verifier's work by program, beside the committed budget.
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         Chore::Setup => setup::run().map(|()| true),
         Chore::Build => build::run().map(|()| true),
         Chore::Demo => demo::run().map(|()| true),
+        Chore::Bench { json } => bench::run(json).map(|()| true),
         Chore::Check => check::run().map(|()| true),
         Chore::Budget { update } => budget::run(update).map(|()| true),
         Chore::Test { filter } => test::run(filter.as_deref()),

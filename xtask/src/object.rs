@@ -2,7 +2,7 @@
 
 use std::env::consts::ARCH;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -13,6 +13,8 @@ use crate::{exec, linker, paths};
 const PACKAGE: &str = "firewall-ebpf";
 /// The kernel program.
 pub(crate) const BIN: &str = "secgroup-ebpf";
+/// The least that a stateful firewall does.
+const BENCH: &str = "secgroup-bench-ebpf";
 
 /// Compiles the object to [`paths::bpf_object`], which is touched only when its bytes change, so
 /// that userspace is not built again for nothing.
@@ -22,7 +24,7 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     let mut cargo = command(toolchain, "build");
     exec::run(cargo.args(["--bin", BIN]), "build the kernel object")?;
 
-    let built = paths::bpf_target().join(toolchain::TARGET).join("release").join(BIN);
+    let built = built(BIN);
     let stripped = paths::bpf_target().join("secgroup.stripped.o");
     strip(toolchain, &built, &stripped)?;
     let object = paths::bpf_object();
@@ -31,6 +33,17 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
         return Ok(());
     }
     fs::rename(&stripped, &object).with_context(|| format!("write {}", object.display()))
+}
+
+/// Compiles what the bench compares with; returns where it is.
+pub(crate) fn build_bench(toolchain: &Toolchain) -> Result<PathBuf> {
+    let mut cargo = command(toolchain, "build");
+    exec::run(cargo.args(["--bin", BENCH]), "build the programs to compare with")?;
+    Ok(built(BENCH))
+}
+
+fn built(bin: &str) -> PathBuf {
+    paths::bpf_target().join(toolchain::TARGET).join("release").join(bin)
 }
 
 /// Leaves DWARF out of what every user carries: it is six times the rest. BTF, with the source
