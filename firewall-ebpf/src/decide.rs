@@ -10,26 +10,38 @@ use crate::reason::Reason;
 use crate::tables::{Flows, Prefixes, Tables};
 use crate::tcp::{self, Shape, Step};
 
-/// Decides about a packet; the verdict is the reason's. Counting by reason is the caller's.
+/// What was decided about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Why; the verdict is the reason's.
+    pub reason: Reason,
+    /// Length of the frame, to be counted by the caller.
+    pub bytes: u32,
+}
+
+/// Decides about a packet. Counting by reason is the caller's.
 #[inline(always)]
-pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Reason {
-    let bytes = packet.length();
+pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Decision {
     // The steady state of a proven flow first.
     let mut common = Segments::new();
     let looked = if parse::common_v4(packet, &mut common.v4) {
-        steady(tables, direction, &common.v4, bytes)
+        steady(tables, direction, &common.v4, packet.near_length())
     } else if parse::common_v6(packet, &mut common.v6) {
-        steady(tables, direction, &common.v6, bytes)
+        steady(tables, direction, &common.v6, packet.near_length())
     } else {
         Steady::Unknown
     };
     let proven = match looked {
-        Steady::Passed => return Reason::Established,
+        // The whole packet was in the linear head, and so the whole frame.
+        Steady::Passed => {
+            return Decision { reason: Reason::Established, bytes: packet.near_length() };
+        }
         Steady::Absent => Proven::Absent,
         Steady::Unknown => Proven::Unknown,
     };
     // Everything else reads the packet anew: to keep what was read, over the lookup, would cost
     // the steady state more than a second reading costs the others.
+    let bytes = packet.length();
     let mut segments = Segments::new();
     let judged = match parse::parse(packet, &mut segments) {
         Ok(Frame::V4) => judge(tables, direction, &segments.v4, bytes, proven),
@@ -38,7 +50,7 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction
         Err(reason) => Err(reason),
     };
     match judged {
-        Ok(reason) | Err(reason) => reason,
+        Ok(reason) | Err(reason) => Decision { reason, bytes },
     }
 }
 

@@ -47,6 +47,10 @@ impl Packet for HostPacket<'_> {
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
     }
 
+    fn near_length(&self) -> u32 {
+        u32::try_from(self.linear.min(self.bytes.len())).unwrap_or(u32::MAX)
+    }
+
     fn has_ethernet(&self) -> bool {
         self.has_ethernet
     }

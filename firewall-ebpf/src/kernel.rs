@@ -10,7 +10,7 @@ use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use firewall_ebpf::decide::decide;
+use firewall_ebpf::decide::{Decision, decide};
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::policy::counter_index;
@@ -50,14 +50,14 @@ extern "C" fn sg_clock(_: *mut __sk_buff) -> i32 {
 
 #[inline(always)]
 fn run<P: Packet>(packet: &P, direction: Direction) -> Verdict {
-    let reason = decide(packet, &tables::Kernel, direction);
-    count(packet, direction, reason as u32)
+    let Decision { reason, bytes } = decide(packet, &tables::Kernel, direction);
+    count(bytes, direction, reason as u32)
 }
 
 /// Every packet is counted once, by its reason.
 #[inline(always)]
-fn count<P: Packet>(packet: &P, direction: Direction, reason: u32) -> Verdict {
-    maps::count(counter_index(globals::slot(), direction, reason), packet.length());
+fn count(bytes: u32, direction: Direction, reason: u32) -> Verdict {
+    maps::count(counter_index(globals::slot(), direction, reason), bytes);
     verdict(reason)
 }
 

@@ -18,6 +18,10 @@ pub trait Packet {
     /// Length of the whole frame in bytes, parts outside the linear head included.
     fn length(&self) -> u32;
 
+    /// Length of the linear head in bytes: [`Self::length`], unless the frame lies in several
+    /// parts. Where the whole length costs nothing either, it is that.
+    fn near_length(&self) -> u32;
+
     /// Whether the frame starts with an Ethernet header (else with its IP header: tun, WireGuard).
     fn has_ethernet(&self) -> bool;
 
@@ -36,6 +40,9 @@ pub trait Packet {
 pub(crate) trait Reader: Copy {
     /// Whether only constant offsets may be read.
     const FIXED: bool;
+
+    /// Bytes that may be read.
+    fn length(self) -> u32;
 
     fn read<T: Wire>(self, offset: u32) -> Option<T>;
 }
@@ -62,6 +69,11 @@ impl<P: Packet> Reader for Head<'_, P> {
     const FIXED: bool = true;
 
     #[inline(always)]
+    fn length(self) -> u32 {
+        self.0.near_length()
+    }
+
+    #[inline(always)]
     fn read<T: Wire>(self, offset: u32) -> Option<T> {
         self.0.head(offset)
     }
@@ -69,6 +81,11 @@ impl<P: Packet> Reader for Head<'_, P> {
 
 impl<P: Packet> Reader for Anywhere<'_, P> {
     const FIXED: bool = false;
+
+    #[inline(always)]
+    fn length(self) -> u32 {
+        self.0.length()
+    }
 
     #[inline(always)]
     fn read<T: Wire>(self, offset: u32) -> Option<T> {

@@ -63,7 +63,7 @@ impl Default for Segments {
 pub fn common_v4<P: Packet>(packet: &P, segment: &mut Segment<V4>) -> bool {
     packet.has_ethernet()
         && packet.head::<u16>(ETHERTYPE_OFFSET) == Some(RAW_IPV4)
-        && ipv4(packet, Head(packet), ETHERNET, segment).is_ok()
+        && ipv4(Head(packet), ETHERNET, segment).is_ok()
 }
 
 /// Reads the common IPv6 frame at constant offsets; whether it was one.
@@ -71,7 +71,7 @@ pub fn common_v4<P: Packet>(packet: &P, segment: &mut Segment<V4>) -> bool {
 pub fn common_v6<P: Packet>(packet: &P, segment: &mut Segment<V6>) -> bool {
     packet.has_ethernet()
         && packet.head::<u16>(ETHERTYPE_OFFSET) == Some(RAW_IPV6)
-        && ipv6(packet, Head(packet), ETHERNET, segment).is_ok()
+        && ipv6(Head(packet), ETHERNET, segment).is_ok()
 }
 
 /// A transport segment or message, with its addresses.
@@ -296,11 +296,11 @@ pub fn parse<P: Packet>(packet: &P, segments: &mut Segments) -> Result<Frame, Re
     let (raw_type, offset) = link(packet)?;
     match raw_type {
         RAW_IPV4 => {
-            ipv4(packet, Anywhere(packet), offset, &mut segments.v4)?;
+            ipv4(Anywhere(packet), offset, &mut segments.v4)?;
             Ok(Frame::V4)
         }
         RAW_IPV6 => {
-            ipv6(packet, Anywhere(packet), offset, &mut segments.v6)?;
+            ipv6(Anywhere(packet), offset, &mut segments.v6)?;
             Ok(Frame::V6)
         }
         other => {
@@ -339,12 +339,7 @@ fn link<P: Packet>(packet: &P) -> Result<(u16, u32), Reason> {
 }
 
 #[inline(always)]
-fn ipv4<P: Packet, R: Reader>(
-    packet: &P,
-    reader: R,
-    offset: u32,
-    segment: &mut Segment<V4>,
-) -> Result<(), Reason> {
+fn ipv4<R: Reader>(reader: R, offset: u32, segment: &mut Segment<V4>) -> Result<(), Reason> {
     let header: Ipv4 = reader.read(offset).ok_or(Reason::TruncatedFrame)?;
     if header.version_ihl >> 4 != 4 {
         return Err(Reason::IpVersion);
@@ -355,7 +350,7 @@ fn ipv4<P: Packet, R: Reader>(
     }
     let total = u32::from(u16::from_be(header.total_length));
     // A frame may be longer than its packet (padding), never shorter.
-    if total < header_length || offset + total > packet.length() {
+    if total < header_length || offset + total > reader.length() {
         return Err(Reason::IpTotalLength);
     }
     let field = u16::from_be(header.fragment);
@@ -374,18 +369,13 @@ fn ipv4<P: Packet, R: Reader>(
 }
 
 #[inline(always)]
-fn ipv6<P: Packet, R: Reader>(
-    packet: &P,
-    reader: R,
-    offset: u32,
-    segment: &mut Segment<V6>,
-) -> Result<(), Reason> {
+fn ipv6<R: Reader>(reader: R, offset: u32, segment: &mut Segment<V6>) -> Result<(), Reason> {
     let header: Ipv6 = reader.read(offset).ok_or(Reason::TruncatedFrame)?;
     if header.version >> 4 != 6 {
         return Err(Reason::IpVersion);
     }
     let payload = u32::from(u16::from_be(header.payload_length));
-    if offset + IPV6 + payload > packet.length() {
+    if offset + IPV6 + payload > reader.length() {
         return Err(Reason::IpTotalLength);
     }
     let mut carrier = Carrier {

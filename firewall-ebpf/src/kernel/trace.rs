@@ -19,7 +19,7 @@ extern "C" fn sg_xdp_rx_trace(ctx: *mut xdp_md) -> u32 {
     let direction = globals::orientation().received();
     let reason = sg_decide_xdp(ctx, direction as u32);
     sg_trace_xdp(ctx, direction as u32, reason);
-    xdp_action(count(&Xdp::new(ctx), direction, reason))
+    xdp_action(count(Xdp::new(ctx).length(), direction, reason))
 }
 
 /// [`super::sg_tcx_rx`], traced.
@@ -40,7 +40,7 @@ extern "C" fn sg_tcx_tx_trace(ctx: *mut __sk_buff) -> i32 {
 fn skb(ctx: *mut __sk_buff, direction: Direction) -> i32 {
     let reason = sg_decide_skb(ctx, direction as u32);
     sg_trace_skb(ctx, direction as u32, reason);
-    tcx_action(count(&Skb::new(ctx), direction, reason))
+    tcx_action(count(Skb::new(ctx).length(), direction, reason))
 }
 
 // BPF functions of their own, called one after the other: a program's stack is that of its deepest
@@ -79,7 +79,7 @@ extern "C" fn sg_trace_skb(ctx: *mut __sk_buff, direction: u32, reason: u32) -> 
 #[inline(always)]
 fn decided<P: Packet>(packet: &P, direction: u32) -> u32 {
     let direction = if direction == 0 { Direction::Ingress } else { Direction::Egress };
-    decide(packet, &Kernel, direction) as u32
+    decide(packet, &Kernel, direction).reason as u32
 }
 
 /// Direction and reason are their numbers; the reader names them.

@@ -46,24 +46,27 @@ impl Linear {
 pub(super) struct Xdp {
     ctx: *mut xdp_md,
     linear: Linear,
-    /// Of every buffer of the frame. Asked for once: it costs a helper call.
-    length: u32,
 }
 
 impl Xdp {
     #[inline(always)]
     pub(super) fn new(ctx: *mut xdp_md) -> Self {
         let view = XdpContext::new(ctx);
-        // SAFETY: the context is the kernel's. A length in bytes, never negative.
-        let length = unsafe { bpf_xdp_get_buff_len(ctx) as u32 };
-        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() }, length }
+        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() } }
     }
 }
 
 impl Packet for Xdp {
     #[inline(always)]
     fn length(&self) -> u32 {
-        self.length
+        // SAFETY: the context is the kernel's. Counts every buffer of the frame; never negative.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) as u32 }
+    }
+
+    /// Without the helper call, which costs a fifth of the whole path of a proven flow.
+    #[inline(always)]
+    fn near_length(&self) -> u32 {
+        (self.linear.end - self.linear.start) as u32
     }
 
     #[inline(always)]
@@ -124,6 +127,11 @@ impl Packet for Skb {
     fn length(&self) -> u32 {
         // SAFETY: the context is the kernel's.
         unsafe { (*self.ctx).len }
+    }
+
+    #[inline(always)]
+    fn near_length(&self) -> u32 {
+        self.length()
     }
 
     #[inline(always)]

@@ -74,7 +74,7 @@ impl Engine for Host {
 
     fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {
         let packet = HostPacket { has_ethernet: self.ethernet, ..HostPacket::ethernet(frame) };
-        Some(decide(&packet, &self.tables, direction))
+        Some(decide(&packet, &self.tables, direction).reason)
     }
 
     fn wait(&mut self, seconds: u32) {
