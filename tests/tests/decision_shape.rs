@@ -108,7 +108,7 @@ fn tags_beside_the_frame_count_like_tags_in_it() {
             let mut host = Host::new();
             host.reset(Some(&compiled(&usual(), &scene)));
             let packet = HostPacket { tags_beside: beside, ..HostPacket::ethernet(&frame) };
-            let answer = decide(&packet, &host.tables, Direction::Ingress);
+            let answer = decide(&packet, &host.tables, Direction::Ingress).reason;
             let depth = usize::try_from(beside).expect("fits") + tags.len();
             // Without a tag in the frame its type field is read at once; one in the metadata is
             // then all there can be, whatever its number says.
