@@ -55,7 +55,7 @@ mod kernel {
     #[unsafe(link_section = "classifier")]
     extern "C" fn minimal_tcx(ctx: *mut __sk_buff) -> i32 {
         let view = TcContext::new(ctx);
-        minimal(view.data(), view.data_end()) as i32
+        minimal(view.data(), view.data_end()).cast_signed()
     }
 
     #[derive(Clone, Copy)]
