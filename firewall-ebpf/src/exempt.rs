@@ -92,7 +92,7 @@ pub fn ip<A>(segment: &Segment<A>, direction: Direction) -> Option<Reason> {
 /// The inside is the client: a server on the inside needs a rule like any other service.
 #[inline(always)]
 fn is_dhcp<A>(segment: &Segment<A>, direction: Direction) -> bool {
-    let (src, dst) = (u16::from_be(segment.src_port), u16::from_be(segment.dst_port));
+    let (src, dst) = (u16::from_be(segment.src_port()), u16::from_be(segment.dst_port()));
     let (client, server) = match direction {
         Direction::Egress => (src, dst),
         Direction::Ingress => (dst, src),

@@ -110,15 +110,13 @@ pub fn key<A: Address>(segment: &Segment<A>, direction: Direction, slot: u16) ->
         }
         _ => 0,
     };
-    let (inside, outside, inside_port, outside_port) = match direction {
-        Direction::Ingress => (segment.dst, segment.src, segment.dst_port, segment.src_port),
-        Direction::Egress => (segment.src, segment.dst, segment.src_port, segment.dst_port),
+    // Inside first.
+    let (inside, outside, ports) = match direction {
+        Direction::Ingress => (segment.dst, segment.src, segment.ports.rotate_left(16)),
+        Direction::Egress => (segment.src, segment.dst, segment.ports),
     };
-    let tail = inside_port as u64
-        | (outside_port as u64) << 16
-        | (slot as u64) << 32
-        | (segment.protocol as u64) << 48
-        | (query as u64) << 56;
+    let tail =
+        ports as u64 | (slot as u64) << 32 | (segment.protocol as u64) << 48 | (query as u64) << 56;
     A::key(inside, outside, tail)
 }
 

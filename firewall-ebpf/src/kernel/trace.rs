@@ -95,9 +95,9 @@ fn line<P: Packet + Context>(packet: &P, direction: u32, reason: u32) {
             reason,
             segments.v4.protocol,
             u32::from_be(segments.v4.src),
-            u16::from_be(segments.v4.src_port),
+            u16::from_be(segments.v4.src_port()),
             u32::from_be(segments.v4.dst),
-            u16::from_be(segments.v4.dst_port),
+            u16::from_be(segments.v4.dst_port()),
             packet.length()
         ),
         Ok(Frame::V6) => info!(
@@ -107,9 +107,9 @@ fn line<P: Packet + Context>(packet: &P, direction: u32, reason: u32) {
             reason,
             segments.v6.protocol,
             octets(segments.v6.src),
-            u16::from_be(segments.v6.src_port),
+            u16::from_be(segments.v6.src_port()),
             octets(segments.v6.dst),
-            u16::from_be(segments.v6.dst_port),
+            u16::from_be(segments.v6.dst_port()),
             packet.length()
         ),
         Ok(Frame::NonIp(ether_type)) => {

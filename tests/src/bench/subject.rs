@@ -20,9 +20,9 @@ use super::frames::{self, INSIDE_V4, INSIDE_V6, PORT, Segment};
 use super::measure::{Answer, Hook, load, repeated, singles};
 
 /// Times that everything is measured, in turn.
-const ROUNDS: usize = 21;
-/// Other flows in the table, so that a lookup is not alone in a bucket.
-const BACKGROUND: u32 = 16_384;
+const ROUNDS: u32 = 21;
+/// Flows in the table, so that a lookup is not alone in a bucket.
+const FLOWS: u32 = 16_384;
 /// Rules of a policy.
 const RULES: [u32; 4] = [1, 100, 1_000, 10_000];
 
@@ -35,8 +35,8 @@ pub struct Cell {
     pub what: String,
     /// Rules of the policy, where they matter.
     pub rules: Option<u32>,
-    /// Nanoseconds of a packet in each round, the harness' floor included.
-    pub rounds: Vec<f64>,
+    /// Nanoseconds of a packet, the harness' floor included.
+    pub samples: Vec<f64>,
     /// The cell of the empty program, which is the floor.
     pub floor: Option<usize>,
     /// The cell of the minimal program of the same family, where a comparison makes sense.
@@ -88,16 +88,23 @@ pub fn measure_all(bench_object: &str) -> Result<Vec<Cell>> {
     for round in 0..ROUNDS {
         eprint!("\rround {} of {ROUNDS}", round + 1);
         for hook in Hook::ALL {
-            one_round(hook, &minimal, &subjects, &mut results)?;
+            one_round(hook, round, &minimal, &subjects, &mut results)?;
         }
     }
     eprintln!();
     Ok(results.cells)
 }
 
-fn one_round(hook: Hook, minimal: &Ebpf, subjects: &[Subject], out: &mut Results) -> Result<()> {
-    let established_v4 = frames::tcp_v4([172, 16, 0, 1], 1024, Segment::Ack);
-    let established_v6 = frames::tcp_v6(outside_v6(0), 1024, Segment::Ack);
+fn one_round(
+    hook: Hook,
+    round: u32,
+    minimal: &Ebpf,
+    subjects: &[Subject],
+    out: &mut Results,
+) -> Result<()> {
+    // Of another flow in every round: where a record lies in memory is luck.
+    let established_v4 = frames::tcp_v4(outside_v4(round), 1024, Segment::Ack);
+    let established_v6 = frames::tcp_v6(outside_v6(round), 1024, Segment::Ack);
     let (empty_name, minimal_name) = match hook {
         Hook::Xdp => ("empty_xdp", "minimal_xdp"),
         Hook::Tcx => ("empty_tcx", "minimal_tcx"),
@@ -138,7 +145,7 @@ fn one_round(hook: Hook, minimal: &Ebpf, subjects: &[Subject], out: &mut Results
         refused_v4[36..38].copy_from_slice(&9_u16.to_be_bytes());
         let refused = repeated(ebpf, hook, name, &refused_v4, Answer::Drop)?;
         out.add(hook, &format!("refused, IPv4, rules {what}"), rules, refused, Some(floor), None);
-        let refused_v6 = frames::tcp_v6(outside_v6(1), 1024, Segment::Syn);
+        let refused_v6 = frames::tcp_v6(outside_v6(FLOWS), 1024, Segment::Syn);
         let refused = repeated(ebpf, hook, name, &refused_v6, Answer::Drop)?;
         out.add(hook, &format!("refused, IPv6, rules {what}"), rules, refused, Some(floor), None);
     }
@@ -172,17 +179,17 @@ impl Results {
         hook: Hook,
         what: &str,
         rules: Option<u32>,
-        nanoseconds: f64,
+        nanoseconds: Vec<f64>,
         floor: Option<usize>,
         minimal: Option<usize>,
     ) -> usize {
         let same = |cell: &Cell| cell.hook == hook && cell.what == what && cell.rules == rules;
         let place = self.cells.iter().position(same).unwrap_or_else(|| {
-            let rounds = Vec::new();
-            self.cells.push(Cell { hook, what: what.to_owned(), rules, rounds, floor, minimal });
+            let samples = Vec::new();
+            self.cells.push(Cell { hook, what: what.to_owned(), rules, samples, floor, minimal });
             self.cells.len() - 1
         });
-        self.cells[place].rounds.push(nanoseconds);
+        self.cells[place].samples.extend(nanoseconds);
         place
     }
 }
@@ -193,8 +200,14 @@ fn allowed_v4(number: u32) -> Vec<u8> {
     frames::tcp_v4([192, 0, 2, host], u16::from_be_bytes(ports), Segment::Syn)
 }
 
-fn outside_v6(host: u8) -> [u8; 16] {
-    [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]
+fn outside_v4(number: u32) -> [u8; 4] {
+    let [.., high, low] = number.to_be_bytes();
+    [172, 16, high, low]
+}
+
+fn outside_v6(number: u32) -> [u8; 16] {
+    let [.., high, low] = number.to_be_bytes();
+    [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low]
 }
 
 fn subjects(pins: &Pins, sizes: &Sizes, maps: &mut Maps) -> Result<Vec<Subject>> {
@@ -266,39 +279,27 @@ fn minimal(path: &str) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// The measured flow of each family, and others around it.
+/// Established flows of each family.
 fn fill(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], slot: u16, now: u64) -> Result<()> {
     let flow =
         Flow { last_seen: now, state: State::Established as u8, flags: PROVEN, ..Flow::default() };
-    let first_v4 = FlowKey4 {
-        inside: u32::from_ne_bytes(INSIDE_V4),
-        outside: u32::from_ne_bytes([172, 16, 0, 1]),
-        inside_port: PORT.to_be(),
-        outside_port: 1024_u16.to_be(),
-        slot,
-        protocol: 6,
-        query: 0,
-    };
-    let first_v6 = FlowKey6 {
-        inside: words(INSIDE_V6),
-        outside: words(outside_v6(0)),
-        inside_port: PORT.to_be(),
-        outside_port: 1024_u16.to_be(),
-        slot,
-        protocol: 6,
-        query: 0,
-    };
+    let (inside_port, outside_port) = (PORT.to_be(), 1024_u16.to_be());
     let mut map: HashMap<_, FlowKey4, Flow> =
         ebpf.map_mut(v4).with_context(|| format!("no map {v4}"))?.try_into()?;
-    map.insert(first_v4, flow, 0)?;
-    for number in 0..BACKGROUND {
-        map.insert(FlowKey4 { outside: number, ..first_v4 }, flow, 0)?;
+    for number in 0..FLOWS {
+        let inside = u32::from_ne_bytes(INSIDE_V4);
+        let outside = u32::from_ne_bytes(outside_v4(number));
+        let key =
+            FlowKey4 { inside, outside, inside_port, outside_port, slot, protocol: 6, query: 0 };
+        map.insert(key, flow, 0)?;
     }
     let mut map: HashMap<_, FlowKey6, Flow> =
         ebpf.map_mut(v6).with_context(|| format!("no map {v6}"))?.try_into()?;
-    map.insert(first_v6, flow, 0)?;
-    for number in 0..BACKGROUND {
-        map.insert(FlowKey6 { outside: [u64::from(number), 0], ..first_v6 }, flow, 0)?;
+    for number in 0..FLOWS {
+        let (inside, outside) = (words(INSIDE_V6), words(outside_v6(number)));
+        let key =
+            FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol: 6, query: 0 };
+        map.insert(key, flow, 0)?;
     }
     Ok(())
 }
