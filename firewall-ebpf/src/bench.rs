@@ -10,7 +10,7 @@ fn main() {}
 #[cfg(target_arch = "bpf")]
 mod kernel {
     use aya_ebpf::bindings::{__sk_buff, xdp_md};
-    use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
+    use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, ProgramArray};
     use aya_ebpf::helpers::generated::bpf_jiffies64;
     use aya_ebpf::macros::btf_map;
     use aya_ebpf::programs::{TcContext, XdpContext};
@@ -24,6 +24,13 @@ mod kernel {
     static BENCH_V6: LruHashMap<FlowKey6, Flow, 262_144> = LruHashMap::new();
     #[btf_map]
     static BENCH_COUNTER: PerCpuArray<Counter, 2> = PerCpuArray::new();
+
+    /// The program that a renewed packet is handed to. One for each hook: the kernel holds such a
+    /// map to one type of program.
+    #[btf_map]
+    static BENCH_NEXT_XDP: ProgramArray<1> = ProgramArray::new();
+    #[btf_map]
+    static BENCH_NEXT_TCX: ProgramArray<1> = ProgramArray::new();
 
     const PASS: u32 = 2;
     const DROP: u32 = 1;
@@ -56,6 +63,46 @@ mod kernel {
     extern "C" fn minimal_tcx(ctx: *mut __sk_buff) -> i32 {
         let view = TcContext::new(ctx);
         minimal(view.data(), view.data_end()).cast_signed()
+    }
+
+    /// Makes a packet of another connection of the IPv4 TCP packet and hands it on. What a program
+    /// writes stays in the packet of `BPF_PROG_TEST_RUN`, so a run of many is of as many flows.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "xdp.frags")]
+    extern "C" fn renew_xdp(ctx: *mut xdp_md) -> u32 {
+        let view = XdpContext::new(ctx);
+        renew(view.data(), view.data_end());
+        // SAFETY: the loader puts a program of the same kind there.
+        unsafe { BENCH_NEXT_XDP.tail_call(&view, 0) };
+        0
+    }
+
+    /// The same for an skb.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "classifier")]
+    extern "C" fn renew_tcx(ctx: *mut __sk_buff) -> i32 {
+        let view = TcContext::new(ctx);
+        renew(view.data(), view.data_end());
+        // SAFETY: as above.
+        unsafe { BENCH_NEXT_TCX.tail_call(&view, 0) };
+        1
+    }
+
+    /// The next source port, and after 65,536 of them the next host.
+    #[inline(always)]
+    fn renew(data: usize, end: usize) {
+        if data + 36 > end {
+            return;
+        }
+        // SAFETY: within the packet, as just checked; BPF has no alignment of its own.
+        unsafe {
+            let port = (data + 34) as *mut u16;
+            *port = (*port).wrapping_add(1);
+            if *port == 0 {
+                let host = (data + 29) as *mut u8;
+                *host = (*host).wrapping_add(1);
+            }
+        }
     }
 
     #[derive(Clone, Copy)]

@@ -1,8 +1,11 @@
 //! Nanoseconds of a packet.
 
+use std::iter::repeat_with;
+
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::maps::ProgramArray;
+use aya::programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -10,8 +13,6 @@ use nix::unistd::Pid;
 const REPEAT: u32 = 25_000;
 /// Measurements of such a packet in a round.
 const SAMPLES: usize = 4;
-/// Packets of one measurement where each has to be another.
-const SINGLES: u32 = 4_000;
 
 /// Keeps this process on one CPU: per-CPU memory stays warm, and so does the flow table.
 ///
@@ -42,6 +43,14 @@ impl Hook {
         match self {
             Self::Xdp => "xdp",
             Self::Tcx => "tcx",
+        }
+    }
+
+    /// The program that makes every packet another, and its map of the program to go on with.
+    const fn renewer(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Xdp => ("renew_xdp", "BENCH_NEXT_XDP"),
+            Self::Tcx => ("renew_tcx", "BENCH_NEXT_TCX"),
         }
     }
 
@@ -89,10 +98,15 @@ pub fn load(ebpf: &mut Ebpf, hook: Hook, name: &str) -> Result<()> {
     .with_context(|| format!("load {name}"))
 }
 
-/// Runs a frame; nanoseconds of one run, by the kernel's count in whole ones, and the answer.
-fn run(ebpf: &Ebpf, hook: Hook, name: &str, frame: &[u8], repeat: u32) -> Result<(u32, u32)> {
+/// Runs a program; nanoseconds of one run, by the kernel's count in whole ones, and the answer of
+/// the last.
+fn test_run(
+    ebpf: &Ebpf,
+    hook: Hook,
+    name: &str,
+    options: TestRunOptions<'_>,
+) -> Result<(u32, u32)> {
     let program = ebpf.program(name).with_context(|| format!("no program {name}"))?;
-    let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
     let result = match hook {
         Hook::Xdp => <&Xdp>::try_from(program)?.test_run(options),
         Hook::Tcx => <&SchedClassifier>::try_from(program)?.test_run(options),
@@ -115,29 +129,52 @@ pub fn repeated(
     let sample = || {
         // The kernel's own figure, though it is in whole nanoseconds: from outside, a run of XDP
         // takes ten milliseconds more, in which the kernel patches its dispatcher.
-        let (nanoseconds, answer) = run(ebpf, hook, name, frame, REPEAT)?;
+        let options =
+            TestRunOptions { data_in: Some(frame), repeat: REPEAT, ..TestRunOptions::default() };
+        let (nanoseconds, answer) = test_run(ebpf, hook, name, options)?;
         ensure!(want.is(hook, answer), "{name}: answered {answer}, not {want:?}");
         Ok(f64::from(nanoseconds))
     };
-    (0..SAMPLES).map(|_| sample()).collect()
+    repeat_with(sample).take(SAMPLES).collect()
 }
 
-/// Nanoseconds of frames that are each another, the harness' floor included; once.
+/// A program's descriptor, for [`renewed`].
+///
+/// # Errors
+/// There is no such program.
+pub fn descriptor(ebpf: &Ebpf, name: &str) -> Result<ProgramFd> {
+    let program = ebpf.program(name).with_context(|| format!("no program {name}"))?;
+    Ok(program.fd()?.try_clone()?)
+}
+
+/// Nanoseconds of a SYN that is of another connection every time: the renewing program makes it so
+/// and hands it to `next`; several times. `frame` becomes the last one, for the next measurement to
+/// go on from.
 ///
 /// # Errors
 /// The program answers otherwise.
-pub fn singles(
-    ebpf: &Ebpf,
+pub fn renewed(
+    renewer: &mut Ebpf,
     hook: Hook,
-    name: &str,
-    mut frame: impl FnMut() -> Vec<u8>,
+    next: &ProgramFd,
+    frame: &mut Vec<u8>,
     want: Answer,
 ) -> Result<Vec<f64>> {
-    let mut total = 0.0;
-    for _ in 0..SINGLES {
-        let (nanoseconds, answer) = run(ebpf, hook, name, &frame(), 1)?;
+    let (name, next_map) = hook.renewer();
+    let map = renewer.map_mut(next_map).with_context(|| format!("no map {next_map}"))?;
+    ProgramArray::try_from(map)?.set(0, next, 0)?;
+    let sample = || {
+        let mut after = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut after),
+            repeat: REPEAT,
+            ..TestRunOptions::default()
+        };
+        let (nanoseconds, answer) = test_run(renewer, hook, name, options)?;
         ensure!(want.is(hook, answer), "{name}: answered {answer}, not {want:?}");
-        total += f64::from(nanoseconds);
-    }
-    Ok(vec![total / f64::from(SINGLES)])
+        *frame = after;
+        Ok(f64::from(nanoseconds))
+    };
+    repeat_with(sample).take(SAMPLES).collect()
 }

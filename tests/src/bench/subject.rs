@@ -17,10 +17,10 @@ use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::frames::{self, INSIDE_V4, INSIDE_V6, PORT, Segment};
-use super::measure::{Answer, Hook, load, repeated, singles};
+use super::measure::{Answer, Hook, descriptor, load, renewed, repeated};
 
 /// Times that everything is measured, in turn.
-const ROUNDS: u32 = 21;
+const ROUNDS: u32 = 15;
 /// Flows in the table, so that a lookup is not alone in a bucket.
 const FLOWS: u32 = 16_384;
 /// Rules of a policy.
@@ -84,11 +84,13 @@ pub fn measure_all(bench_object: &str) -> Result<Vec<Cell>> {
     fill(&mut minimal, ["BENCH_V4", "BENCH_V6"], 0, now)?;
     fill(&mut subjects[0].ebpf, ["FLOWS_PROVEN_V4", "FLOWS_PROVEN_V6"], 0, now)?;
 
-    let mut results = Results::default();
+    // From the allowed prefix.
+    let syn = frames::tcp_v4([192, 0, 2, 0], 0, Segment::Syn);
+    let mut results = Results { cells: Vec::new(), syn };
     for round in 0..ROUNDS {
         eprint!("\rround {} of {ROUNDS}", round + 1);
         for hook in Hook::ALL {
-            one_round(hook, round, &minimal, &subjects, &mut results)?;
+            one_round(hook, round, &mut minimal, &subjects, &mut results)?;
         }
     }
     eprintln!();
@@ -98,7 +100,7 @@ pub fn measure_all(bench_object: &str) -> Result<Vec<Cell>> {
 fn one_round(
     hook: Hook,
     round: u32,
-    minimal: &Ebpf,
+    minimal: &mut Ebpf,
     subjects: &[Subject],
     out: &mut Results,
 ) -> Result<()> {
@@ -111,9 +113,9 @@ fn one_round(
     };
     let floor = repeated(minimal, hook, empty_name, &established_v4, Answer::Pass)?;
     let floor = out.add(hook, "empty program", None, floor, None, None);
-    let mut numbers = out.numbers();
-    let once = singles(minimal, hook, empty_name, || allowed_v4(numbers.next()), Answer::Pass)?;
-    let once = out.add(hook, "empty program, one packet a call", None, once, None, None);
+    let empty = descriptor(minimal, empty_name)?;
+    let once = renewed(minimal, hook, &empty, &mut out.syn, Answer::Pass)?;
+    let once = out.add(hook, "empty program, every packet another", None, once, None, None);
 
     let least = repeated(minimal, hook, minimal_name, &established_v4, Answer::Pass)?;
     let least_v4 = out.add(hook, "minimal program, IPv4", None, least, Some(floor), None);
@@ -135,13 +137,13 @@ fn one_round(
             Shape::Prefixes => "by prefix",
             Shape::Ports => "by port",
         };
-        let (ebpf, mut numbers) = (&subject.ebpf, out.numbers());
-        let new = singles(ebpf, hook, name, || allowed_v4(numbers.next()), Answer::Pass)?;
-        out.used = numbers.0;
+        let ebpf = &subject.ebpf;
+        let program = descriptor(ebpf, name)?;
+        let new = renewed(minimal, hook, &program, &mut out.syn, Answer::Pass)?;
         let text = format!("new flow allowed, IPv4, rules {what}");
         out.add(hook, &text, rules, new, Some(once), None);
         // From within the allowed prefix, to a port that is not: the whole search is made.
-        let mut refused_v4 = allowed_v4(0);
+        let mut refused_v4 = out.syn.clone();
         refused_v4[36..38].copy_from_slice(&9_u16.to_be_bytes());
         let refused = repeated(ebpf, hook, name, &refused_v4, Answer::Drop)?;
         out.add(hook, &format!("refused, IPv4, rules {what}"), rules, refused, Some(floor), None);
@@ -152,27 +154,13 @@ fn one_round(
     Ok(())
 }
 
-/// Numbers that no frame had before.
-struct Numbers(u32);
-
-impl Numbers {
-    const fn next(&mut self) -> u32 {
-        self.0 += 1;
-        self.0
-    }
-}
-
-#[derive(Default)]
 struct Results {
     cells: Vec<Cell>,
-    used: u32,
+    /// The last SYN of the flows that were opened.
+    syn: Vec<u8>,
 }
 
 impl Results {
-    const fn numbers(&self) -> Numbers {
-        Numbers(self.used)
-    }
-
     /// Adds a round to a cell; returns the cell's place.
     fn add(
         &mut self,
@@ -192,12 +180,6 @@ impl Results {
         self.cells[place].samples.extend(nanoseconds);
         place
     }
-}
-
-/// A SYN from the allowed prefix, of another connection for every number.
-fn allowed_v4(number: u32) -> Vec<u8> {
-    let [_, host, ports @ ..] = number.to_be_bytes();
-    frames::tcp_v4([192, 0, 2, host], u16::from_be_bytes(ports), Segment::Syn)
 }
 
 fn outside_v4(number: u32) -> [u8; 4] {
@@ -270,10 +252,10 @@ fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
 fn minimal(path: &str) -> Result<Ebpf> {
     let bytes = fs::read(path).with_context(|| format!("read {path}"))?;
     let mut ebpf = EbpfLoader::new().load(&bytes).with_context(|| format!("load {path}"))?;
-    for name in ["empty_xdp", "minimal_xdp"] {
+    for name in ["empty_xdp", "minimal_xdp", "renew_xdp"] {
         load(&mut ebpf, Hook::Xdp, name)?;
     }
-    for name in ["empty_tcx", "minimal_tcx"] {
+    for name in ["empty_tcx", "minimal_tcx", "renew_tcx"] {
         load(&mut ebpf, Hook::Tcx, name)?;
     }
     Ok(ebpf)
