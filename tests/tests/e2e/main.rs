@@ -1,4 +1,7 @@
 //! Real connections through real interfaces, guarded by the built program.
 
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 mod default_deny;
+mod hooks;
 mod runtime_change;
