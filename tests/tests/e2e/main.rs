@@ -4,4 +4,5 @@
 
 mod default_deny;
 mod hooks;
+mod orientation;
 mod runtime_change;
