@@ -4,5 +4,6 @@
 
 mod default_deny;
 mod hooks;
+mod lifetime;
 mod orientation;
 mod runtime_change;
