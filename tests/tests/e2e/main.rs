@@ -6,4 +6,5 @@ mod default_deny;
 mod hooks;
 mod lifetime;
 mod orientation;
+mod peers;
 mod runtime_change;
