@@ -1,10 +1,5 @@
 //! The same story on every hook, and the way from one hook to another.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
-
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp;
@@ -104,14 +99,7 @@ fn nothing_slips_through_while_the_hook_changes() {
     secgroup.ok("group create fresh --description x");
     secgroup.ok("attach eth0 --group fresh");
     let receivers = at(Pair::SERVER, 9).map(|end| udp::bind(&net.server, end));
-    let senders = at(Pair::CLIENT, 0).map(|end| udp::bind(&net.client, end));
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for (sender, to) in senders.iter().zip(at(Pair::SERVER, 9)) {
-            let stop = &stop;
-            scope.spawn(move || flood(sender, to, stop));
-        }
-        let _stop = StopAtEnd(&stop);
+    let ((), sent) = udp::while_flooding(&net.client, &at(Pair::SERVER, 9), || {
         for hook in ROUND {
             secgroup.ok(&format!("attach eth0 --group fresh --hook {hook}"));
             for receiver in &receivers {
@@ -121,25 +109,7 @@ fn nothing_slips_through_while_the_hook_changes() {
             }
         }
     });
-    let dropped = secgroup.counters().packets("eth0", "ingress", "no-rule");
-    assert!(dropped > 100, "{dropped} packets are no flood");
-}
-
-/// Without it a panic would wait for its threads for ever.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn flood(sender: &UdpSocket, to: SocketAddr, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        sender.send_to(b"let me in", to).unwrap();
-        // Often enough to meet a gap of a millisecond, and the machine has other tests to run.
-        thread::sleep(Duration::from_micros(200));
-    }
+    assert!(sent.iter().all(|sent| *sent > 100), "{sent:?} packets are no flood");
 }
 
 fn hook_of(secgroup: &Secgroup<'_>) -> String {

@@ -9,3 +9,4 @@ mod lifetime;
 mod orientation;
 mod peers;
 mod runtime_change;
+mod together;
