@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod default_deny;
+mod devices;
 mod flows;
 mod hooks;
 mod lifetime;
