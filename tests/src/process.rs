@@ -5,7 +5,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::wait::{PATIENCE, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait::{PATIENCE, wait_for, wait_until};
 
 /// A program that runs beside the test and is killed with it.
 pub struct Process {
@@ -58,6 +61,16 @@ impl Process {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Interrupts it, as Ctrl-C would, and waits for its end; returns the exit code, if it has one.
+    pub fn interrupt(&mut self) -> Option<i32> {
+        let id = i32::try_from(self.id()).expect("a process id");
+        kill(Pid::from_raw(id), Signal::SIGINT)
+            .unwrap_or_else(|error| panic!("interrupt {}: {error}", self.name));
+        let what = format!("{} to end after an interrupt", self.name);
+        let status = wait_for(PATIENCE, &what, || self.child.try_wait().transpose());
+        status.unwrap_or_else(|error| panic!("wait for {}: {error}", self.name)).code()
     }
 
     /// Kills it, as a crash would: without a chance to clean up.

@@ -11,3 +11,4 @@ mod orientation;
 mod peers;
 mod runtime_change;
 mod together;
+mod trace;
