@@ -76,6 +76,13 @@ impl Counters {
         Self { packets }
     }
 
+    /// All but those of one reason.
+    #[must_use]
+    pub fn without(mut self, reason: &str) -> Self {
+        self.packets.retain(|name, _| name.2 != reason);
+        self
+    }
+
     /// Packets of one counter.
     #[must_use]
     pub fn packets(&self, device: &str, direction: &str, reason: &str) -> u64 {

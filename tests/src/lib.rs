@@ -19,6 +19,7 @@ pub mod process;
 pub mod secgroup;
 pub mod sweep;
 pub mod tcp;
+pub mod tun;
 pub mod udp;
 pub mod wait;
 

@@ -36,11 +36,21 @@ pub fn join(ends: [End<'_>; 2]) {
         }
         namespace.ip(&format!("link set {device} up"));
     }
+    settle(&ends);
+}
+
+/// Waits until new devices have said what hosts say by themselves.
+pub(crate) fn settle(ends: &[End<'_>]) {
     for end in ends {
         wait_until(PATIENCE, "a new link to make itself known", || end.has_reported());
     }
+    wait_for_silence(ends);
+}
+
+/// Waits until devices carry nothing.
+pub(crate) fn wait_for_silence(ends: &[End<'_>]) {
     wait_for_quiet(Duration::from_millis(100), "a new link to fall silent", || {
-        ends.map(End::counters)
+        ends.iter().copied().map(End::counters).collect::<Vec<_>>()
     });
 }
 

@@ -1,12 +1,23 @@
 //! Running programs: to their end for what they print, or beside the test.
 
+use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait::{PATIENCE, wait_for, wait_until};
 
 /// A program that runs beside the test and is killed with it.
 pub struct Process {
     child: Child,
     name: String,
+    said: Lines,
 }
+
+type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Process {
     /// Starts a program, its output among the test's own.
@@ -17,7 +28,33 @@ impl Process {
             .stdin(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-        Self { child, name }
+        Self { child, name, said: Lines::default() }
+    }
+
+    /// Starts a program whose output, of both kinds, is kept for the test to read.
+    #[must_use]
+    pub fn listen(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Self::start(command);
+        if let (Some(stdout), Some(stderr)) =
+            (process.child.stdout.take(), process.child.stderr.take())
+        {
+            keep(stdout, Arc::clone(&process.said));
+            keep(stderr, Arc::clone(&process.said));
+        }
+        process
+    }
+
+    /// The lines that it has said so far, if it was started to be listened to.
+    #[must_use]
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it has said some words.
+    pub fn wait_for_words(&self, words: &str) {
+        let what = format!("{} to say {words:?}", self.name);
+        wait_until(PATIENCE, &what, || self.said().iter().any(|line| line.contains(words)));
     }
 
     /// Its process id.
@@ -26,12 +63,31 @@ impl Process {
         self.child.id()
     }
 
+    /// Interrupts it, as Ctrl-C would, and waits for its end; returns the exit code, if it has one.
+    pub fn interrupt(&mut self) -> Option<i32> {
+        let id = i32::try_from(self.id()).expect("a process id");
+        kill(Pid::from_raw(id), Signal::SIGINT)
+            .unwrap_or_else(|error| panic!("interrupt {}: {error}", self.name));
+        let what = format!("{} to end after an interrupt", self.name);
+        let status = wait_for(PATIENCE, &what, || self.child.try_wait().transpose());
+        status.unwrap_or_else(|error| panic!("wait for {}: {error}", self.name)).code()
+    }
+
     /// Kills it, as a crash would: without a chance to clean up.
     pub fn kill(&mut self) {
         // A program that ended already cannot be killed, and need not.
         let _ = self.child.kill();
         self.child.wait().unwrap_or_else(|error| panic!("wait for {}: {error}", self.name));
     }
+}
+
+/// Ends with the program.
+fn keep(stream: impl Read + Send + 'static, said: Lines) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
 }
 
 impl Drop for Process {

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -124,10 +125,29 @@ pub fn connect_within(
     Ok(stream)
 }
 
-/// Sends over a connection to an echo server and waits for the same back.
+/// Whether none of several connections comes about, all tried at the same time: one SYN each.
+#[must_use]
+pub fn none_reaches(namespace: &Namespace, to: &[SocketAddr]) -> bool {
+    thread::scope(|scope| {
+        let tries: Vec<_> = to.iter().map(|to| scope.spawn(|| reaches(namespace, *to))).collect();
+        // All of them, so that none goes on beside what the test does next.
+        let reached: Vec<_> = tries
+            .into_iter()
+            .map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect();
+        !reached.contains(&true)
+    })
+}
+
+/// Sends over a connection to an echo server and waits for the same back. Both at once: what is
+/// under way may be less than what is sent.
 pub fn exchange(stream: &mut TcpStream, data: &[u8]) -> io::Result<()> {
-    stream.write_all(data)?;
     let mut back = vec![0; data.len()];
-    stream.read_exact(&mut back)?;
+    let mut out = stream.try_clone()?;
+    thread::scope(|scope| {
+        let sent = scope.spawn(move || out.write_all(data));
+        let received = stream.read_exact(&mut back);
+        sent.join().unwrap_or_else(|panic| resume_unwind(panic)).and(received)
+    })?;
     if back == data { Ok(()) } else { Err(io::Error::other("the echo differs from what was sent")) }
 }

@@ -1,7 +1,8 @@
 //! UDP servers and clients in namespaces.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -58,6 +59,59 @@ impl Drop for UdpEcho {
     }
 }
 
+/// Works while datagrams go to each of several ends, every one from any free port, so that most
+/// are of no flow; returns how many went to each.
+pub fn while_flooding<T>(
+    namespace: &Namespace,
+    to: &[SocketAddr],
+    work: impl FnOnce() -> T,
+) -> (T, Vec<u64>) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flood = |to: &SocketAddr| {
+            let (to, stop) = (*to, &stop);
+            scope.spawn(move || namespace.run(|| flood(to, stop)))
+        };
+        let floods: Vec<_> = to.iter().map(flood).collect();
+        let result = {
+            // Also when the work panics: the scope waits for the floods.
+            let _stop = StopAtEnd(&stop);
+            work()
+        };
+        let sent = floods.into_iter().map(|one| one.join().unwrap_or_else(|p| resume_unwind(p)));
+        (result, sent.collect())
+    })
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn flood(to: SocketAddr, stop: &AtomicBool) -> u64 {
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let socket = UdpSocket::bind(any(to)).expect("a free port");
+        socket.send_to(b"let me in", to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
+        sent += 1;
+        // Often enough to meet a gap of a millisecond; the machine has other tests to run.
+        thread::sleep(Duration::from_micros(250));
+    }
+    sent
+}
+
+/// Any address of the same family, and any port.
+fn any(like: SocketAddr) -> SocketAddr {
+    let any = match like.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(any, 0)
+}
+
 /// A socket in a namespace.
 #[must_use]
 pub fn bind(namespace: &Namespace, address: SocketAddr) -> UdpSocket {
@@ -69,11 +123,7 @@ pub fn bind(namespace: &Namespace, address: SocketAddr) -> UdpSocket {
 /// A socket in a namespace that talks to one other.
 #[must_use]
 pub fn connect(namespace: &Namespace, to: SocketAddr) -> UdpSocket {
-    let any = match to.ip() {
-        IpAddr::V4(_) => "0.0.0.0:0",
-        IpAddr::V6(_) => "[::]:0",
-    };
-    let socket = bind(namespace, any.parse().expect("an address"));
+    let socket = bind(namespace, any(to));
     namespace
         .run(|| socket.connect(to))
         .unwrap_or_else(|error| panic!("choose {to} in {}: {error}", namespace.name()));

@@ -68,7 +68,8 @@ pub struct Attached {
 /// The policy of the slot has to be in force before.
 ///
 /// # Errors
-/// The device or its hook is not to be had; what was attached stays attached.
+/// The device or its hook is not to be had; what was attached stays attached, or TCX guards in its
+/// place.
 pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -> Result<Attached> {
     let device = device::find(interface.netns.as_deref(), &interface.device)?;
     let fixed = Fixed {
@@ -109,7 +110,7 @@ fn receive(
     interface: &Interface,
     device: &Device,
 ) -> Result<Hook> {
-    let mut try_xdp = |hook| xdp(pins, object, &names.xdp, interface, device, hook);
+    let mut try_xdp = |hook| xdp(pins, object, names, interface, device, hook);
     match interface.hook {
         HookChoice::Xdp => return try_xdp(Hook::Xdp).map(|()| Hook::Xdp),
         HookChoice::XdpGeneric => return try_xdp(Hook::XdpGeneric).map(|()| Hook::XdpGeneric),
@@ -141,7 +142,7 @@ pub fn why(choice: HookChoice, hook: Hook, device: &Device) -> String {
 fn xdp(
     pins: &Pins,
     object: &mut Ebpf,
-    name: &str,
+    names: &Names,
     interface: &Interface,
     device: &Device,
     hook: Hook,
@@ -152,13 +153,19 @@ fn xdp(
             "use --hook tcx",
         ));
     }
+    let name = &names.xdp;
     let program: &mut Xdp = object::named(object, name)?;
     program.load().map_err(|error| object::refused(&format!("load {name}"), &error))?;
     let path = pins.link(interface.slot, Place::Xdp);
     let is_generic = hook == Hook::XdpGeneric;
-    // The mode belongs to the link: another mode needs another link.
-    let link = live_link(&path, device)?.filter(|_| device.xdp_is_generic == Some(is_generic));
-    if let Some(link) = link {
+    if live_link(&path, device)?.is_some() && device.xdp_is_generic != Some(is_generic) {
+        // The mode belongs to the link, and a device takes one mode at a time. TCX guards in
+        // between, and stays if the new mode is refused.
+        tcx(pins, object, &names.receive, interface, device, Place::Receive)?;
+        remove(pins, interface.slot, Place::Xdp)?;
+    }
+    let program: &mut Xdp = object::named(object, name)?;
+    if let Some(link) = live_link(&path, device)? {
         let link = XdpLink::try_from(link).context(format!("open link {}", path.display()))?;
         program
             .attach_to_link(link)

@@ -88,16 +88,10 @@ async fn ask(name: &str) -> Result<Option<Device>> {
     while let Some(message) =
         addresses.try_next().await.context(format!("interface {name}: list addresses"))?
     {
-        for attribute in message.attributes {
-            if let AddressAttribute::Local(address) | AddressAttribute::Address(address) = attribute
-                && is_reachable(address)
-                && !device.addresses.contains(&address)
-            {
-                device.addresses.push(address);
-            }
-        }
+        device.addresses.extend(own(&message.attributes).filter(|address| is_reachable(*address)));
     }
     device.addresses.sort();
+    device.addresses.dedup();
     connection.abort();
     Ok(Some(device))
 }
@@ -172,6 +166,20 @@ fn xdp_state(attributes: &[LinkXdp]) -> (Option<u32>, Option<bool>) {
         _ => None,
     });
     (id.filter(|_| mode.is_some()), mode)
+}
+
+/// Our own address in a message: `Local`, and where there is none, `Address`. With both, that one
+/// is the other end's if the device is point-to-point.
+fn own(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+    let local = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    local.or(address)
 }
 
 fn is_reachable(address: IpAddr) -> bool {

@@ -1,4 +1,14 @@
 //! Real connections through real interfaces, guarded by the built program.
 
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 mod default_deny;
+mod devices;
+mod flows;
+mod hooks;
+mod lifetime;
+mod orientation;
+mod peers;
 mod runtime_change;
+mod together;
+mod trace;

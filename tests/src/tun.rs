@@ -1,0 +1,87 @@
+//! Devices whose other end is the test: what is written there, the device receives.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use crate::network::{End, settle, wait_for_silence};
+use crate::wait::{PATIENCE, wait_for};
+
+/// Whether a device has an Ethernet header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Bare IP packets.
+    Tun,
+    /// Ethernet frames.
+    Tap,
+}
+
+/// A tun or tap device, which is gone when this is dropped.
+pub struct Tun {
+    file: File,
+}
+
+impl Tun {
+    /// Makes a device in the namespace of an end, and waits until it is up and silent.
+    #[must_use]
+    pub fn new(end: End<'_>, kind: Kind) -> Self {
+        let End { namespace, device, addresses } = end;
+        let tun = Self { file: namespace.run(|| open(device, kind)) };
+        for address in addresses {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            namespace.ip(&format!("address add {address} dev {device} {nodad}"));
+        }
+        namespace.ip(&format!("link set {device} up"));
+        match kind {
+            Kind::Tap => settle(&[end]),
+            // It has no neighbours to make itself known to.
+            Kind::Tun => wait_for_silence(&[end]),
+        }
+        tun
+    }
+
+    /// Makes the device receive a packet, or a frame.
+    pub fn send(&self, packet: &[u8]) {
+        let sent = (&self.file).write(packet);
+        let sent = sent.unwrap_or_else(|error| panic!("write {packet:02x?} to a tun: {error}"));
+        assert_eq!(sent, packet.len(), "a tun takes packets whole");
+    }
+
+    /// Waits for the device to transmit what the test wants, and skips everything else.
+    #[must_use]
+    pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        wait_for(PATIENCE, "a tun to transmit", || {
+            let mut packet = vec![0; 1 << 16];
+            match (&self.file).read(&mut packet) {
+                Ok(length) => packet.truncate(length),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) => panic!("read from a tun: {error}"),
+            }
+            wanted(&packet).then_some(packet)
+        })
+    }
+}
+
+fn open(name: &str, kind: Kind) -> File {
+    let path = "/dev/net/tun";
+    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.unwrap_or_else(|error| panic!("open {path}: {error}"));
+    let kind = match kind {
+        Kind::Tun => libc::IFF_TUN,
+        Kind::Tap => libc::IFF_TAP,
+    };
+    // SAFETY: all of it is numbers and arrays of them, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let bytes = name.as_bytes();
+    assert!(bytes.len() < request.ifr_name.len(), "{name} is too long for a device");
+    for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(kind | libc::IFF_NO_PI).expect("two flags of a short");
+    // SAFETY: the command takes an `ifreq`, which outlives the call.
+    let made = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    assert_eq!(made, 0, "make {name}: {}", std::io::Error::last_os_error());
+    file
+}

@@ -1,0 +1,137 @@
+//! Devices without Ethernet, and frames with VLAN tags.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use secgroup_tests::network::{End, at};
+use secgroup_tests::tun::{Kind, Tun};
+use secgroup_tests::udp::{self, UdpEcho};
+use secgroup_tests::{Namespace, Secgroup};
+
+const INSIDE: [IpAddr; 2] = addresses(1);
+const OUTSIDE: [IpAddr; 2] = addresses(2);
+
+const fn addresses(host: u8) -> [IpAddr; 2] {
+    [
+        IpAddr::V4(Ipv4Addr::new(10, 90, 0, host)),
+        IpAddr::V6(Ipv6Addr::new(0xfd90, 0, 0, 0, 0, 0, 0, host as u16)),
+    ]
+}
+
+const RULE: &str = "web ingress --protocol udp --port 53 --cidr 10.90.0.0/24 --cidr fd90::/64";
+
+#[test]
+fn a_device_without_ethernet_is_guarded() {
+    let host = Namespace::new();
+    let tun = device(&host, "tun0", Kind::Tun);
+    let secgroup = Secgroup::inside(&host);
+    secgroup.ok("group create web --description x");
+    secgroup.ok(&format!("rule add {RULE}"));
+    let said = secgroup.refused("attach tun0 --group web --hook xdp", 1);
+    assert!(said.contains("no Ethernet header"), "{said}");
+    secgroup.ok("attach tun0 --group web");
+    for (inside, outside) in at(INSIDE, 53).into_iter().zip(at(OUTSIDE, 40_000)) {
+        let echo = UdpEcho::start(&host, inside);
+        let exchange = [("tun0", "ingress", "new-flow", 1), ("tun0", "egress", "established", 1)];
+        secgroup.moved(&exchange, || {
+            tun.send(&packet(outside, echo.address(), b"question"));
+            let _ = tun.receive(|answer| is_datagram(answer, outside, b"question"));
+        });
+        let closed = SocketAddr::new(inside.ip(), 54);
+        secgroup.moved(&[("tun0", "ingress", "no-rule", 1)], || {
+            tun.send(&packet(outside, closed, b"question"));
+        });
+
+        let asking = udp::connect(&host, outside);
+        let asked = [("tun0", "egress", "new-flow", 1), ("tun0", "ingress", "established", 1)];
+        secgroup.moved(&asked, || {
+            asking.send(b"from inside").unwrap();
+            let _ = tun.receive(|sent| is_datagram(sent, outside, b"from inside"));
+            let port = asking.local_addr().unwrap().port();
+            tun.send(&packet(outside, SocketAddr::new(inside.ip(), port), b"answer"));
+            assert_eq!(asking.recv(&mut [0; 16]).unwrap(), 6);
+        });
+    }
+}
+
+#[test]
+fn tags_are_looked_through_on_tcx() {
+    tags_are_looked_through("tcx");
+}
+
+#[test]
+fn tags_are_looked_through_on_native_xdp() {
+    tags_are_looked_through("xdp");
+}
+
+#[test]
+fn tags_are_looked_through_on_generic_xdp() {
+    tags_are_looked_through("xdp-generic");
+}
+
+/// On TCX the kernel has taken the outermost tag out of the frame.
+fn tags_are_looked_through(hook: &str) {
+    const CUSTOMER: u16 = 0x8100;
+    const SERVICE: u16 = 0x88a8;
+    let host = Namespace::new();
+    let tap = device(&host, "tap0", Kind::Tap);
+    let secgroup = Secgroup::inside(&host);
+    secgroup.ok("group create web --description x");
+    secgroup.ok(&format!("rule add {RULE}"));
+    secgroup.ok(&format!("attach tap0 --group web --hook {hook}"));
+    let tagged: [&[u16]; 5] =
+        [&[], &[CUSTOMER], &[SERVICE], &[CUSTOMER, CUSTOMER], &[SERVICE, CUSTOMER]];
+    for ((inside, outside), port) in INSIDE.into_iter().zip(OUTSIDE).zip([1000, 2000]) {
+        // A port of its own for each: tags are no part of a flow, and it would find another's.
+        for (tags, port) in tagged.into_iter().zip(port..) {
+            let from = SocketAddr::new(outside, port);
+            for (to, reason) in [(53, "new-flow"), (54, "no-rule"), (53, "established")] {
+                secgroup.moved(&[("tap0", "ingress", reason, 1)], || {
+                    tap.send(&frame(tags, from, SocketAddr::new(inside, to)));
+                });
+            }
+        }
+        secgroup.moved(&[("tap0", "ingress", "vlan-depth", 1)], || {
+            let (from, to) = (SocketAddr::new(outside, port), SocketAddr::new(inside, 53));
+            tap.send(&frame(&[SERVICE, CUSTOMER, CUSTOMER], from, to));
+        });
+    }
+}
+
+fn device(host: &Namespace, name: &str, kind: Kind) -> Tun {
+    let addresses = ["10.90.0.1/24", "fd90::1/64"];
+    Tun::new(End { namespace: host, device: name, addresses: &addresses }, kind)
+}
+
+fn packet(from: SocketAddr, to: SocketAddr, data: &[u8]) -> Vec<u8> {
+    let builder = match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), 64),
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), 64),
+        _ => panic!("{from} and {to} are of different families"),
+    };
+    let mut packet = Vec::new();
+    builder.udp(from.port(), to.port()).write(&mut packet, data).unwrap();
+    packet
+}
+
+fn frame(tags: &[u16], from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    for tag in tags {
+        frame.extend(tag.to_be_bytes());
+        frame.extend(10_u16.to_be_bytes());
+    }
+    let ether_type: u16 = if from.is_ipv4() { 0x0800 } else { 0x86dd };
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(packet(from, to, b"under tags"));
+    frame
+}
+
+fn is_datagram(packet: &[u8], to: SocketAddr, data: &[u8]) -> bool {
+    let Ok(parsed) = SlicedPacket::from_ip(packet) else { return false };
+    match parsed.transport {
+        Some(TransportSlice::Udp(udp)) => {
+            udp.destination_port() == to.port() && udp.payload() == data
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,209 @@
+//! What `flows` tells about real flows, and what a flush does to them.
+
+use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use secgroup_tests::network::at;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::udp::{self, UdpEcho};
+use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::{Pair, Secgroup, ping};
+use serde_json::{Value, json};
+
+/// A server with six flows, all let in by rules: TCP on port 80, UDP on port 53, and ping, each
+/// over both families.
+struct Scene<'a> {
+    secgroup: Secgroup<'a>,
+    /// The rules' ids, IPv4's first.
+    tcp: [String; 2],
+    streams: [TcpStream; 2],
+    sockets: [UdpSocket; 2],
+    _tcp_servers: [TcpServer; 2],
+    _udp_servers: [UdpEcho; 2],
+}
+
+impl<'a> Scene<'a> {
+    fn new(net: &'a Pair) -> Self {
+        let secgroup = Secgroup::inside(&net.server);
+        secgroup.ok("group create web --description x");
+        let add = |what: &str| {
+            let added = secgroup.ok(&format!("rule add web ingress --protocol {what}"));
+            let mut ids = added.split_whitespace().map(str::to_owned);
+            [ids.next().unwrap(), ids.next().unwrap_or_default()]
+        };
+        let tcp = add("tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64");
+        add("udp --port 53 --cidr 10.77.0.0/24 --cidr fd77::/64");
+        add("icmp --icmp 8 --cidr 10.77.0.0/24");
+        add("icmpv6 --icmp 128 --cidr fd77::/64");
+        secgroup.ok("attach eth0 --group web");
+
+        let tcp_servers = at(Pair::SERVER, 80).map(|end| TcpServer::echo(&net.server, end));
+        let udp_servers = at(Pair::SERVER, 53).map(|end| UdpEcho::start(&net.server, end));
+        let streams = tcp_servers.each_ref().map(|server| {
+            let mut stream = tcp::connect(&net.client, server.address()).unwrap();
+            tcp::exchange(&mut stream, b"hello").unwrap();
+            stream
+        });
+        let sockets = udp_servers.each_ref().map(|server| {
+            let socket = udp::connect(&net.client, server.address());
+            assert!(udp::answers(&socket, PATIENCE));
+            socket
+        });
+        for address in Pair::SERVER {
+            assert!(ping::ping(&net.client, address));
+        }
+        Self {
+            secgroup,
+            tcp,
+            streams,
+            sockets,
+            _tcp_servers: tcp_servers,
+            _udp_servers: udp_servers,
+        }
+    }
+
+    fn list(&self, filter: &str) -> Vec<Value> {
+        let flows = self.secgroup.json(&format!("flows list {filter}"));
+        flows["Flows"].as_array().unwrap().clone()
+    }
+
+    /// What remains of all flows, as protocols and inside addresses.
+    fn names(&self, filter: &str) -> Vec<(u64, String)> {
+        let name = |flow: &Value| {
+            (flow["Protocol"].as_u64().unwrap(), flow["InsideAddress"].as_str().unwrap().to_owned())
+        };
+        self.list(filter).iter().map(name).collect()
+    }
+}
+
+#[test]
+fn every_filter_takes_what_it_names() {
+    const TCP: [(u64, IpAddr); 2] = [(6, Pair::SERVER[0]), (6, Pair::SERVER[1])];
+    const UDP: [(u64, IpAddr); 2] = [(17, Pair::SERVER[0]), (17, Pair::SERVER[1])];
+    const ECHO: [(u64, IpAddr); 2] = [(1, Pair::SERVER[0]), (58, Pair::SERVER[1])];
+    let net = Pair::new();
+    let scene = Scene::new(&net);
+    let all = [TCP, UDP, ECHO].concat();
+    let of = |family: usize| [TCP[family], UDP[family], ECHO[family]].to_vec();
+    let rule = format!("--rule {}", scene.tcp[1]);
+    let filters = [
+        ("", all.clone()),
+        ("--interface eth0", all.clone()),
+        ("--protocol tcp", TCP.to_vec()),
+        ("--protocol 17", UDP.to_vec()),
+        ("--protocol icmp", vec![ECHO[0]]),
+        ("--protocol icmpv6", vec![ECHO[1]]),
+        ("--address 10.77.0.2", of(0)),
+        ("--address fd77::/64", of(1)),
+        ("--address 192.0.2.0/24", vec![]),
+        ("--port 80", TCP.to_vec()),
+        ("--tier proven", TCP.to_vec()),
+        ("--tier new", [UDP, ECHO].concat()),
+        ("--state established", TCP.to_vec()),
+        ("--state udp", UDP.to_vec()),
+        (rule.as_str(), vec![TCP[1]]),
+        ("--protocol tcp --address 10.77.0.0/24", vec![TCP[0]]),
+    ];
+    let names = |mut flows: Vec<(u64, IpAddr)>| -> Vec<_> {
+        // As the command sorts them.
+        flows.sort_by_key(|(protocol, inside)| (*protocol, *inside));
+        flows.into_iter().map(|(protocol, inside)| (protocol, inside.to_string())).collect()
+    };
+    for (filter, expected) in &filters {
+        let count = scene.secgroup.json(&format!("flows count {filter}"))["Count"].as_u64();
+        assert_eq!(scene.names(filter), names(expected.clone()), "list {filter}");
+        assert_eq!(count, Some(expected.len() as u64), "count {filter}");
+    }
+    // From narrow to wide, so that each has something to remove, and all that it leaves is known.
+    let mut left = all;
+    for (filter, named) in filters.iter().rev() {
+        let before = left.len();
+        left.retain(|flow| !named.contains(flow));
+        let removed = before - left.len();
+        let said = scene.secgroup.ok(&format!("flows flush {filter}"));
+        assert_eq!(said, format!("{removed} flows removed\n"), "flush {filter}");
+        assert_eq!(scene.names(""), names(left.clone()), "after flush {filter}");
+    }
+}
+
+#[test]
+fn a_flow_is_told_with_its_rule_state_and_packets() {
+    let net = Pair::new();
+    let scene = Scene::new(&net);
+    let listed = scene.list("--protocol tcp");
+    for (family, flow) in listed.iter().enumerate() {
+        let client = scene.streams[family].local_addr().unwrap();
+        let expected = json!({
+            "Device": "eth0",
+            "Netns": null,
+            "InsideAddress": Pair::SERVER[family].to_string(),
+            "InsidePort": 80,
+            "OutsideAddress": Pair::CLIENT[family].to_string(),
+            "OutsidePort": client.port(),
+            "OpenedBy": "ingress",
+            "State": "established",
+            "Tier": "proven",
+            "Proven": true,
+            "SecurityGroupRuleId": scene.tcp[family],
+            "GroupName": "web",
+            "RuleRemoved": false,
+        });
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(&flow[key], value, "{key} of {flow:#}");
+        }
+    }
+    let request_and_reply = |flow: &Value| {
+        assert_eq!([&flow["IngressPackets"], &flow["EgressPackets"]], [1, 1], "{flow:#}");
+        [flow["IngressBytes"].as_u64().unwrap(), flow["EgressBytes"].as_u64().unwrap()]
+    };
+    // 14 bytes of datagram; 56 of ping; and the headers of Ethernet, IP, and UDP or ICMP.
+    let udp: Vec<_> = scene.list("--protocol udp").iter().map(request_and_reply).collect();
+    assert_eq!(udp, [[14 + 20 + 8 + 14; 2], [14 + 40 + 8 + 14; 2]]);
+    for (protocol, length) in [("icmp", 14 + 20 + 8 + 56), ("icmpv6", 14 + 40 + 8 + 56)] {
+        let flows = scene.list(&format!("--protocol {protocol}"));
+        assert_eq!(flows.iter().map(request_and_reply).collect::<Vec<_>>(), [[length; 2]]);
+        assert_eq!(flows[0]["State"], "icmp");
+    }
+}
+
+#[test]
+fn packets_of_a_flow_are_counted_in_both_directions() {
+    let net = Pair::new();
+    let scene = Scene::new(&net);
+    let packets = |flow: &Value| {
+        [flow["IngressPackets"].as_u64().unwrap(), flow["EgressPackets"].as_u64().unwrap()]
+    };
+    let before: Vec<_> = scene.list("--protocol udp").iter().map(packets).collect();
+    for socket in &scene.sockets {
+        for _ in 0..5 {
+            assert!(udp::answers(socket, PATIENCE));
+        }
+    }
+    let now = scene.list("--protocol udp");
+    for (flow, [ingress, egress]) in now.iter().zip(before) {
+        assert_eq!(packets(flow), [ingress + 5, egress + 5]);
+        assert_eq!(flow["State"], "udp-stream");
+        assert_eq!(flow["Tier"], "proven");
+    }
+}
+
+#[test]
+fn after_a_flush_the_rules_judge() {
+    let net = Pair::new();
+    let mut scene = Scene::new(&net);
+    let secgroup = &scene.secgroup;
+    secgroup.ok(&format!("rule remove web {}", scene.tcp[0]));
+    for stream in &mut scene.streams {
+        tcp::exchange(stream, b"until a flush").unwrap();
+    }
+    let removed = secgroup.json("flows list --protocol tcp")["Flows"].clone();
+    assert_eq!([&removed[0]["RuleRemoved"], &removed[1]["RuleRemoved"]], [true, false]);
+    assert_eq!(secgroup.ok(&format!("flows flush --rule {}", scene.tcp[0])), "1 flows removed\n");
+    assert_eq!(secgroup.ok("flows flush --protocol tcp"), "1 flows removed\n");
+    let [cut, allowed] = &mut scene.streams;
+    tcp::exchange(allowed, b"picked up by its rule").unwrap();
+    cut.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(tcp::exchange(cut, b"cut").is_err());
+    let dropped = secgroup.counters().packets("eth0", "ingress", "no-rule");
+    assert!(dropped > 0, "{}", secgroup.view());
+}

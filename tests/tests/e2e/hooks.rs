@@ -1,0 +1,126 @@
+//! The same story on every hook, and the way from one hook to another.
+
+use secgroup_tests::network::at;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::udp;
+use secgroup_tests::{Pair, Secgroup};
+
+/// Every change of hook that there is.
+const ROUND: [&str; 6] = ["xdp", "xdp-generic", "tcx", "xdp-generic", "xdp", "tcx"];
+
+#[test]
+fn tcx_guards() {
+    story("tcx");
+}
+
+#[test]
+fn native_xdp_guards() {
+    story("xdp");
+}
+
+#[test]
+fn generic_xdp_guards() {
+    story("xdp-generic");
+}
+
+fn story(hook: &str) {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok(&format!("attach eth0 --group web --hook {hook}"));
+    assert_eq!(hook_of(&secgroup), hook);
+
+    let [allowed, other] = [80, 81].map(|port| at(Pair::SERVER, port));
+    let _servers = [allowed, other].map(|ends| ends.map(|end| TcpServer::echo(&net.server, end)));
+    let outside = at(Pair::CLIENT, 80);
+    let _outside = outside.map(|end| TcpServer::echo(&net.client, end));
+
+    // A fresh group: nothing in, everything out and back.
+    secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {
+        assert!(tcp::none_reaches(&net.client, &allowed));
+    });
+    for end in outside {
+        secgroup.moved_over_flows(&[("eth0", "egress", "new-flow", 1)], || {
+            let mut stream = tcp::connect(&net.server, end).unwrap();
+            tcp::exchange(&mut stream, &pattern()).unwrap();
+        });
+    }
+
+    // One port in, nothing out: what goes out from now on is replies.
+    secgroup.ok("rule remove web egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
+    secgroup
+        .ok("rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64");
+    for end in allowed {
+        secgroup.moved_over_flows(&[("eth0", "ingress", "new-flow", 1)], || {
+            let mut stream = tcp::connect(&net.client, end).unwrap();
+            tcp::exchange(&mut stream, &pattern()).unwrap();
+        });
+    }
+    secgroup.moved_over_flows(&[("eth0", "ingress", "no-rule", 2)], || {
+        assert!(tcp::none_reaches(&net.client, &other));
+    });
+    secgroup.moved_over_flows(&[("eth0", "egress", "no-rule", 2)], || {
+        assert!(tcp::none_reaches(&net.server, &outside));
+    });
+}
+
+#[test]
+fn an_open_connection_survives_every_change_of_hook() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let rule = "web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64";
+    secgroup.ok("group create web --description x");
+    secgroup.ok(&format!("rule add {rule}"));
+    secgroup.ok("attach eth0 --group web");
+    let ends = at(Pair::SERVER, 80);
+    let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
+    let mut streams = ends.map(|end| tcp::connect(&net.client, end).unwrap());
+    for stream in &mut streams {
+        tcp::exchange(stream, b"known").unwrap();
+    }
+    // From here on only the flows let them pass.
+    secgroup.ok(&format!("rule remove {rule}"));
+    for hook in ROUND {
+        secgroup.moved_over_flows(&[], || {
+            secgroup.ok(&format!("attach eth0 --group web --hook {hook}"));
+            assert_eq!(hook_of(&secgroup), hook);
+            for stream in &mut streams {
+                tcp::exchange(stream, &pattern()).unwrap();
+            }
+        });
+    }
+    assert!(tcp::none_reaches(&net.client, &ends), "{}", secgroup.view());
+}
+
+#[test]
+fn nothing_slips_through_while_the_hook_changes() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create fresh --description x");
+    secgroup.ok("attach eth0 --group fresh");
+    let receivers = at(Pair::SERVER, 9).map(|end| udp::bind(&net.server, end));
+    let ((), sent) = udp::while_flooding(&net.client, &at(Pair::SERVER, 9), || {
+        for hook in ROUND {
+            secgroup.ok(&format!("attach eth0 --group fresh --hook {hook}"));
+            for receiver in &receivers {
+                receiver.set_nonblocking(true).unwrap();
+                let received = receiver.recv(&mut [0; 64]);
+                assert!(received.is_err(), "a packet came through on the way to {hook}");
+            }
+        }
+    });
+    assert!(sent.iter().all(|sent| *sent > 100), "{sent:?} packets are no flood");
+}
+
+fn hook_of(secgroup: &Secgroup<'_>) -> String {
+    let status = secgroup.json("status");
+    let interface = &status["NetworkInterfaces"][0];
+    assert_eq!(interface["State"], "enforcing", "{status:#}");
+    assert_eq!(interface["Hook"], interface["HookAsked"], "{status:#}");
+    interface["Hook"].as_str().unwrap().to_owned()
+}
+
+/// 2 MB of which no two stretches are the same.
+fn pattern() -> Vec<u8> {
+    (0..500_000_u32).flat_map(u32::to_le_bytes).collect()
+}

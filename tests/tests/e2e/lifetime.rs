@@ -1,0 +1,211 @@
+//! From the first attach to the last detach, and what lives how long.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use aya::programs::{ProgramInfo, loaded_programs};
+use secgroup_tests::network::{End, at, join};
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::{Pair, Process, Secgroup, ping, udp};
+
+const RULE: &str = "web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64";
+
+#[test]
+fn enforcement_goes_on_without_a_process() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok(&format!("rule add {RULE}"));
+    secgroup.ok("attach eth0 --group web");
+    let mut serve = Process::start(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.kill();
+
+    let [allowed, other] = [80, 81].map(|port| at(Pair::SERVER, port));
+    let _servers = [allowed, other].map(|ends| ends.map(|end| TcpServer::echo(&net.server, end)));
+    for end in allowed {
+        tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"hello").unwrap();
+    }
+    secgroup.moved_over_flows(&[("eth0", "ingress", "no-rule", 2)], || {
+        assert!(tcp::none_reaches(&net.client, &other));
+    });
+}
+
+#[test]
+fn flows_and_counters_outlive_reconcile_and_attach() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok(&format!("rule add {RULE}"));
+    secgroup.ok("attach eth0 --group web");
+    let ends = at(Pair::SERVER, 80);
+    let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
+    let mut streams = ends.map(|end| tcp::connect(&net.client, end).unwrap());
+    secgroup.ok(&format!("rule remove {RULE}"));
+    secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {
+        assert!(tcp::none_reaches(&net.client, &ends));
+    });
+    for command in [
+        "reconcile",
+        "attach eth0 --group web",
+        "attach eth0 --group web --timeout tcp-established=350",
+        "reconcile",
+    ] {
+        // Counters that went back would be told here too.
+        secgroup.moved_over_flows(&[], || {
+            secgroup.ok(command);
+            for stream in &mut streams {
+                tcp::exchange(stream, b"still here").unwrap();
+            }
+        });
+    }
+    assert_eq!(secgroup.counters().packets("eth0", "ingress", "no-rule"), 2);
+}
+
+#[test]
+fn detach_lets_everything_through_and_attach_guards_again() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create fresh --description x");
+    let ends = at(Pair::SERVER, 80);
+    let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
+    for hook in ["tcx", "xdp"] {
+        secgroup.ok(&format!("attach eth0 --group fresh --hook {hook}"));
+        // Of the time before a detach nothing is left.
+        secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {
+            assert!(tcp::none_reaches(&net.client, &ends));
+        });
+        assert_eq!(secgroup.counters().packets("eth0", "ingress", "no-rule"), 2);
+        secgroup.ok("detach eth0");
+        // No connection, whose end could meet the next attach.
+        assert!(Pair::SERVER.into_iter().all(|address| ping::ping(&net.client, address)));
+    }
+}
+
+#[test]
+fn groups_add_up_and_attach_replaces_them() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    for (group, port) in [("one", 81), ("two", 82)] {
+        secgroup.ok(&format!("group create {group} --description x"));
+        secgroup.ok(&format!(
+            "rule add {group} ingress --protocol tcp --port {port} --cidr 0.0.0.0/0 --cidr ::/0"
+        ));
+    }
+    let [one, two] = [81, 82].map(|port| at(Pair::SERVER, port));
+    let _servers = [one, two].map(|ends| ends.map(|end| TcpServer::echo(&net.server, end)));
+    for (groups, reached, blocked) in [
+        ("--group one", &[one][..], &[two][..]),
+        ("--group one --group two", &[one, two], &[]),
+        ("--group two", &[two], &[one]),
+    ] {
+        secgroup.ok(&format!("attach eth0 {groups}"));
+        for end in reached.as_flattened() {
+            tcp::connect(&net.client, *end).unwrap();
+        }
+        let blocked = blocked.as_flattened();
+        let expected = [("eth0", "ingress", "no-rule", blocked.len() as u64)];
+        secgroup.moved_over_flows(&expected, || {
+            assert!(tcp::none_reaches(&net.client, blocked), "{groups}");
+        });
+    }
+}
+
+#[test]
+fn a_device_that_came_back_is_guarded_after_reconcile() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create fresh --description x");
+    secgroup.ok("attach eth0 --group fresh");
+    net.server.ip("link delete eth0");
+    assert_eq!(state(&secgroup), "device-missing");
+    secgroup.ok("reconcile");
+
+    join([
+        End { namespace: &net.server, device: "eth0", addresses: &["10.77.0.1/24", "fd77::1/64"] },
+        End { namespace: &net.client, device: "eth0", addresses: &["10.77.0.2/24", "fd77::2/64"] },
+    ]);
+    assert_eq!(state(&secgroup), "not-enforcing");
+    let ends = at(Pair::SERVER, 80);
+    let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
+    assert!(ping::ping(&net.client, ends[0].ip()));
+
+    secgroup.ok("reconcile");
+    assert_eq!(state(&secgroup), "enforcing");
+    secgroup.moved_over_flows(&[("eth0", "ingress", "no-rule", 2)], || {
+        assert!(tcp::none_reaches(&net.client, &ends));
+    });
+}
+
+fn state(secgroup: &Secgroup<'_>) -> String {
+    let status = secgroup.json("status");
+    status["NetworkInterfaces"][0]["State"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_last_detach_leaves_nothing_in_the_kernel() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    net.server.ip("link add eth1 type veth peer name eth2");
+    secgroup.ok("group create fresh --description x");
+    secgroup.ok("attach eth0 --group fresh --hook xdp");
+    secgroup.ok("attach eth1 --group fresh");
+    let programs = programs(secgroup.pin_dir());
+    assert!(programs.len() >= 4, "two for each interface: {programs:?}");
+
+    secgroup.ok("detach --all");
+    assert!(!secgroup.pin_dir().exists());
+    // The kernel lets go of a program some time after the last pin.
+    wait_until(PATIENCE, "the programs to be gone", || {
+        loaded_programs().flatten().all(|program| !programs.contains(&program.id()))
+    });
+    assert_eq!(secgroup.run(["status"]).code, Some(3));
+}
+
+/// The numbers of all pinned programs.
+fn programs(pin_dir: &Path) -> Vec<u32> {
+    let version = fs::read_dir(pin_dir).unwrap().next().unwrap().unwrap().path();
+    let pins = fs::read_dir(version.join("programs")).unwrap();
+    pins.map(|pin| ProgramInfo::from_pin(pin.unwrap().path()).unwrap().id()).collect()
+}
+
+#[test]
+fn an_idle_flow_expires() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create fresh --description x");
+    secgroup.ok("attach eth0 --group fresh --timeout UdpTimeout=1 --timeout tcp-established=1");
+    let asked = at(Pair::CLIENT, 9).map(|end| udp::bind(&net.client, end));
+    let asking = asked.each_ref().map(|socket| {
+        let asking = udp::connect(&net.server, socket.local_addr().unwrap());
+        asking.set_read_timeout(Some(PATIENCE)).unwrap();
+        asking.send(b"question").unwrap();
+        let mut buffer = [0; 8];
+        let (_, from) = socket.recv_from(&mut buffer).unwrap();
+        socket.connect(from).unwrap();
+        asking
+    });
+    let sinks = at(Pair::CLIENT, 9).map(|end| TcpServer::echo(&net.client, end));
+    let mut streams = sinks.each_ref().map(|sink| {
+        let mut stream = tcp::connect(&net.server, sink.address()).unwrap();
+        tcp::exchange(&mut stream, b"hello").unwrap();
+        stream
+    });
+    secgroup.ok("rule remove fresh egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
+    wait_until(PATIENCE, "all flows to expire", || secgroup.json("flows count")["Count"] == 0);
+
+    secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {
+        for (asked, asking) in asked.iter().zip(&asking) {
+            asked.send(b"late").unwrap();
+            asking.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            assert!(asking.recv(&mut [0; 8]).is_err(), "an answer of a dead flow arrived");
+        }
+    });
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        assert!(tcp::exchange(stream, b"too late").is_err(), "a dead flow goes on");
+    }
+    let dropped = secgroup.counters().packets("eth0", "egress", "no-rule");
+    assert!(dropped >= 2, "{}", secgroup.view());
+}
