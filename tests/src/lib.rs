@@ -16,6 +16,7 @@ pub mod network;
 pub mod ping;
 pub mod pins;
 pub mod process;
+pub mod prometheus;
 pub mod secgroup;
 pub mod sweep;
 pub mod tcp;
@@ -31,6 +32,7 @@ pub use namespace::Namespace;
 pub use network::{Guest, Pair};
 pub use pins::PinDirectory;
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use secgroup::Secgroup;
 pub use wait::wait_until;
 

@@ -1,6 +1,11 @@
 //! Running programs: to their end for what they print, or beside the test.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait::{PATIENCE, wait_for};
 
 /// A program that runs beside the test and is killed with it.
 pub struct Process {
@@ -24,6 +29,15 @@ impl Process {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks it to end, as a service manager does, and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let id = Pid::from_raw(i32::try_from(self.id()).expect("a process id"));
+        kill(id, Signal::SIGTERM).unwrap_or_else(|error| panic!("end {}: {error}", self.name));
+        wait_for(PATIENCE, &format!("{} to end", self.name), || {
+            self.child.try_wait().unwrap_or_else(|error| panic!("wait for {}: {error}", self.name))
+        })
     }
 
     /// Kills it, as a crash would: without a chance to clean up.

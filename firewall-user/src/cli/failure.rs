@@ -6,6 +6,7 @@ use super::Exit;
 use crate::control::NothingAttached;
 use crate::dataplane::DataplaneError;
 use crate::model::{self, Kind, document};
+use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Says on stderr what went wrong.
@@ -30,6 +31,9 @@ fn hint(cause: &(dyn StdError + 'static)) -> Option<String> {
     }
     if cause.is::<NothingAttached>() {
         return Some(NothingAttached::HINT.to_owned());
+    }
+    if cause.is::<ListenError>() {
+        return Some(ListenError::HINT.to_owned());
     }
     if let Some(error) = cause.downcast_ref::<model::Error>() {
         return error.hint();

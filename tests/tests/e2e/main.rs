@@ -1,4 +1,5 @@
 //! Real connections through real interfaces, guarded by the built program.
 
 mod default_deny;
+mod metrics;
 mod runtime_change;
