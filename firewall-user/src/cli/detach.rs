@@ -38,7 +38,7 @@ impl Command {
         let Self { device, netns, all: _ } = self;
         let mut control = context.control()?;
         let mut gone = Vec::new();
-        control.detach(|change| {
+        let strays = control.detach(|change| {
             let model = change.model();
             let interfaces = match &device {
                 Some(device) => {
@@ -55,6 +55,7 @@ impl Command {
             }
             Ok(slots)
         })?;
+        gone.extend(strays.iter().map(|slot| format!("slot {slot}: detached, was not stored")));
         output::lines(gone)?;
         Ok(Exit::Done)
     }

@@ -24,7 +24,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         // Refused now, not at the first scrape.
-        context.control()?.maps()?;
+        context.control().and_then(|control| control.maps()).context("serve")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
         let (paths, config) = (context.paths.clone(), context.config);

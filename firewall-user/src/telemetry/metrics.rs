@@ -81,7 +81,7 @@ fn read(control: &Control) -> Result<Reading> {
 /// # Errors
 /// The store or the maps cannot be read.
 pub fn text(control: &Control) -> Result<String> {
-    let reading = read(control).context("read the metrics")?;
+    let reading = read(control)?;
     let mut registry = Registry::with_prefix("secgroup");
     registry.register_collector(Box::new(reading));
     let mut text = String::new();
