@@ -93,8 +93,11 @@ const NEEDS: &str = "secgroup needs Linux 6.6 or newer with CONFIG_BPF_SYSCALL a
 /// # Errors
 /// Names what is missing.
 pub fn kernel() -> Result<()> {
-    for kind in [ProgramType::Xdp, ProgramType::SchedClassifier] {
-        require(&format!("{kind:?} programs"), aya::sys::is_program_supported(kind))?;
+    for (kind, what) in [
+        (ProgramType::Xdp, "XDP programs"),
+        (ProgramType::SchedClassifier, "traffic control programs"),
+    ] {
+        require(what, aya::sys::is_program_supported(kind))?;
     }
     for kind in maps::kinds() {
         require(map_name(kind), aya::sys::is_map_supported(kind))?;
