@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, output};
-use crate::model::Error;
+use crate::model::{Error, label};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -42,8 +42,9 @@ impl Command {
             let model = change.model();
             let interfaces = match &device {
                 Some(device) => {
-                    let found = model.interface(device, netns.as_deref());
-                    vec![found.ok_or_else(|| Error::InterfaceNotFound(device.clone()))?.clone()]
+                    let netns = netns.as_deref();
+                    let missing = || Error::InterfaceNotFound(label(device, netns));
+                    vec![model.interface(device, netns).ok_or_else(missing)?.clone()]
                 }
                 None => model.interfaces.values().cloned().collect(),
             };
