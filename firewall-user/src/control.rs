@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use anyhow::Result;
 use crate::config::{Config, Paths};
 use crate::dataplane::attach::Attached;
 use crate::dataplane::maps::Maps;
-use crate::dataplane::{Pins, device, preflight};
+use crate::dataplane::preflight::{self, Work};
+use crate::dataplane::{Pins, device};
 use crate::model::{Interface, Model};
 use crate::store::{Store, Transaction};
 use enforce::{Enforcer, Which, wipe};
@@ -35,6 +36,11 @@ pub struct LockError {
     source: io::Error,
 }
 
+impl LockError {
+    /// What to do about it.
+    pub const HINT: &str = "run as root, or choose a directory you can write with --state-dir";
+}
+
 /// The way to the store, and to what the store's contents mean for this host.
 #[derive(Debug)]
 pub struct Control {
@@ -42,6 +48,15 @@ pub struct Control {
     config: Config,
     store: Store,
     enforcer: Enforcer,
+}
+
+/// What `reconcile` did.
+#[derive(Debug)]
+pub struct Reconciliation {
+    /// About what is stored.
+    pub interfaces: Vec<Reconciled>,
+    /// Slots that were enforced and not stored, and are no more.
+    pub strays: Vec<u16>,
 }
 
 /// What `reconcile` did about one interface.
@@ -112,6 +127,7 @@ impl Control {
     /// # Errors
     /// They are another version's, damaged, or may not be opened.
     pub fn maps(&self) -> Result<Option<Maps>> {
+        self.enforcer.require_sight(&self.store.model()?)?;
         self.enforcer.maps()
     }
 
@@ -130,12 +146,14 @@ impl Control {
         if !transaction.changed() {
             return Ok(value);
         }
+        self.enforcer.require_sight(transaction.model())?;
         let attached = !transaction.model().interfaces.is_empty();
         let maps = if attached { self.enforcer.maps()? } else { None };
         let Some(maps) = maps else {
             transaction.commit()?;
             return Ok(value);
         };
+        preflight::capabilities(Work::Maps)?;
         let staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
         transaction.commit()?;
         staged.flip()?;
@@ -156,7 +174,7 @@ impl Control {
         let _lock = self.lock()?;
         let mut transaction = self.store.begin()?;
         let interface = edit(&mut transaction)?;
-        preflight::capabilities()?;
+        preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
         // A device that is not there is refused before anything is made for it.
         device::find(interface.netns.as_deref(), &interface.device)?;
@@ -164,6 +182,7 @@ impl Control {
         let fresh = !pins.linked_slots()?.contains(&slot);
         let first = !pins.exist();
         let mut maps = self.enforcer.ensure_maps()?;
+        maps.require_room(slot)?;
         let attempt = || {
             if fresh {
                 // What a crashed process may have left of an earlier holder of the slot.
@@ -194,24 +213,26 @@ impl Control {
     }
 
     /// Detaches interfaces: their programs go off the devices, their flows and counters with them.
+    /// When none is left, nothing is left in the kernel either; returns the slots that were
+    /// enforced there although the store did not know them.
     ///
     /// # Errors
     /// `edit`'s, and when the kernel refuses; `reconcile` completes it then.
     pub fn detach(
         &mut self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Vec<u16>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<u16>> {
         let _lock = self.lock()?;
         let mut transaction = self.store.begin()?;
+        self.enforcer.require_sight(transaction.model())?;
         let slots = edit(&mut transaction)?;
-        if slots.is_empty() {
-            return Ok(());
-        }
-        preflight::capabilities()?;
         let is_last = transaction.model().interfaces.is_empty();
+        if self.enforcer.pins.exist() {
+            preflight::capabilities(Work::Programs)?;
+        }
         let Some(maps) = self.enforcer.maps()? else {
             transaction.commit()?;
-            return Ok(());
+            return Ok(Vec::new());
         };
         // Others may have rules about a group that loses a member.
         let staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
@@ -219,9 +240,13 @@ impl Control {
         let mut maps = staged.flip()?;
         if is_last {
             drop(maps);
-            return Ok(self.enforcer.pins.remove_all()?);
+            let mut strays = self.enforcer.pins.linked_slots()?;
+            strays.retain(|slot| !slots.contains(slot));
+            self.enforcer.pins.remove_all()?;
+            return Ok(strays);
         }
-        slots.into_iter().try_for_each(|slot| self.enforcer.forget(&mut maps, slot))
+        slots.into_iter().try_for_each(|slot| self.enforcer.forget(&mut maps, slot))?;
+        Ok(Vec::new())
     }
 
     /// Makes the kernel's state equal to the store: attaches what should be and is not, replaces
@@ -230,30 +255,42 @@ impl Control {
     ///
     /// # Errors
     /// Nothing at all could be done. What went wrong with one interface is in its outcome.
-    pub fn reconcile(&mut self) -> Result<Vec<Reconciled>> {
+    pub fn reconcile(&mut self) -> Result<Reconciliation> {
         let _lock = self.lock()?;
-        preflight::capabilities()?;
+        preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
         let model = self.store.model()?;
+        let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
             if self.enforcer.maps()?.is_some() {
                 self.enforcer.pins.remove_all()?;
             }
-            return Ok(Vec::new());
+            return Ok(Reconciliation { interfaces: Vec::new(), strays });
         }
         let mut maps = self.enforcer.ensure_maps()?;
-        let linked = self.enforcer.pins.linked_slots()?;
-        for slot in linked.iter().filter(|slot| !model.interfaces.contains_key(slot)) {
+        for slot in &strays {
             self.enforcer.forget(&mut maps, *slot)?;
         }
         let maps = self.enforcer.stage(maps, &model, Which::All)?.flip()?;
         let interfaces = model.interfaces.into_values();
-        Ok(interfaces
+        let interfaces = interfaces
             .map(|interface| {
                 let outcome = self.restore(&maps, &interface).unwrap_or_else(Outcome::Failed);
                 Reconciled { interface, outcome }
             })
-            .collect())
+            .collect();
+        Ok(Reconciliation { interfaces, strays })
+    }
+
+    /// Slots that are enforced in the kernel although the store does not know them: it was lost,
+    /// or put back to an earlier state.
+    ///
+    /// # Errors
+    /// The pins cannot be listed.
+    pub fn strays(&self, model: &Model) -> Result<Vec<u16>> {
+        let mut linked = self.enforcer.pins.linked_slots()?;
+        linked.retain(|slot| !model.interfaces.contains_key(slot));
+        Ok(linked)
     }
 
     fn restore(&self, maps: &Maps, interface: &Interface) -> Result<Outcome> {
@@ -271,7 +308,7 @@ impl Control {
     pub fn refresh(&mut self) -> Result<bool> {
         let _lock = self.lock()?;
         let model = self.store.model()?;
-        let Some(maps) = self.enforcer.maps()? else { return Ok(false) };
+        let Some(maps) = self.maps()? else { return Ok(false) };
         self.enforcer.stage(maps, &model, Which::Changed)?.flip()?;
         Ok(true)
     }
@@ -286,7 +323,7 @@ impl Control {
         select: impl Fn(&crate::dataplane::flows::FlowEntry) -> bool,
     ) -> Result<u64> {
         let _lock = self.lock()?;
-        preflight::capabilities()?;
+        preflight::capabilities(Work::Maps)?;
         let Some(mut maps) = self.maps()? else { return Err(nothing_attached().into()) };
         let flows: Vec<_> = maps.flows()?.into_iter().filter(select).collect();
         Ok(maps.remove_flows(&flows)?)
@@ -317,7 +354,7 @@ impl Control {
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
             match file.try_lock() {
                 Ok(()) => Ok(file),
-                Err(TryLockError::WouldBlock) => wait(&file).map(|()| file),
+                Err(TryLockError::WouldBlock) => wait(&file, &path).map(|()| file),
                 Err(TryLockError::Error(error)) => Err(error),
             }
         };
@@ -326,11 +363,14 @@ impl Control {
 }
 
 /// Waits for the lock, and says so if that takes long.
-fn wait(file: &File) -> io::Result<()> {
+fn wait(file: &File, path: &Path) -> io::Result<()> {
     let (done, waited) = mpsc::channel::<()>();
+    let path = path.display().to_string();
     let teller = thread::spawn(move || {
         if waited.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("secgroup: waiting for another secgroup command to finish");
+            eprintln!(
+                "secgroup: waiting for another secgroup command to finish (`fuser {path}` finds it)"
+            );
         }
     });
     let result = file.lock();

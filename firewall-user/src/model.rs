@@ -189,11 +189,14 @@ impl Interface {
     /// The device's name, with its namespace where that is not ours: `eth0`, `blue/eth0`.
     #[must_use]
     pub fn label(&self) -> String {
-        match &self.netns {
-            Some(netns) => format!("{netns}/{}", self.device),
-            None => self.device.clone(),
-        }
+        label(&self.device, self.netns.as_deref())
     }
+}
+
+/// What a device is called, with the namespace that it is named with.
+#[must_use]
+pub fn label(device: &str, netns: Option<&str>) -> String {
+    netns.map_or_else(|| device.to_owned(), |netns| format!("{netns}/{device}"))
 }
 
 /// Everything a user said, at one moment.

@@ -114,6 +114,21 @@ impl Store {
             .map_err(self.told())
     }
 
+    /// The number that stands for a rule, also for one that is gone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn number_of_rule(&self, rule: &RuleId) -> Result<Option<u32>, Error> {
+        self.connection
+            .query_row(
+                "SELECT number FROM rule_history WHERE rule_id = ?1",
+                [rule.as_str()],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(self.told())
+    }
+
     /// Begins a change; waits for another process's to end.
     ///
     /// # Errors

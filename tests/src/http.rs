@@ -106,6 +106,18 @@ pub fn get(namespace: &Namespace, server: SocketAddr, path: &str) -> io::Result<
     Ok(body)
 }
 
+/// What a server answers, whatever its status: that and the body.
+pub fn answer(ns: &Namespace, server: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = tcp::connect(ns, server)?;
+    // An older version, so that the end of the body is the end of the connection.
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
+}
+
 /// A download that has arrived to its middle.
 pub struct Download {
     body: BufReader<TcpStream>,

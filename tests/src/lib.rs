@@ -16,7 +16,10 @@ pub mod network;
 pub mod ping;
 pub mod pins;
 pub mod process;
+pub mod prometheus;
+pub mod seccomp;
 pub mod secgroup;
+pub mod stranger;
 pub mod sweep;
 pub mod tcp;
 pub mod tun;
@@ -32,6 +35,7 @@ pub use namespace::Namespace;
 pub use network::{Guest, Pair};
 pub use pins::PinDirectory;
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use secgroup::Secgroup;
 pub use wait::wait_until;
 

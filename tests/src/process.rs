@@ -1,7 +1,7 @@
 //! Running programs: to their end for what they print, or beside the test.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -63,14 +63,22 @@ impl Process {
         self.child.id()
     }
 
-    /// Interrupts it, as Ctrl-C would, and waits for its end; returns the exit code, if it has one.
-    pub fn interrupt(&mut self) -> Option<i32> {
-        let id = i32::try_from(self.id()).expect("a process id");
-        kill(Pid::from_raw(id), Signal::SIGINT)
-            .unwrap_or_else(|error| panic!("interrupt {}: {error}", self.name));
-        let what = format!("{} to end after an interrupt", self.name);
-        let status = wait_for(PATIENCE, &what, || self.child.try_wait().transpose());
-        status.unwrap_or_else(|error| panic!("wait for {}: {error}", self.name)).code()
+    /// Interrupts it, as Ctrl-C would, and waits until it has ended.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        self.end(Signal::SIGINT)
+    }
+
+    /// Asks it to end, as a service manager does, and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.end(Signal::SIGTERM)
+    }
+
+    fn end(&mut self, signal: Signal) -> ExitStatus {
+        let id = Pid::from_raw(i32::try_from(self.id()).expect("a process id"));
+        kill(id, signal).unwrap_or_else(|error| panic!("{}: send {signal}: {error}", self.name));
+        wait_for(PATIENCE, &format!("{} to end after {signal}", self.name), || {
+            self.child.try_wait().unwrap_or_else(|error| panic!("wait for {}: {error}", self.name))
+        })
     }
 
     /// Kills it, as a crash would: without a chance to clean up.

@@ -28,6 +28,18 @@ pub struct Answer {
     pub stderr: String,
 }
 
+impl Answer {
+    /// Runs a command to its end, however it ends.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, stdout, stderr } = self;
@@ -105,12 +117,26 @@ impl<'a> Secgroup<'a> {
     /// A command of this instance, not started yet.
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.prepared(Command::new(&self.program));
+        command.args(arguments);
+        command
+    }
+
+    /// A command that another program starts, which takes it and its arguments as its own last
+    /// arguments: `setpriv`, say. Both split at spaces.
+    #[must_use]
+    pub fn command_under(&self, wrapper: &[&str], line: &str) -> Command {
+        let [program, options @ ..] = wrapper else { panic!("no program to start {line} under") };
+        let mut command = self.prepared(Command::new(program));
+        command.args(options).arg(&self.program).args(line.split_whitespace());
+        command
+    }
+
+    fn prepared(&self, mut command: Command) -> Command {
         command
             .env("SECGROUP_STATE_DIR", self.state_dir())
             .env("SECGROUP_PIN_DIR", self.pin_dir())
             .env("SECGROUP_CONFIG", self.config())
-            .args(arguments)
             .stdin(Stdio::null());
         if let Some(namespace) = self.inside {
             namespace.enter(&mut command);
@@ -120,13 +146,7 @@ impl<'a> Secgroup<'a> {
 
     /// Runs a command to its end, however it ends.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Answer {
-        let mut command = self.command(arguments);
-        let output = command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-        Answer {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Answer::of(&mut self.command(arguments))
     }
 
     /// Runs a command line, split at spaces, that must succeed; returns what it prints.

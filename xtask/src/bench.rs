@@ -8,7 +8,7 @@ use crate::{build, exec, machine, object, paths, setup};
 
 /// Measures, and prints a table or JSON on standard output.
 pub(crate) fn run(json: bool) -> Result<()> {
-    machine::prepare()?;
+    machine::prepare("bench")?;
     setup::ensure(setup::Scope::Demo)?;
     let object = object::build_bench(&build::build()?)?;
     let mut cargo = exec::cargo();

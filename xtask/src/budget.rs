@@ -7,7 +7,7 @@ use crate::{build, exec, machine};
 /// Loads every program and prints what the verifier counted, beside the committed budget; with
 /// `update`, makes what was counted the budget.
 pub(crate) fn run(update: bool) -> Result<()> {
-    machine::prepare()?;
+    machine::prepare("budget")?;
     build::build()?;
     let mut cargo = exec::cargo();
     // The whole workspace, for the features that the tests are built with: nothing is built twice.

@@ -10,7 +10,7 @@ use crate::{build, exec, machine, paths, setup};
 /// Builds everything and becomes the demo, so that Ctrl-C and the exit code are the demo's own.
 /// Returns only if that fails.
 pub(crate) fn run() -> Result<()> {
-    machine::prepare()?;
+    machine::prepare("demo")?;
     setup::ensure(setup::Scope::Demo)?;
     build::build()?;
     let mut cargo = exec::cargo();

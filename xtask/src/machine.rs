@@ -1,5 +1,4 @@
-//! Whether this machine can load programs and run the end-to-end tests, asked before minutes of
-//! building.
+//! Whether this machine can load programs and lay out networks, asked before minutes of building.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +10,7 @@ use crate::exec;
 /// Where maps and programs are pinned.
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// What the tests do that a process may not by default, by the capability's bit.
+/// What the chores do that a process may not by default, by the capability's bit.
 const CAPABILITIES: [(u32, &str, &str); 4] = [
     (12, "CAP_NET_ADMIN", "make network devices and attach programs to them"),
     (21, "CAP_SYS_ADMIN", "make network namespaces"),
@@ -19,13 +18,14 @@ const CAPABILITIES: [(u32, &str, &str); 4] = [
     (39, "CAP_BPF", "load programs and make maps"),
 ];
 
-/// Checks what only the machine's owner can give, and mounts bpffs if nobody has.
-pub(crate) fn prepare() -> Result<()> {
-    capabilities()?;
+/// Checks what only the machine's owner can give for a chore (`test`), and mounts bpffs if nobody
+/// has.
+pub(crate) fn prepare(chore: &str) -> Result<()> {
+    capabilities(chore)?;
     mount_bpffs()
 }
 
-fn capabilities() -> Result<()> {
+fn capabilities(chore: &str) -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     let effective = status
         .lines()
@@ -34,7 +34,7 @@ fn capabilities() -> Result<()> {
         .context("/proc/self/status tells no capabilities")?;
     if let Some(missing) = missing(effective) {
         bail!(
-            "the end-to-end tests need root's capabilities, missing here: {missing}.\n  \
+            "cargo xtask {chore} needs root's capabilities, missing here: {missing}.\n  \
              Run the same under `sudo --preserve-env=PATH,HOME`.\n  \
              In a container: start it with --privileged."
         );

@@ -13,7 +13,7 @@ use crate::{build, check, exec, machine, setup};
 /// Builds, checks and tests; tells whether everything passed. With a filter: only the tests whose
 /// names contain it, and no checks.
 pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
-    machine::prepare()?;
+    machine::prepare("test")?;
     // All of it now, so that a missing package is told before minutes of building.
     setup::ensure(setup::Scope::Test)?;
     let toolchain = build::build()?;

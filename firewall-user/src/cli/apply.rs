@@ -1,8 +1,8 @@
 //! `secgroup apply`
 
-use std::fs;
-use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -55,12 +55,19 @@ impl Command {
     }
 }
 
-fn read(file: &PathBuf) -> io::Result<Vec<u8>> {
-    if file.as_os_str() == "-" {
-        let mut text = Vec::new();
-        io::stdin().lock().read_to_end(&mut text)?;
-        Ok(text)
-    } else {
-        fs::read(file)
+/// More than any host's groups, and less than fills a host's memory: `apply /dev/zero` ends.
+const LARGEST: u64 = 256 << 20;
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    if file.as_os_str() == "-" { all(io::stdin().lock()) } else { all(File::open(file)?) }
+}
+
+fn all(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    source.take(LARGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        let message = format!("larger than {} MiB", LARGEST >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
+    Ok(text)
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, output};
-use crate::model::Error;
+use crate::model::{Error, label};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,12 +38,13 @@ impl Command {
         let Self { device, netns, all: _ } = self;
         let mut control = context.control()?;
         let mut gone = Vec::new();
-        control.detach(|change| {
+        let strays = control.detach(|change| {
             let model = change.model();
             let interfaces = match &device {
                 Some(device) => {
-                    let found = model.interface(device, netns.as_deref());
-                    vec![found.ok_or_else(|| Error::InterfaceNotFound(device.clone()))?.clone()]
+                    let netns = netns.as_deref();
+                    let missing = || Error::InterfaceNotFound(label(device, netns));
+                    vec![model.interface(device, netns).ok_or_else(missing)?.clone()]
                 }
                 None => model.interfaces.values().cloned().collect(),
             };
@@ -55,6 +56,7 @@ impl Command {
             }
             Ok(slots)
         })?;
+        gone.extend(strays.iter().map(|slot| format!("slot {slot}: detached, was not stored")));
         output::lines(gone)?;
         Ok(Exit::Done)
     }

@@ -3,9 +3,10 @@
 use std::error::Error as StdError;
 
 use super::Exit;
-use crate::control::NothingAttached;
+use crate::control::{LockError, NothingAttached};
 use crate::dataplane::DataplaneError;
 use crate::model::{self, Kind, document};
+use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Says on stderr what went wrong.
@@ -31,6 +32,12 @@ fn hint(cause: &(dyn StdError + 'static)) -> Option<String> {
     if cause.is::<NothingAttached>() {
         return Some(NothingAttached::HINT.to_owned());
     }
+    if cause.is::<LockError>() {
+        return Some(LockError::HINT.to_owned());
+    }
+    if cause.is::<ListenError>() {
+        return Some(ListenError::HINT.to_owned());
+    }
     if let Some(error) = cause.downcast_ref::<model::Error>() {
         return error.hint();
     }
@@ -47,7 +54,9 @@ fn code(cause: &(dyn StdError + 'static)) -> Option<Exit> {
     if cause.is::<Misuse>() {
         return Some(Exit::Usage);
     }
-    if cause.is::<NothingAttached>() {
+    let is_missing =
+        cause.downcast_ref::<DataplaneError>().is_some_and(DataplaneError::is_not_found);
+    if is_missing || cause.is::<NothingAttached>() {
         return Some(Exit::NotFound);
     }
     let model = match cause.downcast_ref::<store::Error>() {

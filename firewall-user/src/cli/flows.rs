@@ -14,7 +14,7 @@ use super::{Context, Exit};
 use crate::control::{Control, nothing_attached};
 use crate::dataplane::clock;
 use crate::dataplane::flows::FlowEntry;
-use crate::model::{Interface, Model};
+use crate::model::{Error, Interface, Model, RuleId};
 use crate::store::RuleName;
 
 #[derive(Debug, Subcommand)]
@@ -68,7 +68,7 @@ pub(super) struct Filter {
     state: Option<State>,
     /// The rule that admitted the flow
     #[arg(long, value_name = "RULE-ID")]
-    rule: Option<String>,
+    rule: Option<RuleId>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -165,46 +165,30 @@ fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
     let flush = || -> Result<u64> {
         let mut control = context.control()?;
         let model = control.model()?;
-        filter.check(&model)?;
-        let names = rule_names(&control, filter)?;
-        control.flush(|entry| filter.takes(&model, entry, names.get(&entry.flow.rule)))
+        let rule = filter.check(&control, &model)?;
+        control.flush(|entry| filter.takes(&model, entry, rule))
     };
     let removed = flush().context("flows flush")?;
     output::lines([format!("{removed} flows removed")])?;
     Ok(Exit::Done)
 }
 
-/// The names of all rules that there are or were, if the filter needs them.
-fn rule_names(control: &Control, filter: &Filter) -> Result<HashMap<u32, RuleName>> {
-    let mut names = HashMap::new();
-    if filter.rule.is_none() {
-        return Ok(names);
-    }
-    let Some(maps) = control.maps()? else { return Ok(names) };
-    for entry in maps.flows()? {
-        let number = entry.flow.rule;
-        if !names.contains_key(&number)
-            && let Some(name) = control.store().rule_by_number(number)?
-        {
-            names.insert(number, name);
-        }
-    }
-    Ok(names)
-}
-
 impl Filter {
-    /// A device that is not attached is a mistake, not an empty list.
-    fn check(&self, model: &Model) -> Result<()> {
-        match &self.interface {
-            Some(device) if !model.interfaces.values().any(|i| is_named(i, device)) => {
-                Err(crate::model::Error::InterfaceNotFound(device.clone()).into())
-            }
-            _ => Ok(()),
+    /// A device that is not attached is a mistake, not an empty list, and so is a rule that never
+    /// was. Returns the rule's number.
+    fn check(&self, control: &Control, model: &Model) -> Result<Option<u32>> {
+        if let Some(device) = &self.interface
+            && !model.interfaces.values().any(|interface| is_named(interface, device))
+        {
+            return Err(Error::InterfaceNotFound(device.clone()).into());
         }
+        let Some(rule) = &self.rule else { return Ok(None) };
+        let number = control.store().number_of_rule(rule)?;
+        Ok(Some(number.ok_or_else(|| Error::RuleUnknown(rule.clone()))?))
     }
 
-    fn takes(&self, model: &Model, entry: &FlowEntry, rule: Option<&RuleName>) -> bool {
-        let Self { interface, protocol, address, port, tier, state, rule: wanted } = self;
+    fn takes(&self, model: &Model, entry: &FlowEntry, rule: Option<u32>) -> bool {
+        let Self { interface, protocol, address, port, tier, state, rule: _ } = self;
         let holds = |filter: Option<bool>| filter.unwrap_or(true);
         let device = model.interfaces.get(&entry.slot);
         holds(interface.as_ref().map(|name| device.is_some_and(|i| is_named(i, name))))
@@ -219,7 +203,7 @@ impl Filter {
                     }
             }))
             && holds(state.map(|state| entry.flow.state() == Some(state)))
-            && holds(wanted.as_ref().map(|id| rule.is_some_and(|rule| rule.rule.as_str() == id)))
+            && holds(rule.map(|number| entry.flow.rule == number))
     }
 }
 
@@ -229,7 +213,7 @@ fn is_named(interface: &Interface, name: &str) -> bool {
 }
 
 fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<Known<'a>>> {
-    filter.check(model)?;
+    let wanted = filter.check(control, model)?;
     let maps = control.maps()?.ok_or_else(nothing_attached)?;
     let now = clock::now(control.pins(), &maps)?;
     let mut names: HashMap<u32, Option<RuleName>> = HashMap::new();
@@ -246,6 +230,9 @@ fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<
         let idle = now.saturating_sub(entry.flow.last_seen) / clock::hz();
         // Dead, and only not removed yet: the kernel treats it as absent too.
         let Some(left) = u64::from(seconds).checked_sub(idle) else { continue };
+        if !filter.takes(model, &entry, wanted) {
+            continue;
+        }
         let rule = match names.get(&entry.flow.rule) {
             Some(known) => known.clone(),
             None => {
@@ -253,10 +240,8 @@ fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<
                 names.entry(entry.flow.rule).or_insert(found).clone()
             }
         };
-        if filter.takes(model, &entry, rule.as_ref()) {
-            let rule_removed = rule.is_some() && !present.contains(&entry.flow.rule);
-            flows.push(Known { entry, interface, state, idle, left, rule, rule_removed });
-        }
+        let rule_removed = rule.is_some() && !present.contains(&entry.flow.rule);
+        flows.push(Known { entry, interface, state, idle, left, rule, rule_removed });
     }
     flows.sort_by_key(|known| {
         let FlowEntry { slot, protocol, inside, outside, inside_port, outside_port, .. } =

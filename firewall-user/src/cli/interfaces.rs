@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::model::{Error, Interface, Model};
+use crate::model::{Error, Interface, Model, label};
 
 /// Which interfaces a reading command is about.
 #[derive(Clone, Debug, Args)]
@@ -22,8 +22,9 @@ impl Selection {
         match &self.device {
             None => Ok(model.interfaces.values().collect()),
             Some(device) => {
-                let found = model.interface(device, self.netns.as_deref());
-                Ok(vec![found.ok_or_else(|| Error::InterfaceNotFound(device.clone()))?])
+                let netns = self.netns.as_deref();
+                let missing = || Error::InterfaceNotFound(label(device, netns));
+                Ok(vec![model.interface(device, netns).ok_or_else(missing)?])
             }
         }
     }

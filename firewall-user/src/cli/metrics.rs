@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, output};
@@ -18,7 +18,8 @@ pub(super) struct Command {}
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let text = metrics::text(&context.control()?)?;
+        let text = || metrics::text(&context.control()?);
+        let text = text().context("metrics")?;
         let mut out = output::stdout();
         out.write_all(text.as_bytes())?;
         out.flush()?;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, failure, output};
-use crate::control::Outcome;
+use crate::control::{Outcome, Reconciliation};
 use crate::dataplane::attach;
 
 #[derive(Debug, Args)]
@@ -16,9 +16,12 @@ pub(super) struct Command {}
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let reconciled = context.control()?.reconcile().context("reconcile")?;
+        let reconcile = || context.control()?.reconcile();
+        let Reconciliation { interfaces, strays } = reconcile().context("reconcile")?;
+        let removed = |slot| format!("slot {slot}: no longer enforced, for it is not stored");
+        output::lines(strays.into_iter().map(removed))?;
         let mut exit = Exit::Done;
-        for one in reconciled {
+        for one in interfaces {
             let interface = &one.interface;
             let name = format!("{} {}", interface.id, interface.device);
             match one.outcome {

@@ -17,14 +17,24 @@ Example:
   secgroup serve --metrics 127.0.0.1:9911")]
 pub(super) struct Command {
     /// Address and port for GET /metrics
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9911")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9911",
+        value_parser = address
+    )]
     metrics: SocketAddr,
+}
+
+fn address(word: &str) -> Result<SocketAddr, String> {
+    let example = "write an IP address and a port, for example 127.0.0.1:9911 or [::1]:9911";
+    word.parse().map_err(|_| example.to_owned())
 }
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         // Refused now, not at the first scrape.
-        context.control()?.maps()?;
+        context.control().and_then(|control| control.maps()).context("serve")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
         let (paths, config) = (context.paths.clone(), context.config);

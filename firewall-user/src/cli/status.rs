@@ -52,15 +52,32 @@ impl Command {
         let model = control.model()?;
         let maps = control.maps()?;
         let interfaces = self.selection.of(&model)?;
+        let strays =
+            if self.selection.device.is_none() { control.strays(&model)? } else { Vec::new() };
         let seen: Vec<_> = interfaces
             .into_iter()
             .map(|interface| look(&control, maps.as_ref(), &model, interface))
             .collect::<Result<_>>()?;
         match self.output.output {
-            Format::Json => output::value(&document(&model, &seen, maps.as_ref())?)?,
-            Format::Table => table(&model, &seen, maps.as_ref())?,
+            Format::Json => {
+                let mut document = document(&model, &seen, maps.as_ref())?;
+                document["StraySlots"] = json!(strays);
+                output::value(&document)?;
+            }
+            Format::Table if seen.is_empty() && strays.is_empty() => {
+                output::lines(["nothing is attached"])?;
+            }
+            Format::Table => {
+                table(&model, &seen, maps.as_ref())?;
+                output::lines(strays.iter().map(|slot| {
+                    format!(
+                        "slot {slot}: enforcing, but not stored: restore the store, or \
+                         `secgroup detach --all`"
+                    )
+                }))?;
+            }
         }
-        Ok(if seen.is_empty() { Exit::NotFound } else { Exit::Done })
+        Ok(if seen.is_empty() && strays.is_empty() { Exit::NotFound } else { Exit::Done })
     }
 }
 
@@ -105,9 +122,6 @@ fn group_names(model: &Model, interface: &Interface) -> Vec<String> {
 }
 
 fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
-    if seen.is_empty() {
-        return output::lines(["nothing is attached"]);
-    }
     output::table(
         ["INTERFACE", "STATE", "HOOK", "ORIENTATION", "GROUPS", "RULES", "WHY THIS HOOK"],
         &["RULES"],

@@ -74,6 +74,18 @@ impl Enforcer {
         compiled.collect()
     }
 
+    /// Refuses to take pins that are out of sight, as under `ip netns exec`, for pins that are not
+    /// there: a change would then be stored and never be in force.
+    ///
+    /// # Errors
+    /// Something is stored, and no file system is there that could have its pins.
+    pub(super) fn require_sight(&self, model: &Model) -> Result<()> {
+        if model.interfaces.is_empty() || self.pins.exist() {
+            return Ok(());
+        }
+        Ok(self.pins.require_bpffs()?)
+    }
+
     /// The maps, if anything is attached.
     pub(super) fn maps(&self) -> Result<Option<Maps>> {
         self.pins.refuse_other_versions()?;

@@ -129,7 +129,9 @@ pub fn why(choice: HookChoice, hook: Hook, device: &Device) -> String {
     if choice != HookChoice::Auto {
         return "as asked for".to_owned();
     }
-    let kind = device.kind.as_deref().or(device.bus.as_deref()).unwrap_or("virtual");
+    let Some(kind) = device.kind.as_deref().or(device.bus.as_deref()) else {
+        return "native XDP is for hardware".to_owned();
+    };
     match hook {
         Hook::Xdp | Hook::XdpGeneric => format!("{kind} hardware whose driver has native XDP"),
         Hook::Tcx if device.is_hardware() => {
@@ -283,8 +285,9 @@ fn explain_xdp(device: &Device, hook: Hook, error: &dyn std::error::Error) -> Da
     let text = chain(error);
     let operation = format!("attach {} to {name}", hook.name());
     let has = |code: i32| text.contains(&format!("os error {code})"));
-    if has(libc::EBUSY) {
-        let holder = device.xdp_program.map_or_else(String::new, program_name);
+    // Busy: in this mode; exists: in another one.
+    if has(libc::EBUSY) || has(libc::EEXIST) {
+        let holder = device.xdp_program.map_or_else(|| "another program".to_owned(), program_name);
         return DataplaneError::new(
             format!("{operation}: the XDP hook is taken by {holder}"),
             "use --hook tcx, which others can share, or take that program off first",

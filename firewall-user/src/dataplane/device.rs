@@ -41,9 +41,11 @@ pub struct Device {
 /// # Errors
 /// There is none of that name, or it is of a kind that carries neither Ethernet nor bare IP.
 pub fn find(netns_name: Option<&str>, name: &str) -> Result<Device> {
+    // What is missing then is not the device.
+    netns_name.map(netns::open).transpose()?;
     lookup(netns_name, name)?.ok_or_else(|| {
         let place = netns_name.map_or_else(String::new, |ns| format!(" in namespace {ns}"));
-        DataplaneError::new(
+        DataplaneError::not_found(
             format!("interface {name}: no such device{place}"),
             "`ip link` lists the devices; --netns names another network namespace",
         )

@@ -8,6 +8,7 @@ use std::fmt::Display;
 pub struct DataplaneError {
     what: String,
     hint: String,
+    is_not_found: bool,
 }
 
 /// Results of this module.
@@ -16,13 +17,24 @@ pub type Result<T> = std::result::Result<T, DataplaneError>;
 impl DataplaneError {
     /// `what` names the operation, the object and the reason; `hint` says what to do, or is empty.
     pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: hint.into() }
+        Self { what: what.into(), hint: hint.into(), is_not_found: false }
+    }
+
+    /// As [`Self::new`], where what the user named does not exist.
+    pub fn not_found(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { is_not_found: true, ..Self::new(what, hint) }
     }
 
     /// What to do about it; empty where there is nothing to add.
     #[must_use]
     pub fn hint(&self) -> &str {
         &self.hint
+    }
+
+    /// Whether what the user named does not exist.
+    #[must_use]
+    pub const fn is_not_found(&self) -> bool {
+        self.is_not_found
     }
 }
 

@@ -84,6 +84,11 @@ const SHAPES: &[Shape] = &[
     shape::<u32, u64>("CLOCK", MapType::Array, Sized::Fixed(1)),
 ];
 
+/// The kinds of map that there have to be; the tables within tables are tries and arrays.
+pub(super) fn kinds() -> impl Iterator<Item = MapType> {
+    SHAPES.iter().map(|shape| shape.kind).chain([MapType::LpmTrie])
+}
+
 /// A trie of one family: class by network.
 pub type Trie<K> = LpmTrie<MapData, K, u32>;
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use crate::dataplane::error::{DataplaneError, Result};
@@ -28,24 +29,35 @@ pub fn within<T: Send>(name: Option<&str>, work: impl FnOnce() -> Result<T> + Se
     let file = open(name)?;
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            setns(&file, CloneFlags::CLONE_NEWNET).map_err(|error| {
-                DataplaneError::new(
-                    format!("enter network namespace {name}: {error}"),
-                    "entering a namespace needs CAP_SYS_ADMIN",
-                )
-            })?;
+            setns(&file, CloneFlags::CLONE_NEWNET).map_err(|error| refused(name, error))?;
             work()
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn open(name: &str) -> Result<File> {
+const SEE_NAMED: &str =
+    "`ip netns list` shows the named ones; `ip netns attach NAME PID` names another";
+
+/// Opens a named network namespace.
+///
+/// # Errors
+/// There is none of that name.
+pub fn open(name: &str) -> Result<File> {
     let path = path(name);
     File::open(&path).map_err(|error| {
-        DataplaneError::new(
+        DataplaneError::not_found(
             format!("network namespace {name}: {}: {error}", path.display()),
-            "`ip netns list` shows the named ones; `ip netns attach NAME PID` names another",
+            SEE_NAMED,
         )
     })
+}
+
+fn refused(name: &str, error: Errno) -> DataplaneError {
+    let what = format!("enter network namespace {name:?}: {error}");
+    match error {
+        Errno::EPERM => DataplaneError::new(what, "entering a namespace needs CAP_SYS_ADMIN"),
+        // A file, but of another kind.
+        _ => DataplaneError::not_found(what, SEE_NAMED),
+    }
 }

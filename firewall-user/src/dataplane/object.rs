@@ -103,7 +103,7 @@ where
 pub(super) fn refused(operation: &str, error: &dyn std::error::Error) -> DataplaneError {
     let text = chain(error);
     let hint = if text.contains("os error 1)") {
-        "loading needs CAP_BPF and CAP_NET_ADMIN (and CAP_PERFMON before Linux 6.9): run as root"
+        "loading needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run as root"
     } else if text.contains("os error 12)") || text.contains("os error 7)") {
         "the maps did not fit in memory: make [maps] smaller in the configuration, or raise the \
          memory limit of the unit or container"

@@ -178,9 +178,11 @@ impl Pins {
         Ok(())
     }
 
+    /// Refuses a place where nothing can be pinned, or where pins are out of sight.
+    ///
     /// # Errors
     /// Neither the root nor the nearest directory above it that exists is in a BPF file system.
-    fn require_bpffs(&self) -> Result<()> {
+    pub fn require_bpffs(&self) -> Result<()> {
         let existing = self.root.ancestors().find(|path| path.exists());
         let is_bpffs = existing
             .and_then(|path| statfs(path).ok())

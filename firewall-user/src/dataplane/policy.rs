@@ -77,19 +77,29 @@ impl Maps {
         Ok(active.is_present() && active == policy.active(active.parity(), digest(policy)))
     }
 
+    /// Refuses a slot for which the maps have no room: they were made when fewer interfaces were
+    /// configured.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn require_room(&self, slot: u16) -> Result<()> {
+        let (needed, limit) = (u32::from(slot) + 1, self.sizes.interfaces);
+        if needed <= limit {
+            return Ok(());
+        }
+        Err(DataplaneError::new(
+            format!("maps: made for {limit} interfaces, {} fewer than needed", needed - limit),
+            "their size is fixed until `secgroup detach --all`; the next attach makes them as the \
+             configuration says",
+        ))
+    }
+
     /// Writes a policy beside the one in force. Packets do not see it yet.
     ///
     /// # Errors
     /// The kernel refuses a map or an entry; what is in force stays so.
     pub fn shadow(&mut self, slot: u16, policy: &CompiledPolicy) -> Result<Shadow> {
-        let limit = self.sizes.interfaces;
-        if u32::from(slot) >= limit {
-            return Err(DataplaneError::new(
-                format!("policy of slot {slot}: the maps were made for {limit} interfaces"),
-                "detach some, or raise maps.interfaces in the configuration and start anew after \
-                 `secgroup detach --all`",
-            ));
-        }
+        self.require_room(slot)?;
         let current = self.active(slot)?;
         let parity = if current.is_present() { 1 - current.parity() } else { 0 };
         let at = index(slot, parity);

@@ -1,57 +1,152 @@
 //! What has to be there before anything changes: privilege and kernel features.
 
+use std::error::Error as StdError;
 use std::fs;
+use std::io;
 
+use aya::maps::MapType;
 use aya::programs::ProgramType;
 
 use crate::dataplane::error::{DataplaneError, Result};
+use crate::dataplane::{maps, sys};
 
-/// Capabilities by their number in include/uapi/linux/capability.h.
-const NEEDED: [(u32, &str, &str); 2] = [
-    (39, "CAP_BPF", "load programs and make maps"),
-    (12, "CAP_NET_ADMIN", "attach programs to an interface"),
+/// What a command is about to do to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Write maps of programs that are attached.
+    Maps,
+    /// Also load, attach or detach programs.
+    Programs,
+}
+
+/// A capability that work takes.
+struct Capability {
+    /// Its number in include/uapi/linux/capability.h.
+    number: u32,
+    name: &'static str,
+    purpose: &'static str,
+    /// Whether `CAP_SYS_ADMIN` stands for it.
+    is_in_sys_admin: bool,
+}
+
+const SYS_ADMIN: u32 = 21;
+
+/// In the order in which work takes them: the first is all that maps need.
+const NEEDED: [Capability; 3] = [
+    Capability {
+        number: 39,
+        name: "CAP_BPF",
+        purpose: "load programs and make maps",
+        is_in_sys_admin: true,
+    },
+    Capability {
+        number: 38,
+        name: "CAP_PERFMON",
+        // Else the verifier takes every comparison of pointers for a leak.
+        purpose: "load programs that calculate with pointers",
+        is_in_sys_admin: true,
+    },
+    Capability {
+        number: 12,
+        name: "CAP_NET_ADMIN",
+        purpose: "attach programs to an interface",
+        is_in_sys_admin: false,
+    },
 ];
 
-/// Checks that this process may do what every changing command does.
+/// Checks that this process may do its work.
 ///
 /// # Errors
 /// Names the capability that is missing.
-pub fn capabilities() -> Result<()> {
+pub fn capabilities(work: Work) -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
-    missing(effective).map_or(Ok(()), |(name, purpose)| {
+    missing(work, effective).map_or(Ok(()), |Capability { name, purpose, .. }| {
         Err(DataplaneError::new(
             format!("missing capability {name}, needed to {purpose}"),
-            "run as root, or with CAP_BPF and CAP_NET_ADMIN (systemd: AmbientCapabilities=)",
+            "run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (systemd: \
+             AmbientCapabilities=)",
         ))
     })
 }
 
 /// The first needed capability that is not in the set.
-fn missing(effective: u64) -> Option<(&'static str, &'static str)> {
-    // CAP_SYS_ADMIN (21) includes CAP_BPF (kernel/bpf/syscall.c, bpf_capable).
-    let has = |bit: u32| effective >> bit & 1 == 1 || (bit == 39 && effective >> 21 & 1 == 1);
-    NEEDED.into_iter().find(|(bit, ..)| !has(*bit)).map(|(_, name, purpose)| (name, purpose))
+fn missing(work: Work, effective: u64) -> Option<&'static Capability> {
+    let has = |number: u32| effective >> number & 1 == 1;
+    let needed = match work {
+        Work::Maps => &NEEDED[..1],
+        Work::Programs => &NEEDED,
+    };
+    let may = |one: &Capability| has(one.number) || one.is_in_sys_admin && has(SYS_ADMIN);
+    needed.iter().find(|one| !may(one))
 }
 
-/// Checks that the kernel runs the program types we need, by asking it.
+const NEEDS: &str = "secgroup needs Linux 6.6 or newer with CONFIG_BPF_SYSCALL and CONFIG_NET; \
+                     `uname -r` tells the running one";
+
+/// Checks that the kernel has what we need, by asking it for each.
 ///
 /// # Errors
 /// Names what is missing.
 pub fn kernel() -> Result<()> {
-    for kind in [ProgramType::Xdp, ProgramType::SchedClassifier] {
-        if let Ok(false) = aya::sys::is_program_supported(kind) {
-            return Err(DataplaneError::new(
-                format!("this kernel has no {kind:?} programs"),
-                "secgroup needs Linux 6.6 or newer with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_ACT",
-            ));
-        }
+    for (kind, what) in [
+        (ProgramType::Xdp, "XDP programs"),
+        (ProgramType::SchedClassifier, "traffic control programs"),
+    ] {
+        require(what, aya::sys::is_program_supported(kind))?;
     }
-    Ok(())
+    for kind in maps::kinds() {
+        require(map_name(kind), aya::sys::is_map_supported(kind))?;
+    }
+    // A probe that fails says nothing; what it would have found is told when it is used.
+    let refusal = sys::refuse_tcx();
+    require("TCX", refusal.map(|error| knows_tcx(&error).unwrap_or(true)))
+}
+
+fn require<E: StdError + 'static>(what: &str, answer: std::result::Result<bool, E>) -> Result<()> {
+    match answer {
+        Ok(false) => Err(DataplaneError::new(format!("this kernel has no {what}"), NEEDS)),
+        Err(error) if is_unknown_call(&error) => {
+            Err(DataplaneError::new("this kernel has no bpf system call", NEEDS))
+        }
+        Ok(true) | Err(_) => Ok(()),
+    }
+}
+
+/// What the kernel says of a TCX link to no device; `None` where it says something else altogether,
+/// as a security module might.
+///
+/// From 6.6 on, `tcx_link_attach` (kernel/bpf/tcx.c) looks for the device before anything else:
+/// ENODEV. Built without `CONFIG_NET_XGRESS`, it is a stub that answers EINVAL. An older kernel
+/// gets no further than `link_create` (kernel/bpf/syscall.c), which knows no such attach type:
+/// EINVAL, as for all that it does not know.
+fn knows_tcx(refusal: &io::Error) -> Option<bool> {
+    match refusal.raw_os_error() {
+        Some(libc::ENODEV) => Some(true),
+        Some(libc::EINVAL) => Some(false),
+        _ => None,
+    }
+}
+
+fn is_unknown_call(error: &(dyn StdError + 'static)) -> bool {
+    let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    code == Some(libc::ENOSYS) || error.source().is_some_and(is_unknown_call)
+}
+
+/// As the kernel's documentation names it.
+const fn map_name(kind: MapType) -> &'static str {
+    match kind {
+        MapType::LruHash => "LRU hash maps",
+        MapType::LpmTrie => "longest-prefix tries",
+        MapType::ArrayOfMaps => "arrays of maps",
+        MapType::PerCpuArray => "per-CPU arrays",
+        MapType::PerCpuHash => "per-CPU hash maps",
+        _ => "hash maps and arrays",
+    }
 }
 
 #[cfg(test)]
@@ -60,9 +155,46 @@ mod tests {
 
     #[test]
     fn the_missing_capability_is_named() {
-        assert_eq!(missing(u64::MAX), None);
-        assert_eq!(missing(0).map(|m| m.0), Some("CAP_BPF"));
-        assert_eq!(missing(1 << 39).map(|m| m.0), Some("CAP_NET_ADMIN"));
-        assert_eq!(missing(1 << 21 | 1 << 12), None);
+        let name = |work, effective| missing(work, effective).map(|one| one.name);
+        assert_eq!(name(Work::Programs, u64::MAX), None);
+        assert_eq!(name(Work::Programs, 0), Some("CAP_BPF"));
+        assert_eq!(name(Work::Programs, 1 << 39), Some("CAP_PERFMON"));
+        assert_eq!(name(Work::Programs, 1 << 39 | 1 << 38), Some("CAP_NET_ADMIN"));
+        assert_eq!(name(Work::Programs, 1 << 39 | 1 << 38 | 1 << 12), None);
+        assert_eq!(name(Work::Programs, 1 << 21), Some("CAP_NET_ADMIN"));
+        assert_eq!(name(Work::Programs, 1 << 21 | 1 << 12), None);
+        assert_eq!(name(Work::Maps, 1 << 39), None);
+        assert_eq!(name(Work::Maps, 1 << 12), Some("CAP_BPF"));
+    }
+
+    #[test]
+    fn a_refusal_tells_whether_there_is_tcx() {
+        for (code, knows) in [
+            (libc::ENODEV, Some(true)),
+            (libc::EINVAL, Some(false)),
+            (libc::EPERM, None),
+            (libc::EACCES, None),
+            (libc::EBADF, None),
+        ] {
+            assert_eq!(knows_tcx(&io::Error::from_raw_os_error(code)), knows, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_has_not_is_refused_and_what_it_does_not_tell_is_not() {
+        let error = |code| Err(io::Error::from_raw_os_error(code));
+        let said = |answer| require("TCX", answer).map_err(|error| error.to_string());
+        assert_eq!(said(Ok(true)), Ok(()));
+        assert_eq!(said(error(libc::EPERM)), Ok(()));
+        assert_eq!(said(Ok(false)), Err("this kernel has no TCX".to_owned()));
+        assert_eq!(said(error(libc::ENOSYS)), Err("this kernel has no bpf system call".to_owned()));
+    }
+
+    #[test]
+    fn every_map_that_is_made_has_a_name_of_its_own_kind() {
+        for kind in maps::kinds() {
+            let plain = matches!(kind, MapType::Hash | MapType::Array);
+            assert_eq!(map_name(kind) == "hash maps and arrays", plain, "{kind:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The `bpf(2)` commands that aya does not have: reading in batches, and removal from any map.
+//! The `bpf(2)` commands that aya does not have: reading in batches, removal from any map, links by
+//! their pins, and a probe.
 
 use std::ffi::CString;
 use std::io;
@@ -10,10 +11,15 @@ use aya::Pod;
 
 // Commands and attribute: include/uapi/linux/bpf.h. Batches: Linux 5.6.
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+const BPF_TCX_INGRESS: u32 = 46;
 
 /// Entries asked for at once when a map is read.
 const CHUNK: usize = 4096;
@@ -69,6 +75,26 @@ struct LinkInfo {
 #[repr(C)]
 struct LinkAttr {
     link_fd: u32,
+}
+
+/// `bpf_attr` of a program, as far as a smallest one needs it.
+#[repr(C)]
+struct ProgramAttr {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+}
+
+#[repr(C)]
+struct NewLinkAttr {
+    program_fd: u32,
+    device: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
@@ -146,14 +172,52 @@ pub(super) fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     }
 }
 
+/// Asks for a TCX link on a device that cannot be, which changes nothing on any kernel; returns
+/// how the kernel refuses it, which tells whether it knows TCX at all.
+///
+/// # Errors
+/// The kernel does not take even the smallest program, so nothing can be said.
+pub(super) fn refuse_tcx() -> io::Result<io::Error> {
+    // r0 = 0; exit
+    const CODE: [u64; 2] = [0xb7, 0x95];
+    let mut program = ProgramAttr {
+        kind: BPF_PROG_TYPE_SCHED_CLS,
+        instructions: 2,
+        code: address(CODE.as_ptr()),
+        license: address(c"GPL".as_ptr()),
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+    };
+    let program = owned(bpf(BPF_PROG_LOAD, &mut program)?)?;
+    let mut link = NewLinkAttr {
+        program_fd: raw(program.as_fd()),
+        // The kernel's numbers end at the largest positive one.
+        device: u32::MAX,
+        attach_type: BPF_TCX_INGRESS,
+        flags: 0,
+    };
+    match bpf(BPF_LINK_CREATE, &mut link) {
+        Err(error) => Ok(error),
+        Ok(link) => {
+            drop(owned(link)?);
+            Err(io::Error::other("a link to no device"))
+        }
+    }
+}
+
+/// The file descriptor that a command returned.
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Opens a pinned link.
 fn open_link(pin: &Path) -> io::Result<OwnedFd> {
     let pathname = CString::new(pin.as_os_str().as_bytes())?;
     let mut attr = ObjAttr { pathname: address(pathname.as_ptr()), bpf_fd: 0, file_flags: 0 };
-    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
-    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    owned(bpf(BPF_OBJ_GET, &mut attr)?)
 }
 
 /// Takes the program of a pinned link off its device at once. Removing the pin alone does so too,

@@ -155,6 +155,9 @@ impl Document {
     /// # Errors
     /// When it is no JSON, with line and column, or holds neither groups nor prefix lists.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
+        if text.trim_ascii().is_empty() {
+            return Err(Error::Blank);
+        }
         let document: Self = serde_json::from_slice(text).map_err(|error| {
             let message = error.to_string();
             let place = format!(" at line {} column {}", error.line(), error.column());
@@ -195,6 +198,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// There is nothing in it.
+    #[error("the document is empty")]
+    Blank,
     /// It has nothing that we know.
     #[error("the document has neither SecurityGroups nor PrefixLists")]
     Empty,
@@ -235,6 +241,9 @@ impl Error {
                 "apply reads what aws ec2 describe-security-groups or secgroup export prints"
                     .to_owned(),
             ),
+            Self::Blank => {
+                Some("did the command that was to write it fail? its own words tell".to_owned())
+            }
             Self::Missing { hint, .. } | Self::Foreign { hint, .. } => Some((*hint).to_owned()),
             Self::Refused { error, .. } => error.hint(),
         }

@@ -54,6 +54,8 @@ pub enum Error {
     PrefixListNotFound(String),
     #[error("group {group} has no rule {rule}")]
     RuleNotFound { group: String, rule: RuleId },
+    #[error("there never was a rule {0}")]
+    RuleUnknown(RuleId),
     #[error("group {group} has no rule: {spec}")]
     PermissionNotFound { group: String, spec: RuleSpec },
     #[error("prefix list {list} has no entry {network}")]
@@ -191,7 +193,9 @@ impl Error {
             Self::InterfaceWithoutGroup => "MissingParameter",
             Self::GroupNotFound(_) => "InvalidGroup.NotFound",
             Self::PrefixListNotFound(_) => "InvalidPrefixListID.NotFound",
-            Self::RuleNotFound { .. } => "InvalidSecurityGroupRuleId.NotFound",
+            Self::RuleNotFound { .. } | Self::RuleUnknown(_) => {
+                "InvalidSecurityGroupRuleId.NotFound"
+            }
             Self::PermissionNotFound { .. } => "InvalidPermission.NotFound",
             Self::InterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
@@ -253,6 +257,7 @@ impl Error {
             Self::RuleNotFound { group, .. } | Self::PermissionNotFound { group, .. } => {
                 format!("secgroup rule list {} shows its rules", shell_word(group))
             }
+            Self::RuleUnknown(_) => "secgroup rule list shows the rules".to_owned(),
             Self::EntryNotFound { list, .. } => {
                 format!("secgroup prefix-list show {} shows its entries", shell_word(list))
             }
@@ -325,6 +330,7 @@ impl Error {
             Self::GroupNotFound(_)
             | Self::PrefixListNotFound(_)
             | Self::RuleNotFound { .. }
+            | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }
             | Self::EntryNotFound { .. }
             | Self::InterfaceNotFound(_) => Kind::NotFound,

@@ -81,7 +81,7 @@ fn read(control: &Control) -> Result<Reading> {
 /// # Errors
 /// The store or the maps cannot be read.
 pub fn text(control: &Control) -> Result<String> {
-    let reading = read(control).context("read the metrics")?;
+    let reading = read(control)?;
     let mut registry = Registry::with_prefix("secgroup");
     registry.register_collector(Box::new(reading));
     let mut text = String::new();
@@ -234,8 +234,15 @@ impl Collector for Reading {
             });
             counters(encoder, name, help, rows)?;
         }
-        let help = "Changes made to the store";
-        gauges::<0>(encoder, "policy_generation", help, [([], self.generation)])?;
+        // Without labels, so no family: that would write empty braces.
+        encoder
+            .encode_descriptor(
+                "policy_generation",
+                "Changes made to the store",
+                None::<&Unit>,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&self.generation)?;
         let build =
             [("version", env!("CARGO_PKG_VERSION").to_owned()), ("abi", ABI_VERSION.to_string())];
         gauges(encoder, "build_info", "The running build; always 1", [(build, 1)])

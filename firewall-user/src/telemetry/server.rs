@@ -1,5 +1,6 @@
 //! The optional process: metrics over HTTP, and policies that follow address changes.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,6 +19,19 @@ use crate::telemetry::metrics;
 /// How long a change of addresses in another network namespace may go unnoticed.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// The address cannot be served on.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {address}")]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl ListenError {
+    /// What to do about it.
+    pub const HINT: &str = "--metrics names another address or port";
+}
+
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -28,8 +42,8 @@ pub async fn serve(
     address: SocketAddr,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<()> {
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|source| ListenError { address, source })?;
     let address = listener.local_addr().context("listen")?;
     let of_scrape = paths.clone();
     let scrape = move || {

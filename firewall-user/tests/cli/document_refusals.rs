@@ -27,6 +27,7 @@ fn refusals_name_the_place() {
     };
     let list = |value: Value| json!({"PrefixLists": [value]}).to_string();
     let whole = "apply reads what aws ec2 describe-security-groups or secgroup export prints";
+    let blank = "did the command that was to write it fail? its own words tell";
     let addresses = "the addresses in it are not known on this host: name its networks instead";
     let twice = "names are unique on this host, ignoring case: apply one of the two";
     let peer = "name at least one in IpRanges, Ipv6Ranges, PrefixListIds or UserIdGroupPairs";
@@ -43,7 +44,7 @@ fn refusals_name_the_place() {
         too_many.push(tcp(port, "10.0.0.0/8"));
     }
     let mut cases: Vec<(String, String, &str)> = vec![
-        (String::new(), "line 1, column 0: EOF while parsing a value".into(), whole),
+        (" \n".into(), "the document is empty".into(), blank),
         (
             "{\n \"SecurityGroups\": {}}".into(),
             "line 2, column 19: invalid type: map, expected a sequence".into(),

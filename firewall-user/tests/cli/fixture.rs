@@ -50,6 +50,11 @@ impl Fixture {
         Self { host, words }
     }
 
+    /// What a word of a case stands for.
+    pub(crate) fn word(&self, word: &str) -> String {
+        self.filled(&format!("{{{word}}}"))
+    }
+
     fn filled(&self, text: &str) -> String {
         self.words.iter().fold(text.to_owned(), |text, (word, value)| {
             text.replace(&format!("{{{word}}}"), value)

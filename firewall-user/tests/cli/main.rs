@@ -7,6 +7,7 @@ mod document_refusals;
 mod documents;
 mod fixture;
 mod host;
+mod interface_refusals;
 mod refusals;
 mod rule_refusals;
 mod together;

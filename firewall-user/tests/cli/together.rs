@@ -38,7 +38,14 @@ fn a_command_waits_for_another_and_says_so() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut told = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
-    assert_eq!(told, "secgroup: waiting for another secgroup command to finish\n");
+    let lock_path = host.state_dir().join("lock");
+    assert_eq!(
+        told,
+        format!(
+            "secgroup: waiting for another secgroup command to finish (`fuser {}` finds it)\n",
+            lock_path.display()
+        )
+    );
     assert_eq!(host.state().0.groups.len(), 1, "it has not begun");
     assert_eq!(host.ok(&["group", "list"]).lines().count(), 2, "what only reads does not wait");
 

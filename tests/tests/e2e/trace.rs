@@ -57,7 +57,7 @@ fn story(hook: &str, programs: [&str; 2]) {
         (client, echo)
     });
 
-    assert_eq!(trace.interrupt(), Some(130));
+    assert_eq!(trace.interrupt().code(), Some(130));
     assert_eq!(program_names(&secgroup), programs);
     let again = |(client, _): &(UdpSocket, UdpEcho)| assert!(udp::answers(client, PATIENCE));
     let known = [("eth0", "ingress", "established", 2), ("eth0", "egress", "established", 2)];

@@ -1,7 +1,8 @@
 //! What the suites said, counted.
 //!
 //! The counts come from libtest's own closing lines. A suite that was started and has none did not
-//! end on its own, and counts as one failure: silence is never a pass.
+//! end on its own, and counts as one failure: silence is never a pass. Nor is a test that was
+//! skipped.
 
 use std::fmt;
 
@@ -62,10 +63,10 @@ impl Report {
         }
     }
 
-    /// Whether everything that was started passed, and something was.
+    /// Whether everything that there is passed, and there is something.
     pub(crate) fn passed(&self) -> bool {
         let count = self.count();
-        count.failed == 0 && count.passed > 0
+        count.failed == 0 && count.ignored == 0 && count.passed > 0
     }
 
     fn count(&self) -> Outcome {
@@ -107,8 +108,12 @@ impl fmt::Display for Report {
         for problem in &self.problems {
             writeln!(out, "FAILED {problem}")?;
         }
-        let Outcome { passed, failed, .. } = self.count();
-        write!(out, "{passed} passed, {failed} failed")
+        let Outcome { passed, failed, ignored } = self.count();
+        write!(out, "{passed} passed, {failed} failed")?;
+        if ignored > 0 {
+            write!(out, ", {ignored} skipped: a skipped test is no pass")?;
+        }
+        Ok(())
     }
 }
 
@@ -155,7 +160,7 @@ mod tests {
 
     const PASSING: &str = "\
      Running unittests src/lib.rs (target/debug/deps/firewall_ebpf-0123)
-test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
    Doc-tests firewall_ebpf
 test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
 
@@ -177,6 +182,13 @@ test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         assert!(report.to_string().contains("life tests/life.rs"), "{report}");
         assert!(report.to_string().contains("FAILED attach::twice"), "{report}");
         assert_eq!(closing(&report), "5 passed, 1 failed");
+    }
+
+    #[test]
+    fn a_skipped_test_is_no_pass() {
+        let report = report(&PASSING.replace("0 ignored", "1 ignored"), true);
+        assert!(!report.passed());
+        assert_eq!(closing(&report), "7 passed, 0 failed, 2 skipped: a skipped test is no pass");
     }
 
     #[test]

@@ -1,0 +1,150 @@
+//! Refusals of the commands about interfaces, flows and metrics.
+
+use crate::fixture::{Fixture, SEE_GROUPS};
+use crate::host::Host;
+
+const SEE_INTERFACES: &str = "\nhint: secgroup status shows the interfaces";
+
+#[test]
+fn attaching() {
+    let fixture = Fixture::new();
+    let attach = |args: &str, code, message: &str| {
+        let args: Vec<_> =
+            format!("attach eth7 --group {args}").split(' ').map(Into::into).collect();
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        fixture.refuses(&args, code, &format!("error: attach eth7: {message}"));
+    };
+    attach("nope", 3, &format!("there is no group \"nope\"{SEE_GROUPS}"));
+    attach("web --group nope", 3, &format!("there is no group \"nope\"{SEE_GROUPS}"));
+    attach(
+        "sg-123",
+        2,
+        "\"sg-123\" is not an id of the form sg-… with 17 hexadecimal digits\n\
+         hint: the list command of its kind prints ids",
+    );
+    attach("web --group {web}", 2, "group web is given twice");
+    let form = "not STATE=SECONDS\nhint: for example TcpEstablishedTimeout=350";
+    let states = "\nhint: `attach --help` lists the states";
+    let seconds = "is not a number of seconds\nhint: 1 to 4294967295";
+    for (timeout, message) in [
+        ("UdpTimeout", form.to_owned()),
+        ("UdpTimeout:5", form.to_owned()),
+        ("Tcp=1", format!("no state \"Tcp\"{states}")),
+        ("=1", format!("no state \"\"{states}")),
+        ("UdpTimeout=", format!("\"\" {seconds}")),
+        ("UdpTimeout=0", format!("\"0\" {seconds}")),
+        ("UdpTimeout=1m", format!("\"1m\" {seconds}")),
+        ("UdpTimeout=-5", format!("\"-5\" {seconds}")),
+        ("UdpTimeout=4294967296", format!("\"4294967296\" {seconds}")),
+    ] {
+        let args = format!("web --timeout {timeout}");
+        attach(&args, 2, &format!("timeout {timeout:?}: {message}"));
+    }
+}
+
+#[test]
+fn what_is_not_attached() {
+    let fixture = Fixture::new();
+    for (args, told, interface) in [
+        ("detach eth1", "detach eth1", "eth1"),
+        ("detach tap0", "detach tap0", "tap0"),
+        ("detach eth0 --netns vm1", "detach eth0", "vm1/eth0"),
+        ("stats eth1", "stats", "eth1"),
+        ("stats eth0 --netns vm1", "stats", "vm1/eth0"),
+        ("status eth1", "status", "eth1"),
+        ("flows list --interface eth1", "flows list", "eth1"),
+        ("flows count --interface eth1", "flows count", "eth1"),
+        ("flows flush --interface eth1", "flows flush", "eth1"),
+    ] {
+        let message = format!(
+            "error: {told}: there is no attached interface \"{interface}\"{SEE_INTERFACES}"
+        );
+        fixture.refuses(&args.split(' ').collect::<Vec<_>>(), 3, &message);
+    }
+}
+
+#[test]
+fn rules_of_flows() {
+    let fixture = Fixture::new();
+    for verb in ["list", "count", "flush"] {
+        fixture.refuses(
+            &["flows", verb, "--rule", "sgr-0123456789abcdef0"],
+            3,
+            &format!(
+                "error: flows {verb}: there never was a rule sgr-0123456789abcdef0\n\
+                 hint: secgroup rule list shows the rules"
+            ),
+        );
+    }
+    // One that is gone is known: its flows go on. What is missing is the kernel's half.
+    fixture.host.ok(&["rule", "remove", "web", &fixture.word("http")]);
+    let done = fixture.host.run(&["flows", "list", "--rule", &fixture.word("http")]);
+    assert!(done.stderr.starts_with("error: flows list: nothing is attached\n"), "{done:?}");
+}
+
+#[test]
+fn words_that_mean_nothing() {
+    let host = Host::new();
+    for (args, first) in [
+        ("attach eth0", "the following required arguments were not provided:"),
+        ("attach eth0 web", "unexpected argument 'web' found"),
+        ("attach eth0 --group web --hook tc", "invalid value 'tc' for '--hook <HOOK>'"),
+        (
+            "attach eth0 --group web --orientation inside",
+            "invalid value 'inside' for '--orientation <ORIENTATION>'",
+        ),
+        (
+            "attach eth0 --group web --address 10.0.0.0/8",
+            "invalid value '10.0.0.0/8' for '--address <ADDRESS>': invalid IP address syntax",
+        ),
+        ("attach eth0 --group web --non-ip arp", "invalid value 'arp' for '--non-ip <NON_IP>'"),
+        ("detach", "the following required arguments were not provided:"),
+        ("detach eth0 --all", "the argument '[IFACE]' cannot be used with '--all'"),
+        ("detach eth0 eth1", "unexpected argument 'eth1' found"),
+        ("status --output yaml", "invalid value 'yaml' for '--output <OUTPUT>'"),
+        ("status --netns vm1", "the following required arguments were not provided:"),
+        ("stats --output yaml", "invalid value 'yaml' for '--output <OUTPUT>'"),
+        ("flows", "'secgroup flows' requires a subcommand but one was not provided"),
+        (
+            "flows list --protocol foo",
+            "invalid value 'foo' for '--protocol <PROTOCOL>': tcp, udp, icmp, icmpv6 or a number \
+             from 0 to 255",
+        ),
+        ("flows list --address foo", "invalid value 'foo' for '--address <CIDR>': not an address"),
+        ("flows list --port 65536", "invalid value '65536' for '--port <PORT>'"),
+        ("flows list --tier old", "invalid value 'old' for '--tier <TIER>'"),
+        ("flows list --state open", "invalid value 'open' for '--state <STATE>': one of syn-sent,"),
+        (
+            "flows flush --rule sgr-1",
+            "invalid value 'sgr-1' for '--rule <RULE-ID>': \"sgr-1\" is not an id of the form \
+             sgr-… with 17 hexadecimal digits",
+        ),
+        (
+            "serve --metrics 9911",
+            "invalid value '9911' for '--metrics <ADDRESS:PORT>': write an IP address and a port, \
+             for example 127.0.0.1:9911",
+        ),
+        ("serve --metrics 127.0.0.1:99999", "invalid value '127.0.0.1:99999' for '--metrics"),
+        ("metrics eth0", "unexpected argument 'eth0' found"),
+        ("reconcile eth0", "unexpected argument 'eth0' found"),
+        ("atach eth0", "unrecognized subcommand 'atach'"),
+        ("--state-dir", "a value is required for '--state-dir <DIR>' but none was supplied"),
+    ] {
+        let done = host.run(&args.split(' ').collect::<Vec<_>>());
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{args}");
+        assert!(done.stderr.starts_with(&format!("error: {first}")), "{args}: {}", done.stderr);
+    }
+    assert!(!host.state_dir().exists(), "a refused command makes nothing");
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let fixture = Fixture::new();
+    fixture.refuses(
+        &["apply", "/no/such"],
+        1,
+        "error: apply /no/such: No such file or directory (os error 2)",
+    );
+    fixture.refuses(&["apply", "/"], 1, "error: apply /: Is a directory (os error 21)");
+    fixture.refuses(&["apply", "/dev/zero"], 1, "error: apply /dev/zero: larger than 256 MiB");
+}

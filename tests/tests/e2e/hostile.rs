@@ -1,0 +1,117 @@
+//! What goes wrong on a host: each refusal is one line that names operation and object, one that
+//! says what to do, the right exit code, and changes nothing.
+
+mod device;
+mod kernel;
+mod place;
+mod privilege;
+mod room;
+mod store;
+mod together;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
+use firewall_user::dataplane::Pins;
+use firewall_user::dataplane::maps::Maps;
+use secgroup_tests::secgroup::Answer;
+use secgroup_tests::{Namespace, Secgroup};
+
+/// All that a refused command must not touch.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    /// The store's file. Its journals come and go with readers.
+    store: Option<Vec<u8>>,
+    /// Every pin, with its inode: one that was replaced has another.
+    pins: BTreeMap<PathBuf, u64>,
+    /// The words that put policies in force.
+    active: Vec<u64>,
+    /// By device: the XDP program, and revision and programs of both TCX hooks.
+    attached: BTreeMap<String, Vec<String>>,
+}
+
+impl State {
+    fn of(secgroup: &Secgroup<'_>, namespace: &Namespace) -> Self {
+        let mut pins = BTreeMap::new();
+        list(secgroup.pin_dir(), &mut pins);
+        let active = Maps::open(&Pins::new(secgroup.pin_dir())).map_or_else(
+            |_| Vec::new(),
+            |maps| {
+                let slots = 0..u16::try_from(maps.sizes.interfaces).unwrap();
+                slots.map(|slot| maps.active(slot).unwrap().0).collect()
+            },
+        );
+        let links = namespace.ip("-oneline link show");
+        let attached = links.lines().map(|line| {
+            let device = line.split([':', '@']).nth(1).unwrap().trim().to_owned();
+            let xdp = line.split_once("xdp").map_or("", |(_, rest)| rest);
+            let mut programs = vec![xdp.split('\\').next().unwrap_or_default().to_owned()];
+            for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+                let query = || SchedClassifier::query_tcx(device.as_str(), hook);
+                let (revision, list) = namespace.run(query).unwrap();
+                let ids: Vec<u32> = list.iter().map(ProgramInfo::id).collect();
+                programs.push(format!("{revision} {ids:?}"));
+            }
+            (device, programs)
+        });
+        Self {
+            store: fs::read(secgroup.state_dir().join("secgroup.db")).ok(),
+            pins,
+            active,
+            attached: attached.collect(),
+        }
+    }
+}
+
+fn list(directory: &Path, pins: &mut BTreeMap<PathBuf, u64>) {
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            list(&path, pins);
+        }
+        pins.insert(path, metadata.ino());
+    }
+}
+
+/// Does what must change nothing.
+#[track_caller]
+fn unchanged<T>(secgroup: &Secgroup<'_>, namespace: &Namespace, work: impl FnOnce() -> T) -> T {
+    let before = State::of(secgroup, namespace);
+    let result = work();
+    assert_eq!(State::of(secgroup, namespace), before);
+    result
+}
+
+/// Asserts that a command was refused in these words: an error and a hint.
+#[track_caller]
+fn refused(answer: &Answer, code: i32, error: &str, hint: &str) {
+    let words = format!("error: {error}\nhint: {hint}\n");
+    let said = (answer.code, answer.stdout.as_str(), answer.stderr.as_str());
+    assert_eq!(said, (Some(code), "", words.as_str()));
+}
+
+/// The commands that change something, on an interface `eth0` with the group `web`.
+const CHANGES: [&str; 5] = [
+    "attach eth0 --group web",
+    "rule add web ingress --protocol tcp --port 443 --cidr 10.0.0.0/8",
+    "flows flush",
+    "reconcile",
+    "detach eth0",
+];
+
+/// What a command calls itself when it fails.
+fn operation(line: &str) -> &str {
+    match line.split(' ').next() {
+        Some("rule") => "add rule to group web",
+        Some("flows") => line,
+        Some("reconcile") => "reconcile",
+        Some("attach") => "attach eth0",
+        Some("detach") if line.ends_with("--all") => "detach --all",
+        Some("detach") => "detach eth0",
+        _ => line,
+    }
+}

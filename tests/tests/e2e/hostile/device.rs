@@ -1,0 +1,112 @@
+//! Devices that do not give what is asked of them.
+
+use std::time::Duration;
+
+use secgroup_tests::network::at;
+use secgroup_tests::stranger::Stranger;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::udp::{self, UdpEcho};
+use secgroup_tests::{Pair, Secgroup};
+
+use super::{refused, unchanged};
+
+#[test]
+fn a_hook_that_another_program_has_stays_with_it() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    for is_native in [true, false] {
+        let stranger = Stranger::attach(&net.server, "eth0", is_native);
+        unchanged(&secgroup, &net.server, || {
+            for hook in ["xdp", "xdp-generic"] {
+                let line = format!("attach eth0 --group web --hook {hook}");
+                let error = format!(
+                    "attach eth0: attach {hook} to eth0: the XDP hook is taken by program stranger \
+                     (id {})",
+                    stranger.id()
+                );
+                let hint = "use --hook tcx, which others can share, or take that program off first";
+                refused(&secgroup.run(line.split(' ')), 1, &error, hint);
+            }
+        });
+        // Attached elsewhere already, that stays; and the hint is right.
+        secgroup.ok("attach eth0 --group web --hook tcx");
+        unchanged(&secgroup, &net.server, || {
+            secgroup.refused("attach eth0 --group web --hook xdp", 1);
+        });
+        let server = TcpServer::echo(&net.server, at(Pair::SERVER, 0)[0]);
+        secgroup.moved(&[("eth0", "ingress", "no-rule", 1)], || {
+            assert!(!tcp::reaches(&net.client, server.address()));
+        });
+        secgroup.ok("detach eth0");
+    }
+}
+
+#[test]
+fn a_device_without_ethernet_has_no_xdp() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    net.server.ip("tuntap add dev tun0 mode tun");
+    unchanged(&secgroup, &net.server, || {
+        for hook in ["xdp", "xdp-generic"] {
+            let line = format!("attach tun0 --group web --hook {hook}");
+            let error = "attach tun0: attach XDP to tun0: the device has no Ethernet header";
+            refused(&secgroup.run(line.split(' ')), 1, error, "use --hook tcx");
+        }
+    });
+    secgroup.ok("attach tun0 --group web --hook tcx");
+}
+
+#[test]
+fn a_driver_without_native_xdp_says_what_it_has() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    net.server.ip("link add switch type bridge");
+    unchanged(&secgroup, &net.server, || {
+        let answer = secgroup.run("attach switch --group web --hook xdp".split(' '));
+        let error = "attach switch: attach xdp to switch: the driver has no native XDP";
+        refused(&answer, 1, error, "use --hook tcx (or xdp-generic)");
+    });
+    secgroup.ok("attach switch --group web --hook xdp-generic");
+    secgroup.ok("attach switch --group web --hook tcx");
+}
+
+/// veth once refused native XDP on a large MTU; it takes programs that read frames in several
+/// buffers, as ours do.
+#[test]
+fn jumbo_frames_pass_native_xdp() {
+    let net = Pair::new();
+    for namespace in [&net.server, &net.client] {
+        namespace.ip("link set eth0 mtu 9000");
+    }
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup
+        .ok("rule add web ingress --protocol udp --port 7 --cidr 10.77.0.0/24 --cidr fd77::/64");
+    secgroup.ok("attach eth0 --group web --hook xdp");
+    for address in at(Pair::SERVER, 7) {
+        let _echo = UdpEcho::start(&net.server, address);
+        let socket = udp::connect(&net.client, address);
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let question: Vec<u8> = (0..8_900_u32).map(|at| at.to_le_bytes()[0]).collect();
+        secgroup.moved(
+            &[("eth0", "ingress", "new-flow", 1), ("eth0", "egress", "established", 1)],
+            || {
+                socket.send(&question).unwrap();
+                let mut answer = vec![0; 10_000];
+                let length = socket.recv(&mut answer).unwrap();
+                assert_eq!(answer[..length], question);
+            },
+        );
+    }
+    // One that no rule allows is not too large to be dropped.
+    let _echo = UdpEcho::start(&net.server, at(Pair::SERVER, 8)[0]);
+    let socket = udp::connect(&net.client, at(Pair::SERVER, 8)[0]);
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    secgroup.moved(&[("eth0", "ingress", "no-rule", 1)], || {
+        socket.send(&[1; 8_900]).unwrap();
+        socket.recv(&mut [0; 10_000]).unwrap_err();
+    });
+}

@@ -1,0 +1,65 @@
+//! Not root, or not all of root.
+
+use secgroup_tests::secgroup::Answer;
+use secgroup_tests::{Pair, Secgroup};
+
+use super::{CHANGES, operation, refused, unchanged};
+
+const HINT: &str = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (systemd: \
+                    AmbientCapabilities=)";
+
+#[test]
+fn the_capability_that_is_missing_is_named() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("attach eth0 --group web");
+    let without = |dropped: &str, line: &str| {
+        let set = format!("--bounding-set={dropped}");
+        Answer::of(&mut secgroup.command_under(&["setpriv", &set], line))
+    };
+    unchanged(&secgroup, &net.server, || {
+        for line in CHANGES {
+            let is_about_maps = line.starts_with("rule") || line.starts_with("flows");
+            for (dropped, missing) in [
+                ("-bpf,-sys_admin", "CAP_BPF, needed to load programs and make maps"),
+                (
+                    "-perfmon,-sys_admin",
+                    "CAP_PERFMON, needed to load programs that calculate with pointers",
+                ),
+                ("-net_admin", "CAP_NET_ADMIN, needed to attach programs to an interface"),
+            ] {
+                if is_about_maps && !missing.starts_with("CAP_BPF") {
+                    continue;
+                }
+                let error = format!("{}: missing capability {missing}", operation(line));
+                refused(&without(dropped, line), 1, &error, HINT);
+            }
+        }
+    });
+    // What only reads needs none of them.
+    for line in ["status", "stats", "flows list", "metrics", "rule list", "export"] {
+        let answer = without("-bpf,-perfmon,-net_admin,-sys_admin", line);
+        assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{line}");
+    }
+}
+
+#[test]
+fn three_capabilities_are_enough() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let few = |line: &str| {
+        let set = "--bounding-set=-all,+bpf,+perfmon,+net_admin";
+        let answer = Answer::of(&mut secgroup.command_under(&["setpriv", set], line));
+        assert_eq!(answer.code, Some(0), "{line}: {answer}");
+    };
+    few("group create web --description x");
+    for hook in ["tcx", "xdp", "xdp-generic"] {
+        few(&format!("attach eth0 --group web --hook {hook}"));
+    }
+    few("rule add web ingress --protocol tcp --port 443 --cidr 10.0.0.0/8");
+    few("reconcile");
+    few("status");
+    few("flows flush");
+    few("detach eth0");
+}

@@ -1,0 +1,82 @@
+//! Maps that are too small for what is asked.
+
+use secgroup_tests::network::at;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::{Pair, Secgroup};
+
+use super::{refused, unchanged};
+
+fn sizes(rules: u32, interfaces: u32) -> String {
+    format!(
+        "[maps]\nflows_new = 16\nflows_proven = 16\nrules = {rules}\ninterfaces = {interfaces}\n"
+    )
+}
+
+#[test]
+fn a_policy_that_does_not_fit_is_refused_with_the_numbers() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.configure(&sizes(16, 2));
+    secgroup.ok("group create web --description x");
+    let hint = "raise maps.rules in the configuration and start anew after `detach --all`";
+    let add = |ports: std::ops::RangeInclusive<u16>| {
+        for port in ports {
+            secgroup.ok(&format!(
+                "rule add web ingress --protocol tcp --port {port} --cidr 10.77.0.0/24"
+            ));
+        }
+    };
+    // Two rules came with the group: sixteen.
+    add(1..=14);
+    secgroup.ok("attach eth0 --group web");
+    let fifteenth = "rule add web ingress --protocol tcp --port 15 --cidr 10.77.0.0/24";
+    unchanged(&secgroup, &net.server, || {
+        let error = "add rule to group web: rule counters: 17 rules, 1 more than the 16 that fit";
+        refused(&secgroup.run(fifteenth.split(' ')), 1, error, hint);
+    });
+    let server = TcpServer::echo(&net.server, at(Pair::SERVER, 14)[0]);
+    assert!(tcp::reaches(&net.client, server.address()), "what was in force is");
+
+    secgroup.ok("detach eth0");
+    add(15..=20);
+    unchanged(&secgroup, &net.server, || {
+        let answer = secgroup.run("attach eth0 --group web".split(' '));
+        let error = "attach eth0: rule counters: 22 rules, 6 more than the 16 that fit";
+        refused(&answer, 1, error, hint);
+    });
+    // What the hint says helps.
+    secgroup.configure(&sizes(22, 2));
+    secgroup.ok("attach eth0 --group web");
+}
+
+#[test]
+fn there_is_room_for_so_many_interfaces() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.configure(&sizes(16, 1));
+    secgroup.ok("group create web --description x");
+    secgroup.ok("attach eth0 --group web");
+    let attach_lo = || secgroup.run("attach lo --group web".split(' '));
+    unchanged(&secgroup, &net.server, || {
+        refused(
+            &attach_lo(),
+            1,
+            "attach lo: there would be 2 attached interfaces, and the limit is 1",
+            "interfaces in the configuration's [maps] sets the limit",
+        );
+    });
+    // The maps keep the size that they were made with.
+    secgroup.configure(&sizes(16, 2));
+    unchanged(&secgroup, &net.server, || {
+        refused(
+            &attach_lo(),
+            1,
+            "attach lo: maps: made for 1 interfaces, 1 fewer than needed",
+            "their size is fixed until `secgroup detach --all`; the next attach makes them as the \
+             configuration says",
+        );
+    });
+    secgroup.ok("detach --all");
+    secgroup.ok("attach eth0 --group web");
+    secgroup.ok("attach lo --group web");
+}

@@ -1,0 +1,80 @@
+//! Several commands at once.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use secgroup_tests::network::at;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::{Pair, Secgroup};
+
+use super::{CHANGES, unchanged};
+
+/// Starts a command, and waits until it says that it waits.
+fn waiting(secgroup: &Secgroup<'_>, line: &str) -> Child {
+    let mut command = secgroup.command(line.split(' '));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    let lock = secgroup.state_dir().join("lock");
+    let expected = format!(
+        "secgroup: waiting for another secgroup command to finish (`fuser {}` finds it)\n",
+        lock.display()
+    );
+    assert_eq!(told, expected, "{line}");
+    child
+}
+
+#[test]
+fn a_command_waits_for_one_that_holds_on_and_can_be_ended() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("attach eth0 --group web");
+    let lock = File::open(secgroup.state_dir().join("lock")).unwrap();
+    lock.lock().unwrap();
+    // It never lets go: whoever has seen enough ends the command, and nothing has happened.
+    unchanged(&secgroup, &net.server, || {
+        for line in CHANGES {
+            let mut child = waiting(&secgroup, line);
+            kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+            assert_eq!(child.wait().unwrap().code(), None, "{line}: a signal ended it");
+        }
+        // What only reads does not wait.
+        secgroup.ok("status");
+        secgroup.ok("stats");
+    });
+    // It lets go.
+    let mut child = waiting(&secgroup, "detach eth0");
+    lock.unlock().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(secgroup.run(["status"]).stdout, "nothing is attached\n");
+}
+
+#[test]
+fn commands_at_once_all_come_into_force() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    let running: Vec<_> = (1..=8)
+        .map(|port| {
+            let line = format!("rule add web ingress --protocol tcp --port {port} --cidr ::/0");
+            let attach = "attach eth0 --group web";
+            let line = if port == 4 { attach } else { &line };
+            let mut command = secgroup.command(line.split(' '));
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in running {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["Rules"], 2 + 7);
+    for port in 1..=8 {
+        let server = TcpServer::echo(&net.server, at(Pair::SERVER, port)[1]);
+        let allowed = port != 4;
+        assert_eq!(tcp::reaches(&net.client, server.address()), allowed, "port {port}");
+    }
+}

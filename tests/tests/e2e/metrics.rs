@@ -1,0 +1,181 @@
+//! What an operator scrapes, by the programs that scrape it.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use firewall_ebpf::limits::ABI_VERSION;
+use secgroup_tests::http::answer;
+use secgroup_tests::network::at;
+use secgroup_tests::prometheus::{Prometheus, check_metrics};
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::wait::{PATIENCE, wait_for, wait_until};
+use secgroup_tests::{Namespace, Pair, Process, Secgroup};
+
+const SERVED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9911);
+
+/// `secgroup serve` in a namespace, once it answers.
+fn serve(secgroup: &Secgroup<'_>, namespace: &Namespace) -> Process {
+    let process = Process::start(secgroup.command(["serve", "--metrics", &SERVED.to_string()]));
+    wait_until(PATIENCE, "secgroup to serve", || answer(namespace, SERVED, "/").is_ok());
+    process
+}
+
+/// The value of a line, which is named as it is written.
+fn value(text: &str, series: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let line = line.unwrap_or_else(|| panic!("no {series} in\n{text}"));
+    line.parse().unwrap_or_else(|error| panic!("{series} {line}: {error}"))
+}
+
+#[test]
+fn a_command_and_the_server_tell_the_same() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    let _server = serve(&secgroup, &net.server);
+    // With nothing attached there is still a build to tell of.
+    check_metrics(&secgroup.ok("metrics"));
+    secgroup.ok("attach eth0 --group web");
+
+    // A packet of the kernel's own between two readings would make them differ.
+    let (text, (status, served)) = wait_for(PATIENCE, "a moment without a packet", || {
+        let before = secgroup.ok("metrics");
+        let served = answer(&net.server, SERVED, "/metrics").unwrap();
+        (before == secgroup.ok("metrics")).then_some((before, served))
+    });
+    assert_eq!((status, served), (200, text.clone()));
+    check_metrics(&text);
+
+    for path in ["/", "/metrics?x=y"] {
+        assert_eq!(answer(&net.server, SERVED, path).unwrap().0, 200, "{path}");
+    }
+    for path in ["/metric", "/metrics/", "/api/v1/query"] {
+        assert_eq!(answer(&net.server, SERVED, path).unwrap().0, 404, "{path}");
+    }
+    let refused = secgroup.refused(&format!("serve --metrics {SERVED}"), 1);
+    assert_eq!(
+        refused,
+        "error: serve: listen on 127.0.0.1:9911: Address already in use (os error 98)\n\
+         hint: --metrics names another address or port\n"
+    );
+}
+
+#[test]
+fn every_figure_is_what_happened() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let group = secgroup.ok("group create web --description x");
+    let rule = secgroup
+        .ok("rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64");
+    secgroup.ok("attach eth0 --group web");
+    let rules: Vec<_> = rule.lines().collect();
+    let text = secgroup.ok("metrics");
+    let version = env!("CARGO_PKG_VERSION");
+    let build = format!("secgroup_build_info{{version=\"{version}\",abi=\"{ABI_VERSION}\"}}");
+    assert_eq!(value(&text, &build), 1);
+    assert_eq!(value(&text, "secgroup_policy_generation"), 3);
+    for tier in ["new", "proven"] {
+        for family in ["ipv4", "ipv6"] {
+            let labels = format!("{{tier=\"{tier}\",family=\"{family}\"}}");
+            assert_eq!(value(&text, &format!("secgroup_flows_capacity{labels}")), 1024);
+            assert_eq!(value(&text, &format!("secgroup_flows{labels}")), 0);
+        }
+    }
+
+    // Two connections that a rule admits, one that none does, and one datagram out.
+    let [v4, _] = at(Pair::SERVER, 80);
+    let server = TcpServer::echo(&net.server, v4);
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut stream = tcp::connect(&net.client, server.address()).unwrap();
+        tcp::exchange(&mut stream, b"hello").unwrap();
+        streams.push(stream);
+    }
+    assert!(!tcp::reaches(&net.client, at(Pair::SERVER, 81)[1]));
+    let text = secgroup.ok("metrics");
+    let of_rule = |what: &str, rule: &str| {
+        value(
+            &text,
+            &format!("secgroup_rule_{what}_total{{group=\"{}\",rule=\"{rule}\"}}", group.trim()),
+        )
+    };
+    // A SYN with its options, in Ethernet.
+    assert_eq!((of_rule("packets", rules[0]), of_rule("bytes", rules[0])), (2, 2 * 74));
+    assert_eq!((of_rule("packets", rules[1]), of_rule("bytes", rules[1])), (0, 0));
+    let of = |what: &str, labels: &str| {
+        value(&text, &format!("secgroup_{what}_total{{interface=\"eth0\",{labels}}}"))
+    };
+    let ingress = |reason: &str| format!("direction=\"ingress\",reason=\"{reason}\"");
+    assert_eq!(of("drops", &ingress("no-rule")), 1);
+    assert_eq!(of("drop_bytes", &ingress("no-rule")), 94);
+    assert_eq!(of("passes", &ingress("new-flow")), 2);
+    assert_eq!(of("packets", "direction=\"ingress\",verdict=\"drop\""), 1);
+    assert_eq!(of("bytes", "direction=\"ingress\",verdict=\"drop\""), 94);
+    assert_eq!(of("packets", "direction=\"egress\",verdict=\"drop\""), 0);
+    assert_eq!(value(&text, "secgroup_flows{tier=\"proven\",family=\"ipv4\"}"), 2);
+    assert_eq!(value(&text, "secgroup_flows{tier=\"new\",family=\"ipv4\"}"), 0);
+    assert_eq!(value(&text, "secgroup_flows{tier=\"proven\",family=\"ipv6\"}"), 0);
+    assert_eq!(value(&text, "secgroup_flows_unpromoted_total{interface=\"eth0\"}"), 0);
+
+    // There are flows and rules with addresses; no label has one.
+    check_metrics(&text);
+    let labels: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('{')?.1.split_once('}'))
+        .flat_map(|(labels, _)| labels.split(','))
+        .filter_map(|label| Some(label.split_once('=')?.0))
+        .collect();
+    let known = [
+        "abi",
+        "direction",
+        "family",
+        "group",
+        "interface",
+        "reason",
+        "rule",
+        "tier",
+        "verdict",
+        "version",
+    ];
+    assert_eq!(labels, BTreeSet::from(known));
+    for address in ["10.77.", "fd77:"] {
+        assert!(!text.contains(address), "{text}");
+    }
+}
+
+#[test]
+fn a_prometheus_counts_refused_connections() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("attach eth0 --group web");
+    let mut server = serve(&secgroup, &net.server);
+    let prometheus = Prometheus::scrape(&net.server, SERVED);
+    let drops = "secgroup_drops_total{interface=\"eth0\",direction=\"ingress\",reason=\"no-rule\"}";
+    // A Go program of some size starts here, beside whatever else the machine does.
+    let start = Duration::from_secs(60);
+    wait_until(start, "the first scrape", || prometheus.value(drops) == Some(0.0));
+
+    for address in at(Pair::SERVER, 80).into_iter().chain(at(Pair::SERVER, 81)) {
+        assert!(!tcp::reaches(&net.client, address));
+    }
+    wait_until(PATIENCE, "a scrape of four drops", || {
+        let counted = prometheus.value(drops).unwrap_or_default();
+        assert!(counted <= 4.0, "{counted} drops of four packets");
+        counted == 4.0
+    });
+    assert_eq!(prometheus.value("sum(secgroup_drops_total)"), Some(4.0));
+    assert_eq!(prometheus.value("count(secgroup_build_info)"), Some(1.0));
+
+    // Neither the scraper's idle connection nor one that never asks holds the end up.
+    let silent = net.server.run(|| TcpStream::connect(SERVED)).unwrap();
+    let ended = server.terminate();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    drop(silent);
+    secgroup.moved(&[("eth0", "ingress", "no-rule", 1)], || {
+        assert!(!tcp::reaches(&net.client, at(Pair::SERVER, 80)[0]));
+    });
+    wait_until(PATIENCE, "a scrape that fails", || prometheus.value("up") == Some(0.0));
+}
