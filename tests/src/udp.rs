@@ -137,9 +137,13 @@ pub fn answers(socket: &UdpSocket, limit: Duration) -> bool {
     socket.set_read_timeout(Some(limit)).expect("bound a socket's waiting");
     socket.send(QUESTION).unwrap_or_else(|error| panic!("send a datagram: {error}"));
     let mut buffer = [0; 64];
-    match socket.recv(&mut buffer) {
-        Ok(length) => buffer[..length] == *QUESTION,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-        Err(error) => panic!("wait for a datagram: {error}"),
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(length) => return buffer[..length] == *QUESTION,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            // Waiting with a limit ends so when the process is stopped and goes on, for one.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("wait for a datagram: {error}"),
+        }
     }
 }
