@@ -4,7 +4,7 @@ use crate::flow::Address;
 use crate::interface::Direction;
 use crate::limits::MAX_SEARCH_STEPS;
 use crate::policy::{Active, NO_CLASS, Range};
-use crate::tables::Prefixes;
+use crate::tables::{Policy, Prefixes};
 
 /// The number of the rule that allows `traffic` to or from `outside`.
 #[inline(always)]
@@ -22,22 +22,31 @@ pub fn admit<A: Address, T: Prefixes<A>>(
         class = longest;
     }
     for _ in 0..A::MAX_DEPTH {
-        let row = tables.class(active, class)?;
-        let (start, len) = match direction {
-            Direction::Ingress => (row.start[0], row.len[0]),
-            Direction::Egress => (row.start[1], row.len[1]),
-        };
-        if len != 0
-            && let Some(rule) = tables.search(active, start, len, traffic)
-        {
-            return Some(rule);
+        match in_class(tables, active, direction, class, traffic) {
+            (Some(rule), _) => return Some(rule),
+            (None, NO_CLASS) => return None,
+            (None, parent) => class = parent,
         }
-        if row.parent == NO_CLASS {
-            return None;
-        }
-        class = row.parent;
     }
     None
+}
+
+/// The rule of one class that allows `traffic`, and the class of the enclosing prefix.
+#[inline(always)]
+pub fn in_class<T: Policy>(
+    tables: &T,
+    active: Active,
+    direction: Direction,
+    class: u32,
+    traffic: u32,
+) -> (Option<u32>, u32) {
+    let Some(row) = tables.class(active, class) else { return (None, NO_CLASS) };
+    let (start, len) = match direction {
+        Direction::Ingress => (row.start[0], row.len[0]),
+        Direction::Egress => (row.start[1], row.len[1]),
+    };
+    let rule = if len == 0 { None } else { tables.search(active, start, len, traffic) };
+    (rule, row.parent)
 }
 
 /// Binary search in the sorted, disjoint ranges `start..start + len`; `range` reads one of them.

@@ -1,14 +1,16 @@
 //! The decision about a packet, the same for every hook, family and orientation.
 
+use crate::event::Event;
 use crate::exempt;
-use crate::flow::{self, Address, Flow, FlowRef, INITIATOR_EGRESS, PROVEN, Tier};
-use crate::interface::{Direction, State};
+use crate::flow::{self, Address, FirstFragment, Flow, FlowRef, INITIATOR_EGRESS, PROVEN, Tier};
+use crate::interface::{Direction, State, TcpChecks};
 use crate::packet::Packet;
 use crate::parse::{self, Frame, Kind, Segment, Segments};
-use crate::policy::traffic;
+use crate::policy::{Active, UNTRACKED, traffic};
 use crate::reason::Reason;
-use crate::tables::{Flows, Prefixes, Tables};
+use crate::tables::{Family, Flows, Fragments, Tables};
 use crate::tcp::{self, Shape, Step};
+use crate::window;
 
 /// What was decided about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +46,8 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction
     let bytes = packet.length();
     let mut segments = Segments::new();
     let judged = match parse::parse(packet, &mut segments) {
-        Ok(Frame::V4) => judge(tables, direction, &segments.v4, bytes, proven),
-        Ok(Frame::V6) => judge(tables, direction, &segments.v6, bytes, proven),
+        Ok(Frame::V4) => judge(packet, tables, direction, &segments.v4, bytes, proven),
+        Ok(Frame::V6) => judge(packet, tables, direction, &segments.v6, bytes, proven),
         Ok(Frame::NonIp(ether_type)) => Ok(exempt::non_ip(ether_type, tables.non_ip())),
         Err(reason) => Err(reason),
     };
@@ -88,7 +90,7 @@ fn steady<A: Address, T: Tables + Flows<A>>(
     bytes: u32,
 ) -> Steady {
     match segment.kind {
-        Kind::Tcp if segment.tcp_flags == tcp::PLAIN => {
+        Kind::Tcp if segment.tcp_flags == tcp::PLAIN && tables.tcp_checks() == TcpChecks::Guard => {
             stay(tables, direction, segment, bytes, State::Established)
         }
         Kind::Udp => stay(tables, direction, segment, bytes, State::UdpStream),
@@ -108,19 +110,23 @@ fn stay<A: Address, T: Tables + Flows<A>>(
     let key = flow::key(segment, direction, tables.slot());
     let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) else { return Steady::Absent };
     let now = tables.now();
-    if flow.state() != state as u8 || is_expired(&flow, now, tables.timeout(state)) {
+    if flow.state() != state as u8 || has_passed(flow.last_seen(), now, tables.timeout(state)) {
         return Steady::Unknown;
+    }
+    if state == State::Established {
+        flow.set_end(direction, tcp::end(segment));
+        flow.set_acked(direction, segment.ack);
     }
     flow.count(direction, bytes);
     flow.set_last_seen(now);
     Steady::Passed
 }
 
-/// Whether a flow has been idle for longer than it may. Another CPU may have read the clock later
-/// and written first: then it has not.
+/// Whether more than `timeout` has passed since. Another CPU may have read the clock later and
+/// written first: then it has not.
 #[inline(always)]
-fn is_expired(flow: &FlowRef<'_>, now: u64, timeout: u64) -> bool {
-    let idle = now.wrapping_sub(flow.last_seen());
+fn has_passed(since: u64, now: u64, timeout: u64) -> bool {
+    let idle = now.wrapping_sub(since);
     // Half of all jiffies: the clock went backwards, in the sense above.
     idle > timeout && idle < 1 << 63
 }
@@ -135,7 +141,49 @@ enum Proven {
 }
 
 #[inline(always)]
-fn judge<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
+fn judge<A: Address, P: Packet, T: Tables + Family<A>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    segment: &Segment<A>,
+    bytes: u32,
+    proven: Proven,
+) -> Result<Reason, Reason> {
+    if segment.kind == Kind::Rest {
+        return later_fragment(tables, direction, segment);
+    }
+    let reason = whole(packet, tables, direction, segment, bytes, proven)?;
+    if segment.fragment.more {
+        let first = FirstFragment { seen: tables.now(), end: segment.fragment.length, reserved: 0 };
+        let key = flow::fragment_key(segment, direction, tables.slot());
+        Fragments::<A>::keep_fragment(tables, &key, &first);
+        tables.count_event(Event::Fragmented);
+    }
+    Ok(reason)
+}
+
+/// A fragment other than the first has its verdict.
+#[inline(always)]
+fn later_fragment<A: Address, T: Tables + Family<A>>(
+    tables: &T,
+    direction: Direction,
+    segment: &Segment<A>,
+) -> Result<Reason, Reason> {
+    let key = flow::fragment_key(segment, direction, tables.slot());
+    let first = Fragments::<A>::first_fragment(tables, &key).ok_or(Reason::Fragment)?;
+    if has_passed(first.seen, tables.now(), tables.fragment_timeout()) {
+        return Err(Reason::Fragment);
+    }
+    if segment.fragment.offset < first.end {
+        return Err(Reason::FragmentOverlap);
+    }
+    Ok(Reason::LaterFragment)
+}
+
+/// A packet in one piece, or a first fragment.
+#[inline(always)]
+fn whole<A: Address, P: Packet, T: Tables + Family<A>>(
+    packet: &P,
     tables: &T,
     direction: Direction,
     segment: &Segment<A>,
@@ -150,11 +198,20 @@ fn judge<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
         }
         None
     };
-    if segment.kind == Kind::Message {
-        rule(tables, direction, segment, bytes)?;
+    if segment.kind == Kind::Error && is_related(packet, tables, direction, segment)? {
+        return Ok(Reason::Related);
+    }
+    if segment.kind == Kind::Error || segment.kind == Kind::Message {
+        let allowed = allow(tables, direction, segment)?;
+        tables.count_rule(allowed.rule, bytes);
         return Ok(Reason::Admitted);
     }
-    let packet = Arrival { direction, segment, shape, bytes, now: tables.now() };
+    let is_strict = tables.tcp_checks() == TcpChecks::Strict;
+    let scale = match shape {
+        Some(Shape::Syn | Shape::SynAck) if is_strict => parse::window_scale(packet, segment),
+        _ => flow::NO_SCALE,
+    };
+    let packet = Arrival { direction, segment, shape, scale, bytes, now: tables.now() };
     let key = flow::key(segment, direction, tables.slot());
     let mut over = None;
     if proven == Proven::Unknown
@@ -162,23 +219,62 @@ fn judge<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
     {
         match follow(tables, &packet, &key, flow, Tier::Proven) {
             Fate::Belongs => return Ok(Reason::Established),
+            Fate::Contradicts(reason) => return Err(reason),
             Fate::Expired => Flows::<A>::remove(tables, Tier::Proven, &key),
             Fate::Over => over = Some(Tier::Proven),
         }
     } else if let Some(flow) = Flows::<A>::find(tables, Tier::New, &key) {
         match follow(tables, &packet, &key, flow, Tier::New) {
             Fate::Belongs => return Ok(Reason::Established),
-            Fate::Expired => Flows::<A>::remove(tables, Tier::New, &key),
+            Fate::Contradicts(reason) => return Err(reason),
+            Fate::Expired => remove_new::<A, T>(tables, &key),
             Fate::Over => over = Some(Tier::New),
         }
     }
     open(tables, &packet, &key, over)
 }
 
+/// Whether an ICMP error is about a packet that the inside or the outside really sent, of a live
+/// flow or of one that is not tracked. It refreshes nothing and creates nothing.
+///
+/// # Errors
+/// The error contradicts itself.
+#[inline(always)]
+fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    error: &Segment<A>,
+) -> Result<bool, Reason> {
+    let mut quote = *error;
+    // An error goes to the sender of what it is about, whoever noticed it on the way.
+    if !A::quoted(packet, error, &mut quote) || quote.src != error.dst {
+        return Err(Reason::IcmpErrorInvalid);
+    }
+    // A quoted fragment has no ports, and about an error no error is sent (RFC 1122, 3.2.2).
+    if matches!(quote.kind, Kind::Rest | Kind::Error | Kind::Message) {
+        return Ok(false);
+    }
+    let direction = direction.opposite();
+    let key = flow::key(&quote, direction, tables.slot());
+    let now = tables.now();
+    for tier in [Tier::Proven, Tier::New] {
+        if let Some(flow) = Flows::<A>::find(tables, tier, &key)
+            && let Some(state) = State::from_number(flow.state())
+            && !has_passed(flow.last_seen(), now, tables.timeout(state))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(allow(tables, direction, &quote).is_ok_and(|allowed| allowed.is_untracked))
+}
+
 /// What a packet is to the flow of its key.
 enum Fate {
     /// A part of it.
     Belongs,
+    /// It cannot be a part of it, and is dropped for this reason.
+    Contradicts(Reason),
     /// It came too late: there is no flow any more.
     Expired,
     /// The flow is closed, and this would be its successor.
@@ -191,6 +287,8 @@ struct Arrival<'a, A> {
     segment: &'a Segment<A>,
     /// `None` for what is not TCP.
     shape: Option<Shape>,
+    /// Of a SYN or SYN-ACK, where windows are followed.
+    scale: u8,
     bytes: u32,
     now: u64,
 }
@@ -206,11 +304,20 @@ fn follow<A: Address, T: Tables + Flows<A>>(
 ) -> Fate {
     let Some(state) = State::from_number(flow.state()) else { return Fate::Expired };
     let last_seen = flow.last_seen();
-    if is_expired(&flow, packet.now, tables.timeout(state)) {
+    if has_passed(last_seen, packet.now, tables.timeout(state)) {
         return Fate::Expired;
     }
+    let segment = packet.segment;
+    let is_strict = tables.tcp_checks() == TcpChecks::Strict;
     let step = match packet.shape {
-        Some(shape) => tcp::step(&flow, state, packet.segment, shape, packet.direction),
+        Some(Shape::Ack | Shape::Fin)
+            if is_strict
+                && state != State::SynSent
+                && !window::holds(&flow, segment, packet.direction) =>
+        {
+            return Fate::Contradicts(Reason::TcpWindow);
+        }
+        Some(shape) => tcp::step(&flow, state, segment, shape, packet.direction),
         None => {
             let flags = flow.flags();
             let from_initiator = (flags & INITIATOR_EGRESS != 0) == (packet.direction as u8 == 1);
@@ -221,8 +328,30 @@ fn follow<A: Address, T: Tables + Flows<A>>(
     if step == Step::Fresh {
         return Fate::Over;
     }
+    if step == Step::Doubt && is_strict {
+        let is_reset = packet.shape == Some(Shape::Rst);
+        return Fate::Contradicts(if is_reset { Reason::TcpReset } else { Reason::TcpWindow });
+    }
+    let says_nothing = matches!(step, Step::Ignore | Step::Doubt);
+    match packet.shape {
+        Some(Shape::Rst) | None => {}
+        // A challenge too tells what its sender expects next, which an answering RST will have.
+        Some(Shape::Ack) if state == State::SynSent => {
+            flow.set_acked(packet.direction, segment.ack);
+        }
+        Some(_) if says_nothing => {}
+        Some(Shape::Syn | Shape::SynAck) if is_strict => {
+            window::begin(&flow, segment, packet.scale, packet.direction);
+            flow.set_acked(packet.direction, segment.ack);
+        }
+        Some(_) if is_strict => window::advance(&flow, segment, packet.direction),
+        Some(_) => {
+            flow.set_end(packet.direction, tcp::end(segment));
+            flow.set_acked(packet.direction, segment.ack);
+        }
+    }
     flow.count(packet.direction, packet.bytes);
-    if step != Step::Ignore {
+    if !says_nothing {
         flow.set_last_seen(packet.now);
     }
     if let Step::Move(state) | Step::Prove(state) = step {
@@ -247,41 +376,56 @@ fn follow<A: Address, T: Tables + Flows<A>>(
 fn promote<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key, flow: FlowRef<'_>) {
     if Flows::<A>::insert(tables, Tier::Proven, key, &flow.copy()).is_ok() {
         Flows::<A>::remove(tables, Tier::New, key);
+        tables.count_event(Event::Promoted);
     } else {
-        tables.count_unpromoted();
+        tables.count_event(Event::Unpromoted);
     }
+}
+
+/// Removes a dead flow from the new tier.
+#[inline(always)]
+fn remove_new<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key) {
+    Flows::<A>::remove(tables, Tier::New, key);
+    tables.count_event(Event::Removed);
 }
 
 /// A packet of no flow: the rules decide, and a flow remembers what they said. `over` holds a flow of
 /// the same key that is closed: it goes only if the rules allow its successor, so that nobody
 /// outside can end a flow with packets that are dropped.
 #[inline(always)]
-fn open<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
+fn open<A: Address, T: Tables + Family<A>>(
     tables: &T,
     packet: &Arrival<'_, A>,
     key: &A::Key,
     over: Option<Tier>,
 ) -> Result<Reason, Reason> {
     let segment = packet.segment;
+    let allowed = allow(tables, packet.direction, segment);
+    if let Ok(Allowed { rule, is_untracked: true, .. }) = allowed {
+        tables.count_rule(rule, packet.bytes);
+        return Ok(Reason::Untracked);
+    }
+    if packet.shape == Some(Shape::SynAck) {
+        return Err(Reason::UnsolicitedSynAck);
+    }
+    let Allowed { rule, epoch, .. } = allowed?;
+    let picks_up = tables.picks_up() && tables.tcp_checks() == TcpChecks::Guard;
+    if matches!(packet.shape, Some(Shape::Ack | Shape::Fin)) && !picks_up {
+        return Err(Reason::TcpNotOpened);
+    }
+    tables.count_rule(rule, packet.bytes);
     let (state, mut flags, ack_low, ack_high) = match packet.shape {
-        Some(Shape::SynAck) => return Err(Reason::UnsolicitedSynAck),
-        Some(Shape::Rst) => {
-            rule(tables, packet.direction, segment, packet.bytes)?;
-            return Ok(Reason::Admitted);
-        }
+        // A RST of no connection, and a reply to nothing, open nothing: a flow would let other
+        // packets out.
+        Some(Shape::Rst) => return Ok(Reason::Admitted),
         Some(shape) => tcp::begin(segment, shape),
         None => match segment.kind {
             Kind::Udp => (State::Udp, 0, 0, 0),
             Kind::Request => (State::Icmp, 0, 0, 0),
-            // A reply to nothing opens nothing: a flow would let requests out.
-            Kind::Reply => {
-                rule(tables, packet.direction, segment, packet.bytes)?;
-                return Ok(Reason::Admitted);
-            }
+            Kind::Reply => return Ok(Reason::Admitted),
             _ => (State::Other, 0, 0, 0),
         },
     };
-    let (rule, epoch) = rule(tables, packet.direction, segment, packet.bytes)?;
     if packet.direction == Direction::Egress {
         flags |= INITIATOR_EGRESS;
         if state == State::FinWait {
@@ -299,46 +443,95 @@ fn open<A: Address, T: Tables + Flows<A> + Prefixes<A>>(
         flags,
         ..Flow::default()
     };
+    let bytes = u64::from(packet.bytes);
+    let (end, acked) = (tcp::end(segment), segment.ack);
     match packet.direction {
-        Direction::Ingress => (flow.packets[0], flow.bytes[0]) = (1, u64::from(packet.bytes)),
-        Direction::Egress => (flow.packets[1], flow.bytes[1]) = (1, u64::from(packet.bytes)),
+        Direction::Ingress => {
+            (flow.packets[0], flow.bytes[0]) = (1, bytes);
+            (flow.end[0], flow.acked[0]) = (end, acked);
+        }
+        Direction::Egress => {
+            (flow.packets[1], flow.bytes[1]) = (1, bytes);
+            (flow.end[1], flow.acked[1]) = (end, acked);
+        }
+    }
+    if tables.tcp_checks() == TcpChecks::Strict {
+        window::open(&mut flow, segment, packet.scale, packet.direction);
     }
     // It would shadow its successor in the new tier. If another CPU has removed it already and
     // opened the successor, that one is opened once more.
     match over {
         Some(Tier::Proven) => Flows::<A>::remove(tables, Tier::Proven, key),
-        Some(Tier::New) => Flows::<A>::remove(tables, Tier::New, key),
+        Some(Tier::New) => remove_new::<A, T>(tables, key),
         None => {}
     }
     // Two CPUs with the first packets of one flow (a SYN and its repeat) both get here; the first
     // to write wins and the other finds the flow made, which says the same. One packet is not
     // counted in it.
     match Flows::<A>::insert(tables, Tier::New, key, &flow) {
-        Ok(()) => Ok(Reason::NewFlow),
+        Ok(()) => {
+            tables.count_event(Event::Opened);
+            Ok(Reason::NewFlow)
+        }
         Err(_) => Err(Reason::FlowTableFull),
     }
 }
 
-/// The rule that allows a segment, counted, and the generation of the policy that holds it.
+/// What the rules say of a packet that they allow.
+struct Allowed {
+    /// The rule's number.
+    rule: u32,
+    /// The generation of the policy that holds it.
+    epoch: u32,
+    /// Neither this packet nor its answers need a flow.
+    is_untracked: bool,
+}
+
+/// Asks the rules about a packet that belongs to no flow.
 #[inline(always)]
-fn rule<A: Address, T: Tables + Prefixes<A>>(
+fn allow<A: Address, T: Tables + Family<A>>(
     tables: &T,
     direction: Direction,
     segment: &Segment<A>,
-    bytes: u32,
-) -> Result<(u32, u32), Reason> {
+) -> Result<Allowed, Reason> {
     let active = tables.active();
     if !active.is_present() {
         return Err(Reason::NoPolicy);
     }
+    let found = find_rule(tables, active, direction, segment).ok_or(Reason::NoRule)?;
+    let is_untracked =
+        found & UNTRACKED != 0 || answers_untracked(tables, active, direction, segment);
+    Ok(Allowed { rule: found & !UNTRACKED, epoch: active.generation(), is_untracked })
+}
+
+#[inline(always)]
+fn find_rule<A: Address, T: Family<A>>(
+    tables: &T,
+    active: Active,
+    direction: Direction,
+    segment: &Segment<A>,
+) -> Option<u32> {
     let outside = match direction {
         Direction::Ingress => segment.src,
         Direction::Egress => segment.dst,
     };
-    let wanted = traffic(segment.protocol, segment.rule_port);
-    let rule = tables.admit(active, direction, outside, wanted).ok_or(Reason::NoRule)?;
-    tables.count_rule(rule, bytes);
-    Ok((rule, active.generation()))
+    tables.admit(active, direction, outside, traffic(segment.protocol, segment.rule_port))
+}
+
+/// Whether a packet answers traffic that is not tracked: then it is not tracked either, though no
+/// rule of its own direction says so.
+#[inline(always)]
+fn answers_untracked<A: Address, T: Family<A>>(
+    tables: &T,
+    active: Active,
+    direction: Direction,
+    segment: &Segment<A>,
+) -> bool {
+    if !tables.has_untracked(active) || !matches!(segment.kind, Kind::Tcp | Kind::Udp) {
+        return false;
+    }
+    let asked = traffic(segment.protocol, u16::from_be(segment.src_port()));
+    tables.from_anywhere(active, direction.opposite(), asked).is_some_and(|r| r & UNTRACKED != 0)
 }
 
 /// The low 32 bits.

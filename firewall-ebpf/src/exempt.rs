@@ -79,7 +79,7 @@ pub fn ip<A>(segment: &Segment<A>, direction: Direction) -> Option<Reason> {
             let kind = segment.rule_port >> 8;
             if !(ROUTER_SOLICITATION..=NEIGHBOUR_ADVERTISEMENT).contains(&kind) {
                 None
-            } else if segment.hop_limit == u8::MAX && !segment.fragmented {
+            } else if segment.hop_limit == u8::MAX && !segment.fragment.more {
                 Some(Reason::NeighbourDiscovery)
             } else {
                 Some(Reason::NeighbourDiscoveryInvalid)

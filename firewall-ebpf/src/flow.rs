@@ -4,7 +4,8 @@ use core::marker::PhantomData;
 use core::ptr;
 
 use crate::interface::{Direction, State};
-use crate::parse::{Kind, Segment, V4, V6};
+use crate::packet::Packet;
+use crate::parse::{self, Kind, Segment, V4, V6};
 
 /// The 5-tuple of an IPv4 flow as its interface sees it. Oriented (inside, outside), so that both
 /// directions of a flow give the same key. Addresses and ports in network byte order.
@@ -56,14 +57,19 @@ pub const QUERY_FROM_OUTSIDE: u8 = 2;
 const _: () = assert!(size_of::<FlowKey4>() == 16 && size_of::<FlowKey6>() == 40);
 
 /// An address family: how its addresses make a flow key.
-pub trait Address: Copy {
+pub trait Address: Copy + PartialEq {
     /// The flow key of the family.
     type Key: Copy;
 
+    /// Whether this is IPv4.
+    const IS_V4: bool;
     /// The class of an address that no prefix covers.
     const ANY: u32;
     /// The longest chain of nested prefixes: one of each length, and "any".
     const MAX_DEPTH: u32;
+
+    /// Reads the packet that an ICMP error quotes; see [`parse::quoted_v4`].
+    fn quoted<P: Packet>(packet: &P, error: &Segment<Self>, quote: &mut Segment<Self>) -> bool;
 
     /// Builds a key. `tail` is the last eight bytes, ports first, as one word.
     fn key(inside: Self, outside: Self, tail: u64) -> Self::Key;
@@ -76,8 +82,14 @@ const _: () = assert!(cfg!(target_endian = "little"));
 
 impl Address for V4 {
     type Key = FlowKey4;
+    const IS_V4: bool = true;
     const ANY: u32 = crate::policy::ANY_V4;
     const MAX_DEPTH: u32 = 33;
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, error: &Segment<Self>, quote: &mut Segment<Self>) -> bool {
+        parse::quoted_v4(packet, error, quote)
+    }
 
     #[inline(always)]
     fn key(inside: Self, outside: Self, tail: u64) -> FlowKey4 {
@@ -89,8 +101,14 @@ impl Address for V4 {
 
 impl Address for V6 {
     type Key = FlowKey6;
+    const IS_V4: bool = false;
     const ANY: u32 = crate::policy::ANY_V6;
     const MAX_DEPTH: u32 = 129;
+
+    #[inline(always)]
+    fn quoted<P: Packet>(packet: &P, error: &Segment<Self>, quote: &mut Segment<Self>) -> bool {
+        parse::quoted_v6(packet, error, quote)
+    }
 
     #[inline(always)]
     fn key(inside: Self, outside: Self, tail: u64) -> FlowKey6 {
@@ -118,6 +136,31 @@ pub fn key<A: Address>(segment: &Segment<A>, direction: Direction, slot: u16) ->
     let tail =
         ports as u64 | (slot as u64) << 32 | (segment.protocol as u64) << 48 | (query as u64) << 56;
     A::key(inside, outside, tail)
+}
+
+/// The key under which the verdict on a first fragment is kept for the later ones: source,
+/// destination and identification (RFC 791, RFC 8200), in the form of a flow key.
+#[inline(always)]
+pub fn fragment_key<A: Address>(segment: &Segment<A>, direction: Direction, slot: u16) -> A::Key {
+    // IPv6 identifies a packet without its protocol, which later fragments need not repeat.
+    let protocol = if A::IS_V4 { segment.protocol } else { 0 };
+    let tail = segment.fragment.id as u64
+        | (slot as u64) << 32
+        | (protocol as u64) << 48
+        | (direction as u64) << 56;
+    A::key(segment.src, segment.dst, tail)
+}
+
+/// What is kept of a first fragment that passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FirstFragment {
+    /// When it passed, in jiffies.
+    pub seen: u64,
+    /// Bytes of the packet that it holds: later fragments begin behind them.
+    pub end: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Which table holds a flow.
@@ -159,7 +202,7 @@ pub const HEARD_INGRESS: u8 = 1 << 5;
 /// Since the last RST the inside sent a segment without RST.
 pub const HEARD_EGRESS: u8 = 1 << 6;
 
-/// One tracked connection. 64 bytes: a flow's record is one cache line.
+/// One tracked connection. What an established packet touches is in the first 64 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
@@ -169,10 +212,24 @@ pub struct Flow {
     pub packets: [u64; 2],
     /// Bytes of whole frames, by [`Direction`]. A lower bound: see [`FlowRef::count`].
     pub bytes: [u64; 2],
-    /// When the flow began, the low half of jiffies.
-    pub created: u32,
+    /// TCP: the sequence number behind what was sent, by [`Direction`]: of the latest segment in
+    /// [`Guard`](crate::interface::TcpChecks::Guard), the highest in
+    /// [`Strict`](crate::interface::TcpChecks::Strict). Host byte order.
+    pub end: [u32; 2],
+    /// TCP: the latest acknowledgement number sent, by [`Direction`]; 0 until there is one. Host
+    /// byte order.
+    pub acked: [u32; 2],
+    /// A [`State`].
+    pub state: u8,
+    /// See [`INITIATOR_EGRESS`] and its neighbours.
+    pub flags: u8,
+    /// TCP, strict: the window scale that each end asked for, by [`Direction`] (RFC 7323), or
+    /// [`NO_SCALE`].
+    pub scale: [u8; 2],
     /// The number of the rule that admitted the flow.
     pub rule: u32,
+    /// When the flow began, the low half of jiffies.
+    pub created: u32,
     /// The policy's generation at admission.
     pub epoch: u32,
     /// TCP handshake: the lowest acknowledgement number that proves the other end.
@@ -180,15 +237,18 @@ pub struct Flow {
     /// TCP handshake: the highest such number; with data on the SYN or behind the SYN-ACK (TCP
     /// Fast Open, RFC 7413) there are several.
     pub ack_high: u32,
-    /// A [`State`].
-    pub state: u8,
-    /// See [`INITIATOR_EGRESS`] and its neighbours.
-    pub flags: u8,
-    /// Zero.
-    pub reserved: u16,
+    /// TCP, strict: the first sequence number that the other end has no room for, by
+    /// [`Direction`] of the data.
+    pub limit: [u32; 2],
+    /// TCP, strict: the largest window that each end announced, by [`Direction`] of the
+    /// announcement, in bytes; 0 until there is one.
+    pub window: [u32; 2],
 }
 
-const _: () = assert!(size_of::<Flow>() == 64);
+/// [`Flow::scale`]: the SYN had no window scale option.
+pub const NO_SCALE: u8 = u8::MAX;
+
+const _: () = assert!(size_of::<Flow>() == 96 && core::mem::offset_of!(Flow, created) == 64);
 
 impl Flow {
     /// The direction of the flow's first packet.
@@ -246,6 +306,33 @@ macro_rules! access {
     };
 }
 
+macro_rules! access_by_direction {
+    ($($get:ident, $set:ident, $field:ident: $type:ty;)*) => {
+        $(
+            #[doc = concat!("Reads [`Flow::", stringify!($field), "`] of a direction.")]
+            #[must_use]
+            #[inline(always)]
+            pub fn $get(&self, direction: Direction) -> $type {
+                // SAFETY: as in `access!`; the index is 0 or 1.
+                unsafe {
+                    let field = ptr::addr_of!((*self.record).$field).cast::<$type>();
+                    field.add(direction as usize).read_volatile()
+                }
+            }
+
+            #[doc = concat!("Writes [`Flow::", stringify!($field), "`] of a direction.")]
+            #[inline(always)]
+            pub fn $set(&self, direction: Direction, value: $type) {
+                // SAFETY: as in `access!`; the index is 0 or 1.
+                unsafe {
+                    let field = ptr::addr_of_mut!((*self.record).$field).cast::<$type>();
+                    field.add(direction as usize).write_volatile(value);
+                }
+            }
+        )*
+    };
+}
+
 impl<'a> FlowRef<'a> {
     /// Wraps a record of a table.
     ///
@@ -265,6 +352,14 @@ impl<'a> FlowRef<'a> {
         ack_high, set_ack_high, ack_high: u32;
         state, set_state, state: u8;
         flags, set_flags, flags: u8;
+    }
+
+    access_by_direction! {
+        end, set_end, end: u32;
+        acked, set_acked, acked: u32;
+        limit, set_limit, limit: u32;
+        window, set_window, window: u32;
+        scale, set_scale, scale: u8;
     }
 
     /// Adds one packet. Not atomic (two atomic additions cost a fifth of the whole path): when two

@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::admit;
+use crate::event::Event;
 use crate::exempt::NonIp;
-use crate::flow::{Address, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
-use crate::interface::State;
+use crate::flow::{Address, FirstFragment, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
+use crate::interface::{FRAGMENT_TIMEOUT, State, TcpChecks};
 use crate::packet::{Packet, Wire};
 use crate::parse::{V4, V6};
-use crate::policy::{ANY_V4, ANY_V6, Active, Class, Range};
-use crate::tables::{Counts, Flows, Full, Interface, Policy, Prefixes};
+use crate::policy::{ANY_V4, ANY_V6, Active, Class, Has, Range, UNTRACKED};
+use crate::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes};
 
 /// A frame in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +94,22 @@ impl CompiledPolicy {
     /// The word that makes this policy the active one.
     #[must_use]
     pub fn active(&self, parity: u32, generation: u32) -> Active {
-        Active::new(parity, !self.prefixes_v4.is_empty(), !self.prefixes_v6.is_empty(), generation)
+        let has = Has {
+            prefixes_v4: !self.prefixes_v4.is_empty(),
+            prefixes_v6: !self.prefixes_v6.is_empty(),
+            untracked_v4: self.has_untracked(ANY_V4),
+            untracked_v6: self.has_untracked(ANY_V6),
+        };
+        Active::new(parity, has, generation)
+    }
+
+    fn has_untracked(&self, class: u32) -> bool {
+        let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let Some(row) = self.classes.get(number(class)) else { return false };
+        row.start.iter().zip(&row.len).any(|(start, len)| {
+            let ranges = self.ranges.iter().skip(number(*start)).take(number(*len));
+            ranges.into_iter().any(|range| range.rule & UNTRACKED != 0)
+        })
     }
 }
 
@@ -116,10 +132,16 @@ pub struct HostTables {
     pub full: Cell<Option<Tier>>,
     /// Packets and bytes by rule.
     pub rules: RefCell<BTreeMap<u32, (u64, u64)>>,
-    /// Flows that found the proven tier full.
-    pub unpromoted: Cell<u64>,
+    /// How often each event was counted.
+    pub events: RefCell<BTreeMap<Event, u64>>,
+    /// See [`Interface::tcp_checks`].
+    pub tcp_checks: TcpChecks,
+    /// The opposite of [`Interface::picks_up`], so that the default is the interface's.
+    pub no_pick_up: bool,
     v4: Table<FlowKey4>,
     v6: Table<FlowKey6>,
+    fragments_v4: RefCell<HashMap<FlowKey4, FirstFragment>>,
+    fragments_v6: RefCell<HashMap<FlowKey6, FirstFragment>>,
 }
 
 impl HostTables {
@@ -198,13 +220,26 @@ impl Interface for HostTables {
         self.timeouts.get(&state).copied().unwrap_or_else(default)
     }
 
+    fn tcp_checks(&self) -> TcpChecks {
+        self.tcp_checks
+    }
+
+    fn picks_up(&self) -> bool {
+        !self.no_pick_up
+    }
+
+    fn fragment_timeout(&self) -> u64 {
+        u64::from(FRAGMENT_TIMEOUT) * Self::HZ
+    }
+
     fn now(&self) -> u64 {
         self.now.get()
     }
 }
 
 macro_rules! flows {
-    ($address:ty, $key:ty, $field:ident, $prefixes:ident, $bits:literal, $has:ident) => {
+    ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident, $bits:literal,
+        $has:ident, $has_untracked:ident) => {
         impl Flows<$address> for HostTables {
             fn find(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
                 Self::find(&self.$field, tier, key)
@@ -219,9 +254,23 @@ macro_rules! flows {
             }
         }
 
+        impl Fragments<$address> for HostTables {
+            fn first_fragment(&self, key: &$key) -> Option<FirstFragment> {
+                self.$fragments.borrow().get(key).copied()
+            }
+
+            fn keep_fragment(&self, key: &$key, first: &FirstFragment) {
+                self.$fragments.borrow_mut().insert(*key, *first);
+            }
+        }
+
         impl Prefixes<$address> for HostTables {
             fn has_prefixes(&self, active: Active) -> bool {
                 active.$has()
+            }
+
+            fn has_untracked(&self, active: Active) -> bool {
+                active.$has_untracked()
             }
 
             fn longest(&self, _: Active, address: $address) -> Option<u32> {
@@ -234,8 +283,8 @@ macro_rules! flows {
     };
 }
 
-flows!(V4, FlowKey4, v4, prefixes_v4, 32, has_v4);
-flows!(V6, FlowKey6, v6, prefixes_v6, 128, has_v6);
+flows!(V4, FlowKey4, v4, fragments_v4, prefixes_v4, 32, has_v4, has_untracked_v4);
+flows!(V6, FlowKey6, v6, fragments_v6, prefixes_v6, 128, has_v6, has_untracked_v6);
 
 /// The bytes of an address as they lie in a packet.
 fn octets<A: Address + Wire, const N: usize>(address: &A) -> [u8; N] {
@@ -277,8 +326,8 @@ impl Counts for HostTables {
         count.1 += u64::from(bytes);
     }
 
-    fn count_unpromoted(&self) {
-        self.unpromoted.set(self.unpromoted.get() + 1);
+    fn count_event(&self, event: Event) {
+        *self.events.borrow_mut().entry(event).or_default() += 1;
     }
 }
 

@@ -71,6 +71,37 @@ impl Orientation {
     }
 }
 
+/// How closely TCP is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TcpChecks {
+    /// Only what could end a connection is checked: a SYN-ACK must answer, a RST must have the
+    /// expected number. What is out of place passes and changes nothing; the endpoints settle it.
+    #[default]
+    Guard = 0,
+    /// Sequence and acknowledgement numbers must be in the window of their connection, which must
+    /// have been seen from its first SYN. What is out of place is dropped.
+    Strict = 1,
+}
+
+impl TcpChecks {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Guard, Self::Strict];
+
+    /// The word used in the CLI and in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guard => "guard",
+            Self::Strict => "strict",
+        }
+    }
+}
+
+/// Seconds for which a first fragment's verdict is remembered: as long as a Linux host waits for
+/// the rest of a packet (net.ipv4.ipfrag_time, net.ipv6.ip6frag_time has twice as much).
+pub const FRAGMENT_TIMEOUT: u32 = 30;
+
 macro_rules! states {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $timeout:literal, $default:expr;)*) => {
         /// What a flow is doing, which says how long it may be idle. TCP's names are RFC 9293's,

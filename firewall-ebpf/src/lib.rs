@@ -5,13 +5,14 @@
 //! that tests, fuzzers and the reference runs exercise.
 //!
 //! The packet's way: [`decide::decide`] parses it ([`parse`]), lets exempt traffic through
-//! ([`exempt`]), looks for its flow ([`flow`], [`tcp`]), else asks the policy ([`admit`]), and
+//! ([`exempt`]), looks for its flow ([`flow`], [`tcp`], [`window`]), else asks the policy ([`admit`]), and
 //! ends in exactly one [`reason::Reason`].
 
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
 pub mod admit;
 pub mod decide;
+pub mod event;
 pub mod exempt;
 pub mod flow;
 #[cfg(any(test, feature = "host"))]
@@ -26,3 +27,4 @@ pub mod tables;
 pub mod tcp;
 #[cfg(feature = "user")]
 mod user;
+pub mod window;

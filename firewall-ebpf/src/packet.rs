@@ -11,6 +11,10 @@ unsafe impl Wire for u16 {}
 // SAFETY: as above.
 unsafe impl Wire for u32 {}
 // SAFETY: as above.
+unsafe impl<const N: usize> Wire for [u8; N] {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Wire for [u32; N] {}
+// SAFETY: as above.
 unsafe impl<const N: usize> Wire for [u64; N] {}
 
 /// A packet as a hook sees it.

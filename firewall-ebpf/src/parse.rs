@@ -6,11 +6,15 @@
 
 mod common;
 mod header;
+mod options;
+mod quote;
 mod segment;
 
 pub use common::{common_v4, common_v6};
 pub use header::protocol;
-pub use segment::{Kind, Segment};
+pub use options::window_scale;
+pub use quote::{quoted_v4, quoted_v6};
+pub use segment::{Fragment, Kind, Segment};
 
 use header::{
     ETHERNET, ETHERTYPE_OFFSET, Extension, FIRST_ETHERTYPE, ICMP, IPV4, IPV6, Icmp, Ipv4, Ipv6,
@@ -140,7 +144,12 @@ fn ipv4<P: Packet>(packet: &P, offset: u32, segment: &mut Segment<V4>) -> Result
         return Err(Reason::IpTotalLength);
     }
     let field = u16::from_be(header.fragment);
-    let fragment = Fragment { offset: field & 0x1fff, more: field & 0x2000 != 0 };
+    let fragment = Fragment {
+        offset: u32::from(field & 0x1fff) * 8,
+        length: total - header_length,
+        more: field & 0x2000 != 0,
+        id: u32::from(header.id),
+    };
     let carrier = Carrier {
         src: header.src,
         dst: header.dst,
@@ -167,7 +176,7 @@ fn ipv6<P: Packet>(packet: &P, offset: u32, segment: &mut Segment<V6>) -> Result
         dst: header.dst,
         protocol: header.next,
         hop_limit: header.hop_limit,
-        fragment: Fragment { offset: 0, more: false },
+        fragment: Fragment::WHOLE,
         length: payload,
     };
     let at = extensions(packet, offset + IPV6, &mut carrier)?;
@@ -227,7 +236,13 @@ fn extensions<P: Packet>(packet: &P, start: u32, carrier: &mut Carrier<V6>) -> R
         }
         if next == protocol::FRAGMENT {
             let field = u16::from_be(header.field);
-            carrier.fragment = Fragment { offset: field >> 3, more: field & 1 != 0 };
+            carrier.fragment = Fragment {
+                // In units of eight bytes above three other bits: in bytes without them.
+                offset: u32::from(field & !7),
+                length: carrier.length - length,
+                more: field & 1 != 0,
+                id: header.rest,
+            };
         }
         carrier.protocol = header.next;
         carrier.length -= length;
@@ -236,12 +251,8 @@ fn extensions<P: Packet>(packet: &P, start: u32, carrier: &mut Carrier<V6>) -> R
     Err(Reason::ExtensionHeaders)
 }
 
-/// Offset in units of 8 bytes.
-#[derive(Clone, Copy)]
-struct Fragment {
-    offset: u16,
-    more: bool,
-}
+/// The longest packet that fragments may add up to (RFC 791; RFC 8200, section 4.5).
+const MAX_PACKET: u32 = 65_535;
 
 /// What the IP header says of the bytes behind it.
 #[derive(Clone, Copy)]
@@ -264,16 +275,24 @@ fn transport<A: Copy, P: Packet>(
     segment: &mut Segment<A>,
 ) -> Result<(), Reason> {
     let Carrier { src, dst, protocol, hop_limit, fragment, length } = carrier;
-    if fragment.offset != 0 {
-        // RFC 3128: a fragment at offset 8 rewrites the TCP flags that the first one showed.
-        let rewrites_flags = protocol == protocol::TCP && fragment.offset == 1;
-        return Err(if rewrites_flags { Reason::TinyFragment } else { Reason::Fragment });
-    }
-    let cut = |reason| if fragment.more { Reason::TinyFragment } else { reason };
     *segment = Segment::new(src, dst);
     segment.protocol = protocol;
     segment.hop_limit = hop_limit;
-    segment.fragmented = fragment.more;
+    segment.fragment = fragment;
+    segment.at = at;
+    segment.length = length;
+    if fragment.offset != 0 {
+        // RFC 3128: a fragment at offset 8 rewrites the TCP flags that the first one showed.
+        if protocol == protocol::TCP && fragment.offset == 8 {
+            return Err(Reason::TinyFragment);
+        }
+        if fragment.offset + fragment.length > MAX_PACKET {
+            return Err(Reason::IpTotalLength);
+        }
+        segment.kind = Kind::Rest;
+        return Ok(());
+    }
+    let cut = |reason| if fragment.more { Reason::TinyFragment } else { reason };
     if protocol == protocol::TCP {
         if length < TCP {
             return Err(cut(Reason::TcpHeader));

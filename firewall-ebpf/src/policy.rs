@@ -33,9 +33,16 @@ pub struct Range {
     pub low: u32,
     /// See [`traffic`].
     pub high: u32,
-    /// The rule's number, never 0.
+    /// The rule's number, never 0, perhaps with [`UNTRACKED`].
     pub rule: u32,
 }
+
+/// [`Range::rule`]: traffic of this range needs no flow, because rules of the other direction
+/// allow every answer to it (EC2's untracked connections). Set only in the two "any" classes.
+pub const UNTRACKED: u32 = 1 << 31;
+
+/// The highest number that a rule can have.
+pub const MAX_RULE: u32 = UNTRACKED - 1;
 
 /// The last value of [`traffic`]: protocol 255, port 65535.
 pub const TRAFFIC_MAX: u32 = 0xff_ffff;
@@ -54,27 +61,62 @@ pub const fn traffic(protocol: u8, port: u16) -> u32 {
 #[repr(transparent)]
 pub struct Active(pub u64);
 
+/// What a policy has any of, so that the kernel need not look for the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Has {
+    /// Prefixes in the IPv4 trie.
+    pub prefixes_v4: bool,
+    /// Prefixes in the IPv6 trie.
+    pub prefixes_v6: bool,
+    /// [`UNTRACKED`] ranges in the class [`ANY_V4`].
+    pub untracked_v4: bool,
+    /// [`UNTRACKED`] ranges in the class [`ANY_V6`].
+    pub untracked_v6: bool,
+}
+
 impl Active {
     const PRESENT: u64 = 1 << 0;
     const PARITY: u64 = 1 << 1;
     const PREFIXES_V4: u64 = 1 << 2;
     const PREFIXES_V6: u64 = 1 << 3;
+    const UNTRACKED_V4: u64 = 1 << 4;
+    const UNTRACKED_V6: u64 = 1 << 5;
 
-    /// A policy in the half `parity` (0 or 1) of the slot, with or without prefixes of a family,
-    /// of store generation `generation` (for people; the kernel does not read it).
+    /// A policy in the half `parity` (0 or 1) of the slot, of store generation `generation` (for
+    /// people; the kernel does not read it).
     #[must_use]
-    pub const fn new(parity: u32, v4: bool, v6: bool, generation: u32) -> Self {
+    pub const fn new(parity: u32, has: Has, generation: u32) -> Self {
         let mut word = Self::PRESENT | (generation as u64) << 32;
         if parity & 1 == 1 {
             word |= Self::PARITY;
         }
-        if v4 {
+        if has.prefixes_v4 {
             word |= Self::PREFIXES_V4;
         }
-        if v6 {
+        if has.prefixes_v6 {
             word |= Self::PREFIXES_V6;
         }
+        if has.untracked_v4 {
+            word |= Self::UNTRACKED_V4;
+        }
+        if has.untracked_v6 {
+            word |= Self::UNTRACKED_V6;
+        }
         Self(word)
+    }
+
+    /// Whether any IPv4 traffic needs no flow.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_untracked_v4(self) -> bool {
+        self.0 & Self::UNTRACKED_V4 != 0
+    }
+
+    /// Whether any IPv6 traffic needs no flow.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_untracked_v6(self) -> bool {
+        self.0 & Self::UNTRACKED_V6 != 0
     }
 
     /// Whether there is a policy at all.

@@ -90,6 +90,9 @@ reasons! {
     NonIpAllowed = 5, "non-ip-allowed", "The interface was attached with --non-ip all.";
     NeighbourDiscovery = 6, "neighbour-discovery", "IPv6 neighbour and router discovery with hop limit 255 is exempt.";
     Dhcp = 7, "dhcp", "A DHCP or DHCPv6 client's exchange with its server is exempt.";
+    Related = 8, "related", "An ICMP error about a packet of a live or untracked flow.";
+    LaterFragment = 9, "later-fragment", "A fragment other than the first, of a packet whose first fragment passed.";
+    Untracked = 10, "untracked", "Rules allow the packet and every answer to it, from anywhere: no flow is kept.";
     // Dropping: rules and flows.
     NoRule = 16, "no-rule", "No rule of the attached groups allows the packet, and it belongs to no flow.";
     NoPolicy = 17, "no-policy", "The interface has no policy yet: nothing passes while one is being attached.";
@@ -111,8 +114,14 @@ reasons! {
     IcmpHeader = 32, "icmp-header", "The ICMP or ICMPv6 header is cut.";
     NeighbourDiscoveryInvalid = 33, "neighbour-discovery-invalid", "Neighbour or router discovery with a hop limit other than 255, or fragmented: it came from beyond the link (RFC 4861, RFC 6980).";
     // Dropping: fragments.
-    Fragment = 34, "fragment", "A fragment other than the first: it carries no ports to judge.";
+    Fragment = 34, "fragment", "A fragment other than the first, of a packet whose first fragment was dropped, came later, or never came.";
     TinyFragment = 35, "tiny-fragment", "A first fragment without its whole transport header, or a TCP fragment at offset 8 (RFC 1858, RFC 3128).";
+    FragmentOverlap = 36, "fragment-overlap", "A fragment that covers bytes of the first one again (RFC 5722).";
+    // Dropping: what contradicts a flow.
+    IcmpErrorInvalid = 37, "icmp-error-invalid", "An ICMP error about a packet that its receiver did not send, or that quotes less than eight bytes behind the IP header.";
+    TcpWindow = 38, "tcp-window", "Strict TCP: sequence or acknowledgement number out of the connection's window.";
+    TcpReset = 39, "tcp-reset", "Strict TCP: a RST without the expected sequence number.";
+    TcpNotOpened = 40, "tcp-not-opened", "A TCP segment in the middle of no connection, on an interface that picks none up.";
 }
 
 #[cfg(test)]
@@ -135,7 +144,7 @@ mod tests {
     #[test]
     fn only_exempt_and_allowed_traffic_passes() {
         let passing = Reason::ALL.iter().filter(|r| r.verdict() == Verdict::Pass).count();
-        assert_eq!(passing, 8);
+        assert_eq!(passing, 11);
         assert_eq!(Reason::NoRule.verdict(), Verdict::Drop);
     }
 }

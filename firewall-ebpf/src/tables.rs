@@ -1,9 +1,10 @@
 //! The tables that the decision looks into: BPF maps in the kernel, ordinary ones on the host.
 
 use crate::admit;
+use crate::event::Event;
 use crate::exempt::NonIp;
-use crate::flow::{Address, Flow, FlowRef, Tier};
-use crate::interface::{Direction, State};
+use crate::flow::{Address, FirstFragment, Flow, FlowRef, Tier};
+use crate::interface::{Direction, State, TcpChecks};
 use crate::parse::{V4, V6};
 use crate::policy::{Active, Class};
 
@@ -17,6 +18,15 @@ pub trait Interface {
 
     /// The idle timeout of a state, in jiffies.
     fn timeout(&self, state: State) -> u64;
+
+    /// How closely TCP is followed.
+    fn tcp_checks(&self) -> TcpChecks;
+
+    /// Whether a TCP connection may be taken up in its middle.
+    fn picks_up(&self) -> bool;
+
+    /// For how long a first fragment's verdict holds, in jiffies.
+    fn fragment_timeout(&self) -> u64;
 
     /// Jiffies since an arbitrary start.
     fn now(&self) -> u64;
@@ -41,6 +51,16 @@ pub trait Flows<A: Address> {
     fn remove(&self, tier: Tier, key: &A::Key);
 }
 
+/// The first fragments that passed, of one address family.
+pub trait Fragments<A: Address> {
+    /// What is kept under [`crate::flow::fragment_key`].
+    fn first_fragment(&self, key: &A::Key) -> Option<FirstFragment>;
+
+    /// Keeps a first fragment, in place of an earlier one of the same key. That it could not be
+    /// kept shows in the later ones, which are dropped.
+    fn keep_fragment(&self, key: &A::Key, first: &FirstFragment);
+}
+
 /// The compiled policy of the interface.
 pub trait Policy {
     /// The policy of the moment. Read once per packet, so that all that follows is of one policy.
@@ -49,7 +69,7 @@ pub trait Policy {
     /// A row of the class table.
     fn class(&self, active: Active, class: u32) -> Option<Class>;
 
-    /// The rule whose range holds `traffic`, among `len` sorted, disjoint ranges from `start`.
+    /// The rule, perhaps with [`crate::policy::UNTRACKED`], whose range holds `traffic`, among `len` sorted, disjoint ranges from `start`.
     fn search(&self, active: Active, start: u32, len: u32, traffic: u32) -> Option<u32>;
 }
 
@@ -58,10 +78,20 @@ pub trait Prefixes<A: Address>: Policy + Sized {
     /// Whether the policy has any; if not, every address is of class [`Address::ANY`].
     fn has_prefixes(&self, active: Active) -> bool;
 
+    /// Whether any traffic of the family needs no flow.
+    fn has_untracked(&self, active: Active) -> bool;
+
     /// The class of the longest prefix that covers the address.
     fn longest(&self, active: Active, address: A) -> Option<u32>;
 
+    /// The rule that allows `traffic` to or from anywhere.
+    #[inline(always)]
+    fn from_anywhere(&self, active: Active, direction: Direction, traffic: u32) -> Option<u32> {
+        admit::in_class(self, active, direction, A::ANY, traffic).0
+    }
+
     /// The rule that allows `traffic` to or from `outside`: [`admit::admit`], perhaps out of line.
+    /// With [`crate::policy::UNTRACKED`] where that traffic needs no flow.
     #[inline(always)]
     fn admit(&self, active: Active, direction: Direction, outside: A, traffic: u32) -> Option<u32> {
         admit::admit(self, active, direction, outside, traffic)
@@ -73,17 +103,16 @@ pub trait Counts {
     /// A rule admitted a packet.
     fn count_rule(&self, rule: u32, bytes: u32);
 
-    /// A flow was proven but found the proven tier full; it stays in the new tier.
-    fn count_unpromoted(&self);
+    /// Something happened to a flow.
+    fn count_event(&self, event: Event);
 }
 
 /// All that [`crate::decide::decide`] needs.
-pub trait Tables:
-    Interface + Policy + Counts + Flows<V4> + Flows<V6> + Prefixes<V4> + Prefixes<V6>
-{
-}
+pub trait Tables: Interface + Policy + Counts + Family<V4> + Family<V6> {}
 
-impl<T> Tables for T where
-    T: Interface + Policy + Counts + Flows<V4> + Flows<V6> + Prefixes<V4> + Prefixes<V6>
-{
-}
+impl<T> Tables for T where T: Interface + Policy + Counts + Family<V4> + Family<V6> {}
+
+/// The tables of one address family.
+pub trait Family<A: Address>: Flows<A> + Fragments<A> + Prefixes<A> {}
+
+impl<A: Address, T> Family<A> for T where T: Flows<A> + Fragments<A> + Prefixes<A> {}

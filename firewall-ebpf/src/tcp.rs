@@ -61,6 +61,9 @@ pub enum Step {
     Stay,
     /// It passes, but says nothing about the flow.
     Ignore,
+    /// It contradicts the flow. With [`crate::interface::TcpChecks::Guard`] it passes, says
+    /// nothing, and the endpoints settle it; with `Strict` it is dropped.
+    Doubt,
     /// The flow is in another state now.
     Move(State),
     /// The flow is in this state, and both ends have shown that they exist.
@@ -109,10 +112,18 @@ pub fn step<A>(
             if answers(flow, segment) {
                 close(flow, flags)
             } else {
-                Step::Ignore
+                Step::Doubt
             }
         }
-        (_, Shape::Rst) => close(flow, flags),
+        // The initiator refuses what answered an earlier SYN; its next SYN stands.
+        (State::SynSent, Shape::Rst) => Step::Ignore,
+        (_, Shape::Rst) => {
+            if is_expected(flow, segment, direction) {
+                close(flow, flags)
+            } else {
+                Step::Doubt
+            }
+        }
 
         // The initiator tries again, perhaps with another sequence number: the newest counts.
         (State::SynSent, Shape::Syn) if from_initiator => {
@@ -158,14 +169,14 @@ pub fn step<A>(
         }
         // The handshake's last segment: only someone who saw the SYN-ACK can acknowledge it.
         (State::SynRecv, Shape::Ack | Shape::SynAck) if from_initiator => {
-            if answers(flow, segment) { Step::Prove(State::Established) } else { Step::Ignore }
+            if answers(flow, segment) { Step::Prove(State::Established) } else { Step::Doubt }
         }
         (State::SynRecv, Shape::Fin) => {
             if answers(flow, segment) {
                 finish(flow, flags, direction);
                 Step::Prove(State::FinWait)
             } else {
-                Step::Ignore
+                Step::Doubt
             }
         }
         (State::SynRecv, Shape::SynAck) => {
@@ -236,6 +247,28 @@ pub fn converse(flow: &FlowRef<'_>, flags: u8, from_initiator: bool, proven: Sta
     } else {
         Step::Stay
     }
+}
+
+/// The sequence number behind a segment, SYN and FIN counted.
+#[must_use]
+#[inline(always)]
+pub fn end<A>(segment: &Segment<A>) -> u32 {
+    let is_syn = segment.tcp_flags & SYN != 0;
+    let is_fin = segment.tcp_flags & FIN != 0;
+    segment.seq.wrapping_add(segment.payload).wrapping_add((is_syn | is_fin) as u32)
+}
+
+/// How far beyond the last acknowledgement a RST that follows its sender's data may be.
+const TRAIN: u32 = 1 << 20;
+
+/// Whether a RST has the number that its receiver expects next (RFC 5961, section 3.2): what the
+/// receiver last acknowledged, or what follows the last segment of the RST's sender, which the
+/// receiver gets just before it. A stranger has to guess the first, which no packet of his changes.
+#[inline(always)]
+fn is_expected<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) -> bool {
+    let acked = flow.acked(sender.opposite());
+    let ahead = segment.seq.wrapping_sub(acked);
+    ahead == 0 || (segment.seq == flow.end(sender) && (ahead <= TRAIN || acked == 0))
 }
 
 #[inline(always)]

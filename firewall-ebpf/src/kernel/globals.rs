@@ -3,7 +3,7 @@
 
 use aya_ebpf::Global;
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Orientation, State};
+use firewall_ebpf::interface::{Orientation, State, TcpChecks};
 
 #[unsafe(no_mangle)]
 static SLOT: Global<u16> = Global::new(0);
@@ -13,6 +13,13 @@ static ORIENTATION: Global<u8> = Global::new(Orientation::Host as u8);
 static ETHERNET: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 static NON_IP: Global<u8> = Global::new(NonIp::Control as u8);
+#[unsafe(no_mangle)]
+static TCP_CHECKS: Global<u8> = Global::new(TcpChecks::Guard as u8);
+#[unsafe(no_mangle)]
+static PICK_UP: Global<u8> = Global::new(1);
+/// Jiffies.
+#[unsafe(no_mangle)]
+static FRAGMENT_TIMEOUT: Global<u64> = Global::new(0);
 /// Jiffies by state.
 #[unsafe(no_mangle)]
 static TIMEOUTS: [u64; TIMEOUT_SPACE] = [0; TIMEOUT_SPACE];
@@ -47,6 +54,24 @@ pub(super) fn has_ethernet() -> bool {
 #[inline(always)]
 pub(super) fn non_ip() -> NonIp {
     NonIp::from_number(NON_IP.load())
+}
+
+/// How closely TCP is followed.
+#[inline(always)]
+pub(super) fn tcp_checks() -> TcpChecks {
+    if TCP_CHECKS.load() == TcpChecks::Guard as u8 { TcpChecks::Guard } else { TcpChecks::Strict }
+}
+
+/// Whether a TCP connection may be taken up in its middle.
+#[inline(always)]
+pub(super) fn picks_up() -> bool {
+    PICK_UP.load() != 0
+}
+
+/// For how long a first fragment's verdict holds, in jiffies.
+#[inline(always)]
+pub(super) fn fragment_timeout() -> u64 {
+    FRAGMENT_TIMEOUT.load()
 }
 
 /// The idle timeout of a state, in jiffies.

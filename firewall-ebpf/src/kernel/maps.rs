@@ -6,7 +6,7 @@ use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap,
 };
 use aya_ebpf::macros::btf_map;
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
+use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{Class, Counter, Range};
 
@@ -26,12 +26,19 @@ pub(super) static FLOWS_PROVEN_V4: HashMap<FlowKey4, Flow, 262_144> = HashMap::n
 #[btf_map]
 pub(super) static FLOWS_PROVEN_V6: HashMap<FlowKey6, Flow, 262_144> = HashMap::new();
 
+/// First fragments that passed, by `fragment_key`.
+#[btf_map]
+pub(super) static FRAGMENTS_V4: LruHashMap<FlowKey4, FirstFragment, 8192> = LruHashMap::new();
+/// First fragments that passed.
+#[btf_map]
+pub(super) static FRAGMENTS_V6: LruHashMap<FlowKey6, FirstFragment, 8192> = LruHashMap::new();
+
 /// By interface, direction and reason; see `counter_index`.
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<Counter, 8192> = PerCpuArray::new();
-/// By interface: flows that found the proven tier full.
+/// By interface and event; see `event_index`.
 #[btf_map]
-pub(super) static UNPROMOTED: PerCpuArray<u64, 64> = PerCpuArray::new();
+pub(super) static EVENTS: PerCpuArray<u64, 512> = PerCpuArray::new();
 /// By rule number. Userspace makes the entries; memory is that of the rules there are.
 #[btf_map]
 pub(super) static RULE_COUNTERS: PerCpuHashMap<u32, Counter, 131_072, NO_PREALLOC> =
@@ -75,10 +82,10 @@ pub(super) fn count_rule(rule: u32, bytes: u32) {
     }
 }
 
-/// Adds one to the flows of an interface that found the proven tier full.
+/// Adds one to the counter of an event.
 #[inline(always)]
-pub(super) fn count_unpromoted(slot: u16) {
-    if let Some(count) = UNPROMOTED.get_ptr_mut(u32::from(slot)) {
+pub(super) fn count_event(index: u32) {
+    if let Some(count) = EVENTS.get_ptr_mut(index) {
         // SAFETY: as in `add`.
         unsafe { *count += 1 };
     }

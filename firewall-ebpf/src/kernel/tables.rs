@@ -4,12 +4,13 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use firewall_ebpf::admit;
+use firewall_ebpf::event::{Event, event_index};
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, FlowRef, Tier};
-use firewall_ebpf::interface::{Direction, State};
+use firewall_ebpf::flow::{Address as _, FirstFragment, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
+use firewall_ebpf::interface::{Direction, State, TcpChecks};
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{Active, Class, TRAFFIC_MAX};
-use firewall_ebpf::tables::{Counts, Flows, Full, Interface, Policy, Prefixes};
+use firewall_ebpf::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes};
 
 use super::{globals, maps};
 
@@ -35,6 +36,21 @@ impl Interface for Kernel {
     }
 
     #[inline(always)]
+    fn tcp_checks(&self) -> TcpChecks {
+        globals::tcp_checks()
+    }
+
+    #[inline(always)]
+    fn picks_up(&self) -> bool {
+        globals::picks_up()
+    }
+
+    #[inline(always)]
+    fn fragment_timeout(&self) -> u64 {
+        globals::fragment_timeout()
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: the helper takes nothing and has no effect. The verifier inlines it: one load.
         unsafe { bpf_jiffies64() }
@@ -42,8 +58,8 @@ impl Interface for Kernel {
 }
 
 macro_rules! family {
-    ($address:ty, $key:ty, $new:ident, $proven:ident, $prefixes:ident, $bits:literal, $has:ident,
-        $admit:expr) => {
+    ($address:ty, $key:ty, $new:ident, $proven:ident, $fragments:ident, $prefixes:ident,
+        $bits:literal, $has:ident, $has_untracked:ident, $admit:expr) => {
         impl Flows<$address> for Kernel {
             #[inline(always)]
             fn find(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
@@ -80,10 +96,47 @@ macro_rules! family {
             }
         }
 
+        impl Fragments<$address> for Kernel {
+            #[inline(always)]
+            fn first_fragment(&self, key: &$key) -> Option<FirstFragment> {
+                let record = maps::$fragments.get_ptr_mut(key)?;
+                // SAFETY: preallocated like the flows, so readable for the life of the map. A
+                // record that is reused between the lookup and this read is another packet's,
+                // whose first fragment passed too; a copy torn between two mixes their times and
+                // ends, and costs or saves one fragment.
+                Some(unsafe { record.read_volatile() })
+            }
+
+            #[inline(always)]
+            fn keep_fragment(&self, key: &$key, first: &FirstFragment) {
+                // The newest counts, whichever CPU was first. That it could not be kept shows in
+                // the later fragments.
+                let _ = maps::$fragments.insert(key, first, 0);
+            }
+        }
+
         impl Prefixes<$address> for Kernel {
             #[inline(always)]
             fn has_prefixes(&self, active: Active) -> bool {
                 active.$has()
+            }
+
+            #[inline(always)]
+            fn has_untracked(&self, active: Active) -> bool {
+                active.$has_untracked()
+            }
+
+            #[inline(always)]
+            fn from_anywhere(
+                &self,
+                active: Active,
+                direction: Direction,
+                traffic: u32,
+            ) -> Option<u32> {
+                match sg_from_anywhere(active.0, ask(direction, traffic), <$address>::ANY) {
+                    0 => None,
+                    rule => Some(rule),
+                }
             }
 
             #[inline(always)]
@@ -109,8 +162,30 @@ macro_rules! family {
     };
 }
 
-family!(V4, FlowKey4, FLOWS_NEW_V4, FLOWS_PROVEN_V4, PREFIXES_V4, 32, has_v4, sg_admit_v4);
-family!(V6, FlowKey6, FLOWS_NEW_V6, FLOWS_PROVEN_V6, PREFIXES_V6, 128, has_v6, call_admit_v6);
+family!(
+    V4,
+    FlowKey4,
+    FLOWS_NEW_V4,
+    FLOWS_PROVEN_V4,
+    FRAGMENTS_V4,
+    PREFIXES_V4,
+    32,
+    has_v4,
+    has_untracked_v4,
+    sg_admit_v4
+);
+family!(
+    V6,
+    FlowKey6,
+    FLOWS_NEW_V6,
+    FLOWS_PROVEN_V6,
+    FRAGMENTS_V6,
+    PREFIXES_V6,
+    128,
+    has_v6,
+    has_untracked_v6,
+    call_admit_v6
+);
 
 // Admission is made of BPF functions of their own. The verifier walks each once; inlined, it would
 // walk the chain of classes for every way a packet can get there (30 times the instructions).
@@ -150,6 +225,14 @@ extern "C" fn sg_admit_v6(active: u64, ask: u32, first: u64, second: u64) -> u32
     admit::admit(&Kernel, Active(active), direction, [first, second], traffic).unwrap_or(0)
 }
 
+/// [`admit::in_class`] of an "any" class.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_from_anywhere(active: u64, ask: u32, class: u32) -> u32 {
+    let (direction, traffic) = asked(ask);
+    admit::in_class(&Kernel, Active(active), direction, class, traffic).0.unwrap_or(0)
+}
+
 impl Policy for Kernel {
     #[inline(always)]
     fn active(&self) -> Active {
@@ -186,7 +269,7 @@ impl Counts for Kernel {
     }
 
     #[inline(always)]
-    fn count_unpromoted(&self) {
-        maps::count_unpromoted(globals::slot());
+    fn count_event(&self, event: Event) {
+        maps::count_event(event_index(globals::slot(), event));
     }
 }

@@ -106,6 +106,8 @@ fn transport<A, P: Packet>(
     if at + length > packet.near_length() {
         return false;
     }
+    segment.at = at;
+    segment.length = length;
     if segment.protocol == protocol::TCP {
         let Some(header) = packet.head::<Tcp>(at) else { return false };
         let header_length = u32::from(header.offset >> 4) * 4;

@@ -1,6 +1,6 @@
 //! What was read from a packet.
 
-use super::header::{Icmp, Tcp, Udp, protocol};
+use super::header::{Icmp, TCP, Tcp, Udp, protocol};
 
 /// A transport segment or message, with its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct Segment<A> {
     pub tcp_flags: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
-    /// Whether this is the first of several fragments.
-    pub fragmented: bool,
+    /// What part of a packet this is.
+    pub fragment: Fragment,
     /// Source and destination port as they lie in the packet, in one word; of an ICMP query its
     /// identifier twice; else 0.
     pub ports: u32,
@@ -31,6 +31,32 @@ pub struct Segment<A> {
     pub ack: u32,
     /// TCP payload in bytes; SYN and FIN are not counted.
     pub payload: u32,
+    /// TCP window as announced, unscaled.
+    pub window: u16,
+    /// Bytes of TCP options.
+    pub options: u32,
+    /// Where the transport header begins in the frame.
+    pub at: u32,
+    /// Bytes from there to the end of the packet.
+    pub length: u32,
+}
+
+/// The place of a fragment in its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Bytes of the packet before it.
+    pub offset: u32,
+    /// Bytes in it.
+    pub length: u32,
+    /// Whether others follow.
+    pub more: bool,
+    /// What identifies the packet, as it lies there.
+    pub id: u32,
+}
+
+impl Fragment {
+    /// A packet in one piece.
+    pub const WHOLE: Self = Self { offset: 0, length: 0, more: false, id: 0 };
 }
 
 impl<A> Segment<A> {
@@ -45,12 +71,16 @@ impl<A> Segment<A> {
             kind: Kind::Other,
             tcp_flags: 0,
             hop_limit: 0,
-            fragmented: false,
+            fragment: Fragment::WHOLE,
             ports: 0,
             rule_port: 0,
             seq: 0,
             ack: 0,
             payload: 0,
+            window: 0,
+            options: 0,
+            at: 0,
+            length: 0,
         }
     }
 
@@ -63,6 +93,8 @@ impl<A> Segment<A> {
         self.seq = u32::from_be(header.seq);
         self.ack = u32::from_be(header.ack);
         self.payload = payload;
+        self.window = u16::from_be(header.window);
+        self.options = u32::from(header.offset >> 4) * 4 - TCP;
     }
 
     /// Takes what a UDP header says.
@@ -73,7 +105,7 @@ impl<A> Segment<A> {
     }
 
     #[inline(always)]
-    fn set_ports(&mut self, ports: u32) {
+    pub(super) fn set_ports(&mut self, ports: u32) {
         self.ports = ports;
         self.rule_port = u16::from_be(self.dst_port());
     }
@@ -115,25 +147,33 @@ pub enum Kind {
     Request,
     /// Such a reply.
     Reply,
+    /// An ICMP or ICMPv6 message that quotes the packet it is about.
+    Error,
     /// Any other ICMP or ICMPv6 message: nothing answers to it.
     Message,
+    /// A fragment other than the first: its transport header is elsewhere.
+    Rest,
     /// Any other protocol.
     Other,
 }
 
 /// Echo and timestamp (RFC 792), echo (RFC 4443): the messages whose reply repeats an identifier.
+/// Destination unreachable, packet too big, time exceeded and parameter problem are errors; source
+/// quench is not (RFC 6633 wants it ignored), and a redirect changes routes, not a conversation.
 #[inline(always)]
 const fn icmp_kind(icmp: u8, kind: u8) -> Kind {
     if icmp == protocol::ICMP {
         match kind {
             8 | 13 => Kind::Request,
             0 | 14 => Kind::Reply,
+            3 | 11 | 12 => Kind::Error,
             _ => Kind::Message,
         }
     } else {
         match kind {
             128 => Kind::Request,
             129 => Kind::Reply,
+            1..=4 => Kind::Error,
             _ => Kind::Message,
         }
     }
