@@ -9,7 +9,7 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp, loaded_programs};
 
 use crate::dataplane::device::Device;
-use crate::dataplane::error::{Context, DataplaneError, Result, chain};
+use crate::dataplane::error::{Context, DataplaneError, Result, chain, usual_cause};
 use crate::dataplane::maps::Sizes;
 use crate::dataplane::object::{self, Fixed};
 use crate::dataplane::pins::{self, Pins, Place};
@@ -87,8 +87,17 @@ pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -
         transmit: format!("sg_tcx_tx{suffix}"),
     };
     netns::within(interface.netns.as_deref(), || {
+        let was = hook(pins, interface.slot, &device)?;
         let hook = receive(pins, &mut object, &names, interface, &device)?;
-        tcx(pins, &mut object, &names.transmit, interface, &device, Place::Transmit)?;
+        if let Err(error) =
+            tcx(pins, &mut object, &names.transmit, interface, &device, Place::Transmit)
+        {
+            if was.is_some_and(|was| was.place() != hook.place()) {
+                // The hook from before still has its program: the new one would count all twice.
+                remove(pins, interface.slot, hook.place())?;
+            }
+            return Err(error);
+        }
         // Only now, with the new hook in place, does the other one go.
         let other = if hook.place() == Place::Xdp { Place::Receive } else { Place::Xdp };
         remove(pins, interface.slot, other)?;
@@ -305,7 +314,8 @@ fn explain_xdp(device: &Device, hook: Hook, error: &dyn std::error::Error) -> Da
             "use --hook tcx (or xdp-generic)",
         );
     }
-    DataplaneError::new(format!("{operation}: {text}"), "use --hook tcx")
+    let hint = usual_cause(&text).unwrap_or("use --hook tcx");
+    DataplaneError::new(format!("{operation}: {text}"), hint)
 }
 
 fn explain_tcx(device: &Device, error: &dyn std::error::Error) -> DataplaneError {
@@ -313,7 +323,7 @@ fn explain_tcx(device: &Device, error: &dyn std::error::Error) -> DataplaneError
     let hint = if text.contains(&format!("os error {})", libc::EINVAL)) {
         "TCX needs Linux 6.6 or newer"
     } else {
-        ""
+        usual_cause(&text).unwrap_or_default()
     };
     DataplaneError::new(format!("attach TCX to {}: {text}", device.name), hint)
 }

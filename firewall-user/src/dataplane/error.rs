@@ -40,16 +40,33 @@ impl DataplaneError {
 
 /// Names the operation and the object that an error of a lower layer belongs to.
 pub(crate) trait Context<T> {
-    /// `operation object: reason`, without a hint.
+    /// `operation object: reason`, with a hint where the reason is a usual one.
     fn context(self, operation: impl Display) -> Result<T>;
 }
 
 impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
     fn context(self, operation: impl Display) -> Result<T> {
         self.map_err(|error| {
-            DataplaneError::new(format!("{operation}: {}", chain(&error)), String::new())
+            let text = chain(&error);
+            let hint = usual_cause(&text).unwrap_or_default();
+            DataplaneError::new(format!("{operation}: {text}"), hint)
         })
     }
+}
+
+/// What usually is behind a refusal by the kernel.
+pub(crate) fn usual_cause(text: &str) -> Option<&'static str> {
+    let has = |code: i32| text.contains(&format!("os error {code})"));
+    if has(libc::EPERM) {
+        return Some(
+            "run as root; if that is so, kernel lockdown, a security module or the seccomp \
+             profile of a container forbids it",
+        );
+    }
+    (has(libc::ENOMEM) || has(libc::E2BIG)).then_some(
+        "the maps did not fit in memory: make [maps] smaller in the configuration, or raise the \
+         memory limit of the unit or container",
+    )
 }
 
 /// An error with its causes on one line, without those that an outer text already repeats.

@@ -8,7 +8,7 @@ use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Orientation, State};
 
 use crate::dataplane::clock;
-use crate::dataplane::error::{Context, DataplaneError, Result, chain};
+use crate::dataplane::error::{Context, DataplaneError, Result, chain, usual_cause};
 use crate::dataplane::maps::{self, Maps, Sizes};
 use crate::dataplane::pins::Pins;
 
@@ -102,13 +102,6 @@ where
 /// A refusal by the kernel, with what usually is behind it.
 pub(super) fn refused(operation: &str, error: &dyn std::error::Error) -> DataplaneError {
     let text = chain(error);
-    let hint = if text.contains("os error 1)") {
-        "loading needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run as root"
-    } else if text.contains("os error 12)") || text.contains("os error 7)") {
-        "the maps did not fit in memory: make [maps] smaller in the configuration, or raise the \
-         memory limit of the unit or container"
-    } else {
-        ""
-    };
+    let hint = usual_cause(&text).unwrap_or_default();
     DataplaneError::new(format!("{operation}: {text}"), hint)
 }

@@ -11,6 +11,7 @@ mod together;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +24,8 @@ use secgroup_tests::{Namespace, Secgroup};
 /// All that a refused command must not touch.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
-    /// The store's file. Its journals come and go with readers.
-    store: Option<Vec<u8>>,
+    /// The store's file: its length, and a hash of it. Its journals come and go with readers.
+    store: Option<(usize, u64)>,
     /// Every pin, with its inode: one that was replaced has another.
     pins: BTreeMap<PathBuf, u64>,
     /// The words that put policies in force.
@@ -47,8 +48,11 @@ impl State {
         let links = namespace.ip("-oneline link show");
         let attached = links.lines().map(|line| {
             let device = line.split([':', '@']).nth(1).unwrap().trim().to_owned();
-            let xdp = line.split_once("xdp").map_or("", |(_, rest)| rest);
-            let mut programs = vec![xdp.split('\\').next().unwrap_or_default().to_owned()];
+            // The mode, `prog/xdp`, and what follows: `id 12`.
+            let words: Vec<_> = line.split_whitespace().collect();
+            let xdp = words.iter().enumerate().filter(|(_, word)| word.contains("xdp"));
+            let xdp = xdp.flat_map(|(at, _)| &words[at..(at + 3).min(words.len())]);
+            let mut programs = vec![xdp.copied().collect::<Vec<_>>().join(" ")];
             for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
                 let query = || SchedClassifier::query_tcx(device.as_str(), hook);
                 let (revision, list) = namespace.run(query).unwrap();
@@ -58,7 +62,11 @@ impl State {
             (device, programs)
         });
         Self {
-            store: fs::read(secgroup.state_dir().join("secgroup.db")).ok(),
+            store: fs::read(secgroup.state_dir().join("secgroup.db")).ok().map(|bytes| {
+                let mut hasher = DefaultHasher::new();
+                bytes.hash(&mut hasher);
+                (bytes.len(), hasher.finish())
+            }),
             pins,
             active,
             attached: attached.collect(),

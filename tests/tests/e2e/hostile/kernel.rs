@@ -8,8 +8,11 @@ use super::{operation, refused, unchanged};
 
 // Commands of bpf(2).
 const MAP_CREATE: u32 = 0;
+const MAP_UPDATE: u32 = 2;
 const PROG_LOAD: u32 = 5;
+const OBJ_PIN: u32 = 6;
 const LINK_CREATE: u32 = 28;
+const LINK_UPDATE: u32 = 29;
 
 #[test]
 fn what_the_kernel_lacks_is_named_before_anything_changes() {
@@ -36,4 +39,48 @@ fn what_the_kernel_lacks_is_named_before_anything_changes() {
             }
         }
     });
+}
+
+/// A kernel may refuse at any point: a security module, or no memory.
+#[test]
+fn a_kernel_that_refuses_half_way_leaves_nothing_behind() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    net.server.ip("link add eth1 type veth peer name eth2");
+    let forbidden = "run as root; if that is so, kernel lockdown, a security module or the \
+                     seccomp profile of a container forbids it";
+    let memory = "the maps did not fit in memory: make [maps] smaller in the configuration, or \
+                  raise the memory limit of the unit or container";
+    let refuses = |device: &str, hook: &str, step: u32, errno: i32, hint: &str| {
+        let line = format!("attach {device} --group web --hook {hook}");
+        let mut command = secgroup.command(line.split(' '));
+        without_bpf(&mut command, Some(step), errno);
+        let answer = unchanged(&secgroup, &net.server, || Answer::of(&mut command));
+        assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
+        let lines: Vec<_> = answer.stderr.lines().collect();
+        let [error, hinted] = lines[..] else { panic!("{answer}") };
+        assert!(error.starts_with(&format!("error: attach {device}: ")), "{error}");
+        assert!(error.ends_with(&format!("(os error {errno})")), "{error}");
+        assert_eq!(hinted, format!("hint: {hint}"), "{error}");
+    };
+    let at_every_step = || {
+        for hook in ["tcx", "xdp"] {
+            refuses("eth1", hook, MAP_CREATE, libc::ENOMEM, memory);
+            refuses("eth1", hook, MAP_UPDATE, libc::ENOMEM, memory);
+            refuses("eth1", hook, OBJ_PIN, libc::EPERM, forbidden);
+            refuses("eth1", hook, LINK_CREATE, libc::EPERM, forbidden);
+        }
+    };
+    at_every_step();
+    // Now that maps and another interface are there.
+    secgroup.ok("attach eth0 --group web --hook tcx");
+    at_every_step();
+    // From one hook to the other, the last step is the transmit program's.
+    for (from, to) in [("tcx", "xdp"), ("xdp", "tcx")] {
+        secgroup.ok(&format!("attach eth0 --group web --hook {from}"));
+        for step in [OBJ_PIN, LINK_CREATE, LINK_UPDATE] {
+            refuses("eth0", to, step, libc::EPERM, forbidden);
+        }
+    }
 }

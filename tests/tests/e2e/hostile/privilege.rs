@@ -8,6 +8,9 @@ use super::{CHANGES, operation, refused, unchanged};
 const HINT: &str = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (systemd: \
                     AmbientCapabilities=)";
 
+/// Starts a command with the three that are needed.
+const FEW: [&str; 2] = ["setpriv", "--bounding-set=-all,+bpf,+perfmon,+net_admin"];
+
 #[test]
 fn the_capability_that_is_missing_is_named() {
     let net = Pair::new();
@@ -49,8 +52,7 @@ fn three_capabilities_are_enough() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let few = |line: &str| {
-        let set = "--bounding-set=-all,+bpf,+perfmon,+net_admin";
-        let answer = Answer::of(&mut secgroup.command_under(&["setpriv", set], line));
+        let answer = Answer::of(&mut secgroup.command_under(&FEW, line));
         assert_eq!(answer.code, Some(0), "{line}: {answer}");
     };
     few("group create web --description x");
@@ -62,4 +64,12 @@ fn three_capabilities_are_enough() {
     few("status");
     few("flows flush");
     few("detach eth0");
+    // Another namespace is more than they give.
+    let there = net.client.name();
+    let line = format!("attach eth0 --group web --netns {there}");
+    let answer =
+        unchanged(&secgroup, &net.server, || Answer::of(&mut secgroup.command_under(&FEW, &line)));
+    let error =
+        format!("attach eth0: enter network namespace {there:?}: EPERM: Operation not permitted");
+    refused(&answer, 1, &error, "entering a namespace needs CAP_SYS_ADMIN");
 }
