@@ -227,7 +227,7 @@ fn only_a_rst_with_the_expected_number_closes() {
         }
     }
     // Data on the way, and a RST right behind it; then more than can be on the way.
-    for (sent, expected) in [(3000, CLOSE), (1 << 20, CLOSE), ((1 << 20) + 1, DOUBT)] {
+    for (sent, expected) in [(3000, CLOSE), (0xffff, CLOSE), (0x1_0000, DOUBT)] {
         let mut flow = flow(State::Established, Direction::Ingress, Initiator);
         flow.end[0] = C.wrapping_add(1).wrapping_add(sent);
         let rst = segment(RST, flow.end[0], 0, 0);
