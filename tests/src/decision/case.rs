@@ -4,6 +4,7 @@ use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::{Direction, State, TcpChecks};
 use firewall_ebpf::reason::Reason;
 
+use crate::decision::kernel::Setup;
 use crate::decision::packet::{Body, Layer, Packet};
 use crate::decision::rules::{Rule, usual};
 use crate::decision::scene::{Family, Scene};
@@ -41,7 +42,7 @@ pub struct Case {
     /// Whether connections are picked up in their middle.
     pub pick_up: bool,
     /// Whether what needs no flow has none.
-    pub tracking: Tracking,
+    pub untracked: bool,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -57,7 +58,7 @@ pub fn case(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Case {
         client: None,
         checks: Some(TcpChecks::Guard),
         pick_up: true,
-        tracking: Tracking::Always,
+        untracked: false,
         steps,
     }
 }
@@ -96,7 +97,7 @@ impl Case {
     /// On an interface that keeps no flow of what needs none.
     #[must_use]
     pub fn untracked(self) -> Self {
-        Self { tracking: Tracking::Auto, ..self }
+        Self { untracked: true, ..self }
     }
 
     /// Only in one family.
@@ -120,6 +121,13 @@ impl Case {
                 && !matches!(packet.body, Body::Link(_))
                 && !packet.edits.iter().any(|(layer, at, _)| *layer == Layer::Ip && *at == 0)
         })
+    }
+
+    /// Whether the case is about an interface of this setup.
+    #[must_use]
+    pub fn is_for(&self, setup: &Setup) -> bool {
+        self.checks.is_none_or(|checks| checks == setup.tcp_checks)
+            && (self.pick_up == setup.pick_up || setup.tcp_checks == TcpChecks::Strict)
     }
 
     /// The packets of the case, in order.

@@ -9,10 +9,10 @@ pub mod rules;
 pub mod talk;
 pub mod tcp;
 pub mod tcp_close;
-pub mod untracked;
 pub mod windows;
 
 use crate::decision::case::{Case, Step, send};
+use crate::decision::kernel::Setup;
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
 use crate::decision::scene::Role::{self, Client, Server};
@@ -32,9 +32,14 @@ pub fn all() -> Vec<Case> {
         exempt::cases(),
         icmp_errors::cases(),
         windows::cases(),
-        untracked::cases(),
     ];
     themes.into_iter().flatten().collect()
+}
+
+/// The cases that are about an interface of that setup.
+#[must_use]
+pub fn of(setup: &Setup) -> Vec<Case> {
+    all().into_iter().filter(|case| case.is_for(setup)).collect()
 }
 
 /// The client's initial sequence number, close below the wrap: numbers are compared modulo 2^32.

@@ -90,9 +90,9 @@ fn related() -> Vec<Case> {
             connected([send(
                 too_big(
                     Server,
-                    data(Client).extension(Extension::hop_by_hop(1)).extension(
-                        Extension::destination(2),
-                    ),
+                    data(Client)
+                        .extension(Extension::hop_by_hop(1))
+                        .extension(Extension::destination(2)),
                 ),
                 R::Related,
             )]),
@@ -143,8 +143,7 @@ fn on_the_path() -> Vec<Case> {
 }
 
 fn unrelated() -> Vec<Case> {
-    let only_too_big =
-        What::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
+    let only_too_big = What::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
     vec![
         case(
             "about a packet of no flow: the rules decide",
@@ -180,7 +179,10 @@ fn unrelated() -> Vec<Case> {
         ),
         case(
             "about another error",
-            connected([send(too_big(Server, no_port(Client, data(Server)).outside(Outside::Near)), R::NoRule)]),
+            connected([send(
+                too_big(Server, no_port(Client, data(Server)).outside(Outside::Near)),
+                R::NoRule,
+            )]),
         ),
     ]
 }

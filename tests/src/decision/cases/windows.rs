@@ -4,7 +4,9 @@ use firewall_ebpf::flow::Tier::{New, Proven};
 use firewall_ebpf::interface::State as S_;
 use firewall_ebpf::reason::Reason as R;
 
-use super::{C, S, ack, after, connected, data, established, fin, handshake_ack, rst, syn, syn_ack};
+use super::{
+    C, S, ack, after, connected, data, established, fin, handshake_ack, rst, syn, syn_ack,
+};
 use crate::decision::case::Step::{Flow, Flows, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
@@ -128,10 +130,7 @@ fn windows() -> Vec<Case> {
             connected([
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 2)), R::TcpWindow),
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 1)), R::Established),
-                send(
-                    Packet::tcp(Server, ACK, after(S, 1), C.wrapping_sub(70_000)),
-                    R::TcpWindow,
-                ),
+                send(Packet::tcp(Server, ACK, after(S, 1), C.wrapping_sub(70_000)), R::TcpWindow),
             ]),
         )
         .strict(),
@@ -201,10 +200,7 @@ fn resets() -> Vec<Case> {
             "a guess that is prepared by data at a guess closes nothing",
             connected([
                 send(client(1 << 22, 100), R::Established),
-                send(
-                    Packet::tcp(Client, RST, after(C, 1 + (1 << 22) + 100), 0),
-                    R::Established,
-                ),
+                send(Packet::tcp(Client, RST, after(C, 1 + (1 << 22) + 100), 0), R::Established),
                 Flow(Proven, S_::Established),
             ]),
         ),
