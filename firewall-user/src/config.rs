@@ -43,6 +43,10 @@ pub struct Maps {
     /// Proven flows of each family. When it is full a flow stays among the unproven.
     #[serde(deserialize_with = "between::<_, 16, 16_777_216>")]
     pub flows_proven: u32,
+    /// First fragments of each family that are remembered until the rest has come. When it is
+    /// full the oldest gives way.
+    #[serde(deserialize_with = "between::<_, 16, 16_777_216>")]
+    pub fragments: u32,
     /// Rules whose packets are counted.
     #[serde(deserialize_with = "between::<_, 16, 16_777_216>")]
     pub rules: u32,
@@ -53,14 +57,20 @@ pub struct Maps {
 
 impl Default for Maps {
     fn default() -> Self {
-        Self { flows_new: 131_072, flows_proven: 262_144, rules: 131_072, interfaces: 64 }
+        Self {
+            flows_new: 131_072,
+            flows_proven: 262_144,
+            fragments: 8192,
+            rules: 131_072,
+            interfaces: 64,
+        }
     }
 }
 
 impl From<Maps> for Sizes {
     fn from(maps: Maps) -> Self {
-        let Maps { flows_new, flows_proven, rules, interfaces } = maps;
-        Self { flows_new, flows_proven, rules, interfaces }
+        let Maps { flows_new, flows_proven, fragments, rules, interfaces } = maps;
+        Self { flows_new, flows_proven, fragments, rules, interfaces }
     }
 }
 

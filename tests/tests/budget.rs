@@ -11,7 +11,7 @@ use std::fs;
 
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::Orientation;
+use firewall_ebpf::interface::{Orientation, TcpChecks};
 use firewall_user::dataplane::Pins;
 use firewall_user::dataplane::maps::Sizes;
 use firewall_user::dataplane::object::{self, Fixed};
@@ -57,17 +57,21 @@ fn every_program_is_within_its_budget() {
 fn measure() -> Counts {
     let directory = PinDirectory::new();
     let pins = Pins::new(directory.path());
-    let sizes = Sizes { flows_new: 16, flows_proven: 16, rules: 16, interfaces: 1 };
+    let sizes = Sizes { flows_new: 16, flows_proven: 16, fragments: 16, rules: 16, interfaces: 1 };
     object::ensure_maps(&pins, &sizes).expect("make the maps");
 
     let mut worst = Counts::new();
     for orientation in [Orientation::Host, Orientation::Guest] {
-        for has_ethernet in [true, false] {
+        for (has_ethernet, tcp_checks) in
+            [true, false].into_iter().flat_map(|one| TcpChecks::ALL.map(|checks| (one, checks)))
+        {
             let fixed = Fixed {
                 slot: 0,
                 orientation,
                 has_ethernet,
                 non_ip: NonIp::Control,
+                tcp_checks,
+                pick_up: true,
                 timeouts: BTreeMap::new(),
             };
             for (name, count) in load(&pins, &sizes, &fixed) {

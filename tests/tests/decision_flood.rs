@@ -1,5 +1,6 @@
 //! Tables under pressure: a flood of spoofed packets, and tables without room.
 
+use firewall_ebpf::event::Event;
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::{Direction, Orientation, State};
 use firewall_ebpf::reason::{Reason, Verdict};
@@ -94,7 +95,7 @@ fn flows_that_found_the_proven_tier_full_are_counted_and_go_on() {
                 pass(&mut kernel, &scene, &packet.ports(port, 443), reason);
             }
         }
-        assert_eq!(kernel.unpromoted(), 20, "{scene}");
+        assert_eq!(kernel.events()[&Event::Unpromoted], 20, "{scene}");
         // With room again, each moves with its next packet.
         kernel.fill_proven(false);
         kernel.wait(1);

@@ -111,6 +111,6 @@ fn play(
         lines(&in_kernel)
     );
     prop_assert_eq!(host.rules(), kernel.rules());
-    prop_assert_eq!(host.unpromoted(), kernel.unpromoted());
+    prop_assert_eq!(host.events(), kernel.events());
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use firewall_ebpf::event::Event;
 use firewall_ebpf::interface::State;
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use super::output::{self, Format, Output};
 use super::{Context, Exit};
 use crate::control::{Control, inside};
 use crate::dataplane::attach::{self, Hook};
+use crate::dataplane::counters::ByEvent;
 use crate::dataplane::device;
 use crate::dataplane::maps::Maps;
 use crate::model::{Interface, Model};
@@ -154,7 +156,7 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
         }),
     )?;
     for one in seen {
-        let unpromoted = maps.unpromoted(one.interface.slot)?;
+        let unpromoted = maps.events(one.interface.slot)?[&Event::Unpromoted];
         if unpromoted > 0 {
             output::lines([format!(
                 "{}: {unpromoted} times a proven flow found its table full and stayed among the new",
@@ -178,7 +180,7 @@ fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Val
             .collect();
         let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) =
             one.addresses.iter().partition(|a| a.is_ipv4());
-        let unpromoted = maps.map_or(Ok(0), |maps| maps.unpromoted(interface.slot))?;
+        let events = maps.map_or(Ok(ByEvent::new()), |maps| maps.events(interface.slot))?;
         interfaces.push(json!({
             "NetworkInterfaceId": interface.id.to_string(),
             "Status": if one.state == "device-missing" { "available" } else { "in-use" },
@@ -198,7 +200,7 @@ fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Val
             "Orientation": interface.orientation.name(),
             "NonIp": interface.non_ip.name(),
             "Rules": one.rules,
-            "UnpromotedFlows": unpromoted,
+            "UnpromotedFlows": events.get(&Event::Unpromoted).copied().unwrap_or(0),
         }));
     }
     let mut tables = Vec::new();

@@ -119,6 +119,7 @@ pub(super) fn wipe(maps: &mut Maps, slot: u16) -> Result<()> {
     maps.clear_policy(slot)?;
     let flows: Vec<_> = maps.flows()?.into_iter().filter(|flow| flow.slot == slot).collect();
     maps.remove_flows(&flows)?;
+    maps.forget_fragments(slot)?;
     Ok(maps.clear_counters(slot)?)
 }
 

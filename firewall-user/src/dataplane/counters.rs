@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aya::maps::PerCpuValues;
+use firewall_ebpf::event::{Event, event_index};
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::policy::{Counter, counter_index};
 use firewall_ebpf::reason::Reason;
@@ -13,6 +14,9 @@ use crate::dataplane::policy::READ_RULES;
 
 /// Packets and bytes of an interface by direction and reason; zeros included.
 pub type ByReason = BTreeMap<(Direction, Reason), Counter>;
+
+/// How often each thing happened to the flows of an interface; zeros included.
+pub type ByEvent = BTreeMap<Event, u64>;
 
 impl Maps {
     /// The counters of a slot, summed over CPUs.
@@ -31,13 +35,17 @@ impl Maps {
         Ok(counters)
     }
 
-    /// How often a proven flow of a slot found the proven tier full.
+    /// What happened to the flows of a slot, summed over CPUs.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn unpromoted(&self, slot: u16) -> Result<u64> {
-        let values = self.unpromoted.get(&u32::from(slot), 0).context("read map UNPROMOTED")?;
-        Ok(values.iter().sum())
+    pub fn events(&self, slot: u16) -> Result<ByEvent> {
+        let read = |event: &Event| {
+            let index = event_index(slot, *event);
+            let values = self.events.get(&index, 0).context("read map EVENTS")?;
+            Ok((*event, values.iter().sum()))
+        };
+        Event::ALL.iter().map(read).collect()
     }
 
     /// Packets and bytes that each rule admitted, by the rule's number.
@@ -67,8 +75,12 @@ impl Maps {
                 self.counters.set(index, zero, 0).context("write map COUNTERS")?;
             }
         }
-        let zero = PerCpuValues::try_from(vec![0_u64; cpus]).context("count CPUs")?;
-        self.unpromoted.set(u32::from(slot), zero, 0).context("write map UNPROMOTED")
+        for event in Event::ALL {
+            let zero = PerCpuValues::try_from(vec![0_u64; cpus]).context("count CPUs")?;
+            let index = event_index(slot, *event);
+            self.events.set(index, zero, 0).context("write map EVENTS")?;
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 use aya::Pod;
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
+use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
 use firewall_ebpf::interface::Direction;
 
 use crate::dataplane::error::{Context, Result};
@@ -51,6 +51,9 @@ pub struct Occupancy {
     /// Entries that fit.
     pub capacity: u32,
 }
+
+/// A [`FirstFragment`] in words.
+const FRAGMENT_WORDS: usize = size_of::<FirstFragment>() / size_of::<u64>();
 
 trait Key: Pod {
     fn entry(self, tier: Tier, flow: Flow) -> FlowEntry;
@@ -174,6 +177,25 @@ impl Maps {
         }
         tables
     }
+}
+
+impl Maps {
+    /// Forgets the first fragments of a slot.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn forget_fragments(&mut self, slot: u16) -> Result<()> {
+        forget::<FlowKey4>(self.fd("FRAGMENTS_V4"), |key| key.slot == slot)?;
+        forget::<FlowKey6>(self.fd("FRAGMENTS_V6"), |key| key.slot == slot)
+    }
+}
+
+fn forget<K: Key>(map: BorrowedFd<'_>, is_meant: impl Fn(&K) -> bool) -> Result<()> {
+    let fragments = sys::dump::<K, [u64; FRAGMENT_WORDS]>(map).context("read the fragments")?;
+    for (key, _) in fragments.iter().filter(|(key, _)| is_meant(key)) {
+        sys::remove(map, key).context("remove a fragment")?;
+    }
+    Ok(())
 }
 
 fn read<K: Key>(map: BorrowedFd<'_>, tier: Tier) -> Result<Vec<FlowEntry>> {

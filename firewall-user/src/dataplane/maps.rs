@@ -8,7 +8,8 @@ use aya::maps::{
     Array, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuHashMap,
     of_maps::ArrayOfMaps,
 };
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
+use firewall_ebpf::event::EVENT_SPACE;
+use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::policy::{Class, Counter, Range};
 use firewall_ebpf::reason::REASON_SPACE;
 
@@ -22,6 +23,8 @@ pub struct Sizes {
     pub flows_new: u32,
     /// Proven flows, per family.
     pub flows_proven: u32,
+    /// First fragments that are remembered, per family.
+    pub fragments: u32,
     /// Rules that are counted.
     pub rules: u32,
     /// Interfaces at one time.
@@ -33,6 +36,7 @@ pub struct Sizes {
 enum Sized {
     New,
     Proven,
+    Fragments,
     Rules,
     Interfaces { each: u32 },
     Fixed(u32),
@@ -43,6 +47,7 @@ impl Sizes {
         match sized {
             Sized::New => self.flows_new,
             Sized::Proven => self.flows_proven,
+            Sized::Fragments => self.fragments,
             Sized::Rules => self.rules,
             Sized::Interfaces { each } => self.interfaces * each,
             Sized::Fixed(entries) => entries,
@@ -69,12 +74,14 @@ const SHAPES: &[Shape] = &[
     shape::<FlowKey6, Flow>("FLOWS_NEW_V6", MapType::LruHash, Sized::New),
     shape::<FlowKey4, Flow>("FLOWS_PROVEN_V4", MapType::Hash, Sized::Proven),
     shape::<FlowKey6, Flow>("FLOWS_PROVEN_V6", MapType::Hash, Sized::Proven),
+    shape::<FlowKey4, FirstFragment>("FRAGMENTS_V4", MapType::LruHash, Sized::Fragments),
+    shape::<FlowKey6, FirstFragment>("FRAGMENTS_V6", MapType::LruHash, Sized::Fragments),
     shape::<u32, Counter>(
         "COUNTERS",
         MapType::PerCpuArray,
         Sized::Interfaces { each: 2 * REASON_SPACE },
     ),
-    shape::<u32, u64>("UNPROMOTED", MapType::PerCpuArray, Sized::Interfaces { each: 1 }),
+    shape::<u32, u64>("EVENTS", MapType::PerCpuArray, Sized::Interfaces { each: EVENT_SPACE }),
     shape::<u32, Counter>("RULE_COUNTERS", MapType::PerCpuHash, Sized::Rules),
     shape::<u32, u64>("ACTIVE", MapType::Array, Sized::Interfaces { each: 1 }),
     shape::<u32, u32>("PREFIXES_V4", MapType::ArrayOfMaps, Sized::Interfaces { each: 2 }),
@@ -95,7 +102,7 @@ pub type Trie<K> = LpmTrie<MapData, K, u32>;
 /// The opened maps.
 pub struct Maps {
     pub(super) counters: PerCpuArray<MapData, Counter>,
-    pub(super) unpromoted: PerCpuArray<MapData, u64>,
+    pub(super) events: PerCpuArray<MapData, u64>,
     pub(super) rule_counters: PerCpuHashMap<MapData, u32, Counter>,
     pub(super) active: Array<MapData, u64>,
     pub(super) prefixes_v4: ArrayOfMaps<MapData, Trie<[u8; 4]>>,
@@ -131,7 +138,7 @@ impl Maps {
         }
         Ok(Self {
             counters: open!("COUNTERS", PerCpuArray),
-            unpromoted: open!("UNPROMOTED", PerCpuArray),
+            events: open!("EVENTS", PerCpuArray),
             rule_counters: open!("RULE_COUNTERS", PerCpuHashMap),
             active: open!("ACTIVE", Array),
             prefixes_v4: open!("PREFIXES_V4", ArrayOfMaps),
@@ -160,7 +167,7 @@ impl Maps {
 /// Compares every pinned map with its shape, because the loader would not: a map of another value
 /// size would be read and written beyond its end. Returns the sizes they were made with.
 fn check(pins: &Pins) -> Result<Sizes> {
-    let mut sizes = Sizes { flows_new: 0, flows_proven: 0, rules: 0, interfaces: 0 };
+    let mut sizes = Sizes { flows_new: 0, flows_proven: 0, fragments: 0, rules: 0, interfaces: 0 };
     for shape in SHAPES {
         let path = pins.map(shape.name);
         let info = MapInfo::from_pin(&path)
@@ -177,6 +184,7 @@ fn check(pins: &Pins) -> Result<Sizes> {
         match shape.sized {
             Sized::New => sizes.flows_new = info.max_entries(),
             Sized::Proven => sizes.flows_proven = info.max_entries(),
+            Sized::Fragments => sizes.fragments = info.max_entries(),
             Sized::Rules => sizes.rules = info.max_entries(),
             Sized::Interfaces { each } => sizes.interfaces = info.max_entries() / each,
             Sized::Fixed(_) => {}

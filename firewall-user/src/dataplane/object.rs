@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Orientation, State};
+use firewall_ebpf::interface::{FRAGMENT_TIMEOUT, Orientation, State, TcpChecks};
 
 use crate::dataplane::clock;
 use crate::dataplane::error::{Context, DataplaneError, Result, chain, usual_cause};
@@ -29,6 +29,10 @@ pub struct Fixed {
     pub has_ethernet: bool,
     /// Which frames that are not IP pass.
     pub non_ip: NonIp,
+    /// How closely TCP is followed.
+    pub tcp_checks: TcpChecks,
+    /// Whether a TCP connection may be taken up in its middle.
+    pub pick_up: bool,
     /// Seconds, where they differ from the default.
     pub timeouts: BTreeMap<State, u32>,
 }
@@ -72,6 +76,9 @@ pub fn open(pins: &Pins, sizes: &Sizes, fixed: &Fixed) -> Result<Ebpf> {
         .override_global("ORIENTATION", &(fixed.orientation as u8), true)
         .override_global("ETHERNET", &u8::from(fixed.has_ethernet), true)
         .override_global("NON_IP", &(fixed.non_ip as u8), true)
+        .override_global("TCP_CHECKS", &(fixed.tcp_checks as u8), true)
+        .override_global("PICK_UP", &u8::from(fixed.pick_up), true)
+        .override_global("FRAGMENT_TIMEOUT", &clock::jiffies(u64::from(FRAGMENT_TIMEOUT)), true)
         .override_global("TIMEOUTS", &timeouts, true)
         .load(OBJECT)
         .map_err(|error| refused("open the kernel object", &error))

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::{Context as _, Result};
+use firewall_ebpf::event::Event;
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::limits::ABI_VERSION;
@@ -18,7 +19,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::Control;
-use crate::dataplane::counters::ByReason;
+use crate::dataplane::counters::{ByEvent, ByReason};
 
 /// The text's media type, for HTTP: the format that every Prometheus, its textfile collector and
 /// `promtool check metrics` read.
@@ -37,7 +38,7 @@ struct Reading {
 struct Measured {
     label: String,
     counters: ByReason,
-    unpromoted: u64,
+    events: ByEvent,
 }
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ fn read(control: &Control) -> Result<Reading> {
         reading.interfaces.push(Measured {
             label: interface.label(),
             counters: maps.counters(interface.slot)?,
-            unpromoted: maps.unpromoted(interface.slot)?,
+            events: maps.events(interface.slot)?,
         });
     }
     reading.tables = maps.occupancy(&maps.flows()?);
@@ -221,8 +222,10 @@ impl Collector for Reading {
             Tier::Proven.name(),
             Tier::New.name()
         );
-        let rows =
-            self.interfaces.iter().map(|one| ([("interface", one.label.clone())], one.unpromoted));
+        let rows = self
+            .interfaces
+            .iter()
+            .map(|one| ([("interface", one.label.clone())], one.events[&Event::Unpromoted]));
         counters(encoder, "flows_unpromoted", &help, rows)?;
         for (name, help, field) in [
             ("rule_packets", "Packets of no flow that a rule admitted", FIELDS[0].1),

@@ -8,7 +8,7 @@ use aya::maps::HashMap;
 use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, PROVEN};
-use firewall_ebpf::interface::{Direction, Orientation, State};
+use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
 use firewall_user::dataplane::maps::{Maps, Sizes};
 use firewall_user::dataplane::object::{self, Fixed};
 use firewall_user::dataplane::{Pins, clock};
@@ -76,7 +76,13 @@ impl Drop for Scratch {
 /// The kernel refuses, or a program answers other than it should.
 pub fn measure_all(bench_object: &str) -> Result<Vec<Cell>> {
     let pins = Scratch(Pins::new(format!("/sys/fs/bpf/secgroup-bench-{}", std::process::id())));
-    let sizes = Sizes { flows_new: 131_072, flows_proven: 262_144, rules: 65_536, interfaces: 16 };
+    let sizes = Sizes {
+        flows_new: 131_072,
+        flows_proven: 262_144,
+        fragments: 8192,
+        rules: 65_536,
+        interfaces: 16,
+    };
     let mut maps = object::ensure_maps(&pins.0, &sizes)?;
     let mut subjects = subjects(&pins.0, &sizes, &mut maps)?;
     let now = clock::now(&pins.0, &maps)?;
@@ -205,6 +211,8 @@ fn subjects(pins: &Pins, sizes: &Sizes, maps: &mut Maps) -> Result<Vec<Subject>>
                 orientation: Orientation::Host,
                 has_ethernet: true,
                 non_ip: NonIp::Control,
+                tcp_checks: TcpChecks::Guard,
+                pick_up: true,
                 timeouts: BTreeMap::new(),
             };
             let mut ebpf = object::open(pins, sizes, &fixed)?;

@@ -1,7 +1,7 @@
 //! A case: rules, and steps that each say what must come of them.
 
 use firewall_ebpf::flow::Tier;
-use firewall_ebpf::interface::{Direction, State};
+use firewall_ebpf::interface::{Direction, State, TcpChecks};
 use firewall_ebpf::reason::Reason;
 
 use crate::decision::packet::{Body, Layer, Packet};
@@ -36,6 +36,12 @@ pub struct Case {
     pub family: Option<Family>,
     /// Only with the client's packets in this direction.
     pub client: Option<Direction>,
+    /// How closely TCP is followed; `None`: the case means the same either way.
+    pub checks: Option<TcpChecks>,
+    /// Whether connections are picked up in their middle.
+    pub pick_up: bool,
+    /// Whether what needs no flow has none.
+    pub tracking: Tracking,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -44,7 +50,16 @@ pub struct Case {
 #[must_use]
 pub fn case(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Case {
     let steps = steps.into_iter().collect();
-    Case { name, rules: Some(usual()), family: None, client: None, steps }
+    Case {
+        name,
+        rules: Some(usual()),
+        family: None,
+        client: None,
+        checks: Some(TcpChecks::Guard),
+        pick_up: true,
+        tracking: Tracking::Always,
+        steps,
+    }
 }
 
 impl Case {
@@ -58,6 +73,30 @@ impl Case {
     #[must_use]
     pub fn without_policy(self) -> Self {
         Self { rules: None, ..self }
+    }
+
+    /// On an interface that follows TCP windows.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { checks: Some(TcpChecks::Strict), ..self }
+    }
+
+    /// However closely TCP is followed.
+    #[must_use]
+    pub fn either(self) -> Self {
+        Self { checks: None, ..self }
+    }
+
+    /// On an interface that picks no connection up.
+    #[must_use]
+    pub fn without_pick_up(self) -> Self {
+        Self { pick_up: false, ..self }
+    }
+
+    /// On an interface that keeps no flow of what needs none.
+    #[must_use]
+    pub fn untracked(self) -> Self {
+        Self { tracking: Tracking::Auto, ..self }
     }
 
     /// Only in one family.

@@ -1,14 +1,16 @@
-//! The table of cases, by theme. Rows that need what the decision does not know yet (window
-//! checks, related ICMP errors, a fragment's remembered verdict) are not here.
+//! The table of cases, by theme.
 
 pub mod exempt;
 pub mod fragments;
 pub mod headers;
+pub mod icmp_errors;
 pub mod ipv6;
 pub mod rules;
 pub mod talk;
 pub mod tcp;
 pub mod tcp_close;
+pub mod untracked;
+pub mod windows;
 
 use crate::decision::case::{Case, Step, send};
 use crate::decision::packet::Packet;
@@ -28,6 +30,9 @@ pub fn all() -> Vec<Case> {
         fragments::cases(),
         rules::cases(),
         exempt::cases(),
+        icmp_errors::cases(),
+        windows::cases(),
+        untracked::cases(),
     ];
     themes.into_iter().flatten().collect()
 }

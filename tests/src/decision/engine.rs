@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::transmute;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use firewall_ebpf::event::Event;
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
 use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::interface::{Direction, State};
@@ -117,6 +118,6 @@ pub trait Engine {
     /// Packets and bytes by rule, without rules that admitted nothing.
     fn rules(&mut self) -> BTreeMap<u32, (u64, u64)>;
 
-    /// Flows that found the proven tier full.
-    fn unpromoted(&mut self) -> u64;
+    /// How often each event happened, without those that never did.
+    fn events(&mut self) -> BTreeMap<Event, u64>;
 }

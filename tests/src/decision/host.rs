@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use firewall_ebpf::decide::decide;
+use firewall_ebpf::event::Event;
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::host::{CompiledPolicy, HostPacket, HostTables};
@@ -64,8 +65,11 @@ impl Engine for Host {
     }
 
     fn reset(&mut self, policy: Option<&CompiledPolicy>) {
-        self.tables = tables(self.tables.non_ip);
+        let HostTables { non_ip, tcp_checks, no_pick_up, .. } = self.tables;
+        self.tables = tables(non_ip);
         self.tables.policy = policy.cloned();
+        self.tables.tcp_checks = tcp_checks;
+        self.tables.no_pick_up = no_pick_up;
     }
 
     fn replace(&mut self, policy: &CompiledPolicy) {
@@ -97,7 +101,7 @@ impl Engine for Host {
         self.tables.rules.borrow().clone()
     }
 
-    fn unpromoted(&mut self) -> u64 {
-        self.tables.unpromoted.get()
+    fn events(&mut self) -> BTreeMap<Event, u64> {
+        self.tables.events.borrow().clone()
     }
 }

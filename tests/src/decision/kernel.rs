@@ -6,9 +6,10 @@ use std::fs;
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use firewall_ebpf::event::Event;
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::host::CompiledPolicy;
-use firewall_ebpf::interface::{Direction, Orientation, State};
+use firewall_ebpf::interface::{Direction, FRAGMENT_TIMEOUT, Orientation, State, TcpChecks};
 use firewall_ebpf::policy::{Counter, counter_index};
 use firewall_ebpf::reason::{Reason, Verdict};
 
@@ -49,13 +50,23 @@ pub struct Setup {
     pub ethernet: bool,
     /// Which frames that are not IP pass.
     pub non_ip: NonIp,
+    /// How closely TCP is followed.
+    pub tcp_checks: TcpChecks,
+    /// Whether TCP may be taken up in its middle.
+    pub pick_up: bool,
 }
 
 impl Setup {
-    /// An Ethernet device that lets link control through.
+    /// An Ethernet device that lets link control through, with TCP as usual.
     #[must_use]
     pub const fn new(orientation: Orientation) -> Self {
-        Self { orientation, ethernet: true, non_ip: NonIp::Control }
+        Self {
+            orientation,
+            ethernet: true,
+            non_ip: NonIp::Control,
+            tcp_checks: TcpChecks::Guard,
+            pick_up: true,
+        }
     }
 }
 
@@ -90,12 +101,17 @@ impl Kernel {
             timeouts[state as usize] = timeout(state, hz);
         }
         let (orientation, ethernet) = (setup.orientation as u8, u8::from(setup.ethernet));
-        let non_ip = setup.non_ip as u8;
+        let (non_ip, tcp_checks) = (setup.non_ip as u8, setup.tcp_checks as u8);
+        let pick_up = u8::from(setup.pick_up);
+        let fragment_timeout = u64::from(FRAGMENT_TIMEOUT) * hz + hz / 2;
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &SLOT, true)
             .override_global("ORIENTATION", &orientation, true)
             .override_global("ETHERNET", &ethernet, true)
             .override_global("NON_IP", &non_ip, true)
+            .override_global("TCP_CHECKS", &tcp_checks, true)
+            .override_global("PICK_UP", &pick_up, true)
+            .override_global("FRAGMENT_TIMEOUT", &fragment_timeout, true)
             .override_global("TIMEOUTS", &timeouts, true)
             .map_max_entries("FLOWS_NEW_V4", NEW)
             .map_max_entries("FLOWS_NEW_V6", NEW)
@@ -262,8 +278,8 @@ impl Engine for Kernel {
         self.maps.rules()
     }
 
-    fn unpromoted(&mut self) -> u64 {
-        self.maps.unpromoted()
+    fn events(&mut self) -> BTreeMap<Event, u64> {
+        self.maps.events()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kernel program's maps, filled and read as userspace does it, but small and unshared.
 
 use std::collections::BTreeMap;
+use std::mem::offset_of;
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{
@@ -9,7 +10,8 @@ use aya::maps::{
 };
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::event::{Event, event_index};
+use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6, Tier};
 use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::policy::{Active, Class, Counter, Range, index};
 use firewall_ebpf::reason::REASON_SPACE;
@@ -58,15 +60,22 @@ struct Family<K: Pod> {
     proven: HashMap<MapData, K, Flow>,
 }
 
+/// First fragments as words; their times are at [`SEEN`].
+type Fragments<K> = HashMap<MapData, K, [u64; FRAGMENT_WORDS]>;
+const FRAGMENT_WORDS: usize = size_of::<FirstFragment>() / size_of::<u64>();
+const SEEN: usize = offset_of!(FirstFragment, seen) / size_of::<u64>();
+
 /// Every map of the object that a test reads or writes.
 pub struct Maps {
     counters: Counters,
-    unpromoted: PerCpuArray<MapData, u64>,
+    events: PerCpuArray<MapData, u64>,
     rules: PerCpuHashMap<MapData, u32, Counter>,
     active: Array<MapData, u64>,
     clock: Array<MapData, u64>,
     v4: Family<FlowKey4>,
     v6: Family<FlowKey6>,
+    fragments_v4: Fragments<FlowKey4>,
+    fragments_v6: Fragments<FlowKey6>,
     halves: [Half; 2],
     /// Held because the kernel drops the inner maps with it.
     _outer: Outer,
@@ -107,12 +116,14 @@ impl Maps {
         }
         Self {
             counters: Counters::new(taken(ebpf, "COUNTERS"), COUNTERS),
-            unpromoted: take(ebpf, "UNPROMOTED"),
+            events: take(ebpf, "EVENTS"),
             rules: take(ebpf, "RULE_COUNTERS"),
             active: take(ebpf, "ACTIVE"),
             clock: take(ebpf, "CLOCK"),
             v4: Family { new: take(ebpf, "FLOWS_NEW_V4"), proven: take(ebpf, "FLOWS_PROVEN_V4") },
             v6: Family { new: take(ebpf, "FLOWS_NEW_V6"), proven: take(ebpf, "FLOWS_PROVEN_V6") },
+            fragments_v4: take(ebpf, "FRAGMENTS_V4"),
+            fragments_v6: take(ebpf, "FRAGMENTS_V6"),
             halves,
             _outer: outer,
             parity: 0,
@@ -146,11 +157,15 @@ impl Maps {
     /// Forgets every flow and every count that a case compares.
     pub fn clear(&mut self) {
         self.clear_flows();
+        forget(&mut self.fragments_v4);
+        forget(&mut self.fragments_v6);
         let rules: Vec<u32> = self.rules.keys().map(|key| key.expect("list rules")).collect();
         for rule in rules {
             self.rules.remove(&rule).expect("forget a rule's counter");
         }
-        self.unpromoted.set(u32::from(SLOT), zeros(), 0).expect("clear a counter");
+        for event in Event::ALL {
+            self.events.set(event_index(SLOT, *event), zeros(), 0).expect("clear a counter");
+        }
     }
 
     /// All counters by reason, summed over the CPUs.
@@ -167,10 +182,14 @@ impl Maps {
         moved.map(|(rule, counter)| (rule, (counter.packets, counter.bytes))).collect()
     }
 
-    /// Flows that found the proven tier full.
-    pub fn unpromoted(&self) -> u64 {
-        let values = self.unpromoted.get(&u32::from(SLOT), 0).expect("read a counter");
-        values.iter().sum()
+    /// How often each event happened, without those that never did.
+    pub fn events(&self) -> BTreeMap<Event, u64> {
+        let count = |event: Event| -> u64 {
+            let values = self.events.get(&event_index(SLOT, event), 0).expect("read a counter");
+            values.iter().sum()
+        };
+        let counts = Event::ALL.iter().map(|event| (*event, count(*event)));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// What `sg_clock` wrote.
@@ -178,10 +197,12 @@ impl Maps {
         self.clock.get(&0, 0).expect("read the clock")
     }
 
-    /// Makes every flow older: the same as a later clock, which only a test can have.
+    /// Makes every flow and fragment older: the same as a later clock, which only a test can have.
     pub fn age(&mut self, jiffies: u64) {
         self.v4.age(jiffies);
         self.v6.age(jiffies);
+        age(&mut self.fragments_v4, |first| first[SEEN] = first[SEEN].saturating_sub(jiffies));
+        age(&mut self.fragments_v6, |first| first[SEEN] = first[SEEN].saturating_sub(jiffies));
     }
 
     /// Leaves no room in the proven tier, or makes it again.
@@ -266,18 +287,13 @@ impl<K: Pod> Family<K> {
 
     fn clear(&mut self) {
         for map in [&mut self.new, &mut self.proven] {
-            for (key, _) in entries(map) {
-                map.remove(&key).expect("remove a flow");
-            }
+            forget(map);
         }
     }
 
     fn age(&mut self, jiffies: u64) {
         for map in [&mut self.new, &mut self.proven] {
-            for (key, mut flow) in entries(map) {
-                flow.last_seen = flow.last_seen.saturating_sub(jiffies);
-                map.insert(key, flow, BPF_EXIST).expect("make a flow older");
-            }
+            age(map, |flow| flow.last_seen = flow.last_seen.saturating_sub(jiffies));
         }
     }
 
@@ -305,8 +321,21 @@ impl<K: Pod> Family<K> {
     }
 }
 
-fn entries<K: Pod>(map: &HashMap<MapData, K, Flow>) -> Vec<(K, Flow)> {
-    map.iter().map(|entry| entry.expect("read a flow")).collect()
+fn entries<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> Vec<(K, V)> {
+    map.iter().map(|entry| entry.expect("read a map")).collect()
+}
+
+fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>) {
+    for (key, _) in entries(map) {
+        map.remove(&key).expect("empty a map");
+    }
+}
+
+fn age<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, older: impl Fn(&mut V)) {
+    for (key, mut value) in entries(map) {
+        older(&mut value);
+        map.insert(key, value, BPF_EXIST).expect("make an entry older");
+    }
 }
 
 /// The zero of every CPU.

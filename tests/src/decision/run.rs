@@ -159,7 +159,7 @@ impl Play<'_> {
         let at = self.case.steps.len();
         let summaries: Vec<_> = engines
             .iter_mut()
-            .map(|engine| (engine.flows(), engine.rules(), engine.unpromoted()))
+            .map(|engine| (engine.flows(), engine.rules(), engine.events()))
             .collect();
         if summaries.windows(2).any(|pair| pair[0] != pair[1]) {
             return self.fail(at, &format!("rules or flows differ: {summaries:?}"), engines);
