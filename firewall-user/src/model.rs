@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Direction, Orientation, State};
+use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub mod apply;
@@ -159,6 +159,16 @@ pub enum HookChoice {
     Tcx,
 }
 
+/// Which traffic is remembered in flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tracking {
+    /// All but what rules allow from anywhere together with every answer to it: EC2's way.
+    #[default]
+    Auto,
+    /// All.
+    Always,
+}
+
 /// One attachment of groups to a network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -179,6 +189,13 @@ pub struct Interface {
     pub orientation: Orientation,
     /// Which frames that are not IP pass.
     pub non_ip: NonIp,
+    /// How closely TCP is followed.
+    pub tcp: TcpChecks,
+    /// Whether a TCP connection may be taken up in its middle, as asked for; see
+    /// [`Self::picks_up`].
+    pub pick_up: bool,
+    /// Which traffic is remembered in flows.
+    pub tracking: Tracking,
     /// Idle timeouts in seconds that differ from [`State::default_timeout`].
     pub timeouts: BTreeMap<State, u32>,
     /// Inside addresses the user declared, for a device that does not carry them itself (guest).
@@ -190,6 +207,19 @@ impl Interface {
     #[must_use]
     pub fn label(&self) -> String {
         label(&self.device, self.netns.as_deref())
+    }
+
+    /// Whether a TCP connection may be taken up in its middle. Its windows are not known there, so
+    /// strict TCP never does.
+    #[must_use]
+    pub const fn picks_up(&self) -> bool {
+        self.pick_up && matches!(self.tcp, TcpChecks::Guard)
+    }
+
+    /// The idle timeout of a state in seconds.
+    #[must_use]
+    pub fn timeout(&self, state: State) -> u32 {
+        self.timeouts.get(&state).copied().unwrap_or(state.default_timeout())
     }
 }
 
@@ -265,6 +295,20 @@ impl HookChoice {
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp-generic",
             Self::Tcx => "tcx",
+        }
+    }
+}
+
+impl Tracking {
+    /// Both choices.
+    pub const ALL: [Self; 2] = [Self::Auto, Self::Always];
+
+    /// The word used on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
         }
     }
 }

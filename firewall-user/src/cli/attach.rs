@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Orientation, State};
+use firewall_ebpf::interface::{Orientation, State, TcpChecks};
 
 use super::failure::Misuse;
 use super::{Context, Exit, output};
 use crate::dataplane::{attach, trace};
-use crate::model::{HookChoice, Interface, InterfaceId, Model};
+use crate::model::{HookChoice, Interface, InterfaceId, Model, Tracking};
 use crate::store::Transaction;
 
 #[derive(Debug, Args)]
@@ -48,6 +48,16 @@ pub(super) struct Command {
     /// Frames that are not IP and pass, besides ARP [default: control, or as attached before]
     #[arg(long, value_enum)]
     non_ip: Option<Others>,
+    /// How closely TCP is followed [default: guard, or as attached before]
+    #[arg(long, value_enum)]
+    tcp: Option<Tcp>,
+    /// Whether a TCP connection may be taken up in its middle [default: on, or as attached before;
+    /// off with --tcp strict]
+    #[arg(long, value_enum)]
+    pick_up: Option<Switch>,
+    /// Which traffic is remembered in flows [default: auto, or as attached before]
+    #[arg(long, value_enum)]
+    tracking: Option<Remembered>,
     /// Inside address that the device does not carry itself (a guest's), for rules whose peer is a
     /// group; may be repeated
     #[arg(long = "address", value_name = "ADDRESS")]
@@ -85,6 +95,48 @@ enum Others {
     All,
     /// Nothing
     None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Tcp {
+    /// Check what could end a connection; the endpoints settle the rest
+    Guard,
+    /// Drop what is out of a connection's window, or of a connection not seen from its first SYN
+    Strict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// A segment that the rules allow opens a flow, whatever came before
+    On,
+    /// Only a SYN opens a flow
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Remembered {
+    /// All but TCP and UDP that rules allow from anywhere, together with every answer: as EC2
+    Auto,
+    /// All
+    Always,
+}
+
+impl From<Tcp> for TcpChecks {
+    fn from(tcp: Tcp) -> Self {
+        match tcp {
+            Tcp::Guard => Self::Guard,
+            Tcp::Strict => Self::Strict,
+        }
+    }
+}
+
+impl From<Remembered> for Tracking {
+    fn from(remembered: Remembered) -> Self {
+        match remembered {
+            Remembered::Auto => Self::Auto,
+            Remembered::Always => Self::Always,
+        }
+    }
 }
 
 impl From<Hook> for HookChoice {
@@ -175,6 +227,9 @@ impl Command {
                 hook: HookChoice::Auto,
                 orientation: Orientation::Host,
                 non_ip: NonIp::Control,
+                tcp: TcpChecks::Guard,
+                pick_up: true,
+                tracking: Tracking::Auto,
                 timeouts: BTreeMap::new(),
                 addresses: Vec::new(),
             },
@@ -183,6 +238,16 @@ impl Command {
         interface.hook = self.hook.map_or(interface.hook, Into::into);
         interface.orientation = self.orientation.map_or(interface.orientation, Into::into);
         interface.non_ip = self.non_ip.map_or(interface.non_ip, Into::into);
+        interface.tcp = self.tcp.map_or(interface.tcp, Into::into);
+        interface.pick_up = self.pick_up.map_or(interface.pick_up, |asked| asked == Switch::On);
+        interface.tracking = self.tracking.map_or(interface.tracking, Into::into);
+        if self.pick_up == Some(Switch::On) && interface.tcp == TcpChecks::Strict {
+            return Err(Misuse {
+                message: "--pick-up on: strict TCP takes up no connection in its middle".to_owned(),
+                hint: "--tcp guard does",
+            }
+            .into());
+        }
         interface.timeouts.extend(timeouts);
         interface.timeouts.retain(|state, seconds| *seconds != state.default_timeout());
         if !self.addresses.is_empty() {

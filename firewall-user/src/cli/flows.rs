@@ -226,10 +226,9 @@ fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<
         else {
             continue;
         };
-        let seconds = interface.timeouts.get(&state).copied().unwrap_or(state.default_timeout());
         let idle = now.saturating_sub(entry.flow.last_seen) / clock::hz();
         // Dead, and only not removed yet: the kernel treats it as absent too.
-        let Some(left) = u64::from(seconds).checked_sub(idle) else { continue };
+        let Some(left) = u64::from(interface.timeout(state)).checked_sub(idle) else { continue };
         if !filter.takes(model, &entry, wanted) {
             continue;
         }

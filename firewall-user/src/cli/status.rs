@@ -125,7 +125,18 @@ fn group_names(model: &Model, interface: &Interface) -> Vec<String> {
 
 fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
     output::table(
-        ["INTERFACE", "STATE", "HOOK", "ORIENTATION", "GROUPS", "RULES", "WHY THIS HOOK"],
+        [
+            "INTERFACE",
+            "STATE",
+            "HOOK",
+            "ORIENTATION",
+            "TCP",
+            "PICK-UP",
+            "TRACKING",
+            "GROUPS",
+            "RULES",
+            "WHY THIS HOOK",
+        ],
         &["RULES"],
         seen.iter().map(|one| {
             [
@@ -133,6 +144,9 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
                 one.state.to_owned(),
                 one.hook.map_or("-", Hook::name).to_owned(),
                 one.interface.orientation.name().to_owned(),
+                one.interface.tcp.name().to_owned(),
+                if one.interface.picks_up() { "on" } else { "off" }.to_owned(),
+                one.interface.tracking.name().to_owned(),
                 group_names(model, one.interface).join(","),
                 one.rules.to_string(),
                 output::or_dash(&one.why),
@@ -199,6 +213,9 @@ fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Val
             "HookReason": one.why,
             "Orientation": interface.orientation.name(),
             "NonIp": interface.non_ip.name(),
+            "Tcp": interface.tcp.name(),
+            "PickUp": interface.picks_up(),
+            "Tracking": interface.tracking.name(),
             "Rules": one.rules,
             "UnpromotedFlows": events.get(&Event::Unpromoted).copied().unwrap_or(0),
         }));
@@ -223,7 +240,5 @@ fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Val
 
 /// Seconds by the timeout's name, of every state.
 fn timeouts(interface: &Interface) -> BTreeMap<&'static str, u32> {
-    let seconds =
-        |state: &State| interface.timeouts.get(state).copied().unwrap_or(state.default_timeout());
-    State::ALL.iter().map(|state| (state.timeout_name(), seconds(state))).collect()
+    State::ALL.iter().map(|state| (state.timeout_name(), interface.timeout(*state))).collect()
 }

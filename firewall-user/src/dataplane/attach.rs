@@ -7,7 +7,6 @@ use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp, loaded_programs};
-use firewall_ebpf::interface::TcpChecks;
 
 use crate::dataplane::device::Device;
 use crate::dataplane::error::{Context, DataplaneError, Result, chain, usual_cause};
@@ -78,8 +77,8 @@ pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -
         orientation: interface.orientation,
         has_ethernet: device.has_ethernet,
         non_ip: interface.non_ip,
-        tcp_checks: TcpChecks::Guard,
-        pick_up: true,
+        tcp_checks: interface.tcp,
+        pick_up: interface.picks_up(),
         timeouts: interface.timeouts.clone(),
     };
     let mut object = object::open(pins, sizes, &fixed)?;

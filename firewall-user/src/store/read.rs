@@ -92,8 +92,8 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     })
 }
 
-const INTERFACES: &str =
-    "SELECT slot, id, device, netns, hook, orientation, non_ip FROM interfaces";
+const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, pick_up, tracking \
+     FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -105,6 +105,9 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             hook: rows::hook(row, 4)?,
             orientation: rows::orientation(row, 5)?,
             non_ip: rows::non_ip(row, 6)?,
+            tcp: rows::tcp(row, 7)?,
+            pick_up: row.get(8)?,
+            tracking: rows::tracking(row, 9)?,
             groups: Vec::new(),
             timeouts: Default::default(),
             addresses: Vec::new(),

@@ -4,11 +4,11 @@ use std::error::Error as StdError;
 use std::net::IpAddr;
 
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Direction, Orientation, State};
+use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};
 
-use crate::model::{Family, HookChoice, Peer, RuleSpec, Traffic};
+use crate::model::{Family, HookChoice, Peer, RuleSpec, Tracking, Traffic};
 
 /// A column that holds what a type's `Display` wrote.
 pub(super) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
@@ -74,6 +74,16 @@ pub(super) fn orientation(row: &Row<'_>, column: usize) -> rusqlite::Result<Orie
 /// The column `non_ip`.
 pub(super) fn non_ip(row: &Row<'_>, column: usize) -> rusqlite::Result<NonIp> {
     word(row, column, |text| NonIp::ALL.into_iter().find(|one| one.name() == text))
+}
+
+/// The column `tcp`.
+pub(super) fn tcp(row: &Row<'_>, column: usize) -> rusqlite::Result<TcpChecks> {
+    word(row, column, |text| TcpChecks::ALL.into_iter().find(|one| one.name() == text))
+}
+
+/// The column `tracking`.
+pub(super) fn tracking(row: &Row<'_>, column: usize) -> rusqlite::Result<Tracking> {
+    word(row, column, |text| Tracking::ALL.into_iter().find(|one| one.name() == text))
 }
 
 /// The column `state`.

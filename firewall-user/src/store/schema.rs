@@ -2,15 +2,24 @@
 
 use std::path::Path;
 
+use firewall_ebpf::policy::MAX_RULE;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{BUSY, Error};
 
 /// The version this program writes, in the file's `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Marks a file as ours: "secg".
 const APPLICATION: i64 = 0x7365_6367;
+
+/// What makes a file of version n into one of n + 1, for every n from 1. A column goes to the end,
+/// where `ADD COLUMN` puts it; a migrated file keeps the constraints that it was made with.
+const MIGRATIONS: [&str; 1] = ["
+ALTER TABLE interfaces ADD COLUMN tcp TEXT NOT NULL DEFAULT 'guard';
+ALTER TABLE interfaces ADD COLUMN pick_up INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE interfaces ADD COLUMN tracking TEXT NOT NULL DEFAULT 'auto';
+"];
 
 /// Constraints repeat what the model checks: a bug there must not reach the disk.
 const TABLES: &str = "
@@ -53,7 +62,7 @@ CREATE TABLE group_tags (
 
 -- Every rule there ever was. AUTOINCREMENT: a number is never given twice.
 CREATE TABLE rule_history (
-    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 4294967295),
+    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 2147483647),
     rule_id TEXT NOT NULL UNIQUE,
     group_id TEXT NOT NULL,
     group_name TEXT NOT NULL
@@ -86,7 +95,10 @@ CREATE TABLE interfaces (
     netns TEXT,
     hook TEXT NOT NULL,
     orientation TEXT NOT NULL,
-    non_ip TEXT NOT NULL
+    non_ip TEXT NOT NULL,
+    tcp TEXT NOT NULL DEFAULT 'guard',
+    pick_up INTEGER NOT NULL DEFAULT 1,
+    tracking TEXT NOT NULL DEFAULT 'auto'
 ) STRICT;
 CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
 CREATE TABLE interface_groups (
@@ -111,31 +123,51 @@ CREATE TABLE interface_addresses (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Makes the tables where there are none, and refuses a file that is not ours or is newer.
+/// The schema's CHECK on a rule's number.
+const _: () = assert!(MAX_RULE == 2_147_483_647);
+
+/// Which tables a file has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Earlier(i64),
+    Current,
+}
+
+/// Makes the tables where there are none, brings those of an earlier version up to this one, and
+/// refuses a file that is not ours or is newer.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let told = |error| Error::sqlite(path, error);
     // One snapshot: another process may be making the tables between two reads.
     let snapshot = connection.unchecked_transaction().map_err(told)?;
-    let ready = known(&snapshot, path)?;
+    let found = look(&snapshot, path)?;
     snapshot.finish().map_err(told)?;
-    if ready {
-        return Ok(());
+    match found {
+        Found::Current => return Ok(()),
+        Found::Nothing => write_ahead(connection).map_err(told)?,
+        Found::Earlier(_) => {}
     }
-    write_ahead(connection).map_err(told)?;
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(told)?;
-    // Another process may have made them while this one waited.
-    if known(&transaction, path)? {
-        return Ok(());
+    // Another process may have done it while this one waited.
+    match look(&transaction, path)? {
+        Found::Current => return Ok(()),
+        Found::Nothing => {
+            transaction.execute_batch(TABLES).map_err(told)?;
+            transaction.pragma_update(None, "application_id", APPLICATION).map_err(told)?;
+        }
+        Found::Earlier(from) => {
+            let steps = (1..).zip(MIGRATIONS).filter(|(version, _)| *version >= from);
+            for (_, step) in steps {
+                transaction.execute_batch(step).map_err(told)?;
+            }
+        }
     }
-    transaction.execute_batch(TABLES).map_err(told)?;
-    transaction.pragma_update(None, "application_id", APPLICATION).map_err(told)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(told)?;
     transaction.commit().map_err(told)
 }
 
-/// Whether the tables are there, in our version.
-fn known(connection: &Connection, path: &Path) -> Result<bool, Error> {
+fn look(connection: &Connection, path: &Path) -> Result<Found, Error> {
     let number = |pragma: &str| {
         connection
             .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
@@ -145,11 +177,12 @@ fn known(connection: &Connection, path: &Path) -> Result<bool, Error> {
     // It counts changes of the schema, so it is 0 in a file without tables.
     let tables = number("schema_version")?;
     match (application, version) {
-        (APPLICATION, VERSION) => Ok(true),
+        (APPLICATION, VERSION) => Ok(Found::Current),
+        (APPLICATION, earlier @ 1..VERSION) => Ok(Found::Earlier(earlier)),
         (APPLICATION, found) if found > VERSION => {
             Err(Error::Newer { path: path.to_owned(), found, known: VERSION })
         }
-        (0, 0) if tables == 0 => Ok(false),
+        (0, 0) if tables == 0 => Ok(Found::Nothing),
         _ => Err(Error::Alien { path: path.to_owned() }),
     }
 }

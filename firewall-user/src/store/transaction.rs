@@ -111,7 +111,8 @@ impl<'a> Transaction<'a> {
         write::change(&self.sql, &mut change, name).map_err(|error| {
             self.broken = true;
             // The history's CHECK, which comes first, is the only one on a number.
-            let full = error.to_string().contains("CHECK constraint failed: number");
+            let full = matches!(error, rusqlite::Error::IntegralValueOutOfRange(..))
+                || error.to_string().contains("CHECK constraint failed: number");
             if full {
                 ModelError::RuleNumbersUsedUp.into()
             } else {

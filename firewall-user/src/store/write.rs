@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use firewall_ebpf::policy::MAX_RULE;
 use rusqlite::{Connection, params};
 
 use crate::model::{Change, Ec2Traffic, Group, GroupId, Interface, Peer, PrefixList, Rule};
@@ -113,6 +114,10 @@ fn add_rule(
              RETURNING number",
         )?
         .query_row([rule.id.as_str(), group.as_str(), name], |row| row.get(0))?;
+    // A store of version 1 has another limit in its CHECK.
+    if rule.number > MAX_RULE {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(0, rule.number.into()));
+    }
     let Ec2Traffic { protocol, from, to } = rule.spec.traffic.to_ec2();
     let (mut cidr, mut list, mut peer_group) = (None, None, None);
     match &rule.spec.peer {
@@ -148,14 +153,28 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         hook,
         orientation,
         non_ip,
+        tcp,
+        pick_up,
+        tracking,
         timeouts,
         addresses,
     } = interface;
     // With what hangs on it, so that nothing of the old one stays.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
-        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![slot, id.as_str(), device, netns, hook.name(), orientation.name(), non_ip.name()],
+        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![
+            slot,
+            id.as_str(),
+            device,
+            netns,
+            hook.name(),
+            orientation.name(),
+            non_ip.name(),
+            tcp.name(),
+            pick_up,
+            tracking.name(),
+        ],
     )?;
     for (position, group) in (0_u32..).zip(groups) {
         sql.execute(

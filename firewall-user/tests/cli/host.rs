@@ -115,6 +115,9 @@ impl Host {
             hook: HookChoice::Auto,
             orientation: Orientation::Host,
             non_ip: Default::default(),
+            tcp: Default::default(),
+            pick_up: true,
+            tracking: Default::default(),
             timeouts: BTreeMap::new(),
             addresses: Vec::new(),
         };

@@ -40,6 +40,11 @@ fn attaching() {
         let args = format!("web --timeout {timeout}");
         attach(&args, 2, &format!("timeout {timeout:?}: {message}"));
     }
+    attach(
+        "web --pick-up on --tcp strict",
+        2,
+        "--pick-up on: strict TCP takes up no connection in its middle\nhint: --tcp guard does",
+    );
 }
 
 #[test]
@@ -98,6 +103,12 @@ fn words_that_mean_nothing() {
             "invalid value '10.0.0.0/8' for '--address <ADDRESS>': invalid IP address syntax",
         ),
         ("attach eth0 --group web --non-ip arp", "invalid value 'arp' for '--non-ip <NON_IP>'"),
+        ("attach eth0 --group web --tcp loose", "invalid value 'loose' for '--tcp <TCP>'"),
+        ("attach eth0 --group web --pick-up yes", "invalid value 'yes' for '--pick-up <PICK_UP>'"),
+        (
+            "attach eth0 --group web --tracking never",
+            "invalid value 'never' for '--tracking <TRACKING>'",
+        ),
         ("detach", "the following required arguments were not provided:"),
         ("detach eth0 --all", "the argument '[IFACE]' cannot be used with '--all'"),
         ("detach eth0 eth1", "unexpected argument 'eth1' found"),

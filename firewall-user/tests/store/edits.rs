@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_ebpf::interface::{Direction, Orientation, State};
+use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
+use firewall_ebpf::policy::MAX_RULE;
 use firewall_user::model::{Family, Peer};
 use firewall_user::model::{
-    GroupId, HookChoice, Interface, InterfaceId, Limits, NewRule, PortRange, RuleSpec, Traffic,
-    parse_cidr,
+    GroupId, HookChoice, Interface, InterfaceId, Limits, NewRule, PortRange, RuleSpec, Tracking,
+    Traffic, parse_cidr,
 };
 use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
 use proptest::prelude::*;
@@ -33,6 +34,9 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
         hook: HookChoice::ALL[usize::from(slot) % 4],
         orientation: if slot.is_multiple_of(3) { Orientation::Guest } else { Orientation::Host },
         non_ip: Default::default(),
+        tcp: TcpChecks::ALL[usize::from(slot) % 2],
+        pick_up: slot.is_multiple_of(3),
+        tracking: Tracking::ALL[usize::from(slot) / 2 % 2],
         timeouts: [(State::Established, 350 + u32::from(slot)), (State::Udp, 1)].into(),
         addresses: vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()],
     }
@@ -162,18 +166,38 @@ fn a_removed_rule_is_still_known_by_its_number() {
 
 #[test]
 fn numbers_end() {
+    numbers_end_in(|_| {});
+}
+
+/// The CHECK of version 1 had another limit, and a migration keeps it.
+#[test]
+fn numbers_end_in_an_earlier_store_too() {
+    numbers_end_in(|connection| {
+        let widen = "PRAGMA writable_schema = ON;
+            UPDATE sqlite_schema SET sql = replace(sql, '2147483647', '4294967295')
+                WHERE name = 'rule_history';
+            PRAGMA writable_schema = RESET;";
+        connection.execute_batch(widen).unwrap();
+    });
+}
+
+fn numbers_end_in(prepare: impl FnOnce(&rusqlite::Connection)) {
     let dir = TempDir::new().unwrap();
     let mut store = Store::open(dir.path()).unwrap();
     let mut change = store.begin().unwrap();
     let group = change.create_group(new_group("web")).unwrap();
     change.commit().unwrap();
-    rusqlite::Connection::open(dir.path().join(firewall_user::store::FILE))
-        .unwrap()
-        .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'rule_history'", [u32::MAX - 1])
+    drop(store);
+    let connection =
+        rusqlite::Connection::open(dir.path().join(firewall_user::store::FILE)).unwrap();
+    prepare(&connection);
+    connection
+        .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'rule_history'", [MAX_RULE - 1])
         .unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
     let mut change = store.begin().unwrap();
     change.add_rules(&group, vec![tcp_rule(1)]).unwrap();
-    assert_eq!(change.model().groups[&group].rules.last().unwrap().number, u32::MAX);
+    assert_eq!(change.model().groups[&group].rules.last().unwrap().number, MAX_RULE);
     let error = change.add_rules(&group, vec![tcp_rule(2)]).unwrap_err();
     assert_eq!(error.to_string(), "all rule numbers have been used");
     assert!(change.commit().is_err(), "half an edit is not committed");

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use firewall_ebpf::interface::TcpChecks;
+use firewall_user::model::{HookChoice, Interface, Tracking};
 use firewall_user::store::{Error, FILE, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -35,14 +37,73 @@ fn a_store_opens_again_and_again() {
 #[test]
 fn a_newer_store_is_left_alone() {
     let dir = TempDir::new().unwrap();
-    made(dir.path()).pragma_update(None, "user_version", 2).unwrap();
+    made(dir.path()).pragma_update(None, "user_version", 3).unwrap();
     let path = dir.path().join(FILE);
     let (message, hint) = refused(dir.path());
     assert_eq!(
         message,
-        format!("store {} has schema 2, and this secgroup knows up to 1", path.display())
+        format!("store {} has schema 3, and this secgroup knows up to 2", path.display())
     );
     assert_eq!(hint, "a newer secgroup has used it: use that one, or another --state-dir");
+}
+
+/// Columns of the table of interfaces, with their types and defaults.
+fn columns(connection: &Connection) -> Vec<(String, String, Option<String>)> {
+    let mut statement = connection
+        .prepare("SELECT name, type, dflt_value FROM pragma_table_info('interfaces')")
+        .unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+/// A store as version 1 left it: a group, and an interface in it.
+const VERSION_1: &str = "
+ALTER TABLE interfaces DROP COLUMN tcp;
+ALTER TABLE interfaces DROP COLUMN pick_up;
+ALTER TABLE interfaces DROP COLUMN tracking;
+INSERT INTO groups VALUES ('sg-0123456789abcdef0', 'web', 'd');
+INSERT INTO interfaces
+    VALUES (5, 'eni-0123456789abcdef0', 'eth0', NULL, 'tcx', 'guest', 'all');
+INSERT INTO interface_groups VALUES (5, 0, 'sg-0123456789abcdef0');
+PRAGMA user_version = 1;
+";
+
+#[test]
+fn a_store_of_version_1_becomes_one_of_version_2() {
+    let (dir, fresh) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    made(dir.path()).execute_batch(VERSION_1).unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let model = store.model().unwrap();
+    let interface = &model.interfaces[&5];
+    assert_eq!((interface.device.as_str(), interface.hook), ("eth0", HookChoice::Tcx));
+    assert_eq!(interface.groups, [model.group("web").unwrap().id.clone()]);
+    // What it says of the new options is what version 1 did.
+    assert_eq!((interface.tcp, interface.pick_up), (TcpChecks::Guard, true));
+    assert_eq!(interface.tracking, Tracking::Auto);
+    assert_eq!(
+        columns(&Connection::open(dir.path().join(FILE)).unwrap()),
+        columns(&made(fresh.path()))
+    );
+    // It takes changes, also of the new columns.
+    let changed = Interface { tcp: TcpChecks::Strict, pick_up: false, ..interface.clone() };
+    let mut change = store.begin().unwrap();
+    change.put_interface(&changed).unwrap();
+    change.commit().unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.model().unwrap().interfaces[&5], changed);
+}
+
+#[test]
+fn a_version_that_never_was_is_of_another_program() {
+    let dir = TempDir::new().unwrap();
+    for version in [0, -1] {
+        made(dir.path()).pragma_update(None, "user_version", version).unwrap();
+        let (message, _) = refused(dir.path());
+        assert!(message.ends_with(" is a database of another program"), "{message}");
+        let connection = Connection::open(dir.path().join(FILE)).unwrap();
+        connection.pragma_update(None, "user_version", 2).unwrap();
+    }
 }
 
 #[test]
