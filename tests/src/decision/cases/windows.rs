@@ -18,6 +18,11 @@ fn client(by: u32, bytes: usize) -> Packet {
     Packet::tcp(Client, ACK, after(C, 1u32.wrapping_add(by)), after(S, 1)).data(bytes)
 }
 
+/// The server's acknowledgement of that many bytes.
+fn server(bytes: u32) -> Packet {
+    Packet::tcp(Server, ACK, after(S, 1), after(C, 1u32.wrapping_add(bytes)))
+}
+
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
@@ -115,6 +120,19 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
+            "strict: data behind the SYN-ACK, as far as the SYN had room for",
+            [
+                send(syn(), R::NewFlow),
+                send(syn_ack(), R::Established),
+                send(Packet::tcp(Server, ACK, after(S, 1), after(C, 1)).data(100), R::Established),
+                send(
+                    Packet::tcp(Server, ACK, after(S, 70_000), after(C, 1)).data(100),
+                    R::TcpWindow,
+                ),
+            ],
+        )
+        .strict(),
+        case(
             "strict: no scale unless both ends ask for it",
             [
                 send(syn().with_tcp_options(&scale(2)), R::NewFlow),
@@ -122,6 +140,10 @@ fn windows() -> Vec<Case> {
                 send(handshake_ack(), R::Established),
                 send(ack(Server), R::Established),
                 send(client(200_000, 100), R::TcpWindow),
+                send(
+                    Packet::tcp(Server, ACK, after(S, 200_000), after(C, 1)).data(100),
+                    R::TcpWindow,
+                ),
             ],
         )
         .strict(),
@@ -148,15 +170,18 @@ fn windows() -> Vec<Case> {
         .either(),
         case(
             "strict: a closed window, a probe into it, and its reopening",
-            connected([
-                send(Packet::tcp(Server, ACK, after(S, 1), after(C, 1)).window(0), R::Established),
-                send(client(0, 1), R::Established),
-                send(
-                    Packet::tcp(Server, ACK, after(S, 1), after(C, 2)).window(1000),
-                    R::Established,
-                ),
-                send(client(1, 1000), R::Established),
-            ]),
+            [
+                send(syn(), R::NewFlow),
+                send(syn_ack().window(1000), R::Established),
+                send(handshake_ack(), R::Established),
+                send(client(0, 1000), R::Established),
+                send(server(1000).window(0), R::Established),
+                send(client(1000, 1), R::Established),
+                send(server(1000).window(0), R::Established),
+                send(client(1000, 1), R::Established),
+                send(server(1001).window(1000), R::Established),
+                send(client(1001, 1000), R::Established),
+            ],
         )
         .either(),
         case(
