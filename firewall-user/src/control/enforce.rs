@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::policy::UNTRACKED;
 
+use crate::control::collect::{Effort, collect};
 use crate::dataplane::attach::{self, Attached};
 use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::Shadow;
@@ -116,6 +117,12 @@ impl Enforcer {
         traced: bool,
     ) -> Result<Attached> {
         Ok(attach::attach(&self.pins, &maps.sizes, interface, traced)?)
+    }
+
+    /// Makes some room in the flow tables after a change. The change is made already, and nothing
+    /// needs the room now: a failure is none of the command's.
+    pub(super) fn tidy(&self, maps: &Maps, interfaces: &BTreeMap<u16, Interface>) {
+        let _ = collect(&self.pins, maps, interfaces, Effort::Little);
     }
 
     /// Takes a slot out of the kernel: its programs first, then what they looked into.
