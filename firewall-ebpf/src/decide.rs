@@ -7,7 +7,7 @@ use crate::interface::{Direction, State, TcpChecks};
 use crate::packet::Packet;
 use crate::parse::{self, Frame, Kind, Segment, Segments};
 use crate::policy::{Active, UNTRACKED, traffic};
-use crate::reason::Reason;
+use crate::reason::{Reason, Verdict};
 use crate::tables::{Family, Flows, Fragments, Tables};
 use crate::tcp::{self, Shape, Step};
 use crate::window;
@@ -153,7 +153,8 @@ fn judge<A: Address, P: Packet, T: Tables + Family<A>>(
         return later_fragment(tables, direction, segment);
     }
     let reason = whole(packet, tables, direction, segment, bytes, proven)?;
-    if segment.fragment.more {
+    // Fragmented neighbour discovery is exempt from the rules but dropped all the same.
+    if segment.fragment.more && reason.verdict() == Verdict::Pass {
         let first = FirstFragment { seen: tables.now(), end: segment.fragment.length, reserved: 0 };
         let key = flow::fragment_key(segment, direction, tables.slot());
         Fragments::<A>::keep_fragment(tables, &key, &first);

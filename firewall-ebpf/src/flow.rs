@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::ptr;
 
 use crate::interface::{Direction, State};
-use crate::packet::Packet;
+use crate::packet::{Packet, Wire};
 use crate::parse::{self, Kind, Segment, V4, V6};
 
 /// The 5-tuple of an IPv4 flow as its interface sees it. Oriented (inside, outside), so that both
@@ -151,6 +151,17 @@ pub fn fragment_key<A: Address>(segment: &Segment<A>, direction: Direction, slot
     A::key(segment.src, segment.dst, tail)
 }
 
+/// Where the entries begin in a list for `sg_reap_v4` or `sg_reap_v6`, behind the number of their
+/// [`Tier`] as a `u64`. An entry is a flow's [`Flow::last_seen`] and its key.
+pub const REAP_LIST: u32 = 8;
+/// The entries of one list that are looked at.
+pub const MAX_REAPED: u32 = 64;
+
+// SAFETY: integers only, naturally aligned, without padding: the sizes are asserted above.
+unsafe impl Wire for FlowKey4 {}
+// SAFETY: as above.
+unsafe impl Wire for FlowKey6 {}
+
 /// What is kept of a first fragment that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -165,11 +176,12 @@ pub struct FirstFragment {
 
 /// Which table holds a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Tier {
     /// An LRU: flows of which one end may be an invention. A flood evicts its own kind.
-    New,
+    New = 0,
     /// A plain hash: both ends have shown that they exist. Nothing evicts them.
-    Proven,
+    Proven = 1,
 }
 
 impl Tier {

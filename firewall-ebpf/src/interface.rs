@@ -103,13 +103,13 @@ impl TcpChecks {
 pub const FRAGMENT_TIMEOUT: u32 = 30;
 
 macro_rules! states {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $timeout:literal, $default:expr;)*) => {
+    ($($name:ident = $number:literal, $text:literal, $timeout:literal, $default:expr, $help:literal;)*) => {
         /// What a flow is doing, which says how long it may be idle. TCP's names are RFC 9293's,
         /// seen from the middle as nf_conntrack sees them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum State {
-            $($(#[$doc])* $name = $number,)*
+            $(#[doc = $help] $name = $number,)*
         }
 
         impl State {
@@ -134,6 +134,12 @@ macro_rules! states {
                 match self { $(Self::$name => $default,)* }
             }
 
+            /// What the state means, and why its timeout is what it is.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => $help,)* }
+            }
+
             /// The state with this number, as stored in a flow.
             #[must_use]
             pub const fn from_number(number: u8) -> Option<Self> {
@@ -144,28 +150,16 @@ macro_rules! states {
 }
 
 states! {
-    /// The initiator's SYN was seen. 120 s: a client's default of six SYN retries takes 127 s.
-    SynSent = 0, "syn-sent", "TcpSynSentTimeout", 120;
-    /// The responder's SYN-ACK was seen. 60 s: what a listener's five SYN-ACK retries take.
-    SynRecv = 1, "syn-recv", "TcpSynRecvTimeout", 60;
-    /// The handshake is over. 5 days: EC2's default off its newest hardware, and nf_conntrack's.
-    Established = 2, "established", "TcpEstablishedTimeout", 432_000;
-    /// One end sent FIN. 120 s: two maximum segment lifetimes for the other end to acknowledge.
-    FinWait = 3, "fin-wait", "TcpFinWaitTimeout", 120;
-    /// The FIN was acknowledged; the other end may still send. 60 s, refreshed by what it sends.
-    CloseWait = 4, "close-wait", "TcpCloseWaitTimeout", 60;
-    /// Both ends sent FIN. 30 s for the last acknowledgement.
-    LastAck = 5, "last-ack", "TcpLastAckTimeout", 30;
-    /// Closed by both; late segments still belong here. 120 s: RFC 9293's two segment lifetimes.
-    TimeWait = 6, "time-wait", "TcpTimeWaitTimeout", 120;
-    /// A RST was seen. 10 s for what is still on the way.
-    Close = 7, "close", "TcpCloseTimeout", 10;
-    /// UDP in one direction, or one request and its response.
-    Udp = 8, "udp", "UdpTimeout", 30;
-    /// UDP after more than one request and response.
-    UdpStream = 9, "udp-stream", "UdpStreamTimeout", 180;
-    /// ICMP or ICMPv6 request and reply. 30 s, nf_conntrack's; EC2 states none.
-    Icmp = 10, "icmp", "IcmpTimeout", 30;
-    /// Any other IP protocol, tracked by its addresses. EC2's fixed 600 s.
-    Other = 11, "other", "OtherTimeout", 600;
+    SynSent = 0, "syn-sent", "TcpSynSentTimeout", 120, "The initiator's SYN was seen. 120 s: a client's default of six SYN retries takes 127 s.";
+    SynRecv = 1, "syn-recv", "TcpSynRecvTimeout", 60, "The responder's SYN-ACK was seen. 60 s: what a listener's five SYN-ACK retries take.";
+    Established = 2, "established", "TcpEstablishedTimeout", 432_000, "The handshake is over. 5 days: EC2's default off its newest hardware, and nf_conntrack's.";
+    FinWait = 3, "fin-wait", "TcpFinWaitTimeout", 120, "One end sent FIN. 120 s: two maximum segment lifetimes for the other end to acknowledge.";
+    CloseWait = 4, "close-wait", "TcpCloseWaitTimeout", 60, "The FIN was acknowledged; the other end may still send. 60 s, refreshed by what it sends.";
+    LastAck = 5, "last-ack", "TcpLastAckTimeout", 30, "Both ends sent FIN. 30 s for the last acknowledgement.";
+    TimeWait = 6, "time-wait", "TcpTimeWaitTimeout", 120, "Closed by both; late segments still belong here. 120 s: RFC 9293's two segment lifetimes.";
+    Close = 7, "close", "TcpCloseTimeout", 10, "A RST was seen. 10 s for what is still on the way.";
+    Udp = 8, "udp", "UdpTimeout", 30, "UDP in one direction, or one request and its response.";
+    UdpStream = 9, "udp-stream", "UdpStreamTimeout", 180, "UDP after more than one request and response.";
+    Icmp = 10, "icmp", "IcmpTimeout", 30, "ICMP or ICMPv6 request and reply. 30 s, nf_conntrack's; EC2 states none.";
+    Other = 11, "other", "OtherTimeout", 600, "Any other IP protocol, tracked by its addresses. EC2's fixed 600 s.";
 }

@@ -259,7 +259,7 @@ pub fn end<A>(segment: &Segment<A>) -> u32 {
 }
 
 /// How far beyond the last acknowledgement a RST that follows its sender's data may be.
-const TRAIN: u32 = 1 << 20;
+const TRAIN: u32 = 0xffff;
 
 /// Whether a RST has the number that its receiver expects next (RFC 5961, section 3.2): what the
 /// receiver last acknowledged, or what follows the last segment of the RST's sender, which the

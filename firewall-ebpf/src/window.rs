@@ -63,16 +63,10 @@ pub fn advance<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) {
     if is_after(end, flow.end(sender)) {
         flow.set_end(sender, end);
     }
-    // A receiver that takes more than it announced has more room than we knew.
-    let beyond = end.wrapping_sub(flow.limit(sender));
-    if flow.window(receiver) != 0 && is_after(end, flow.limit(sender)) {
-        flow.set_window(receiver, flow.window(receiver).wrapping_add(beyond));
-    }
     if flow.acked(sender) == 0 || is_after(segment.ack, flow.acked(sender)) {
         flow.set_acked(sender, segment.ack);
     }
-    // One byte into a closed window is a probe of it.
-    let edge = segment.ack.wrapping_add(if window == 0 { 1 } else { window });
+    let edge = segment.ack.wrapping_add(window);
     if is_after(edge, flow.limit(receiver)) {
         flow.set_limit(receiver, edge);
     }

@@ -5,7 +5,7 @@ use firewall_ebpf::flow::{
     REPLIED,
 };
 use firewall_ebpf::interface::{Direction, State};
-use firewall_ebpf::parse::{Kind, Segment, V4};
+use firewall_ebpf::parse::{Fragment, Kind, Segment, V4};
 use firewall_ebpf::tcp::{JUDGED_FLAGS, Shape, Step, begin, shape, step};
 
 const FIN: u8 = 0x01;
@@ -14,8 +14,8 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const URG: u8 = 0x20;
 
-/// Initial sequence numbers; the client's next one wraps.
-const C: u32 = u32::MAX;
+/// Initial sequence numbers; the client's wraps with its first data.
+const C: u32 = u32::MAX - 1;
 const S: u32 = 70_000;
 
 /// Who sends a segment.
@@ -39,12 +39,16 @@ fn segment(flags: u8, seq: u32, ack: u32, payload: u32) -> Segment<V4> {
         kind: Kind::Tcp,
         tcp_flags: flags,
         hop_limit: 64,
-        fragmented: false,
+        fragment: Fragment::WHOLE,
         ports: 4 << 16 | 3,
         rule_port: 4,
         seq,
         ack,
         payload,
+        window: 1000,
+        options: 0,
+        at: 34,
+        length: 20 + payload,
     }
 }
 
@@ -68,7 +72,22 @@ fn flow(state: State, initiator: Direction, finisher: By) -> Flow {
     if direction(initiator, finisher) == Direction::Egress {
         flags |= FIN_EGRESS;
     }
-    Flow { state: state as u8, flags, ack_low: answered, ack_high: answered, ..Flow::default() }
+    let mut flow = Flow {
+        state: state as u8,
+        flags,
+        ack_low: answered,
+        ack_high: answered,
+        ..Flow::default()
+    };
+    let [client, server] = [Initiator, Responder].map(|by| direction(initiator, by) as usize);
+    flow.end[client] = C.wrapping_add(1);
+    if state != State::SynSent {
+        (flow.end[server], flow.acked[server]) = (S + 1, C.wrapping_add(1));
+    }
+    if !matches!(state, State::SynSent | State::SynRecv) {
+        flow.acked[client] = S + 1;
+    }
+    flow
 }
 
 fn play(flow: &mut Flow, by: By, segment: &Segment<V4>) -> Step {
@@ -81,6 +100,7 @@ fn play(flow: &mut Flow, by: By, segment: &Segment<V4>) -> Step {
 
 const STAY: Step = Step::Stay;
 const PASS: Step = Step::Ignore;
+const DOUBT: Step = Step::Doubt;
 const FRESH: Step = Step::Fresh;
 const CLOSE: Step = Step::Move(State::Close);
 
@@ -97,7 +117,7 @@ type Row = (State, By, [Step; 5]);
 
 /// With the numbers that are due, and the initiator the first to send FIN where one was sent.
 const MACHINE: [Row; 16] = [
-    (State::SynSent, Initiator, [STAY, PASS, STAY, STAY, CLOSE]),
+    (State::SynSent, Initiator, [STAY, PASS, STAY, STAY, PASS]),
     (State::SynSent, Responder, [to(State::SynRecv), to(State::SynRecv), PASS, PASS, CLOSE]),
     (
         State::SynRecv,
@@ -175,19 +195,43 @@ fn a_wrong_acknowledgement_number_changes_nothing() {
         let (of_client, of_server) =
             (C.wrapping_add(1).wrapping_add(off), (S + 1).wrapping_add(off));
         let cases = [
-            (State::SynSent, Responder, SYN | ACK, of_client),
-            (State::SynSent, Responder, RST | ACK, of_client),
-            (State::SynRecv, Initiator, ACK, of_server),
-            (State::SynRecv, Initiator, SYN | ACK, of_server),
-            (State::SynRecv, Initiator, FIN | ACK, of_server),
+            (State::SynSent, Responder, SYN | ACK, of_client, PASS),
+            (State::SynSent, Responder, RST | ACK, of_client, DOUBT),
+            (State::SynRecv, Initiator, ACK, of_server, DOUBT),
+            (State::SynRecv, Initiator, SYN | ACK, of_server, DOUBT),
+            (State::SynRecv, Initiator, FIN | ACK, of_server, DOUBT),
         ];
-        for (state, by, flags, ack) in cases {
+        for (state, by, flags, ack, expected) in cases {
             let before = flow(state, Direction::Ingress, Initiator);
             let mut after = before;
             let step = play(&mut after, by, &Segment { ack, ..due(by, flags) });
-            assert_eq!(step, PASS, "{state:?}, {by:?}, {flags:#04x}, ack {ack}");
+            assert_eq!(step, expected, "{state:?}, {by:?}, {flags:#04x}, ack {ack}");
             assert_eq!(after, before, "{state:?}, {by:?}, {flags:#04x}, ack {ack}");
         }
+    }
+}
+
+/// What follows the last acknowledgement or the sender's own last segment ends a connection; what a
+/// stranger would have to guess does not.
+#[test]
+fn only_a_rst_with_the_expected_number_closes() {
+    let sound = [State::SynRecv, State::Established, State::FinWait, State::TimeWait];
+    for (state, by) in sound.into_iter().flat_map(|s| [(s, Initiator), (s, Responder)]) {
+        let before = flow(state, Direction::Egress, Initiator);
+        for off in [1, 1000, 0x7fff_ffff, u32::MAX] {
+            let due = due(by, RST);
+            let mut after = before;
+            let guess = Segment { seq: due.seq.wrapping_add(off), ..due };
+            assert_eq!(play(&mut after, by, &guess), DOUBT, "{state:?}, {by:?}, {off}");
+            assert_eq!(after, before, "{state:?}, {by:?}, {off}");
+        }
+    }
+    // Data on the way, and a RST right behind it; then more than can be on the way.
+    for (sent, expected) in [(3000, CLOSE), (0xffff, CLOSE), (0x1_0000, DOUBT)] {
+        let mut flow = flow(State::Established, Direction::Ingress, Initiator);
+        flow.end[0] = C.wrapping_add(1).wrapping_add(sent);
+        let rst = segment(RST, flow.end[0], 0, 0);
+        assert_eq!(play(&mut flow, Initiator, &rst), expected, "{sent} bytes on the way");
     }
 }
 
@@ -211,10 +255,10 @@ fn data_behind_the_syn_ack_widens_the_proof() {
         // Data that follows the SYN-ACK, and the number behind it.
         (S + 1, 1000, S + 1001, proves(State::Established)),
         (S + 1, 1000, S + 500, proves(State::Established)),
-        (S + 1, 1000, S + 1002, PASS),
+        (S + 1, 1000, S + 1002, DOUBT),
         // More than a window at once, or data from elsewhere in sequence space, widens nothing.
-        (S + 1, 70_000, S + 70_001, PASS),
-        (S.wrapping_sub(5000), 1000, S.wrapping_sub(4000), PASS),
+        (S + 1, 70_000, S + 70_001, DOUBT),
+        (S.wrapping_sub(5000), 1000, S.wrapping_sub(4000), DOUBT),
     ];
     for (seq, payload, ack, expected) in cases {
         let mut flow = flow(State::SynRecv, Direction::Ingress, Initiator);

@@ -15,10 +15,11 @@ use secgroup_tests::decision::{
 
 #[test]
 fn on_the_host() {
-    let mut host = Host::new();
-    let cases = cases::all();
-    let packets = run(&cases, &mut [&mut host]);
-    println!("{} cases, {packets} packets on the host", cases.len());
+    for setup in Setup::ways(Orientation::Host) {
+        let cases = cases::of(&setup);
+        let packets = run(&cases, &mut [&mut Host::of(&setup)]);
+        println!("{} cases, {packets} packets on the host", cases.len());
+    }
 }
 
 #[test]
@@ -32,13 +33,14 @@ fn in_the_kernel_of_a_guest_interface() {
 }
 
 fn in_the_kernel(orientation: Orientation) {
-    let mut host = Host::new();
-    let mut kernel = Kernel::load(Setup::new(orientation));
-    let cases = cases::all();
-    for receive in Receive::ALL {
-        kernel.receive = receive;
-        let packets = run(&cases, &mut [&mut host, &mut kernel]);
-        println!("{} cases, {packets} packets: {}", cases.len(), kernel.name());
+    for setup in Setup::ways(orientation) {
+        let (mut host, mut kernel) = (Host::of(&setup), Kernel::load(setup));
+        let cases = cases::of(&setup);
+        for receive in Receive::ALL {
+            kernel.receive = receive;
+            let packets = run(&cases, &mut [&mut host, &mut kernel]);
+            println!("{} cases, {packets} packets: {}", cases.len(), kernel.name());
+        }
     }
 }
 

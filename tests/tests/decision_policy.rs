@@ -196,6 +196,12 @@ fn question() -> impl Strategy<Value = Ask> {
     })
 }
 
+/// An ICMP message that quotes a packet of no flow.
+fn message(kind: (u8, u8), outside: IpAddr) -> Body {
+    let about = Box::new(Packet::udp(Role::Server).outside(Outside::At(outside)));
+    Body::Error { v4: kind, v6: kind, about, quoted: 8 }
+}
+
 impl Ask {
     /// A SYN-ACK, which opens nothing.
     fn is_answer(&self) -> bool {
@@ -211,8 +217,9 @@ impl Ask {
             6 => Body::Tcp { flags: self.flags, seq: 1, ack: 0, options: 0 },
             17 => Body::Udp,
             // A protocol of the other family has no types to it.
-            1 if family == Family::V4 => Body::Icmp { v4: (kind, code), v6: (0, 0), id: 1 },
-            58 if family == Family::V6 => Body::Icmp { v4: (0, 0), v6: (kind, code), id: 1 },
+            // Every message quotes a packet, which makes errors of those that have to.
+            1 if family == Family::V4 => message((kind, code), outside),
+            58 if family == Family::V6 => message((kind, code), outside),
             other => Body::Raw(other),
         };
         let question = Question {

@@ -22,9 +22,9 @@ const INGRESS: [Scene; 2] = [
 #[test]
 fn a_device_without_ethernet_headers_decides_the_same() {
     let mut host = Host::with(false, NonIp::default());
-    let cases = cases::all();
     for orientation in [Orientation::Host, Orientation::Guest] {
-        let mut kernel = Kernel::load(Setup { ethernet: false, ..Setup::new(orientation) });
+        let setup = Setup { ethernet: false, ..Setup::new(orientation) };
+        let (cases, mut kernel) = (cases::of(&setup), Kernel::load(setup));
         for receive in Receive::ALL {
             kernel.receive = receive;
             let packets = run_bare(&cases, &mut [&mut host, &mut kernel]);
@@ -52,8 +52,9 @@ fn without_ethernet_the_version_is_all_the_type_there_is() {
 
 #[test]
 fn every_case_holds_when_xdp_frames_lie_in_several_buffers() {
-    let mut host = Host::new();
-    let mut kernel = Kernel::load(Setup::new(Orientation::Host));
+    let setup = Setup::new(Orientation::Host);
+    let (mut host, cases) = (Host::new(), cases::of(&setup));
+    let mut kernel = Kernel::load(setup);
     if !kernel.splits_frames() {
         println!("this kernel splits only frames larger than a page, as the next test has them");
         return;
@@ -61,7 +62,7 @@ fn every_case_holds_when_xdp_frames_lie_in_several_buffers() {
     // In the Ethernet header's end, the IP header, the transport header, and behind all of them.
     for linear in [14, 20, 34, 40, 54, 60, 74] {
         kernel.linear = Some(linear);
-        let packets = run(&cases::all(), &mut [&mut host, &mut kernel]);
+        let packets = run(&cases, &mut [&mut host, &mut kernel]);
         println!("{packets} packets with at most {linear} bytes in the first buffer");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+use firewall_ebpf::interface::State;
 use firewall_ebpf::reason::{Reason, Verdict};
 
 const ASK: &str = "SECGROUP_WRITE_DOCS";
@@ -28,13 +29,34 @@ fn reasons() -> String {
     text
 }
 
-#[test]
-fn the_page_of_reasons_is_the_declaration() {
-    let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where we are");
-    let page = Path::new(&root).join("../docs/reasons.md");
-    if env::var_os(ASK).is_some() {
-        fs::write(&page, reasons()).expect("write the page");
+fn states() -> String {
+    let mut text = String::from(
+        "# States and timeouts\n\n\
+         A flow is in one of these states (`secgroup flows list`), which says how long it may be \
+         idle.\n`secgroup attach --timeout NAME=SECONDS` sets one for an interface. What TCP does in \
+         them is told in\n[tcp.md](tcp.md).\n\n\
+         This page is made from the declaration in `firewall-ebpf/src/interface.rs` by\n\
+         `SECGROUP_WRITE_DOCS=1 cargo xtask test documents`.\n\n\
+         | state | timeout | seconds | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    for state in State::ALL {
+        let (name, timeout) = (state.name(), state.timeout_name());
+        let (seconds, help) = (state.default_timeout(), state.help());
+        let _ = writeln!(text, "| {name} | `{timeout}` | {seconds} | {help} |");
     }
-    let present = fs::read_to_string(&page).unwrap_or_default();
-    assert_eq!(present, reasons(), "run `{ASK}=1 cargo xtask test documents`");
+    text
+}
+
+#[test]
+fn the_pages_of_declarations_are_the_declarations() {
+    let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where we are");
+    let docs = Path::new(&root).join("../docs");
+    for (name, text) in [("reasons.md", reasons()), ("states.md", states())] {
+        let page = docs.join(name);
+        if env::var_os(ASK).is_some() {
+            fs::write(&page, &text).expect("write the page");
+        }
+        let present = fs::read_to_string(&page).unwrap_or_default();
+        assert_eq!(present, text, "{name}: run `{ASK}=1 cargo xtask test documents`");
+    }
 }

@@ -19,6 +19,9 @@ pub fn window_scale<A, P: Packet>(packet: &P, segment: &Segment<A>) -> u8 {
     let mut at = segment.at + TCP;
     let end = at + segment.options;
     for _ in 0..MAX_OPTIONS {
+        // No frame is longer. Without it the verifier would follow every way to reach an offset
+        // on its own.
+        at &= 0xffff;
         if at + 2 > end {
             return NO_SCALE;
         }

@@ -1,15 +1,15 @@
 //! Removing flows that look dead from here: the kernel does it, and only where it is still so.
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use firewall_ebpf::flow::Tier;
+use firewall_ebpf::flow::{MAX_REAPED, REAP_LIST, Tier};
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::{AnyKey, FlowEntry};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::sys;
 
-/// Flows in one call of the kernel program, which walks no more.
-const PER_CALL: usize = 64;
+/// Flows in one call of the kernel program.
+const PER_CALL: usize = MAX_REAPED as usize;
 
 /// How many flows were removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,8 @@ fn calls(flows: &[&FlowEntry], is_v6: bool) -> Vec<(Tier, Vec<u8>)> {
     }
     calls
 }
+
+const _: () = assert!(REAP_LIST as usize == size_of::<u64>());
 
 /// Whether a flow last seen then has been idle for longer than its timeout, all in jiffies; the
 /// kernel program's own question. One that was touched after `now` was read has not.

@@ -1,9 +1,10 @@
 //! A case: rules, and steps that each say what must come of them.
 
 use firewall_ebpf::flow::Tier;
-use firewall_ebpf::interface::{Direction, State};
+use firewall_ebpf::interface::{Direction, State, TcpChecks};
 use firewall_ebpf::reason::Reason;
 
+use crate::decision::kernel::Setup;
 use crate::decision::packet::{Body, Layer, Packet};
 use crate::decision::rules::{Rule, usual};
 use crate::decision::scene::{Family, Scene};
@@ -36,6 +37,12 @@ pub struct Case {
     pub family: Option<Family>,
     /// Only with the client's packets in this direction.
     pub client: Option<Direction>,
+    /// How closely TCP is followed; `None`: the case means the same either way.
+    pub checks: Option<TcpChecks>,
+    /// Whether connections are picked up in their middle.
+    pub pick_up: bool,
+    /// Whether what needs no flow has none.
+    pub untracked: bool,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -44,7 +51,16 @@ pub struct Case {
 #[must_use]
 pub fn case(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Case {
     let steps = steps.into_iter().collect();
-    Case { name, rules: Some(usual()), family: None, client: None, steps }
+    Case {
+        name,
+        rules: Some(usual()),
+        family: None,
+        client: None,
+        checks: Some(TcpChecks::Guard),
+        pick_up: true,
+        untracked: false,
+        steps,
+    }
 }
 
 impl Case {
@@ -58,6 +74,30 @@ impl Case {
     #[must_use]
     pub fn without_policy(self) -> Self {
         Self { rules: None, ..self }
+    }
+
+    /// On an interface that follows TCP windows.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { checks: Some(TcpChecks::Strict), ..self }
+    }
+
+    /// However closely TCP is followed.
+    #[must_use]
+    pub fn either(self) -> Self {
+        Self { checks: None, ..self }
+    }
+
+    /// On an interface that picks no connection up.
+    #[must_use]
+    pub fn without_pick_up(self) -> Self {
+        Self { pick_up: false, ..self }
+    }
+
+    /// On an interface that keeps no flow of what needs none.
+    #[must_use]
+    pub fn untracked(self) -> Self {
+        Self { untracked: true, ..self }
     }
 
     /// Only in one family.
@@ -81,6 +121,13 @@ impl Case {
                 && !matches!(packet.body, Body::Link(_))
                 && !packet.edits.iter().any(|(layer, at, _)| *layer == Layer::Ip && *at == 0)
         })
+    }
+
+    /// Whether the case is about an interface of this setup.
+    #[must_use]
+    pub fn is_for(&self, setup: &Setup) -> bool {
+        self.checks.is_none_or(|checks| checks == setup.tcp_checks)
+            && (self.pick_up == setup.pick_up || setup.tcp_checks == TcpChecks::Strict)
     }
 
     /// The packets of the case, in order.

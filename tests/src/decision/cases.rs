@@ -1,16 +1,18 @@
-//! The table of cases, by theme. Rows that need what the decision does not know yet (window
-//! checks, related ICMP errors, a fragment's remembered verdict) are not here.
+//! The table of cases, by theme.
 
 pub mod exempt;
 pub mod fragments;
 pub mod headers;
+pub mod icmp_errors;
 pub mod ipv6;
 pub mod rules;
 pub mod talk;
 pub mod tcp;
 pub mod tcp_close;
+pub mod windows;
 
 use crate::decision::case::{Case, Step, send};
+use crate::decision::kernel::Setup;
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
 use crate::decision::scene::Role::{self, Client, Server};
@@ -28,8 +30,16 @@ pub fn all() -> Vec<Case> {
         fragments::cases(),
         rules::cases(),
         exempt::cases(),
+        icmp_errors::cases(),
+        windows::cases(),
     ];
     themes.into_iter().flatten().collect()
+}
+
+/// The cases that are about an interface of that setup.
+#[must_use]
+pub fn of(setup: &Setup) -> Vec<Case> {
+    all().into_iter().filter(|case| case.is_for(setup)).collect()
 }
 
 /// The client's initial sequence number, close below the wrap: numbers are compared modulo 2^32.

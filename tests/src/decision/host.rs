@@ -11,6 +11,7 @@ use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::reason::Reason;
 
 use crate::decision::engine::{Engine, FlowView, FlowViews};
+use crate::decision::kernel::Setup;
 
 /// The slot of the interface under test, on the host and in the kernel. Not 0, so that a slot that
 /// was forgotten somewhere shows.
@@ -36,6 +37,15 @@ impl Host {
     #[must_use]
     pub fn new() -> Self {
         Self { tables: tables(NonIp::default()), ethernet: true }
+    }
+
+    /// For an interface of that setup.
+    #[must_use]
+    pub fn of(setup: &Setup) -> Self {
+        let mut host = Self::with(setup.ethernet, setup.non_ip);
+        host.tables.tcp_checks = setup.tcp_checks;
+        host.tables.no_pick_up = !setup.pick_up;
+        host
     }
 
     /// For frames with or without an Ethernet header, and with a word on frames that are not IP.

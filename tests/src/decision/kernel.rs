@@ -68,6 +68,14 @@ impl Setup {
             pick_up: true,
         }
     }
+
+    /// The ways in which an interface of that orientation can follow TCP.
+    #[must_use]
+    pub fn ways(orientation: Orientation) -> [Self; 3] {
+        let usual = Self::new(orientation);
+        let strict = Self { tcp_checks: TcpChecks::Strict, pick_up: false, ..usual };
+        [usual, Self { pick_up: false, ..usual }, strict]
+    }
 }
 
 /// The kernel's side.

@@ -60,6 +60,17 @@ pub enum Body {
         /// Identifier of a query.
         id: u16,
     },
+    /// An ICMP or ICMPv6 error, by family, about a packet.
+    Error {
+        /// Type and code for IPv4.
+        v4: (u8, u8),
+        /// Type and code for IPv6.
+        v6: (u8, u8),
+        /// What it is about.
+        about: Box<Packet>,
+        /// Bytes of its transport header that are quoted.
+        quoted: usize,
+    },
     /// Any protocol, without a header of its own.
     Raw(u8),
     /// A frame that is not IP.
@@ -146,6 +157,21 @@ impl Packet {
         Self::new(from, Body::Icmp { v4, v6, id: 0 }).data(28)
     }
 
+    /// An ICMP error about a packet, with the least that has to be quoted of it.
+    #[must_use]
+    pub fn error(from: Role, v4: (u8, u8), v6: (u8, u8), about: Self) -> Self {
+        Self::new(from, Body::Error { v4, v6, about: Box::new(about), quoted: 8 })
+    }
+
+    /// Quoting that many bytes of the transport header instead.
+    #[must_use]
+    pub fn quoting(mut self, bytes: usize) -> Self {
+        if let Body::Error { quoted, .. } = &mut self.body {
+            *quoted = bytes;
+        }
+        self
+    }
+
     /// An echo request.
     #[must_use]
     pub fn echo(from: Role, id: u16) -> Self {
@@ -224,6 +250,19 @@ impl Packet {
     #[must_use]
     pub fn hop_limit(self, hop_limit: u8) -> Self {
         Self { hop_limit, ..self }
+    }
+
+    /// With that TCP window.
+    #[must_use]
+    pub fn window(self, window: u16) -> Self {
+        self.edit(Layer::Transport, 14, &window.to_be_bytes())
+    }
+
+    /// With TCP options, a multiple of four bytes.
+    #[must_use]
+    pub fn with_tcp_options(self, options: &[u8]) -> Self {
+        let words = u8::try_from(options.len() / 4).expect("at most 40 bytes");
+        self.tcp_options(words).edit(Layer::Transport, 20, options)
     }
 
     /// With bytes written over it.

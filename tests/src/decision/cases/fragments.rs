@@ -1,14 +1,15 @@
-//! Fragments. A verdict is not remembered yet: what is not the first is dropped.
+//! Fragments: the later ones get the verdict of the first.
 
 use firewall_ebpf::reason::Reason as R;
 
 use super::{connected, syn};
-use crate::decision::case::Step::Flows;
+use crate::decision::case::Step::{Flows, Wait};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::{Layer, Packet};
 use crate::decision::rules::{ECHO, Peer, What, allow};
 use crate::decision::scene::Family::{V4, V6};
-use crate::decision::scene::Role::Client;
+use crate::decision::scene::Outside;
+use crate::decision::scene::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
@@ -22,12 +23,63 @@ pub fn cases() -> Vec<Case> {
         |protocol, offset, more| Packet::raw(Client, protocol).data(64).fragment(offset, more);
     vec![
         case(
-            "a first fragment with its whole TCP header is judged, the others are not yet",
+            "a first fragment with its whole TCP header is judged, and the others follow it",
             [
                 send(syn().data(64).fragment(0, true), R::NewFlow),
-                send(rest(6, 13, true), R::Fragment),
-                send(rest(6, 21, false), R::Fragment),
+                send(rest(6, 13, true), R::LaterFragment),
+                send(rest(6, 21, false), R::LaterFragment),
+                send(rest(6, 21, false), R::LaterFragment),
                 Flows(1),
+            ],
+        ),
+        case(
+            "out of order: what comes before the first is dropped",
+            [
+                send(rest(6, 13, true), R::Fragment),
+                send(syn().data(64).fragment(0, true), R::NewFlow),
+                send(rest(6, 13, true), R::LaterFragment),
+            ],
+        ),
+        case(
+            "remembered for half a minute",
+            [
+                send(syn().data(64).fragment(0, true), R::NewFlow),
+                Wait(29),
+                send(rest(6, 13, true), R::LaterFragment),
+                Wait(2),
+                send(rest(6, 21, false), R::Fragment),
+            ],
+        ),
+        case(
+            "a fragment that covers bytes of the first again",
+            [
+                send(syn().data(64).fragment(0, true), R::NewFlow),
+                send(rest(6, 2, true), R::FragmentOverlap),
+                send(rest(6, 12, true), R::FragmentOverlap),
+                send(rest(6, 13, false), R::LaterFragment),
+            ],
+        ),
+        case(
+            "a second first fragment with other ports is judged by them, and spoils nothing",
+            [
+                send(syn().data(64).fragment(0, true), R::NewFlow),
+                send(syn().port(22).data(64).fragment(0, true), R::NoRule),
+                send(rest(6, 13, false), R::LaterFragment),
+            ],
+        ),
+        case(
+            "of another packet, another host, the other direction",
+            [
+                send(syn().data(64).fragment(0, true), R::NewFlow),
+                send(rest(6, 13, true).outside(Outside::Neighbour), R::Fragment),
+                send(Packet::raw(Server, 6).data(64).fragment(13, true), R::Fragment),
+            ],
+        ),
+        case(
+            "beyond the largest packet",
+            [
+                send(syn().data(64).fragment(0, true), R::NewFlow),
+                send(rest(6, 8190, false), R::IpTotalLength),
             ],
         ),
         case(
@@ -42,15 +94,13 @@ pub fn cases() -> Vec<Case> {
             "first fragments of UDP and ICMP",
             [
                 send(Packet::udp(Client).port(53).data(1000).fragment(0, true), R::NewFlow),
-                send(rest(17, 126, false), R::Fragment),
+                send(rest(17, 126, false), R::LaterFragment),
                 send(Packet::echo(Client, 9).data(1000).fragment(0, true), R::NewFlow),
-                send(rest(1, 126, false), R::Fragment),
-                send(rest(58, 126, false), R::Fragment),
             ],
         )
         .rules(udp),
         case(
-            "a later fragment of a proven flow",
+            "a later fragment of a proven flow, without its first",
             connected([
                 send(rest(6, 100, false), R::Fragment),
                 send(rest(6, 1, false), R::TinyFragment),

@@ -162,10 +162,10 @@ fn icmp() -> Vec<Case> {
         case(
             "one ICMP code is allowed, its neighbours are not",
             [
-                send(Packet::icmp(Client, (3, 4), (2, 0)), R::Admitted),
-                send(Packet::icmp(Client, (3, 3), (2, 1)), R::NoRule),
-                send(Packet::icmp(Client, (3, 5), (1, 255)), R::NoRule),
-                send(Packet::icmp(Client, (2, 4), (3, 0)), R::NoRule),
+                send(Packet::error(Client, (3, 4), (2, 0), Packet::udp(Server)), R::Admitted),
+                send(Packet::error(Client, (3, 3), (2, 1), Packet::udp(Server)), R::NoRule),
+                send(Packet::error(Client, (3, 5), (1, 255), Packet::udp(Server)), R::NoRule),
+                send(Packet::error(Client, (2, 4), (3, 0), Packet::udp(Server)), R::NoRule),
                 Flows(0),
             ],
         )
@@ -173,10 +173,10 @@ fn icmp() -> Vec<Case> {
         case(
             "a whole ICMP type is allowed",
             [
-                send(Packet::icmp(Client, (11, 0), (3, 0)), R::Admitted),
-                send(Packet::icmp(Client, (11, 255), (3, 255)), R::Admitted),
-                send(Packet::icmp(Client, (12, 0), (4, 0)), R::NoRule),
-                send(Packet::icmp(Client, (10, 255), (2, 255)), R::NoRule),
+                send(Packet::error(Client, (11, 0), (3, 0), Packet::udp(Server)), R::Admitted),
+                send(Packet::error(Client, (11, 255), (3, 255), Packet::udp(Server)), R::Admitted),
+                send(Packet::error(Client, (12, 0), (4, 0), Packet::udp(Server)), R::NoRule),
+                send(Packet::error(Client, (10, 255), (2, 255), Packet::udp(Server)), R::NoRule),
             ],
         )
         .rules([allow(What::Icmp { v4: (11, None), v6: (3, None) }, Peer::Near)]),

@@ -136,8 +136,8 @@ impl Packet {
         match (&self.body, family) {
             (Body::Tcp { .. }, _) => 6,
             (Body::Udp, _) => 17,
-            (Body::Icmp { .. }, Family::V4) => 1,
-            (Body::Icmp { .. }, Family::V6) => 58,
+            (Body::Icmp { .. } | Body::Error { .. }, Family::V4) => 1,
+            (Body::Icmp { .. } | Body::Error { .. }, Family::V6) => 58,
             (Body::Raw(protocol), _) => *protocol,
             (Body::Link(_), _) => 255,
         }
@@ -150,8 +150,15 @@ impl Packet {
             Role::Server => (self.server_port, self.client_port),
         };
         let mut bytes = Vec::new();
-        match self.body {
-            Body::Tcp { flags, seq, ack, options } => {
+        match &self.body {
+            Body::Error { v4, v6, about, quoted } => {
+                let (kind, code) = if scene.family == Family::V4 { v4 } else { v6 };
+                bytes.extend([*kind, *code, 0, 0, 0, 0, 5, 0x78]);
+                let all = about.ip(scene);
+                let transport = about.transport(scene).len();
+                bytes.extend(&all[..all.len() - transport + quoted.min(&transport)]);
+            }
+            &Body::Tcp { flags, seq, ack, options } => {
                 bytes.extend(src.to_be_bytes());
                 bytes.extend(dst.to_be_bytes());
                 bytes.extend(seq.to_be_bytes());
@@ -166,7 +173,7 @@ impl Packet {
                 bytes.extend(length.to_be_bytes());
                 bytes.extend([0, 0]);
             }
-            Body::Icmp { v4, v6, id } => {
+            &Body::Icmp { v4, v6, id } => {
                 let (kind, code) = if scene.family == Family::V4 { v4 } else { v6 };
                 let [high, low] = id.to_be_bytes();
                 bytes.extend([kind, code, 0, 0, high, low, 0, 1]);
