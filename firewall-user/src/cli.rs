@@ -16,6 +16,7 @@ mod detach;
 mod export;
 mod failure;
 mod flows;
+mod gc;
 mod group;
 mod interfaces;
 mod metrics;
@@ -131,6 +132,8 @@ enum Command {
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
+    /// Remove expired flows from the flow tables
+    Gc(gc::Command),
     /// Make the kernel's state equal to the store
     Reconcile(reconcile::Command),
     /// Serve metrics over HTTP, and follow address changes of group members
@@ -152,6 +155,7 @@ impl Command {
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
             Self::Flows(command) => command.run(context),
+            Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),
             Self::Serve(command) => command.run(context),
             Self::Metrics(command) => command.run(context),

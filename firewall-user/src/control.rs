@@ -13,11 +13,14 @@ use crate::config::{Config, Paths};
 use crate::dataplane::attach::Attached;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::preflight::{self, Work};
+use crate::dataplane::reap::Reaped;
 use crate::dataplane::{Pins, device};
 use crate::model::{Interface, Model};
 use crate::store::{Store, Transaction};
+use collect::{Effort, collect};
 use enforce::{Enforcer, Which, wipe};
 
+mod collect;
 mod enforce;
 
 pub use enforce::inside;
@@ -155,8 +158,9 @@ impl Control {
         };
         preflight::capabilities(Work::Maps)?;
         let staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
+        let interfaces = transaction.model().interfaces.clone();
         transaction.commit()?;
-        staged.flip()?;
+        self.enforcer.tidy(&staged.flip()?, &interfaces);
         Ok(value)
     }
 
@@ -194,8 +198,9 @@ impl Control {
                 staged.flip_slot(slot)?;
             }
             let attached = self.enforcer.attach(staged.maps(), &interface, traced)?;
+            let interfaces = transaction.model().interfaces.clone();
             transaction.commit()?;
-            staged.flip()?;
+            self.enforcer.tidy(&staged.flip()?, &interfaces);
             Ok(attached)
         };
         match attempt() {
@@ -236,6 +241,7 @@ impl Control {
         };
         // Others may have rules about a group that loses a member.
         let staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
+        let interfaces = transaction.model().interfaces.clone();
         transaction.commit()?;
         let mut maps = staged.flip()?;
         if is_last {
@@ -246,6 +252,7 @@ impl Control {
             return Ok(strays);
         }
         slots.into_iter().try_for_each(|slot| self.enforcer.forget(&mut maps, slot))?;
+        self.enforcer.tidy(&maps, &interfaces);
         Ok(Vec::new())
     }
 
@@ -272,6 +279,7 @@ impl Control {
             self.enforcer.forget(&mut maps, *slot)?;
         }
         let maps = self.enforcer.stage(maps, &model, Which::All)?.flip()?;
+        let kept = model.interfaces.clone();
         let interfaces = model.interfaces.into_values();
         let interfaces = interfaces
             .map(|interface| {
@@ -279,6 +287,8 @@ impl Control {
                 Reconciled { interface, outcome }
             })
             .collect();
+        // With the timeouts that the programs now have.
+        self.enforcer.tidy(&maps, &kept);
         Ok(Reconciliation { interfaces, strays })
     }
 
@@ -327,6 +337,18 @@ impl Control {
         let Some(mut maps) = self.maps()? else { return Err(nothing_attached().into()) };
         let flows: Vec<_> = maps.flows()?.into_iter().filter(select).collect();
         Ok(maps.remove_flows(&flows)?)
+    }
+
+    /// Removes every flow that is dead: idle for longer than its timeout, or of no interface.
+    ///
+    /// # Errors
+    /// Nothing is attached, or the kernel's tables and programs cannot be used.
+    pub fn collect(&mut self) -> Result<Reaped> {
+        let _lock = self.lock()?;
+        preflight::capabilities(Work::Maps)?;
+        let model = self.store.model()?;
+        let Some(maps) = self.maps()? else { return Err(nothing_attached().into()) };
+        collect(&self.enforcer.pins, &maps, &model.interfaces, Effort::All)
     }
 
     /// Makes a change as far as it can be made without making it: every check is made, and

@@ -12,6 +12,7 @@ pub mod object;
 pub mod pins;
 pub mod policy;
 pub mod preflight;
+pub mod reap;
 mod sys;
 pub mod trace;
 

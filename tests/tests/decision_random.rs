@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::reason::Reason;
+use firewall_user::model::Tracking;
 use firewall_user::policy::{ResolvedRule, compile};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -51,8 +52,7 @@ fn agree(orientation: Orientation, seeds: [u64; 2]) {
     println!("{packets} packets on a {} interface: {judged:?}", orientation.name());
     // A generator that never gets somewhere compares nothing there. These need an interface
     // or tables of another kind.
-    let elsewhere =
-        [Reason::NoPolicy, Reason::NonIpAllowed, Reason::FlowTableFull, Reason::Untracked];
+    let elsewhere = [Reason::NoPolicy, Reason::NonIpAllowed, Reason::FlowTableFull];
     let missing: Vec<_> = Reason::ALL
         .iter()
         .filter(|reason| !judged.contains_key(reason.name()) && !elsewhere.contains(reason))
@@ -67,7 +67,7 @@ fn policy(rules: &[Rule]) -> CompiledPolicy {
     for (number, rule) in (1..).zip(&mut all) {
         rule.number = number;
     }
-    compile(&all).expect("a few rules fit")
+    compile(&all, Tracking::Auto).expect("a few rules fit")
 }
 
 fn play(

@@ -30,11 +30,11 @@ pub struct FlowEntry {
     pub outside_port: u16,
     /// The record.
     pub flow: Flow,
-    key: AnyKey,
+    pub(super) key: AnyKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AnyKey {
+pub(super) enum AnyKey {
     V4(FlowKey4),
     V6(FlowKey6),
 }
@@ -122,11 +122,19 @@ impl Maps {
     /// # Errors
     /// A map cannot be read.
     pub fn flows(&self) -> Result<Vec<FlowEntry>> {
+        self.some_flows(usize::MAX)
+    }
+
+    /// As [`Self::flows`], but of each table not many more than `enough`.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn some_flows(&self, enough: usize) -> Result<Vec<FlowEntry>> {
         let mut flows = Vec::new();
         for tier in Tier::ALL {
             let (v4, v6) = self.tables(tier);
-            flows.append(&mut read::<FlowKey4>(v4, tier)?);
-            flows.append(&mut read::<FlowKey6>(v6, tier)?);
+            flows.append(&mut read::<FlowKey4>(v4, tier, enough)?);
+            flows.append(&mut read::<FlowKey6>(v6, tier, enough)?);
         }
         Ok(flows)
     }
@@ -198,7 +206,16 @@ fn forget<K: Key>(map: BorrowedFd<'_>, is_meant: impl Fn(&K) -> bool) -> Result<
     Ok(())
 }
 
-fn read<K: Key>(map: BorrowedFd<'_>, tier: Tier) -> Result<Vec<FlowEntry>> {
-    let entries = sys::dump::<K, Flow>(map).context("read a flow table")?;
+fn read<K: Key>(map: BorrowedFd<'_>, tier: Tier, enough: usize) -> Result<Vec<FlowEntry>> {
+    let entries = sys::dump_some::<K, Flow>(map, enough).context("read a flow table")?;
     Ok(entries.into_iter().map(|(key, flow)| key.entry(tier, flow)).collect())
+}
+
+/// An entry that no table holds.
+#[cfg(test)]
+pub(super) fn entry_for_test(key: AnyKey, tier: Tier, flow: Flow) -> FlowEntry {
+    match key {
+        AnyKey::V4(key) => key.entry(tier, flow),
+        AnyKey::V6(key) => key.entry(tier, flow),
+    }
 }

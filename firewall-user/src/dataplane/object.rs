@@ -49,9 +49,16 @@ pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
     pins.create()?;
     let made = loader(pins, sizes).load(OBJECT).map_err(|error| refused("make the maps", &error));
     let made = made.and_then(|mut object| {
-        let program: &mut SchedClassifier = named(&mut object, "sg_clock")?;
-        program.load().map_err(|error| refused("load sg_clock", &error))?;
-        program.pin(pins.clock()).context("pin sg_clock")
+        for (name, pin) in [
+            ("sg_clock", pins.clock()),
+            ("sg_reap_v4", pins.reap(false)),
+            ("sg_reap_v6", pins.reap(true)),
+        ] {
+            let program: &mut SchedClassifier = named(&mut object, name)?;
+            program.load().map_err(|error| refused(&format!("load {name}"), &error))?;
+            program.pin(pin).context(format!("pin {name}"))?;
+        }
+        Ok(())
     });
     if let Err(error) = made {
         // Half a set of maps would be taken for damage next time.

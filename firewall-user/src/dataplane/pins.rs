@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <pin-dir>/v<ABI_VERSION>/maps/<NAME>          shared by all interfaces
-//!                         /programs/<slot>_rx, <slot>_tx, clock
+//!                         /programs/<slot>_rx, <slot>_tx, clock, reap_v4, reap_v6
 //!                         /links/<slot>_xdp, <slot>_rx, <slot>_tx
 //! ```
 
@@ -81,6 +81,13 @@ impl Pins {
     #[must_use]
     pub fn clock(&self) -> PathBuf {
         self.version_dir().join("programs").join("clock")
+    }
+
+    /// The pin of the program that removes dead flows of a family.
+    #[must_use]
+    pub fn reap(&self, is_v6: bool) -> PathBuf {
+        let name = if is_v6 { "reap_v6" } else { "reap_v4" };
+        self.version_dir().join("programs").join(name)
     }
 
     /// The pin of an interface's link.

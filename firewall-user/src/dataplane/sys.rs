@@ -114,9 +114,23 @@ fn address<T>(pointer: *const T) -> u64 {
     pointer as u64
 }
 
+/// The bytes of a value, as the kernel reads them.
+pub(super) fn bytes<T: Pod>(value: &T) -> &[u8] {
+    // SAFETY: a `Pod` has no padding that anyone looks at, and any bytes of it may be read.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
 /// Every entry of a hash map (LRU or not). Walks buckets, so it ends even on a map that changes
 /// all the time; an entry that moves meanwhile may be missed or seen twice.
 pub(super) fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+    dump_some(map, usize::MAX)
+}
+
+/// As [`dump`], but stops some time after `enough` entries.
+pub(super) fn dump_some<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    enough: usize,
+) -> io::Result<Vec<(K, V)>> {
     let mut entries = Vec::new();
     let mut chunk = CHUNK;
     let mut position: Option<u64> = None;
@@ -152,7 +166,7 @@ pub(super) fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)
             values.set_len(count);
         }
         entries.extend(keys.into_iter().zip(values));
-        if done {
+        if done || entries.len() >= enough {
             return Ok(entries);
         }
         // Volatile, because the kernel wrote it behind the compiler's back.

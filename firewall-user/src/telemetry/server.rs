@@ -1,4 +1,5 @@
-//! The optional process: metrics over HTTP, and policies that follow address changes.
+//! The optional process: metrics over HTTP, policies that follow address changes, and room in the
+//! flow tables.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +13,15 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, Paths};
-use crate::control::Control;
+use crate::control::{Control, NothingAttached};
 use crate::dataplane::device;
 use crate::telemetry::metrics;
 
 /// How long a change of addresses in another network namespace may go unnoticed.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How often expired flows are removed.
+const COLLECT: Duration = Duration::from_secs(60);
 
 /// The address cannot be served on.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,7 @@ pub async fn serve(
         async move { answer(paths, config).await }
     };
     let router = Router::new().route("/metrics", get(scrape)).route("/", get(index));
+    tokio::spawn(collect(paths.clone(), config));
     tokio::spawn(follow(paths, config));
     ready(address);
     axum::serve(listener, router).with_graceful_shutdown(interrupted()).await.context("serve")
@@ -88,6 +93,20 @@ async fn follow(paths: Paths, config: Config) {
         let refresh = move || Control::open(&paths, config).and_then(|mut c| c.refresh());
         if let Ok(Err(error)) = tokio::task::spawn_blocking(refresh).await {
             eprintln!("secgroup: follow address changes: {error:#}");
+        }
+    }
+}
+
+/// Removes expired flows now and then.
+async fn collect(paths: Paths, config: Config) {
+    loop {
+        tokio::time::sleep(COLLECT).await;
+        let paths = paths.clone();
+        let collect = move || Control::open(&paths, config).and_then(|mut c| c.collect());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(collect).await
+            && !error.is::<NothingAttached>()
+        {
+            eprintln!("secgroup: remove expired flows: {error:#}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Refusals of the commands about interfaces, flows and metrics.
 
 use crate::fixture::{Fixture, SEE_GROUPS};
-use crate::host::Host;
+use crate::host::{Done, Host};
 
 const SEE_INTERFACES: &str = "\nhint: secgroup status shows the interfaces";
 
@@ -65,6 +65,20 @@ fn what_is_not_attached() {
             "error: {told}: there is no attached interface \"{interface}\"{SEE_INTERFACES}"
         );
         fixture.refuses(&args.split(' ').collect::<Vec<_>>(), 3, &message);
+    }
+}
+
+#[test]
+fn flows_of_nothing() {
+    let host = Host::new();
+    host.ok(&["group", "create", "web", "--description", "d"]);
+    for args in ["gc", "flows list", "flows count", "flows flush"] {
+        let done = host.run(&args.split(' ').collect::<Vec<_>>());
+        let stderr = format!(
+            "error: {args}: nothing is attached\nhint: `secgroup attach IFACE --group GROUP` \
+             starts; `secgroup reconcile` restores what is stored\n"
+        );
+        assert_eq!(done, Done { code: 3, stdout: String::new(), stderr }, "{args}");
     }
 }
 
@@ -137,6 +151,7 @@ fn words_that_mean_nothing() {
         ),
         ("serve --metrics 127.0.0.1:99999", "invalid value '127.0.0.1:99999' for '--metrics"),
         ("metrics eth0", "unexpected argument 'eth0' found"),
+        ("gc eth0", "unexpected argument 'eth0' found"),
         ("reconcile eth0", "unexpected argument 'eth0' found"),
         ("atach eth0", "unrecognized subcommand 'atach'"),
         ("--state-dir", "a value is required for '--state-dir <DIR>' but none was supplied"),
