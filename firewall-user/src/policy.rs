@@ -4,7 +4,8 @@
 pub mod compile;
 pub mod evaluate;
 pub mod resolve;
+mod untracked;
 
 pub use compile::{TooLarge, compile};
-pub use evaluate::{Question, evaluate};
+pub use evaluate::{Question, evaluate, is_untracked};
 pub use resolve::{Addresses, ResolvedRule, resolve};

@@ -8,18 +8,18 @@ use std::net::IpAddr;
 use firewall_ebpf::admit::admit;
 use firewall_ebpf::host::{CompiledPolicy, HostTables};
 use firewall_ebpf::interface::Direction;
-use firewall_ebpf::parse::V6;
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, NO_CLASS, traffic};
-use firewall_ebpf::tables::Policy as _;
-use firewall_user::model::{IcmpMatch, PortRange, Traffic};
-use firewall_user::policy::{Question, ResolvedRule, compile, evaluate};
+use firewall_ebpf::parse::{V4, V6};
+use firewall_ebpf::policy::{ANY_V4, ANY_V6, MAX_RULE, NO_CLASS, UNTRACKED, traffic};
+use firewall_ebpf::tables::{Policy as _, Prefixes};
+use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
+use firewall_user::policy::{Question, ResolvedRule, compile, evaluate, is_untracked};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use proptest::test_runner::RngSeed;
 
-/// What the compiled tables say, asked as the kernel program asks.
+/// What the compiled tables say, asked as the kernel program asks; perhaps with [`UNTRACKED`].
 fn ask(tables: &HostTables, question: Question) -> Option<u32> {
     let Question { direction, outside, protocol, port } = question;
     let (active, wanted) = (tables.active(), traffic(protocol, port));
@@ -31,6 +31,17 @@ fn ask(tables: &HostTables, question: Question) -> Option<u32> {
             admit(tables, active, direction, raw, wanted)
         }
     }
+}
+
+/// Whether the tables have traffic to or from anywhere go without flows.
+fn is_marked(tables: &HostTables, question: Question) -> bool {
+    let Question { direction, outside, protocol, port } = question;
+    let (active, wanted) = (tables.active(), traffic(protocol, port));
+    let found = match outside {
+        IpAddr::V4(_) => Prefixes::<V4>::from_anywhere(tables, active, direction, wanted),
+        IpAddr::V6(_) => Prefixes::<V6>::from_anywhere(tables, active, direction, wanted),
+    };
+    found.is_some_and(|rule| rule & UNTRACKED != 0)
 }
 
 /// Addresses that share prefixes of many lengths, so that networks made of them nest and touch.
@@ -94,12 +105,32 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
     )
 }
 
+/// Rules about anywhere that are often all there is between tracked and untracked: the whole of a
+/// protocol, in one piece or in two that meet, or that do not quite.
+fn wide_rules() -> impl Strategy<Value = Vec<ResolvedRule>> {
+    let cut = select(vec![(0, 0), (79, 80), (80, 80), (80, 82), (65_534, 65_535)]);
+    let network = select(vec!["0.0.0.0/0", "::/0", "0.0.0.0/1"]);
+    let wide = (select(&Direction::ALL[..]), 0_u8..3, cut, network);
+    let rules = wide.prop_map(|(direction, protocol, (to, from), network)| {
+        let network: IpNet = network.parse().expect("a network");
+        let of = |from, to| match protocol {
+            0 => Traffic::All,
+            1 => Traffic::Tcp(PortRange { from, to }),
+            _ => Traffic::Udp(PortRange { from, to }),
+        };
+        let parts = [of(0, to), of(from, u16::MAX)];
+        parts.map(|traffic| ResolvedRule { number: 0, direction, traffic, networks: vec![network] })
+    });
+    vec(rules, 0..4).prop_map(|rules| rules.into_iter().flatten().collect())
+}
+
 /// Rules with numbers that are neither dense nor in order.
 fn rules(most: usize) -> impl Strategy<Value = Vec<ResolvedRule>> {
-    (vec(rule(), 0..most), any::<u32>()).prop_map(|(mut rules, salt)| {
+    (vec(rule(), 0..most), wide_rules(), any::<u32>()).prop_map(|(mut rules, wide, salt)| {
+        rules.extend(wide);
         for (number, rule) in (1_u32..).zip(&mut rules) {
-            // Odd factors permute 32 bits: distinct, and never 0.
-            rule.number = number.wrapping_mul(salt | 1);
+            // Odd factors permute 31 bits: distinct, and never 0.
+            rule.number = number.wrapping_mul(salt | 1) & MAX_RULE;
         }
         rules
     })
@@ -200,9 +231,13 @@ fn check(
     rules: &[ResolvedRule],
     questions: Vec<(Index, Index, u8, Question)>,
 ) -> Result<(), TestCaseError> {
-    let policy = compile(rules).expect("hundreds of rules fit");
+    let policy = compile(rules, Tracking::Auto).expect("hundreds of rules fit");
     well_formed(&policy)?;
     let tables = HostTables::new(1, policy);
+    let always = compile(rules, Tracking::Always).expect("hundreds of rules fit");
+    well_formed(&always)?;
+    prop_assert!(always.ranges.iter().all(|range| range.rule & UNTRACKED == 0));
+    let always = HostTables::new(1, always);
     for raw in questions {
         let mut question = at_edge(rules, raw);
         let is_v4 = question.outside.is_ipv4();
@@ -213,16 +248,23 @@ fn check(
             question.port = 0;
         }
         let allowing: Vec<u32> = evaluate(rules, question).collect();
-        match ask(&tables, question) {
-            Some(rule) => prop_assert!(
-                allowing.contains(&rule),
-                "{question:?}: the tables name rule {rule}, allowing are {allowing:?}"
-            ),
-            None => prop_assert!(
-                allowing.is_empty(),
-                "{question:?}: the tables refuse, allowing are {allowing:?}"
-            ),
+        for tables in [&tables, &always] {
+            match ask(tables, question).map(|rule| rule & !UNTRACKED) {
+                Some(rule) => prop_assert!(
+                    allowing.contains(&rule),
+                    "{question:?}: the tables name rule {rule}, allowing are {allowing:?}"
+                ),
+                None => prop_assert!(
+                    allowing.is_empty(),
+                    "{question:?}: the tables refuse, allowing are {allowing:?}"
+                ),
+            }
         }
+        let expected = is_untracked(rules, question);
+        let found = ask(&tables, question).is_some_and(|rule| rule & UNTRACKED != 0);
+        prop_assert_eq!(found, expected, "{:?}: untracked", question);
+        prop_assert_eq!(is_marked(&tables, question), expected, "{:?}: marked", question);
+        prop_assert!(!is_marked(&always, question));
     }
     Ok(())
 }
@@ -240,7 +282,13 @@ fn well_formed(policy: &CompiledPolicy) -> Result<(), TestCaseError> {
             let span =
                 usize::try_from(start).expect("fits")..usize::try_from(start + len).expect("fits");
             let ranges = &policy.ranges[span.clone()];
-            prop_assert!(ranges.iter().all(|range| range.low <= range.high && range.rule != 0));
+            prop_assert!(ranges.iter().all(|range| range.low <= range.high));
+            prop_assert!(ranges.iter().all(|range| range.rule & !UNTRACKED != 0));
+            for range in ranges.iter().filter(|range| range.rule & UNTRACKED != 0) {
+                prop_assert!(is_any, "class {number} has the mark: {range:?}");
+                let (low, high) = (range.low >> 16, range.high >> 16);
+                prop_assert!(low == high && (low == 6 || low == 17), "{range:?}");
+            }
             prop_assert!(
                 ranges.windows(2).all(|pair| pair[0].high < pair[1].low),
                 "class {number}: ranges overlap or are out of order: {ranges:?}"
@@ -266,7 +314,7 @@ proptest! {
     #[test]
     fn the_order_of_rules_and_networks_does_not_matter(
         rules in rules(40),
-        order in Just((0..40_usize).collect::<Vec<_>>()).prop_shuffle(),
+        order in Just((0..48_usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let shuffled: Vec<_> = order
             .into_iter()
@@ -276,7 +324,9 @@ proptest! {
                 rule
             })
             .collect();
-        prop_assert_eq!(compile(&shuffled), compile(&rules));
+        for tracking in Tracking::ALL {
+            prop_assert_eq!(compile(&shuffled, tracking), compile(&rules, tracking));
+        }
     }
 
     #[test]
@@ -287,8 +337,8 @@ proptest! {
         }),
         questions in vec(question(), 60),
     ) {
-        let all = HostTables::new(1, compile(&rules).expect("fits"));
-        let fewer = HostTables::new(1, compile(&some).expect("fits"));
+        let all = HostTables::new(1, compile(&rules, Tracking::Auto).expect("fits"));
+        let fewer = HostTables::new(1, compile(&some, Tracking::Auto).expect("fits"));
         for raw in questions {
             let question = at_edge(&rules, raw);
             if ask(&fewer, question).is_some() {
@@ -312,11 +362,115 @@ fn the_rule_with_the_lowest_number_owns_what_several_allow() {
         tcp(3, 20, 40, vec![network]),
         tcp(9, 1, 50, vec![network]),
     ];
-    let tables = HostTables::new(1, compile(&rules).expect("fits"));
+    let tables = HostTables::new(1, compile(&rules, Tracking::Auto).expect("fits"));
     let outside = IpAddr::from([10, 1, 1, 1]);
     for (port, owner) in [(9, 9), (10, 7), (19, 7), (20, 3), (40, 3), (41, 9), (50, 9)] {
         let question = Question { direction: Direction::Ingress, outside, protocol: 6, port };
         assert_eq!(ask(&tables, question), Some(owner), "port {port}");
+    }
+}
+
+/// A rule about anywhere.
+fn wide(number: u32, direction: Direction, traffic: Traffic, network: &str) -> ResolvedRule {
+    let networks = vec![network.parse().expect("a network")];
+    ResolvedRule { number, direction, traffic, networks }
+}
+
+/// Whether a TCP packet to port 80, coming in, goes without a flow, by tables and by evaluator.
+fn untracked_at_80(rules: &[ResolvedRule], outside: &str) -> bool {
+    let outside = outside.parse().expect("an address");
+    let question = Question { direction: Direction::Ingress, outside, protocol: 6, port: 80 };
+    let policy = compile(rules, Tracking::Auto).expect("fits");
+    let found = ask(&HostTables::new(1, policy), question);
+    let found = found.is_some_and(|rule| rule & UNTRACKED != 0);
+    assert_eq!(found, is_untracked(rules, question), "{rules:?}");
+    found
+}
+
+#[test]
+fn traffic_goes_untracked_as_in_ec2() {
+    const HTTP: Traffic = Traffic::Tcp(PortRange { from: 80, to: 80 });
+    let tcp = |from, to| Traffic::Tcp(PortRange { from, to });
+    let web = |network| wide(1, Direction::Ingress, HTTP, network);
+    let back = |number, traffic, network| wide(number, Direction::Egress, traffic, network);
+    let (v4, v6) = ("0.0.0.0/0", "::/0");
+    for (rules, expected, why) in [
+        (vec![web(v4), back(2, Traffic::All, v4)], true, "a rule of all protocols covers TCP"),
+        (vec![web(v4), back(2, tcp(0, 65_535), v4)], true, "all ports of the protocol will do"),
+        (vec![web(v4), back(2, tcp(1, 65_535), v4)], false, "one port is missing"),
+        (
+            vec![web(v4), back(2, tcp(0, 1023), v4), back(3, tcp(1000, 65_535), v4)],
+            true,
+            "two rules add up",
+        ),
+        (
+            vec![web(v4), back(2, tcp(0, 1023), v4), back(3, tcp(1025, 65_535), v4)],
+            false,
+            "two rules that leave a port out",
+        ),
+        (vec![web(v4), back(2, Traffic::All, v6)], false, "the other family does not count"),
+        (vec![web("10.0.0.0/8"), back(2, Traffic::All, v4)], false, "a narrow network is tracked"),
+        (vec![web(v4), back(2, Traffic::All, "0.0.0.0/1")], false, "half of all is not anywhere"),
+        (vec![web(v4)], false, "no answer is allowed"),
+        (
+            vec![web("10.0.0.0/8"), web(v4), back(2, Traffic::All, v4)],
+            true,
+            "the widest of several rules decides",
+        ),
+        (
+            vec![wide(1, Direction::Ingress, Traffic::All, v4), back(2, tcp(0, 65_535), v4)],
+            true,
+            "TCP within a rule of all protocols",
+        ),
+    ] {
+        assert_eq!(untracked_at_80(&rules, "10.1.2.3"), expected, "{why}");
+        assert!(!untracked_at_80(&rules, "2001:db8::1"), "{why}: in the other family");
+    }
+}
+
+/// The mark is TCP's and UDP's alone, so a rule of all protocols is cut at their borders.
+#[test]
+fn protocols_without_ports_are_always_tracked() {
+    let rules = Direction::ALL.map(|direction| wide(7, direction, Traffic::All, "::/0"));
+    let policy = compile(&rules, Tracking::Auto).expect("fits");
+    let tables = HostTables::new(1, policy);
+    for direction in Direction::ALL {
+        for (protocol, port, marked) in [
+            (0, 0, false),
+            (5, 65_535, false),
+            (6, 0, true),
+            (6, 65_535, true),
+            (7, 0, false),
+            (16, 65_535, false),
+            (17, 0, true),
+            (17, 65_535, true),
+            (18, 0, false),
+            (58, 0x8000, false),
+            (255, 65_535, false),
+        ] {
+            let outside = "2001:db8::1".parse().expect("an address");
+            let question = Question { direction, outside, protocol, port };
+            let expected = if marked { 7 | UNTRACKED } else { 7 };
+            assert_eq!(ask(&tables, question), Some(expected), "{question:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_is_narrower_does_not_hide_the_one_that_needs_no_flow() {
+    let narrow = "10.0.0.0/8".parse().expect("a network");
+    let rules = [
+        tcp(1, 1, 100, vec![narrow]),
+        wide(2, Direction::Ingress, Traffic::Tcp(PortRange { from: 80, to: 80 }), "0.0.0.0/0"),
+        wide(3, Direction::Egress, Traffic::All, "0.0.0.0/0"),
+    ];
+    for (tracking, at_80) in [(Tracking::Auto, 2 | UNTRACKED), (Tracking::Always, 1)] {
+        let tables = HostTables::new(1, compile(&rules, tracking).expect("fits"));
+        let outside = IpAddr::from([10, 1, 1, 1]);
+        for (port, expected) in [(79, 1), (80, at_80), (81, 1)] {
+            let question = Question { direction: Direction::Ingress, outside, protocol: 6, port };
+            assert_eq!(ask(&tables, question), Some(expected), "{tracking:?}: port {port}");
+        }
     }
 }
 
@@ -341,7 +495,7 @@ fn memory_is_linear_in_rules() {
             tcp(count + n, 1, 65_535, vec![host])
         });
         let rules: Vec<_> = wide.chain(narrow).collect();
-        let policy = compile(&rules).expect("thousands of rules fit");
+        let policy = compile(&rules, Tracking::Auto).expect("thousands of rules fit");
         let (needed, rules) = (entries(&policy), rules.len());
         assert!(needed <= 3 * rules + 2, "{rules} rules need {needed} entries");
     }
@@ -354,7 +508,7 @@ fn ranges_that_overlap_in_every_way_stay_linear() {
     let count = 3000_u16;
     let nested: Vec<_> =
         (0..count).map(|n| tcp(u32::from(count - n), n, u16::MAX - n, vec![everywhere])).collect();
-    let policy = compile(&nested).expect("fits");
+    let policy = compile(&nested, Tracking::Auto).expect("fits");
     assert!(policy.ranges.len() < 2 * usize::from(count), "{} ranges", policy.ranges.len());
 }
 
@@ -366,7 +520,7 @@ fn one_rule_for_thousands_of_networks_takes_one_range_each() {
             IpNet::from(IpAddr::from([172, 16, a, b]))
         })
         .collect();
-    let policy = compile(&[tcp(1, 80, 80, networks)]).expect("fits");
+    let policy = compile(&[tcp(1, 80, 80, networks)], Tracking::Auto).expect("fits");
     assert_eq!((policy.prefixes_v4.len(), policy.ranges.len()), (5000, 5000));
 }
 
@@ -380,7 +534,7 @@ fn a_chain_of_every_prefix_length_is_walked_to_its_end() {
                 tcp(u32::from(length) + 1, u16::from(length), u16::from(length), vec![network])
             })
             .collect();
-        let tables = HostTables::new(1, compile(&rules).expect("fits"));
+        let tables = HostTables::new(1, compile(&rules, Tracking::Auto).expect("fits"));
         for length in 0..=bits {
             let question = Question {
                 direction: Direction::Ingress,
@@ -398,7 +552,8 @@ fn what_does_not_fit_is_refused_with_the_count_it_needs() {
     let networks: Vec<IpNet> = (0..(1_u32 << 20) + 3)
         .map(|n| IpNet::from(IpAddr::from((0x0a00_0000 + n).to_be_bytes())))
         .collect();
-    let error = compile(&[tcp(1, 80, 80, networks)]).expect_err("more than a million prefixes");
+    let error = compile(&[tcp(1, 80, 80, networks)], Tracking::Auto)
+        .expect_err("more than a million prefixes");
     assert_eq!((error.what, error.needed), ("prefixes", (1 << 20) + 3));
     assert!(error.to_string().contains("3 more than the"), "{error}");
 }

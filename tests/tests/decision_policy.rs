@@ -2,19 +2,20 @@
 //! as they are written and knows nothing of tries, classes and ranges.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use firewall_ebpf::interface::{Direction, Orientation};
 use firewall_ebpf::reason::Reason;
-use firewall_user::model::{IcmpMatch, PortRange, Traffic};
-use firewall_user::policy::{Question, ResolvedRule, compile, evaluate};
+use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
+use firewall_user::policy::{Question, ResolvedRule, compile, evaluate, is_untracked};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 use secgroup_tests::decision::packet::Body;
-use secgroup_tests::decision::packet::flags::SYN;
+use secgroup_tests::decision::packet::flags::{ACK, SYN};
 use secgroup_tests::decision::random::config;
 use secgroup_tests::decision::run::word;
 use secgroup_tests::decision::scene::{Outside, Role};
@@ -27,29 +28,42 @@ const QUESTIONS: usize = 40;
 #[test]
 fn the_kernel_admits_what_the_rules_say() {
     let kernel = RefCell::new(Kernel::load(Setup::new(Orientation::Host)));
-    let (asked, admitted) = (RefCell::new(0_usize), RefCell::new(0_usize));
-    let inputs = (vec(rule(), 0..120), vec(question(), QUESTIONS), any::<bool>());
-    let outcome = TestRunner::new(config(POLICIES, 5)).run(&inputs, |(mut rules, asks, at_xdp)| {
+    let counted = RefCell::new(BTreeMap::<&str, usize>::new());
+    let rules = (vec(rule(), 0..120), vec(wide_rule(), 0..8));
+    let rules = rules.prop_map(|(narrow, wide)| [narrow, wide].concat());
+    let inputs = (rules, vec(question(), QUESTIONS), any::<bool>(), select(&Tracking::ALL[..]));
+    let outcome = TestRunner::new(config(POLICIES, 5)).run(&inputs, |input| {
+        let (mut rules, asks, at_xdp, tracking) = input;
         for (number, rule) in (1..).zip(&mut rules) {
             rule.number = number;
         }
         let mut kernel = kernel.borrow_mut();
         kernel.receive = if at_xdp { Receive::Xdp } else { Receive::Tcx };
-        kernel.reset(Some(&compile(&rules).expect("a hundred rules fit")));
+        kernel.reset(Some(&compile(&rules, tracking).expect("a hundred rules fit")));
         for ask in &asks {
             let (scene, packet, question) = ask.packet(&rules);
             let allowing: Vec<u32> = evaluate(&rules, question).collect();
             kernel.maps.clear_flows();
             let before = kernel.rules();
             let answer = kernel.decide(&packet.frame(&scene), question.direction);
-            *asked.borrow_mut() += 1;
-            let admits = matches!(answer, Some(Reason::NewFlow | Reason::Admitted));
+            *counted.borrow_mut().entry(word(answer)).or_default() += 1;
+            let answers =
+                Question { direction: question.direction.opposite(), port: ask.source, ..question };
+            let untracked = tracking == Tracking::Auto
+                && (is_untracked(&rules, question) || is_untracked(&rules, answers));
+            let admits = untracked || (!ask.is_answer() && !allowing.is_empty());
+            let right = match answer {
+                Some(Reason::Untracked) => untracked,
+                Some(Reason::NewFlow | Reason::Admitted) => admits && !untracked,
+                Some(Reason::UnsolicitedSynAck) => ask.is_answer() && !untracked,
+                Some(Reason::NoRule) => !admits && !ask.is_answer(),
+                _ => false,
+            };
             prop_assert!(
-                admits || answer == Some(Reason::NoRule),
-                "{question:?}: {}",
+                right,
+                "{question:?}: {}; allowing are {allowing:?}, untracked {untracked}",
                 word(answer)
             );
-            prop_assert_eq!(admits, !allowing.is_empty(), "{:?}: {:?}", question, allowing);
             // The rule that the kernel names is one of those that allow the packet.
             let after = kernel.rules();
             let named: Vec<u32> = after
@@ -62,20 +76,26 @@ fn the_kernel_admits_what_the_rules_say() {
                 named.iter().all(|rule| allowing.contains(rule)),
                 "{question:?}: kernel names {named:?}, allowing are {allowing:?}"
             );
-            for ((_, id), view) in kernel.flows() {
+            let flows = kernel.flows();
+            prop_assert!(flows.is_empty() || answer == Some(Reason::NewFlow), "{question:?}");
+            for ((_, id), view) in flows {
                 prop_assert_eq!(&[view.flow.rule][..], &named[..], "{:?}", id);
             }
-            *admitted.borrow_mut() += usize::from(admits);
         }
         Ok(())
     });
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    let (asked, admitted) = (asked.into_inner(), admitted.into_inner());
-    println!("{asked} questions, {admitted} admitted");
-    // Pools are chosen so that both answers are common; a test of one of them would be none.
-    assert!(asked < 100 || (admitted * 10 > asked && admitted * 10 < asked * 9));
+    let counted = counted.into_inner();
+    let asked: usize = counted.values().sum();
+    println!("{asked} questions: {counted:?}");
+    // Pools are chosen so that every answer is common; a test of one of them would be none.
+    let common = [Reason::NewFlow, Reason::NoRule, Reason::Untracked, Reason::UnsolicitedSynAck];
+    for reason in common {
+        let times = counted.get(reason.name()).copied().unwrap_or_default();
+        assert!(asked < 100 || times * 50 > asked, "{} only {times} times", reason.name());
+    }
 }
 
 /// Networks that nest and overlap: prefixes of a few addresses, of every length.
@@ -124,11 +144,29 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
     )
 }
 
+/// A rule about anywhere, of a whole protocol or of all, or of one port.
+fn wide_rule() -> impl Strategy<Value = ResolvedRule> {
+    let traffic = select(vec![
+        Traffic::All,
+        Traffic::Tcp(PortRange { from: 0, to: 65_535 }),
+        Traffic::Tcp(PortRange { from: 80, to: 80 }),
+        Traffic::Udp(PortRange { from: 0, to: 65_535 }),
+        Traffic::Udp(PortRange { from: 443, to: 1024 }),
+    ]);
+    let network = select(vec!["0.0.0.0/0", "::/0"]);
+    (select(&Direction::ALL[..]), traffic, network).prop_map(|(direction, traffic, network)| {
+        let networks = vec![network.parse().expect("a network")];
+        ResolvedRule { number: 0, direction, traffic, networks }
+    })
+}
+
 /// What a packet asks, but for its address, which is often at the edge of some rule's network.
 #[derive(Clone, Debug)]
 struct Ask {
     direction: Direction,
     body: (u8, u16),
+    source: u16,
+    flags: u8,
     network: Index,
     edge: u8,
     other: IpAddr,
@@ -136,10 +174,12 @@ struct Ask {
 
 fn question() -> impl Strategy<Value = Ask> {
     let port = prop_oneof![select(&PORTS[..]), any::<u16>()];
-    let message = (0_u16..13, 0_u16..4).prop_map(|(kind, code)| kind << 8 | code);
+    // Without errors, which are about another packet, and say so in their bytes.
+    let kinds = select(vec![0_u16, 5, 6, 7, 8, 9, 10, 13, 128]);
+    let message = (kinds, 0_u16..4).prop_map(|(kind, code)| kind << 8 | code);
     let body = prop_oneof![
         6 => (Just(6), port.clone()),
-        3 => (Just(17), port),
+        3 => (Just(17), port.clone()),
         2 => (select(vec![1_u8, 58]), message),
         2 => (select(vec![2_u8, 46, 47, 132, 255]), Just(0)),
     ];
@@ -148,20 +188,27 @@ fn question() -> impl Strategy<Value = Ask> {
         any::<[u8; 16]>().prop_map(IpAddr::from)
     ];
     let at = (any::<Index>(), 0_u8..5, other);
-    (select(&Direction::ALL[..]), body, at).prop_map(|(direction, body, at)| {
+    let ends = (select(&Direction::ALL[..]), prop_oneof![Just(40_000), port]);
+    let flags = select(vec![SYN, SYN, SYN, SYN | ACK]);
+    (ends, body, flags, at).prop_map(|((direction, source), body, flags, at)| {
         let (network, edge, other) = at;
-        Ask { direction, body, network, edge, other }
+        Ask { direction, body, source, flags, network, edge, other }
     })
 }
 
 impl Ask {
+    /// A SYN-ACK, which opens nothing.
+    fn is_answer(&self) -> bool {
+        self.body.0 == 6 && self.flags != SYN
+    }
+
     fn packet(&self, rules: &[ResolvedRule]) -> (Scene, Packet, Question) {
         let outside = self.outside(rules);
         let family = if outside.is_ipv4() { Family::V4 } else { Family::V6 };
         let (protocol, port) = self.body;
         let [kind, code] = port.to_be_bytes();
         let body = match protocol {
-            6 => Body::Tcp { flags: SYN, seq: 1, ack: 0, options: 0 },
+            6 => Body::Tcp { flags: self.flags, seq: 1, ack: 0, options: 0 },
             17 => Body::Udp,
             // A protocol of the other family has no types to it.
             1 if family == Family::V4 => Body::Icmp { v4: (kind, code), v6: (0, 0), id: 1 },
@@ -174,7 +221,7 @@ impl Ask {
             protocol,
             port: if matches!(body, Body::Raw(_)) { 0 } else { port },
         };
-        let packet = Packet { body, ..Packet::udp(Role::Client).ports(40_000, port) };
+        let packet = Packet { body, ..Packet::udp(Role::Client).ports(self.source, port) };
         let scene = Scene { family, client: self.direction };
         (scene, packet.outside(Outside::At(outside)), question)
     }

@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use firewall_ebpf::host::CompiledPolicy;
-use firewall_ebpf::interface::Orientation;
+use firewall_ebpf::interface::{Orientation, TcpChecks};
 use firewall_ebpf::reason::Reason;
+use firewall_user::model::Tracking;
 use firewall_user::policy::{ResolvedRule, compile};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -19,24 +20,39 @@ use secgroup_tests::decision::{Engine, Host, Kernel, Receive, Scene, Setup};
 /// Sequences per hook and orientation.
 const SEQUENCES: u32 = 150;
 
+/// These need an interface or tables of another kind.
+const ELSEWHERE: [Reason; 3] = [Reason::NoPolicy, Reason::NonIpAllowed, Reason::FlowTableFull];
+/// These need strict TCP.
+const STRICT: [Reason; 3] = [Reason::TcpWindow, Reason::TcpReset, Reason::TcpNotOpened];
+
 #[test]
 fn host_and_kernel_agree_on_a_host_interface() {
-    agree(Orientation::Host, [1, 2]);
+    agree(Setup::new(Orientation::Host), [1, 2], &STRICT);
 }
 
 #[test]
 fn host_and_kernel_agree_on_a_guest_interface() {
-    agree(Orientation::Guest, [3, 4]);
+    agree(Setup::new(Orientation::Guest), [3, 4], &STRICT);
 }
 
-fn agree(orientation: Orientation, seeds: [u64; 2]) {
-    let kernel = RefCell::new(Kernel::load(Setup::new(orientation)));
+#[test]
+fn host_and_kernel_agree_on_strict_tcp() {
+    let setup = Setup { tcp_checks: TcpChecks::Strict, ..Setup::new(Orientation::Host) };
+    agree(setup, [7, 8], &[]);
+}
+
+/// `never` are reasons that such an interface does not have.
+fn agree(setup: Setup, seeds: [u64; 2], never: &[Reason]) {
+    let kernel = RefCell::new(Kernel::load(setup));
     let judged = RefCell::new(BTreeMap::new());
     for (receive, seed) in Receive::ALL.into_iter().zip(seeds) {
         kernel.borrow_mut().receive = receive;
         let mut runner = TestRunner::new(config(SEQUENCES, seed));
         let outcome = runner.run(&(rules(), sequence()), |(rules, events)| {
-            play(&policy(&rules), &events, &mut kernel.borrow_mut(), &mut judged.borrow_mut())
+            let mut host = Host::new();
+            host.tables.tcp_checks = setup.tcp_checks;
+            let (mut kernel, mut judged) = (kernel.borrow_mut(), judged.borrow_mut());
+            play(&policy(&rules), &events, &mut host, &mut kernel, &mut judged)
         });
         if let Err(error) = outcome {
             panic!("{}: {error}", kernel.borrow().name());
@@ -44,13 +60,12 @@ fn agree(orientation: Orientation, seeds: [u64; 2]) {
     }
     let judged = judged.into_inner();
     let packets: usize = judged.values().sum();
-    println!("{packets} packets on a {} interface: {judged:?}", orientation.name());
-    // A generator that never gets somewhere compares nothing there. These three need an interface
-    // or tables of another kind.
-    let elsewhere = [Reason::NoPolicy, Reason::NonIpAllowed, Reason::FlowTableFull];
+    println!("{packets} packets, {setup:?}: {judged:?}");
+    // A generator that never gets somewhere compares nothing there.
+    let elsewhere = |reason| ELSEWHERE.contains(reason) || never.contains(reason);
     let missing: Vec<_> = Reason::ALL
         .iter()
-        .filter(|reason| !judged.contains_key(reason.name()) && !elsewhere.contains(reason))
+        .filter(|reason| !judged.contains_key(reason.name()) && !elsewhere(reason))
         .collect();
     assert!(packets < 2000 || missing.is_empty(), "no random packet met {missing:?}");
 }
@@ -62,16 +77,16 @@ fn policy(rules: &[Rule]) -> CompiledPolicy {
     for (number, rule) in (1..).zip(&mut all) {
         rule.number = number;
     }
-    compile(&all).expect("a few rules fit")
+    compile(&all, Tracking::Auto).expect("a few rules fit")
 }
 
 fn play(
     policy: &CompiledPolicy,
     events: &[Event],
+    host: &mut Host,
     kernel: &mut Kernel,
     judged: &mut BTreeMap<&'static str, usize>,
 ) -> Result<(), TestCaseError> {
-    let mut host = Host::new();
     host.reset(Some(policy));
     kernel.reset(Some(policy));
     for (at, event) in (1..).zip(events) {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::event::Event;
 use firewall_ebpf::interface::State;
+use firewall_ebpf::policy::Active;
 use serde_json::{Value, json};
 
 use super::interfaces::Selection;
@@ -17,7 +18,7 @@ use crate::dataplane::attach::{self, Hook};
 use crate::dataplane::counters::ByEvent;
 use crate::dataplane::device;
 use crate::dataplane::maps::Maps;
-use crate::model::{Interface, Model};
+use crate::model::{Family, Interface, Model};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -41,6 +42,8 @@ struct Seen<'a> {
     hook: Option<Hook>,
     why: String,
     rules: usize,
+    /// Families of which some traffic needs no flow.
+    untracked: Vec<&'static str>,
     addresses: Vec<IpAddr>,
 }
 
@@ -96,6 +99,7 @@ fn look<'a>(
         hook: None,
         why: String::new(),
         rules: groups.map(|group| group.rules.len()).sum(),
+        untracked: Vec::new(),
         addresses: inside(interface)?,
     };
     let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)? else {
@@ -103,11 +107,12 @@ fn look<'a>(
     };
     let pins = control.pins();
     seen.hook = attach::hook(pins, interface.slot, &device)?;
-    let has_policy = match maps {
-        Some(maps) => maps.active(interface.slot)?.is_present(),
-        None => false,
-    };
-    let complete = has_policy && attach::transmits(pins, interface.slot, &device)?;
+    let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
+    let families =
+        [(Family::Ipv4, active.has_untracked_v4()), (Family::Ipv6, active.has_untracked_v6())];
+    let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
+    seen.untracked = marked.map(|(family, _)| family.name()).collect();
+    let complete = active.is_present() && attach::transmits(pins, interface.slot, &device)?;
     seen.state = match seen.hook {
         Some(hook) if complete => {
             seen.why = attach::why(interface.hook, hook, &device);
@@ -169,6 +174,13 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
             ]
         }),
     )?;
+    for one in seen.iter().filter(|one| !one.untracked.is_empty()) {
+        output::lines([format!(
+            "{}: rules allow some {} traffic from anywhere with all its answers: no flows for it",
+            one.interface.label(),
+            one.untracked.join(" and ")
+        )])?;
+    }
     for one in seen {
         let unpromoted = maps.events(one.interface.slot)?[&Event::Unpromoted];
         if unpromoted > 0 {
@@ -216,6 +228,7 @@ fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Val
             "Tcp": interface.tcp.name(),
             "PickUp": interface.picks_up(),
             "Tracking": interface.tracking.name(),
+            "UntrackedFamilies": one.untracked,
             "Rules": one.rules,
             "UnpromotedFlows": events.get(&Event::Unpromoted).copied().unwrap_or(0),
         }));

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use firewall_ebpf::host::CompiledPolicy;
+use firewall_ebpf::policy::UNTRACKED;
 
 use crate::dataplane::attach::{self, Attached};
 use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::Shadow;
 use crate::dataplane::{DataplaneError, Pins, device, object};
-use crate::model::{Interface, Model};
+use crate::model::{Interface, Model, Tracking};
 use crate::policy::{Addresses, compile, resolve};
 
 /// This instance's place in the kernel.
@@ -63,10 +64,20 @@ impl Enforcer {
     pub(super) fn compile(&self, model: &Model) -> Result<BTreeMap<u16, CompiledPolicy>> {
         let addresses = addresses(model)?;
         let compile_one = |interface: &Interface| {
-            compile(&resolve(model, &addresses, interface)).map_err(|error| {
+            let rules = resolve(model, &addresses, interface);
+            compile(&rules, interface.tracking).map_err(|error| {
                 DataplaneError::new(
                     format!("policy of {}: {error}", interface.device),
-                    "fewer rules, prefix list entries or groups on the interface make it smaller",
+                    match interface.tracking {
+                        Tracking::Auto => {
+                            "fewer rules, prefix list entries or groups on the interface make it \
+                             smaller, and so does `attach --tracking always`"
+                        }
+                        Tracking::Always => {
+                            "fewer rules, prefix list entries or groups on the interface make it \
+                             smaller"
+                        }
+                    },
                 )
             })
         };
@@ -149,7 +160,8 @@ impl Staged {
 }
 
 fn numbers(policies: &BTreeMap<u16, CompiledPolicy>) -> BTreeSet<u32> {
-    policies.values().flat_map(|policy| &policy.ranges).map(|range| range.rule).collect()
+    let ranges = policies.values().flat_map(|policy| &policy.ranges);
+    ranges.map(|range| range.rule & !UNTRACKED).collect()
 }
 
 /// The inside addresses of every interface: those of the device, where it belongs to the

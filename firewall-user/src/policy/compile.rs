@@ -9,8 +9,9 @@ use firewall_ebpf::parse::protocol;
 use firewall_ebpf::policy::{ANY_V4, ANY_V6, Class, NO_CLASS, Range, TRAFFIC_MAX, traffic};
 use ipnet::IpNet;
 
-use crate::model::{IcmpMatch, Traffic};
+use crate::model::{IcmpMatch, Tracking, Traffic};
 use crate::policy::ResolvedRule;
+use crate::policy::untracked::Untracked;
 
 /// The policy does not fit into its maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,12 +28,17 @@ pub struct TooLarge {
 /// A network with its rules' intervals of traffic, by direction.
 type Intervals = BTreeMap<IpNet, [Vec<Range>; 2]>;
 
-/// Compiles the rules of one interface.
+/// Compiles the rules of one interface. With [`Tracking::Auto`] the traffic that needs no flow is
+/// marked in the two "any" classes, and left out of the others, so that admission gets to the mark.
 ///
 /// # Errors
 /// [`TooLarge`] if the result exceeds what the kernel program can search.
-pub fn compile(rules: &[ResolvedRule]) -> Result<CompiledPolicy, TooLarge> {
+pub fn compile(rules: &[ResolvedRule], tracking: Tracking) -> Result<CompiledPolicy, TooLarge> {
     let intervals = by_network(rules);
+    let untracked = match tracking {
+        Tracking::Auto => [false, true].map(|is_v6| of_family(&intervals, is_v6)),
+        Tracking::Always => Default::default(),
+    };
     let classes = number(&intervals);
     fits("prefixes", classes.len(), MAX_CLASSES)?;
 
@@ -59,7 +65,9 @@ pub fn compile(rules: &[ResolvedRule]) -> Result<CompiledPolicy, TooLarge> {
         let mut row = Class { parent, ..Class::default() };
         for direction in Direction::ALL {
             let at = direction as usize;
-            let ranges = disjoint(&rows[at]);
+            let own = disjoint(&rows[at]);
+            let needs_none = &untracked[usize::from(network.addr().is_ipv6())][at];
+            let ranges = if is_any { needs_none.mark(&own) } else { needs_none.without(&own) };
             row.start[at] = size(policy.ranges.len())?;
             row.len[at] = size(ranges.len())?;
             policy.ranges.extend(ranges);
@@ -68,6 +76,15 @@ pub fn compile(rules: &[ResolvedRule]) -> Result<CompiledPolicy, TooLarge> {
     }
     fits("port ranges", policy.ranges.len(), MAX_RANGES)?;
     Ok(policy)
+}
+
+/// What needs no flow in a family, by direction.
+fn of_family(intervals: &Intervals, is_v6: bool) -> [Untracked; 2] {
+    let any = if is_v6 { IpNet::V6(Default::default()) } else { IpNet::V4(Default::default()) };
+    intervals.get(&any).map_or_else(Default::default, |rows| {
+        let [ingress, egress] = rows.each_ref().map(|row| disjoint(row));
+        [Untracked::new(&ingress, &egress), Untracked::new(&egress, &ingress)]
+    })
 }
 
 fn by_network(rules: &[ResolvedRule]) -> Intervals {

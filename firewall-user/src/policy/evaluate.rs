@@ -26,6 +26,35 @@ pub fn evaluate(rules: &[ResolvedRule], question: Question) -> impl Iterator<Ite
     rules.iter().filter(move |rule| allows(rule, question)).map(|rule| rule.number)
 }
 
+/// Whether EC2 would not track the packet, nor any answer to it: a rule allows it from anywhere, and
+/// rules of the other direction allow its protocol to anywhere, whatever the port.
+///
+/// An answer goes the other way, from the port that was asked: it is not tracked if what it answers
+/// is not.
+#[must_use]
+pub fn is_untracked(rules: &[ResolvedRule], question: Question) -> bool {
+    let anywhere: Vec<ResolvedRule> =
+        rules.iter().filter(|rule| is_about_anywhere(rule, question.outside)).cloned().collect();
+    let has_ports = question.protocol == 6 || question.protocol == 17;
+    if !has_ports || evaluate(&anywhere, question).next().is_none() {
+        return false;
+    }
+    // The lowest port that no rule allows is 0, or comes right after the last port of a rule.
+    let after = |rule: &ResolvedRule| match rule.traffic {
+        Traffic::Tcp(ports) | Traffic::Udp(ports) => ports.to.checked_add(1),
+        _ => None,
+    };
+    let mut ports = anywhere.iter().filter_map(after).chain([0]);
+    let direction = question.direction.opposite();
+    ports.all(|port| evaluate(&anywhere, Question { direction, port, ..question }).next().is_some())
+}
+
+/// Whether a rule names every address of the outside's family at once.
+fn is_about_anywhere(rule: &ResolvedRule, outside: IpAddr) -> bool {
+    let mut networks = rule.networks.iter();
+    networks.any(|network| network.prefix_len() == 0 && network.contains(&outside))
+}
+
 fn allows(rule: &ResolvedRule, question: Question) -> bool {
     let Question { direction, outside, protocol, port } = question;
     rule.direction == direction

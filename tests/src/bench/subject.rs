@@ -12,7 +12,7 @@ use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
 use firewall_user::dataplane::maps::{Maps, Sizes};
 use firewall_user::dataplane::object::{self, Fixed};
 use firewall_user::dataplane::{Pins, clock};
-use firewall_user::model::{PortRange, Traffic};
+use firewall_user::model::{PortRange, Tracking, Traffic};
 use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -203,7 +203,7 @@ fn subjects(pins: &Pins, sizes: &Sizes, maps: &mut Maps) -> Result<Vec<Subject>>
     let mut slot = 0;
     for shape in [Shape::Prefixes, Shape::Ports] {
         for rules in RULES {
-            let policy = compile(&policy(shape, rules)?)?;
+            let policy = compile(&policy(shape, rules)?, Tracking::Auto)?;
             let shadow = maps.shadow(slot, &policy)?;
             maps.flip(shadow)?;
             let fixed = Fixed {

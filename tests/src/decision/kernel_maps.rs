@@ -13,7 +13,7 @@ use aya::{Ebpf, Pod};
 use firewall_ebpf::event::{Event, event_index};
 use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6, Tier};
 use firewall_ebpf::host::CompiledPolicy;
-use firewall_ebpf::policy::{Active, Class, Counter, Range, index};
+use firewall_ebpf::policy::{Active, Class, Counter, Range, UNTRACKED, index};
 use firewall_ebpf::reason::REASON_SPACE;
 
 use crate::decision::counters::{Counters, sum};
@@ -142,8 +142,9 @@ impl Maps {
         // Counters by rule exist from the moment the rule does; those of earlier rules stay, as
         // they do for flows that earlier rules admitted.
         for range in policy.into_iter().flat_map(|policy| &policy.ranges) {
-            if self.rules.get(&range.rule, 0).is_err() {
-                self.rules.insert(range.rule, zeros(), 0).expect("make a rule's counter");
+            let rule = range.rule & !UNTRACKED;
+            if self.rules.get(&rule, 0).is_err() {
+                self.rules.insert(rule, zeros(), 0).expect("make a rule's counter");
             }
         }
     }

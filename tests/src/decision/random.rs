@@ -17,7 +17,7 @@ use crate::decision::case::Case;
 use crate::decision::cases;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
 use crate::decision::packet::{Body, DOT1AD, DOT1Q, Extension, Packet};
-use crate::decision::rules::{ECHO, Peer, Rule, What, usual};
+use crate::decision::rules::{ECHO, Peer, Rule, What, allow, back, usual};
 use crate::decision::scene::Outside::{Far, Near, Neighbour};
 use crate::decision::scene::Role::{Client, Server};
 use crate::decision::scene::{Family, Scene};
@@ -227,6 +227,10 @@ pub fn rules() -> impl Strategy<Value = Vec<Rule>> {
         select(vec![Peer::Near, Peer::Near, Peer::Wide, Peer::Far, Peer::Any, Peer::Host(Near)]);
     let rule = (select(vec![Client, Client, Server]), what, peer);
     let more = vec(rule.prop_map(|(from, what, peer)| Rule { from, what, peer }), 0..6);
-    (weighted(0.8, Just(usual())), more)
-        .prop_map(|(usual, more)| usual.into_iter().flatten().chain(more).collect())
+    // Now and then both directions from anywhere: traffic without flows.
+    let wide = select(vec![What::All, What::Tcp(0, 65_535), What::Udp(0, 65_535)]);
+    let both = wide.prop_map(|what| [allow(what, Peer::Any), back(what, Peer::Any)]);
+    (weighted(0.8, Just(usual())), more, weighted(0.2, both)).prop_map(|(usual, more, both)| {
+        usual.into_iter().flatten().chain(more).chain(both.into_iter().flatten()).collect()
+    })
 }

@@ -1,7 +1,7 @@
 //! Rules as a table of cases writes them down, and what the compiler makes of them in a scene.
 
 use firewall_ebpf::host::CompiledPolicy;
-use firewall_user::model::{IcmpMatch, PortRange, Traffic};
+use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
 use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::IpNet;
 
@@ -93,7 +93,8 @@ pub fn resolved(rules: &[Rule], scene: &Scene) -> Vec<ResolvedRule> {
 /// The rules as the compiler leaves them.
 #[must_use]
 pub fn compiled(rules: &[Rule], scene: &Scene) -> CompiledPolicy {
-    compile(&resolved(rules, scene)).unwrap_or_else(|error| panic!("compile {rules:?}: {error}"))
+    let policy = compile(&resolved(rules, scene), Tracking::Auto);
+    policy.unwrap_or_else(|error| panic!("compile {rules:?}: {error}"))
 }
 
 fn networks(peer: Peer, scene: &Scene) -> Vec<IpNet> {
