@@ -132,19 +132,17 @@ impl Pair {
     #[must_use]
     pub fn new() -> Self {
         let pair = Self { server: Namespace::new(), client: Namespace::new() };
-        join([
-            End {
-                namespace: &pair.server,
-                device: Self::DEVICE,
-                addresses: &["10.77.0.1/24", "fd77::1/64"],
-            },
-            End {
-                namespace: &pair.client,
-                device: Self::DEVICE,
-                addresses: &["10.77.0.2/24", "fd77::2/64"],
-            },
-        ]);
+        join(pair.ends());
         pair
+    }
+
+    pub(crate) fn ends(&self) -> [End<'_>; 2] {
+        let Self { server, client } = self;
+        let device = Self::DEVICE;
+        [
+            End { namespace: server, device, addresses: &["10.77.0.1/24", "fd77::1/64"] },
+            End { namespace: client, device, addresses: &["10.77.0.2/24", "fd77::2/64"] },
+        ]
     }
 }
 

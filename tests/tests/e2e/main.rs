@@ -8,6 +8,7 @@ mod flows;
 mod hooks;
 mod hostile;
 mod lifetime;
+mod loss;
 mod metrics;
 mod orientation;
 mod peers;
