@@ -10,6 +10,7 @@ pub mod bench;
 pub mod counters;
 pub mod decision;
 pub mod demo;
+pub mod frame;
 pub mod http;
 pub mod namespace;
 pub mod network;
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 
 pub use counters::Counters;
 pub use namespace::Namespace;
-pub use network::{Guest, Pair};
+pub use network::{Edge, Guest, Pair, Routed};
 pub use pins::PinDirectory;
 pub use process::Process;
 pub use prometheus::Prometheus;

@@ -5,6 +5,7 @@
 mod default_deny;
 mod devices;
 mod flows;
+mod fragments;
 mod hooks;
 mod hostile;
 mod lifetime;
