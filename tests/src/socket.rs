@@ -29,7 +29,7 @@ fn new(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
 
 /// The socket domain of an address.
 #[must_use]
-pub fn domain(address: IpAddr) -> c_int {
+pub(crate) fn domain(address: IpAddr) -> c_int {
     if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
 }
 
@@ -47,19 +47,24 @@ fn try_set(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) -> 
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reads an option that is a number.
+/// Makes a socket refuse what is too large for its path, as far as that is known.
+pub fn never_fragment(socket: &impl AsRawFd, like: SocketAddr) {
+    if like.is_ipv4() {
+        set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO);
+    } else {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO);
+    }
+}
+
+/// What is known of the path of a connected socket.
 #[must_use]
-pub fn get(socket: &impl AsRawFd, level: c_int, option: c_int) -> c_int {
-    let mut value: c_int = 0;
-    let mut length = length_of::<c_int>();
-    // SAFETY: the value is a `c_int`, as is said; both outlive the call.
-    let got = unsafe {
-        let value = (&raw mut value).cast::<c_void>();
-        libc::getsockopt(socket.as_raw_fd(), level, option, value, &raw mut length)
+pub fn path_mtu(socket: &impl AsRawFd, like: SocketAddr) -> u32 {
+    let mtu = if like.is_ipv4() {
+        get_bytes(socket, libc::IPPROTO_IP, libc::IP_MTU)
+    } else {
+        get_bytes(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU)
     };
-    let error = io::Error::last_os_error();
-    assert_eq!(got, 0, "read option {option} of level {level}: {error}");
-    value
+    u32::from_ne_bytes(mtu)
 }
 
 /// What two ends of a TCP connection agreed on: `TCPI_OPT_ECN`, `TCPI_OPT_SYN_DATA` and others.
