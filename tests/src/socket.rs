@@ -252,3 +252,42 @@ impl Wire {
         }
     }
 }
+
+/// What a device does to make fewer, larger packets.
+#[derive(Clone, Copy, Debug)]
+pub enum Offload {
+    /// It takes TCP segments that are larger than its frames (TSO).
+    TcpSegmentation,
+    /// The kernel cuts what the device cannot (GSO).
+    Segmentation,
+    /// Segments that arrive one after the other are merged (GRO).
+    Receive,
+}
+
+/// Switches an offload of a device on or off, as `ethtool -K` does.
+pub fn set_offload(namespace: &Namespace, device: &str, offload: Offload, on: bool) {
+    /// `struct ethtool_value`
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    // linux/ethtool.h
+    let command = match offload {
+        Offload::TcpSegmentation => 0x1f,
+        Offload::Segmentation => 0x24,
+        Offload::Receive => 0x2c,
+    };
+    let mut value = Value { command, data: on.into() };
+    let socket = open(namespace, libc::AF_INET, libc::SOCK_DGRAM, 0);
+    // SAFETY: all of it is numbers and pointers, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: the command takes an `ifreq` that points to a value; both outlive the call.
+    let set = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    let error = io::Error::last_os_error();
+    assert_eq!(set, 0, "{device}: switch {offload:?} to {on}: {error}");
+}

@@ -4,6 +4,7 @@
 
 mod default_deny;
 mod devices;
+mod flood;
 mod flows;
 mod fragments;
 mod hooks;
@@ -12,6 +13,7 @@ mod icmp_errors;
 mod lifetime;
 mod loss;
 mod metrics;
+mod offload;
 mod orientation;
 mod peers;
 mod pmtu;
