@@ -537,7 +537,9 @@ fn answers_untracked<A: Address, T: Family<A>>(
         return false;
     }
     let asked = traffic(segment.protocol, u16::from_be(segment.src_port()));
-    tables.from_anywhere(active, direction.opposite(), asked).is_some_and(|r| r & UNTRACKED != 0)
+    tables
+        .rule_for_anywhere(active, direction.opposite(), asked)
+        .is_some_and(|r| r & UNTRACKED != 0)
 }
 
 /// The low 32 bits.

@@ -4,13 +4,19 @@
 
 mod default_deny;
 mod devices;
+mod flood;
 mod flows;
+mod fragments;
 mod hooks;
 mod hostile;
+mod icmp_errors;
 mod lifetime;
+mod loss;
 mod metrics;
+mod offload;
 mod orientation;
 mod peers;
+mod pmtu;
 mod runtime_change;
 mod together;
 mod trace;

@@ -68,7 +68,10 @@ fn story(hook: &str, programs: [&str; 2]) {
 fn program_names(secgroup: &Secgroup<'_>) -> Vec<String> {
     let version = secgroup.pin_dir().read_dir().unwrap().next().unwrap().unwrap().path();
     let pins = version.join("programs").read_dir().unwrap().map(|pin| pin.unwrap().path());
-    let of_interface = pins.filter(|pin| !pin.ends_with("clock"));
+    // Those of an interface begin with its slot.
+    let of_interface = pins.filter(|pin| {
+        pin.file_name().unwrap().to_str().unwrap().starts_with(|first: char| first.is_ascii_digit())
+    });
     let mut names: Vec<_> = of_interface
         .map(|pin| ProgramInfo::from_pin(pin).unwrap().name_as_str().unwrap().to_owned())
         .collect();
