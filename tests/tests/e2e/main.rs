@@ -5,6 +5,7 @@
 mod default_deny;
 mod devices;
 mod flows;
+mod gc;
 mod hooks;
 mod hostile;
 mod lifetime;
