@@ -1,5 +1,6 @@
-//! Expired flows: when they go, and which of them stay.
+//! Room in the flow tables: expired flows that go, and unproven ones that give way.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use secgroup_tests::network::at;
@@ -101,4 +102,70 @@ fn a_flow_that_is_in_use_is_never_removed() {
         // Only its flow lets it through.
         assert!(udp::answers(&socket, PATIENCE));
     }
+}
+
+/// Sends one datagram to the server from each of so many ports.
+fn one_way(net: &Pair, from: u16, count: u16) {
+    let [to, _] = at(Pair::SERVER, 53);
+    net.client.run(|| {
+        for port in from..from + count {
+            let socket = UdpSocket::bind((Pair::CLIENT[0], port)).unwrap();
+            socket.send_to(b"x", to).unwrap();
+        }
+    });
+}
+
+#[test]
+fn evictions_are_what_neither_packets_nor_commands_removed() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.configure("[maps]\nflows_new = 64\nflows_proven = 64\nrules = 64\ninterfaces = 2\n");
+    secgroup.ok("group create web --description x");
+    secgroup.ok("rule add web ingress --protocol udp --port 53 --cidr 10.77.0.0/24");
+    secgroup.ok("attach eth0 --group web");
+    // Nobody answers with ICMP errors, nor with datagrams.
+    let [address, _] = at(Pair::SERVER, 53);
+    let _silent = net.server.run(|| UdpSocket::bind(address).unwrap());
+    let told = || {
+        let status = secgroup.json("status");
+        let one = &status["NetworkInterfaces"][0];
+        let numbers = ["OpenedFlows", "PromotedFlows", "EvictedFlows"];
+        let [opened, promoted, evicted] = numbers.map(|name| one[name].as_u64().unwrap());
+        let table = &status["FlowTables"][0];
+        assert_eq!((&table["Tier"], &table["Family"]), (&"new".into(), &"ipv4".into()));
+        let memory = table["MemoryBytes"].as_u64().unwrap();
+        assert_eq!(table["BytesPerEntry"].as_u64().unwrap(), memory / 64);
+        (opened, promoted, evicted, table["Entries"].as_u64().unwrap())
+    };
+    assert_eq!(told(), (0, 0, 0, 0));
+    one_way(&net, 2000, 3);
+    assert_eq!(told(), (3, 0, 0, 3));
+    // A command removes them: nobody gave way.
+    assert_eq!(secgroup.ok("flows flush"), "3 flows removed\n");
+    assert_eq!(told(), (3, 0, 0, 0));
+
+    one_way(&net, 3000, 500);
+    let (opened, promoted, evicted, present) = told();
+    assert_eq!((opened, promoted), (503, 0));
+    assert_eq!(evicted, 500 - present, "{}", secgroup.view());
+    assert!(evicted >= 500 - 64, "{}", secgroup.view());
+    let table = secgroup.ok("status");
+    let line = format!("eth0: {evicted} unproven flows gave way to newer ones");
+    assert!(table.lines().any(|one| one == line), "{table}");
+
+    // What expires or is flushed afterwards changes nothing about it.
+    secgroup.ok("attach eth0 --group web --timeout UdpTimeout=1");
+    wait_until(PATIENCE, "datagrams to be forgotten", || live(&secgroup) == 0);
+    assert_eq!(
+        secgroup.ok("gc"),
+        format!("{present} expired flows removed: {present} new, 0 proven\n")
+    );
+    assert_eq!(told(), (503, 0, evicted, 0));
+    let text = secgroup.ok("metrics");
+    let line = format!("secgroup_flows_evicted_total{{interface=\"eth0\"}} {evicted}");
+    assert!(text.lines().any(|one| one == line), "{text}");
+    // The next interface of the slot begins from nothing.
+    secgroup.ok("detach eth0");
+    secgroup.ok("attach eth0 --group web");
+    assert_eq!(told(), (0, 0, 0, 0));
 }
