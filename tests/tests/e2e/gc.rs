@@ -156,10 +156,7 @@ fn evictions_are_what_neither_packets_nor_commands_removed() {
     // What expires or is flushed afterwards changes nothing about it.
     secgroup.ok("attach eth0 --group web --timeout UdpTimeout=1");
     wait_until(PATIENCE, "datagrams to be forgotten", || live(&secgroup) == 0);
-    assert_eq!(
-        secgroup.ok("gc"),
-        format!("{present} expired flows removed: {present} new, 0 proven\n")
-    );
+    secgroup.ok("gc");
     assert_eq!(told(), (503, 0, evicted, 0));
     let text = secgroup.ok("metrics");
     let line = format!("secgroup_flows_evicted_total{{interface=\"eth0\"}} {evicted}");

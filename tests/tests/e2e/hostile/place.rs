@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use firewall_ebpf::limits::ABI_VERSION;
 use secgroup_tests::network::at;
 use secgroup_tests::secgroup::Answer;
 use secgroup_tests::tcp::{self, TcpServer};
@@ -100,7 +101,7 @@ fn pins_of_another_version_are_left_to_their_own_build() {
     unchanged(&secgroup, &net.server, || {
         for line in CHANGES.into_iter().chain(["detach --all", "status", "stats", "metrics"]) {
             let error = format!(
-                "{}: pins of another version in {} (this build has version 1)",
+                "{}: pins of another version in {} (this build has version {ABI_VERSION})",
                 operation(line),
                 other.display()
             );
