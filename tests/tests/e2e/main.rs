@@ -10,6 +10,7 @@ mod hooks;
 mod hostile;
 mod lifetime;
 mod metrics;
+mod options;
 mod orientation;
 mod peers;
 mod runtime_change;
