@@ -7,6 +7,7 @@ mod devices;
 mod flood;
 mod flows;
 mod fragments;
+mod gc;
 mod hooks;
 mod hostile;
 mod icmp_errors;
