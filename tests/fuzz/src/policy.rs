@@ -9,7 +9,7 @@ use firewall_ebpf::interface::Direction;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{UNTRACKED, traffic};
 use firewall_ebpf::tables::Policy as _;
-use firewall_user::model::{IcmpMatch, PortRange, Traffic};
+use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
 use firewall_user::policy::{Question, ResolvedRule, compile, evaluate};
 use ipnet::IpNet;
 
@@ -33,11 +33,16 @@ pub fn run(input: &[u8]) -> u64 {
 
 fn play(bytes: &mut Unstructured<'_>, asked: &mut u64) -> Result<()> {
     let count = bytes.int_in_range(0..=RULES)?;
+    let tracking = if bytes.arbitrary()? { Tracking::Always } else { Tracking::Auto };
     let rules = (1..=count).map(|number| rule(bytes, number)).collect::<Result<Vec<_>>>()?;
-    let policy = compile(&rules).expect("a few rules fit");
+    let policy = compile(&rules, tracking).expect("a few rules fit");
     check_form(&policy);
     let backwards: Vec<_> = rules.iter().rev().cloned().collect();
-    assert_eq!(compile(&backwards).as_ref(), Ok(&policy), "rules have no order: {rules:?}");
+    assert_eq!(
+        compile(&backwards, tracking).as_ref(),
+        Ok(&policy),
+        "rules have no order: {rules:?}"
+    );
 
     let tables = HostTables::new(1, policy);
     while !bytes.is_empty() && *asked < QUESTIONS {
@@ -76,12 +81,36 @@ fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Question
             admit::<V6, _>(tables, active, direction, address, asked)
         }
     };
+    if found.is_some_and(|rule| rule & UNTRACKED != 0) {
+        assert_answers_pass(rules, question);
+    }
     let owner = found.map(|rule| rule & !UNTRACKED);
     let allowing: Vec<u32> = evaluate(rules, question).collect();
     assert!(
         owner.map_or(allowing.is_empty(), |rule| allowing.contains(&rule)),
         "{question:?}: tables {owner:?}, rules {allowing:?} of {rules:?}"
     );
+}
+
+/// Traffic without flows needs rules for all its answers, whoever sends them.
+fn assert_answers_pass(rules: &[ResolvedRule], asked: Question) {
+    assert!(matches!(asked.protocol, 6 | 17), "{asked:?} needs a flow");
+    let outside: [IpAddr; 2] = match asked.outside {
+        IpAddr::V4(_) => [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()],
+        IpAddr::V6(_) => [Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::from_bits(u128::MAX).into()],
+    };
+    let direction = asked.direction.opposite();
+    for outside in outside {
+        for port in [0, 1, 22, 79, 80, 443, 1024, 40_000, u16::MAX] {
+            let answer = Question { direction, outside, port, ..asked };
+            assert!(
+                evaluate(rules, answer).next().is_some(),
+                "{asked:?} untracked, not {answer:?}"
+            );
+        }
+        let question = Question { outside, ..asked };
+        assert!(evaluate(rules, question).next().is_some(), "{asked:?}, but not {question:?}");
+    }
 }
 
 fn rule(bytes: &mut Unstructured<'_>, number: u32) -> Result<ResolvedRule> {
