@@ -24,30 +24,41 @@ pub struct Decision {
 /// Decides about a packet. Counting by reason is the caller's.
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Decision {
-    // The steady state of a proven flow first; once for each direction, so that nothing in it has
-    // to ask for the direction again. The verifier deletes the one that the hook never sees.
-    let looked = if !packet.has_ethernet() {
-        Steady::Unknown
+    match glance(packet, tables, direction) {
+        // The whole packet was in the linear head, and so the whole frame.
+        Glance::Passed => Decision { reason: Reason::Established, bytes: packet.near_length() },
+        glance => look(packet, tables, direction, glance),
+    }
+}
+
+/// The first half of [`decide`]: the steady state of a proven flow, nine packets of ten. Once for
+/// each direction, so that nothing in it has to ask for the direction again; the verifier deletes
+/// the one that the hook never sees.
+#[inline(always)]
+pub fn glance<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Glance {
+    if !packet.has_ethernet() {
+        Glance::Unknown
     } else if direction == Direction::Ingress {
         common(packet, tables, Direction::Ingress)
     } else {
         common(packet, tables, Direction::Egress)
-    };
-    let proven = match looked {
-        // The whole packet was in the linear head, and so the whole frame.
-        Steady::Passed => {
-            return Decision { reason: Reason::Established, bytes: packet.near_length() };
-        }
-        Steady::Absent => Proven::Absent,
-        Steady::Unknown => Proven::Unknown,
-    };
-    // Everything else reads the packet anew: to keep what was read, over the lookup, would cost
-    // the steady state more than a second reading costs the others.
+    }
+}
+
+/// The second half of [`decide`]: everything else. It reads the packet anew, because to keep what
+/// was read would cost the steady state more than a second reading costs the others.
+#[inline(always)]
+pub fn look<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    glance: Glance,
+) -> Decision {
     let bytes = packet.length();
     let mut segments = Segments::new();
     let judged = match parse::parse(packet, &mut segments) {
-        Ok(Frame::V4) => judge(packet, tables, direction, &segments.v4, bytes, proven),
-        Ok(Frame::V6) => judge(packet, tables, direction, &segments.v6, bytes, proven),
+        Ok(Frame::V4) => judge(packet, tables, direction, &segments.v4, bytes, glance),
+        Ok(Frame::V6) => judge(packet, tables, direction, &segments.v6, bytes, glance),
         Ok(Frame::NonIp(ether_type)) => Ok(exempt::non_ip(ether_type, tables.non_ip())),
         Err(reason) => Err(reason),
     };
@@ -58,19 +69,20 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction
 
 /// The common frame of either family, if this is one.
 #[inline(always)]
-fn common<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Steady {
+fn common<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Glance {
     let mut common = Segments::new();
     if parse::common_v4(packet, &mut common.v4) {
-        steady(tables, direction, &common.v4, packet.near_length())
+        steady(packet, tables, direction, &common.v4)
     } else if parse::common_v6(packet, &mut common.v6) {
-        steady(tables, direction, &common.v6, packet.near_length())
+        steady(packet, tables, direction, &common.v6)
     } else {
-        Steady::Unknown
+        Glance::Unknown
     }
 }
 
-/// What [`steady`] found.
-enum Steady {
+/// What [`glance`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
     /// The packet belongs to a proven flow and changes nothing about it.
     Passed,
     /// There is no proven flow of its key.
@@ -79,47 +91,49 @@ enum Steady {
     Unknown,
 }
 
-/// A TCP segment with nothing but ACK in a proven, established flow, or UDP in a proven one: nine
-/// packets of ten. [`judge`] would say the same ([`Step::Stay`]); here the compiler has few values
+/// A TCP segment with nothing but ACK in a proven, established flow, or UDP in a proven one. [`judge`]
+/// would say the same ([`Step::Stay`]); here the compiler has few values
 /// to carry, which makes the path a third shorter.
 #[inline(always)]
-fn steady<A: Address, T: Tables + Flows<A>>(
+fn steady<A: Address, P: Packet, T: Tables + Flows<A>>(
+    packet: &P,
     tables: &T,
     direction: Direction,
     segment: &Segment<A>,
-    bytes: u32,
-) -> Steady {
+) -> Glance {
     match segment.kind {
         Kind::Tcp if segment.tcp_flags == tcp::PLAIN && tables.tcp_checks() == TcpChecks::Guard => {
-            stay(tables, direction, segment, bytes, State::Established)
+            stay(packet, tables, direction, segment, State::Established)
         }
-        Kind::Udp => stay(tables, direction, segment, bytes, State::UdpStream),
-        _ => Steady::Unknown,
+        Kind::Udp => stay(packet, tables, direction, segment, State::UdpStream),
+        _ => Glance::Unknown,
     }
 }
 
 /// A packet that leaves a flow in `state` there, if the flow is in it.
 #[inline(always)]
-fn stay<A: Address, T: Tables + Flows<A>>(
+fn stay<A: Address, P: Packet, T: Tables + Flows<A>>(
+    packet: &P,
     tables: &T,
     direction: Direction,
     segment: &Segment<A>,
-    bytes: u32,
     state: State,
-) -> Steady {
+) -> Glance {
     let key = flow::key(segment, direction, tables.slot());
-    let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) else { return Steady::Absent };
+    let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) else { return Glance::Absent };
     let now = tables.now();
     if flow.state() != state as u8 || has_passed(flow.last_seen(), now, tables.timeout(state)) {
-        return Steady::Unknown;
+        return Glance::Unknown;
     }
     if state == State::Established {
-        flow.set_end(direction, tcp::end(segment));
-        flow.set_acked(direction, segment.ack);
+        // Read again: to carry the numbers over the lookup costs more.
+        let Some((seq, ack)) = parse::numbers(packet, segment) else { return Glance::Unknown };
+        flow.set_end(direction, seq.wrapping_add(segment.payload));
+        flow.set_acked(direction, ack);
     }
-    flow.count(direction, bytes);
+    flow.count(direction, packet.near_length());
     flow.set_last_seen(now);
-    Steady::Passed
+    Glance::Passed
 }
 
 /// Whether more than `timeout` has passed since. Another CPU may have read the clock later and
@@ -131,15 +145,6 @@ fn has_passed(since: u64, now: u64, timeout: u64) -> bool {
     idle > timeout && idle < 1 << 63
 }
 
-/// What is known of the proven tier when [`judge`] begins.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Proven {
-    /// Not looked up, or there is a flow that takes a closer look.
-    Unknown,
-    /// Looked up: no flow.
-    Absent,
-}
-
 #[inline(always)]
 fn judge<A: Address, P: Packet, T: Tables + Family<A>>(
     packet: &P,
@@ -147,12 +152,12 @@ fn judge<A: Address, P: Packet, T: Tables + Family<A>>(
     direction: Direction,
     segment: &Segment<A>,
     bytes: u32,
-    proven: Proven,
+    glance: Glance,
 ) -> Result<Reason, Reason> {
     if segment.kind == Kind::Rest {
         return later_fragment(tables, direction, segment);
     }
-    let reason = whole(packet, tables, direction, segment, bytes, proven)?;
+    let reason = whole(packet, tables, direction, segment, bytes, glance)?;
     // Fragmented neighbour discovery is exempt from the rules but dropped all the same.
     if segment.fragment.more && reason.verdict() == Verdict::Pass {
         let first = FirstFragment { seen: tables.now(), end: segment.fragment.length, reserved: 0 };
@@ -189,7 +194,7 @@ fn whole<A: Address, P: Packet, T: Tables + Family<A>>(
     direction: Direction,
     segment: &Segment<A>,
     bytes: u32,
-    proven: Proven,
+    glance: Glance,
 ) -> Result<Reason, Reason> {
     let shape = if segment.kind == Kind::Tcp {
         Some(tcp::shape(segment.tcp_flags).ok_or(Reason::TcpFlags)?)
@@ -215,7 +220,7 @@ fn whole<A: Address, P: Packet, T: Tables + Family<A>>(
     let packet = Arrival { direction, segment, shape, scale, bytes, now: tables.now() };
     let key = flow::key(segment, direction, tables.slot());
     let mut over = None;
-    if proven == Proven::Unknown
+    if glance != Glance::Absent
         && let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key)
     {
         match follow(tables, &packet, &key, flow, Tier::Proven) {
@@ -532,7 +537,9 @@ fn answers_untracked<A: Address, T: Family<A>>(
         return false;
     }
     let asked = traffic(segment.protocol, u16::from_be(segment.src_port()));
-    tables.from_anywhere(active, direction.opposite(), asked).is_some_and(|r| r & UNTRACKED != 0)
+    tables
+        .rule_for_anywhere(active, direction.opposite(), asked)
+        .is_some_and(|r| r & UNTRACKED != 0)
 }
 
 /// The low 32 bits.

@@ -11,31 +11,83 @@ use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use firewall_ebpf::decide::{Decision, decide};
+use firewall_ebpf::decide::{Decision, Glance, glance, look};
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::policy::counter_index;
-use firewall_ebpf::reason::{Verdict, verdict};
+use firewall_ebpf::reason::{Reason, Verdict, verdict};
 
 /// XDP on receive, frames in several buffers included.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn sg_xdp_rx(ctx: *mut xdp_md) -> u32 {
-    xdp_action(run(&view::Xdp::new(ctx), globals::orientation().received()))
+    let direction = globals::orientation().received();
+    let packet = view::Xdp::new(ctx);
+    xdp_action(match glance(&packet, &tables::Kernel, direction) {
+        Glance::Passed => established(&packet, direction),
+        other => sg_look_xdp(ctx, u32::from(other == Glance::Absent)),
+    })
 }
 
 /// TCX on receive.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_tcx_rx(ctx: *mut __sk_buff) -> i32 {
-    tcx_action(run(&view::Skb::new(ctx), globals::orientation().received()))
+    let direction = globals::orientation().received();
+    let packet = view::Skb::new(ctx);
+    tcx_action(match glance(&packet, &tables::Kernel, direction) {
+        Glance::Passed => established(&packet, direction),
+        other => sg_look_rx(ctx, u32::from(other == Glance::Absent)),
+    })
 }
 
 /// TCX on transmit.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_tcx_tx(ctx: *mut __sk_buff) -> i32 {
-    tcx_action(run(&view::Skb::new(ctx), globals::orientation().transmitted()))
+    let direction = globals::orientation().transmitted();
+    let packet = view::Skb::new(ctx);
+    tcx_action(match glance(&packet, &tables::Kernel, direction) {
+        Glance::Passed => established(&packet, direction),
+        other => sg_look_tx(ctx, u32::from(other == Glance::Absent)),
+    })
+}
+
+/// The steady state ends here.
+#[inline(always)]
+fn established<P: Packet>(packet: &P, direction: Direction) -> u32 {
+    count(packet.near_length(), direction, Reason::Established as u32)
+}
+
+// Everything but the steady state is a BPF function of its own: the verifier walks it once, and the
+// steady state has all registers to itself. `is_absent`: see `Glance::Absent`.
+
+/// The closer look at a packet at XDP; the reason's number, counted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_look_xdp(ctx: *mut xdp_md, is_absent: u32) -> u32 {
+    closer(&view::Xdp::new(ctx), globals::orientation().received(), is_absent)
+}
+
+/// The same at TCX on receive.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_look_rx(ctx: *mut __sk_buff, is_absent: u32) -> u32 {
+    closer(&view::Skb::new(ctx), globals::orientation().received(), is_absent)
+}
+
+/// The same at TCX on transmit.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_look_tx(ctx: *mut __sk_buff, is_absent: u32) -> u32 {
+    closer(&view::Skb::new(ctx), globals::orientation().transmitted(), is_absent)
+}
+
+#[inline(always)]
+fn closer<P: Packet>(packet: &P, direction: Direction, is_absent: u32) -> u32 {
+    let glance = if is_absent == 0 { Glance::Unknown } else { Glance::Absent };
+    let Decision { reason, bytes } = look(packet, &tables::Kernel, direction, glance);
+    count(bytes, direction, reason as u32)
 }
 
 /// Writes the kernel's clock where userspace can read it; run through `BPF_PROG_TEST_RUN` only.
@@ -49,22 +101,16 @@ extern "C" fn sg_clock(_: *mut __sk_buff) -> i32 {
     0
 }
 
-#[inline(always)]
-fn run<P: Packet>(packet: &P, direction: Direction) -> Verdict {
-    let Decision { reason, bytes } = decide(packet, &tables::Kernel, direction);
-    count(bytes, direction, reason as u32)
-}
-
 /// Every packet is counted once, by its reason.
 #[inline(always)]
-fn count(bytes: u32, direction: Direction, reason: u32) -> Verdict {
+fn count(bytes: u32, direction: Direction, reason: u32) -> u32 {
     maps::count(counter_index(globals::slot(), direction, reason), bytes);
-    verdict(reason)
+    reason
 }
 
 #[inline(always)]
-const fn xdp_action(verdict: Verdict) -> u32 {
-    match verdict {
+const fn xdp_action(reason: u32) -> u32 {
+    match verdict(reason) {
         Verdict::Pass => XDP_PASS,
         Verdict::Drop => XDP_DROP,
     }
@@ -72,8 +118,8 @@ const fn xdp_action(verdict: Verdict) -> u32 {
 
 /// Pass means "next", so that other programs on the hook still have their say.
 #[inline(always)]
-const fn tcx_action(verdict: Verdict) -> i32 {
-    match verdict {
+const fn tcx_action(reason: u32) -> i32 {
+    match verdict(reason) {
         Verdict::Pass => TCX_NEXT,
         Verdict::Drop => TCX_DROP,
     }

@@ -10,7 +10,7 @@ mod options;
 mod quote;
 mod segment;
 
-pub use common::{common_v4, common_v6};
+pub use common::{common_v4, common_v6, numbers};
 pub use header::protocol;
 pub use options::window_scale;
 pub use quote::{quoted_v4, quoted_v6};

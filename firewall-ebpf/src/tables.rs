@@ -86,7 +86,7 @@ pub trait Prefixes<A: Address>: Policy + Sized {
 
     /// The rule that allows `traffic` to or from anywhere.
     #[inline(always)]
-    fn from_anywhere(&self, active: Active, direction: Direction, traffic: u32) -> Option<u32> {
+    fn rule_for_anywhere(&self, active: Active, direction: Direction, traffic: u32) -> Option<u32> {
         admit::in_class(self, active, direction, A::ANY, traffic).0
     }
 

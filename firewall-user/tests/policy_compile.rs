@@ -38,8 +38,8 @@ fn is_marked(tables: &HostTables, question: Question) -> bool {
     let Question { direction, outside, protocol, port } = question;
     let (active, wanted) = (tables.active(), traffic(protocol, port));
     let found = match outside {
-        IpAddr::V4(_) => Prefixes::<V4>::from_anywhere(tables, active, direction, wanted),
-        IpAddr::V6(_) => Prefixes::<V6>::from_anywhere(tables, active, direction, wanted),
+        IpAddr::V4(_) => Prefixes::<V4>::rule_for_anywhere(tables, active, direction, wanted),
+        IpAddr::V6(_) => Prefixes::<V6>::rule_for_anywhere(tables, active, direction, wanted),
     };
     found.is_some_and(|rule| rule & UNTRACKED != 0)
 }

@@ -6,10 +6,12 @@
 pub mod case;
 pub mod cases;
 mod counters;
+pub mod differential;
 pub mod engine;
 pub mod host;
 pub mod kernel;
 pub mod kernel_maps;
+pub mod model;
 pub mod packet;
 pub mod random;
 pub mod rules;

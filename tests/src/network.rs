@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::Namespace;
 use crate::process::output;
+use crate::tun::{Kind, Tun};
 use crate::wait::{PATIENCE, wait_for_quiet, wait_until};
+use crate::{Namespace, frame};
 
 /// One end of a cable: a device in a namespace, with its addresses (`10.0.0.1/24`, `fd00::1/64`).
 #[derive(Clone, Copy)]
@@ -132,19 +133,17 @@ impl Pair {
     #[must_use]
     pub fn new() -> Self {
         let pair = Self { server: Namespace::new(), client: Namespace::new() };
-        join([
-            End {
-                namespace: &pair.server,
-                device: Self::DEVICE,
-                addresses: &["10.77.0.1/24", "fd77::1/64"],
-            },
-            End {
-                namespace: &pair.client,
-                device: Self::DEVICE,
-                addresses: &["10.77.0.2/24", "fd77::2/64"],
-            },
-        ]);
+        join(pair.ends());
         pair
+    }
+
+    pub(crate) fn ends(&self) -> [End<'_>; 2] {
+        let Self { server, client } = self;
+        let device = Self::DEVICE;
+        [
+            End { namespace: server, device, addresses: &["10.77.0.1/24", "fd77::1/64"] },
+            End { namespace: client, device, addresses: &["10.77.0.2/24", "fd77::2/64"] },
+        ]
     }
 }
 
@@ -201,6 +200,135 @@ const fn guest_address(subnet: u8) -> [IpAddr; 2] {
     // The subnet's decimal digits, read as hexadecimal ones.
     let digits = 0xfd00 + (subnet as u16 / 10) * 16 + subnet as u16 % 10;
     [IpAddr::V4(v4), IpAddr::V6(Ipv6Addr::new(digits, 0, 0, 0, 0, 0, 0, 2))]
+}
+
+/// A host behind two routers, and a server beyond them. What is protected is the host's
+/// [`Routed::HOST_DEVICE`], or from outside the first router's [`Routed::ROUTER_DEVICE`].
+pub struct Routed {
+    /// At this end.
+    pub host: Namespace,
+    /// On the way, the host's first.
+    pub routers: [Namespace; 2],
+    /// At the far end.
+    pub far: Namespace,
+}
+
+impl Routed {
+    /// The host's device.
+    pub const HOST_DEVICE: &str = "eth0";
+    /// The first router's device toward the host.
+    pub const ROUTER_DEVICE: &str = "tap0";
+    /// The host's addresses.
+    pub const HOST: [IpAddr; 2] = subnet_address(0x81, 1);
+    /// The routers' addresses, as they are seen from the host, the first one's first.
+    pub const ROUTERS: [[IpAddr; 2]; 2] = [subnet_address(0x81, 2), subnet_address(0x82, 2)];
+    /// The far end's addresses.
+    pub const FAR: [IpAddr; 2] = subnet_address(0x83, 2);
+
+    /// Four namespaces in a row, with routes; routers tell of every packet that they cannot
+    /// forward.
+    #[expect(clippy::new_without_default, reason = "kernel objects, not a value")]
+    #[must_use]
+    pub fn new() -> Self {
+        let make = Namespace::new;
+        let all = Self { host: make(), routers: [make(), make()], far: make() };
+        let [near, beyond] = &all.routers;
+        for router in [near, beyond] {
+            for (key, value) in [
+                ("net.ipv4.ip_forward", "1"),
+                ("net.ipv6.conf.all.forwarding", "1"),
+                ("net.ipv4.icmp_ratelimit", "0"),
+                ("net.ipv6.icmp.ratelimit", "0"),
+            ] {
+                router.sysctl(key, value);
+            }
+        }
+        let link = |subnet: u8, left: (&Namespace, &str), right: (&Namespace, &str)| {
+            let addresses = [1, 2].map(|host| {
+                [format!("10.{subnet:x}.0.{host}/24"), format!("fd{subnet:x}::{host}/64")]
+            });
+            let [one, two] = addresses.each_ref().map(|end| end.each_ref().map(String::as_str));
+            join([
+                End { namespace: left.0, device: left.1, addresses: &one },
+                End { namespace: right.0, device: right.1, addresses: &two },
+            ]);
+        };
+        link(0x81, (&all.host, Self::HOST_DEVICE), (near, Self::ROUTER_DEVICE));
+        link(0x82, (near, "wan0"), (beyond, "wan0"));
+        link(0x83, (beyond, "lan0"), (&all.far, "eth0"));
+        for (namespace, subnet, host) in
+            [(&all.host, 81, 2), (near, 82, 2), (beyond, 82, 1), (&all.far, 83, 1)]
+        {
+            namespace.ip(&format!("route add default via 10.{subnet}.0.{host}"));
+            namespace.ip(&format!("-6 route add default via fd{subnet}::{host}"));
+        }
+        all
+    }
+
+    /// Gives the link between the routers another MTU, and lets the ends forget what they have
+    /// learnt.
+    pub fn narrow(&self, mtu: u32) {
+        for router in &self.routers {
+            router.ip(&format!("link set wan0 mtu {mtu}"));
+        }
+        for end in [&self.host, &self.far] {
+            end.ip("-4 route flush cache");
+            end.ip("-6 route flush cache");
+        }
+    }
+}
+
+/// An address in 10.X.0.0/24 and one in fdX::/64, where X are the digits of a subnet.
+const fn subnet_address(digits: u8, host: u8) -> [IpAddr; 2] {
+    let decimal = digits / 16 * 10 + digits % 16;
+    let v4 = Ipv4Addr::new(10, decimal, 0, host);
+    let v6 = Ipv6Addr::new(0xfd00 + digits as u16, 0, 0, 0, 0, 0, 0, host as u16);
+    [IpAddr::V4(v4), IpAddr::V6(v6)]
+}
+
+/// A host whose network is the test: what the test writes, the host's [`Edge::DEVICE`] receives.
+pub struct Edge {
+    /// The protected host.
+    pub host: Namespace,
+    /// Its device, which has an Ethernet header.
+    pub tap: Tun,
+}
+
+impl Edge {
+    /// The host's device.
+    pub const DEVICE: &str = "tap0";
+    /// The host's addresses.
+    pub const INSIDE: [IpAddr; 2] = subnet_address(0x90, 1);
+    /// Addresses on its link that it has a neighbour entry for.
+    pub const OUTSIDE: [IpAddr; 2] = subnet_address(0x90, 2);
+
+    /// A host with one device.
+    #[expect(clippy::new_without_default, reason = "kernel objects, not a value")]
+    #[must_use]
+    pub fn new() -> Self {
+        let host = Namespace::new();
+        let addresses = ["10.90.0.1/24", "fd90::1/64"];
+        let end = End { namespace: &host, device: Self::DEVICE, addresses: &addresses };
+        let tap = Tun::new(end, Kind::Tap);
+        host.ip(&format!("link set {} address 02:00:00:00:00:01", Self::DEVICE));
+        for address in Self::OUTSIDE {
+            let to = format!("{address} lladdr 02:00:00:00:00:02 dev {}", Self::DEVICE);
+            host.ip(&format!("neighbour replace {to} nud permanent"));
+        }
+        Self { host, tap }
+    }
+
+    /// Makes the host receive an IP packet.
+    pub fn send(&self, packet: &[u8]) {
+        self.tap.send(&frame::ethernet(packet));
+    }
+
+    /// Waits for the host to send an IP packet that the test wants.
+    #[must_use]
+    pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let is_ip = |sent: &[u8]| matches!(sent[12..14], [0x08, 0x00] | [0x86, 0xdd]);
+        self.tap.receive(|sent| is_ip(sent) && wanted(&sent[14..])).split_off(14)
+    }
 }
 
 /// The addresses with one port, as servers and clients take them.

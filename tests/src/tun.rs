@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use crate::network::{End, settle, wait_for_silence};
@@ -48,18 +48,30 @@ impl Tun {
         assert_eq!(sent, packet.len(), "a tun takes packets whole");
     }
 
+    /// What the device has transmitted, if it has.
+    #[must_use]
+    pub fn transmitted(&self) -> Option<Vec<u8>> {
+        let mut packet = vec![0; 1 << 16];
+        match (&self.file).read(&mut packet) {
+            Ok(length) => packet.truncate(length),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            Err(error) => panic!("read from a tun: {error}"),
+        }
+        Some(packet)
+    }
+
     /// Waits for the device to transmit what the test wants, and skips everything else.
     #[must_use]
     pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         wait_for(PATIENCE, "a tun to transmit", || {
-            let mut packet = vec![0; 1 << 16];
-            match (&self.file).read(&mut packet) {
-                Ok(length) => packet.truncate(length),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(error) => panic!("read from a tun: {error}"),
-            }
-            wanted(&packet).then_some(packet)
+            self.transmitted().filter(|packet| wanted(packet))
         })
+    }
+}
+
+impl AsRawFd for Tun {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 

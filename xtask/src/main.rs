@@ -5,7 +5,9 @@ mod budget;
 mod build;
 mod check;
 mod demo;
+mod differential;
 mod exec;
+mod fuzz;
 mod linker;
 mod machine;
 mod object;
@@ -48,6 +50,33 @@ enum Chore {
         #[arg(long)]
         update: bool,
     },
+    /// Try any bytes against the decision logic and the compiler of rules, on the host.
+    Fuzz {
+        /// For how long, each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Only this one: parse, decide or policy.
+        #[arg(long)]
+        target: Option<String>,
+        /// Random inputs instead of libFuzzer's: many more, and blind to coverage.
+        #[arg(long)]
+        plain: bool,
+        /// Where random inputs start.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Afterwards put inputs that reach new code into tests/fuzz/corpus.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Compare host, kernel, reference evaluator and a plain model on random packets.
+    Differential {
+        /// How many packets to compare.
+        #[arg(long, default_value_t = 100_000)]
+        pairs: u64,
+        /// Where random sequences start.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Build, check, and run every test; needs root for real packets through real interfaces.
     Test {
         /// Run only the tests whose names contain this, and no checks.
@@ -63,6 +92,10 @@ fn main() -> ExitCode {
         Chore::Bench { json } => bench::run(json).map(|()| true),
         Chore::Check => check::run().map(|()| true),
         Chore::Budget { update } => budget::run(update).map(|()| true),
+        Chore::Fuzz { seconds, target, plain, seed, keep } => {
+            fuzz::run(&fuzz::Options { seconds, target, plain, seed, keep })
+        }
+        Chore::Differential { pairs, seed } => differential::run(pairs, seed).map(|()| true),
         Chore::Test { filter } => test::run(filter.as_deref()),
     };
     match result {

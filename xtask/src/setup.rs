@@ -38,6 +38,11 @@ pub(crate) fn ensure(scope: Scope) -> Result<Toolchain> {
     install(scope)
 }
 
+/// Sets up what libFuzzer is compiled with, which no other chore needs.
+pub(crate) fn ensure_cxx() -> Result<()> {
+    packages(&[item::cxx()])
+}
+
 fn install(scope: Scope) -> Result<Toolchain> {
     // Two rounds of packages: which LLVM the linker needs is known once the compiler is there.
     packages(&item::survey(scope, toolchain::find().as_ref()))?;

@@ -63,6 +63,14 @@ pub(crate) fn find() -> Option<Toolchain> {
     }
 }
 
+/// The name of this machine to the compiler of userspace.
+pub(crate) fn host() -> Result<String> {
+    let rustc = own_rustc().context("no rustc in PATH")?;
+    let version = ask(&rustc, &["--version", "--verbose"])?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(|name| name.trim().to_owned()).context("rustc does not name its host")
+}
+
 /// The compiler of the cargo that runs us. A rustup proxy is asked for the real path, because the
 /// proxy would look at the environment again.
 fn own_rustc() -> Option<PathBuf> {

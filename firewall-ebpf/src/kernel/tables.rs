@@ -127,13 +127,13 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn from_anywhere(
+            fn rule_for_anywhere(
                 &self,
                 active: Active,
                 direction: Direction,
                 traffic: u32,
             ) -> Option<u32> {
-                match sg_from_anywhere(active.0, ask(direction, traffic), <$address>::ANY) {
+                match sg_rule_for_anywhere(active.0, ask(direction, traffic), <$address>::ANY) {
                     0 => None,
                     rule => Some(rule),
                 }
@@ -228,7 +228,7 @@ extern "C" fn sg_admit_v6(active: u64, ask: u32, first: u64, second: u64) -> u32
 /// [`admit::in_class`] of an "any" class.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sg_from_anywhere(active: u64, ask: u32, class: u32) -> u32 {
+extern "C" fn sg_rule_for_anywhere(active: u64, ask: u32, class: u32) -> u32 {
     let (direction, traffic) = asked(ask);
     admit::in_class(&Kernel, Active(active), direction, class, traffic).0.unwrap_or(0)
 }

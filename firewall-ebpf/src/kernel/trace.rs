@@ -3,62 +3,41 @@
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_log_ebpf::info;
-use firewall_ebpf::decide::decide;
-use firewall_ebpf::interface::Direction;
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::parse::{Frame, Segments, V6, parse};
 
-use super::tables::Kernel;
 use super::view::{Context, Skb, Xdp};
-use super::{count, globals, tcx_action, xdp_action};
+use super::{globals, sg_look_rx, sg_look_tx, sg_look_xdp, tcx_action, xdp_action};
 
 /// [`super::sg_xdp_rx`], traced.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn sg_xdp_rx_trace(ctx: *mut xdp_md) -> u32 {
-    let direction = globals::orientation().received();
-    let reason = sg_decide_xdp(ctx, direction as u32);
-    sg_trace_xdp(ctx, direction as u32, reason);
-    xdp_action(count(Xdp::new(ctx).length(), direction, reason))
+    let reason = sg_look_xdp(ctx, 0);
+    sg_trace_xdp(ctx, globals::orientation().received() as u32, reason);
+    xdp_action(reason)
 }
 
 /// [`super::sg_tcx_rx`], traced.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_tcx_rx_trace(ctx: *mut __sk_buff) -> i32 {
-    skb(ctx, globals::orientation().received())
+    let reason = sg_look_rx(ctx, 0);
+    sg_trace_skb(ctx, globals::orientation().received() as u32, reason);
+    tcx_action(reason)
 }
 
 /// [`super::sg_tcx_tx`], traced.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_tcx_tx_trace(ctx: *mut __sk_buff) -> i32 {
-    skb(ctx, globals::orientation().transmitted())
+    let reason = sg_look_tx(ctx, 0);
+    sg_trace_skb(ctx, globals::orientation().transmitted() as u32, reason);
+    tcx_action(reason)
 }
 
-#[inline(always)]
-fn skb(ctx: *mut __sk_buff, direction: Direction) -> i32 {
-    let reason = sg_decide_skb(ctx, direction as u32);
-    sg_trace_skb(ctx, direction as u32, reason);
-    tcx_action(count(Skb::new(ctx).length(), direction, reason))
-}
-
-// BPF functions of their own, called one after the other: a program's stack is that of its deepest
+// BPF functions of their own, called after the decision: a program's stack is that of its deepest
 // chain of calls, and the decision and a line each take more than half of the 512 bytes.
-
-/// The decision about a packet at XDP.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn sg_decide_xdp(ctx: *mut xdp_md, direction: u32) -> u32 {
-    decided(&Xdp::new(ctx), direction)
-}
-
-/// The decision about a packet at TCX.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn sg_decide_skb(ctx: *mut __sk_buff, direction: u32) -> u32 {
-    decided(&Skb::new(ctx), direction)
-}
 
 /// A line for a packet at XDP.
 #[unsafe(no_mangle)]
@@ -74,12 +53,6 @@ extern "C" fn sg_trace_xdp(ctx: *mut xdp_md, direction: u32, reason: u32) -> u32
 extern "C" fn sg_trace_skb(ctx: *mut __sk_buff, direction: u32, reason: u32) -> u32 {
     line(&Skb::new(ctx), direction, reason);
     0
-}
-
-#[inline(always)]
-fn decided<P: Packet>(packet: &P, direction: u32) -> u32 {
-    let direction = if direction == 0 { Direction::Ingress } else { Direction::Egress };
-    decide(packet, &Kernel, direction).reason as u32
 }
 
 /// Direction and reason are their numbers; the reader names them.

@@ -131,3 +131,10 @@ fn transport<A, P: Packet>(
     }
     true
 }
+
+/// Sequence and acknowledgement number of a common frame with TCP, host byte order.
+#[inline(always)]
+pub fn numbers<A, P: Packet>(packet: &P, segment: &Segment<A>) -> Option<(u32, u32)> {
+    let header = packet.head::<Tcp>(segment.at)?;
+    Some((u32::from_be(header.seq), u32::from_be(header.ack)))
+}

@@ -3,6 +3,7 @@
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::{Direction, State, TcpChecks};
 use firewall_ebpf::reason::Reason;
+use firewall_user::model::Tracking;
 
 use crate::decision::kernel::Setup;
 use crate::decision::packet::{Body, Layer, Packet};
@@ -42,7 +43,7 @@ pub struct Case {
     /// Whether connections are picked up in their middle.
     pub pick_up: bool,
     /// Whether what needs no flow has none.
-    pub untracked: bool,
+    pub tracking: Tracking,
     /// What happens, in order.
     pub steps: Vec<Step>,
 }
@@ -58,7 +59,7 @@ pub fn case(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Case {
         client: None,
         checks: Some(TcpChecks::Guard),
         pick_up: true,
-        untracked: false,
+        tracking: Tracking::Auto,
         steps,
     }
 }
@@ -94,10 +95,10 @@ impl Case {
         Self { pick_up: false, ..self }
     }
 
-    /// On an interface that keeps no flow of what needs none.
+    /// On an interface that keeps a flow of everything.
     #[must_use]
-    pub fn untracked(self) -> Self {
-        Self { untracked: true, ..self }
+    pub fn always_tracked(self) -> Self {
+        Self { tracking: Tracking::Always, ..self }
     }
 
     /// Only in one family.

@@ -9,6 +9,7 @@ pub mod rules;
 pub mod talk;
 pub mod tcp;
 pub mod tcp_close;
+pub mod untracked;
 pub mod windows;
 
 use crate::decision::case::{Case, Step, send};
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         exempt::cases(),
         icmp_errors::cases(),
         windows::cases(),
+        untracked::cases(),
     ];
     themes.into_iter().flatten().collect()
 }

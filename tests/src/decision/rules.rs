@@ -90,10 +90,16 @@ pub fn resolved(rules: &[Rule], scene: &Scene) -> Vec<ResolvedRule> {
     resolved.collect()
 }
 
-/// The rules as the compiler leaves them.
+/// The rules as the compiler leaves them, on an interface with the usual tracking.
 #[must_use]
 pub fn compiled(rules: &[Rule], scene: &Scene) -> CompiledPolicy {
-    let policy = compile(&resolved(rules, scene), Tracking::Auto);
+    compiled_with(rules, scene, Tracking::Auto)
+}
+
+/// The rules as the compiler leaves them.
+#[must_use]
+pub fn compiled_with(rules: &[Rule], scene: &Scene, tracking: Tracking) -> CompiledPolicy {
+    let policy = compile(&resolved(rules, scene), tracking);
     policy.unwrap_or_else(|error| panic!("compile {rules:?}: {error}"))
 }
 

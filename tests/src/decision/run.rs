@@ -1,13 +1,14 @@
 //! Plays a case on every engine, step by step side by side.
 
 use firewall_ebpf::flow::Tier;
+use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::reason::Reason;
 
 use crate::decision::case::{Case, Step};
 use crate::decision::engine::{Engine, lines};
 use crate::decision::packet::Packet;
-use crate::decision::rules::compiled;
+use crate::decision::rules::{Rule, compiled_with};
 use crate::decision::scene::Scene;
 
 /// Plays every case in every one of its scenes and returns how many packets were judged.
@@ -59,7 +60,7 @@ struct Play<'a> {
 
 impl Play<'_> {
     fn run(&self, engines: &mut [&mut dyn Engine]) -> Result<usize, String> {
-        let policy = self.case.rules.as_ref().map(|rules| compiled(rules, &self.scene));
+        let policy = self.case.rules.as_ref().map(|rules| self.compiled(rules));
         for engine in engines.iter_mut() {
             engine.reset(policy.as_ref());
         }
@@ -73,7 +74,7 @@ impl Play<'_> {
                 }
                 Step::Wait(seconds) => engines.iter_mut().for_each(|engine| engine.wait(*seconds)),
                 Step::Rules(rules) => {
-                    let policy = compiled(rules, &self.scene);
+                    let policy = self.compiled(rules);
                     engines.iter_mut().for_each(|engine| engine.replace(&policy));
                 }
                 Step::Flow(tier, state) => self.flow(at, *tier, *state, engines)?,
@@ -152,6 +153,10 @@ impl Play<'_> {
             }
         }
         Ok(())
+    }
+
+    fn compiled(&self, rules: &[Rule]) -> CompiledPolicy {
+        compiled_with(rules, &self.scene, self.case.tracking)
     }
 
     /// At the end all tables are the same everywhere, the rules' counters too.

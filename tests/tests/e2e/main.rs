@@ -4,15 +4,21 @@
 
 mod default_deny;
 mod devices;
+mod flood;
 mod flows;
+mod fragments;
 mod gc;
 mod hooks;
 mod hostile;
+mod icmp_errors;
 mod lifetime;
+mod loss;
 mod metrics;
+mod offload;
 mod options;
 mod orientation;
 mod peers;
+mod pmtu;
 mod runtime_change;
 mod together;
 mod trace;

@@ -23,7 +23,7 @@ fn rules_that_are_added_at_the_same_time_are_all_in_force() {
             let secgroup = &secgroup;
             scope.spawn(move || {
                 secgroup.ok(&format!(
-                    "rule add web ingress --protocol tcp --port {port} --cidr 0.0.0.0/0 --cidr ::/0"
+                    "rule add web ingress --protocol tcp --port {port} --cidr 10.77.0.0/24 --cidr fd77::/64"
                 ))
             })
         };

@@ -68,10 +68,9 @@ fn story(hook: &str, programs: [&str; 2]) {
 fn program_names(secgroup: &Secgroup<'_>) -> Vec<String> {
     let version = secgroup.pin_dir().read_dir().unwrap().next().unwrap().unwrap().path();
     let pins = version.join("programs").read_dir().unwrap().map(|pin| pin.unwrap().path());
-    // The others are shared, and not named by a slot.
+    // Those of an interface begin with its slot.
     let of_interface = pins.filter(|pin| {
-        let name = pin.file_name().and_then(|name| name.to_str()).unwrap();
-        name.starts_with(|first: char| first.is_ascii_digit())
+        pin.file_name().unwrap().to_str().unwrap().starts_with(|first: char| first.is_ascii_digit())
     });
     let mut names: Vec<_> = of_interface
         .map(|pin| ProgramInfo::from_pin(pin).unwrap().name_as_str().unwrap().to_owned())

@@ -50,6 +50,11 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
     items
 }
 
+/// Only for fuzzing.
+pub(super) fn cxx() -> Item {
+    program("c++", "g++", "compiles libFuzzer")
+}
+
 fn program(name: &'static str, package: &str, why: &'static str) -> Item {
     Item {
         name,

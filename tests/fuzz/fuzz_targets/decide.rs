@@ -1,0 +1,10 @@
+//! `decide` under libFuzzer.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use secgroup_fuzz::Target;
+
+fuzz_target!(|input: &[u8]| {
+    let _ = Target::Decide.run(input);
+});

@@ -1,0 +1,244 @@
+//! What holds after every packet.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use firewall_ebpf::decide::Decision;
+use firewall_ebpf::event::Event;
+use firewall_ebpf::flow::{self, Address, Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::host::{HostPacket, HostTables};
+use firewall_ebpf::interface::{Direction, FRAGMENT_TIMEOUT, State, TcpChecks};
+use firewall_ebpf::parse::{self, Frame, Kind, Segment, Segments};
+use firewall_ebpf::policy::traffic;
+use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::tcp::{self, Shape};
+
+use crate::rules::{self, Rule};
+
+type Flows<K> = BTreeMap<(Tier, K), Flow>;
+
+/// The flows as they were after the last packet.
+#[derive(Default)]
+pub(super) struct Checked {
+    v4: Flows<FlowKey4>,
+    v6: Flows<FlowKey6>,
+    /// First fragments that passed: their key and when.
+    firsts: BTreeMap<(bool, Vec<u8>), u64>,
+    last_tier: Option<Tier>,
+}
+
+/// A packet, what it was decided to be, and where.
+struct Case<'a> {
+    tables: &'a HostTables,
+    rules: &'a [Rule],
+    direction: Direction,
+    decision: Decision,
+    bytes: &'a [u8],
+}
+
+impl Checked {
+    /// Compares what is there now with what was there before the packet.
+    pub(super) fn packet(
+        &mut self,
+        packet: &HostPacket<'_>,
+        tables: &HostTables,
+        rules: &[Rule],
+        direction: Direction,
+        decision: Decision,
+    ) {
+        let case = Case { tables, rules, direction, decision, bytes: packet.bytes };
+        let (v4, v6) = (tables.flows_v4(), tables.flows_v6());
+        let mut segments = Segments::new();
+        assert_eq!(usize::try_from(decision.bytes), Ok(packet.bytes.len()), "{case}");
+        match parse::parse(packet, &mut segments) {
+            Ok(Frame::V4) => {
+                assert!(v6 == self.v6, "IPv4 changes an IPv6 flow: {case}");
+                let outside = outside(&segments.v4, direction).to_ne_bytes();
+                case.firsts(&segments.v4, &mut self.firsts);
+                self.last_tier = case.flows(&segments.v4, &outside, &self.v4, &v4);
+            }
+            Ok(Frame::V6) => {
+                assert!(v4 == self.v4, "IPv6 changes an IPv4 flow: {case}");
+                let [first, second] = outside(&segments.v6, direction).map(u64::to_ne_bytes);
+                case.firsts(&segments.v6, &mut self.firsts);
+                let outside = [first, second].concat();
+                self.last_tier = case.flows(&segments.v6, &outside, &self.v6, &v6);
+            }
+            Ok(Frame::NonIp(_)) => {
+                let reasons =
+                    [Reason::Arp, Reason::LinkControl, Reason::NonIpAllowed, Reason::NonIp];
+                assert!(reasons.contains(&decision.reason), "not IP: {case}");
+                assert!(v4 == self.v4 && v6 == self.v6, "not IP changes a flow: {case}");
+            }
+            Err(reason) => {
+                assert_eq!(decision.reason, reason, "{case}");
+                assert!(v4 == self.v4 && v6 == self.v6, "no packet changes a flow: {case}");
+            }
+        }
+        (self.v4, self.v6) = (v4, v6);
+        self.events(tables);
+    }
+
+    /// The last packet's flow is in the proven tier.
+    pub(super) fn assert_last_is_proven(&self) {
+        assert_eq!(self.last_tier, Some(Tier::Proven), "a whole handshake proves a flow");
+    }
+
+    /// What was counted explains how many flows there are in the new tier.
+    fn events(&self, tables: &HostTables) {
+        let events = tables.events.borrow();
+        let count = |event| events.get(&event).copied().unwrap_or(0);
+        let left = count(Event::Opened) - count(Event::Promoted) - count(Event::Removed);
+        let v4 = self.v4.keys().filter(|(tier, _)| *tier == Tier::New).count();
+        let v6 = self.v6.keys().filter(|(tier, _)| *tier == Tier::New).count();
+        assert_eq!(usize::try_from(left), Ok(v4 + v6), "events {events:?}");
+    }
+}
+
+fn outside<A: Address>(segment: &Segment<A>, direction: Direction) -> A {
+    match direction {
+        Direction::Ingress => segment.src,
+        Direction::Egress => segment.dst,
+    }
+}
+
+impl std::fmt::Display for Case<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (reason, direction) = (self.decision.reason.name(), self.direction.name());
+        write!(f, "{reason}: {direction} {:02x?}, rules {:?}", self.bytes, self.rules)
+    }
+}
+
+impl Case<'_> {
+    fn is_strict(&self) -> bool {
+        self.tables.tcp_checks == TcpChecks::Strict
+    }
+
+    fn is_live(&self, flow: &Flow) -> bool {
+        let state = flow.state().expect("a state of this version");
+        let timeout = u64::from(state.default_timeout()) * HostTables::HZ;
+        self.tables.now.get() <= flow.last_seen + timeout
+    }
+
+    /// Later fragments pass only behind a first one that did, and not for long.
+    fn firsts<A: Address>(&self, segment: &Segment<A>, firsts: &mut BTreeMap<(bool, Vec<u8>), u64>)
+    where
+        A::Key: Debug,
+    {
+        let key = flow::fragment_key(segment, self.direction, 1);
+        let key = (A::IS_V4, format!("{key:?}").into_bytes());
+        let now = self.tables.now.get();
+        let reason = self.decision.reason;
+        if reason == Reason::LaterFragment {
+            let seen = firsts.get(&key);
+            let lasts = u64::from(FRAGMENT_TIMEOUT) * HostTables::HZ;
+            assert!(seen.is_some_and(|seen| now - seen <= lasts), "seen {seen:?}: {self}");
+        } else if segment.kind == Kind::Rest {
+            assert_eq!(reason.verdict(), Verdict::Drop, "no first fragment: {self}");
+        } else if segment.fragment.more && reason.verdict() == Verdict::Pass {
+            firsts.insert(key, now);
+        }
+    }
+
+    /// Returns the tier of the packet's flow.
+    fn flows<A: Address>(
+        &self,
+        segment: &Segment<A>,
+        outside: &[u8],
+        before: &Flows<A::Key>,
+        after: &Flows<A::Key>,
+    ) -> Option<Tier>
+    where
+        A::Key: Ord + Debug,
+    {
+        let reason = self.decision.reason;
+        let key = flow::key(segment, self.direction, 1);
+        let of_key = |flows: &Flows<A::Key>| {
+            let both = Tier::ALL.map(|tier| flows.get(&(tier, key)).map(|flow| (tier, *flow)));
+            assert!(both[0].is_none() || both[1].is_none(), "in both tiers: {self}");
+            both.into_iter().flatten().next()
+        };
+        let (was, is) = (of_key(before), of_key(after));
+        for (other, flow) in before.iter().filter(|((_, other), _)| *other != key) {
+            assert_eq!(after.get(other), Some(flow), "another's flow: {self}");
+        }
+        let count = |flows: &Flows<A::Key>| flows.keys().filter(|(_, k)| *k != key).count();
+        assert_eq!(count(before), count(after), "another's flow appears: {self}");
+
+        let asked = traffic(segment.protocol, segment.rule_port);
+        let allowing = || rules::allowing(self.rules, self.direction, outside, asked);
+        match reason {
+            Reason::Established => self.belongs(was, is),
+            Reason::NewFlow => {
+                let (tier, flow) = is.expect("a new flow is in a table");
+                assert_eq!(tier, Tier::New, "{self}");
+                assert!(allowing().any(|rule| rule == flow.rule), "no such rule: {self}");
+                assert_eq!(flow.packets[self.direction as usize], 1, "{self}");
+                assert_eq!(flow.packets[self.direction.opposite() as usize], 0, "{self}");
+                assert_eq!(flow.last_seen, self.tables.now.get(), "{self}");
+                assert_eq!(flow.initiator(), self.direction, "{self}");
+            }
+            Reason::Admitted => assert!(allowing().next().is_some(), "no rule: {self}"),
+            Reason::Untracked => {
+                let marked = rules::has_untracked(self.rules);
+                assert!(marked && allowing().next().is_some(), "no rule: {self}");
+            }
+            Reason::NoRule => assert!(allowing().next().is_none(), "a rule allows: {self}"),
+            Reason::NoPolicy => assert!(self.tables.policy.is_none(), "{self}"),
+            Reason::TcpWindow | Reason::TcpReset => assert!(self.is_strict(), "{self}"),
+            Reason::TcpNotOpened => {
+                assert!(self.is_strict() || self.tables.no_pick_up, "{self}");
+            }
+            _ => {}
+        }
+        if !matches!(reason, Reason::Established | Reason::NewFlow)
+            && let Some((_, flow)) = is
+        {
+            assert_eq!(was.map(|(_, was)| was), Some(flow), "changes or makes a flow: {self}");
+        }
+        if !self.is_strict()
+            && let Some((_, flow)) = was.filter(|(_, flow)| self.is_live(flow))
+        {
+            self.keeps(segment, &flow);
+        }
+        is.map(|(tier, _)| tier)
+    }
+
+    /// A packet of a live flow.
+    fn belongs(&self, was: Option<(Tier, Flow)>, is: Option<(Tier, Flow)>) {
+        let (from, was) = was.unwrap_or_else(|| panic!("there was no flow: {self}"));
+        let (to, is) = is.unwrap_or_else(|| panic!("the flow is gone: {self}"));
+        assert!(self.is_live(&was), "the flow was over: {self}");
+        assert!(from <= to, "no flow leaves the proven tier alive: {self}");
+        let at = self.direction as usize;
+        let mut counted = was;
+        counted.packets[at] += 1;
+        counted.bytes[at] += u64::from(self.decision.bytes);
+        assert_eq!((is.packets, is.bytes), (counted.packets, counted.bytes), "{self}");
+        let same = (was.rule, was.created, was.epoch, was.initiator());
+        assert_eq!((is.rule, is.created, is.epoch, is.initiator()), same, "{self}");
+        let now = self.tables.now.get();
+        assert!(is.last_seen == was.last_seen || is.last_seen == now, "{self}");
+    }
+
+    /// While a flow lives, all that is sound in it passes, unless TCP is checked strictly.
+    fn keeps<A: Address>(&self, segment: &Segment<A>, flow: &Flow) {
+        let reason = self.decision.reason;
+        let good = match segment.kind {
+            Kind::Tcp => match tcp::shape(segment.tcp_flags) {
+                None => reason == Reason::TcpFlags,
+                // It begins the next connection of the same key.
+                Some(Shape::Syn)
+                    if matches!(flow.state(), Some(State::TimeWait | State::Close)) =>
+                {
+                    true
+                }
+                Some(_) => reason == Reason::Established,
+            },
+            Kind::Udp => matches!(reason, Reason::Established | Reason::Dhcp),
+            Kind::Request | Kind::Reply | Kind::Other => reason == Reason::Established,
+            Kind::Error | Kind::Message | Kind::Rest => true,
+        };
+        assert!(good, "a live flow's packet: {self}");
+    }
+}

@@ -1,0 +1,209 @@
+//! Rules through the compiler against the rules as they are written.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use arbitrary::{Result, Unstructured};
+use firewall_ebpf::admit::admit;
+use firewall_ebpf::host::{CompiledPolicy, HostTables};
+use firewall_ebpf::interface::Direction;
+use firewall_ebpf::parse::{V4, V6};
+use firewall_ebpf::policy::{UNTRACKED, traffic};
+use firewall_ebpf::tables::Policy as _;
+use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
+use firewall_user::policy::{Question, ResolvedRule, compile, evaluate};
+use ipnet::IpNet;
+
+/// Rules of one input.
+const RULES: u32 = 24;
+/// Questions of one input.
+const QUESTIONS: u64 = 64;
+
+/// Compiles the rules that the bytes stand for, asks about traffic, and returns how often.
+///
+/// # Panics
+/// If the tables say something else than the rules.
+#[must_use]
+pub fn run(input: &[u8]) -> u64 {
+    let mut bytes = Unstructured::new(input);
+    let mut asked = 0;
+    // Bytes that have run out end the questions.
+    let _ = play(&mut bytes, &mut asked);
+    asked
+}
+
+fn play(bytes: &mut Unstructured<'_>, asked: &mut u64) -> Result<()> {
+    let count = bytes.int_in_range(0..=RULES)?;
+    let tracking = if bytes.arbitrary()? { Tracking::Always } else { Tracking::Auto };
+    let rules = (1..=count).map(|number| rule(bytes, number)).collect::<Result<Vec<_>>>()?;
+    let policy = compile(&rules, tracking).expect("a few rules fit");
+    check_form(&policy);
+    let backwards: Vec<_> = rules.iter().rev().cloned().collect();
+    assert_eq!(
+        compile(&backwards, tracking).as_ref(),
+        Ok(&policy),
+        "rules have no order: {rules:?}"
+    );
+
+    let tables = HostTables::new(1, policy);
+    while !bytes.is_empty() && *asked < QUESTIONS {
+        let question = question(bytes, &rules)?;
+        assert_agrees(&tables, &rules, question);
+        *asked += 1;
+    }
+    Ok(())
+}
+
+/// Ranges of a class are sorted and disjoint, which the search in them needs.
+fn check_form(policy: &CompiledPolicy) {
+    let number = |number: u32| usize::try_from(number).expect("an index");
+    for class in &policy.classes {
+        for (start, len) in class.start.iter().zip(&class.len) {
+            let ranges = &policy.ranges[number(*start)..number(start + len)];
+            assert!(ranges.iter().all(|range| range.low <= range.high && range.rule != 0));
+            assert!(ranges.is_sorted_by(|one, next| one.high < next.low), "{ranges:?}");
+        }
+    }
+}
+
+fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Question) {
+    let Question { direction, outside, protocol, port } = question;
+    let active = tables.active();
+    let asked = traffic(protocol, port);
+    let found = match outside {
+        IpAddr::V4(v4) => {
+            let address = V4::from_ne_bytes(v4.octets());
+            admit::<V4, _>(tables, active, direction, address, asked)
+        }
+        IpAddr::V6(v6) => {
+            let octets = v6.octets();
+            let half = |at: usize| octets[at..at + 8].try_into().expect("eight bytes");
+            let address: V6 = [0, 8].map(|at| u64::from_ne_bytes(half(at)));
+            admit::<V6, _>(tables, active, direction, address, asked)
+        }
+    };
+    if found.is_some_and(|rule| rule & UNTRACKED != 0) {
+        assert_answers_pass(rules, question);
+    }
+    let owner = found.map(|rule| rule & !UNTRACKED);
+    let allowing: Vec<u32> = evaluate(rules, question).collect();
+    assert!(
+        owner.map_or(allowing.is_empty(), |rule| allowing.contains(&rule)),
+        "{question:?}: tables {owner:?}, rules {allowing:?} of {rules:?}"
+    );
+}
+
+/// Traffic without flows needs rules for all its answers, whoever sends them.
+fn assert_answers_pass(rules: &[ResolvedRule], asked: Question) {
+    assert!(matches!(asked.protocol, 6 | 17), "{asked:?} needs a flow");
+    let outside: [IpAddr; 2] = match asked.outside {
+        IpAddr::V4(_) => [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()],
+        IpAddr::V6(_) => [Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::from_bits(u128::MAX).into()],
+    };
+    let direction = asked.direction.opposite();
+    for outside in outside {
+        for port in [0, 1, 22, 79, 80, 443, 1024, 40_000, u16::MAX] {
+            let answer = Question { direction, outside, port, ..asked };
+            assert!(
+                evaluate(rules, answer).next().is_some(),
+                "{asked:?} untracked, not {answer:?}"
+            );
+        }
+        let question = Question { outside, ..asked };
+        assert!(evaluate(rules, question).next().is_some(), "{asked:?}, but not {question:?}");
+    }
+}
+
+fn rule(bytes: &mut Unstructured<'_>, number: u32) -> Result<ResolvedRule> {
+    let kind: u8 = bytes.arbitrary()?;
+    let networks = (0..=kind >> 6).map(|_| network(bytes)).collect::<Result<Vec<_>>>()?;
+    Ok(ResolvedRule {
+        number,
+        direction: Direction::ALL[usize::from(kind & 1)],
+        traffic: any_traffic(bytes, kind >> 1 & 7)?,
+        // A group without members is no network at all.
+        networks: if kind & 0x30 == 0x30 { Vec::new() } else { networks },
+    })
+}
+
+/// Networks that nest: prefixes of a few addresses, of every length.
+fn network(bytes: &mut Unstructured<'_>) -> Result<IpNet> {
+    let address = address(bytes)?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let length = bytes.arbitrary::<u8>()? % (longest + 1);
+    Ok(IpNet::new(address, length).expect("not longer than the address").trunc())
+}
+
+/// A well-known address of either family, now and then with a bit turned over.
+fn address(bytes: &mut Unstructured<'_>) -> Result<IpAddr> {
+    let [kind, bit]: [u8; 2] = bytes.arbitrary()?;
+    let is_turned = kind & 2 != 0;
+    Ok(if kind & 1 == 0 {
+        let turned = if is_turned { 1_u32 << (bit & 31) } else { 0 };
+        Ipv4Addr::from_bits(0xc633_6407 ^ turned).into()
+    } else {
+        let turned = if is_turned { 1_u128 << (bit & 127) } else { 0 };
+        Ipv6Addr::from_bits(0x2001_0db8_0002_0000_0000_0000_0000_0007 ^ turned).into()
+    })
+}
+
+fn any_traffic(bytes: &mut Unstructured<'_>, kind: u8) -> Result<Traffic> {
+    let icmp = |bytes: &mut Unstructured<'_>| {
+        let [which, kind, code]: [u8; 3] = bytes.arbitrary()?;
+        Ok(match which % 3 {
+            0 => IcmpMatch::Any,
+            1 => IcmpMatch::Type(kind & 15),
+            _ => IcmpMatch::TypeCode(kind & 15, code & 3),
+        })
+    };
+    Ok(match kind {
+        0 => Traffic::All,
+        1 | 2 => Traffic::Tcp(ports(bytes)?),
+        3 | 4 => Traffic::Udp(ports(bytes)?),
+        5 => Traffic::Icmp(icmp(bytes)?),
+        6 => Traffic::Icmpv6(icmp(bytes)?),
+        _ => Traffic::Other(bytes.arbitrary()?),
+    })
+}
+
+fn ports(bytes: &mut Unstructured<'_>) -> Result<PortRange> {
+    let (one, other) = (port(bytes)?, port(bytes)?);
+    Ok(PortRange { from: one.min(other), to: one.max(other) })
+}
+
+fn port(bytes: &mut Unstructured<'_>) -> Result<u16> {
+    let which: u8 = bytes.arbitrary()?;
+    let known = [0, 1, 22, 79, 80, 443, 1024, u16::MAX];
+    if which & 8 == 0 { Ok(known[usize::from(which & 7)]) } else { bytes.arbitrary() }
+}
+
+/// A question at an edge of a rule, or any at all.
+fn question(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Question> {
+    let [direction, protocol, at, edge]: [u8; 4] = bytes.arbitrary()?;
+    let networks: Vec<&IpNet> = rules.iter().flat_map(|rule| &rule.networks).collect();
+    let outside = match (networks.len(), edge & 3) {
+        (0, _) | (_, 3) => address(bytes)?,
+        (count, 0) => networks[usize::from(at) % count].network(),
+        (count, 1) => networks[usize::from(at) % count].broadcast(),
+        (count, _) => beyond(networks[usize::from(at) % count].broadcast()),
+    };
+    let protocol = [6, 6, 17, 17, 1, 58, 47, protocol][usize::from(protocol & 7)];
+    let port = match protocol {
+        6 | 17 => port(bytes)?,
+        1 if outside.is_ipv4() => icmp_port(bytes)?,
+        58 if outside.is_ipv6() => icmp_port(bytes)?,
+        _ => 0,
+    };
+    Ok(Question { direction: Direction::ALL[usize::from(direction & 1)], outside, protocol, port })
+}
+
+fn icmp_port(bytes: &mut Unstructured<'_>) -> Result<u16> {
+    let [kind, code]: [u8; 2] = bytes.arbitrary()?;
+    Ok(u16::from_be_bytes([kind & 15, code & 3]))
+}
+
+fn beyond(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().wrapping_add(1)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().wrapping_add(1)).into(),
+    }
+}

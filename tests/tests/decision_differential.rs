@@ -1,0 +1,14 @@
+//! A short run of `cargo xtask differential`.
+
+use secgroup_tests::decision::differential;
+
+#[test]
+fn host_kernel_rules_and_model_agree() {
+    match differential::run(20_000, 9) {
+        Ok(summary) => {
+            println!("{summary:?}");
+            assert!(summary.modelled > 8_000, "the model has too few opinions: {summary:?}");
+        }
+        Err(difference) => panic!("{difference}"),
+    }
+}

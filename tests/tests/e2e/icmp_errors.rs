@@ -1,0 +1,200 @@
+//! ICMP errors that come back without a rule for them, and those that do not.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use secgroup_tests::network::at;
+use secgroup_tests::socket::{self, Reported};
+use secgroup_tests::udp;
+use secgroup_tests::wait::{PATIENCE, wait_for};
+use secgroup_tests::{Edge, Routed, Secgroup, frame};
+
+#[test]
+fn a_host_finds_its_routers_through_tcx() {
+    to_a_host("tcx");
+}
+
+#[test]
+fn a_host_finds_its_routers_through_xdp() {
+    to_a_host("xdp");
+}
+
+fn to_a_host(hook: &str) {
+    let net = Routed::new();
+    let secgroup = Secgroup::inside(&net.host);
+    story(&net, &secgroup, Routed::HOST_DEVICE, &format!("--hook {hook}"));
+}
+
+#[test]
+fn a_guest_finds_its_routers_through_tcx() {
+    to_a_guest("tcx");
+}
+
+#[test]
+fn a_guest_finds_its_routers_through_xdp() {
+    to_a_guest("xdp");
+}
+
+fn to_a_guest(hook: &str) {
+    let net = Routed::new();
+    let secgroup = Secgroup::inside(&net.routers[0]);
+    story(&net, &secgroup, Routed::ROUTER_DEVICE, &format!("--hook {hook} --orientation guest"));
+}
+
+fn story(net: &Routed, secgroup: &Secgroup<'_>, device: &str, how: &str) {
+    net.host.sysctl("net.ipv4.ping_group_range", "0 0");
+    secgroup.ok("group create fresh --description x");
+    secgroup.ok(&format!("attach {device} --group fresh {how}"));
+    for family in 0..2 {
+        let far = Routed::FAR[family];
+        let hops = Routed::ROUTERS.map(|router| router[family]);
+        let question = udp::connect(&net.host, SocketAddr::new(far, 33434));
+        finds_its_routers(secgroup, device, &question, far, hops);
+        // The last hop has no such port.
+        let refused = expect_error(secgroup, device, &question, far, 64, "established");
+        let (kind, code) = if far.is_ipv4() { (3, 3) } else { (1, 4) };
+        let errno = libc::ECONNREFUSED;
+        assert_eq!(refused, Reported { errno, kind, code, by: far });
+
+        let echo = if far.is_ipv4() { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
+        let domain = if far.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let ping = UdpSocket::from(socket::open(&net.host, domain, libc::SOCK_DGRAM, echo));
+        net.host.run(|| ping.connect(SocketAddr::new(far, 0))).unwrap();
+        finds_its_routers(secgroup, device, &ping, far, hops);
+        // And the last hop answers.
+        let answered =
+            [(device, "egress", "established", 1), (device, "ingress", "established", 1)];
+        secgroup.moved(&answered, || {
+            set_hops(&ping, far, 64);
+            send(&ping, far);
+            ping.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut answer = [0; 64];
+            assert_eq!(ping.recv(&mut answer).unwrap(), ECHO.len());
+            assert_eq!(answer[0], if far.is_ipv4() { 0 } else { 129 });
+        });
+
+        // A client that keeps no errors is told too.
+        let client = udp::connect(&net.host, SocketAddr::new(far, 33435));
+        let told = [(device, "egress", "new-flow", 1), (device, "ingress", "related", 1)];
+        secgroup.moved(&told, || {
+            client.send(b"anybody there?").unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            let told = client.recv(&mut [0]).unwrap_err();
+            assert_eq!(told.raw_os_error(), Some(libc::ECONNREFUSED), "{told}");
+        });
+    }
+}
+
+fn finds_its_routers(
+    secgroup: &Secgroup<'_>,
+    device: &str,
+    probe: &UdpSocket,
+    far: IpAddr,
+    hops: [IpAddr; 2],
+) {
+    socket::keep_errors(probe, far);
+    let kind = if far.is_ipv4() { 11 } else { 3 };
+    for (distance, (by, counted)) in (1..).zip(hops.into_iter().zip(["new-flow", "established"])) {
+        let told = expect_error(secgroup, device, probe, far, distance, counted);
+        assert_eq!(told, Reported { errno: libc::EHOSTUNREACH, kind, code: 0, by });
+    }
+}
+
+/// Sends a packet that goes so far, and returns the error that comes back.
+fn expect_error(
+    secgroup: &Secgroup<'_>,
+    device: &str,
+    probe: &UdpSocket,
+    far: IpAddr,
+    hops: i32,
+    counted: &str,
+) -> Reported {
+    let expected = [(device, "egress", counted, 1), (device, "ingress", "related", 1)];
+    secgroup.moved(&expected, || {
+        set_hops(probe, far, hops);
+        send(probe, far);
+        let what = format!("an error from {hops} hops away");
+        wait_for(PATIENCE, &what, || socket::reported(probe))
+    })
+}
+
+/// An echo request in which the kernel fills in checksum and identifier; to UDP it is any data.
+const ECHO: [u8; 12] = *b"\0\0\0\0\0\0\0\x01ping";
+
+fn send(probe: &UdpSocket, far: IpAddr) {
+    let mut data = ECHO;
+    data[0] = if far.is_ipv4() { 8 } else { 128 };
+    assert_eq!(probe.send(&data).unwrap(), data.len());
+}
+
+fn set_hops(probe: &UdpSocket, far: IpAddr, hops: i32) {
+    if far.is_ipv4() {
+        socket::set(probe, libc::IPPROTO_IP, libc::IP_TTL, hops);
+    } else {
+        socket::set(probe, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, hops);
+    }
+}
+
+#[test]
+fn forged_errors_are_dropped_on_tcx() {
+    forged("tcx");
+}
+
+#[test]
+fn forged_errors_are_dropped_on_xdp() {
+    forged("xdp");
+}
+
+fn forged(hook: &str) {
+    let net = Edge::new();
+    let secgroup = Secgroup::inside(&net.host);
+    secgroup.ok("group create fresh --description x");
+    secgroup.ok(&format!("attach {} --group fresh --hook {hook}", Edge::DEVICE));
+    for (outside, inside) in at(Edge::OUTSIDE, 53).into_iter().zip(Edge::INSIDE) {
+        let (far, v4) = (outside.ip(), inside.is_ipv4());
+        let client = udp::connect(&net.host, outside);
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.send(b"a question").unwrap();
+        let ip_header = if v4 { 20 } else { 40 };
+        let is_question = |sent: &[u8]| sent.ends_with(b"a question");
+        let asked = net.receive(is_question);
+        let port = client.local_addr().unwrap().port();
+        let [from, other] = [port, port ^ 1].map(|port| SocketAddr::new(inside, port));
+
+        let unreachable = if v4 { [3, 3] } else { [1, 4] };
+        let error = |what: [u8; 2], quote: &[u8]| frame::icmp(far, inside, what, [0; 4], quote);
+        let arrives = |reason: &str, packet: &[u8]| {
+            secgroup.moved(&[(Edge::DEVICE, "ingress", reason, 1)], || net.send(packet));
+        };
+        // About the question, as any router may say it, whole or as little as it has to quote.
+        arrives("related", &error(unreachable, &asked));
+        let told = client.take_error().unwrap().unwrap();
+        assert_eq!(told.raw_os_error(), Some(libc::ECONNREFUSED), "{told}");
+        arrives("related", &error(unreachable, &asked[..ip_header + 8]));
+        let too_big = if v4 { [3, 4] } else { [2, 0] };
+        arrives("related", &error(too_big, &asked));
+        let _ = client.take_error().unwrap();
+        // Cut, or about a packet that somebody else sent.
+        arrives("icmp-error-invalid", &error(unreachable, &asked[..ip_header + 7]));
+        arrives("icmp-error-invalid", &error(unreachable, &asked[..ip_header]));
+        arrives("icmp-error-invalid", &error(unreachable, &[]));
+        let strange =
+            SocketAddr::new(if v4 { "10.90.0.3" } else { "fd90::3" }.parse().unwrap(), port);
+        arrives("icmp-error-invalid", &error(unreachable, &frame::udp(strange, outside, b"x")));
+        arrives("icmp-error-invalid", &error(unreachable, &frame::udp(outside, from, b"x")));
+        // About nothing that was sent.
+        arrives("no-rule", &error(unreachable, &frame::udp(other, outside, b"x")));
+        arrives("no-rule", &error(unreachable, &frame::syn(from, outside, 1)));
+        arrives("no-rule", &error(unreachable, &frame::echo_request(inside, far, port)));
+        // About a fragment, which shows no ports.
+        let long = frame::udp(from, outside, &[0; 64]);
+        arrives("no-rule", &error(unreachable, &frame::fragment(&long, 1, 16..32, true)));
+        // Another message that quotes a packet: a redirect, which changes routes.
+        if v4 {
+            arrives("no-rule", &error([5, 1], &asked));
+        }
+        assert!(client.take_error().unwrap().is_none());
+        // A real answer still passes.
+        arrives("established", &frame::udp(outside, from, b"an answer"));
+        assert_eq!(client.recv(&mut [0; 16]).unwrap(), 9);
+    }
+}

@@ -1,0 +1,270 @@
+//! `cargo xtask fuzz`: any bytes against the decision logic.
+//!
+//! libFuzzer needs neither nightly nor cargo-fuzz: coverage is a pass of LLVM that stable rustc
+//! runs when asked to, and the library is C++ that cargo builds.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{exec, object, paths, setup, toolchain};
+
+const PACKAGE: &str = "secgroup-fuzz";
+const TARGETS: [&str; 3] = ["parse", "decide", "policy"];
+
+/// What rustc is told so that libFuzzer sees which code ran and which comparisons failed.
+const COVERAGE: [&str; 5] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+
+/// How to fuzz.
+pub(crate) struct Options {
+    /// For how long, each target.
+    pub(crate) seconds: u64,
+    /// Only this target.
+    pub(crate) target: Option<String>,
+    /// Random inputs without coverage: many more, and blind.
+    pub(crate) plain: bool,
+    /// Where random inputs start.
+    pub(crate) seed: u64,
+    /// Put inputs that reach new code into the committed corpus.
+    pub(crate) keep: bool,
+}
+
+/// Fuzzes, and prints a line for each target; tells whether no fault was found.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let wanted = |name: &&str| options.target.as_ref().is_none_or(|target| target == name);
+    let targets: Vec<&'static str> = TARGETS.into_iter().filter(wanted).collect();
+    if targets.is_empty() {
+        bail!("no such fuzz target; there are {}", TARGETS.join(", "));
+    }
+    // The compiler of rules is part of userspace, which embeds the kernel object.
+    object::build(&setup::ensure(setup::Scope::Build)?)?;
+    let driver = if options.plain { Driver::plain()? } else { Driver::lib_fuzzer(&targets)? };
+    let mut lines = Vec::new();
+    for target in targets {
+        exec::step(&format!("fuzz {target}, {}, for {} s", driver.name(), options.seconds));
+        let line = driver.fuzz(target, options)?;
+        println!("{line}");
+        if options.keep && !options.plain && !line.is_fault {
+            driver.keep(target)?;
+        }
+        lines.push(line);
+    }
+    println!("{}", total(&driver, &lines));
+    Ok(lines.iter().all(|line| !line.is_fault))
+}
+
+/// What gives a target its inputs.
+enum Driver {
+    /// The directory of the programs.
+    LibFuzzer(PathBuf),
+    /// The program.
+    Plain(PathBuf),
+}
+
+/// What came of one target.
+struct Line {
+    target: &'static str,
+    driver: &'static str,
+    executions: u64,
+    /// Frames read, packets decided, questions asked; libFuzzer does not count them.
+    answers: Option<u64>,
+    seconds: f64,
+    is_fault: bool,
+}
+
+impl Driver {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::LibFuzzer(_) => "libFuzzer",
+            Self::Plain(_) => "random without coverage",
+        }
+    }
+
+    fn plain() -> Result<Self> {
+        exec::step("build the fuzz targets");
+        let mut cargo = exec::cargo();
+        cargo.args(["build", "--profile", "fuzz", "--locked", "--package", PACKAGE]);
+        exec::run(&mut cargo, "build the fuzz targets")?;
+        Ok(Self::Plain(paths::target().join("fuzz/fuzz-plain")))
+    }
+
+    fn lib_fuzzer(targets: &[&str]) -> Result<Self> {
+        setup::ensure_cxx()?;
+        exec::step("build the fuzz targets with coverage (minutes, the first time)");
+        // Cargo's output with other flags, and for a named target, so that they are not those of
+        // build scripts.
+        let directory = paths::target().join("libfuzzer");
+        let host = toolchain::host()?;
+        let mut cargo = exec::cargo();
+        cargo
+            .args(["build", "--profile", "fuzz", "--locked", "--package", PACKAGE])
+            .args(["--features", "libfuzzer", "--target", &host, "--target-dir"])
+            .arg(&directory)
+            .args(targets.iter().flat_map(|target| ["--bin".to_owned(), format!("fuzz-{target}")]))
+            .env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\x1f"));
+        exec::run(&mut cargo, "build the fuzz targets with coverage")?;
+        Ok(Self::LibFuzzer(directory.join(host).join("fuzz")))
+    }
+
+    fn fuzz(&self, target: &'static str, options: &Options) -> Result<Line> {
+        let begin = Instant::now();
+        let mut command = self.command(target, options)?;
+        let output = output(&mut command, &format!("fuzz {target}"))?;
+        let is_fault = !output.status.success();
+        if is_fault {
+            // The panic names the input, libFuzzer where it put it.
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let (executions, answers) = match self {
+            Self::LibFuzzer(_) => (executed(&String::from_utf8_lossy(&output.stderr)), None),
+            Self::Plain(_) => {
+                let printed = String::from_utf8_lossy(&output.stdout);
+                let mut numbers = printed.split_whitespace().map(|text| text.parse().unwrap_or(0));
+                (numbers.next().unwrap_or(0), numbers.next())
+            }
+        };
+        let seconds = begin.elapsed().as_secs_f64();
+        Ok(Line { target, driver: self.name(), executions, answers, seconds, is_fault })
+    }
+
+    fn command(&self, target: &str, options: &Options) -> Result<Command> {
+        let (seconds, seed) = (options.seconds, options.seed);
+        match self {
+            Self::Plain(program) => {
+                let mut command = Command::new(program);
+                command.args([target, &seconds.to_string(), &seed.to_string()]);
+                Ok(command)
+            }
+            Self::LibFuzzer(_) => {
+                let found = found(target);
+                let faults = paths::target().join("libfuzzer/faults");
+                create(&found)?;
+                create(&faults)?;
+                let mut prefix = OsString::from("-artifact_prefix=");
+                prefix.push(faults.join(format!("{target}-")));
+                let mut command = self.program(target);
+                command
+                    .arg(format!("-max_total_time={seconds}"))
+                    .arg(format!("-seed={seed}"))
+                    .args(["-max_len=512", "-print_final_stats=1"])
+                    .arg(prefix)
+                    // What is new goes to the first.
+                    .arg(found)
+                    .arg(committed(target));
+                Ok(command)
+            }
+        }
+    }
+
+    fn program(&self, target: &str) -> Command {
+        let (Self::LibFuzzer(directory) | Self::Plain(directory)) = self;
+        Command::new(directory.join(format!("fuzz-{target}")))
+    }
+
+    /// Makes the committed corpus the fewest inputs that reach all code that was reached. How often
+    /// code ran is left out: that would be thousands.
+    fn keep(&self, target: &str) -> Result<()> {
+        let fresh = paths::target().join("libfuzzer/fresh").join(target);
+        // What an interrupted run left would be taken for wanted.
+        let _ = fs::remove_dir_all(&fresh);
+        create(&fresh)?;
+        let mut command = self.program(target);
+        command.args(["-set_cover_merge=1", "-use_counters=0"]).arg(&fresh);
+        let merge = output(command.arg(committed(target)).arg(found(target)), "merge a corpus")?;
+        if !merge.status.success() {
+            bail!("merge the corpus of {target}: {}", String::from_utf8_lossy(&merge.stderr));
+        }
+        replace(&fresh, &committed(target))
+    }
+}
+
+/// The corpus in the repository.
+fn committed(target: &str) -> PathBuf {
+    paths::root().join("tests/fuzz/corpus").join(target)
+}
+
+/// What this machine found besides.
+fn found(target: &str) -> PathBuf {
+    paths::target().join("libfuzzer/corpus").join(target)
+}
+
+fn create(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))
+}
+
+/// Leaves in `to` what is in `from` and nothing else, but for faults that were given a name.
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    for file in fs::read_dir(to).with_context(|| format!("list {}", to.display()))? {
+        let path = file?.path();
+        if path.extension().is_none() {
+            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    for file in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+        let file = file?;
+        let path = to.join(file.file_name());
+        fs::copy(file.path(), &path).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn output(command: &mut Command, doing: &str) -> Result<Output> {
+    command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{doing}: cannot start {}", command.get_program().display()))
+}
+
+/// How many inputs libFuzzer says it tried.
+fn executed(said: &str) -> u64 {
+    said.lines()
+        .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))
+        .and_then(|number| number.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+fn total(driver: &Driver, lines: &[Line]) -> Line {
+    Line {
+        target: "total",
+        driver: driver.name(),
+        executions: lines.iter().map(|line| line.executions).sum(),
+        answers: lines.iter().map(|line| line.answers).sum(),
+        seconds: lines.iter().map(|line| line.seconds).sum(),
+        is_fault: lines.iter().any(|line| line.is_fault),
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, driver, executions, answers, seconds, is_fault } = self;
+        let each = |count: u64| format!("{count} ({:.0} per second)", count as f64 / seconds);
+        write!(f, "{target:<8}{driver}: executions {}", each(*executions))?;
+        if let Some(answers) = answers {
+            write!(f, ", answers {}", each(*answers))?;
+        }
+        write!(f, ", {}", if *is_fault { "FAULT FOUND" } else { "no fault" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executed;
+
+    #[test]
+    fn executions_are_read_from_what_lib_fuzzer_says() {
+        let said = "Done 12 runs in 1 second(s)\nstat::number_of_executed_units: 12\nstat::x: 3\n";
+        assert_eq!(executed(said), 12);
+        assert_eq!(executed("==1== ERROR"), 0);
+    }
+}
