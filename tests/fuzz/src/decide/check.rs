@@ -5,7 +5,9 @@ use std::fmt::Debug;
 
 use firewall_ebpf::decide::Decision;
 use firewall_ebpf::event::Event;
-use firewall_ebpf::flow::{self, Address, Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::flow::{
+    self, Address, Flow, FlowKey4, FlowKey6, PICKED_UP, PROVEN, REPLIED, Tier,
+};
 use firewall_ebpf::host::{HostPacket, HostTables};
 use firewall_ebpf::interface::{Direction, FRAGMENT_TIMEOUT, State, TcpChecks};
 use firewall_ebpf::parse::{self, Frame, Kind, Segment, Segments};
@@ -168,7 +170,10 @@ impl Case<'_> {
         let asked = traffic(segment.protocol, segment.rule_port);
         let allowing = || rules::allowing(self.rules, self.direction, outside, asked);
         match reason {
-            Reason::Established => self.belongs(was, is),
+            Reason::Established => {
+                self.belongs(was, is);
+                self.proves(segment, was, is);
+            }
             Reason::NewFlow => {
                 let (tier, flow) = is.expect("a new flow is in a table");
                 assert_eq!(tier, Tier::New, "{self}");
@@ -202,6 +207,23 @@ impl Case<'_> {
             self.keeps(segment, &flow);
         }
         is.map(|(tier, _)| tier)
+    }
+
+    /// A flow is proven by its initiator alone, who has to know what the other end sent.
+    fn proves<A>(&self, segment: &Segment<A>, was: Option<(Tier, Flow)>, is: Option<(Tier, Flow)>) {
+        let (Some((_, was)), Some((_, is))) = (was, is) else { return };
+        if was.flags & PROVEN != 0 || is.flags & PROVEN == 0 {
+            return;
+        }
+        assert_eq!(self.direction, was.initiator(), "the responder proves nothing: {self}");
+        if segment.kind == Kind::Tcp && was.flags & PICKED_UP == 0 {
+            let ahead = segment.ack.wrapping_sub(was.ack_low);
+            let most = was.ack_high.wrapping_sub(was.ack_low);
+            assert!(ahead <= most, "acknowledges something else than the SYN: {self}");
+            assert_eq!(was.state(), Some(State::SynRecv), "proves what nobody answered: {self}");
+        } else {
+            assert!(was.flags & REPLIED != 0, "proves what nobody answered: {self}");
+        }
     }
 
     /// A packet of a live flow.
