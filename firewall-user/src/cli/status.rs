@@ -15,7 +15,7 @@ use super::output::{self, Format, Output};
 use super::{Context, Exit};
 use crate::control::{Control, inside};
 use crate::dataplane::attach::{self, Hook};
-use crate::dataplane::counters::ByEvent;
+use crate::dataplane::counters::{ByEvent, Survey};
 use crate::dataplane::device;
 use crate::dataplane::maps::Maps;
 use crate::model::{Family, Interface, Model};
@@ -55,7 +55,7 @@ impl Command {
     fn print(self, context: &Context) -> Result<Exit> {
         let control = context.control()?;
         let model = control.model()?;
-        let maps = control.maps()?;
+        let mut maps = control.maps()?;
         let interfaces = self.selection.of(&model)?;
         let strays =
             if self.selection.device.is_none() { control.strays(&model)? } else { Vec::new() };
@@ -63,9 +63,11 @@ impl Command {
             .into_iter()
             .map(|interface| look(&control, maps.as_ref(), &model, interface))
             .collect::<Result<_>>()?;
+        let slots = seen.iter().map(|one| one.interface.slot);
+        let survey = maps.as_mut().map(|maps| maps.survey(slots)).transpose()?.unwrap_or_default();
         match self.output.output {
             Format::Json => {
-                let mut document = document(&model, &seen, maps.as_ref())?;
+                let mut document = document(&model, &seen, maps.as_ref(), &survey)?;
                 document["StraySlots"] = json!(strays);
                 output::value(&document)?;
             }
@@ -73,7 +75,7 @@ impl Command {
                 output::lines(["nothing is attached"])?;
             }
             Format::Table => {
-                table(&model, &seen, maps.as_ref())?;
+                table(&model, &seen, maps.as_ref(), &survey)?;
                 output::lines(strays.iter().map(|slot| {
                     format!(
                         "slot {slot}: enforcing, but not stored: restore the store, or \
@@ -128,7 +130,7 @@ fn group_names(model: &Model, interface: &Interface) -> Vec<String> {
     groups.map(|group| group.name.clone()).collect()
 }
 
-fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
+fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey) -> Result<()> {
     output::table(
         [
             "INTERFACE",
@@ -159,18 +161,19 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
         }),
     )?;
     let Some(maps) = maps else { return Ok(()) };
-    let flows = maps.flows()?;
     output::lines([""])?;
     output::table(
-        ["FLOW TABLE", "FAMILY", "ENTRIES", "CAPACITY", "FULL"],
-        &["ENTRIES", "CAPACITY", "FULL"],
-        maps.occupancy(&flows).into_iter().map(|table| {
+        ["FLOW TABLE", "FAMILY", "ENTRIES", "CAPACITY", "FULL", "BYTES EACH", "MEMORY"],
+        &["ENTRIES", "CAPACITY", "FULL", "BYTES EACH", "MEMORY"],
+        maps.occupancy(&survey.flows).into_iter().map(|table| {
             [
                 table.tier.name().to_owned(),
                 if table.is_v6 { "ipv6" } else { "ipv4" }.to_owned(),
                 table.entries.to_string(),
                 table.capacity.to_string(),
                 format!("{}%", table.entries * 100 / u64::from(table.capacity.max(1))),
+                table.bytes_per_entry().map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
+                table.memory.map_or_else(|| "-".to_owned(), mebibytes),
             ]
         }),
     )?;
@@ -182,6 +185,13 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
         )])?;
     }
     for one in seen {
+        let evicted = survey.evicted.get(&one.interface.slot).copied().unwrap_or_default();
+        if evicted > 0 {
+            output::lines([format!(
+                "{}: {evicted} unproven flows gave way to newer ones",
+                one.interface.label()
+            )])?;
+        }
         let unpromoted = maps.events(one.interface.slot)?[&Event::Unpromoted];
         if unpromoted > 0 {
             output::lines([format!(
@@ -194,7 +204,12 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<()> {
 }
 
 /// As `aws ec2 describe-network-interfaces` prints, with what EC2 has no word for beside it.
-fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Value> {
+fn document(
+    model: &Model,
+    seen: &[Seen<'_>],
+    maps: Option<&Maps>,
+    survey: &Survey,
+) -> Result<Value> {
     let mut interfaces = Vec::new();
     for one in seen {
         let interface = one.interface;
@@ -230,17 +245,22 @@ fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Val
             "Tracking": interface.tracking.name(),
             "UntrackedFamilies": one.untracked,
             "Rules": one.rules,
+            "OpenedFlows": events.get(&Event::Opened).copied().unwrap_or(0),
+            "PromotedFlows": events.get(&Event::Promoted).copied().unwrap_or(0),
+            "EvictedFlows": survey.evicted.get(&interface.slot).copied().unwrap_or(0),
             "UnpromotedFlows": events.get(&Event::Unpromoted).copied().unwrap_or(0),
         }));
     }
     let mut tables = Vec::new();
     if let Some(maps) = maps {
-        for table in maps.occupancy(&maps.flows()?) {
+        for table in maps.occupancy(&survey.flows) {
             tables.push(json!({
                 "Tier": table.tier.name(),
                 "Family": if table.is_v6 { "ipv6" } else { "ipv4" },
                 "Entries": table.entries,
                 "Capacity": table.capacity,
+                "BytesPerEntry": table.bytes_per_entry(),
+                "MemoryBytes": table.memory,
             }));
         }
     }
@@ -251,7 +271,31 @@ fn document(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>) -> Result<Val
     }))
 }
 
+/// With one digit behind the point.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = (u128::from(bytes) * 10 + (1 << 19)) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
 /// Seconds by the timeout's name, of every state.
 fn timeouts(interface: &Interface) -> BTreeMap<&'static str, u32> {
     State::ALL.iter().map(|state| (state.timeout_name(), interface.timeout(*state))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_told_in_mebibytes() {
+        for (bytes, text) in [
+            (0, "0.0 MiB"),
+            (1 << 20, "1.0 MiB"),
+            (23_068_672, "22.0 MiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (1_625_292, "1.5 MiB"),
+        ] {
+            assert_eq!(mebibytes(bytes), text);
+        }
+    }
 }

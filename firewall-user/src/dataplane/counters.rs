@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use aya::maps::PerCpuValues;
 use firewall_ebpf::event::{Event, event_index};
+use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::policy::{Counter, counter_index};
 use firewall_ebpf::reason::Reason;
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::maps::Maps;
+use crate::dataplane::flows::FlowEntry;
+use crate::dataplane::maps::{Maps, Tally};
 use crate::dataplane::policy::READ_RULES;
 
 /// Packets and bytes of an interface by direction and reason; zeros included.
@@ -17,6 +19,15 @@ pub type ByReason = BTreeMap<(Direction, Reason), Counter>;
 
 /// How often each thing happened to the flows of an interface; zeros included.
 pub type ByEvent = BTreeMap<Event, u64>;
+
+/// The flow tables at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// Every flow of every slot, in no order.
+    pub flows: Vec<FlowEntry>,
+    /// Evictions from the new tier, by slot.
+    pub evicted: BTreeMap<u16, u64>,
+}
 
 impl Maps {
     /// The counters of a slot, summed over CPUs.
@@ -46,6 +57,55 @@ impl Maps {
             Ok((*event, values.iter().sum()))
         };
         Event::ALL.iter().map(read).collect()
+    }
+
+    /// Every flow, and how many unproven flows of each of these slots gave way to newer ones.
+    ///
+    /// The kernel evicts from an LRU without a word, so evictions are what is left of the flows
+    /// that began: those that were not promoted, not removed by a packet, by [`reap`] or by
+    /// [`Self::remove_flows`], and are not there. While that is read packets go on, so beginnings
+    /// are read before the tables and ends after them: a flow that comes or goes meanwhile makes
+    /// the number smaller, never larger. So that it is a counter all the same, the highest that was
+    /// ever told is kept. Two readers in one moment may keep the lower of theirs.
+    ///
+    /// Two CPUs that begin one flow at once count it twice in the kernel, and so here.
+    ///
+    /// [`reap`]: crate::dataplane::reap::reap
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn survey(&mut self, slots: impl IntoIterator<Item = u16>) -> Result<Survey> {
+        let began = |slot| Ok((slot, self.events(slot)?[&Event::Opened]));
+        let began: Vec<(u16, u64)> = slots.into_iter().map(began).collect::<Result<_>>()?;
+        let flows = self.flows()?;
+        let mut evicted = BTreeMap::new();
+        for (slot, opened) in began {
+            let events = self.events(slot)?;
+            let here = flows.iter().filter(|flow| flow.slot == slot && flow.tier == Tier::New);
+            let ended = [
+                events[&Event::Promoted],
+                events[&Event::Removed],
+                self.tally(Tally::Removed, slot)?,
+                u64::try_from(here.count()).unwrap_or(u64::MAX),
+            ];
+            let told = self.tally(Tally::Evicted, slot)?;
+            let now = opened.saturating_sub(ended.iter().sum());
+            if now > told {
+                self.set_tally(Tally::Evicted, slot, now)?;
+            }
+            evicted.insert(slot, now.max(told));
+        }
+        Ok(Survey { flows, evicted })
+    }
+
+    /// Reads what userspace counted.
+    pub(super) fn tally(&self, tally: Tally, slot: u16) -> Result<u64> {
+        self.tallies.get(&tally.index(slot), 0).context("read map TALLIES")
+    }
+
+    /// Writes it.
+    pub(super) fn set_tally(&mut self, tally: Tally, slot: u16, value: u64) -> Result<()> {
+        self.tallies.set(tally.index(slot), value, 0).context("write map TALLIES")
     }
 
     /// Packets and bytes that each rule admitted, by the rule's number.
@@ -80,7 +140,7 @@ impl Maps {
             let index = event_index(slot, *event);
             self.events.set(index, zero, 0).context("write map EVENTS")?;
         }
-        Ok(())
+        Tally::ALL.into_iter().try_for_each(|tally| self.set_tally(tally, slot, 0))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading and removing flows.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
@@ -8,7 +9,7 @@ use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6, QUERY_FROM_IN
 use firewall_ebpf::interface::Direction;
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::maps::Maps;
+use crate::dataplane::maps::{Maps, Tally};
 use crate::dataplane::sys;
 
 /// A flow as the kernel has it, in host terms.
@@ -50,6 +51,16 @@ pub struct Occupancy {
     pub entries: u64,
     /// Entries that fit.
     pub capacity: u32,
+    /// Bytes that the table takes, full or empty; `None` where the kernel does not tell.
+    pub memory: Option<u64>,
+}
+
+impl Occupancy {
+    /// Bytes for each entry that fits, with all that the kernel keeps around it.
+    #[must_use]
+    pub fn bytes_per_entry(&self) -> Option<u64> {
+        self.memory?.checked_div(u64::from(self.capacity))
+    }
 }
 
 /// A [`FirstFragment`] in words.
@@ -148,13 +159,23 @@ impl Maps {
         flows: impl IntoIterator<Item = &'a FlowEntry>,
     ) -> Result<u64> {
         let mut removed = 0;
+        let mut new: BTreeMap<u16, u64> = BTreeMap::new();
         for flow in flows {
             let (v4, v6) = self.tables(flow.tier);
             let was_there = match &flow.key {
                 AnyKey::V4(key) => sys::remove(v4, key),
                 AnyKey::V6(key) => sys::remove(v6, key),
             };
-            removed += u64::from(was_there.context("remove a flow")?);
+            let was_there = was_there.context("remove a flow")?;
+            removed += u64::from(was_there);
+            if was_there && flow.tier == Tier::New {
+                *new.entry(flow.slot).or_default() += 1;
+            }
+        }
+        // Else they would be taken for evicted ones.
+        for (slot, count) in new {
+            let before = self.tally(Tally::Removed, slot)?;
+            self.set_tally(Tally::Removed, slot, before + count)?;
         }
         Ok(removed)
     }
@@ -180,7 +201,9 @@ impl Maps {
                 let here = |flow: &&FlowEntry| flow.tier == tier && flow.inside.is_ipv6() == is_v6;
                 let entries = flows.iter().filter(here).count();
                 let entries = u64::try_from(entries).unwrap_or(u64::MAX);
-                tables.push(Occupancy { tier, is_v6, entries, capacity });
+                let (v4, v6) = self.tables(tier);
+                let memory = sys::memory(if is_v6 { v6 } else { v4 });
+                tables.push(Occupancy { tier, is_v6, entries, capacity, memory });
             }
         }
         tables

@@ -91,6 +91,37 @@ const SHAPES: &[Shape] = &[
     shape::<u32, u64>("CLOCK", MapType::Array, Sized::Fixed(1)),
 ];
 
+/// What userspace counts, by [`Tally::index`]; the kernel program does not know of it.
+const TALLIES: Shape =
+    shape::<u32, u64>("TALLIES", MapType::Array, Sized::Interfaces { each: Tally::COUNT });
+
+/// A number that userspace keeps of an interface between its runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tally {
+    /// Flows that it removed from the new tier itself.
+    Removed,
+    /// The most evictions that were ever told.
+    Evicted,
+}
+
+impl Tally {
+    const COUNT: u32 = 2;
+
+    pub(super) const ALL: [Self; 2] = [Self::Removed, Self::Evicted];
+
+    pub(super) fn index(self, slot: u16) -> u32 {
+        u32::from(slot) * Self::COUNT + self as u32
+    }
+}
+
+/// Makes the map that is userspace's alone.
+pub(super) fn make_tallies(pins: &Pins, sizes: &Sizes) -> Result<()> {
+    let Shape { name, sized, .. } = TALLIES;
+    let tallies = Array::<MapData, u64>::create(sizes.of(sized), 0);
+    let tallies = tallies.context(format!("make map {name}"))?;
+    tallies.pin(pins.map(name)).context(format!("pin map {name}"))
+}
+
 /// The kinds of map that there have to be; the tables within tables are tries and arrays.
 pub(super) fn kinds() -> impl Iterator<Item = MapType> {
     SHAPES.iter().map(|shape| shape.kind).chain([MapType::LpmTrie])
@@ -110,6 +141,7 @@ pub struct Maps {
     pub(super) classes: ArrayOfMaps<MapData, Array<MapData, Class>>,
     pub(super) ranges: ArrayOfMaps<MapData, Array<MapData, Range>>,
     pub(super) clock: Array<MapData, u64>,
+    pub(super) tallies: Array<MapData, u64>,
     /// The same maps once more: aya's typed maps do not lend their file descriptors.
     raw: BTreeMap<&'static str, MapData>,
     /// As the maps were made, whatever the configuration says now.
@@ -146,6 +178,7 @@ impl Maps {
             classes: open!("CLASSES", ArrayOfMaps),
             ranges: open!("RANGES", ArrayOfMaps),
             clock: open!("CLOCK", Array),
+            tallies: open!("TALLIES", Array),
             raw: SHAPES
                 .iter()
                 .map(|shape| Ok((shape.name, MapData::from_pin(pins.map(shape.name))?)))
@@ -168,7 +201,7 @@ impl Maps {
 /// size would be read and written beyond its end. Returns the sizes they were made with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { flows_new: 0, flows_proven: 0, fragments: 0, rules: 0, interfaces: 0 };
-    for shape in SHAPES {
+    for shape in SHAPES.iter().chain([&TALLIES]) {
         let path = pins.map(shape.name);
         let info = MapInfo::from_pin(&path)
             .map_err(|error| damaged(pins, shape.name, &crate::dataplane::error::chain(&error)))?;

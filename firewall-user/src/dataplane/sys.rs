@@ -2,6 +2,7 @@
 //! their pins, and a probe.
 
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -118,6 +119,12 @@ fn address<T>(pointer: *const T) -> u64 {
 pub(super) fn bytes<T: Pod>(value: &T) -> &[u8] {
     // SAFETY: a `Pod` has no padding that anyone looks at, and any bytes of it may be read.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// The bytes that a map takes, as the kernel counts them (`map_mem_usage`, Linux 6.4).
+pub(super) fn memory(map: BorrowedFd<'_>) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
 }
 
 /// Every entry of a hash map (LRU or not). Walks buckets, so it ends even on a map that changes

@@ -39,6 +39,7 @@ struct Measured {
     label: String,
     counters: ByReason,
     events: ByEvent,
+    evicted: u64,
 }
 
 #[derive(Debug)]
@@ -53,15 +54,17 @@ fn read(control: &Control) -> Result<Reading> {
     let generation = control.store().generation()?;
     let mut reading =
         Reading { interfaces: Vec::new(), tables: Vec::new(), rules: Vec::new(), generation };
-    let Some(maps) = control.maps()? else { return Ok(reading) };
+    let Some(mut maps) = control.maps()? else { return Ok(reading) };
+    let survey = maps.survey(model.interfaces.keys().copied())?;
     for interface in model.interfaces.values() {
         reading.interfaces.push(Measured {
             label: interface.label(),
             counters: maps.counters(interface.slot)?,
             events: maps.events(interface.slot)?,
+            evicted: survey.evicted.get(&interface.slot).copied().unwrap_or_default(),
         });
     }
-    reading.tables = maps.occupancy(&maps.flows()?);
+    reading.tables = maps.occupancy(&survey.flows);
     let counts = maps.rule_counters()?;
     for group in model.groups.values() {
         for rule in &group.rules {
@@ -222,11 +225,19 @@ impl Collector for Reading {
             Tier::Proven.name(),
             Tier::New.name()
         );
-        let rows = self
-            .interfaces
-            .iter()
-            .map(|one| ([("interface", one.label.clone())], one.events[&Event::Unpromoted]));
-        counters(encoder, "flows_unpromoted", &help, rows)?;
+        let of = |value: fn(&Measured) -> u64| {
+            let rows = self.interfaces.iter();
+            rows.map(move |one| ([("interface", one.label.clone())], value(one)))
+        };
+        let unpromoted = of(|one| one.events[&Event::Unpromoted]);
+        counters(encoder, "flows_unpromoted", &help, unpromoted)?;
+        let opened = of(|one| one.events[&Event::Opened]);
+        counters(encoder, "flows_opened", "Flows that began", opened)?;
+        let promoted = of(|one| one.events[&Event::Promoted]);
+        let help = "Flows that were proven and moved to the table that evicts nothing";
+        counters(encoder, "flows_promoted", help, promoted)?;
+        let help = "Unproven flows that gave way to newer ones because their table was full";
+        counters(encoder, "flows_evicted", help, of(|one| one.evicted))?;
         for (name, help, field) in [
             ("rule_packets", "Packets of no flow that a rule admitted", FIELDS[0].1),
             ("rule_bytes", "Bytes of packets of no flow that a rule admitted", FIELDS[1].1),

@@ -56,9 +56,22 @@ pub fn sequence() -> impl Strategy<Value = Vec<Event>> {
             .prop_map(|(scene, packet, damage)| vec![event(&scene, &packet, &damage)]),
         2 => seconds.prop_map(|seconds| vec![Event::Wait(seconds)]),
         3 => played(),
+        1 => pieces(),
         1 => garbage().prop_map(|frame| vec![frame]),
     ];
     vec(piece, 1..25).prop_map(|pieces| pieces.into_iter().flatten().collect())
+}
+
+/// A datagram in pieces, of which some may lie on the first.
+fn pieces() -> impl Strategy<Value = Vec<Event>> {
+    let later = vec((0_u16..12, any::<bool>()), 1..4);
+    (scene(), later).prop_map(|(scene, later)| {
+        let of = |(offset, more)| {
+            let datagram = Packet::udp(Client).ports(40_000, 53).data(40);
+            event(&scene, &datagram.fragment(offset, more), &Damage::default())
+        };
+        [(0, true)].into_iter().chain(later).map(of).collect()
+    })
 }
 
 /// The packets of a case of the table.
@@ -96,7 +109,7 @@ fn scene() -> impl Strategy<Value = Scene> {
 }
 
 /// What happens to a frame after it was made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Damage {
     bytes: Vec<(Index, u8)>,
     end: Option<Index>,

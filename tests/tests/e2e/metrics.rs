@@ -116,7 +116,9 @@ fn every_figure_is_what_happened() {
     assert_eq!(value(&text, "secgroup_flows{tier=\"proven\",family=\"ipv4\"}"), 2);
     assert_eq!(value(&text, "secgroup_flows{tier=\"new\",family=\"ipv4\"}"), 0);
     assert_eq!(value(&text, "secgroup_flows{tier=\"proven\",family=\"ipv6\"}"), 0);
-    assert_eq!(value(&text, "secgroup_flows_unpromoted_total{interface=\"eth0\"}"), 0);
+    let flows = |what| value(&text, &format!("secgroup_flows_{what}_total{{interface=\"eth0\"}}"));
+    let told = ["opened", "promoted", "evicted", "unpromoted"].map(flows);
+    assert_eq!(told, [2, 2, 0, 0]);
 
     // There are flows and rules with addresses; no label has one.
     check_metrics(&text);

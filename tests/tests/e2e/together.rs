@@ -15,7 +15,8 @@ fn rules_that_are_added_at_the_same_time_are_all_in_force() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
-    secgroup.ok("attach eth0 --group web");
+    // What shows which rules are in force is the flows.
+    secgroup.ok("attach eth0 --group web --tracking always");
     let ports = 8001..=8008;
     let ids: BTreeSet<String> = thread::scope(|scope| {
         let add = |port| {

@@ -1,0 +1,96 @@
+//! What an attachment says of TCP and of tracking.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use secgroup_tests::network::at;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::{Pair, Secgroup};
+use serde_json::{Value, json};
+
+/// A connection to port 80, which a rule allows from anywhere beside the default egress rules.
+fn open_to_all(net: &Pair) -> (Secgroup<'_>, TcpServer) {
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 0.0.0.0/0");
+    secgroup.ok("attach eth0 --group web");
+    (secgroup, TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]))
+}
+
+fn connected(net: &Pair, server: &TcpServer) -> TcpStream {
+    let mut stream = tcp::connect(&net.client, server.address()).unwrap();
+    tcp::exchange(&mut stream, b"hello").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    stream
+}
+
+fn options(secgroup: &Secgroup<'_>) -> Value {
+    let one = &secgroup.json("status")["NetworkInterfaces"][0];
+    json!([one["Tcp"], one["PickUp"], one["Tracking"], one["UntrackedFamilies"]])
+}
+
+#[test]
+fn options_stay_until_others_are_given() {
+    let net = Pair::new();
+    let (secgroup, _server) = open_to_all(&net);
+    assert_eq!(options(&secgroup), json!(["guard", true, "auto", ["ipv4"]]));
+    let table = secgroup.ok("status");
+    assert!(table.contains("eth0: rules allow some ipv4 traffic from anywhere"), "{table}");
+    for (given, expected) in [
+        ("--tracking always", json!(["guard", true, "always", []])),
+        ("--tcp strict", json!(["strict", false, "always", []])),
+        ("", json!(["strict", false, "always", []])),
+        ("--tcp guard", json!(["guard", true, "always", []])),
+        ("--pick-up off --tracking auto", json!(["guard", false, "auto", ["ipv4"]])),
+        ("--tcp strict", json!(["strict", false, "auto", ["ipv4"]])),
+        ("--tcp guard --pick-up on", json!(["guard", true, "auto", ["ipv4"]])),
+    ] {
+        secgroup.ok(&format!("attach eth0 --group web {given}"));
+        assert_eq!(options(&secgroup), expected, "after {given:?}");
+    }
+    secgroup.ok("attach eth0 --group web --tcp strict");
+    let before = options(&secgroup);
+    let refused = secgroup.refused("attach eth0 --group web --pick-up on", 2);
+    assert_eq!(
+        refused,
+        "error: attach eth0: --pick-up on: strict TCP takes up no connection in its middle\n\
+         hint: --tcp guard does\n"
+    );
+    assert_eq!(options(&secgroup), before);
+}
+
+/// As in EC2: nothing is remembered of an untracked connection, so nothing outlives its rule.
+#[test]
+fn an_untracked_connection_ends_with_its_rule_and_a_tracked_one_goes_on() {
+    for (tracking, goes_on) in [("auto", false), ("always", true)] {
+        let net = Pair::new();
+        let (secgroup, server) = open_to_all(&net);
+        secgroup.ok(&format!("attach eth0 --group web --tracking {tracking}"));
+        let mut stream = connected(&net, &server);
+        let flows = secgroup.json("flows count")["Count"].as_u64();
+        assert_eq!(flows, Some(u64::from(goes_on)), "{tracking}");
+        secgroup.ok("rule remove web ingress --protocol tcp --port 80 --cidr 0.0.0.0/0");
+        assert_eq!(tcp::exchange(&mut stream, b"after it").is_ok(), goes_on, "{tracking}");
+    }
+}
+
+#[test]
+fn a_connection_is_picked_up_only_where_that_is_asked_for() {
+    for (given, reason) in [
+        ("--pick-up on", "new-flow"),
+        ("--pick-up off", "tcp-not-opened"),
+        ("--tcp strict", "tcp-not-opened"),
+    ] {
+        let net = Pair::new();
+        let (secgroup, server) = open_to_all(&net);
+        secgroup.ok("attach eth0 --group web --tracking always");
+        let mut stream = connected(&net, &server);
+        secgroup.ok(&format!("attach eth0 --group web {given}"));
+        assert_eq!(secgroup.ok("flows flush"), "1 flows removed\n");
+        let before = secgroup.counters().packets("eth0", "ingress", reason);
+        let picked_up = tcp::exchange(&mut stream, b"in the middle").is_ok();
+        assert_eq!(picked_up, reason == "new-flow", "{given}: {}", secgroup.view());
+        let after = secgroup.counters().packets("eth0", "ingress", reason);
+        assert!(after > before, "{given}: {}", secgroup.view());
+    }
+}
