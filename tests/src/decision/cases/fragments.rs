@@ -51,6 +51,17 @@ pub fn cases() -> Vec<Case> {
             ],
         ),
         case(
+            "a first fragment that was exempt from the rules and dropped speaks for no other",
+            [
+                send(
+                    Packet::icmp(Client, (8, 0), (135, 0)).hop_limit(255).fragment(0, true),
+                    R::NeighbourDiscoveryInvalid,
+                ),
+                send(rest(58, 13, false), R::Fragment),
+            ],
+        )
+        .family(V6),
+        case(
             "a fragment that covers bytes of the first again",
             [
                 send(syn().data(64).fragment(0, true), R::NewFlow),
