@@ -16,7 +16,8 @@ use secgroup_tests::{Namespace, Pair, Secgroup, socket};
 
 /// What `attach` is told about TCP, what happens to frames, and the reasons for which some that are
 /// late or come twice may be dropped: whoever sent them has sent them again, or is gone.
-const MODES: [(&str, Faults, &[&str]); 1] = [("", BAD, &[])];
+const MODES: [(&str, Faults, &[&str]); 2] =
+    [("", BAD, &[]), ("--tcp strict", BAD, &["tcp-window", "tcp-reset"])];
 
 /// A path that does everything to frames.
 const BAD: Faults = Faults {
