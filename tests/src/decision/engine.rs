@@ -63,10 +63,10 @@ pub struct FlowView {
 }
 
 impl FlowView {
-    /// A record as seen at `now`. A case takes milliseconds, and lets whole seconds pass.
+    /// A record as seen at `now`. A case takes moments, and lets whole seconds pass.
     #[must_use]
     pub fn new(flow: Flow, now: u64, hz: u64) -> Self {
-        let idle = (now.saturating_sub(flow.last_seen) + hz / 2) / hz;
+        let idle = now.saturating_sub(flow.last_seen) / hz;
         Self { flow: Flow { last_seen: 0, created: 0, ..flow }, idle }
     }
 }

@@ -17,11 +17,17 @@ use crate::decision::kernel::Setup;
 /// was forgotten somewhere shows.
 pub const SLOT: u16 = 1;
 
-/// The idle timeout of a state in jiffies, as both sides are told. Half a second is added: steps
-/// are whole seconds, and the milliseconds that a case takes must not decide anything.
+/// A timeout in jiffies, as both sides are told. Most of a second is added: steps are whole seconds,
+/// and the moments that a case takes on a busy machine must not decide anything.
+#[must_use]
+pub fn lenient(seconds: u32, hz: u64) -> u64 {
+    u64::from(seconds) * hz + hz * 9 / 10
+}
+
+/// The idle timeout of a state, [`lenient`].
 #[must_use]
 pub fn timeout(state: State, hz: u64) -> u64 {
-    u64::from(state.default_timeout()) * hz + hz / 2
+    lenient(state.default_timeout(), hz)
 }
 
 /// The host's side.

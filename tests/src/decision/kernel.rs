@@ -14,7 +14,7 @@ use firewall_ebpf::policy::{Counter, counter_index};
 use firewall_ebpf::reason::{Reason, Verdict};
 
 use crate::decision::engine::{Engine, FlowViews};
-use crate::decision::host::{SLOT, timeout};
+use crate::decision::host::{SLOT, lenient, timeout};
 use crate::decision::kernel_maps::{COUNTERS, Maps, NEW, PROVEN, RULES};
 use crate::decision::run::hex;
 
@@ -111,7 +111,7 @@ impl Kernel {
         let (orientation, ethernet) = (setup.orientation as u8, u8::from(setup.ethernet));
         let (non_ip, tcp_checks) = (setup.non_ip as u8, setup.tcp_checks as u8);
         let pick_up = u8::from(setup.pick_up);
-        let fragment_timeout = u64::from(FRAGMENT_TIMEOUT) * hz + hz / 2;
+        let fragment_timeout = lenient(FRAGMENT_TIMEOUT, hz);
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &SLOT, true)
             .override_global("ORIENTATION", &orientation, true)
