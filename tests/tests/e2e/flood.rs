@@ -5,12 +5,12 @@ use std::iter::repeat_n;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use secgroup_tests::network::at;
 use secgroup_tests::socket::Wire;
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{PATIENCE, wait_for_quiet, wait_until};
 use secgroup_tests::{Pair, Secgroup, frame, udp};
 
 /// Unproven flows that there is room for, by family.
@@ -21,6 +21,8 @@ const SOCKETS: u16 = 32;
 const STREAMS: usize = 16;
 /// Connections that are made during a flood, by family.
 const MEANWHILE: u16 = 100;
+
+const QUIET: Duration = Duration::from_millis(150);
 
 const CONFIG: &str =
     "[maps]\nflows_new = 1024\nflows_proven = 2048\nrules = 4096\ninterfaces = 2\n";
@@ -160,6 +162,8 @@ impl Idle {
     }
 
     fn still_talk(&mut self, secgroup: &Secgroup<'_>) {
+        // Connections that end, and acknowledgements that wait.
+        wait_for_quiet(QUIET, "earlier traffic to end", || secgroup.counters());
         let flows = u64::from(SOCKETS * SOCKETS);
         let known = ["ingress", "egress"].map(|way| (Pair::DEVICE, way, "established", flows));
         secgroup.moved(&known, || self.converse(1));
