@@ -14,7 +14,7 @@ use secgroup_tests::wait::{PATIENCE, wait_for_quiet, wait_until};
 use secgroup_tests::{Pair, Secgroup, frame, udp};
 
 /// Unproven flows that there is room for, by family.
-const TABLE: u16 = 1024;
+const TABLE: u16 = 4096;
 /// Sockets at either end, each of which talks to each: a thousand flows.
 const SOCKETS: u16 = 32;
 /// Connections that stay open, by family.
@@ -25,7 +25,7 @@ const MEANWHILE: u16 = 100;
 const QUIET: Duration = Duration::from_millis(150);
 
 const CONFIG: &str =
-    "[maps]\nflows_new = 1024\nflows_proven = 2048\nrules = 4096\ninterfaces = 2\n";
+    "[maps]\nflows_new = 4096\nflows_proven = 2048\nrules = 4096\ninterfaces = 2\n";
 
 #[test]
 fn a_thousand_idle_flows_outlive_floods_through_tcx() {
