@@ -47,11 +47,33 @@ fn states() -> String {
     text
 }
 
+fn budget() -> String {
+    let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where we are");
+    let file = Path::new(&root).join("../firewall-ebpf/verifier-budget.toml");
+    let text = fs::read_to_string(&file).expect("the budget");
+    let mut page = String::from(
+        "# The verifier's work\n\n\
+         The kernel walks through a program before it runs it, and gives up after 1,000,000 \
+         instructions. This\nis what `cargo xtask budget` measured, and a twentieth; a test fails \
+         beyond it.\n\n\
+         This page is made from `firewall-ebpf/verifier-budget.toml` by\n\
+         `SECGROUP_WRITE_DOCS=1 cargo xtask test documents`.\n\n\
+         | program | instructions |\n| --- | --- |\n",
+    );
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        if let Some((name, bound)) = line.split_once(" = ") {
+            let _ = writeln!(page, "| `{}` | {bound} |", name.trim_matches('"'));
+        }
+    }
+    page
+}
+
 #[test]
 fn the_pages_of_declarations_are_the_declarations() {
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where we are");
     let docs = Path::new(&root).join("../docs");
-    for (name, text) in [("reasons.md", reasons()), ("states.md", states())] {
+    let pages = [("reasons.md", reasons()), ("states.md", states()), ("verifier.md", budget())];
+    for (name, text) in pages {
         let page = docs.join(name);
         if env::var_os(ASK).is_some() {
             fs::write(&page, &text).expect("write the page");

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::json;
 
-use super::subject::Cell;
+use super::subject::{Cell, Collection, DEAD};
 
 /// What a cell comes to, net of the harness.
 struct Figures {
@@ -48,7 +48,7 @@ fn figures(cells: &[Cell], cell: &Cell) -> Figures {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn table(cells: &[Cell]) -> Result<()> {
+pub fn table(cells: &[Cell], collection: Collection) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -70,6 +70,12 @@ pub fn table(cells: &[Cell]) -> Result<()> {
             cell.what
         )?;
     }
+    let Collection { reading, removing } = collection;
+    let [reading, removing] = [reading, removing].map(|seconds| seconds * 1000.0);
+    writeln!(
+        out,
+        "gc of {DEAD} dead flows: {reading:.0} ms to read the tables, {removing:.0} ms to remove them"
+    )?;
     Ok(())
 }
 
@@ -77,7 +83,7 @@ pub fn table(cells: &[Cell]) -> Result<()> {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn json(cells: &[Cell]) -> Result<()> {
+pub fn json(cells: &[Cell], collection: Collection) -> Result<()> {
     let rows: Vec<_> = cells
         .iter()
         .map(|cell| {
@@ -93,7 +99,13 @@ pub fn json(cells: &[Cell]) -> Result<()> {
         })
         .collect();
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &json!({ "SchemaVersion": 1, "Cells": rows }))?;
+    let collection = json!({
+        "DeadFlows": DEAD,
+        "ReadingSeconds": collection.reading,
+        "RemovingSeconds": collection.removing,
+    });
+    let document = json!({ "SchemaVersion": 1, "Cells": rows, "Collection": collection });
+    serde_json::to_writer_pretty(&mut out, &document)?;
     writeln!(out)?;
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::maps::HashMap;
 use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::exempt::NonIp;
@@ -11,6 +12,7 @@ use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, PROVEN};
 use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
 use firewall_user::dataplane::maps::{Maps, Sizes};
 use firewall_user::dataplane::object::{self, Fixed};
+use firewall_user::dataplane::reap::reap;
 use firewall_user::dataplane::{Pins, clock};
 use firewall_user::model::{PortRange, Tracking, Traffic};
 use firewall_user::policy::{ResolvedRule, compile};
@@ -74,7 +76,7 @@ impl Drop for Scratch {
 ///
 /// # Errors
 /// The kernel refuses, or a program answers other than it should.
-pub fn measure_all(bench_object: &str) -> Result<Vec<Cell>> {
+pub fn measure_all(bench_object: &str) -> Result<(Vec<Cell>, Collection)> {
     let pins = Scratch(Pins::new(format!("/sys/fs/bpf/secgroup-bench-{}", std::process::id())));
     let sizes = Sizes {
         flows_new: 131_072,
@@ -100,7 +102,39 @@ pub fn measure_all(bench_object: &str) -> Result<Vec<Cell>> {
         }
     }
     eprintln!();
-    Ok(results.cells)
+    let collection = collect(&pins.0, &maps, &mut subjects[0].ebpf)?;
+    Ok((results.cells, collection))
+}
+
+/// Seconds that it takes to reclaim [`DEAD`] dead flows.
+#[derive(Clone, Copy, Debug)]
+pub struct Collection {
+    /// To read the tables, in which they are not alone.
+    pub reading: f64,
+    /// To remove them, each only if nobody touched it since.
+    pub removing: f64,
+}
+
+/// Dead flows for a [`Collection`].
+pub const DEAD: u32 = 100_000;
+
+fn collect(pins: &Pins, maps: &Maps, ebpf: &mut Ebpf) -> Result<Collection> {
+    // Of no interface, and long gone.
+    let (slot, last_seen) = (u16::MAX, 1);
+    let proven = ebpf.map_mut("FLOWS_PROVEN_V4").context("no map FLOWS_PROVEN_V4")?;
+    let mut map: HashMap<_, FlowKey4, Flow> = proven.try_into()?;
+    for outside in 0..DEAD {
+        let key = FlowKey4 { outside, slot, protocol: 6, ..FlowKey4::default() };
+        map.insert(key, Flow { last_seen, ..Flow::default() }, 0)?;
+    }
+    let start = Instant::now();
+    let flows = maps.flows()?;
+    let reading = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let reaped = reap(pins, flows.iter().filter(|flow| flow.slot == slot))?;
+    let removing = start.elapsed().as_secs_f64();
+    ensure!(reaped.proven == u64::from(DEAD), "{} of {DEAD} dead flows removed", reaped.proven);
+    Ok(Collection { reading, removing })
 }
 
 fn one_round(

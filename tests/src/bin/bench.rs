@@ -22,6 +22,6 @@ fn run() -> Result<()> {
     let object = arguments.next().context("usage: bench BENCH-OBJECT [--json]")?;
     let json = arguments.next().as_deref() == Some("--json");
     measure::pin_to_one_cpu()?;
-    let results = subject::measure_all(&object)?;
-    if json { report::json(&results) } else { report::table(&results) }
+    let (cells, collection) = subject::measure_all(&object)?;
+    if json { report::json(&cells, collection) } else { report::table(&cells, collection) }
 }
