@@ -36,7 +36,7 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction
 /// the one that the hook never sees.
 #[inline(always)]
 pub fn glance<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Glance {
-    if !packet.has_ethernet() {
+    if !tables.glances(packet) {
         Glance::Unknown
     } else if direction == Direction::Ingress {
         common(packet, tables, Direction::Ingress)
@@ -102,7 +102,7 @@ fn steady<A: Address, P: Packet, T: Tables + Flows<A>>(
     segment: &Segment<A>,
 ) -> Glance {
     match segment.kind {
-        Kind::Tcp if segment.tcp_flags == tcp::PLAIN && tables.tcp_checks() == TcpChecks::Guard => {
+        Kind::Tcp if segment.tcp_flags == tcp::PLAIN => {
             stay(packet, tables, direction, segment, State::Established)
         }
         Kind::Udp => stay(packet, tables, direction, segment, State::UdpStream),

@@ -9,7 +9,7 @@ use crate::admit;
 use crate::event::Event;
 use crate::exempt::NonIp;
 use crate::flow::{Address, FirstFragment, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
-use crate::interface::{FRAGMENT_TIMEOUT, State, TcpChecks};
+use crate::interface::{FRAGMENT_TIMEOUT, State, TcpChecks, glances};
 use crate::packet::{Packet, Wire};
 use crate::parse::{V4, V6};
 use crate::policy::{ANY_V4, ANY_V6, Active, Class, Has, Range, UNTRACKED};
@@ -222,6 +222,10 @@ impl Interface for HostTables {
 
     fn tcp_checks(&self) -> TcpChecks {
         self.tcp_checks
+    }
+
+    fn glances<P: Packet>(&self, packet: &P) -> bool {
+        glances(packet.has_ethernet(), self.tcp_checks)
     }
 
     fn picks_up(&self) -> bool {

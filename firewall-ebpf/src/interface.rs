@@ -98,6 +98,13 @@ impl TcpChecks {
     }
 }
 
+/// Whether the steady state of a flow may be looked for before anything else: the short way reads
+/// Ethernet frames, and follows no windows.
+#[must_use]
+pub const fn glances(has_ethernet: bool, checks: TcpChecks) -> bool {
+    has_ethernet && matches!(checks, TcpChecks::Guard)
+}
+
 /// Seconds for which a first fragment's verdict is remembered: as long as a Linux host waits for
 /// the rest of a packet (net.ipv4.ipfrag_time, net.ipv6.ip6frag_time has twice as much).
 pub const FRAGMENT_TIMEOUT: u32 = 30;

@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::exempt::NonIp;
 use crate::flow::{Address, FirstFragment, Flow, FlowRef, Tier};
 use crate::interface::{Direction, State, TcpChecks};
+use crate::packet::Packet;
 use crate::parse::{V4, V6};
 use crate::policy::{Active, Class};
 
@@ -21,6 +22,9 @@ pub trait Interface {
 
     /// How closely TCP is followed.
     fn tcp_checks(&self) -> TcpChecks;
+
+    /// [`crate::interface::glances`]: one word, because it is read for every packet.
+    fn glances<P: Packet>(&self, packet: &P) -> bool;
 
     /// Whether a TCP connection may be taken up in its middle.
     fn picks_up(&self) -> bool;

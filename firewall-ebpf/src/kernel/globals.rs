@@ -16,6 +16,8 @@ static NON_IP: Global<u8> = Global::new(NonIp::Control as u8);
 #[unsafe(no_mangle)]
 static TCP_CHECKS: Global<u8> = Global::new(TcpChecks::Guard as u8);
 #[unsafe(no_mangle)]
+static GLANCE: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
 static PICK_UP: Global<u8> = Global::new(1);
 /// Jiffies.
 #[unsafe(no_mangle)]
@@ -60,6 +62,12 @@ pub(super) fn non_ip() -> NonIp {
 #[inline(always)]
 pub(super) fn tcp_checks() -> TcpChecks {
     if TCP_CHECKS.load() == TcpChecks::Guard as u8 { TcpChecks::Guard } else { TcpChecks::Strict }
+}
+
+/// `interface::glances`.
+#[inline(always)]
+pub(super) fn glances() -> bool {
+    GLANCE.load() != 0
 }
 
 /// Whether a TCP connection may be taken up in its middle.

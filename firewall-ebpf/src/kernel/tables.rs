@@ -8,6 +8,7 @@ use firewall_ebpf::event::{Event, event_index};
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::flow::{Address as _, FirstFragment, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
 use firewall_ebpf::interface::{Direction, State, TcpChecks};
+use firewall_ebpf::packet::Packet;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{Active, Class, TRAFFIC_MAX};
 use firewall_ebpf::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes};
@@ -38,6 +39,11 @@ impl Interface for Kernel {
     #[inline(always)]
     fn tcp_checks(&self) -> TcpChecks {
         globals::tcp_checks()
+    }
+
+    #[inline(always)]
+    fn glances<P: Packet>(&self, _: &P) -> bool {
+        globals::glances()
     }
 
     #[inline(always)]

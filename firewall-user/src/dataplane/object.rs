@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{FRAGMENT_TIMEOUT, Orientation, State, TcpChecks};
+use firewall_ebpf::interface::{FRAGMENT_TIMEOUT, Orientation, State, TcpChecks, glances};
 
 use crate::dataplane::clock;
 use crate::dataplane::error::{Context, DataplaneError, Result, chain, usual_cause};
@@ -83,6 +83,7 @@ pub fn open(pins: &Pins, sizes: &Sizes, fixed: &Fixed) -> Result<Ebpf> {
         .override_global("ORIENTATION", &(fixed.orientation as u8), true)
         .override_global("ETHERNET", &u8::from(fixed.has_ethernet), true)
         .override_global("NON_IP", &(fixed.non_ip as u8), true)
+        .override_global("GLANCE", &u8::from(glances(fixed.has_ethernet, fixed.tcp_checks)), true)
         .override_global("TCP_CHECKS", &(fixed.tcp_checks as u8), true)
         .override_global("PICK_UP", &u8::from(fixed.pick_up), true)
         .override_global("FRAGMENT_TIMEOUT", &clock::jiffies(u64::from(FRAGMENT_TIMEOUT)), true)

@@ -9,7 +9,9 @@ use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::event::Event;
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::host::CompiledPolicy;
-use firewall_ebpf::interface::{Direction, FRAGMENT_TIMEOUT, Orientation, State, TcpChecks};
+use firewall_ebpf::interface::{
+    Direction, FRAGMENT_TIMEOUT, Orientation, State, TcpChecks, glances,
+};
 use firewall_ebpf::policy::{Counter, counter_index};
 use firewall_ebpf::reason::{Reason, Verdict};
 
@@ -111,12 +113,14 @@ impl Kernel {
         let (orientation, ethernet) = (setup.orientation as u8, u8::from(setup.ethernet));
         let (non_ip, tcp_checks) = (setup.non_ip as u8, setup.tcp_checks as u8);
         let pick_up = u8::from(setup.pick_up);
+        let glance = u8::from(glances(setup.ethernet, setup.tcp_checks));
         let fragment_timeout = lenient(FRAGMENT_TIMEOUT, hz);
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &SLOT, true)
             .override_global("ORIENTATION", &orientation, true)
             .override_global("ETHERNET", &ethernet, true)
             .override_global("NON_IP", &non_ip, true)
+            .override_global("GLANCE", &glance, true)
             .override_global("TCP_CHECKS", &tcp_checks, true)
             .override_global("PICK_UP", &pick_up, true)
             .override_global("FRAGMENT_TIMEOUT", &fragment_timeout, true)
