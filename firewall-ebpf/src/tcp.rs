@@ -180,9 +180,13 @@ pub fn step<A>(
             }
         }
         (State::SynRecv, Shape::SynAck) => {
-            // A repeated SYN-ACK, or one after the listener forgot and chose another number.
-            flow.set_ack_low(segment.seq.wrapping_add(1));
-            flow.set_ack_high(segment.seq.wrapping_add(1).wrapping_add(segment.payload));
+            // One after the listener forgot has another number; a repeated one takes back nothing
+            // of the data behind it.
+            let answered = segment.seq.wrapping_add(1);
+            if answered != flow.ack_low() {
+                flow.set_ack_low(answered);
+                flow.set_ack_high(answered.wrapping_add(segment.payload));
+            }
             flow.set_flags(flags | REPLIED);
             Step::Stay
         }

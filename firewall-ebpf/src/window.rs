@@ -76,6 +76,11 @@ pub fn advance<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) {
 #[inline(always)]
 pub fn begin<A>(flow: &FlowRef<'_>, segment: &Segment<A>, scale: u8, sender: Direction) {
     let receiver = sender.opposite();
+    // Repeated, perhaps behind early data: it takes back nothing of that.
+    let behind = flow.end(sender).wrapping_sub(tcp::end(segment));
+    if flow.window(sender) != 0 && behind <= u32::from(u16::MAX) {
+        return;
+    }
     flow.set_end(sender, tcp::end(segment));
     flow.set_window(sender, announced(segment));
     flow.set_scale(sender, scale);

@@ -40,7 +40,9 @@ fn segments_of_64_kb_are_counted_as_the_device_counts_them() {
             transfer(&net, &secgroup, end).into_iter().zip(["in", "out"])
         {
             assert_eq!(counted, device, "{end}: {way}");
-            assert_one_header_each(counted, end);
+            // RSTs leave their time stamps out.
+            let least = u64::from(BULK) + counted.packets * headers(end) - 100;
+            assert!(counted.bytes > least, "{end}: {way}: {counted:?}, expected {least}");
             assert!(
                 counted.bytes / counted.packets > 4000,
                 "{end}: {way}: {counted:?}: no offload"
@@ -64,17 +66,16 @@ fn merged_segments_are_counted_with_one_header() {
         let [[counted, device], _] = transfer(&net, &secgroup, end);
         assert!(device.bytes / device.packets < 1515, "{end}: {device:?} has offload");
         assert!(device.packets > 2 * counted.packets, "{end}: {counted:?} of {device:?}");
-        assert_one_header_each(counted, end);
+        // A veth that merges may count bytes without the Ethernet header.
+        let gone = [0, 14].map(|ethernet| device.bytes + ethernet * device.packets - counted.bytes);
+        let merged = device.packets - counted.packets;
+        // Time stamps at least, selective acknowledgements at most.
+        let range = merged * headers(end)..=merged * (headers(end) + 28);
+        assert!(
+            gone.iter().any(|gone| range.contains(gone)),
+            "{end}: {counted:?} of {device:?}, expected {range:?}, not {gone:?}"
+        );
     }
-}
-
-/// Asserts that what was counted is the data, and a header for each packet.
-#[track_caller]
-fn assert_one_header_each(counted: Amount, end: IpAddr) {
-    let bytes = u64::from(BULK) + counted.packets * headers(end);
-    // RSTs leave time stamps out; SYNs and selective acknowledgements add something.
-    let range = bytes - 100..bytes + 40 * counted.packets;
-    assert!(range.contains(&counted.bytes), "{end}: {counted:?}, expected {range:?}");
 }
 
 fn guard(secgroup: &Secgroup<'_>) {

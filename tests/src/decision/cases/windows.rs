@@ -133,6 +133,19 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
+            "early data behind a SYN-ACK that is repeated",
+            [
+                send(syn(), R::NewFlow),
+                send(syn_ack(), R::Established),
+                send(Packet::tcp(Server, ACK, after(S, 1), after(C, 1)).data(100), R::Established),
+                send(syn(), R::Established),
+                send(syn_ack(), R::Established),
+                send(Packet::tcp(Client, ACK, after(C, 1), after(S, 101)), R::Established),
+                Flow(Proven, S_::Established),
+            ],
+        )
+        .either(),
+        case(
             "strict: no scale unless both ends ask for it",
             [
                 send(syn().with_tcp_options(&scale(2)), R::NewFlow),
