@@ -404,7 +404,11 @@ impl Connection {
             }
         } else if seen.is_tcp(SYN | ACK) {
             self.has_reply = true;
-            self.proof = seen.proof();
+            // One that is repeated takes back nothing of the data that was sent behind it.
+            let proof = seen.proof();
+            if proof.0 != self.proof.0 {
+                self.proof = proof;
+            }
         } else {
             // Data behind the SYN-ACK: the proof may acknowledge it too.
             let end = seen.seq.wrapping_add(seen.payload);
