@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::config::{Config, Paths};
-use crate::dataplane::attach::Attached;
+use crate::dataplane::attach::{self, Attached, Hook};
 use crate::dataplane::maps::Maps;
 use crate::dataplane::preflight::{self, Work};
 use crate::dataplane::reap::Reaped;
@@ -181,8 +181,9 @@ impl Control {
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
         // A device that is not there is refused before anything is made for it.
-        device::find(interface.netns.as_deref(), &interface.device)?;
+        let device = device::find(interface.netns.as_deref(), &interface.device)?;
         let (slot, pins) = (interface.slot, &self.enforcer.pins);
+        let hook = attach::hook(pins, slot, &device)?;
         let fresh = !pins.linked_slots()?.contains(&slot);
         let first = !pins.exist();
         let mut maps = self.enforcer.ensure_maps()?;
@@ -211,10 +212,25 @@ impl Control {
                     self.enforcer.pins.remove_all()?;
                 } else if fresh && let Some(mut maps) = self.enforcer.maps()? {
                     self.enforcer.forget(&mut maps, slot)?;
+                } else if !fresh {
+                    self.put_back(slot, hook)?;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Puts an interface back on the hook it was on, where an attempt at another has left it.
+    fn put_back(&self, slot: u16, hook: Option<Hook>) -> Result<()> {
+        let model = self.store.model()?;
+        let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
+        let device = device::find(interface.netns.as_deref(), &interface.device)?;
+        if attach::hook(&self.enforcer.pins, slot, &device)? != hook
+            && let Some(maps) = self.enforcer.maps()?
+        {
+            self.enforcer.attach(&maps, interface, false)?;
+        }
+        Ok(())
     }
 
     /// Detaches interfaces: their programs go off the devices, their flows and counters with them.

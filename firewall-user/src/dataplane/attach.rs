@@ -68,8 +68,8 @@ pub struct Attached {
 /// The policy of the slot has to be in force before.
 ///
 /// # Errors
-/// The device or its hook is not to be had; what was attached stays attached, or TCX guards in its
-/// place.
+/// The device or its hook is not to be had; what was attached stays attached, or, where the mode of XDP
+/// was to change, TCX guards in its place.
 pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -> Result<Attached> {
     let device = device::find(interface.netns.as_deref(), &interface.device)?;
     let fixed = Fixed {

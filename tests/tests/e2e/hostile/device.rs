@@ -70,6 +70,13 @@ fn a_driver_without_native_xdp_says_what_it_has() {
         refused(&answer, 1, error, "use --hook tcx (or xdp-generic)");
     });
     secgroup.ok("attach switch --group web --hook xdp-generic");
+    secgroup.refused("attach switch --group web --hook xdp", 1);
+    // A device takes one mode at a time, so the other had to go first: it is back.
+    let status = secgroup.json("status");
+    let interface = &status["NetworkInterfaces"][0];
+    assert_eq!(interface["Hook"], "xdp-generic", "{status:#}");
+    assert_eq!(interface["State"], "enforcing", "{status:#}");
+    assert!(net.server.ip("link show switch").contains("xdpgeneric"));
     secgroup.ok("attach switch --group web --hook tcx");
 }
 
