@@ -1,16 +1,17 @@
 //! The decision about a packet, the same for every hook, family and orientation.
 
+mod open;
+
 use crate::event::Event;
-use crate::exempt;
-use crate::flow::{self, Address, FirstFragment, Flow, FlowRef, INITIATOR_EGRESS, PROVEN, Tier};
+use crate::flow::{self, Address, FlowRef, INITIATOR_EGRESS, PROVEN, Tier, has_passed};
 use crate::interface::{Direction, State, TcpChecks};
 use crate::packet::Packet;
 use crate::parse::{self, Frame, Kind, Segment, Segments};
-use crate::policy::{Active, UNTRACKED, traffic};
 use crate::reason::{Reason, Verdict};
-use crate::tables::{Family, Flows, Fragments, Tables};
+use crate::tables::{Family, Flows, Tables};
 use crate::tcp::{self, Shape, Step};
-use crate::window;
+use crate::{exempt, fragment, window};
+use open::{allow, open};
 
 /// What was decided about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +92,9 @@ pub enum Glance {
     Unknown,
 }
 
-/// A TCP segment with nothing but ACK in a proven, established flow, or UDP in a proven one. [`judge`]
-/// would say the same ([`Step::Stay`]); here the compiler has few values
-/// to carry, which makes the path a third shorter.
+/// A TCP segment with nothing but ACK in a proven, established flow, or UDP in a proven one.
+/// [`judge`] would say the same ([`Step::Stay`]); here the compiler has few values to carry, which
+/// makes the path a third shorter.
 #[inline(always)]
 fn steady<A: Address, P: Packet, T: Tables + Flows<A>>(
     packet: &P,
@@ -136,15 +137,6 @@ fn stay<A: Address, P: Packet, T: Tables + Flows<A>>(
     Glance::Passed
 }
 
-/// Whether more than `timeout` has passed since. Another CPU may have read the clock later and
-/// written first: then it has not.
-#[inline(always)]
-fn has_passed(since: u64, now: u64, timeout: u64) -> bool {
-    let idle = now.wrapping_sub(since);
-    // Half of all jiffies: the clock went backwards, in the sense above.
-    idle > timeout && idle < 1 << 63
-}
-
 #[inline(always)]
 fn judge<A: Address, P: Packet, T: Tables + Family<A>>(
     packet: &P,
@@ -155,35 +147,14 @@ fn judge<A: Address, P: Packet, T: Tables + Family<A>>(
     glance: Glance,
 ) -> Result<Reason, Reason> {
     if segment.kind == Kind::Rest {
-        return later_fragment(tables, direction, segment);
+        return fragment::follow(tables, direction, segment);
     }
     let reason = whole(packet, tables, direction, segment, bytes, glance)?;
     // Fragmented neighbour discovery is exempt from the rules but dropped all the same.
     if segment.fragment.more && reason.verdict() == Verdict::Pass {
-        let first = FirstFragment { seen: tables.now(), end: segment.fragment.length, reserved: 0 };
-        let key = flow::fragment_key(segment, direction, tables.slot());
-        Fragments::<A>::keep_fragment(tables, &key, &first);
-        tables.count_event(Event::Fragmented);
+        fragment::keep(tables, direction, segment);
     }
     Ok(reason)
-}
-
-/// A fragment other than the first has its verdict.
-#[inline(always)]
-fn later_fragment<A: Address, T: Tables + Family<A>>(
-    tables: &T,
-    direction: Direction,
-    segment: &Segment<A>,
-) -> Result<Reason, Reason> {
-    let key = flow::fragment_key(segment, direction, tables.slot());
-    let first = Fragments::<A>::first_fragment(tables, &key).ok_or(Reason::Fragment)?;
-    if has_passed(first.seen, tables.now(), tables.fragment_timeout()) {
-        return Err(Reason::Fragment);
-    }
-    if segment.fragment.offset < first.end {
-        return Err(Reason::FragmentOverlap);
-    }
-    Ok(Reason::LaterFragment)
 }
 
 /// A packet in one piece, or a first fragment.
@@ -393,157 +364,4 @@ fn promote<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key, flow: Flo
 fn remove_new<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key) {
     Flows::<A>::remove(tables, Tier::New, key);
     tables.count_event(Event::Removed);
-}
-
-/// A packet of no flow: the rules decide, and a flow remembers what they said. `over` holds a flow of
-/// the same key that is closed: it goes only if the rules allow its successor, so that nobody
-/// outside can end a flow with packets that are dropped.
-#[inline(always)]
-fn open<A: Address, T: Tables + Family<A>>(
-    tables: &T,
-    packet: &Arrival<'_, A>,
-    key: &A::Key,
-    over: Option<Tier>,
-) -> Result<Reason, Reason> {
-    let segment = packet.segment;
-    let allowed = allow(tables, packet.direction, segment);
-    if let Ok(Allowed { rule, is_untracked: true, .. }) = allowed {
-        tables.count_rule(rule, packet.bytes);
-        return Ok(Reason::Untracked);
-    }
-    if packet.shape == Some(Shape::SynAck) {
-        return Err(Reason::UnsolicitedSynAck);
-    }
-    let Allowed { rule, epoch, .. } = allowed?;
-    let picks_up = tables.picks_up() && tables.tcp_checks() == TcpChecks::Guard;
-    if matches!(packet.shape, Some(Shape::Ack | Shape::Fin)) && !picks_up {
-        return Err(Reason::TcpNotOpened);
-    }
-    tables.count_rule(rule, packet.bytes);
-    let (state, mut flags, ack_low, ack_high) = match packet.shape {
-        // A RST of no connection, and a reply to nothing, open nothing: a flow would let other
-        // packets out.
-        Some(Shape::Rst) => return Ok(Reason::Admitted),
-        Some(shape) => tcp::begin(segment, shape),
-        None => match segment.kind {
-            Kind::Udp => (State::Udp, 0, 0, 0),
-            Kind::Request => (State::Icmp, 0, 0, 0),
-            Kind::Reply => return Ok(Reason::Admitted),
-            _ => (State::Other, 0, 0, 0),
-        },
-    };
-    if packet.direction == Direction::Egress {
-        flags |= INITIATOR_EGRESS;
-        if state == State::FinWait {
-            flags |= flow::FIN_EGRESS;
-        }
-    }
-    let mut flow = Flow {
-        last_seen: packet.now,
-        created: low_half(packet.now),
-        rule,
-        epoch,
-        ack_low,
-        ack_high,
-        state: state as u8,
-        flags,
-        ..Flow::default()
-    };
-    let bytes = u64::from(packet.bytes);
-    let (end, acked) = (tcp::end(segment), segment.ack);
-    match packet.direction {
-        Direction::Ingress => {
-            (flow.packets[0], flow.bytes[0]) = (1, bytes);
-            (flow.end[0], flow.acked[0]) = (end, acked);
-        }
-        Direction::Egress => {
-            (flow.packets[1], flow.bytes[1]) = (1, bytes);
-            (flow.end[1], flow.acked[1]) = (end, acked);
-        }
-    }
-    if tables.tcp_checks() == TcpChecks::Strict {
-        window::open(&mut flow, segment, packet.scale, packet.direction);
-    }
-    // It would shadow its successor in the new tier. If another CPU has removed it already and
-    // opened the successor, that one is opened once more.
-    match over {
-        Some(Tier::Proven) => Flows::<A>::remove(tables, Tier::Proven, key),
-        Some(Tier::New) => remove_new::<A, T>(tables, key),
-        None => {}
-    }
-    // Two CPUs with the first packets of one flow (a SYN and its repeat) both get here; the first
-    // to write wins and the other finds the flow made, which says the same. One packet is not
-    // counted in it.
-    match Flows::<A>::insert(tables, Tier::New, key, &flow) {
-        Ok(()) => {
-            tables.count_event(Event::Opened);
-            Ok(Reason::NewFlow)
-        }
-        Err(_) => Err(Reason::FlowTableFull),
-    }
-}
-
-/// What the rules say of a packet that they allow.
-struct Allowed {
-    /// The rule's number.
-    rule: u32,
-    /// The generation of the policy that holds it.
-    epoch: u32,
-    /// Neither this packet nor its answers need a flow.
-    is_untracked: bool,
-}
-
-/// Asks the rules about a packet that belongs to no flow.
-#[inline(always)]
-fn allow<A: Address, T: Tables + Family<A>>(
-    tables: &T,
-    direction: Direction,
-    segment: &Segment<A>,
-) -> Result<Allowed, Reason> {
-    let active = tables.active();
-    if !active.is_present() {
-        return Err(Reason::NoPolicy);
-    }
-    let found = find_rule(tables, active, direction, segment).ok_or(Reason::NoRule)?;
-    let is_untracked =
-        found & UNTRACKED != 0 || answers_untracked(tables, active, direction, segment);
-    Ok(Allowed { rule: found & !UNTRACKED, epoch: active.generation(), is_untracked })
-}
-
-#[inline(always)]
-fn find_rule<A: Address, T: Family<A>>(
-    tables: &T,
-    active: Active,
-    direction: Direction,
-    segment: &Segment<A>,
-) -> Option<u32> {
-    let outside = match direction {
-        Direction::Ingress => segment.src,
-        Direction::Egress => segment.dst,
-    };
-    tables.admit(active, direction, outside, traffic(segment.protocol, segment.rule_port))
-}
-
-/// Whether a packet answers traffic that is not tracked: then it is not tracked either, though no
-/// rule of its own direction says so.
-#[inline(always)]
-fn answers_untracked<A: Address, T: Family<A>>(
-    tables: &T,
-    active: Active,
-    direction: Direction,
-    segment: &Segment<A>,
-) -> bool {
-    if !tables.has_untracked(active) || !matches!(segment.kind, Kind::Tcp | Kind::Udp) {
-        return false;
-    }
-    let asked = traffic(segment.protocol, u16::from_be(segment.src_port()));
-    tables
-        .rule_for_anywhere(active, direction.opposite(), asked)
-        .is_some_and(|r| r & UNTRACKED != 0)
-}
-
-/// The low 32 bits.
-#[inline(always)]
-const fn low_half(jiffies: u64) -> u32 {
-    (jiffies & 0xffff_ffff) as u32
 }

@@ -138,19 +138,6 @@ pub fn key<A: Address>(segment: &Segment<A>, direction: Direction, slot: u16) ->
     A::key(inside, outside, tail)
 }
 
-/// The key under which the verdict on a first fragment is kept for the later ones: source,
-/// destination and identification (RFC 791, RFC 8200), in the form of a flow key.
-#[inline(always)]
-pub fn fragment_key<A: Address>(segment: &Segment<A>, direction: Direction, slot: u16) -> A::Key {
-    // IPv6 identifies a packet without its protocol, which later fragments need not repeat.
-    let protocol = if A::IS_V4 { segment.protocol } else { 0 };
-    let tail = segment.fragment.id as u64
-        | (slot as u64) << 32
-        | (protocol as u64) << 48
-        | (direction as u64) << 56;
-    A::key(segment.src, segment.dst, tail)
-}
-
 /// Where the entries begin in a list for `sg_reap_v4` or `sg_reap_v6`, behind the number of their
 /// [`Tier`] as a `u64`. An entry is a flow's [`Flow::last_seen`] and its key.
 pub const REAP_LIST: u32 = 8;
@@ -162,16 +149,14 @@ unsafe impl Wire for FlowKey4 {}
 // SAFETY: as above.
 unsafe impl Wire for FlowKey6 {}
 
-/// What is kept of a first fragment that passed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct FirstFragment {
-    /// When it passed, in jiffies.
-    pub seen: u64,
-    /// Bytes of the packet that it holds: later fragments begin behind them.
-    pub end: u32,
-    /// Zero.
-    pub reserved: u32,
+/// Whether more than `timeout` has passed since. Another CPU may have read the clock later and
+/// written first: then it has not.
+#[must_use]
+#[inline(always)]
+pub const fn has_passed(since: u64, now: u64, timeout: u64) -> bool {
+    let idle = now.wrapping_sub(since);
+    // Half of all jiffies: the clock went backwards, in the sense above.
+    idle > timeout && idle < 1 << 63
 }
 
 /// Which table holds a flow.
@@ -285,6 +270,9 @@ impl Flow {
 ///   new value. A lost state change is made again by the next segment of the same kind (a
 ///   retransmitted FIN, the next ACK), and until then the flow has a longer idle timeout, never a
 ///   wider permission: a flow's existence passes packets, its state only times it out.
+/// * The same two packets and TCP's numbers. In guard the later one's stand, which only a RST asks;
+///   the next segment puts them right. In strict a lost edge of the window may drop what is just
+///   beyond it, which its sender repeats after the other end's next acknowledgement.
 /// * A packet that holds a record while it is removed and reused for another flow, which the
 ///   kernel's preallocated tables do at once. It may refresh, count or advance a stranger's flow
 ///   by one packet. The stranger's own packets restore time and state; its key, and with it what

@@ -15,6 +15,7 @@ pub mod decide;
 pub mod event;
 pub mod exempt;
 pub mod flow;
+pub mod fragment;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
 pub mod interface;

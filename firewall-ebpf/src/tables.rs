@@ -3,7 +3,8 @@
 use crate::admit;
 use crate::event::Event;
 use crate::exempt::NonIp;
-use crate::flow::{Address, FirstFragment, Flow, FlowRef, Tier};
+use crate::flow::{Address, Flow, FlowRef, Tier};
+use crate::fragment::FirstFragment;
 use crate::interface::{Direction, State, TcpChecks};
 use crate::packet::Packet;
 use crate::parse::{V4, V6};
@@ -57,7 +58,7 @@ pub trait Flows<A: Address> {
 
 /// The first fragments that passed, of one address family.
 pub trait Fragments<A: Address> {
-    /// What is kept under [`crate::flow::fragment_key`].
+    /// What is kept under [`crate::fragment::key`].
     fn first_fragment(&self, key: &A::Key) -> Option<FirstFragment>;
 
     /// Keeps a first fragment, in place of an earlier one of the same key. That it could not be

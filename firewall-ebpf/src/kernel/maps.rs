@@ -1,4 +1,4 @@
-//! The maps, and the two that are only counted in. Sizes here are defaults; the loader overrides
+//! The maps, and counting in those that are counted in. Sizes here are defaults; the loader overrides
 //! them. Names show up in `bpftool map`.
 
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
@@ -6,7 +6,8 @@ use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap,
 };
 use aya_ebpf::macros::btf_map;
-use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6};
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
+use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{Class, Counter, Range};
 
@@ -26,7 +27,7 @@ pub(super) static FLOWS_PROVEN_V4: HashMap<FlowKey4, Flow, 262_144> = HashMap::n
 #[btf_map]
 pub(super) static FLOWS_PROVEN_V6: HashMap<FlowKey6, Flow, 262_144> = HashMap::new();
 
-/// First fragments that passed, by `fragment_key`.
+/// First fragments that passed, by `fragment::key`.
 #[btf_map]
 pub(super) static FRAGMENTS_V4: LruHashMap<FlowKey4, FirstFragment, 8192> = LruHashMap::new();
 /// First fragments that passed.

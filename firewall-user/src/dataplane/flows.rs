@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 use aya::Pod;
-use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
+use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::interface::Direction;
 
 use crate::dataplane::error::{Context, Result};

@@ -9,7 +9,8 @@ use aya::maps::{
     of_maps::ArrayOfMaps,
 };
 use firewall_ebpf::event::EVENT_SPACE;
-use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6};
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
+use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::policy::{Class, Counter, Range};
 use firewall_ebpf::reason::REASON_SPACE;
 

@@ -11,7 +11,8 @@ use aya::maps::{
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
 use firewall_ebpf::event::{Event, event_index};
-use firewall_ebpf::flow::{FirstFragment, Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::policy::{Active, Class, Counter, Range, UNTRACKED, index};
 use firewall_ebpf::reason::REASON_SPACE;

@@ -8,6 +8,7 @@ use firewall_ebpf::event::Event;
 use firewall_ebpf::flow::{
     self, Address, Flow, FlowKey4, FlowKey6, PICKED_UP, PROVEN, REPLIED, Tier,
 };
+use firewall_ebpf::fragment;
 use firewall_ebpf::host::{HostPacket, HostTables};
 use firewall_ebpf::interface::{Direction, FRAGMENT_TIMEOUT, State, TcpChecks};
 use firewall_ebpf::parse::{self, Frame, Kind, Segment, Segments};
@@ -127,7 +128,7 @@ impl Case<'_> {
     where
         A::Key: Debug,
     {
-        let key = flow::fragment_key(segment, self.direction, 1);
+        let key = fragment::key(segment, self.direction, 1);
         let key = (A::IS_V4, format!("{key:?}").into_bytes());
         let now = self.tables.now.get();
         let reason = self.decision.reason;
