@@ -86,7 +86,7 @@ pub fn measure_all(bench_object: &str) -> Result<(Vec<Cell>, Collection)> {
         interfaces: 16,
     };
     let mut maps = object::ensure_maps(&pins.0, &sizes)?;
-    let mut subjects = subjects(&pins.0, &sizes, &mut maps)?;
+    let (mut subjects, untracked) = subjects(&pins.0, &sizes, &mut maps)?;
     let now = clock::now(&pins.0, &maps)?;
     let mut minimal = minimal(bench_object)?;
     fill(&mut minimal, ["BENCH_V4", "BENCH_V6"], 0, now)?;
@@ -98,7 +98,7 @@ pub fn measure_all(bench_object: &str) -> Result<(Vec<Cell>, Collection)> {
     for round in 0..ROUNDS {
         eprint!("\rround {} of {ROUNDS}", round + 1);
         for hook in Hook::ALL {
-            one_round(hook, round, &mut minimal, &subjects, &mut results)?;
+            one_round(hook, round, &mut minimal, &subjects, &untracked, &mut results)?;
         }
     }
     eprintln!();
@@ -142,6 +142,7 @@ fn one_round(
     round: u32,
     minimal: &mut Ebpf,
     subjects: &[Subject],
+    untracked: &Ebpf,
     out: &mut Results,
 ) -> Result<()> {
     // Of another flow in every round: where a record lies in memory is luck.
@@ -170,6 +171,8 @@ fn one_round(
     out.add(hook, "established, IPv6", None, v6, Some(floor), Some(least_v6));
     let exempt = repeated(product, hook, name, &frames::arp(), Answer::Pass)?;
     out.add(hook, "exempt (ARP)", None, exempt, Some(floor), None);
+    let no_flow = repeated(untracked, hook, name, &established_v4, Answer::Pass)?;
+    out.add(hook, "untracked, IPv4", None, no_flow, Some(floor), None);
 
     for subject in subjects {
         let rules = Some(subject.rules);
@@ -232,32 +235,53 @@ fn outside_v6(number: u32) -> [u8; 16] {
     [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low]
 }
 
-fn subjects(pins: &Pins, sizes: &Sizes, maps: &mut Maps) -> Result<Vec<Subject>> {
+fn subjects(pins: &Pins, sizes: &Sizes, maps: &mut Maps) -> Result<(Vec<Subject>, Ebpf)> {
     let mut subjects = Vec::new();
     let mut slot = 0;
     for shape in [Shape::Prefixes, Shape::Ports] {
         for rules in RULES {
-            let policy = compile(&policy(shape, rules)?, Tracking::Auto)?;
-            let shadow = maps.shadow(slot, &policy)?;
-            maps.flip(shadow)?;
-            let fixed = Fixed {
-                slot,
-                orientation: Orientation::Host,
-                has_ethernet: true,
-                non_ip: NonIp::Control,
-                tcp_checks: TcpChecks::Guard,
-                pick_up: true,
-                timeouts: BTreeMap::new(),
-            };
-            let mut ebpf = object::open(pins, sizes, &fixed)?;
-            for hook in Hook::ALL {
-                load(&mut ebpf, hook, hook.receive())?;
-            }
+            let ebpf = programs(pins, sizes, maps, slot, &policy(shape, rules)?)?;
             subjects.push(Subject { shape, rules, ebpf });
             slot += 1;
         }
     }
-    Ok(subjects)
+    // From anywhere, and every answer to anywhere: no flow.
+    let any = vec![IpNet::V4(Ipv4Net::default())];
+    let asked = rule(1, PORT, any.clone());
+    let answered = ResolvedRule {
+        number: 2,
+        direction: Direction::Egress,
+        traffic: Traffic::All,
+        networks: any,
+    };
+    let untracked = programs(pins, sizes, maps, slot, &[asked, answered])?;
+    Ok((subjects, untracked))
+}
+
+/// A policy in force on a slot of its own, and the programs that look into it.
+fn programs(
+    pins: &Pins,
+    sizes: &Sizes,
+    maps: &mut Maps,
+    slot: u16,
+    rules: &[ResolvedRule],
+) -> Result<Ebpf> {
+    let shadow = maps.shadow(slot, &compile(rules, Tracking::Auto)?)?;
+    maps.flip(shadow)?;
+    let fixed = Fixed {
+        slot,
+        orientation: Orientation::Host,
+        has_ethernet: true,
+        non_ip: NonIp::Control,
+        tcp_checks: TcpChecks::Guard,
+        pick_up: true,
+        timeouts: BTreeMap::new(),
+    };
+    let mut ebpf = object::open(pins, sizes, &fixed)?;
+    for hook in Hook::ALL {
+        load(&mut ebpf, hook, hook.receive())?;
+    }
+    Ok(ebpf)
 }
 
 /// The last rule allows [`PORT`] from 192.0.2.0/24; the others are of its kind but elsewhere.
