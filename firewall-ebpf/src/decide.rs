@@ -10,7 +10,8 @@ use crate::parse::{self, Frame, Kind, Segment, Segments};
 use crate::reason::{Reason, Verdict};
 use crate::tables::{Family, Flows, Tables};
 use crate::tcp::{self, Shape, Step};
-use crate::{exempt, fragment, window};
+use crate::window::{self, Fit};
+use crate::{exempt, fragment};
 use open::{allow, open};
 
 /// What was decided about a packet.
@@ -286,14 +287,15 @@ fn follow<A: Address, T: Tables + Flows<A>>(
     }
     let segment = packet.segment;
     let is_strict = tables.tcp_checks() == TcpChecks::Strict;
-    let step = match packet.shape {
-        Some(Shape::Ack | Shape::Fin)
-            if is_strict
-                && state != State::SynSent
-                && !window::holds(&flow, segment, packet.direction) =>
-        {
-            return Fate::Contradicts(Reason::TcpWindow);
+    let fit = match packet.shape {
+        Some(Shape::Ack | Shape::Fin) if is_strict && state != State::SynSent => {
+            window::fit(&flow, segment, packet.direction)
         }
+        _ => Fit::In,
+    };
+    let step = match packet.shape {
+        Some(_) if fit == Fit::Beyond => return Fate::Contradicts(Reason::TcpWindow),
+        Some(_) if fit == Fit::Late => Step::Ignore,
         Some(shape) => tcp::step(&flow, state, segment, shape, packet.direction),
         None => {
             let flags = flow.flags();
@@ -312,10 +314,6 @@ fn follow<A: Address, T: Tables + Flows<A>>(
     let says_nothing = matches!(step, Step::Ignore | Step::Doubt);
     match packet.shape {
         Some(Shape::Rst) | None => {}
-        // A challenge too tells what its sender expects next, which an answering RST will have.
-        Some(Shape::Ack) if state == State::SynSent => {
-            flow.set_acked(packet.direction, segment.ack);
-        }
         Some(_) if says_nothing => {}
         Some(Shape::Syn | Shape::SynAck) if is_strict => {
             window::begin(&flow, segment, packet.scale, packet.direction);

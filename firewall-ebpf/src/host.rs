@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use crate::admit;
@@ -193,12 +194,17 @@ impl HostTables {
         tier: Tier,
         key: &K,
         flow: &Flow,
-    ) -> Result<(), Full> {
+    ) -> Result<bool, Full> {
         if self.full.get() == Some(tier) {
             return Err(Full);
         }
-        table.borrow_mut().entry((tier, *key)).or_insert_with(|| Box::new(UnsafeCell::new(*flow)));
-        Ok(())
+        match table.borrow_mut().entry((tier, *key)) {
+            Entry::Occupied(_) => Ok(false),
+            Entry::Vacant(entry) => {
+                entry.insert(Box::new(UnsafeCell::new(*flow)));
+                Ok(true)
+            }
+        }
     }
 }
 
@@ -250,7 +256,7 @@ macro_rules! flows {
                 Self::find(&self.$field, tier, key)
             }
 
-            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<(), Full> {
+            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<bool, Full> {
                 self.insert(&self.$field, tier, key, flow)
             }
 

@@ -27,7 +27,8 @@ pub trait Interface {
     /// [`crate::interface::glances`]: one word, because it is read for every packet.
     fn glances<P: Packet>(&self, packet: &P) -> bool;
 
-    /// Whether a TCP connection may be taken up in its middle.
+    /// Whether a TCP connection may be taken up in its middle. Never with [`TcpChecks::Strict`],
+    /// which would not know its windows.
     fn picks_up(&self) -> bool;
 
     /// For how long a first fragment's verdict holds, in jiffies.
@@ -47,10 +48,11 @@ pub trait Flows<A: Address> {
     fn find(&self, tier: Tier, key: &A::Key) -> Option<FlowRef<'_>>;
 
     /// Stores a flow, unless one with the same key is there: that one stays, which is no error.
+    /// Returns whether it was stored.
     ///
     /// # Errors
     /// [`Full`], and nothing was stored.
-    fn insert(&self, tier: Tier, key: &A::Key, flow: &Flow) -> Result<(), Full>;
+    fn insert(&self, tier: Tier, key: &A::Key, flow: &Flow) -> Result<bool, Full>;
 
     /// Removes a flow; that it is gone already is fine.
     fn remove(&self, tier: Tier, key: &A::Key);

@@ -120,6 +120,9 @@ pub fn step<A>(
         (_, Shape::Rst) => {
             if is_expected(flow, segment, direction) {
                 close(flow, flags)
+            } else if is_closing(state) {
+                // From an end that has forgotten the connection, about what was under way.
+                Step::Ignore
             } else {
                 Step::Doubt
             }
@@ -234,6 +237,12 @@ pub fn step<A>(
         (State::LastAck, Shape::Ack) if from_finisher => Step::Move(State::TimeWait),
         (_, _) => Step::Stay,
     }
+}
+
+/// Whether one end at least is done.
+#[inline(always)]
+const fn is_closing(state: State) -> bool {
+    !matches!(state, State::SynSent | State::SynRecv | State::Established)
 }
 
 /// A flow without a handshake is proven by a reply, and then another packet from the initiator.

@@ -19,31 +19,37 @@ const fn is_after(a: u32, b: u32) -> bool {
     b.wrapping_sub(a) > 1 << 31
 }
 
-/// Whether a segment of a connection whose handshake was seen is in its window.
+/// Where a segment lies beside the window of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// In it.
+    In,
+    /// Before it: delayed, or repeated because its acknowledgement was lost. Its receiver throws it
+    /// away, and acknowledges anew what the sender waits for.
+    Late,
+    /// Where neither end can have put it.
+    Beyond,
+}
+
+/// Where a segment of a connection whose handshake was seen lies.
 #[inline(always)]
-pub fn holds<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) -> bool {
+pub fn fit<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) -> Fit {
     let receiver = sender.opposite();
     let end = tcp::end(segment);
     let receivers_window = flow.window(receiver);
-    if receivers_window != 0 {
-        // Room at the receiver, and not older than one window.
-        if is_after(segment.seq, flow.limit(sender)) {
-            return false;
-        }
-        if flow.window(sender) != 0
-            && is_after(flow.end(sender).wrapping_sub(receivers_window), end)
-        {
-            return false;
-        }
-        // Acknowledges what was sent, and not what was acknowledged long ago.
-        let sent = flow.end(receiver);
-        let oldest =
-            sent.wrapping_sub(if flow.window(sender) > LATE { flow.window(sender) } else { LATE });
-        if is_after(segment.ack, sent) || is_after(oldest, segment.ack) {
-            return false;
-        }
+    if receivers_window == 0 {
+        return Fit::In;
     }
-    true
+    // Room at the receiver, and acknowledges what was sent.
+    let sent = flow.end(receiver);
+    if is_after(segment.seq, flow.limit(sender)) || is_after(segment.ack, sent) {
+        return Fit::Beyond;
+    }
+    // Not older than one window, and acknowledges nothing that was acknowledged long ago.
+    let window = flow.window(sender);
+    let oldest = sent.wrapping_sub(if window > LATE { window } else { LATE });
+    let is_late = window != 0 && is_after(flow.end(sender).wrapping_sub(receivers_window), end);
+    if is_late || is_after(oldest, segment.ack) { Fit::Late } else { Fit::In }
 }
 
 /// Notes the numbers of a segment that belongs to its connection.

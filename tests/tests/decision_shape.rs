@@ -4,7 +4,8 @@
 use firewall_ebpf::decide::decide;
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::host::HostPacket;
-use firewall_ebpf::interface::{Direction, Orientation};
+use firewall_ebpf::interface::Direction::{Egress, Ingress};
+use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::reason::Reason;
 use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW};
 use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
@@ -14,10 +15,8 @@ use secgroup_tests::decision::{
     Engine, Extension, Family, Host, Kernel, Packet, Receive, Scene, Setup, cases, run, run_bare,
 };
 
-const INGRESS: [Scene; 2] = [
-    Scene { family: Family::V4, client: Direction::Ingress },
-    Scene { family: Family::V6, client: Direction::Ingress },
-];
+const INGRESS: [Scene; 2] =
+    [Scene { family: Family::V4, client: Ingress }, Scene { family: Family::V6, client: Ingress }];
 
 #[test]
 fn a_device_without_ethernet_headers_decides_the_same() {
@@ -43,7 +42,7 @@ fn without_ethernet_the_version_is_all_the_type_there_is() {
             let mut packet = cases::syn().ip(&scene);
             packet[0] = nibble << 4 | packet[0] & 0xf;
             for engine in [&mut host as &mut dyn Engine, &mut kernel] {
-                let answer = engine.decide(&packet, Direction::Ingress);
+                let answer = engine.decide(&packet, Ingress);
                 assert_eq!(answer, Some(Reason::IpVersion), "{}: version {nibble}", engine.name());
             }
         }
@@ -91,7 +90,7 @@ fn frames_larger_than_a_page_are_read_and_counted_whole() {
             }
             for engine in [&mut host as &mut dyn Engine, &mut kernel] {
                 engine.reset(Some(&policy));
-                let answer = engine.decide(&packet.frame(&scene), Direction::Ingress);
+                let answer = engine.decide(&packet.frame(&scene), Ingress);
                 assert_eq!(answer, Some(*expected), "{}: {scene}: {packet:?}", engine.name());
             }
         }
@@ -109,7 +108,7 @@ fn tags_beside_the_frame_count_like_tags_in_it() {
             let mut host = Host::new();
             host.reset(Some(&compiled(&usual(), &scene)));
             let packet = HostPacket { tags_beside: beside, ..HostPacket::ethernet(&frame) };
-            let answer = decide(&packet, &host.tables, Direction::Ingress).reason;
+            let answer = decide(&packet, &host.tables, Ingress).reason;
             let depth = usize::try_from(beside).expect("fits") + tags.len();
             // Without a tag in the frame its type field is read at once; one in the metadata is
             // then all there can be, whatever its number says.
@@ -175,5 +174,29 @@ fn a_flow_of_another_interface_opens_nothing_here() {
         kernel.maps.give_flows_to(2);
         both(cases::data(Server), Reason::NoRule, &mut host, &mut kernel);
         both(cases::data(Client).port(80), Reason::NoRule, &mut host, &mut kernel);
+    }
+}
+
+/// What the later fragments of a packet follow is kept by interface and direction too: its addresses
+/// may come from a stranger on the other side.
+#[test]
+fn a_first_fragment_speaks_for_its_interface_and_direction_alone() {
+    let first = cases::syn().data(64).fragment(0, true);
+    let later = Packet::raw(Client, 6).data(64).fragment(13, false);
+    let mut kernel = Kernel::load(Setup::new(Orientation::Host));
+    for scene in INGRESS {
+        let mut host = Host::new();
+        let policy = compiled(&usual(), &scene);
+        host.reset(Some(&policy));
+        kernel.reset(Some(&policy));
+        let (first, later) = (first.frame(&scene), later.frame(&scene));
+        for engine in [&mut host as &mut dyn Engine, &mut kernel] {
+            let who = engine.name();
+            assert_eq!(engine.decide(&first, Ingress), Some(Reason::NewFlow), "{who}: {scene}");
+            assert_eq!(engine.decide(&later, Egress), Some(Reason::Fragment), "{who}: {scene}");
+            assert_eq!(engine.decide(&later, Ingress), Some(Reason::LaterFragment), "{who}");
+        }
+        host.tables.slot += 1;
+        assert_eq!(host.decide(&later, Ingress), Some(Reason::Fragment), "{scene}");
     }
 }

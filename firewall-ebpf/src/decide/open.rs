@@ -31,8 +31,7 @@ pub(super) fn open<A: Address, T: Tables + Family<A>>(
         return Err(Reason::UnsolicitedSynAck);
     }
     let Allowed { rule, epoch, .. } = allowed?;
-    let picks_up = tables.picks_up() && tables.tcp_checks() == TcpChecks::Guard;
-    if matches!(packet.shape, Some(Shape::Ack | Shape::Fin)) && !picks_up {
+    if matches!(packet.shape, Some(Shape::Ack | Shape::Fin)) && !tables.picks_up() {
         return Err(Reason::TcpNotOpened);
     }
     tables.count_rule(rule, packet.bytes);
@@ -91,8 +90,10 @@ pub(super) fn open<A: Address, T: Tables + Family<A>>(
     // to write wins and the other finds the flow made, which says the same. One packet is not
     // counted in it.
     match Flows::<A>::insert(tables, Tier::New, key, &flow) {
-        Ok(()) => {
-            tables.count_event(Event::Opened);
+        Ok(is_new) => {
+            if is_new {
+                tables.count_event(Event::Opened);
+            }
             Ok(Reason::NewFlow)
         }
         Err(_) => Err(Reason::FlowTableFull),

@@ -81,14 +81,15 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<(), Full> {
+            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<bool, Full> {
                 let flags = u64::from(BPF_NOEXIST);
                 let done = match tier {
                     Tier::New => maps::$new.insert(key, flow, flags),
                     Tier::Proven => maps::$proven.insert(key, flow, flags),
                 };
                 match done {
-                    Ok(()) | Err(EEXIST) => Ok(()),
+                    Ok(()) => Ok(true),
+                    Err(EEXIST) => Ok(false),
                     Err(_) => Err(Full),
                 }
             }

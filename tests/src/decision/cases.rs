@@ -1,5 +1,6 @@
 //! The table of cases, by theme.
 
+pub mod conntrack;
 pub mod exempt;
 pub mod fragments;
 pub mod headers;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         icmp_errors::cases(),
         windows::cases(),
         untracked::cases(),
+        conntrack::cases(),
     ];
     themes.into_iter().flatten().collect()
 }

@@ -87,6 +87,23 @@ pub fn cases() -> Vec<Case> {
             ],
         ),
         case(
+            "of a packet with another identification",
+            [
+                send(syn().data(64).fragment(0, true), R::NewFlow),
+                send(rest(6, 13, true).edit(Layer::Ip, 4, &[0xab, 0xcd]), R::Fragment),
+            ],
+        )
+        .family(V4),
+        case(
+            "of a packet with another identification, of which each half counts",
+            [
+                send(syn().data(64).fragment(0, true), R::NewFlow),
+                send(rest(6, 13, true).edit(Layer::Ip, 44, &[0xab, 0xcd]), R::Fragment),
+                send(rest(6, 13, true).edit(Layer::Ip, 46, &[0xab, 0xcd]), R::Fragment),
+            ],
+        )
+        .family(V6),
+        case(
             "beyond the largest packet",
             [
                 send(syn().data(64).fragment(0, true), R::NewFlow),

@@ -184,7 +184,24 @@ fn unrelated() -> Vec<Case> {
                 R::NoRule,
             )]),
         ),
+        // Id 0 makes the key that anything without ports and ids would have.
+        about_no_id("an echo request has id 0; about an error, and about a later fragment", 1)
+            .family(V4),
+        about_no_id("an echo request has id 0; about an error, and about a later fragment", 58)
+            .family(V6),
     ]
+}
+
+fn about_no_id(name: &'static str, icmp: u8) -> Case {
+    let later = Packet::raw(Client, icmp).data(64).fragment(9, true);
+    let steps = [
+        send(Packet::echo(Client, 0), R::NewFlow),
+        send(too_big(Server, Packet::echo(Client, 0)), R::Related),
+        send(too_big(Server, later), R::NoRule),
+        send(too_big(Server, no_port(Client, data(Server))), R::NoRule),
+        send(too_big(Server, Packet::icmp(Client, (9, 0), (133, 0))), R::NoRule),
+    ];
+    case(name, steps).rules([allow(ECHO, Peer::Near)])
 }
 
 fn invalid() -> Vec<Case> {

@@ -102,7 +102,6 @@ fn windows() -> Vec<Case> {
                 send(client(65_535, 1), R::Established),
                 send(client(0, 1000), R::Established),
                 send(client(200_000, 100), R::TcpWindow),
-                send(client(u32::MAX - 100_000, 100), R::TcpWindow),
                 Flow(Proven, S_::Established),
             ]),
         )
@@ -116,6 +115,18 @@ fn windows() -> Vec<Case> {
                 send(ack(Server), R::Established),
                 send(client(200_000, 100), R::Established),
                 send(client(300_000, 100), R::TcpWindow),
+            ],
+        )
+        .strict(),
+        case(
+            "strict: a scale above 14 counts as 14 (RFC 7323, section 2.3)",
+            [
+                send(syn().with_tcp_options(&scale(15)), R::NewFlow),
+                send(syn_ack().window(10).with_tcp_options(&scale(15)), R::Established),
+                send(handshake_ack(), R::Established),
+                send(ack(Server).window(10), R::Established),
+                send(client(160_000, 100), R::Established),
+                send(client(170_000, 100), R::TcpWindow),
             ],
         )
         .strict(),
@@ -161,11 +172,21 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
-            "strict: an acknowledgement of what was not sent, and of what was long ago",
+            "strict: an acknowledgement of what was not sent",
             connected([
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 2)), R::TcpWindow),
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 1)), R::Established),
-                send(Packet::tcp(Server, ACK, after(S, 1), C.wrapping_sub(70_000)), R::TcpWindow),
+            ]),
+        )
+        .strict(),
+        case(
+            "strict: what is older than a window passes and keeps nothing alive",
+            connected([
+                Wait(432_000 - 1),
+                send(client(u32::MAX - 100_000, 100), R::Established),
+                send(Packet::tcp(Server, ACK, after(S, 1), C.wrapping_sub(70_000)), R::Established),
+                Wait(2),
+                send(ack(Client), R::TcpNotOpened),
             ]),
         )
         .strict(),
@@ -239,6 +260,15 @@ fn resets() -> Vec<Case> {
             connected([
                 send(client(1 << 22, 100), R::Established),
                 send(Packet::tcp(Client, RST, after(C, 1 + (1 << 22) + 100), 0), R::Established),
+                Flow(Proven, S_::Established),
+            ]),
+        ),
+        case(
+            "a SYN in the middle tells nothing about the numbers that a RST has to have",
+            connected([
+                send(Packet::tcp(Server, SYN, 1 << 30, 0), R::Established),
+                send(Packet::tcp(Client, RST, 0, 0), R::Established),
+                send(Packet::tcp(Server, RST, (1 << 30) + 1, 0), R::Established),
                 Flow(Proven, S_::Established),
             ]),
         ),
