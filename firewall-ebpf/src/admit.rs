@@ -2,8 +2,7 @@
 
 use crate::flow::Address;
 use crate::interface::Direction;
-use crate::limits::MAX_SEARCH_STEPS;
-use crate::policy::{Active, NO_CLASS, Range};
+use crate::policy::{Active, LEAF, List, NO_CLASS, PAGE, Page};
 use crate::tables::{Policy, Prefixes};
 
 /// The number of the rule that allows `traffic` to or from `outside`.
@@ -16,12 +15,15 @@ pub fn admit<A: Address, T: Prefixes<A>>(
     traffic: u32,
 ) -> Option<u32> {
     let mut class = A::ANY;
-    if tables.has_prefixes(active)
+    if active.has_prefixes(A::IS_V4)
         && let Some(longest) = tables.longest(active, outside)
     {
         class = longest;
     }
     for _ in 0..A::MAX_DEPTH {
+        if class == A::ANY && !active.has_anywhere(A::IS_V4, direction) {
+            return None;
+        }
         match in_class(tables, active, direction, class, traffic) {
             (Some(rule), _) => return Some(rule),
             (None, NO_CLASS) => return None,
@@ -40,37 +42,93 @@ pub fn in_class<T: Policy>(
     class: u32,
     traffic: u32,
 ) -> (Option<u32>, u32) {
-    let Some(row) = tables.class(active, class) else { return (None, NO_CLASS) };
-    let (start, len) = match direction {
-        Direction::Ingress => (row.start[0], row.len[0]),
-        Direction::Egress => (row.start[1], row.len[1]),
+    let Some((list, parent)) = tables.list(active, class, direction) else {
+        return (None, NO_CLASS);
     };
-    let rule = if len == 0 { None } else { tables.search(active, start, len, traffic) };
-    (rule, row.parent)
+    let List { len, at, high, rule } = list;
+    let rule = match len {
+        0 => None,
+        1 => (at <= traffic && traffic <= high).then_some(rule),
+        _ => tables.search(active, at, len, traffic),
+    };
+    (rule, parent)
 }
 
-/// Binary search in the sorted, disjoint ranges `start..start + len`; `range` reads one of them.
+/// Search in a list of several ranges; `page` has the pages. `limit` is the traffic and one.
+///
+/// Arguments are 64 bits wide, because the compiler must not know that they are small: it would make
+/// branches of the arithmetic in [`rank`].
 #[inline(always)]
-pub fn search(
-    start: u32,
-    len: u32,
-    traffic: u32,
-    range: impl Fn(u32) -> Option<Range>,
+pub fn search<'a>(
+    at: u64,
+    len: u64,
+    limit: u64,
+    page: impl Fn(u32) -> Option<&'a Page>,
 ) -> Option<u32> {
-    let (mut low, mut high) = (start, start.wrapping_add(len));
-    for _ in 0..MAX_SEARCH_STEPS {
-        if low >= high {
-            return None;
-        }
-        let middle = low + ((high - low) >> 1);
-        let candidate = range(middle)?;
-        if traffic < candidate.low {
-            high = middle;
-        } else if traffic > candidate.high {
-            low = middle + 1;
-        } else {
-            return Some(candidate.rule);
+    const PAGES: u64 = PAGE as u64;
+    const LEAVES: u64 = LEAF as u64;
+    let (mut at, mut len) = (at, len);
+    if len > LEAVES {
+        let index = page((at / PAGES) as u32)?;
+        let leaves = len.div_ceil(LEAVES);
+        let leaf = rank(index, at + 1, leaves, limit);
+        at = (u64::from(word(index, at)) + leaf) * PAGES;
+        len = if leaf + 1 == leaves { len - leaf * LEAVES } else { LEAVES };
+    }
+    let ranges = page((at / PAGES) as u32)?;
+    let found = at + rank(ranges, at, len, limit);
+    let low = u64::from(word(ranges, found));
+    let high = u64::from(word(ranges, found + len));
+    if low < limit && limit <= high + 1 { Some(word(ranges, found + 2 * len)) } else { None }
+}
+
+/// A word of a page, counted from any page's start.
+#[inline(always)]
+fn word(page: &Page, at: u64) -> u32 {
+    page[(at & (PAGE as u64 - 1)) as usize]
+}
+
+/// How many of `len` ascending words behind the first one are below `limit`.
+///
+/// A binary search whose steps do not branch on what they read: a processor guesses such a branch
+/// wrong every other time, and the verifier would walk both ways of each.
+#[inline(always)]
+fn rank(page: &Page, at: u64, len: u64, limit: u64) -> u64 {
+    let mut rank = 0;
+    macro_rules! steps {
+        ($($by:literal)*) => {$(
+            let candidate: u64 = rank + $by;
+            // The sign bits of two differences: there is such a word, and it is below.
+            let exists = candidate.wrapping_sub(len);
+            let below = u64::from(word(page, at.wrapping_add(candidate))).wrapping_sub(limit);
+            rank += ((exists & below) >> 63) * $by;
+        )*};
+    }
+    if len > 64 {
+        steps!(512 256 128 64);
+    }
+    if len > 8 {
+        steps!(32 16 8);
+    }
+    steps!(4 2 1);
+    rank
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rank_is_the_last_word_below() {
+        let mut page: Page = [u32::MAX; PAGE as usize];
+        for len in [1, 2, 3, 7, 8, 9, 10, 63, 64, 65, 66, 340, 341, 511, 512, 1000, 1023] {
+            let words: Vec<u32> = (0..len).map(|n| 10 + 3 * n).collect();
+            page[1..=words.len()].copy_from_slice(&words);
+            for limit in 0..u64::from(words[words.len() - 1]) + 5 {
+                let below = words.iter().filter(|word| u64::from(**word) < limit).count();
+                let expected = u64::try_from(below.saturating_sub(1)).unwrap();
+                assert_eq!(rank(&page, 1, u64::from(len), limit), expected, "{len} {limit}");
+            }
         }
     }
-    None
 }

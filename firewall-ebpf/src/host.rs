@@ -7,14 +7,15 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use crate::admit;
+use crate::compiled::CompiledPolicy;
 use crate::event::Event;
 use crate::exempt::NonIp;
 use crate::flow::{Address, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
 use crate::fragment::FirstFragment;
-use crate::interface::{FRAGMENT_TIMEOUT, State, TcpChecks, glances};
+use crate::interface::{Direction, FRAGMENT_TIMEOUT, State, TcpChecks, glances};
 use crate::packet::{Packet, Wire};
 use crate::parse::{V4, V6};
-use crate::policy::{ANY_V4, ANY_V6, Active, Class, Has, Range, UNTRACKED};
+use crate::policy::{Active, Class, Half, List, Page};
 use crate::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes};
 
 /// A frame in a slice.
@@ -71,48 +72,11 @@ impl Packet for HostPacket<'_> {
     }
 }
 
-/// A compiled policy, as the compiler of userspace makes it and the kernel's maps hold it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CompiledPolicy {
-    /// Class by network (first address in network byte order) and prefix length, without /0.
-    pub prefixes_v4: BTreeMap<(u8, [u8; 4]), u32>,
-    /// The same for IPv6.
-    pub prefixes_v6: BTreeMap<(u8, [u8; 16]), u32>,
-    /// Rows; the first two are [`ANY_V4`] and [`ANY_V6`].
-    pub classes: Vec<Class>,
-    /// Sorted and disjoint within a class and direction.
-    pub ranges: Vec<Range>,
-}
-
-impl CompiledPolicy {
-    /// A policy that allows nothing.
-    #[must_use]
-    pub fn deny_all() -> Self {
-        let any = Class { parent: crate::policy::NO_CLASS, ..Class::default() };
-        const { assert!(ANY_V4 == 0 && ANY_V6 == 1) };
-        Self { classes: vec![any, any], ..Self::default() }
-    }
-
-    /// The word that makes this policy the active one.
-    #[must_use]
-    pub fn active(&self, parity: u32, generation: u32) -> Active {
-        let has = Has {
-            prefixes_v4: !self.prefixes_v4.is_empty(),
-            prefixes_v6: !self.prefixes_v6.is_empty(),
-            untracked_v4: self.has_untracked(ANY_V4),
-            untracked_v6: self.has_untracked(ANY_V6),
-        };
-        Active::new(parity, has, generation)
-    }
-
-    fn has_untracked(&self, class: u32) -> bool {
-        let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        let Some(row) = self.classes.get(number(class)) else { return false };
-        row.start.iter().zip(&row.len).any(|(start, len)| {
-            let ranges = self.ranges.iter().skip(number(*start)).take(number(*len));
-            ranges.into_iter().any(|range| range.rule & UNTRACKED != 0)
-        })
-    }
+/// A policy as it lies in tables.
+struct Laid {
+    policy: CompiledPolicy,
+    rows: Vec<Class>,
+    pages: Vec<Page>,
 }
 
 type Table<K> = RefCell<HashMap<(Tier, K), Box<UnsafeCell<Flow>>>>;
@@ -128,8 +92,7 @@ pub struct HostTables {
     pub timeouts: BTreeMap<State, u64>,
     /// Jiffies.
     pub now: Cell<u64>,
-    /// `None`: no policy yet.
-    pub policy: Option<CompiledPolicy>,
+    policy: Option<Laid>,
     /// Refuse every insert, as a full map would.
     pub full: Cell<Option<Tier>>,
     /// Packets and bytes by rule.
@@ -153,9 +116,24 @@ impl HostTables {
     /// Tables of an interface with this policy, at a moment where nothing is near a wrap.
     #[must_use]
     pub fn new(slot: u16, policy: CompiledPolicy) -> Self {
-        let tables = Self { slot, policy: Some(policy), ..Self::default() };
+        let mut tables = Self { slot, ..Self::default() };
+        tables.put(Some(policy));
         tables.now.set(Self::HZ * 1_000_000);
         tables
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Option<&CompiledPolicy> {
+        self.policy.as_ref().map(|laid| &laid.policy)
+    }
+
+    /// Puts a policy in force; `None`: as before the first one.
+    pub fn put(&mut self, policy: Option<CompiledPolicy>) {
+        self.policy = policy.map(|policy| {
+            let (arena, rows) = policy.lay_out();
+            Laid { policy, rows, pages: arena.pages }
+        });
     }
 
     /// Lets time pass.
@@ -249,8 +227,7 @@ impl Interface for HostTables {
 }
 
 macro_rules! flows {
-    ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident, $bits:literal,
-        $has:ident, $has_untracked:ident) => {
+    ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident, $bits:literal) => {
         impl Flows<$address> for HostTables {
             fn find(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
                 Self::find(&self.$field, tier, key)
@@ -276,16 +253,8 @@ macro_rules! flows {
         }
 
         impl Prefixes<$address> for HostTables {
-            fn has_prefixes(&self, active: Active) -> bool {
-                active.$has()
-            }
-
-            fn has_untracked(&self, active: Active) -> bool {
-                active.$has_untracked()
-            }
-
             fn longest(&self, _: Active, address: $address) -> Option<u32> {
-                let prefixes = &self.policy.as_ref()?.$prefixes;
+                let prefixes = &self.policy.as_ref()?.policy.$prefixes;
                 (1..=$bits).rev().find_map(|length| {
                     prefixes.get(&(length, mask(octets(&address), length))).copied()
                 })
@@ -294,8 +263,8 @@ macro_rules! flows {
     };
 }
 
-flows!(V4, FlowKey4, v4, fragments_v4, prefixes_v4, 32, has_v4, has_untracked_v4);
-flows!(V6, FlowKey6, v6, fragments_v6, prefixes_v6, 128, has_v6, has_untracked_v6);
+flows!(V4, FlowKey4, v4, fragments_v4, prefixes_v4, 32);
+flows!(V6, FlowKey6, v6, fragments_v6, prefixes_v6, 128);
 
 /// The bytes of an address as they lie in a packet.
 fn octets<A: Address + Wire, const N: usize>(address: &A) -> [u8; N] {
@@ -316,16 +285,19 @@ pub fn mask<const N: usize>(mut octets: [u8; N], length: u8) -> [u8; N] {
 
 impl Policy for HostTables {
     fn active(&self) -> Active {
-        self.policy.as_ref().map_or(Active(0), |policy| policy.active(0, 1))
+        let tables = Half { slot: self.slot, ..Half::default() };
+        self.policy.as_ref().map_or(Active(0), |laid| Active::new(tables, laid.policy.has(), 1))
     }
 
-    fn class(&self, _: Active, class: u32) -> Option<Class> {
-        self.policy.as_ref()?.classes.get(usize::try_from(class).ok()?).copied()
+    fn list(&self, _: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
+        let row = self.policy.as_ref()?.rows.get(usize::try_from(class).ok()?)?;
+        Some((row.lists[direction as usize], row.parent))
     }
 
-    fn search(&self, _: Active, start: u32, len: u32, traffic: u32) -> Option<u32> {
-        let ranges = &self.policy.as_ref()?.ranges;
-        admit::search(start, len, traffic, |at| ranges.get(usize::try_from(at).ok()?).copied())
+    fn search(&self, _: Active, at: u32, len: u32, traffic: u32) -> Option<u32> {
+        let pages = &self.policy.as_ref()?.pages;
+        let page = |number| pages.get(usize::try_from(number).ok()?);
+        admit::search(at.into(), len.into(), u64::from(traffic) + 1, page)
     }
 }
 

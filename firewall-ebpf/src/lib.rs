@@ -11,6 +11,8 @@
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
 pub mod admit;
+#[cfg(any(test, feature = "host"))]
+pub mod compiled;
 pub mod decide;
 pub mod event;
 pub mod exempt;

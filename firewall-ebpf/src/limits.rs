@@ -3,7 +3,7 @@
 /// The version of everything in this crate that lives in a pinned map: keys, values, reasons and
 /// the meaning of their numbers. It names the pin directory, so programs and maps of different
 /// versions never meet. Raise it with every change of layout.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Attachments at one time: the bound of a slot, and of everything indexed by slot.
 pub const MAX_INTERFACES: u32 = 256;
@@ -15,13 +15,11 @@ pub const MAX_VLAN_TAGS: u32 = 2;
 /// room for repeats without giving a sender an unbounded walk.
 pub const MAX_EXTENSION_HEADERS: u32 = 8;
 
-/// Steps of the search in a class's port ranges: enough for 2^21 ranges.
-pub const MAX_SEARCH_STEPS: u32 = 21;
-
-/// Port ranges in one policy; what [`MAX_SEARCH_STEPS`] can search, whatever their spread.
-pub const MAX_RANGES: u32 = 1 << 20;
-
-/// Classes in one policy: distinct prefixes of both families and the two "any source" classes.
+/// Classes in one policy, beside the two "any" classes: prefixes that allow the same share one.
 pub const MAX_CLASSES: u32 = 1 << 20;
 
-const _: () = assert!(MAX_RANGES < 1 << MAX_SEARCH_STEPS);
+/// Prefixes in one policy, of one family.
+pub const MAX_PREFIXES: u32 = 1 << 22;
+
+/// Pages of port ranges in one policy: 4 GiB, far beyond what anyone has.
+pub const MAX_PAGES: u32 = 1 << 20;

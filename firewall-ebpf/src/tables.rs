@@ -8,7 +8,7 @@ use crate::fragment::FirstFragment;
 use crate::interface::{Direction, State, TcpChecks};
 use crate::packet::Packet;
 use crate::parse::{V4, V6};
-use crate::policy::{Active, Class};
+use crate::policy::{Active, List};
 
 /// What is fixed for an interface while its programs are loaded, and the clock.
 pub trait Interface {
@@ -73,21 +73,16 @@ pub trait Policy {
     /// The policy of the moment. Read once per packet, so that all that follows is of one policy.
     fn active(&self) -> Active;
 
-    /// A row of the class table.
-    fn class(&self, active: Active, class: u32) -> Option<Class>;
+    /// What a class allows in one direction, and its parent.
+    fn list(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)>;
 
-    /// The rule, perhaps with [`crate::policy::UNTRACKED`], whose range holds `traffic`, among `len` sorted, disjoint ranges from `start`.
-    fn search(&self, active: Active, start: u32, len: u32, traffic: u32) -> Option<u32>;
+    /// The rule, perhaps with [`crate::policy::UNTRACKED`], whose range holds `traffic`, in a list of
+    /// several: [`admit::search`], perhaps out of line.
+    fn search(&self, active: Active, at: u32, len: u32, traffic: u32) -> Option<u32>;
 }
 
 /// The prefixes of one address family.
 pub trait Prefixes<A: Address>: Policy + Sized {
-    /// Whether the policy has any; if not, every address is of class [`Address::ANY`].
-    fn has_prefixes(&self, active: Active) -> bool;
-
-    /// Whether any traffic of the family needs no flow.
-    fn has_untracked(&self, active: Active) -> bool;
-
     /// The class of the longest prefix that covers the address.
     fn longest(&self, active: Active, address: A) -> Option<u32>;
 

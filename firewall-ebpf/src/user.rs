@@ -1,7 +1,7 @@
 //! Userspace reads these types out of maps, and writes them into maps.
 
 use crate::flow::{Flow, FlowKey4, FlowKey6};
-use crate::policy::{Class, Counter, Range};
+use crate::policy::{Class, Counter};
 
 // SAFETY: integers in a `repr(C)` struct whose size is the sum of its fields: no padding.
 unsafe impl aya::Pod for FlowKey4 {}
@@ -11,7 +11,5 @@ unsafe impl aya::Pod for FlowKey6 {}
 unsafe impl aya::Pod for Flow {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Class {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Range {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Counter {}

@@ -18,10 +18,11 @@ use crate::dataplane::{Pins, device};
 use crate::model::{Interface, Model};
 use crate::store::{Store, Transaction};
 use collect::{Effort, collect};
-use enforce::{Enforcer, Which, wipe};
+use enforce::{Before, Enforcer, wipe};
 
 mod collect;
 mod enforce;
+mod progress;
 
 pub use enforce::inside;
 
@@ -157,7 +158,8 @@ impl Control {
             return Ok(value);
         };
         preflight::capabilities(Work::Maps)?;
-        let staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
+        let staged =
+            self.enforcer.stage(maps, Before::Model(transaction.before()), transaction.model())?;
         let interfaces = transaction.model().interfaces.clone();
         transaction.commit()?;
         self.enforcer.tidy(&staged.flip()?, &interfaces);
@@ -193,7 +195,11 @@ impl Control {
                 // What a crashed process may have left of an earlier holder of the slot.
                 wipe(&mut maps, slot)?;
             }
-            let mut staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
+            let mut staged = self.enforcer.stage(
+                maps,
+                Before::Model(transaction.before()),
+                transaction.model(),
+            )?;
             if fresh {
                 // No program asks for it yet; when one does, it is there.
                 staged.flip_slot(slot)?;
@@ -256,7 +262,8 @@ impl Control {
             return Ok(Vec::new());
         };
         // Others may have rules about a group that loses a member.
-        let staged = self.enforcer.stage(maps, transaction.model(), Which::Changed)?;
+        let staged =
+            self.enforcer.stage(maps, Before::Model(transaction.before()), transaction.model())?;
         let interfaces = transaction.model().interfaces.clone();
         transaction.commit()?;
         let mut maps = staged.flip()?;
@@ -294,7 +301,7 @@ impl Control {
         for slot in &strays {
             self.enforcer.forget(&mut maps, *slot)?;
         }
-        let maps = self.enforcer.stage(maps, &model, Which::All)?.flip()?;
+        let maps = self.enforcer.stage(maps, Before::Unknown, &model)?.flip()?;
         let kept = model.interfaces.clone();
         let interfaces = model.interfaces.into_values();
         let interfaces = interfaces
@@ -335,7 +342,7 @@ impl Control {
         let _lock = self.lock()?;
         let model = self.store.model()?;
         let Some(maps) = self.maps()? else { return Ok(false) };
-        self.enforcer.stage(maps, &model, Which::Changed)?.flip()?;
+        self.enforcer.stage(maps, Before::Model(&model), &model)?.flip()?;
         Ok(true)
     }
 

@@ -1,6 +1,7 @@
 //! The only place that touches the kernel: load, attach, pin, write maps, read counters and flows.
 
 pub mod attach;
+mod bank;
 pub mod clock;
 pub mod counters;
 pub mod device;
@@ -13,6 +14,7 @@ pub mod pins;
 pub mod policy;
 pub mod preflight;
 pub mod reap;
+pub mod rules;
 mod sys;
 pub mod trace;
 

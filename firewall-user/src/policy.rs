@@ -2,6 +2,7 @@
 //! Pure: no I/O, no kernel.
 
 pub mod compile;
+pub mod delta;
 pub mod evaluate;
 pub mod resolve;
 mod untracked;

@@ -115,7 +115,7 @@ fn host_and_kernel_agree() {
             kernel.receive = receive;
             each(|scene, packet| {
                 let mut host = host(scene);
-                kernel.reset(host.tables.policy.as_ref());
+                kernel.reset(host.tables.policy());
                 let frame = packet.frame(scene);
                 let direction = packet.direction(scene);
                 for end in 0..frame.len() {

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use firewall_ebpf::host::CompiledPolicy;
+use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::reason::Reason;
 use firewall_user::model::Tracking;

@@ -150,7 +150,7 @@ fn answers_untracked<A: Address, T: Family<A>>(
     direction: Direction,
     segment: &Segment<A>,
 ) -> bool {
-    if !tables.has_untracked(active) || !matches!(segment.kind, Kind::Tcp | Kind::Udp) {
+    if !active.has_untracked(A::IS_V4) || !matches!(segment.kind, Kind::Tcp | Kind::Udp) {
         return false;
     }
     let asked = traffic(segment.protocol, u16::from_be(segment.src_port()));

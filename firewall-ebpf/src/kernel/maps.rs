@@ -9,7 +9,7 @@ use aya_ebpf::macros::btf_map;
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::parse::{V4, V6};
-use firewall_ebpf::policy::{Class, Counter, Range};
+use firewall_ebpf::policy::{Class, Counter, Page};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const INNER_MAP: usize = BPF_F_INNER_MAP as usize;
@@ -48,24 +48,24 @@ pub(super) static RULE_COUNTERS: PerCpuHashMap<u32, Counter, 131_072, NO_PREALLO
 /// By interface: an `Active` word.
 #[btf_map]
 pub(super) static ACTIVE: Array<u64, 64> = Array::new();
-/// By interface and half: class of a prefix.
+/// By interface and bank: class of a prefix, in either half.
 #[btf_map]
 pub(super) static PREFIXES_V4: ArrayOfMaps<Trie<V4>, 128> = ArrayOfMaps::new();
-/// By interface and half: class of a prefix.
+/// By interface and bank: class of a prefix, in either half.
 #[btf_map]
 pub(super) static PREFIXES_V6: ArrayOfMaps<Trie<V6>, 128> = ArrayOfMaps::new();
-/// By interface and half: class rows.
+/// By interface and bank: class rows, of either half.
 #[btf_map]
-pub(super) static CLASSES: ArrayOfMaps<Array<Class, 1, INNER_MAP>, 128> = ArrayOfMaps::new();
-/// By interface and half: port ranges.
+pub(super) static CLASSES: ArrayOfMaps<Array<[Class; 2], 1, INNER_MAP>, 128> = ArrayOfMaps::new();
+/// By interface and bank: lists of ranges.
 #[btf_map]
-pub(super) static RANGES: ArrayOfMaps<Array<Range, 1, INNER_MAP>, 128> = ArrayOfMaps::new();
+pub(super) static RANGES: ArrayOfMaps<Array<Page, 1, INNER_MAP>, 128> = ArrayOfMaps::new();
 
 /// Jiffies, written by `sg_clock`.
 #[btf_map]
 pub(super) static CLOCK: Array<u64, 1> = Array::new();
 
-type Trie<A> = LpmTrie<A, u32, 1>;
+type Trie<A> = LpmTrie<A, [u32; 2], 1>;
 
 /// Adds one packet to a counter by reason.
 #[inline(always)]

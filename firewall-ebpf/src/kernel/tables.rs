@@ -11,7 +11,7 @@ use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::interface::{Direction, State, TcpChecks};
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::parse::{V4, V6};
-use firewall_ebpf::policy::{Active, Class, TRAFFIC_MAX};
+use firewall_ebpf::policy::{Active, List, TRAFFIC_MAX};
 use firewall_ebpf::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes};
 
 use super::{globals, maps};
@@ -66,7 +66,7 @@ impl Interface for Kernel {
 
 macro_rules! family {
     ($address:ty, $key:ty, $new:ident, $proven:ident, $fragments:ident, $prefixes:ident,
-        $bits:literal, $has:ident, $has_untracked:ident, $admit:expr) => {
+        $bits:literal, $admit:expr) => {
         impl Flows<$address> for Kernel {
             #[inline(always)]
             fn find(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
@@ -125,16 +125,6 @@ macro_rules! family {
 
         impl Prefixes<$address> for Kernel {
             #[inline(always)]
-            fn has_prefixes(&self, active: Active) -> bool {
-                active.$has()
-            }
-
-            #[inline(always)]
-            fn has_untracked(&self, active: Active) -> bool {
-                active.$has_untracked()
-            }
-
-            #[inline(always)]
             fn rule_for_anywhere(
                 &self,
                 active: Active,
@@ -149,8 +139,10 @@ macro_rules! family {
 
             #[inline(always)]
             fn longest(&self, active: Active, address: $address) -> Option<u32> {
-                let trie = maps::$prefixes.get(active.index(globals::slot()))?;
-                trie.get(&Key::new($bits, address)).copied()
+                let trie = maps::$prefixes.get(active.index())?;
+                let classes = trie.get(&Key::new($bits, address))?;
+                // Of both halves; userspace replaces entries, it does not write into them.
+                Some(classes[active.half() & 1])
             }
 
             #[inline(always)]
@@ -170,30 +162,8 @@ macro_rules! family {
     };
 }
 
-family!(
-    V4,
-    FlowKey4,
-    FLOWS_NEW_V4,
-    FLOWS_PROVEN_V4,
-    FRAGMENTS_V4,
-    PREFIXES_V4,
-    32,
-    has_v4,
-    has_untracked_v4,
-    sg_admit_v4
-);
-family!(
-    V6,
-    FlowKey6,
-    FLOWS_NEW_V6,
-    FLOWS_PROVEN_V6,
-    FRAGMENTS_V6,
-    PREFIXES_V6,
-    128,
-    has_v6,
-    has_untracked_v6,
-    call_admit_v6
-);
+family!(V4, FlowKey4, FLOWS_NEW_V4, FLOWS_PROVEN_V4, FRAGMENTS_V4, PREFIXES_V4, 32, sg_admit_v4);
+family!(V6, FlowKey6, FLOWS_NEW_V6, FLOWS_PROVEN_V6, FRAGMENTS_V6, PREFIXES_V6, 128, call_admit_v6);
 
 // Admission is made of BPF functions of their own. The verifier walks each once; inlined, it would
 // walk the chain of classes for every way a packet can get there (30 times the instructions).
@@ -249,13 +219,16 @@ impl Policy for Kernel {
     }
 
     #[inline(always)]
-    fn class(&self, active: Active, class: u32) -> Option<Class> {
-        maps::CLASSES.get_value(active.index(globals::slot()), &class).copied()
+    fn list(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
+        // Userspace writes rows of the other half only, and words of those of this one with what
+        // they hold already.
+        let row = &maps::CLASSES.get_value(active.index(), &class)?[active.half() & 1];
+        Some((row.lists[direction as usize & 1], row.parent))
     }
 
     #[inline(always)]
-    fn search(&self, active: Active, start: u32, len: u32, traffic: u32) -> Option<u32> {
-        match sg_search(active.index(globals::slot()), start, len, traffic) {
+    fn search(&self, active: Active, at: u32, len: u32, traffic: u32) -> Option<u32> {
+        match sg_search(active.index(), u64::from(at), u64::from(len), u64::from(traffic) + 1) {
             0 => None,
             rule => Some(rule),
         }
@@ -265,9 +238,8 @@ impl Policy for Kernel {
 /// [`admit::search`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sg_search(index: u32, start: u32, len: u32, traffic: u32) -> u32 {
-    let Some(ranges) = maps::RANGES.get(index) else { return 0 };
-    admit::search(start, len, traffic, |at| ranges.get(at).copied()).unwrap_or(0)
+extern "C" fn sg_search(index: u32, at: u64, len: u64, limit: u64) -> u32 {
+    admit::search(at, len, limit, |page| maps::RANGES.get_value(index, &page)).unwrap_or(0)
 }
 
 impl Counts for Kernel {

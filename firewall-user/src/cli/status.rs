@@ -111,7 +111,7 @@ fn look<'a>(
     seen.hook = attach::hook(pins, interface.slot, &device)?;
     let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
     let families =
-        [(Family::Ipv4, active.has_untracked_v4()), (Family::Ipv6, active.has_untracked_v6())];
+        [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
     let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
     seen.untracked = marked.map(|(family, _)| family.name()).collect();
     let complete = active.is_present() && attach::transmits(pins, interface.slot, &device)?;

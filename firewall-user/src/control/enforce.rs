@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use firewall_ebpf::host::CompiledPolicy;
-use firewall_ebpf::policy::UNTRACKED;
+use firewall_ebpf::compiled::CompiledPolicy;
 
 use crate::control::collect::{Effort, collect};
+use crate::control::progress::Progress;
 use crate::dataplane::attach::{self, Attached};
 use crate::dataplane::maps::{Maps, Sizes};
-use crate::dataplane::policy::Shadow;
+use crate::dataplane::policy::{Shadow, Wanted};
 use crate::dataplane::{DataplaneError, Pins, device, object};
 use crate::model::{Interface, Model, Tracking};
 use crate::policy::{Addresses, compile, resolve};
@@ -26,36 +26,60 @@ pub(super) struct Enforcer {
 pub(super) struct Staged {
     maps: Maps,
     shadows: BTreeMap<u16, Shadow>,
-    rules: BTreeSet<u32>,
+    /// Rules that are in force no more afterwards.
+    gone: BTreeSet<u32>,
 }
 
-/// Which policies to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
-    /// Those that differ from what is in force.
-    Changed,
-    /// All, whatever the kernel seems to have.
-    All,
+/// What may be taken for granted of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Before<'a> {
+    /// It has the policies of this model in force, as far as it says so itself: what stays is not
+    /// written again.
+    Model(&'a Model),
+    /// Nothing: everything is written.
+    Unknown,
 }
 
 impl Enforcer {
-    /// Compiles every interface's policy and writes them beside those in force.
+    /// Compiles every interface's policy and writes those that differ beside those in force.
     ///
     /// # Errors
     /// A policy does not fit, or the kernel refuses it; what is in force stays so.
-    pub(super) fn stage(&self, mut maps: Maps, model: &Model, which: Which) -> Result<Staged> {
+    pub(super) fn stage(
+        &self,
+        mut maps: Maps,
+        before: Before<'_>,
+        model: &Model,
+    ) -> Result<Staged> {
+        let mut progress = Progress::new();
         let policies = self.compile(model)?;
+        let known = match before {
+            Before::Model(before) => self.compile(before)?,
+            Before::Unknown => BTreeMap::new(),
+        };
         // Every rule that is in force before or after has its counter: the old ones go last.
         let rules = numbers(&policies);
-        let in_force = maps.rule_counters()?.into_keys().collect();
-        maps.count_rules(&rules.union(&in_force).copied().collect())?;
-        let mut shadows = BTreeMap::new();
+        let counted = match before {
+            Before::Model(_) => numbers(&known),
+            Before::Unknown => maps.counted_rules()?,
+        };
+        maps.require_counters(rules.union(&counted).count())?;
+        maps.count_rules(rules.difference(&counted))?;
+        let gone = counted.difference(&rules).copied().collect();
+
+        let mut wanted = Vec::new();
         for (slot, policy) in &policies {
-            if which == Which::All || !maps.is_current(*slot, policy)? {
-                shadows.insert(*slot, maps.shadow(*slot, policy)?);
+            let one = Wanted { slot: *slot, policy, known: known.get(slot), audit: false };
+            if matches!(before, Before::Unknown) || !maps.is_current(&one)? {
+                wanted.push(one);
             }
         }
-        Ok(Staged { maps, shadows, rules })
+        progress.expect(wanted.iter().map(|one| entries(one.policy)).sum());
+        let mut shadows = BTreeMap::new();
+        for one in &wanted {
+            shadows.insert(one.slot, maps.shadow(one, &mut |done| progress.advance(done))?);
+        }
+        Ok(Staged { maps, shadows, gone })
     }
 
     /// Every interface's policy, by slot.
@@ -144,7 +168,7 @@ pub(super) fn wipe(maps: &mut Maps, slot: u16) -> Result<()> {
 impl Staged {
     /// Puts one slot's policy in force.
     pub(super) fn flip_slot(&mut self, slot: u16) -> Result<()> {
-        self.shadows.remove(&slot).map_or(Ok(()), |shadow| Ok(self.maps.flip(shadow)?))
+        Ok(self.maps.flip(self.shadows.remove(&slot).into_iter().collect())?)
     }
 
     /// Puts all policies in force and lets go of the counters of rules that are gone.
@@ -152,11 +176,10 @@ impl Staged {
     /// # Errors
     /// The kernel refuses a write. `reconcile` completes it: the store is changed already.
     pub(super) fn flip(mut self) -> Result<Maps> {
-        let slots: Vec<u16> = self.shadows.keys().copied().collect();
-        for slot in slots {
-            self.flip_slot(slot).context("stored, but not yet in force")?;
-        }
-        self.maps.count_rules(&self.rules).context("stored and in force, but rule counters")?;
+        let shadows = self.shadows.into_values().collect();
+        self.maps.flip(shadows).context("stored, but perhaps not yet in force")?;
+        let forgotten = self.maps.forget_rules(self.gone.iter());
+        forgotten.context("stored and in force, but rule counters")?;
         Ok(self.maps)
     }
 
@@ -167,8 +190,12 @@ impl Staged {
 }
 
 fn numbers(policies: &BTreeMap<u16, CompiledPolicy>) -> BTreeSet<u32> {
-    let ranges = policies.values().flat_map(|policy| &policy.ranges);
-    ranges.map(|range| range.rule & !UNTRACKED).collect()
+    policies.values().flat_map(CompiledPolicy::rules).collect()
+}
+
+/// How many entries a policy has in the kernel, about.
+fn entries(policy: &CompiledPolicy) -> usize {
+    policy.prefixes_v4.len() + policy.prefixes_v6.len() + policy.classes.len()
 }
 
 /// The inside addresses of every interface: those of the device, where it belongs to the

@@ -12,7 +12,6 @@ use firewall_ebpf::reason::Reason;
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::FlowEntry;
 use crate::dataplane::maps::{Maps, Tally};
-use crate::dataplane::policy::READ_RULES;
 
 /// Packets and bytes of an interface by direction and reason; zeros included.
 pub type ByReason = BTreeMap<(Direction, Reason), Counter>;
@@ -68,8 +67,6 @@ impl Maps {
     /// the number smaller, never larger. So that it is a counter all the same, the highest that was
     /// ever told is kept. Two readers in one moment may keep the lower of theirs.
     ///
-    /// Two CPUs that begin one flow at once count it twice in the kernel, and so here.
-    ///
     /// [`reap`]: crate::dataplane::reap::reap
     ///
     /// # Errors
@@ -115,7 +112,7 @@ impl Maps {
     pub fn rule_counters(&self) -> Result<BTreeMap<u32, Counter>> {
         let mut counters = BTreeMap::new();
         for entry in &self.rule_counters {
-            let (number, values) = entry.context(READ_RULES)?;
+            let (number, values) = entry.context("read map RULE_COUNTERS")?;
             counters.insert(number, sum(&values));
         }
         Ok(counters)

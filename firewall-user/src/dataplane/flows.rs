@@ -164,8 +164,8 @@ impl Maps {
         for flow in flows {
             let (v4, v6) = self.tables(flow.tier);
             let was_there = match &flow.key {
-                AnyKey::V4(key) => sys::remove(v4, key),
-                AnyKey::V6(key) => sys::remove(v6, key),
+                AnyKey::V4(key) => sys::entries::remove(v4, key),
+                AnyKey::V6(key) => sys::entries::remove(v6, key),
             };
             let was_there = was_there.context("remove a flow")?;
             removed += u64::from(was_there);
@@ -223,15 +223,16 @@ impl Maps {
 }
 
 fn forget<K: Key>(map: BorrowedFd<'_>, is_meant: impl Fn(&K) -> bool) -> Result<()> {
-    let fragments = sys::dump::<K, [u64; FRAGMENT_WORDS]>(map).context("read the fragments")?;
+    let fragments =
+        sys::entries::dump::<K, [u64; FRAGMENT_WORDS]>(map).context("read the fragments")?;
     for (key, _) in fragments.iter().filter(|(key, _)| is_meant(key)) {
-        sys::remove(map, key).context("remove a fragment")?;
+        sys::entries::remove(map, key).context("remove a fragment")?;
     }
     Ok(())
 }
 
 fn read<K: Key>(map: BorrowedFd<'_>, tier: Tier, enough: usize) -> Result<Vec<FlowEntry>> {
-    let entries = sys::dump_some::<K, Flow>(map, enough).context("read a flow table")?;
+    let entries = sys::entries::dump_some::<K, Flow>(map, enough).context("read a flow table")?;
     Ok(entries.into_iter().map(|(key, flow)| key.entry(tier, flow)).collect())
 }
 

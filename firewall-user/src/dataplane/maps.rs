@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use aya::maps::{
-    Array, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuHashMap,
-    of_maps::ArrayOfMaps,
-};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuHashMap};
 use firewall_ebpf::event::EVENT_SPACE;
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::fragment::FirstFragment;
-use firewall_ebpf::policy::{Class, Counter, Range};
+use firewall_ebpf::policy::Counter;
 use firewall_ebpf::reason::REASON_SPACE;
 
+use crate::dataplane::bank::Note;
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::pins::Pins;
 
@@ -96,6 +94,10 @@ const SHAPES: &[Shape] = &[
 const TALLIES: Shape =
     shape::<u32, u64>("TALLIES", MapType::Array, Sized::Interfaces { each: Tally::COUNT });
 
+/// What userspace notes of the tables of a policy, by [`firewall_ebpf::policy::index`]; the kernel
+/// program does not know of it either.
+const BANKS: Shape = shape::<u32, Note>("BANKS", MapType::Array, Sized::Interfaces { each: 2 });
+
 /// A number that userspace keeps of an interface between its runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tally {
@@ -115,12 +117,14 @@ impl Tally {
     }
 }
 
-/// Makes the map that is userspace's alone.
-pub(super) fn make_tallies(pins: &Pins, sizes: &Sizes) -> Result<()> {
-    let Shape { name, sized, .. } = TALLIES;
-    let tallies = Array::<MapData, u64>::create(sizes.of(sized), 0);
-    let tallies = tallies.context(format!("make map {name}"))?;
-    tallies.pin(pins.map(name)).context(format!("pin map {name}"))
+/// Makes the maps that are userspace's alone.
+pub(super) fn make_own(pins: &Pins, sizes: &Sizes) -> Result<()> {
+    let tallies = Array::<MapData, u64>::create(sizes.of(TALLIES.sized), 0);
+    let tallies = tallies.context("make map TALLIES")?;
+    tallies.pin(pins.map(TALLIES.name)).context("pin map TALLIES")?;
+    let banks =
+        Array::<MapData, Note>::create(sizes.of(BANKS.sized), 0).context("make map BANKS")?;
+    banks.pin(pins.map(BANKS.name)).context("pin map BANKS")
 }
 
 /// The kinds of map that there have to be; the tables within tables are tries and arrays.
@@ -128,23 +132,19 @@ pub(super) fn kinds() -> impl Iterator<Item = MapType> {
     SHAPES.iter().map(|shape| shape.kind).chain([MapType::LpmTrie])
 }
 
-/// A trie of one family: class by network.
-pub type Trie<K> = LpmTrie<MapData, K, u32>;
-
 /// The opened maps.
 pub struct Maps {
     pub(super) counters: PerCpuArray<MapData, Counter>,
     pub(super) events: PerCpuArray<MapData, u64>,
     pub(super) rule_counters: PerCpuHashMap<MapData, u32, Counter>,
     pub(super) active: Array<MapData, u64>,
-    pub(super) prefixes_v4: ArrayOfMaps<MapData, Trie<[u8; 4]>>,
-    pub(super) prefixes_v6: ArrayOfMaps<MapData, Trie<[u8; 16]>>,
-    pub(super) classes: ArrayOfMaps<MapData, Array<MapData, Class>>,
-    pub(super) ranges: ArrayOfMaps<MapData, Array<MapData, Range>>,
     pub(super) clock: Array<MapData, u64>,
     pub(super) tallies: Array<MapData, u64>,
+    pub(super) banks: Array<MapData, Note>,
     /// The same maps once more: aya's typed maps do not lend their file descriptors.
     raw: BTreeMap<&'static str, MapData>,
+    /// Where they are, and the tables of policies.
+    pub(super) pins: Pins,
     /// As the maps were made, whatever the configuration says now.
     pub sizes: Sizes,
 }
@@ -174,17 +174,15 @@ impl Maps {
             events: open!("EVENTS", PerCpuArray),
             rule_counters: open!("RULE_COUNTERS", PerCpuHashMap),
             active: open!("ACTIVE", Array),
-            prefixes_v4: open!("PREFIXES_V4", ArrayOfMaps),
-            prefixes_v6: open!("PREFIXES_V6", ArrayOfMaps),
-            classes: open!("CLASSES", ArrayOfMaps),
-            ranges: open!("RANGES", ArrayOfMaps),
             clock: open!("CLOCK", Array),
             tallies: open!("TALLIES", Array),
+            banks: open!("BANKS", Array),
             raw: SHAPES
                 .iter()
                 .map(|shape| Ok((shape.name, MapData::from_pin(pins.map(shape.name))?)))
                 .collect::<std::result::Result<_, MapError>>()
                 .context("open the maps")?,
+            pins: pins.clone(),
             sizes,
         })
     }
@@ -202,7 +200,7 @@ impl Maps {
 /// size would be read and written beyond its end. Returns the sizes they were made with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { flows_new: 0, flows_proven: 0, fragments: 0, rules: 0, interfaces: 0 };
-    for shape in SHAPES.iter().chain([&TALLIES]) {
+    for shape in SHAPES.iter().chain([&TALLIES, &BANKS]) {
         let path = pins.map(shape.name);
         let info = MapInfo::from_pin(&path)
             .map_err(|error| damaged(pins, shape.name, &crate::dataplane::error::chain(&error)))?;

@@ -58,7 +58,7 @@ pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
             program.load().map_err(|error| refused(&format!("load {name}"), &error))?;
             program.pin(pin).context(format!("pin {name}"))?;
         }
-        maps::make_tallies(pins, sizes)
+        maps::make_own(pins, sizes)
     });
     if let Err(error) = made {
         // Half a set of maps would be taken for damage next time.

@@ -4,6 +4,7 @@
 //! <pin-dir>/v<ABI_VERSION>/maps/<NAME>          shared by all interfaces
 //!                         /programs/<slot>_rx, <slot>_tx, clock, reap_v4, reap_v6
 //!                         /links/<slot>_xdp, <slot>_rx, <slot>_tx
+//!                         /tables/<slot>_<bank>_<NAME>   the policy of one interface
 //! ```
 
 use std::ffi::OsStr;
@@ -69,6 +70,12 @@ impl Pins {
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {
         self.version_dir().join("maps").join(name)
+    }
+
+    /// The pin of a table of one interface's policy.
+    #[must_use]
+    pub fn table(&self, slot: u16, bank: u32, name: &str) -> PathBuf {
+        self.version_dir().join("tables").join(format!("{slot}_{bank}_{name}"))
     }
 
     /// The pin of an interface's program.
@@ -155,7 +162,7 @@ impl Pins {
     /// The place is not in a BPF file system, or not writable.
     pub fn create(&self) -> Result<()> {
         self.require_bpffs()?;
-        for part in ["maps", "programs", "links"] {
+        for part in ["maps", "programs", "links", "tables"] {
             let dir = self.version_dir().join(part);
             fs::create_dir_all(&dir).context(format!("create {}", dir.display()))?;
         }

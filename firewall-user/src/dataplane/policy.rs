@@ -1,62 +1,56 @@
-//! Policies into the kernel: a shadow copy first, then one word that makes it the active one.
+//! Policies into the kernel: written where no packet looks, then put in force by one word.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use aya::Pod;
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, LpmTrie, MapData, PerCpuValues};
-use firewall_ebpf::host::CompiledPolicy;
-use firewall_ebpf::policy::{Active, Class, Counter, index};
+use firewall_ebpf::compiled::CompiledPolicy;
+use firewall_ebpf::policy::{Active, Half, index};
 
+use crate::dataplane::bank::{self, Bank, InForce, Note, Record, Table};
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::maps::Maps;
-use crate::dataplane::sys;
-
-/// `BPF_F_NO_PREALLOC`, which a trie must have.
-const NO_PREALLOC: u32 = 1;
-/// `BPF_F_INNER_MAP`: inner arrays may differ in size.
-const INNER_MAP: u32 = 1 << 12;
+use crate::dataplane::sys::entries;
+use crate::policy::delta::{self, Room, Writes};
 
 /// A policy that is in the kernel but not in force.
+#[derive(Debug)]
 #[must_use = "a shadow does nothing until it is flipped"]
 pub struct Shadow {
     slot: u16,
     active: Active,
-    classes: Array<MapData, Class>,
+    digest: u64,
+    room: Room,
+    bank: Bank,
+    /// What makes the other half equal, of a change within the bank; else the bank is a new one.
+    after: Option<Writes>,
 }
 
-/// The size of a policy in the kernel, for `status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PolicySize {
-    /// Prefixes of both families.
-    pub prefixes: usize,
-    /// Port ranges.
-    pub ranges: usize,
+/// A policy for an interface.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The interface.
+    pub slot: u16,
+    /// Its policy.
+    pub policy: &'a CompiledPolicy,
+    /// The policy that is in force, if that is known: what stays is not written again.
+    pub known: Option<&'a CompiledPolicy>,
+    /// Whether drops are only counted.
+    pub audit: bool,
 }
 
-impl From<&CompiledPolicy> for PolicySize {
-    fn from(policy: &CompiledPolicy) -> Self {
-        Self {
-            prefixes: policy.prefixes_v4.len() + policy.prefixes_v6.len(),
-            ranges: policy.ranges.len(),
-        }
-    }
-}
-
-/// What the active word carries as the policy's generation: enough to tell whether a policy is the
-/// one in force, which [`Maps::is_current`] asks.
-fn digest(policy: &CompiledPolicy) -> u32 {
+/// Tells whether a policy is the one in force. Never 0.
+fn digest(policy: &CompiledPolicy) -> u64 {
     let mut hasher = DefaultHasher::new();
-    policy.prefixes_v4.hash(&mut hasher);
-    policy.prefixes_v6.hash(&mut hasher);
-    for class in &policy.classes {
-        (class.parent, class.start, class.len).hash(&mut hasher);
-    }
-    for range in &policy.ranges {
-        (range.low, range.high, range.rule).hash(&mut hasher);
-    }
-    let hash = hasher.finish();
-    u32::try_from(hash >> 32).unwrap_or(0)
+    policy.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// The part of a digest that the active word has as the policy's generation.
+fn generation(digest: u64) -> u32 {
+    u32::try_from(digest >> 32).unwrap_or(0)
+}
+
+fn active(tables: Half, wanted: &Wanted<'_>, digest: u64) -> Active {
+    Active::new(tables, wanted.policy.has(), generation(digest)).with_audit(wanted.audit)
 }
 
 impl Maps {
@@ -72,9 +66,9 @@ impl Maps {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn is_current(&self, slot: u16, policy: &CompiledPolicy) -> Result<bool> {
-        let active = self.active(slot)?;
-        Ok(active.is_present() && active == policy.active(active.parity(), digest(policy)))
+    pub fn is_current(&self, wanted: &Wanted<'_>) -> Result<bool> {
+        let word = self.active(wanted.slot)?;
+        Ok(word.is_present() && word == active(word.tables(), wanted, digest(wanted.policy)))
     }
 
     /// Refuses a slot for which the maps have no room: they were made when fewer interfaces were
@@ -94,45 +88,109 @@ impl Maps {
         ))
     }
 
-    /// Writes a policy beside the one in force. Packets do not see it yet.
+    /// Writes a policy where packets do not see it yet: what differs into the other half of the
+    /// tables in force, or all of it into the other bank. `progress` hears of every batch of entries.
     ///
     /// # Errors
     /// The kernel refuses a map or an entry; what is in force stays so.
-    pub fn shadow(&mut self, slot: u16, policy: &CompiledPolicy) -> Result<Shadow> {
+    pub fn shadow(
+        &mut self,
+        wanted: &Wanted<'_>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Shadow> {
+        let slot = wanted.slot;
         self.require_room(slot)?;
         let current = self.active(slot)?;
-        let parity = if current.is_present() { 1 - current.parity() } else { 0 };
-        let at = index(slot, parity);
-
-        let classes = rows(&policy.classes).context("write the class table")?;
-        let ranges = rows(&policy.ranges).context("write the range table")?;
-        self.classes.set(at, &classes, 0).context("write map CLASSES")?;
-        self.ranges.set(at, &ranges, 0).context("write map RANGES")?;
-        if !policy.prefixes_v4.is_empty() {
-            let trie = trie(policy.prefixes_v4.iter()).context("write the IPv4 prefixes")?;
-            self.prefixes_v4.set(at, &trie, 0).context("write map PREFIXES_V4")?;
+        let (tables, digest) = (current.tables(), digest(wanted.policy));
+        if current.is_present()
+            && let Some((bank, delta)) = self.delta(wanted, tables)?
+        {
+            let half = Half { half: 1 - tables.half, ..tables };
+            // Until both halves are equal again, nobody may count on them.
+            self.note(&bank, Record { digest: 0, room: delta.room })?;
+            bank.write(&delta.before, progress)?;
+            let active = active(half, wanted, digest);
+            let after = Some(delta.after);
+            return Ok(Shadow { slot, active, digest, room: delta.room, bank, after });
         }
-        if !policy.prefixes_v6.is_empty() {
-            let trie = trie(policy.prefixes_v6.iter()).context("write the IPv6 prefixes")?;
-            self.prefixes_v6.set(at, &trie, 0).context("write map PREFIXES_V6")?;
-        }
-        let active = policy.active(parity, digest(policy));
-        Ok(Shadow { slot, active, classes })
+        let number = if current.is_present() { 1 - tables.bank } else { 0 };
+        let (bank, room) = Bank::make(&self.pins, (slot, number), wanted.policy, progress)?;
+        self.note(&bank, Record::default())?;
+        let active = active(Half { slot, bank: number, half: 0 }, wanted, digest);
+        Ok(Shadow { slot, active, digest, room, bank, after: None })
     }
 
-    /// Puts a shadow in force: one aligned 8-byte write, so that every packet is judged by the old
-    /// policy or by the new one.
+    /// What has to be written into the bank in force, if that is known to hold what it should, and
+    /// has room.
+    fn delta(&self, wanted: &Wanted<'_>, tables: Half) -> Result<Option<(Bank, delta::Delta)>> {
+        let Some(known) = wanted.known else { return Ok(None) };
+        let record = self.banks.get(&tables.index(), 0).context("read map BANKS")?;
+        let record = Record::from(record);
+        if record.digest != digest(known) {
+            return Ok(None);
+        }
+        let Some(bank) = Bank::open(&self.pins, wanted.slot, tables.bank)? else { return Ok(None) };
+        let in_force = InForce { bank: &bank, tables, room: record.room };
+        let delta = delta::plan(known, wanted.policy, &in_force)?;
+        Ok(delta.map(|delta| (bank, delta)))
+    }
+
+    fn note(&mut self, bank: &Bank, record: Record) -> Result<()> {
+        self.banks.set(bank.index(), Note::from(record), 0).context("write map BANKS")
+    }
+
+    /// Puts shadows in force: for each one aligned 8-byte write, so that every packet is judged by
+    /// the old policy or by the new one. Then lets go of the old ones.
     ///
     /// # Errors
-    /// The write fails, and the old policy stays in force.
-    pub fn flip(&mut self, shadow: Shadow) -> Result<()> {
-        let Shadow { slot, active, classes } = shadow;
-        self.active.set(u32::from(slot), active.0, 0).context("write map ACTIVE")?;
-        // A packet that read the old word may still be looking into the old tables. Setting an
-        // inner map makes the kernel wait until all such packets are done (`synchronize_rcu` in
-        // `maybe_wait_bpf_programs`, kernel/bpf/syscall.c), so the old half can go after that.
-        self.classes.set(active.index(slot), &classes, 0).context("write map CLASSES")?;
-        self.clear_half(slot, 1 - active.parity())
+    /// A write fails: the policies before it stay in force.
+    pub fn flip(&mut self, shadows: Vec<Shadow>) -> Result<()> {
+        self.publish(shadows.iter().filter(|shadow| shadow.after.is_none()))?;
+        let words = shadows.iter().map(|shadow| (u32::from(shadow.slot), shadow.active.0));
+        entries::put_all(self.fd("ACTIVE"), words, &mut |_| {}).context("write map ACTIVE")?;
+        let Some(first) = shadows.first() else { return Ok(()) };
+        self.wait_for_readers(&first.bank)?;
+        for shadow in &shadows {
+            match &shadow.after {
+                Some(after) => shadow.bank.write(after, &mut |_| {})?,
+                None => bank::remove(&self.pins, shadow.slot, 1 - shadow.active.tables().bank)?,
+            }
+            self.note(&shadow.bank, Record { digest: shadow.digest, room: shadow.room })?;
+        }
+        self.free(shadows.iter().filter(|shadow| shadow.after.is_none()))
+    }
+
+    /// Makes new banks known to the programs.
+    fn publish<'a>(&self, shadows: impl Iterator<Item = &'a Shadow> + Clone) -> Result<()> {
+        self.refer(shadows.map(|shadow| (shadow.bank.index(), &shadow.bank)))
+    }
+
+    /// Lets the kernel free the banks that these have replaced: what referred to them refers to the
+    /// new ones too, and no packet asks there.
+    fn free<'a>(&self, shadows: impl Iterator<Item = &'a Shadow> + Clone) -> Result<()> {
+        self.refer(shadows.map(|shadow| {
+            let tables = shadow.active.tables();
+            (index(shadow.slot, 1 - tables.bank), &shadow.bank)
+        }))
+    }
+
+    /// Sets entries of the outer maps: all of a map at once, because the kernel waits for readers
+    /// after each call.
+    fn refer<'a>(&self, banks: impl Iterator<Item = (u32, &'a Bank)> + Clone) -> Result<()> {
+        for table in Table::ALL {
+            let entries = banks.clone().map(|(at, bank)| (at, bank.descriptor(table)));
+            entries::put_all(self.fd(table.name()), entries, &mut |_| {})
+                .context(format!("write map {}", table.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no packet looks any more into what was in force before. Setting an inner map makes
+    /// the kernel do so (`synchronize_rcu` in `maybe_wait_bpf_programs`, kernel/bpf/syscall.c).
+    fn wait_for_readers(&self, bank: &Bank) -> Result<()> {
+        let table = Table::Classes;
+        entries::put(self.fd(table.name()), &bank.index(), &bank.descriptor(table))
+            .context(format!("write map {}", table.name()))
     }
 
     /// Takes a slot's policy out of force and forgets it. Packets of no flow are dropped with
@@ -142,74 +200,25 @@ impl Maps {
     /// A map cannot be written.
     pub fn clear_policy(&mut self, slot: u16) -> Result<()> {
         self.active.set(u32::from(slot), 0, 0).context("write map ACTIVE")?;
-        self.clear_half(slot, 0)?;
-        self.clear_half(slot, 1)
-    }
-
-    fn clear_half(&mut self, slot: u16, parity: u32) -> Result<()> {
-        let at = index(slot, parity);
-        for name in ["CLASSES", "RANGES", "PREFIXES_V4", "PREFIXES_V6"] {
-            sys::remove(self.fd(name), &at).context(format!("clear map {name}"))?;
+        for number in [0, 1] {
+            bank::remove(&self.pins, slot, number)?;
+            let at = index(slot, number);
+            self.banks.set(at, Note::from(Record::default()), 0).context("write map BANKS")?;
+            for table in Table::ALL {
+                entries::remove(self.fd(table.name()), &at)
+                    .context(format!("clear map {}", table.name()))?;
+            }
         }
         Ok(())
     }
 
-    /// Makes the counters of exactly these rules exist, keeping what is counted already. The
-    /// numbers of rules are never used again, so a counter is its rule's for good.
+    /// Bytes that the policy of a slot takes, as the kernel counts them (Linux 6.4).
     ///
     /// # Errors
-    /// There are more rules than the map holds, or it cannot be written.
-    pub fn count_rules(&mut self, rules: &std::collections::BTreeSet<u32>) -> Result<()> {
-        let limit = usize::try_from(self.sizes.rules).unwrap_or(usize::MAX);
-        if rules.len() > limit {
-            return Err(DataplaneError::new(
-                format!(
-                    "rule counters: {} rules, {} more than the {limit} that fit",
-                    rules.len(),
-                    rules.len() - limit
-                ),
-                "raise maps.rules in the configuration and start anew after `detach --all`",
-            ));
-        }
-        let present: Vec<u32> =
-            self.rule_counters.keys().collect::<std::result::Result<_, _>>().context(READ_RULES)?;
-        for number in present.iter().filter(|number| !rules.contains(number)) {
-            sys::remove(self.fd("RULE_COUNTERS"), number).context("write map RULE_COUNTERS")?;
-        }
-        for number in rules.iter().filter(|number| !present.contains(number)) {
-            let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("count CPUs")?;
-            let zero =
-                PerCpuValues::try_from(vec![Counter::default(); cpus]).context("count CPUs")?;
-            self.rule_counters.insert(number, zero, 0).context("write map RULE_COUNTERS")?;
-        }
-        Ok(())
+    /// Its tables cannot be opened.
+    pub fn policy_memory(&self, slot: u16) -> Result<Option<u64>> {
+        let active = self.active(slot)?;
+        let bank = Bank::open(&self.pins, slot, active.tables().bank)?;
+        Ok(bank.and_then(|bank| bank.memory()))
     }
-}
-
-pub(super) const READ_RULES: &str = "read map RULE_COUNTERS";
-
-/// Entries of a table that may be empty: the kernel has no map of none.
-fn count(rows: usize) -> u32 {
-    u32::try_from(rows.max(1)).unwrap_or(u32::MAX)
-}
-
-fn rows<T: Pod>(rows: &[T]) -> std::result::Result<Array<MapData, T>, aya::maps::MapError> {
-    let mut table = Array::create(count(rows.len()), INNER_MAP)?;
-    for (at, row) in (0..).zip(rows) {
-        table.set(at, row, 0)?;
-    }
-    Ok(table)
-}
-
-fn trie<'a, const N: usize>(
-    prefixes: impl ExactSizeIterator<Item = (&'a (u8, [u8; N]), &'a u32)>,
-) -> std::result::Result<LpmTrie<MapData, [u8; N], u32>, aya::maps::MapError>
-where
-    [u8; N]: Pod,
-{
-    let mut trie = LpmTrie::create(count(prefixes.len()), NO_PREALLOC)?;
-    for ((length, octets), class) in prefixes {
-        trie.insert(&Key::new(u32::from(*length), *octets), class, 0)?;
-    }
-    Ok(trie)
 }

@@ -1,5 +1,7 @@
-//! The `bpf(2)` commands that aya does not have: reading in batches, removal from any map, links by
-//! their pins, and a probe.
+//! The `bpf(2)` commands that aya does not have: entries of any map ([`entries`]), links by their
+//! pins, and a probe.
+
+pub(super) mod entries;
 
 use std::ffi::CString;
 use std::fs;
@@ -10,41 +12,15 @@ use std::path::Path;
 
 use aya::Pod;
 
-// Commands and attribute: include/uapi/linux/bpf.h. Batches: Linux 5.6.
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+// Commands and attribute: include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_DETACH: libc::c_int = 34;
-const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
-
-/// Entries asked for at once when a map is read.
-const CHUNK: usize = 4096;
-
-#[repr(C)]
-struct BatchAttr {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
-
-#[repr(C)]
-struct ElemAttr {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
 
 #[repr(C)]
 struct ObjAttr {
@@ -125,72 +101,6 @@ pub(super) fn bytes<T: Pod>(value: &T) -> &[u8] {
 pub(super) fn memory(map: BorrowedFd<'_>) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).ok()?;
     text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
-}
-
-/// Every entry of a hash map (LRU or not). Walks buckets, so it ends even on a map that changes
-/// all the time; an entry that moves meanwhile may be missed or seen twice.
-pub(super) fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
-    dump_some(map, usize::MAX)
-}
-
-/// As [`dump`], but stops some time after `enough` entries.
-pub(super) fn dump_some<K: Pod, V: Pod>(
-    map: BorrowedFd<'_>,
-    enough: usize,
-) -> io::Result<Vec<(K, V)>> {
-    let mut entries = Vec::new();
-    let mut chunk = CHUNK;
-    let mut position: Option<u64> = None;
-    loop {
-        let mut keys: Vec<K> = Vec::with_capacity(chunk);
-        let mut values: Vec<V> = Vec::with_capacity(chunk);
-        let mut next = 0_u64;
-        let mut attr = BatchAttr {
-            in_batch: position.as_ref().map_or(0, |at| address(at)),
-            out_batch: address(&raw mut next),
-            keys: address(keys.as_mut_ptr()),
-            values: address(values.as_mut_ptr()),
-            count: u32::try_from(chunk).unwrap_or(u32::MAX),
-            map_fd: raw(map),
-            elem_flags: 0,
-            flags: 0,
-        };
-        let done = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
-            Ok(_) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            // One bucket holds more than a chunk.
-            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                chunk *= 2;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let count = usize::try_from(attr.count).unwrap_or(0).min(chunk);
-        // SAFETY: the kernel filled `count` keys and values, of K's and V's sizes (checked when the
-        // map was opened), and any bytes are valid ones (`Pod`).
-        unsafe {
-            keys.set_len(count);
-            values.set_len(count);
-        }
-        entries.extend(keys.into_iter().zip(values));
-        if done || entries.len() >= enough {
-            return Ok(entries);
-        }
-        // Volatile, because the kernel wrote it behind the compiler's back.
-        // SAFETY: a local variable.
-        position = Some(unsafe { (&raw const next).read_volatile() });
-    }
-}
-
-/// Removes one entry; whether it was there.
-pub(super) fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
-    let key = std::ptr::from_ref(key);
-    let mut attr = ElemAttr { map_fd: raw(map), pad: 0, key: address(key), value: 0, flags: 0 };
-    match bpf(BPF_MAP_DELETE_ELEM, &mut attr) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Asks for a TCX link on a device that cannot be, which changes nothing on any kernel; returns

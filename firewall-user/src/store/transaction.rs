@@ -42,6 +42,7 @@ pub struct NewPrefixList {
 pub struct Transaction<'a> {
     sql: rusqlite::Transaction<'a>,
     path: &'a Path,
+    before: Model,
     model: Model,
     generation: u64,
     limits: Limits,
@@ -51,14 +52,21 @@ pub struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) const fn new(
+    pub(super) fn new(
         sql: rusqlite::Transaction<'a>,
         path: &'a Path,
         model: Model,
         generation: u64,
         limits: Limits,
     ) -> Self {
-        Self { sql, path, model, generation, limits, changed: false, broken: false }
+        let before = model.clone();
+        Self { sql, path, before, model, generation, limits, changed: false, broken: false }
+    }
+
+    /// The model without the edits.
+    #[must_use]
+    pub const fn before(&self) -> &Model {
+        &self.before
     }
 
     /// The model with the edits so far.

@@ -65,7 +65,7 @@ impl World {
             tables.no_pick_up = settings & 6 == 6;
             tables.non_ip = NonIp::ALL[usize::from(settings >> 3) % 3];
             if settings & 0xe0 == 0xe0 {
-                tables.policy = None;
+                tables.put(None);
             }
             tables
         };
@@ -87,7 +87,7 @@ impl World {
             26..29 => self.wait(bytes)?,
             29 => {
                 self.rules = rules::any(bytes)?;
-                self.change(|tables, rules| tables.policy = Some(rules::tables(rules)));
+                self.change(|tables, rules| tables.put(Some(rules::tables(rules))));
             }
             30 => {
                 let full = [None, Some(Tier::New), Some(Tier::Proven)]

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arbitrary::{Result, Unstructured};
 use firewall_ebpf::admit::admit;
-use firewall_ebpf::host::{CompiledPolicy, HostTables};
+use firewall_ebpf::compiled::CompiledPolicy;
+use firewall_ebpf::host::HostTables;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{UNTRACKED, traffic};
@@ -53,15 +54,11 @@ fn play(bytes: &mut Unstructured<'_>, asked: &mut u64) -> Result<()> {
     Ok(())
 }
 
-/// Ranges of a class are sorted and disjoint, which the search in them needs.
+/// Ranges of a list are sorted and disjoint, which the search in them needs.
 fn check_form(policy: &CompiledPolicy) {
-    let number = |number: u32| usize::try_from(number).expect("an index");
-    for class in &policy.classes {
-        for (start, len) in class.start.iter().zip(&class.len) {
-            let ranges = &policy.ranges[number(*start)..number(start + len)];
-            assert!(ranges.iter().all(|range| range.low <= range.high && range.rule != 0));
-            assert!(ranges.is_sorted_by(|one, next| one.high < next.low), "{ranges:?}");
-        }
+    for list in &policy.lists {
+        assert!(list.iter().all(|range| range.low <= range.high && range.rule != 0));
+        assert!(list.is_sorted_by(|one, next| one.high < next.low), "{list:?}");
     }
 }
 

@@ -6,11 +6,9 @@
 use std::collections::BTreeSet;
 
 use arbitrary::{Result, Unstructured};
-use firewall_ebpf::host::CompiledPolicy;
+use firewall_ebpf::compiled::{CompiledClass, CompiledPolicy};
 use firewall_ebpf::interface::Direction;
-use firewall_ebpf::policy::{
-    ANY_V4, ANY_V6, Class, NO_CLASS, Range, TRAFFIC_MAX, UNTRACKED, traffic,
-};
+use firewall_ebpf::policy::{ANY_V4, ANY_V6, NO_CLASS, Range, TRAFFIC_MAX, UNTRACKED, traffic};
 
 use crate::packet::{NEAR_V4, NEAR_V6, is_near};
 
@@ -96,14 +94,11 @@ pub fn tables(rules: &[Rule]) -> CompiledPolicy {
     policy.classes.clear();
     for (parent, is_near) in [(NO_CLASS, false), (NO_CLASS, false), (ANY_V4, true), (ANY_V6, true)]
     {
-        let mut class = Class { parent, ..Class::default() };
-        for direction in Direction::ALL {
-            let ranges = disjoint(rules, direction, is_near);
-            class.start[direction as usize] = number(policy.ranges.len());
-            class.len[direction as usize] = number(ranges.len());
-            policy.ranges.extend(ranges);
-        }
-        policy.classes.push(class);
+        let lists = Direction::ALL.map(|direction| {
+            policy.lists.push(disjoint(rules, direction, is_near));
+            number(policy.lists.len() - 1)
+        });
+        policy.classes.push(CompiledClass { parent, lists });
     }
     policy
 }

@@ -12,6 +12,7 @@ use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, PROVEN};
 use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
 use firewall_user::dataplane::maps::{Maps, Sizes};
 use firewall_user::dataplane::object::{self, Fixed};
+use firewall_user::dataplane::policy::Wanted;
 use firewall_user::dataplane::reap::reap;
 use firewall_user::dataplane::{Pins, clock};
 use firewall_user::model::{PortRange, Tracking, Traffic};
@@ -266,8 +267,10 @@ fn programs(
     slot: u16,
     rules: &[ResolvedRule],
 ) -> Result<Ebpf> {
-    let shadow = maps.shadow(slot, &compile(rules, Tracking::Auto)?)?;
-    maps.flip(shadow)?;
+    let policy = compile(rules, Tracking::Auto)?;
+    let wanted = Wanted { slot, policy: &policy, known: None, audit: false };
+    let shadow = maps.shadow(&wanted, &mut |_| {})?;
+    maps.flip(vec![shadow])?;
     let fixed = Fixed {
         slot,
         orientation: Orientation::Host,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::decide::decide;
 use firewall_ebpf::event::Event;
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::flow::Tier;
-use firewall_ebpf::host::{CompiledPolicy, HostPacket, HostTables};
+use firewall_ebpf::host::{HostPacket, HostTables};
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::reason::Reason;
 
@@ -83,13 +84,13 @@ impl Engine for Host {
     fn reset(&mut self, policy: Option<&CompiledPolicy>) {
         let HostTables { non_ip, tcp_checks, no_pick_up, .. } = self.tables;
         self.tables = tables(non_ip);
-        self.tables.policy = policy.cloned();
+        self.tables.put(policy.cloned());
         self.tables.tcp_checks = tcp_checks;
         self.tables.no_pick_up = no_pick_up;
     }
 
     fn replace(&mut self, policy: &CompiledPolicy) {
-        self.tables.policy = Some(policy.clone());
+        self.tables.put(Some(policy.clone()));
     }
 
     fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {

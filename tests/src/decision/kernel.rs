@@ -6,9 +6,9 @@ use std::fs;
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::event::Event;
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::interface::{
     Direction, FRAGMENT_TIMEOUT, Orientation, State, TcpChecks, glances,
 };

@@ -10,11 +10,11 @@ use aya::maps::{
 };
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
+use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::event::{Event, event_index};
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
 use firewall_ebpf::fragment::FirstFragment;
-use firewall_ebpf::host::CompiledPolicy;
-use firewall_ebpf::policy::{Active, Class, Counter, Range, UNTRACKED, index};
+use firewall_ebpf::policy::{ANY_V4, ANY_V6, Active, Class, Counter, Half, Page, index};
 use firewall_ebpf::reason::REASON_SPACE;
 
 use crate::decision::counters::{Counters, sum};
@@ -33,7 +33,7 @@ const _: () = assert!(SLOT == 1);
 pub const RULES: u32 = 4096;
 /// Room in the inner maps.
 const CLASSES: u32 = 1 << 13;
-const RANGES: u32 = 1 << 16;
+const PAGES: u32 = 1 << 8;
 
 /// Linux: the array may be replaced by one of another size.
 const BPF_F_INNER_MAP: u32 = 1 << 12;
@@ -45,13 +45,13 @@ const BPF_EXIST: u64 = 2;
 /// The slot of flows that only take up room.
 const FILLER: u16 = u16::MAX;
 
-/// One half of a slot. Made once and rewritten in place: nothing reads it meanwhile here, and a
+/// One bank of a slot. Made once and rewritten in place: nothing reads it meanwhile here, and a
 /// new inner map costs tens of milliseconds, because the kernel waits for its readers.
-struct Half {
-    v4: LpmTrie<MapData, [u8; 4], u32>,
-    v6: LpmTrie<MapData, [u8; 16], u32>,
-    classes: Array<MapData, Class>,
-    ranges: Array<MapData, Range>,
+struct Bank {
+    v4: LpmTrie<MapData, [u8; 4], [u32; 2]>,
+    v6: LpmTrie<MapData, [u8; 16], [u32; 2]>,
+    classes: Array<MapData, [Class; 2]>,
+    pages: Array<MapData, Page>,
     written: CompiledPolicy,
 }
 
@@ -77,17 +77,18 @@ pub struct Maps {
     v6: Family<FlowKey6>,
     fragments_v4: Fragments<FlowKey4>,
     fragments_v6: Fragments<FlowKey6>,
-    halves: [Half; 2],
+    banks: [Bank; 2],
     /// Held because the kernel drops the inner maps with it.
     _outer: Outer,
-    parity: usize,
+    /// Policies so far: each one goes to another bank and half.
+    policies: u32,
 }
 
 struct Outer {
-    _v4: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 4], u32>>,
-    _v6: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 16], u32>>,
-    _classes: ArrayOfMaps<MapData, Array<MapData, Class>>,
-    _ranges: ArrayOfMaps<MapData, Array<MapData, Range>>,
+    _v4: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 4], [u32; 2]>>,
+    _v6: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 16], [u32; 2]>>,
+    _classes: ArrayOfMaps<MapData, Array<MapData, [Class; 2]>>,
+    _pages: ArrayOfMaps<MapData, Array<MapData, Page>>,
 }
 
 fn taken(ebpf: &mut Ebpf, name: &str) -> Map {
@@ -101,19 +102,19 @@ fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> T {
 impl Maps {
     /// Takes the maps of a loaded object and gives its slot inner maps.
     pub fn new(ebpf: &mut Ebpf) -> Self {
-        let halves = [Half::new(), Half::new()];
+        let banks = [Bank::new(), Bank::new()];
         let mut outer = Outer {
             _v4: take(ebpf, "PREFIXES_V4"),
             _v6: take(ebpf, "PREFIXES_V6"),
             _classes: take(ebpf, "CLASSES"),
-            _ranges: take(ebpf, "RANGES"),
+            _pages: take(ebpf, "RANGES"),
         };
-        for (parity, half) in (0..).zip(&halves) {
-            let at = index(SLOT, parity);
-            outer._v4.set(at, &half.v4, 0).expect("put an IPv4 trie in place");
-            outer._v6.set(at, &half.v6, 0).expect("put an IPv6 trie in place");
-            outer._classes.set(at, &half.classes, 0).expect("put a class table in place");
-            outer._ranges.set(at, &half.ranges, 0).expect("put a range table in place");
+        for (number, bank) in (0..).zip(&banks) {
+            let at = index(SLOT, number);
+            outer._v4.set(at, &bank.v4, 0).expect("put an IPv4 trie in place");
+            outer._v6.set(at, &bank.v6, 0).expect("put an IPv6 trie in place");
+            outer._classes.set(at, &bank.classes, 0).expect("put a class table in place");
+            outer._pages.set(at, &bank.pages, 0).expect("put pages of ranges in place");
         }
         Self {
             counters: Counters::new(taken(ebpf, "COUNTERS"), COUNTERS),
@@ -125,25 +126,25 @@ impl Maps {
             v6: Family { new: take(ebpf, "FLOWS_NEW_V6"), proven: take(ebpf, "FLOWS_PROVEN_V6") },
             fragments_v4: take(ebpf, "FRAGMENTS_V4"),
             fragments_v6: take(ebpf, "FRAGMENTS_V6"),
-            halves,
+            banks,
             _outer: outer,
-            parity: 0,
+            policies: 0,
         }
     }
 
-    /// Writes a policy into the half that is not in use and makes it the one in force; without a
+    /// Writes a policy into the bank that is not in use and makes it the one in force; without a
     /// policy there is none from now on.
     pub fn activate(&mut self, policy: Option<&CompiledPolicy>) {
         let word = policy.map_or(Active(0), |policy| {
-            self.parity ^= 1;
-            self.halves[self.parity].write(policy);
-            policy.active(u32::try_from(self.parity).expect("0 or 1"), 1)
+            self.policies += 1;
+            let (bank, half) = (self.policies & 1, self.policies >> 1 & 1);
+            self.banks[usize::from(bank == 1)].write(policy, half == 1);
+            Active::new(Half { slot: SLOT, bank, half }, policy.has(), 1)
         });
         self.active.set(u32::from(SLOT), word.0, 0).expect("write the active word");
         // Counters by rule exist from the moment the rule does; those of earlier rules stay, as
         // they do for flows that earlier rules admitted.
-        for range in policy.into_iter().flat_map(|policy| &policy.ranges) {
-            let rule = range.rule & !UNTRACKED;
+        for rule in policy.into_iter().flat_map(CompiledPolicy::rules) {
             if self.rules.get(&rule, 0).is_err() {
                 self.rules.insert(rule, zeros(), 0).expect("make a rule's counter");
             }
@@ -240,7 +241,7 @@ impl Maps {
     }
 }
 
-impl Half {
+impl Bank {
     fn new() -> Self {
         let made = |what: &str, error: MapError| -> ! { panic!("create {what}: {error}") };
         Self {
@@ -248,13 +249,17 @@ impl Half {
             v6: LpmTrie::create(CLASSES, BPF_F_NO_PREALLOC).unwrap_or_else(|e| made("a trie", e)),
             classes: Array::create(CLASSES, BPF_F_INNER_MAP)
                 .unwrap_or_else(|e| made("class rows", e)),
-            ranges: Array::create(RANGES, BPF_F_INNER_MAP)
-                .unwrap_or_else(|e| made("port ranges", e)),
+            pages: Array::create(PAGES, BPF_F_INNER_MAP)
+                .unwrap_or_else(|e| made("pages of ranges", e)),
             written: CompiledPolicy::default(),
         }
     }
 
-    fn write(&mut self, policy: &CompiledPolicy) {
+    /// Writes a policy into one half; the other half is what must not be looked at.
+    fn write(&mut self, policy: &CompiledPolicy, in_second: bool) {
+        fn halves<T>(in_second: bool, right: T, wrong: T) -> [T; 2] {
+            if in_second { [wrong, right] } else { [right, wrong] }
+        }
         for (length, network) in self.written.prefixes_v4.keys() {
             self.v4.remove(&Key::new(u32::from(*length), *network)).expect("remove a prefix");
         }
@@ -263,17 +268,21 @@ impl Half {
         }
         for ((length, network), class) in &policy.prefixes_v4 {
             let key = Key::new(u32::from(*length), *network);
-            self.v4.insert(&key, class, 0).expect("insert a prefix");
+            let classes = halves(in_second, *class, ANY_V6);
+            self.v4.insert(&key, classes, 0).expect("insert a prefix");
         }
         for ((length, network), class) in &policy.prefixes_v6 {
             let key = Key::new(u32::from(*length), *network);
-            self.v6.insert(&key, class, 0).expect("insert a prefix");
+            let classes = halves(in_second, *class, ANY_V4);
+            self.v6.insert(&key, classes, 0).expect("insert a prefix");
         }
-        for (at, class) in (0..).zip(&policy.classes) {
-            self.classes.set(at, class, 0).expect("write a class row");
+        let (arena, rows) = policy.lay_out();
+        for (at, row) in (0..).zip(rows) {
+            let rows = halves(in_second, row, Class::EMPTY);
+            self.classes.set(at, rows, 0).expect("write a class row");
         }
-        for (at, range) in (0..).zip(&policy.ranges) {
-            self.ranges.set(at, range, 0).expect("write a port range");
+        for (at, page) in (0..).zip(arena.pages) {
+            self.pages.set(at, page, 0).expect("write a page of ranges");
         }
         self.written = policy.clone();
     }

@@ -1,6 +1,6 @@
 //! Rules as a table of cases writes them down, and what the compiler makes of them in a scene.
 
-use firewall_ebpf::host::CompiledPolicy;
+use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
 use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::IpNet;

@@ -1,7 +1,7 @@
 //! Plays a case on every engine, step by step side by side.
 
+use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::flow::Tier;
-use firewall_ebpf::host::CompiledPolicy;
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::reason::Reason;
 

@@ -190,7 +190,7 @@ impl Case<'_> {
                 assert!(marked && allowing().next().is_some(), "no rule: {self}");
             }
             Reason::NoRule => assert!(allowing().next().is_none(), "a rule allows: {self}"),
-            Reason::NoPolicy => assert!(self.tables.policy.is_none(), "{self}"),
+            Reason::NoPolicy => assert!(self.tables.policy().is_none(), "{self}"),
             Reason::TcpWindow | Reason::TcpReset => assert!(self.is_strict(), "{self}"),
             Reason::TcpNotOpened => {
                 assert!(self.is_strict() || self.tables.no_pick_up, "{self}");

@@ -1,0 +1,254 @@
+//! Entries of maps, one or many at a time. aya has no batches, and its typed maps do not lend their
+//! file descriptors.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use aya::Pod;
+
+use super::{address, bpf, raw};
+
+// include/uapi/linux/bpf.h. Batches: Linux 5.6, and for tries 5.14.
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
+
+/// Entries at once: the kernel reschedules between entries, and a progress bar between batches.
+const CHUNK: usize = 4096;
+
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct ElemAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// One entry, if it is there. Not for per-CPU maps.
+pub(in crate::dataplane) fn get<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+) -> io::Result<Option<V>> {
+    let mut value = std::mem::MaybeUninit::<V>::uninit();
+    let mut attr = ElemAttr {
+        map_fd: raw(map),
+        pad: 0,
+        key: address(std::ptr::from_ref(key)),
+        value: address(value.as_mut_ptr()),
+        flags: 0,
+    };
+    match bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) {
+        // SAFETY: the kernel filled a value of V's size (checked when the map was opened, or ours
+        // to make), and any bytes are a valid one (`Pod`).
+        Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes one entry.
+pub(in crate::dataplane) fn put<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: &V,
+) -> io::Result<()> {
+    let mut attr = ElemAttr {
+        map_fd: raw(map),
+        pad: 0,
+        key: address(std::ptr::from_ref(key)),
+        value: address(std::ptr::from_ref(value)),
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Writes entries, in batches; `progress` hears how many each had.
+pub(in crate::dataplane) fn put_all<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    entries: impl IntoIterator<Item = (K, V)>,
+    progress: &mut dyn FnMut(usize),
+) -> io::Result<()> {
+    let mut entries = entries.into_iter().peekable();
+    while entries.peek().is_some() {
+        let (keys, values): (Vec<K>, Vec<V>) = entries.by_ref().take(CHUNK).unzip();
+        batch(BPF_MAP_UPDATE_BATCH, map, &keys, address(values.as_ptr()))?;
+        progress(keys.len());
+    }
+    Ok(())
+}
+
+/// Writes the same value under each key of a per-CPU map, in batches: `value` has one for each CPU.
+pub(in crate::dataplane) fn put_wide<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    value: &[V],
+) -> io::Result<()> {
+    for keys in keys.chunks(CHUNK) {
+        let values: Vec<V> = keys.iter().flat_map(|_| value.iter().copied()).collect();
+        batch(BPF_MAP_UPDATE_BATCH, map, keys, address(values.as_ptr()))?;
+    }
+    Ok(())
+}
+
+/// Removes entries, in batches; one that is not there is fine.
+pub(in crate::dataplane) fn remove_all<K: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    progress: &mut dyn FnMut(usize),
+) -> io::Result<()> {
+    for mut keys in keys.chunks(CHUNK) {
+        while !keys.is_empty() {
+            let done = match batch(BPF_MAP_DELETE_BATCH, map, keys, 0) {
+                Ok(()) => keys.len(),
+                Err(Stopped { error, done }) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    (done + 1).min(keys.len())
+                }
+                Err(Stopped { error, .. }) => return Err(error),
+            };
+            progress(done);
+            keys = &keys[done..];
+        }
+    }
+    Ok(())
+}
+
+/// A batch that was not finished.
+struct Stopped {
+    error: io::Error,
+    /// Entries before the one that was refused.
+    done: usize,
+}
+
+impl From<Stopped> for io::Error {
+    fn from(stopped: Stopped) -> Self {
+        stopped.error
+    }
+}
+
+fn batch<K>(
+    command: libc::c_int,
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: u64,
+) -> Result<(), Stopped> {
+    let mut attr = BatchAttr {
+        in_batch: 0,
+        out_batch: 0,
+        keys: address(keys.as_ptr()),
+        values,
+        count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+        map_fd: raw(map),
+        elem_flags: 0,
+        flags: 0,
+    };
+    let done = bpf(command, &mut attr);
+    done.map(drop)
+        .map_err(|error| Stopped { error, done: usize::try_from(attr.count).unwrap_or(0) })
+}
+
+/// Every entry of a hash map (LRU or not). Walks buckets, so it ends even on a map that changes
+/// all the time; an entry that moves meanwhile may be missed or seen twice.
+pub(in crate::dataplane) fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+    dump_some(map, usize::MAX)
+}
+
+/// As [`dump`], but stops some time after `enough` entries.
+pub(in crate::dataplane) fn dump_some<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    enough: usize,
+) -> io::Result<Vec<(K, V)>> {
+    let mut entries = Vec::new();
+    walk(map, size_of::<V>(), |keys: Vec<K>, values| {
+        // SAFETY: the kernel filled a value of V's size (checked when the map was opened) for each
+        // key, and any bytes are a valid one (`Pod`).
+        let value = |at: usize| unsafe { values.as_ptr().cast::<V>().add(at).read_unaligned() };
+        entries.extend(keys.into_iter().enumerate().map(|(at, key)| (key, value(at))));
+        entries.len() < enough
+    })?;
+    Ok(entries)
+}
+
+/// Every key of a hash map, per-CPU or not, whose values take that many bytes in all.
+pub(in crate::dataplane) fn keys<K: Pod>(map: BorrowedFd<'_>, value: usize) -> io::Result<Vec<K>> {
+    let mut all = Vec::new();
+    walk(map, value, |keys: Vec<K>, _| {
+        all.extend(keys);
+        true
+    })?;
+    Ok(all)
+}
+
+/// Reads a hash map batch by batch, until `each` has enough. `value` is the size of a value.
+fn walk<K: Pod>(
+    map: BorrowedFd<'_>,
+    value: usize,
+    mut each: impl FnMut(Vec<K>, &[u8]) -> bool,
+) -> io::Result<()> {
+    let mut chunk = CHUNK;
+    let mut position: Option<u64> = None;
+    loop {
+        let mut keys: Vec<K> = Vec::with_capacity(chunk);
+        let mut values: Vec<u8> = Vec::with_capacity(chunk * value);
+        let mut next = 0_u64;
+        let mut attr = BatchAttr {
+            in_batch: position.as_ref().map_or(0, |at| address(at)),
+            out_batch: address(&raw mut next),
+            keys: address(keys.as_mut_ptr()),
+            values: address(values.as_mut_ptr()),
+            count: u32::try_from(chunk).unwrap_or(u32::MAX),
+            map_fd: raw(map),
+            elem_flags: 0,
+            flags: 0,
+        };
+        let done = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            // One bucket holds more than a chunk.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                chunk *= 2;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let count = usize::try_from(attr.count).unwrap_or(0).min(chunk);
+        // SAFETY: the kernel filled `count` keys and values, of the sizes that the map has, and any
+        // bytes are valid ones (`Pod`).
+        unsafe {
+            keys.set_len(count);
+            values.set_len(count * value);
+        }
+        if !each(keys, &values) || done {
+            return Ok(());
+        }
+        // Volatile, because the kernel wrote it behind the compiler's back.
+        // SAFETY: a local variable.
+        position = Some(unsafe { (&raw const next).read_volatile() });
+    }
+}
+
+/// Removes one entry; whether it was there.
+pub(in crate::dataplane) fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    let key = std::ptr::from_ref(key);
+    let mut attr = ElemAttr { map_fd: raw(map), pad: 0, key: address(key), value: 0, flags: 0 };
+    match bpf(BPF_MAP_DELETE_ELEM, &mut attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,348 @@
+//! One policy after another in the same tables: whatever has been written of a change, packets see
+//! the old policy until the swap, and the new one from then on.
+
+mod random;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+
+use firewall_ebpf::admit::{self, admit};
+use firewall_ebpf::compiled::CompiledPolicy;
+use firewall_ebpf::host::mask;
+use firewall_ebpf::interface::Direction;
+use firewall_ebpf::parse::{V4, V6};
+use firewall_ebpf::policy::{Active, Class, Half, List, Page, UNTRACKED, traffic};
+use firewall_ebpf::tables::{Policy, Prefixes};
+use firewall_user::model::{PortRange, Tracking, Traffic};
+use firewall_user::policy::delta::{Bank, Prefix, PrefixWrites, Room, Writes, plan};
+use firewall_user::policy::{Question, ResolvedRule, compile, evaluate, is_untracked};
+use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use random::{at_edge, config, question, rules};
+
+/// A bank in ordinary memory.
+struct Memory {
+    v4: BTreeMap<Prefix<4>, [u32; 2]>,
+    v6: BTreeMap<Prefix<16>, [u32; 2]>,
+    rows: Vec<[Class; 2]>,
+    pages: Vec<Page>,
+    room: Room,
+    active: Active,
+}
+
+impl Memory {
+    /// With a policy in both halves and room for changes.
+    fn of(policy: &CompiledPolicy) -> Self {
+        let (arena, rows) = policy.lay_out();
+        let count = |len: usize| u32::try_from(len).expect("fits");
+        let room = Room {
+            next_class: count(rows.len()),
+            classes: count(rows.len()) + 600,
+            next_word: arena.next,
+            pages: count(arena.pages.len()) + 100,
+        };
+        let mut memory = Self {
+            v4: policy.prefixes_v4.iter().map(|(prefix, class)| (*prefix, [*class; 2])).collect(),
+            v6: policy.prefixes_v6.iter().map(|(prefix, class)| (*prefix, [*class; 2])).collect(),
+            rows: rows.into_iter().map(|row| [row; 2]).collect(),
+            pages: arena.pages,
+            room,
+            active: Active::new(Half::default(), policy.has(), 0),
+        };
+        memory.rows.resize(index(room.classes), [Class::EMPTY; 2]);
+        memory.pages.resize(index(room.pages), [0; 1024]);
+        memory
+    }
+
+    /// Makes writes one by one, with a look after each.
+    fn write(&mut self, writes: &Writes, mut look: impl FnMut(&Self)) {
+        for (number, page) in &writes.pages {
+            self.pages[index(*number)] = *page;
+            look(self);
+        }
+        for (class, rows) in &writes.rows {
+            self.rows[index(*class)] = *rows;
+            look(self);
+        }
+        write_prefixes(self, |memory| &mut memory.v4, &writes.v4, &mut look);
+        write_prefixes(self, |memory| &mut memory.v6, &writes.v6, &mut look);
+    }
+
+    fn ask(&self, question: Question) -> Option<u32> {
+        let Question { direction, outside, protocol, port } = question;
+        let wanted = traffic(protocol, port);
+        match outside {
+            IpAddr::V4(v4) => {
+                admit(self, self.active, direction, u32::from_ne_bytes(v4.octets()), wanted)
+            }
+            IpAddr::V6(v6) => {
+                let octets = v6.octets();
+                let half = |at: usize| octets[at..at + 8].try_into().expect("eight bytes");
+                let address: V6 = [0, 8].map(|at| u64::from_ne_bytes(half(at)));
+                admit(self, self.active, direction, address, wanted)
+            }
+        }
+    }
+}
+
+fn write_prefixes<const N: usize>(
+    memory: &mut Memory,
+    trie: impl Fn(&mut Memory) -> &mut BTreeMap<Prefix<N>, [u32; 2]>,
+    writes: &PrefixWrites<N>,
+    look: &mut impl FnMut(&Memory),
+) {
+    for (prefix, classes) in &writes.put {
+        trie(memory).insert(*prefix, *classes);
+        look(memory);
+    }
+    for prefix in &writes.removed {
+        trie(memory).remove(prefix).expect("a prefix that is there");
+        look(memory);
+    }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).expect("fits")
+}
+
+impl Bank for Memory {
+    type Error = Infallible;
+
+    fn half(&self) -> usize {
+        self.active.half()
+    }
+
+    fn room(&self) -> Room {
+        self.room
+    }
+
+    fn class_v4(&self, prefix: &Prefix<4>) -> Result<u32, Infallible> {
+        Ok(self.v4[prefix][self.active.half()])
+    }
+
+    fn class_v6(&self, prefix: &Prefix<16>) -> Result<u32, Infallible> {
+        Ok(self.v6[prefix][self.active.half()])
+    }
+
+    fn row(&self, class: u32) -> Result<Class, Infallible> {
+        Ok(self.rows[index(class)][self.active.half()])
+    }
+
+    fn page(&self, number: u32) -> Result<Page, Infallible> {
+        Ok(self.pages[index(number)])
+    }
+}
+
+impl Policy for Memory {
+    fn active(&self) -> Active {
+        self.active
+    }
+
+    fn list(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
+        let row = self.rows.get(index(class))?[active.half()];
+        Some((row.lists[direction as usize], row.parent))
+    }
+
+    fn search(&self, _: Active, at: u32, len: u32, traffic: u32) -> Option<u32> {
+        let page = |number| self.pages.get(index(number));
+        admit::search(at.into(), len.into(), u64::from(traffic) + 1, page)
+    }
+}
+
+fn longest<const N: usize>(
+    trie: &BTreeMap<Prefix<N>, [u32; 2]>,
+    octets: [u8; N],
+    half: usize,
+) -> Option<u32> {
+    let bits = u8::try_from(N * 8).expect("bits of an address");
+    (1..=bits).rev().find_map(|length| Some(trie.get(&(length, mask(octets, length)))?[half]))
+}
+
+impl Prefixes<V4> for Memory {
+    fn longest(&self, active: Active, address: V4) -> Option<u32> {
+        longest(&self.v4, address.to_ne_bytes(), active.half())
+    }
+}
+
+impl Prefixes<V6> for Memory {
+    fn longest(&self, active: Active, address: V6) -> Option<u32> {
+        let mut octets = [0; 16];
+        octets[..8].copy_from_slice(&address[0].to_ne_bytes());
+        octets[8..].copy_from_slice(&address[1].to_ne_bytes());
+        longest(&self.v6, octets, active.half())
+    }
+}
+
+/// Questions with what the rules answer.
+struct Answers(Vec<(Question, Vec<u32>, bool)>);
+
+impl Answers {
+    fn new(rules: &[ResolvedRule], questions: &[Question]) -> Self {
+        let answer = |question: &Question| {
+            let allowing = evaluate(rules, *question).collect();
+            (*question, allowing, is_untracked(rules, *question))
+        };
+        Self(questions.iter().map(answer).collect())
+    }
+
+    fn check(&self, memory: &Memory, when: &str) {
+        for (question, allowing, untracked) in &self.0 {
+            let found = memory.ask(*question);
+            let rule = found.map(|rule| rule & !UNTRACKED);
+            assert!(
+                rule.map_or(allowing.is_empty(), |rule| allowing.contains(&rule)),
+                "{when}: {question:?}: found {rule:?}, allowing are {allowing:?}"
+            );
+            let marked = found.is_some_and(|rule| rule & UNTRACKED != 0);
+            assert_eq!(marked, *untracked, "{when}: {question:?}: untracked");
+        }
+    }
+}
+
+/// Makes one policy follow another, looking all the while. Returns how much was written, or `None`
+/// where there was no room.
+fn follow(
+    memory: &mut Memory,
+    [old, new]: [&CompiledPolicy; 2],
+    [before, after]: [&Answers; 2],
+) -> Option<usize> {
+    let Ok(delta) = plan(old, new, memory);
+    let delta = delta?;
+    memory.write(&delta.before, |memory| before.check(memory, "before the swap"));
+    before.check(memory, "before the swap");
+    let tables = memory.active.tables();
+    memory.active = Active::new(Half { half: 1 - tables.half, ..tables }, new.has(), 0);
+    after.check(memory, "after the swap");
+    memory.write(&delta.after, |memory| after.check(memory, "after the swap"));
+    memory.room = delta.room;
+
+    // Both halves are equal now, and so the next plan may count on them.
+    assert!(memory.v4.values().chain(memory.v6.values()).all(|[one, other]| one == other));
+    assert!(memory.rows.iter().all(|[one, other]| one == other));
+    assert!(memory.v4.keys().eq(new.prefixes_v4.keys()));
+    assert!(memory.v6.keys().eq(new.prefixes_v6.keys()));
+    Some(delta.before.len())
+}
+
+/// Rules, and what becomes of them: how many of them go, from where on, and what comes.
+fn changes() -> impl Strategy<Value = Vec<(Index, Index, Vec<ResolvedRule>, bool)>> {
+    vec((any::<Index>(), any::<Index>(), rules(6), any::<bool>()), 1..8)
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn packets_see_the_old_policy_or_the_new_one(
+        first in rules(30),
+        changes in changes(),
+        raw in vec(question(), 24),
+    ) {
+        let mut rules = first;
+        let tracking = |always: bool| if always { Tracking::Always } else { Tracking::Auto };
+        let mut policy = compile(&rules, Tracking::Auto).expect("fits");
+        let mut memory = Memory::of(&policy);
+        let questions: Vec<Question> = raw.into_iter().map(|raw| at_edge(&rules, raw)).map(sound).collect();
+        let mut number = 1000;
+        for (from, count, new, _) in changes {
+            let before = Answers::new(&rules, &questions);
+            if !rules.is_empty() {
+                let from = from.index(rules.len());
+                let count = count.index(4).min(rules.len() - from);
+                rules.drain(from..from + count);
+            }
+            for mut rule in new {
+                number += 1;
+                rule.number = number;
+                rules.push(rule);
+            }
+            let next = compile(&rules, tracking(false)).expect("fits");
+            let after = Answers::new(&rules, &questions);
+            let done = follow(&mut memory, [&policy, &next], [&before, &after]);
+            prop_assert!(done.is_some(), "there is room");
+            policy = next;
+        }
+    }
+}
+
+/// As the parser has it: only a family's own ICMP has types.
+fn sound(question: Question) -> Question {
+    let icmp = if question.outside.is_ipv4() { 1 } else { 58 };
+    let has_ports = matches!(question.protocol, 6 | 17) || question.protocol == icmp;
+    Question { port: if has_ports { question.port } else { 0 }, ..question }
+}
+
+fn tcp(number: u32, from: u16, to: u16, network: IpNet) -> ResolvedRule {
+    let direction = Direction::Ingress;
+    let traffic = Traffic::Tcp(PortRange { from, to });
+    ResolvedRule { number, direction, traffic, networks: vec![network] }
+}
+
+fn host(n: u32) -> IpNet {
+    let [_, a, b, c] = n.to_be_bytes();
+    IpNet::from(IpAddr::from([10, a, b, c]))
+}
+
+/// How much a change writes follows from the change, not from the policy.
+#[test]
+fn a_small_change_of_a_large_policy_is_small() {
+    let mut rules: Vec<_> = (1..=20_000).map(|n| tcp(n, 80, 80, host(n))).collect();
+    let everywhere: IpNet = "0.0.0.0/0".parse().expect("a network");
+    rules.extend((1..=5000_u16).map(|n| tcp(30_000 + u32::from(n), 2 * n, 2 * n, everywhere)));
+    let old = compile(&rules, Tracking::Auto).expect("fits");
+    let none = Answers::new(&[], &[]);
+    for (what, most, change) in [
+        ("another rule for an address", 2, tcp(70_001, 81, 81, host(7))),
+        ("a rule for a new address", 2, tcp(70_002, 80, 80, host(50_000))),
+        ("a rule for anywhere", 1 + 5001 * 3 / 1024 + 3, tcp(70_003, 9, 9, everywhere)),
+        (
+            "a wide network that encloses nothing",
+            2,
+            tcp(70_004, 1, 9, "172.16.0.0/12".parse().expect("a network")),
+        ),
+    ] {
+        let mut memory = Memory::of(&old);
+        let mut changed = rules.clone();
+        changed.push(change);
+        let new = compile(&changed, Tracking::Auto).expect("fits");
+        let written = follow(&mut memory, [&old, &new], [&none, &none]).expect("there is room");
+        assert!(written <= most, "{what}: {written} writes, at most {most} expected");
+        // And back.
+        let written = follow(&mut memory, [&new, &old], [&none, &none]).expect("there is room");
+        assert!(written <= most + 1, "{what}, undone: {written} writes");
+    }
+}
+
+/// A prefix list is one class: a rule more or less for all its entries is a row.
+#[test]
+fn a_rule_for_thousands_of_networks_is_a_row() {
+    let networks: Vec<IpNet> = (0..10_000).map(host).collect();
+    let rule = |number, port| ResolvedRule {
+        networks: networks.clone(),
+        ..tcp(number, port, port, host(0))
+    };
+    let old = compile(&[rule(1, 80)], Tracking::Auto).expect("fits");
+    let new = compile(&[rule(1, 80), rule(2, 443)], Tracking::Auto).expect("fits");
+    let none = Answers::new(&[], &[]);
+    let mut memory = Memory::of(&old);
+    let written = follow(&mut memory, [&old, &new], [&none, &none]).expect("there is room");
+    assert!(written <= 2, "{written} writes: a row, and a page of two ranges");
+}
+
+/// Where the tables are full they have to be made anew, and the plan says so.
+#[test]
+fn without_room_there_is_no_plan() {
+    let old = compile(&[tcp(1, 80, 80, host(1))], Tracking::Auto).expect("fits");
+    let rules: Vec<_> = (1..=50).map(|n| tcp(n, 80, 80, host(n))).collect();
+    let new = compile(&rules, Tracking::Auto).expect("fits");
+    let mut memory = Memory::of(&old);
+    memory.room.classes = memory.room.next_class + 48;
+    let Ok(delta) = plan(&old, &new, &memory);
+    assert_eq!(delta, None);
+    memory.room.classes += 1;
+    let Ok(delta) = plan(&old, &new, &memory);
+    assert!(delta.is_some());
+}
