@@ -2,6 +2,7 @@
 
 mod globals;
 mod maps;
+mod probe;
 mod reap;
 mod tables;
 mod trace;

@@ -1,6 +1,8 @@
 //! The kernel program: maps, packet access, entry points. What it decides is in the library.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// The target's atomic additions have no stable name.
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 #[cfg(target_arch = "bpf")]
 mod kernel;

@@ -219,7 +219,7 @@ impl Active {
     #[inline(always)]
     pub const fn index(self) -> u32 {
         let slot = (self.0 >> Self::SLOT & 0xffff) as u32;
-        slot << 1 | (self.0 / Self::BANK & 1) as u32
+        slot << 1 | ((self.0 / Self::BANK) & 1) as u32
     }
 
     /// Which half of the rows.
@@ -227,7 +227,7 @@ impl Active {
     #[inline(always)]
     pub const fn half(self) -> usize {
         // Not by a comparison: an index costs the verifier one way, a branch two.
-        (self.0 / Self::HALF & 1) as usize
+        ((self.0 / Self::HALF) & 1) as usize
     }
 
     /// Which tables they are.
@@ -246,6 +246,28 @@ impl Active {
 #[inline(always)]
 pub const fn index(slot: u16, bank: u32) -> u32 {
     (slot as u32) << 1 | bank
+}
+
+/// Where the questions begin in a list for `sg_probe_v4` or `sg_probe_v6`, behind an [`Active`] word.
+/// A question is what `ask` makes of direction and traffic, room for the answer as a `u32` (a rule as
+/// in [`Range::rule`], or 0), and the outside address in network byte order.
+pub const PROBE_LIST: u32 = 8;
+/// The questions of one list that are answered.
+pub const MAX_PROBED: u32 = 128;
+
+/// Direction and traffic in one word.
+#[must_use]
+#[inline(always)]
+pub const fn ask(direction: Direction, traffic: u32) -> u32 {
+    (direction as u32) << 31 | traffic
+}
+
+/// The two halves of [`ask`].
+#[must_use]
+#[inline(always)]
+pub const fn asked(ask: u32) -> (Direction, u32) {
+    let direction = if ask >> 31 == 0 { Direction::Ingress } else { Direction::Egress };
+    (direction, ask & TRAFFIC_MAX)
 }
 
 /// Packets and bytes (of whole frames, as the hook saw them).

@@ -13,6 +13,7 @@ pub mod object;
 pub mod pins;
 pub mod policy;
 pub mod preflight;
+pub mod probe;
 pub mod reap;
 pub mod rules;
 mod sys;

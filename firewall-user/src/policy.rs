@@ -4,6 +4,7 @@
 pub mod compile;
 pub mod delta;
 pub mod evaluate;
+pub mod questions;
 pub mod resolve;
 mod untracked;
 

@@ -1,15 +1,19 @@
 //! The maps, and counting in those that are counted in. Sizes here are defaults; the loader overrides
 //! them. Names show up in `bpftool map`.
 
+// `AtomicU64` has no additions here: the target has no compare-and-swap.
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{
-    Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap,
-};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{Class, Counter, Page};
+
+/// Enough where the result is not used.
+const RELAXED: AtomicOrdering = AtomicOrdering::Relaxed;
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const INNER_MAP: usize = BPF_F_INNER_MAP as usize;
@@ -40,10 +44,10 @@ pub(super) static COUNTERS: PerCpuArray<Counter, 8192> = PerCpuArray::new();
 /// By interface and event; see `event_index`.
 #[btf_map]
 pub(super) static EVENTS: PerCpuArray<u64, 512> = PerCpuArray::new();
-/// By rule number. Userspace makes the entries; memory is that of the rules there are.
+/// By rule number. Userspace makes the entries; memory is that of the rules there are. Not per CPU:
+/// to make an entry that is takes the kernel twenty times as long, and only new flows count here.
 #[btf_map]
-pub(super) static RULE_COUNTERS: PerCpuHashMap<u32, Counter, 131_072, NO_PREALLOC> =
-    PerCpuHashMap::new();
+pub(super) static RULE_COUNTERS: HashMap<u32, Counter, 131_072, NO_PREALLOC> = HashMap::new();
 
 /// By interface: an `Active` word.
 #[btf_map]
@@ -79,7 +83,13 @@ pub(super) fn count(index: u32, bytes: u32) {
 #[inline(always)]
 pub(super) fn count_rule(rule: u32, bytes: u32) {
     if let Some(counter) = RULE_COUNTERS.get_ptr_mut(rule) {
-        add(counter, bytes);
+        // SAFETY: the two words are in a record that stays readable and writable until the program
+        // ends (RCU), and every CPU only adds to them, whole. A rule that goes meanwhile takes the
+        // count with it.
+        unsafe {
+            atomic_xadd::<u64, u64, RELAXED>(&raw mut (*counter).packets, 1);
+            atomic_xadd::<u64, u64, RELAXED>(&raw mut (*counter).bytes, u64::from(bytes));
+        }
     }
 }
 

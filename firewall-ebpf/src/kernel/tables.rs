@@ -11,7 +11,7 @@ use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::interface::{Direction, State, TcpChecks};
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::parse::{V4, V6};
-use firewall_ebpf::policy::{Active, List, TRAFFIC_MAX};
+use firewall_ebpf::policy::{Active, List, ask, asked};
 use firewall_ebpf::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes};
 
 use super::{globals, maps};
@@ -168,19 +168,6 @@ family!(V6, FlowKey6, FLOWS_NEW_V6, FLOWS_PROVEN_V6, FRAGMENTS_V6, PREFIXES_V6, 
 // Admission is made of BPF functions of their own. The verifier walks each once; inlined, it would
 // walk the chain of classes for every way a packet can get there (30 times the instructions).
 // A BPF function takes at most five words, hence the packing. 0 is "no rule": no rule has it.
-
-/// Direction and traffic in one argument.
-#[inline(always)]
-const fn ask(direction: Direction, traffic: u32) -> u32 {
-    (direction as u32) << 31 | traffic
-}
-
-/// The two halves of [`ask`].
-#[inline(always)]
-const fn asked(ask: u32) -> (Direction, u32) {
-    let direction = if ask >> 31 == 0 { Direction::Ingress } else { Direction::Egress };
-    (direction, ask & TRAFFIC_MAX)
-}
 
 /// [`admit::admit`] for IPv4.
 #[unsafe(no_mangle)]

@@ -12,7 +12,8 @@ use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::{Shadow, Wanted};
 use crate::dataplane::{DataplaneError, Pins, device, object};
 use crate::model::{Interface, Model, Tracking};
-use crate::policy::{Addresses, compile, resolve};
+use crate::policy::questions::{check, questions};
+use crate::policy::{Addresses, ResolvedRule, compile, resolve};
 
 /// This instance's place in the kernel.
 #[derive(Debug)]
@@ -28,6 +29,15 @@ pub(super) struct Staged {
     shadows: BTreeMap<u16, Shadow>,
     /// Rules that are in force no more afterwards.
     gone: BTreeSet<u32>,
+}
+
+/// An interface's policy and what it was made of.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    device: String,
+    tracking: Tracking,
+    rules: Vec<ResolvedRule>,
+    policy: CompiledPolicy,
 }
 
 /// What may be taken for granted of the kernel.
@@ -68,8 +78,9 @@ impl Enforcer {
         let gone = counted.difference(&rules).copied().collect();
 
         let mut wanted = Vec::new();
-        for (slot, policy) in &policies {
-            let one = Wanted { slot: *slot, policy, known: known.get(slot), audit: false };
+        for (slot, Compiled { policy, .. }) in &policies {
+            let known = known.get(slot).map(|known| &known.policy);
+            let one = Wanted { slot: *slot, policy, known, audit: false };
             if matches!(before, Before::Unknown) || !maps.is_current(&one)? {
                 wanted.push(one);
             }
@@ -79,6 +90,11 @@ impl Enforcer {
         for one in &wanted {
             shadows.insert(one.slot, maps.shadow(one, &mut |done| progress.advance(done))?);
         }
+        maps.publish(&shadows.values().collect::<Vec<_>>())?;
+        for (slot, shadow) in &shadows {
+            let old = known.get(slot).map_or(&[][..], |known| &known.rules);
+            verify(&maps, shadow, old, &policies[slot])?;
+        }
         Ok(Staged { maps, shadows, gone })
     }
 
@@ -86,11 +102,11 @@ impl Enforcer {
     ///
     /// # Errors
     /// One does not fit.
-    pub(super) fn compile(&self, model: &Model) -> Result<BTreeMap<u16, CompiledPolicy>> {
+    pub(super) fn compile(&self, model: &Model) -> Result<BTreeMap<u16, Compiled>> {
         let addresses = addresses(model)?;
-        let compile_one = |interface: &Interface| {
+        let compile_one = |interface: &Interface| -> Result<Compiled> {
             let rules = resolve(model, &addresses, interface);
-            compile(&rules, interface.tracking).map_err(|error| {
+            let policy = compile(&rules, interface.tracking).map_err(|error| {
                 DataplaneError::new(
                     format!("policy of {}: {error}", interface.device),
                     match interface.tracking {
@@ -104,6 +120,12 @@ impl Enforcer {
                         }
                     },
                 )
+            })?;
+            Ok(Compiled {
+                device: interface.device.clone(),
+                tracking: interface.tracking,
+                rules,
+                policy,
             })
         };
         let compiled = model.interfaces.values().map(|i| Ok((i.slot, compile_one(i)?)));
@@ -189,8 +211,19 @@ impl Staged {
     }
 }
 
-fn numbers(policies: &BTreeMap<u16, CompiledPolicy>) -> BTreeSet<u32> {
-    policies.values().flat_map(CompiledPolicy::rules).collect()
+/// Refuses tables of which the kernel does not say what the rules say.
+fn verify(maps: &Maps, shadow: &Shadow, old: &[ResolvedRule], new: &Compiled) -> Result<()> {
+    let answers = maps.probe(shadow, &questions(old, &new.rules))?;
+    check(&new.rules, new.tracking, &answers).map_err(|error| {
+        let what = format!("policy of {}: {error}", new.device);
+        let hint = "this is a fault of secgroup, and the policy from before stays in force: please \
+                    report it with `secgroup export`";
+        DataplaneError::new(what, hint).into()
+    })
+}
+
+fn numbers(policies: &BTreeMap<u16, Compiled>) -> BTreeSet<u32> {
+    policies.values().flat_map(|compiled| compiled.policy.rules()).collect()
 }
 
 /// How many entries a policy has in the kernel, about.

@@ -12,6 +12,7 @@ use firewall_ebpf::reason::Reason;
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::FlowEntry;
 use crate::dataplane::maps::{Maps, Tally};
+use crate::dataplane::sys::entries;
 
 /// Packets and bytes of an interface by direction and reason; zeros included.
 pub type ByReason = BTreeMap<(Direction, Reason), Counter>;
@@ -110,12 +111,8 @@ impl Maps {
     /// # Errors
     /// The map cannot be read.
     pub fn rule_counters(&self) -> Result<BTreeMap<u32, Counter>> {
-        let mut counters = BTreeMap::new();
-        for entry in &self.rule_counters {
-            let (number, values) = entry.context("read map RULE_COUNTERS")?;
-            counters.insert(number, sum(&values));
-        }
-        Ok(counters)
+        let counters = entries::dump::<u32, Counter>(self.fd("RULE_COUNTERS"));
+        Ok(counters.context("read map RULE_COUNTERS")?.into_iter().collect())
     }
 
     /// Sets a slot's counters to zero, for its next interface.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuHashMap};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_ebpf::event::EVENT_SPACE;
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::fragment::FirstFragment;
@@ -81,7 +81,7 @@ const SHAPES: &[Shape] = &[
         Sized::Interfaces { each: 2 * REASON_SPACE },
     ),
     shape::<u32, u64>("EVENTS", MapType::PerCpuArray, Sized::Interfaces { each: EVENT_SPACE }),
-    shape::<u32, Counter>("RULE_COUNTERS", MapType::PerCpuHash, Sized::Rules),
+    shape::<u32, Counter>("RULE_COUNTERS", MapType::Hash, Sized::Rules),
     shape::<u32, u64>("ACTIVE", MapType::Array, Sized::Interfaces { each: 1 }),
     shape::<u32, u32>("PREFIXES_V4", MapType::ArrayOfMaps, Sized::Interfaces { each: 2 }),
     shape::<u32, u32>("PREFIXES_V6", MapType::ArrayOfMaps, Sized::Interfaces { each: 2 }),
@@ -136,7 +136,6 @@ pub(super) fn kinds() -> impl Iterator<Item = MapType> {
 pub struct Maps {
     pub(super) counters: PerCpuArray<MapData, Counter>,
     pub(super) events: PerCpuArray<MapData, u64>,
-    pub(super) rule_counters: PerCpuHashMap<MapData, u32, Counter>,
     pub(super) active: Array<MapData, u64>,
     pub(super) clock: Array<MapData, u64>,
     pub(super) tallies: Array<MapData, u64>,
@@ -172,7 +171,6 @@ impl Maps {
         Ok(Self {
             counters: open!("COUNTERS", PerCpuArray),
             events: open!("EVENTS", PerCpuArray),
-            rule_counters: open!("RULE_COUNTERS", PerCpuHashMap),
             active: open!("ACTIVE", Array),
             clock: open!("CLOCK", Array),
             tallies: open!("TALLIES", Array),

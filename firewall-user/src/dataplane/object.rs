@@ -53,6 +53,8 @@ pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
             ("sg_clock", pins.clock()),
             ("sg_reap_v4", pins.reap(false)),
             ("sg_reap_v6", pins.reap(true)),
+            ("sg_probe_v4", pins.probe(false)),
+            ("sg_probe_v6", pins.probe(true)),
         ] {
             let program: &mut SchedClassifier = named(&mut object, name)?;
             program.load().map_err(|error| refused(&format!("load {name}"), &error))?;

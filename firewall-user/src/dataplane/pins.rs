@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <pin-dir>/v<ABI_VERSION>/maps/<NAME>          shared by all interfaces
-//!                         /programs/<slot>_rx, <slot>_tx, clock, reap_v4, reap_v6
+//!                         /programs/<slot>_rx, <slot>_tx, clock, reap_v4, ...
 //!                         /links/<slot>_xdp, <slot>_rx, <slot>_tx
 //!                         /tables/<slot>_<bank>_<NAME>   the policy of one interface
 //! ```
@@ -94,6 +94,13 @@ impl Pins {
     #[must_use]
     pub fn reap(&self, is_v6: bool) -> PathBuf {
         let name = if is_v6 { "reap_v6" } else { "reap_v4" };
+        self.version_dir().join("programs").join(name)
+    }
+
+    /// The pin of the program that answers questions about tables of a family.
+    #[must_use]
+    pub fn probe(&self, is_v6: bool) -> PathBuf {
+        let name = if is_v6 { "probe_v6" } else { "probe_v4" };
         self.version_dir().join("programs").join(name)
     }
 

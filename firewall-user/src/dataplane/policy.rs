@@ -8,7 +8,9 @@ use firewall_ebpf::policy::{Active, Half, index};
 use crate::dataplane::bank::{self, Bank, InForce, Note, Record, Table};
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::maps::Maps;
+use crate::dataplane::probe::probe;
 use crate::dataplane::sys::entries;
+use crate::policy::Question;
 use crate::policy::delta::{self, Room, Writes};
 
 /// A policy that is in the kernel but not in force.
@@ -139,13 +141,33 @@ impl Maps {
         self.banks.set(bank.index(), Note::from(record), 0).context("write map BANKS")
     }
 
-    /// Puts shadows in force: for each one aligned 8-byte write, so that every packet is judged by
+    /// Makes shadows known to the programs, so that they can be asked about; none is in force.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn publish(&self, shadows: &[&Shadow]) -> Result<()> {
+        let fresh = shadows.iter().filter(|shadow| shadow.after.is_none());
+        self.refer(fresh.map(|shadow| (shadow.bank.index(), &shadow.bank)))
+    }
+
+    /// What the kernel answers with a shadow's tables.
+    ///
+    /// # Errors
+    /// The pinned programs cannot be run.
+    pub fn probe(
+        &self,
+        shadow: &Shadow,
+        questions: &[Question],
+    ) -> Result<Vec<(Question, Option<u32>)>> {
+        probe(&self.pins, shadow.active, questions)
+    }
+
+    /// Puts published shadows in force: for each one aligned 8-byte write, so that every packet is judged by
     /// the old policy or by the new one. Then lets go of the old ones.
     ///
     /// # Errors
     /// A write fails: the policies before it stay in force.
     pub fn flip(&mut self, shadows: Vec<Shadow>) -> Result<()> {
-        self.publish(shadows.iter().filter(|shadow| shadow.after.is_none()))?;
         let words = shadows.iter().map(|shadow| (u32::from(shadow.slot), shadow.active.0));
         entries::put_all(self.fd("ACTIVE"), words, &mut |_| {}).context("write map ACTIVE")?;
         let Some(first) = shadows.first() else { return Ok(()) };
@@ -158,11 +180,6 @@ impl Maps {
             self.note(&shadow.bank, Record { digest: shadow.digest, room: shadow.room })?;
         }
         self.free(shadows.iter().filter(|shadow| shadow.after.is_none()))
-    }
-
-    /// Makes new banks known to the programs.
-    fn publish<'a>(&self, shadows: impl Iterator<Item = &'a Shadow> + Clone) -> Result<()> {
-        self.refer(shadows.map(|shadow| (shadow.bank.index(), &shadow.bank)))
     }
 
     /// Lets the kernel free the banks that these have replaced: what referred to them refers to the

@@ -14,9 +14,7 @@ impl Maps {
     /// # Errors
     /// The map cannot be read.
     pub fn counted_rules(&self) -> Result<BTreeSet<u32>> {
-        let value = cpus()? * size_of::<Counter>();
-        let keys = entries::keys::<u32>(self.fd("RULE_COUNTERS"), value);
-        Ok(keys.context("read map RULE_COUNTERS")?.into_iter().collect())
+        Ok(self.rule_counters()?.into_keys().collect())
     }
 
     /// Refuses more rules than there is room to count.
@@ -43,9 +41,8 @@ impl Maps {
     /// # Errors
     /// The map cannot be written.
     pub fn count_rules<'a>(&mut self, rules: impl Iterator<Item = &'a u32>) -> Result<()> {
-        let rules: Vec<u32> = rules.copied().collect();
-        let zeros = vec![Counter::default(); cpus()?];
-        entries::put_wide(self.fd("RULE_COUNTERS"), &rules, &zeros)
+        let zeros = rules.map(|rule| (*rule, Counter::default()));
+        entries::put_all(self.fd("RULE_COUNTERS"), zeros, &mut |_| {})
             .context("write map RULE_COUNTERS")
     }
 
@@ -58,8 +55,4 @@ impl Maps {
         entries::remove_all(self.fd("RULE_COUNTERS"), &rules, &mut |_| {})
             .context("write map RULE_COUNTERS")
     }
-}
-
-fn cpus() -> Result<usize> {
-    aya::util::nr_cpus().map_err(|(_, error)| error).context("count CPUs")
 }

@@ -270,6 +270,7 @@ fn programs(
     let policy = compile(rules, Tracking::Auto)?;
     let wanted = Wanted { slot, policy: &policy, known: None, audit: false };
     let shadow = maps.shadow(&wanted, &mut |_| {})?;
+    maps.publish(&[&shadow])?;
     maps.flip(vec![shadow])?;
     let fixed = Fixed {
         slot,

@@ -5,8 +5,7 @@ use std::mem::offset_of;
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{
-    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap,
-    PerCpuValues,
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
 };
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
@@ -17,7 +16,7 @@ use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::policy::{ANY_V4, ANY_V6, Active, Class, Counter, Half, Page, index};
 use firewall_ebpf::reason::REASON_SPACE;
 
-use crate::decision::counters::{Counters, sum};
+use crate::decision::counters::Counters;
 use crate::decision::engine::{FlowId, FlowView, FlowViews};
 use crate::decision::host::SLOT;
 
@@ -70,7 +69,7 @@ const SEEN: usize = offset_of!(FirstFragment, seen) / size_of::<u64>();
 pub struct Maps {
     counters: Counters,
     events: PerCpuArray<MapData, u64>,
-    rules: PerCpuHashMap<MapData, u32, Counter>,
+    rules: HashMap<MapData, u32, Counter>,
     active: Array<MapData, u64>,
     clock: Array<MapData, u64>,
     v4: Family<FlowKey4>,
@@ -146,7 +145,7 @@ impl Maps {
         // they do for flows that earlier rules admitted.
         for rule in policy.into_iter().flat_map(CompiledPolicy::rules) {
             if self.rules.get(&rule, 0).is_err() {
-                self.rules.insert(rule, zeros(), 0).expect("make a rule's counter");
+                self.rules.insert(rule, Counter::default(), 0).expect("make a rule's counter");
             }
         }
     }
@@ -179,9 +178,7 @@ impl Maps {
     /// Packets and bytes by rule, without rules that admitted nothing.
     pub fn rules(&self) -> BTreeMap<u32, (u64, u64)> {
         let entries = self.rules.iter().map(|entry| entry.expect("read a rule's counter"));
-        let sums =
-            entries.map(|(rule, values)| (rule, values.iter().fold(Counter::default(), sum)));
-        let moved = sums.filter(|(_, counter)| *counter != Counter::default());
+        let moved = entries.filter(|(_, counter)| *counter != Counter::default());
         moved.map(|(rule, counter)| (rule, (counter.packets, counter.bytes))).collect()
     }
 

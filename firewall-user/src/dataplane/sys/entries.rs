@@ -93,19 +93,6 @@ pub(in crate::dataplane) fn put_all<K: Pod, V: Pod>(
     Ok(())
 }
 
-/// Writes the same value under each key of a per-CPU map, in batches: `value` has one for each CPU.
-pub(in crate::dataplane) fn put_wide<K: Pod, V: Pod>(
-    map: BorrowedFd<'_>,
-    keys: &[K],
-    value: &[V],
-) -> io::Result<()> {
-    for keys in keys.chunks(CHUNK) {
-        let values: Vec<V> = keys.iter().flat_map(|_| value.iter().copied()).collect();
-        batch(BPF_MAP_UPDATE_BATCH, map, keys, address(values.as_ptr()))?;
-    }
-    Ok(())
-}
-
 /// Removes entries, in batches; one that is not there is fine.
 pub(in crate::dataplane) fn remove_all<K: Pod>(
     map: BorrowedFd<'_>,
@@ -174,37 +161,11 @@ pub(in crate::dataplane) fn dump_some<K: Pod, V: Pod>(
     enough: usize,
 ) -> io::Result<Vec<(K, V)>> {
     let mut entries = Vec::new();
-    walk(map, size_of::<V>(), |keys: Vec<K>, values| {
-        // SAFETY: the kernel filled a value of V's size (checked when the map was opened) for each
-        // key, and any bytes are a valid one (`Pod`).
-        let value = |at: usize| unsafe { values.as_ptr().cast::<V>().add(at).read_unaligned() };
-        entries.extend(keys.into_iter().enumerate().map(|(at, key)| (key, value(at))));
-        entries.len() < enough
-    })?;
-    Ok(entries)
-}
-
-/// Every key of a hash map, per-CPU or not, whose values take that many bytes in all.
-pub(in crate::dataplane) fn keys<K: Pod>(map: BorrowedFd<'_>, value: usize) -> io::Result<Vec<K>> {
-    let mut all = Vec::new();
-    walk(map, value, |keys: Vec<K>, _| {
-        all.extend(keys);
-        true
-    })?;
-    Ok(all)
-}
-
-/// Reads a hash map batch by batch, until `each` has enough. `value` is the size of a value.
-fn walk<K: Pod>(
-    map: BorrowedFd<'_>,
-    value: usize,
-    mut each: impl FnMut(Vec<K>, &[u8]) -> bool,
-) -> io::Result<()> {
     let mut chunk = CHUNK;
     let mut position: Option<u64> = None;
     loop {
         let mut keys: Vec<K> = Vec::with_capacity(chunk);
-        let mut values: Vec<u8> = Vec::with_capacity(chunk * value);
+        let mut values: Vec<V> = Vec::with_capacity(chunk);
         let mut next = 0_u64;
         let mut attr = BatchAttr {
             in_batch: position.as_ref().map_or(0, |at| address(at)),
@@ -227,14 +188,15 @@ fn walk<K: Pod>(
             Err(error) => return Err(error),
         };
         let count = usize::try_from(attr.count).unwrap_or(0).min(chunk);
-        // SAFETY: the kernel filled `count` keys and values, of the sizes that the map has, and any
-        // bytes are valid ones (`Pod`).
+        // SAFETY: the kernel filled `count` keys and values, of K's and V's sizes (checked when the
+        // map was opened), and any bytes are valid ones (`Pod`).
         unsafe {
             keys.set_len(count);
-            values.set_len(count * value);
+            values.set_len(count);
         }
-        if !each(keys, &values) || done {
-            return Ok(());
+        entries.extend(keys.into_iter().zip(values));
+        if done || entries.len() >= enough {
+            return Ok(entries);
         }
         // Volatile, because the kernel wrote it behind the compiler's back.
         // SAFETY: a local variable.
