@@ -127,6 +127,9 @@ fn stay<A: Address, P: Packet, T: Tables + Flows<A>>(
     if flow.state() != state as u8 || has_passed(flow.last_seen(), now, tables.timeout(state)) {
         return Glance::Unknown;
     }
+    if tables.revalidates() && flow.epoch() != tables.active().generation() {
+        return Glance::Unknown;
+    }
     if state == State::Established {
         // Read again: to carry the numbers over the lookup costs more.
         let Some((seq, ack)) = parse::numbers(packet, segment) else { return Glance::Unknown };
@@ -240,6 +243,8 @@ fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
         if let Some(flow) = Flows::<A>::find(tables, tier, &key)
             && let Some(state) = State::from_number(flow.state())
             && !has_passed(flow.last_seen(), now, tables.timeout(state))
+            // Its own next packet asks the rules; until then they are asked about the error.
+            && !(tables.revalidates() && flow.epoch() != tables.active().generation())
         {
             return Ok(true);
         }
@@ -273,7 +278,7 @@ struct Arrival<'a, A> {
 
 /// A packet whose key is in a table: what it is to that flow, and what it does to it.
 #[inline(always)]
-fn follow<A: Address, T: Tables + Flows<A>>(
+fn follow<A: Address, T: Tables + Family<A>>(
     tables: &T,
     packet: &Arrival<'_, A>,
     key: &A::Key,
@@ -284,6 +289,13 @@ fn follow<A: Address, T: Tables + Flows<A>>(
     let last_seen = flow.last_seen();
     if has_passed(last_seen, packet.now, tables.timeout(state)) {
         return Fate::Expired;
+    }
+    if tables.revalidates() && is_revoked(tables, packet, &flow) {
+        // It keeps its place, so that its other end does not open it anew from the middle.
+        return match packet.shape {
+            Some(Shape::Syn) => Fate::Over,
+            _ => Fate::Contradicts(Reason::Revoked),
+        };
     }
     let segment = packet.segment;
     let is_strict = tables.tcp_checks() == TcpChecks::Strict;
@@ -343,6 +355,28 @@ fn follow<A: Address, T: Tables + Flows<A>>(
         }
     }
     Fate::Belongs
+}
+
+/// Whether the rules of now refuse a flow. They are asked once for each policy, about the packet that
+/// opened the flow.
+#[inline(always)]
+fn is_revoked<A: Address, T: Tables + Family<A>>(
+    tables: &T,
+    packet: &Arrival<'_, A>,
+    flow: &FlowRef<'_>,
+) -> bool {
+    let (active, epoch) = (tables.active(), flow.epoch());
+    let allowed = active.generation();
+    if epoch == allowed || epoch == !allowed {
+        return epoch != allowed;
+    }
+    let from_initiator = (flow.flags() & INITIATOR_EGRESS != 0) == (packet.direction as u8 == 1);
+    let rule = open::rule_of_flow(tables, active, packet, from_initiator);
+    if let Some(rule) = rule {
+        flow.set_rule(rule);
+    }
+    flow.set_epoch(if rule.is_some() { allowed } else { !allowed });
+    rule.is_none()
 }
 
 /// Moves a flow to the proven tier: first in, then out, so that it is always in one of them. A

@@ -32,6 +32,8 @@ events! {
     Removed = 3;
     /// A first fragment was remembered.
     Fragmented = 4;
+    /// Not of a flow: a packet was counted as dropped and passed, on an interface in audit.
+    Spared = 5;
 }
 
 /// Index of an event's counter.

@@ -227,7 +227,8 @@ pub struct Flow {
     pub rule: u32,
     /// When the flow began, the low half of jiffies.
     pub created: u32,
-    /// The policy's generation at admission.
+    /// The generation of the policy that let the flow in or, with revalidation, was asked about it
+    /// last; the complement of that if it refused.
     pub epoch: u32,
     /// TCP handshake: the lowest acknowledgement number that proves the other end.
     pub ack_low: u32,
@@ -273,6 +274,8 @@ impl Flow {
 /// * The same two packets and TCP's numbers. In guard the later one's stand, which only a RST asks;
 ///   the next segment puts them right. In strict a lost edge of the window may drop what is just
 ///   beyond it, which its sender repeats after the other end's next acknowledgement.
+/// * Two packets with revalidation, while a policy follows another. What was found is one word, the
+///   epoch; if the packet that asked the older policy writes last, the next one asks again.
 /// * A packet that holds a record while it is removed and reused for another flow, which the
 ///   kernel's preallocated tables do at once. It may refresh, count or advance a stranger's flow
 ///   by one packet. The stranger's own packets restore time and state; its key, and with it what
@@ -348,6 +351,7 @@ impl<'a> FlowRef<'a> {
     access! {
         last_seen, set_last_seen, last_seen: u64;
         rule, set_rule, rule: u32;
+        epoch, set_epoch, epoch: u32;
         ack_low, set_ack_low, ack_low: u32;
         ack_high, set_ack_high, ack_high: u32;
         state, set_state, state: u8;

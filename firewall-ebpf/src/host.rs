@@ -101,6 +101,10 @@ pub struct HostTables {
     pub events: RefCell<BTreeMap<Event, u64>>,
     /// See [`Interface::tcp_checks`].
     pub tcp_checks: TcpChecks,
+    /// See [`Interface::revalidates`].
+    pub revalidate: bool,
+    /// Policies so far: the generation of the one in force.
+    generation: u32,
     /// The opposite of [`Interface::picks_up`], so that the default is the interface's.
     pub no_pick_up: bool,
     v4: Table<FlowKey4>,
@@ -128,8 +132,14 @@ impl HostTables {
         self.policy.as_ref().map(|laid| &laid.policy)
     }
 
+    /// As before the first policy.
+    pub fn forget_policy(&mut self) {
+        (self.policy, self.generation) = (None, 0);
+    }
+
     /// Puts a policy in force; `None`: as before the first one.
     pub fn put(&mut self, policy: Option<CompiledPolicy>) {
+        self.generation += u32::from(policy.is_some());
         self.policy = policy.map(|policy| {
             let (arena, rows) = policy.lay_out();
             Laid { policy, rows, pages: arena.pages }
@@ -217,6 +227,10 @@ impl Interface for HostTables {
         !self.no_pick_up
     }
 
+    fn revalidates(&self) -> bool {
+        self.revalidate
+    }
+
     fn fragment_timeout(&self) -> u64 {
         u64::from(FRAGMENT_TIMEOUT) * Self::HZ
     }
@@ -286,7 +300,9 @@ pub fn mask<const N: usize>(mut octets: [u8; N], length: u8) -> [u8; N] {
 impl Policy for HostTables {
     fn active(&self) -> Active {
         let tables = Half { slot: self.slot, ..Half::default() };
-        self.policy.as_ref().map_or(Active(0), |laid| Active::new(tables, laid.policy.has(), 1))
+        self.policy
+            .as_ref()
+            .map_or(Active(0), |laid| Active::new(tables, laid.policy.has(), self.generation))
     }
 
     fn list(&self, _: Active, class: u32, direction: Direction) -> Option<(List, u32)> {

@@ -13,10 +13,12 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use firewall_ebpf::decide::{Decision, Glance, glance, look};
+use firewall_ebpf::event::{Event, event_index};
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::policy::counter_index;
 use firewall_ebpf::reason::{Reason, Verdict, verdict};
+use firewall_ebpf::tables::Policy;
 
 /// XDP on receive, frames in several buffers included.
 #[unsafe(no_mangle)]
@@ -110,20 +112,30 @@ fn count(bytes: u32, direction: Direction, reason: u32) -> u32 {
 }
 
 #[inline(always)]
-const fn xdp_action(reason: u32) -> u32 {
+fn xdp_action(reason: u32) -> u32 {
     match verdict(reason) {
-        Verdict::Pass => XDP_PASS,
-        Verdict::Drop => XDP_DROP,
+        Verdict::Drop if !is_spared() => XDP_DROP,
+        _ => XDP_PASS,
     }
 }
 
 /// Pass means "next", so that other programs on the hook still have their say.
 #[inline(always)]
-const fn tcx_action(reason: u32) -> i32 {
+fn tcx_action(reason: u32) -> i32 {
     match verdict(reason) {
-        Verdict::Pass => TCX_NEXT,
-        Verdict::Drop => TCX_DROP,
+        Verdict::Drop if !is_spared() => TCX_DROP,
+        _ => TCX_NEXT,
     }
+}
+
+/// Whether a packet that was decided to be dropped passes, because the interface is in audit.
+#[inline(always)]
+fn is_spared() -> bool {
+    let spared = tables::Kernel.active().is_audit();
+    if spared {
+        maps::count_event(event_index(globals::slot(), Event::Spared));
+    }
+    spared
 }
 
 #[panic_handler]

@@ -122,6 +122,7 @@ reasons! {
     TcpWindow = 38, "tcp-window", "Strict TCP: sequence or acknowledgement number out of the connection's window.";
     TcpReset = 39, "tcp-reset", "Strict TCP: a RST without the expected sequence number.";
     TcpNotOpened = 40, "tcp-not-opened", "A TCP segment in the middle of no connection, on an interface that picks none up.";
+    Revoked = 41, "revoked", "The packet belongs to a flow that no rule allows any more, on an interface with --revalidate.";
 }
 
 #[cfg(test)]

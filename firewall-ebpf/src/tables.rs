@@ -31,6 +31,9 @@ pub trait Interface {
     /// which would not know its windows.
     fn picks_up(&self) -> bool;
 
+    /// Whether a flow is asked about again after the policy has changed.
+    fn revalidates(&self) -> bool;
+
     /// For how long a first fragment's verdict holds, in jiffies.
     fn fragment_timeout(&self) -> u64;
 

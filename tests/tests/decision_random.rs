@@ -37,10 +37,10 @@ fn agree(orientation: Orientation, seeds: [u64; 2]) {
         for (receive, seed) in Receive::ALL.into_iter().zip(seeds) {
             kernel.borrow_mut().receive = receive;
             let mut runner = TestRunner::new(config(SEQUENCES, seed));
-            let outcome = runner.run(&(rules(), sequence()), |(rules, events)| {
+            let outcome = runner.run(&(rules(), rules(), sequence()), |(rules, next, events)| {
                 let (mut host, mut kernel) = (Host::of(&setup), kernel.borrow_mut());
-                let policy = policy(&rules);
-                play(&policy, &events, &mut host, &mut kernel, &mut judged.borrow_mut())
+                let policies = [policy(&rules), policy(&next)];
+                play(&policies, &events, &mut host, &mut kernel, &mut judged.borrow_mut())
             });
             if let Err(error) = outcome {
                 panic!("{}, {setup:?}: {error}", kernel.borrow().name());
@@ -70,8 +70,9 @@ fn policy(rules: &[Rule]) -> CompiledPolicy {
     compile(&all, Tracking::Auto).expect("a few rules fit")
 }
 
+/// Plays a sequence; the second policy follows the first in its middle.
 fn play(
-    policy: &CompiledPolicy,
+    [policy, next]: &[CompiledPolicy; 2],
     events: &[Event],
     host: &mut Host,
     kernel: &mut Kernel,
@@ -80,6 +81,10 @@ fn play(
     host.reset(Some(policy));
     kernel.reset(Some(policy));
     for (at, event) in (1..).zip(events) {
+        if at == events.len() / 2 {
+            host.replace(next);
+            kernel.replace(next);
+        }
         let (frame, direction) = match event {
             Event::Wait(seconds) => {
                 host.wait(*seconds);

@@ -2,12 +2,15 @@
 //! frame, another word on frames that are not IP, another interface's flows.
 
 use firewall_ebpf::decide::decide;
+use firewall_ebpf::event::Event;
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::host::HostPacket;
 use firewall_ebpf::interface::Direction::{Egress, Ingress};
 use firewall_ebpf::interface::Orientation;
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::policy::counter_index;
+use firewall_ebpf::reason::{Reason, Verdict};
 use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW};
+use secgroup_tests::decision::host::SLOT;
 use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
 use secgroup_tests::decision::rules::{compiled, usual};
 use secgroup_tests::decision::scene::Role::{Client, Server};
@@ -198,5 +201,40 @@ fn a_first_fragment_speaks_for_its_interface_and_direction_alone() {
         }
         host.tables.slot += 1;
         assert_eq!(host.decide(&later, Ingress), Some(Reason::Fragment), "{scene}");
+    }
+}
+
+/// In audit a packet is decided and counted as ever, and passes; the next policy word ends that.
+#[test]
+fn in_audit_what_would_be_dropped_passes() {
+    for (orientation, receive) in [Orientation::Host, Orientation::Guest]
+        .into_iter()
+        .flat_map(|o| Receive::ALL.map(|r| (o, r)))
+    {
+        let mut kernel = Kernel::load(Setup::new(orientation));
+        kernel.receive = receive;
+        for scene in Scene::all() {
+            let policy = compiled(&usual(), &scene);
+            kernel.reset(Some(&policy));
+            let refused = cases::syn().port(80);
+            let (frame, direction) = (refused.frame(&scene), refused.direction(&scene));
+            for (audit, verdict) in [(true, Verdict::Pass), (false, Verdict::Drop)] {
+                kernel.maps.set_audit(audit);
+                kernel.replace(&policy);
+                let before = kernel.maps.counters();
+                assert_eq!(kernel.verdict(&frame, direction), Some(verdict), "{scene}: {audit}");
+                let at = counter_index(SLOT, direction, Reason::NoRule as u32);
+                let at = usize::try_from(at).expect("an index");
+                let after = kernel.maps.counters();
+                assert_eq!(after[at].packets, before[at].packets + 1, "{scene}: {audit}");
+                let spared = kernel.events().get(&Event::Spared).copied();
+                assert_eq!(spared, Some(1), "{scene}: {audit}: once in audit, never else");
+                assert!(kernel.flows().is_empty());
+            }
+            let syn = cases::syn();
+            let (frame, direction) = (syn.frame(&scene), syn.direction(&scene));
+            assert_eq!(kernel.verdict(&frame, direction), Some(Verdict::Pass));
+            assert_eq!(kernel.flows().len(), 1);
+        }
     }
 }

@@ -141,6 +141,31 @@ fn find_rule<A: Address, T: Family<A>>(
     tables.admit(active, direction, outside, traffic(segment.protocol, segment.rule_port))
 }
 
+/// The rule that would allow the packet that began a flow, of which this is a packet.
+#[inline(always)]
+pub(super) fn rule_of_flow<A: Address, T: Tables + Family<A>>(
+    tables: &T,
+    active: Active,
+    packet: &Arrival<'_, A>,
+    from_initiator: bool,
+) -> Option<u32> {
+    if !active.is_present() {
+        return None;
+    }
+    let segment = packet.segment;
+    let outside = match packet.direction {
+        Direction::Ingress => segment.src,
+        Direction::Egress => segment.dst,
+    };
+    let (direction, port) = if from_initiator {
+        (packet.direction, segment.rule_port)
+    } else {
+        (packet.direction.opposite(), segment.asked_port())
+    };
+    let rule = tables.admit(active, direction, outside, traffic(segment.protocol, port))?;
+    Some(rule & !UNTRACKED)
+}
+
 /// Whether a packet answers traffic that is not tracked: then it is not tracked either, though no
 /// rule of its own direction says so.
 #[inline(always)]

@@ -19,6 +19,8 @@ static TCP_CHECKS: Global<u8> = Global::new(TcpChecks::Guard as u8);
 static GLANCE: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 static PICK_UP: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+static REVALIDATE: Global<u8> = Global::new(0);
 /// Jiffies.
 #[unsafe(no_mangle)]
 static FRAGMENT_TIMEOUT: Global<u64> = Global::new(0);
@@ -74,6 +76,12 @@ pub(super) fn glances() -> bool {
 #[inline(always)]
 pub(super) fn picks_up() -> bool {
     PICK_UP.load() != 0
+}
+
+/// Whether a flow is asked about again after the policy has changed.
+#[inline(always)]
+pub(super) fn revalidates() -> bool {
+    REVALIDATE.load() != 0
 }
 
 /// For how long a first fragment's verdict holds, in jiffies.

@@ -65,6 +65,10 @@ pub(super) static CLASSES: ArrayOfMaps<Array<[Class; 2], 1, INNER_MAP>, 128> = A
 #[btf_map]
 pub(super) static RANGES: ArrayOfMaps<Array<Page, 1, INNER_MAP>, 128> = ArrayOfMaps::new();
 
+/// Room for a flow on its way into a table: it would take a fifth of a program's stack.
+#[btf_map]
+pub(super) static SCRATCH: PerCpuArray<Flow, 1> = PerCpuArray::new();
+
 /// Jiffies, written by `sg_clock`.
 #[btf_map]
 pub(super) static CLOCK: Array<u64, 1> = Array::new();

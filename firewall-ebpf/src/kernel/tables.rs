@@ -53,6 +53,11 @@ impl Interface for Kernel {
     }
 
     #[inline(always)]
+    fn revalidates(&self) -> bool {
+        globals::revalidates()
+    }
+
+    #[inline(always)]
     fn fragment_timeout(&self) -> u64 {
         globals::fragment_timeout()
     }
@@ -83,6 +88,13 @@ macro_rules! family {
             #[inline(always)]
             fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<bool, Full> {
                 let flags = u64::from(BPF_NOEXIST);
+                let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Err(Full) };
+                // SAFETY: this CPU's own, and nothing else of it runs between here and the insert:
+                // see `maps::add`.
+                let flow = unsafe {
+                    scratch.write(*flow);
+                    &*scratch
+                };
                 let done = match tier {
                     Tier::New => maps::$new.insert(key, flow, flags),
                     Tier::Proven => maps::$proven.insert(key, flow, flags),

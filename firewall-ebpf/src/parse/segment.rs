@@ -120,6 +120,22 @@ impl<A> Segment<A> {
         }
     }
 
+    /// Of an answer, the [`Self::rule_port`] of what it answers.
+    #[must_use]
+    #[inline(always)]
+    pub const fn asked_port(&self) -> u16 {
+        match self.kind {
+            // The request's type, with code 0: see `icmp_kind`.
+            Kind::Reply => match self.rule_port >> 8 {
+                0 => 8 << 8,
+                14 => 13 << 8,
+                _ => 128 << 8,
+            },
+            // 0 where there are no ports.
+            _ => u16::from_be(self.src_port()),
+        }
+    }
+
     /// Source port, network byte order; of an ICMP query its identifier; else 0.
     #[must_use]
     #[inline(always)]

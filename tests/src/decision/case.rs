@@ -42,6 +42,8 @@ pub struct Case {
     pub checks: Option<TcpChecks>,
     /// Whether connections are picked up in their middle.
     pub pick_up: bool,
+    /// Whether flows are asked about again after a change of policy; `None`: no matter.
+    pub revalidate: Option<bool>,
     /// Whether what needs no flow has none.
     pub tracking: Tracking,
     /// What happens, in order.
@@ -59,6 +61,7 @@ pub fn case(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Case {
         client: None,
         checks: Some(TcpChecks::Guard),
         pick_up: true,
+        revalidate: None,
         tracking: Tracking::Auto,
         steps,
     }
@@ -87,6 +90,12 @@ impl Case {
     #[must_use]
     pub fn either(self) -> Self {
         Self { checks: None, ..self }
+    }
+
+    /// On an interface that asks about flows again after a change of policy, or does not.
+    #[must_use]
+    pub fn revalidate(self, revalidate: bool) -> Self {
+        Self { revalidate: Some(revalidate), ..self }
     }
 
     /// On an interface that picks no connection up.
@@ -128,6 +137,7 @@ impl Case {
     #[must_use]
     pub fn is_for(&self, setup: &Setup) -> bool {
         self.checks.is_none_or(|checks| checks == setup.tcp_checks)
+            && self.revalidate.is_none_or(|revalidate| revalidate == setup.revalidate)
             && (self.pick_up == setup.pick_up || setup.tcp_checks == TcpChecks::Strict)
     }
 

@@ -6,6 +6,7 @@ pub mod fragments;
 pub mod headers;
 pub mod icmp_errors;
 pub mod ipv6;
+pub mod revalidate;
 pub mod rules;
 pub mod talk;
 pub mod tcp;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Case> {
         windows::cases(),
         untracked::cases(),
         conntrack::cases(),
+        revalidate::cases(),
     ];
     themes.into_iter().flatten().collect()
 }

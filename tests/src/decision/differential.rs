@@ -80,6 +80,7 @@ impl Pair {
         let mut host = Host::new();
         host.tables.tcp_checks = setup.tcp_checks;
         host.tables.no_pick_up = !setup.pick_up;
+        host.tables.revalidate = setup.revalidate;
         Self { setup, host, kernel: RefCell::new(Kernel::load(setup)) }
     }
 }

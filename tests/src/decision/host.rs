@@ -52,6 +52,7 @@ impl Host {
         let mut host = Self::with(setup.ethernet, setup.non_ip);
         host.tables.tcp_checks = setup.tcp_checks;
         host.tables.no_pick_up = !setup.pick_up;
+        host.tables.revalidate = setup.revalidate;
         host
     }
 
@@ -71,6 +72,7 @@ impl Default for Host {
 fn tables(non_ip: NonIp) -> HostTables {
     let timeouts = State::ALL.iter().map(|&state| (state, timeout(state, HostTables::HZ)));
     let mut tables = HostTables::new(SLOT, CompiledPolicy::deny_all());
+    tables.forget_policy();
     tables.timeouts = timeouts.collect();
     tables.non_ip = non_ip;
     tables
@@ -82,11 +84,12 @@ impl Engine for Host {
     }
 
     fn reset(&mut self, policy: Option<&CompiledPolicy>) {
-        let HostTables { non_ip, tcp_checks, no_pick_up, .. } = self.tables;
+        let HostTables { non_ip, tcp_checks, no_pick_up, revalidate, .. } = self.tables;
         self.tables = tables(non_ip);
         self.tables.put(policy.cloned());
         self.tables.tcp_checks = tcp_checks;
         self.tables.no_pick_up = no_pick_up;
+        self.tables.revalidate = revalidate;
     }
 
     fn replace(&mut self, policy: &CompiledPolicy) {

@@ -56,6 +56,8 @@ pub struct Setup {
     pub tcp_checks: TcpChecks,
     /// Whether TCP may be taken up in its middle.
     pub pick_up: bool,
+    /// Whether flows are asked about again after a change of policy.
+    pub revalidate: bool,
 }
 
 impl Setup {
@@ -68,15 +70,17 @@ impl Setup {
             non_ip: NonIp::Control,
             tcp_checks: TcpChecks::Guard,
             pick_up: true,
+            revalidate: false,
         }
     }
 
-    /// The ways in which an interface of that orientation can follow TCP.
+    /// The ways in which an interface of that orientation can follow flows.
     #[must_use]
-    pub fn ways(orientation: Orientation) -> [Self; 3] {
+    pub fn ways(orientation: Orientation) -> [Self; 4] {
         let usual = Self::new(orientation);
         let strict = Self { tcp_checks: TcpChecks::Strict, pick_up: false, ..usual };
-        [usual, Self { pick_up: false, ..usual }, strict]
+        let again = Self { revalidate: true, ..usual };
+        [usual, Self { pick_up: false, ..usual }, strict, again]
     }
 }
 
@@ -113,6 +117,7 @@ impl Kernel {
         let (orientation, ethernet) = (setup.orientation as u8, u8::from(setup.ethernet));
         let (non_ip, tcp_checks) = (setup.non_ip as u8, setup.tcp_checks as u8);
         let pick_up = u8::from(setup.pick_up);
+        let revalidate = u8::from(setup.revalidate);
         let glance = u8::from(glances(setup.ethernet, setup.tcp_checks));
         let fragment_timeout = lenient(FRAGMENT_TIMEOUT, hz);
         let mut ebpf = EbpfLoader::new()
@@ -123,6 +128,7 @@ impl Kernel {
             .override_global("GLANCE", &glance, true)
             .override_global("TCP_CHECKS", &tcp_checks, true)
             .override_global("PICK_UP", &pick_up, true)
+            .override_global("REVALIDATE", &revalidate, true)
             .override_global("FRAGMENT_TIMEOUT", &fragment_timeout, true)
             .override_global("TIMEOUTS", &timeouts, true)
             .map_max_entries("FLOWS_NEW_V4", NEW)

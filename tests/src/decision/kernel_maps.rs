@@ -81,6 +81,9 @@ pub struct Maps {
     _outer: Outer,
     /// Policies so far: each one goes to another bank and half.
     policies: u32,
+    /// Policies since the flows were forgotten.
+    generation: u32,
+    audit: bool,
 }
 
 struct Outer {
@@ -128,6 +131,8 @@ impl Maps {
             banks,
             _outer: outer,
             policies: 0,
+            generation: 0,
+            audit: false,
         }
     }
 
@@ -138,7 +143,9 @@ impl Maps {
             self.policies += 1;
             let (bank, half) = (self.policies & 1, self.policies >> 1 & 1);
             self.banks[usize::from(bank == 1)].write(policy, half == 1);
-            Active::new(Half { slot: SLOT, bank, half }, policy.has(), 1)
+            self.generation += 1;
+            Active::new(Half { slot: SLOT, bank, half }, policy.has(), self.generation)
+                .with_audit(self.audit)
         });
         self.active.set(u32::from(SLOT), word.0, 0).expect("write the active word");
         // Counters by rule exist from the moment the rule does; those of earlier rules stay, as
@@ -150,6 +157,11 @@ impl Maps {
         }
     }
 
+    /// From the next policy on, drops are only counted, or made.
+    pub const fn set_audit(&mut self, audit: bool) {
+        self.audit = audit;
+    }
+
     /// Forgets every flow.
     pub fn clear_flows(&mut self) {
         self.v4.clear();
@@ -159,6 +171,7 @@ impl Maps {
     /// Forgets every flow and every count that a case compares.
     pub fn clear(&mut self) {
         self.clear_flows();
+        self.generation = 0;
         forget(&mut self.fragments_v4);
         forget(&mut self.fragments_v6);
         let rules: Vec<u32> = self.rules.keys().map(|key| key.expect("list rules")).collect();

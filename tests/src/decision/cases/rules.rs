@@ -133,7 +133,8 @@ fn changes() -> Vec<Case> {
                 send(syn().ports(40_001, 443), R::NoRule),
                 Flow(Proven, State::Established),
             ]),
-        ),
+        )
+        .revalidate(false),
         case(
             "an unproven flow outlives its rule too",
             [
@@ -143,7 +144,8 @@ fn changes() -> Vec<Case> {
                 send(ack(Client), R::Established),
                 Flow(Proven, State::Established),
             ],
-        ),
+        )
+        .revalidate(false),
         case(
             "a member joins: new flows follow at once; it leaves: its flows stay",
             [
@@ -156,7 +158,8 @@ fn changes() -> Vec<Case> {
                 Flows(1),
             ],
         )
-        .rules([member(Near)]),
+        .rules([member(Near)])
+        .revalidate(false),
         case(
             "a change of rules: what both allow is not cut, what neither does not passed",
             [

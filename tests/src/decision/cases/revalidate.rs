@@ -1,0 +1,143 @@
+//! Flows that are asked about again after a change of rules.
+
+use firewall_ebpf::flow::Tier::{New, Proven};
+use firewall_ebpf::interface::State;
+use firewall_ebpf::reason::Reason as R;
+
+use super::{ack, connected, data, rst, syn, syn_ack};
+use crate::decision::case::Step::{Flow, Flows, Rules};
+use crate::decision::case::{Case, case, send};
+use crate::decision::packet::Packet;
+use crate::decision::rules::{ECHO, Peer, What, allow, usual};
+use crate::decision::scene::Outside::{Near, Neighbour};
+use crate::decision::scene::Role::{Client, Server};
+
+/// The cases.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let member = |outside| allow(What::Tcp(443, 443), Peer::Host(outside));
+    let talk = [
+        allow(What::Udp(53, 53), Peer::Near),
+        allow(ECHO, Peer::Near),
+        allow(What::Protocol(132), Peer::Near),
+    ];
+    let query = || Packet::udp(Client).port(53);
+    let answer = || Packet::udp(Server).port(53);
+    let mut all = vec![
+        case(
+            "its rule goes: cut both ways, and open to nobody",
+            connected([
+                send(data(Client), R::Established),
+                Rules(vec![]),
+                send(data(Client), R::Revoked),
+                send(data(Server), R::Revoked),
+                send(ack(Server), R::Revoked),
+                send(rst(Client), R::Revoked),
+                send(syn(), R::NoRule),
+                Flow(Proven, State::Established),
+            ]),
+        ),
+        case(
+            "its rule goes, and the other end is the first to send",
+            connected([
+                Rules(vec![]),
+                send(data(Server), R::Revoked),
+                send(data(Client), R::Revoked),
+            ]),
+        ),
+        case(
+            "its rule comes back: the connection goes on",
+            connected([
+                Rules(vec![]),
+                send(data(Client), R::Revoked),
+                Rules(usual()),
+                send(data(Server), R::Established),
+                send(data(Client), R::Established),
+                Flow(Proven, State::Established),
+            ]),
+        ),
+        case(
+            "another rule allows it: it goes on",
+            connected([
+                Rules(vec![allow(What::Tcp(400, 500), Peer::Near)]),
+                send(data(Server), R::Established),
+                send(data(Client), R::Established),
+                Rules(vec![allow(What::Tcp(443, 443), Peer::Any)]),
+                send(data(Client), R::Established),
+                send(data(Server), R::Established),
+            ]),
+        ),
+        case(
+            "only the answers' rule is left, from the middle of which nothing is picked up",
+            connected([
+                Rules(vec![]),
+                send(data(Server), R::Revoked),
+                send(data(Server), R::Revoked),
+                Flows(1),
+            ]),
+        ),
+        case(
+            "an unproven flow",
+            [
+                send(syn(), R::NewFlow),
+                Rules(vec![]),
+                send(syn_ack(), R::Revoked),
+                send(syn(), R::NoRule),
+                Flow(New, State::SynSent),
+                Rules(usual()),
+                send(syn(), R::Established),
+                send(syn_ack(), R::Established),
+            ],
+        ),
+        case(
+            "a member joins, and leaves: it is cut, the others are not",
+            [
+                send(syn(), R::NewFlow),
+                send(syn_ack(), R::Established),
+                Rules(vec![member(Near), member(Neighbour)]),
+                send(syn().outside(Neighbour), R::NewFlow),
+                send(syn_ack().outside(Neighbour), R::Established),
+                Rules(vec![member(Near)]),
+                send(ack(Client).outside(Neighbour), R::Revoked),
+                send(ack(Client), R::Established),
+            ],
+        )
+        .rules([member(Near)]),
+        case(
+            "UDP, echo and another protocol: from either end",
+            [
+                send(query(), R::NewFlow),
+                send(answer(), R::Established),
+                send(Packet::echo(Client, 7), R::NewFlow),
+                send(Packet::echo_reply(Server, 7), R::Established),
+                send(Packet::raw(Client, 132), R::NewFlow),
+                send(Packet::raw(Server, 132), R::Established),
+                Rules(talk.to_vec()),
+                send(answer(), R::Established),
+                send(Packet::echo_reply(Server, 7), R::Established),
+                send(Packet::raw(Server, 132), R::Established),
+                Rules(vec![allow(What::Tcp(1, 2), Peer::Near)]),
+                send(answer(), R::Revoked),
+                send(Packet::echo_reply(Server, 7), R::Revoked),
+                send(Packet::raw(Server, 132), R::Revoked),
+                send(query(), R::Revoked),
+                send(Packet::echo(Client, 7), R::Revoked),
+                send(Packet::raw(Client, 132), R::Revoked),
+                Flows(3),
+            ],
+        )
+        .rules(talk),
+        case(
+            "an ICMP error about a flow that is cut",
+            connected([
+                send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::Related),
+                Rules(vec![]),
+                send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::NoRule),
+                send(data(Client), R::Revoked),
+                send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::NoRule),
+            ]),
+        ),
+    ];
+    all = all.into_iter().map(|case| case.revalidate(true)).collect();
+    all
+}
