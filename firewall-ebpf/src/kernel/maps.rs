@@ -1,6 +1,8 @@
 //! The maps, and counting in those that are counted in. Sizes here are defaults; the loader overrides
 //! them. Names show up in `bpftool map`.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap,
@@ -56,16 +58,19 @@ pub(super) static PREFIXES_V4: ArrayOfMaps<Trie<V4>, 128> = ArrayOfMaps::new();
 pub(super) static PREFIXES_V6: ArrayOfMaps<Trie<V6>, 128> = ArrayOfMaps::new();
 /// By interface and half: class rows.
 #[btf_map]
-pub(super) static CLASSES: ArrayOfMaps<Array<Class, 1, INNER_MAP>, 128> = ArrayOfMaps::new();
+pub(super) static CLASSES: ArrayOfMaps<Rows<Class>, 128> = ArrayOfMaps::new();
 /// By interface and half: port ranges.
 #[btf_map]
-pub(super) static RANGES: ArrayOfMaps<Array<Range, 1, INNER_MAP>, 128> = ArrayOfMaps::new();
+pub(super) static RANGES: ArrayOfMaps<Rows<Range>, 128> = ArrayOfMaps::new();
 
 /// Jiffies, written by `sg_clock`.
 #[btf_map]
 pub(super) static CLOCK: Array<u64, 1> = Array::new();
 
 type Trie<A> = LpmTrie<A, u32, 1>;
+/// Userspace makes these tables without BTF. Linux 6.1 takes them for others than the template if that
+/// has a struct for its value, because it looks into structs for timers: hence a union.
+type Rows<T> = Array<MaybeUninit<T>, 1, INNER_MAP>;
 
 /// Adds one packet to a counter by reason.
 #[inline(always)]

@@ -249,7 +249,9 @@ impl Policy for Kernel {
 
     #[inline(always)]
     fn class(&self, active: Active, class: u32) -> Option<Class> {
-        maps::CLASSES.get_value(active.index(globals::slot()), &class).copied()
+        let row = maps::CLASSES.get_value(active.index(globals::slot()), &class)?;
+        // SAFETY: the kernel makes entries of zeros, and userspace fills them.
+        Some(unsafe { row.assume_init() })
     }
 
     #[inline(always)]
@@ -266,7 +268,9 @@ impl Policy for Kernel {
 #[inline(never)]
 extern "C" fn sg_search(index: u32, start: u32, len: u32, traffic: u32) -> u32 {
     let Some(ranges) = maps::RANGES.get(index) else { return 0 };
-    admit::search(start, len, traffic, |at| ranges.get(at).copied()).unwrap_or(0)
+    // SAFETY: as of a class.
+    let range = |at| ranges.get(at).map(|range| unsafe { range.assume_init() });
+    admit::search(start, len, traffic, range).unwrap_or(0)
 }
 
 impl Counts for Kernel {
