@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod clock;
+mod clsact;
 pub mod counters;
 pub mod device;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod pins;
 pub mod policy;
 pub mod preflight;
 pub mod reap;
+mod refusal;
 mod sys;
 pub mod trace;
 
