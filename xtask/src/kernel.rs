@@ -8,12 +8,12 @@ mod image;
 
 use std::io::{BufRead as _, BufReader, Write as _, stderr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::setup::emulator;
 use crate::setup::kernels::Kernel;
@@ -47,6 +47,8 @@ const MACHINE: Duration = Duration::from_secs(1500);
 
 /// The last word of a machine that got to its end.
 const END: &str = "every suite has run";
+/// What a machine says where its kernel has found itself at fault.
+const COMPLAINT: &str = "the kernel complains:";
 
 /// A suite in the machine, and which of its tests.
 struct Suite {
@@ -98,15 +100,18 @@ fn listen(machine: &mut Child, report: &mut Report) -> Result<Result<(), &'stati
             line.clear();
         }
     });
-    let deadline = std::time::Instant::now() + MACHINE;
+    let deadline = Instant::now() + MACHINE;
     let mut got_to_its_end = false;
     loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         match lines.recv_timeout(left) {
             Ok(line) => {
                 // A terminal that went away must not end the run.
                 let _ = writeln!(stderr(), "{line}");
                 got_to_its_end |= line == END;
+                if line.starts_with(COMPLAINT) {
+                    report.problem(line.clone());
+                }
                 report.line(&line);
             }
             Err(RecvTimeoutError::Timeout) => return Ok(Err("took too long and was ended")),
@@ -123,19 +128,45 @@ fn suites(filter: Option<&str>) -> Result<Vec<Suite>> {
     cargo.env("CARGO_TERM_COLOR", "never").stderr(Stdio::piped()).stdout(Stdio::null());
     let output = cargo.stdin(Stdio::null()).output().context("build the tests: start cargo")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "build the tests: {said}");
-    let built = said.lines().filter_map(executable);
-    let suites = built.filter_map(|(source, binary)| {
-        let name = binary.file_name()?.to_str()?.rsplit_once('-')?.0.to_owned();
-        let selected = SELECTION.iter().find(|(suite, _)| *suite == name);
-        let filters = match (filter, selected) {
-            (Some(filter), _) if is_about_kernels(&name) => vec![filter.to_owned()],
-            (None, Some((_, tests))) => tests.iter().map(|&test| test.to_owned()).collect(),
-            _ => return None,
-        };
-        Some(Suite { name, source, binary, filters })
-    });
-    Ok(suites.collect())
+    ensure!(output.status.success(), "build the tests: {said}");
+    let built: Vec<_> = said.lines().filter_map(executable).collect();
+    let chosen = |wanted: &dyn Fn(&str) -> Option<Vec<String>>| {
+        let suites = built.iter().filter_map(|(source, binary)| {
+            let name = binary.file_name()?.to_str()?.rsplit_once('-')?.0.to_owned();
+            let filters = wanted(&name)?;
+            Some(Suite { name, source: source.clone(), binary: binary.clone(), filters })
+        });
+        suites.collect::<Vec<_>>()
+    };
+    let Some(filter) = filter else {
+        let suites = chosen(&|name| {
+            let (_, tests) = SELECTION.iter().find(|(suite, _)| *suite == name)?;
+            Some(tests.iter().map(|&test| test.to_owned()).collect())
+        });
+        ensure!(suites.len() == SELECTION.len(), "a suite of the selection is gone");
+        for suite in &suites {
+            for test in &suite.filters {
+                ensure!(has(suite, test)?, "{}: no test is called {test}", suite.name);
+            }
+        }
+        return Ok(suites);
+    };
+    let mut suites = chosen(&|name| is_about_kernels(name).then(|| vec![filter.to_owned()]));
+    let mut found = Vec::new();
+    for suite in suites.drain(..) {
+        if has(&suite, filter)? {
+            found.push(suite);
+        }
+    }
+    ensure!(!found.is_empty(), "no test that asks the kernel has {filter} in its name");
+    Ok(found)
+}
+
+/// Whether a suite has a test with this in its name.
+fn has(suite: &Suite, test: &str) -> Result<bool> {
+    let mut list = Command::new(&suite.binary);
+    list.args(["--list", "--format", "terse", test]);
+    Ok(!exec::output(&mut list, "list tests")?.trim().is_empty())
 }
 
 /// Whether a suite asks the kernel anything; the others say the same everywhere.

@@ -8,7 +8,7 @@ use secgroup_tests::process::output;
 use secgroup_tests::seccomp::without_bpf;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{PATIENCE, wait_until};
-use secgroup_tests::{Namespace, Pair, Secgroup};
+use secgroup_tests::{Namespace, Pair, Secgroup, udp};
 
 /// Of bpf(2).
 const LINK_CREATE: u32 = 28;
@@ -185,6 +185,24 @@ fn a_device_that_came_back_is_guarded_by_filters_again() {
     is_guarded(&net, &secgroup);
     secgroup.ok("detach eth0");
     assert!(qdisc(&net.server).contains("clsact"));
+}
+
+#[test]
+fn nothing_slips_through_while_a_filter_is_replaced() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    secgroup.ok("attach eth0 --group fresh --hook clsact");
+    let receivers = at(Pair::SERVER, 9).map(|end| udp::bind(&net.server, end));
+    let ((), sent) = udp::while_flooding(&net.client, &at(Pair::SERVER, 9), || {
+        for _ in 0..5 {
+            secgroup.ok("reconcile");
+        }
+    });
+    assert!(sent.iter().all(|sent| *sent > 100), "{sent:?} packets are no flood");
+    for receiver in &receivers {
+        receiver.set_nonblocking(true).unwrap();
+        assert!(receiver.recv(&mut [0; 64]).is_err(), "a packet came through");
+    }
 }
 
 /// A command may die between any two steps; the next one finds what it left.

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::cpio::Archive;
-use super::{END, SUITE_SECONDS, Suite};
+use super::{COMPLAINT, END, SUITE_SECONDS, Suite};
 use crate::setup::emulator;
 use crate::setup::kernels::{Kernel, module_file};
 use crate::{exec, paths};
@@ -164,7 +164,7 @@ fn depends(module: &[u8]) -> Vec<String> {
 fn init(loads: &[String], kernel: &Kernel, suites: &[Suite]) -> String {
     let root = paths::root().display();
     let release = &kernel.release;
-    let version = release.split(['-', '+']).next().unwrap_or(release);
+    let version = release.trim_end_matches("-cloud-amd64");
     let mut script = format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
@@ -188,6 +188,12 @@ fn init(loads: &[String], kernel: &Kernel, suites: &[Suite]) -> String {
         let _ =
             writeln!(script, "timeout -s KILL {SUITE_SECONDS} {place} --test-threads=2 {filters}");
     }
-    let _ = writeln!(script, "echo '{END}'\npoweroff -f");
+    // A warning of the kernel's own code; emulation makes it late, which is no fault.
+    let _ = writeln!(
+        script,
+        "dmesg | grep -E 'WARNING: |BUG: |Oops' | grep -v stall | sed 's/^/{COMPLAINT} /'\n\
+         echo '{END}'\n\
+         poweroff -f"
+    );
     script
 }

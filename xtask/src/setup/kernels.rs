@@ -20,6 +20,8 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const OWN: &[(&str, &str)] = &[("debian", "bookworm"), ("debian-security", "bookworm-security")];
 /// Where the others are.
 const ALL: &[(&str, &str)] = &[
+    ("debian", "bullseye"),
+    ("debian-security", "bullseye-security"),
     ("debian", "bookworm"),
     ("debian-security", "bookworm-security"),
     ("debian", "bookworm-backports"),
@@ -38,7 +40,9 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// What the emulator boots.
     pub(crate) fn image(&self) -> PathBuf {
-        self.directory.join("boot").join(format!("vmlinuz-{}", self.release))
+        let boot = self.directory.join("boot").join(format!("vmlinuz-{}", self.release));
+        // Newer packages leave the copy in /boot to their installation.
+        if boot.exists() { boot } else { self.modules().join("vmlinuz") }
     }
 
     /// Where its modules are.
@@ -56,18 +60,21 @@ pub(crate) fn ensure(wanted: &str) -> Result<Kernel> {
     let home = paths::tools().join("kernels");
     let here = fs::read_dir(&home).into_iter().flatten().flatten();
     let here = here.filter_map(|entry| entry.file_name().into_string().ok());
-    if let Some(release) = choose(wanted, here.filter(|name| !name.ends_with(".part"))) {
+    let here = choose(wanted, here.filter(|name| !name.ends_with(".part")));
+    // Which one is the newest is not told by what is here.
+    if let Some(release) = here.filter(|_| wanted != NEWEST) {
         return Ok(Kernel { directory: home.join(&release), release });
     }
     if !debian::is_debian() {
         bail!("set up: kernels for tests are Debian's, and this is another system");
     }
-    exec::step(&format!(
-        "unpacking Debian's kernel {wanted} into target/tools (to boot it in tests)"
-    ));
+    exec::step(&format!("looking for Debian's kernel {wanted}, to boot it in tests"));
     let lists = Lists::of(wanted)?;
     let release = lists.newest(wanted)?;
     let directory = home.join(&release);
+    if directory.exists() {
+        return Ok(Kernel { directory, release });
+    }
     // Under its own name only when it is complete.
     let part = home.join(format!("{release}.part"));
     let _ = fs::remove_dir_all(&part);
@@ -170,7 +177,7 @@ impl Lists {
         let others = depends.unwrap_or_default().split(", ");
         let others = others.filter_map(|one| one.split(' ').next());
         let ours = others.filter(|one| one.starts_with("linux-") && one.ends_with(release));
-        let parts = ours.filter(|one| !one.starts_with("linux-base-")).map(str::to_owned);
+        let parts = ours.map(str::to_owned);
         Ok([image.clone()].into_iter().chain(parts).collect())
     }
 }
