@@ -205,16 +205,13 @@ const fn is_extension(next: u8) -> bool {
 #[inline(always)]
 fn extensions<P: Packet>(packet: &P, start: u32, carrier: &mut Carrier<V6>) -> Result<u32, Reason> {
     let mut at = start;
-    for index in 0..=MAX_EXTENSION_HEADERS {
-        let next = carrier.protocol;
-        if next == protocol::NO_NEXT {
-            return Err(Reason::NoNextHeader);
-        }
-        // What follows the IP header in a later fragment is payload, not a header chain.
-        if !is_extension(next) || carrier.fragment.offset != 0 {
+    // The verifier of Linux 6.1 wants a loop to end in a condition, hence the last look behind it.
+    for index in 0..MAX_EXTENSION_HEADERS {
+        if ends_here(carrier)? {
             return Ok(at);
         }
-        if index == MAX_EXTENSION_HEADERS || (next == protocol::HOP_BY_HOP && index != 0) {
+        let next = carrier.protocol;
+        if next == protocol::HOP_BY_HOP && index != 0 {
             return Err(Reason::ExtensionHeaders);
         }
         let cut = if carrier.fragment.more { Reason::TinyFragment } else { Reason::IpTotalLength };
@@ -248,7 +245,17 @@ fn extensions<P: Packet>(packet: &P, start: u32, carrier: &mut Carrier<V6>) -> R
         carrier.length -= length;
         at += length;
     }
-    Err(Reason::ExtensionHeaders)
+    if ends_here(carrier)? { Ok(at) } else { Err(Reason::ExtensionHeaders) }
+}
+
+/// Whether what comes next is the transport header.
+#[inline(always)]
+fn ends_here(carrier: &Carrier<V6>) -> Result<bool, Reason> {
+    if carrier.protocol == protocol::NO_NEXT {
+        return Err(Reason::NoNextHeader);
+    }
+    // What follows the IP header in a later fragment is payload, not a header chain.
+    Ok(!is_extension(carrier.protocol) || carrier.fragment.offset != 0)
 }
 
 /// The longest packet that fragments may add up to (RFC 791; RFC 8200, section 4.5).

@@ -185,8 +185,8 @@ impl Control {
         // A device that is not there is refused before anything is made for it.
         let device = device::find(interface.netns.as_deref(), &interface.device)?;
         let (slot, pins) = (interface.slot, &self.enforcer.pins);
-        let hook = attach::hook(pins, slot, &device)?;
-        let fresh = !pins.linked_slots()?.contains(&slot);
+        let hook = attach::hook(pins, &interface, &device)?;
+        let fresh = !pins.attached_slots()?.contains(&slot);
         let first = !pins.exist();
         let mut maps = self.enforcer.ensure_maps()?;
         maps.require_room(slot)?;
@@ -231,7 +231,7 @@ impl Control {
         let model = self.store.model()?;
         let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
         let device = device::find(interface.netns.as_deref(), &interface.device)?;
-        if attach::hook(&self.enforcer.pins, slot, &device)? != hook
+        if attach::hook(&self.enforcer.pins, interface, &device)? != hook
             && let Some(maps) = self.enforcer.maps()?
         {
             self.enforcer.attach(&maps, interface, false)?;
@@ -269,7 +269,7 @@ impl Control {
         let mut maps = staged.flip()?;
         if is_last {
             drop(maps);
-            let mut strays = self.enforcer.pins.linked_slots()?;
+            let mut strays = self.enforcer.pins.attached_slots()?;
             strays.retain(|slot| !slots.contains(slot));
             self.enforcer.pins.remove_all()?;
             return Ok(strays);
@@ -321,7 +321,7 @@ impl Control {
     /// # Errors
     /// The pins cannot be listed.
     pub fn strays(&self, model: &Model) -> Result<Vec<u16>> {
-        let mut linked = self.enforcer.pins.linked_slots()?;
+        let mut linked = self.enforcer.pins.attached_slots()?;
         linked.retain(|slot| !model.interfaces.contains_key(slot));
         Ok(linked)
     }

@@ -3,6 +3,7 @@
 pub mod attach;
 mod bank;
 pub mod clock;
+mod clsact;
 pub mod counters;
 pub mod device;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod policy;
 pub mod preflight;
 pub mod probe;
 pub mod reap;
+mod refusal;
 pub mod rules;
 mod sys;
 pub mod trace;

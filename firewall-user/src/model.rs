@@ -149,7 +149,7 @@ pub struct PrefixList {
 /// Where the user wants the receive program to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookChoice {
-    /// Native XDP on a hardware NIC whose driver has it, else TCX.
+    /// Native XDP on a hardware NIC whose driver has it, else TCX, else clsact.
     Auto,
     /// Native XDP.
     Xdp,
@@ -157,6 +157,8 @@ pub enum HookChoice {
     XdpGeneric,
     /// TCX.
     Tcx,
+    /// Filters of a clsact qdisc.
+    Clsact,
 }
 
 /// Which traffic is remembered in flows.
@@ -285,7 +287,7 @@ impl Family {
 
 impl HookChoice {
     /// Every choice.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Xdp, Self::XdpGeneric, Self::Tcx];
+    pub const ALL: [Self; 5] = [Self::Auto, Self::Xdp, Self::XdpGeneric, Self::Tcx, Self::Clsact];
 
     /// The word used on the command line.
     #[must_use]
@@ -295,6 +297,7 @@ impl HookChoice {
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp-generic",
             Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
         }
     }
 }

@@ -33,6 +33,8 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use firewall_user::dataplane::preflight;
+
 pub use counters::Counters;
 pub use namespace::Namespace;
 pub use network::{Edge, Guest, Pair, Routed};
@@ -41,6 +43,12 @@ pub use process::Process;
 pub use prometheus::Prometheus;
 pub use secgroup::Secgroup;
 pub use wait::wait_until;
+
+/// How TC programs hang on an interface of this kernel: `tcx`, or `clsact` where there is none.
+#[must_use]
+pub fn tc_hook() -> &'static str {
+    if preflight::has_tcx() { "tcx" } else { "clsact" }
+}
 
 /// The top of the repository. Cargo says it when it runs a test: what it said when the test was
 /// compiled would name the old place of a checkout that was moved.

@@ -8,6 +8,7 @@ mod demo;
 mod differential;
 mod exec;
 mod fuzz;
+mod kernel;
 mod linker;
 mod machine;
 mod object;
@@ -81,6 +82,10 @@ enum Chore {
     Test {
         /// Run only the tests whose names contain this, and no checks.
         filter: Option<String>,
+        /// Run in Debian's kernel of this version (6.1, 6.12, 6.18, newest), emulated; without a
+        /// filter a selection.
+        #[arg(long, value_name = "VERSION")]
+        kernel: Option<String>,
     },
 }
 
@@ -96,7 +101,8 @@ fn main() -> ExitCode {
             fuzz::run(&fuzz::Options { seconds, target, plain, seed, keep })
         }
         Chore::Differential { pairs, seed } => differential::run(pairs, seed).map(|()| true),
-        Chore::Test { filter } => test::run(filter.as_deref()),
+        Chore::Test { filter, kernel: None } => test::run(filter.as_deref()),
+        Chore::Test { filter, kernel: Some(version) } => test::run_in(&version, filter.as_deref()),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

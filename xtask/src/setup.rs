@@ -4,7 +4,9 @@
 //! moment. What is a program of its own goes to `target/tools`; the rest are Debian packages.
 
 mod debian;
+pub(crate) mod emulator;
 mod item;
+pub(crate) mod kernels;
 mod prometheus;
 
 use anyhow::{Context as _, Result, bail};
@@ -61,6 +63,15 @@ fn install(scope: Scope) -> Result<Toolchain> {
         prometheus::install()?;
     }
     Ok(toolchain)
+}
+
+/// Sets up what boots other kernels, and the kernels.
+pub(crate) fn ensure_kernels(wanted: &[&str]) -> Result<Vec<kernels::Kernel>> {
+    if !emulator::found() {
+        exec::step("unpacking qemu and busybox into target/tools (to boot other kernels in tests)");
+        emulator::install()?;
+    }
+    wanted.iter().map(|version| kernels::ensure(version)).collect()
 }
 
 /// Installs the packages of what is missing, or says how to.

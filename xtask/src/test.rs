@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything there is to test, with one count at the end.
 
-mod report;
+pub(crate) mod report;
 
 use std::io::{BufRead as _, BufReader, Write as _, pipe, stderr};
 use std::process::Stdio;
@@ -8,14 +8,16 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result};
 
 use self::report::Report;
-use crate::{build, check, exec, machine, setup};
+use crate::{build, check, exec, kernel, machine, setup};
 
-/// Builds, checks and tests; tells whether everything passed. With a filter: only the tests whose
-/// names contain it, and no checks.
+/// Builds, checks and tests, here and in other kernels; tells whether everything passed. With a
+/// filter: only the tests whose names contain it, here, and no checks.
 pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
     machine::prepare("test")?;
     // All of it now, so that a missing package is told before minutes of building.
     setup::ensure(setup::Scope::Test)?;
+    let others = if filter.is_none() { &kernel::USUAL[..] } else { &[] };
+    let others = setup::ensure_kernels(others)?;
     let toolchain = build::build()?;
 
     let mut report = Report::default();
@@ -30,6 +32,22 @@ pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
     }
     exec::step("tests");
     suites(filter, &mut report)?;
+    for other in &others {
+        kernel::run(other, None, &mut report)?;
+    }
+    println!("\n{report}");
+    Ok(report.passed())
+}
+
+/// Builds, and tests in one other kernel: a selection, or all tests whose names contain the filter.
+pub(crate) fn run_in(version: &str, filter: Option<&str>) -> Result<bool> {
+    setup::ensure(setup::Scope::Test)?;
+    let kernels = setup::ensure_kernels(&[version])?;
+    build::build()?;
+    let mut report = Report::default();
+    for kernel in &kernels {
+        kernel::run(kernel, filter, &mut report)?;
+    }
     println!("\n{report}");
     Ok(report.passed())
 }

@@ -69,14 +69,16 @@ pub(super) struct Command {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Hook {
-    /// Native XDP on hardware whose driver has it, else TCX
+    /// Native XDP on hardware whose driver has it, else TCX, or clsact where the kernel has no TCX
     Auto,
     /// Native XDP: cheapest drops; on veth, tap and virtio it switches receive offload off
     Xdp,
     /// Generic XDP: any driver, no faster than TCX
     XdpGeneric,
-    /// TCX: any driver, keeps every offload
+    /// TCX (Linux 6.6): any driver, keeps every offload
     Tcx,
+    /// Filters of a clsact qdisc: what TCX does, on older kernels
+    Clsact,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -146,6 +148,7 @@ impl From<Hook> for HookChoice {
             Hook::Xdp => Self::Xdp,
             Hook::XdpGeneric => Self::XdpGeneric,
             Hook::Tcx => Self::Tcx,
+            Hook::Clsact => Self::Clsact,
         }
     }
 }

@@ -108,16 +108,19 @@ fn look<'a>(
         return Ok(seen);
     };
     let pins = control.pins();
-    seen.hook = attach::hook(pins, interface.slot, &device)?;
+    seen.hook = attach::hook(pins, interface, &device)?;
     let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
     let families =
         [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
     let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
     seen.untracked = marked.map(|(family, _)| family.name()).collect();
-    let complete = active.is_present() && attach::transmits(pins, interface.slot, &device)?;
+    let complete = active.is_present() && attach::transmits(pins, interface, &device)?;
     seen.state = match seen.hook {
         Some(hook) if complete => {
             seen.why = attach::why(interface.hook, hook, &device);
+            if let Some(other) = attach::precedes(pins, interface, &device)? {
+                seen.why += &format!("; but {other} is asked first");
+            }
             "enforcing"
         }
         _ => "not-enforcing",

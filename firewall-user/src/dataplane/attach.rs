@@ -6,14 +6,14 @@ use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::xdp::{XdpLink, XdpMode};
-use aya::programs::{ProgramInfo, SchedClassifier, Xdp, loaded_programs};
+use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 
 use crate::dataplane::device::Device;
-use crate::dataplane::error::{Context, DataplaneError, Result, chain, usual_cause};
+use crate::dataplane::error::{Context, Result};
 use crate::dataplane::maps::Sizes;
 use crate::dataplane::object::{self, Fixed};
 use crate::dataplane::pins::{self, Pins, Place};
-use crate::dataplane::{device, netns, sys};
+use crate::dataplane::{clsact, device, netns, preflight, refusal, sys};
 use crate::model::{HookChoice, Interface};
 
 /// Where the receive program ended up.
@@ -25,6 +25,8 @@ pub enum Hook {
     XdpGeneric,
     /// TCX.
     Tcx,
+    /// A filter of clsact.
+    Clsact,
 }
 
 impl Hook {
@@ -35,6 +37,7 @@ impl Hook {
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp-generic",
             Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
         }
     }
 
@@ -42,14 +45,36 @@ impl Hook {
         match self {
             Self::Xdp | Self::XdpGeneric => Place::Xdp,
             Self::Tcx => Place::Receive,
+            Self::Clsact => Place::ClsactReceive,
         }
     }
 
     const fn mode(self) -> XdpMode {
         match self {
             Self::XdpGeneric => XdpMode::Skb,
-            Self::Xdp | Self::Tcx => XdpMode::Driver,
+            Self::Xdp | Self::Tcx | Self::Clsact => XdpMode::Driver,
         }
+    }
+
+    /// How the transmit program hangs beside this receive program.
+    const fn transmit(self) -> Place {
+        match self {
+            Self::Clsact => Place::ClsactTransmit,
+            Self::Xdp | Self::XdpGeneric | Self::Tcx => Place::Transmit,
+        }
+    }
+}
+
+/// Where TC programs are to hang on an interface: TCX where the kernel has it, unless asked for
+/// otherwise.
+fn tc_hook(choice: HookChoice) -> Hook {
+    match choice {
+        HookChoice::Tcx => Hook::Tcx,
+        HookChoice::Clsact => Hook::Clsact,
+        HookChoice::Auto | HookChoice::Xdp | HookChoice::XdpGeneric if preflight::has_tcx() => {
+            Hook::Tcx
+        }
+        HookChoice::Auto | HookChoice::Xdp | HookChoice::XdpGeneric => Hook::Clsact,
     }
 }
 
@@ -69,7 +94,7 @@ pub struct Attached {
 ///
 /// # Errors
 /// The device or its hook is not to be had; what was attached stays attached, or, where the mode of XDP
-/// was to change, TCX guards in its place.
+/// was to change, a TC program guards in its place.
 pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -> Result<Attached> {
     let device = device::find(interface.netns.as_deref(), &interface.device)?;
     let fixed = Fixed {
@@ -81,7 +106,7 @@ pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -
         pick_up: interface.picks_up(),
         timeouts: interface.timeouts.clone(),
     };
-    let mut object = object::open(pins, sizes, &fixed)?;
+    let object = object::open(pins, sizes, &fixed)?;
     let suffix = if traced { "_trace" } else { "" };
     let names = Names {
         xdp: format!("sg_xdp_rx{suffix}"),
@@ -89,20 +114,22 @@ pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -
         transmit: format!("sg_tcx_tx{suffix}"),
     };
     netns::within(interface.netns.as_deref(), || {
-        let was = hook(pins, interface.slot, &device)?;
-        let hook = receive(pins, &mut object, &names, interface, &device)?;
-        if let Err(error) =
-            tcx(pins, &mut object, &names.transmit, interface, &device, Place::Transmit)
-        {
+        let mut attempt = Attempt { pins, object, names, interface, device: &device };
+        let was = attempt.hook()?;
+        let tc = tc_hook(interface.hook);
+        let hook = attempt.receive(tc)?;
+        let transmit = tc.transmit();
+        let name = attempt.names.transmit.clone();
+        if let Err(error) = attempt.tc(&name, transmit) {
             if was.is_some_and(|was| was.place() != hook.place()) {
                 // The hook from before still has its program: the new one would count all twice.
                 remove(pins, interface.slot, hook.place())?;
             }
             return Err(error);
         }
-        // Only now, with the new hook in place, does the other one go.
-        let other = if hook.place() == Place::Xdp { Place::Receive } else { Place::Xdp };
-        remove(pins, interface.slot, other)?;
+        // Only now, with the new hooks in place, do the other ones go.
+        let others = Place::ALL.into_iter().filter(|one| ![hook.place(), transmit].contains(one));
+        others.into_iter().try_for_each(|place| remove(pins, interface.slot, place))?;
         Ok(Attached { hook, device: device.clone() })
     })
 }
@@ -113,25 +140,111 @@ struct Names {
     transmit: String,
 }
 
-/// The receive program, on the hook that was asked for or that suits the device.
-fn receive(
-    pins: &Pins,
-    object: &mut Ebpf,
-    names: &Names,
-    interface: &Interface,
-    device: &Device,
-) -> Result<Hook> {
-    let mut try_xdp = |hook| xdp(pins, object, names, interface, device, hook);
-    match interface.hook {
-        HookChoice::Xdp => return try_xdp(Hook::Xdp).map(|()| Hook::Xdp),
-        HookChoice::XdpGeneric => return try_xdp(Hook::XdpGeneric).map(|()| Hook::XdpGeneric),
+/// One interface's programs on their way to its device.
+struct Attempt<'a> {
+    pins: &'a Pins,
+    object: Ebpf,
+    names: Names,
+    interface: &'a Interface,
+    device: &'a Device,
+}
+
+impl Attempt<'_> {
+    fn hook(&self) -> Result<Option<Hook>> {
+        hook_here(self.pins, self.interface.slot, self.device)
+    }
+
+    /// The receive program, on the hook that was asked for or that suits the device.
+    fn receive(&mut self, tc: Hook) -> Result<Hook> {
+        let asked = match self.interface.hook {
+            HookChoice::Xdp => Some(Hook::Xdp),
+            HookChoice::XdpGeneric => Some(Hook::XdpGeneric),
+            HookChoice::Auto | HookChoice::Tcx | HookChoice::Clsact => None,
+        };
+        if let Some(hook) = asked {
+            return self.xdp(hook, tc).map(|()| hook);
+        }
+        let suits = self.interface.hook == HookChoice::Auto && self.device.is_hardware();
         // A driver without native XDP is no error here: `status` says what it came to.
-        HookChoice::Auto if device.is_hardware() && try_xdp(Hook::Xdp).is_ok() => {
+        if suits && self.xdp(Hook::Xdp, tc).is_ok() {
             return Ok(Hook::Xdp);
         }
-        HookChoice::Auto | HookChoice::Tcx => {}
+        let name = self.names.receive.clone();
+        self.tc(&name, tc.place()).map(|()| tc)
     }
-    tcx(pins, object, &names.receive, interface, device, Place::Receive).map(|()| Hook::Tcx)
+
+    fn xdp(&mut self, hook: Hook, tc: Hook) -> Result<()> {
+        let Self { pins, interface, device, .. } = *self;
+        if !device.has_ethernet {
+            return Err(refusal::no_ethernet(device, tc));
+        }
+        let name = self.names.xdp.clone();
+        let program: &mut Xdp = object::named(&mut self.object, &name)?;
+        program.load().map_err(|error| object::refused(&format!("load {name}"), &error))?;
+        let path = pins.link(interface.slot, Place::Xdp);
+        let is_generic = hook == Hook::XdpGeneric;
+        if live_link(&path, device)?.is_some() && device.xdp_is_generic != Some(is_generic) {
+            // The mode belongs to the link, and a device takes one mode at a time. A TC program
+            // guards in between, and stays if the new mode is refused.
+            let receive = self.names.receive.clone();
+            self.tc(&receive, tc.place())?;
+            remove(pins, interface.slot, Place::Xdp)?;
+        }
+        let program: &mut Xdp = object::named(&mut self.object, &name)?;
+        if let Some(link) = live_link(&path, device)? {
+            let link = XdpLink::try_from(link).context(format!("open link {}", path.display()))?;
+            program
+                .attach_to_link(link)
+                .context(format!("replace the XDP program of {}", device.name))?;
+        } else {
+            pins::remove(&path)?;
+            let id = program
+                .attach_to_if_index(device.index, hook.mode())
+                .map_err(|error| refusal::xdp(device, hook, tc, &error))?;
+            let link = program.take_link(id).context(format!("attach XDP to {}", device.name))?;
+            // aya fell back to netlink, whose attachment nothing could keep or replace atomically.
+            let link = FdLink::try_from(link).map_err(|_| refusal::no_link(device, tc))?;
+            link.pin(&path).context(format!("pin link {}", path.display()))?;
+        }
+        let path = pins.program(interface.slot, Place::Xdp);
+        pins::remove(&path)?;
+        program.pin(&path).context(format!("pin program {}", path.display()))
+    }
+
+    /// A TC program, by TCX or clsact.
+    fn tc(&mut self, name: &str, place: Place) -> Result<()> {
+        let Self { pins, interface, device, .. } = *self;
+        let program: &mut SchedClassifier = object::named(&mut self.object, name)?;
+        program.load().map_err(|error| object::refused(&format!("load {name}"), &error))?;
+        if Place::CLSACT.contains(&place) {
+            return clsact::attach(program, pins, interface.slot, device, place);
+        }
+        let path = pins.link(interface.slot, place);
+        if let Some(link) = live_link(&path, device)? {
+            let link = SchedClassifierLink::try_from(link)
+                .context(format!("open link {}", path.display()))?;
+            program
+                .attach_to_link(link)
+                .context(format!("replace the TCX program of {}", device.name))?;
+        } else {
+            pins::remove(&path)?;
+            let direction = match place {
+                Place::Transmit => TcAttachType::Egress,
+                _ => TcAttachType::Ingress,
+            };
+            // First, so that no other program can end the chain with "pass" before us.
+            let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+            let id = program
+                .attach_with_options(&device.name, direction, order)
+                .map_err(|error| refusal::tcx(device, &error))?;
+            let link = program.take_link(id).context(format!("attach TCX to {}", device.name))?;
+            let link = FdLink::try_from(link).context(format!("attach TCX to {}", device.name))?;
+            link.pin(&path).context(format!("pin link {}", path.display()))?;
+        }
+        let path = pins.program(interface.slot, place);
+        pins::remove(&path)?;
+        program.pin(&path).context(format!("pin program {}", path.display()))
+    }
 }
 
 /// Why an interface's receive program is on that hook.
@@ -140,104 +253,20 @@ pub fn why(choice: HookChoice, hook: Hook, device: &Device) -> String {
     if choice != HookChoice::Auto {
         return "as asked for".to_owned();
     }
-    let Some(kind) = device.kind.as_deref().or(device.bus.as_deref()) else {
-        return "native XDP is for hardware".to_owned();
-    };
-    match hook {
-        Hook::Xdp | Hook::XdpGeneric => format!("{kind} hardware whose driver has native XDP"),
-        Hook::Tcx if device.is_hardware() => {
+    let kind = device.kind.as_deref().or(device.bus.as_deref());
+    let why = match (kind, hook) {
+        (None, _) => "native XDP is for hardware".to_owned(),
+        (Some(kind), Hook::Xdp | Hook::XdpGeneric) => {
+            format!("{kind} hardware whose driver has native XDP")
+        }
+        (Some(kind), Hook::Tcx | Hook::Clsact) if device.is_hardware() => {
             format!("native XDP was not to be had of this {kind} device")
         }
-        Hook::Tcx => format!("native XDP would switch off the receive offload of {kind}"),
-    }
-}
-
-fn xdp(
-    pins: &Pins,
-    object: &mut Ebpf,
-    names: &Names,
-    interface: &Interface,
-    device: &Device,
-    hook: Hook,
-) -> Result<()> {
-    if !device.has_ethernet {
-        return Err(DataplaneError::new(
-            format!("attach XDP to {}: the device has no Ethernet header", device.name),
-            "use --hook tcx",
-        ));
-    }
-    let name = &names.xdp;
-    let program: &mut Xdp = object::named(object, name)?;
-    program.load().map_err(|error| object::refused(&format!("load {name}"), &error))?;
-    let path = pins.link(interface.slot, Place::Xdp);
-    let is_generic = hook == Hook::XdpGeneric;
-    if live_link(&path, device)?.is_some() && device.xdp_is_generic != Some(is_generic) {
-        // The mode belongs to the link, and a device takes one mode at a time. TCX guards in
-        // between, and stays if the new mode is refused.
-        tcx(pins, object, &names.receive, interface, device, Place::Receive)?;
-        remove(pins, interface.slot, Place::Xdp)?;
-    }
-    let program: &mut Xdp = object::named(object, name)?;
-    if let Some(link) = live_link(&path, device)? {
-        let link = XdpLink::try_from(link).context(format!("open link {}", path.display()))?;
-        program
-            .attach_to_link(link)
-            .context(format!("replace the XDP program of {}", device.name))?;
-    } else {
-        pins::remove(&path)?;
-        let id = program
-            .attach_to_if_index(device.index, hook.mode())
-            .map_err(|error| explain_xdp(device, hook, &error))?;
-        let link = program.take_link(id).context(format!("attach XDP to {}", device.name))?;
-        let link = FdLink::try_from(link).map_err(|_| {
-            // aya fell back to netlink, whose attachment nothing could keep or replace atomically.
-            DataplaneError::new(
-                format!("attach XDP to {}: the driver takes no BPF link", device.name),
-                "use --hook tcx",
-            )
-        })?;
-        link.pin(&path).context(format!("pin link {}", path.display()))?;
-    }
-    let path = pins.program(interface.slot, Place::Xdp);
-    pins::remove(&path)?;
-    program.pin(&path).context(format!("pin program {}", path.display()))
-}
-
-fn tcx(
-    pins: &Pins,
-    object: &mut Ebpf,
-    name: &str,
-    interface: &Interface,
-    device: &Device,
-    place: Place,
-) -> Result<()> {
-    let program: &mut SchedClassifier = object::named(object, name)?;
-    program.load().map_err(|error| object::refused(&format!("load {name}"), &error))?;
-    let path = pins.link(interface.slot, place);
-    if let Some(link) = live_link(&path, device)? {
-        let link =
-            SchedClassifierLink::try_from(link).context(format!("open link {}", path.display()))?;
-        program
-            .attach_to_link(link)
-            .context(format!("replace the TCX program of {}", device.name))?;
-    } else {
-        pins::remove(&path)?;
-        let direction = match place {
-            Place::Transmit => TcAttachType::Egress,
-            Place::Xdp | Place::Receive => TcAttachType::Ingress,
-        };
-        // First, so that no other program can end the chain with "pass" before us.
-        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program
-            .attach_with_options(&device.name, direction, order)
-            .map_err(|error| explain_tcx(device, &error))?;
-        let link = program.take_link(id).context(format!("attach TCX to {}", device.name))?;
-        let link = FdLink::try_from(link).context(format!("attach TCX to {}", device.name))?;
-        link.pin(&path).context(format!("pin link {}", path.display()))?;
-    }
-    let path = pins.program(interface.slot, place);
-    pins::remove(&path)?;
-    program.pin(&path).context(format!("pin program {}", path.display()))
+        (Some(kind), Hook::Tcx | Hook::Clsact) => {
+            format!("native XDP would switch off the receive offload of {kind}")
+        }
+    };
+    if hook == Hook::Clsact { format!("{why}, and this kernel has no TCX") } else { why }
 }
 
 /// The pinned link, if it still hangs on this device: a device that was removed leaves a link to
@@ -257,21 +286,49 @@ fn live_link(path: &Path, device: &Device) -> Result<Option<FdLink>> {
 /// The hook that an interface's receive program hangs on, if it hangs on its device.
 ///
 /// # Errors
-/// A link cannot be read.
-pub fn hook(pins: &Pins, slot: u16, device: &Device) -> Result<Option<Hook>> {
+/// A link cannot be read, or filters cannot be listed.
+pub fn hook(pins: &Pins, interface: &Interface, device: &Device) -> Result<Option<Hook>> {
+    netns::within(interface.netns.as_deref(), || hook_here(pins, interface.slot, device))
+}
+
+fn hook_here(pins: &Pins, slot: u16, device: &Device) -> Result<Option<Hook>> {
     if live_link(&pins.link(slot, Place::Xdp), device)?.is_some() {
         let is_generic = device.xdp_is_generic.unwrap_or(false);
         return Ok(Some(if is_generic { Hook::XdpGeneric } else { Hook::Xdp }));
     }
-    Ok(live_link(&pins.link(slot, Place::Receive), device)?.map(|_| Hook::Tcx))
+    if live_link(&pins.link(slot, Place::Receive), device)?.is_some() {
+        return Ok(Some(Hook::Tcx));
+    }
+    let is_attached = clsact::is_attached(pins, slot, device, Place::ClsactReceive)?;
+    Ok(is_attached.then_some(Hook::Clsact))
 }
 
 /// Whether the transmit program of an interface hangs on its device.
 ///
 /// # Errors
-/// A link cannot be read.
-pub fn transmits(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
-    Ok(live_link(&pins.link(slot, Place::Transmit), device)?.is_some())
+/// A link cannot be read, or filters cannot be listed.
+pub fn transmits(pins: &Pins, interface: &Interface, device: &Device) -> Result<bool> {
+    let slot = interface.slot;
+    if live_link(&pins.link(slot, Place::Transmit), device)?.is_some() {
+        return Ok(true);
+    }
+    netns::within(interface.netns.as_deref(), || {
+        clsact::is_attached(pins, slot, device, Place::ClsactTransmit)
+    })
+}
+
+/// A filter of somebody else that clsact asks before ours, in words. There was none when ours was
+/// attached.
+///
+/// # Errors
+/// Filters cannot be listed.
+pub fn precedes(pins: &Pins, interface: &Interface, device: &Device) -> Result<Option<String>> {
+    netns::within(interface.netns.as_deref(), || {
+        let mut others = Place::CLSACT
+            .into_iter()
+            .map(|place| clsact::precedes(pins, interface.slot, device, place));
+        others.find_map(Result::transpose).transpose()
+    })
 }
 
 /// Takes an interface's programs off its device. Enforcement ends here.
@@ -283,6 +340,9 @@ pub fn detach(pins: &Pins, slot: u16) -> Result<()> {
 }
 
 fn remove(pins: &Pins, slot: u16, place: Place) -> Result<()> {
+    if Place::CLSACT.contains(&place) {
+        return clsact::detach_place(pins, slot, place);
+    }
     let link = pins.link(slot, place);
     // Before the pin goes: the kernel frees a pin later, and until then the program would go on,
     // with a policy that is gone already.
@@ -291,64 +351,14 @@ fn remove(pins: &Pins, slot: u16, place: Place) -> Result<()> {
     pins::remove(&pins.program(slot, place))
 }
 
-fn explain_xdp(device: &Device, hook: Hook, error: &dyn std::error::Error) -> DataplaneError {
-    let name = &device.name;
-    let text = chain(error);
-    let operation = format!("attach {} to {name}", hook.name());
-    let has = |code: i32| text.contains(&format!("os error {code})"));
-    // Busy: in this mode; exists: in another one.
-    if has(libc::EBUSY) || has(libc::EEXIST) {
-        let holder = device.xdp_program.map_or_else(|| "another program".to_owned(), program_name);
-        return DataplaneError::new(
-            format!("{operation}: the XDP hook is taken by {holder}"),
-            "use --hook tcx, which others can share, or take that program off first",
-        );
-    }
-    if has(libc::ERANGE) || (has(libc::EINVAL) && device.mtu > 1500) {
-        return DataplaneError::new(
-            format!("{operation}: MTU {} is too large for this driver's native XDP", device.mtu),
-            "use --hook tcx, or make the MTU smaller (`ip link set mtu`)",
-        );
-    }
-    if has(libc::EOPNOTSUPP) {
-        return DataplaneError::new(
-            format!("{operation}: the driver has no native XDP"),
-            "use --hook tcx (or xdp-generic)",
-        );
-    }
-    let hint = usual_cause(&text).unwrap_or("use --hook tcx");
-    DataplaneError::new(format!("{operation}: {text}"), hint)
-}
-
-fn explain_tcx(device: &Device, error: &dyn std::error::Error) -> DataplaneError {
-    let text = chain(error);
-    let hint = if text.contains(&format!("os error {})", libc::EINVAL)) {
-        "TCX needs Linux 6.6 or newer"
-    } else {
-        usual_cause(&text).unwrap_or_default()
-    };
-    DataplaneError::new(format!("attach TCX to {}: {text}", device.name), hint)
-}
-
-/// A program's name and id, as `bpftool prog` has them.
-fn program_name(id: u32) -> String {
-    let name = loaded_programs()
-        .flatten()
-        .find(|program| program.id() == id)
-        .and_then(|program: ProgramInfo| program.name_as_str().map(str::to_owned));
-    match name {
-        Some(name) if !name.is_empty() => format!("program {name} (id {id})"),
-        _ => format!("program id {id}"),
-    }
-}
-
 /// The kernel's number of an interface's receive program.
 ///
 /// # Errors
 /// The interface has none.
 pub fn program_id(pins: &Pins, slot: u16) -> Result<u32> {
-    let place = if pins.program(slot, Place::Xdp).exists() { Place::Xdp } else { Place::Receive };
-    let path = pins.program(slot, place);
-    let info = ProgramInfo::from_pin(&path).context(format!("open program {}", path.display()))?;
+    let places = [Place::Xdp, Place::Receive, Place::ClsactReceive];
+    let paths = places.map(|place| pins.program(slot, place));
+    let path = paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]);
+    let info = ProgramInfo::from_pin(path).context(format!("open program {}", path.display()))?;
     Ok(info.id())
 }

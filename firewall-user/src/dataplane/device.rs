@@ -8,7 +8,7 @@ use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
-use rtnetlink::MulticastGroup;
+use rtnetlink::{Handle, MulticastGroup};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::netns;
@@ -60,18 +60,26 @@ pub fn lookup(netns_name: Option<&str>, name: &str) -> Result<Option<Device>> {
     if netns_name.is_some_and(|ns| !netns::path(ns).exists()) {
         return Ok(None);
     }
-    netns::within(netns_name, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .context("start the netlink client")?;
-        runtime.block_on(ask(name))
+    netns::within(netns_name, || netlink(async |handle| ask(&handle, name).await))
+}
+
+/// Talks to rtnetlink in the network namespace of this thread.
+pub(super) fn netlink<T>(talk: impl AsyncFnOnce(Handle) -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("start the netlink client")?;
+    runtime.block_on(async {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().context("open a netlink socket")?;
+        let connection = tokio::spawn(connection);
+        let said = talk(handle).await;
+        connection.abort();
+        said
     })
 }
 
-async fn ask(name: &str) -> Result<Option<Device>> {
-    let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
-    let connection = tokio::spawn(connection);
+async fn ask(handle: &Handle, name: &str) -> Result<Option<Device>> {
     // A kernel interface name has at most 15 bytes; netlink answers ERANGE to a longer one.
     let answer = handle.link().get().match_name(name.to_owned()).execute().try_next().await;
     let message = match answer {
@@ -94,7 +102,6 @@ async fn ask(name: &str) -> Result<Option<Device>> {
     }
     device.addresses.sort();
     device.addresses.dedup();
-    connection.abort();
     Ok(Some(device))
 }
 

@@ -1,6 +1,6 @@
 //! Work in another network namespace, without leaving ours.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -34,6 +34,13 @@ pub fn within<T: Send>(name: Option<&str>, work: impl FnOnce() -> Result<T> + Se
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// The names of all named network namespaces that this process may enter.
+pub(super) fn named() -> Vec<String> {
+    let entries = fs::read_dir(NAMED).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| within(Some(name), || Ok(())).is_ok()).collect()
 }
 
 const SEE_NAMED: &str =

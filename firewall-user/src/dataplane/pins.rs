@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! <pin-dir>/v<ABI_VERSION>/maps/<NAME>          shared by all interfaces
-//!                         /programs/<slot>_rx, <slot>_tx, clock, reap_v4, ...
-//!                         /links/<slot>_xdp, <slot>_rx, <slot>_tx
+//!                         /programs/<slot>_<place>, clock, reap_v4, ...
+//!                         /links/<slot>_<place>
+//!                         /qdiscs/<slot>                a clsact qdisc that we made
 //!                         /tables/<slot>_<bank>_<NAME>   the policy of one interface
 //! ```
+//!
+//! A filter of clsact has no link: what its program is pinned as finds it (`clsact`).
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,9 +19,9 @@ use firewall_ebpf::limits::ABI_VERSION;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
-use crate::dataplane::sys;
+use crate::dataplane::{clsact, sys};
 
-/// The three places of an interface where a program can hang.
+/// The places of an interface where a program can hang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Place {
     /// XDP on receive.
@@ -27,17 +30,27 @@ pub enum Place {
     Receive,
     /// TCX on transmit.
     Transmit,
+    /// A filter of clsact on receive.
+    ClsactReceive,
+    /// A filter of clsact on transmit.
+    ClsactTransmit,
 }
 
 impl Place {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Xdp, Self::Receive, Self::Transmit];
+    pub const ALL: [Self; 5] =
+        [Self::Xdp, Self::Receive, Self::Transmit, Self::ClsactReceive, Self::ClsactTransmit];
+
+    /// Those without a link.
+    pub(super) const CLSACT: [Self; 2] = [Self::ClsactReceive, Self::ClsactTransmit];
 
     const fn suffix(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
             Self::Receive => "rx",
             Self::Transmit => "tx",
+            Self::ClsactReceive => "clsact_rx",
+            Self::ClsactTransmit => "clsact_tx",
         }
     }
 }
@@ -110,27 +123,41 @@ impl Pins {
         self.version_dir().join("links").join(format!("{slot}_{}", place.suffix()))
     }
 
+    /// Where a program waits that is about to take the place of [`Self::program`].
+    #[must_use]
+    pub(super) fn next_program(&self, slot: u16, place: Place) -> PathBuf {
+        self.version_dir().join("programs").join(format!("{slot}_{}_next", place.suffix()))
+    }
+
+    /// A directory that is there if the clsact qdisc of an interface's device is our own making.
+    #[must_use]
+    pub(super) fn qdisc(&self, slot: u16) -> PathBuf {
+        self.version_dir().join("qdiscs").join(slot.to_string())
+    }
+
     /// Whether anything of this version is pinned.
     #[must_use]
     pub fn exist(&self) -> bool {
         self.version_dir().join("maps").is_dir()
     }
 
-    /// The slots that have a link, whatever the store says.
+    /// The slots that have a link or a program, whatever the store says.
     ///
     /// # Errors
-    /// The directory cannot be read.
-    pub fn linked_slots(&self) -> Result<Vec<u16>> {
-        let dir = self.version_dir().join("links");
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).context(format!("list {}", dir.display())),
-        };
-        let mut slots: Vec<u16> = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.split('_').next()?.parse().ok())
-            .collect();
+    /// A directory cannot be read.
+    pub fn attached_slots(&self) -> Result<Vec<u16>> {
+        let mut slots = Vec::new();
+        for part in ["links", "programs"] {
+            let dir = self.version_dir().join(part);
+            let entries = match fs::read_dir(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.context(format!("list {}", dir.display()))?,
+            };
+            let names = entries.flatten().map(|entry| entry.file_name());
+            slots.extend(
+                names.filter_map(|name| name.to_str()?.split('_').next()?.parse::<u16>().ok()),
+            );
+        }
         slots.sort_unstable();
         slots.dedup();
         Ok(slots)
@@ -188,6 +215,7 @@ impl Pins {
             let path = link.path();
             sys::detach_link(&path).context(format!("detach link {}", path.display()))?;
         }
+        self.attached_slots()?.into_iter().try_for_each(|slot| clsact::detach(self, slot))?;
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).context(format!("remove {}", dir.display()));

@@ -6,6 +6,7 @@ use std::io;
 
 use aya::maps::MapType;
 use aya::programs::ProgramType;
+use aya::sys::BpfHelper;
 
 use crate::dataplane::error::{DataplaneError, Result};
 use crate::dataplane::{maps, sys};
@@ -85,8 +86,15 @@ fn missing(work: Work, effective: u64) -> Option<&'static Capability> {
     needed.iter().find(|one| !may(one))
 }
 
-const NEEDS: &str = "secgroup needs Linux 6.6 or newer with CONFIG_BPF_SYSCALL and CONFIG_NET; \
-                     `uname -r` tells the running one";
+const NEEDS: &str = "secgroup needs CONFIG_BPF_SYSCALL and CONFIG_NET, and is tested on Linux 6.1 and \
+                     newer; `uname -r` tells the running one";
+
+/// Helpers of the kernel that came late, and the programs that call them.
+const HELPERS: [(ProgramType, BpfHelper, &str); 3] = [
+    (ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_jiffies64, "clock for programs"),
+    (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_get_buff_len, "XDP for frames in several buffers"),
+    (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_load_bytes, "XDP for frames in several buffers"),
+];
 
 /// Checks that the kernel has what we need, by asking it for each.
 ///
@@ -102,9 +110,15 @@ pub fn kernel() -> Result<()> {
     for kind in maps::kinds() {
         require(map_name(kind), aya::sys::is_map_supported(kind))?;
     }
-    // A probe that fails says nothing; what it would have found is told when it is used.
-    let refusal = sys::refuse_tcx();
-    require("TCX", refusal.map(|error| knows_tcx(&error).unwrap_or(true)))
+    HELPERS.into_iter().try_for_each(|(program, helper, what)| {
+        require(what, aya::sys::is_helper_supported(program, helper))
+    })
+}
+
+/// Whether the kernel has TCX. A probe that fails says nothing: then it is tried.
+#[must_use]
+pub fn has_tcx() -> bool {
+    sys::refuse_tcx().ok().and_then(|error| knows_tcx(&error)).unwrap_or(true)
 }
 
 fn require<E: StdError + 'static>(what: &str, answer: std::result::Result<bool, E>) -> Result<()> {
@@ -183,10 +197,10 @@ mod tests {
     #[test]
     fn what_the_kernel_has_not_is_refused_and_what_it_does_not_tell_is_not() {
         let error = |code| Err(io::Error::from_raw_os_error(code));
-        let said = |answer| require("TCX", answer).map_err(|error| error.to_string());
+        let said = |answer| require("clock", answer).map_err(|error| error.to_string());
         assert_eq!(said(Ok(true)), Ok(()));
         assert_eq!(said(error(libc::EPERM)), Ok(()));
-        assert_eq!(said(Ok(false)), Err("this kernel has no TCX".to_owned()));
+        assert_eq!(said(Ok(false)), Err("this kernel has no clock".to_owned()));
         assert_eq!(said(error(libc::ENOSYS)), Err("this kernel has no bpf system call".to_owned()));
     }
 

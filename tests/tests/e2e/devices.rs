@@ -6,7 +6,7 @@ use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use secgroup_tests::network::{End, at};
 use secgroup_tests::tun::{Kind, Tun};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::{Namespace, Secgroup};
+use secgroup_tests::{Namespace, Secgroup, tc_hook};
 
 const INSIDE: [IpAddr; 2] = addresses(1);
 const OUTSIDE: [IpAddr; 2] = addresses(2);
@@ -56,7 +56,7 @@ fn a_device_without_ethernet_is_guarded() {
 
 #[test]
 fn tags_are_looked_through_on_tcx() {
-    tags_are_looked_through("tcx");
+    tags_are_looked_through(tc_hook());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use secgroup_tests::network::at;
 use secgroup_tests::socket::Wire;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{PATIENCE, wait_until};
-use secgroup_tests::{Pair, Secgroup, frame, udp};
+use secgroup_tests::{Pair, Secgroup, frame, tc_hook, udp};
 
 /// Unproven flows that there is room for, by family.
 const TABLE: u16 = 4096;
@@ -32,7 +32,7 @@ const CONFIG: &str =
 
 #[test]
 fn a_thousand_idle_flows_outlive_floods_through_tcx() {
-    story("tcx");
+    story(tc_hook());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use secgroup_tests::network::at;
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::PATIENCE;
-use secgroup_tests::{Edge, Guest, Namespace, Pair, Secgroup, frame};
+use secgroup_tests::{Edge, Guest, Namespace, Pair, Secgroup, frame, tc_hook};
 
 /// A datagram that takes some forty frames.
 const LENGTH: u16 = 60_000;
@@ -25,7 +25,7 @@ fn later(end: SocketAddr) -> u64 {
 
 #[test]
 fn large_datagrams_go_both_ways_through_tcx() {
-    to_a_host("tcx");
+    to_a_host(tc_hook());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn to_a_host(hook: &str) {
 
 #[test]
 fn large_datagrams_go_both_ways_through_tcx_to_a_guest() {
-    to_a_guest("tcx");
+    to_a_guest(tc_hook());
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn echoes(socket: &UdpSocket, limit: Duration) -> bool {
 
 #[test]
 fn fragments_of_a_forger_are_dropped_on_tcx() {
-    forged("tcx");
+    forged(tc_hook());
 }
 
 #[test]

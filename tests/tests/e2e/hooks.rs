@@ -1,16 +1,38 @@
 //! The same story on every hook, and the way from one hook to another.
 
+use firewall_user::dataplane::preflight;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp;
-use secgroup_tests::{Pair, Secgroup};
+use secgroup_tests::{Pair, Secgroup, tc_hook};
 
-/// Every change of hook that there is.
-const ROUND: [&str; 6] = ["xdp", "xdp-generic", "tcx", "xdp-generic", "xdp", "tcx"];
+/// Every change of hook that this kernel has.
+fn round() -> impl Iterator<Item = &'static str> {
+    const ALL: [&str; 12] = [
+        "xdp",
+        "xdp-generic",
+        "tcx",
+        "xdp-generic",
+        "xdp",
+        "tcx",
+        "clsact",
+        "xdp",
+        "clsact",
+        "xdp-generic",
+        "clsact",
+        "tcx",
+    ];
+    ALL.into_iter().filter(|hook| *hook != "tcx" || preflight::has_tcx())
+}
 
 #[test]
-fn tcx_guards() {
-    story("tcx");
+fn tcx_or_what_stands_for_it_guards() {
+    story(tc_hook());
+}
+
+#[test]
+fn clsact_guards() {
+    story("clsact");
 }
 
 #[test]
@@ -80,7 +102,7 @@ fn an_open_connection_survives_every_change_of_hook() {
     }
     // From here on only the flows let them pass.
     secgroup.ok(&format!("rule remove {rule}"));
-    for hook in ROUND {
+    for hook in round() {
         secgroup.moved_over_flows(&[], || {
             secgroup.ok(&format!("attach eth0 --group web --hook {hook}"));
             assert_eq!(hook_of(&secgroup), hook);
@@ -100,7 +122,7 @@ fn nothing_slips_through_while_the_hook_changes() {
     secgroup.ok("attach eth0 --group fresh");
     let receivers = at(Pair::SERVER, 9).map(|end| udp::bind(&net.server, end));
     let ((), sent) = udp::while_flooding(&net.client, &at(Pair::SERVER, 9), || {
-        for hook in ROUND {
+        for hook in round() {
             secgroup.ok(&format!("attach eth0 --group fresh --hook {hook}"));
             for receiver in &receivers {
                 receiver.set_nonblocking(true).unwrap();

@@ -55,7 +55,8 @@ impl State {
             let mut programs = vec![xdp.copied().collect::<Vec<_>>().join(" ")];
             for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
                 let query = || SchedClassifier::query_tcx(device.as_str(), hook);
-                let (revision, list) = namespace.run(query).unwrap();
+                // A kernel without TCX has no list of it.
+                let (revision, list) = namespace.run(query).unwrap_or_default();
                 let ids: Vec<u32> = list.iter().map(ProgramInfo::id).collect();
                 programs.push(format!("{revision} {ids:?}"));
             }

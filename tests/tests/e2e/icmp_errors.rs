@@ -6,11 +6,11 @@ use secgroup_tests::network::at;
 use secgroup_tests::socket::{self, Reported};
 use secgroup_tests::udp;
 use secgroup_tests::wait::{PATIENCE, wait_for};
-use secgroup_tests::{Edge, Routed, Secgroup, frame};
+use secgroup_tests::{Edge, Routed, Secgroup, frame, tc_hook};
 
 #[test]
 fn a_host_finds_its_routers_through_tcx() {
-    to_a_host("tcx");
+    to_a_host(tc_hook());
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn to_a_host(hook: &str) {
 
 #[test]
 fn a_guest_finds_its_routers_through_tcx() {
-    to_a_guest("tcx");
+    to_a_guest(tc_hook());
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn set_hops(probe: &UdpSocket, far: IpAddr, hops: i32) {
 
 #[test]
 fn forged_errors_are_dropped_on_tcx() {
-    forged("tcx");
+    forged(tc_hook());
 }
 
 #[test]

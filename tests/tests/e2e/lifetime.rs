@@ -8,7 +8,7 @@ use aya::programs::{ProgramInfo, loaded_programs};
 use secgroup_tests::network::{End, at, join};
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{PATIENCE, wait_until};
-use secgroup_tests::{Pair, Process, Secgroup, ping, udp};
+use secgroup_tests::{Pair, Process, Secgroup, ping, tc_hook, udp};
 
 const RULE: &str = "web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64";
 
@@ -70,7 +70,7 @@ fn detach_lets_everything_through_and_attach_guards_again() {
     secgroup.ok("group create fresh --description x");
     let ends = at(Pair::SERVER, 80);
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
-    for hook in ["tcx", "xdp"] {
+    for hook in [tc_hook(), "xdp"] {
         secgroup.ok(&format!("attach eth0 --group fresh --hook {hook}"));
         // Of the time before a detach nothing is left.
         secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {

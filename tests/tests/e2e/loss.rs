@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use secgroup_tests::path::{Faults, Path};
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::wait_for_quiet;
-use secgroup_tests::{Namespace, Pair, Secgroup, socket};
+use secgroup_tests::{Namespace, Pair, Secgroup, socket, tc_hook};
 
 /// What `attach` is told about TCP, what happens to frames, and the reasons for which some that are
 /// late or come twice may be dropped: whoever sent them has sent them again, or is gone.
@@ -45,7 +45,7 @@ const LINGER: Duration = Duration::from_millis(300);
 
 #[test]
 fn every_connection_over_a_bad_path_completes_through_tcx() {
-    story("tcx");
+    story(tc_hook());
 }
 
 #[test]

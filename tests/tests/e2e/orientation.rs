@@ -4,11 +4,11 @@ use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::PATIENCE;
-use secgroup_tests::{Guest, Secgroup, ping};
+use secgroup_tests::{Guest, Secgroup, ping, tc_hook};
 
 #[test]
 fn tcx_guards_a_guest() {
-    story("tcx");
+    story(tc_hook());
 }
 
 #[test]

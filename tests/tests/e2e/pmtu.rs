@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::{PATIENCE, wait_until};
-use secgroup_tests::{Routed, Secgroup, socket};
+use secgroup_tests::{Routed, Secgroup, socket, tc_hook};
 
 #[test]
 fn a_host_learns_the_mtu_of_its_paths_through_tcx() {
-    to_a_host("tcx");
+    to_a_host(tc_hook());
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn to_a_host(hook: &str) {
 
 #[test]
 fn a_guest_learns_the_mtu_of_its_paths_through_tcx() {
-    to_a_guest("tcx");
+    to_a_guest(tc_hook());
 }
 
 #[test]

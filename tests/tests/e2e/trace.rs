@@ -6,11 +6,11 @@ use aya::programs::ProgramInfo;
 use secgroup_tests::network::at;
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::PATIENCE;
-use secgroup_tests::{Pair, Process, Secgroup};
+use secgroup_tests::{Pair, Process, Secgroup, tc_hook};
 
 #[test]
 fn tcx_tells_of_each_packet_until_interrupted() {
-    story("tcx", ["sg_tcx_rx", "sg_tcx_tx"]);
+    story(tc_hook(), ["sg_tcx_rx", "sg_tcx_tx"]);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::exec;
 
@@ -41,7 +42,12 @@ pub(crate) fn install(names: &[&str]) -> Result<()> {
 /// Refreshes the package lists. One unreachable archive among several must not end the chore: the
 /// installation that follows knows whether anything needed is missing.
 pub(crate) fn update() {
-    if let Err(error) = exec::run(apt().arg("update"), "refresh the package lists") {
+    update_by(apt());
+}
+
+/// The same for an `apt-get` with lists of its own.
+pub(crate) fn update_by(mut apt: Command) {
+    if let Err(error) = exec::run(apt.arg("update"), "refresh the package lists") {
         eprintln!("warning: {error:#}");
     }
 }
@@ -56,4 +62,61 @@ pub(crate) fn apt() -> Command {
         // What each package does is of no interest here; what goes wrong is told on the other.
         .stdout(Stdio::null());
     apt
+}
+
+/// Downloads a package and unpacks it: nothing is installed. `apt` says from where.
+pub(crate) fn unpack(apt: impl Fn() -> Command, package: &str, into: &Path) -> Result<()> {
+    let downloaded = download(&["download", package], into, apt)?;
+    downloaded.iter().try_for_each(|archive| extract(archive, into))
+}
+
+/// Downloads a package and what it needs and this machine lacks, and unpacks all of it.
+pub(crate) fn unpack_with_dependencies(package: &str, into: &Path) -> Result<()> {
+    let cache = aside(into);
+    let partial = cache.join("archives/partial");
+    fs::create_dir_all(&partial).with_context(|| format!("create {}", partial.display()))?;
+    let asked = || {
+        let mut apt = apt();
+        apt.args(["-o", &format!("Dir::Cache={}", cache.display())]);
+        apt
+    };
+    let line = ["install", "--yes", "--download-only", "--no-install-recommends", package];
+    download(&line, &cache.join("archives"), asked)?
+        .iter()
+        .try_for_each(|archive| extract(archive, into))?;
+    fs::remove_dir_all(&cache).with_context(|| format!("remove {}", cache.display()))
+}
+
+/// Runs apt-get in a directory, once more with fresh lists if it fails; returns the packages there.
+fn download(line: &[&str], directory: &Path, apt: impl Fn() -> Command) -> Result<Vec<PathBuf>> {
+    let doing = format!("download {}", line[line.len() - 1]);
+    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    let run = || exec::run(apt().args(line).current_dir(directory), &doing);
+    if run().is_err() {
+        update_by(apt());
+        run()?;
+    }
+    let entries = fs::read_dir(directory).with_context(|| doing.clone())?;
+    let archives: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .collect();
+    if archives.is_empty() {
+        bail!("{doing}: apt-get left no package");
+    }
+    Ok(archives)
+}
+
+fn extract(archive: &Path, into: &Path) -> Result<()> {
+    let mut unpack = Command::new("dpkg-deb");
+    unpack.arg("--extract").arg(archive).arg(into);
+    exec::run(&mut unpack, &format!("unpack {}", archive.display()))?;
+    fs::remove_file(archive).with_context(|| format!("remove {}", archive.display()))
+}
+
+/// A directory beside another one, for what is needed to make that.
+fn aside(directory: &Path) -> PathBuf {
+    let mut name = directory.as_os_str().to_owned();
+    name.push(".download");
+    PathBuf::from(name)
 }

@@ -63,6 +63,11 @@ impl Report {
         }
     }
 
+    /// Takes a failure that no suite tells.
+    pub(crate) fn problem(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
     /// Whether everything that there is passed, and there is something.
     pub(crate) fn passed(&self) -> bool {
         let count = self.count();

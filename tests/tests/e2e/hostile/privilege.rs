@@ -1,7 +1,7 @@
 //! Not root, or not all of root.
 
 use secgroup_tests::secgroup::Answer;
-use secgroup_tests::{Pair, Secgroup};
+use secgroup_tests::{Pair, Secgroup, tc_hook};
 
 use super::{CHANGES, operation, refused, unchanged};
 
@@ -56,7 +56,7 @@ fn three_capabilities_are_enough() {
         assert_eq!(answer.code, Some(0), "{line}: {answer}");
     };
     few("group create web --description x");
-    for hook in ["tcx", "xdp", "xdp-generic"] {
+    for hook in [tc_hook(), "xdp", "clsact", "xdp-generic"] {
         few(&format!("attach eth0 --group web --hook {hook}"));
     }
     few("rule add web ingress --protocol tcp --port 443 --cidr 10.0.0.0/8");

@@ -1,0 +1,227 @@
+//! Filters of a clsact qdisc, which stand in where the kernel has no TCX: the same promises.
+
+use std::fs;
+
+use aya::programs::loaded_programs;
+use secgroup_tests::network::{End, at, join};
+use secgroup_tests::process::output;
+use secgroup_tests::seccomp::without_bpf;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::{Namespace, Pair, Secgroup, udp};
+
+/// Of bpf(2).
+const LINK_CREATE: u32 = 28;
+
+/// Runs `tc` for a namespace, the arguments split at spaces; returns what it prints.
+fn tc(namespace: &Namespace, arguments: &str) -> String {
+    // Not `tc -n`, which hides /sys/fs/bpf.
+    output(namespace.command("tc").args(arguments.split_whitespace()))
+}
+
+fn filters(namespace: &Namespace) -> [String; 2] {
+    ["ingress", "egress"].map(|way| tc(namespace, &format!("filter show dev eth0 {way}")))
+}
+
+fn qdisc(namespace: &Namespace) -> String {
+    tc(namespace, "qdisc show dev eth0 clsact")
+}
+
+fn with_a_fresh_group(net: &Pair) -> Secgroup<'_> {
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create fresh --description x");
+    secgroup
+}
+
+fn is_guarded(net: &Pair, secgroup: &Secgroup<'_>) {
+    let ends = at(Pair::SERVER, 80);
+    let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
+    secgroup.moved_over_flows(&[("eth0", "ingress", "no-rule", 2)], || {
+        assert!(tcp::none_reaches(&net.client, &ends));
+    });
+}
+
+#[test]
+fn a_kernel_without_tcx_gets_clsact() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    let mut command = secgroup.command(["attach", "eth0", "--group", "fresh"]);
+    // As Linux 6.1 answers to a kind of link that it does not know.
+    without_bpf(&mut command, Some(LINK_CREATE), libc::EINVAL);
+    output(&mut command);
+    let status = secgroup.json("status");
+    let interface = &status["NetworkInterfaces"][0];
+    assert_eq!((&interface["State"], &interface["Hook"]), (&"enforcing".into(), &"clsact".into()));
+    let why = "native XDP would switch off the receive offload of veth, and this kernel has no TCX";
+    assert_eq!(interface["HookReason"], why);
+    is_guarded(&net, &secgroup);
+}
+
+#[test]
+fn what_others_have_on_the_device_stays() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    let other = "filter add dev eth0 ingress pref 9 protocol ip u32 match u32 0 0 flowid 1:1";
+    // Whether the qdisc was there before us or is our own making, with a filter in it by now.
+    for theirs in [true, false] {
+        if theirs {
+            tc(&net.server, "qdisc add dev eth0 clsact");
+        } else {
+            secgroup.ok("attach eth0 --group fresh --hook clsact");
+        }
+        tc(&net.server, other);
+        secgroup.ok("attach eth0 --group fresh --hook clsact");
+        is_guarded(&net, &secgroup);
+        secgroup.ok("detach eth0");
+        let [ingress, egress] = filters(&net.server);
+        assert!(ingress.contains("pref 9 u32") && !ingress.contains("bpf"), "{ingress}");
+        assert_eq!(egress, "");
+        tc(&net.server, "qdisc del dev eth0 clsact");
+    }
+    // Theirs stays also when nothing is in it.
+    tc(&net.server, "qdisc add dev eth0 clsact");
+    secgroup.ok("attach eth0 --group fresh --hook clsact");
+    secgroup.ok("detach eth0");
+    assert!(qdisc(&net.server).contains("clsact"));
+}
+
+#[test]
+fn the_last_detach_leaves_neither_filter_nor_qdisc() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    secgroup.ok("attach eth0 --group fresh --hook clsact");
+    // Replaced, not added.
+    secgroup.ok("reconcile");
+    secgroup.ok("attach eth0 --group fresh");
+    for shown in filters(&net.server) {
+        assert_eq!(shown.matches("direct-action").count(), 1, "{shown}");
+    }
+    let programs: Vec<u32> = filters(&net.server).iter().map(|shown| program(shown)).collect();
+    secgroup.ok("detach --all");
+    assert!(!secgroup.pin_dir().exists());
+    assert_eq!((filters(&net.server), qdisc(&net.server).as_str()), (Default::default(), ""));
+    wait_until(PATIENCE, "the programs to be gone", || {
+        loaded_programs().flatten().all(|program| !programs.contains(&program.id()))
+    });
+}
+
+/// The number of the program in a listing of one filter: `… direct-action … id 12 …`.
+fn program(shown: &str) -> u32 {
+    let mut words = shown.split_whitespace().skip_while(|word| *word != "id");
+    words.nth(1).and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no program in {shown}"))
+}
+
+#[test]
+fn a_filter_that_would_be_asked_first_is_refused() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    for way in ["ingress", "egress"] {
+        tc(&net.server, "qdisc add dev eth0 clsact");
+        let other =
+            format!("filter add dev eth0 {way} pref 1 protocol ip u32 match u32 0 0 flowid 1:1");
+        tc(&net.server, &other);
+        let before = filters(&net.server);
+        let said = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
+        assert_eq!(
+            said,
+            "error: attach eth0: attach clsact to eth0: the u32 filter of preference 1 would be \
+             asked first\nhint: add that filter anew with a larger preference (`tc filter`): \
+             secgroup needs the first\n"
+        );
+        assert_eq!(filters(&net.server), before);
+        assert!(!secgroup.pin_dir().join("v2").exists(), "{}", secgroup.view());
+        tc(&net.server, "qdisc del dev eth0 clsact");
+    }
+    tc(&net.server, "qdisc add dev eth0 ingress");
+    let said = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
+    assert!(
+        said.contains("its ingress qdisc is in the way\nhint: `tc qdisc del dev eth0 ingress`")
+    );
+}
+
+#[test]
+fn a_filter_that_came_before_ours_later_is_told() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    secgroup.ok("attach eth0 --group fresh --hook clsact");
+    let version = fs::read_dir(secgroup.pin_dir()).unwrap().next().unwrap().unwrap().path();
+    let accepts = version.join("programs/clock");
+    let accepts = format!("bpf direct-action object-pinned {}", accepts.display());
+    tc(&net.server, &format!("filter add dev eth0 ingress pref 1 {accepts}"));
+    let status = secgroup.json("status");
+    let why = status["NetworkInterfaces"][0]["HookReason"].as_str().unwrap().to_owned();
+    let words = "as asked for; but the bpf filter of preference 1 with program sg_clock (id ";
+    assert!(why.starts_with(words) && why.ends_with(") is asked first"), "{why}");
+}
+
+#[test]
+fn what_is_not_stored_is_found_and_taken_off() {
+    let net = Pair::new();
+    let secgroup = Secgroup::new();
+    secgroup.ok("group create fresh --description x");
+    let attach = format!("attach eth0 --netns {} --group fresh --hook clsact", net.server.name());
+    secgroup.ok(&attach);
+    fs::remove_dir_all(secgroup.state_dir()).unwrap();
+    let said = secgroup.ok("reconcile");
+    assert!(said.contains("slot 0"), "{said}");
+    assert_eq!((filters(&net.server), qdisc(&net.server).as_str()), (Default::default(), ""));
+}
+
+#[test]
+fn a_device_that_came_back_is_guarded_by_filters_again() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    secgroup.ok("attach eth0 --group fresh --hook clsact");
+    net.server.ip("link delete eth0");
+    secgroup.ok("reconcile");
+    join([
+        End { namespace: &net.server, device: "eth0", addresses: &["10.77.0.1/24", "fd77::1/64"] },
+        End { namespace: &net.client, device: "eth0", addresses: &["10.77.0.2/24", "fd77::2/64"] },
+    ]);
+    assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["State"], "not-enforcing");
+    // The qdisc of the new device is somebody else's.
+    tc(&net.server, "qdisc add dev eth0 clsact");
+    secgroup.ok("reconcile");
+    is_guarded(&net, &secgroup);
+    secgroup.ok("detach eth0");
+    assert!(qdisc(&net.server).contains("clsact"));
+}
+
+#[test]
+fn nothing_slips_through_while_a_filter_is_replaced() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    secgroup.ok("attach eth0 --group fresh --hook clsact");
+    let receivers = at(Pair::SERVER, 9).map(|end| udp::bind(&net.server, end));
+    let ((), sent) = udp::while_flooding(&net.client, &at(Pair::SERVER, 9), || {
+        for _ in 0..5 {
+            secgroup.ok("reconcile");
+        }
+    });
+    assert!(sent.iter().all(|sent| *sent > 100), "{sent:?} packets are no flood");
+    for receiver in &receivers {
+        receiver.set_nonblocking(true).unwrap();
+        assert!(receiver.recv(&mut [0; 64]).is_err(), "a packet came through");
+    }
+}
+
+/// A command may die between any two steps; the next one finds what it left.
+#[test]
+fn a_replacement_that_ended_half_way_is_completed() {
+    let net = Pair::new();
+    let secgroup = with_a_fresh_group(&net);
+    secgroup.ok("attach eth0 --group fresh --hook clsact");
+    let version = fs::read_dir(secgroup.pin_dir()).unwrap().next().unwrap().unwrap().path();
+    let pin = |name: &str| version.join("programs").join(name);
+    // The filter has the program that was to be pinned next, and another one is still pinned.
+    fs::rename(pin("0_clsact_rx"), pin("0_clsact_rx_next")).unwrap();
+    fs::hard_link(pin("clock"), pin("0_clsact_rx")).unwrap_or_else(|error| {
+        panic!("pin another program: {error}");
+    });
+    assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["State"], "enforcing");
+    secgroup.ok("reconcile");
+    assert!(!pin("0_clsact_rx_next").exists());
+    let [ingress, _] = filters(&net.server);
+    assert_eq!(ingress.matches("direct-action").count(), 1, "{ingress}");
+    is_guarded(&net, &secgroup);
+}
