@@ -9,7 +9,9 @@ use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Orientation, State, TcpChecks};
 
 use super::failure::Misuse;
+use super::safety::Safety;
 use super::{Context, Exit, output};
+use crate::control::Terms;
 use crate::dataplane::{attach, trace};
 use crate::model::{HookChoice, Interface, InterfaceId, Model, Tracking};
 use crate::store::Transaction;
@@ -63,8 +65,10 @@ pub(super) struct Command {
     #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
     /// Print a line per packet until interrupted, then go on without
-    #[arg(long)]
+    #[arg(long, conflicts_with = "confirm")]
     trace: bool,
+    #[command(flatten)]
+    safety: Safety,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -172,18 +176,20 @@ impl From<Others> for NonIp {
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let what = format!("attach {}", self.device);
-        self.attach(context).context(what)
+        self.attach(context, &what).context(what.clone())
     }
 
-    fn attach(self, context: &Context) -> Result<Exit> {
+    fn attach(self, context: &Context, what: &str) -> Result<Exit> {
         let timeouts = timeouts(&self.timeouts)?;
         let mut control = context.control()?;
         let capacity = context.config.maps.interfaces;
-        let (interface, attached) = control.attach(self.trace, |change| {
-            let interface = self.interface(change, timeouts, capacity)?;
-            change.put_interface(&interface)?;
-            Ok(interface)
-        })?;
+        let (interface, attached) =
+            control.attach(&self.safety.terms(what), self.trace, |change| {
+                let interface = self.interface(change, timeouts, capacity)?;
+                change.put_interface(&interface)?;
+                Ok(interface)
+            })?;
+        self.safety.remind(&control)?;
         let groups = group_names(control.model()?, &interface);
         output::lines([format!(
             "{} {}: groups {}; {} ({}), {} orientation",
@@ -196,7 +202,7 @@ impl Command {
         )])?;
         if self.trace {
             trace::until_interrupted(control.pins(), interface.slot)?;
-            control.attach(false, |_| Ok(interface.clone()))?;
+            control.attach(&Terms::default(), false, |_| Ok(interface.clone()))?;
             return Ok(Exit::Interrupted);
         }
         Ok(Exit::Done)

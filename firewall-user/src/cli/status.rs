@@ -10,6 +10,7 @@ use firewall_ebpf::interface::State;
 use firewall_ebpf::policy::Active;
 use serde_json::{Value, json};
 
+use super::confirm;
 use super::interfaces::Selection;
 use super::output::{self, Format, Output};
 use super::{Context, Exit};
@@ -65,10 +66,15 @@ impl Command {
             .collect::<Result<_>>()?;
         let slots = seen.iter().map(|one| one.interface.slot);
         let survey = maps.as_mut().map(|maps| maps.survey(slots)).transpose()?.unwrap_or_default();
+        let waiting = control.waiting()?;
+        if self.output.output == Format::Table {
+            output::lines(waiting.as_ref().map(confirm::text))?;
+        }
         match self.output.output {
             Format::Json => {
                 let mut document = document(&model, &seen, maps.as_ref(), &survey)?;
                 document["StraySlots"] = json!(strays);
+                document["Pending"] = waiting.as_ref().map_or(Value::Null, confirm::document);
                 output::value(&document)?;
             }
             Format::Table if seen.is_empty() && strays.is_empty() => {

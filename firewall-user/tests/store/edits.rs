@@ -43,7 +43,7 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
 }
 
 /// Makes one edit, of a kind and on things that two numbers choose; refusals are part of it.
-fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
+pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
     let name = format!("g{}", which % 4);
     let group = change.model().group(&name).map(|group| group.id.clone());
     let other = change.model().group(&format!("g{}", which / 4 % 4)).map(|group| group.id.clone());

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod confirm;
 mod default_deny;
 mod devices;
 mod flood;
