@@ -25,11 +25,14 @@ mod boot;
 mod collect;
 pub mod confirm;
 mod enforce;
+mod lockout;
 mod reconcile;
+mod ssh;
 pub mod watch;
 
 pub use confirm::Terms;
 pub use enforce::inside;
+pub use lockout::LockedOut;
 pub use reconcile::{Outcome, Reconciled, Reconciliation};
 
 /// The lock's name in the state directory.
@@ -127,9 +130,13 @@ impl Control {
     ) -> Result<T> {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
+        let before = transaction.model().clone();
         let value = edit(&mut transaction)?;
         if !transaction.changed() {
             return Ok(value);
+        }
+        if !terms.force {
+            lockout::check(&before, transaction.model(), true)?;
         }
         self.enforcer.require_sight(transaction.model())?;
         let attached = !transaction.model().interfaces.is_empty();
@@ -162,11 +169,15 @@ impl Control {
     ) -> Result<(Interface, Attached)> {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
+        let before = transaction.model().clone();
         let interface = edit(&mut transaction)?;
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
         // A device that is not there is refused before anything is made for it.
         let device = device::find(interface.netns.as_deref(), &interface.device)?;
+        if !terms.force {
+            lockout::check(&before, transaction.model(), false)?;
+        }
         let (slot, pins) = (interface.slot, &self.enforcer.pins);
         let hook = attach::hook(pins, slot, &device)?;
         let fresh = !pins.linked_slots()?.contains(&slot);

@@ -13,6 +13,7 @@ pub mod pins;
 pub mod policy;
 pub mod preflight;
 pub mod reap;
+pub mod route;
 mod sys;
 pub mod trace;
 

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use super::Exit;
 use crate::control::confirm::{NothingPending, Unconfirmed};
-use crate::control::{LockError, NothingAttached};
+use crate::control::{LockError, LockedOut, NothingAttached};
 use crate::dataplane::DataplaneError;
 use crate::model::{self, Kind, document};
 use crate::telemetry::server::ListenError;
@@ -32,6 +32,9 @@ fn hint(cause: &(dyn StdError + 'static)) -> Option<String> {
     }
     if cause.is::<NothingAttached>() {
         return Some(NothingAttached::HINT.to_owned());
+    }
+    if let Some(error) = cause.downcast_ref::<LockedOut>() {
+        return Some(error.hint());
     }
     if cause.is::<Unconfirmed>() {
         return Some(Unconfirmed::HINT.to_owned());

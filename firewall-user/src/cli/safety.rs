@@ -17,6 +17,9 @@ pub(super) struct Safety {
     /// Take the change back after this time, unless `secgroup confirm` follows: 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     confirm: Option<Duration>,
+    /// Make the change also if it cuts the SSH connection that this command came by
+    #[arg(long)]
+    force: bool,
 }
 
 fn duration(word: &str) -> Result<Duration, String> {
@@ -41,7 +44,7 @@ impl Safety {
 
     /// The terms of a change.
     pub(super) fn terms(self, what: &str) -> Terms {
-        Terms { what: failure::one_line(what), confirm: self.confirm }
+        Terms { what: failure::one_line(what), confirm: self.confirm, force: self.force }
     }
 
     /// Says after a change what is left to do.

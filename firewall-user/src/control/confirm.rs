@@ -21,6 +21,8 @@ pub struct Terms {
     pub what: String,
     /// It returns by itself after this time, unless it is confirmed.
     pub confirm: Option<Duration>,
+    /// Also if it locks its caller out.
+    pub force: bool,
 }
 
 /// A change that waits for its confirmation.

@@ -13,6 +13,7 @@ mod hooks;
 mod hostile;
 mod icmp_errors;
 mod lifetime;
+mod lockout;
 mod loss;
 mod metrics;
 mod offload;
