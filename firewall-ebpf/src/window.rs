@@ -4,7 +4,7 @@
 //! which nf_conntrack uses too. Selective acknowledgements need no word here: they lie between the
 //! acknowledgement number and the end of what was sent, and move neither edge of the window.
 
-use crate::flow::{Flow, FlowRef, NO_SCALE};
+use crate::flow::{Flow, FlowRef, NO_SCALE, PICKED_UP};
 use crate::interface::Direction;
 use crate::parse::Segment;
 use crate::tcp;
@@ -19,13 +19,13 @@ const fn is_after(a: u32, b: u32) -> bool {
     b.wrapping_sub(a) > 1 << 31
 }
 
-/// Whether a segment of a connection whose handshake was seen is in its window.
+/// Whether a segment is in the window of its connection, as far as that is known.
 #[inline(always)]
 pub fn holds<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) -> bool {
     let receiver = sender.opposite();
     let end = tcp::end(segment);
     let receivers_window = flow.window(receiver);
-    if receivers_window != 0 {
+    if receivers_window != 0 && flow.flags() & PICKED_UP == 0 {
         // Room at the receiver, and not older than one window.
         if is_after(segment.seq, flow.limit(sender)) {
             return false;
@@ -51,6 +51,12 @@ pub fn holds<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) -> 
 pub fn advance<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) {
     let receiver = sender.opposite();
     let end = tcp::end(segment);
+    if flow.flags() & PICKED_UP != 0 {
+        // Neither where its numbers began is known, nor by what its windows are scaled.
+        flow.set_end(sender, end);
+        flow.set_acked(sender, segment.ack);
+        return;
+    }
     let scales = [flow.scale(sender), flow.scale(receiver)];
     let mut window = u32::from(segment.window);
     // Both ends have to ask for scaling (RFC 7323, section 2.2).

@@ -11,6 +11,7 @@ use anyhow::Result;
 
 use crate::config::{Config, Paths};
 use crate::dataplane::attach::{self, Attached, Hook};
+use crate::dataplane::learn::Learned;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::preflight::{self, Work};
 use crate::dataplane::reap::Reaped;
@@ -61,6 +62,26 @@ pub struct Control {
     config: Config,
     store: Store,
     enforcer: Enforcer,
+}
+
+/// How an interface is attached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attaching {
+    /// With programs that print a line per packet.
+    pub traced: bool,
+    /// What is open on a device that is not attached yet gets a flow.
+    pub learns: bool,
+}
+
+/// What an attachment came to.
+#[derive(Debug)]
+pub struct Attachment {
+    /// As stored.
+    pub interface: Interface,
+    /// Its programs.
+    pub attached: Attached,
+    /// The connections that were open.
+    pub learned: Learned,
 }
 
 impl Control {
@@ -164,9 +185,9 @@ impl Control {
     pub fn attach(
         &mut self,
         terms: &Terms,
-        traced: bool,
+        how: Attaching,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
-    ) -> Result<(Interface, Attached)> {
+    ) -> Result<Attachment> {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
         let before = transaction.model().clone();
@@ -175,12 +196,13 @@ impl Control {
         preflight::kernel()?;
         // A device that is not there is refused before anything is made for it.
         let device = device::find(interface.netns.as_deref(), &interface.device)?;
-        if !terms.force {
-            lockout::check(&before, transaction.model(), false)?;
-        }
         let (slot, pins) = (interface.slot, &self.enforcer.pins);
         let hook = attach::hook(pins, slot, &device)?;
         let fresh = !pins.linked_slots()?.contains(&slot);
+        let learns = how.learns && fresh;
+        if !terms.force {
+            lockout::check(&before, transaction.model(), learns)?;
+        }
         let first = !pins.exist();
         let mut maps = self.enforcer.ensure_maps()?;
         maps.require_room(slot)?;
@@ -194,17 +216,27 @@ impl Control {
                 // No program asks for it yet; when one does, it is there.
                 staged.flip_slot(slot)?;
             }
-            let attached = self.enforcer.attach(staged.maps(), &interface, traced)?;
+            let mut learned = Learned::default();
+            let mut learn = |maps: &mut Maps| -> Result<()> {
+                if learns {
+                    learned += self.enforcer.learn(maps, &interface, &device)?;
+                }
+                Ok(())
+            };
+            learn(staged.maps())?;
+            let attached = self.enforcer.attach(staged.maps(), &interface, how.traced)?;
+            // Once more: what was opened while the programs were loaded.
+            learn(staged.maps())?;
             let interfaces = transaction.model().interfaces.clone();
             if transaction.changed() {
                 arm(&self.paths, terms, &mut transaction)?;
             }
             transaction.commit()?;
             self.enforcer.tidy(&staged.flip()?, &interfaces);
-            Ok(attached)
+            Ok((attached, learned))
         };
         match attempt() {
-            Ok(attached) => Ok((interface, attached)),
+            Ok((attached, learned)) => Ok(Attachment { interface, attached, learned }),
             Err(error) if fresh && self.store.model()?.interfaces.contains_key(&slot) => Err(error),
             Err(error) => {
                 if first {

@@ -2,11 +2,14 @@
 
 pub mod attach;
 pub mod clock;
+mod conntrack;
 pub mod counters;
 pub mod device;
 pub mod error;
 pub mod flows;
+pub mod learn;
 pub mod maps;
+mod netlink;
 pub mod netns;
 pub mod object;
 pub mod pins;
@@ -14,6 +17,7 @@ pub mod policy;
 pub mod preflight;
 pub mod reap;
 pub mod route;
+mod sockets;
 mod sys;
 pub mod trace;
 

@@ -8,9 +8,11 @@ use firewall_ebpf::policy::UNTRACKED;
 
 use crate::control::collect::{Effort, collect};
 use crate::dataplane::attach::{self, Attached};
+use crate::dataplane::device::Device;
+use crate::dataplane::learn::{self, Learned};
 use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::Shadow;
-use crate::dataplane::{DataplaneError, Pins, device, object};
+use crate::dataplane::{DataplaneError, Pins, clock, device, object};
 use crate::model::{Interface, Model, Tracking};
 use crate::policy::{Addresses, compile, resolve};
 
@@ -117,6 +119,19 @@ impl Enforcer {
         traced: bool,
     ) -> Result<Attached> {
         Ok(attach::attach(&self.pins, &maps.sizes, interface, traced)?)
+    }
+
+    /// Gives the connections that are open on an interface's device their flows.
+    pub(super) fn learn(
+        &self,
+        maps: &mut Maps,
+        interface: &Interface,
+        device: &Device,
+    ) -> Result<Learned> {
+        let open = learn::open_on(interface.netns.as_deref(), device, interface.orientation);
+        let open = open.context("learn open connections, which --no-learn leaves out")?;
+        let now = clock::now(&self.pins, maps)?;
+        Ok(maps.learn(interface.slot, &open, now)?)
     }
 
     /// Makes some room in the flow tables after a change. The change is made already, and nothing

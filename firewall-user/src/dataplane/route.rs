@@ -10,8 +10,8 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::netns;
 
-/// The numbers of the devices by which a host's own packets leave, for each pair of an address of
-/// the host and one of the other end; what has no route is left out.
+/// The numbers of the devices by which packets leave, for each pair of an address of the host
+/// (unspecified: any) and one of the other end; what has no route is left out.
 ///
 /// # Errors
 /// rtnetlink fails.
@@ -61,8 +61,10 @@ fn question(from: IpAddr, to: IpAddr) -> RouteMessage {
         if to.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
     message.header.address_family = family;
     message.header.destination_prefix_length = bits;
-    message.header.source_prefix_length = bits;
-    message.attributes =
-        vec![RouteAttribute::Destination(address(to)), RouteAttribute::Source(address(from))];
+    message.attributes = vec![RouteAttribute::Destination(address(to))];
+    if !from.is_unspecified() {
+        message.header.source_prefix_length = bits;
+        message.attributes.push(RouteAttribute::Source(address(from)));
+    }
     message
 }

@@ -11,6 +11,8 @@ use std::path::Path;
 use aya::Pod;
 
 // Commands and attribute: include/uapi/linux/bpf.h. Batches: Linux 5.6.
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET: libc::c_int = 7;
@@ -21,6 +23,9 @@ const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
+
+/// Flag of an update: only where there is no such entry.
+const BPF_NOEXIST: u64 = 1;
 
 /// Entries asked for at once when a map is read.
 const CHUNK: usize = 4096;
@@ -179,6 +184,29 @@ pub(super) fn dump_some<K: Pod, V: Pod>(
         // Volatile, because the kernel wrote it behind the compiler's back.
         // SAFETY: a local variable.
         position = Some(unsafe { (&raw const next).read_volatile() });
+    }
+}
+
+/// Whether a map has an entry.
+pub(super) fn has<K: Pod, V: Pod + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    let mut value = V::default();
+    let (key, value) = (address(std::ptr::from_ref(key)), address(&raw mut value));
+    let mut attr = ElemAttr { map_fd: raw(map), pad: 0, key, value, flags: 0 };
+    match bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes one entry, unless one of its key is there; whether it was written.
+pub(super) fn insert<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<bool> {
+    let (key, value) = (address(std::ptr::from_ref(key)), address(std::ptr::from_ref(value)));
+    let mut attr = ElemAttr { map_fd: raw(map), pad: 0, key, value, flags: BPF_NOEXIST };
+    match bpf(BPF_MAP_UPDATE_ELEM, &mut attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

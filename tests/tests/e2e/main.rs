@@ -12,6 +12,7 @@ mod gc;
 mod hooks;
 mod hostile;
 mod icmp_errors;
+mod learn;
 mod lifetime;
 mod lockout;
 mod loss;
