@@ -20,8 +20,10 @@ mod flows;
 mod gc;
 mod group;
 mod interfaces;
+mod management;
 mod metrics;
 mod output;
+mod panic;
 mod prefix_list;
 mod reconcile;
 mod rule;
@@ -131,6 +133,11 @@ enum Command {
     Confirm(confirm::Confirm),
     /// Take back a change that was made with --confirm
     Rollback(confirm::Rollback),
+    /// Drop everything but the management networks, until it is over
+    Panic(panic::Command),
+    /// Say from where this host is managed, for a panic
+    #[command(subcommand)]
+    Management(management::Command),
     /// Show what is attached, and how full the flow tables are
     Status(status::Command),
     /// Show the counters by reason
@@ -160,6 +167,8 @@ impl Command {
             Self::Detach(command) => command.run(context),
             Self::Confirm(command) => command.run(context),
             Self::Rollback(command) => command.run(context),
+            Self::Panic(command) => command.run(context),
+            Self::Management(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
             Self::Flows(command) => command.run(context),

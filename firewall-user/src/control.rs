@@ -27,6 +27,7 @@ mod collect;
 pub mod confirm;
 mod enforce;
 mod lockout;
+pub mod panic;
 mod reconcile;
 mod ssh;
 pub mod watch;
@@ -219,7 +220,8 @@ impl Control {
             let mut learned = Learned::default();
             let mut learn = |maps: &mut Maps| -> Result<()> {
                 if learns {
-                    learned += self.enforcer.learn(maps, &interface, &device)?;
+                    learned +=
+                        self.enforcer.learn(maps, transaction.model(), &interface, &device)?;
                 }
                 Ok(())
             };

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use super::Exit;
 use crate::control::confirm::{NothingPending, Unconfirmed};
+use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NothingAttached};
 use crate::dataplane::DataplaneError;
 use crate::model::{self, Kind, document};
@@ -32,6 +33,9 @@ fn hint(cause: &(dyn StdError + 'static)) -> Option<String> {
     }
     if cause.is::<NothingAttached>() {
         return Some(NothingAttached::HINT.to_owned());
+    }
+    if let Some(error) = cause.downcast_ref::<Unmanaged>() {
+        return Some(error.hint());
     }
     if let Some(error) = cause.downcast_ref::<LockedOut>() {
         return Some(error.hint());

@@ -15,6 +15,7 @@ use crate::control::{Control, nothing_attached};
 use crate::dataplane::clock;
 use crate::dataplane::flows::FlowEntry;
 use crate::model::{Error, Interface, Model, RuleId};
+use crate::policy::MANAGEMENT_RULE;
 use crate::store::RuleName;
 
 #[derive(Debug, Subcommand)]
@@ -301,6 +302,7 @@ fn table(flows: &[Known<'_>]) -> Result<()> {
                 match rule {
                     Some(rule) => format!("{}{note}", rule.rule),
                     None if is_learned(flow) => "learned".to_owned(),
+                    None if flow.rule == MANAGEMENT_RULE => "management".to_owned(),
                     None => "-".to_owned(),
                 },
             ]

@@ -1,6 +1,7 @@
 //! The kernel's half of a change: what the model means for the maps and programs of this host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use firewall_ebpf::host::CompiledPolicy;
@@ -14,7 +15,7 @@ use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::Shadow;
 use crate::dataplane::{DataplaneError, Pins, clock, device, object};
 use crate::model::{Interface, Model, Tracking};
-use crate::policy::{Addresses, compile, resolve};
+use crate::policy::{Addresses, compile, in_force};
 
 /// This instance's place in the kernel.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Enforcer {
     pub(super) fn compile(&self, model: &Model) -> Result<BTreeMap<u16, CompiledPolicy>> {
         let addresses = addresses(model)?;
         let compile_one = |interface: &Interface| {
-            let rules = resolve(model, &addresses, interface);
+            let rules = in_force(model, &addresses, interface);
             compile(&rules, interface.tracking).map_err(|error| {
                 DataplaneError::new(
                     format!("policy of {}: {error}", interface.device),
@@ -125,11 +126,13 @@ impl Enforcer {
     pub(super) fn learn(
         &self,
         maps: &mut Maps,
+        model: &Model,
         interface: &Interface,
         device: &Device,
     ) -> Result<Learned> {
         let open = learn::open_on(interface.netns.as_deref(), device, interface.orientation);
-        let open = open.context("learn open connections, which --no-learn leaves out")?;
+        let mut open = open.context("learn open connections, which --no-learn leaves out")?;
+        open.retain(|one| !model.is_panicking || is_managed(model, one.outside.ip()));
         let now = clock::now(&self.pins, maps)?;
         Ok(maps.learn(interface.slot, &open, now)?)
     }
@@ -145,6 +148,11 @@ impl Enforcer {
         attach::detach(&self.pins, slot)?;
         wipe(maps, slot)
     }
+}
+
+/// Whether an address is in a management network.
+pub(super) fn is_managed(model: &Model, address: IpAddr) -> bool {
+    model.management.iter().any(|network| network.contains(&address))
 }
 
 /// Clears what a slot left in the maps, so that its next interface starts from nothing.
@@ -212,7 +220,7 @@ pub(super) fn addresses(model: &Model) -> Result<Addresses> {
 ///
 /// # Errors
 /// rtnetlink fails. A device that is gone has no addresses.
-pub fn inside(interface: &Interface) -> Result<Vec<std::net::IpAddr>> {
+pub fn inside(interface: &Interface) -> Result<Vec<IpAddr>> {
     let mut all = interface.addresses.clone();
     if interface.orientation == firewall_ebpf::interface::Orientation::Host
         && let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?

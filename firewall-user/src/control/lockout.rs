@@ -14,7 +14,7 @@ use super::ssh::{self, Connection, Netns};
 use crate::dataplane::{device, netns, route};
 use crate::model::{Interface, Model, Tracking};
 use crate::policy::evaluate::{Question, evaluate, is_untracked};
-use crate::policy::{ResolvedRule, resolve};
+use crate::policy::{ResolvedRule, in_force};
 
 /// The change would lock its caller out.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +70,9 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     let question = question(&connection);
     let (members_before, members_after) = (addresses(before)?, addresses(after)?);
     for interface in after.interfaces.values() {
-        let rules = resolve(after, &members_after, interface);
+        let rules = in_force(after, &members_after, interface);
         let was = before.interfaces.get(&interface.slot).filter(|was| was.id == interface.id);
-        let old = was.map(|was| (was, resolve(before, &members_before, was)));
+        let old = was.map(|was| (was, in_force(before, &members_before, was)));
         let old = old.as_ref().map(|(was, rules)| (*was, &rules[..]));
         if old == Some((interface, &rules[..])) {
             continue;

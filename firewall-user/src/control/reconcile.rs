@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::Control;
 use super::enforce::Which;
+use super::panic::end_others;
 use crate::dataplane::attach::Attached;
 use crate::dataplane::device;
 use crate::dataplane::maps::Maps;
@@ -67,7 +68,10 @@ impl Control {
         for slot in &strays {
             self.enforcer.forget(&mut maps, *slot)?;
         }
-        let maps = self.enforcer.stage(maps, &model, Which::All)?.flip()?;
+        let mut maps = self.enforcer.stage(maps, &model, Which::All)?.flip()?;
+        if model.is_panicking {
+            end_others(&mut maps, &model)?;
+        }
         let kept = model.interfaces.clone();
         let interfaces = model.interfaces.into_values();
         let interfaces = interfaces

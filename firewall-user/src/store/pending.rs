@@ -98,8 +98,9 @@ mod tests {
             .unwrap();
         let names = names.query_map([], |row| row.get(0)).unwrap();
         let mut names: BTreeSet<String> = names.map(Result::unwrap).collect();
-        // What is not undone: counting, the numbers of rules, and the record of the change itself.
-        for other in ["state", "rule_history", "pending"] {
+        // What is not undone: counting and panic, the numbers of rules, the record of the change
+        // itself, and where the host is managed from.
+        for other in ["state", "rule_history", "pending", "management"] {
             assert!(names.remove(other), "{other}");
         }
         assert_eq!(names, TABLES.map(str::to_owned).into());

@@ -24,8 +24,8 @@ ALTER TABLE interfaces ADD COLUMN tracking TEXT NOT NULL DEFAULT 'auto';
     SAFETY,
 ];
 
-/// What version 3 brought: a change that waits for its confirmation. Beside it, in tables named by
-/// [`super::pending`], is what was before.
+/// What version 3 brought: a change that waits for its confirmation, with what was before in tables
+/// that [`super::pending`] names, and panic.
 const SAFETY: &str = "
 CREATE TABLE pending (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -33,6 +33,8 @@ CREATE TABLE pending (
     boot TEXT NOT NULL,
     deadline INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+ALTER TABLE state ADD COLUMN panic INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Constraints repeat what the model checks: a bug there must not reach the disk.

@@ -1,7 +1,7 @@
 //! A change in the making: every edit is checked, written, and made in memory; all of it becomes
 //! true at the commit, or none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -341,6 +341,28 @@ impl<'a> Transaction<'a> {
                 let count = self.model.interfaces.len() + 1;
                 ModelError::InterfacesLimit { count, limit: capacity as usize }.into()
             })
+    }
+
+    /// Says which networks the host is managed from.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_management(&mut self, networks: BTreeSet<IpNet>) -> Result<(), Error> {
+        if self.model.management == networks {
+            return Ok(());
+        }
+        self.write(Change::SetManagement(networks))
+    }
+
+    /// Begins or ends panic.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_panic(&mut self, is_panicking: bool) -> Result<(), Error> {
+        if self.model.is_panicking == is_panicking {
+            return Ok(());
+        }
+        self.write(Change::SetPanic(is_panicking))
     }
 
     /// Attaches groups to a device, in place of what the slot holds.

@@ -59,6 +59,8 @@ fn columns(connection: &Connection) -> Vec<(String, String, Option<String>)> {
 /// A store as version 1 left it: a group, and an interface in it.
 const VERSION_1: &str = "
 DROP TABLE pending;
+DROP TABLE management;
+ALTER TABLE state DROP COLUMN panic;
 ALTER TABLE interfaces DROP COLUMN tcp;
 ALTER TABLE interfaces DROP COLUMN pick_up;
 ALTER TABLE interfaces DROP COLUMN tracking;

@@ -20,6 +20,7 @@ mod metrics;
 mod offload;
 mod options;
 mod orientation;
+mod panic;
 mod peers;
 mod pmtu;
 mod runtime_change;
