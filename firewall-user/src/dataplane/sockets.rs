@@ -65,9 +65,13 @@ pub(super) fn connected() -> Result<Vec<Connected>> {
 fn read(protocol: u8, sockets: &[InetResponse]) -> Vec<Connected> {
     let waiting: HashSet<(IpAddr, u16)> =
         sockets.iter().filter(|one| waits(protocol, one)).map(local).collect();
+    let anywhere: HashSet<u16> = waiting
+        .iter()
+        .filter(|(address, _)| address.is_unspecified())
+        .map(|(_, port)| *port)
+        .collect();
     let is_served = |(address, port): (IpAddr, u16)| {
-        waiting.contains(&(address, port))
-            || waiting.iter().any(|(any, same)| any.is_unspecified() && *same == port)
+        anywhere.contains(&port) || waiting.contains(&(address, port))
     };
     let connected = sockets.iter().filter_map(|socket| {
         let (state, is_finisher) = state(protocol, socket.header.state)?;
