@@ -25,7 +25,7 @@ pub fn holds<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) -> 
     let receiver = sender.opposite();
     let end = tcp::end(segment);
     let receivers_window = flow.window(receiver);
-    if receivers_window != 0 && flow.flags() & PICKED_UP == 0 {
+    if receivers_window != 0 {
         // Room at the receiver, and not older than one window.
         if is_after(segment.seq, flow.limit(sender)) {
             return false;
