@@ -1,15 +1,17 @@
 //! The process that waits for a change's deadline. It has a session of its own and nothing open, so
 //! that neither a terminal that hangs up nor a shell that dies takes it along.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
 use std::path::{self, Path};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
-use nix::unistd::setsid;
+use nix::unistd::{close, dup2_stdout, setsid};
 
 use super::{Control, boot};
 use crate::config::{Config, Paths};
@@ -33,6 +35,7 @@ const SYSLOG: &str = "/dev/log";
 /// It could not be started, or ended at once.
 pub(super) fn start(paths: &Paths) -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");
+    command.arg0("secgroup");
     // It works elsewhere.
     command.arg("--state-dir").arg(path::absolute(&paths.state_dir)?);
     command.arg("--pin-dir").arg(path::absolute(&paths.pin_dir)?);
@@ -58,10 +61,12 @@ pub(super) fn start(paths: &Paths) -> io::Result<()> {
 /// It cannot watch, or what was before cannot be brought back.
 pub fn run(paths: &Paths, config: Config) -> Result<()> {
     setsid()?;
+    let_go()?;
     leave_cgroup();
     let mut stdout = io::stdout();
     stdout.write_all(b".")?;
     stdout.flush()?;
+    dup2_stdout(File::open("/dev/null")?)?;
     // Whoever started it holds the lock until the change is made.
     let mut control = Control::open(paths, config)?;
     drop(control.lock()?);
@@ -74,6 +79,18 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
             break;
         }
         control = Control::open(paths, config)?;
+    }
+    Ok(())
+}
+
+/// Closes what a caller left open: somebody may wait for its end.
+fn let_go() -> io::Result<()> {
+    let open = fs::read_dir("/proc/self/fd")?;
+    let numbers = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let numbers: Vec<RawFd> = numbers.filter(|number| *number > 2).collect();
+    for number in numbers {
+        // Also that of the listing, which is closed by now.
+        let _ = close(number);
     }
     Ok(())
 }

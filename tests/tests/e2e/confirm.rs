@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rusqlite::Connection;
 use secgroup_tests::network::at;
+use secgroup_tests::secgroup::Answer;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{PATIENCE, wait_for, wait_until};
 use secgroup_tests::{Pair, Process, Secgroup, ping};
@@ -115,6 +116,19 @@ fn a_shell_that_is_killed_takes_nothing_along() {
     // No command looks: the process alone does it.
     wait_until(PATIENCE, "the change to return", || watcher(&secgroup).is_none());
     assert!(is_reached(&net));
+}
+
+/// As `ssh host secgroup …` does, and a shell's `$(…)`.
+#[test]
+fn a_caller_that_reads_to_the_end_does_not_wait_for_the_deadline() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    let script = ["sh", "-c", "exec 7>&1 8>&2; \"$@\"", "sh"];
+    let line = format!("rule remove {RULE} --confirm 1h");
+    let answer = Answer::of(&mut secgroup.command_under(&script, &line));
+    assert_eq!(answer.code, Some(0), "{answer}");
+    assert!(watcher(&secgroup).is_some());
+    secgroup.ok("rollback");
 }
 
 #[test]
