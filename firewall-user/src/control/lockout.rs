@@ -137,7 +137,8 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
     let way = route::devices(netns.as_deref(), [ends])?.get(&ends).copied();
     // Answers may leave by another device than questions come in by; but not by the loopback device,
     // whose number is 1 in every namespace.
-    Ok(way == Some(found.index) || (way != Some(1) && found.addresses.contains(&ends.0)))
+    Ok(way.is_some_and(|index| found.carries(index))
+        || (way != Some(1) && found.addresses.contains(&ends.0)))
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub fn open_on(
         .chain(tracked.iter().flat_map(|one| [any(one.original[0]), any(one.reply[0])]))
         .collect();
     let ways = route::devices(netns, pairs)?;
-    let leaves = |pair| ways.get(&pair) == Some(&device.index);
+    let leaves = |pair| ways.get(&pair).is_some_and(|index| device.carries(*index));
     let mut open = BTreeSet::new();
     for one in &sockets {
         let is_here = one.device == device.index

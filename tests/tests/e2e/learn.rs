@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secgroup_tests::network::{Guest, at};
 use secgroup_tests::process::output;
+use secgroup_tests::secgroup::Answer;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::{PATIENCE, wait_until};
@@ -202,4 +203,29 @@ fn what_a_guests_host_forwards_goes_on() {
         |direction: &str| flows(&secgroup).iter().filter(|one| one.contains(direction)).count();
     assert_eq!((opened("egress"), opened("ingress")), (4, 4));
     assert!(out.goes_on() && back.goes_on(), "{}", secgroup.view());
+}
+
+#[test]
+fn a_port_of_a_bridge_carries_what_the_bridge_routes() {
+    let net = Pair::new();
+    net.server.ip("link add br0 type bridge mcast_snooping 0");
+    net.server.ip("link set eth0 master br0");
+    for address in ["10.77.0.1/24", "fd77::1/64"] {
+        net.server.ip(&format!("address del {address} dev eth0"));
+        let nodad = if address.contains(':') { "nodad" } else { "" };
+        net.server.ip(&format!("address add {address} dev br0 {nodad}"));
+    }
+    net.server.ip("link set br0 up");
+    let secgroup = Secgroup::inside(&net.server);
+    closed(&secgroup);
+    let mut talk = Talk::new(&net.client, &net.server, Pair::SERVER, 7010);
+    let client = talk.streams[0].local_addr().unwrap();
+    let login = format!("{} {} 10.77.0.1 7010", client.ip(), client.port());
+    let mut locked = secgroup.command(["attach", "eth0", "--group", "none"]);
+    let answer = Answer::of(locked.env("SSH_CONNECTION", login));
+    assert!(answer.stderr.contains("this would lock you out"), "{answer}");
+    let said = secgroup.ok("attach eth0 --group none --pick-up off");
+    assert!(said.contains("\n2 open connections learned\n"), "{said}");
+    talk.sockets.clear();
+    assert!(talk.goes_on(), "{}", secgroup.view());
 }
