@@ -190,7 +190,7 @@ pub const REPLIED: u8 = 1 << 1;
 /// Both ends have shown that they exist; the flow is in, or is waiting for room in, the proven
 /// tier.
 pub const PROVEN: u8 = 1 << 2;
-/// TCP whose handshake was not seen.
+/// TCP whose handshake was not seen, so that its windows are not known: nothing is held to them.
 pub const PICKED_UP: u8 = 1 << 3;
 /// The first FIN was egress.
 pub const FIN_EGRESS: u8 = 1 << 4;
@@ -223,7 +223,8 @@ pub struct Flow {
     /// TCP, strict: the window scale that each end asked for, by [`Direction`] (RFC 7323), or
     /// [`NO_SCALE`].
     pub scale: [u8; 2],
-    /// The number of the rule that admitted the flow.
+    /// The number of the rule that admitted the flow; 0 if it was open before its interface was
+    /// attached.
     pub rule: u32,
     /// When the flow began, the low half of jiffies.
     pub created: u32,

@@ -4,7 +4,7 @@
 //! which nf_conntrack uses too. Selective acknowledgements need no word here: they lie between the
 //! acknowledgement number and the end of what was sent, and move neither edge of the window.
 
-use crate::flow::{Flow, FlowRef, NO_SCALE};
+use crate::flow::{Flow, FlowRef, NO_SCALE, PICKED_UP};
 use crate::interface::Direction;
 use crate::parse::Segment;
 use crate::tcp;
@@ -31,7 +31,7 @@ pub enum Fit {
     Beyond,
 }
 
-/// Where a segment of a connection whose handshake was seen lies.
+/// Where a segment lies, as far as the window of its connection is known.
 #[inline(always)]
 pub fn fit<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) -> Fit {
     let receiver = sender.opposite();
@@ -57,6 +57,12 @@ pub fn fit<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) -> Fi
 pub fn advance<A>(flow: &FlowRef<'_>, segment: &Segment<A>, sender: Direction) {
     let receiver = sender.opposite();
     let end = tcp::end(segment);
+    if flow.flags() & PICKED_UP != 0 {
+        // Neither where its numbers began is known, nor by what its windows are scaled.
+        flow.set_end(sender, end);
+        flow.set_acked(sender, segment.ack);
+        return;
+    }
     let scales = [flow.scale(sender), flow.scale(receiver)];
     let mut window = u32::from(segment.window);
     // Both ends have to ask for scaling (RFC 7323, section 2.2).

@@ -7,6 +7,7 @@ use firewall_ebpf::flow::{
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::parse::{Fragment, Kind, Segment, V4};
 use firewall_ebpf::tcp::{JUDGED_FLAGS, Shape, Step, begin, shape, step};
+use firewall_ebpf::window::{self, Fit};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -339,5 +340,32 @@ fn shapes_of_all_flags() {
             _ => None,
         };
         assert_eq!(shape(flags & JUDGED_FLAGS), expected, "{flags:#04x}");
+    }
+}
+
+#[test]
+fn a_connection_whose_beginning_was_not_seen_is_held_to_no_window() {
+    let ack = |seq, ack| segment(ACK, seq, ack, 100);
+    // Where numbers are unknown, half of all sequence space looks old.
+    for base in [5, 1 << 30, 3 << 30, u32::MAX - 50] {
+        let mut seen = flow(State::Established, Direction::Ingress, Initiator);
+        seen.flags |= PICKED_UP;
+        (seen.end, seen.acked, seen.window, seen.limit) = ([0; 2], [0; 2], [0; 2], [0; 2]);
+        // SAFETY: a local variable that nothing else refers to.
+        let seen = unsafe { FlowRef::new(&raw mut seen) };
+        let far = base.wrapping_add(1 << 20);
+        for (sender, segment) in [
+            (Direction::Ingress, ack(base, far)),
+            (Direction::Egress, ack(far, base)),
+            // It repeats what was lost, and the other end has more than was seen.
+            (Direction::Ingress, ack(base.wrapping_sub(200_000), far)),
+            (Direction::Egress, ack(far, base.wrapping_add(200_000))),
+        ] {
+            assert_eq!(window::fit(&seen, &segment, sender), Fit::In, "{base}");
+            window::advance(&seen, &segment, sender);
+        }
+        // What a RST is compared with.
+        assert_eq!(seen.acked(Direction::Egress), base.wrapping_add(200_000));
+        assert_eq!(seen.end(Direction::Egress), far.wrapping_add(100));
     }
 }

@@ -12,6 +12,7 @@ use crate::control::Control;
 
 mod apply;
 mod attach;
+mod confirm;
 mod detach;
 mod export;
 mod failure;
@@ -19,11 +20,14 @@ mod flows;
 mod gc;
 mod group;
 mod interfaces;
+mod management;
 mod metrics;
 mod output;
+mod panic;
 mod prefix_list;
 mod reconcile;
 mod rule;
+mod safety;
 mod serve;
 mod stats;
 mod status;
@@ -125,6 +129,15 @@ enum Command {
     Attach(attach::Command),
     /// Take everything off an interface
     Detach(detach::Command),
+    /// Keep a change that was made with --confirm
+    Confirm(confirm::Confirm),
+    /// Take back a change that was made with --confirm
+    Rollback(confirm::Rollback),
+    /// Drop everything but the management networks, until it is over
+    Panic(panic::Command),
+    /// Say from where this host is managed, for a panic
+    #[command(subcommand)]
+    Management(management::Command),
     /// Show what is attached, and how full the flow tables are
     Status(status::Command),
     /// Show the counters by reason
@@ -152,6 +165,10 @@ impl Command {
             Self::Export(command) => command.run(context),
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
+            Self::Confirm(command) => command.run(context),
+            Self::Rollback(command) => command.run(context),
+            Self::Panic(command) => command.run(context),
+            Self::Management(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
             Self::Flows(command) => command.run(context),
@@ -171,8 +188,15 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The way to the store.
+    /// The way to the store, which has in it nothing that should have been taken back by now.
     pub(crate) fn control(&self) -> Result<Control> {
+        let mut control = self.unsettled()?;
+        control.settle()?;
+        Ok(control)
+    }
+
+    /// The way to the store as it is.
+    pub(crate) fn unsettled(&self) -> Result<Control> {
         Control::open(&self.paths, self.config)
     }
 }
@@ -183,8 +207,8 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let Global { state_dir, pin_dir, config } = global;
     let run = || {
-        let config = Config::load(config.as_deref())?;
-        command.run(&Context { paths: Paths { state_dir, pin_dir }, config })
+        let loaded = Config::load(config.as_deref())?;
+        command.run(&Context { paths: Paths { state_dir, pin_dir, config }, config: loaded })
     };
     let exit = run().unwrap_or_else(|error| {
         if broken_pipe(&error) {

@@ -21,6 +21,8 @@ pub struct Paths {
     pub state_dir: PathBuf,
     /// Where programs, maps and links are pinned.
     pub pin_dir: PathBuf,
+    /// The configuration file that was named, if one was.
+    pub config: Option<PathBuf>,
 }
 
 /// Everything that the configuration file says.

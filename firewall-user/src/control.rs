@@ -11,6 +11,7 @@ use anyhow::Result;
 
 use crate::config::{Config, Paths};
 use crate::dataplane::attach::{self, Attached, Hook};
+use crate::dataplane::learn::Learned;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::preflight::{self, Work};
 use crate::dataplane::reap::Reaped;
@@ -18,13 +19,24 @@ use crate::dataplane::{Pins, device};
 use crate::model::{Interface, Model};
 use crate::store::{Store, Transaction};
 use collect::{Effort, collect};
+use confirm::{arm, begin};
 use enforce::{Before, Enforcer, wipe};
 
+mod boot;
 mod collect;
+pub mod confirm;
 mod enforce;
+mod lockout;
+pub mod panic;
 mod progress;
+mod reconcile;
+mod ssh;
+pub mod watch;
 
+pub use confirm::Terms;
 pub use enforce::inside;
+pub use lockout::LockedOut;
+pub use reconcile::{Outcome, Reconciled, Reconciliation};
 
 /// The lock's name in the state directory.
 const LOCK: &str = "lock";
@@ -54,33 +66,24 @@ pub struct Control {
     enforcer: Enforcer,
 }
 
-/// What `reconcile` did.
-#[derive(Debug)]
-pub struct Reconciliation {
-    /// About what is stored.
-    pub interfaces: Vec<Reconciled>,
-    /// Slots that were enforced and not stored, and are no more.
-    pub strays: Vec<u16>,
+/// How an interface is attached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attaching {
+    /// With programs that print a line per packet.
+    pub traced: bool,
+    /// What is open on a device that is not attached yet gets a flow.
+    pub learns: bool,
 }
 
-/// What `reconcile` did about one interface.
+/// What an attachment came to.
 #[derive(Debug)]
-pub struct Reconciled {
+pub struct Attachment {
     /// As stored.
     pub interface: Interface,
-    /// What it came to.
-    pub outcome: Outcome,
-}
-
-/// What became of an interface.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Its programs run.
-    Attached(Attached),
-    /// There is no such device now; the policy waits for it.
-    DeviceMissing,
-    /// It could not be attached.
-    Failed(anyhow::Error),
+    /// Its programs.
+    pub attached: Attached,
+    /// The connections that were open.
+    pub learned: Learned,
 }
 
 impl Control {
@@ -143,17 +146,26 @@ impl Control {
     ///
     /// # Errors
     /// `edit`'s, and when the change cannot be made.
-    pub fn change<T>(&mut self, edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
-        let _lock = self.lock()?;
-        let mut transaction = self.store.begin()?;
+    pub fn change<T>(
+        &mut self,
+        terms: &Terms,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let _lock = self.exclusive()?;
+        let mut transaction = begin(&mut self.store, terms)?;
+        let before = transaction.model().clone();
         let value = edit(&mut transaction)?;
         if !transaction.changed() {
             return Ok(value);
+        }
+        if !terms.force {
+            lockout::check(&before, transaction.model(), true)?;
         }
         self.enforcer.require_sight(transaction.model())?;
         let attached = !transaction.model().interfaces.is_empty();
         let maps = if attached { self.enforcer.maps()? } else { None };
         let Some(maps) = maps else {
+            arm(&self.paths, terms, &mut transaction)?;
             transaction.commit()?;
             return Ok(value);
         };
@@ -161,6 +173,7 @@ impl Control {
         let staged =
             self.enforcer.stage(maps, Before::Model(transaction.before()), transaction.model())?;
         let interfaces = transaction.model().interfaces.clone();
+        arm(&self.paths, terms, &mut transaction)?;
         transaction.commit()?;
         self.enforcer.tidy(&staged.flip()?, &interfaces);
         Ok(value)
@@ -174,11 +187,13 @@ impl Control {
     /// `edit`'s, and when the device, its hook or the kernel refuses. Nothing has changed then.
     pub fn attach(
         &mut self,
-        traced: bool,
+        terms: &Terms,
+        how: Attaching,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
-    ) -> Result<(Interface, Attached)> {
-        let _lock = self.lock()?;
-        let mut transaction = self.store.begin()?;
+    ) -> Result<Attachment> {
+        let _lock = self.exclusive()?;
+        let mut transaction = begin(&mut self.store, terms)?;
+        let before = transaction.model().clone();
         let interface = edit(&mut transaction)?;
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
@@ -187,6 +202,10 @@ impl Control {
         let (slot, pins) = (interface.slot, &self.enforcer.pins);
         let hook = attach::hook(pins, &interface, &device)?;
         let fresh = !pins.attached_slots()?.contains(&slot);
+        let learns = how.learns && fresh;
+        if !terms.force {
+            lockout::check(&before, transaction.model(), learns)?;
+        }
         let first = !pins.exist();
         let mut maps = self.enforcer.ensure_maps()?;
         maps.require_room(slot)?;
@@ -204,14 +223,28 @@ impl Control {
                 // No program asks for it yet; when one does, it is there.
                 staged.flip_slot(slot)?;
             }
-            let attached = self.enforcer.attach(staged.maps(), &interface, traced)?;
+            let mut learned = Learned::default();
+            let mut learn = |maps: &mut Maps| -> Result<()> {
+                if learns {
+                    learned +=
+                        self.enforcer.learn(maps, transaction.model(), &interface, &device)?;
+                }
+                Ok(())
+            };
+            learn(staged.maps())?;
+            let attached = self.enforcer.attach(staged.maps(), &interface, how.traced)?;
+            // Once more: what was opened while the programs were loaded.
+            learn(staged.maps())?;
             let interfaces = transaction.model().interfaces.clone();
+            if transaction.changed() {
+                arm(&self.paths, terms, &mut transaction)?;
+            }
             transaction.commit()?;
             self.enforcer.tidy(&staged.flip()?, &interfaces);
-            Ok(attached)
+            Ok((attached, learned))
         };
         match attempt() {
-            Ok(attached) => Ok((interface, attached)),
+            Ok((attached, learned)) => Ok(Attachment { interface, attached, learned }),
             Err(error) if fresh && self.store.model()?.interfaces.contains_key(&slot) => Err(error),
             Err(error) => {
                 if first {
@@ -249,8 +282,8 @@ impl Control {
         &mut self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Vec<u16>>,
     ) -> Result<Vec<u16>> {
-        let _lock = self.lock()?;
-        let mut transaction = self.store.begin()?;
+        let _lock = self.exclusive()?;
+        let mut transaction = begin(&mut self.store, &Terms::default())?;
         self.enforcer.require_sight(transaction.model())?;
         let slots = edit(&mut transaction)?;
         let is_last = transaction.model().interfaces.is_empty();
@@ -279,67 +312,13 @@ impl Control {
         Ok(Vec::new())
     }
 
-    /// Makes the kernel's state equal to the store: attaches what should be and is not, replaces
-    /// every program by this build's, writes every policy, and removes what should not be. Flows
-    /// and counters of interfaces that stay are kept.
-    ///
-    /// # Errors
-    /// Nothing at all could be done. What went wrong with one interface is in its outcome.
-    pub fn reconcile(&mut self) -> Result<Reconciliation> {
-        let _lock = self.lock()?;
-        preflight::capabilities(Work::Programs)?;
-        preflight::kernel()?;
-        let model = self.store.model()?;
-        let strays = self.strays(&model)?;
-        if model.interfaces.is_empty() {
-            if self.enforcer.maps()?.is_some() {
-                self.enforcer.pins.remove_all()?;
-            }
-            return Ok(Reconciliation { interfaces: Vec::new(), strays });
-        }
-        let mut maps = self.enforcer.ensure_maps()?;
-        for slot in &strays {
-            self.enforcer.forget(&mut maps, *slot)?;
-        }
-        let maps = self.enforcer.stage(maps, Before::Unknown, &model)?.flip()?;
-        let kept = model.interfaces.clone();
-        let interfaces = model.interfaces.into_values();
-        let interfaces = interfaces
-            .map(|interface| {
-                let outcome = self.restore(&maps, &interface).unwrap_or_else(Outcome::Failed);
-                Reconciled { interface, outcome }
-            })
-            .collect();
-        // With the timeouts that the programs now have.
-        self.enforcer.tidy(&maps, &kept);
-        Ok(Reconciliation { interfaces, strays })
-    }
-
-    /// Slots that are enforced in the kernel although the store does not know them: it was lost,
-    /// or put back to an earlier state.
-    ///
-    /// # Errors
-    /// The pins cannot be listed.
-    pub fn strays(&self, model: &Model) -> Result<Vec<u16>> {
-        let mut linked = self.enforcer.pins.attached_slots()?;
-        linked.retain(|slot| !model.interfaces.contains_key(slot));
-        Ok(linked)
-    }
-
-    fn restore(&self, maps: &Maps, interface: &Interface) -> Result<Outcome> {
-        if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
-            return Ok(Outcome::DeviceMissing);
-        }
-        self.enforcer.attach(maps, interface, false).map(Outcome::Attached)
-    }
-
     /// Writes the policies that differ from what is in force: after a change of addresses, say.
     /// Returns whether anything is attached.
     ///
     /// # Errors
     /// A policy does not fit, or the kernel refuses it.
     pub fn refresh(&mut self) -> Result<bool> {
-        let _lock = self.lock()?;
+        let _lock = self.exclusive()?;
         let model = self.store.model()?;
         let Some(maps) = self.maps()? else { return Ok(false) };
         self.enforcer.stage(maps, Before::Model(&model), &model)?.flip()?;
@@ -355,7 +334,7 @@ impl Control {
         &mut self,
         select: impl Fn(&crate::dataplane::flows::FlowEntry) -> bool,
     ) -> Result<u64> {
-        let _lock = self.lock()?;
+        let _lock = self.exclusive()?;
         preflight::capabilities(Work::Maps)?;
         let Some(mut maps) = self.maps()? else { return Err(nothing_attached().into()) };
         let flows: Vec<_> = maps.flows()?.into_iter().filter(select).collect();
@@ -367,7 +346,7 @@ impl Control {
     /// # Errors
     /// Nothing is attached, or the kernel's tables and programs cannot be used.
     pub fn collect(&mut self) -> Result<Reaped> {
-        let _lock = self.lock()?;
+        let _lock = self.exclusive()?;
         preflight::capabilities(Work::Maps)?;
         let model = self.store.model()?;
         let Some(maps) = self.maps()? else { return Err(nothing_attached().into()) };
@@ -383,7 +362,7 @@ impl Control {
         &mut self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let _lock = self.lock()?;
+        let _lock = self.exclusive()?;
         let mut transaction = self.store.begin()?;
         let value = edit(&mut transaction)?;
         self.enforcer.compile(transaction.model())?;

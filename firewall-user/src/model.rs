@@ -1,6 +1,6 @@
 //! Groups, rules, peers and interfaces: what a user says, validated. Pure: no I/O, no kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use firewall_ebpf::exempt::NonIp;
@@ -240,6 +240,10 @@ pub struct Model {
     pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
     /// By slot.
     pub interfaces: BTreeMap<u16, Interface>,
+    /// The networks that this host is managed from.
+    pub management: BTreeSet<IpNet>,
+    /// Nothing but the management networks passes, whatever the groups say.
+    pub is_panicking: bool,
 }
 
 impl Group {

@@ -4,10 +4,12 @@
 pub mod compile;
 pub mod delta;
 pub mod evaluate;
+pub mod panic;
 pub mod questions;
 pub mod resolve;
 mod untracked;
 
 pub use compile::{TooLarge, compile};
 pub use evaluate::{Question, evaluate, is_untracked};
+pub use panic::{MANAGEMENT_RULE, in_force};
 pub use resolve::{Addresses, ResolvedRule, resolve};

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use crate::model::{GroupId, Limits, Model, RuleId};
 
 mod error;
+mod pending;
 mod read;
 mod rows;
 mod schema;
@@ -20,6 +21,7 @@ mod transaction;
 mod write;
 
 pub use error::Error;
+pub use pending::Pending;
 pub use transaction::{NewGroup, NewPrefixList, Transaction};
 
 /// The file's name in the state directory.
@@ -144,6 +146,29 @@ impl Store {
         let model = read::model(&sql).map_err(told)?;
         let generation = read::generation(&sql).map_err(told)?;
         Ok(Transaction::new(sql, path, model, generation, self.limits))
+    }
+
+    /// The change that waits for its confirmation, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn pending(&self) -> Result<Option<Pending>, Error> {
+        pending::read(&self.connection).map_err(self.told())
+    }
+
+    /// Forgets that a change waits, and what was before it: it stays as it is.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn forget_pending(&mut self) -> Result<(), Error> {
+        let path = &self.path;
+        let told = |error| Error::sqlite(path, error);
+        let sql = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(told)?;
+        pending::forget(&sql).map_err(told)?;
+        sql.commit().map_err(told)
     }
 
     fn told(&self) -> impl Fn(rusqlite::Error) -> Error + '_ {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::output;
+use super::safety::Safety;
 use super::{Context, Exit};
 use crate::model::apply::{Line, Plan};
 use crate::model::document::Document;
@@ -23,6 +24,7 @@ use crate::store::Transaction;
 #[command(after_help = "\
 Examples:
   aws ec2 describe-security-groups | secgroup apply -
+  secgroup apply groups.json --confirm 1m
   secgroup apply groups.json --dry-run   # exit code 4 when something would change")]
 pub(super) struct Command {
     /// The document; - is standard input
@@ -30,20 +32,25 @@ pub(super) struct Command {
     /// Print the changes and make none
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    safety: Safety,
 }
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self { file, dry_run } = self;
+        let Self { file, dry_run, safety } = self;
         let apply = || -> Result<_> {
             let document = Document::parse(&read(&file)?)?;
-            let mut control = context.control()?;
             let edit = |change: &mut Transaction<'_>| {
                 let plan = Plan::new(change.model(), &document, change.limits())?;
                 change.apply(&plan)?;
                 Ok(plan)
             };
-            if dry_run { control.rehearse(edit) } else { control.change(edit) }
+            if dry_run {
+                context.control()?.rehearse(edit)
+            } else {
+                safety.change(context, &format!("apply {}", file.display()), edit)
+            }
         };
         let plan = apply().with_context(|| format!("apply {}", file.display()))?;
         if dry_run {

@@ -9,7 +9,9 @@ use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Orientation, State, TcpChecks};
 
 use super::failure::Misuse;
+use super::safety::Safety;
 use super::{Context, Exit, output};
+use crate::control::{Attaching, Attachment, Terms};
 use crate::dataplane::{attach, trace};
 use crate::model::{HookChoice, Interface, InterfaceId, Model, Tracking};
 use crate::store::Transaction;
@@ -62,9 +64,15 @@ pub(super) struct Command {
     /// group; may be repeated
     #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
-    /// Print a line per packet until interrupted, then go on without
+    /// Cut the connections that are open and that no rule lets go on [default: on a device that is
+    /// not attached yet, they get a flow]
     #[arg(long)]
+    no_learn: bool,
+    /// Print a line per packet until interrupted, then go on without
+    #[arg(long, conflicts_with = "confirm")]
     trace: bool,
+    #[command(flatten)]
+    safety: Safety,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -175,18 +183,21 @@ impl From<Others> for NonIp {
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let what = format!("attach {}", self.device);
-        self.attach(context).context(what)
+        self.attach(context, &what).context(what.clone())
     }
 
-    fn attach(self, context: &Context) -> Result<Exit> {
+    fn attach(self, context: &Context, what: &str) -> Result<Exit> {
         let timeouts = timeouts(&self.timeouts)?;
         let mut control = context.control()?;
         let capacity = context.config.maps.interfaces;
-        let (interface, attached) = control.attach(self.trace, |change| {
+        let how = Attaching { traced: self.trace, learns: !self.no_learn };
+        let made = control.attach(&self.safety.terms(what), how, |change| {
             let interface = self.interface(change, timeouts, capacity)?;
             change.put_interface(&interface)?;
             Ok(interface)
         })?;
+        let Attachment { interface, attached, learned } = made;
+        self.safety.remind(&control)?;
         let groups = group_names(control.model()?, &interface);
         output::lines([format!(
             "{} {}: groups {}; {} ({}), {} orientation",
@@ -197,9 +208,19 @@ impl Command {
             attach::why(interface.hook, attached.hook, &attached.device),
             interface.orientation.name(),
         )])?;
+        if learned.flows > 0 {
+            output::lines([format!("{} open connections learned", learned.flows)])?;
+        }
+        if learned.left_out > 0 {
+            eprintln!(
+                "secgroup: {} open connections not learned, for the table of proven flows is full: \
+                 [maps] flows_proven makes it larger",
+                learned.left_out
+            );
+        }
         if self.trace {
             trace::until_interrupted(control.pins(), interface.slot)?;
-            control.attach(false, |_| Ok(interface.clone()))?;
+            control.attach(&Terms::default(), Attaching::default(), |_| Ok(interface.clone()))?;
             return Ok(Exit::Interrupted);
         }
         Ok(Exit::Done)

@@ -3,7 +3,9 @@
 use std::error::Error as StdError;
 
 use super::Exit;
-use crate::control::{LockError, NothingAttached};
+use crate::control::confirm::{NothingPending, Unconfirmed};
+use crate::control::panic::Unmanaged;
+use crate::control::{LockError, LockedOut, NothingAttached};
 use crate::dataplane::DataplaneError;
 use crate::model::{self, Kind, document};
 use crate::telemetry::server::ListenError;
@@ -32,6 +34,18 @@ fn hint(cause: &(dyn StdError + 'static)) -> Option<String> {
     if cause.is::<NothingAttached>() {
         return Some(NothingAttached::HINT.to_owned());
     }
+    if let Some(error) = cause.downcast_ref::<Unmanaged>() {
+        return Some(error.hint());
+    }
+    if let Some(error) = cause.downcast_ref::<LockedOut>() {
+        return Some(error.hint());
+    }
+    if cause.is::<Unconfirmed>() {
+        return Some(Unconfirmed::HINT.to_owned());
+    }
+    if cause.is::<NothingPending>() {
+        return Some(NothingPending::HINT.to_owned());
+    }
     if cause.is::<LockError>() {
         return Some(LockError::HINT.to_owned());
     }
@@ -56,7 +70,7 @@ fn code(cause: &(dyn StdError + 'static)) -> Option<Exit> {
     }
     let is_missing =
         cause.downcast_ref::<DataplaneError>().is_some_and(DataplaneError::is_not_found);
-    if is_missing || cause.is::<NothingAttached>() {
+    if is_missing || cause.is::<NothingAttached>() || cause.is::<NothingPending>() {
         return Some(Exit::NotFound);
     }
     let model = match cause.downcast_ref::<store::Error>() {
@@ -80,7 +94,7 @@ pub(super) struct Misuse {
 }
 
 /// Names come from users and files: nothing in them may start a line of its own.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let escaped = c.is_control().then(|| c.escape_default().collect::<String>());

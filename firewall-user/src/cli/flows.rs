@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use firewall_ebpf::flow::{PROVEN, Tier};
+use firewall_ebpf::flow::{Flow, PROVEN, Tier};
 use firewall_ebpf::interface::{Direction, State};
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::control::{Control, nothing_attached};
 use crate::dataplane::clock;
 use crate::dataplane::flows::FlowEntry;
 use crate::model::{Error, Interface, Model, RuleId};
+use crate::policy::MANAGEMENT_RULE;
 use crate::store::RuleName;
 
 #[derive(Debug, Subcommand)]
@@ -258,6 +259,11 @@ fn end(address: std::net::IpAddr, port: u16) -> String {
     }
 }
 
+/// Whether a flow was open before its interface was attached: no rule admitted it.
+const fn is_learned(flow: &Flow) -> bool {
+    flow.rule == 0
+}
+
 fn table(flows: &[Known<'_>]) -> Result<()> {
     output::table(
         [
@@ -293,7 +299,12 @@ fn table(flows: &[Known<'_>]) -> Result<()> {
                 format!("{}/{}", flow.packets[0], flow.packets[1]),
                 format!("{}/{}", flow.bytes[0], flow.bytes[1]),
                 rule.map_or_else(|| "-".to_owned(), |rule| rule.group_name.clone()),
-                rule.map_or_else(|| "-".to_owned(), |rule| format!("{}{note}", rule.rule)),
+                match rule {
+                    Some(rule) => format!("{}{note}", rule.rule),
+                    None if is_learned(flow) => "learned".to_owned(),
+                    None if flow.rule == MANAGEMENT_RULE => "management".to_owned(),
+                    None => "-".to_owned(),
+                },
             ]
         }),
     )
@@ -326,5 +337,6 @@ fn document(known: &Known<'_>) -> Value {
         "GroupId": rule.map(|rule| rule.group.to_string()),
         "GroupName": rule.map(|rule| rule.group_name.clone()),
         "RuleRemoved": known.rule_removed,
+        "Learned": is_learned(flow),
     })
 }

@@ -6,6 +6,7 @@ use firewall_ebpf::interface::Direction;
 
 use super::output::{self, Format, Output};
 use super::{Context, Exit, rule};
+use crate::control::Terms;
 use crate::model::{self, Group, Model, document, tags};
 use crate::store::NewGroup;
 
@@ -68,7 +69,7 @@ impl Create {
                 description: model::group_description(&description)?,
                 tags: parse_tags(&tags)?,
             };
-            context.control()?.change(|change| Ok(change.create_group(new)?))
+            context.control()?.change(&Terms::default(), |change| Ok(change.create_group(new)?))
         };
         output::lines([create().with_context(|| format!("create group {name}"))?])?;
         Ok(Exit::Done)
@@ -132,7 +133,7 @@ fn list(model: &Model, format: Format) -> Result<Exit> {
 
 fn delete(context: &Context, word: &str) -> Result<Exit> {
     let delete = || {
-        context.control()?.change(|change| {
+        context.control()?.change(&Terms::default(), |change| {
             let id = change.model().group(word)?.id.clone();
             Ok(change.delete_group(&id)?)
         })

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 
 use super::group::parse_tags;
 use super::output::{self, Format, Output};
+use super::safety::Safety;
 use super::{Context, Exit};
+use crate::control::Terms;
 use crate::model::{
     Error, Family, Model, document, parse_cidr, parse_entry, prefix_list_name, rule_description,
 };
@@ -64,6 +66,8 @@ pub(super) struct Add {
     /// Of these entries
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    #[command(flatten)]
+    safety: Safety,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +77,8 @@ pub(super) struct Remove {
     /// A network; may be repeated
     #[arg(long = "entry", value_name = "CIDR", num_args = 1.., required = true)]
     entries: Vec<String>,
+    #[command(flatten)]
+    safety: Safety,
 }
 
 #[derive(Debug, Args)]
@@ -106,7 +112,9 @@ impl Create {
                 entries: parse_entries(&entries, Some(family), description.as_deref())?,
                 tags: parse_tags(&tags)?,
             };
-            context.control()?.change(|change| Ok(change.create_prefix_list(new)?))
+            context
+                .control()?
+                .change(&Terms::default(), |change| Ok(change.create_prefix_list(new)?))
         };
         output::lines([create().with_context(|| format!("create prefix list {name}"))?])?;
         Ok(Exit::Done)
@@ -115,10 +123,10 @@ impl Create {
 
 impl Add {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { list, entries, description } = self;
+        let Self { list, entries, description, safety } = self;
         let add = || -> Result<_> {
             let entries = parse_entries(&entries, None, description.as_deref())?;
-            context.control()?.change(|change| {
+            safety.change(context, &format!("prefix-list add {list}"), |change| {
                 let id = change.model().prefix_list(&list)?.id.clone();
                 Ok(change.add_entries(&id, entries)?)
             })
@@ -130,10 +138,10 @@ impl Add {
 
 impl Remove {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { list, entries } = self;
+        let Self { list, entries, safety } = self;
         let remove = || -> Result<_> {
             let entries: Vec<_> = parse_entries(&entries, None, None)?.into_keys().collect();
-            context.control()?.change(|change| {
+            safety.change(context, &format!("prefix-list remove {list}"), |change| {
                 let id = change.model().prefix_list(&list)?.id.clone();
                 Ok(change.remove_entries(&id, &entries)?)
             })
@@ -198,7 +206,7 @@ fn list(model: &Model, format: Format) -> Result<Exit> {
 
 fn delete(context: &Context, word: &str) -> Result<Exit> {
     let delete = || {
-        context.control()?.change(|change| {
+        context.control()?.change(&Terms::default(), |change| {
             let id = change.model().prefix_list(word)?.id.clone();
             Ok(change.delete_prefix_list(&id)?)
         })

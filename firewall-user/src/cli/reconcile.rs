@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::{Context, Exit, failure, output};
+use super::{Context, Exit, failure, output, panic};
 use crate::control::{Outcome, Reconciliation};
 use crate::dataplane::attach;
 
@@ -16,8 +16,14 @@ pub(super) struct Command {}
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let reconcile = || context.control()?.reconcile();
-        let Reconciliation { interfaces, strays } = reconcile().context("reconcile")?;
+        let reconcile = || {
+            let mut control = context.control()?;
+            Ok::<_, anyhow::Error>((control.reconcile()?, control.model()?))
+        };
+        let (Reconciliation { interfaces, strays }, model) = reconcile().context("reconcile")?;
+        if model.is_panicking {
+            eprintln!("secgroup: {}", panic::text(&model.management));
+        }
         let removed = |slot| format!("slot {slot}: no longer enforced, for it is not stored");
         output::lines(strays.into_iter().map(removed))?;
         let mut exit = Exit::Done;

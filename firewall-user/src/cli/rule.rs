@@ -6,6 +6,7 @@ use firewall_ebpf::interface::Direction;
 
 use super::failure::Misuse;
 use super::output::{self, Format, Output};
+use super::safety::Safety;
 use super::{Context, Exit};
 use crate::model::{Group, Model, NewRule, RuleId, RuleSpec, document, rule_description};
 
@@ -49,6 +50,8 @@ pub(super) struct Add {
     /// Why the rule is there
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    #[command(flatten)]
+    safety: Safety,
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +63,8 @@ pub(super) struct Remove {
     rules: Vec<String>,
     #[command(flatten)]
     selector: Selector,
+    #[command(flatten)]
+    safety: Safety,
 }
 
 #[derive(Debug, Args)]
@@ -82,11 +87,11 @@ impl Command {
 
 impl Add {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { group, direction, selector, description } = self;
+        let Self { group, direction, selector, description, safety } = self;
         let add = || -> Result<_> {
             let rule = selector.parse(direction)?;
             let description = rule_description(&description.unwrap_or_default())?;
-            context.control()?.change(|change| {
+            safety.change(context, &format!("rule add {group}"), |change| {
                 let model = change.model();
                 let id = model.group(&group)?.id.clone();
                 let new = rule.specs(model)?.into_iter();
@@ -108,12 +113,13 @@ impl Remove {
     }
 
     fn remove(self, context: &Context) -> Result<()> {
-        let Self { group, rules, selector } = self;
+        let Self { group, rules, selector, safety } = self;
+        let what = format!("rule remove {group}");
         let direction = rules.first().and_then(|word| selector::direction(word).ok());
         match (direction, selector.is_empty()) {
             (Some(direction), false) if rules.len() == 1 => {
                 let rule = selector.parse(direction)?;
-                context.control()?.change(|change| {
+                safety.change(context, &what, |change| {
                     let model = change.model();
                     let group = model.group(&group)?;
                     let ids = found(group, &rule.specs(model)?)?;
@@ -123,7 +129,7 @@ impl Remove {
             }
             (None, true) => {
                 let ids = parse_ids(&rules)?;
-                context.control()?.change(|change| {
+                safety.change(context, &what, |change| {
                     let id = change.model().group(&group)?.id.clone();
                     Ok(change.remove_rules(&id, &ids)?)
                 })

@@ -10,9 +10,10 @@ use firewall_ebpf::interface::State;
 use firewall_ebpf::policy::Active;
 use serde_json::{Value, json};
 
+use super::confirm;
 use super::interfaces::Selection;
 use super::output::{self, Format, Output};
-use super::{Context, Exit};
+use super::{Context, Exit, panic};
 use crate::control::{Control, inside};
 use crate::dataplane::attach::{self, Hook};
 use crate::dataplane::counters::{ByEvent, Survey};
@@ -65,10 +66,18 @@ impl Command {
             .collect::<Result<_>>()?;
         let slots = seen.iter().map(|one| one.interface.slot);
         let survey = maps.as_mut().map(|maps| maps.survey(slots)).transpose()?.unwrap_or_default();
+        let waiting = control.waiting()?;
+        if self.output.output == Format::Table {
+            output::lines(model.is_panicking.then(|| panic_text(&model)))?;
+            output::lines(waiting.as_ref().map(confirm::text))?;
+        }
         match self.output.output {
             Format::Json => {
                 let mut document = document(&model, &seen, maps.as_ref(), &survey)?;
                 document["StraySlots"] = json!(strays);
+                document["Pending"] = waiting.as_ref().map_or(Value::Null, confirm::document);
+                document["Panic"] = json!(model.is_panicking);
+                document["ManagementNetworks"] = json!(model.management);
                 output::value(&document)?;
             }
             Format::Table if seen.is_empty() && strays.is_empty() => {
@@ -126,6 +135,11 @@ fn look<'a>(
         _ => "not-enforcing",
     };
     Ok(seen)
+}
+
+/// With the way out of it.
+fn panic_text(model: &Model) -> String {
+    format!("{}; `secgroup panic --off` ends it", panic::text(&model.management))
 }
 
 fn group_names(model: &Model, interface: &Interface) -> Vec<String> {

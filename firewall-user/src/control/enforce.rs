@@ -1,6 +1,7 @@
 //! The kernel's half of a change: what the model means for the maps and programs of this host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use firewall_ebpf::compiled::CompiledPolicy;
@@ -8,12 +9,14 @@ use firewall_ebpf::compiled::CompiledPolicy;
 use crate::control::collect::{Effort, collect};
 use crate::control::progress::Progress;
 use crate::dataplane::attach::{self, Attached};
+use crate::dataplane::device::Device;
+use crate::dataplane::learn::{self, Learned};
 use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::{Shadow, Wanted};
-use crate::dataplane::{DataplaneError, Pins, device, object};
+use crate::dataplane::{DataplaneError, Pins, clock, device, object};
 use crate::model::{Interface, Model, Tracking};
 use crate::policy::questions::{check, questions};
-use crate::policy::{Addresses, ResolvedRule, compile, resolve};
+use crate::policy::{Addresses, ResolvedRule, compile, in_force};
 
 /// This instance's place in the kernel.
 #[derive(Debug)]
@@ -105,7 +108,7 @@ impl Enforcer {
     pub(super) fn compile(&self, model: &Model) -> Result<BTreeMap<u16, Compiled>> {
         let addresses = addresses(model)?;
         let compile_one = |interface: &Interface| -> Result<Compiled> {
-            let rules = resolve(model, &addresses, interface);
+            let rules = in_force(model, &addresses, interface);
             let policy = compile(&rules, interface.tracking).map_err(|error| {
                 DataplaneError::new(
                     format!("policy of {}: {error}", interface.device),
@@ -165,6 +168,21 @@ impl Enforcer {
         Ok(attach::attach(&self.pins, &maps.sizes, interface, traced)?)
     }
 
+    /// Gives the connections that are open on an interface's device their flows.
+    pub(super) fn learn(
+        &self,
+        maps: &mut Maps,
+        model: &Model,
+        interface: &Interface,
+        device: &Device,
+    ) -> Result<Learned> {
+        let open = learn::open_on(interface.netns.as_deref(), device, interface.orientation);
+        let mut open = open.context("learn open connections, which --no-learn leaves out")?;
+        open.retain(|one| !model.is_panicking || is_managed(model, one.outside.ip()));
+        let now = clock::now(&self.pins, maps)?;
+        Ok(maps.learn(interface.slot, &open, now)?)
+    }
+
     /// Makes some room in the flow tables after a change. The change is made already, and nothing
     /// needs the room now: a failure is none of the command's.
     pub(super) fn tidy(&self, maps: &Maps, interfaces: &BTreeMap<u16, Interface>) {
@@ -176,6 +194,11 @@ impl Enforcer {
         attach::detach(&self.pins, slot)?;
         wipe(maps, slot)
     }
+}
+
+/// Whether an address is in a management network.
+pub(super) fn is_managed(model: &Model, address: IpAddr) -> bool {
+    model.management.iter().any(|network| network.contains(&address))
 }
 
 /// Clears what a slot left in the maps, so that its next interface starts from nothing.
@@ -257,7 +280,7 @@ pub(super) fn addresses(model: &Model) -> Result<Addresses> {
 ///
 /// # Errors
 /// rtnetlink fails. A device that is gone has no addresses.
-pub fn inside(interface: &Interface) -> Result<Vec<std::net::IpAddr>> {
+pub fn inside(interface: &Interface) -> Result<Vec<IpAddr>> {
     let mut all = interface.addresses.clone();
     if interface.orientation == firewall_ebpf::interface::Orientation::Host
         && let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?

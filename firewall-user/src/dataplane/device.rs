@@ -24,6 +24,8 @@ pub struct Device {
     pub kind: Option<String>,
     /// The bus that hardware hangs on: `pci`, `virtio`, `usb`.
     pub bus: Option<String>,
+    /// The device that it is a part of, a bridge or a bond.
+    pub master: Option<u32>,
     /// Whether frames start with an Ethernet header.
     pub has_ethernet: bool,
     /// Largest packet in bytes.
@@ -127,6 +129,7 @@ fn read(name: &str, message: &LinkMessage) -> Result<Device> {
         name: name.to_owned(),
         kind: None,
         bus: None,
+        master: None,
         has_ethernet,
         mtu: 0,
         xdp_program: None,
@@ -136,6 +139,7 @@ fn read(name: &str, message: &LinkMessage) -> Result<Device> {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+            LinkAttribute::Controller(master) => device.master = Some(*master),
             LinkAttribute::ParentDevBusName(bus) => device.bus = Some(bus.clone()),
             LinkAttribute::LinkInfo(infos) => {
                 device.kind = infos.iter().find_map(|info| match info {
@@ -226,6 +230,12 @@ impl AddressChanges {
 }
 
 impl Device {
+    /// Whether packets that are routed by the device of this number go through it.
+    #[must_use]
+    pub fn carries(&self, index: u32) -> bool {
+        index == self.index || Some(index) == self.master
+    }
+
     /// Whether it is hardware of which a driver may run XDP before anything is allocated. virtio
     /// is not: like veth and tap it carries segments of 64 KB that native XDP would forbid.
     #[must_use]

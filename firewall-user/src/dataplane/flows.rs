@@ -182,7 +182,7 @@ impl Maps {
     }
 
     /// The tables of a tier, IPv4 and IPv6.
-    fn tables(&self, tier: Tier) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+    pub(super) fn tables(&self, tier: Tier) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         match tier {
             Tier::New => (self.fd("FLOWS_NEW_V4"), self.fd("FLOWS_NEW_V6")),
             Tier::Proven => (self.fd("FLOWS_PROVEN_V4"), self.fd("FLOWS_PROVEN_V6")),

@@ -1,7 +1,7 @@
 //! The edits of which every change to the model is made. The store writes each of them to disk
 //! and makes it here, so that what is in memory is what would be read back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -45,6 +45,8 @@ pub enum Change {
     /// In place of what the slot holds.
     PutInterface(Interface),
     DeleteInterface(u16),
+    SetManagement(BTreeSet<IpNet>),
+    SetPanic(bool),
 }
 
 impl Model {
@@ -102,6 +104,8 @@ impl Model {
             Change::DeleteInterface(slot) => {
                 self.interfaces.remove(&slot);
             }
+            Change::SetManagement(networks) => self.management = networks,
+            Change::SetPanic(is_panicking) => self.is_panicking = is_panicking,
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) fn model(connection: &Connection) -> rusqlite::Result<Model> {
     prefix_lists(connection, &mut model)?;
     groups(connection, &mut model)?;
     interfaces(connection, &mut model)?;
+    panic(connection, &mut model)?;
     Ok(model)
 }
 
@@ -133,6 +134,14 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
         if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
             interface.addresses.push(rows::address(row, 1)?);
         }
+        Ok(())
+    })
+}
+
+fn panic(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
+    model.is_panicking = connection.query_row("SELECT panic FROM state", [], |row| row.get(0))?;
+    each(connection, "SELECT network FROM management", |row| {
+        model.management.insert(rows::parsed(row, 0)?);
         Ok(())
     })
 }

@@ -8,18 +8,34 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{BUSY, Error};
 
 /// The version this program writes, in the file's `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Marks a file as ours: "secg".
 const APPLICATION: i64 = 0x7365_6367;
 
 /// What makes a file of version n into one of n + 1, for every n from 1. A column goes to the end,
 /// where `ADD COLUMN` puts it; a migrated file keeps the constraints that it was made with.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 ALTER TABLE interfaces ADD COLUMN tcp TEXT NOT NULL DEFAULT 'guard';
 ALTER TABLE interfaces ADD COLUMN pick_up INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE interfaces ADD COLUMN tracking TEXT NOT NULL DEFAULT 'auto';
-"];
+",
+    SAFETY,
+];
+
+/// What version 3 brought: a change that waits for its confirmation, with what was before in tables
+/// that [`super::pending`] names, and panic.
+const SAFETY: &str = "
+CREATE TABLE pending (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    what TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    deadline INTEGER NOT NULL
+) STRICT;
+CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+ALTER TABLE state ADD COLUMN panic INTEGER NOT NULL DEFAULT 0;
+";
 
 /// Constraints repeat what the model checks: a bug there must not reach the disk.
 const TABLES: &str = "
@@ -154,6 +170,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         Found::Current => return Ok(()),
         Found::Nothing => {
             transaction.execute_batch(TABLES).map_err(told)?;
+            transaction.execute_batch(SAFETY).map_err(told)?;
             transaction.pragma_update(None, "application_id", APPLICATION).map_err(told)?;
         }
         Found::Earlier(from) => {

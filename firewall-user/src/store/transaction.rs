@@ -1,12 +1,12 @@
 //! A change in the making: every edit is checked, written, and made in memory; all of it becomes
 //! true at the commit, or none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{Error, write};
+use super::{Error, Pending, pending, read, write};
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model, NewRule,
@@ -110,6 +110,46 @@ impl<'a> Transaction<'a> {
         sql.execute("UPDATE state SET generation = generation + 1", []).map_err(told)?;
         sql.commit().map_err(told)?;
         Ok(generation + 1)
+    }
+
+    /// The change that waits for its confirmation, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn pending(&self) -> Result<Option<Pending>, Error> {
+        pending::read(&self.sql).map_err(|error| Error::sqlite(self.path, error))
+    }
+
+    /// Keeps what is there now, so that [`Self::restore`] can bring it back. Before the first edit,
+    /// and only where nothing is kept already.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&mut self) -> Result<(), Error> {
+        pending::keep(&self.sql).map_err(|error| Error::sqlite(self.path, error))
+    }
+
+    /// Says that the edits wait for their confirmation; [`Self::keep`] came before them.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn pend(&mut self, pending: &Pending) -> Result<(), Error> {
+        pending::write(&self.sql, pending).map_err(|error| Error::sqlite(self.path, error))
+    }
+
+    /// Brings back what [`Self::keep`] kept; it stays kept. Rules get the numbers that they had, and
+    /// the numbers of rules that are gone by this are not given again.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn restore(&mut self) -> Result<(), Error> {
+        self.changed = true;
+        let restored = pending::restore(&self.sql).and_then(|()| read::model(&self.sql));
+        self.model = restored.map_err(|error| {
+            self.broken = true;
+            Error::sqlite(self.path, error)
+        })?;
+        Ok(())
     }
 
     /// Writes an edit that was checked.
@@ -309,6 +349,28 @@ impl<'a> Transaction<'a> {
                 let count = self.model.interfaces.len() + 1;
                 ModelError::InterfacesLimit { count, limit: capacity as usize }.into()
             })
+    }
+
+    /// Says which networks the host is managed from.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_management(&mut self, networks: BTreeSet<IpNet>) -> Result<(), Error> {
+        if self.model.management == networks {
+            return Ok(());
+        }
+        self.write(Change::SetManagement(networks))
+    }
+
+    /// Begins or ends panic.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_panic(&mut self, is_panicking: bool) -> Result<(), Error> {
+        if self.model.is_panicking == is_panicking {
+            return Ok(());
+        }
+        self.write(Change::SetPanic(is_panicking))
     }
 
     /// Attaches groups to a device, in place of what the slot holds.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use firewall_ebpf::policy::MAX_RULE;
 use rusqlite::{Connection, params};
 
 use crate::model::{Change, Ec2Traffic, Group, GroupId, Interface, Peer, PrefixList, Rule};
+use crate::policy::MANAGEMENT_RULE;
 
 /// Writes an edit. A new rule gets its number here, in `change` too.
 pub(super) fn change(
@@ -54,6 +54,15 @@ pub(super) fn change(
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
         Change::PutInterface(interface) => put_interface(sql, interface),
+        Change::SetManagement(networks) => {
+            sql.execute("DELETE FROM management", [])?;
+            networks.iter().try_for_each(|network| {
+                sql.execute("INSERT INTO management VALUES (?1)", [network.to_string()]).map(drop)
+            })
+        }
+        Change::SetPanic(is_panicking) => {
+            sql.execute("UPDATE state SET panic = ?1", [*is_panicking]).map(drop)
+        }
         Change::DeleteInterface(slot) => {
             sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*slot]).map(drop)
         }
@@ -114,8 +123,9 @@ fn add_rule(
              RETURNING number",
         )?
         .query_row([rule.id.as_str(), group.as_str(), name], |row| row.get(0))?;
-    // A store of version 1 has another limit in its CHECK.
-    if rule.number > MAX_RULE {
+    // The last one stands for the management networks; the CHECK of a store of version 1 knows no
+    // such limit.
+    if rule.number >= MANAGEMENT_RULE {
         return Err(rusqlite::Error::IntegralValueOutOfRange(0, rule.number.into()));
     }
     let Ec2Traffic { protocol, from, to } = rule.spec.traffic.to_ec2();

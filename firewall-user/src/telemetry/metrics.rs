@@ -32,6 +32,7 @@ struct Reading {
     tables: Vec<crate::dataplane::flows::Occupancy>,
     rules: Vec<RuleCount>,
     generation: u64,
+    panic: u64,
 }
 
 #[derive(Debug)]
@@ -52,8 +53,13 @@ struct RuleCount {
 fn read(control: &Control) -> Result<Reading> {
     let model = control.model()?;
     let generation = control.store().generation()?;
-    let mut reading =
-        Reading { interfaces: Vec::new(), tables: Vec::new(), rules: Vec::new(), generation };
+    let mut reading = Reading {
+        interfaces: Vec::new(),
+        tables: Vec::new(),
+        rules: Vec::new(),
+        generation,
+        panic: model.is_panicking.into(),
+    };
     let Some(mut maps) = control.maps()? else { return Ok(reading) };
     let survey = maps.survey(model.interfaces.keys().copied())?;
     for interface in model.interfaces.values() {
@@ -257,6 +263,14 @@ impl Collector for Reading {
                 MetricType::Gauge,
             )?
             .encode_gauge(&self.generation)?;
+        encoder
+            .encode_descriptor(
+                "panic",
+                "1 while nothing but the management networks passes",
+                None::<&Unit>,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&self.panic)?;
         let build =
             [("version", env!("CARGO_PKG_VERSION").to_owned()), ("abi", ABI_VERSION.to_string())];
         gauges(encoder, "build_info", "The running build; always 1", [(build, 1)])

@@ -10,4 +10,5 @@ mod host;
 mod interface_refusals;
 mod refusals;
 mod rule_refusals;
+mod safety;
 mod together;

@@ -43,7 +43,7 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
 }
 
 /// Makes one edit, of a kind and on things that two numbers choose; refusals are part of it.
-fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
+pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
     let name = format!("g{}", which % 4);
     let group = change.model().group(&name).map(|group| group.id.clone());
     let other = change.model().group(&format!("g{}", which / 4 % 4)).map(|group| group.id.clone());
@@ -192,12 +192,12 @@ fn numbers_end_in(prepare: impl FnOnce(&rusqlite::Connection)) {
         rusqlite::Connection::open(dir.path().join(firewall_user::store::FILE)).unwrap();
     prepare(&connection);
     connection
-        .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'rule_history'", [MAX_RULE - 1])
+        .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'rule_history'", [MAX_RULE - 2])
         .unwrap();
     let mut store = Store::open(dir.path()).unwrap();
     let mut change = store.begin().unwrap();
     change.add_rules(&group, vec![tcp_rule(1)]).unwrap();
-    assert_eq!(change.model().groups[&group].rules.last().unwrap().number, MAX_RULE);
+    assert_eq!(change.model().groups[&group].rules.last().unwrap().number, MAX_RULE - 1);
     let error = change.add_rules(&group, vec![tcp_rule(2)]).unwrap_err();
     assert_eq!(error.to_string(), "all rule numbers have been used");
     assert!(change.commit().is_err(), "half an edit is not committed");

@@ -5,3 +5,4 @@
 mod crash;
 mod edits;
 mod open;
+mod pending;

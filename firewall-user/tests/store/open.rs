@@ -37,12 +37,12 @@ fn a_store_opens_again_and_again() {
 #[test]
 fn a_newer_store_is_left_alone() {
     let dir = TempDir::new().unwrap();
-    made(dir.path()).pragma_update(None, "user_version", 3).unwrap();
+    made(dir.path()).pragma_update(None, "user_version", 4).unwrap();
     let path = dir.path().join(FILE);
     let (message, hint) = refused(dir.path());
     assert_eq!(
         message,
-        format!("store {} has schema 3, and this secgroup knows up to 2", path.display())
+        format!("store {} has schema 4, and this secgroup knows up to 3", path.display())
     );
     assert_eq!(hint, "a newer secgroup has used it: use that one, or another --state-dir");
 }
@@ -58,6 +58,9 @@ fn columns(connection: &Connection) -> Vec<(String, String, Option<String>)> {
 
 /// A store as version 1 left it: a group, and an interface in it.
 const VERSION_1: &str = "
+DROP TABLE pending;
+DROP TABLE management;
+ALTER TABLE state DROP COLUMN panic;
 ALTER TABLE interfaces DROP COLUMN tcp;
 ALTER TABLE interfaces DROP COLUMN pick_up;
 ALTER TABLE interfaces DROP COLUMN tracking;
@@ -69,7 +72,7 @@ PRAGMA user_version = 1;
 ";
 
 #[test]
-fn a_store_of_version_1_becomes_one_of_version_2() {
+fn a_store_of_version_1_becomes_one_of_this_version() {
     let (dir, fresh) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     made(dir.path()).execute_batch(VERSION_1).unwrap();
     let mut store = Store::open(dir.path()).unwrap();
@@ -102,7 +105,7 @@ fn a_version_that_never_was_is_of_another_program() {
         let (message, _) = refused(dir.path());
         assert!(message.ends_with(" is a database of another program"), "{message}");
         let connection = Connection::open(dir.path().join(FILE)).unwrap();
-        connection.pragma_update(None, "user_version", 2).unwrap();
+        connection.pragma_update(None, "user_version", 3).unwrap();
     }
 }
 

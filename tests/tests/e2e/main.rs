@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod clsact;
+mod confirm;
 mod default_deny;
 mod devices;
 mod flood;
@@ -12,12 +13,15 @@ mod gc;
 mod hooks;
 mod hostile;
 mod icmp_errors;
+mod learn;
 mod lifetime;
+mod lockout;
 mod loss;
 mod metrics;
 mod offload;
 mod options;
 mod orientation;
+mod panic;
 mod peers;
 mod pmtu;
 mod runtime_change;

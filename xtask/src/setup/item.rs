@@ -44,6 +44,7 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
         items.push(program("ping", "iputils-ping", "is a client in demo and tests"));
     }
     if scope >= Scope::Test {
+        items.push(program("nft", "nftables", "has the kernel track connections in tests"));
         items.extend(toolchain.map(clippy));
         items.push(server());
     }

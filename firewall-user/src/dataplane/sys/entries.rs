@@ -16,6 +16,9 @@ const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 
+/// Flag of an update: only where there is no such entry.
+const BPF_NOEXIST: u64 = 1;
+
 /// Entries at once: the kernel reschedules between entries, and a progress bar between batches.
 const CHUNK: usize = 4096;
 
@@ -76,6 +79,21 @@ pub(in crate::dataplane) fn put<K: Pod, V: Pod>(
         flags: 0,
     };
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Writes one entry, unless one of its key is there; whether it was written.
+pub(in crate::dataplane) fn insert<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: &V,
+) -> io::Result<bool> {
+    let (key, value) = (address(std::ptr::from_ref(key)), address(std::ptr::from_ref(value)));
+    let mut attr = ElemAttr { map_fd: raw(map), pad: 0, key, value, flags: BPF_NOEXIST };
+    match bpf(BPF_MAP_UPDATE_ELEM, &mut attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes entries, in batches; `progress` hears how many each had.

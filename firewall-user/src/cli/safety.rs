@@ -1,0 +1,76 @@
+//! Options of commands that could lock their caller out.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Context, failure};
+use crate::control::{Control, Terms};
+use crate::store::Transaction;
+
+/// The longest time that a change may wait: it is for trying, not for planning.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Safety {
+    /// Take the change back after this time, unless `secgroup confirm` follows: 30s, 5m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    confirm: Option<Duration>,
+    /// Make the change also if it cuts the SSH connection that this command came by
+    #[arg(long)]
+    force: bool,
+}
+
+fn duration(word: &str) -> Result<Duration, String> {
+    let range = || "1s to 24h, for example 30s or 5m".to_owned();
+    let time: Duration = humantime::parse_duration(word).map_err(|_| range())?;
+    if (Duration::from_secs(1)..=LONGEST).contains(&time) { Ok(time) } else { Err(range()) }
+}
+
+impl Safety {
+    /// Makes a change on these terms; `what` is the command.
+    pub(super) fn change<T>(
+        self,
+        context: &Context,
+        what: &str,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut control = context.control()?;
+        let value = control.change(&self.terms(what), edit)?;
+        self.remind(&control)?;
+        Ok(value)
+    }
+
+    /// The terms of a change.
+    pub(super) fn terms(self, what: &str) -> Terms {
+        Terms { what: failure::one_line(what), confirm: self.confirm, force: self.force }
+    }
+
+    /// Says after a change what is left to do.
+    pub(super) fn remind(self, control: &Control) -> Result<()> {
+        // Nothing waits where nothing changed.
+        if let (Some(time), Some(_)) = (self.confirm, control.waiting()?) {
+            eprintln!(
+                "secgroup: the state before returns in {}, unless `secgroup confirm` keeps this",
+                humantime::format_duration(time)
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_bounded() {
+        for (word, seconds) in [("30s", 30), ("5m", 300), ("1h 30m", 5400), ("24h", 86_400)] {
+            assert_eq!(duration(word), Ok(Duration::from_secs(seconds)), "{word}");
+        }
+        for word in ["", "30", "0s", "999ms", "-1s", "25h", "soon", "99999999999999999999y"] {
+            assert!(duration(word).is_err(), "{word}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Changes that would lock their caller out.
+//!
+//! What counts is whether the caller could connect once more: a tracked flow goes on without its
+//! rule, but at the next login nobody gets in.
+
+use std::path::Path;
+
+use anyhow::Result;
+use firewall_ebpf::interface::{Direction, Orientation};
+use firewall_ebpf::parse::protocol;
+
+use super::enforce::addresses;
+use super::ssh::{self, Connection, Netns};
+use crate::dataplane::{device, netns, route};
+use crate::model::{Interface, Model, Tracking};
+use crate::policy::evaluate::{Question, evaluate, is_untracked};
+use crate::policy::{ResolvedRule, in_force};
+
+/// The change would lock its caller out.
+#[derive(Debug, thiserror::Error)]
+#[error("this would lock you out: your SSH connection {connection} comes in by {interface}, {cut}")]
+pub struct LockedOut {
+    connection: Connection,
+    interface: String,
+    group: String,
+    cut: Cut,
+}
+
+/// Why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Cut {
+    #[error("and no rule there would admit the next one")]
+    NoRule,
+    #[error("which has no flow, and with pick-up off only a SYN opens one")]
+    NotOpened,
+}
+
+impl LockedOut {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let Self { connection: Connection { client, server, .. }, group, cut, .. } = self;
+        let length = if client.is_ipv4() { 32 } else { 128 };
+        match cut {
+            Cut::NoRule => format!(
+                "`secgroup rule add {group} ingress --protocol tcp --port {} --cidr {}/{length}` \
+                 admits it; --force makes the change all the same",
+                server.port(),
+                client.ip()
+            ),
+            Cut::NotOpened => {
+                "--pick-up on lets it go on; --force makes the change all the same, then log in \
+                 again"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// An interface with its rules.
+type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
+
+/// Refuses a change that would lock its caller out. `learns`: connections that are open when an
+/// interface is attached get a flow.
+///
+/// # Errors
+/// [`LockedOut`], and when the kernel cannot be asked.
+pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
+    let Some((connection, place)) = ssh::own() else { return Ok(()) };
+    let question = question(&connection);
+    let (members_before, members_after) = (addresses(before)?, addresses(after)?);
+    for interface in after.interfaces.values() {
+        let rules = in_force(after, &members_after, interface);
+        let was = before.interfaces.get(&interface.slot).filter(|was| was.id == interface.id);
+        let old = was.map(|was| (was, in_force(before, &members_before, was)));
+        let old = old.as_ref().map(|(was, rules)| (*was, &rules[..]));
+        if old == Some((interface, &rules[..])) {
+            continue;
+        }
+        if let Some(cut) = cut(old, (interface, &rules), learns, question)
+            && carries(interface, &connection, place)?
+        {
+            let group = interface.groups.first().and_then(|id| after.groups.get(id));
+            let group = group.map_or_else(String::new, |group| group.name.clone());
+            return Err(LockedOut { connection, interface: interface.label(), group, cut }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The connection's first packet, if it came once more.
+fn question(connection: &Connection) -> Question {
+    Question {
+        direction: Direction::Ingress,
+        outside: connection.client.ip(),
+        protocol: protocol::TCP,
+        port: connection.server.port(),
+    }
+}
+
+/// What a change does to a connection; `None` if it was shut out before, too.
+fn cut(
+    before: Option<Policy<'_>>,
+    (interface, rules): Policy<'_>,
+    learns: bool,
+    question: Question,
+) -> Option<Cut> {
+    let admits = |rules| evaluate(rules, question).next().is_some();
+    let needs_no_flow = |(interface, rules): Policy<'_>| {
+        interface.tracking == Tracking::Auto && is_untracked(rules, question)
+    };
+    if before.is_some_and(|(_, rules)| !admits(rules)) {
+        return None;
+    }
+    if !admits(rules) {
+        return Some(Cut::NoRule);
+    }
+    let had_flow = before.map_or(learns, |before| !needs_no_flow(before));
+    let is_cut = !had_flow && !needs_no_flow((interface, rules)) && !interface.picks_up();
+    is_cut.then_some(Cut::NotOpened)
+}
+
+/// Whether a connection's packets go through an interface's device.
+fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Result<bool> {
+    let Interface { device, netns, orientation, .. } = interface;
+    let file =
+        netns.as_ref().map_or_else(|| Path::new("/proc/self/ns/net").into(), |n| netns::path(n));
+    // A guest's traffic is not the host's.
+    if *orientation == Orientation::Guest || ssh::netns(&file) != Some(place) {
+        return Ok(false);
+    }
+    let Some(found) = device::lookup(netns.as_deref(), device)? else { return Ok(false) };
+    if let Some(name) = &connection.device {
+        return Ok(name == device);
+    }
+    let ends = (connection.server.ip(), connection.client.ip());
+    let way = route::devices(netns.as_deref(), [ends])?.get(&ends).copied();
+    // Answers may leave by another device than questions come in by; but not by the loopback device,
+    // whose number is 1 in every namespace.
+    Ok(way.is_some_and(|index| found.carries(index))
+        || (way != Some(1) && found.addresses.contains(&ends.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use firewall_ebpf::exempt::NonIp;
+    use firewall_ebpf::interface::TcpChecks;
+
+    use super::*;
+    use crate::model::{HookChoice, InterfaceId, PortRange, Traffic};
+
+    fn interface(pick_up: bool) -> Interface {
+        Interface {
+            id: InterfaceId::random().unwrap(),
+            slot: 0,
+            device: "eth0".to_owned(),
+            netns: None,
+            groups: Vec::new(),
+            hook: HookChoice::Auto,
+            orientation: Orientation::Host,
+            non_ip: NonIp::Control,
+            tcp: TcpChecks::Guard,
+            pick_up,
+            tracking: Tracking::Auto,
+            timeouts: BTreeMap::new(),
+            addresses: Vec::new(),
+        }
+    }
+
+    fn rule(direction: Direction, port: Option<u16>, network: &str) -> ResolvedRule {
+        let traffic =
+            port.map_or(Traffic::All, |port| Traffic::Tcp(PortRange { from: port, to: port }));
+        ResolvedRule { number: 1, direction, traffic, networks: vec![network.parse().unwrap()] }
+    }
+
+    #[test]
+    fn only_who_could_connect_can_be_locked_out() {
+        let question = Question {
+            direction: Direction::Ingress,
+            outside: "192.0.2.7".parse().unwrap(),
+            protocol: 6,
+            port: 22,
+        };
+        let all_out = || rule(Direction::Egress, None, "0.0.0.0/0");
+        let ssh = |network| rule(Direction::Ingress, Some(22), network);
+        let none: Vec<ResolvedRule> = vec![all_out()];
+        let (mine, others) = (vec![ssh("192.0.2.0/24")], vec![ssh("198.51.100.0/24")]);
+        let (anyone, anyone_untracked) =
+            (vec![ssh("0.0.0.0/0")], vec![ssh("0.0.0.0/0"), all_out()]);
+        let (on, off) = (interface(true), interface(false));
+        let judge =
+            |before: Option<Policy<'_>>, after, learns| cut(before, after, learns, question);
+        for (before, after, learns, expected) in [
+            // A first attach.
+            (None, (&on, &none), true, Some(Cut::NoRule)),
+            (None, (&on, &others), true, Some(Cut::NoRule)),
+            (None, (&on, &mine), true, None),
+            (None, (&off, &mine), true, None),
+            (None, (&on, &mine), false, None),
+            (None, (&off, &mine), false, Some(Cut::NotOpened)),
+            (None, (&off, &anyone_untracked), false, None),
+            // A change of rules.
+            (Some((&on, &mine)), (&on, &none), true, Some(Cut::NoRule)),
+            (Some((&on, &mine)), (&on, &anyone), true, None),
+            (Some((&on, &none)), (&on, &others), true, None),
+            (Some((&off, &mine)), (&off, &anyone), true, None),
+            // What had no flow needs one now.
+            (Some((&on, &anyone_untracked)), (&on, &mine), true, None),
+            (Some((&off, &anyone_untracked)), (&off, &mine), true, Some(Cut::NotOpened)),
+            (Some((&off, &anyone_untracked)), (&off, &anyone_untracked), true, None),
+        ] {
+            let before = before.map(|(one, rules): (_, &Vec<_>)| (one, &rules[..]));
+            assert_eq!(judge(before, (after.0, &after.1[..]), learns), expected, "{after:?}");
+        }
+    }
+}

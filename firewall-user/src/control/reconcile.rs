@@ -1,0 +1,105 @@
+//! The kernel's state made equal to the store.
+
+use anyhow::Result;
+
+use super::Control;
+use super::enforce::Before;
+use super::panic::end_others;
+use crate::dataplane::attach::Attached;
+use crate::dataplane::device;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::preflight::{self, Work};
+use crate::model::{Interface, Model};
+
+/// What `reconcile` did.
+#[derive(Debug)]
+pub struct Reconciliation {
+    /// About what is stored.
+    pub interfaces: Vec<Reconciled>,
+    /// Slots that were enforced and not stored, and are no more.
+    pub strays: Vec<u16>,
+}
+
+/// What `reconcile` did about one interface.
+#[derive(Debug)]
+pub struct Reconciled {
+    /// As stored.
+    pub interface: Interface,
+    /// What it came to.
+    pub outcome: Outcome,
+}
+
+/// What became of an interface.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Its programs run.
+    Attached(Attached),
+    /// There is no such device now; the policy waits for it.
+    DeviceMissing,
+    /// It could not be attached.
+    Failed(anyhow::Error),
+}
+
+impl Control {
+    /// Makes the kernel's state equal to the store: attaches what should be and is not, replaces
+    /// every program by this build's, writes every policy, and removes what should not be. Flows
+    /// and counters of interfaces that stay are kept.
+    ///
+    /// # Errors
+    /// Nothing at all could be done. What went wrong with one interface is in its outcome.
+    pub fn reconcile(&mut self) -> Result<Reconciliation> {
+        let _lock = self.exclusive()?;
+        self.restore_all()
+    }
+
+    /// [`Self::reconcile`], for those who hold the lock.
+    pub(super) fn restore_all(&mut self) -> Result<Reconciliation> {
+        preflight::capabilities(Work::Programs)?;
+        preflight::kernel()?;
+        let model = self.store.model()?;
+        let strays = self.strays(&model)?;
+        if model.interfaces.is_empty() {
+            if self.enforcer.maps()?.is_some() {
+                self.enforcer.pins.remove_all()?;
+            }
+            return Ok(Reconciliation { interfaces: Vec::new(), strays });
+        }
+        let mut maps = self.enforcer.ensure_maps()?;
+        for slot in &strays {
+            self.enforcer.forget(&mut maps, *slot)?;
+        }
+        let mut maps = self.enforcer.stage(maps, Before::Unknown, &model)?.flip()?;
+        if model.is_panicking {
+            end_others(&mut maps, &model)?;
+        }
+        let kept = model.interfaces.clone();
+        let interfaces = model.interfaces.into_values();
+        let interfaces = interfaces
+            .map(|interface| {
+                let outcome = self.restore(&maps, &interface).unwrap_or_else(Outcome::Failed);
+                Reconciled { interface, outcome }
+            })
+            .collect();
+        // With the timeouts that the programs now have.
+        self.enforcer.tidy(&maps, &kept);
+        Ok(Reconciliation { interfaces, strays })
+    }
+
+    /// Slots that are enforced in the kernel although the store does not know them: it was lost,
+    /// or put back to an earlier state.
+    ///
+    /// # Errors
+    /// The pins cannot be listed.
+    pub fn strays(&self, model: &Model) -> Result<Vec<u16>> {
+        let mut linked = self.enforcer.pins.attached_slots()?;
+        linked.retain(|slot| !model.interfaces.contains_key(slot));
+        Ok(linked)
+    }
+
+    fn restore(&self, maps: &Maps, interface: &Interface) -> Result<Outcome> {
+        if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
+            return Ok(Outcome::DeviceMissing);
+        }
+        self.enforcer.attach(maps, interface, false).map(Outcome::Attached)
+    }
+}

@@ -1,0 +1,100 @@
+//! Changes that wait for their confirmation, and panic, as far as the store is concerned.
+
+use std::process::Stdio;
+
+use crate::host::Host;
+
+const RULE: [&str; 8] =
+    ["rule", "add", "web", "ingress", "--protocol", "47", "--cidr", "10.0.0.0/8"];
+
+/// Runs a change with `--confirm`; returns what it says on standard error.
+#[track_caller]
+fn confirmed_within(host: &Host, args: &[&str], time: &str) -> String {
+    let done = host.run(&[args, &["--confirm", time]].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    done.stderr
+}
+
+#[test]
+fn a_change_waits_says_so_and_returns() {
+    let host = Host::new();
+    host.ok(&["group", "create", "web", "--description", "d"]);
+    let (before, _) = host.state();
+    assert_eq!(
+        confirmed_within(&host, &RULE, "90s"),
+        "secgroup: the state before returns in 1m 30s, unless `secgroup confirm` keeps this\n"
+    );
+    let shown = host.ok(&["confirm", "--show"]);
+    assert!(shown.starts_with("`rule add web` is taken back in 1m"), "{shown}");
+    assert_eq!(host.ok(&["rollback"]), "`rule add web` is taken back\n");
+    assert_eq!(host.state().0, before);
+
+    confirmed_within(&host, &RULE, "1h");
+    assert_eq!(host.ok(&["confirm"]), "`rule add web` is kept\n");
+    let (kept, _) = host.state();
+    assert_ne!(kept, before);
+    let done = host.run(&["confirm"]);
+    assert_eq!(done.code, 3);
+    assert_eq!(
+        done.stderr,
+        "error: confirm: no change waits for its confirmation\nhint: it was confirmed, or taken \
+         back when its time ran out: `secgroup rule list` shows which\n"
+    );
+    for wrong in ["0s", "25h", "soon", "30"] {
+        assert_eq!(host.run(&[&RULE[..], &["--confirm", wrong]].concat()).code, 2, "{wrong}");
+    }
+    assert_eq!(host.state().0, kept);
+}
+
+/// What a process that is killed at any moment of taking back leaves to the next one.
+#[test]
+fn taking_back_is_completed_by_the_next_command() {
+    let host = Host::new();
+    host.ok(&["group", "create", "web", "--description", "d"]);
+    let (before, _) = host.state();
+    confirmed_within(&host, &RULE, "1h");
+    let mut store = host.store();
+    let mut change = store.begin().unwrap();
+    change.restore().unwrap();
+    change.commit().unwrap();
+    let sql = rusqlite::Connection::open(host.state_dir().join("secgroup.db")).unwrap();
+    sql.execute("UPDATE pending SET deadline = 1", []).unwrap();
+    let mut command = host.command(&["group", "list"]);
+    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    assert_eq!(host.state().0, before);
+    assert_eq!(host.run(&["confirm", "--show"]).code, 3);
+}
+
+#[test]
+fn management_networks_are_kept_canonical() {
+    let host = Host::new();
+    assert_eq!(host.ok(&["management", "list"]), "");
+    host.ok(&["management", "set", "192.0.2.7/24", "2001:DB8::/32", "192.0.2.0/24"]);
+    assert_eq!(host.ok(&["management", "list"]), "192.0.2.0/24\n2001:db8::/32\n");
+    let done = host.run(&["management", "set", "::/0"]);
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (
+            2,
+            "error: set management networks: ::/0 is everywhere\nhint: name the networks that you \
+             come from\n"
+        )
+    );
+    assert_eq!(
+        host.ok(&["panic"]),
+        "PANIC: only 192.0.2.0/24, 2001:db8::/32 passes: nothing is attached; 0 flows ended\n"
+    );
+    let done = host.run(&["management", "clear"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert_eq!(host.ok(&["panic", "--off"]), "panic is over: nothing is attached\n");
+    host.ok(&["management", "clear"]);
+    let done = host.run(&["panic"]);
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (
+            1,
+            "error: panic: no management network is set, so nothing at all would pass\nhint: \
+             `secgroup management set 192.0.2.0/24` says where from; --force does it all the same\n"
+        )
+    );
+}

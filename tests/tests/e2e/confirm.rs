@@ -1,0 +1,262 @@
+//! Changes that return by themselves.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use rusqlite::Connection;
+use secgroup_tests::network::at;
+use secgroup_tests::secgroup::Answer;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::wait::{PATIENCE, wait_for, wait_until};
+use secgroup_tests::{Pair, Process, Secgroup, ping};
+
+const RULE: &str = "web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64";
+
+/// A server that a rule lets a client reach.
+fn guarded(net: &Pair) -> (Secgroup<'_>, [TcpServer; 2]) {
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok(&format!("rule add {RULE}"));
+    secgroup.ok("attach eth0 --group web");
+    let servers = at(Pair::SERVER, 80).map(|end| TcpServer::echo(&net.server, end));
+    (secgroup, servers)
+}
+
+fn is_reached(net: &Pair) -> bool {
+    at(Pair::SERVER, 80).into_iter().all(|end| tcp::connect(&net.client, end).is_ok())
+}
+
+fn is_closed(net: &Pair) -> bool {
+    tcp::none_reaches(&net.client, &at(Pair::SERVER, 80))
+}
+
+/// The process that watches over an instance's deadline.
+fn watcher(secgroup: &Secgroup<'_>) -> Option<Pid> {
+    let state_dir = secgroup.state_dir();
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let words: Vec<&str> = line.split('\0').collect();
+        let is_watch = words.contains(&"--watch");
+        (is_watch && words.iter().any(|word| Path::new(word) == state_dir))
+            .then(|| Pid::from_raw(id))
+    })
+}
+
+/// Ends the watching, as the machine's owner might.
+fn kill_watcher(secgroup: &Secgroup<'_>) {
+    kill(watcher(secgroup).unwrap(), Signal::SIGKILL).unwrap();
+    wait_until(PATIENCE, "the watcher to be gone", || watcher(secgroup).is_none());
+}
+
+/// Changes what the store says of the change that waits.
+fn pretend(secgroup: &Secgroup<'_>, assignment: &str) {
+    let store = Connection::open(secgroup.state_dir().join("secgroup.db")).unwrap();
+    store.busy_timeout(PATIENCE).unwrap();
+    let changed = store.execute(&format!("UPDATE pending SET {assignment}"), []).unwrap();
+    assert_eq!(changed, 1, "nothing waits");
+}
+
+#[test]
+fn an_unconfirmed_change_returns_and_the_numbers_of_its_rules_stay_taken() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    let rules = secgroup.ok("rule list");
+    let new = secgroup.ok("rule add web ingress --protocol tcp --port 81 --cidr ::/0 --confirm 1h");
+    secgroup.ok("rollback");
+    assert_eq!(secgroup.ok("rule list"), rules);
+
+    secgroup.ok(&format!("rule remove {RULE} --confirm 2s"));
+    assert!(is_closed(&net));
+    wait_until(PATIENCE, "the change to return", || secgroup.ok("rule list") == rules);
+    assert!(is_reached(&net));
+    wait_until(PATIENCE, "the watcher to end", || watcher(&secgroup).is_none());
+    assert_eq!(secgroup.refused("confirm", 3).lines().count(), 2);
+    secgroup.refused("confirm --show", 3);
+    secgroup.refused("rollback", 3);
+    // What counts by number starts from nothing.
+    let later = secgroup.ok("rule add web ingress --protocol tcp --port 81 --cidr ::/0");
+    assert_ne!(new, later);
+}
+
+#[test]
+fn a_confirmed_change_stays() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    secgroup.ok(&format!("rule remove {RULE} --confirm 2s"));
+    let waiting = secgroup.ok("confirm --show");
+    assert!(waiting.starts_with("`rule remove web` is taken back in "), "{waiting}");
+    assert!(secgroup.ok("status").starts_with(&waiting[..30]), "{waiting}");
+    assert_eq!(secgroup.json("status")["Pending"]["Command"], "rule remove web");
+    secgroup.ok("confirm");
+    assert!(secgroup.json("status")["Pending"].is_null());
+    wait_until(PATIENCE, "the watcher to end", || watcher(&secgroup).is_none());
+    assert!(is_closed(&net));
+}
+
+#[test]
+fn a_shell_that_is_killed_takes_nothing_along() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    let line = format!("rule remove {RULE} --confirm 3s");
+    let script = ["sh", "-c", "\"$@\"; echo done; sleep 100", "sh"];
+    let mut command = secgroup.command_under(&script, &line);
+    command.process_group(0);
+    let mut shell = Process::listen(command);
+    shell.wait_for_words("done");
+    let group = Pid::from_raw(i32::try_from(shell.id()).unwrap());
+    killpg(group, Signal::SIGHUP).unwrap();
+    killpg(group, Signal::SIGKILL).unwrap();
+    shell.kill();
+    assert!(is_closed(&net));
+    // No command looks: the process alone does it.
+    wait_until(PATIENCE, "the change to return", || watcher(&secgroup).is_none());
+    assert!(is_reached(&net));
+}
+
+/// As `ssh host secgroup …` does, and a shell's `$(…)`.
+#[test]
+fn a_caller_that_reads_to_the_end_does_not_wait_for_the_deadline() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    let script = ["sh", "-c", "exec 7>&1 8>&2; \"$@\"", "sh"];
+    let line = format!("rule remove {RULE} --confirm 1h");
+    let answer = Answer::of(&mut secgroup.command_under(&script, &line));
+    assert_eq!(answer.code, Some(0), "{answer}");
+    assert!(watcher(&secgroup).is_some());
+    secgroup.ok("rollback");
+}
+
+#[test]
+fn the_next_command_takes_back_what_a_killed_watcher_did_not() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    for line in
+        ["status", "reconcile", "group list", "rule add web egress --protocol 47 --cidr ::/0"]
+    {
+        secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
+        kill_watcher(&secgroup);
+        secgroup.ok("status");
+        assert!(is_closed(&net));
+        pretend(&secgroup, "deadline = 1");
+        let answer = secgroup.run(line.split(' '));
+        assert_eq!(answer.code, Some(0), "{answer}");
+        let said =
+            "secgroup: `rule remove web` was not confirmed in time: the state before is back";
+        assert!(answer.stderr.contains(said), "{line}: {answer}");
+        assert!(is_reached(&net));
+    }
+}
+
+#[test]
+fn serve_takes_back_what_a_killed_watcher_did_not() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
+    kill_watcher(&secgroup);
+    pretend(&secgroup, "deadline = 1");
+    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_words("was not confirmed in time");
+    assert!(is_reached(&net));
+}
+
+#[test]
+fn after_a_reboot_no_one_has_confirmed() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
+    kill_watcher(&secgroup);
+    pretend(&secgroup, "boot = 'another'");
+    // A reboot leaves no pins.
+    fs::remove_dir_all(secgroup.pin_dir()).unwrap();
+    let answer = secgroup.run(["reconcile"]);
+    assert!(answer.stderr.contains("was not confirmed in time"), "{answer}");
+    assert!(is_reached(&net));
+    secgroup.moved(&[("eth0", "ingress", "no-rule", 1)], || {
+        assert!(!ping::ping(&net.client, Pair::SERVER[0]));
+    });
+}
+
+#[test]
+fn a_first_attach_that_nobody_confirms_is_detached() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("attach eth0 --group web --confirm 2s");
+    assert!(!ping::ping(&net.client, Pair::SERVER[0]));
+    wait_until(PATIENCE, "the device to be free", || !secgroup.pin_dir().exists());
+    assert!(ping::ping(&net.client, Pair::SERVER[0]));
+    wait_until(PATIENCE, "the watcher to end", || watcher(&secgroup).is_none());
+    secgroup.refused("status", 3);
+}
+
+#[test]
+fn an_attachment_gets_its_groups_options_and_hook_back() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    secgroup.ok("group create other --description x");
+    secgroup.ok("attach eth0 --group web --hook tcx --timeout udp=7");
+    let mut stream = tcp::connect(&net.client, at(Pair::SERVER, 80)[0]).unwrap();
+    let before = secgroup.json("status")["NetworkInterfaces"].clone();
+    secgroup.ok("attach eth0 --group other --hook xdp --tcp strict --timeout udp=9 --confirm 1h");
+    assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["Hook"], "xdp");
+    secgroup.ok("rollback");
+    let mut after = secgroup.json("status")["NetworkInterfaces"].clone();
+    for moves in ["OpenedFlows", "PromotedFlows"] {
+        after[0][moves] = before[0][moves].clone();
+    }
+    assert_eq!(after, before);
+    tcp::exchange(&mut stream, b"the flow is still there").unwrap();
+    assert!(is_reached(&net));
+}
+
+#[test]
+fn no_other_change_while_one_waits() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    let hint = "hint: `secgroup confirm` keeps it, `secgroup rollback` takes it back; then run \
+                this again";
+    secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
+    let rules = secgroup.ok("rule list");
+    for line in [
+        "group create more --description x",
+        "group delete web",
+        "rule add web egress --protocol 47 --cidr ::/0",
+        "rule add web egress --protocol 47 --cidr ::/0 --confirm 1s",
+        "prefix-list create office --family ipv4",
+        "attach eth0 --group web",
+        "detach --all",
+    ] {
+        let said = secgroup.refused(line, 1);
+        assert!(said.contains("`rule remove web` is not confirmed yet"), "{line}: {said}");
+        assert!(said.contains(hint), "{line}: {said}");
+    }
+    assert_eq!(secgroup.ok("rule list"), rules);
+    for line in ["reconcile", "gc", "flows flush"] {
+        secgroup.ok(line);
+    }
+    assert_eq!(secgroup.ok("confirm --cancel"), "`rule remove web` is taken back\n");
+    assert!(is_reached(&net));
+    // A change of nothing waits for nothing.
+    secgroup.ok("attach eth0 --group web --confirm 1h");
+    secgroup.refused("confirm", 3);
+}
+
+#[test]
+fn a_change_that_is_refused_leaves_nothing_waiting() {
+    let net = Pair::new();
+    let (secgroup, _servers) = guarded(&net);
+    secgroup.refused("attach nothing --group web --confirm 1h", 3);
+    secgroup.refused("attach eth0 --group web --hook xdp --confirm soon", 2);
+    secgroup
+        .refused("rule add web ingress --protocol tcp --port 80 --cidr fd77::/64 --confirm 9s", 1);
+    secgroup.refused("confirm", 3);
+    assert!(wait_for(Duration::from_secs(3), "no watcher", || watcher(&secgroup)
+        .is_none()
+        .then_some(true)));
+    secgroup.ok("group create more --description x");
+}
