@@ -12,6 +12,7 @@ pub mod decision;
 pub mod demo;
 pub mod frame;
 pub mod http;
+pub mod interrupt;
 pub mod namespace;
 pub mod network;
 pub mod path;
