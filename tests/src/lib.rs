@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod namespace;
 pub mod network;
 pub mod path;
+pub mod peers;
 pub mod ping;
 pub mod pins;
 pub mod process;

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result};
 
 use self::report::Report;
-use crate::{build, check, exec, machine, setup};
+use crate::{build, check, exec, machine, object, setup};
 
 /// Builds, checks and tests; tells whether everything passed. With a filter: only the tests whose
 /// names contain it, and no checks.
@@ -17,6 +17,8 @@ pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
     // All of it now, so that a missing package is told before minutes of building.
     setup::ensure(setup::Scope::Test)?;
     let toolchain = build::build()?;
+    // What generates packets is in it.
+    object::build_bench(&toolchain)?;
 
     let mut report = Report::default();
     if filter.is_none() {
