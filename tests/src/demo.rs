@@ -3,7 +3,6 @@
 
 mod attempt;
 mod evidence;
-pub mod interrupt;
 mod lab;
 mod part;
 mod screen;
@@ -19,7 +18,7 @@ use self::lab::Lab;
 use self::part::Part;
 use self::screen::Screen;
 use self::services::Services;
-use crate::Secgroup;
+use crate::{Secgroup, interrupt};
 
 /// Shows everything with a built `secgroup`; tells whether all happened as expected.
 pub fn run(program: &Path) -> Result<bool> {

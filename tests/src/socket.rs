@@ -211,6 +211,16 @@ unsafe fn told(error: *const libc::sock_extended_err) -> Reported {
     Reported { errno, kind: error.ee_type, code: error.ee_code, by }
 }
 
+/// The number of a device.
+#[must_use]
+pub fn device_index(namespace: &Namespace, device: &str) -> u32 {
+    let name = CString::new(device).expect("a name without zeros");
+    // SAFETY: the name outlives the call and ends with a zero.
+    let index = namespace.run(|| unsafe { libc::if_nametoindex(name.as_ptr()) });
+    assert_ne!(index, 0, "no device {device} in {}", namespace.name());
+    index
+}
+
 /// A device of a namespace to which frames are written as they are.
 pub struct Wire {
     socket: OwnedFd,
@@ -221,10 +231,7 @@ impl Wire {
     #[must_use]
     pub fn new(namespace: &Namespace, device: &str) -> Self {
         let socket = open(namespace, libc::AF_PACKET, libc::SOCK_RAW, 0);
-        let name = CString::new(device).expect("a name without zeros");
-        // SAFETY: the name outlives the call and ends with a zero.
-        let index = namespace.run(|| unsafe { libc::if_nametoindex(name.as_ptr()) });
-        assert_ne!(index, 0, "no device {device} in {}", namespace.name());
+        let index = device_index(namespace, device);
         // SAFETY: all of it is numbers and arrays of them, for which zero is a value.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = family(libc::AF_PACKET);

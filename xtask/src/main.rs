@@ -40,8 +40,12 @@ enum Chore {
     /// Measure what a packet costs, beside the least that a stateful firewall does.
     Bench {
         /// Print JSON.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "peers")]
         json: bool,
+        /// Compare with no firewall, nftables and iptables instead; writes docs/peers.md and
+        /// docs/peers.svg.
+        #[arg(long)]
+        peers: bool,
     },
     /// Formatting, lints and documentation, of userspace and of the kernel program.
     Check,
@@ -94,7 +98,8 @@ fn main() -> ExitCode {
         Chore::Setup => setup::run().map(|()| true),
         Chore::Build => build::run().map(|()| true),
         Chore::Demo => demo::run().map(|()| true),
-        Chore::Bench { json } => bench::run(json).map(|()| true),
+        Chore::Bench { peers: true, .. } => bench::peers().map(|()| true),
+        Chore::Bench { json, .. } => bench::run(json).map(|()| true),
         Chore::Check => check::run().map(|()| true),
         Chore::Budget { update } => budget::run(update).map(|()| true),
         Chore::Fuzz { seconds, target, plain, seed, keep } => {

@@ -45,6 +45,11 @@ pub(crate) fn ensure_cxx() -> Result<()> {
     packages(&[item::cxx()])
 }
 
+/// Sets up what the bench compares secgroup with.
+pub(crate) fn ensure_peers() -> Result<()> {
+    packages(&item::peers())
+}
+
 fn install(scope: Scope) -> Result<Toolchain> {
     // Two rounds of packages: which LLVM the linker needs is known once the compiler is there.
     packages(&item::survey(scope, toolchain::find().as_ref()))?;

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result};
 
 use self::report::Report;
-use crate::{build, check, exec, kernel, machine, setup};
+use crate::{build, check, exec, kernel, machine, object, setup};
 
 /// Builds, checks and tests, here and in other kernels; tells whether everything passed. With a
 /// filter: only the tests whose names contain it, here, and no checks.
@@ -19,6 +19,8 @@ pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
     let others = if filter.is_none() { &kernel::USUAL[..] } else { &[] };
     let others = setup::ensure_kernels(others)?;
     let toolchain = build::build()?;
+    // What generates packets is in it.
+    object::build_bench(&toolchain)?;
 
     let mut report = Report::default();
     if filter.is_none() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use secgroup_tests::demo::{self, interrupt};
+use secgroup_tests::{demo, interrupt};
 
 fn main() -> ExitCode {
     match run() {

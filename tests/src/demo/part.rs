@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use anyhow::Result;
 
 use super::attempt::{self, Attempt, Expected, Outcome, Service};
+use super::evidence;
 use super::lab::{Host, Lab, OFFICE};
 use super::screen::Screen;
 use super::services::{Services, WEB};
 use super::shell::{self, Show};
-use super::{evidence, interrupt};
-use crate::Secgroup;
 use crate::http::Download;
+use crate::{Secgroup, interrupt};
 
 use Expected::{Dropped, Works};
 use Service::{Echo, Page, Ping, Ssh};

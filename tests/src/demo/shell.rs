@@ -2,9 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use super::interrupt;
 use super::screen::Screen;
-use crate::Secgroup;
+use crate::{Secgroup, interrupt};
 
 /// How a command's output is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -47,6 +47,7 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
         items.push(program("nft", "nftables", "has the kernel track connections in tests"));
         items.extend(toolchain.map(clippy));
         items.push(server());
+        items.extend(peers());
     }
     items
 }
@@ -54,6 +55,16 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
 /// Only for fuzzing.
 pub(super) fn cxx() -> Item {
     program("c++", "g++", "compiles libFuzzer")
+}
+
+/// What the bench compares secgroup with.
+pub(super) fn peers() -> [Item; 3] {
+    let compared = "is what the bench compares with";
+    [
+        program("nft", "nftables", compared),
+        program("iptables-legacy", "iptables", compared),
+        program("iperf3", "iperf3", "measures throughput in the bench"),
+    ]
 }
 
 fn program(name: &'static str, package: &str, why: &'static str) -> Item {

@@ -1,11 +1,15 @@
 //! What `cargo xtask bench` measures the kernel program against: the least that a stateful
-//! firewall does, by the same compiler. Not part of the product.
+//! firewall does, by the same compiler; and what sends packets to it and to its peers. Not part of
+//! the product.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 /// On any other target the programs do not exist; cargo still wants a binary to have a start.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+#[cfg(target_arch = "bpf")]
+mod generator;
 
 #[cfg(target_arch = "bpf")]
 mod kernel {

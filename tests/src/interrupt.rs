@@ -1,4 +1,4 @@
-//! Ctrl-C: the demo stops at its next step and takes away what it made.
+//! Ctrl-C: what is watched stops at its next step and takes away what it made.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
@@ -17,7 +17,10 @@ static CAUGHT: AtomicU8 = AtomicU8::new(0);
 /// They are ignored too, which the programs we start inherit: a terminal sends Ctrl-C to all of
 /// them, and one that dies halfway, above all one that is cleaning up, would leave its work undone.
 /// Linux keeps a blocked signal for `sigwait` although it is ignored.
-pub(super) fn catch() -> Result<()> {
+///
+/// # Errors
+/// The kernel refuses.
+pub fn catch() -> Result<()> {
     let signals: SigSet = SIGNALS.into_iter().collect();
     signals.thread_block().context("block signals")?;
     for one in SIGNALS {
@@ -34,10 +37,13 @@ pub(super) fn catch() -> Result<()> {
 }
 
 /// Fails once a signal came.
-pub(super) fn check() -> Result<()> {
+///
+/// # Errors
+/// It did.
+pub fn check() -> Result<()> {
     match CAUGHT.load(Ordering::Relaxed) {
         0 => Ok(()),
-        _ => bail!("interrupted; everything the demo made is gone again"),
+        _ => bail!("interrupted; everything that was made is gone again"),
     }
 }
 

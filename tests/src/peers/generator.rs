@@ -1,0 +1,131 @@
+//! Packets by the million: a frame leaves the client again and again, each time changed.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use aya::maps::PerCpuArray;
+use aya::programs::xdp::XdpMode;
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+
+use super::rules::PORT;
+use crate::socket::device_index;
+use crate::{Namespace, Pair, frame};
+
+/// Flows between server and client that packets are generated of.
+pub const FLOWS: u16 = 4096;
+/// The server's port in them, which no rule allows.
+pub const FLOWS_PORT: u16 = 6000;
+/// The client's port in the first of them; of its lowest bits the generator makes the others.
+pub const FIRST_PORT: u16 = 0x4000;
+
+/// The program that drops everything.
+pub const DROP: &str = "drop_xdp";
+/// The program that passes everything.
+pub const PASS: &str = "empty_xdp";
+
+/// Frames that the kernel sends before it lets the server receive them: a veth holds 256.
+const BATCH: u32 = 64;
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// From hosts that nobody knows, between the networks of [`super::rules::Rules`].
+    Foreign,
+    /// From the client, of the [`FLOWS`].
+    Known,
+}
+
+impl Traffic {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Foreign => "generate_foreign",
+            Self::Known => "generate_known",
+        }
+    }
+
+    /// A datagram of 60 bytes, without a checksum of its own, so that none has to be renewed.
+    fn frame(self) -> Vec<u8> {
+        let (from, port) = match self {
+            Self::Foreign => (IpAddr::V4(Ipv4Addr::new(20, 0, 0, 9)), PORT),
+            Self::Known => (Pair::CLIENT[0], FLOWS_PORT),
+        };
+        let (from, to) =
+            (SocketAddr::new(from, FIRST_PORT), SocketAddr::new(Pair::SERVER[0], port));
+        let mut frame = frame::ethernet(&frame::udp(from, to, &[0; 18]));
+        frame[40..42].fill(0);
+        frame
+    }
+}
+
+/// The programs that generate, for the cable of one [`Pair`].
+pub struct Generator {
+    ebpf: Ebpf,
+}
+
+impl Generator {
+    /// Loads the programs.
+    #[must_use]
+    pub fn new(object: &Path, client: &Namespace) -> Self {
+        let bytes =
+            fs::read(object).unwrap_or_else(|error| panic!("read {}: {error}", object.display()));
+        let device = device_index(client, Pair::DEVICE);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("GENERATOR_DEVICE", &device, true)
+            .override_global("GENERATOR_FLOWS", &FLOWS, true)
+            .load(&bytes)
+            .unwrap_or_else(|error| panic!("load {}: {error}", object.display()));
+        for name in [Traffic::Foreign.program(), Traffic::Known.program(), DROP, PASS] {
+            let loaded = program(&mut ebpf, name).load();
+            loaded.unwrap_or_else(|error| panic!("load {name}: {error}"));
+        }
+        Self { ebpf }
+    }
+
+    /// Makes the client send so many frames.
+    pub fn send(&self, client: &Namespace, traffic: Traffic, frames: u32) {
+        let name = traffic.program();
+        let program = self.ebpf.program(name).unwrap_or_else(|| panic!("no program {name}"));
+        let program: &Xdp = program.try_into().expect("it is for XDP");
+        let frame = traffic.frame();
+        client.run(|| {
+            let options = TestRunOptions {
+                data_in: Some(&frame),
+                repeat: frames,
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+                ..TestRunOptions::default()
+            };
+            program.test_run(options).unwrap_or_else(|error| panic!("run {name}: {error:?}"));
+        });
+    }
+
+    /// Attaches [`DROP`] or [`PASS`] to the server's device, for as long as this lives.
+    pub fn attach(&mut self, name: &str, server: &Namespace) {
+        let program = program(&mut self.ebpf, name);
+        server
+            .run(|| program.attach(Pair::DEVICE, XdpMode::Driver))
+            .unwrap_or_else(|error| panic!("attach {name} in {}: {error}", server.name()));
+    }
+
+    /// How many packets [`DROP`] has dropped so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        let map = self.ebpf.map("GENERATOR_DROPPED").expect("the object has it");
+        let map: PerCpuArray<_, u64> = map.try_into().expect("it is a counter per CPU");
+        map.get(&0, 0).expect("it has one entry").iter().sum()
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
+    let program = ebpf.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
+    program.try_into().expect("it is for XDP")
+}
+
+/// The object that `cargo xtask bench` and `cargo xtask test` leave.
+#[must_use]
+pub fn object() -> PathBuf {
+    let object = crate::root().join("target/bpf/bpfel-unknown-none/release/secgroup-bench-ebpf");
+    assert!(object.exists(), "no {}: run the tests by `cargo xtask test`", object.display());
+    object
+}

@@ -1,0 +1,252 @@
+//! The measurements.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::firewall::{Guard, Subject};
+use super::generator::{FIRST_PORT, FLOWS, FLOWS_PORT, Generator, Traffic};
+use super::metric::Metric;
+use super::receiver::Receiver;
+use super::rules::PORT;
+use super::stopwatch::Stopwatch;
+use crate::process::output;
+use crate::wait::PATIENCE;
+use crate::{Namespace, Pair, Process, udp};
+
+/// How long things are measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Of each kind of generated packets.
+    pub packets: Duration,
+    /// TCP connections, one after the other.
+    pub connections: u32,
+    /// Bytes sent there and back.
+    pub round_trips: u32,
+    /// Seconds of iperf3.
+    pub stream: u32,
+}
+
+/// Packets that warm up and tell how many fit into the time.
+const WARM: u32 = 2_000;
+/// iperf3's own.
+const STREAM_PORT: u16 = 5201;
+
+/// A subject between two hosts of its own. Packets are generated on the thread's CPU, which has to
+/// be the first one, where they are received, too.
+pub struct Lab {
+    /// What is measured.
+    pub subject: Subject,
+    // In the order in which they have to go.
+    _streams: Option<Process>,
+    guard: Guard,
+    /// Where packets of flows end, and those of the flood if nothing refuses them.
+    sockets: [UdpSocket; 2],
+    generator: Generator,
+    pair: Pair,
+}
+
+impl Lab {
+    /// Lays the cable and puts the firewall in force.
+    #[must_use]
+    pub fn new(subject: Subject, object: &Path) -> Self {
+        let pair = Pair::new();
+        for (namespace, address) in [(&pair.server, 1), (&pair.client, 2)] {
+            namespace.ip(&format!("link set {} address 02:00:00:00:00:0{address}", Pair::DEVICE));
+        }
+        let mut generator = Generator::new(object, &pair.client);
+        let guard = Guard::new(subject, &pair.server, &mut generator);
+        let sockets = [FLOWS_PORT, PORT]
+            .map(|port| udp::bind(&pair.server, SocketAddr::new(Pair::SERVER[0], port)));
+        let streams = Metric::Throughput.is_of(subject).then(|| streams(&pair.server));
+        Self { subject, _streams: streams, guard, sockets, generator, pair }
+    }
+
+    /// Measures what is of this subject, once.
+    #[must_use]
+    pub fn measure(&self, metric: Metric, effort: &Effort) -> f64 {
+        match metric {
+            Metric::Refused => self.flood(Traffic::Foreign, effort.packets),
+            Metric::Established => {
+                self.establish();
+                self.flood(Traffic::Known, effort.packets)
+            }
+            Metric::Connections => self.connections(effort.connections),
+            Metric::Throughput => self.throughput(effort.stream),
+            Metric::RoundTrip => self.round_trip(effort.round_trips),
+        }
+    }
+
+    /// Nanoseconds that receiving a packet takes, from the device to its end.
+    fn flood(&self, traffic: Traffic, time: Duration) -> f64 {
+        let receiver = Receiver::start(&self.pair.server);
+        let start = Instant::now();
+        self.generator.send(&self.pair.client, traffic, WARM);
+        let fitting = time.as_secs_f64() / start.elapsed().as_secs_f64();
+        let times = Duration::from_secs_f64(fitting.clamp(1.0, 1000.0)).as_secs();
+        let frames = WARM * u32::try_from(times).unwrap_or(1);
+        let before = receiver.time();
+        let handled = self.generate(traffic, frames);
+        let spent = receiver.time() - before;
+        spent.as_secs_f64() * 1e9 / handled as f64
+    }
+
+    /// Sends packets; how many the firewall has refused, or the server received. Datagrams that its
+    /// queue still takes are not among them.
+    #[must_use]
+    pub fn count(&self, traffic: Traffic, frames: u32) -> u64 {
+        let _receiver = Receiver::start(&self.pair.server);
+        self.generate(traffic, frames)
+    }
+
+    fn generate(&self, traffic: Traffic, frames: u32) -> u64 {
+        let before = self.handled(traffic);
+        self.generator.send(&self.pair.client, traffic, frames);
+        let handled = self.handled(traffic) - before;
+        assert!(
+            handled * 100 > u64::from(frames) * 99,
+            "{}: only {handled} of {frames} packets ({traffic:?}) arrived",
+            self.subject
+        );
+        handled
+    }
+
+    /// Fills the queue of the server's socket, which nobody reads.
+    pub fn fill(&self) {
+        let _receiver = Receiver::start(&self.pair.server);
+        self.generator.send(&self.pair.client, Traffic::Known, WARM);
+    }
+
+    /// Packets that the firewall has refused so far.
+    #[must_use]
+    pub fn refused(&self) -> Option<u64> {
+        self.guard.refused(&self.pair.server, &self.generator)
+    }
+
+    /// Where packets end: at the firewall, or in the full queue of the server's socket.
+    fn handled(&self, traffic: Traffic) -> u64 {
+        let refused = match traffic {
+            Traffic::Foreign => self.refused(),
+            Traffic::Known => None,
+        };
+        refused.unwrap_or_else(|| received(&self.pair.server))
+    }
+
+    /// Makes each flow of the generator's known: a datagram of the server's, its answer, and another
+    /// one. Only so may the client's pass.
+    pub fn establish(&self) {
+        let (client, [server, _]) = (&self.pair.client, &self.sockets);
+        let mut data = [0; 64];
+        server.set_nonblocking(true).expect("a socket that does not wait");
+        while server.recv(&mut data).is_ok() {}
+        server.set_nonblocking(false).expect("a socket that waits");
+        server.set_read_timeout(Some(PATIENCE)).expect("bound a socket's waiting");
+        client.run(|| {
+            for port in FIRST_PORT..FIRST_PORT + FLOWS {
+                let there = SocketAddr::new(Pair::CLIENT[0], port);
+                let socket = UdpSocket::bind(there).expect("a port of the client");
+                socket.set_read_timeout(Some(PATIENCE)).expect("bound a socket's waiting");
+                for is_answered in [true, false] {
+                    server.send_to(b"question", there).expect("ask");
+                    let (_, asked_by) = socket.recv_from(&mut data).expect("be asked");
+                    if is_answered {
+                        socket.send_to(b"answer", asked_by).expect("answer");
+                        let (_, from) = server.recv_from(&mut data).expect("be answered");
+                        assert_eq!(from, there, "who answered");
+                    }
+                }
+            }
+        });
+    }
+
+    /// Connections in a second that one thread opens, accepts and closes at both ends: no wake-up
+    /// is in it.
+    fn connections(&self, count: u32) -> f64 {
+        let (listener, to) = self.listen();
+        self.pair.client.run(|| {
+            let watch = Stopwatch::start();
+            for _ in 0..count {
+                let client = TcpStream::connect(to).expect("connect");
+                let (server, _) = listener.accept().expect("accept");
+                drop(client);
+                drop(server);
+            }
+            f64::from(count) / watch.read().as_secs_f64()
+        })
+    }
+
+    /// Microseconds for a byte there and back, the middle of many; one thread at both ends.
+    fn round_trip(&self, count: u32) -> f64 {
+        let (listener, to) = self.listen();
+        let mut client = self.pair.client.run(|| TcpStream::connect(to).expect("connect"));
+        let (mut server, _) = listener.accept().expect("accept");
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).expect("send at once");
+            stream.set_read_timeout(Some(PATIENCE)).expect("bound a socket's waiting");
+        }
+        let mut byte = [7];
+        let mut once = || {
+            let start = Instant::now();
+            client.write_all(&byte).expect("ask");
+            server.read_exact(&mut byte).expect("be asked");
+            server.write_all(&byte).expect("answer");
+            client.read_exact(&mut byte).expect("be answered");
+            start.elapsed()
+        };
+        let mut times: Vec<Duration> = (0..count).map(|_| once()).collect();
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64() * 1e6
+    }
+
+    fn listen(&self) -> (TcpListener, SocketAddr) {
+        let to = SocketAddr::new(Pair::SERVER[0], PORT);
+        let listener = self.pair.server.run(|| TcpListener::bind(to).expect("listen"));
+        (listener, to)
+    }
+
+    /// Gbit/s of one connection from the client, with each end on a CPU of its own if there are two.
+    fn throughput(&self, seconds: u32) -> f64 {
+        let mut iperf = self.pair.client.command("iperf3");
+        let (server, port) = (Pair::SERVER[0].to_string(), STREAM_PORT.to_string());
+        iperf.args(["--json", "--client", &server, "--port", &port]);
+        iperf.args(["--time", &seconds.to_string(), "--affinity", &cpus()]);
+        let told = output(&mut iperf);
+        let told: Value = serde_json::from_str(&told).expect("iperf3 --json tells JSON");
+        let bits = told["end"]["sum_received"]["bits_per_second"].as_f64();
+        bits.unwrap_or_else(|| panic!("{}: iperf3 told {told:#}", self.subject)) / 1e9
+    }
+}
+
+/// The client's CPU and the server's, as iperf3 wants to be told.
+fn cpus() -> String {
+    // Not `available_parallelism`: this thread stays on one CPU.
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let client = if online.trim() == "0" { 0 } else { 1 };
+    format!("{client},0")
+}
+
+fn streams(server: &Namespace) -> Process {
+    let mut command = server.command("iperf3");
+    command.args(["--server", "--forceflush", "--port", &STREAM_PORT.to_string()]);
+    let process = Process::listen(command);
+    process.wait_for_words("Server listening");
+    process
+}
+
+/// UDP datagrams that reached a socket of a namespace: those that were read, and those for which
+/// its queue had no room.
+fn received(namespace: &Namespace) -> u64 {
+    let table = namespace.run(|| fs::read_to_string("/proc/thread-self/net/snmp"));
+    let table = table.expect("read the counters of protocols");
+    let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    let values = names.split_whitespace().zip(values.split_whitespace());
+    values
+        .filter(|(name, _)| matches!(*name, "InDatagrams" | "RcvbufErrors"))
+        .map(|(_, value)| value.parse::<u64>().expect("a counter is a number"))
+        .sum()
+}

@@ -1,0 +1,132 @@
+//! The same rules for every firewall, each in its own words.
+
+use std::fmt::{self, Write as _};
+
+use crate::Secgroup;
+
+/// The UDP port that packets are generated for, and the first of the TCP ports of the bench.
+pub const PORT: u16 = 5000;
+/// The TCP ports of the bench.
+const TCP_PORTS: [u16; 2] = [PORT, 5299];
+/// Where the client is.
+const CLIENT: &str = "10.77.0.0/25";
+
+/// How much a firewall has to search. Each network may send UDP to [`PORT`]; the last one is the
+/// client's, which may open TCP connections, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rules {
+    /// A rule for each of so many networks.
+    Each(u32),
+    /// So many networks in a set of nftables, or in a prefix list of secgroup.
+    Set(u32),
+}
+
+impl Rules {
+    /// Those that are measured.
+    pub const ALL: [Self; 4] = [Self::Each(1), Self::Each(100), Self::Each(1000), Self::SET];
+    /// What iptables has no words for.
+    pub const SET: Self = Self::Set(10_000);
+
+    fn networks(self) -> impl Iterator<Item = String> {
+        let (Self::Each(count) | Self::Set(count)) = self;
+        // With room between, so that none can be merged; what is generated comes from there. Not
+        // /24, of which nftables loads the three bytes by its slower way.
+        let others = (1..count).map(|number| {
+            let [_, _, high, low] = (number * 2).to_be_bytes();
+            format!("20.{high}.{low}.0/25")
+        });
+        others.chain([CLIENT.to_owned()])
+    }
+
+    /// A ruleset for `nft -f`.
+    #[must_use]
+    pub fn nftables(self) -> String {
+        let [first, last] = TCP_PORTS;
+        let mut set = String::new();
+        let mut rules = String::new();
+        match self {
+            Self::Each(_) => {
+                for network in self.networks() {
+                    let _ = writeln!(rules, "ip saddr {network} udp dport {PORT} accept");
+                }
+                let _ = writeln!(rules, "ip saddr {CLIENT} tcp dport {first}-{last} accept");
+            }
+            Self::Set(_) => {
+                let elements: Vec<String> = self.networks().collect();
+                let elements = elements.join(", ");
+                let _ = writeln!(
+                    set,
+                    "set allowed {{ type ipv4_addr; flags interval; elements = {{ {elements} }} }}"
+                );
+                for ports in [format!("udp dport {PORT}"), format!("tcp dport {first}-{last}")] {
+                    let _ = writeln!(rules, "{ports} ip saddr @allowed accept");
+                }
+            }
+        }
+        format!(
+            "table inet bench {{\ncounter refused {{ }}\n{set}chain input {{\n\
+             type filter hook input priority filter; policy drop;\n\
+             ct state established,related accept\n{rules}counter name refused drop\n}}\n}}\n"
+        )
+    }
+
+    /// A table for `iptables-restore`, which counts what it refuses by the policy of INPUT.
+    #[must_use]
+    pub fn iptables(self) -> String {
+        let mut text = String::from(
+            "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+             -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n",
+        );
+        for network in self.networks() {
+            let _ = writeln!(text, "-A INPUT -s {network} -p udp --dport {PORT} -j ACCEPT");
+        }
+        let [first, last] = TCP_PORTS;
+        let _ = writeln!(text, "-A INPUT -s {CLIENT} -p tcp --dport {first}:{last} -j ACCEPT");
+        text + "COMMIT\n"
+    }
+
+    /// Makes a group `bench`.
+    pub fn secgroup(self, secgroup: &Secgroup<'_>) {
+        secgroup.configure(
+            "[limits]\nrules_per_group = 20200\ngroups_per_interface = 1\n\
+             rules_per_interface = 20200\nentries_per_prefix_list = 10000\n",
+        );
+        secgroup.ok("group create bench --description bench");
+        let [first, last] = TCP_PORTS;
+        let allow = |protocol: &str, peers: &str| {
+            secgroup.ok(&format!("rule add bench ingress --protocol {protocol} {peers}"));
+        };
+        let repeated = |option: &str| -> String {
+            self.networks().map(|network| format!(" {option} {network}")).collect()
+        };
+        let (udp, tcp) = (format!("udp --port {PORT}"), format!("tcp --port {first}-{last}"));
+        match self {
+            Self::Each(_) => {
+                allow(&udp, &repeated("--cidr"));
+                allow(&tcp, &format!("--cidr {CLIENT}"));
+            }
+            Self::Set(_) => {
+                let entries = repeated("--entry");
+                secgroup.ok(&format!("prefix-list create allowed --family ipv4{entries}"));
+                for traffic in [udp, tcp] {
+                    allow(&traffic, "--prefix-list allowed");
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rules {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Each(count) | Self::Set(count)) = *self;
+        let number = match (count / 1000, count % 1000) {
+            (0, small) => small.to_string(),
+            (thousands, rest) => format!("{thousands},{rest:03}"),
+        };
+        match self {
+            Self::Each(1) => write!(out, "1 rule"),
+            Self::Each(_) => write!(out, "{number} rules"),
+            Self::Set(_) => write!(out, "set of {number}"),
+        }
+    }
+}
