@@ -42,7 +42,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line means nothing; clap's own code.
     Usage = 2,
-    /// What was named does not exist, or nothing is attached.
+    /// What was named does not exist, nothing is attached, or no change waits.
     NotFound = 3,
     /// The answer is "differs".
     Differs = 4,
@@ -55,7 +55,7 @@ Exit codes:
   0    done
   1    failed; nothing was changed
   2    the command line means nothing
-  3    not found, or nothing attached
+  3    not found, nothing attached, or no change waiting
   4    the answer is \"differs\" (apply --dry-run)
   130  interrupted
 

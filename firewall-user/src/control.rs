@@ -193,7 +193,7 @@ impl Control {
     ) -> Result<Attachment> {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
-        let before = transaction.model().clone();
+        let mut before = transaction.model().clone();
         let interface = edit(&mut transaction)?;
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
@@ -203,6 +203,10 @@ impl Control {
         let hook = attach::hook(pins, &interface, &device)?;
         let fresh = !pins.attached_slots()?.contains(&slot);
         let learns = how.learns && fresh;
+        if fresh {
+            // Whatever is stored, all has passed so far.
+            before.interfaces.remove(&slot);
+        }
         if !terms.force {
             lockout::check(&before, transaction.model(), learns)?;
         }

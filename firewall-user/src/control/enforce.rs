@@ -5,18 +5,19 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use firewall_ebpf::compiled::CompiledPolicy;
+use firewall_ebpf::interface::Direction;
 
 use crate::control::collect::{Effort, collect};
 use crate::control::progress::Progress;
 use crate::dataplane::attach::{self, Attached};
 use crate::dataplane::device::Device;
-use crate::dataplane::learn::{self, Learned};
+use crate::dataplane::learn::{self, Learned, Open};
 use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::{Shadow, Wanted};
 use crate::dataplane::{DataplaneError, Pins, clock, device, object};
 use crate::model::{Interface, Model, Tracking};
 use crate::policy::questions::{check, questions};
-use crate::policy::{Addresses, ResolvedRule, compile, in_force};
+use crate::policy::{Addresses, Question, ResolvedRule, compile, in_force, is_untracked};
 
 /// This instance's place in the kernel.
 #[derive(Debug)]
@@ -168,7 +169,7 @@ impl Enforcer {
         Ok(attach::attach(&self.pins, &maps.sizes, interface, traced)?)
     }
 
-    /// Gives the connections that are open on an interface's device their flows.
+    /// Gives the connections that are open on an interface's device their flows, where they need any.
     pub(super) fn learn(
         &self,
         maps: &mut Maps,
@@ -179,6 +180,15 @@ impl Enforcer {
         let open = learn::open_on(interface.netns.as_deref(), device, interface.orientation);
         let mut open = open.context("learn open connections, which --no-learn leaves out")?;
         open.retain(|one| !model.is_panicking || is_managed(model, one.outside.ip()));
+        let rules = in_force(model, &addresses(model)?, interface);
+        let mut known = BTreeMap::new();
+        open.retain(|one| {
+            let asked = question(one);
+            // Of the outside its family is all that counts.
+            let kind = (asked.direction, asked.protocol, asked.port, asked.outside.is_ipv4());
+            let needs_none = || interface.tracking == Tracking::Auto && is_untracked(&rules, asked);
+            !*known.entry(kind).or_insert_with(needs_none)
+        });
         let now = clock::now(&self.pins, maps)?;
         Ok(maps.learn(interface.slot, &open, now)?)
     }
@@ -194,6 +204,16 @@ impl Enforcer {
         attach::detach(&self.pins, slot)?;
         wipe(maps, slot)
     }
+}
+
+/// A connection's first packet.
+const fn question(one: &Open) -> Question {
+    let Open { protocol, inside, outside, initiator, .. } = *one;
+    let asked = match initiator {
+        Direction::Ingress => inside,
+        Direction::Egress => outside,
+    };
+    Question { direction: initiator, outside: outside.ip(), protocol, port: asked.port() }
 }
 
 /// Whether an address is in a management network.

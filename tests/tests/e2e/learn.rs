@@ -229,3 +229,21 @@ fn a_port_of_a_bridge_carries_what_the_bridge_routes() {
     talk.sockets.clear();
     assert!(talk.goes_on(), "{}", secgroup.view());
 }
+
+#[test]
+fn what_needs_no_flow_gets_none() {
+    for (options, learned) in [("--pick-up off", 0), ("--pick-up off --tracking always", 2)] {
+        let net = Pair::new();
+        let secgroup = Secgroup::inside(&net.server);
+        secgroup.ok("group create open --description x");
+        secgroup
+            .ok("rule add open ingress --protocol tcp --port 7011 --cidr 0.0.0.0/0 --cidr ::/0");
+        let mut talk = Talk::new(&net.client, &net.server, Pair::SERVER, 7011);
+        talk.sockets.clear();
+        let said = secgroup.ok(&format!("attach eth0 --group open {options}"));
+        let line = format!("\n{learned} open connections learned\n");
+        assert_eq!(said.contains(&line), learned > 0, "{said}");
+        assert!(talk.goes_on(), "{options}: {}", secgroup.view());
+        assert_eq!(secgroup.json("flows count")["Count"], learned);
+    }
+}
