@@ -22,6 +22,7 @@ mod group;
 mod interfaces;
 mod management;
 mod metrics;
+mod mode;
 mod output;
 mod panic;
 mod prefix_list;
@@ -129,6 +130,8 @@ enum Command {
     Attach(attach::Command),
     /// Take everything off an interface
     Detach(detach::Command),
+    /// Drop what is to be dropped on an interface, or only count it
+    Mode(mode::Command),
     /// Keep a change that was made with --confirm
     Confirm(confirm::Confirm),
     /// Take back a change that was made with --confirm
@@ -165,6 +168,7 @@ impl Command {
             Self::Export(command) => command.run(context),
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
+            Self::Mode(command) => command.run(context),
             Self::Confirm(command) => command.run(context),
             Self::Rollback(command) => command.run(context),
             Self::Panic(command) => command.run(context),

@@ -171,6 +171,16 @@ pub enum Tracking {
     Always,
 }
 
+/// What becomes of a packet that is to be dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It is dropped.
+    #[default]
+    Enforce,
+    /// It is counted as dropped, and passes.
+    Audit,
+}
+
 /// One attachment of groups to a network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -198,6 +208,10 @@ pub struct Interface {
     pub pick_up: bool,
     /// Which traffic is remembered in flows.
     pub tracking: Tracking,
+    /// Whether what is to be dropped is.
+    pub mode: Mode,
+    /// Whether the rules are asked about a flow again after they have changed; EC2 does not.
+    pub revalidate: bool,
     /// Idle timeouts in seconds that differ from [`State::default_timeout`].
     pub timeouts: BTreeMap<State, u32>,
     /// Inside addresses the user declared, for a device that does not carry them itself (guest).
@@ -302,6 +316,20 @@ impl HookChoice {
             Self::XdpGeneric => "xdp-generic",
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+        }
+    }
+}
+
+impl Mode {
+    /// Both choices.
+    pub const ALL: [Self; 2] = [Self::Enforce, Self::Audit];
+
+    /// The word used on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
         }
     }
 }

@@ -72,6 +72,7 @@ fn measure() -> Counts {
                 non_ip: NonIp::Control,
                 tcp_checks,
                 pick_up: true,
+                revalidate: true,
                 timeouts: BTreeMap::new(),
             };
             for (name, count) in load(&pins, &sizes, &fixed) {

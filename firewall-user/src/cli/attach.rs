@@ -13,7 +13,7 @@ use super::safety::Safety;
 use super::{Context, Exit, output};
 use crate::control::{Attaching, Attachment, Terms};
 use crate::dataplane::{attach, trace};
-use crate::model::{HookChoice, Interface, InterfaceId, Model, Tracking};
+use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
 use crate::store::Transaction;
 
 #[derive(Debug, Args)]
@@ -60,6 +60,13 @@ pub(super) struct Command {
     /// Which traffic is remembered in flows [default: auto, or as attached before]
     #[arg(long, value_enum)]
     tracking: Option<Remembered>,
+    /// Whether what is to be dropped is [default: enforce, or as attached before]
+    #[arg(long, value_enum)]
+    mode: Option<Asked>,
+    /// Whether the rules are asked about a flow again after they have changed, which cuts it if none
+    /// allows it [default: off, or as attached before]
+    #[arg(long, value_enum)]
+    revalidate: Option<Again>,
     /// Inside address that the device does not carry itself (a guest's), for rules whose peer is a
     /// group; may be repeated
     #[arg(long = "address", value_name = "ADDRESS")]
@@ -129,6 +136,32 @@ enum Remembered {
     Auto,
     /// All
     Always,
+}
+
+/// See [`Mode`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Asked {
+    /// Drop it
+    Enforce,
+    /// Count it as dropped and let it pass
+    Audit,
+}
+
+impl From<Asked> for Mode {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Enforce => Self::Enforce,
+            Asked::Audit => Self::Audit,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Again {
+    /// A flow ends with its last rule
+    On,
+    /// A flow outlives its rule: as EC2
+    Off,
 }
 
 impl From<Tcp> for TcpChecks {
@@ -254,6 +287,8 @@ impl Command {
                 tcp: TcpChecks::Guard,
                 pick_up: true,
                 tracking: Tracking::Auto,
+                mode: Mode::Enforce,
+                revalidate: false,
                 timeouts: BTreeMap::new(),
                 addresses: Vec::new(),
             },
@@ -265,6 +300,9 @@ impl Command {
         interface.tcp = self.tcp.map_or(interface.tcp, Into::into);
         interface.pick_up = self.pick_up.map_or(interface.pick_up, |asked| asked == Switch::On);
         interface.tracking = self.tracking.map_or(interface.tracking, Into::into);
+        interface.mode = self.mode.map_or(interface.mode, Into::into);
+        interface.revalidate =
+            self.revalidate.map_or(interface.revalidate, |asked| asked == Again::On);
         if self.pick_up == Some(Switch::On) && interface.tcp == TcpChecks::Strict {
             return Err(Misuse {
                 message: "--pick-up on: strict TCP takes up no connection in its middle".to_owned(),

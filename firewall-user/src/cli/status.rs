@@ -43,6 +43,8 @@ struct Seen<'a> {
     hook: Option<Hook>,
     why: String,
     rules: usize,
+    /// Bytes of the policy in the kernel.
+    memory: Option<u64>,
     /// Families of which some traffic needs no flow.
     untracked: Vec<&'static str>,
     addresses: Vec<IpAddr>,
@@ -110,6 +112,10 @@ fn look<'a>(
         hook: None,
         why: String::new(),
         rules: groups.map(|group| group.rules.len()).sum(),
+        memory: match maps {
+            Some(maps) => maps.policy_memory(interface.slot)?,
+            None => None,
+        },
         untracked: Vec::new(),
         addresses: inside(interface)?,
     };
@@ -130,7 +136,7 @@ fn look<'a>(
             if let Some(other) = attach::precedes(pins, interface, &device)? {
                 seen.why += &format!("; but {other} is asked first");
             }
-            "enforcing"
+            if active.is_audit() { "auditing" } else { "enforcing" }
         }
         _ => "not-enforcing",
     };
@@ -157,11 +163,13 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
             "TCP",
             "PICK-UP",
             "TRACKING",
+            "REVALIDATE",
             "GROUPS",
             "RULES",
+            "POLICY",
             "WHY THIS HOOK",
         ],
-        &["RULES"],
+        &["RULES", "POLICY"],
         seen.iter().map(|one| {
             [
                 one.interface.label(),
@@ -171,8 +179,10 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
                 one.interface.tcp.name().to_owned(),
                 if one.interface.picks_up() { "on" } else { "off" }.to_owned(),
                 one.interface.tracking.name().to_owned(),
+                if one.interface.revalidate { "on" } else { "off" }.to_owned(),
                 group_names(model, one.interface).join(","),
                 one.rules.to_string(),
+                one.memory.map_or_else(|| "-".to_owned(), mebibytes),
                 output::or_dash(&one.why),
             ]
         }),
@@ -209,7 +219,15 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
                 one.interface.label()
             )])?;
         }
-        let unpromoted = maps.events(one.interface.slot)?[&Event::Unpromoted];
+        let events = maps.events(one.interface.slot)?;
+        let spared = events[&Event::Spared];
+        if spared > 0 {
+            output::lines([format!(
+                "{}: {spared} packets that are counted as dropped have passed, in audit",
+                one.interface.label()
+            )])?;
+        }
+        let unpromoted = events[&Event::Unpromoted];
         if unpromoted > 0 {
             output::lines([format!(
                 "{}: {unpromoted} times a proven flow found its table full and stayed among the new",
@@ -260,6 +278,10 @@ fn document(
             "Tcp": interface.tcp.name(),
             "PickUp": interface.picks_up(),
             "Tracking": interface.tracking.name(),
+            "Mode": interface.mode.name(),
+            "Revalidate": interface.revalidate,
+            "PolicyMemoryBytes": one.memory,
+            "AuditedPackets": events.get(&Event::Spared).copied().unwrap_or(0),
             "UntrackedFamilies": one.untracked,
             "Rules": one.rules,
             "OpenedFlows": events.get(&Event::Opened).copied().unwrap_or(0),

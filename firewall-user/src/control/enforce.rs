@@ -15,7 +15,7 @@ use crate::dataplane::learn::{self, Learned, Open};
 use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::{Shadow, Wanted};
 use crate::dataplane::{DataplaneError, Pins, clock, device, object};
-use crate::model::{Interface, Model, Tracking};
+use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::questions::{check, questions};
 use crate::policy::{Addresses, Question, ResolvedRule, compile, in_force, is_untracked};
 
@@ -84,7 +84,10 @@ impl Enforcer {
         let mut wanted = Vec::new();
         for (slot, Compiled { policy, .. }) in &policies {
             let known = known.get(slot).map(|known| &known.policy);
-            let one = Wanted { slot: *slot, policy, known, audit: false };
+            // A panic is not to be played.
+            let audit = !model.is_panicking
+                && model.interfaces.get(slot).is_some_and(|one| one.mode == Mode::Audit);
+            let one = Wanted { slot: *slot, policy, known, audit };
             if matches!(before, Before::Unknown) || !maps.is_current(&one)? {
                 wanted.push(one);
             }

@@ -12,7 +12,7 @@ use firewall_ebpf::parse::protocol;
 use super::enforce::addresses;
 use super::ssh::{self, Connection, Netns};
 use crate::dataplane::{device, netns, route};
-use crate::model::{Interface, Model, Tracking};
+use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::evaluate::{Question, evaluate, is_untracked};
 use crate::policy::{ResolvedRule, in_force};
 
@@ -71,6 +71,10 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     let (members_before, members_after) = (addresses(before)?, addresses(after)?);
     for interface in after.interfaces.values() {
         let rules = in_force(after, &members_after, interface);
+        if interface.mode == Mode::Audit && !after.is_panicking {
+            // It cuts nothing.
+            continue;
+        }
         let was = before.interfaces.get(&interface.slot).filter(|was| was.id == interface.id);
         let old = was.map(|was| (was, in_force(before, &members_before, was)));
         let old = old.as_ref().map(|(was, rules)| (*was, &rules[..]));
@@ -164,6 +168,8 @@ mod tests {
             tcp: TcpChecks::Guard,
             pick_up,
             tracking: Tracking::Auto,
+            mode: Mode::Enforce,
+            revalidate: false,
             timeouts: BTreeMap::new(),
             addresses: Vec::new(),
         }

@@ -104,6 +104,7 @@ pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -
         non_ip: interface.non_ip,
         tcp_checks: interface.tcp,
         pick_up: interface.picks_up(),
+        revalidate: interface.revalidate,
         timeouts: interface.timeouts.clone(),
     };
     let object = object::open(pins, sizes, &fixed)?;

@@ -33,6 +33,8 @@ pub struct Fixed {
     pub tcp_checks: TcpChecks,
     /// Whether a TCP connection may be taken up in its middle.
     pub pick_up: bool,
+    /// Whether flows are asked about again after a change of policy.
+    pub revalidate: bool,
     /// Seconds, where they differ from the default.
     pub timeouts: BTreeMap<State, u32>,
 }
@@ -88,6 +90,7 @@ pub fn open(pins: &Pins, sizes: &Sizes, fixed: &Fixed) -> Result<Ebpf> {
         .override_global("GLANCE", &u8::from(glances(fixed.has_ethernet, fixed.tcp_checks)), true)
         .override_global("TCP_CHECKS", &(fixed.tcp_checks as u8), true)
         .override_global("PICK_UP", &u8::from(fixed.pick_up), true)
+        .override_global("REVALIDATE", &u8::from(fixed.revalidate), true)
         .override_global("FRAGMENT_TIMEOUT", &clock::jiffies(u64::from(FRAGMENT_TIMEOUT)), true)
         .override_global("TIMEOUTS", &timeouts, true)
         .load(OBJECT)

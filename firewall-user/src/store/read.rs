@@ -93,8 +93,8 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     })
 }
 
-const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, pick_up, tracking \
-     FROM interfaces";
+const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, pick_up, tracking, \
+     mode, revalidate FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -109,6 +109,8 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             tcp: rows::tcp(row, 7)?,
             pick_up: row.get(8)?,
             tracking: rows::tracking(row, 9)?,
+            mode: rows::mode(row, 10)?,
+            revalidate: row.get(11)?,
             groups: Vec::new(),
             timeouts: Default::default(),
             addresses: Vec::new(),

@@ -8,7 +8,7 @@ use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};
 
-use crate::model::{Family, HookChoice, Peer, RuleSpec, Tracking, Traffic};
+use crate::model::{Family, HookChoice, Mode, Peer, RuleSpec, Tracking, Traffic};
 
 /// A column that holds what a type's `Display` wrote.
 pub(super) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
@@ -84,6 +84,11 @@ pub(super) fn tcp(row: &Row<'_>, column: usize) -> rusqlite::Result<TcpChecks> {
 /// The column `tracking`.
 pub(super) fn tracking(row: &Row<'_>, column: usize) -> rusqlite::Result<Tracking> {
     word(row, column, |text| Tracking::ALL.into_iter().find(|one| one.name() == text))
+}
+
+/// The column `mode`.
+pub(super) fn mode(row: &Row<'_>, column: usize) -> rusqlite::Result<Mode> {
+    word(row, column, |text| Mode::ALL.into_iter().find(|one| one.name() == text))
 }
 
 /// The column `state`.

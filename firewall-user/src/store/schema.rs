@@ -25,7 +25,7 @@ ALTER TABLE interfaces ADD COLUMN tracking TEXT NOT NULL DEFAULT 'auto';
 ];
 
 /// What version 3 brought: a change that waits for its confirmation, with what was before in tables
-/// that [`super::pending`] names, and panic.
+/// that [`super::pending`] names, panic, audit, and flows that are asked about again.
 const SAFETY: &str = "
 CREATE TABLE pending (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -35,6 +35,8 @@ CREATE TABLE pending (
 ) STRICT;
 CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 ALTER TABLE state ADD COLUMN panic INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE interfaces ADD COLUMN mode TEXT NOT NULL DEFAULT 'enforce';
+ALTER TABLE interfaces ADD COLUMN revalidate INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Constraints repeat what the model checks: a bug there must not reach the disk.

@@ -166,13 +166,15 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         tcp,
         pick_up,
         tracking,
+        mode,
+        revalidate,
         timeouts,
         addresses,
     } = interface;
     // With what hangs on it, so that nothing of the old one stays.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
-        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             slot,
             id.as_str(),
@@ -184,6 +186,8 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             tcp.name(),
             pick_up,
             tracking.name(),
+            mode.name(),
+            revalidate,
         ],
     )?;
     for (position, group) in (0_u32..).zip(groups) {

@@ -237,6 +237,8 @@ impl Collector for Reading {
         };
         let unpromoted = of(|one| one.events[&Event::Unpromoted]);
         counters(encoder, "flows_unpromoted", &help, unpromoted)?;
+        let help = "Packets that are counted as dropped and have passed, in audit";
+        counters(encoder, "audited_packets", help, of(|one| one.events[&Event::Spared]))?;
         let opened = of(|one| one.events[&Event::Opened]);
         counters(encoder, "flows_opened", "Flows that began", opened)?;
         let promoted = of(|one| one.events[&Event::Promoted]);

@@ -118,6 +118,8 @@ impl Host {
             tcp: Default::default(),
             pick_up: true,
             tracking: Default::default(),
+            mode: Default::default(),
+            revalidate: false,
             timeouts: BTreeMap::new(),
             addresses: Vec::new(),
         };

@@ -37,6 +37,8 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
         tcp: TcpChecks::ALL[usize::from(slot) % 2],
         pick_up: slot.is_multiple_of(3),
         tracking: Tracking::ALL[usize::from(slot) / 2 % 2],
+        mode: Default::default(),
+        revalidate: false,
         timeouts: [(State::Established, 350 + u32::from(slot)), (State::Udp, 1)].into(),
         addresses: vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()],
     }

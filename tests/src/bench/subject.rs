@@ -279,6 +279,7 @@ fn programs(
         non_ip: NonIp::Control,
         tcp_checks: TcpChecks::Guard,
         pick_up: true,
+        revalidate: false,
         timeouts: BTreeMap::new(),
     };
     let mut ebpf = object::open(pins, sizes, &fixed)?;

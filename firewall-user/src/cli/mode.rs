@@ -1,0 +1,55 @@
+//! `secgroup mode`
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::attach::Asked;
+use super::safety::Safety;
+use super::{Context, Exit, output};
+use crate::model::{Error, label};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+In audit every packet is decided and counted as ever, and none is dropped: `stats` shows what would
+be. The programs stay where they are; one word changes what they do.
+
+Examples:
+  secgroup mode eth0 audit
+  secgroup mode eth0 enforce --confirm 30s")]
+pub(super) struct Command {
+    /// Network device
+    #[arg(value_name = "IFACE")]
+    device: String,
+    /// What becomes of a packet that is to be dropped
+    #[arg(value_enum)]
+    mode: Asked,
+    /// Named network namespace of the device
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+    #[command(flatten)]
+    safety: Safety,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let what = format!("mode {}", self.device);
+        self.change(context, &what).context(what.clone())
+    }
+
+    fn change(self, context: &Context, what: &str) -> Result<Exit> {
+        let Self { device, mode, netns, safety } = self;
+        let mut control = context.control()?;
+        control.change(&safety.terms(what), |change| {
+            let found = change.model().interface(&device, netns.as_deref());
+            let missing = || Error::InterfaceNotFound(label(&device, netns.as_deref()));
+            let mut interface = found.ok_or_else(missing)?.clone();
+            interface.mode = mode.into();
+            Ok(change.put_interface(&interface)?)
+        })?;
+        safety.remind(&control)?;
+        let model = control.model()?;
+        let interface = model.interface(&device, netns.as_deref());
+        output::lines(interface.map(|one| format!("{}: {}", one.label(), one.mode.name())))?;
+        Ok(Exit::Done)
+    }
+}
