@@ -367,6 +367,10 @@ fn is_revoked<A: Address, T: Tables + Family<A>>(
 ) -> bool {
     let (active, epoch) = (tables.active(), flow.epoch());
     let allowed = active.generation();
+    // Learned when the interface was attached: no rule ever let it in.
+    if flow.rule() == 0 {
+        return false;
+    }
     if epoch == allowed || epoch == !allowed {
         return epoch != allowed;
     }

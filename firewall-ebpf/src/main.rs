@@ -2,7 +2,11 @@
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // The target's atomic additions have no stable name.
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    expect(internal_features, reason = "there is no stable way to them")
+)]
 
 #[cfg(target_arch = "bpf")]
 mod kernel;

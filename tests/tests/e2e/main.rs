@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod audit;
 mod clsact;
 mod confirm;
 mod default_deny;
@@ -24,6 +25,8 @@ mod orientation;
 mod panic;
 mod peers;
 mod pmtu;
+mod revalidate;
 mod runtime_change;
+mod swaps;
 mod together;
 mod trace;
