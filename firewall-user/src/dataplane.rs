@@ -6,6 +6,7 @@ mod clsact;
 pub mod counters;
 pub mod device;
 pub mod error;
+mod filters;
 pub mod flows;
 pub mod maps;
 pub mod netns;
