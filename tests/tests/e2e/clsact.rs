@@ -38,9 +38,11 @@ fn with_a_fresh_group(net: &Pair) -> Secgroup<'_> {
 fn is_guarded(net: &Pair, secgroup: &Secgroup<'_>) {
     let ends = at(Pair::SERVER, 80);
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
-    secgroup.moved_over_flows(&[("eth0", "ingress", "no-rule", 2)], || {
-        assert!(tcp::none_reaches(&net.client, &ends));
-    });
+    let dropped = || secgroup.counters().packets("eth0", "ingress", "no-rule");
+    let before = dropped();
+    assert!(tcp::none_reaches(&net.client, &ends), "{}", secgroup.view());
+    // At least: an emulated machine may be late enough to ask twice.
+    assert!(dropped() >= before + 2, "{}", secgroup.view());
 }
 
 #[test]
