@@ -8,6 +8,7 @@ mod conntrack;
 pub mod counters;
 pub mod device;
 pub mod error;
+mod filters;
 pub mod flows;
 pub mod learn;
 pub mod maps;

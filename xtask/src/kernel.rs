@@ -30,8 +30,11 @@ const SELECTION: [(&str, &[&str]); 2] = [
     (
         "e2e",
         &[
-            "clsact::",
-            "default_deny::nothing_comes_in",
+            "clsact::a_kernel_without_tcx",
+            "clsact::nothing_slips_through",
+            "clsact::the_last_detach",
+            "clsact::what_is_not_stored",
+            "clsact::what_others_have",
             "hooks::native_xdp_guards",
             "hooks::tcx_or_what_stands_for_it",
             "lifetime::enforcement_goes_on",
@@ -45,9 +48,10 @@ const SELECTION: [(&str, &[&str]); 2] = [
 const SUITE_SECONDS: u64 = 900;
 const MACHINE: Duration = Duration::from_secs(1500);
 
-/// Without what protects a kernel from its programs and slows it down.
+/// Without what protects a kernel from its programs and slows it down, and without the watchdog, which
+/// would take a busy host for a stuck processor.
 const COMMAND_LINE: &str =
-    "console=ttyS0 quiet loglevel=2 panic=-1 mitigations=off init_on_alloc=0";
+    "console=ttyS0 quiet loglevel=2 panic=-1 mitigations=off init_on_alloc=0 nowatchdog";
 
 /// The last word of a machine that got to its end.
 const END: &str = "every suite has run";

@@ -7,61 +7,16 @@ use std::fs;
 use std::io::ErrorKind;
 
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
-use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
-use futures_util::TryStreamExt as _;
-use netlink_packet_route::link::LinkAttribute;
-use netlink_packet_route::tc::{
-    TcAttribute, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
-};
+use aya::programs::{ProgramInfo, SchedClassifier};
 use rtnetlink::Handle;
 
 use crate::dataplane::device::{Device, netlink};
 use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::filters::{
+    Filter, PREFERENCE, direction, filters, index, list, name, qdiscs, remove_empty_qdisc,
+};
 use crate::dataplane::pins::{self, Pins, Place};
 use crate::dataplane::{netns, refusal};
-
-/// Filters are asked in the order of their preferences, so ours is the lowest. Of several at one
-/// preference the kernel asks the newest first.
-const PREFERENCE: u16 = 1;
-
-/// `ETH_P_ALL`, as it stands in a filter's message.
-const ALL_PROTOCOLS: u16 = 3_u16.to_be();
-
-/// The qdisc that has `ingress` or `clsact` for its kind.
-const QDISC: TcHandle = TcHandle { major: 0xffff, minor: 0 };
-
-/// A filter of one direction of a device.
-#[derive(Debug)]
-struct Filter {
-    handle: u32,
-    preference: u16,
-    protocol: u16,
-    kind: String,
-    /// The kernel's number of its program, if it is one of BPF.
-    program: Option<u32>,
-}
-
-impl Filter {
-    /// Whether a filter of ours fits beside it, before it.
-    fn leaves_room(&self) -> bool {
-        self.preference != PREFERENCE
-            || (self.kind == TcFilterBpf::KIND && self.protocol == ALL_PROTOCOLS)
-    }
-
-    fn describe(&self) -> String {
-        let Self { kind, preference, program, .. } = self;
-        let program =
-            program.map_or_else(String::new, |id| format!(" with {}", refusal::program_name(id)));
-        format!("the {kind} filter of preference {preference}{program}")
-    }
-}
-
-const fn direction(place: Place) -> TcAttachType {
-    match place {
-        Place::Transmit | Place::ClsactTransmit => TcAttachType::Egress,
-        Place::Xdp | Place::Receive | Place::ClsactReceive => TcAttachType::Ingress,
-    }
-}
 
 /// Attaches a loaded program, or replaces the one that is attached there.
 pub(super) fn attach(
@@ -92,8 +47,13 @@ pub(super) fn attach(
         None,
     );
     let link = link.context(format!("open the filter of {}", device.name))?;
-    let id =
-        program.attach_to_link(link).context(format!("replace the filter of {}", device.name))?;
+    let replaced = program.attach_to_link(link);
+    if replaced.is_err()
+        && find(pins, slot, device, place)?.is_some_and(|now| now.program == filter.program)
+    {
+        pins::remove(&next)?;
+    }
+    let id = replaced.context(format!("replace the filter of {}", device.name))?;
     keep(program, id, device)?;
     fs::rename(&next, &path).context(format!("pin program {}", path.display()))
 }
@@ -266,21 +226,6 @@ async fn take_off(handle: &Handle, place: Place, programs: &[u32], ours: bool) -
     Ok(false)
 }
 
-/// Removes a device's clsact qdisc unless there is a filter in it. The kernel cannot do both in one
-/// step: a filter that somebody adds to our qdisc in just this moment goes with it.
-async fn remove_empty_qdisc(handle: &Handle, index: i32) -> Result<()> {
-    for place in Place::CLSACT {
-        if !filters(handle, index, place).await?.is_empty() {
-            return Ok(());
-        }
-    }
-    let mut request = handle.qdisc().del(index);
-    let message = request.message_mut();
-    message.header.parent = TcHandle::CLSACT;
-    message.header.handle = QDISC;
-    request.execute().await.context("remove the clsact qdisc")
-}
-
 /// The filter that has a place's pinned program, on this device.
 fn find(pins: &Pins, slot: u16, device: &Device, place: Place) -> Result<Option<Filter>> {
     let programs = programs(pins, slot, place)?;
@@ -303,79 +248,4 @@ fn pinned(path: &std::path::Path) -> Result<Option<u32>> {
     }
     let info = ProgramInfo::from_pin(path).context(format!("open program {}", path.display()))?;
     Ok(Some(info.id()))
-}
-
-fn index(device: &Device) -> i32 {
-    // The kernel's numbers are positive `int`s.
-    i32::try_from(device.index).unwrap_or(i32::MAX)
-}
-
-fn list(device: &Device, place: Place) -> Result<Vec<Filter>> {
-    netlink(async |handle| filters(&handle, index(device), place).await)
-}
-
-/// The filters of one direction that packets meet, in their order.
-async fn filters(handle: &Handle, index: i32, place: Place) -> Result<Vec<Filter>> {
-    let request = handle.traffic_filter(index).get();
-    let request = match direction(place) {
-        TcAttachType::Egress => request.egress(),
-        _ => request.ingress(),
-    };
-    let messages = request.execute().try_collect::<Vec<_>>().await;
-    let messages = messages.context("list the filters of clsact")?;
-    Ok(messages.iter().filter_map(filter).collect())
-}
-
-/// `None` for what is no filter that packets meet: the head of a list of them, or one of a chain
-/// that another filter would have to name.
-fn filter(message: &TcMessage) -> Option<Filter> {
-    let header = &message.header;
-    let [_, _, protocol @ ..] = header.info.to_be_bytes();
-    let mut filter = Filter {
-        handle: header.handle.into(),
-        preference: u16::try_from(header.info >> 16).unwrap_or(u16::MAX),
-        protocol: u16::from_be_bytes(protocol),
-        kind: String::new(),
-        program: None,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            TcAttribute::Chain(chain) if *chain != 0 => return None,
-            TcAttribute::Kind(kind) => filter.kind.clone_from(kind),
-            TcAttribute::Options(options) => {
-                filter.program = options.iter().find_map(|option| match option {
-                    TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
-                    _ => None,
-                });
-            }
-            _ => {}
-        }
-    }
-    (filter.handle != 0).then_some(filter)
-}
-
-/// The devices of this namespace with an ingress or clsact qdisc, and which of the two it is.
-async fn qdiscs(handle: &Handle) -> Result<Vec<(i32, String)>> {
-    let messages = handle.qdisc().get().execute().try_collect::<Vec<_>>().await;
-    let messages = messages.context("list the qdiscs")?;
-    let kind = |message: &TcMessage| {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            TcAttribute::Kind(kind) => Some(kind.clone()),
-            _ => None,
-        })
-    };
-    let at_the_edge = messages.iter().filter(|message| message.header.handle == QDISC);
-    Ok(at_the_edge.filter_map(|message| Some((message.header.index, kind(message)?))).collect())
-}
-
-async fn name(handle: &Handle, index: i32) -> Result<String> {
-    let index = u32::try_from(index).unwrap_or(0);
-    let answer = handle.link().get().match_index(index).execute().try_next().await;
-    let message = answer.context(format!("interface {index}: ask rtnetlink"))?;
-    let attributes = message.map(|message| message.attributes).unwrap_or_default();
-    let name = attributes.into_iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name),
-        _ => None,
-    });
-    name.ok_or_else(|| DataplaneError::new(format!("interface {index}: has no name"), ""))
 }
