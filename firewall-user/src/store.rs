@@ -3,6 +3,7 @@
 //! Everything is written in transactions, and a transaction that was acknowledged is on the disk:
 //! a process or a host that stops at any moment leaves whole transactions behind, nothing else.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -129,6 +130,19 @@ impl Store {
             )
             .optional()
             .map_err(self.told())
+    }
+
+    /// The numbers of all rules that a group ever had.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn rules_of_group(&self, group: &GroupId) -> Result<BTreeSet<u32>, Error> {
+        let read = || -> rusqlite::Result<_> {
+            let sql = "SELECT number FROM rule_history WHERE group_id = ?1";
+            let mut statement = self.connection.prepare(sql)?;
+            statement.query_map([group.as_str()], |row| row.get(0))?.collect()
+        };
+        read().map_err(self.told())
     }
 
     /// Begins a change; waits for another process's to end.

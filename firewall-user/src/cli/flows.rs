@@ -1,6 +1,6 @@
 //! `secgroup flows`
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
@@ -70,6 +70,9 @@ pub(super) struct Filter {
     /// The rule that admitted the flow
     #[arg(long, value_name = "RULE-ID")]
     rule: Option<RuleId>,
+    /// A rule of this group admitted the flow, perhaps one that is gone; group by id or name
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -166,8 +169,8 @@ fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
     let flush = || -> Result<u64> {
         let mut control = context.control()?;
         let model = control.model()?;
-        let rule = filter.check(&control, &model)?;
-        control.flush(|entry| filter.takes(&model, entry, rule))
+        let rules = filter.check(&control, &model)?;
+        control.flush(|entry| filter.takes(&model, entry, rules.as_ref()))
     };
     let removed = flush().context("flows flush")?;
     output::lines([format!("{removed} flows removed")])?;
@@ -176,20 +179,28 @@ fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
 
 impl Filter {
     /// A device that is not attached is a mistake, not an empty list, and so is a rule that never
-    /// was. Returns the rule's number.
-    fn check(&self, control: &Control, model: &Model) -> Result<Option<u32>> {
+    /// was. Returns the numbers of the rules that are meant, if not all are.
+    fn check(&self, control: &Control, model: &Model) -> Result<Option<BTreeSet<u32>>> {
         if let Some(device) = &self.interface
             && !model.interfaces.values().any(|interface| is_named(interface, device))
         {
             return Err(Error::InterfaceNotFound(device.clone()).into());
         }
-        let Some(rule) = &self.rule else { return Ok(None) };
-        let number = control.store().number_of_rule(rule)?;
-        Ok(Some(number.ok_or_else(|| Error::RuleUnknown(rule.clone()))?))
+        let mut meant = None;
+        if let Some(word) = &self.group {
+            meant = Some(control.store().rules_of_group(&model.group(word)?.id)?);
+        }
+        if let Some(rule) = &self.rule {
+            let number = control.store().number_of_rule(rule)?;
+            let number = number.ok_or_else(|| Error::RuleUnknown(rule.clone()))?;
+            let of_group = meant.is_none_or(|meant: BTreeSet<u32>| meant.contains(&number));
+            meant = Some(of_group.then_some(number).into_iter().collect());
+        }
+        Ok(meant)
     }
 
-    fn takes(&self, model: &Model, entry: &FlowEntry, rule: Option<u32>) -> bool {
-        let Self { interface, protocol, address, port, tier, state, rule: _ } = self;
+    fn takes(&self, model: &Model, entry: &FlowEntry, rules: Option<&BTreeSet<u32>>) -> bool {
+        let Self { interface, protocol, address, port, tier, state, rule: _, group: _ } = self;
         let holds = |filter: Option<bool>| filter.unwrap_or(true);
         let device = model.interfaces.get(&entry.slot);
         holds(interface.as_ref().map(|name| device.is_some_and(|i| is_named(i, name))))
@@ -204,7 +215,7 @@ impl Filter {
                     }
             }))
             && holds(state.map(|state| entry.flow.state() == Some(state)))
-            && holds(rule.map(|number| entry.flow.rule == number))
+            && holds(rules.map(|rules| rules.contains(&entry.flow.rule)))
     }
 }
 
@@ -230,7 +241,7 @@ fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<
         let idle = now.saturating_sub(entry.flow.last_seen) / clock::hz();
         // Dead, and only not removed yet: the kernel treats it as absent too.
         let Some(left) = u64::from(interface.timeout(state)).checked_sub(idle) else { continue };
-        if !filter.takes(model, &entry, wanted) {
+        if !filter.takes(model, &entry, wanted.as_ref()) {
             continue;
         }
         let rule = match names.get(&entry.flow.rule) {

@@ -26,6 +26,7 @@ impl<'a> Scene<'a> {
     fn new(net: &'a Pair) -> Self {
         let secgroup = Secgroup::inside(&net.server);
         secgroup.ok("group create web --description x");
+        secgroup.ok("group create empty --description x");
         let add = |what: &str| {
             let added = secgroup.ok(&format!("rule add web ingress --protocol {what}"));
             let mut ids = added.split_whitespace().map(str::to_owned);
@@ -102,6 +103,8 @@ fn every_filter_takes_what_it_names() {
         ("--state established", TCP.to_vec()),
         ("--state udp", UDP.to_vec()),
         (rule.as_str(), vec![TCP[1]]),
+        ("--group web", all.clone()),
+        ("--group empty", vec![]),
         ("--protocol tcp --address 10.77.0.0/24", vec![TCP[0]]),
     ];
     let names = |mut flows: Vec<(u64, IpAddr)>| -> Vec<_> {
