@@ -3,4 +3,5 @@
 pub mod frames;
 pub mod measure;
 pub mod report;
+pub mod scale;
 pub mod subject;

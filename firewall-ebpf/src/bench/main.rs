@@ -9,6 +9,8 @@
 fn main() {}
 
 #[cfg(target_arch = "bpf")]
+mod admission;
+#[cfg(target_arch = "bpf")]
 mod generator;
 
 #[cfg(target_arch = "bpf")]

@@ -63,7 +63,18 @@ struct Subject {
 }
 
 /// A pin directory that goes when it is dropped.
-struct Scratch(Pins);
+#[derive(Debug)]
+pub(super) struct Scratch(Pins);
+
+impl Scratch {
+    pub(super) fn new(what: &str) -> Self {
+        Self(Pins::new(format!("/sys/fs/bpf/secgroup-{what}-{}", std::process::id())))
+    }
+
+    pub(super) const fn pins(&self) -> &Pins {
+        &self.0
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
@@ -78,7 +89,7 @@ impl Drop for Scratch {
 /// # Errors
 /// The kernel refuses, or a program answers other than it should.
 pub fn measure_all(bench_object: &str) -> Result<(Vec<Cell>, Collection)> {
-    let pins = Scratch(Pins::new(format!("/sys/fs/bpf/secgroup-bench-{}", std::process::id())));
+    let pins = Scratch::new("bench");
     let sizes = Sizes {
         flows_new: 131_072,
         flows_proven: 262_144,

@@ -5,7 +5,7 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use secgroup_tests::bench::{measure, report, subject};
+use secgroup_tests::bench::{measure, report, scale, subject};
 
 fn main() -> ExitCode {
     match run() {
@@ -23,5 +23,11 @@ fn run() -> Result<()> {
     let json = arguments.next().as_deref() == Some("--json");
     measure::pin_to_one_cpu()?;
     let (cells, collection) = subject::measure_all(&object)?;
-    if json { report::json(&cells, collection) } else { report::table(&cells, collection) }
+    if json {
+        return report::json(&cells, collection);
+    }
+    report::table(&cells, collection)?;
+    let (admissions, changes) = scale::measure(&object)?;
+    scale::print(&admissions, &changes);
+    Ok(())
 }

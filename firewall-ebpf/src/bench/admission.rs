@@ -1,0 +1,49 @@
+//! What admission is measured against: one lookup in the policy's own trie, for each question of a list
+//! as `sg_probe_v4` takes it.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::btf_maps::LpmTrie;
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::macros::btf_map;
+use firewall_ebpf::policy::{MAX_PROBED, PROBE_LIST};
+
+/// The loader puts the trie of a policy in its place.
+#[btf_map]
+static BENCH_PREFIXES: LpmTrie<u32, [u32; 2], 1> = LpmTrie::new();
+
+/// Reads each question and answers it with 0: what the list itself costs.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn list_v4(ctx: *mut __sk_buff) -> i32 {
+    each(ctx, |_| 0)
+}
+
+/// Answers with the class of the longest prefix.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn longest_v4(ctx: *mut __sk_buff) -> i32 {
+    each(ctx, |address| BENCH_PREFIXES.get(&Key::new(32, address)).map_or(0, |classes| classes[0]))
+}
+
+#[inline(always)]
+fn each(ctx: *mut __sk_buff, answer: impl Fn(u32) -> u32) -> i32 {
+    let mut answered = 0;
+    for index in 0..MAX_PROBED {
+        let at = PROBE_LIST + index * 12;
+        let (mut ask, mut address) = (0_u32, 0_u32);
+        // SAFETY: the helper fills four bytes or fails.
+        unsafe {
+            if bpf_skb_load_bytes(ctx.cast(), at, (&raw mut ask).cast(), 4) != 0
+                || bpf_skb_load_bytes(ctx.cast(), at + 8, (&raw mut address).cast(), 4) != 0
+            {
+                break;
+            }
+        }
+        let class = answer(address);
+        // SAFETY: the helper copies four bytes from the stack, and checks that they fit.
+        unsafe { bpf_skb_store_bytes(ctx, at + 4, (&raw const class).cast(), 4, 0) };
+        answered += 1;
+    }
+    answered
+}

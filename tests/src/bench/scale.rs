@@ -1,0 +1,202 @@
+//! Large policies: what admission costs beside one lookup in the same trie, and what a change takes.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use firewall_ebpf::compiled::CompiledPolicy;
+use firewall_ebpf::interface::Direction;
+use firewall_ebpf::limits::ABI_VERSION;
+use firewall_ebpf::policy::{Active, MAX_PROBED, ask, traffic};
+use firewall_user::dataplane::maps::{Maps, Sizes};
+use firewall_user::dataplane::object;
+use firewall_user::dataplane::policy::Wanted;
+use firewall_user::model::{PortRange, Tracking, Traffic};
+use firewall_user::policy::{ResolvedRule, compile};
+use ipnet::IpNet;
+
+use super::subject::Scratch;
+
+/// Rules of the policies, each for an address of its own.
+const RULES: [u32; 4] = [100, 1_000, 10_000, 100_000];
+/// Entries of the prefix list.
+const ENTRIES: u32 = 1_000_000;
+/// Lists of questions for each policy.
+const LISTS: u32 = 200;
+/// Rounds in which the programs take turns.
+const ROUNDS: usize = 5;
+const TCP: u8 = 6;
+
+/// Of one policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// Rules, and prefixes.
+    pub rules: u32,
+    /// Nanoseconds of one lookup in its trie, net of reading the question.
+    pub lookup: f64,
+    /// Of admission, in the same way.
+    pub admission: f64,
+}
+
+/// Seconds of a change.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// What changes.
+    pub what: &'static str,
+    /// Until it is written where no packet looks.
+    pub written: f64,
+    /// From the word that puts it in force until the old one is let go of: mostly a wait for
+    /// packets that are being judged.
+    pub settled: f64,
+    /// Bytes of the policy in the kernel.
+    pub memory: u64,
+}
+
+/// Measures it all.
+///
+/// # Errors
+/// The kernel refuses, or an answer is wrong.
+pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
+    let pins = Scratch::new("scale");
+    let sizes = Sizes {
+        flows_new: 1024,
+        flows_proven: 1024,
+        fragments: 1024,
+        rules: 262_144,
+        interfaces: 8,
+    };
+    let mut maps = object::ensure_maps(pins.pins(), &sizes)?;
+    let (mut admissions, mut changes) = (Vec::new(), Vec::new());
+    for (slot, count) in (0_u16..).zip(RULES) {
+        let mut rules: Vec<_> = (1..=count).map(|n| rule(n, 80, vec![address(n)])).collect();
+        let first = compile(&rules, Tracking::Auto)?;
+        let change = change(&mut maps, slot, "100,000 rules", &first, None)?;
+        admissions.push(admission(&pins, bench_object, &maps, slot, count)?);
+        if count == RULES[RULES.len() - 1] {
+            changes.push(change);
+            rules.push(rule(count + 1, 81, vec![address(7)]));
+            let second = compile(&rules, Tracking::Auto)?;
+            changes.push(self::change(&mut maps, slot, "one more", &second, Some(&first))?);
+        }
+    }
+    let slot = 7;
+    let networks = (1..=ENTRIES).map(address).collect();
+    let list = rule(1, 443, networks);
+    let first = compile(std::slice::from_ref(&list), Tracking::Auto)?;
+    changes.push(change(&mut maps, slot, "1,000,000 prefixes", &first, None)?);
+    let second = compile(&[list, rule(2, 81, vec![address(7)])], Tracking::Auto)?;
+    changes.push(change(&mut maps, slot, "one rule more", &second, Some(&first))?);
+    Ok((admissions, changes))
+}
+
+fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
+    let traffic = Traffic::Tcp(PortRange { from: port, to: port });
+    ResolvedRule { number, direction: Direction::Ingress, traffic, networks }
+}
+
+/// Spread over all addresses: an odd factor maps numbers one to one.
+fn spread(number: u32) -> u32 {
+    number.wrapping_mul(2_654_435_761)
+}
+
+fn address(number: u32) -> IpNet {
+    IpNet::from(IpAddr::V4(Ipv4Addr::from(spread(number))))
+}
+
+fn change(
+    maps: &mut Maps,
+    slot: u16,
+    what: &'static str,
+    policy: &CompiledPolicy,
+    known: Option<&CompiledPolicy>,
+) -> Result<Change> {
+    let begin = Instant::now();
+    let shadow = maps.shadow(&Wanted { slot, policy, known, audit: false }, &mut |_| {})?;
+    maps.publish(&[&shadow])?;
+    let written = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    maps.flip(vec![shadow])?;
+    let settled = begin.elapsed().as_secs_f64();
+    let memory = maps.policy_memory(slot)?.unwrap_or(0);
+    Ok(Change { what, written, settled, memory })
+}
+
+/// A list of questions about addresses that have a rule, for a port that has none: the longest way.
+fn list(active: Active, count: u32, from: u32) -> Vec<u8> {
+    let mut list = active.0.to_ne_bytes().to_vec();
+    for n in 0..MAX_PROBED {
+        list.extend(ask(Direction::Ingress, traffic(TCP, 22)).to_ne_bytes());
+        list.extend([0; 4]);
+        let number = 1 + spread(from * MAX_PROBED + n) % count;
+        list.extend(spread(number).to_be_bytes());
+    }
+    list
+}
+
+fn admission(
+    pins: &Scratch,
+    bench_object: &str,
+    maps: &Maps,
+    slot: u16,
+    count: u32,
+) -> Result<Admission> {
+    let active = maps.active(slot)?;
+    let trie = pins.pins().table(slot, active.tables().bank, "PREFIXES_V4");
+    let mut bench = EbpfLoader::new()
+        .map_pin_path("BENCH_PREFIXES", trie)
+        .load_file(bench_object)
+        .context("load the bench object")?;
+    for name in ["list_v4", "longest_v4"] {
+        program(&mut bench, name)?.load()?;
+    }
+    let probe = pins.pins().root().join(format!("v{ABI_VERSION}/programs/probe_v4"));
+    let mut admit = SchedClassifier::from_pin(probe)?;
+    let lists: Vec<_> = (0..LISTS).map(|from| list(active, count, from)).collect();
+    let mut least = [f64::INFINITY; 3];
+    for _ in 0..ROUNDS {
+        let floor = time(program(&mut bench, "list_v4")?, &lists)?;
+        let lookup = time(program(&mut bench, "longest_v4")?, &lists)?;
+        let admission = time(&mut admit, &lists)?;
+        for (least, now) in least.iter_mut().zip([floor, lookup, admission]) {
+            *least = least.min(now);
+        }
+    }
+    let [floor, lookup, admission] = least;
+    Ok(Admission { rules: count, lookup: lookup - floor, admission: admission - floor })
+}
+
+fn program<'a>(bench: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    Ok(bench.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
+}
+
+/// Nanoseconds of a question.
+fn time(program: &mut SchedClassifier, lists: &[Vec<u8>]) -> Result<f64> {
+    let mut total = 0.0;
+    for list in lists {
+        let options = TestRunOptions { data_in: Some(list), ..TestRunOptions::default() };
+        let run = program.test_run(options)?;
+        ensure!(run.return_value == MAX_PROBED, "{} questions answered", run.return_value);
+        total += run.duration.as_secs_f64() * 1e9;
+    }
+    let questions = f64::from(MAX_PROBED) * f64::from(LISTS);
+    Ok(total / questions)
+}
+
+/// The figures, for people.
+pub fn print(admissions: &[Admission], changes: &[Change]) {
+    println!(
+        "\nadmission beside one lookup in the policy's own trie, nanoseconds, best of {ROUNDS}"
+    );
+    println!("{:>8} {:>8} {:>10} {:>8}", "RULES", "LOOKUP", "ADMISSION", "X");
+    for Admission { rules, lookup, admission } in admissions {
+        println!("{rules:>8} {lookup:>8.0} {admission:>10.0} {:>8.2}", admission / lookup);
+    }
+    println!("\nchanges of a policy in the kernel, milliseconds");
+    println!("{:22} {:>9} {:>9} {:>10}", "WHAT", "WRITTEN", "SETTLED", "MEMORY");
+    for Change { what, written, settled, memory } in changes {
+        let (written, settled) = (written * 1e3, settled * 1e3);
+        println!("{what:22} {written:>9.2} {settled:>9.1} {:>6} MiB", memory >> 20);
+    }
+}
