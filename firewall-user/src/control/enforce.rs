@@ -234,9 +234,10 @@ pub(super) fn wipe(maps: &mut Maps, slot: u16) -> Result<()> {
 }
 
 impl Staged {
-    /// Puts one slot's policy in force.
-    pub(super) fn flip_slot(&mut self, slot: u16) -> Result<()> {
-        Ok(self.maps.flip(self.shadows.remove(&slot).into_iter().collect())?)
+    /// Gives a slot that has none a policy that lets everything through until it is flipped.
+    pub(super) fn try_out(&mut self, slot: u16) -> Result<()> {
+        let shadow = self.shadows.get(&slot);
+        Ok(shadow.map_or(Ok(()), |shadow| self.maps.try_out(shadow))?)
     }
 
     /// Puts all policies in force and lets go of the counters of rules that are gone.

@@ -59,9 +59,9 @@ impl Control {
         let model = self.store.model()?;
         let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
-            if self.enforcer.maps()?.is_some() {
-                self.enforcer.pins.remove_all()?;
-            }
+            self.enforcer.pins.refuse_other_versions()?;
+            // Also what a process has left that was killed while it made or removed pins.
+            self.enforcer.pins.remove_all()?;
             return Ok(Reconciliation { interfaces: Vec::new(), strays });
         }
         let mut maps = self.enforcer.ensure_maps()?;

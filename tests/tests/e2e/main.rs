@@ -4,6 +4,7 @@
 
 mod clsact;
 mod confirm;
+mod crash;
 mod default_deny;
 mod devices;
 mod flood;
