@@ -305,9 +305,8 @@ impl Control {
         let interfaces = transaction.model().interfaces.clone();
         transaction.commit()?;
         let mut maps = staged.flip()?;
-        // The programs go one after the other, and what one alone lets through is nobody's policy.
-        slots.iter().try_for_each(|slot| maps.let_through(*slot))?;
         if is_last {
+            slots.iter().try_for_each(|slot| maps.let_through(*slot))?;
             drop(maps);
             let mut strays = self.enforcer.pins.attached_slots()?;
             strays.retain(|slot| !slots.contains(slot));

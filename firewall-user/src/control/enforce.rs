@@ -204,6 +204,8 @@ impl Enforcer {
 
     /// Takes a slot out of the kernel: its programs first, then what they looked into.
     pub(super) fn forget(&self, maps: &mut Maps, slot: u16) -> Result<()> {
+        // They go one after the other, and what one alone lets through is nobody's policy.
+        maps.let_through(slot)?;
         attach::detach(&self.pins, slot)?;
         wipe(maps, slot)
     }
