@@ -9,6 +9,7 @@ mod default_deny;
 mod devices;
 mod flood;
 mod flows;
+
 mod fragments;
 mod gc;
 mod hooks;
@@ -25,6 +26,7 @@ mod orientation;
 mod panic;
 mod peers;
 mod pmtu;
+mod replacement;
 mod runtime_change;
 mod together;
 mod trace;
