@@ -9,7 +9,7 @@ mod default_deny;
 mod devices;
 mod flood;
 mod flows;
-
+mod follow;
 mod fragments;
 mod gc;
 mod hooks;
