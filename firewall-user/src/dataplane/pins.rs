@@ -198,8 +198,8 @@ impl Pins {
                     dir.display()
                 ),
                 format!(
-                    "they still enforce: run `detach --all` of the build that made them, or remove \
-                     them with `rm -r {}`, which stops their enforcement",
+                    "they still enforce: `rm -r {}` ends that, and `secgroup reconcile` right after \
+                     it starts anew from what is stored; or go on with the build that made them",
                     dir.display()
                 ),
             ))
