@@ -224,8 +224,9 @@ impl Control {
                 transaction.model(),
             )?;
             if fresh {
-                // No program asks for it yet; when one does, it is there.
-                staged.flip_slot(slot)?;
+                // The programs come one after the other, and with one alone answers would find no
+                // flow: until both are there and the store says so, all goes on passing.
+                staged.try_out(slot)?;
             }
             let mut learned = Learned::default();
             let mut learn = |maps: &mut Maps| -> Result<()> {
@@ -305,6 +306,7 @@ impl Control {
         transaction.commit()?;
         let mut maps = staged.flip()?;
         if is_last {
+            slots.iter().try_for_each(|slot| maps.let_through(*slot))?;
             drop(maps);
             let mut strays = self.enforcer.pins.attached_slots()?;
             strays.retain(|slot| !slots.contains(slot));

@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod counters;
+pub mod crash;
 pub mod decision;
 pub mod demo;
 pub mod frame;

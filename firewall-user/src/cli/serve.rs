@@ -10,9 +10,9 @@ use crate::telemetry::server;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Enforcement does not need this process. It reads the kernel's maps when it is scraped, and keeps
-policies up to date whose peers are groups when addresses of this host change. Every minute it
-removes expired flows.
+Enforcement does not need this process. It reads the kernel's maps when it is scraped, attaches an
+interface whose device appears, and keeps policies up to date whose peers are groups when addresses of
+this host change. Every minute it removes expired flows.
 
 Example:
   secgroup serve --metrics 127.0.0.1:9911")]

@@ -204,6 +204,8 @@ impl Enforcer {
 
     /// Takes a slot out of the kernel: its programs first, then what they looked into.
     pub(super) fn forget(&self, maps: &mut Maps, slot: u16) -> Result<()> {
+        // They go one after the other, and what one alone lets through is nobody's policy.
+        maps.let_through(slot)?;
         attach::detach(&self.pins, slot)?;
         wipe(maps, slot)
     }
@@ -234,9 +236,10 @@ pub(super) fn wipe(maps: &mut Maps, slot: u16) -> Result<()> {
 }
 
 impl Staged {
-    /// Puts one slot's policy in force.
-    pub(super) fn flip_slot(&mut self, slot: u16) -> Result<()> {
-        Ok(self.maps.flip(self.shadows.remove(&slot).into_iter().collect())?)
+    /// Gives a slot that has none a policy that lets everything through until it is flipped.
+    pub(super) fn try_out(&mut self, slot: u16) -> Result<()> {
+        let shadow = self.shadows.get(&slot);
+        Ok(shadow.map_or(Ok(()), |shadow| self.maps.try_out(shadow))?)
     }
 
     /// Puts all policies in force and lets go of the counters of rules that are gone.

@@ -1,11 +1,13 @@
 //! The kernel's state made equal to the store.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
 use super::Control;
 use super::enforce::Before;
 use super::panic::end_others;
-use crate::dataplane::attach::Attached;
+use crate::dataplane::attach::{self, Attached};
 use crate::dataplane::device;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::preflight::{self, Work};
@@ -59,9 +61,9 @@ impl Control {
         let model = self.store.model()?;
         let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
-            if self.enforcer.maps()?.is_some() {
-                self.enforcer.pins.remove_all()?;
-            }
+            self.enforcer.pins.refuse_other_versions()?;
+            // Also what a process has left that was killed while it made or removed pins.
+            self.enforcer.pins.remove_all()?;
             return Ok(Reconciliation { interfaces: Vec::new(), strays });
         }
         let mut maps = self.enforcer.ensure_maps()?;
@@ -94,6 +96,38 @@ impl Control {
         let mut linked = self.enforcer.pins.attached_slots()?;
         linked.retain(|slot| !model.interfaces.contains_key(slot));
         Ok(linked)
+    }
+
+    /// Attaches what is stored and whose device is there without our programs: it appeared after the
+    /// last command. `refused` keeps the numbers of devices, by slot, that were tried in vain, so that
+    /// each is tried once.
+    ///
+    /// # Errors
+    /// The store or the pins cannot be used.
+    pub fn attach_missing(&mut self, refused: &mut BTreeMap<u16, u32>) -> Result<Vec<Reconciled>> {
+        let _lock = self.exclusive()?;
+        let model = self.store.model()?;
+        let Some(maps) = self.maps()? else { return Ok(Vec::new()) };
+        let mut done = Vec::new();
+        for (slot, interface) in model.interfaces {
+            let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
+            else {
+                refused.remove(&slot);
+                continue;
+            };
+            let pins = &self.enforcer.pins;
+            let is_attached = attach::hook(pins, &interface, &device)?.is_some()
+                && attach::transmits(pins, &interface, &device)?;
+            if is_attached || refused.get(&slot) == Some(&device.index) {
+                continue;
+            }
+            let outcome = self.restore(&maps, &interface).unwrap_or_else(Outcome::Failed);
+            if matches!(outcome, Outcome::Failed(_)) {
+                refused.insert(slot, device.index);
+            }
+            done.push(Reconciled { interface, outcome });
+        }
+        Ok(done)
     }
 
     fn restore(&self, maps: &Maps, interface: &Interface) -> Result<Outcome> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
@@ -202,30 +202,31 @@ fn is_reachable(address: IpAddr) -> bool {
     }
 }
 
-/// Changes of addresses in our network namespace, as they happen.
-pub struct AddressChanges {
+/// Changes of devices and addresses in our network namespace, as they happen.
+pub struct Changes {
     messages: Pin<Box<dyn Stream<Item = ()> + Send>>,
 }
 
-impl AddressChanges {
+impl Changes {
     /// Subscribes. Has to be called within a tokio runtime.
     ///
     /// # Errors
     /// No netlink socket is to be had.
     pub fn open() -> Result<Self> {
-        let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let (connection, _, messages) =
-            rtnetlink::new_multicast_connection(&groups).context("watch addresses")?;
+            rtnetlink::new_multicast_connection(&groups).context("watch devices and addresses")?;
         tokio::spawn(connection);
         Ok(Self { messages: Box::pin(messages.map(drop)) })
     }
 
-    /// Waits for a change.
+    /// Waits for a change, or for several that have come together.
     pub async fn next(&mut self) {
         if self.messages.next().await.is_none() {
             // The socket is gone; the caller's own clock has to do.
             std::future::pending::<()>().await;
         }
+        while let Some(Some(())) = self.messages.next().now_or_never() {}
     }
 }
 

@@ -48,9 +48,9 @@ pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
     if pins.exist() {
         return Maps::open(pins);
     }
-    pins.create()?;
-    let made = loader(pins, sizes).load(OBJECT).map_err(|error| refused("make the maps", &error));
-    let made = made.and_then(|mut object| {
+    pins.create(|pins| {
+        let mut object =
+            loader(pins, sizes).load(OBJECT).map_err(|error| refused("make the maps", &error))?;
         for (name, pin) in [
             ("sg_clock", pins.clock()),
             ("sg_reap_v4", pins.reap(false)),
@@ -63,12 +63,7 @@ pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
             program.pin(pin).context(format!("pin {name}"))?;
         }
         maps::make_own(pins, sizes)
-    });
-    if let Err(error) = made {
-        // Half a set of maps would be taken for damage next time.
-        pins.remove_all()?;
-        return Err(error);
-    }
+    })?;
     Maps::open(pins)
 }
 

@@ -8,6 +8,9 @@
 //!                         /tables/<slot>_<bank>_<NAME>   the policy of one interface
 //! ```
 //!
+//! They are made in `<pin-dir>/partial` and removed in `<pin-dir>/removed`: a process that is killed
+//! halfway leaves no half set of maps that anyone would take for a whole one.
+//!
 //! A filter of clsact has no link: what its program is pinned as finds it (`clsact`).
 
 use std::ffi::OsStr;
@@ -55,16 +58,24 @@ impl Place {
     }
 }
 
+/// Where pins are made until they are all there.
+const PARTIAL: &str = "partial";
+
+/// Where they go all at once to be removed.
+const REMOVED: &str = "removed";
+
 /// The pin directory of one instance.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+    /// The directory in it.
+    version: String,
 }
 
 impl Pins {
     /// Pins under `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), version: format!("v{ABI_VERSION}") }
     }
 
     /// The directory that the user named.
@@ -76,7 +87,12 @@ impl Pins {
     /// The directory of this version's pins.
     #[must_use]
     pub fn version_dir(&self) -> PathBuf {
-        self.root.join(format!("v{ABI_VERSION}"))
+        self.root.join(&self.version)
+    }
+
+    /// The same pins where nobody takes them for those of this version yet, or still.
+    fn partial(&self) -> Self {
+        Self { root: self.root.clone(), version: PARTIAL.to_owned() }
     }
 
     /// The pin of a map.
@@ -182,25 +198,39 @@ impl Pins {
                     dir.display()
                 ),
                 format!(
-                    "they still enforce: run `detach --all` of the build that made them, or remove \
-                     them with `rm -r {}`, which stops their enforcement",
+                    "they still enforce: `rm -r {}` ends that, and `secgroup reconcile` right after \
+                     it starts anew from what is stored; or go on with the build that made them",
                     dir.display()
                 ),
             ))
         })
     }
 
-    /// Makes the directories.
+    /// Makes the directories and lets `fill` pin what belongs into them: all of it is there
+    /// afterwards, or nothing, also if the process is killed meanwhile.
     ///
     /// # Errors
-    /// The place is not in a BPF file system, or not writable.
-    pub fn create(&self) -> Result<()> {
+    /// The place is not in a BPF file system, or not writable, or what `fill` says.
+    pub fn create(&self, fill: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         self.require_bpffs()?;
-        for part in ["maps", "programs", "links", "tables"] {
-            let dir = self.version_dir().join(part);
-            fs::create_dir_all(&dir).context(format!("create {}", dir.display()))?;
-        }
-        Ok(())
+        let partial = self.partial();
+        let from = partial.version_dir();
+        let fill = || {
+            remove_tree(&from)?;
+            for part in ["maps", "programs", "links", "tables"] {
+                let dir = from.join(part);
+                fs::create_dir_all(&dir).context(format!("create {}", dir.display()))?;
+            }
+            fill(&partial)?;
+            // Without its maps nothing that may be there is of any use.
+            self.remove_version()?;
+            fs::rename(&from, self.version_dir()).context(format!("rename {}", from.display()))
+        };
+        fill().inspect_err(|_| {
+            // What goes wrong is told by the first error.
+            let _ = remove_tree(&from);
+            let _ = fs::remove_dir(&self.root);
+        })
     }
 
     /// Removes what is left of this version, and the root if nothing else is in it. Enforcement
@@ -209,6 +239,14 @@ impl Pins {
     /// # Errors
     /// Something cannot be removed.
     pub fn remove_all(&self) -> Result<()> {
+        remove_tree(&self.partial().version_dir())?;
+        self.remove_version()?;
+        // Not empty (another version's pins), or not ours to remove: either is fine.
+        let _ = fs::remove_dir(&self.root);
+        Ok(())
+    }
+
+    fn remove_version(&self) -> Result<()> {
         let dir = self.version_dir();
         // At once: the kernel frees pins some time later, and until then the programs would go on.
         for link in fs::read_dir(dir.join("links")).into_iter().flatten().flatten() {
@@ -216,15 +254,14 @@ impl Pins {
             sys::detach_link(&path).context(format!("detach link {}", path.display()))?;
         }
         self.attached_slots()?.into_iter().try_for_each(|slot| clsact::detach(self, slot))?;
-        match fs::remove_dir_all(&dir) {
+        let removed = self.root.join(REMOVED);
+        remove_tree(&removed)?;
+        match fs::rename(&dir, &removed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).context(format!("remove {}", dir.display()));
+                Err(error).context(format!("rename {}", dir.display()))
             }
-            _ => {}
+            _ => remove_tree(&removed),
         }
-        // Not empty (another version's pins), or not ours to remove: either is fine.
-        let _ = fs::remove_dir(&self.root);
-        Ok(())
     }
 
     /// Refuses a place where nothing can be pinned, or where pins are out of sight.
@@ -251,6 +288,16 @@ fn is_version(name: &OsStr) -> bool {
     name.to_str()
         .and_then(|name| name.strip_prefix('v'))
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Removes a directory with all that is in it; that there is none is fine.
+fn remove_tree(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context(format!("remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes one pin; that there is none is fine.

@@ -162,6 +162,29 @@ impl Maps {
         probe(&self.pins, shadow.active, questions)
     }
 
+    /// Puts a published shadow in force for an interface that has no policy yet, but so that what it
+    /// would drop is only counted, until it is flipped.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn try_out(&mut self, shadow: &Shadow) -> Result<()> {
+        let word = shadow.active.with_audit(true);
+        self.active.set(u32::from(shadow.slot), word.0, 0).context("write map ACTIVE")
+    }
+
+    /// Lets everything through an interface from now on: one aligned 8-byte write, for programs that
+    /// can only be taken off one after the other.
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn let_through(&mut self, slot: u16) -> Result<()> {
+        let word = self.active(slot)?.with_audit(true);
+        if !word.is_present() {
+            return Ok(());
+        }
+        self.active.set(u32::from(slot), word.0, 0).context("write map ACTIVE")
+    }
+
     /// Puts published shadows in force: for each one aligned 8-byte write, so that every packet is judged by
     /// the old policy or by the new one. Then lets go of the old ones.
     ///

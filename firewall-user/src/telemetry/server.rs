@@ -1,6 +1,7 @@
-//! The optional process: metrics over HTTP, policies that follow address changes, and room in the
-//! flow tables.
+//! The optional process: metrics over HTTP, devices that appear, policies that follow address changes,
+//! and room in the flow tables.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,11 +14,11 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, Paths};
-use crate::control::{Control, NothingAttached};
+use crate::control::{Control, NothingAttached, Outcome, Reconciled};
 use crate::dataplane::device;
 use crate::telemetry::metrics;
 
-/// How long a change of addresses in another network namespace may go unnoticed.
+/// How long a change of devices or addresses in another network namespace may go unnoticed.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// How often expired flows are removed.
@@ -79,22 +80,46 @@ async fn answer(paths: Paths, config: Config) -> Response {
     }
 }
 
-/// Keeps policies equal to the addresses of group members: at once when an address of this network
-/// namespace changes, within [`SWEEP`] in others.
+/// Attaches what is stored when its device appears, and keeps policies equal to the addresses of group
+/// members: at once when something changes in this network namespace, within [`SWEEP`] in others.
 async fn follow(paths: Paths, config: Config) {
-    let mut changes = device::AddressChanges::open();
+    let mut changes = device::Changes::open();
+    let mut refused = BTreeMap::new();
     loop {
         if let Ok(changes) = &mut changes {
             let _ = tokio::time::timeout(SWEEP, changes.next()).await;
         } else {
             tokio::time::sleep(SWEEP).await;
         }
-        let paths = paths.clone();
-        let refresh = move || Control::open(&paths, config).and_then(|mut c| c.refresh());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(refresh).await {
-            eprintln!("secgroup: follow address changes: {error:#}");
+        let (paths, mut known) = (paths.clone(), std::mem::take(&mut refused));
+        let catch_up = move || {
+            let caught_up = catch_up(&paths, config, &mut known);
+            (caught_up, known)
+        };
+        if let Ok((caught_up, known)) = tokio::task::spawn_blocking(catch_up).await {
+            refused = known;
+            if let Err(error) = caught_up {
+                eprintln!("secgroup: follow devices and addresses: {error:#}");
+            }
         }
     }
+}
+
+/// `refused`: see [`Control::attach_missing`].
+fn catch_up(paths: &Paths, config: Config, refused: &mut BTreeMap<u16, u32>) -> Result<()> {
+    let mut control = Control::open(paths, config)?;
+    // The new device before anything else: packets pass it unguarded.
+    for Reconciled { interface, outcome } in control.attach_missing(refused)? {
+        let name = interface.label();
+        match outcome {
+            Outcome::Attached(attached) => {
+                eprintln!("secgroup: {name} appeared: attached, {}", attached.hook.name());
+            }
+            Outcome::Failed(error) => eprintln!("secgroup: {name} appeared: {error:#}"),
+            Outcome::DeviceMissing => {}
+        }
+    }
+    control.refresh().map(drop)
 }
 
 /// Removes expired flows now and then.

@@ -45,6 +45,7 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
     }
     if scope >= Scope::Test {
         items.push(program("nft", "nftables", "has the kernel track connections in tests"));
+        items.push(program("systemd-analyze", "systemd", "checks the unit files in a test"));
         items.extend(toolchain.map(clippy));
         items.push(server());
         items.extend(peers());

@@ -96,6 +96,7 @@ fn pins_of_another_version_are_left_to_their_own_build() {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     secgroup.ok("attach eth0 --group web");
+    let server = TcpServer::echo(&net.server, at(Pair::SERVER, 0)[0]);
     let other = secgroup.pin_dir().join("v999");
     fs::create_dir_all(other.join("maps")).unwrap();
     unchanged(&secgroup, &net.server, || {
@@ -106,14 +107,17 @@ fn pins_of_another_version_are_left_to_their_own_build() {
                 other.display()
             );
             let hint = format!(
-                "they still enforce: run `detach --all` of the build that made them, or remove \
-                 them with `rm -r {}`, which stops their enforcement",
+                "they still enforce: `rm -r {}` ends that, and `secgroup reconcile` right after \
+                 it starts anew from what is stored; or go on with the build that made them",
                 other.display()
             );
             refused(&secgroup.run(line.split(' ')), 1, &error, &hint);
         }
     });
+    assert!(!tcp::reaches(&net.client, server.address()), "what was in force is");
     fs::remove_dir_all(&other).unwrap();
+    // As the hint says, which leaves what is stored.
+    secgroup.ok("reconcile");
     secgroup.ok("detach --all");
 
     // Nor are they passed over where nothing of this version is attached.

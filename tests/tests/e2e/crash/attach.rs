@@ -1,0 +1,78 @@
+//! The first attach of an interface, and its last detach.
+
+use std::cell::Cell;
+
+use secgroup_tests::{Pair, Secgroup};
+
+use super::policies::{Met, Probe};
+use super::{at_every_moment, is_after, pins, state};
+
+/// A host with a group, and who asks it.
+fn group<'a>(net: &'a Pair, secgroup: &Secgroup<'_>) -> (Probe<'a>, Met) {
+    let probe = Probe::new(net, secgroup);
+    let cidrs = "--cidr 10.77.0.0/24 --cidr fd77::/64";
+    secgroup.ok("group create web --description x");
+    secgroup.ok("rule remove web egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
+    secgroup.ok(&format!("rule add web ingress --protocol udp --port 1001-1002 {cidrs}"));
+    secgroup.ok(&format!("rule add web egress --protocol udp --port 2001 {cidrs}"));
+    let guarded = probe.of(&[1001, 1002], &[2001]);
+    (probe, guarded)
+}
+
+fn is_stored(secgroup: &Secgroup<'_>) -> bool {
+    state(secgroup).is_some()
+}
+
+#[test]
+fn a_first_attach_can_be_killed_at_any_moment() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let (probe, guarded) = group(&net, &secgroup);
+    let all = probe.all();
+    secgroup.ok("attach eth0 --group web");
+    let undisturbed = pins(secgroup.pin_dir());
+    secgroup.ok("detach eth0");
+    let line = || ["attach", "eth0", "--group", "web"].map(str::to_owned).to_vec();
+    at_every_moment(&secgroup, line, |when| {
+        let stored = is_stored(&secgroup);
+        let is_guarded = is_after(&probe, [&all, &guarded], when);
+        assert!(!is_guarded || stored, "{when}: in force and not stored");
+        secgroup.ok("reconcile");
+        assert_eq!(is_stored(&secgroup), stored, "{when}");
+        let (met, wanted) = if stored { (&guarded, &undisturbed[..]) } else { (&all, &[][..]) };
+        assert_eq!(probe.ask(), *met, "{when}, after reconcile");
+        assert_eq!(pins(secgroup.pin_dir()), wanted, "{when}");
+        if stored {
+            assert_eq!(state(&secgroup).as_deref(), Some("enforcing"), "{when}");
+            secgroup.ok("detach eth0");
+        }
+    });
+}
+
+#[test]
+fn a_detach_can_be_killed_at_any_moment() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let (probe, guarded) = group(&net, &secgroup);
+    let all = probe.all();
+    secgroup.ok("attach eth0 --group web");
+    let undisturbed = pins(secgroup.pin_dir());
+    let attached = Cell::new(true);
+    let line = || {
+        if !attached.replace(true) {
+            secgroup.ok("attach eth0 --group web");
+        }
+        ["detach", "eth0"].map(str::to_owned).to_vec()
+    };
+    at_every_moment(&secgroup, line, |when| {
+        let stored = is_stored(&secgroup);
+        let is_gone = is_after(&probe, [&guarded, &all], when);
+        assert!(!is_gone || !stored, "{when}: gone and still stored");
+        secgroup.ok("reconcile");
+        assert_eq!(is_stored(&secgroup), stored, "{when}");
+        let (met, wanted) = if stored { (&guarded, &undisturbed[..]) } else { (&all, &[][..]) };
+        assert_eq!(probe.ask(), *met, "{when}, after reconcile");
+        assert_eq!(pins(secgroup.pin_dir()), wanted, "{when}");
+        attached.set(stored);
+    });
+}

@@ -1,0 +1,77 @@
+//! The unit files of `dist/systemd`: systemd understands them, and they are in order with the network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use secgroup_tests::root;
+use secgroup_tests::secgroup::{Answer, binary};
+
+const UNITS: [&str; 2] = ["secgroup-reconcile.service", "secgroup.service"];
+
+/// Where the units expect the binary, which is not there on a machine that only tests.
+const INSTALLED: &str = "/usr/local/sbin/secgroup";
+
+fn unit(name: &str) -> String {
+    let path = root().join("dist/systemd").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
+}
+
+/// Every word that a unit has for a directive.
+fn words<'a>(unit: &'a str, directive: &str) -> Vec<&'a str> {
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix('='));
+    lines.flat_map(str::split_whitespace).collect()
+}
+
+#[test]
+fn systemd_has_nothing_to_say_about_the_units() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let binary = binary();
+    let files = UNITS.map(|name| {
+        let text = unit(name);
+        assert!(text.contains(INSTALLED), "{name} starts something else");
+        let file = directory.path().join(name);
+        let binary = binary.to_str().expect("a path of text");
+        fs::write(&file, text.replace(INSTALLED, binary)).expect("write a unit");
+        file
+    });
+    let verify = |files: &[&Path]| {
+        Answer::of(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(files))
+    };
+    let answer = verify(&files.each_ref().map(PathBuf::as_path));
+    assert_eq!((answer.code, &*answer.stderr), (Some(0), ""), "{answer}");
+
+    // It does look: a directive that it does not know is told.
+    let wrong = directory.path().join("wrong.service");
+    let text = fs::read_to_string(&files[0]).expect("the unit");
+    fs::write(&wrong, text.replace("[Service]", "[Service]\nNoSuchDirective=1")).expect("a unit");
+    assert!(verify(&[&wrong]).stderr.contains("NoSuchDirective"));
+}
+
+#[test]
+fn the_units_come_before_the_network_and_after_what_they_need() {
+    for name in UNITS {
+        let unit = unit(name);
+        let has = |directive: &str, word: &str| {
+            assert!(words(&unit, directive).contains(&word), "{name}: no {directive}={word}");
+        };
+        has("DefaultDependencies", "no");
+        has("Before", "network-pre.target");
+        // Nothing else need pull that in, and without it the order would be with nothing.
+        has("Wants", "network-pre.target");
+        has("After", "local-fs.target");
+        for place in ["/var/lib/secgroup", "/etc/secgroup", "/sys/fs/bpf"] {
+            has("RequiresMountsFor", place);
+        }
+        has("Conflicts", "shutdown.target");
+        has("Before", "shutdown.target");
+        has("ReadWritePaths", "/sys/fs/bpf");
+        has("StateDirectory", "secgroup");
+        has("WantedBy", "sysinit.target");
+        for capability in ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] {
+            has("CapabilityBoundingSet", capability);
+        }
+    }
+    assert!(words(&unit(UNITS[0]), "After").contains(&"sys-fs-bpf.mount"));
+    assert!(words(&unit(UNITS[1]), "After").contains(&UNITS[0]));
+}
