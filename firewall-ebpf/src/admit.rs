@@ -57,7 +57,7 @@ pub fn in_class<T: Policy>(
 /// Search in a list of several ranges; `page` has the pages. `limit` is the traffic and one.
 ///
 /// Arguments are 64 bits wide, because the compiler must not know that they are small: it would make
-/// branches of the arithmetic in [`rank`].
+/// branches of the arithmetic in `rank`.
 #[inline(always)]
 pub fn search<'a>(
     at: u64,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use firewall_ebpf::interface::TcpChecks;
-use firewall_user::model::{HookChoice, Interface, Tracking};
+use firewall_user::model::{HookChoice, Interface, Mode, Tracking};
 use firewall_user::store::{Error, FILE, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -64,6 +64,8 @@ ALTER TABLE state DROP COLUMN panic;
 ALTER TABLE interfaces DROP COLUMN tcp;
 ALTER TABLE interfaces DROP COLUMN pick_up;
 ALTER TABLE interfaces DROP COLUMN tracking;
+ALTER TABLE interfaces DROP COLUMN mode;
+ALTER TABLE interfaces DROP COLUMN revalidate;
 INSERT INTO groups VALUES ('sg-0123456789abcdef0', 'web', 'd');
 INSERT INTO interfaces
     VALUES (5, 'eni-0123456789abcdef0', 'eth0', NULL, 'tcx', 'guest', 'all');
@@ -83,12 +85,19 @@ fn a_store_of_version_1_becomes_one_of_this_version() {
     // What it says of the new options is what version 1 did.
     assert_eq!((interface.tcp, interface.pick_up), (TcpChecks::Guard, true));
     assert_eq!(interface.tracking, Tracking::Auto);
+    assert_eq!((interface.mode, interface.revalidate), (Mode::Enforce, false));
     assert_eq!(
         columns(&Connection::open(dir.path().join(FILE)).unwrap()),
         columns(&made(fresh.path()))
     );
     // It takes changes, also of the new columns.
-    let changed = Interface { tcp: TcpChecks::Strict, pick_up: false, ..interface.clone() };
+    let changed = Interface {
+        tcp: TcpChecks::Strict,
+        pick_up: false,
+        mode: Mode::Audit,
+        revalidate: true,
+        ..interface.clone()
+    };
     let mut change = store.begin().unwrap();
     change.put_interface(&changed).unwrap();
     change.commit().unwrap();
