@@ -244,7 +244,7 @@ fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
             && let Some(state) = State::from_number(flow.state())
             && !has_passed(flow.last_seen(), now, tables.timeout(state))
             // Its own next packet asks the rules; until then they are asked about the error.
-            && !(tables.revalidates() && flow.epoch() != tables.active().generation())
+            && (!tables.revalidates() || is_learned(&flow) || flow.epoch() == tables.active().generation())
         {
             return Ok(true);
         }
@@ -357,6 +357,13 @@ fn follow<A: Address, T: Tables + Family<A>>(
     Fate::Belongs
 }
 
+/// Whether a flow was open before its interface was attached: no rule ever let it in, so none can be
+/// missing.
+#[inline(always)]
+fn is_learned(flow: &FlowRef<'_>) -> bool {
+    flow.rule() == 0
+}
+
 /// Whether the rules of now refuse a flow. They are asked once for each policy, about the packet that
 /// opened the flow.
 #[inline(always)]
@@ -367,8 +374,7 @@ fn is_revoked<A: Address, T: Tables + Family<A>>(
 ) -> bool {
     let (active, epoch) = (tables.active(), flow.epoch());
     let allowed = active.generation();
-    // Learned when the interface was attached: no rule ever let it in.
-    if flow.rule() == 0 {
+    if is_learned(flow) {
         return false;
     }
     if epoch == allowed || epoch == !allowed {

@@ -71,12 +71,14 @@ impl Enforcer {
             Before::Model(before) => self.compile(before)?,
             Before::Unknown => BTreeMap::new(),
         };
-        // Every rule that is in force before or after has its counter: the old ones go last.
+        // Every rule that is in force before or after has its counter: the old ones go last. What is
+        // stored but not in force, as after a reboot, has none yet.
         let rules = numbers(&policies);
-        let counted = match before {
-            Before::Model(_) => numbers(&known),
-            Before::Unknown => maps.counted_rules()?,
-        };
+        let mut are_in_force = matches!(before, Before::Model(_));
+        for (slot, Compiled { policy, .. }) in &known {
+            are_in_force = are_in_force && maps.is_in_force(*slot, policy)?;
+        }
+        let counted = if are_in_force { numbers(&known) } else { maps.counted_rules()? };
         maps.require_counters(rules.union(&counted).count())?;
         maps.count_rules(rules.difference(&counted))?;
         let gone = counted.difference(&rules).copied().collect();

@@ -73,6 +73,15 @@ impl Maps {
         Ok(word.is_present() && word == active(word.tables(), wanted, digest(wanted.policy)))
     }
 
+    /// Whether a slot has this policy in force, whatever becomes of what it drops.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn is_in_force(&self, slot: u16, policy: &CompiledPolicy) -> Result<bool> {
+        let word = self.active(slot)?;
+        Ok(word.is_present() && word.generation() == generation(digest(policy)))
+    }
+
     /// Refuses a slot for which the maps have no room: they were made when fewer interfaces were
     /// configured.
     ///
@@ -185,8 +194,8 @@ impl Maps {
         self.active.set(u32::from(slot), word.0, 0).context("write map ACTIVE")
     }
 
-    /// Puts published shadows in force: for each one aligned 8-byte write, so that every packet is judged by
-    /// the old policy or by the new one. Then lets go of the old ones.
+    /// Puts published shadows in force: for each one aligned 8-byte write, so that every packet is
+    /// judged by the old policy or by the new one. Then lets go of the old ones.
     ///
     /// # Errors
     /// A write fails: the policies before it stay in force.

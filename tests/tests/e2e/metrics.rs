@@ -61,6 +61,24 @@ fn a_command_and_the_server_tell_the_same() {
     );
 }
 
+/// After a reboot the store has rules that the kernel knows nothing of.
+#[test]
+fn rules_are_counted_when_attach_is_the_first_command_after_a_reboot() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let group = secgroup.ok("group create web --description x");
+    let rule = secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24");
+    secgroup.ok("attach eth0 --group web");
+    std::fs::remove_dir_all(secgroup.pin_dir().join(format!("v{ABI_VERSION}"))).unwrap();
+
+    secgroup.ok("attach eth0 --group web");
+    let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
+    assert!(tcp::reaches(&net.client, server.address()));
+    let (group, rule) = (group.trim(), rule.trim());
+    let name = format!("secgroup_rule_packets_total{{group=\"{group}\",rule=\"{rule}\"}}");
+    assert_eq!(value(&secgroup.ok("metrics"), &name), 1);
+}
+
 #[test]
 fn every_figure_is_what_happened() {
     let net = Pair::new();
