@@ -84,13 +84,30 @@ fn common<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) ->
 
 /// What [`glance`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Glance {
-    /// The packet belongs to a proven flow and changes nothing about it.
-    Passed,
-    /// There is no proven flow of its key.
-    Absent,
     /// It takes a closer look.
-    Unknown,
+    Unknown = 0,
+    /// There is no proven flow of its key.
+    Absent = 1,
+    /// There is no flow of its key.
+    Stranger = 2,
+    /// The packet belongs to a proven flow and changes nothing about it.
+    Passed = 3,
+}
+
+impl Glance {
+    /// The inverse of `as u32`, for a BPF function's argument.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Absent,
+            2 => Self::Stranger,
+            3 => Self::Passed,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// A TCP segment with nothing but ACK in a proven, established flow, or UDP in a proven one.
@@ -122,6 +139,9 @@ fn stay<A: Address, P: Packet, T: Tables + Flows<A>>(
     state: State,
 ) -> Glance {
     let key = flow::key(segment, direction, tables.slot());
+    if tables.is_refusing() && !Flows::<A>::may_hold(tables, &key) {
+        return Glance::Stranger;
+    }
     let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) else { return Glance::Absent };
     let now = tables.now();
     if flow.state() != state as u8 || has_passed(flow.last_seen(), now, tables.timeout(state)) {
@@ -195,7 +215,12 @@ fn whole<A: Address, P: Packet, T: Tables + Family<A>>(
     let packet = Arrival { direction, segment, shape, scale, bytes, now: tables.now() };
     let key = flow::key(segment, direction, tables.slot());
     let mut over = None;
-    if glance != Glance::Absent
+    if glance == Glance::Stranger
+        || (glance == Glance::Unknown && !Flows::<A>::may_hold(tables, &key))
+    {
+        // Neither tier has it. A flood of what no rule allows ends here without a look into tables
+        // that are far larger than a processor's caches.
+    } else if glance == Glance::Unknown
         && let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key)
     {
         match follow(tables, &packet, &key, flow, Tier::Proven) {
@@ -239,17 +264,25 @@ fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     let direction = direction.opposite();
     let key = flow::key(&quote, direction, tables.slot());
     let now = tables.now();
-    for tier in [Tier::Proven, Tier::New] {
-        if let Some(flow) = Flows::<A>::find(tables, tier, &key)
-            && let Some(state) = State::from_number(flow.state())
-            && !has_passed(flow.last_seen(), now, tables.timeout(state))
-            // Its own next packet asks the rules; until then they are asked about the error.
-            && (!tables.revalidates() || is_learned(&flow) || flow.epoch() == tables.active().generation())
-        {
-            return Ok(true);
+    if Flows::<A>::may_hold(tables, &key) {
+        for tier in [Tier::Proven, Tier::New] {
+            if let Some(flow) = Flows::<A>::find(tables, tier, &key)
+                && let Some(state) = State::from_number(flow.state())
+                && !has_passed(flow.last_seen(), now, tables.timeout(state))
+                && !waits(tables, &flow)
+            {
+                return Ok(true);
+            }
         }
     }
     Ok(allow(tables, direction, &quote).is_ok_and(|allowed| allowed.is_untracked))
+}
+
+/// Whether the rules of now have not been asked about a flow yet: its own next packet asks them, and
+/// until then they are asked about an error.
+#[inline(always)]
+fn waits<T: Tables>(tables: &T, flow: &FlowRef<'_>) -> bool {
+    tables.revalidates() && !is_learned(flow) && flow.epoch() != tables.active().generation()
 }
 
 /// What a packet is to the flow of its key.

@@ -3,6 +3,7 @@
 use core::marker::PhantomData;
 use core::ptr;
 
+use crate::bloom::{self, Bit};
 use crate::interface::{Direction, State};
 use crate::packet::{Packet, Wire};
 use crate::parse::{self, Kind, Segment, V4, V6};
@@ -73,6 +74,9 @@ pub trait Address: Copy + PartialEq {
 
     /// Builds a key. `tail` is the last eight bytes, ports first, as one word.
     fn key(inside: Self, outside: Self, tail: u64) -> Self::Key;
+
+    /// The key's place in the filter of flows ([`bloom`]).
+    fn bit(key: &Self::Key) -> Bit;
 }
 
 // A key is made of whole words, because the lookup hashes and compares it in words: what was
@@ -97,6 +101,12 @@ impl Address for V4 {
         // SAFETY: same size and alignment, integers without padding on both sides.
         unsafe { core::mem::transmute::<[u64; 2], FlowKey4>(words) }
     }
+
+    #[inline(always)]
+    fn bit(key: &FlowKey4) -> Bit {
+        // SAFETY: as above.
+        bloom::bit(unsafe { core::mem::transmute::<FlowKey4, [u64; 2]>(*key) })
+    }
 }
 
 impl Address for V6 {
@@ -115,6 +125,12 @@ impl Address for V6 {
         let words = [inside[0], inside[1], outside[0], outside[1], tail];
         // SAFETY: as above.
         unsafe { core::mem::transmute::<[u64; 5], FlowKey6>(words) }
+    }
+
+    #[inline(always)]
+    fn bit(key: &FlowKey6) -> Bit {
+        // SAFETY: as above.
+        bloom::bit(unsafe { core::mem::transmute::<FlowKey6, [u64; 5]>(*key) })
     }
 }
 
@@ -143,6 +159,8 @@ pub fn key<A: Address>(segment: &Segment<A>, direction: Direction, slot: u16) ->
 pub const REAP_LIST: u32 = 8;
 /// The entries of one list that are looked at.
 pub const MAX_REAPED: u32 = 64;
+/// The keys of one list for `sg_note_v4` or `sg_note_v6` that are looked at.
+pub const MAX_NOTED: u32 = 64;
 
 // SAFETY: integers only, naturally aligned, without padding: the sizes are asserted above.
 unsafe impl Wire for FlowKey4 {}

@@ -231,6 +231,10 @@ impl Interface for HostTables {
         self.revalidate
     }
 
+    fn is_refusing(&self) -> bool {
+        true
+    }
+
     fn fragment_timeout(&self) -> u64 {
         u64::from(FRAGMENT_TIMEOUT) * Self::HZ
     }
@@ -243,6 +247,11 @@ impl Interface for HostTables {
 macro_rules! flows {
     ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident, $bits:literal) => {
         impl Flows<$address> for HostTables {
+            fn may_hold(&self, key: &$key) -> bool {
+                let table = self.$field.borrow();
+                Tier::ALL.iter().any(|tier| table.contains_key(&(*tier, *key)))
+            }
+
             fn find(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
                 Self::find(&self.$field, tier, key)
             }

@@ -11,6 +11,7 @@
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
 pub mod admit;
+pub mod bloom;
 #[cfg(any(test, feature = "host"))]
 pub mod compiled;
 pub mod decide;

@@ -3,7 +3,7 @@
 /// The version of everything in this crate that lives in a pinned map: keys, values, reasons and
 /// the meaning of their numbers. It names the pin directory, so programs and maps of different
 /// versions never meet. Raise it with every change of layout.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Attachments at one time: the bound of a slot, and of everything indexed by slot.
 pub const MAX_INTERFACES: u32 = 256;

@@ -34,6 +34,10 @@ pub trait Interface {
     /// Whether a flow is asked about again after the policy has changed.
     fn revalidates(&self) -> bool;
 
+    /// Whether a packet was refused a moment ago: the next may be of no flow either, and it pays to
+    /// ask [`Flows::may_hold`] first.
+    fn is_refusing(&self) -> bool;
+
     /// For how long a first fragment's verdict holds, in jiffies.
     fn fragment_timeout(&self) -> u64;
 
@@ -47,6 +51,9 @@ pub struct Full;
 
 /// The flow tables of one address family.
 pub trait Flows<A: Address> {
+    /// Whether either tier may hold the flow: `false` is certain, `true` takes a look.
+    fn may_hold(&self, key: &A::Key) -> bool;
+
     /// The flow's record, if there is one; a lookup in the new tier makes it recently used.
     fn find(&self, tier: Tier, key: &A::Key) -> Option<FlowRef<'_>>;
 

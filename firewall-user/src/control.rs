@@ -175,7 +175,7 @@ impl Control {
         let interfaces = transaction.model().interfaces.clone();
         arm(&self.paths, terms, &mut transaction)?;
         transaction.commit()?;
-        self.enforcer.tidy(&staged.flip()?, &interfaces);
+        self.enforcer.tidy(&mut staged.flip()?, &interfaces);
         Ok(value)
     }
 
@@ -245,7 +245,7 @@ impl Control {
                 arm(&self.paths, terms, &mut transaction)?;
             }
             transaction.commit()?;
-            self.enforcer.tidy(&staged.flip()?, &interfaces);
+            self.enforcer.tidy(&mut staged.flip()?, &interfaces);
             Ok((attached, learned))
         };
         match attempt() {
@@ -314,7 +314,7 @@ impl Control {
             return Ok(strays);
         }
         slots.into_iter().try_for_each(|slot| self.enforcer.forget(&mut maps, slot))?;
-        self.enforcer.tidy(&maps, &interfaces);
+        self.enforcer.tidy(&mut maps, &interfaces);
         Ok(Vec::new())
     }
 
@@ -355,8 +355,8 @@ impl Control {
         let _lock = self.exclusive()?;
         preflight::capabilities(Work::Maps)?;
         let model = self.store.model()?;
-        let Some(maps) = self.maps()? else { return Err(nothing_attached().into()) };
-        collect(&self.enforcer.pins, &maps, &model.interfaces, Effort::All)
+        let Some(mut maps) = self.maps()? else { return Err(nothing_attached().into()) };
+        collect(&self.enforcer.pins, &mut maps, &model.interfaces, Effort::All)
     }
 
     /// Makes a change as far as it can be made without making it: every check is made, and

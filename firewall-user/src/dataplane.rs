@@ -2,6 +2,7 @@
 
 pub mod attach;
 mod bank;
+mod bloom;
 pub mod clock;
 mod clsact;
 mod conntrack;

@@ -7,6 +7,7 @@
 //! what came back, because the panic is the report.
 
 pub mod bench;
+pub mod bloom;
 pub mod counters;
 pub mod crash;
 pub mod decision;

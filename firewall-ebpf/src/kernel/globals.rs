@@ -1,5 +1,8 @@
 //! What is fixed when an interface's programs are loaded. The loader overrides these symbols and
-//! freezes them, so that the verifier deletes the branches that the interface does not use.
+//! freezes them, so that the verifier deletes the branches that the interface does not use. And one
+//! word that its programs share.
+
+use core::cell::UnsafeCell;
 
 use aya_ebpf::Global;
 use firewall_ebpf::exempt::NonIp;
@@ -27,6 +30,33 @@ static FRAGMENT_TIMEOUT: Global<u64> = Global::new(0);
 /// Jiffies by state.
 #[unsafe(no_mangle)]
 static TIMEOUTS: [u64; TIMEOUT_SPACE] = [0; TIMEOUT_SPACE];
+
+/// When a packet was refused last, in jiffies. An atomic's load is more than the target has.
+static LAST_REFUSAL: Shared = Shared(UnsafeCell::new(0));
+
+/// A word that every processor reads and writes, whole.
+struct Shared(UnsafeCell<u64>);
+
+// SAFETY: nobody has a reference to the word, and its reads and writes are volatile, aligned and so
+// whole.
+unsafe impl Sync for Shared {}
+
+/// When a packet of the interface was refused last, in jiffies.
+#[inline(always)]
+pub(super) fn last_refusal() -> u64 {
+    // SAFETY: see `Shared`.
+    unsafe { LAST_REFUSAL.0.get().read_volatile() }
+}
+
+/// A packet is refused. Written once in a jiffy, so that processors do not take the word from one
+/// another; whichever of them writes last, it is the time of a moment ago.
+#[inline(always)]
+pub(super) fn set_last_refusal(now: u64) {
+    if last_refusal() != now {
+        // SAFETY: see `Shared`.
+        unsafe { LAST_REFUSAL.0.get().write_volatile(now) }
+    }
+}
 
 /// A power of two, so that an index can be masked into bounds.
 const TIMEOUT_SPACE: usize = 16;

@@ -2,11 +2,12 @@
 //! them. Names show up in `bpftool map`.
 
 // `AtomicU64` has no additions here: the target has no compare-and-swap.
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
+use firewall_ebpf::bloom::{Bit, LINES, Line};
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::parse::{V4, V6};
@@ -30,6 +31,14 @@ pub(super) static FLOWS_PROVEN_V4: HashMap<FlowKey4, Flow, 262_144> = HashMap::n
 /// Proven flows.
 #[btf_map]
 pub(super) static FLOWS_PROVEN_V6: HashMap<FlowKey6, Flow, 262_144> = HashMap::new();
+
+/// Which flows there may be: one filter that packets ask, and one that userspace makes anew; see
+/// `bloom`.
+#[btf_map]
+pub(super) static BLOOM: Array<Line, { 2 * LINES as usize }> = Array::new();
+/// Which of the two packets ask.
+#[btf_map]
+pub(super) static BLOOM_IN_USE: Array<u32, 1> = Array::new();
 
 /// First fragments that passed, by `fragment::key`.
 #[btf_map]
@@ -74,6 +83,31 @@ pub(super) static SCRATCH: PerCpuArray<Flow, 1> = PerCpuArray::new();
 pub(super) static CLOCK: Array<u64, 1> = Array::new();
 
 type Trie<A> = LpmTrie<A, [u32; 2], 1>;
+
+/// Whether the filter in use has a bit. Where it cannot be read, it may.
+#[inline(always)]
+pub(super) fn may_hold(bit: Bit) -> bool {
+    let in_use = BLOOM_IN_USE.get(0).copied().unwrap_or(0);
+    let Some(line) = BLOOM.get_ptr(bit.line(in_use)) else { return true };
+    // SAFETY: within the line. Other CPUs set bits in the word, whole.
+    unsafe { (&raw const (*line)[bit.word()]).read_volatile() & bit.mask() != 0 }
+}
+
+/// Sets a bit in both filters.
+#[inline(always)]
+pub(super) fn note(bit: Bit) {
+    for filter in 0..2 {
+        let Some(line) = BLOOM.get_ptr_mut(bit.line(filter)) else { return };
+        // SAFETY: as above, and every CPU only sets bits. Userspace clears the filter that is not
+        // in use, and counts on nothing until programs that ran meanwhile have ended.
+        unsafe {
+            let word = &raw mut (*line)[bit.word()];
+            if word.read_volatile() & bit.mask() == 0 {
+                atomic_or::<u64, u64, RELAXED>(word, bit.mask());
+            }
+        }
+    }
+}
 
 /// Adds one packet to a counter by reason.
 #[inline(always)]

@@ -58,6 +58,11 @@ impl Interface for Kernel {
     }
 
     #[inline(always)]
+    fn is_refusing(&self) -> bool {
+        globals::last_refusal().wrapping_add(1) >= self.now()
+    }
+
+    #[inline(always)]
     fn fragment_timeout(&self) -> u64 {
         globals::fragment_timeout()
     }
@@ -74,6 +79,11 @@ macro_rules! family {
         $bits:literal, $admit:expr) => {
         impl Flows<$address> for Kernel {
             #[inline(always)]
+            fn may_hold(&self, key: &$key) -> bool {
+                maps::may_hold(<$address>::bit(key))
+            }
+
+            #[inline(always)]
             fn find(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
                 let record = match tier {
                     Tier::New => maps::$new.get_ptr_mut(key),
@@ -87,6 +97,8 @@ macro_rules! family {
 
             #[inline(always)]
             fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<bool, Full> {
+                // First: a packet that finds the flow has to find its bit.
+                maps::note(<$address>::bit(key));
                 let flags = u64::from(BPF_NOEXIST);
                 let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Err(Full) };
                 // SAFETY: this CPU's own, and nothing else of it runs between here and the insert:

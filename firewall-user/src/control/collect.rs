@@ -40,7 +40,7 @@ impl Effort {
 /// The tables cannot be read, or the kernel programs cannot be run.
 pub(super) fn collect(
     pins: &Pins,
-    maps: &Maps,
+    maps: &mut Maps,
     interfaces: &BTreeMap<u16, Interface>,
     effort: Effort,
 ) -> Result<Reaped> {
@@ -48,7 +48,11 @@ pub(super) fn collect(
     let now = clock::now(pins, maps)?;
     let flows = maps.some_flows(effort.entries())?;
     let hz = clock::hz();
-    Ok(reap::reap(pins, flows.iter().filter(|flow| is_dead(flow, interfaces, now, hz)))?)
+    let reaped = reap::reap(pins, flows.iter().filter(|flow| is_dead(flow, interfaces, now, hz)))?;
+    if effort == Effort::All {
+        maps.renew_bloom(flows.len())?;
+    }
+    Ok(reaped)
 }
 
 /// Whether a flow is dead to the kernel program too, or belongs to no interface.

@@ -200,7 +200,7 @@ impl Enforcer {
 
     /// Makes some room in the flow tables after a change. The change is made already, and nothing
     /// needs the room now: a failure is none of the command's.
-    pub(super) fn tidy(&self, maps: &Maps, interfaces: &BTreeMap<u16, Interface>) {
+    pub(super) fn tidy(&self, maps: &mut Maps, interfaces: &BTreeMap<u16, Interface>) {
         let _ = collect(&self.pins, maps, interfaces, Effort::Little);
     }
 

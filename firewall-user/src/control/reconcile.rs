@@ -83,7 +83,7 @@ impl Control {
             })
             .collect();
         // With the timeouts that the programs now have.
-        self.enforcer.tidy(&maps, &kept);
+        self.enforcer.tidy(&mut maps, &kept);
         Ok(Reconciliation { interfaces, strays })
     }
 

@@ -164,9 +164,11 @@ impl Maps {
     ) -> Result<Learned> {
         let epoch = self.active(slot)?.generation();
         let mut learned = Learned::default();
-        for one in open {
+        let (open, keys): (Vec<_>, Vec<_>) =
+            open.into_iter().map(|one| (one, key(one, slot))).unzip();
+        self.note_flows(&keys)?;
+        for (one, key) in open.into_iter().zip(keys) {
             let flow = record(one, now, epoch);
-            let key = key(one, slot);
             let ((new_v4, new_v6), (v4, v6)) = (self.tables(Tier::New), self.tables(Tier::Proven));
             let written = match &key {
                 AnyKey::V4(key) => write(new_v4, v4, key, &flow),

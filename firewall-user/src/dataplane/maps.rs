@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
+use firewall_ebpf::bloom::{LINES, Line};
 use firewall_ebpf::event::EVENT_SPACE;
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::fragment::FirstFragment;
@@ -73,6 +74,8 @@ const SHAPES: &[Shape] = &[
     shape::<FlowKey6, Flow>("FLOWS_NEW_V6", MapType::LruHash, Sized::New),
     shape::<FlowKey4, Flow>("FLOWS_PROVEN_V4", MapType::Hash, Sized::Proven),
     shape::<FlowKey6, Flow>("FLOWS_PROVEN_V6", MapType::Hash, Sized::Proven),
+    shape::<u32, Line>("BLOOM", MapType::Array, Sized::Fixed(2 * LINES)),
+    shape::<u32, u32>("BLOOM_IN_USE", MapType::Array, Sized::Fixed(1)),
     shape::<FlowKey4, FirstFragment>("FRAGMENTS_V4", MapType::LruHash, Sized::Fragments),
     shape::<FlowKey6, FirstFragment>("FRAGMENTS_V6", MapType::LruHash, Sized::Fragments),
     shape::<u32, Counter>(
@@ -140,6 +143,7 @@ pub struct Maps {
     pub(super) clock: Array<MapData, u64>,
     pub(super) tallies: Array<MapData, u64>,
     pub(super) banks: Array<MapData, Note>,
+    pub(super) bloom_in_use: Array<MapData, u32>,
     /// The same maps once more: aya's typed maps do not lend their file descriptors.
     raw: BTreeMap<&'static str, MapData>,
     /// Where they are, and the tables of policies.
@@ -175,6 +179,7 @@ impl Maps {
             clock: open!("CLOCK", Array),
             tallies: open!("TALLIES", Array),
             banks: open!("BANKS", Array),
+            bloom_in_use: open!("BLOOM_IN_USE", Array),
             raw: SHAPES
                 .iter()
                 .map(|shape| Ok((shape.name, MapData::from_pin(pins.map(shape.name))?)))

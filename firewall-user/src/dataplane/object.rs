@@ -53,6 +53,8 @@ pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
             loader(pins, sizes).load(OBJECT).map_err(|error| refused("make the maps", &error))?;
         for (name, pin) in [
             ("sg_clock", pins.clock()),
+            ("sg_note_v4", pins.note(false)),
+            ("sg_note_v6", pins.note(true)),
             ("sg_reap_v4", pins.reap(false)),
             ("sg_reap_v6", pins.reap(true)),
             ("sg_probe_v4", pins.probe(false)),

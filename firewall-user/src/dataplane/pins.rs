@@ -119,6 +119,13 @@ impl Pins {
         self.version_dir().join("programs").join("clock")
     }
 
+    /// The pin of the program that sets the bits of flows of a family.
+    #[must_use]
+    pub fn note(&self, is_v6: bool) -> PathBuf {
+        let name = if is_v6 { "note_v6" } else { "note_v4" };
+        self.version_dir().join("programs").join(name)
+    }
+
     /// The pin of the program that removes dead flows of a family.
     #[must_use]
     pub fn reap(&self, is_v6: bool) -> PathBuf {

@@ -236,7 +236,7 @@ impl Maps {
 
     /// Waits until no packet looks any more into what was in force before. Setting an inner map makes
     /// the kernel do so (`synchronize_rcu` in `maybe_wait_bpf_programs`, kernel/bpf/syscall.c).
-    fn wait_for_readers(&self, bank: &Bank) -> Result<()> {
+    pub(super) fn wait_for_readers(&self, bank: &Bank) -> Result<()> {
         let table = Table::Classes;
         entries::put(self.fd(table.name()), &bank.index(), &bank.descriptor(table))
             .context(format!("write map {}", table.name()))

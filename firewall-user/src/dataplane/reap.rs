@@ -59,10 +59,7 @@ fn calls(flows: &[&FlowEntry], is_v6: bool) -> Vec<(Tier, Vec<u8>)> {
             let mut data = sys::bytes(&(tier as u64)).to_vec();
             for entry in chunk {
                 data.extend_from_slice(sys::bytes(&entry.flow.last_seen));
-                data.extend_from_slice(match &entry.key {
-                    AnyKey::V4(key) => sys::bytes(key),
-                    AnyKey::V6(key) => sys::bytes(key),
-                });
+                data.extend_from_slice(entry.key.bytes());
             }
             calls.push((tier, data));
         }

@@ -5,11 +5,13 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::HashMap;
+use aya::maps::{Array, HashMap};
 use aya::{Ebpf, EbpfLoader};
+use firewall_ebpf::bloom::Bit;
 use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, PROVEN};
+use firewall_ebpf::flow::{Address as _, Flow, FlowKey4, FlowKey6, PROVEN};
 use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
+use firewall_ebpf::parse::{V4, V6};
 use firewall_user::dataplane::maps::{Maps, Sizes};
 use firewall_user::dataplane::object::{self, Fixed};
 use firewall_user::dataplane::policy::Wanted;
@@ -21,6 +23,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::frames::{self, INSIDE_V4, INSIDE_V6, PORT, Segment};
 use super::measure::{Answer, Hook, descriptor, load, renewed, repeated};
+use crate::bloom;
 
 /// Times that everything is measured, in turn.
 const ROUNDS: u32 = 15;
@@ -102,7 +105,9 @@ pub fn measure_all(bench_object: &str) -> Result<(Vec<Cell>, Collection)> {
     let now = clock::now(&pins.0, &maps)?;
     let mut minimal = minimal(bench_object)?;
     fill(&mut minimal, ["BENCH_V4", "BENCH_V6"], 0, now)?;
-    fill(&mut subjects[0].ebpf, ["FLOWS_PROVEN_V4", "FLOWS_PROVEN_V6"], 0, now)?;
+    let bits = fill(&mut subjects[0].ebpf, ["FLOWS_PROVEN_V4", "FLOWS_PROVEN_V6"], 0, now)?;
+    let filters = subjects[0].ebpf.map_mut("BLOOM").context("no map BLOOM")?;
+    bloom::set(&mut Array::try_from(filters)?, &bits)?;
 
     // From the allowed prefix.
     let syn = frames::tcp_v4([192, 0, 2, 0], 0, Segment::Syn);
@@ -343,8 +348,9 @@ fn minimal(path: &str) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// Established flows of each family.
-fn fill(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], slot: u16, now: u64) -> Result<()> {
+/// Established flows of each family; returns their bits in the filter of flows.
+fn fill(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], slot: u16, now: u64) -> Result<Vec<Bit>> {
+    let mut bits = Vec::new();
     let flow =
         Flow { last_seen: now, state: State::Established as u8, flags: PROVEN, ..Flow::default() };
     let (inside_port, outside_port) = (PORT.to_be(), 1024_u16.to_be());
@@ -355,6 +361,7 @@ fn fill(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], slot: u16, now: u64) -> Result<()>
         let outside = u32::from_ne_bytes(outside_v4(number));
         let key =
             FlowKey4 { inside, outside, inside_port, outside_port, slot, protocol: 6, query: 0 };
+        bits.push(V4::bit(&key));
         map.insert(key, flow, 0)?;
     }
     let mut map: HashMap<_, FlowKey6, Flow> =
@@ -363,9 +370,10 @@ fn fill(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], slot: u16, now: u64) -> Result<()>
         let (inside, outside) = (words(INSIDE_V6), words(outside_v6(number)));
         let key =
             FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol: 6, query: 0 };
+        bits.push(V6::bit(&key));
         map.insert(key, flow, 0)?;
     }
-    Ok(())
+    Ok(bits)
 }
 
 /// An address as it lies in a packet.

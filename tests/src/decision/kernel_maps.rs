@@ -9,13 +9,16 @@ use aya::maps::{
 };
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
+use firewall_ebpf::bloom::{Bit, Line};
 use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::event::{Event, event_index};
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::flow::{Address as _, Flow, FlowKey4, FlowKey6, Tier};
 use firewall_ebpf::fragment::FirstFragment;
+use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{ANY_V4, ANY_V6, Active, Class, Counter, Half, Page, index};
 use firewall_ebpf::reason::REASON_SPACE;
 
+use crate::bloom;
 use crate::decision::counters::Counters;
 use crate::decision::engine::{FlowId, FlowView, FlowViews};
 use crate::decision::host::SLOT;
@@ -40,6 +43,9 @@ const BPF_F_INNER_MAP: u32 = 1 << 12;
 const BPF_F_NO_PREALLOC: u32 = 1;
 /// Linux: only if the key is there.
 const BPF_EXIST: u64 = 2;
+
+/// How often flows are forgotten before their bits are: that takes a millisecond.
+const BLOOM_LASTS: u32 = 256;
 
 /// The slot of flows that only take up room.
 const FILLER: u16 = u16::MAX;
@@ -72,6 +78,7 @@ pub struct Maps {
     rules: HashMap<MapData, u32, Counter>,
     active: Array<MapData, u64>,
     clock: Array<MapData, u64>,
+    bloom: Array<MapData, Line>,
     v4: Family<FlowKey4>,
     v6: Family<FlowKey6>,
     fragments_v4: Fragments<FlowKey4>,
@@ -83,6 +90,8 @@ pub struct Maps {
     policies: u32,
     /// Policies since the flows were forgotten.
     generation: u32,
+    /// How often the flows were forgotten.
+    forgotten: u32,
     audit: bool,
 }
 
@@ -124,6 +133,7 @@ impl Maps {
             rules: take(ebpf, "RULE_COUNTERS"),
             active: take(ebpf, "ACTIVE"),
             clock: take(ebpf, "CLOCK"),
+            bloom: take(ebpf, "BLOOM"),
             v4: Family { new: take(ebpf, "FLOWS_NEW_V4"), proven: take(ebpf, "FLOWS_PROVEN_V4") },
             v6: Family { new: take(ebpf, "FLOWS_NEW_V6"), proven: take(ebpf, "FLOWS_PROVEN_V6") },
             fragments_v4: take(ebpf, "FRAGMENTS_V4"),
@@ -132,6 +142,7 @@ impl Maps {
             _outer: outer,
             policies: 0,
             generation: 0,
+            forgotten: 0,
             audit: false,
         }
     }
@@ -166,6 +177,11 @@ impl Maps {
     pub fn clear_flows(&mut self) {
         self.v4.clear();
         self.v6.clear();
+        // Else it would some day take every stranger for a flow's packet.
+        self.forgotten += 1;
+        if self.forgotten.is_multiple_of(BLOOM_LASTS) {
+            bloom::clear(&mut self.bloom).expect("clear the filter of flows");
+        }
     }
 
     /// Forgets every flow and every count that a case compares.
@@ -246,8 +262,9 @@ impl Maps {
 
     /// Hands every flow of the slot under test to another slot.
     pub fn give_flows_to(&mut self, slot: u16) {
-        self.v4.rekey(|key| FlowKey4 { slot, ..key });
-        self.v6.rekey(|key| FlowKey6 { slot, ..key });
+        let mut bits = self.v4.rekey(|key| FlowKey4 { slot, ..key }, V4::bit);
+        bits.extend(self.v6.rekey(|key| FlowKey6 { slot, ..key }, V6::bit));
+        bloom::set(&mut self.bloom, &bits).expect("write the filter of flows");
     }
 }
 
@@ -318,13 +335,16 @@ impl<K: Pod> Family<K> {
         }
     }
 
-    fn rekey(&mut self, other: impl Fn(K) -> K) {
+    fn rekey(&mut self, other: impl Fn(K) -> K, bit: impl Fn(&K) -> Bit) -> Vec<Bit> {
+        let mut bits = Vec::new();
         for map in [&mut self.new, &mut self.proven] {
             for (key, flow) in entries(map) {
                 map.remove(&key).expect("remove a flow");
                 map.insert(other(key), flow, 0).expect("insert a flow");
+                bits.push(bit(&other(key)));
             }
         }
+        bits
     }
 
     fn fill(&mut self, full: bool, filler: impl Fn(u16) -> K) {
