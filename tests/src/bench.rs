@@ -1,6 +1,7 @@
 //! Measuring the kernel program: subjects, the measuring itself, and the report.
 
 pub mod frames;
+pub mod interfaces;
 pub mod measure;
 pub mod report;
 pub mod scale;
