@@ -3,6 +3,7 @@
 pub mod frames;
 pub mod interfaces;
 pub mod measure;
+pub mod memory;
 pub mod report;
 pub mod scale;
 pub mod subject;

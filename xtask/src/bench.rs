@@ -13,7 +13,7 @@ use crate::{build, exec, machine, object, paths, setup};
 pub(crate) enum Part {
     /// A packet, by hook, family and number of rules
     Packets,
-    /// Admission by large policies, and changes of them
+    /// Admission by large policies, changes of them, and the memory of rules and flows
     Policies,
     /// Commands on a host with 64 interfaces and 2,500 groups
     Interfaces,

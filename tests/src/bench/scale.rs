@@ -94,7 +94,7 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
     Ok((admissions, changes))
 }
 
-fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
+pub(super) fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
     let traffic = Traffic::Tcp(PortRange { from: port, to: port });
     ResolvedRule { number, direction: Direction::Ingress, traffic, networks }
 }
@@ -104,11 +104,11 @@ fn spread(number: u32) -> u32 {
     number.wrapping_mul(2_654_435_761)
 }
 
-fn address(number: u32) -> IpNet {
+pub(super) fn address(number: u32) -> IpNet {
     IpNet::from(IpAddr::V4(Ipv4Addr::from(spread(number))))
 }
 
-fn change(
+pub(super) fn change(
     maps: &mut Maps,
     slot: u16,
     what: &'static str,
