@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
+use self::containers::Who::{Container, Host};
 use self::containers::{COUNT, Containers, address, device};
 use self::groups::{ALL, GROUPS, POOL, POOL_PORT};
 use crate::secgroup::Answer;
@@ -60,17 +61,17 @@ pub fn measure() -> Result<Vec<Step>> {
     bench.step("apply all groups, nothing attached", &apply)?;
     bench.attach_all()?;
     for number in [0, LAST] {
-        containers.require_open(number, FIRST)?;
-        containers.require_shut(&secgroup, number, SECOND)?;
+        containers.require_open(Host, number, FIRST)?;
+        containers.require_shut(&secgroup, Host, number, SECOND)?;
     }
-    containers.require_open_between(0, LAST, POOL_PORT)?;
-    containers.require_shut_between(&secgroup, [1, LAST], POOL_PORT)?;
+    containers.require_open(Container(0), LAST, POOL_PORT)?;
+    containers.require_shut(&secgroup, Container(1), LAST, POOL_PORT)?;
 
     document(SECOND)?;
     bench.step("apply, another rule in every group", &apply)?;
     for number in [0, LAST] {
-        containers.require_open(number, SECOND)?;
-        containers.require_shut(&secgroup, number, FIRST)?;
+        containers.require_open(Host, number, SECOND)?;
+        containers.require_shut(&secgroup, Host, number, FIRST)?;
     }
     bench.step("apply, nothing different", &apply)?;
 
@@ -78,24 +79,24 @@ pub fn measure() -> Result<Vec<Step>> {
         format!("rule add {group} ingress --protocol udp --port {port} --cidr 10.80.0.0/16")
     };
     bench.step("rule add, a group of one interface", &rule(&groups::own(LAST), OWN))?;
-    containers.require_open(LAST, OWN)?;
-    containers.require_shut(&secgroup, 0, OWN)?;
+    containers.require_open(Host, LAST, OWN)?;
+    containers.require_shut(&secgroup, Host, 0, OWN)?;
     bench.step("rule add, a group of all", &rule(ALL, COMMON))?;
     for number in [0, LAST] {
-        containers.require_open(number, COMMON)?;
+        containers.require_open(Host, number, COMMON)?;
     }
 
     let mut fewer = groups::of(0);
     fewer.retain(|group| group != POOL);
     bench.step("attach, a group that all have a rule about goes", &attach(0, &fewer))?;
-    containers.require_shut_between(&secgroup, [0, LAST], POOL_PORT)?;
-    containers.require_open_between(2, LAST, POOL_PORT)?;
+    containers.require_shut(&secgroup, Container(0), LAST, POOL_PORT)?;
+    containers.require_open(Container(2), LAST, POOL_PORT)?;
     bench.step("status", "status")?;
     bench.step("reconcile", "reconcile")?;
-    containers.require_open(LAST, COMMON)?;
-    containers.require_shut(&secgroup, LAST, FIRST)?;
+    containers.require_open(Host, LAST, COMMON)?;
+    containers.require_shut(&secgroup, Host, LAST, FIRST)?;
     bench.step("detach --all", "detach --all")?;
-    containers.require_open(LAST, FIRST)?;
+    containers.require_open(Host, LAST, FIRST)?;
     Ok(bench.steps)
 }
 

@@ -47,48 +47,20 @@ impl Containers {
         Ok(all)
     }
 
-    /// Fails unless the host can ask a container at a port.
-    pub(super) fn require_open(&self, number: usize, port: u16) -> Result<()> {
-        self.require_answer(&self.host, number, port, "the host")
-    }
-
-    /// Fails unless a container can ask another one at a port.
-    pub(super) fn require_open_between(&self, from: usize, to: usize, port: u16) -> Result<()> {
-        self.require_answer(&self.inside[from], to, port, &device(from))
-    }
-
-    fn require_answer(&self, from: &Namespace, number: usize, port: u16, who: &str) -> Result<()> {
+    /// Fails unless someone gets through to a container at a port.
+    pub(super) fn require_open(&self, who: Who, number: usize, port: u16) -> Result<()> {
         let to = SocketAddr::new(address(number), port);
         let _echo = UdpEcho::start(&self.inside[number], to);
-        let is_open = udp::answers(&udp::connect(from, to), PATIENCE);
-        ensure!(is_open, "{who} does not get through to {} at {port}", device(number));
+        let is_open = udp::answers(&udp::connect(self.of(who), to), PATIENCE);
+        ensure!(is_open, "{who:?} does not get through to {} at {port}", device(number));
         Ok(())
     }
 
-    /// Fails unless a container's interface refuses the host's question at a port, and counts it.
+    /// Fails unless a container's interface refuses someone at a port, and counts it.
     pub(super) fn require_shut(
         &self,
         secgroup: &Secgroup<'_>,
-        number: usize,
-        port: u16,
-    ) -> Result<()> {
-        self.require_refusal(secgroup, &self.host, number, port)
-    }
-
-    /// Fails unless a container's interface refuses the question of another container.
-    pub(super) fn require_shut_between(
-        &self,
-        secgroup: &Secgroup<'_>,
-        [from, to]: [usize; 2],
-        port: u16,
-    ) -> Result<()> {
-        self.require_refusal(secgroup, &self.inside[from], to, port)
-    }
-
-    fn require_refusal(
-        &self,
-        secgroup: &Secgroup<'_>,
-        from: &Namespace,
+        who: Who,
         number: usize,
         port: u16,
     ) -> Result<()> {
@@ -97,11 +69,27 @@ impl Containers {
         let before = refused();
         let to = SocketAddr::new(address(number), port);
         let _echo = UdpEcho::start(&self.inside[number], to);
-        let socket = udp::connect(from, to);
-        ensure!(!udp::answers(&socket, MOMENT), "{device} lets through to {port}");
+        let socket = udp::connect(self.of(who), to);
+        ensure!(!udp::answers(&socket, MOMENT), "{who:?} gets through to {device} at {port}");
         wait_until(PATIENCE, "a refused packet to be counted", || refused() > before);
         Ok(())
     }
+
+    fn of(&self, who: Who) -> &Namespace {
+        match who {
+            Who::Host => &self.host,
+            Who::Container(number) => &self.inside[number],
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Who {
+    /// The host.
+    Host,
+    /// One of its containers.
+    Container(usize),
 }
 
 /// The host's device for a container.
