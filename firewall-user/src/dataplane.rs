@@ -13,6 +13,7 @@ mod filters;
 pub mod flows;
 pub mod learn;
 pub mod maps;
+pub mod memory;
 mod netlink;
 pub mod netns;
 pub mod object;

@@ -1,7 +1,9 @@
 //! Measuring the kernel program: subjects, the measuring itself, and the report.
 
 pub mod frames;
+pub mod interfaces;
 pub mod measure;
+pub mod memory;
 pub mod report;
 pub mod scale;
 pub mod subject;

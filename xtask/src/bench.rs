@@ -1,31 +1,53 @@
-//! `cargo xtask bench`: what a packet costs.
+//! `cargo xtask bench`: what packets, policies and commands cost.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 
 use crate::{build, exec, machine, object, paths, setup};
 
-/// Measures, and prints a table or JSON on standard output.
-pub(crate) fn run(json: bool) -> Result<()> {
-    machine::prepare("bench")?;
-    setup::ensure(setup::Scope::Demo)?;
-    let mut bench = compile("bench")?;
-    if json {
-        bench.arg("--json");
-    }
-    exec::run(&mut bench, "run the bench")
+/// What is measured.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Part {
+    /// A packet, by hook, family and number of rules
+    Packets,
+    /// Admission by large policies, changes of them, and the memory of rules and flows
+    Policies,
+    /// Commands on a host with 64 interfaces and 2,500 groups
+    Interfaces,
 }
 
-/// Becomes the bench beside peers, so that Ctrl-C and the exit code are its own. Returns only if
-/// that fails.
+impl Part {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Packets => "packets",
+            Self::Policies => "policies",
+            Self::Interfaces => "interfaces",
+        }
+    }
+}
+
+/// Becomes the bench, which prints tables or JSON on standard output. Returns only if that fails.
+pub(crate) fn run(json: bool, part: Option<Part>) -> Result<()> {
+    machine::prepare("bench")?;
+    setup::ensure(setup::Scope::Demo)?;
+    let what = if json { "json" } else { part.map_or("all", Part::name) };
+    become_it(compile("bench")?.arg(what))
+}
+
+/// Becomes the bench beside peers. Returns only if that fails.
 pub(crate) fn peers() -> Result<()> {
     machine::prepare("bench --peers")?;
     setup::ensure(setup::Scope::Demo)?;
     setup::ensure_peers()?;
-    let error = compile("peers")?.arg(paths::root().join("docs")).exec();
-    Err(error).context("start the bench")
+    become_it(compile("peers")?.arg(paths::root().join("docs")))
+}
+
+/// So that Ctrl-C and the exit code are the bench's own.
+fn become_it(bench: &mut Command) -> Result<()> {
+    Err(bench.exec()).context("start the bench")
 }
 
 /// Builds everything and a program of the tests' that measures; it is to be given the object with

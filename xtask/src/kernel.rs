@@ -40,6 +40,7 @@ const SELECTION: [(&str, &[&str]); 2] = [
             "lifetime::enforcement_goes_on",
             "lifetime::flows_and_counters",
             "lifetime::the_last_detach",
+            "memory::status_tells",
         ],
     ),
 ];

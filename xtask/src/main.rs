@@ -37,11 +37,15 @@ enum Chore {
     Build,
     /// Build, then watch security groups let real connections through and drop others.
     Demo,
-    /// Measure what a packet costs, beside the least that a stateful firewall does.
+    /// Measure what a packet costs, beside the least that a stateful firewall does, what large
+    /// policies cost, and what commands take on a host with many interfaces and groups.
     Bench {
-        /// Print JSON.
+        /// Print JSON, of packets only.
         #[arg(long, conflicts_with = "peers")]
         json: bool,
+        /// Only this.
+        #[arg(long, conflicts_with_all = ["json", "peers"])]
+        part: Option<bench::Part>,
         /// Compare with no firewall, nftables and iptables instead; writes docs/peers.md and
         /// docs/peers.svg.
         #[arg(long)]
@@ -99,7 +103,7 @@ fn main() -> ExitCode {
         Chore::Build => build::run().map(|()| true),
         Chore::Demo => demo::run().map(|()| true),
         Chore::Bench { peers: true, .. } => bench::peers().map(|()| true),
-        Chore::Bench { json, .. } => bench::run(json).map(|()| true),
+        Chore::Bench { json, part, .. } => bench::run(json, part).map(|()| true),
         Chore::Check => check::run().map(|()| true),
         Chore::Budget { update } => budget::run(update).map(|()| true),
         Chore::Fuzz { seconds, target, plain, seed, keep } => {

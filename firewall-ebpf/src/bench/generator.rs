@@ -1,5 +1,5 @@
 //! Packets by the million, for `cargo xtask bench --peers`. Userspace runs these programs by
-//! `BPF_PROG_TEST_RUN` with live frames: the frame that it gives, an IPv4 datagram, leaves through a
+//! `BPF_PROG_TEST_RUN` with live frames: the frame that it gives, a UDP datagram, leaves through a
 //! device again and again, each time as a packet of another flow.
 
 use aya_ebpf::Global;
@@ -31,6 +31,14 @@ const SOURCE_MIDDLE: usize = 27;
 const SOURCE_PORT: usize = 34;
 const END: usize = 42;
 
+/// The same for IPv6. Behind the headers two words of data make up for what changes before them, so
+/// that the datagram's checksum stays right: without a right one it would not reach its socket.
+const SOURCE_NETWORK_V6: usize = 28;
+const SOURCE_PORT_V6: usize = 54;
+const NETWORK_BALANCE: usize = 62;
+const PORT_BALANCE: usize = 64;
+const END_V6: usize = 66;
+
 /// Odd, so that the products of 65,536 successive numbers differ in 16 bits, and do not ascend.
 const SCATTER: u32 = 40_503;
 
@@ -39,7 +47,7 @@ const SCATTER: u32 = 40_503;
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn generate_foreign(ctx: *mut xdp_md) -> u32 {
-    send(ctx, |data, count| {
+    send::<END>(ctx, |data, count| {
         let host = count.wrapping_mul(SCATTER) & 0x1fff;
         let middle = u16::from_le_bytes([(host & 63) as u8, (host >> 6 << 1) as u8 | 1]);
         // SAFETY: `send` has checked that the headers are there; BPF has no alignment of its own.
@@ -56,7 +64,7 @@ extern "C" fn generate_foreign(ctx: *mut xdp_md) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn generate_known(ctx: *mut xdp_md) -> u32 {
-    send(ctx, |data, count| {
+    send::<END>(ctx, |data, count| {
         let changing = GENERATOR_FLOWS.load().wrapping_sub(1);
         // SAFETY: as above.
         unsafe {
@@ -67,13 +75,48 @@ extern "C" fn generate_known(ctx: *mut xdp_md) -> u32 {
     })
 }
 
-/// Changes the next packet and lets it go.
+/// As [`generate_foreign`]: from 8,192 hosts by turns, of which the fourth word of the address is odd.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "xdp.frags")]
+extern "C" fn generate_foreign_v6(ctx: *mut xdp_md) -> u32 {
+    send::<END_V6>(ctx, |data, count| {
+        let network = ((count.wrapping_mul(SCATTER) & 0x1fff) << 1 | 1) as u16;
+        let port = 0x4000 | (count >> 13) as u16;
+        write(data + SOURCE_NETWORK_V6, network);
+        write(data + NETWORK_BALANCE, !network);
+        write(data + SOURCE_PORT_V6, port);
+        write(data + PORT_BALANCE, !port);
+    })
+}
+
+/// As [`generate_known`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "xdp.frags")]
+extern "C" fn generate_known_v6(ctx: *mut xdp_md) -> u32 {
+    send::<END_V6>(ctx, |data, count| {
+        let changing = GENERATOR_FLOWS.load().wrapping_sub(1);
+        // SAFETY: as in `write`.
+        let port = u16::from_be(unsafe { *((data + SOURCE_PORT_V6) as *const u16) });
+        let port = port & !changing | count.wrapping_mul(SCATTER) as u16 & changing;
+        write(data + SOURCE_PORT_V6, port);
+        write(data + PORT_BALANCE, !port);
+    })
+}
+
+/// Writes a word of the packet, big-endian.
 #[inline(always)]
-fn send(ctx: *mut xdp_md, change: impl FnOnce(usize, u32)) -> u32 {
+fn write(at: usize, word: u16) {
+    // SAFETY: `send` has checked that the headers are there; BPF has no alignment of its own.
+    unsafe { *(at as *mut u16) = word.to_be() };
+}
+
+/// Changes the next packet, of so many bytes at least, and lets it go.
+#[inline(always)]
+fn send<const BYTES: usize>(ctx: *mut xdp_md, change: impl FnOnce(usize, u32)) -> u32 {
     let view = XdpContext::new(ctx);
     let (data, end) = (view.data(), view.data_end());
     let Some(count) = GENERATOR_COUNT.get_ptr_mut(0) else { return XDP_ABORTED };
-    if data + END > end {
+    if data + BYTES > end {
         return XDP_ABORTED;
     }
     // SAFETY: arrays are allocated when they are made; nobody else writes meanwhile.

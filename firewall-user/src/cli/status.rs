@@ -1,12 +1,12 @@
 //! `secgroup status`
 
-use std::collections::BTreeMap;
+mod document;
+
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::event::Event;
-use firewall_ebpf::interface::State;
 use firewall_ebpf::policy::Active;
 use serde_json::{Value, json};
 
@@ -16,9 +16,10 @@ use super::output::{self, Format, Output};
 use super::{Context, Exit, panic};
 use crate::control::{Control, inside};
 use crate::dataplane::attach::{self, Hook};
-use crate::dataplane::counters::{ByEvent, Survey};
+use crate::dataplane::counters::Survey;
 use crate::dataplane::device;
 use crate::dataplane::maps::Maps;
+use crate::dataplane::memory::{RULE_COUNTER, RuleCounters};
 use crate::model::{Family, Interface, Model};
 
 #[derive(Debug, Args)]
@@ -50,6 +51,14 @@ struct Seen<'a> {
     addresses: Vec<IpAddr>,
 }
 
+impl Seen<'_> {
+    /// What a rule takes on average: its share of the policy, and its counter.
+    fn bytes_per_rule(&self) -> Option<u64> {
+        let rules = u64::try_from(self.rules).unwrap_or(u64::MAX);
+        Some(self.memory?.checked_div(rules)? + RULE_COUNTER)
+    }
+}
+
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         self.print(context).context("status")
@@ -75,7 +84,7 @@ impl Command {
         }
         match self.output.output {
             Format::Json => {
-                let mut document = document(&model, &seen, maps.as_ref(), &survey)?;
+                let mut document = document::document(&model, &seen, maps.as_ref(), &survey)?;
                 document["StraySlots"] = json!(strays);
                 document["Pending"] = waiting.as_ref().map_or(Value::Null, confirm::document);
                 document["Panic"] = json!(model.is_panicking);
@@ -167,9 +176,10 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
             "GROUPS",
             "RULES",
             "POLICY",
+            "BYTES A RULE",
             "WHY THIS HOOK",
         ],
-        &["RULES", "POLICY"],
+        &["RULES", "POLICY", "BYTES A RULE"],
         seen.iter().map(|one| {
             [
                 one.interface.label(),
@@ -182,7 +192,8 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
                 if one.interface.revalidate { "on" } else { "off" }.to_owned(),
                 group_names(model, one.interface).join(","),
                 one.rules.to_string(),
-                one.memory.map_or_else(|| "-".to_owned(), mebibytes),
+                one.memory.map_or_else(|| "-".to_owned(), size),
+                one.bytes_per_rule().map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
                 output::or_dash(&one.why),
             ]
         }),
@@ -200,10 +211,15 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
                 table.capacity.to_string(),
                 format!("{}%", table.entries * 100 / u64::from(table.capacity.max(1))),
                 table.bytes_per_entry().map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
-                table.memory.map_or_else(|| "-".to_owned(), mebibytes),
+                table.memory.map_or_else(|| "-".to_owned(), size),
             ]
         }),
     )?;
+    let RuleCounters { entries, capacity, memory } = maps.rule_counters_taken()?;
+    let memory = memory.map_or_else(String::new, |bytes| {
+        format!("; {} bytes each, {} in all", RULE_COUNTER, size(bytes))
+    });
+    output::lines([format!("rule counters: {entries} of {capacity}{memory}")])?;
     for one in seen.iter().filter(|one| !one.untracked.is_empty()) {
         output::lines([format!(
             "{}: rules allow some {} traffic from anywhere with all its answers: no flows for it",
@@ -238,87 +254,13 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
     Ok(())
 }
 
-/// As `aws ec2 describe-network-interfaces` prints, with what EC2 has no word for beside it.
-fn document(
-    model: &Model,
-    seen: &[Seen<'_>],
-    maps: Option<&Maps>,
-    survey: &Survey,
-) -> Result<Value> {
-    let mut interfaces = Vec::new();
-    for one in seen {
-        let interface = one.interface;
-        let groups: Vec<_> = interface
-            .groups
-            .iter()
-            .filter_map(|id| model.groups.get(id))
-            .map(|group| json!({ "GroupId": group.id.to_string(), "GroupName": group.name }))
-            .collect();
-        let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) =
-            one.addresses.iter().partition(|a| a.is_ipv4());
-        let events = maps.map_or(Ok(ByEvent::new()), |maps| maps.events(interface.slot))?;
-        interfaces.push(json!({
-            "NetworkInterfaceId": interface.id.to_string(),
-            "Status": if one.state == "device-missing" { "available" } else { "in-use" },
-            "Groups": groups,
-            "PrivateIpAddresses":
-                v4.iter().map(|a| json!({ "PrivateIpAddress": a.to_string() })).collect::<Vec<_>>(),
-            "Ipv6Addresses":
-                v6.iter().map(|a| json!({ "Ipv6Address": a.to_string() })).collect::<Vec<_>>(),
-            "ConnectionTrackingConfiguration": timeouts(interface),
-            "Device": interface.device,
-            "Netns": interface.netns,
-            "Slot": interface.slot,
-            "State": one.state,
-            "Hook": one.hook.map(Hook::name),
-            "HookAsked": interface.hook.name(),
-            "HookReason": one.why,
-            "Orientation": interface.orientation.name(),
-            "NonIp": interface.non_ip.name(),
-            "Tcp": interface.tcp.name(),
-            "PickUp": interface.picks_up(),
-            "Tracking": interface.tracking.name(),
-            "Mode": interface.mode.name(),
-            "Revalidate": interface.revalidate,
-            "PolicyMemoryBytes": one.memory,
-            "AuditedPackets": events.get(&Event::Spared).copied().unwrap_or(0),
-            "UntrackedFamilies": one.untracked,
-            "Rules": one.rules,
-            "OpenedFlows": events.get(&Event::Opened).copied().unwrap_or(0),
-            "PromotedFlows": events.get(&Event::Promoted).copied().unwrap_or(0),
-            "EvictedFlows": survey.evicted.get(&interface.slot).copied().unwrap_or(0),
-            "UnpromotedFlows": events.get(&Event::Unpromoted).copied().unwrap_or(0),
-        }));
+/// In KiB, or in MiB with one digit behind the point.
+fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        return format!("{} KiB", bytes.div_ceil(1 << 10));
     }
-    let mut tables = Vec::new();
-    if let Some(maps) = maps {
-        for table in maps.occupancy(&survey.flows) {
-            tables.push(json!({
-                "Tier": table.tier.name(),
-                "Family": if table.is_v6 { "ipv6" } else { "ipv4" },
-                "Entries": table.entries,
-                "Capacity": table.capacity,
-                "BytesPerEntry": table.bytes_per_entry(),
-                "MemoryBytes": table.memory,
-            }));
-        }
-    }
-    Ok(json!({
-        "SchemaVersion": output::SCHEMA_VERSION,
-        "NetworkInterfaces": interfaces,
-        "FlowTables": tables,
-    }))
-}
-
-/// With one digit behind the point.
-fn mebibytes(bytes: u64) -> String {
     let tenths = (u128::from(bytes) * 10 + (1 << 19)) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)
-}
-
-/// Seconds by the timeout's name, of every state.
-fn timeouts(interface: &Interface) -> BTreeMap<&'static str, u32> {
-    State::ALL.iter().map(|state| (state.timeout_name(), interface.timeout(*state))).collect()
 }
 
 #[cfg(test)]
@@ -326,15 +268,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_told_in_mebibytes() {
+    fn memory_is_told_in_kibibytes_or_mebibytes() {
         for (bytes, text) in [
-            (0, "0.0 MiB"),
+            (0, "0 KiB"),
+            (1, "1 KiB"),
+            (24_680, "25 KiB"),
+            ((1 << 20) - 1, "1024 KiB"),
             (1 << 20, "1.0 MiB"),
             (23_068_672, "22.0 MiB"),
-            ((1 << 20) - 1, "1.0 MiB"),
             (1_625_292, "1.5 MiB"),
         ] {
-            assert_eq!(mebibytes(bytes), text);
+            assert_eq!(size(bytes), text);
         }
     }
 }

@@ -197,6 +197,11 @@ impl Maps {
         // Every name that is asked for is in `SHAPES`, and `open` has opened all of those.
         self.raw[name].fd().as_fd()
     }
+
+    /// Those of all maps that packets use and interfaces share.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.raw.values().map(|map| map.fd().as_fd())
+    }
 }
 
 /// Compares every pinned map with its shape, because the loader would not: a map of another value

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use aya::Pod;
+use aya::util::KernelVersion;
 
 // Commands and attribute: include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_int = 5;
@@ -97,8 +98,12 @@ pub(super) fn bytes<T: Pod>(value: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
-/// The bytes that a map takes, as the kernel counts them (`map_mem_usage`, Linux 6.4).
+/// The bytes that a map takes, as the kernel counts them (`map_mem_usage`, Linux 6.4). Kernels before
+/// that tell what keys and values would take if it were full.
 pub(super) fn memory(map: BorrowedFd<'_>) -> Option<u64> {
+    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 4, 0)) {
+        return None;
+    }
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).ok()?;
     text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
 }

@@ -18,6 +18,7 @@ use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::IpNet;
 
 use super::subject::Scratch;
+use crate::interrupt;
 
 /// Rules of the policies, each for an address of its own.
 const RULES: [u32; 4] = [100, 1_000, 10_000, 100_000];
@@ -70,6 +71,7 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
     let mut maps = object::ensure_maps(pins.pins(), &sizes)?;
     let (mut admissions, mut changes) = (Vec::new(), Vec::new());
     for (slot, count) in (0_u16..).zip(RULES) {
+        interrupt::check()?;
         let mut rules: Vec<_> = (1..=count).map(|n| rule(n, 80, vec![address(n)])).collect();
         let first = compile(&rules, Tracking::Auto)?;
         let change = change(&mut maps, slot, "100,000 rules", &first, None)?;
@@ -81,6 +83,7 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
             changes.push(self::change(&mut maps, slot, "one more", &second, Some(&first))?);
         }
     }
+    interrupt::check()?;
     let slot = 7;
     let networks = (1..=ENTRIES).map(address).collect();
     let list = rule(1, 443, networks);
@@ -91,7 +94,7 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
     Ok((admissions, changes))
 }
 
-fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
+pub(super) fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
     let traffic = Traffic::Tcp(PortRange { from: port, to: port });
     ResolvedRule { number, direction: Direction::Ingress, traffic, networks }
 }
@@ -101,11 +104,11 @@ fn spread(number: u32) -> u32 {
     number.wrapping_mul(2_654_435_761)
 }
 
-fn address(number: u32) -> IpNet {
+pub(super) fn address(number: u32) -> IpNet {
     IpNet::from(IpAddr::V4(Ipv4Addr::from(spread(number))))
 }
 
-fn change(
+pub(super) fn change(
     maps: &mut Maps,
     slot: u16,
     what: &'static str,

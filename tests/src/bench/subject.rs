@@ -23,7 +23,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::frames::{self, INSIDE_V4, INSIDE_V6, PORT, Segment};
 use super::measure::{Answer, Hook, descriptor, load, renewed, repeated};
-use crate::bloom;
+use crate::{bloom, interrupt};
 
 /// Times that everything is measured, in turn.
 const ROUNDS: u32 = 15;
@@ -113,6 +113,7 @@ pub fn measure_all(bench_object: &str) -> Result<(Vec<Cell>, Collection)> {
     let syn = frames::tcp_v4([192, 0, 2, 0], 0, Segment::Syn);
     let mut results = Results { cells: Vec::new(), syn };
     for round in 0..ROUNDS {
+        interrupt::check()?;
         eprint!("\rround {} of {ROUNDS}", round + 1);
         for hook in Hook::ALL {
             one_round(hook, round, &mut minimal, &subjects, &untracked, &mut results)?;

@@ -25,6 +25,8 @@ pub enum Step {
     Flows(usize),
     /// The proven tier has no room left, or has room again.
     ProvenFull(bool),
+    /// The flows become such as were open when the interface was attached: no rule let them in.
+    Learned,
 }
 
 /// A case of a table.

@@ -112,6 +112,9 @@ pub trait Engine {
     /// Leaves no room in the proven tier, or makes room again.
     fn fill_proven(&mut self, full: bool);
 
+    /// Makes every flow one that was learned: no rule let it in.
+    fn learn_flows(&mut self);
+
     /// Every flow.
     fn flows(&mut self) -> FlowViews;
 

@@ -9,7 +9,9 @@ use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::host::{HostPacket, HostTables};
 use firewall_ebpf::interface::{Direction, State};
+use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::reason::Reason;
+use firewall_ebpf::tables::Flows;
 
 use crate::decision::engine::{Engine, FlowView, FlowViews};
 use crate::decision::kernel::Setup;
@@ -107,6 +109,16 @@ impl Engine for Host {
 
     fn fill_proven(&mut self, full: bool) {
         self.tables.full.set(full.then_some(Tier::Proven));
+    }
+
+    fn learn_flows(&mut self) {
+        let Self { tables, .. } = self;
+        for (tier, key) in tables.flows_v4().into_keys() {
+            Flows::<V4>::find(tables, tier, &key).expect("a flow that is there").set_rule(0);
+        }
+        for (tier, key) in tables.flows_v6().into_keys() {
+            Flows::<V6>::find(tables, tier, &key).expect("a flow that is there").set_rule(0);
+        }
     }
 
     fn flows(&mut self) -> FlowViews {

@@ -287,6 +287,10 @@ impl Engine for Kernel {
         self.maps.fill_proven(full);
     }
 
+    fn learn_flows(&mut self) {
+        self.maps.learn_flows();
+    }
+
     fn flows(&mut self) -> FlowViews {
         let now = self.now();
         self.maps.flows(now, self.hz)

@@ -228,10 +228,18 @@ impl Maps {
 
     /// Makes every flow and fragment older: the same as a later clock, which only a test can have.
     pub fn age(&mut self, jiffies: u64) {
-        self.v4.age(jiffies);
-        self.v6.age(jiffies);
-        age(&mut self.fragments_v4, |first| first[SEEN] = first[SEEN].saturating_sub(jiffies));
-        age(&mut self.fragments_v6, |first| first[SEEN] = first[SEEN].saturating_sub(jiffies));
+        let older = |flow: &mut Flow| flow.last_seen = flow.last_seen.saturating_sub(jiffies);
+        self.v4.edit(older);
+        self.v6.edit(older);
+        edit(&mut self.fragments_v4, |first| first[SEEN] = first[SEEN].saturating_sub(jiffies));
+        edit(&mut self.fragments_v6, |first| first[SEEN] = first[SEEN].saturating_sub(jiffies));
+    }
+
+    /// Makes every flow one that no rule let in.
+    pub fn learn_flows(&mut self) {
+        let learn = |flow: &mut Flow| flow.rule = 0;
+        self.v4.edit(learn);
+        self.v6.edit(learn);
     }
 
     /// Leaves no room in the proven tier, or makes it again.
@@ -329,9 +337,9 @@ impl<K: Pod> Family<K> {
         }
     }
 
-    fn age(&mut self, jiffies: u64) {
+    fn edit(&mut self, change: impl Fn(&mut Flow)) {
         for map in [&mut self.new, &mut self.proven] {
-            age(map, |flow| flow.last_seen = flow.last_seen.saturating_sub(jiffies));
+            edit(map, &change);
         }
     }
 
@@ -372,10 +380,10 @@ fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>) {
     }
 }
 
-fn age<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, older: impl Fn(&mut V)) {
+fn edit<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, change: impl Fn(&mut V)) {
     for (key, mut value) in entries(map) {
-        older(&mut value);
-        map.insert(key, value, BPF_EXIST).expect("make an entry older");
+        change(&mut value);
+        map.insert(key, value, BPF_EXIST).expect("change an entry");
     }
 }
 

@@ -82,6 +82,7 @@ impl Play<'_> {
                 Step::ProvenFull(full) => {
                     engines.iter_mut().for_each(|engine| engine.fill_proven(*full));
                 }
+                Step::Learned => engines.iter_mut().for_each(|engine| engine.learn_flows()),
             }
         }
         self.agree(engines)?;

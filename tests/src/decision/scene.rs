@@ -8,7 +8,7 @@ use firewall_ebpf::interface::Direction;
 use ipnet::IpNet;
 
 /// Address family of a scene.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
     V4,

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use super::generator::{DROP, Generator, PASS};
 use super::rules::Rules;
+use crate::decision::Family;
 use crate::process::{output, output_or_error};
 use crate::{Namespace, Pair, Secgroup};
 
@@ -58,6 +59,10 @@ impl Firewall {
         }
     }
 
+    const fn is_measured_over_v6(self) -> bool {
+        matches!(self, Self::Nothing | Self::Xdp | Self::Tcx | Self::Nftables)
+    }
+
     /// As printed.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -81,6 +86,8 @@ pub struct Subject {
     pub firewall: Firewall,
     /// What it has to search.
     pub rules: Option<Rules>,
+    /// The packets' and the rules'.
+    pub family: Family,
 }
 
 impl Subject {
@@ -88,9 +95,20 @@ impl Subject {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let subjects = |firewall: Firewall| {
-            firewall.rules().into_iter().map(move |rules| Self { firewall, rules })
+            let v4 = firewall.rules().into_iter().map(move |rules| Self::v4(firewall, rules));
+            // With the least rules, of some.
+            let v6 = firewall
+                .is_measured_over_v6()
+                .then(|| Self { family: Family::V6, ..Self::v4(firewall, firewall.rules()[0]) });
+            v4.chain(v6)
         };
         Firewall::ALL.into_iter().flat_map(subjects).collect()
+    }
+
+    /// Over IPv4.
+    #[must_use]
+    pub const fn v4(firewall: Firewall, rules: Option<Rules>) -> Self {
+        Self { firewall, rules, family: Family::V4 }
     }
 
     /// Those that the kernel has: one of the two kinds of iptables may be left out of it, which is
@@ -113,14 +131,21 @@ impl Subject {
     #[must_use]
     pub fn peer(self) -> Self {
         let rules = self.rules.or(Some(Rules::Each(1)));
-        Self { firewall: Firewall::Nftables, rules }
+        Self { firewall: Firewall::Nftables, rules, ..self }
+    }
+
+    /// No firewall, with packets of the same family.
+    #[must_use]
+    pub const fn nothing(self) -> Self {
+        Self { firewall: Firewall::Nothing, rules: None, family: self.family }
     }
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.firewall.name())?;
-        self.rules.map_or(Ok(()), |rules| write!(out, ", {rules}"))
+        self.rules.map_or(Ok(()), |rules| write!(out, ", {rules}"))?;
+        if self.family == Family::V6 { write!(out, ", IPv6") } else { Ok(()) }
     }
 }
 
@@ -153,10 +178,10 @@ impl Guard {
                 generator.attach(PASS, server);
                 Self::Nothing
             }
-            Firewall::Xdp => secgroup(rules(), server, "--hook xdp", "; xdp "),
-            Firewall::Tcx => secgroup(rules(), server, "", "; tcx "),
+            Firewall::Xdp => secgroup(subject, server, "--hook xdp", "; xdp "),
+            Firewall::Tcx => secgroup(subject, server, "", "; tcx "),
             Firewall::Nftables => {
-                force(load(server, "nft", &["-f"], &rules().nftables()));
+                force(load(server, "nft", &["-f"], &rules().nftables(subject.family)));
                 Self::Nftables
             }
             Firewall::IptablesNft => {
@@ -192,9 +217,9 @@ impl Guard {
 }
 
 /// `hook`: what `attach` is asked for, and what it must answer.
-fn secgroup(rules: Rules, server: &Namespace, asked: &str, answer: &str) -> Guard {
+fn secgroup(subject: Subject, server: &Namespace, asked: &str, answer: &str) -> Guard {
     let secgroup = Secgroup::new();
-    rules.secgroup(&secgroup);
+    subject.rules.unwrap_or(Rules::Each(1)).secgroup(&secgroup, subject.family);
     let (device, namespace) = (Pair::DEVICE, server.name());
     let said = secgroup.ok(&format!("attach {device} --netns {namespace} --group bench {asked}"));
     assert!(said.contains(answer), "attach {asked} was to answer {answer:?}: {said}");

@@ -1,7 +1,8 @@
 //! Packets by the million: a frame leaves the client again and again, each time changed.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use aya::maps::PerCpuArray;
@@ -10,6 +11,7 @@ use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use super::rules::PORT;
+use crate::decision::Family;
 use crate::socket::device_index;
 use crate::{Namespace, Pair, frame};
 
@@ -28,6 +30,12 @@ pub const PASS: &str = "empty_xdp";
 /// Frames that the kernel sends before it lets the server receive them: a veth holds 256.
 const BATCH: u32 = 64;
 
+/// Offsets in a frame.
+const CHECKSUM_V4: Range<usize> = 40..42;
+const NETWORK_V6: usize = 28;
+const PORT_V6: usize = 54;
+const DATA_V6: usize = 62;
+
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
@@ -38,23 +46,42 @@ pub enum Traffic {
 }
 
 impl Traffic {
-    const fn program(self) -> &'static str {
-        match self {
-            Self::Foreign => "generate_foreign",
-            Self::Known => "generate_known",
+    const fn program(self, family: Family) -> &'static str {
+        match (self, family) {
+            (Self::Foreign, Family::V4) => "generate_foreign",
+            (Self::Known, Family::V4) => "generate_known",
+            (Self::Foreign, Family::V6) => "generate_foreign_v6",
+            (Self::Known, Family::V6) => "generate_known_v6",
         }
     }
 
-    /// A datagram of 60 bytes, without a checksum of its own, so that none has to be renewed.
-    fn frame(self) -> Vec<u8> {
-        let (from, port) = match self {
-            Self::Foreign => (IpAddr::V4(Ipv4Addr::new(20, 0, 0, 9)), PORT),
-            Self::Known => (Pair::CLIENT[0], FLOWS_PORT),
+    /// A datagram of 18 bytes. An IPv4 one is without a checksum of its own, so that none has to be
+    /// renewed; an IPv6 one has to have one, and words that keep it right whatever changes.
+    fn frame(self, family: Family) -> Vec<u8> {
+        let (from, port) = match (self, family) {
+            (Self::Foreign, Family::V4) => (IpAddr::V4(Ipv4Addr::new(20, 0, 0, 9)), PORT),
+            (Self::Foreign, Family::V6) => {
+                (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9)), PORT)
+            }
+            (Self::Known, _) => (Pair::CLIENT[family as usize], FLOWS_PORT),
         };
-        let (from, to) =
-            (SocketAddr::new(from, FIRST_PORT), SocketAddr::new(Pair::SERVER[0], port));
-        let mut frame = frame::ethernet(&frame::udp(from, to, &[0; 18]));
-        frame[40..42].fill(0);
+        let to = SocketAddr::new(Pair::SERVER[family as usize], port);
+        let of = |data: [u8; 18]| {
+            frame::ethernet(&frame::udp(SocketAddr::new(from, FIRST_PORT), to, &data))
+        };
+        let mut data = [0; 18];
+        let mut frame = of(data);
+        match family {
+            Family::V4 => frame[CHECKSUM_V4].fill(0),
+            Family::V6 => {
+                for (balance, changing) in [(0, NETWORK_V6), (2, PORT_V6)] {
+                    data[balance] = !frame[changing];
+                    data[balance + 1] = !frame[changing + 1];
+                }
+                frame = of(data);
+                debug_assert_eq!(frame[DATA_V6..], data);
+            }
+        }
         frame
     }
 }
@@ -76,7 +103,9 @@ impl Generator {
             .override_global("GENERATOR_FLOWS", &FLOWS, true)
             .load(&bytes)
             .unwrap_or_else(|error| panic!("load {}: {error}", object.display()));
-        for name in [Traffic::Foreign.program(), Traffic::Known.program(), DROP, PASS] {
+        let generators = [Traffic::Foreign, Traffic::Known]
+            .map(|traffic| [Family::V4, Family::V6].map(|family| traffic.program(family)));
+        for name in generators.into_iter().flatten().chain([DROP, PASS]) {
             let loaded = program(&mut ebpf, name).load();
             loaded.unwrap_or_else(|error| panic!("load {name}: {error}"));
         }
@@ -84,11 +113,11 @@ impl Generator {
     }
 
     /// Makes the client send so many frames.
-    pub fn send(&self, client: &Namespace, traffic: Traffic, frames: u32) {
-        let name = traffic.program();
+    pub fn send(&self, client: &Namespace, traffic: Traffic, family: Family, frames: u32) {
+        let name = traffic.program(family);
         let program = self.ebpf.program(name).unwrap_or_else(|| panic!("no program {name}"));
         let program: &Xdp = program.try_into().expect("it is for XDP");
-        let frame = traffic.frame();
+        let frame = traffic.frame(family);
         client.run(|| {
             let options = TestRunOptions {
                 data_in: Some(&frame),

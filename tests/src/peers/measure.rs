@@ -14,6 +14,7 @@ use super::metric::Metric;
 use super::receiver::Receiver;
 use super::rules::PORT;
 use super::stopwatch::Stopwatch;
+use crate::decision::Family;
 use crate::process::output;
 use crate::wait::PATIENCE;
 use crate::{Namespace, Pair, Process, udp};
@@ -58,10 +59,18 @@ impl Lab {
         for (namespace, address) in [(&pair.server, 1), (&pair.client, 2)] {
             namespace.ip(&format!("link set {} address 02:00:00:00:00:0{address}", Pair::DEVICE));
         }
+        // Whoever asks for neighbours would be refused by the peers.
+        for (namespace, number, address) in
+            [(&pair.server, 2, Pair::CLIENT[1]), (&pair.client, 1, Pair::SERVER[1])]
+        {
+            let there = format!("{address} lladdr 02:00:00:00:00:0{number} dev {}", Pair::DEVICE);
+            namespace.ip(&format!("neighbour replace {there} nud permanent"));
+        }
         let mut generator = Generator::new(object, &pair.client);
         let guard = Guard::new(subject, &pair.server, &mut generator);
-        let sockets = [FLOWS_PORT, PORT]
-            .map(|port| udp::bind(&pair.server, SocketAddr::new(Pair::SERVER[0], port)));
+        let server = Pair::SERVER[subject.family as usize];
+        let sockets =
+            [FLOWS_PORT, PORT].map(|port| udp::bind(&pair.server, SocketAddr::new(server, port)));
         let streams = Metric::Throughput.is_of(subject).then(|| streams(&pair.server));
         Self { subject, _streams: streams, guard, sockets, generator, pair }
     }
@@ -85,7 +94,7 @@ impl Lab {
     fn flood(&self, traffic: Traffic, time: Duration) -> f64 {
         let receiver = Receiver::start(&self.pair.server);
         let start = Instant::now();
-        self.generator.send(&self.pair.client, traffic, WARM);
+        self.send(traffic, WARM);
         let fitting = time.as_secs_f64() / start.elapsed().as_secs_f64();
         let times = Duration::from_secs_f64(fitting.clamp(1.0, 1000.0)).as_secs();
         let frames = WARM * u32::try_from(times).unwrap_or(1);
@@ -106,7 +115,7 @@ impl Lab {
 
     fn generate(&self, traffic: Traffic, frames: u32) -> u64 {
         let before = self.handled(traffic);
-        self.generator.send(&self.pair.client, traffic, frames);
+        self.send(traffic, frames);
         let handled = self.handled(traffic) - before;
         assert!(
             handled * 100 > u64::from(frames) * 99,
@@ -119,7 +128,11 @@ impl Lab {
     /// Fills the queue of the server's socket, which nobody reads.
     pub fn fill(&self) {
         let _receiver = Receiver::start(&self.pair.server);
-        self.generator.send(&self.pair.client, Traffic::Known, WARM);
+        self.send(Traffic::Known, WARM);
+    }
+
+    fn send(&self, traffic: Traffic, frames: u32) {
+        self.generator.send(&self.pair.client, traffic, self.subject.family, frames);
     }
 
     /// Packets that the firewall has refused so far.
@@ -134,13 +147,14 @@ impl Lab {
             Traffic::Foreign => self.refused(),
             Traffic::Known => None,
         };
-        refused.unwrap_or_else(|| received(&self.pair.server))
+        refused.unwrap_or_else(|| received(&self.pair.server, self.subject.family))
     }
 
     /// Makes each flow of the generator's known: a datagram of the server's, its answer, and another
     /// one. Only so may the client's pass.
     pub fn establish(&self) {
         let (client, [server, _]) = (&self.pair.client, &self.sockets);
+        let address = Pair::CLIENT[self.subject.family as usize];
         let mut data = [0; 64];
         server.set_nonblocking(true).expect("a socket that does not wait");
         while server.recv(&mut data).is_ok() {}
@@ -148,7 +162,7 @@ impl Lab {
         server.set_read_timeout(Some(PATIENCE)).expect("bound a socket's waiting");
         client.run(|| {
             for port in FIRST_PORT..FIRST_PORT + FLOWS {
-                let there = SocketAddr::new(Pair::CLIENT[0], port);
+                let there = SocketAddr::new(address, port);
                 let socket = UdpSocket::bind(there).expect("a port of the client");
                 socket.set_read_timeout(Some(PATIENCE)).expect("bound a socket's waiting");
                 for is_answered in [true, false] {
@@ -240,14 +254,28 @@ fn streams(server: &Namespace) -> Process {
 
 /// UDP datagrams that reached a socket of a namespace: those that were read, and those for which
 /// its queue had no room.
-fn received(namespace: &Namespace) -> u64 {
-    let table = namespace.run(|| fs::read_to_string("/proc/thread-self/net/snmp"));
+fn received(namespace: &Namespace, family: Family) -> u64 {
+    let file = match family {
+        Family::V4 => "/proc/thread-self/net/snmp",
+        Family::V6 => "/proc/thread-self/net/snmp6",
+    };
+    let table = namespace.run(|| fs::read_to_string(file));
     let table = table.expect("read the counters of protocols");
-    let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp: "));
-    let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
-    let values = names.split_whitespace().zip(values.split_whitespace());
+    let values: Vec<(&str, &str)> = match family {
+        // A line of names, and one of values.
+        Family::V4 => {
+            let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp: "));
+            let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+            names.split_whitespace().zip(values.split_whitespace()).collect()
+        }
+        Family::V6 => {
+            let own = table.lines().filter_map(|line| line.strip_prefix("Udp6"));
+            own.filter_map(|line| line.split_once(char::is_whitespace)).collect()
+        }
+    };
     values
+        .into_iter()
         .filter(|(name, _)| matches!(*name, "InDatagrams" | "RcvbufErrors"))
-        .map(|(_, value)| value.parse::<u64>().expect("a counter is a number"))
+        .map(|(_, value)| value.trim().parse::<u64>().expect("a counter is a number"))
         .sum()
 }

@@ -2,6 +2,7 @@
 
 use super::firewall::{Firewall, Subject};
 use super::rules::Rules;
+use crate::decision::Family;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +28,9 @@ impl Metric {
     /// on rules.
     #[must_use]
     pub fn is_of(self, subject: Subject) -> bool {
+        if subject.family == Family::V6 {
+            return matches!(self, Self::Refused | Self::Established);
+        }
         match self {
             Self::Refused => subject.firewall != Firewall::XdpPass,
             Self::Established | Self::Connections => subject.firewall != Firewall::XdpDrop,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use super::firewall::{Firewall, Subject};
+use super::firewall::Subject;
 use super::metric::Metric;
 use super::results::{Results, Spread};
 use super::target::targets;
@@ -63,8 +63,7 @@ pub fn summary(results: &Results) -> String {
 
 fn row(text: &mut String, results: &Results, metric: Metric, subject: Subject) {
     let Some(Spread { low, median, high }) = results.spread(metric, subject) else { return };
-    let nothing = Subject { firewall: Firewall::Nothing, rules: None };
-    let [peer, nothing] = [subject.peer(), nothing].map(|other| {
+    let [peer, nothing] = [subject.peer(), subject.nothing()].map(|other| {
         let speed = results.speed(metric, subject, other).filter(|_| other != subject);
         speed.map_or_else(String::new, |speed| format!("{:.2}", speed.median))
     });
@@ -79,18 +78,19 @@ const METHOD: &str = "
 ## How it is measured
 
 Each subject has a server and a client of its own, two network namespaces joined by veth; all are
-there from the start, and in each round they are measured one after the other, by metric. IPv4 only.
+there from the start, and in each round they are measured one after the other, by metric. A flood and
+established packets are measured over IPv6, too, with one rule; everything else is IPv4.
 
 - **Rules.** Each allows UDP to one port from one network, a /25 (nftables takes twice the time to
   compare a /24); the last network is the client's, which one more rule allows TCP. A set is one of
   nftables (`flags interval`), for secgroup a prefix list.
   Everything else is refused, and what is established passes by the first rule of the peers.
   secgroup filters what the server sends, too.
-- **Packets** are UDP datagrams of 60 bytes, made by an XDP program that the kernel runs with live
-  frames. The figure is the CPU time of the server's side alone: the kernel thread that polls its
-  device (threaded NAPI), from the device's ring to the packet's end, divided by the packets that the
-  firewall, or the server, has counted. It contains *XDP, always drop*: the ring, and a program that
-  drops.
+- **Packets** are UDP datagrams of 60 bytes, over IPv6 of 80, made by an XDP program that the kernel
+  runs with live frames. The figure is the CPU time of the server's side alone: the kernel thread that
+  polls its device (threaded NAPI), from the device's ring to the packet's end, divided by the packets
+  that the firewall, or the server, has counted. It contains *XDP, always drop*: the ring, and a program
+  that drops.
 - **Flood refused**: from 8,192 hosts in networks between those allowed, each packet from another
   port than the last of its host. *nothing* receives them.
 - **Established accepted**: answers in 4,096 flows that the server began and no rule allows; they end

@@ -3,13 +3,20 @@
 use std::fmt::{self, Write as _};
 
 use crate::Secgroup;
+use crate::decision::Family;
 
 /// The UDP port that packets are generated for, and the first of the TCP ports of the bench.
 pub const PORT: u16 = 5000;
 /// The TCP ports of the bench.
 const TCP_PORTS: [u16; 2] = [PORT, 5299];
+
 /// Where the client is.
-const CLIENT: &str = "10.77.0.0/25";
+const fn client(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "10.77.0.0/25",
+        Family::V6 => "fd77::/65",
+    }
+}
 
 /// How much a firewall has to search. Each network may send UDP to [`PORT`]; the last one is the
 /// client's, which may open TCP connections, too.
@@ -27,39 +34,47 @@ impl Rules {
     /// What iptables has no words for.
     pub const SET: Self = Self::Set(10_000);
 
-    fn networks(self) -> impl Iterator<Item = String> {
+    fn networks(self, family: Family) -> impl Iterator<Item = String> {
         let (Self::Each(count) | Self::Set(count)) = self;
         // With room between, so that none can be merged; what is generated comes from there. Not
         // /24, of which nftables loads the three bytes by its slower way.
-        let others = (1..count).map(|number| {
+        let others = (1..count).map(move |number| {
             let [_, _, high, low] = (number * 2).to_be_bytes();
-            format!("20.{high}.{low}.0/25")
+            match family {
+                Family::V4 => format!("20.{high}.{low}.0/25"),
+                Family::V6 => format!("2001:db8:0:{:x}::/65", number * 2),
+            }
         });
-        others.chain([CLIENT.to_owned()])
+        others.chain([client(family).to_owned()])
     }
 
     /// A ruleset for `nft -f`.
     #[must_use]
-    pub fn nftables(self) -> String {
+    pub fn nftables(self, family: Family) -> String {
         let [first, last] = TCP_PORTS;
+        let client = client(family);
+        let (ip, address) = match family {
+            Family::V4 => ("ip", "ipv4_addr"),
+            Family::V6 => ("ip6", "ipv6_addr"),
+        };
         let mut set = String::new();
         let mut rules = String::new();
         match self {
             Self::Each(_) => {
-                for network in self.networks() {
-                    let _ = writeln!(rules, "ip saddr {network} udp dport {PORT} accept");
+                for network in self.networks(family) {
+                    let _ = writeln!(rules, "{ip} saddr {network} udp dport {PORT} accept");
                 }
-                let _ = writeln!(rules, "ip saddr {CLIENT} tcp dport {first}-{last} accept");
+                let _ = writeln!(rules, "{ip} saddr {client} tcp dport {first}-{last} accept");
             }
             Self::Set(_) => {
-                let elements: Vec<String> = self.networks().collect();
+                let elements: Vec<String> = self.networks(family).collect();
                 let elements = elements.join(", ");
                 let _ = writeln!(
                     set,
-                    "set allowed {{ type ipv4_addr; flags interval; elements = {{ {elements} }} }}"
+                    "set allowed {{ type {address}; flags interval; elements = {{ {elements} }} }}"
                 );
                 for ports in [format!("udp dport {PORT}"), format!("tcp dport {first}-{last}")] {
-                    let _ = writeln!(rules, "{ports} ip saddr @allowed accept");
+                    let _ = writeln!(rules, "{ports} {ip} saddr @allowed accept");
                 }
             }
         }
@@ -77,16 +92,17 @@ impl Rules {
             "*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
              -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n",
         );
-        for network in self.networks() {
+        for network in self.networks(Family::V4) {
             let _ = writeln!(text, "-A INPUT -s {network} -p udp --dport {PORT} -j ACCEPT");
         }
         let [first, last] = TCP_PORTS;
-        let _ = writeln!(text, "-A INPUT -s {CLIENT} -p tcp --dport {first}:{last} -j ACCEPT");
+        let client = client(Family::V4);
+        let _ = writeln!(text, "-A INPUT -s {client} -p tcp --dport {first}:{last} -j ACCEPT");
         text + "COMMIT\n"
     }
 
     /// Makes a group `bench`.
-    pub fn secgroup(self, secgroup: &Secgroup<'_>) {
+    pub fn secgroup(self, secgroup: &Secgroup<'_>, family: Family) {
         secgroup.configure(
             "[limits]\nrules_per_group = 20200\ngroups_per_interface = 1\n\
              rules_per_interface = 20200\nentries_per_prefix_list = 10000\n",
@@ -97,17 +113,18 @@ impl Rules {
             secgroup.ok(&format!("rule add bench ingress --protocol {protocol} {peers}"));
         };
         let repeated = |option: &str| -> String {
-            self.networks().map(|network| format!(" {option} {network}")).collect()
+            self.networks(family).map(|network| format!(" {option} {network}")).collect()
         };
         let (udp, tcp) = (format!("udp --port {PORT}"), format!("tcp --port {first}-{last}"));
         match self {
             Self::Each(_) => {
                 allow(&udp, &repeated("--cidr"));
-                allow(&tcp, &format!("--cidr {CLIENT}"));
+                allow(&tcp, &format!("--cidr {}", client(family)));
             }
             Self::Set(_) => {
                 let entries = repeated("--entry");
-                secgroup.ok(&format!("prefix-list create allowed --family ipv4{entries}"));
+                let family = if family == Family::V4 { "ipv4" } else { "ipv6" };
+                secgroup.ok(&format!("prefix-list create allowed --family {family}{entries}"));
                 for traffic in [udp, tcp] {
                     allow(&traffic, "--prefix-list allowed");
                 }

@@ -29,8 +29,8 @@ impl Target {
 /// All of them.
 #[must_use]
 pub fn targets(results: &Results) -> Vec<Target> {
-    let of = |firewall| Subject { firewall, rules: Some(Rules::Each(1)) };
-    let nothing = Subject { firewall: Firewall::Nothing, rules: None };
+    let of = |firewall| Subject::v4(firewall, Some(Rules::Each(1)));
+    let nothing = Subject::v4(Firewall::Nothing, None);
     let mut targets = Vec::new();
     let mut add = |what: String, wanted: f64, measured: Option<Spread>, bare: Option<f64>| {
         targets.extend(measured.map(|measured| Target { what, wanted, measured, bare }));
@@ -43,14 +43,14 @@ pub fn targets(results: &Results) -> Vec<Target> {
     for firewall in [Firewall::Tcx, Firewall::Xdp] {
         for metric in Metric::ALL {
             // The one that is worst off.
-            let subjects = Rules::ALL.map(|rules| Subject { firewall, rules: Some(rules) });
+            let subjects = Rules::ALL.map(|rules| Subject::v4(firewall, Some(rules)));
             let speeds = subjects.into_iter().filter_map(|subject| {
                 Some((subject, results.speed(metric, subject, subject.peer())?))
             });
             let least = speeds.min_by(|(_, one), (_, other)| one.median.total_cmp(&other.median));
             if let Some((subject, measured)) = least {
                 let what = format!("{}: {subject}, beside nftables", metric.title());
-                let pass = Subject { firewall: Firewall::XdpPass, rules: None };
+                let pass = Subject::v4(Firewall::XdpPass, None);
                 let bare = results.speed(metric, pass, subject.peer());
                 let bare = bare.filter(|_| firewall == Firewall::Xdp).map(|speed| speed.median);
                 add(what, 1.0, Some(measured), bare);

@@ -21,6 +21,7 @@ mod learn;
 mod lifetime;
 mod lockout;
 mod loss;
+mod memory;
 mod metrics;
 mod offload;
 mod options;

@@ -5,7 +5,7 @@ use firewall_ebpf::interface::State;
 use firewall_ebpf::reason::Reason as R;
 
 use super::{ack, connected, data, rst, syn, syn_ack};
-use crate::decision::case::Step::{Flow, Flows, Rules};
+use crate::decision::case::Step::{Flow, Flows, Learned, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::rules::{ECHO, Peer, What, allow, usual};
@@ -135,6 +135,20 @@ pub fn cases() -> Vec<Case> {
                 send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::NoRule),
                 send(data(Client), R::Revoked),
                 send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::NoRule),
+            ]),
+        ),
+        case(
+            "no rule let in what was open at the attach: it goes on, and so do errors about it",
+            connected([
+                Learned,
+                Rules(vec![]),
+                send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::Related),
+                send(Packet::error(Client, (3, 1), (1, 0), data(Server)), R::Related),
+                send(data(Client), R::Established),
+                send(data(Server), R::Established),
+                Rules(usual()),
+                send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::Related),
+                Flow(Proven, State::Established),
             ]),
         ),
     ];

@@ -1,0 +1,169 @@
+//! As many interfaces and groups as fit unless the configuration says more: what each command takes.
+
+mod containers;
+mod groups;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+
+use self::containers::Who::{Container, Host};
+use self::containers::{COUNT, Containers, address, device};
+use self::groups::{ALL, GROUPS, POOL, POOL_PORT};
+use crate::secgroup::Answer;
+use crate::{Secgroup, interrupt};
+
+/// Ports that rules allow, in the order in which they come.
+const FIRST: u16 = 5100;
+const SECOND: u16 = 5101;
+const OWN: u16 = 5102;
+const COMMON: u16 = 5103;
+const LAST: usize = COUNT - 1;
+
+/// What a command took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// From start to end.
+    pub wall: Duration,
+    /// Of that, CPU time in the program.
+    pub user: Duration,
+    /// Of that, CPU time in the kernel.
+    pub kernel: Duration,
+}
+
+/// A command, and what it took.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What the command is.
+    pub what: &'static str,
+    /// What it took.
+    pub cost: Cost,
+}
+
+/// Goes through the life of such a host. After each change packets tell whether it is in force.
+///
+/// # Errors
+/// A verdict is wrong, or a signal came. Panics if a command fails.
+pub fn measure() -> Result<Vec<Step>> {
+    let containers = Containers::new()?;
+    let secgroup = Secgroup::inside(&containers.host);
+    // As large as they are for everybody.
+    secgroup.configure("");
+    let file = tempfile::NamedTempFile::new().context("make a file for a document")?;
+    let apply = format!("apply {}", file.path().display());
+    let document = |port| std::fs::write(file.path(), groups::document(port)).context("write it");
+    let mut bench = Bench { secgroup: &secgroup, steps: Vec::new() };
+
+    document(FIRST)?;
+    bench.step("apply all groups, nothing attached", &apply)?;
+    bench.attach_all()?;
+    for number in [0, LAST] {
+        containers.require_open(Host, number, FIRST)?;
+        containers.require_shut(&secgroup, Host, number, SECOND)?;
+    }
+    containers.require_open(Container(0), LAST, POOL_PORT)?;
+    containers.require_shut(&secgroup, Container(1), LAST, POOL_PORT)?;
+
+    document(SECOND)?;
+    bench.step("apply, another rule in every group", &apply)?;
+    for number in [0, LAST] {
+        containers.require_open(Host, number, SECOND)?;
+        containers.require_shut(&secgroup, Host, number, FIRST)?;
+    }
+    bench.step("apply, nothing different", &apply)?;
+
+    let rule = |group: &str, port: u16| {
+        format!("rule add {group} ingress --protocol udp --port {port} --cidr 10.80.0.0/16")
+    };
+    bench.step("rule add, a group of one interface", &rule(&groups::own(LAST), OWN))?;
+    containers.require_open(Host, LAST, OWN)?;
+    containers.require_shut(&secgroup, Host, 0, OWN)?;
+    bench.step("rule add, a group of all", &rule(ALL, COMMON))?;
+    for number in [0, LAST] {
+        containers.require_open(Host, number, COMMON)?;
+    }
+
+    let mut fewer = groups::of(0);
+    fewer.retain(|group| group != POOL);
+    bench.step("attach, a group that all have a rule about goes", &attach(0, &fewer))?;
+    containers.require_shut(&secgroup, Container(0), LAST, POOL_PORT)?;
+    containers.require_open(Container(2), LAST, POOL_PORT)?;
+    bench.step("status", "status")?;
+    bench.step("reconcile", "reconcile")?;
+    containers.require_open(Host, LAST, COMMON)?;
+    containers.require_shut(&secgroup, Host, LAST, FIRST)?;
+    bench.step("detach --all", "detach --all")?;
+    containers.require_open(Host, LAST, FIRST)?;
+    Ok(bench.steps)
+}
+
+struct Bench<'a> {
+    secgroup: &'a Secgroup<'a>,
+    steps: Vec<Step>,
+}
+
+impl Bench<'_> {
+    fn step(&mut self, what: &'static str, line: &str) -> Result<()> {
+        interrupt::check()?;
+        let cost = timed(&mut self.secgroup.command(line.split_whitespace()))
+            .with_context(|| format!("secgroup {line}"))?;
+        self.steps.push(Step { what, cost });
+        Ok(())
+    }
+
+    /// Attaches every interface; tells of the first, and of the last.
+    fn attach_all(&mut self) -> Result<()> {
+        for number in 0..COUNT {
+            eprint!("\rattach {} of {COUNT} interfaces", number + 1);
+            let what = if number == 0 { "attach, the first" } else { "attach, the last" };
+            self.step(what, &attach(number, &groups::of(number)))?;
+            if number != 0 && number != LAST {
+                self.steps.pop();
+            }
+        }
+        eprintln!();
+        Ok(())
+    }
+}
+
+fn attach(number: usize, groups: &[String]) -> String {
+    let groups: String = groups.iter().map(|group| format!(" --group {group}")).collect();
+    let (device, address) = (device(number), address(number));
+    format!("attach {device} --orientation guest --address {address}{groups}")
+}
+
+/// Runs a command to its end, which must be a good one, while nothing else that we started runs.
+fn timed(command: &mut Command) -> Result<Cost> {
+    let before = children()?;
+    let start = Instant::now();
+    let answer = Answer::of(command);
+    let wall = start.elapsed();
+    ensure!(answer.code == Some(0), "{answer}");
+    let after = children()?;
+    let [user, kernel] = [0, 1].map(|kind| after[kind].saturating_sub(before[kind]));
+    Ok(Cost { wall, user, kernel })
+}
+
+/// CPU time of programs that have ended: their own, and the kernel's for them.
+fn children() -> Result<[Duration; 2]> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("ask for CPU time")?;
+    let duration = |time: TimeVal| {
+        Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap_or_default())
+    };
+    Ok([usage.user_time(), usage.system_time()].map(duration))
+}
+
+/// The figures, for people.
+pub fn print(steps: &[Step]) {
+    println!(
+        "\ncommands on a host with {COUNT} interfaces and {GROUPS} groups, milliseconds, on one CPU"
+    );
+    println!("{:50} {:>8} {:>8} {:>8}", "COMMAND", "WALL", "PROGRAM", "KERNEL");
+    for Step { what, cost: Cost { wall, user, kernel } } in steps {
+        let [wall, user, kernel] = [wall, user, kernel].map(|time| time.as_secs_f64() * 1e3);
+        println!("{what:50} {wall:>8.0} {user:>8.0} {kernel:>8.0}");
+    }
+}

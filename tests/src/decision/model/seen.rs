@@ -1,0 +1,146 @@
+//! A packet as the model sees it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use firewall_ebpf::flow::Address;
+use firewall_ebpf::host::HostPacket;
+use firewall_ebpf::interface::Direction::{self, Egress, Ingress};
+use firewall_ebpf::parse::{Fragment, Kind, Segment, V4, V6};
+use firewall_ebpf::reason::Reason;
+
+use crate::decision::engine::FlowId;
+use crate::decision::host::SLOT;
+use crate::decision::packet::flags::{ACK, FIN, RST, SYN, URG};
+
+/// A packet without its family.
+pub(super) struct Seen {
+    pub(super) direction: Direction,
+    pub(super) src: IpAddr,
+    pub(super) dst: IpAddr,
+    pub(super) protocol: u8,
+    pub(super) kind: Kind,
+    pub(super) src_port: u16,
+    pub(super) dst_port: u16,
+    pub(super) rule_port: u16,
+    pub(super) flags: u8,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    pub(super) payload: u32,
+    pub(super) hop_limit: u8,
+    pub(super) fragment: Fragment,
+}
+
+impl Seen {
+    fn new<A: Copy>(segment: &Segment<A>, direction: Direction, ip: fn(A) -> IpAddr) -> Self {
+        Self {
+            direction,
+            src: ip(segment.src),
+            dst: ip(segment.dst),
+            protocol: segment.protocol,
+            kind: segment.kind,
+            src_port: u16::from_be(segment.src_port()),
+            dst_port: u16::from_be(segment.dst_port()),
+            rule_port: segment.rule_port,
+            flags: segment.tcp_flags,
+            seq: segment.seq,
+            ack: segment.ack,
+            payload: segment.payload,
+            hop_limit: segment.hop_limit,
+            fragment: segment.fragment,
+        }
+    }
+
+    pub(super) fn is_sound_tcp(&self) -> bool {
+        let without_urgent = self.flags & !URG;
+        match without_urgent {
+            SYN | ACK => true,
+            _ if without_urgent == FIN | ACK => true,
+            // Urgent data belongs to none of these.
+            flags => self.flags & URG == 0 && [SYN | ACK, RST, RST | ACK].contains(&flags),
+        }
+    }
+
+    /// Whether it is TCP with these flags and no others that mean something here.
+    pub(super) fn is_tcp(&self, flags: u8) -> bool {
+        self.kind == Kind::Tcp && self.flags & (SYN | ACK | FIN | RST) == flags
+    }
+
+    pub(super) fn is_rst(&self) -> bool {
+        self.kind == Kind::Tcp && self.flags & RST != 0
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_tcp(ACK)
+    }
+
+    pub(super) fn end(&self) -> u32 {
+        let is_counted = self.flags & (SYN | FIN) != 0;
+        self.seq.wrapping_add(self.payload).wrapping_add(u32::from(is_counted))
+    }
+
+    /// What acknowledges this SYN, and perhaps its data.
+    pub(super) fn proof(&self) -> (u32, u32) {
+        let first = self.seq.wrapping_add(1);
+        (first, first.wrapping_add(self.payload))
+    }
+
+    pub(super) fn exempt(&self) -> Option<Reason> {
+        let (inside, outside) = match self.direction {
+            Ingress => (self.dst_port, self.src_port),
+            Egress => (self.src_port, self.dst_port),
+        };
+        let kind = self.rule_port >> 8;
+        if self.kind == Kind::Udp && matches!((inside, outside), (68, 67) | (546, 547)) {
+            Some(Reason::Dhcp)
+        } else if self.protocol == 58 && self.src.is_ipv6() && (133..=136).contains(&kind) {
+            let is_near = self.hop_limit == 255 && !self.fragment.more;
+            Some(if is_near {
+                Reason::NeighbourDiscovery
+            } else {
+                Reason::NeighbourDiscoveryInvalid
+            })
+        } else {
+            None
+        }
+    }
+
+    /// The connection that it would be of.
+    pub(super) fn id(&self) -> FlowId {
+        let (inside, outside, inside_port, outside_port) = match self.direction {
+            Ingress => (self.dst, self.src, self.dst_port, self.src_port),
+            Egress => (self.src, self.dst, self.src_port, self.dst_port),
+        };
+        let is_from_inside = self.direction == Egress;
+        let query = match self.kind {
+            Kind::Request if is_from_inside => 1,
+            Kind::Request => 2,
+            Kind::Reply if is_from_inside => 2,
+            Kind::Reply => 1,
+            _ => 0,
+        };
+        let (slot, protocol) = (SLOT, self.protocol);
+        FlowId { inside, outside, inside_port, outside_port, slot, protocol, query }
+    }
+}
+
+/// A packet, and the one that it quotes.
+pub(super) fn read<A: Address>(
+    packet: &HostPacket<'_>,
+    segment: &Segment<A>,
+    direction: Direction,
+    ip: fn(A) -> IpAddr,
+) -> (Seen, Option<Seen>) {
+    let mut quote = *segment;
+    let is_quoted = segment.kind == Kind::Error && A::quoted(packet, segment, &mut quote);
+    let quote = is_quoted.then(|| Seen::new(&quote, direction.opposite(), ip));
+    (Seen::new(segment, direction, ip), quote)
+}
+
+pub(super) fn v4(address: V4) -> IpAddr {
+    Ipv4Addr::from(address.to_ne_bytes()).into()
+}
+
+pub(super) fn v6([first, second]: V6) -> IpAddr {
+    let bits = u128::from(first.to_be()) << 64 | u128::from(second.to_be());
+    Ipv6Addr::from_bits(bits).into()
+}
