@@ -23,34 +23,32 @@ const WORDS: usize = 8;
 /// What a processor's cache reads at once.
 pub type Line = [u64; WORDS];
 
-/// The place of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bit {
-    line: u32,
-    word: usize,
-    mask: u64,
-}
+/// The place of a key in a filter: less than [`BITS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bit(pub u32);
 
 impl Bit {
+    const PER_LINE: u32 = u64::BITS * WORDS as u32;
+
     /// Where the bit's line is: of the first filter or of the second.
     #[must_use]
     #[inline(always)]
     pub const fn line(self, filter: u32) -> u32 {
-        (filter & 1) * LINES + self.line
+        (filter & 1) * LINES + (self.0 / Self::PER_LINE & (LINES - 1))
     }
 
     /// Which word of the line; always one of them.
     #[must_use]
     #[inline(always)]
     pub const fn word(self) -> usize {
-        self.word & (WORDS - 1)
+        (self.0 / u64::BITS) as usize & (WORDS - 1)
     }
 
     /// The bit in its word.
     #[must_use]
     #[inline(always)]
     pub const fn mask(self) -> u64 {
-        self.mask
+        1 << (self.0 % u64::BITS)
     }
 }
 
@@ -79,8 +77,7 @@ pub fn bit<const N: usize>(words: [u64; N]) -> Bit {
         index += 1;
     }
     // The upper bits depend on every bit of the words.
-    let bit = (sum >> (64 - BITS.trailing_zeros())) as u32;
-    Bit { line: bit / (64 * WORDS as u32), word: bit as usize / 64 % WORDS, mask: 1 << (bit % 64) }
+    Bit((sum >> (u64::BITS - BITS.trailing_zeros())) as u32)
 }
 
 #[cfg(test)]
@@ -91,7 +88,7 @@ mod tests {
 
     /// How many of that many different keys have a bit of their own.
     fn places(keys: impl IntoIterator<Item = Bit>) -> usize {
-        let mut bits: Vec<_> = keys.into_iter().map(|bit| (bit.line, bit.word, bit.mask)).collect();
+        let mut bits: Vec<_> = keys.into_iter().collect();
         bits.sort_unstable();
         bits.dedup();
         bits.len()

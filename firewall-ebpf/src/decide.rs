@@ -38,7 +38,8 @@ pub fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction
 /// the one that the hook never sees.
 #[inline(always)]
 pub fn glance<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> Glance {
-    if !tables.glances(packet) {
+    // In a flood the closer look is shorter: it knows strangers without the flow tables.
+    if !tables.glances(packet) || tables.is_refusing() {
         Glance::Unknown
     } else if direction == Direction::Ingress {
         common(packet, tables, Direction::Ingress)
@@ -84,30 +85,13 @@ fn common<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) ->
 
 /// What [`glance`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Glance {
-    /// It takes a closer look.
-    Unknown = 0,
-    /// There is no proven flow of its key.
-    Absent = 1,
-    /// There is no flow of its key.
-    Stranger = 2,
     /// The packet belongs to a proven flow and changes nothing about it.
-    Passed = 3,
-}
-
-impl Glance {
-    /// The inverse of `as u32`, for a BPF function's argument.
-    #[must_use]
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            1 => Self::Absent,
-            2 => Self::Stranger,
-            3 => Self::Passed,
-            _ => Self::Unknown,
-        }
-    }
+    Passed,
+    /// There is no proven flow of its key.
+    Absent,
+    /// It takes a closer look.
+    Unknown,
 }
 
 /// A TCP segment with nothing but ACK in a proven, established flow, or UDP in a proven one.
@@ -139,9 +123,6 @@ fn stay<A: Address, P: Packet, T: Tables + Flows<A>>(
     state: State,
 ) -> Glance {
     let key = flow::key(segment, direction, tables.slot());
-    if tables.is_refusing() && !Flows::<A>::may_hold(tables, &key) {
-        return Glance::Stranger;
-    }
     let Some(flow) = Flows::<A>::find(tables, Tier::Proven, &key) else { return Glance::Absent };
     let now = tables.now();
     if flow.state() != state as u8 || has_passed(flow.last_seen(), now, tables.timeout(state)) {
@@ -215,9 +196,7 @@ fn whole<A: Address, P: Packet, T: Tables + Family<A>>(
     let packet = Arrival { direction, segment, shape, scale, bytes, now: tables.now() };
     let key = flow::key(segment, direction, tables.slot());
     let mut over = None;
-    if glance == Glance::Stranger
-        || (glance == Glance::Unknown && !Flows::<A>::may_hold(tables, &key))
-    {
+    if glance == Glance::Unknown && !Flows::<A>::may_hold(tables, &key) {
         // Neither tier has it. A flood of what no rule allows ends here without a look into tables
         // that are far larger than a processor's caches.
     } else if glance == Glance::Unknown

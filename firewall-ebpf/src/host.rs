@@ -232,7 +232,7 @@ impl Interface for HostTables {
     }
 
     fn is_refusing(&self) -> bool {
-        true
+        false
     }
 
     fn fragment_timeout(&self) -> u64 {

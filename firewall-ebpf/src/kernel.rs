@@ -29,7 +29,7 @@ extern "C" fn sg_xdp_rx(ctx: *mut xdp_md) -> u32 {
     let packet = view::Xdp::new(ctx);
     xdp_action(match glance(&packet, &tables::Kernel, direction) {
         Glance::Passed => established(&packet, direction),
-        other => sg_look_xdp(ctx, other as u32),
+        other => sg_look_xdp(ctx, u32::from(other == Glance::Absent)),
     })
 }
 
@@ -41,7 +41,7 @@ extern "C" fn sg_tcx_rx(ctx: *mut __sk_buff) -> i32 {
     let packet = view::Skb::new(ctx);
     tcx_action(match glance(&packet, &tables::Kernel, direction) {
         Glance::Passed => established(&packet, direction),
-        other => sg_look_rx(ctx, other as u32),
+        other => sg_look_rx(ctx, u32::from(other == Glance::Absent)),
     })
 }
 
@@ -53,7 +53,7 @@ extern "C" fn sg_tcx_tx(ctx: *mut __sk_buff) -> i32 {
     let packet = view::Skb::new(ctx);
     tcx_action(match glance(&packet, &tables::Kernel, direction) {
         Glance::Passed => established(&packet, direction),
-        other => sg_look_tx(ctx, other as u32),
+        other => sg_look_tx(ctx, u32::from(other == Glance::Absent)),
     })
 }
 
@@ -64,35 +64,35 @@ fn established<P: Packet>(packet: &P, direction: Direction) -> u32 {
 }
 
 // Everything but the steady state is a BPF function of its own: the verifier walks it once, and the
-// steady state has all registers to itself. `glance`: a `Glance` by number.
+// steady state has all registers to itself. `is_absent`: see `Glance::Absent`.
 
 /// The closer look at a packet at XDP; the reason's number, counted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sg_look_xdp(ctx: *mut xdp_md, glance: u32) -> u32 {
-    closer(&view::Xdp::new(ctx), globals::orientation().received(), glance)
+extern "C" fn sg_look_xdp(ctx: *mut xdp_md, is_absent: u32) -> u32 {
+    closer(&view::Xdp::new(ctx), globals::orientation().received(), is_absent)
 }
 
 /// The same at TCX on receive.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sg_look_rx(ctx: *mut __sk_buff, glance: u32) -> u32 {
-    closer(&view::Skb::new(ctx), globals::orientation().received(), glance)
+extern "C" fn sg_look_rx(ctx: *mut __sk_buff, is_absent: u32) -> u32 {
+    closer(&view::Skb::new(ctx), globals::orientation().received(), is_absent)
 }
 
 /// The same at TCX on transmit.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sg_look_tx(ctx: *mut __sk_buff, glance: u32) -> u32 {
-    closer(&view::Skb::new(ctx), globals::orientation().transmitted(), glance)
+extern "C" fn sg_look_tx(ctx: *mut __sk_buff, is_absent: u32) -> u32 {
+    closer(&view::Skb::new(ctx), globals::orientation().transmitted(), is_absent)
 }
 
 #[inline(always)]
-fn closer<P: Packet>(packet: &P, direction: Direction, glance: u32) -> u32 {
-    let glance = Glance::from_number(glance);
+fn closer<P: Packet>(packet: &P, direction: Direction, is_absent: u32) -> u32 {
+    let glance = if is_absent == 0 { Glance::Unknown } else { Glance::Absent };
     let Decision { reason, bytes } = look(packet, &tables::Kernel, direction, glance);
     if reason.verdict() == Verdict::Drop {
-        globals::set_last_refusal(tables::Kernel.now());
+        globals::note_refusal(tables::Kernel.now());
     }
     count(bytes, direction, reason as u32)
 }

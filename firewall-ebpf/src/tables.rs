@@ -34,8 +34,8 @@ pub trait Interface {
     /// Whether a flow is asked about again after the policy has changed.
     fn revalidates(&self) -> bool;
 
-    /// Whether a packet was refused a moment ago: the next may be of no flow either, and it pays to
-    /// ask [`Flows::may_hold`] first.
+    /// Whether many packets were refused a moment ago: then the next is likely to be of no flow
+    /// either, and it pays to ask [`Flows::may_hold`] first.
     fn is_refusing(&self) -> bool;
 
     /// For how long a first fragment's verdict holds, in jiffies.

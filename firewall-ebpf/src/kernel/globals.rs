@@ -31,8 +31,13 @@ static FRAGMENT_TIMEOUT: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TIMEOUTS: [u64; TIMEOUT_SPACE] = [0; TIMEOUT_SPACE];
 
-/// When a packet was refused last, in jiffies. An atomic's load is more than the target has.
-static LAST_REFUSAL: Shared = Shared(UnsafeCell::new(0));
+/// The jiffy of the last refusal, and in the lowest bits how many packets of the interface were refused
+/// in it, less one, up to [`MANY`]. An atomic's load is more than the target has.
+static REFUSALS: Shared = Shared(UnsafeCell::new(0));
+
+/// One more than so many refusals in a jiffy are a flood: 4,000 in a second where that has 250. A power
+/// of two, less one.
+const MANY: u64 = 15;
 
 /// A word that every processor reads and writes, whole.
 struct Shared(UnsafeCell<u64>);
@@ -41,20 +46,27 @@ struct Shared(UnsafeCell<u64>);
 // whole.
 unsafe impl Sync for Shared {}
 
-/// When a packet of the interface was refused last, in jiffies.
+/// Whether many packets were refused in this jiffy or the one before.
 #[inline(always)]
-pub(super) fn last_refusal() -> u64 {
+pub(super) fn is_refusing(now: impl FnOnce() -> u64) -> bool {
     // SAFETY: see `Shared`.
-    unsafe { LAST_REFUSAL.0.get().read_volatile() }
+    let word = unsafe { REFUSALS.0.get().read_volatile() };
+    word & MANY == MANY && word / (MANY + 1) + 1 >= now()
 }
 
-/// A packet is refused. Written once in a jiffy, so that processors do not take the word from one
-/// another; whichever of them writes last, it is the time of a moment ago.
+/// A packet is refused. Written a few times in a jiffy, so that processors do not take the word from
+/// one another for each packet; where two of them write at once, one refusal is not counted.
 #[inline(always)]
-pub(super) fn set_last_refusal(now: u64) {
-    if last_refusal() != now {
-        // SAFETY: see `Shared`.
-        unsafe { LAST_REFUSAL.0.get().write_volatile(now) }
+pub(super) fn note_refusal(now: u64) {
+    let word = REFUSALS.0.get();
+    // SAFETY: see `Shared`.
+    unsafe {
+        let last = word.read_volatile();
+        if last / (MANY + 1) != now {
+            word.write_volatile(now * (MANY + 1));
+        } else if last & MANY != MANY {
+            word.write_volatile(last + 1);
+        }
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn may_hold(bit: Bit) -> bool {
 
 /// Sets a bit in both filters.
 #[inline(always)]
-pub(super) fn note(bit: Bit) {
+pub(super) fn mark(bit: Bit) {
     for filter in 0..2 {
         let Some(line) = BLOOM.get_ptr_mut(bit.line(filter)) else { return };
         // SAFETY: as above, and every CPU only sets bits. Userspace clears the filter that is not

@@ -27,7 +27,7 @@ fn note<A: Address<Key: Wire>>(ctx: *mut __sk_buff) -> i32 {
     let mut noted = 0;
     for index in 0..MAX_NOTED {
         let Some(key) = list.load::<A::Key>(index * size_of::<A::Key>() as u32) else { break };
-        maps::note(A::bit(&key));
+        maps::mark(A::bit(&key));
         noted += 1;
     }
     noted

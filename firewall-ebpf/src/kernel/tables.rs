@@ -4,6 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use firewall_ebpf::admit;
+use firewall_ebpf::bloom::Bit;
 use firewall_ebpf::event::{Event, event_index};
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::flow::{Address as _, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
@@ -59,7 +60,7 @@ impl Interface for Kernel {
 
     #[inline(always)]
     fn is_refusing(&self) -> bool {
-        globals::last_refusal().wrapping_add(1) >= self.now()
+        globals::is_refusing(|| self.now())
     }
 
     #[inline(always)]
@@ -80,7 +81,7 @@ macro_rules! family {
         impl Flows<$address> for Kernel {
             #[inline(always)]
             fn may_hold(&self, key: &$key) -> bool {
-                maps::may_hold(<$address>::bit(key))
+                sg_may_hold(<$address>::bit(key).0) != 0
             }
 
             #[inline(always)]
@@ -98,7 +99,7 @@ macro_rules! family {
             #[inline(always)]
             fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<bool, Full> {
                 // First: a packet that finds the flow has to find its bit.
-                maps::note(<$address>::bit(key));
+                sg_mark(<$address>::bit(key).0);
                 let flags = u64::from(BPF_NOEXIST);
                 let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Err(Full) };
                 // SAFETY: this CPU's own, and nothing else of it runs between here and the insert:
@@ -220,6 +221,24 @@ extern "C" fn sg_admit_v6(active: u64, ask: u32, first: u64, second: u64) -> u32
 extern "C" fn sg_rule_for_anywhere(active: u64, ask: u32, class: u32) -> u32 {
     let (direction, traffic) = asked(ask);
     admit::in_class(&Kernel, Active(active), direction, class, traffic).0.unwrap_or(0)
+}
+
+// The filter of flows is asked and written in BPF functions, too: Linux 6.1 counts the stack of the
+// longest chain of calls in steps of 32 bytes for each, and without them it is over 512.
+
+/// [`maps::may_hold`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_may_hold(bit: u32) -> u32 {
+    u32::from(maps::may_hold(Bit(bit)))
+}
+
+/// [`maps::mark`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_mark(bit: u32) -> u32 {
+    maps::mark(Bit(bit));
+    0
 }
 
 impl Policy for Kernel {

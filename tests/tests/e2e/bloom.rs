@@ -14,8 +14,8 @@ use secgroup_tests::{Pair, Secgroup, bloom, frame, tc_hook};
 /// Few, so that flows come and go and leave their bits behind.
 const CONFIG: &str =
     "[maps]\nflows_new = 4096\nflows_proven = 2048\nrules = 4096\ninterfaces = 2\n";
-/// Bits of flows that are gone, more than the filter is left with.
-const STRANGERS: u16 = 24_576;
+/// Half of them leave bits behind, more than the filter is left with.
+const STRANGERS: u16 = 49_152;
 /// Connections that are as old as the test.
 const STREAMS: usize = 8;
 /// How often the filter is made anew.
@@ -115,14 +115,14 @@ fn story(hook: &str) {
     assert!(moved.is_exactly(&all), "{hook}: {moved}\n{}", secgroup.view());
 }
 
-/// Datagrams that the rules allow, each of another flow; and here and there a segment that no flow
-/// has, so that the programs have always just refused something.
+/// Datagrams that the rules allow, each of another flow; and between them segments that no flow has, so
+/// that the programs are always refusing.
 fn strangers() -> Vec<Vec<u8>> {
     let to = |port| SocketAddr::new(Pair::SERVER[0], port);
     let frame = |number: u16| {
         let [high, low] = number.to_be_bytes();
         let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, high, low)), 4000);
-        if number.is_multiple_of(8) {
+        if number.is_multiple_of(2) {
             let mut frame = frame::ethernet(&frame::syn(from, to(80), 1));
             frame[TCP_FLAGS] = SYN_AND_FIN;
             return frame;
