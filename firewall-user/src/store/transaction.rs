@@ -6,12 +6,13 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{Error, write};
+use super::{Error, read, write};
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model, NewRule,
     PrefixList, PrefixListId, Rule, RuleId, check,
 };
+use crate::policy::Addresses;
 
 mod keep;
 
@@ -49,6 +50,8 @@ pub struct Transaction<'a> {
     generation: u64,
     limits: Limits,
     changed: bool,
+    /// Something was written that no user said.
+    noted: bool,
     /// An edit was half written: none of it may be committed.
     broken: bool,
 }
@@ -62,7 +65,17 @@ impl<'a> Transaction<'a> {
         limits: Limits,
     ) -> Self {
         let before = model.clone();
-        Self { sql, path, before, model, generation, limits, changed: false, broken: false }
+        Self {
+            sql,
+            path,
+            before,
+            model,
+            generation,
+            limits,
+            changed: false,
+            noted: false,
+            broken: false,
+        }
     }
 
     /// The model without the edits.
@@ -95,18 +108,38 @@ impl<'a> Transaction<'a> {
         self.changed
     }
 
-    /// Makes the edits true, on disk; returns the generation. Without edits nothing is written.
+    /// The addresses of group members that the policies in force speak of, by slot.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn addresses_in_force(&self) -> Result<Addresses, Error> {
+        read::addresses_in_force(&self.sql).map_err(|error| Error::sqlite(self.path, error))
+    }
+
+    /// Notes the addresses of group members that the policies speak of which come in force with the
+    /// edits, or without any.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_addresses_in_force(&mut self, addresses: &Addresses) -> Result<(), Error> {
+        let told = |error| Error::sqlite(self.path, error);
+        self.noted |= write::addresses_in_force(&self.sql, addresses).map_err(told)?;
+        Ok(())
+    }
+
+    /// Makes the edits true, on disk; returns the generation. Without edits nothing is written but what
+    /// [`Self::set_addresses_in_force`] has noted.
     ///
     /// # Errors
     /// When it cannot be written; nothing has changed then.
     pub fn commit(self) -> Result<u64, Error> {
-        let Self { sql, path, generation, changed, broken, .. } = self;
+        let Self { sql, path, generation, changed, noted, broken, .. } = self;
         let told = |error| Error::sqlite(path, error);
         if broken {
             return Err(Error::Broken { path: path.to_owned() });
         }
         if !changed {
-            sql.rollback().map_err(told)?;
+            if noted { sql.commit() } else { sql.rollback() }.map_err(told)?;
             return Ok(generation);
         }
         sql.execute("UPDATE state SET generation = generation + 1", []).map_err(told)?;
