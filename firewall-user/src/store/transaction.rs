@@ -6,14 +6,14 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{Error, read, write};
+use super::{Error, pending, write};
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model, NewRule,
     PrefixList, PrefixListId, Rule, RuleId, check,
 };
-use crate::policy::Addresses;
 
+mod addresses;
 mod keep;
 
 /// A group to be made; with the rules that a new group has.
@@ -52,6 +52,8 @@ pub struct Transaction<'a> {
     changed: bool,
     /// Something was written that no user said.
     noted: bool,
+    /// What was before the edits is kept.
+    kept: bool,
     /// An edit was half written: none of it may be committed.
     broken: bool,
 }
@@ -74,6 +76,7 @@ impl<'a> Transaction<'a> {
             limits,
             changed: false,
             noted: false,
+            kept: false,
             broken: false,
         }
     }
@@ -108,37 +111,22 @@ impl<'a> Transaction<'a> {
         self.changed
     }
 
-    /// The addresses of group members that the policies in force speak of, by slot.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn addresses_in_force(&self) -> Result<Addresses, Error> {
-        read::addresses_in_force(&self.sql).map_err(|error| Error::sqlite(self.path, error))
-    }
-
-    /// Notes the addresses of group members that the policies speak of which come in force with the
-    /// edits, or without any.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn set_addresses_in_force(&mut self, addresses: &Addresses) -> Result<(), Error> {
-        let told = |error| Error::sqlite(self.path, error);
-        self.noted |= write::addresses_in_force(&self.sql, addresses).map_err(told)?;
-        Ok(())
-    }
-
     /// Makes the edits true, on disk; returns the generation. Without edits nothing is written but what
     /// [`Self::set_addresses_in_force`] has noted.
     ///
     /// # Errors
     /// When it cannot be written; nothing has changed then.
     pub fn commit(self) -> Result<u64, Error> {
-        let Self { sql, path, generation, changed, noted, broken, .. } = self;
+        let Self { sql, path, generation, changed, noted, kept, broken, .. } = self;
         let told = |error| Error::sqlite(path, error);
         if broken {
             return Err(Error::Broken { path: path.to_owned() });
         }
         if !changed {
+            if noted && kept {
+                // There is nothing to take back.
+                pending::forget(&sql).map_err(told)?;
+            }
             if noted { sql.commit() } else { sql.rollback() }.map_err(told)?;
             return Ok(generation);
         }
