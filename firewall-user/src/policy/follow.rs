@@ -4,8 +4,6 @@
 //! what needs no flow. So a rule that comes or goes changes nothing outside of its networks, unless it
 //! changes what needs no flow.
 
-use std::cmp::Ordering;
-
 use firewall_ebpf::host::mask;
 use firewall_ebpf::policy::{ANY_V4, ANY_V6};
 use ipnet::IpNet;
@@ -15,6 +13,7 @@ use super::compile::{Family, Network, Speaking, Spoken, TooLarge, split};
 use super::delta::{enclosing, place};
 use crate::model::Tracking;
 use crate::policy::ResolvedRule;
+use crate::policy::resolve::Difference;
 
 impl Book {
     /// What [`Self::compile`] makes of the rules, where a policy of this book is known, and the rules that
@@ -52,27 +51,15 @@ impl Book {
     }
 }
 
-/// The networks of the rules that are among the ones or the others only; `None` if rules are not in
-/// the order of their numbers, or that is most of them.
+/// The networks of the rules that come or go; `None` if rules are not in the order of their numbers, or
+/// if that is most of them.
 fn changed(old: &[ResolvedRule], new: &[ResolvedRule]) -> Option<Vec<IpNet>> {
-    let is_sorted = |rules: &[ResolvedRule]| rules.is_sorted_by(|one, two| one.number < two.number);
+    let is_sorted = |rules: &[ResolvedRule]| rules.is_sorted_by_key(|rule| rule.number);
     if !is_sorted(old) || !is_sorted(new) {
         return None;
     }
-    let mut changed = Vec::new();
-    let (mut olds, mut news) = (old, new);
-    while let (Some(was), Some(is)) = (olds.first(), news.first()) {
-        let order = was.number.cmp(&is.number);
-        if order == Ordering::Equal && was != is || order == Ordering::Less {
-            changed.extend(&was.networks);
-        }
-        if order == Ordering::Equal && was != is || order == Ordering::Greater {
-            changed.extend(&is.networks);
-        }
-        olds = &olds[usize::from(order != Ordering::Greater)..];
-        news = &news[usize::from(order != Ordering::Less)..];
-    }
-    changed.extend(olds.iter().chain(news).flat_map(|rule| &rule.networks));
+    let Difference { changed, .. } = Difference::new(old, new);
+    let changed: Vec<_> = changed.into_iter().flat_map(|rule| &rule.networks).copied().collect();
     let all: usize = new.iter().map(|rule| rule.networks.len()).sum();
     (changed.len() <= all / 4).then_some(changed)
 }
