@@ -104,7 +104,8 @@ fn spread(number: u32) -> u32 {
     number.wrapping_mul(2_654_435_761)
 }
 
-fn address(number: u32) -> IpNet {
+/// Of a rule or an entry by its number.
+pub(super) fn address(number: u32) -> IpNet {
     IpNet::from(IpAddr::V4(Ipv4Addr::from(spread(number))))
 }
 

@@ -5,7 +5,7 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use secgroup_tests::bench::{measure, report, scale, subject};
+use secgroup_tests::bench::{command, measure, report, scale, subject};
 
 fn main() -> ExitCode {
     match run() {
@@ -29,5 +29,6 @@ fn run() -> Result<()> {
     report::table(&cells, collection)?;
     let (admissions, changes) = scale::measure(&object)?;
     scale::print(&admissions, &changes);
+    command::print(&command::measure()?);
     Ok(())
 }
