@@ -83,13 +83,7 @@ fn compile_one(
 
 /// The numbers of the rules that own something of the policies: sorted, each once.
 pub(super) fn numbers(book: &Book, policies: &Policies) -> Vec<u32> {
-    let mut different: Vec<_> = policies.values().collect();
-    different.dedup_by(|one, other| Rc::ptr_eq(one, other));
-    let mut numbers: Vec<u32> =
-        different.into_iter().flat_map(|compiled| book.rules(&compiled.policy)).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers
+    book.rules(policies.values().map(|compiled| &compiled.policy))
 }
 
 /// The inside addresses of every interface: those of the device, where it belongs to the

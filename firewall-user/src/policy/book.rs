@@ -154,26 +154,32 @@ impl Book {
         Has::of(prefixes, policy.any().map(|lists| lists.map(|list| self.list(list))))
     }
 
-    /// How many different classes a policy has.
+    /// How many different classes a policy has, with the two of addresses that no prefix covers.
     pub(super) fn classes_of(&self, policy: &Numbered) -> usize {
-        self.used(policy).into_iter().filter(|used| *used).count()
+        self.used([policy]).into_iter().filter(|used| *used).count()
     }
 
-    /// Which classes a policy has.
-    pub(super) fn used(&self, policy: &Numbered) -> Vec<bool> {
+    /// Which classes policies have.
+    fn used<'a>(&self, policies: impl IntoIterator<Item = &'a Numbered>) -> Vec<bool> {
         let mut used = vec![false; self.classes.len()];
         used[..2].fill(true);
-        policy.classes().for_each(|class| used[index(class)] = true);
+        for class in policies.into_iter().flat_map(Numbered::classes) {
+            used[index(class)] = true;
+        }
         used
     }
 
-    /// The numbers of the rules that own a range of a policy: sorted, each once.
+    /// The numbers of the rules that own a range of one of the policies: sorted, each once.
     #[must_use]
-    pub fn rules(&self, policy: &Numbered) -> Vec<u32> {
+    pub fn rules<'a>(
+        &self,
+        policies: impl IntoIterator<Item = &'a Numbered, IntoIter: Clone>,
+    ) -> Vec<u32> {
+        let policies = policies.into_iter();
         let mut lists = vec![false; self.lists.len()];
-        let used = self.used(policy).into_iter().zip(&self.classes);
+        let used = self.used(policies.clone()).into_iter().zip(&self.classes);
         let of_classes = used.filter(|(used, _)| *used).map(|(_, class)| class.lists);
-        for list in of_classes.chain(policy.any()).flatten() {
+        for list in of_classes.chain(policies.flat_map(Numbered::any)).flatten() {
             lists[index(list)] = true;
         }
         let lists = (0..).zip(lists).filter(|(_, used)| *used);

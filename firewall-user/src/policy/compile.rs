@@ -59,7 +59,10 @@ impl Book {
     /// Refuses a policy that is too large.
     pub(super) fn fitting(&self, v4: Made<4>, v6: Made<16>) -> Result<Numbered, TooLarge> {
         let policy = self.numbered(v4, v6);
-        fits("classes", self.classes_of(&policy), MAX_CLASSES)?;
+        // Counted only where it matters: the book has the classes of other interfaces, too.
+        if policy.prefixes() + 2 > index(MAX_CLASSES) {
+            fits("classes", self.classes_of(&policy), MAX_CLASSES)?;
+        }
         fits("IPv4 prefixes", policy.v4.prefixes.len(), MAX_PREFIXES)?;
         fits("IPv6 prefixes", policy.v6.prefixes.len(), MAX_PREFIXES)?;
         Ok(policy)
