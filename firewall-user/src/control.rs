@@ -321,8 +321,9 @@ impl Control {
     /// A policy does not fit, or the kernel refuses it.
     pub fn refresh(&mut self) -> Result<bool> {
         let _lock = self.exclusive()?;
-        let Some(maps) = self.maps()? else { return Ok(false) };
         let mut transaction = self.store.begin()?;
+        self.enforcer.require_sight(transaction.model())?;
+        let Some(maps) = self.enforcer.maps()? else { return Ok(false) };
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         transaction.commit()?;
         staged.flip()?;
