@@ -2,6 +2,7 @@
 //! Pure: no I/O, no kernel.
 
 pub mod book;
+mod compared;
 pub mod compile;
 pub mod delta;
 pub mod evaluate;

@@ -9,8 +9,8 @@ use firewall_ebpf::policy::{ANY_V4, ANY_V6};
 use ipnet::IpNet;
 
 use super::book::{Book, Made, Numbered, Prefixes};
+use super::compared::{enclosing, place};
 use super::compile::{Family, Network, Speaking, Spoken, TooLarge, split};
-use super::delta::{enclosing, place};
 use crate::model::Tracking;
 use crate::policy::ResolvedRule;
 use crate::policy::resolve::Difference;
