@@ -34,7 +34,7 @@ impl Bit {
     #[must_use]
     #[inline(always)]
     pub const fn line(self, filter: u32) -> u32 {
-        (filter & 1) * LINES + (self.0 / Self::PER_LINE & (LINES - 1))
+        (filter & 1) * LINES + (self.0 / Self::PER_LINE % LINES)
     }
 
     /// Which word of the line; always one of them.

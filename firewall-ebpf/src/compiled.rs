@@ -7,7 +7,7 @@ use crate::policy::{
 };
 
 /// A policy in the form of the kernel's tables, but without places in them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CompiledPolicy {
     /// Class by network (first address in network byte order) and prefix length, without /0.
     pub prefixes_v4: BTreeMap<(u8, [u8; 4]), u32>,
@@ -47,17 +47,10 @@ impl CompiledPolicy {
     /// What the kernel is told of its contents.
     #[must_use]
     pub fn has(&self) -> Has {
-        let lists = |class: u32| {
-            self.classes
-                .get(index(class))
-                .map_or([&[][..]; 2], |any| any.lists.map(|l| self.list(l)))
-        };
-        let families = [ANY_V4, ANY_V6].map(lists);
-        Has {
-            prefixes: [!self.prefixes_v4.is_empty(), !self.prefixes_v6.is_empty()],
-            untracked: families.map(|lists| lists.iter().any(|list| has_untracked(list))),
-            anywhere: families.map(|lists| lists.map(|list| !list.is_empty())),
-        }
+        let any = [ANY_V4, ANY_V6].map(|any| {
+            self.classes.get(index(any)).map_or([&[][..]; 2], |any| any.lists.map(|l| self.list(l)))
+        });
+        Has::of([!self.prefixes_v4.is_empty(), !self.prefixes_v6.is_empty()], any)
     }
 
     /// A list by its number.
@@ -84,6 +77,19 @@ impl CompiledPolicy {
     /// The numbers of the rules that own a range, again and again.
     pub fn rules(&self) -> impl Iterator<Item = u32> {
         self.lists.iter().flatten().map(|range| range.rule & !UNTRACKED)
+    }
+}
+
+impl Has {
+    /// Of a policy with prefixes of these families, and these ranges in its "any" classes, by
+    /// direction.
+    #[must_use]
+    pub fn of(prefixes: [bool; 2], any: [[&[Range]; 2]; 2]) -> Self {
+        Self {
+            prefixes,
+            untracked: any.map(|lists| lists.iter().any(|list| has_untracked(list))),
+            anywhere: any.map(|lists| lists.map(|list| !list.is_empty())),
+        }
     }
 }
 

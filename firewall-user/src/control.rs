@@ -17,13 +17,16 @@ use crate::dataplane::preflight::{self, Work};
 use crate::dataplane::reap::Reaped;
 use crate::dataplane::{Pins, device};
 use crate::model::{Interface, Model};
+use crate::policy::Book;
 use crate::store::{Store, Transaction};
 use collect::{Effort, collect};
+use compiled::{Policies, addresses, compile};
 use confirm::{arm, begin};
-use enforce::{Before, Enforcer, wipe};
+use enforce::{Enforcer, wipe};
 
 mod boot;
 mod collect;
+mod compiled;
 pub mod confirm;
 mod enforce;
 mod lockout;
@@ -33,8 +36,8 @@ mod reconcile;
 mod ssh;
 pub mod watch;
 
+pub use compiled::inside;
 pub use confirm::Terms;
-pub use enforce::inside;
 pub use lockout::LockedOut;
 pub use reconcile::{Outcome, Reconciled, Reconciliation};
 
@@ -153,13 +156,12 @@ impl Control {
     ) -> Result<T> {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
-        let before = transaction.model().clone();
         let value = edit(&mut transaction)?;
         if !transaction.changed() {
             return Ok(value);
         }
         if !terms.force {
-            lockout::check(&before, transaction.model(), true)?;
+            lockout::check(transaction.before(), transaction.model(), true)?;
         }
         self.enforcer.require_sight(transaction.model())?;
         let attached = !transaction.model().interfaces.is_empty();
@@ -170,8 +172,7 @@ impl Control {
             return Ok(value);
         };
         preflight::capabilities(Work::Maps)?;
-        let staged =
-            self.enforcer.stage(maps, Before::Model(transaction.before()), transaction.model())?;
+        let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         let interfaces = transaction.model().interfaces.clone();
         arm(&self.paths, terms, &mut transaction)?;
         transaction.commit()?;
@@ -218,11 +219,7 @@ impl Control {
                 // What a crashed process may have left of an earlier holder of the slot.
                 wipe(&mut maps, slot)?;
             }
-            let mut staged = self.enforcer.stage(
-                maps,
-                Before::Model(transaction.before()),
-                transaction.model(),
-            )?;
+            let mut staged = self.enforcer.stage_change(maps, &mut transaction)?;
             if fresh {
                 // The programs come one after the other, and with one alone answers would find no
                 // flow: until both are there and the store says so, all goes on passing.
@@ -300,8 +297,7 @@ impl Control {
             return Ok(Vec::new());
         };
         // Others may have rules about a group that loses a member.
-        let staged =
-            self.enforcer.stage(maps, Before::Model(transaction.before()), transaction.model())?;
+        let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         let interfaces = transaction.model().interfaces.clone();
         transaction.commit()?;
         let mut maps = staged.flip()?;
@@ -325,9 +321,12 @@ impl Control {
     /// A policy does not fit, or the kernel refuses it.
     pub fn refresh(&mut self) -> Result<bool> {
         let _lock = self.exclusive()?;
-        let model = self.store.model()?;
-        let Some(maps) = self.maps()? else { return Ok(false) };
-        self.enforcer.stage(maps, Before::Model(&model), &model)?.flip()?;
+        let mut transaction = self.store.begin()?;
+        self.enforcer.require_sight(transaction.model())?;
+        let Some(maps) = self.enforcer.maps()? else { return Ok(false) };
+        let staged = self.enforcer.stage_change(maps, &mut transaction)?;
+        transaction.commit()?;
+        staged.flip()?;
         Ok(true)
     }
 
@@ -371,7 +370,8 @@ impl Control {
         let _lock = self.exclusive()?;
         let mut transaction = self.store.begin()?;
         let value = edit(&mut transaction)?;
-        self.enforcer.compile(transaction.model())?;
+        let model = transaction.model();
+        compile(&mut Book::default(), &Policies::new(), model, &addresses(model)?)?;
         Ok(value)
     }
 

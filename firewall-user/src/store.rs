@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::model::{GroupId, Limits, Model, RuleId};
+use crate::policy::Addresses;
 
 mod error;
 mod pending;
@@ -160,6 +161,21 @@ impl Store {
         let model = read::model(&sql).map_err(told)?;
         let generation = read::generation(&sql).map_err(told)?;
         Ok(Transaction::new(sql, path, model, generation, self.limits))
+    }
+
+    /// Notes which addresses of group members the policies in force speak of.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_addresses_in_force(&mut self, addresses: &Addresses) -> Result<(), Error> {
+        let path = &self.path;
+        let told = |error| Error::sqlite(path, error);
+        let sql = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(told)?;
+        write::addresses_in_force(&sql, addresses).map_err(told)?;
+        sql.commit().map_err(told)
     }
 
     /// The change that waits for its confirmation, if there is one.

@@ -16,7 +16,7 @@ use firewall_ebpf::policy::{Active, Class, Half, List, Page, UNTRACKED, traffic}
 use firewall_ebpf::tables::{Policy, Prefixes};
 use firewall_user::model::{PortRange, Tracking, Traffic};
 use firewall_user::policy::delta::{Bank, Prefix, PrefixWrites, Room, Writes, plan};
-use firewall_user::policy::{Question, ResolvedRule, compile, evaluate, is_untracked};
+use firewall_user::policy::{Book, Numbered, Question, ResolvedRule, evaluate, is_untracked};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -206,11 +206,12 @@ impl Answers {
 /// where there was no room.
 fn follow(
     memory: &mut Memory,
-    [old, new]: [&CompiledPolicy; 2],
+    book: &Book,
+    [old, new]: [&Numbered; 2],
     [before, after]: [&Answers; 2],
 ) -> Option<usize> {
-    let Ok(delta) = plan(old, new, memory);
-    let delta = delta?;
+    let Ok(delta) = plan(book, old, new, memory);
+    let (delta, new) = (delta?, book.tables(new));
     memory.write(&delta.before, |memory| before.check(memory, "before the swap"));
     before.check(memory, "before the swap");
     let tables = memory.active.tables();
@@ -228,8 +229,8 @@ fn follow(
 }
 
 /// Rules, and what becomes of them: how many of them go, from where on, and what comes.
-fn changes() -> impl Strategy<Value = Vec<(Index, Index, Vec<ResolvedRule>, bool)>> {
-    vec((any::<Index>(), any::<Index>(), rules(6), any::<bool>()), 1..8)
+fn changes() -> impl Strategy<Value = Vec<(Index, Index, Vec<ResolvedRule>)>> {
+    vec((any::<Index>(), any::<Index>(), rules(6)), 1..8)
 }
 
 proptest! {
@@ -242,13 +243,15 @@ proptest! {
         raw in vec(question(), 24),
     ) {
         let mut rules = first;
-        let tracking = |always: bool| if always { Tracking::Always } else { Tracking::Auto };
-        let mut policy = compile(&rules, Tracking::Auto).expect("fits");
-        let mut memory = Memory::of(&policy);
+        rules.sort_by_key(|rule| rule.number);
+        let mut book = Book::default();
+        let mut policy = book.compile(&rules, Tracking::Auto).expect("fits");
+        let mut memory = Memory::of(&book.tables(&policy));
         let questions: Vec<Question> = raw.into_iter().map(|raw| at_edge(&rules, raw)).map(sound).collect();
         let mut number = 1000;
-        for (from, count, new, _) in changes {
+        for (from, count, new) in changes {
             let before = Answers::new(&rules, &questions);
+            let old = rules.clone();
             if !rules.is_empty() {
                 let from = from.index(rules.len());
                 let count = count.index(4).min(rules.len() - from);
@@ -259,13 +262,35 @@ proptest! {
                 rule.number = number;
                 rules.push(rule);
             }
-            let next = compile(&rules, tracking(false)).expect("fits");
+            rules.sort_by_key(|rule| rule.number);
+            let next = book.compile_after((&old, &policy), &rules, Tracking::Auto).expect("fits");
+            is_what_it_is_alone(&book, &next, &rules, Tracking::Auto)?;
+            let always = book.compile_after((&old, &policy), &rules, Tracking::Always);
+            is_what_it_is_alone(&book, &always.expect("fits"), &rules, Tracking::Always)?;
+            let same = book.tables(&policy) == book.tables(&next);
+            prop_assert_eq!(policy.digest() == next.digest(), same);
             let after = Answers::new(&rules, &questions);
-            let done = follow(&mut memory, [&policy, &next], [&before, &after]);
+            let done = follow(&mut memory, &book, [&policy, &next], [&before, &after]);
             prop_assert!(done.is_some(), "there is room");
             policy = next;
         }
     }
+}
+
+/// Whatever was compiled before: the policy is that of a book of its own, and so is its digest.
+fn is_what_it_is_alone(
+    book: &Book,
+    policy: &Numbered,
+    rules: &[ResolvedRule],
+    tracking: Tracking,
+) -> Result<(), TestCaseError> {
+    let mut own = Book::default();
+    let alone = own.compile(rules, tracking).expect("fits");
+    prop_assert_eq!(book.tables(policy), own.tables(&alone));
+    prop_assert_eq!(policy.digest(), alone.digest());
+    prop_assert_eq!(book.rules([policy]), own.rules([&alone]));
+    prop_assert_eq!(book.contents(policy), own.tables(&alone).has());
+    Ok(())
 }
 
 /// As the parser has it: only a family's own ICMP has types.
@@ -286,13 +311,18 @@ fn host(n: u32) -> IpNet {
     IpNet::from(IpAddr::from([10, a, b, c]))
 }
 
+fn net24(n: u32) -> IpNet {
+    IpNet::new(host(n).addr(), 24).expect("a length")
+}
+
 /// How much a change writes follows from the change, not from the policy.
 #[test]
 fn a_small_change_of_a_large_policy_is_small() {
     let mut rules: Vec<_> = (1..=20_000).map(|n| tcp(n, 80, 80, host(n))).collect();
     let everywhere: IpNet = "0.0.0.0/0".parse().expect("a network");
     rules.extend((1..=5000_u16).map(|n| tcp(30_000 + u32::from(n), 2 * n, 2 * n, everywhere)));
-    let old = compile(&rules, Tracking::Auto).expect("fits");
+    let mut book = Book::default();
+    let old = book.compile(&rules, Tracking::Auto).expect("fits");
     let none = Answers::new(&[], &[]);
     for (what, most, change) in [
         ("another rule for an address", 2, tcp(70_001, 81, 81, host(7))),
@@ -304,14 +334,16 @@ fn a_small_change_of_a_large_policy_is_small() {
             tcp(70_004, 1, 9, "172.16.0.0/12".parse().expect("a network")),
         ),
     ] {
-        let mut memory = Memory::of(&old);
+        let mut memory = Memory::of(&book.tables(&old));
         let mut changed = rules.clone();
         changed.push(change);
-        let new = compile(&changed, Tracking::Auto).expect("fits");
-        let written = follow(&mut memory, [&old, &new], [&none, &none]).expect("there is room");
+        let new = book.compile(&changed, Tracking::Auto).expect("fits");
+        let written =
+            follow(&mut memory, &book, [&old, &new], [&none, &none]).expect("there is room");
         assert!(written <= most, "{what}: {written} writes, at most {most} expected");
         // And back.
-        let written = follow(&mut memory, [&new, &old], [&none, &none]).expect("there is room");
+        let written =
+            follow(&mut memory, &book, [&new, &old], [&none, &none]).expect("there is room");
         assert!(written <= most + 1, "{what}, undone: {written} writes");
     }
 }
@@ -324,25 +356,66 @@ fn a_rule_for_thousands_of_networks_is_a_row() {
         networks: networks.clone(),
         ..tcp(number, port, port, host(0))
     };
-    let old = compile(&[rule(1, 80)], Tracking::Auto).expect("fits");
-    let new = compile(&[rule(1, 80), rule(2, 443)], Tracking::Auto).expect("fits");
+    let mut book = Book::default();
+    let old = book.compile(&[rule(1, 80)], Tracking::Auto).expect("fits");
+    let new = book.compile(&[rule(1, 80), rule(2, 443)], Tracking::Auto).expect("fits");
     let none = Answers::new(&[], &[]);
-    let mut memory = Memory::of(&old);
-    let written = follow(&mut memory, [&old, &new], [&none, &none]).expect("there is room");
+    let mut memory = Memory::of(&book.tables(&old));
+    let written = follow(&mut memory, &book, [&old, &new], [&none, &none]).expect("there is room");
     assert!(written <= 2, "{written} writes: a row, and a page of two ranges");
+}
+
+/// A class goes on in the row that most of its prefixes have, also if some of them stay behind: those
+/// get another row, and so does what is within them another parent.
+#[test]
+fn a_rule_for_most_of_a_prefix_list_leaves_the_most_alone() {
+    let networks: Vec<IpNet> = (0..1000).map(|n| net24(n << 8)).collect();
+    let all = ResolvedRule { networks: networks.clone(), ..tcp(1, 80, 80, host(0)) };
+    let most = ResolvedRule { networks: networks[10..].to_vec(), ..tcp(2, 443, 443, host(0)) };
+    let within = [5, 99].map(|n| host(n << 8 | 7)).to_vec();
+    let within = ResolvedRule { networks: within, ..tcp(3, 22, 22, host(0)) };
+    let old_rules = [all.clone(), within.clone()];
+    let new_rules = [all, most, within];
+    let mut book = Book::default();
+    let old = book.compile(&old_rules, Tracking::Auto).expect("fits");
+    let new = book.compile(&new_rules, Tracking::Auto).expect("fits");
+
+    let outsides = [5, 6, 9, 10, 98, 99, 999, 1000]
+        .into_iter()
+        .flat_map(|n| [7, 8].map(|last| host(n << 8 | last).addr()));
+    let questions: Vec<_> = outsides
+        .flat_map(|outside| [22, 80, 443].map(|port| (outside, port)))
+        .map(|(outside, port)| Question {
+            direction: Direction::Ingress,
+            outside,
+            protocol: 6,
+            port,
+        })
+        .collect();
+    let [before, after] = [&old_rules[..], &new_rules].map(|rules| Answers::new(rules, &questions));
+    let mut memory = Memory::of(&book.tables(&old));
+    let written = follow(&mut memory, &book, [&old, &new], [&before, &after]);
+    assert!(written.is_some_and(|written| written < 20), "{written:?} writes");
+    let written = follow(&mut memory, &book, [&new, &old], [&after, &before]);
+    assert!(written.is_some_and(|written| written < 20), "{written:?} writes, undone");
 }
 
 /// Where the tables are full they have to be made anew, and the plan says so.
 #[test]
 fn without_room_there_is_no_plan() {
-    let old = compile(&[tcp(1, 80, 80, host(1))], Tracking::Auto).expect("fits");
+    let mut book = Book::default();
+    let old = book.compile(&[tcp(1, 80, 80, host(1))], Tracking::Auto).expect("fits");
     let rules: Vec<_> = (1..=50).map(|n| tcp(n, 80, 80, host(n))).collect();
-    let new = compile(&rules, Tracking::Auto).expect("fits");
-    let mut memory = Memory::of(&old);
+    let new = book.compile(&rules, Tracking::Auto).expect("fits");
+    let mut memory = Memory::of(&book.tables(&old));
     memory.room.classes = memory.room.next_class + 48;
-    let Ok(delta) = plan(&old, &new, &memory);
+    let Ok(delta) = plan(&book, &old, &new, &memory);
     assert_eq!(delta, None);
     memory.room.classes += 1;
-    let Ok(delta) = plan(&old, &new, &memory);
+    let Ok(delta) = plan(&book, &old, &new, &memory);
     assert!(delta.is_some());
+    // Numbers of another book say nothing.
+    let other = Book::default().compile(&rules, Tracking::Auto).expect("fits");
+    let Ok(delta) = plan(&book, &old, &other, &memory);
+    assert_eq!(delta, None);
 }

@@ -1,5 +1,6 @@
 //! Measuring the kernel program: subjects, the measuring itself, and the report.
 
+pub mod command;
 pub mod frames;
 pub mod interfaces;
 pub mod measure;

@@ -1,23 +1,24 @@
 //! The kernel's half of a change: what the model means for the maps and programs of this host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::interface::Direction;
 
 use crate::control::collect::{Effort, collect};
+use crate::control::compiled::{Policies, addresses, compile, numbers};
 use crate::control::progress::Progress;
 use crate::dataplane::attach::{self, Attached};
 use crate::dataplane::device::Device;
 use crate::dataplane::learn::{self, Learned, Open};
 use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::{Shadow, Wanted};
-use crate::dataplane::{DataplaneError, Pins, clock, device, object};
+use crate::dataplane::{DataplaneError, Pins, clock, object};
 use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::questions::{check, questions};
-use crate::policy::{Addresses, Question, ResolvedRule, compile, in_force, is_untracked};
+use crate::policy::{Addresses, Book, Question, ResolvedRule, in_force, is_untracked};
+use crate::store::Transaction;
 
 /// This instance's place in the kernel.
 #[derive(Debug)]
@@ -32,24 +33,17 @@ pub(super) struct Staged {
     maps: Maps,
     shadows: BTreeMap<u16, Shadow>,
     /// Rules that are in force no more afterwards.
-    gone: BTreeSet<u32>,
-}
-
-/// An interface's policy and what it was made of.
-#[derive(Debug)]
-pub(super) struct Compiled {
-    device: String,
-    tracking: Tracking,
-    rules: Vec<ResolvedRule>,
-    policy: CompiledPolicy,
+    gone: Vec<u32>,
+    /// Addresses of group members, as the policies have them.
+    addresses: Addresses,
 }
 
 /// What may be taken for granted of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Before<'a> {
-    /// It has the policies of this model in force, as far as it says so itself: what stays is not
-    /// written again.
-    Model(&'a Model),
+    /// It has the policies in force that this model had with these addresses, as far as it says so
+    /// itself: what stays is not written again.
+    Known(&'a Model, &'a Addresses),
     /// Nothing: everything is written.
     Unknown,
 }
@@ -66,79 +60,69 @@ impl Enforcer {
         model: &Model,
     ) -> Result<Staged> {
         let mut progress = Progress::new();
-        let policies = self.compile(model)?;
+        let mut book = Book::default();
+        let addresses = addresses(model)?;
         let known = match before {
-            Before::Model(before) => self.compile(before)?,
-            Before::Unknown => BTreeMap::new(),
+            Before::Known(before, addresses) => {
+                compile(&mut book, &Policies::new(), before, addresses)?
+            }
+            Before::Unknown => Policies::new(),
         };
+        let policies = compile(&mut book, &known, model, &addresses)?;
         // Every rule that is in force before or after has its counter: the old ones go last. What is
         // stored but not in force, as after a reboot, has none yet.
-        let rules = numbers(&policies);
-        let mut are_in_force = matches!(before, Before::Model(_));
-        for (slot, Compiled { policy, .. }) in &known {
-            are_in_force = are_in_force && maps.is_in_force(*slot, policy)?;
+        let rules = numbers(&book, &policies);
+        let mut are_in_force = matches!(before, Before::Known(..));
+        for (slot, known) in &known {
+            are_in_force = are_in_force && maps.is_in_force(*slot, &known.policy)?;
         }
-        let counted = if are_in_force { numbers(&known) } else { maps.counted_rules()? };
-        maps.require_counters(rules.union(&counted).count())?;
-        maps.count_rules(rules.difference(&counted))?;
-        let gone = counted.difference(&rules).copied().collect();
+        let counted = if are_in_force { numbers(&book, &known) } else { maps.counted_rules()? };
+        let gone: Vec<u32> = without(&counted, &rules).collect();
+        maps.require_counters(rules.len() + gone.len())?;
+        maps.count_rules(without(&rules, &counted))?;
 
         let mut wanted = Vec::new();
-        for (slot, Compiled { policy, .. }) in &policies {
+        for (slot, compiled) in &policies {
             let known = known.get(slot).map(|known| &known.policy);
             // A panic is not to be played.
             let audit = !model.is_panicking
                 && model.interfaces.get(slot).is_some_and(|one| one.mode == Mode::Audit);
-            let one = Wanted { slot: *slot, policy, known, audit };
+            let one = Wanted { slot: *slot, book: &book, policy: &compiled.policy, known, audit };
             if matches!(before, Before::Unknown) || !maps.is_current(&one)? {
                 wanted.push(one);
             }
         }
-        progress.expect(wanted.iter().map(|one| entries(one.policy)).sum());
+        progress.expect(wanted.iter().map(|one| 2 * one.policy.prefixes()).sum());
         let mut shadows = BTreeMap::new();
         for one in &wanted {
-            shadows.insert(one.slot, maps.shadow(one, &mut |done| progress.advance(done))?);
+            let plan = maps.plan(one)?;
+            let shadow = maps.shadow(one, plan, &mut |done| progress.advance(done))?;
+            shadows.insert(one.slot, shadow);
         }
         maps.publish(&shadows.values().collect::<Vec<_>>())?;
         for (slot, shadow) in &shadows {
             let old = known.get(slot).map_or(&[][..], |known| &known.rules);
-            verify(&maps, shadow, old, &policies[slot])?;
+            if let Some(interface) = model.interfaces.get(slot) {
+                verify(&maps, shadow, interface, old, &policies[slot].rules)?;
+            }
         }
-        Ok(Staged { maps, shadows, gone })
+        Ok(Staged { maps, shadows, gone, addresses })
     }
 
-    /// Every interface's policy, by slot.
+    /// Stages what a transaction makes of the model, and notes in it which addresses members have then.
     ///
     /// # Errors
-    /// One does not fit.
-    pub(super) fn compile(&self, model: &Model) -> Result<BTreeMap<u16, Compiled>> {
-        let addresses = addresses(model)?;
-        let compile_one = |interface: &Interface| -> Result<Compiled> {
-            let rules = in_force(model, &addresses, interface);
-            let policy = compile(&rules, interface.tracking).map_err(|error| {
-                DataplaneError::new(
-                    format!("policy of {}: {error}", interface.device),
-                    match interface.tracking {
-                        Tracking::Auto => {
-                            "fewer rules, prefix list entries or groups on the interface make it \
-                             smaller, and so does `attach --tracking always`"
-                        }
-                        Tracking::Always => {
-                            "fewer rules, prefix list entries or groups on the interface make it \
-                             smaller"
-                        }
-                    },
-                )
-            })?;
-            Ok(Compiled {
-                device: interface.device.clone(),
-                tracking: interface.tracking,
-                rules,
-                policy,
-            })
-        };
-        let compiled = model.interfaces.values().map(|i| Ok((i.slot, compile_one(i)?)));
-        compiled.collect()
+    /// As [`Self::stage`], and when the store cannot be used.
+    pub(super) fn stage_change(
+        &self,
+        maps: Maps,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<Staged> {
+        let in_force = transaction.addresses_in_force()?;
+        let before = Before::Known(transaction.before(), &in_force);
+        let staged = self.stage(maps, before, transaction.model())?;
+        transaction.set_addresses_in_force(&staged.addresses)?;
+        Ok(staged)
     }
 
     /// Refuses to take pins that are out of sight, as under `ip netns exec`, for pins that are not
@@ -251,9 +235,14 @@ impl Staged {
     pub(super) fn flip(mut self) -> Result<Maps> {
         let shadows = self.shadows.into_values().collect();
         self.maps.flip(shadows).context("stored, but perhaps not yet in force")?;
-        let forgotten = self.maps.forget_rules(self.gone.iter());
+        let forgotten = self.maps.forget_rules(&self.gone);
         forgotten.context("stored and in force, but rule counters")?;
         Ok(self.maps)
+    }
+
+    /// The addresses of group members that the policies speak of.
+    pub(super) const fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// The maps, for what else a command does meanwhile.
@@ -263,59 +252,23 @@ impl Staged {
 }
 
 /// Refuses tables of which the kernel does not say what the rules say.
-fn verify(maps: &Maps, shadow: &Shadow, old: &[ResolvedRule], new: &Compiled) -> Result<()> {
-    let answers = maps.probe(shadow, &questions(old, &new.rules))?;
-    check(&new.rules, new.tracking, &answers).map_err(|error| {
-        let what = format!("policy of {}: {error}", new.device);
+fn verify(
+    maps: &Maps,
+    shadow: &Shadow,
+    interface: &Interface,
+    old: &[ResolvedRule],
+    new: &[ResolvedRule],
+) -> Result<()> {
+    let answers = maps.probe(shadow, &questions(old, new))?;
+    check(new, interface.tracking, &answers).map_err(|error| {
+        let what = format!("policy of {}: {error}", interface.device);
         let hint = "this is a fault of secgroup, and the policy from before stays in force: please \
                     report it with `secgroup export`";
         DataplaneError::new(what, hint).into()
     })
 }
 
-fn numbers(policies: &BTreeMap<u16, Compiled>) -> BTreeSet<u32> {
-    policies.values().flat_map(|compiled| compiled.policy.rules()).collect()
-}
-
-/// How many entries a policy has in the kernel, about.
-fn entries(policy: &CompiledPolicy) -> usize {
-    policy.prefixes_v4.len() + policy.prefixes_v6.len() + policy.classes.len()
-}
-
-/// The inside addresses of every interface: those of the device, where it belongs to the
-/// protected end, and those that the user declared.
-pub(super) fn addresses(model: &Model) -> Result<Addresses> {
-    let referenced: BTreeSet<_> = model
-        .groups
-        .values()
-        .flat_map(|group| &group.rules)
-        .filter_map(|rule| match &rule.spec.peer {
-            crate::model::Peer::Group(id) => Some(id),
-            _ => None,
-        })
-        .collect();
-    let mut addresses = Addresses::new();
-    for interface in model.interfaces.values() {
-        // Asking netlink costs a round trip: only for members of a group that a rule names.
-        if interface.groups.iter().any(|group| referenced.contains(group)) {
-            addresses.insert(interface.slot, inside(interface)?);
-        }
-    }
-    Ok(addresses)
-}
-
-/// The inside addresses of one interface.
-///
-/// # Errors
-/// rtnetlink fails. A device that is gone has no addresses.
-pub fn inside(interface: &Interface) -> Result<Vec<IpAddr>> {
-    let mut all = interface.addresses.clone();
-    if interface.orientation == firewall_ebpf::interface::Orientation::Host
-        && let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
-    {
-        all.extend(device.addresses);
-    }
-    all.sort();
-    all.dedup();
-    Ok(all)
+/// The sorted numbers that are not among the other sorted ones.
+fn without(numbers: &[u32], others: &[u32]) -> impl Iterator<Item = u32> {
+    numbers.iter().copied().filter(|number| others.binary_search(number).is_err())
 }

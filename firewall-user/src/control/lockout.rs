@@ -9,7 +9,7 @@ use anyhow::Result;
 use firewall_ebpf::interface::{Direction, Orientation};
 use firewall_ebpf::parse::protocol;
 
-use super::enforce::addresses;
+use super::compiled::addresses;
 use super::ssh::{self, Connection, Netns};
 use crate::dataplane::{device, netns, route};
 use crate::model::{Interface, Mode, Model, Tracking};

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ipnet::IpNet;
 
-use super::enforce::{Before, Enforcer, is_managed};
+use super::enforce::{Enforcer, is_managed};
 use super::{Control, lockout, ssh, watch};
 use crate::dataplane::device;
 use crate::dataplane::maps::Maps;
@@ -77,13 +77,12 @@ impl Control {
     ) -> Result<Panicked> {
         let _lock = self.exclusive()?;
         let mut transaction = self.store.begin()?;
-        let before = transaction.model().clone();
         edit(&mut transaction)?;
         let after = transaction.model().clone();
         if !force && after.is_panicking {
             check(&after)?;
         } else if !force {
-            lockout::check(&before, &after, false)?;
+            lockout::check(transaction.before(), &after, false)?;
         }
         self.enforcer.require_sight(&after)?;
         let mut panicked =
@@ -101,7 +100,7 @@ impl Control {
                 }
             }
         }
-        let staged = self.enforcer.stage(maps, Before::Model(&before), &after)?;
+        let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         transaction.commit()?;
         let mut maps = staged.flip()?;
         if after.is_panicking {

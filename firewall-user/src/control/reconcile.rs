@@ -70,7 +70,9 @@ impl Control {
         for slot in &strays {
             self.enforcer.forget(&mut maps, *slot)?;
         }
-        let mut maps = self.enforcer.stage(maps, Before::Unknown, &model)?.flip()?;
+        let staged = self.enforcer.stage(maps, Before::Unknown, &model)?;
+        self.store.set_addresses_in_force(staged.addresses())?;
+        let mut maps = staged.flip()?;
         if model.is_panicking {
             end_others(&mut maps, &model)?;
         }

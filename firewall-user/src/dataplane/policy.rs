@@ -1,8 +1,5 @@
 //! Policies into the kernel: written where no packet looks, then put in force by one word.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::policy::{Active, Half, index};
 
 use crate::dataplane::bank::{self, Bank, InForce, Note, Record, Table};
@@ -10,8 +7,8 @@ use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::maps::Maps;
 use crate::dataplane::probe::probe;
 use crate::dataplane::sys::entries;
-use crate::policy::Question;
-use crate::policy::delta::{self, Room, Writes};
+use crate::policy::delta::{self, Delta, Room, Writes};
+use crate::policy::{Book, Numbered, Question};
 
 /// A policy that is in the kernel but not in force.
 #[derive(Debug)]
@@ -26,24 +23,28 @@ pub struct Shadow {
     after: Option<Writes>,
 }
 
+/// What there is to write of a policy.
+#[derive(Debug)]
+#[must_use = "a plan is to be written"]
+pub struct Plan {
+    current: Active,
+    /// What differs, of a change within the bank in force; else everything is to be written.
+    within: Option<(Bank, Delta)>,
+}
+
 /// A policy for an interface.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The interface.
     pub slot: u16,
+    /// What the policies were compiled with.
+    pub book: &'a Book,
     /// Its policy.
-    pub policy: &'a CompiledPolicy,
+    pub policy: &'a Numbered,
     /// The policy that is in force, if that is known: what stays is not written again.
-    pub known: Option<&'a CompiledPolicy>,
+    pub known: Option<&'a Numbered>,
     /// Whether drops are only counted.
     pub audit: bool,
-}
-
-/// Tells whether a policy is the one in force. Never 0.
-fn digest(policy: &CompiledPolicy) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    policy.hash(&mut hasher);
-    hasher.finish().max(1)
 }
 
 /// The part of a digest that the active word has as the policy's generation.
@@ -51,8 +52,9 @@ fn generation(digest: u64) -> u32 {
     u32::try_from(digest >> 32).unwrap_or(0)
 }
 
-fn active(tables: Half, wanted: &Wanted<'_>, digest: u64) -> Active {
-    Active::new(tables, wanted.policy.has(), generation(digest)).with_audit(wanted.audit)
+fn active(tables: Half, wanted: &Wanted<'_>) -> Active {
+    let Wanted { book, policy, audit, .. } = wanted;
+    Active::new(tables, book.contents(policy), generation(policy.digest())).with_audit(*audit)
 }
 
 impl Maps {
@@ -70,16 +72,16 @@ impl Maps {
     /// The map cannot be read.
     pub fn is_current(&self, wanted: &Wanted<'_>) -> Result<bool> {
         let word = self.active(wanted.slot)?;
-        Ok(word.is_present() && word == active(word.tables(), wanted, digest(wanted.policy)))
+        Ok(word.is_present() && word == active(word.tables(), wanted))
     }
 
     /// Whether a slot has this policy in force, whatever becomes of what it drops.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn is_in_force(&self, slot: u16, policy: &CompiledPolicy) -> Result<bool> {
+    pub fn is_in_force(&self, slot: u16, policy: &Numbered) -> Result<bool> {
         let word = self.active(slot)?;
-        Ok(word.is_present() && word.generation() == generation(digest(policy)))
+        Ok(word.is_present() && word.generation() == generation(policy.digest()))
     }
 
     /// Refuses a slot for which the maps have no room: they were made when fewer interfaces were
@@ -99,6 +101,19 @@ impl Maps {
         ))
     }
 
+    /// Finds what a policy makes different: from what the bank in force holds, if that is known and has
+    /// room, else everything.
+    ///
+    /// # Errors
+    /// The slot has no room, or the tables in force cannot be read.
+    pub fn plan(&self, wanted: &Wanted<'_>) -> Result<Plan> {
+        self.require_room(wanted.slot)?;
+        let current = self.active(wanted.slot)?;
+        let within =
+            if current.is_present() { self.delta(wanted, current.tables())? } else { None };
+        Ok(Plan { current, within })
+    }
+
     /// Writes a policy where packets do not see it yet: what differs into the other half of the
     /// tables in force, or all of it into the other bank. `progress` hears of every batch of entries.
     ///
@@ -107,42 +122,40 @@ impl Maps {
     pub fn shadow(
         &mut self,
         wanted: &Wanted<'_>,
+        plan: Plan,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Shadow> {
-        let slot = wanted.slot;
-        self.require_room(slot)?;
-        let current = self.active(slot)?;
-        let (tables, digest) = (current.tables(), digest(wanted.policy));
-        if current.is_present()
-            && let Some((bank, delta)) = self.delta(wanted, tables)?
-        {
+        let Plan { current, within } = plan;
+        let (slot, tables, digest) = (wanted.slot, current.tables(), wanted.policy.digest());
+        if let Some((bank, delta)) = within {
             let half = Half { half: 1 - tables.half, ..tables };
             // Until both halves are equal again, nobody may count on them.
             self.note(&bank, Record { digest: 0, room: delta.room })?;
             bank.write(&delta.before, progress)?;
-            let active = active(half, wanted, digest);
+            let active = active(half, wanted);
             let after = Some(delta.after);
             return Ok(Shadow { slot, active, digest, room: delta.room, bank, after });
         }
         let number = if current.is_present() { 1 - tables.bank } else { 0 };
-        let (bank, room) = Bank::make(&self.pins, (slot, number), wanted.policy, progress)?;
+        let (bank, room) =
+            Bank::make(&self.pins, (slot, number), &wanted.book.tables(wanted.policy), progress)?;
         self.note(&bank, Record::default())?;
-        let active = active(Half { slot, bank: number, half: 0 }, wanted, digest);
+        let active = active(Half { slot, bank: number, half: 0 }, wanted);
         Ok(Shadow { slot, active, digest, room, bank, after: None })
     }
 
     /// What has to be written into the bank in force, if that is known to hold what it should, and
     /// has room.
-    fn delta(&self, wanted: &Wanted<'_>, tables: Half) -> Result<Option<(Bank, delta::Delta)>> {
+    fn delta(&self, wanted: &Wanted<'_>, tables: Half) -> Result<Option<(Bank, Delta)>> {
         let Some(known) = wanted.known else { return Ok(None) };
         let record = self.banks.get(&tables.index(), 0).context("read map BANKS")?;
         let record = Record::from(record);
-        if record.digest != digest(known) {
+        if record.digest != known.digest() {
             return Ok(None);
         }
         let Some(bank) = Bank::open(&self.pins, wanted.slot, tables.bank)? else { return Ok(None) };
         let in_force = InForce { bank: &bank, tables, room: record.room };
-        let delta = delta::plan(known, wanted.policy, &in_force)?;
+        let delta = delta::plan(wanted.book, known, wanted.policy, &in_force)?;
         Ok(delta.map(|delta| (bank, delta)))
     }
 

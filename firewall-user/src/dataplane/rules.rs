@@ -1,7 +1,5 @@
 //! The counters by rule: which there are.
 
-use std::collections::BTreeSet;
-
 use firewall_ebpf::policy::Counter;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
@@ -13,7 +11,7 @@ impl Maps {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn counted_rules(&self) -> Result<BTreeSet<u32>> {
+    pub fn counted_rules(&self) -> Result<Vec<u32>> {
         Ok(self.rule_counters()?.into_keys().collect())
     }
 
@@ -40,8 +38,8 @@ impl Maps {
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn count_rules<'a>(&mut self, rules: impl Iterator<Item = &'a u32>) -> Result<()> {
-        let zeros = rules.map(|rule| (*rule, Counter::default()));
+    pub fn count_rules(&mut self, rules: impl Iterator<Item = u32>) -> Result<()> {
+        let zeros = rules.map(|rule| (rule, Counter::default()));
         entries::put_all(self.fd("RULE_COUNTERS"), zeros, &mut |_| {})
             .context("write map RULE_COUNTERS")
     }
@@ -50,9 +48,8 @@ impl Maps {
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn forget_rules<'a>(&mut self, rules: impl Iterator<Item = &'a u32>) -> Result<()> {
-        let rules: Vec<u32> = rules.copied().collect();
-        entries::remove_all(self.fd("RULE_COUNTERS"), &rules, &mut |_| {})
+    pub fn forget_rules(&mut self, rules: &[u32]) -> Result<()> {
+        entries::remove_all(self.fd("RULE_COUNTERS"), rules, &mut |_| {})
             .context("write map RULE_COUNTERS")
     }
 }

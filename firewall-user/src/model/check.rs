@@ -1,9 +1,10 @@
 //! Whether an edit may be made: what it refers to exists, nothing is said twice, nothing in use
 //! goes away, and no limit is exceeded. The store asks here before it writes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_ebpf::interface::Direction;
+use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::{
@@ -83,7 +84,9 @@ impl Model {
         new: &[NewRule],
         limits: &Limits,
     ) -> Result<(), Error> {
-        let here: HashMap<_, _> = group.rules.iter().map(|rule| (&rule.spec, rule)).collect();
+        let wanted: HashSet<_> = new.iter().map(|rule| &rule.spec).collect();
+        let here = group.rules.iter().filter(|rule| wanted.contains(&rule.spec));
+        let here: HashMap<_, _> = here.map(|rule| (&rule.spec, rule)).collect();
         let mut seen = HashSet::new();
         for NewRule { spec, .. } in new {
             self.check_spec(spec)?;

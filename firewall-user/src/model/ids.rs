@@ -4,16 +4,21 @@
 use std::fmt;
 use std::str::FromStr;
 
+use arrayvec::ArrayString;
+
 use super::Error;
 
 /// How many digits an id has; the second form is only read.
 const LENGTHS: [usize; 2] = [17, 8];
 
+/// The text of an id in place: a model has a hundred thousand of them.
+type Text = ArrayString<{ "sgr-".len() + LENGTHS[0] }>;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(String);
+        pub struct $name(Text);
 
         impl $name {
             /// What every id of this kind starts with.
@@ -24,7 +29,7 @@ macro_rules! id {
             /// # Errors
             /// When the kernel gives no random bytes.
             pub fn random() -> Result<Self, Error> {
-                digits().map(|digits| Self(format!("{}{digits}", Self::PREFIX)))
+                format!("{}{}", Self::PREFIX, digits()?).parse()
             }
 
             /// The id as text.
@@ -38,11 +43,10 @@ macro_rules! id {
             type Err = Error;
 
             fn from_str(text: &str) -> Result<Self, Error> {
-                if well_formed(text, Self::PREFIX) {
-                    Ok(Self(text.to_owned()))
-                } else {
-                    Err(Error::IdMalformed { prefix: Self::PREFIX, text: text.to_owned() })
-                }
+                let id = Some(text).filter(|text| well_formed(text, Self::PREFIX));
+                let malformed = || Error::IdMalformed { prefix: Self::PREFIX, text: text.to_owned() };
+                // What is well formed fits.
+                id.and_then(|id| Text::from(id).ok()).map(Self).ok_or_else(malformed)
             }
         }
 

@@ -1,17 +1,18 @@
 //! The compiler: rules to prefixes, classes and lists of ranges. The same rules give the same tables.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
 use firewall_ebpf::compiled::{CompiledClass, CompiledPolicy};
+use firewall_ebpf::host::mask;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::limits::{MAX_CLASSES, MAX_PREFIXES};
-use firewall_ebpf::parse::protocol;
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, MAX_LIST, Range, TRAFFIC_MAX, traffic};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use firewall_ebpf::policy::{ANY_V4, ANY_V6, Range};
+use hashbrown::HashMap;
+use ipnet::IpNet;
 
-use crate::model::{IcmpMatch, Tracking, Traffic};
+use super::book::{Book, Made, Numbered, Prefixes, index};
+use super::ranges::{disjoint, interval};
+use super::untracked::Untracked;
+use crate::model::Tracking;
 use crate::policy::ResolvedRule;
-use crate::policy::untracked::Untracked;
 
 /// The policy does not fit into its maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,240 +26,228 @@ pub struct TooLarge {
     pub limit: usize,
 }
 
-/// Compiles the rules of one interface. With [`Tracking::Auto`] the traffic that needs no flow is
-/// marked in the two "any" classes, and left out of the others, so that admission gets to the mark.
-///
-/// Prefixes for which the same rules speak, within the same enclosing prefix, share a class: a prefix
-/// list costs its entries in the trie, and one class.
+/// Compiles the rules of one interface by themselves: see [`Book::compile`].
 ///
 /// # Errors
 /// [`TooLarge`] if the result exceeds what the kernel program can search.
 pub fn compile(rules: &[ResolvedRule], tracking: Tracking) -> Result<CompiledPolicy, TooLarge> {
-    let mut speaking = speaking(rules);
-    let mut lists = Lists::new(rules, &speaking, tracking);
-    let mut classes = Classes::default();
-    let mut policy = CompiledPolicy::deny_all();
-    for (any, is_v6) in [(ANY_V4, false), (ANY_V6, true)] {
-        let rules = rules_of(&speaking, any_network(is_v6));
-        policy.classes[index(any)].lists = lists.of(&rules, is_v6, true);
-    }
-    speaking.retain(|(network, _)| network.prefix_len() > 0);
+    let mut book = Book::default();
+    let policy = book.compile(rules, tracking)?;
+    Ok(book.tables(&policy))
+}
 
-    let mut enclosing: Vec<(IpNet, u32)> = Vec::new();
-    for of_network in speaking.chunk_by(|(a, _), (b, _)| a == b) {
-        let network = of_network[0].0;
-        // Networks come in order of address, then length: those that enclose this one are on the
-        // stack, the narrowest on top.
-        while enclosing.last().is_some_and(|(outer, _)| !outer.contains(&network)) {
-            enclosing.pop();
+impl Book {
+    /// Compiles the rules of one interface. With [`Tracking::Auto`] the traffic that needs no flow is
+    /// marked in the two "any" classes, and left out of the others, so that admission gets to the mark.
+    ///
+    /// Prefixes for which the same rules speak, within the same enclosing prefix, share a class: a prefix
+    /// list costs its entries in the trie, and one class.
+    ///
+    /// # Errors
+    /// [`TooLarge`] if the result exceeds what the kernel program can search.
+    pub fn compile(
+        &mut self,
+        rules: &[ResolvedRule],
+        tracking: Tracking,
+    ) -> Result<Numbered, TooLarge> {
+        let Speaking { v4, v6 } = Speaking::new(rules, |_| true, |_| true);
+        let v4 = Family::new(self, rules, false).compile(&v4, tracking, ANY_V4);
+        let v6 = Family::new(self, rules, true).compile(&v6, tracking, ANY_V6);
+        self.fitting(v4, v6)
+    }
+
+    /// Refuses a policy that is too large.
+    pub(super) fn fitting(&self, v4: Made<4>, v6: Made<16>) -> Result<Numbered, TooLarge> {
+        let policy = self.numbered(v4, v6);
+        // Counted only where it matters: the book has the classes of other interfaces, too.
+        if policy.prefixes() + 2 > index(MAX_CLASSES) {
+            fits("classes", self.classes_of(&policy), MAX_CLASSES)?;
         }
-        let is_v6 = network.addr().is_ipv6();
-        let any = if is_v6 { ANY_V6 } else { ANY_V4 };
-        let parent = enclosing.last().map_or(any, |(_, class)| *class);
-        let rules: Vec<u32> = of_network.iter().map(|(_, rule)| *rule).collect();
-        let lists = lists.of(&rules, is_v6, false);
-        if lists == [0, 0] {
-            // Says nothing that the enclosing prefix does not.
-            continue;
+        fits("IPv4 prefixes", policy.v4.prefixes.len(), MAX_PREFIXES)?;
+        fits("IPv6 prefixes", policy.v6.prefixes.len(), MAX_PREFIXES)?;
+        Ok(policy)
+    }
+}
+
+/// A network: its first address, and the length of its prefix.
+pub(super) type Network<const N: usize> = ([u8; N], u8);
+
+/// A rule, by its index, speaks of a network.
+pub(super) type Spoken<const N: usize> = (Network<N>, u32);
+
+/// Which rules speak of which networks: sorted, those of a network behind one another.
+pub(super) struct Speaking {
+    pub(super) v4: Vec<Spoken<4>>,
+    pub(super) v6: Vec<Spoken<16>>,
+}
+
+impl Speaking {
+    /// Of the networks that are asked for.
+    pub(super) fn new(
+        rules: &[ResolvedRule],
+        wants_v4: impl Fn(&Network<4>) -> bool,
+        wants_v6: impl Fn(&Network<16>) -> bool,
+    ) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (number, rule) in (0_u32..).zip(rules) {
+            let [speaks_v4, speaks_v6] =
+                [true, false].map(|is_v4| interval(rule.traffic, is_v4).is_some());
+            for network in &rule.networks {
+                match network {
+                    IpNet::V4(v4_network) if speaks_v4 => {
+                        let network = (v4_network.network().octets(), v4_network.prefix_len());
+                        v4.extend(wants_v4(&network).then_some((network, number)));
+                    }
+                    IpNet::V6(v6_network) if speaks_v6 => {
+                        let network = (v6_network.network().octets(), v6_network.prefix_len());
+                        v6.extend(wants_v6(&network).then_some((network, number)));
+                    }
+                    _ => {}
+                }
+            }
         }
-        let class = classes.number(CompiledClass { parent, lists }, &mut policy.classes);
-        enclosing.push((network, class));
-        insert(&mut policy, network, class);
+        v4.sort_unstable();
+        v4.dedup();
+        v6.sort_unstable();
+        v6.dedup();
+        Self { v4, v6 }
     }
-    policy.lists = lists.by_number;
-    fits("classes", policy.classes.len(), MAX_CLASSES)?;
-    fits("IPv4 prefixes", policy.prefixes_v4.len(), MAX_PREFIXES)?;
-    fits("IPv6 prefixes", policy.prefixes_v6.len(), MAX_PREFIXES)?;
-    Ok(policy)
 }
 
-/// Which rules, by their index, speak of which network: sorted, by network and then rule.
-fn speaking(rules: &[ResolvedRule]) -> Vec<(IpNet, u32)> {
-    let networks = rules.iter().map(|rule| rule.networks.len()).sum();
-    let mut all = Vec::with_capacity(networks);
-    for (number, rule) in (0_u32..).zip(rules) {
-        let meant = rule
-            .networks
-            .iter()
-            .filter(|network| interval(rule.traffic, network.addr().is_ipv4()).is_some());
-        all.extend(meant.map(|network| (network.trunc(), number)));
-    }
-    all.sort_unstable();
-    all.dedup();
-    all
+/// What a rule allows in a family: the part of it that is looked at for every network.
+#[derive(Clone, Copy)]
+struct Allowed {
+    direction: Direction,
+    range: Range,
+    /// Whether it speaks of several networks.
+    has_several: bool,
 }
 
-fn any_network(is_v6: bool) -> IpNet {
-    if is_v6 { IpNet::V6(Ipv6Net::default()) } else { IpNet::V4(Ipv4Net::default()) }
+/// What rules make of the networks of one family.
+pub(super) struct Family<'a> {
+    book: &'a mut Book,
+    /// By index of the rule; those of the other family's ICMP speak of no network.
+    rules: Vec<Allowed>,
+    /// What needs no flow, by direction.
+    untracked: [Untracked; 2],
+    /// Lists by the rule that speaks, where it is the only one and has several networks.
+    of_one: HashMap<u32, [u32; 2]>,
+    /// By the rules that speak: those of a prefix list speak of all its entries.
+    of_several: HashMap<Box<[u32]>, [u32; 2]>,
 }
 
-/// The rules that speak of a network, by their index.
-fn rules_of(speaking: &[(IpNet, u32)], network: IpNet) -> Vec<u32> {
-    let from = speaking.partition_point(|(other, _)| *other < network);
-    speaking[from..].iter().take_while(|(other, _)| *other == network).map(|(_, r)| *r).collect()
-}
-
-/// Every different list of ranges, once.
-struct Lists<'a> {
-    rules: &'a [ResolvedRule],
-    /// What needs no flow, by family and direction.
-    untracked: [[Untracked; 2]; 2],
-    by_number: Vec<Vec<Range>>,
-    numbers: HashMap<Vec<Range>, u32>,
-    /// By the rules that speak, and the family: rules of a prefix list speak of all its entries.
-    made: HashMap<(Box<[u32]>, bool), [u32; 2]>,
-}
-
-impl<'a> Lists<'a> {
-    fn new(rules: &'a [ResolvedRule], speaking: &[(IpNet, u32)], tracking: Tracking) -> Self {
-        let mut lists = Self {
-            rules,
-            untracked: Default::default(),
-            by_number: vec![Vec::new()],
-            numbers: HashMap::from([(Vec::new(), 0)]),
-            made: HashMap::new(),
+impl<'a> Family<'a> {
+    pub(super) fn new(book: &'a mut Book, rules: &[ResolvedRule], is_v6: bool) -> Self {
+        let allowed = |rule: &ResolvedRule| {
+            let (low, high) = interval(rule.traffic, !is_v6).unwrap_or_default();
+            let range = Range { low, high, rule: rule.number };
+            let has_several = rule.networks.len() > 1;
+            Allowed { direction: rule.direction, range, has_several }
         };
-        if tracking == Tracking::Auto {
-            lists.untracked = [false, true].map(|is_v6| {
-                let rules = rules_of(speaking, any_network(is_v6));
-                let [ingress, egress] =
-                    Direction::ALL.map(|direction| lists.disjoint(&rules, direction, is_v6));
-                [Untracked::new(&ingress, &egress), Untracked::new(&egress, &ingress)]
-            });
-        }
-        lists
+        let rules = rules.iter().map(allowed).collect();
+        let untracked = Default::default();
+        let (of_one, of_several) = (HashMap::new(), HashMap::new());
+        Self { book, rules, untracked, of_one, of_several }
     }
 
-    /// The lists, by direction, that these rules make for a network of that family.
-    fn of(&mut self, rules: &[u32], is_v6: bool, is_any: bool) -> [u32; 2] {
-        let key = (Box::from(rules), is_v6);
-        if !is_any && let Some(lists) = self.made.get(&key) {
+    /// All of it. `any` is the class of addresses that no prefix covers.
+    fn compile<const N: usize>(
+        mut self,
+        speaking: &[Spoken<N>],
+        tracking: Tracking,
+        any: u32,
+    ) -> Made<N> {
+        let (anywhere, narrower) = split(speaking);
+        let any_lists = self.anywhere(anywhere, tracking);
+        let prefixes = self.prefixes(narrower, any);
+        Made { any: any_lists, untracked: self.untracked, prefixes }
+    }
+
+    /// The networks that these rules speak of, without that of all addresses, with their classes. All
+    /// are within `outer`, the class of an enclosing prefix.
+    pub(super) fn prefixes<const N: usize>(
+        &mut self,
+        speaking: &[Spoken<N>],
+        outer: u32,
+    ) -> Prefixes<N> {
+        let mut prefixes = Prefixes::with_capacity(speaking.len());
+        let mut enclosing: Vec<Spoken<N>> = Vec::new();
+        let mut of_network = Vec::new();
+        for speaking in speaking.chunk_by(|(one, _), (other, _)| one == other) {
+            let (octets, length) = speaking[0].0;
+            // Networks come in order of address, then length: those that enclose this one are on the
+            // stack, the narrowest on top.
+            let encloses = |(outer, _): &Spoken<N>| mask(octets, outer.1) == outer.0;
+            while enclosing.last().is_some_and(|outer| !encloses(outer)) {
+                enclosing.pop();
+            }
+            let parent = enclosing.last().map_or(outer, |(_, class)| *class);
+            of_network.clear();
+            of_network.extend(speaking.iter().map(|(_, rule)| *rule));
+            let lists = self.lists(&of_network);
+            if lists == [0, 0] {
+                // Says nothing that the enclosing prefix does not.
+                continue;
+            }
+            let class = self.book.class_number(CompiledClass { parent, lists });
+            enclosing.push(((octets, length), class));
+            prefixes.push(((length, octets), class));
+        }
+        prefixes
+    }
+
+    /// The lists of the rules that speak of all addresses, and what needs no flow by them.
+    pub(super) fn anywhere<const N: usize>(
+        &mut self,
+        speaking: &[Spoken<N>],
+        tracking: Tracking,
+    ) -> [u32; 2] {
+        let rules: Vec<u32> = speaking.iter().map(|(_, rule)| *rule).collect();
+        let [ingress, egress] = Direction::ALL.map(|direction| self.disjoint(&rules, direction));
+        if tracking == Tracking::Auto {
+            self.untracked = [Untracked::new(&ingress, &egress), Untracked::new(&egress, &ingress)];
+        }
+        let marked = [self.untracked[0].mark(&ingress), self.untracked[1].mark(&egress)];
+        marked.map(|ranges| self.book.list_number(&ranges))
+    }
+
+    /// See [`Made::untracked`].
+    pub(super) const fn untracked(&self) -> &[Untracked; 2] {
+        &self.untracked
+    }
+
+    /// The lists, by direction, that these rules make for a network.
+    fn lists(&mut self, rules: &[u32]) -> [u32; 2] {
+        let made = match rules {
+            [one] if !self.rules[index(*one)].has_several => None,
+            [one] => self.of_one.get(one),
+            several => self.of_several.get(several),
+        };
+        if let Some(lists) = made {
             return *lists;
         }
-        let mut lists = [0; 2];
-        for direction in Direction::ALL {
-            let own = self.disjoint(rules, direction, is_v6);
-            let needs_none = &self.untracked[usize::from(is_v6)][direction as usize];
-            let ranges = if is_any { needs_none.mark(&own) } else { needs_none.without(&own) };
-            lists[direction as usize] = self.number(ranges);
-        }
-        if !is_any {
-            self.made.insert(key, lists);
+        let lists = Direction::ALL.map(|direction| {
+            let own = self.disjoint(rules, direction);
+            self.book.list_number(&self.untracked[direction as usize].without(own))
+        });
+        match rules {
+            [one] if !self.rules[index(*one)].has_several => {}
+            [one] => drop(self.of_one.insert(*one, lists)),
+            several => drop(self.of_several.insert(several.into(), lists)),
         }
         lists
-    }
-
-    fn number(&mut self, ranges: Vec<Range>) -> u32 {
-        if let Some(number) = self.numbers.get(&ranges) {
-            return *number;
-        }
-        let number = u32::try_from(self.by_number.len()).unwrap_or(u32::MAX);
-        self.by_number.push(ranges.clone());
-        self.numbers.insert(ranges, number);
-        number
     }
 
     /// What these rules allow in one direction.
-    fn disjoint(&self, rules: &[u32], direction: Direction, is_v6: bool) -> Vec<Range> {
-        let rules = rules.iter().map(|rule| &self.rules[index(*rule)]);
-        let intervals: Vec<Range> = rules
-            .filter(|rule| rule.direction == direction)
-            .filter_map(|rule| {
-                let (low, high) = interval(rule.traffic, !is_v6)?;
-                Some(Range { low, high, rule: rule.number })
-            })
-            .collect();
-        disjoint(&intervals)
+    fn disjoint(&self, rules: &[u32], direction: Direction) -> Vec<Range> {
+        let rules = rules.iter().map(|rule| self.rules[index(*rule)]);
+        disjoint(rules.filter(|rule| rule.direction == direction).map(|rule| rule.range).collect())
     }
 }
 
-/// Numbers of classes by what they are.
-#[derive(Default)]
-struct Classes(HashMap<CompiledClass, u32>);
-
-impl Classes {
-    fn number(&mut self, class: CompiledClass, all: &mut Vec<CompiledClass>) -> u32 {
-        *self.0.entry(class).or_insert_with(|| {
-            all.push(class);
-            u32::try_from(all.len() - 1).unwrap_or(u32::MAX)
-        })
-    }
-}
-
-fn index(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-fn insert(policy: &mut CompiledPolicy, network: IpNet, class: u32) {
-    match network {
-        IpNet::V4(v4) => {
-            policy.prefixes_v4.insert((v4.prefix_len(), v4.network().octets()), class);
-        }
-        IpNet::V6(v6) => {
-            policy.prefixes_v6.insert((v6.prefix_len(), v6.network().octets()), class);
-        }
-    }
-}
-
-// A list has no more ranges than there is different traffic of a family: TCP, UDP and ICMP, with 2^16
-// values each, and 253 protocols of which only all traffic can be meant.
-const _: () = assert!(MAX_LIST > 4 << 16);
-
-/// What a rule allows in a family, as an interval of [`traffic`]; `None` for the other family's
-/// ICMP.
-fn interval(what: Traffic, is_v4: bool) -> Option<(u32, u32)> {
-    let span = |protocol, from, to| Some((traffic(protocol, from), traffic(protocol, to)));
-    let icmp = |protocol, matched| {
-        let (from, to) = match matched {
-            IcmpMatch::Any => (0, u16::MAX),
-            IcmpMatch::Type(kind) => (u16::from(kind) << 8, u16::from(kind) << 8 | 0xff),
-            IcmpMatch::TypeCode(kind, code) => {
-                let both = u16::from(kind) << 8 | u16::from(code);
-                (both, both)
-            }
-        };
-        span(protocol, from, to)
-    };
-    match what {
-        Traffic::All => Some((0, TRAFFIC_MAX)),
-        Traffic::Tcp(ports) => span(protocol::TCP, ports.from, ports.to),
-        Traffic::Udp(ports) => span(protocol::UDP, ports.from, ports.to),
-        Traffic::Icmp(matched) if is_v4 => icmp(protocol::ICMP, matched),
-        Traffic::Icmpv6(matched) if !is_v4 => icmp(protocol::ICMPV6, matched),
-        Traffic::Icmp(_) | Traffic::Icmpv6(_) => None,
-        Traffic::Other(number) => span(number, 0, u16::MAX),
-    }
-}
-
-/// Cuts overlapping intervals into sorted, disjoint ones. Where several rules allow the same, the
-/// one with the lowest number owns it.
-fn disjoint(intervals: &[Range]) -> Vec<Range> {
-    // Where each rule begins and, one past its end, stops to count.
-    let mut edges: BTreeMap<u32, Vec<(bool, u32)>> = BTreeMap::new();
-    for Range { low, high, rule } in intervals {
-        edges.entry(*low).or_default().push((true, *rule));
-        edges.entry(high + 1).or_default().push((false, *rule));
-    }
-    let mut open: BTreeSet<u32> = BTreeSet::new();
-    let mut ranges: Vec<Range> = Vec::new();
-    let mut from = 0;
-    for (at, changes) in edges {
-        if let Some(rule) = open.first().copied() {
-            match ranges.last_mut() {
-                Some(last) if last.rule == rule && last.high + 1 == from => last.high = at - 1,
-                _ => ranges.push(Range { low: from, high: at - 1, rule }),
-            }
-        }
-        for (begins, rule) in changes {
-            if begins {
-                open.insert(rule)
-            } else {
-                open.remove(&rule)
-            };
-        }
-        from = at;
-    }
-    ranges
+/// Those that speak of all addresses, and the others.
+pub(super) fn split<const N: usize>(speaking: &[Spoken<N>]) -> (&[Spoken<N>], &[Spoken<N>]) {
+    speaking.split_at(speaking.partition_point(|((_, length), _)| *length == 0))
 }
 
 fn fits(what: &'static str, needed: usize, limit: u32) -> Result<(), TooLarge> {

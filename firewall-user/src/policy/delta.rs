@@ -6,11 +6,12 @@
 //! overwritten: a new one takes free words, and what no row points at any more is lost until the
 //! tables are made anew.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use firewall_ebpf::compiled::Arena;
+use firewall_ebpf::policy::{ANY_V4, ANY_V6, Class, List, NO_CLASS, PAGE, Page};
+use hashbrown::HashMap;
 
-use firewall_ebpf::compiled::{Arena, CompiledPolicy};
-use firewall_ebpf::host::mask;
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, Class, List, NO_CLASS, PAGE, Page, Range};
+use super::book::{Book, Numbered, Prefixes, index};
+use super::compared::{Changed, Common, compare, enclosing, find, moved};
 
 /// A network: length of its prefix, and its first address in network byte order.
 pub type Prefix<const N: usize> = (u8, [u8; N]);
@@ -116,18 +117,25 @@ pub struct Delta {
     pub room: Room,
 }
 
-/// Plans a change; `None` where the bank has no room for it, and has to be made anew.
+/// Plans a change; `None` where the bank has no room for it, and has to be made anew. Both policies are
+/// of the book, so that what they have in common has the same numbers: beyond passing once over the
+/// prefixes of both, the work is that of what differs.
 ///
 /// # Errors
 /// The bank's.
 pub fn plan<B: Bank>(
-    old: &CompiledPolicy,
-    new: &CompiledPolicy,
+    book: &Book,
+    old: &Numbered,
+    new: &Numbered,
     bank: &B,
 ) -> Result<Option<Delta>, B::Error> {
-    let v4 = compare(&old.prefixes_v4, &new.prefixes_v4);
-    let v6 = compare(&old.prefixes_v6, &new.prefixes_v6);
-    let matched = matched(&v4.overlaps, &v6.overlaps);
+    if !book.has(old) || !book.has(new) {
+        return Ok(None);
+    }
+    let mut common = Common::new(book.class_count());
+    let v4 = compare(&old.v4.prefixes, &new.v4.prefixes, &mut common);
+    let v6 = compare(&old.v6.prefixes, &new.v6.prefixes, &mut common);
+    let moved = moved(&common, &v4, &v6);
     let room = bank.room();
     let arena = if room.next_word.is_multiple_of(PAGE) {
         Arena { first: room.next_word / PAGE, next: room.next_word, pages: Vec::new() }
@@ -135,17 +143,12 @@ pub fn plan<B: Bank>(
         Arena::resume(room.next_word, bank.page(room.next_word / PAGE)?)
     };
     let mut planner = Planner {
+        book,
         old,
         new,
         bank,
-        samples: v4
-            .samples
-            .into_iter()
-            .map(|(class, prefix)| (class, Sample::V4(prefix)))
-            .chain(v6.samples.into_iter().map(|(class, prefix)| (class, Sample::V6(prefix))))
-            .collect(),
-        old_lists: old.lists.iter().map(Vec::as_slice).zip(0..).collect(),
-        matched,
+        common,
+        moved,
         old_ids: HashMap::new(),
         new_ids: HashMap::new(),
         placed: HashMap::new(),
@@ -154,10 +157,10 @@ pub fn plan<B: Bank>(
         delta: Delta::default(),
     };
     planner.rows()?;
-    let tries = (&old.prefixes_v4, &new.prefixes_v4, ANY_V4);
-    let (v4_before, v4_after) = planner.prefixes(tries, v4.all)?;
-    let tries = (&old.prefixes_v6, &new.prefixes_v6, ANY_V6);
-    let (v6_before, v6_after) = planner.prefixes(tries, v6.all)?;
+    let tries = [&old.v4.prefixes, &new.v4.prefixes];
+    let (v4_before, v4_after) = planner.prefixes(tries, ANY_V4, v4)?;
+    let tries = [&old.v6.prefixes, &new.v6.prefixes];
+    let (v6_before, v6_after) = planner.prefixes(tries, ANY_V6, v6)?;
     let Planner { delta: Delta { before, after, .. }, .. } = &mut planner;
     (before.v4, before.v6) = (v4_before, v6_before);
     (after.v4, after.v6) = (v4_after, v6_after);
@@ -169,82 +172,13 @@ fn halves<T>(in_force: usize, was: T, is: T) -> [T; 2] {
     if in_force == 0 { [was, is] } else { [is, was] }
 }
 
-/// What two tries of a family have in common, and what not.
-struct Compared<const N: usize> {
-    /// How many prefixes are of which old and which new class.
-    overlaps: HashMap<(u32, u32), u32>,
-    /// Every prefix with its old and new class.
-    all: Vec<(Prefix<N>, [Option<u32>; 2])>,
-    /// A prefix of each old class.
-    samples: HashMap<u32, Prefix<N>>,
-}
-
-fn compare<const N: usize>(
-    old: &BTreeMap<Prefix<N>, u32>,
-    new: &BTreeMap<Prefix<N>, u32>,
-) -> Compared<N> {
-    let mut compared =
-        Compared { overlaps: HashMap::new(), all: Vec::new(), samples: HashMap::new() };
-    let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
-    loop {
-        let next_old = olds.peek().map(|(prefix, class)| (**prefix, **class));
-        let next_new = news.peek().map(|(prefix, class)| (**prefix, **class));
-        let (prefix, was, is) = match (next_old, next_new) {
-            (None, None) => break,
-            (Some((o, was)), Some((n, is))) if o == n => (o, Some(was), Some(is)),
-            (Some((o, was)), Some((n, _))) if o < n => (o, Some(was), None),
-            (Some((o, was)), None) => (o, Some(was), None),
-            (_, Some((n, is))) => (n, None, Some(is)),
-        };
-        if let Some(was) = was {
-            olds.next();
-            compared.samples.entry(was).or_insert(prefix);
-        }
-        if is.is_some() {
-            news.next();
-        }
-        if let (Some(was), Some(is)) = (was, is) {
-            *compared.overlaps.entry((was, is)).or_default() += 1;
-        }
-        compared.all.push((prefix, [was, is]));
-    }
-    compared
-}
-
-/// Which new class goes on in the row of which old one: where most prefixes stay what they are.
-fn matched(v4: &HashMap<(u32, u32), u32>, v6: &HashMap<(u32, u32), u32>) -> HashMap<u32, u32> {
-    let mut overlaps: Vec<_> = v4.iter().chain(v6).map(|(pair, count)| (*count, *pair)).collect();
-    // The largest first; where counts agree the order is that of the numbers.
-    overlaps.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-    let mut taken = HashSet::from([ANY_V4, ANY_V6]);
-    let mut matched = HashMap::from([(ANY_V4, ANY_V4), (ANY_V6, ANY_V6)]);
-    for (_, (old, new)) in overlaps {
-        if !matched.contains_key(&new) && taken.insert(old) {
-            matched.insert(new, old);
-        }
-    }
-    matched
-}
-
-/// The old and the new trie of a family, and the class of what neither has.
-type Tries<'a, const N: usize> = (&'a BTreeMap<Prefix<N>, u32>, &'a BTreeMap<Prefix<N>, u32>, u32);
-
-#[derive(Clone, Copy)]
-enum Sample {
-    V4(Prefix<4>),
-    V6(Prefix<16>),
-}
-
 struct Planner<'a, B> {
-    old: &'a CompiledPolicy,
-    new: &'a CompiledPolicy,
+    book: &'a Book,
+    old: &'a Numbered,
+    new: &'a Numbered,
     bank: &'a B,
-    /// A prefix of each old class.
-    samples: HashMap<u32, Sample>,
-    /// Numbers of the old lists by what they hold.
-    old_lists: HashMap<&'a [Range], u32>,
-    /// Old classes by the new ones that go on in their rows.
-    matched: HashMap<u32, u32>,
+    common: Common,
+    moved: HashMap<u32, Option<u32>>,
     /// Where old and new classes are in the tables.
     old_ids: HashMap<u32, u32>,
     new_ids: HashMap<u32, u32>,
@@ -258,68 +192,84 @@ struct Planner<'a, B> {
 impl<B: Bank> Planner<'_, B> {
     /// Plans the rows that are new or say something else.
     fn rows(&mut self) -> Result<(), B::Error> {
-        for (number, class) in (0_u32..).zip(&self.new.classes) {
-            let before = self.matched.get(&number).copied();
-            if before.is_some_and(|before| self.is_same(before, number)) {
-                continue;
+        for any in [ANY_V4, ANY_V6] {
+            let [was, is] = [self.old, self.new].map(|policy| policy.any()[index(any)]);
+            if was != is {
+                self.row(any, Some(any), was, is)?;
             }
-            let id = self.new_id(number)?;
-            let was = match before {
-                Some(_) => self.bank.row(id)?,
-                None => Class::EMPTY,
-            };
-            let mut row = Class { parent: NO_CLASS, ..was };
-            if class.parent != NO_CLASS {
-                row.parent = self.new_id(class.parent)?;
-            }
-            for (direction, list) in class.lists.into_iter().enumerate() {
-                let stays = before.is_some_and(|before| {
-                    let before = self.old.classes[index(before)].lists[direction];
-                    self.old.list(before) == self.new.list(list)
-                });
-                if !stays {
-                    row.lists[direction] = self.place(list);
-                }
-            }
-            self.delta.before.rows.push((id, halves(self.bank.half(), was, row)));
-            self.delta.after.rows.push((id, [row; 2]));
+        }
+        let mut rows: Vec<u32> = self.moved.keys().copied().collect();
+        if !rows.is_empty() {
+            // Also those whose parent is elsewhere.
+            let all = (0..).zip(&self.common.is_new).skip(2).filter(|(_, is_new)| **is_new);
+            let parent = |class: u32| self.book.class(class).parent;
+            rows.extend(all.map(|(class, _)| class).filter(|class| {
+                !self.moved.contains_key(class) && self.moved.contains_key(&parent(*class))
+            }));
+        }
+        rows.sort_unstable();
+        for number in rows {
+            let before = self.moved.get(&number).copied().unwrap_or(Some(number));
+            let was = before.map_or([0, 0], |before| self.book.class(before).lists);
+            self.row(number, before, was, self.book.class(number).lists)?;
         }
         Ok(())
     }
 
-    /// Whether a new class is what the old one in whose row it goes on was.
-    fn is_same(&self, before: u32, number: u32) -> bool {
-        let (was, is) = (self.old.classes[index(before)], self.new.classes[index(number)]);
-        let same_parent =
-            is.parent == NO_CLASS || self.matched.get(&is.parent) == Some(&was.parent);
-        let same = |direction: usize| {
-            self.old_lists.get(self.new.list(is.lists[direction])) == Some(&was.lists[direction])
+    /// Plans the row of a class, in which another was `before`, with those lists.
+    fn row(
+        &mut self,
+        number: u32,
+        before: Option<u32>,
+        old_lists: [u32; 2],
+        lists: [u32; 2],
+    ) -> Result<(), B::Error> {
+        let id = self.new_id(number)?;
+        let was = match before {
+            Some(_) => self.bank.row(id)?,
+            None => Class::EMPTY,
         };
-        same_parent && same(0) && same(1)
+        let mut row = was;
+        let parent = self.book.class(number).parent;
+        row.parent = if parent == NO_CLASS { NO_CLASS } else { self.new_id(parent)? };
+        for (direction, list) in lists.into_iter().enumerate() {
+            if old_lists[direction] != list {
+                row.lists[direction] = self.place(list);
+            }
+        }
+        self.delta.before.rows.push((id, halves(self.bank.half(), was, row)));
+        self.delta.after.rows.push((id, [row; 2]));
+        Ok(())
     }
 
     fn place(&mut self, list: u32) -> List {
-        let (arena, new) = (&mut self.arena, self.new);
-        *self.placed.entry(list).or_insert_with(|| arena.place(new.list(list)))
+        let (arena, book) = (&mut self.arena, self.book);
+        *self.placed.entry(list).or_insert_with(|| arena.place(book.list(list)))
     }
 
-    /// Plans what changes in a trie: before the swap, and after it.
+    /// Plans what changes in a trie: before the swap, and after it. `any` is the class of what no
+    /// prefix covers.
     fn prefixes<const N: usize>(
         &mut self,
-        (old, new, any): Tries<'_, N>,
-        all: Vec<(Prefix<N>, [Option<u32>; 2])>,
+        [old, new]: [&Prefixes<N>; 2],
+        any: u32,
+        mut changed: Vec<Changed<N>>,
     ) -> Result<(PrefixWrites<N>, PrefixWrites<N>), B::Error> {
+        if self.moved.keys().any(|class| self.common.stay[index(*class)] > 0) {
+            let moved = new.iter().filter(|(_, class)| self.moved.contains_key(class));
+            let moved = moved.filter(|(prefix, class)| find(old, *prefix) == Some(*class));
+            changed.extend(moved.map(|(prefix, class)| (*prefix, [Some(*class); 2])));
+        }
         let (mut before, mut after) = (PrefixWrites::default(), PrefixWrites::default());
-        for (prefix, classes) in all {
-            if let [Some(was), Some(is)] = classes
-                && self.matched.get(&is) == Some(&was)
-            {
-                continue;
-            }
+        for (prefix, classes) in changed {
             // Where there is no such prefix, its addresses are of the class of the enclosing one.
             let was = classes[0].unwrap_or_else(|| enclosing(old, prefix).unwrap_or(any));
             let is = classes[1].unwrap_or_else(|| enclosing(new, prefix).unwrap_or(any));
             let (was, is) = (self.old_id(was)?, self.new_id(is)?);
+            if was == is && classes[0].is_some() && classes[1].is_some() {
+                // Its row says something else.
+                continue;
+            }
             before.put.push((prefix, halves(self.bank.half(), was, is)));
             match classes[1] {
                 Some(_) => after.put.push((prefix, [is; 2])),
@@ -337,11 +287,14 @@ impl<B: Bank> Planner<'_, B> {
         if let Some(id) = self.old_ids.get(&class) {
             return Ok(*id);
         }
-        let id = match self.samples.get(&class) {
-            Some(Sample::V4(prefix)) => self.bank.class_v4(prefix)?,
-            Some(Sample::V6(prefix)) => self.bank.class_v6(prefix)?,
+        let at = index(self.common.samples[index(class)]);
+        let (v4, v6) = (&self.old.v4.prefixes, &self.old.v6.prefixes);
+        let in_v6 = at.checked_sub(v4.len()).and_then(|at| v6.get(at));
+        let id = match (v4.get(at), in_v6) {
+            (Some((prefix, _)), _) => self.bank.class_v4(prefix)?,
+            (None, Some((prefix, _))) => self.bank.class_v6(prefix)?,
             // Every class but the two has a prefix.
-            None => NO_CLASS,
+            (None, None) => NO_CLASS,
         };
         self.old_ids.insert(class, id);
         Ok(id)
@@ -349,14 +302,17 @@ impl<B: Bank> Planner<'_, B> {
 
     /// Where a new class is to be.
     fn new_id(&mut self, class: u32) -> Result<u32, B::Error> {
-        if let Some(before) = self.matched.get(&class).copied() {
-            return self.old_id(before);
+        match self.moved.get(&class).copied() {
+            None => self.old_id(class),
+            Some(Some(before)) => self.old_id(before),
+            Some(None) => {
+                let next = &mut self.next_class;
+                Ok(*self.new_ids.entry(class).or_insert_with(|| {
+                    *next += 1;
+                    *next - 1
+                }))
+            }
         }
-        let next = &mut self.next_class;
-        Ok(*self.new_ids.entry(class).or_insert_with(|| {
-            *next += 1;
-            *next - 1
-        }))
     }
 
     fn finish(mut self, room: Room) -> Option<Delta> {
@@ -370,16 +326,4 @@ impl<B: Bank> Planner<'_, B> {
         }
         Some(self.delta)
     }
-}
-
-/// The class of the longest prefix that is shorter than this one and covers it.
-fn enclosing<const N: usize>(
-    prefixes: &BTreeMap<Prefix<N>, u32>,
-    (length, octets): Prefix<N>,
-) -> Option<u32> {
-    (1..length).rev().find_map(|length| prefixes.get(&(length, mask(octets, length))).copied())
-}
-
-fn index(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

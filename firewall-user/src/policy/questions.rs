@@ -7,14 +7,14 @@ use firewall_ebpf::policy::UNTRACKED;
 use ipnet::IpNet;
 
 use crate::model::{IcmpMatch, Tracking, Traffic};
+use crate::policy::resolve::Difference;
 use crate::policy::{Question, ResolvedRule, evaluate, is_untracked};
 
-/// How many networks the reference evaluator may be made to compare, in all: some tens of
-/// milliseconds.
+/// How many networks may be compared with questions, in all: some tens of milliseconds.
 const EFFORT: usize = 8_000_000;
 
-/// The fewest questions, whatever they cost.
-const FEWEST: usize = 64;
+/// The fewest questions about what changes, and about what stays, whatever they cost.
+const FEWEST: usize = 256;
 
 /// The kernel's tables do not say what the rules say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,13 +39,7 @@ pub struct Mismatch {
 pub fn questions(old: &[ResolvedRule], new: &[ResolvedRule]) -> Vec<Question> {
     let networks: usize = new.iter().map(|rule| rule.networks.len().max(1)).sum();
     let most = (EFFORT / networks.max(1)).max(FEWEST);
-    let is_in = |rules: &[ResolvedRule], rule: &ResolvedRule| {
-        rules
-            .binary_search_by_key(&rule.number, |rule| rule.number)
-            .is_ok_and(|at| rules[at] == *rule)
-    };
-    let (stay, come): (Vec<_>, Vec<_>) = new.iter().partition(|rule| is_in(old, rule));
-    let changed: Vec<_> = old.iter().filter(|rule| !is_in(new, rule)).chain(come).collect();
+    let Difference { changed, stay } = Difference::new(old, new);
     let mut all = spread(&changed, most);
     let left = (most - all.len()).max(FEWEST);
     all.extend(spread(&stay, left));
@@ -144,7 +138,8 @@ pub fn check(
     tracking: Tracking,
     answers: &[(Question, Option<u32>)],
 ) -> Result<(), Mismatch> {
-    for (question, found) in answers {
+    for ((question, found), rules) in answers.iter().zip(about(rules, answers)) {
+        let rules = &rules[..];
         let allowing: Vec<u32> = evaluate(rules, *question).collect();
         let is_right = found.map_or(allowing.is_empty(), |found| {
             let needs_none = tracking == Tracking::Auto && is_untracked(rules, *question);
@@ -155,6 +150,27 @@ pub fn check(
         }
     }
     Ok(())
+}
+
+/// Of each question the rules that name its outside address, with just the networks that do: what the
+/// others say does not matter.
+fn about(rules: &[ResolvedRule], answers: &[(Question, Option<u32>)]) -> Vec<Vec<ResolvedRule>> {
+    let outsides = answers.iter().map(|(question, _)| question.outside);
+    let mut outsides: Vec<(IpAddr, usize)> = outsides.zip(0..).collect();
+    outsides.sort_unstable();
+    let mut about: Vec<Vec<ResolvedRule>> = vec![Vec::new(); answers.len()];
+    for &ResolvedRule { number, direction, traffic, ref networks } in rules {
+        for network in networks {
+            let from = outsides.partition_point(|(outside, _)| *outside < network.network());
+            let named =
+                outsides[from..].iter().take_while(|(outside, _)| network.contains(outside));
+            for (_, question) in named {
+                let networks = vec![*network];
+                about[*question].push(ResolvedRule { number, direction, traffic, networks });
+            }
+        }
+    }
+    about
 }
 
 #[cfg(test)]

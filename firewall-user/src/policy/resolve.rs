@@ -1,5 +1,6 @@
 //! An interface's rules with every peer turned into networks.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -68,4 +69,39 @@ fn members(model: &Model, addresses: &Addresses, group: &GroupId) -> Vec<IpNet> 
     networks.sort();
     networks.dedup();
     networks
+}
+
+/// What became of rules that are in the order of their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference<'a> {
+    /// Those that come or go; one that is another than before does both.
+    pub changed: Vec<&'a ResolvedRule>,
+    /// Those that stay what they are.
+    pub stay: Vec<&'a ResolvedRule>,
+}
+
+impl<'a> Difference<'a> {
+    /// Between two sets of rules.
+    #[must_use]
+    pub fn new(old: &'a [ResolvedRule], new: &'a [ResolvedRule]) -> Self {
+        let mut difference = Self::default();
+        let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
+        while let (Some(was), Some(is)) = (olds.peek(), news.peek()) {
+            let order = was.number.cmp(&is.number);
+            if order == Ordering::Equal && was == is {
+                difference.stay.push(is);
+                olds.next();
+                news.next();
+                continue;
+            }
+            if order != Ordering::Greater {
+                difference.changed.extend(olds.next());
+            }
+            if order != Ordering::Less {
+                difference.changed.extend(news.next());
+            }
+        }
+        difference.changed.extend(olds.chain(news));
+        difference
+    }
 }

@@ -45,8 +45,8 @@ impl Untracked {
     }
 
     /// Ranges of a network without what needs no flow.
-    pub(super) fn without(&self, ranges: &[Range]) -> Vec<Range> {
-        self.split(ranges, |_| None)
+    pub(super) fn without(&self, ranges: Vec<Range>) -> Vec<Range> {
+        if self.intervals.is_empty() { ranges } else { self.split(&ranges, |_| None) }
     }
 
     /// Cuts sorted ranges at the borders of the intervals; `within` says what becomes of a piece

@@ -99,8 +99,8 @@ mod tests {
         let names = names.query_map([], |row| row.get(0)).unwrap();
         let mut names: BTreeSet<String> = names.map(Result::unwrap).collect();
         // What is not undone: counting and panic, the numbers of rules, the record of the change
-        // itself, and where the host is managed from.
-        for other in ["state", "rule_history", "pending", "management"] {
+        // itself, where the host is managed from, and what the kernel has.
+        for other in ["state", "rule_history", "pending", "management", "addresses_in_force"] {
             assert!(names.remove(other), "{other}");
         }
         assert_eq!(names, TABLES.map(str::to_owned).into());

@@ -4,6 +4,7 @@ use rusqlite::{Connection, Row};
 
 use super::rows;
 use crate::model::{Group, Interface, Model, PrefixList, Rule};
+use crate::policy::Addresses;
 
 pub(super) fn generation(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT generation FROM state", [], |row| rows::count(row, 0))
@@ -138,6 +139,17 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
         }
         Ok(())
     })
+}
+
+/// See [`super::Transaction::addresses_in_force`].
+pub(super) fn addresses_in_force(connection: &Connection) -> rusqlite::Result<Addresses> {
+    let mut addresses = Addresses::new();
+    each(connection, "SELECT slot, address FROM addresses_in_force", |row| {
+        addresses.entry(row.get(0)?).or_default().push(rows::address(row, 1)?);
+        Ok(())
+    })?;
+    addresses.values_mut().for_each(|addresses| addresses.sort());
+    Ok(addresses)
 }
 
 fn panic(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Error, Row};
 
 use crate::model::{Family, HookChoice, Mode, Peer, RuleSpec, Tracking, Traffic};
@@ -16,13 +16,18 @@ where
     T: std::str::FromStr,
     T::Err: StdError + Send + Sync + 'static,
 {
-    row.get::<_, String>(column)?.parse().map_err(|error| strange(column, error))
+    text(row, column)?.parse().map_err(|error| strange(column, error))
 }
 
 /// A column that holds one of a few words.
 fn word<T>(row: &Row<'_>, column: usize, find: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    find(&text).ok_or_else(|| strange(column, format!("{text:?} means nothing here")))
+    let text = text(row, column)?;
+    find(text).ok_or_else(|| strange(column, format!("{text:?} means nothing here")))
+}
+
+/// A column's text where SQLite has it.
+fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    row.get_ref(column)?.as_str().map_err(|error| strange(column, error))
 }
 
 fn strange(column: usize, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
@@ -32,10 +37,10 @@ fn strange(column: usize, error: impl Into<Box<dyn StdError + Send + Sync>>) -> 
 /// The columns `direction, protocol, from_port, to_port, cidr, prefix_list, peer_group`, the
 /// first at `column`.
 pub(super) fn spec(row: &Row<'_>, column: usize) -> rusqlite::Result<RuleSpec> {
-    let protocol: String = row.get(column + 1)?;
-    let traffic = Traffic::from_ec2(&protocol, row.get(column + 2)?, row.get(column + 3)?)
+    let protocol = text(row, column + 1)?;
+    let traffic = Traffic::from_ec2(protocol, row.get(column + 2)?, row.get(column + 3)?)
         .map_err(|error| strange(column + 1, error))?;
-    let present = |column| row.get::<_, Option<String>>(column).map(|text| text.is_some());
+    let present = |column| row.get_ref(column).map(|text| text != ValueRef::Null);
     let peer = if present(column + 4)? {
         Peer::from(parsed::<ipnet::IpNet>(row, column + 4)?)
     } else if present(column + 5)? {

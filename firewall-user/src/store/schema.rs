@@ -8,20 +8,21 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{BUSY, Error};
 
 /// The version this program writes, in the file's `user_version`.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// Marks a file as ours: "secg".
 const APPLICATION: i64 = 0x7365_6367;
 
 /// What makes a file of version n into one of n + 1, for every n from 1. A column goes to the end,
 /// where `ADD COLUMN` puts it; a migrated file keeps the constraints that it was made with.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 ALTER TABLE interfaces ADD COLUMN tcp TEXT NOT NULL DEFAULT 'guard';
 ALTER TABLE interfaces ADD COLUMN pick_up INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE interfaces ADD COLUMN tracking TEXT NOT NULL DEFAULT 'auto';
 ",
     SAFETY,
+    ADDRESSES,
 ];
 
 /// What version 3 brought: a change that waits for its confirmation, with what was before in tables
@@ -37,6 +38,15 @@ CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 ALTER TABLE state ADD COLUMN panic INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE interfaces ADD COLUMN mode TEXT NOT NULL DEFAULT 'enforce';
 ALTER TABLE interfaces ADD COLUMN revalidate INTEGER NOT NULL DEFAULT 0;
+";
+
+/// What version 4 brought: the addresses of group members that the policies in force speak of.
+const ADDRESSES: &str = "
+CREATE TABLE addresses_in_force (
+    slot INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (slot, address)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Constraints repeat what the model checks: a bug there must not reach the disk.
@@ -173,6 +183,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         Found::Nothing => {
             transaction.execute_batch(TABLES).map_err(told)?;
             transaction.execute_batch(SAFETY).map_err(told)?;
+            transaction.execute_batch(ADDRESSES).map_err(told)?;
             transaction.pragma_update(None, "application_id", APPLICATION).map_err(told)?;
         }
         Found::Earlier(from) => {

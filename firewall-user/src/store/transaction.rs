@@ -6,13 +6,14 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{Error, write};
+use super::{Error, pending, write};
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model, NewRule,
     PrefixList, PrefixListId, Rule, RuleId, check,
 };
 
+mod addresses;
 mod keep;
 
 /// A group to be made; with the rules that a new group has.
@@ -49,6 +50,10 @@ pub struct Transaction<'a> {
     generation: u64,
     limits: Limits,
     changed: bool,
+    /// Something was written that no user said.
+    noted: bool,
+    /// What was before the edits is kept.
+    kept: bool,
     /// An edit was half written: none of it may be committed.
     broken: bool,
 }
@@ -62,7 +67,18 @@ impl<'a> Transaction<'a> {
         limits: Limits,
     ) -> Self {
         let before = model.clone();
-        Self { sql, path, before, model, generation, limits, changed: false, broken: false }
+        Self {
+            sql,
+            path,
+            before,
+            model,
+            generation,
+            limits,
+            changed: false,
+            noted: false,
+            kept: false,
+            broken: false,
+        }
     }
 
     /// The model without the edits.
@@ -95,18 +111,23 @@ impl<'a> Transaction<'a> {
         self.changed
     }
 
-    /// Makes the edits true, on disk; returns the generation. Without edits nothing is written.
+    /// Makes the edits true, on disk; returns the generation. Without edits nothing is written but what
+    /// [`Self::set_addresses_in_force`] has noted.
     ///
     /// # Errors
     /// When it cannot be written; nothing has changed then.
     pub fn commit(self) -> Result<u64, Error> {
-        let Self { sql, path, generation, changed, broken, .. } = self;
+        let Self { sql, path, generation, changed, noted, kept, broken, .. } = self;
         let told = |error| Error::sqlite(path, error);
         if broken {
             return Err(Error::Broken { path: path.to_owned() });
         }
         if !changed {
-            sql.rollback().map_err(told)?;
+            if noted && kept {
+                // There is nothing to take back.
+                pending::forget(&sql).map_err(told)?;
+            }
+            if noted { sql.commit() } else { sql.rollback() }.map_err(told)?;
             return Ok(generation);
         }
         sql.execute("UPDATE state SET generation = generation + 1", []).map_err(told)?;

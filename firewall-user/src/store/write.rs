@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
+use super::read;
 use crate::model::{Change, Ec2Traffic, Group, GroupId, Interface, Peer, PrefixList, Rule};
-use crate::policy::MANAGEMENT_RULE;
+
+use crate::policy::{Addresses, MANAGEMENT_RULE};
 
 /// Writes an edit. A new rule gets its number here, in `change` too.
 pub(super) fn change(
@@ -67,6 +69,26 @@ pub(super) fn change(
             sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*slot]).map(drop)
         }
     }
+}
+
+/// Notes which addresses policies speak of; returns whether they are others than before.
+pub(super) fn addresses_in_force(
+    sql: &Connection,
+    addresses: &Addresses,
+) -> rusqlite::Result<bool> {
+    let mut addresses = addresses.clone();
+    addresses.retain(|_, addresses| !addresses.is_empty());
+    if read::addresses_in_force(sql)? == addresses {
+        return Ok(false);
+    }
+    sql.execute("DELETE FROM addresses_in_force", [])?;
+    let mut insert = sql.prepare_cached("INSERT INTO addresses_in_force VALUES (?1, ?2)")?;
+    for (slot, addresses) in addresses {
+        for address in addresses {
+            insert.execute(params![slot, address.to_string()])?;
+        }
+    }
+    Ok(true)
 }
 
 fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<()> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use firewall_ebpf::interface::TcpChecks;
 use firewall_user::model::{HookChoice, Interface, Mode, Tracking};
+use firewall_user::policy::Addresses;
 use firewall_user::store::{Error, FILE, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -37,12 +38,12 @@ fn a_store_opens_again_and_again() {
 #[test]
 fn a_newer_store_is_left_alone() {
     let dir = TempDir::new().unwrap();
-    made(dir.path()).pragma_update(None, "user_version", 4).unwrap();
+    made(dir.path()).pragma_update(None, "user_version", 5).unwrap();
     let path = dir.path().join(FILE);
     let (message, hint) = refused(dir.path());
     assert_eq!(
         message,
-        format!("store {} has schema 4, and this secgroup knows up to 3", path.display())
+        format!("store {} has schema 5, and this secgroup knows up to 4", path.display())
     );
     assert_eq!(hint, "a newer secgroup has used it: use that one, or another --state-dir");
 }
@@ -58,6 +59,7 @@ fn columns(connection: &Connection) -> Vec<(String, String, Option<String>)> {
 
 /// A store as version 1 left it: a group, and an interface in it.
 const VERSION_1: &str = "
+DROP TABLE addresses_in_force;
 DROP TABLE pending;
 DROP TABLE management;
 ALTER TABLE state DROP COLUMN panic;
@@ -99,6 +101,7 @@ fn a_store_of_version_1_becomes_one_of_this_version() {
         ..interface.clone()
     };
     let mut change = store.begin().unwrap();
+    assert_eq!(change.addresses_in_force().unwrap(), Addresses::new());
     change.put_interface(&changed).unwrap();
     change.commit().unwrap();
     drop(store);
@@ -114,7 +117,7 @@ fn a_version_that_never_was_is_of_another_program() {
         let (message, _) = refused(dir.path());
         assert!(message.ends_with(" is a database of another program"), "{message}");
         let connection = Connection::open(dir.path().join(FILE)).unwrap();
-        connection.pragma_update(None, "user_version", 3).unwrap();
+        connection.pragma_update(None, "user_version", 4).unwrap();
     }
 }
 

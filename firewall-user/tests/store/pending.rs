@@ -72,6 +72,13 @@ fn a_change_of_nothing_keeps_nothing() {
     let mut change = store.begin().unwrap();
     change.keep().unwrap();
     change.commit().unwrap();
+    // Nor one in which something is noted that is no edit.
+    let addresses = [(7, vec!["192.0.2.7".parse().unwrap()])].into();
+    let mut change = store.begin().unwrap();
+    change.keep().unwrap();
+    change.set_addresses_in_force(&addresses).unwrap();
+    change.commit().unwrap();
+    assert_eq!(store.begin().unwrap().addresses_in_force().unwrap(), addresses);
     // Else the copy would be in the way of this one.
     let mut change = store.begin().unwrap();
     change.keep().unwrap();

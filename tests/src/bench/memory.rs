@@ -6,11 +6,10 @@ use anyhow::{Context as _, Result};
 use firewall_user::config::Config;
 use firewall_user::dataplane::maps::{Maps, Sizes};
 use firewall_user::dataplane::object;
-use firewall_user::model::Tracking;
-use firewall_user::policy::{ResolvedRule, compile};
+use firewall_user::policy::ResolvedRule;
 use ipnet::IpNet;
 
-use super::scale::{address, change, rule};
+use super::scale::{Policies, address, rule};
 use super::subject::Scratch;
 
 /// Enough that what any policy takes does not count.
@@ -59,7 +58,7 @@ pub fn measure() -> Result<Vec<Memory>> {
     }
     let counters = |maps: &Maps| maps.rule_counters_taken()?.memory.context(UNTOLD);
     let before = counters(&maps)?;
-    maps.count_rules(numbers().collect::<Vec<_>>().iter())?;
+    maps.count_rules(numbers())?;
     add("the counter of a rule", (counters(&maps)? - before) as f64 / f64::from(MANY));
     Ok(taken)
 }
@@ -91,8 +90,7 @@ fn shared(maps: &Maps) -> Result<Vec<Memory>> {
 
 /// What a policy takes.
 fn policy(maps: &mut Maps, rules: &[ResolvedRule]) -> Result<f64> {
-    let policy = compile(rules, Tracking::Auto)?;
-    change(maps, SLOT, "a policy of a kind", &policy, None)?;
+    Policies::default().change(maps, SLOT, "a policy of a kind", rules)?;
     Ok(maps.policy_memory(SLOT)?.context(UNTOLD)? as f64)
 }
 

@@ -6,7 +6,6 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::limits::ABI_VERSION;
 use firewall_ebpf::policy::{Active, MAX_PROBED, ask, traffic};
@@ -14,7 +13,7 @@ use firewall_user::dataplane::maps::{Maps, Sizes};
 use firewall_user::dataplane::object;
 use firewall_user::dataplane::policy::Wanted;
 use firewall_user::model::{PortRange, Tracking, Traffic};
-use firewall_user::policy::{ResolvedRule, compile};
+use firewall_user::policy::{Book, Numbered, ResolvedRule};
 use ipnet::IpNet;
 
 use super::subject::Scratch;
@@ -46,7 +45,11 @@ pub struct Admission {
 pub struct Change {
     /// What changes.
     pub what: &'static str,
-    /// Until it is written where no packet looks.
+    /// To compile the new policy, beside the old one if there is one.
+    pub compiled: f64,
+    /// To find what differs from the tables in force.
+    pub planned: f64,
+    /// To write it where no packet looks.
     pub written: f64,
     /// From the word that puts it in force until the old one is let go of: mostly a wait for
     /// packets that are being judged.
@@ -73,24 +76,24 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
     for (slot, count) in (0_u16..).zip(RULES) {
         interrupt::check()?;
         let mut rules: Vec<_> = (1..=count).map(|n| rule(n, 80, vec![address(n)])).collect();
-        let first = compile(&rules, Tracking::Auto)?;
-        let change = change(&mut maps, slot, "100,000 rules", &first, None)?;
+        let mut policies = Policies::default();
+        let change = policies.change(&mut maps, slot, "100,000 rules", &rules)?;
         admissions.push(admission(&pins, bench_object, &maps, slot, count)?);
         if count == RULES[RULES.len() - 1] {
             changes.push(change);
             rules.push(rule(count + 1, 81, vec![address(7)]));
-            let second = compile(&rules, Tracking::Auto)?;
-            changes.push(self::change(&mut maps, slot, "one more", &second, Some(&first))?);
+            changes.push(policies.change(&mut maps, slot, "one more", &rules)?);
         }
     }
     interrupt::check()?;
     let slot = 7;
     let networks = (1..=ENTRIES).map(address).collect();
     let list = rule(1, 443, networks);
-    let first = compile(std::slice::from_ref(&list), Tracking::Auto)?;
-    changes.push(change(&mut maps, slot, "1,000,000 prefixes", &first, None)?);
-    let second = compile(&[list, rule(2, 81, vec![address(7)])], Tracking::Auto)?;
-    changes.push(change(&mut maps, slot, "one rule more", &second, Some(&first))?);
+    let mut rules = vec![list];
+    let mut policies = Policies::default();
+    changes.push(policies.change(&mut maps, slot, "1,000,000 prefixes", &rules)?);
+    rules.push(rule(2, 81, vec![address(7)]));
+    changes.push(policies.change(&mut maps, slot, "one rule more", &rules)?);
     Ok((admissions, changes))
 }
 
@@ -104,26 +107,48 @@ fn spread(number: u32) -> u32 {
     number.wrapping_mul(2_654_435_761)
 }
 
+/// Of a rule or an entry by its number.
 pub(super) fn address(number: u32) -> IpNet {
     IpNet::from(IpAddr::V4(Ipv4Addr::from(spread(number))))
 }
 
-pub(super) fn change(
-    maps: &mut Maps,
-    slot: u16,
-    what: &'static str,
-    policy: &CompiledPolicy,
-    known: Option<&CompiledPolicy>,
-) -> Result<Change> {
-    let begin = Instant::now();
-    let shadow = maps.shadow(&Wanted { slot, policy, known, audit: false }, &mut |_| {})?;
-    maps.publish(&[&shadow])?;
-    let written = begin.elapsed().as_secs_f64();
-    let begin = Instant::now();
-    maps.flip(vec![shadow])?;
-    let settled = begin.elapsed().as_secs_f64();
-    let memory = maps.policy_memory(slot)?.unwrap_or(0);
-    Ok(Change { what, written, settled, memory })
+/// The policies of a slot, one after the other.
+#[derive(Default)]
+pub(super) struct Policies {
+    book: Book,
+    in_force: Option<(Vec<ResolvedRule>, Numbered)>,
+}
+
+impl Policies {
+    pub(super) fn change(
+        &mut self,
+        maps: &mut Maps,
+        slot: u16,
+        what: &'static str,
+        rules: &[ResolvedRule],
+    ) -> Result<Change> {
+        let begin = Instant::now();
+        let policy = match &self.in_force {
+            Some((old, known)) => self.book.compile_after((old, known), rules, Tracking::Auto)?,
+            None => self.book.compile(rules, Tracking::Auto)?,
+        };
+        let compiled = begin.elapsed().as_secs_f64();
+        let known = self.in_force.as_ref().map(|(_, policy)| policy);
+        let wanted = Wanted { slot, book: &self.book, policy: &policy, known, audit: false };
+        let begin = Instant::now();
+        let plan = maps.plan(&wanted)?;
+        let planned = begin.elapsed().as_secs_f64();
+        let begin = Instant::now();
+        let shadow = maps.shadow(&wanted, plan, &mut |_| {})?;
+        maps.publish(&[&shadow])?;
+        let written = begin.elapsed().as_secs_f64();
+        let begin = Instant::now();
+        maps.flip(vec![shadow])?;
+        let settled = begin.elapsed().as_secs_f64();
+        let memory = maps.policy_memory(slot)?.unwrap_or(0);
+        self.in_force = Some((rules.to_vec(), policy));
+        Ok(Change { what, compiled, planned, written, settled, memory })
+    }
 }
 
 /// A list of questions about addresses that have a rule, for a port that has none: the longest way.
@@ -196,10 +221,13 @@ pub fn print(admissions: &[Admission], changes: &[Change]) {
     for Admission { rules, lookup, admission } in admissions {
         println!("{rules:>8} {lookup:>8.0} {admission:>10.0} {:>8.2}", admission / lookup);
     }
-    println!("\nchanges of a policy in the kernel, milliseconds");
-    println!("{:22} {:>9} {:>9} {:>10}", "WHAT", "WRITTEN", "SETTLED", "MEMORY");
-    for Change { what, written, settled, memory } in changes {
-        let (written, settled) = (written * 1e3, settled * 1e3);
-        println!("{what:22} {written:>9.2} {settled:>9.1} {:>6} MiB", memory >> 20);
+    println!("\nchanges of a policy, milliseconds");
+    let columns = ["COMPILED", "PLANNED", "WRITTEN", "SETTLED"];
+    let heads: String = columns.map(|column| format!(" {column:>9}")).concat();
+    println!("{:22}{heads} {:>10}", "WHAT", "MEMORY");
+    for Change { what, compiled, planned, written, settled, memory } in changes {
+        let times =
+            [compiled, planned, written, settled].map(|time| format!(" {:>9.2}", time * 1e3));
+        println!("{what:22}{} {:>6} MiB", times.concat(), memory >> 20);
     }
 }

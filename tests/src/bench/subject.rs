@@ -18,7 +18,7 @@ use firewall_user::dataplane::policy::Wanted;
 use firewall_user::dataplane::reap::reap;
 use firewall_user::dataplane::{Pins, clock};
 use firewall_user::model::{PortRange, Tracking, Traffic};
-use firewall_user::policy::{ResolvedRule, compile};
+use firewall_user::policy::{Book, ResolvedRule};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::frames::{self, INSIDE_V4, INSIDE_V6, PORT, Segment};
@@ -284,9 +284,11 @@ fn programs(
     slot: u16,
     rules: &[ResolvedRule],
 ) -> Result<Ebpf> {
-    let policy = compile(rules, Tracking::Auto)?;
-    let wanted = Wanted { slot, policy: &policy, known: None, audit: false };
-    let shadow = maps.shadow(&wanted, &mut |_| {})?;
+    let mut book = Book::default();
+    let policy = book.compile(rules, Tracking::Auto)?;
+    let wanted = Wanted { slot, book: &book, policy: &policy, known: None, audit: false };
+    let plan = maps.plan(&wanted)?;
+    let shadow = maps.shadow(&wanted, plan, &mut |_| {})?;
     maps.publish(&[&shadow])?;
     maps.flip(vec![shadow])?;
     let fixed = Fixed {

@@ -6,7 +6,7 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use secgroup_tests::bench::{interfaces, measure, memory, report, scale, subject};
+use secgroup_tests::bench::{command, interfaces, measure, memory, report, scale, subject};
 use secgroup_tests::interrupt;
 
 const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|policies|interfaces";
@@ -54,6 +54,7 @@ fn packets(object: &str) -> Result<()> {
 fn policies(object: &str) -> Result<()> {
     let (admissions, changes) = scale::measure(object)?;
     scale::print(&admissions, &changes);
+    command::print(&command::measure()?);
     memory::print(&memory::measure()?);
     Ok(())
 }

@@ -3,6 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use firewall_ebpf::policy::{Active, Half};
+use firewall_user::dataplane::Pins;
+use firewall_user::dataplane::maps::Maps;
+use firewall_user::store::Store;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
@@ -124,6 +128,60 @@ fn without_serve_the_next_command_follows() {
     assert_eq!(moving.reach(), [false; 2]);
 }
 
+/// Verdicts before and after, and where the policy is: what differs goes into the other half of the
+/// tables, also if a command makes the change that knows of no address.
+#[test]
+fn an_address_of_a_member_changes_what_it_changes() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let moving = Moving::start(&net, &secgroup);
+    let first = moving.in_force(&secgroup);
+
+    moving.one_to("eth0");
+    assert_eq!(moving.in_force(&secgroup), first, "nobody has looked");
+    moving.one_is_refused(&secgroup);
+    secgroup.ok("group create unrelated --description x");
+    let second = moving.in_force(&secgroup);
+    let tables = first.tables();
+    assert_eq!(second.tables(), Half { half: 1 - tables.half, ..tables });
+    assert_ne!(second.generation(), first.generation(), "another policy");
+    moving.one_is_admitted(&secgroup);
+
+    moving.one_to("lo");
+    secgroup.ok("group create another --description x");
+    assert_eq!(moving.in_force(&secgroup), first, "the same policy, where it was");
+}
+
+#[test]
+fn serve_writes_of_an_address_what_it_changes() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.client);
+    let moving = Moving::start(&net, &secgroup);
+    let tables = moving.in_force(&secgroup).tables();
+    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_words("metrics at");
+    moving.one_to("eth0");
+    wait_until(AT_ONCE, "the address to be let in", || moving.reach() == [true, false]);
+    assert_eq!(moving.in_force(&secgroup).tables(), Half { half: 1 - tables.half, ..tables });
+    moving.one_is_admitted(&secgroup);
+}
+
+/// What is noted of addresses is not believed without the kernel's own record.
+#[test]
+fn what_is_noted_wrongly_of_addresses_costs_a_rewrite() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let moving = Moving::start(&net, &secgroup);
+    let tables = moving.in_force(&secgroup).tables();
+    moving.one_to("eth0");
+    let client_slot = 1;
+    let wrong = [(client_slot, vec!["192.0.2.1".parse().unwrap()])].into();
+    Store::open(&secgroup.state_dir()).unwrap().set_addresses_in_force(&wrong).unwrap();
+    secgroup.ok("group create unrelated --description x");
+    assert_eq!(moving.in_force(&secgroup).tables().bank, 1 - tables.bank, "all of it anew");
+    moving.one_is_admitted(&secgroup);
+}
+
 /// A client whose device is in the group `web`, and further addresses of it that move between that
 /// device and another. `db`, the server's group, has a rule for members of `web`.
 struct Moving<'a> {
@@ -149,6 +207,35 @@ impl<'a> Moving<'a> {
         moving
     }
 
+    /// What the kernel has in force on the server's device, which came first.
+    fn in_force(&self, secgroup: &Secgroup<'_>) -> Active {
+        Maps::open(&Pins::new(secgroup.pin_dir())).unwrap().active(0).unwrap()
+    }
+
+    /// The server drops what comes from the IPv4 address.
+    fn one_is_refused(&self, secgroup: &Secgroup<'_>) {
+        let [server, client] = self.devices();
+        let expected = [(&client[..], "egress", "new-flow", 1), (&server, "ingress", "no-rule", 1)];
+        assert!(!secgroup.moved(&expected, || self.reach_from(0)));
+    }
+
+    /// The server answers the IPv4 address.
+    fn one_is_admitted(&self, secgroup: &Secgroup<'_>) {
+        let [server, client] = self.devices();
+        let expected = [
+            (&client[..], "egress", "new-flow", 1),
+            (&server, "ingress", "new-flow", 1),
+            (&server, "egress", "established", 1),
+            (&client, "ingress", "established", 1),
+        ];
+        assert!(secgroup.moved(&expected, || self.reach_from(0)));
+    }
+
+    /// As the counters name them.
+    fn devices(&self) -> [String; 2] {
+        [&self.net.server, &self.net.client].map(|netns| format!("{}/eth0", netns.name()))
+    }
+
     fn to_the_member(&self) {
         self.change("delete", "lo");
         self.change("add", "eth0");
@@ -168,14 +255,24 @@ impl<'a> Moving<'a> {
         }
     }
 
+    /// Moves the IPv4 address alone to a device: one change, and no word of it on the network.
+    fn one_to(&self, device: &str) {
+        let [address, _] = MOVING;
+        let other = if device == "lo" { "eth0" } else { "lo" };
+        self.net.client.ip(&format!("address delete {address}/32 dev {other}"));
+        self.net.client.ip(&format!("address add {address}/32 dev {device}"));
+    }
+
     /// Whether the server answers each of the addresses, asked from a port of its own.
     fn reach(&self) -> [bool; 2] {
-        [0, 1].map(|family| {
-            let source = SocketAddr::new(MOVING[family], 0);
-            let socket = udp::bind(&self.net.client, source);
-            socket.connect(self.echoes[family].address()).unwrap();
-            udp::answers(&socket, SILENCE)
-        })
+        [0, 1].map(|family| self.reach_from(family))
+    }
+
+    fn reach_from(&self, family: usize) -> bool {
+        let source = SocketAddr::new(MOVING[family], 0);
+        let socket = udp::bind(&self.net.client, source);
+        socket.connect(self.echoes[family].address()).unwrap();
+        udp::answers(&socket, SILENCE)
     }
 }
 

@@ -18,7 +18,9 @@ impl Transaction<'_> {
     /// # Errors
     /// When it cannot be written.
     pub fn keep(&mut self) -> Result<(), Error> {
-        pending::keep(&self.sql).map_err(|error| Error::sqlite(self.path, error))
+        pending::keep(&self.sql).map_err(|error| Error::sqlite(self.path, error))?;
+        self.kept = true;
+        Ok(())
     }
 
     /// Says that the edits wait for their confirmation; [`Self::keep`] came before them.

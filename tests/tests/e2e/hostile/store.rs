@@ -39,8 +39,8 @@ fn a_store_that_cannot_be_used_is_left_alone_and_enforcement_goes_on() {
             damaged.as_str(),
         ),
         (
-            with(VERSION, 4),
-            format!("store {path} has schema 4, and this secgroup knows up to 3"),
+            with(VERSION, 5),
+            format!("store {path} has schema 5, and this secgroup knows up to 4"),
             "a newer secgroup has used it: use that one, or another --state-dir",
         ),
         (

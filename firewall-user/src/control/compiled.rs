@@ -1,0 +1,122 @@
+//! What the model means for the interfaces of this host: their rules with every peer as networks, and
+//! their policies.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use anyhow::Result;
+use firewall_ebpf::interface::Orientation;
+
+use crate::dataplane::{DataplaneError, device};
+use crate::model::{GroupId, Interface, Model, Peer, Tracking};
+use crate::policy::{Addresses, Book, Numbered, ResolvedRule, in_force};
+
+/// A policy and what it was made of.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) rules: Vec<ResolvedRule>,
+    pub(super) policy: Numbered,
+}
+
+/// Policies by slot; those of the same groups are one.
+pub(super) type Policies = BTreeMap<u16, Rc<Compiled>>;
+
+/// Every interface's policy, by slot; `before` are those of the same book from before a change.
+///
+/// # Errors
+/// One does not fit.
+pub(super) fn compile(
+    book: &mut Book,
+    before: &Policies,
+    model: &Model,
+    addresses: &Addresses,
+) -> Result<Policies> {
+    let mut made: HashMap<(&[GroupId], Tracking), Rc<Compiled>> = HashMap::new();
+    let mut policies = Policies::new();
+    for interface in model.interfaces.values() {
+        let key = (&interface.groups[..], interface.tracking);
+        let compiled = match made.get(&key) {
+            Some(compiled) => Rc::clone(compiled),
+            None => {
+                let before = before.get(&interface.slot).map(Rc::as_ref);
+                Rc::new(compile_one(book, before, model, addresses, interface)?)
+            }
+        };
+        made.insert(key, Rc::clone(&compiled));
+        policies.insert(interface.slot, compiled);
+    }
+    Ok(policies)
+}
+
+fn compile_one(
+    book: &mut Book,
+    before: Option<&Compiled>,
+    model: &Model,
+    addresses: &Addresses,
+    interface: &Interface,
+) -> Result<Compiled> {
+    let rules = in_force(model, addresses, interface);
+    let policy = match before {
+        Some(Compiled { rules: old, policy }) => {
+            book.compile_after((old, policy), &rules, interface.tracking)
+        }
+        None => book.compile(&rules, interface.tracking),
+    };
+    let policy = policy.map_err(|error| {
+        DataplaneError::new(
+            format!("policy of {}: {error}", interface.device),
+            match interface.tracking {
+                Tracking::Auto => {
+                    "fewer rules, prefix list entries or groups on the interface make it \
+                     smaller, and so does `attach --tracking always`"
+                }
+                Tracking::Always => {
+                    "fewer rules, prefix list entries or groups on the interface make it \
+                     smaller"
+                }
+            },
+        )
+    })?;
+    Ok(Compiled { rules, policy })
+}
+
+/// The numbers of the rules that own something of the policies: sorted, each once.
+pub(super) fn numbers(book: &Book, policies: &Policies) -> Vec<u32> {
+    book.rules(policies.values().map(|compiled| &compiled.policy))
+}
+
+/// The inside addresses of every interface: those of the device, where it belongs to the
+/// protected end, and those that the user declared.
+pub(super) fn addresses(model: &Model) -> Result<Addresses> {
+    let rules = model.groups.values().flat_map(|group| &group.rules);
+    let peers = rules.filter_map(|rule| match &rule.spec.peer {
+        Peer::Group(id) => Some(id),
+        _ => None,
+    });
+    let referenced: BTreeSet<_> = peers.collect();
+    let mut addresses = Addresses::new();
+    for interface in model.interfaces.values() {
+        // Asking netlink costs a round trip: only for members of a group that a rule names.
+        if interface.groups.iter().any(|group| referenced.contains(group)) {
+            addresses.insert(interface.slot, inside(interface)?);
+        }
+    }
+    Ok(addresses)
+}
+
+/// The inside addresses of one interface.
+///
+/// # Errors
+/// rtnetlink fails. A device that is gone has no addresses.
+pub fn inside(interface: &Interface) -> Result<Vec<IpAddr>> {
+    let mut all = interface.addresses.clone();
+    if interface.orientation == Orientation::Host
+        && let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
+    {
+        all.extend(device.addresses);
+    }
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
