@@ -1,5 +1,7 @@
 //! Access to a packet's bytes, the same for XDP, for an skb and for a slice on the host.
 
+use crate::parse;
+
 /// Plain bytes as they lie in a packet: integers keep network byte order until [`u16::from_be`].
 ///
 /// # Safety
@@ -38,4 +40,13 @@ pub trait Packet {
 
     /// Bytes at any offset, wherever they lie. Costs a helper call in the kernel.
     fn load<T: Wire>(&self, offset: u32) -> Option<T>;
+
+    /// [`parse::scale_within`], perhaps out of line.
+    #[inline(always)]
+    fn window_scale(&self, at: u32, end: u32) -> u8
+    where
+        Self: Sized,
+    {
+        parse::scale_within(self, at, end)
+    }
 }

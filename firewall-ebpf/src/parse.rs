@@ -12,7 +12,7 @@ mod segment;
 
 pub use common::{common_v4, common_v6, numbers};
 pub use header::protocol;
-pub use options::window_scale;
+pub use options::{scale_within, window_scale};
 pub use quote::{quoted_v4, quoted_v6};
 pub use segment::{Fragment, Kind, Segment};
 

@@ -8,6 +8,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use firewall_ebpf::packet::{Packet, Wire};
+use firewall_ebpf::parse;
 
 use super::globals;
 
@@ -97,6 +98,11 @@ impl Packet for Xdp {
             Some(value.assume_init())
         }
     }
+
+    #[inline(always)]
+    fn window_scale(&self, at: u32, end: u32) -> u8 {
+        sg_scale_xdp(self.ctx, at, end) as u8
+    }
 }
 
 impl Context for Xdp {
@@ -163,6 +169,11 @@ impl Packet for Skb {
             Some(value.assume_init())
         }
     }
+
+    #[inline(always)]
+    fn window_scale(&self, at: u32, end: u32) -> u8 {
+        sg_scale_skb(self.ctx, at, end) as u8
+    }
 }
 
 impl Context for Skb {
@@ -172,4 +183,21 @@ impl Context for Skb {
     fn context(&self) -> TcContext {
         TcContext::new(self.ctx)
     }
+}
+
+// The options are searched in BPF functions of their own. Inlined, the verifier of Linux 6.1 would go on
+// from every option that can be the last: more than a million instructions.
+
+/// [`parse::scale_within`] at XDP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_scale_xdp(ctx: *mut xdp_md, at: u32, end: u32) -> u32 {
+    parse::scale_within(&Xdp::new(ctx), at, end).into()
+}
+
+/// [`parse::scale_within`] at TCX.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_scale_skb(ctx: *mut __sk_buff, at: u32, end: u32) -> u32 {
+    parse::scale_within(&Skb::new(ctx), at, end).into()
 }

@@ -16,8 +16,13 @@ const MAX_OPTIONS: u32 = 40;
 /// The shift of the window scale option in a SYN or SYN-ACK (RFC 7323), or [`NO_SCALE`].
 #[inline(always)]
 pub fn window_scale<A, P: Packet>(packet: &P, segment: &Segment<A>) -> u8 {
-    let mut at = segment.at + TCP;
-    let end = at + segment.options;
+    let at = segment.at + TCP;
+    packet.window_scale(at, at + segment.options)
+}
+
+/// The same, of options that lie from `at` to `end`.
+#[inline(always)]
+pub fn scale_within<P: Packet>(packet: &P, mut at: u32, end: u32) -> u8 {
     for _ in 0..MAX_OPTIONS {
         // No frame is longer. Without it the verifier would follow every way to reach an offset
         // on its own.
