@@ -3,7 +3,9 @@
 pub(crate) mod report;
 
 use std::io::{BufRead as _, BufReader, Write as _, pipe, stderr};
+use std::num::NonZero;
 use std::process::Stdio;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 
@@ -64,6 +66,7 @@ fn suites(filter: Option<&str>, report: &mut Report) -> Result<()> {
         .args(["test", "--workspace", "--locked", "--no-fail-fast", "--"])
         .args(filter)
         .env("CARGO_TERM_COLOR", "never")
+        .env("RUST_TEST_THREADS", threads().to_string())
         .stdin(Stdio::null())
         .stdout(writer.try_clone().context("test: share a pipe")?)
         .stderr(writer);
@@ -82,4 +85,9 @@ fn suites(filter: Option<&str>, report: &mut Report) -> Result<()> {
     let status = child.wait().context("test: wait for cargo")?;
     report.end(status.success());
     Ok(())
+}
+
+/// Tests at one time. Most wait for the kernel or for a timeout, so one more than there are processors.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(2, NonZero::get) + 1
 }
