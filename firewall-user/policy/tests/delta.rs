@@ -5,18 +5,20 @@ mod random;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::iter;
 use std::net::IpAddr;
 
 use firewall_ebpf::admit::{self, admit};
-use firewall_ebpf::compiled::CompiledPolicy;
-use firewall_ebpf::host::mask;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{Active, Class, Half, List, Page, UNTRACKED, traffic};
+use firewall_ebpf::prefix::Prefix;
 use firewall_ebpf::tables::{Policy, Prefixes};
-use firewall_user::model::{PortRange, Tracking, Traffic};
-use firewall_user::policy::delta::{Bank, Prefix, PrefixWrites, Room, Writes, plan};
-use firewall_user::policy::{Book, Numbered, Question, ResolvedRule, evaluate, is_untracked};
+use firewall_policy::delta::{Bank, PrefixWrites, Room, Writes, plan};
+use firewall_policy::model::{PortRange, Tracking, Traffic};
+use firewall_policy::{
+    CompiledPolicy, InternedPolicy, PolicyInterner, Probe, ResolvedRule, evaluate, is_untracked,
+};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -71,8 +73,8 @@ impl Memory {
         write_prefixes(self, |memory| &mut memory.v6, &writes.v6, &mut look);
     }
 
-    fn ask(&self, question: Question) -> Option<u32> {
-        let Question { direction, outside, protocol, port } = question;
+    fn ask(&self, question: Probe) -> Option<u32> {
+        let Probe { direction, outside, protocol, port } = question;
         let wanted = traffic(protocol, port);
         match outside {
             IpAddr::V4(v4) => {
@@ -157,8 +159,9 @@ fn longest<const N: usize>(
     octets: [u8; N],
     half: usize,
 ) -> Option<u32> {
-    let bits = u8::try_from(N * 8).expect("bits of an address");
-    (1..=bits).rev().find_map(|length| Some(trie.get(&(length, mask(octets, length)))?[half]))
+    let host = Prefix::host(octets);
+    let mut prefixes = iter::once(host).chain(host.enclosing());
+    prefixes.find_map(|prefix| Some(trie.get(&prefix)?[half]))
 }
 
 impl Prefixes<V4> for Memory {
@@ -177,11 +180,11 @@ impl Prefixes<V6> for Memory {
 }
 
 /// Questions with what the rules answer.
-struct Answers(Vec<(Question, Vec<u32>, bool)>);
+struct Answers(Vec<(Probe, Vec<u32>, bool)>);
 
 impl Answers {
-    fn new(rules: &[ResolvedRule], questions: &[Question]) -> Self {
-        let answer = |question: &Question| {
+    fn new(rules: &[ResolvedRule], questions: &[Probe]) -> Self {
+        let answer = |question: &Probe| {
             let allowing = evaluate(rules, *question).collect();
             (*question, allowing, is_untracked(rules, *question))
         };
@@ -206,12 +209,12 @@ impl Answers {
 /// where there was no room.
 fn follow(
     memory: &mut Memory,
-    book: &Book,
-    [old, new]: [&Numbered; 2],
+    interner: &PolicyInterner,
+    [old, new]: [&InternedPolicy; 2],
     [before, after]: [&Answers; 2],
 ) -> Option<usize> {
-    let Ok(delta) = plan(book, old, new, memory);
-    let (delta, new) = (delta?, book.tables(new));
+    let Ok(delta) = plan(interner, old, new, memory);
+    let (delta, new) = (delta?, interner.extract(new));
     memory.write(&delta.before, |memory| before.check(memory, "before the swap"));
     before.check(memory, "before the swap");
     let tables = memory.active.tables();
@@ -244,10 +247,10 @@ proptest! {
     ) {
         let mut rules = first;
         rules.sort_by_key(|rule| rule.number);
-        let mut book = Book::default();
-        let mut policy = book.compile(&rules, Tracking::Auto).expect("fits");
-        let mut memory = Memory::of(&book.tables(&policy));
-        let questions: Vec<Question> = raw.into_iter().map(|raw| at_edge(&rules, raw)).map(sound).collect();
+        let mut interner = PolicyInterner::default();
+        let mut policy = interner.compile(&rules, Tracking::Auto).expect("fits");
+        let mut memory = Memory::of(&interner.extract(&policy));
+        let questions: Vec<Probe> = raw.into_iter().map(|raw| at_edge(&rules, raw)).map(sound).collect();
         let mut number = 1000;
         for (from, count, new) in changes {
             let before = Answers::new(&rules, &questions);
@@ -263,41 +266,41 @@ proptest! {
                 rules.push(rule);
             }
             rules.sort_by_key(|rule| rule.number);
-            let next = book.compile_after((&old, &policy), &rules, Tracking::Auto).expect("fits");
-            is_what_it_is_alone(&book, &next, &rules, Tracking::Auto)?;
-            let always = book.compile_after((&old, &policy), &rules, Tracking::Always);
-            is_what_it_is_alone(&book, &always.expect("fits"), &rules, Tracking::Always)?;
-            let same = book.tables(&policy) == book.tables(&next);
+            let next = interner.compile_after((&old, &policy), &rules, Tracking::Auto).expect("fits");
+            is_what_it_is_alone(&interner, &next, &rules, Tracking::Auto)?;
+            let always = interner.compile_after((&old, &policy), &rules, Tracking::Always);
+            is_what_it_is_alone(&interner, &always.expect("fits"), &rules, Tracking::Always)?;
+            let same = interner.extract(&policy) == interner.extract(&next);
             prop_assert_eq!(policy.digest() == next.digest(), same);
             let after = Answers::new(&rules, &questions);
-            let done = follow(&mut memory, &book, [&policy, &next], [&before, &after]);
+            let done = follow(&mut memory, &interner, [&policy, &next], [&before, &after]);
             prop_assert!(done.is_some(), "there is room");
             policy = next;
         }
     }
 }
 
-/// Whatever was compiled before: the policy is that of a book of its own, and so is its digest.
+/// Whatever was compiled before: the policy is that of a interner of its own, and so is its digest.
 fn is_what_it_is_alone(
-    book: &Book,
-    policy: &Numbered,
+    interner: &PolicyInterner,
+    policy: &InternedPolicy,
     rules: &[ResolvedRule],
     tracking: Tracking,
 ) -> Result<(), TestCaseError> {
-    let mut own = Book::default();
+    let mut own = PolicyInterner::default();
     let alone = own.compile(rules, tracking).expect("fits");
-    prop_assert_eq!(book.tables(policy), own.tables(&alone));
+    prop_assert_eq!(interner.extract(policy), own.extract(&alone));
     prop_assert_eq!(policy.digest(), alone.digest());
-    prop_assert_eq!(book.rules([policy]), own.rules([&alone]));
-    prop_assert_eq!(book.contents(policy), own.tables(&alone).has());
+    prop_assert_eq!(interner.rules([policy]), own.rules([&alone]));
+    prop_assert_eq!(interner.contents(policy), own.extract(&alone).has());
     Ok(())
 }
 
 /// As the parser has it: only a family's own ICMP has types.
-fn sound(question: Question) -> Question {
+fn sound(question: Probe) -> Probe {
     let icmp = if question.outside.is_ipv4() { 1 } else { 58 };
     let has_ports = matches!(question.protocol, 6 | 17) || question.protocol == icmp;
-    Question { port: if has_ports { question.port } else { 0 }, ..question }
+    Probe { port: if has_ports { question.port } else { 0 }, ..question }
 }
 
 fn tcp(number: u32, from: u16, to: u16, network: IpNet) -> ResolvedRule {
@@ -321,8 +324,8 @@ fn a_small_change_of_a_large_policy_is_small() {
     let mut rules: Vec<_> = (1..=20_000).map(|n| tcp(n, 80, 80, host(n))).collect();
     let everywhere: IpNet = "0.0.0.0/0".parse().expect("a network");
     rules.extend((1..=5000_u16).map(|n| tcp(30_000 + u32::from(n), 2 * n, 2 * n, everywhere)));
-    let mut book = Book::default();
-    let old = book.compile(&rules, Tracking::Auto).expect("fits");
+    let mut interner = PolicyInterner::default();
+    let old = interner.compile(&rules, Tracking::Auto).expect("fits");
     let none = Answers::new(&[], &[]);
     for (what, most, change) in [
         ("another rule for an address", 2, tcp(70_001, 81, 81, host(7))),
@@ -334,16 +337,16 @@ fn a_small_change_of_a_large_policy_is_small() {
             tcp(70_004, 1, 9, "172.16.0.0/12".parse().expect("a network")),
         ),
     ] {
-        let mut memory = Memory::of(&book.tables(&old));
+        let mut memory = Memory::of(&interner.extract(&old));
         let mut changed = rules.clone();
         changed.push(change);
-        let new = book.compile(&changed, Tracking::Auto).expect("fits");
+        let new = interner.compile(&changed, Tracking::Auto).expect("fits");
         let written =
-            follow(&mut memory, &book, [&old, &new], [&none, &none]).expect("there is room");
+            follow(&mut memory, &interner, [&old, &new], [&none, &none]).expect("there is room");
         assert!(written <= most, "{what}: {written} writes, at most {most} expected");
         // And back.
         let written =
-            follow(&mut memory, &book, [&new, &old], [&none, &none]).expect("there is room");
+            follow(&mut memory, &interner, [&new, &old], [&none, &none]).expect("there is room");
         assert!(written <= most + 1, "{what}, undone: {written} writes");
     }
 }
@@ -356,12 +359,13 @@ fn a_rule_for_thousands_of_networks_is_a_row() {
         networks: networks.clone(),
         ..tcp(number, port, port, host(0))
     };
-    let mut book = Book::default();
-    let old = book.compile(&[rule(1, 80)], Tracking::Auto).expect("fits");
-    let new = book.compile(&[rule(1, 80), rule(2, 443)], Tracking::Auto).expect("fits");
+    let mut interner = PolicyInterner::default();
+    let old = interner.compile(&[rule(1, 80)], Tracking::Auto).expect("fits");
+    let new = interner.compile(&[rule(1, 80), rule(2, 443)], Tracking::Auto).expect("fits");
     let none = Answers::new(&[], &[]);
-    let mut memory = Memory::of(&book.tables(&old));
-    let written = follow(&mut memory, &book, [&old, &new], [&none, &none]).expect("there is room");
+    let mut memory = Memory::of(&interner.extract(&old));
+    let written =
+        follow(&mut memory, &interner, [&old, &new], [&none, &none]).expect("there is room");
     assert!(written <= 2, "{written} writes: a row, and a page of two ranges");
 }
 
@@ -376,46 +380,41 @@ fn a_rule_for_most_of_a_prefix_list_leaves_the_most_alone() {
     let within = ResolvedRule { networks: within, ..tcp(3, 22, 22, host(0)) };
     let old_rules = [all.clone(), within.clone()];
     let new_rules = [all, most, within];
-    let mut book = Book::default();
-    let old = book.compile(&old_rules, Tracking::Auto).expect("fits");
-    let new = book.compile(&new_rules, Tracking::Auto).expect("fits");
+    let mut interner = PolicyInterner::default();
+    let old = interner.compile(&old_rules, Tracking::Auto).expect("fits");
+    let new = interner.compile(&new_rules, Tracking::Auto).expect("fits");
 
     let outsides = [5, 6, 9, 10, 98, 99, 999, 1000]
         .into_iter()
         .flat_map(|n| [7, 8].map(|last| host(n << 8 | last).addr()));
     let questions: Vec<_> = outsides
         .flat_map(|outside| [22, 80, 443].map(|port| (outside, port)))
-        .map(|(outside, port)| Question {
-            direction: Direction::Ingress,
-            outside,
-            protocol: 6,
-            port,
-        })
+        .map(|(outside, port)| Probe { direction: Direction::Ingress, outside, protocol: 6, port })
         .collect();
     let [before, after] = [&old_rules[..], &new_rules].map(|rules| Answers::new(rules, &questions));
-    let mut memory = Memory::of(&book.tables(&old));
-    let written = follow(&mut memory, &book, [&old, &new], [&before, &after]);
+    let mut memory = Memory::of(&interner.extract(&old));
+    let written = follow(&mut memory, &interner, [&old, &new], [&before, &after]);
     assert!(written.is_some_and(|written| written < 20), "{written:?} writes");
-    let written = follow(&mut memory, &book, [&new, &old], [&after, &before]);
+    let written = follow(&mut memory, &interner, [&new, &old], [&after, &before]);
     assert!(written.is_some_and(|written| written < 20), "{written:?} writes, undone");
 }
 
 /// Where the tables are full they have to be made anew, and the plan says so.
 #[test]
 fn without_room_there_is_no_plan() {
-    let mut book = Book::default();
-    let old = book.compile(&[tcp(1, 80, 80, host(1))], Tracking::Auto).expect("fits");
+    let mut interner = PolicyInterner::default();
+    let old = interner.compile(&[tcp(1, 80, 80, host(1))], Tracking::Auto).expect("fits");
     let rules: Vec<_> = (1..=50).map(|n| tcp(n, 80, 80, host(n))).collect();
-    let new = book.compile(&rules, Tracking::Auto).expect("fits");
-    let mut memory = Memory::of(&book.tables(&old));
+    let new = interner.compile(&rules, Tracking::Auto).expect("fits");
+    let mut memory = Memory::of(&interner.extract(&old));
     memory.room.classes = memory.room.next_class + 48;
-    let Ok(delta) = plan(&book, &old, &new, &memory);
+    let Ok(delta) = plan(&interner, &old, &new, &memory);
     assert_eq!(delta, None);
     memory.room.classes += 1;
-    let Ok(delta) = plan(&book, &old, &new, &memory);
+    let Ok(delta) = plan(&interner, &old, &new, &memory);
     assert!(delta.is_some());
-    // Numbers of another book say nothing.
-    let other = Book::default().compile(&rules, Tracking::Auto).expect("fits");
-    let Ok(delta) = plan(&book, &old, &other, &memory);
+    // Numbers of another interner say nothing.
+    let other = PolicyInterner::default().compile(&rules, Tracking::Auto).expect("fits");
+    let Ok(delta) = plan(&interner, &old, &other, &memory);
     assert_eq!(delta, None);
 }

@@ -1,4 +1,4 @@
-//! Questions at the borders of rules, and whether the kernel's answers are right.
+//! Probes at the borders of rules, and whether the kernel's results are right.
 
 use std::net::IpAddr;
 
@@ -6,69 +6,69 @@ use firewall_ebpf::parse::protocol;
 use firewall_ebpf::policy::UNTRACKED;
 use ipnet::IpNet;
 
+use crate::evaluate::{Probe, evaluate, is_untracked};
 use crate::model::{IcmpMatch, Tracking, Traffic};
-use crate::policy::resolve::Difference;
-use crate::policy::{Question, ResolvedRule, evaluate, is_untracked};
+use crate::resolve::{Difference, ResolvedRule};
 
-/// How many networks may be compared with questions, in all: some tens of milliseconds.
+/// How many networks may be compared with probes, in all: some tens of milliseconds.
 const EFFORT: usize = 8_000_000;
 
-/// The fewest questions about what changes, and about what stays, whatever they cost.
+/// The fewest probes of what changes, and of what stays unchanged, whatever they cost.
 const FEWEST: usize = 256;
 
-/// The kernel's tables do not say what the rules say.
+/// The kernel's tables give another result than the rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the kernel's tables say {found:?} to {} protocol {} port {} {} {}, the rules that allow it are \
+    "the kernel's tables give {found:?} for {} protocol {} port {} {} {}, the rules that allow it are \
      {allowing:?}",
-    question.direction.name(), question.protocol, question.port,
-    if question.direction.name() == "ingress" { "from" } else { "to" }, question.outside
+    probe.direction.name(), probe.protocol, probe.port,
+    if probe.direction.name() == "ingress" { "from" } else { "to" }, probe.outside
 )]
 pub struct Mismatch {
-    /// What was asked.
-    pub question: Question,
-    /// The rule's number that the kernel found, perhaps with [`UNTRACKED`].
+    /// The packet.
+    pub probe: Probe,
+    /// The number of the rule that the kernel found, perhaps with [`UNTRACKED`].
     pub found: Option<u32>,
     /// The numbers of the rules that allow it.
     pub allowing: Vec<u32>,
 }
 
-/// Questions about a change from one set of rules to another: at every border of every rule that
-/// comes or goes, and of the others, as many as there is time for, spread evenly.
+/// Probes of a change from one set of rules to another: at every border of every rule that is added or
+/// removed, and of the others, as many as there is time for, spread evenly.
 #[must_use]
-pub fn questions(old: &[ResolvedRule], new: &[ResolvedRule]) -> Vec<Question> {
+pub fn probes(old: &[ResolvedRule], new: &[ResolvedRule]) -> Vec<Probe> {
     let networks: usize = new.iter().map(|rule| rule.networks.len().max(1)).sum();
     let most = (EFFORT / networks.max(1)).max(FEWEST);
-    let Difference { changed, stay } = Difference::new(old, new);
+    let Difference { changed, unchanged } = Difference::new(old, new);
     let mut all = spread(&changed, most);
     let left = (most - all.len()).max(FEWEST);
-    all.extend(spread(&stay, left));
+    all.extend(spread(&unchanged, left));
     all
 }
 
-/// At most so many of the questions at the borders of these rules, evenly.
-fn spread(rules: &[&ResolvedRule], most: usize) -> Vec<Question> {
+/// At most `most` of the probes at the borders of these rules, spread evenly.
+fn spread(rules: &[&ResolvedRule], most: usize) -> Vec<Probe> {
     let pairs =
         rules.iter().flat_map(|rule| rule.networks.iter().map(move |network| (*rule, network)));
     let count: usize = rules.iter().map(|rule| rule.networks.len()).sum();
-    // Each pair has a few dozen questions; where that is too many, of every so manieth pair a few.
+    // Each pair has a few dozen probes; where that is too many, a few of every n-th pair are taken.
     let every = (count / most.max(1)).max(1);
     let of_each = (most / (count / every).max(1)).max(1);
-    let asked = pairs.step_by(every).flat_map(|(rule, network)| {
+    let chosen = pairs.step_by(every).flat_map(|(rule, network)| {
         let all = borders(rule, network);
         let step = all.len().div_ceil(of_each).max(1);
         all.into_iter().step_by(step)
     });
-    asked.take(most).collect()
+    chosen.take(most).collect()
 }
 
-/// The first and last that a rule allows of a network, and their neighbours, which it does not.
-fn borders(rule: &ResolvedRule, network: &IpNet) -> Vec<Question> {
+/// The first and last packet that a rule allows of a network, and their neighbours, which it does not.
+fn borders(rule: &ResolvedRule, network: &IpNet) -> Vec<Probe> {
     let mut all = Vec::new();
     for outside in addresses(network) {
         for (protocol, port) in traffic(rule.traffic, network.addr().is_ipv4()) {
             for direction in [rule.direction, rule.direction.opposite()] {
-                all.push(Question { direction, outside, protocol, port });
+                all.push(Probe { direction, outside, protocol, port });
             }
         }
     }
@@ -121,56 +121,59 @@ fn traffic(what: Traffic, is_v4: bool) -> Vec<(u8, u16)> {
         Traffic::Icmpv6(matched) if !is_v4 => icmp(matched),
         Traffic::Icmp(_) | Traffic::Icmpv6(_) => Vec::new(),
         Traffic::Other(number) => {
-            // Without ports, but for those that have some.
+            // The neighbours may be protocols with ports: then port 0 stands for them.
             let beside = [Some(number), number.checked_sub(1), number.checked_add(1)];
             beside.into_iter().flatten().map(|number| (number, 0)).collect()
         }
     }
 }
 
-/// Compares the kernel's answers with what the rules say: the rule is one that allows, and just that
-/// traffic is marked that needs no flow.
+/// Compares the kernel's results with the rules: the rule it found allows the packet, and exactly the
+/// traffic that needs no flow is marked.
 ///
 /// # Errors
-/// The first one that is wrong.
+/// The first result that is wrong.
 pub fn check(
     rules: &[ResolvedRule],
     tracking: Tracking,
-    answers: &[(Question, Option<u32>)],
+    results: &[(Probe, Option<u32>)],
 ) -> Result<(), Mismatch> {
-    for ((question, found), rules) in answers.iter().zip(about(rules, answers)) {
+    for ((probe, found), rules) in results.iter().zip(rules_by_probe(rules, results)) {
         let rules = &rules[..];
-        let allowing: Vec<u32> = evaluate(rules, *question).collect();
+        let allowing: Vec<u32> = evaluate(rules, *probe).collect();
         let is_right = found.map_or(allowing.is_empty(), |found| {
-            let needs_none = tracking == Tracking::Auto && is_untracked(rules, *question);
+            let needs_none = tracking == Tracking::Auto && is_untracked(rules, *probe);
             allowing.contains(&(found & !UNTRACKED)) && (found & UNTRACKED != 0) == needs_none
         });
         if !is_right {
-            return Err(Mismatch { question: *question, found: *found, allowing });
+            return Err(Mismatch { probe: *probe, found: *found, allowing });
         }
     }
     Ok(())
 }
 
-/// Of each question the rules that name its outside address, with just the networks that do: what the
-/// others say does not matter.
-fn about(rules: &[ResolvedRule], answers: &[(Question, Option<u32>)]) -> Vec<Vec<ResolvedRule>> {
-    let outsides = answers.iter().map(|(question, _)| question.outside);
+/// For each probe the rules that name its outside address, with only the networks that do: the others
+/// do not matter.
+fn rules_by_probe(
+    rules: &[ResolvedRule],
+    results: &[(Probe, Option<u32>)],
+) -> Vec<Vec<ResolvedRule>> {
+    let outsides = results.iter().map(|(probe, _)| probe.outside);
     let mut outsides: Vec<(IpAddr, usize)> = outsides.zip(0..).collect();
     outsides.sort_unstable();
-    let mut about: Vec<Vec<ResolvedRule>> = vec![Vec::new(); answers.len()];
+    let mut by_probe: Vec<Vec<ResolvedRule>> = vec![Vec::new(); results.len()];
     for &ResolvedRule { number, direction, traffic, ref networks } in rules {
         for network in networks {
             let from = outsides.partition_point(|(outside, _)| *outside < network.network());
             let named =
                 outsides[from..].iter().take_while(|(outside, _)| network.contains(outside));
-            for (_, question) in named {
+            for (_, probe) in named {
                 let networks = vec![*network];
-                about[*question].push(ResolvedRule { number, direction, traffic, networks });
+                by_probe[*probe].push(ResolvedRule { number, direction, traffic, networks });
             }
         }
     }
-    about
+    by_probe
 }
 
 #[cfg(test)]
@@ -190,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn every_border_of_a_changed_rule_is_asked_about() {
+    fn every_border_of_a_changed_rule_is_probed() {
         let old = [rule(1, 80, &["10.0.0.0/8"]), rule(2, 22, &["192.0.2.0/24"])];
         let new = [rule(1, 80, &["10.0.0.0/8"]), rule(3, 443, &["2001:db8::/32"])];
-        let asked = questions(&old, &new);
+        let probes = probes(&old, &new);
         let has = |outside: &str, port: u16| {
             let outside: IpAddr = outside.parse().unwrap();
-            asked.iter().any(|q| q.outside == outside && q.port == port && q.protocol == 6)
+            probes.iter().any(|q| q.outside == outside && q.port == port && q.protocol == 6)
         };
         for outside in ["192.0.1.255", "192.0.2.0", "192.0.2.255", "192.0.3.0"] {
             assert!(has(outside, 21) && has(outside, 22) && has(outside, 23), "{outside}");
@@ -208,35 +211,35 @@ mod tests {
     }
 
     #[test]
-    fn the_questions_about_a_large_policy_are_few_and_everywhere() {
+    fn the_probes_of_a_large_policy_are_few_and_spread_evenly() {
         let network = |n: u32| IpNet::from(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
         let list =
             ResolvedRule { networks: (0..200_000).map(network).collect(), ..rule(1, 80, &[]) };
         let added = rule(2, 443, &["192.0.2.0/24"]);
         let new = [list, added];
-        let asked = questions(&new[..1], &new);
-        assert!((64..1000).contains(&asked.len()), "{} questions", asked.len());
-        assert!(asked.iter().any(|q| q.port == 443 && q.outside.to_string() == "192.0.3.0"));
-        let high = asked.iter().filter(|q| q.outside >= IpAddr::from([10, 2, 0, 0])).count();
-        assert!(high > asked.len() / 8, "{high} of {} in the upper third", asked.len());
+        let probes = probes(&new[..1], &new);
+        assert!((64..1000).contains(&probes.len()), "{} probes", probes.len());
+        assert!(probes.iter().any(|q| q.port == 443 && q.outside.to_string() == "192.0.3.0"));
+        let high = probes.iter().filter(|q| q.outside >= IpAddr::from([10, 2, 0, 0])).count();
+        assert!(high > probes.len() / 8, "{high} of {} in the upper third", probes.len());
     }
 
     #[test]
-    fn a_wrong_answer_is_told() {
+    fn a_wrong_result_is_reported() {
         let rules = [rule(1, 80, &["10.0.0.0/8"])];
-        let asked = questions(&[], &rules);
-        let mut answers: Vec<_> =
-            asked.iter().map(|question| (*question, evaluate(&rules, *question).next())).collect();
-        assert_eq!(check(&rules, Tracking::Auto, &answers), Ok(()));
-        let refused = answers.iter().position(|(_, found)| found.is_none()).unwrap();
-        answers[refused].1 = Some(1);
-        let error = check(&rules, Tracking::Auto, &answers).unwrap_err();
-        assert_eq!((error.question, error.found), (asked[refused], Some(1)));
-        answers[refused].1 = None;
-        let allowed = answers.iter().position(|(_, found)| found.is_some()).unwrap();
+        let probes = probes(&[], &rules);
+        let mut results: Vec<_> =
+            probes.iter().map(|probe| (*probe, evaluate(&rules, *probe).next())).collect();
+        assert_eq!(check(&rules, Tracking::Auto, &results), Ok(()));
+        let denied = results.iter().position(|(_, found)| found.is_none()).unwrap();
+        results[denied].1 = Some(1);
+        let error = check(&rules, Tracking::Auto, &results).unwrap_err();
+        assert_eq!((error.probe, error.found), (probes[denied], Some(1)));
+        results[denied].1 = None;
+        let allowed = results.iter().position(|(_, found)| found.is_some()).unwrap();
         for wrong in [None, Some(2), Some(1 | UNTRACKED)] {
-            answers[allowed].1 = wrong;
-            assert!(check(&rules, Tracking::Auto, &answers).is_err(), "{wrong:?}");
+            results[allowed].1 = wrong;
+            assert!(check(&rules, Tracking::Auto, &results).is_err(), "{wrong:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
 
 impl Model {
     /// Whether one more group may have this name and these tags.
-    pub(crate) fn check_new_group(
+    pub fn check_new_group(
         &self,
         name: &str,
         tags: &BTreeMap<String, String>,
@@ -31,7 +31,7 @@ impl Model {
     }
 
     /// Whether nothing but the group itself uses it.
-    pub(crate) fn check_group_unused(&self, group: &Group) -> Result<(), Error> {
+    pub fn check_group_unused(&self, group: &Group) -> Result<(), Error> {
         let interfaces =
             self.interfaces.values().filter(|interface| interface.groups.contains(&group.id)).map(
                 |interface| User::Interface {
@@ -50,7 +50,7 @@ impl Model {
     }
 
     /// Whether no rule uses the prefix list.
-    pub(crate) fn check_prefix_list_unused(&self, list: &PrefixList) -> Result<(), Error> {
+    pub fn check_prefix_list_unused(&self, list: &PrefixList) -> Result<(), Error> {
         let peer = Peer::PrefixList(list.id.clone());
         let users: Vec<_> = self.rules_with(&peer, None).collect();
         if users.is_empty() {
@@ -78,7 +78,7 @@ impl Model {
     }
 
     /// Whether these rules may be added to a group.
-    pub(crate) fn check_new_rules(
+    pub fn check_new_rules(
         &self,
         group: &Group,
         new: &[NewRule],
@@ -106,7 +106,7 @@ impl Model {
     }
 
     /// Whether what a rule refers to exists and suits it.
-    pub(crate) fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
+    pub fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
         let RuleSpec { direction, traffic, peer } = spec;
         RuleSpec::new(*direction, *traffic, peer.clone())?;
         match peer {
@@ -120,7 +120,7 @@ impl Model {
     }
 
     /// Whether a group may have this many rules: counted as EC2 counts them.
-    pub(crate) fn check_count<'a>(
+    pub fn check_count<'a>(
         &self,
         group: &str,
         specs: impl Iterator<Item = &'a RuleSpec>,
@@ -163,7 +163,7 @@ impl Model {
     }
 
     /// Whether one more prefix list may have this name and these tags.
-    pub(crate) fn check_new_prefix_list(
+    pub fn check_new_prefix_list(
         &self,
         name: &str,
         tags: &BTreeMap<String, String>,
@@ -180,11 +180,7 @@ impl Model {
     }
 
     /// Whether every group that refers to a prefix list, as it is in this model, stays in bounds.
-    pub(crate) fn check_referring_groups(
-        &self,
-        id: &PrefixListId,
-        limits: &Limits,
-    ) -> Result<(), Error> {
+    pub fn check_referring_groups(&self, id: &PrefixListId, limits: &Limits) -> Result<(), Error> {
         let peer = Peer::PrefixList(id.clone());
         self.groups
             .values()
@@ -195,11 +191,7 @@ impl Model {
     }
 
     /// Whether an interface may be attached so, in place of what its slot holds now.
-    pub(crate) fn check_interface(
-        &self,
-        interface: &Interface,
-        limits: &Limits,
-    ) -> Result<(), Error> {
+    pub fn check_interface(&self, interface: &Interface, limits: &Limits) -> Result<(), Error> {
         let Interface { device, netns, slot, groups, .. } = interface;
         if groups.is_empty() {
             return Err(Error::InterfaceWithoutGroup);
@@ -228,7 +220,7 @@ impl Model {
 }
 
 /// Whether a prefix list may have this many entries, all of its family.
-pub(crate) fn check_entries<'a>(
+pub fn check_entries<'a>(
     list: &str,
     family: Family,
     entries: impl ExactSizeIterator<Item = &'a IpNet>,
@@ -251,7 +243,7 @@ pub(crate) fn check_entries<'a>(
 }
 
 /// Whether an object may have this many tags.
-pub(crate) fn check_tags(
+pub fn check_tags(
     object: &str,
     tags: &BTreeMap<String, String>,
     limits: &Limits,

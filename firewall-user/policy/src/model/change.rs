@@ -51,7 +51,7 @@ pub enum Change {
 
 impl Model {
     /// Makes one edit. What it names and is not there is left alone.
-    pub(crate) fn make(&mut self, change: Change) {
+    pub fn make(&mut self, change: Change) {
         match change {
             Change::CreatePrefixList(list) => {
                 self.prefix_lists.insert(list.id.clone(), list);

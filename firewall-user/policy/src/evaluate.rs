@@ -1,16 +1,16 @@
-//! The reference evaluator: what the rules say, read straight off them. Slow and obvious on
-//! purpose; it shares nothing with the compiler.
+//! The reference evaluator: the verdict straight from the rules. It is slow and obvious on purpose,
+//! and shares no code with the compiler.
 
 use std::net::IpAddr;
 
 use firewall_ebpf::interface::Direction;
 
 use crate::model::{IcmpMatch, Traffic};
-use crate::policy::ResolvedRule;
+use crate::resolve::ResolvedRule;
 
-/// A packet of no flow, as a rule sees it.
+/// A packet of an unknown flow: the fields that a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct Probe {
     /// Its direction.
     pub direction: Direction,
     /// The address of its outside end.
@@ -22,21 +22,21 @@ pub struct Question {
 }
 
 /// The numbers of the rules that allow the packet, in ascending order.
-pub fn evaluate(rules: &[ResolvedRule], question: Question) -> impl Iterator<Item = u32> {
-    rules.iter().filter(move |rule| allows(rule, question)).map(|rule| rule.number)
+pub fn evaluate(rules: &[ResolvedRule], probe: Probe) -> impl Iterator<Item = u32> {
+    rules.iter().filter(move |rule| allows(rule, probe)).map(|rule| rule.number)
 }
 
-/// Whether EC2 would not track the packet, nor any answer to it: a rule allows it from anywhere, and
+/// Whether EC2 would track neither the packet nor any reply to it: a rule allows it from anywhere, and
 /// rules of the other direction allow its protocol to anywhere, whatever the port.
 ///
-/// An answer goes the other way, from the port that was asked: it is not tracked if what it answers
+/// A reply goes the other way, from the port that the packet went to: it is not tracked if the packet
 /// is not.
 #[must_use]
-pub fn is_untracked(rules: &[ResolvedRule], question: Question) -> bool {
+pub fn is_untracked(rules: &[ResolvedRule], probe: Probe) -> bool {
     let anywhere: Vec<ResolvedRule> =
-        rules.iter().filter(|rule| is_about_anywhere(rule, question.outside)).cloned().collect();
-    let has_ports = question.protocol == 6 || question.protocol == 17;
-    if !has_ports || evaluate(&anywhere, question).next().is_none() {
+        rules.iter().filter(|rule| is_about_anywhere(rule, probe.outside)).cloned().collect();
+    let has_ports = probe.protocol == 6 || probe.protocol == 17;
+    if !has_ports || evaluate(&anywhere, probe).next().is_none() {
         return false;
     }
     // The lowest port that no rule allows is 0, or comes right after the last port of a rule.
@@ -45,18 +45,18 @@ pub fn is_untracked(rules: &[ResolvedRule], question: Question) -> bool {
         _ => None,
     };
     let mut ports = anywhere.iter().filter_map(after).chain([0]);
-    let direction = question.direction.opposite();
-    ports.all(|port| evaluate(&anywhere, Question { direction, port, ..question }).next().is_some())
+    let direction = probe.direction.opposite();
+    ports.all(|port| evaluate(&anywhere, Probe { direction, port, ..probe }).next().is_some())
 }
 
-/// Whether a rule names every address of the outside's family at once.
+/// Whether a rule names all addresses of a family, that of the outside address, as one network.
 fn is_about_anywhere(rule: &ResolvedRule, outside: IpAddr) -> bool {
     let mut networks = rule.networks.iter();
     networks.any(|network| network.prefix_len() == 0 && network.contains(&outside))
 }
 
-fn allows(rule: &ResolvedRule, question: Question) -> bool {
-    let Question { direction, outside, protocol, port } = question;
+fn allows(rule: &ResolvedRule, probe: Probe) -> bool {
+    let Probe { direction, outside, protocol, port } = probe;
     rule.direction == direction
         && rule.networks.iter().any(|network| network.contains(&outside))
         && match rule.traffic {

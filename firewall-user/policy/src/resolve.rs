@@ -17,15 +17,15 @@ pub type Addresses = BTreeMap<u16, Vec<IpAddr>>;
 pub struct ResolvedRule {
     /// The rule's number.
     pub number: u32,
-    /// Which packets it speaks of.
+    /// Which packets it applies to.
     pub direction: Direction,
     /// Protocol with its ports or ICMP type and code.
     pub traffic: Traffic,
-    /// The outside networks it allows; may be none (a group without members).
+    /// The outside networks it allows; none for a group without members.
     pub networks: Vec<IpNet>,
 }
 
-/// The union of the rules of an interface's groups, in the order of their numbers.
+/// The rules of all groups of an interface, in the order of their numbers.
 ///
 /// A peer that no longer exists matches nothing (EC2's "stale" rules).
 #[must_use]
@@ -71,25 +71,23 @@ fn members(model: &Model, addresses: &Addresses, group: &GroupId) -> Vec<IpNet> 
     networks
 }
 
-/// What became of rules that are in the order of their numbers.
+/// The difference between two sets of rules, each in the order of their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Difference<'a> {
-    /// Those that come or go; one that is another than before does both.
-    pub changed: Vec<&'a ResolvedRule>,
-    /// Those that stay what they are.
-    pub stay: Vec<&'a ResolvedRule>,
+pub(crate) struct Difference<'a> {
+    /// The rules of one set only: a rule that differs between the two is here in both forms.
+    pub(crate) changed: Vec<&'a ResolvedRule>,
+    /// The rules of both sets.
+    pub(crate) unchanged: Vec<&'a ResolvedRule>,
 }
 
 impl<'a> Difference<'a> {
-    /// Between two sets of rules.
-    #[must_use]
-    pub fn new(old: &'a [ResolvedRule], new: &'a [ResolvedRule]) -> Self {
+    pub(crate) fn new(old: &'a [ResolvedRule], new: &'a [ResolvedRule]) -> Self {
         let mut difference = Self::default();
         let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
         while let (Some(was), Some(is)) = (olds.peek(), news.peek()) {
             let order = was.number.cmp(&is.number);
             if order == Ordering::Equal && was == is {
-                difference.stay.push(is);
+                difference.unchanged.push(is);
                 olds.next();
                 news.next();
                 continue;

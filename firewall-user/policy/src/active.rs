@@ -1,18 +1,22 @@
-//! What passes in a panic: the management networks, and nothing else.
+//! The rules that are active on an interface, in emergency mode and otherwise.
 
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::policy::MAX_RULE;
 
 use crate::model::{Interface, Model, Traffic};
-use crate::policy::{Addresses, ResolvedRule, resolve};
+use crate::resolve::{Addresses, ResolvedRule, resolve};
 
-/// The number by which the kernel names what admits the management networks; no rule has it.
+/// The rule number of the management networks in emergency mode; no rule of a group has it.
 pub const MANAGEMENT_RULE: u32 = MAX_RULE;
 
-/// The rules that are in force on an interface: in a panic, everything from the management networks
-/// and to them; else those of its groups.
+/// The rules that are active on an interface: in emergency mode, all traffic from and to the management
+/// networks; else the rules of its groups.
 #[must_use]
-pub fn in_force(model: &Model, addresses: &Addresses, interface: &Interface) -> Vec<ResolvedRule> {
+pub fn active_rules(
+    model: &Model,
+    addresses: &Addresses,
+    interface: &Interface,
+) -> Vec<ResolvedRule> {
     if !model.is_panicking {
         return resolve(model, addresses, interface);
     }

@@ -7,13 +7,13 @@ use firewall_ebpf::policy::{MAX_LIST, Range, TRAFFIC_MAX, traffic};
 
 use crate::model::{IcmpMatch, Traffic};
 
-// A list has no more ranges than there is different traffic of a family: TCP, UDP and ICMP, with 2^16
-// values each, and 253 protocols of which only all traffic can be meant.
+// A list has at most one range for each value of `traffic` that rules can tell apart: 2^16 each of
+// TCP, UDP and ICMP, and 253 protocols that only match as a whole.
 const _: () = assert!(MAX_LIST > 4 << 16);
 
-/// What a rule allows in a family, as an interval of [`traffic`]; `None` for the other family's
-/// ICMP.
-pub(super) fn interval(what: Traffic, is_v4: bool) -> Option<(u32, u32)> {
+/// What a rule allows in a family, as an interval of [`traffic`], both ends included; `None` for the
+/// ICMP of the other family.
+pub(crate) fn interval(what: Traffic, is_v4: bool) -> Option<(u32, u32)> {
     let span = |protocol, from, to| Some((traffic(protocol, from), traffic(protocol, to)));
     let icmp = |protocol, matched| {
         let (from, to) = match matched {
@@ -37,13 +37,13 @@ pub(super) fn interval(what: Traffic, is_v4: bool) -> Option<(u32, u32)> {
     }
 }
 
-/// Cuts overlapping intervals into sorted, disjoint ones. Where several rules allow the same, the
-/// one with the lowest number owns it.
-pub(super) fn disjoint(intervals: Vec<Range>) -> Vec<Range> {
+/// Cuts overlapping intervals into sorted, disjoint ones. Where several rules allow the same traffic,
+/// the one with the lowest number owns it.
+pub(crate) fn disjoint(intervals: Vec<Range>) -> Vec<Range> {
     if intervals.len() < 2 {
         return intervals;
     }
-    // Where each rule begins and, one past its end, stops to count.
+    // Where each rule begins, and where it ends, one past its last value.
     let mut edges: BTreeMap<u32, Vec<(bool, u32)>> = BTreeMap::new();
     for Range { low, high, rule } in intervals {
         edges.entry(low).or_default().push((true, rule));

@@ -8,14 +8,13 @@ use std::mem::transmute;
 use std::net::IpAddr;
 
 use firewall_ebpf::admit::admit;
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::host::HostTables;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{ANY_V4, ANY_V6, NO_CLASS, UNTRACKED, traffic};
 use firewall_ebpf::tables::{Policy as _, Prefixes};
-use firewall_user::model::{PortRange, Tracking, Traffic};
-use firewall_user::policy::{Question, ResolvedRule, compile, evaluate, is_untracked};
+use firewall_policy::model::{PortRange, Tracking, Traffic};
+use firewall_policy::{CompiledPolicy, Probe, ResolvedRule, compile, evaluate, is_untracked};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,8 +22,8 @@ use proptest::sample::{Index, subsequence};
 use random::{at_edge, config, question, rules};
 
 /// What the compiled tables say, asked as the kernel program asks; perhaps with [`UNTRACKED`].
-fn ask(tables: &HostTables, question: Question) -> Option<u32> {
-    let Question { direction, outside, protocol, port } = question;
+fn ask(tables: &HostTables, question: Probe) -> Option<u32> {
+    let Probe { direction, outside, protocol, port } = question;
     let (active, wanted) = (tables.active(), traffic(protocol, port));
     match outside {
         IpAddr::V4(v4) => admit(tables, active, direction, u32::from_ne_bytes(v4.octets()), wanted),
@@ -37,8 +36,8 @@ fn ask(tables: &HostTables, question: Question) -> Option<u32> {
 }
 
 /// Whether the tables have traffic to or from anywhere go without flows.
-fn is_marked(tables: &HostTables, question: Question) -> bool {
-    let Question { direction, outside, protocol, port } = question;
+fn is_marked(tables: &HostTables, question: Probe) -> bool {
+    let Probe { direction, outside, protocol, port } = question;
     let (active, wanted) = (tables.active(), traffic(protocol, port));
     let found = match outside {
         IpAddr::V4(_) => Prefixes::<V4>::rule_for_anywhere(tables, active, direction, wanted),
@@ -70,7 +69,7 @@ proptest! {
 
 fn check(
     rules: &[ResolvedRule],
-    questions: Vec<(Index, Index, u8, Question)>,
+    questions: Vec<(Index, Index, u8, Probe)>,
 ) -> Result<(), TestCaseError> {
     let policy = compile(rules, Tracking::Auto).expect("hundreds of rules fit");
     well_formed(&policy)?;
@@ -207,7 +206,7 @@ fn the_rule_with_the_lowest_number_owns_what_several_allow() {
     let tables = HostTables::new(1, compile(&rules, Tracking::Auto).expect("fits"));
     let outside = IpAddr::from([10, 1, 1, 1]);
     for (port, owner) in [(9, 9), (10, 7), (19, 7), (20, 3), (40, 3), (41, 9), (50, 9)] {
-        let question = Question { direction: Direction::Ingress, outside, protocol: 6, port };
+        let question = Probe { direction: Direction::Ingress, outside, protocol: 6, port };
         assert_eq!(ask(&tables, question), Some(owner), "port {port}");
     }
 }
@@ -221,7 +220,7 @@ fn wide(number: u32, direction: Direction, traffic: Traffic, network: &str) -> R
 /// Whether a TCP packet to port 80, coming in, goes without a flow, by tables and by evaluator.
 fn untracked_at_80(rules: &[ResolvedRule], outside: &str) -> bool {
     let outside = outside.parse().expect("an address");
-    let question = Question { direction: Direction::Ingress, outside, protocol: 6, port: 80 };
+    let question = Probe { direction: Direction::Ingress, outside, protocol: 6, port: 80 };
     let policy = compile(rules, Tracking::Auto).expect("fits");
     let found = ask(&HostTables::new(1, policy), question);
     let found = found.is_some_and(|rule| rule & UNTRACKED != 0);
@@ -291,7 +290,7 @@ fn protocols_without_ports_are_always_tracked() {
             (255, 65_535, false),
         ] {
             let outside = "2001:db8::1".parse().expect("an address");
-            let question = Question { direction, outside, protocol, port };
+            let question = Probe { direction, outside, protocol, port };
             let expected = if marked { 7 | UNTRACKED } else { 7 };
             assert_eq!(ask(&tables, question), Some(expected), "{question:?}");
         }
@@ -310,7 +309,7 @@ fn a_rule_that_is_narrower_does_not_hide_the_one_that_needs_no_flow() {
         let tables = HostTables::new(1, compile(&rules, tracking).expect("fits"));
         let outside = IpAddr::from([10, 1, 1, 1]);
         for (port, expected) in [(79, 1), (80, at_80), (81, 1)] {
-            let question = Question { direction: Direction::Ingress, outside, protocol: 6, port };
+            let question = Probe { direction: Direction::Ingress, outside, protocol: 6, port };
             assert_eq!(ask(&tables, question), Some(expected), "{tracking:?}: port {port}");
         }
     }
@@ -378,7 +377,7 @@ fn a_chain_of_every_prefix_length_is_walked_to_its_end() {
             .collect();
         let tables = HostTables::new(1, compile(&rules, Tracking::Auto).expect("fits"));
         for length in 0..=bits {
-            let question = Question {
+            let question = Probe {
                 direction: Direction::Ingress,
                 outside,
                 protocol: 6,

@@ -1,41 +1,42 @@
-//! What two policies of a book have in common, and which rows of classes go on.
+//! What two policies of an interner have in common, and which rows of classes stay in use.
 
-use firewall_ebpf::host::mask;
 use firewall_ebpf::policy::ANY_V6;
+use firewall_ebpf::prefix::Prefix;
 use hashbrown::{HashMap, HashSet};
 
-use super::book::{Prefixes, index};
-use super::delta::Prefix;
+use crate::number::index;
+use crate::prefixes::Prefixes;
 
 /// A prefix with its old and its new class, which differ.
-pub(super) type Changed<const N: usize> = (Prefix<N>, [Option<u32>; 2]);
+pub(crate) type Changed<const N: usize> = (Prefix<N>, [Option<u32>; 2]);
 
-/// What is known of the classes of both policies, by number.
-pub(super) struct Common {
-    /// Where the old policy has a prefix of the class: in its IPv4 prefixes, or behind them in the
-    /// others; [`NOWHERE`] if it has none.
-    pub(super) samples: Vec<u32>,
-    /// Whether the new one has it.
-    pub(super) is_new: Vec<bool>,
-    /// How many prefixes have it in both.
-    pub(super) stay: Vec<u32>,
-    /// How many prefixes of the old policy were looked at.
-    seen: u32,
+/// Where the classes of both policies occur, by number of the class.
+pub(crate) struct Common {
+    /// Where the old policy has a prefix of the class: an index into its IPv4 prefixes followed by its
+    /// IPv6 prefixes; [`NOWHERE`] if it has none.
+    pub(crate) samples: Vec<u32>,
+    /// Whether the new policy has a prefix of the class.
+    pub(crate) is_new: Vec<bool>,
+    /// How many prefixes have the class in both.
+    pub(crate) unchanged: Vec<u32>,
+    /// How many prefixes of the old policy have been compared.
+    compared: u32,
 }
 
 /// Not in the old policy.
 const NOWHERE: u32 = u32::MAX;
 
 impl Common {
-    pub(super) fn new(classes: usize) -> Self {
+    pub(crate) fn new(classes: usize) -> Self {
         let mut is_new = vec![false; classes];
         is_new[..2].fill(true);
-        Self { samples: vec![NOWHERE; classes], is_new, stay: vec![0; classes], seen: 0 }
+        let samples = vec![NOWHERE; classes];
+        Self { samples, is_new, unchanged: vec![0; classes], compared: 0 }
     }
 }
 
-/// What differs between two tries of a family.
-pub(super) fn compare<const N: usize>(
+/// The prefixes that differ between two tries of a family.
+pub(crate) fn compare<const N: usize>(
     old: &Prefixes<N>,
     new: &Prefixes<N>,
     common: &mut Common,
@@ -46,30 +47,31 @@ pub(super) fn compare<const N: usize>(
         let (prefix, was, is) = match (olds.peek(), news.peek()) {
             (None, None) => break,
             (Some((o, was)), Some((n, is))) if o == n => (*o, Some(*was), Some(*is)),
-            (Some((o, was)), Some((n, _))) if place(o) < place(n) => (*o, Some(*was), None),
+            (Some((o, was)), Some((n, _))) if o < n => (*o, Some(*was), None),
             (Some((o, was)), None) => (*o, Some(*was), None),
             (_, Some((n, is))) => (*n, None, Some(*is)),
         };
         if let Some(was) = was {
             olds.next();
-            common.samples[index(was)] = common.seen;
-            common.seen += 1;
+            common.samples[index(was)] = common.compared;
+            common.compared += 1;
         }
         if let Some(is) = is {
             news.next();
             common.is_new[index(is)] = true;
         }
         match is {
-            Some(is) if was == Some(is) => common.stay[index(is)] += 1,
+            Some(is) if was == Some(is) => common.unchanged[index(is)] += 1,
             _ => changed.push((prefix, [was, is])),
         }
     }
     changed
 }
 
-/// Which new classes are not in the row of the old one of their number, and in whose they are: `None`
-/// in one of their own. A row goes on where most prefixes stay what they are.
-pub(super) fn moved(
+/// The new classes that do not stay in the row of the old class of the same number, with the old class
+/// whose row they take over, or `None` for a row of their own. A row stays in use where most prefixes
+/// stay unchanged.
+pub(crate) fn moved(
     common: &Common,
     v4: &[Changed<4>],
     v6: &[Changed<16>],
@@ -78,13 +80,13 @@ pub(super) fn moved(
     let mut overlaps: HashMap<(u32, u32), u32> = HashMap::new();
     for changed in classes {
         for class in changed.into_iter().flatten().filter(|class| *class > ANY_V6) {
-            overlaps.entry((class, class)).or_insert(common.stay[index(class)]);
+            overlaps.entry((class, class)).or_insert(common.unchanged[index(class)]);
         }
         if let [Some(was), Some(is)] = changed {
             *overlaps.entry((was, is)).or_default() += 1;
         }
     }
-    // The largest first; where counts agree the order is that of the numbers.
+    // The largest first; where counts are equal the order is that of the numbers.
     let mut largest: Vec<_> = overlaps.iter().map(|(pair, count)| (*count, *pair)).collect();
     largest.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
     let (mut taken, mut placed, mut moved) = (HashSet::new(), HashSet::new(), HashMap::new());
@@ -103,22 +105,4 @@ pub(super) fn moved(
         }
     }
     moved
-}
-
-/// What prefixes are sorted by.
-pub(super) const fn place<const N: usize>((length, octets): &Prefix<N>) -> ([u8; N], u8) {
-    (*octets, *length)
-}
-
-pub(super) fn find<const N: usize>(prefixes: &Prefixes<N>, prefix: Prefix<N>) -> Option<u32> {
-    let at = prefixes.binary_search_by_key(&place(&prefix), |(prefix, _)| place(prefix));
-    at.ok().map(|at| prefixes[at].1)
-}
-
-/// The class of the longest prefix that is shorter than this one and covers it.
-pub(super) fn enclosing<const N: usize>(
-    prefixes: &Prefixes<N>,
-    (length, octets): Prefix<N>,
-) -> Option<u32> {
-    (1..length).rev().find_map(|length| find(prefixes, (length, mask(octets, length))))
 }

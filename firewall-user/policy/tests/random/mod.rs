@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::policy::MAX_RULE;
-use firewall_user::model::{IcmpMatch, PortRange, Traffic};
-use firewall_user::policy::{Question, ResolvedRule};
+use firewall_policy::model::{IcmpMatch, PortRange, Traffic};
+use firewall_policy::{Probe, ResolvedRule};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -106,7 +106,7 @@ pub(crate) fn rules(most: usize) -> impl Strategy<Value = Vec<ResolvedRule>> {
 }
 
 /// A question, often about the very edge of a rule.
-pub(crate) fn question() -> impl Strategy<Value = (Index, Index, u8, Question)> {
+pub(crate) fn question() -> impl Strategy<Value = (Index, Index, u8, Probe)> {
     let port = prop_oneof![3 => select(&PORTS[..]), 1 => any::<u16>()];
     let traffic = prop_oneof![
         4 => (Just(6_u8), port.clone()),
@@ -122,15 +122,15 @@ pub(crate) fn question() -> impl Strategy<Value = (Index, Index, u8, Question)> 
     ];
     (any::<Index>(), any::<Index>(), 0_u8..6, select(&Direction::ALL[..]), random, traffic)
         .prop_map(|(rule, network, edge, direction, outside, (protocol, port))| {
-            (rule, network, edge, Question { direction, outside, protocol, port })
+            (rule, network, edge, Probe { direction, outside, protocol, port })
         })
 }
 
 /// Moves a question to the edge of some rule's network.
 pub(crate) fn at_edge(
     rules: &[ResolvedRule],
-    (rule, network, edge, question): (Index, Index, u8, Question),
-) -> Question {
+    (rule, network, edge, question): (Index, Index, u8, Probe),
+) -> Probe {
     if rules.is_empty() {
         return question;
     }
@@ -159,7 +159,7 @@ pub(crate) fn at_edge(
         2 => beside(network.network(), false),
         _ => beside(network.broadcast(), true),
     };
-    Question { outside, ..question }
+    Probe { outside, ..question }
 }
 
 /// The seed is fixed, so that a failure is there again in the next run; `PROPTEST_CASES` and

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub mod apply;
 mod change;
-pub(crate) mod check;
+pub mod check;
 mod cidr;
 pub mod document;
 mod error;

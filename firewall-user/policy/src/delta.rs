@@ -1,45 +1,45 @@
-//! What has to be written where one policy follows another in the same tables.
+//! The writes that turn the tables of one policy into those of another.
 //!
-//! Class rows and the classes of prefixes are there twice, once for each half. Before the swap only
-//! the other half is written, so that packets see the old policy whole; after it the half that was in
-//! force is made equal, so that the next change finds both the same. Lists of ranges are never
-//! overwritten: a new one takes free words, and what no row points at any more is lost until the
-//! tables are made anew.
+//! Class rows and the classes of prefixes exist twice, once for each half. Before the swap only the
+//! inactive half is written, so that packets see the old policy whole; after it the half that was
+//! active is made equal, so that the next change finds both the same. Lists of ranges are never
+//! overwritten: a new one takes free words, and a list that no row points at any more takes its words
+//! until the tables are made anew.
 
-use firewall_ebpf::compiled::Arena;
 use firewall_ebpf::policy::{ANY_V4, ANY_V6, Class, List, NO_CLASS, PAGE, Page};
+use firewall_ebpf::prefix::Prefix;
 use hashbrown::HashMap;
 
-use super::book::{Book, Numbered, Prefixes, index};
-use super::compared::{Changed, Common, compare, enclosing, find, moved};
+use crate::arena::Arena;
+use crate::compare::{Changed, Common, compare, moved};
+use crate::interner::{InternedPolicy, PolicyInterner};
+use crate::number::index;
+use crate::prefixes::{Prefixes, enclosing, find};
 
-/// A network: length of its prefix, and its first address in network byte order.
-pub type Prefix<const N: usize> = (u8, [u8; N]);
-
-/// The tables in which the old policy is in force, as far as a plan has to look into them.
+/// The tables in which the old policy is active, as far as a plan reads them.
 pub trait Bank {
     /// Why the tables cannot be read.
     type Error;
 
-    /// The half that is in force.
+    /// The active half.
     fn half(&self) -> usize;
 
-    /// What is free in them.
+    /// What is taken in them, and how much there is.
     fn room(&self) -> Room;
 
-    /// The class of an IPv4 prefix that is there.
+    /// The class of an IPv4 prefix of the old policy, in the active half.
     ///
     /// # Errors
-    /// It is not, or cannot be read.
+    /// The prefix is missing, or cannot be read.
     fn class_v4(&self, prefix: &Prefix<4>) -> Result<u32, Self::Error>;
 
-    /// The class of an IPv6 prefix that is there.
+    /// The class of an IPv6 prefix of the old policy, in the active half.
     ///
     /// # Errors
-    /// It is not, or cannot be read.
+    /// The prefix is missing, or cannot be read.
     fn class_v6(&self, prefix: &Prefix<16>) -> Result<u32, Self::Error>;
 
-    /// The row of a class in the half that is in force.
+    /// The row of a class in the active half.
     ///
     /// # Errors
     /// It cannot be read.
@@ -55,7 +55,7 @@ pub trait Bank {
 /// What is taken in a bank and how much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
-    /// The lowest class that was never given out.
+    /// The lowest class that was never used.
     pub next_class: u32,
     /// How many classes the table has.
     pub classes: u32,
@@ -65,7 +65,7 @@ pub struct Room {
     pub pages: u32,
 }
 
-/// Writes into the tables of a bank, in this order.
+/// Writes into the tables of a bank, to be made in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writes {
     /// Pages by number.
@@ -83,7 +83,7 @@ pub struct Writes {
 pub struct PrefixWrites<const N: usize> {
     /// Classes in both halves.
     pub put: Vec<(Prefix<N>, [u32; 2])>,
-    /// Those that go.
+    /// Prefixes to be removed.
     pub removed: Vec<Prefix<N>>,
 }
 
@@ -111,28 +111,28 @@ impl Writes {
 pub struct Delta {
     /// Before the swap: what packets see stays the old policy.
     pub before: Writes,
-    /// After it, when no packet looks into the old half any more.
+    /// After it, when no packet reads the old half any more.
     pub after: Writes,
-    /// What is free afterwards.
+    /// What is taken afterwards.
     pub room: Room,
 }
 
-/// Plans a change; `None` where the bank has no room for it, and has to be made anew. Both policies are
-/// of the book, so that what they have in common has the same numbers: beyond passing once over the
-/// prefixes of both, the work is that of what differs.
+/// Plans a change; `None` where the bank has no room for it and has to be made anew, and where a policy
+/// is of another interner. Policies of one interner have the same numbers for what they have in common:
+/// beyond one pass over the prefixes of both, the work is that of what differs.
 ///
 /// # Errors
-/// The bank's.
+/// Those of the bank.
 pub fn plan<B: Bank>(
-    book: &Book,
-    old: &Numbered,
-    new: &Numbered,
+    interner: &PolicyInterner,
+    old: &InternedPolicy,
+    new: &InternedPolicy,
     bank: &B,
 ) -> Result<Option<Delta>, B::Error> {
-    if !book.has(old) || !book.has(new) {
+    if !interner.owns(old) || !interner.owns(new) {
         return Ok(None);
     }
-    let mut common = Common::new(book.class_count());
+    let mut common = Common::new(interner.class_count());
     let v4 = compare(&old.v4.prefixes, &new.v4.prefixes, &mut common);
     let v6 = compare(&old.v6.prefixes, &new.v6.prefixes, &mut common);
     let moved = moved(&common, &v4, &v6);
@@ -143,7 +143,7 @@ pub fn plan<B: Bank>(
         Arena::resume(room.next_word, bank.page(room.next_word / PAGE)?)
     };
     let mut planner = Planner {
-        book,
+        interner,
         old,
         new,
         bank,
@@ -167,22 +167,22 @@ pub fn plan<B: Bank>(
     Ok(planner.finish(room))
 }
 
-/// A value in force, and the one that is to be, as they lie in the two halves.
-fn halves<T>(in_force: usize, was: T, is: T) -> [T; 2] {
-    if in_force == 0 { [was, is] } else { [is, was] }
+/// The old value in the active half, and the new one in the other.
+fn halves<T>(active: usize, was: T, is: T) -> [T; 2] {
+    if active == 0 { [was, is] } else { [is, was] }
 }
 
 struct Planner<'a, B> {
-    book: &'a Book,
-    old: &'a Numbered,
-    new: &'a Numbered,
+    interner: &'a PolicyInterner,
+    old: &'a InternedPolicy,
+    new: &'a InternedPolicy,
     bank: &'a B,
     common: Common,
     moved: HashMap<u32, Option<u32>>,
-    /// Where old and new classes are in the tables.
+    /// The numbers that old and new classes have in the tables.
     old_ids: HashMap<u32, u32>,
     new_ids: HashMap<u32, u32>,
-    /// Where new lists are.
+    /// Where new lists are in the pages.
     placed: HashMap<u32, List>,
     arena: Arena,
     next_class: u32,
@@ -190,7 +190,7 @@ struct Planner<'a, B> {
 }
 
 impl<B: Bank> Planner<'_, B> {
-    /// Plans the rows that are new or say something else.
+    /// Plans the rows that are new or change.
     fn rows(&mut self) -> Result<(), B::Error> {
         for any in [ANY_V4, ANY_V6] {
             let [was, is] = [self.old, self.new].map(|policy| policy.any()[index(any)]);
@@ -200,9 +200,9 @@ impl<B: Bank> Planner<'_, B> {
         }
         let mut rows: Vec<u32> = self.moved.keys().copied().collect();
         if !rows.is_empty() {
-            // Also those whose parent is elsewhere.
+            // Also those whose parent moves.
             let all = (0..).zip(&self.common.is_new).skip(2).filter(|(_, is_new)| **is_new);
-            let parent = |class: u32| self.book.class(class).parent;
+            let parent = |class: u32| self.interner.class(class).parent;
             rows.extend(all.map(|(class, _)| class).filter(|class| {
                 !self.moved.contains_key(class) && self.moved.contains_key(&parent(*class))
             }));
@@ -210,13 +210,13 @@ impl<B: Bank> Planner<'_, B> {
         rows.sort_unstable();
         for number in rows {
             let before = self.moved.get(&number).copied().unwrap_or(Some(number));
-            let was = before.map_or([0, 0], |before| self.book.class(before).lists);
-            self.row(number, before, was, self.book.class(number).lists)?;
+            let was = before.map_or([0, 0], |before| self.interner.class(before).lists);
+            self.row(number, before, was, self.interner.class(number).lists)?;
         }
         Ok(())
     }
 
-    /// Plans the row of a class, in which another was `before`, with those lists.
+    /// Plans the row of a class, which was that of `before`, with `old_lists`.
     fn row(
         &mut self,
         number: u32,
@@ -230,7 +230,7 @@ impl<B: Bank> Planner<'_, B> {
             None => Class::EMPTY,
         };
         let mut row = was;
-        let parent = self.book.class(number).parent;
+        let parent = self.interner.class(number).parent;
         row.parent = if parent == NO_CLASS { NO_CLASS } else { self.new_id(parent)? };
         for (direction, list) in lists.into_iter().enumerate() {
             if old_lists[direction] != list {
@@ -243,31 +243,31 @@ impl<B: Bank> Planner<'_, B> {
     }
 
     fn place(&mut self, list: u32) -> List {
-        let (arena, book) = (&mut self.arena, self.book);
-        *self.placed.entry(list).or_insert_with(|| arena.place(book.list(list)))
+        let (arena, interner) = (&mut self.arena, self.interner);
+        *self.placed.entry(list).or_insert_with(|| arena.place(interner.list(list)))
     }
 
-    /// Plans what changes in a trie: before the swap, and after it. `any` is the class of what no
-    /// prefix covers.
+    /// Plans what changes in a trie: before the swap, and after it. `any` is the class of addresses
+    /// that no prefix covers.
     fn prefixes<const N: usize>(
         &mut self,
         [old, new]: [&Prefixes<N>; 2],
         any: u32,
         mut changed: Vec<Changed<N>>,
     ) -> Result<(PrefixWrites<N>, PrefixWrites<N>), B::Error> {
-        if self.moved.keys().any(|class| self.common.stay[index(*class)] > 0) {
+        if self.moved.keys().any(|class| self.common.unchanged[index(*class)] > 0) {
             let moved = new.iter().filter(|(_, class)| self.moved.contains_key(class));
             let moved = moved.filter(|(prefix, class)| find(old, *prefix) == Some(*class));
             changed.extend(moved.map(|(prefix, class)| (*prefix, [Some(*class); 2])));
         }
         let (mut before, mut after) = (PrefixWrites::default(), PrefixWrites::default());
         for (prefix, classes) in changed {
-            // Where there is no such prefix, its addresses are of the class of the enclosing one.
+            // Where there is no such prefix, its addresses have the class of the enclosing one.
             let was = classes[0].unwrap_or_else(|| enclosing(old, prefix).unwrap_or(any));
             let is = classes[1].unwrap_or_else(|| enclosing(new, prefix).unwrap_or(any));
             let (was, is) = (self.old_id(was)?, self.new_id(is)?);
             if was == is && classes[0].is_some() && classes[1].is_some() {
-                // Its row says something else.
+                // Only its row changes.
                 continue;
             }
             before.put.push((prefix, halves(self.bank.half(), was, is)));
@@ -279,7 +279,7 @@ impl<B: Bank> Planner<'_, B> {
         Ok((before, after))
     }
 
-    /// Where an old class is in the tables.
+    /// The number of an old class in the tables.
     fn old_id(&mut self, class: u32) -> Result<u32, B::Error> {
         if class <= ANY_V6 {
             return Ok(class);
@@ -293,14 +293,14 @@ impl<B: Bank> Planner<'_, B> {
         let id = match (v4.get(at), in_v6) {
             (Some((prefix, _)), _) => self.bank.class_v4(prefix)?,
             (None, Some((prefix, _))) => self.bank.class_v6(prefix)?,
-            // Every class but the two has a prefix.
+            // Every class but the two "any" classes has a prefix.
             (None, None) => NO_CLASS,
         };
         self.old_ids.insert(class, id);
         Ok(id)
     }
 
-    /// Where a new class is to be.
+    /// The number that a new class gets in the tables.
     fn new_id(&mut self, class: u32) -> Result<u32, B::Error> {
         match self.moved.get(&class).copied() {
             None => self.old_id(class),

@@ -1,25 +1,25 @@
-//! EC2's untracked connections: traffic that rules allow from anywhere, together with every answer
-//! to it, needs no flow.
+//! EC2's untracked connections: traffic that rules allow from anywhere, together with every reply to
+//! it, needs no flow.
 //!
-//! EC2 does not say whether several rules may add up to all ports of the answer. Here they do: what
-//! counts is what the rules of all groups allow together.
+//! EC2 does not document whether several rules may add up to all ports of the reply. Here they do:
+//! what counts is what the rules of all groups allow together.
 
 use firewall_ebpf::parse::protocol;
 use firewall_ebpf::policy::{Range, UNTRACKED, traffic};
 
-/// The traffic of one direction and family that needs no flow: sorted intervals, apart from each
-/// other, both ends included.
+/// The traffic of one direction and family that needs no flow: sorted intervals with gaps between
+/// them, both ends included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Untracked {
+pub(crate) struct Untracked {
     intervals: Vec<(u32, u32)>,
 }
 
 impl Untracked {
-    /// Of what is allowed from anywhere in one direction and in the other, as sorted, disjoint
+    /// From what is allowed from anywhere in one direction and in the other, as sorted, disjoint
     /// ranges.
-    pub(super) fn new(allowed: &[Range], back: &[Range]) -> Self {
+    pub(crate) fn new(allowed: &[Range], back: &[Range]) -> Self {
         let mut intervals: Vec<(u32, u32)> = Vec::new();
-        // In the order of their numbers. Only these two have ports: ICMP is always tracked.
+        // In ascending order of the numbers. Only these two have ports: ICMP is always tracked.
         for number in [protocol::TCP, protocol::UDP] {
             let (first, last) = (traffic(number, 0), traffic(number, u16::MAX));
             if !covers(back, first, last) {
@@ -39,17 +39,17 @@ impl Untracked {
         Self { intervals }
     }
 
-    /// Ranges that are allowed from anywhere, with the mark where they need no flow.
-    pub(super) fn mark(&self, ranges: &[Range]) -> Vec<Range> {
+    /// Ranges that are allowed from anywhere, with [`UNTRACKED`] set where they need no flow.
+    pub(crate) fn mark(&self, ranges: &[Range]) -> Vec<Range> {
         self.split(ranges, |range| Some(Range { rule: range.rule | UNTRACKED, ..range }))
     }
 
-    /// Ranges of a network without what needs no flow.
-    pub(super) fn without(&self, ranges: Vec<Range>) -> Vec<Range> {
+    /// Ranges of a prefix without what needs no flow.
+    pub(crate) fn without(&self, ranges: Vec<Range>) -> Vec<Range> {
         if self.intervals.is_empty() { ranges } else { self.split(&ranges, |_| None) }
     }
 
-    /// Cuts sorted ranges at the borders of the intervals; `within` says what becomes of a piece
+    /// Cuts sorted ranges at the borders of the intervals; `within` replaces or removes each piece
     /// inside of one.
     fn split(&self, ranges: &[Range], within: impl Fn(Range) -> Option<Range>) -> Vec<Range> {
         let mut pieces = Vec::with_capacity(ranges.len());
