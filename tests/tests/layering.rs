@@ -82,8 +82,9 @@ fn the_policy_crate_depends_on_nothing_that_does_io() {
     let manifest = root().join(POLICY).join("../Cargo.toml");
     let text = fs::read_to_string(manifest).expect("read the manifest of the policy crate");
     let manifest: toml::Table = text.parse().expect("a manifest");
-    let found: Vec<&str> =
-        manifest["dependencies"].as_table().expect("a table").keys().map(String::as_str).collect();
+    let dependencies = manifest["dependencies"].as_table().expect("a table").iter();
+    // Optional ones are derives for what userspace adds to the types.
+    let is_optional = |entry: &toml::Value| entry.get("optional").is_some();
     let pure = [
         "arrayvec",
         "firewall-ebpf",
@@ -95,7 +96,8 @@ fn the_policy_crate_depends_on_nothing_that_does_io() {
         "thiserror",
         "xxhash-rust",
     ];
-    let wrong: Vec<_> = found.into_iter().filter(|name| !pure.contains(name)).collect();
+    let needed = dependencies.filter(|(_, entry)| !is_optional(entry)).map(|(name, _)| name);
+    let wrong: Vec<_> = needed.filter(|name| !pure.contains(&name.as_str())).collect();
     assert!(wrong.is_empty(), "the policy crate builds anywhere; are these pure? {wrong:?}");
 }
 
@@ -110,7 +112,9 @@ fn modules_of_the_policy_crate_form_no_circle() {
     while let Some(lowest) = uses.iter().find(|(_, used)| used.is_empty()).map(|(name, _)| name) {
         let lowest = lowest.clone();
         uses.remove(&lowest);
-        uses.values_mut().for_each(|used| drop(used.remove(&lowest)));
+        for used in uses.values_mut() {
+            used.remove(&lowest);
+        }
     }
     assert!(uses.is_empty(), "these modules use each other in a circle: {uses:?}");
 }

@@ -1,4 +1,4 @@
-//! Groups, rules, peers and interfaces: what a user says, validated. Pure: no I/O, no kernel.
+//! Groups, rules, peers and interfaces: what the user configures, validated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -59,10 +59,10 @@ pub struct Rule {
     pub description: String,
 }
 
-/// The identity of a rule within its group: two rules with the same spec are duplicates.
+/// The identity of a rule within its group: two rules with the same specification are duplicates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleSpec {
-    /// Which packets the rule speaks of.
+    /// Which packets the rule applies to.
     pub direction: Direction,
     /// Protocol with its ports or ICMP type and code.
     pub traffic: Traffic,
@@ -70,10 +70,10 @@ pub struct RuleSpec {
     pub peer: Peer,
 }
 
-/// Protocol with what EC2 lets a rule say about it.
+/// A protocol, with the ports or ICMP types that EC2 lets a rule match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Traffic {
-    /// `-1`: every protocol, every port.
+    /// Every protocol and port; EC2 writes -1.
     All,
     /// TCP by destination port.
     Tcp(PortRange),
@@ -83,7 +83,7 @@ pub enum Traffic {
     Icmp(IcmpMatch),
     /// ICMPv6.
     Icmpv6(IcmpMatch),
-    /// Any other protocol by its number; never 1, 6, 17 or 58.
+    /// Any other protocol by its IP protocol number; never 1, 6, 17 or 58.
     Other(u8),
 }
 
@@ -138,7 +138,7 @@ pub struct PrefixList {
     pub name: String,
     /// Every entry is of this family.
     pub family: Family,
-    /// Starts at 1; a change of entries makes a new one.
+    /// From 1; each change of the entries increments it.
     pub version: u64,
     /// Canonical networks with their descriptions, sorted by network.
     pub entries: BTreeMap<IpNet, String>,
@@ -208,9 +208,9 @@ pub struct Interface {
     pub pick_up: bool,
     /// Which traffic is remembered in flows.
     pub tracking: Tracking,
-    /// Whether what is to be dropped is.
+    /// Whether drops are enforced or only counted.
     pub mode: Mode,
-    /// Whether the rules are asked about a flow again after they have changed; EC2 does not.
+    /// Whether flows are re-evaluated after the rules have changed; EC2 does not.
     pub revalidate: bool,
     /// Idle timeouts in seconds that differ from [`State::default_timeout`].
     pub timeouts: BTreeMap<State, u32>,
@@ -219,7 +219,8 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// The device's name, with its namespace where that is not ours: `eth0`, `blue/eth0`.
+    /// The device's name, with its namespace if it is another than that of secgroup: `eth0`,
+    /// `blue/eth0`.
     #[must_use]
     pub fn label(&self) -> String {
         label(&self.device, self.netns.as_deref())
@@ -239,13 +240,13 @@ impl Interface {
     }
 }
 
-/// What a device is called, with the namespace that it is named with.
+/// The label of a device in a named namespace, or in that of secgroup.
 #[must_use]
 pub fn label(device: &str, netns: Option<&str>) -> String {
     netns.map_or_else(|| device.to_owned(), |netns| format!("{netns}/{device}"))
 }
 
-/// Everything a user said, at one moment.
+/// The whole configuration of this host, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     /// By id.
@@ -254,9 +255,9 @@ pub struct Model {
     pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
     /// By slot.
     pub interfaces: BTreeMap<u16, Interface>,
-    /// The networks that this host is managed from.
+    /// The management networks, which stay reachable in emergency mode.
     pub management: BTreeSet<IpNet>,
-    /// Nothing but the management networks passes, whatever the groups say.
+    /// Emergency mode: only traffic of the management networks passes, whatever the groups allow.
     pub is_panicking: bool,
 }
 
@@ -274,17 +275,37 @@ impl Group {
     }
 }
 
-impl Family {
-    /// The word used on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ipv4 => "ipv4",
-            Self::Ipv6 => "ipv6",
-        }
-    }
+/// One table for the choices of an enum and their names.
+macro_rules! choices {
+    ($choice:ident { $($variant:ident = $name:literal,)* }) => {
+        impl $choice {
+            /// Every choice, in the order of the enum.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
-    /// The word used in AWS documents.
+            /// The name of the choice, on the command line, in the store and in JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+choices!(Family { Ipv4 = "ipv4", Ipv6 = "ipv6", });
+choices!(HookChoice {
+    Auto = "auto",
+    Xdp = "xdp",
+    XdpGeneric = "xdp-generic",
+    Tcx = "tcx",
+    Clsact = "clsact",
+});
+choices!(Mode { Enforce = "enforce", Audit = "audit", });
+choices!(Tracking { Auto = "auto", Always = "always", });
+
+impl Family {
+    /// The name in AWS documents.
     #[must_use]
     pub const fn document_name(self) -> &'static str {
         match self {
@@ -299,51 +320,6 @@ impl Family {
         match network {
             IpNet::V4(_) => Self::Ipv4,
             IpNet::V6(_) => Self::Ipv6,
-        }
-    }
-}
-
-impl HookChoice {
-    /// Every choice.
-    pub const ALL: [Self; 5] = [Self::Auto, Self::Xdp, Self::XdpGeneric, Self::Tcx, Self::Clsact];
-
-    /// The word used on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Xdp => "xdp",
-            Self::XdpGeneric => "xdp-generic",
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-        }
-    }
-}
-
-impl Mode {
-    /// Both choices.
-    pub const ALL: [Self; 2] = [Self::Enforce, Self::Audit];
-
-    /// The word used on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Audit => "audit",
-        }
-    }
-}
-
-impl Tracking {
-    /// Both choices.
-    pub const ALL: [Self; 2] = [Self::Auto, Self::Always];
-
-    /// The word used on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
         }
     }
 }

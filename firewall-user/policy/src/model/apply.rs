@@ -1,8 +1,8 @@
-//! What must change so that the groups and prefix lists of a document are as the document says.
+//! The edits that make the groups and prefix lists of this host match a document.
 //!
-//! Things are matched by id, then by name: a group that was made anew in AWS has another id and
-//! is the same group to everyone who reads the document. A rule that stays keeps its id and its
-//! number, and with them its counters and its flows.
+//! Items are matched by id, then by name: a group that was recreated in AWS has another id and is the
+//! same group in the document. A rule that is in both keeps its id and its number, and with them its
+//! counters and its flows.
 
 use std::fmt;
 
@@ -13,14 +13,14 @@ mod planner;
 #[cfg(test)]
 mod tests;
 
-/// The edits that a document comes to, in the order in which they can be made.
+/// The edits that a document needs, in the order in which they can be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Each edit with its lines.
+    /// Each edit, with its lines of the diff.
     pub steps: Vec<Step>,
 }
 
-/// An edit, and the lines that tell a person about it.
+/// An edit, and its lines of the diff.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The edit.
@@ -32,19 +32,19 @@ pub struct Step {
 /// A line of a diff.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Whether it comes, goes or changes.
+    /// Whether the item is added, removed or changed.
     pub sign: Sign,
-    /// What the line is about: the name of a group, or `prefix-list` and its name.
+    /// The name of a group, or `prefix-list` and its name.
     pub object: String,
-    /// The id of what comes, goes or changes.
+    /// The id of the item.
     pub id: Option<String>,
-    /// Whether the id was drawn for this plan, so that another plan would have another.
-    pub drawn: bool,
-    /// What comes, goes or changes.
+    /// Whether the id was generated for this plan: another plan would have another.
+    pub is_generated: bool,
+    /// The item.
     pub text: String,
 }
 
-/// What happens to the subject of a line.
+/// What happens to the item of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
     /// `+`
@@ -56,10 +56,10 @@ pub enum Sign {
 }
 
 impl Plan {
-    /// What `document` asks of `model`.
+    /// The edits that `document` needs in `model`.
     ///
     /// # Errors
-    /// When the document asks for something that may not be; nothing of it should be done then.
+    /// The document has an item that is refused; none of the edits may be made then.
     pub fn new(model: &Model, document: &Document, limits: &Limits) -> Result<Self, Error> {
         let Wanted { lists, groups } = document.wanted()?;
         let mut planner = planner::Planner::new(model, limits);
@@ -68,7 +68,7 @@ impl Plan {
         planner.finish(&groups)
     }
 
-    /// Whether the document says what is so already.
+    /// Whether the model matches the document already.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.steps.is_empty()
@@ -81,11 +81,11 @@ impl Plan {
 }
 
 impl Line {
-    /// The line as it reads before the plan is made true: without the ids drawn for it.
+    /// The line before the edits are made: without the ids generated for the plan.
     #[must_use]
     pub fn foreseen(&self) -> Self {
         let mut line = self.clone();
-        if self.drawn {
+        if self.is_generated {
             line.id = Some("(new)".to_owned());
         }
         line

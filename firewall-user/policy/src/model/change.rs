@@ -1,5 +1,5 @@
-//! The edits of which every change to the model is made. The store writes each of them to disk
-//! and makes it here, so that what is in memory is what would be read back.
+//! The edits that every change of the model consists of. The store writes each of them to disk and
+//! makes it here, so that the model in memory is the one on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule, RuleId};
 
-/// One edit. Whether it may be made is settled before.
+/// One edit. It is checked before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the variants' names and fields say it all")]
 pub enum Change {
@@ -21,14 +21,14 @@ pub enum Change {
         tags: BTreeMap<String, String>,
     },
     DeletePrefixList(PrefixListId),
-    /// The group comes without its rules.
+    /// The group has no rules yet.
     CreateGroup(Group),
     TagGroup {
         group: GroupId,
         tags: BTreeMap<String, String>,
     },
     DeleteGroup(GroupId),
-    /// The store gives the rule its number.
+    /// The store assigns the number of the rule.
     AddRule {
         group: GroupId,
         rule: Rule,
@@ -42,7 +42,7 @@ pub enum Change {
         group: GroupId,
         rule: RuleId,
     },
-    /// In place of what the slot holds.
+    /// Replaces the interface in its slot.
     PutInterface(Interface),
     DeleteInterface(u16),
     SetManagement(BTreeSet<IpNet>),
@@ -50,7 +50,7 @@ pub enum Change {
 }
 
 impl Model {
-    /// Makes one edit. What it names and is not there is left alone.
+    /// Makes one edit. An edit of something that does not exist changes nothing.
     pub fn make(&mut self, change: Change) {
         match change {
             Change::CreatePrefixList(list) => {

@@ -1,5 +1,5 @@
-//! Whether an edit may be made: what it refers to exists, nothing is said twice, nothing in use
-//! goes away, and no limit is exceeded. The store asks here before it writes.
+//! Checks of an edit before the store writes it: what it refers to exists, nothing is there twice,
+//! nothing in use is removed, and no limit is exceeded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,10 @@ use super::{
 };
 
 impl Model {
-    /// Whether one more group may have this name and these tags.
+    /// Checks that a group may be created with this name and these tags.
+    ///
+    /// # Errors
+    /// The name is taken, or a limit is exceeded.
     pub fn check_new_group(
         &self,
         name: &str,
@@ -30,7 +33,10 @@ impl Model {
         check_tags(&format!("group {name}"), tags, limits)
     }
 
-    /// Whether nothing but the group itself uses it.
+    /// Checks that nothing but the group itself uses it.
+    ///
+    /// # Errors
+    /// An interface or a rule of another group uses it.
     pub fn check_group_unused(&self, group: &Group) -> Result<(), Error> {
         let interfaces =
             self.interfaces.values().filter(|interface| interface.groups.contains(&group.id)).map(
@@ -49,7 +55,10 @@ impl Model {
         }
     }
 
-    /// Whether no rule uses the prefix list.
+    /// Checks that no rule uses the prefix list.
+    ///
+    /// # Errors
+    /// A rule uses it.
     pub fn check_prefix_list_unused(&self, list: &PrefixList) -> Result<(), Error> {
         let peer = Peer::PrefixList(list.id.clone());
         let users: Vec<_> = self.rules_with(&peer, None).collect();
@@ -60,7 +69,7 @@ impl Model {
         }
     }
 
-    /// The groups, but for one, that have rules with this peer.
+    /// The groups, without `but`, that have rules with this peer.
     fn rules_with<'a>(
         &'a self,
         peer: &'a Peer,
@@ -77,7 +86,10 @@ impl Model {
         })
     }
 
-    /// Whether these rules may be added to a group.
+    /// Checks that these rules may be added to a group.
+    ///
+    /// # Errors
+    /// The group has one of them, one is repeated, or a limit is exceeded; see [`Self::check_spec`].
     pub fn check_new_rules(
         &self,
         group: &Group,
@@ -105,7 +117,10 @@ impl Model {
         self.check_count(&group.name, specs.chain(new.iter().map(|rule| &rule.spec)), limits)
     }
 
-    /// Whether what a rule refers to exists and suits it.
+    /// Checks that the peer of a rule exists and is of the family of its traffic.
+    ///
+    /// # Errors
+    /// It does not exist, or is of the other family.
     pub fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
         let RuleSpec { direction, traffic, peer } = spec;
         RuleSpec::new(*direction, *traffic, peer.clone())?;
@@ -114,12 +129,15 @@ impl Model {
             Peer::Group(id) => self.group_by_id(id).map(|_| ()),
             Peer::PrefixList(id) => {
                 let list = self.prefix_list_by_id(id)?;
-                traffic.suits(list.family, || format!("prefix list {}", list.name))
+                traffic.check_family(list.family, || format!("prefix list {}", list.name))
             }
         }
     }
 
-    /// Whether a group may have this many rules: counted as EC2 counts them.
+    /// Checks that a group may have these rules, counted as EC2 counts them.
+    ///
+    /// # Errors
+    /// They are too many.
     pub fn check_count<'a>(
         &self,
         group: &str,
@@ -162,7 +180,10 @@ impl Model {
         Ok(())
     }
 
-    /// Whether one more prefix list may have this name and these tags.
+    /// Checks that a prefix list may be created with this name and these tags.
+    ///
+    /// # Errors
+    /// The name is taken, or a limit is exceeded.
     pub fn check_new_prefix_list(
         &self,
         name: &str,
@@ -179,7 +200,10 @@ impl Model {
         check_tags(&format!("prefix list {name}"), tags, limits)
     }
 
-    /// Whether every group that refers to a prefix list, as it is in this model, stays in bounds.
+    /// Checks the limits of every group that refers to a prefix list, with the entries in this model.
+    ///
+    /// # Errors
+    /// A group has too many rules.
     pub fn check_referring_groups(&self, id: &PrefixListId, limits: &Limits) -> Result<(), Error> {
         let peer = Peer::PrefixList(id.clone());
         self.groups
@@ -190,7 +214,11 @@ impl Model {
             })
     }
 
-    /// Whether an interface may be attached so, in place of what its slot holds now.
+    /// Checks that an interface may be attached, in place of what its slot holds now.
+    ///
+    /// # Errors
+    /// It has no group, a group repeats or does not exist, the device has another slot, or a limit is
+    /// exceeded.
     pub fn check_interface(&self, interface: &Interface, limits: &Limits) -> Result<(), Error> {
         let Interface { device, netns, slot, groups, .. } = interface;
         if groups.is_empty() {
@@ -219,7 +247,10 @@ impl Model {
     }
 }
 
-/// Whether a prefix list may have this many entries, all of its family.
+/// Checks that a prefix list may have these entries.
+///
+/// # Errors
+/// They are too many, or one is of the other family.
 pub fn check_entries<'a>(
     list: &str,
     family: Family,
@@ -242,7 +273,10 @@ pub fn check_entries<'a>(
     Ok(())
 }
 
-/// Whether an object may have this many tags.
+/// Checks that an object may have these tags.
+///
+/// # Errors
+/// They are too many.
 pub fn check_tags(
     object: &str,
     tags: &BTreeMap<String, String>,

@@ -1,5 +1,4 @@
-//! Networks, stored in their canonical form: no host bits, so that every spelling of a network
-//! is the same rule.
+//! Networks in canonical form, without host bits, so that every spelling of a network is the same rule.
 
 use std::net::IpAddr;
 
@@ -10,7 +9,7 @@ use super::{Error, Family, Peer};
 /// A network in canonical form: `100.68.0.18/18` is `100.68.0.0/18`.
 ///
 /// # Errors
-/// When the text is no address and prefix length, or has no prefix length.
+/// The text is not an address and a prefix length.
 pub fn parse_cidr(text: &str) -> Result<IpNet, Error> {
     let malformed = |reason| Error::Cidr { text: text.to_owned(), reason };
     let Some((address, length)) = text.split_once('/') else {
@@ -36,7 +35,7 @@ pub fn parse_cidr(text: &str) -> Result<IpNet, Error> {
 /// A network as an entry of a prefix list of this family.
 ///
 /// # Errors
-/// As [`parse_cidr`], and when the family is the other one.
+/// As [`parse_cidr`], or the network is of the other family.
 pub fn parse_entry(text: &str, family: Family) -> Result<IpNet, Error> {
     let network = parse_cidr(text)?;
     if Family::of(&network) == family {
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn text_that_is_not_a_network_is_refused() {
         for text in [
             "",
             "/",
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_of_its_lists_family() {
+    fn an_entry_must_be_of_the_family_of_its_list() {
         assert!(parse_entry("10.0.0.0/8", Family::Ipv4).is_ok());
         let error = parse_entry("10.0.0.0/8", Family::Ipv6).unwrap_err();
         assert_eq!(error.to_string(), "10.0.0.0/8 is not an IPv6 network");

@@ -1,10 +1,9 @@
 //! Groups and prefix lists as AWS prints them: `aws ec2 describe-security-groups`,
 //! `describe-security-group-rules`, `describe-managed-prefix-lists`.
 //!
-//! A document of ours is one object with `SecurityGroups` and, so that it stands on its own,
-//! `PrefixLists` with an `Entries` array in each, which AWS prints with another command. Keys
-//! that mean nothing here are ignored, as AWS adds some every year; what would be lost and
-//! matters is refused.
+//! A document is one object with `SecurityGroups` and, so that it is self-contained, `PrefixLists` with
+//! an `Entries` array in each, which AWS prints with another command. Unknown keys are ignored, because
+//! AWS adds some every year; a key that restricts a rule and is not supported is refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +15,10 @@ pub use write::{groups, prefix_lists, rules};
 
 use super::Error as ModelError;
 
-/// The account that this host's groups belong to: AWS' clients expect one in every document.
+/// The account id of this host's groups: clients of AWS expect one in every document.
 pub const OWNER: &str = "000000000000";
 
-/// The network that this host's groups belong to, for the same reason.
+/// The VPC id of this host's groups, for the same reason.
 pub const VPC: &str = "vpc-00000000000000000";
 
 /// A document.
@@ -32,7 +31,7 @@ pub struct Document {
     /// Prefix lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_lists: Option<Vec<ManagedPrefixList>>,
-    /// Rules, one by one; written, never read.
+    /// Rules as separate items; written, never read.
     #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     pub security_group_rules: Option<Vec<SecurityGroupRule>>,
 }
@@ -102,7 +101,7 @@ wire! {
         key: String,
         value: String,
     }
-    /// An item of `PrefixLists`; `Entries` is ours.
+    /// An item of `PrefixLists`; AWS has no `Entries` in it.
     ManagedPrefixList {
         prefix_list_id: String,
         address_family: String,
@@ -144,7 +143,7 @@ wire! {
     }
 }
 
-/// serde wants a path to a function, and `Option::is_none` does not name one inside the macro.
+/// serde needs the path of a function, and `Option::is_none` is none inside the macro.
 fn absent<T>(field: &Option<T>) -> bool {
     field.is_none()
 }
@@ -153,7 +152,7 @@ impl Document {
     /// Reads a document.
     ///
     /// # Errors
-    /// When it is no JSON, with line and column, or holds neither groups nor prefix lists.
+    /// The text is not JSON (with line and column), or has neither groups nor prefix lists.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
         if text.trim_ascii().is_empty() {
             return Err(Error::Blank);
@@ -176,7 +175,7 @@ impl Document {
     /// The document as the AWS command line prints it: indented by four spaces.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// `out` cannot be written.
     pub fn write(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
         let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
         let mut writer = serde_json::Serializer::with_formatter(&mut *out, format);
@@ -185,10 +184,10 @@ impl Document {
     }
 }
 
-/// What is wrong with a document, and where.
+/// An error in a document, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is no JSON, or a value is of the wrong type.
+    /// The text is not JSON, or a value has the wrong type.
     #[error("line {line}, column {column}: {message}")]
     Syntax {
         /// From 1.
@@ -198,13 +197,13 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// There is nothing in it.
+    /// The text is empty.
     #[error("the document is empty")]
     Blank,
-    /// It has nothing that we know.
+    /// It has neither groups nor prefix lists.
     #[error("the document has neither SecurityGroups nor PrefixLists")]
     Empty,
-    /// A key that must be there is not.
+    /// A required key is missing.
     #[error("{path} is missing")]
     Missing {
         /// The key's place.
@@ -212,7 +211,7 @@ pub enum Error {
         /// What to write.
         hint: &'static str,
     },
-    /// Something that has no meaning on this host.
+    /// Something that this host cannot represent.
     #[error("{path}: {reason}")]
     Foreign {
         /// Its place.
@@ -222,7 +221,7 @@ pub enum Error {
         /// What to do instead.
         hint: &'static str,
     },
-    /// Something that would be refused on the command line too.
+    /// Something that the model refuses.
     #[error("{path}: {error}")]
     Refused {
         /// Its place.
@@ -241,15 +240,13 @@ impl Error {
                 "apply reads what aws ec2 describe-security-groups or secgroup export prints"
                     .to_owned(),
             ),
-            Self::Blank => {
-                Some("did the command that was to write it fail? its own words tell".to_owned())
-            }
+            Self::Blank => Some("see whether the command that wrote it failed".to_owned()),
             Self::Missing { hint, .. } | Self::Foreign { hint, .. } => Some((*hint).to_owned()),
             Self::Refused { error, .. } => error.hint(),
         }
     }
 
-    /// A refusal at a place.
+    /// Adds a place to an error of the model.
     pub(crate) fn at(path: &str) -> impl FnOnce(ModelError) -> Self {
         move |error| Self::Refused { path: path.to_owned(), error }
     }

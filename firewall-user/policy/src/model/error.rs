@@ -1,5 +1,4 @@
-//! Why something a user said was refused: one line that names the object, EC2's code for it, and
-//! what to do about it.
+//! Errors of the model: one line that names the object, EC2's code, and a hint.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,12 +7,12 @@ use ipnet::IpNet;
 
 use super::{Family, GroupId, PrefixListId, RuleId, RuleSpec};
 
-/// A refusal.
+/// Why input or an edit is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's message is its documentation")]
 #[rustfmt::skip]
 pub enum Error {
-    // Text that means nothing.
+    // Malformed text.
     #[error("{text:?} is not an id of the form {prefix}… with 17 hexadecimal digits")]
     IdMalformed { prefix: &'static str, text: String },
     #[error("{what} {text:?} contains {odd:?}")]
@@ -47,7 +46,7 @@ pub enum Error {
     #[error("{protocol} does not exist in {0}, and {peer} is {0}", family.document_name())]
     IcmpFamily { protocol: &'static str, family: Family, peer: String },
 
-    // What is not there.
+    // Objects that do not exist.
     #[error("there is no group {0:?}")]
     GroupNotFound(String),
     #[error("there is no prefix list {0:?}")]
@@ -63,7 +62,7 @@ pub enum Error {
     #[error("there is no attached interface {0:?}")]
     InterfaceNotFound(String),
 
-    // What is there already, or in the way.
+    // Duplicates, and objects in use.
     #[error("group {name} exists already: {id}")]
     GroupDuplicate { name: String, id: GroupId },
     #[error("{id} is the group {name} here")]
@@ -95,7 +94,7 @@ pub enum Error {
     #[error("an interface needs at least one group")]
     InterfaceWithoutGroup,
 
-    // What is too much.
+    // Exceeded limits.
     #[error("group {group} would have {count} {direction} rules for {}, and the limit is {limit}", family.document_name())]
     RulesLimit { group: String, direction: &'static str, family: Family, count: usize, limit: usize },
     #[error("there would be {count} groups, and the limit is {limit}")]
@@ -113,7 +112,7 @@ pub enum Error {
     #[error("all rule numbers have been used")]
     RuleNumbersUsedUp,
 
-    // Limits that contradict one another.
+    // Invalid limits.
     #[error("groups_per_interface = {0} is not 1 to 16")]
     LimitsGroups(usize),
     #[error("rules_per_group = {rules_per_group} times groups_per_interface = {groups_per_interface} exceeds rules_per_interface = {rules_per_interface}")]
@@ -142,19 +141,19 @@ pub enum User {
     },
 }
 
-/// What sort of refusal it is; says a process's exit code.
+/// The kind of an error, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The text means nothing, whatever the state of the host.
+    /// The text is invalid, whatever the state of the host.
     Malformed,
-    /// Something named does not exist.
+    /// A named object does not exist.
     NotFound,
     /// The state of the host, or a limit, forbids it.
     Refused,
 }
 
 impl Error {
-    /// EC2's code for it, which clients of the EC2 API branch on.
+    /// EC2's error code, which clients of the EC2 API compare.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -213,7 +212,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, where more can be said than the message says.
+    /// What to do about it, if that does not follow from the message.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -303,7 +302,7 @@ impl Error {
         })
     }
 
-    /// What sort of refusal it is.
+    /// The kind of the error.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {

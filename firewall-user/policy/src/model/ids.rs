@@ -1,5 +1,5 @@
-//! Ids as EC2 writes them: a prefix that says what is named, and 17 hexadecimal digits. The
-//! 8 digits of ids from before 2018 still parse, since old groups still carry them.
+//! Ids as EC2 writes them: a prefix for the kind of object, and 17 hexadecimal digits. The 8 digits of
+//! ids from before 2018 are accepted, because old groups still have them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use arrayvec::ArrayString;
 
 use super::Error;
 
-/// How many digits an id has; the second form is only read.
+/// How many digits an id has; the second form is only accepted.
 const LENGTHS: [usize; 2] = [17, 8];
 
 /// The text of an id in place: a model has a hundred thousand of them.
@@ -21,13 +21,13 @@ macro_rules! id {
         pub struct $name(Text);
 
         impl $name {
-            /// What every id of this kind starts with.
+            /// The prefix of every id of this kind.
             pub const PREFIX: &str = $prefix;
 
-            /// A new id that no one has seen.
+            /// A new random id.
             ///
             /// # Errors
-            /// When the kernel gives no random bytes.
+            /// The kernel gives no random bytes.
             pub fn random() -> Result<Self, Error> {
                 format!("{}{}", Self::PREFIX, digits()?).parse()
             }
@@ -45,7 +45,7 @@ macro_rules! id {
             fn from_str(text: &str) -> Result<Self, Error> {
                 let id = Some(text).filter(|text| well_formed(text, Self::PREFIX));
                 let malformed = || Error::IdMalformed { prefix: Self::PREFIX, text: text.to_owned() };
-                // What is well formed fits.
+                // A well-formed id fits.
                 id.and_then(|id| Text::from(id).ok()).map(Self).ok_or_else(malformed)
             }
         }

@@ -1,22 +1,22 @@
-//! How much a user may say: EC2's quotas, each of which can be set.
+//! EC2's quotas, each of which can be configured.
 
 use serde::Deserialize;
 
 use super::Error;
 
-/// The most groups on one interface, whatever the configuration says; EC2's own ceiling.
+/// The most groups on one interface, whatever is configured; EC2 has the same maximum.
 pub const GROUPS_PER_INTERFACE_MAX: usize = 16;
 
 /// Quotas. The defaults are EC2's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Rules of a group in one direction and one family. A group peer counts in both families,
-    /// a prefix list counts its entries.
+    /// Rules of a group in one direction and one family. A group peer counts in both families, a prefix
+    /// list as its entries.
     pub rules_per_group: usize,
     /// Groups on one interface.
     pub groups_per_interface: usize,
-    /// The most that the product of the two above may be: what one interface may have to search.
+    /// The most that the product of the two above may be, which is the most rules of one interface.
     pub rules_per_interface: usize,
     /// Groups on this host.
     pub groups: usize,
@@ -43,10 +43,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether the limits agree with one another.
+    /// Checks the limits.
     ///
     /// # Errors
-    /// When one is out of bounds, or the product of two exceeds the third.
+    /// One is out of bounds, or the product of two exceeds the third.
     pub fn validate(&self) -> Result<(), Error> {
         let Self { rules_per_group, groups_per_interface, rules_per_interface, .. } = *self;
         if !(1..=GROUPS_PER_INTERFACE_MAX).contains(&groups_per_interface) {
@@ -68,12 +68,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_agree() {
+    fn the_defaults_are_valid() {
         Limits::default().validate().unwrap();
     }
 
     #[test]
-    fn disagreement_is_refused() {
+    fn limits_that_contradict_each_other_are_refused() {
         let base = Limits::default();
         assert!(Limits { rules_per_group: 200, ..base }.validate().is_ok());
         assert!(Limits { rules_per_group: 201, ..base }.validate().is_err());

@@ -1,16 +1,16 @@
-//! Finding things by what a user calls them.
+//! Lookups by name, id or device, and names in texts.
 
 use super::{
     Error, Group, GroupId, Interface, Model, Peer, PrefixList, PrefixListId, Rule, RuleId, RuleSpec,
 };
 
 impl Model {
-    /// The group with this id or name; upper and lower case make no difference in names.
+    /// The group with this id or name; names ignore case.
     ///
     /// # Errors
-    /// When there is none, or the id is malformed.
+    /// There is none, or the id is malformed.
     pub fn group(&self, word: &str) -> Result<&Group, Error> {
-        // No name starts as an id does, so a word is never both.
+        // No name starts with the prefix of an id, so a word is never both.
         let found = if word.starts_with(GroupId::PREFIX) {
             self.groups.get(&word.parse()?)
         } else {
@@ -28,15 +28,15 @@ impl Model {
     /// The group with this id.
     ///
     /// # Errors
-    /// When there is none.
+    /// There is none.
     pub fn group_by_id(&self, id: &GroupId) -> Result<&Group, Error> {
         self.groups.get(id).ok_or_else(|| Error::GroupNotFound(id.to_string()))
     }
 
-    /// The prefix list with this id or name; upper and lower case make no difference in names.
+    /// The prefix list with this id or name; names ignore case.
     ///
     /// # Errors
-    /// When there is none, or the id is malformed.
+    /// There is none, or the id is malformed.
     pub fn prefix_list(&self, word: &str) -> Result<&PrefixList, Error> {
         let found = if word.starts_with(PrefixListId::PREFIX) {
             self.prefix_lists.get(&word.parse()?)
@@ -55,12 +55,12 @@ impl Model {
     /// The prefix list with this id.
     ///
     /// # Errors
-    /// When there is none.
+    /// There is none.
     pub fn prefix_list_by_id(&self, id: &PrefixListId) -> Result<&PrefixList, Error> {
         self.prefix_lists.get(id).ok_or_else(|| Error::PrefixListNotFound(id.to_string()))
     }
 
-    /// The interface of this device; `None`: the namespace secgroup runs in.
+    /// The interface of this device; without `netns` in the namespace that secgroup runs in.
     #[must_use]
     pub fn interface(&self, device: &str, netns: Option<&str>) -> Option<&Interface> {
         self.interfaces
@@ -73,7 +73,7 @@ impl Group {
     /// The rule with this id.
     ///
     /// # Errors
-    /// When the group has none.
+    /// The group has none.
     pub fn rule(&self, id: &RuleId) -> Result<&Rule, Error> {
         self.rules
             .iter()
@@ -84,7 +84,7 @@ impl Group {
     /// The rule with this specification.
     ///
     /// # Errors
-    /// When the group has none.
+    /// The group has none.
     pub fn rule_with(&self, spec: &RuleSpec) -> Result<&Rule, Error> {
         self.rules.iter().find(|rule| rule.spec == *spec).ok_or_else(|| Error::PermissionNotFound {
             group: self.name.clone(),
@@ -94,7 +94,7 @@ impl Group {
 }
 
 impl Model {
-    /// A peer as a person reads it: groups and prefix lists by name.
+    /// A peer as text, with groups and prefix lists by name.
     #[must_use]
     pub fn peer_text(&self, peer: &Peer) -> String {
         match peer {
@@ -110,7 +110,7 @@ impl Model {
         }
     }
 
-    /// A rule's specification as a person reads it: groups and prefix lists by name.
+    /// The specification of a rule as text, with groups and prefix lists by name.
     #[must_use]
     pub fn spec_text(&self, spec: &RuleSpec) -> String {
         spec.text(&self.peer_text(&spec.peer))

@@ -6,7 +6,7 @@ use firewall_ebpf::interface::Direction;
 
 use super::{Error, Family, Peer, RuleSpec, Traffic, rule_description};
 
-/// A rule that is to be added.
+/// A rule to be added.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NewRule {
     /// What it allows.
@@ -19,17 +19,17 @@ impl NewRule {
     /// A rule with its description checked.
     ///
     /// # Errors
-    /// When EC2 would not take the description.
+    /// EC2 would refuse the description.
     pub fn new(spec: RuleSpec, description: &str) -> Result<Self, Error> {
         Ok(Self { spec, description: rule_description(description)? })
     }
 }
 
 impl RuleSpec {
-    /// A specification whose parts suit one another.
+    /// A specification whose traffic exists in the family of the peer.
     ///
     /// # Errors
-    /// When one family's ICMP is to come from the other family's network.
+    /// The traffic is the ICMP of one family, and the peer a network of the other.
     pub fn new(direction: Direction, traffic: Traffic, peer: Peer) -> Result<Self, Error> {
         let family = match &peer {
             Peer::Ipv4(_) => Some(Family::Ipv4),
@@ -37,12 +37,12 @@ impl RuleSpec {
             Peer::PrefixList(_) | Peer::Group(_) => None,
         };
         if let Some(family) = family {
-            traffic.suits(family, || peer.to_string())?;
+            traffic.check_family(family, || peer.to_string())?;
         }
         Ok(Self { direction, traffic, peer })
     }
 
-    /// The specification with the peer called so.
+    /// The specification with this text for the peer.
     pub(super) fn text(&self, peer: &str) -> String {
         let preposition = match self.direction {
             Direction::Ingress => "from",
@@ -53,8 +53,12 @@ impl RuleSpec {
 }
 
 impl Traffic {
-    /// Whether the protocol exists in a peer's family.
-    pub(super) fn suits(self, family: Family, peer: impl FnOnce() -> String) -> Result<(), Error> {
+    /// Refuses the ICMP of the other family. `peer` is the text of the peer, for the error.
+    pub(super) fn check_family(
+        self,
+        family: Family,
+        peer: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
         match (self, family) {
             (Self::Icmp(_), Family::Ipv6) => {
                 Err(Error::IcmpFamily { protocol: "icmp", family, peer: peer() })

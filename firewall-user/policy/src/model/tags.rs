@@ -1,11 +1,11 @@
-//! Tags: keys and values that a user hangs on a group or prefix list.
+//! Tags: keys and values of a group or prefix list.
 
 use std::collections::BTreeMap;
 
 use super::Error;
 
-/// Keys that start so belong to AWS; in an AWS document they say which AWS service made a
-/// resource, which is not true of ours.
+/// The prefix of keys that AWS reserves; in a document of AWS they name the AWS service that created a
+/// resource.
 pub const RESERVED: &str = "aws:";
 
 const KEY_MAX: usize = 127;
@@ -14,7 +14,7 @@ const VALUE_MAX: usize = 256;
 /// `KEY=VALUE` as on the command line; the value may be empty or contain `=`.
 ///
 /// # Errors
-/// When there is no `=`.
+/// There is no `=`.
 pub fn parse(text: &str) -> Result<(String, String), Error> {
     text.split_once('=')
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<(String, String), Error> {
 /// Tags collected from pairs.
 ///
 /// # Errors
-/// When EC2 would not take one, or a key repeats.
+/// EC2 would refuse one, or a key repeats.
 pub fn collect(
     pairs: impl IntoIterator<Item = (String, String)>,
 ) -> Result<BTreeMap<String, String>, Error> {

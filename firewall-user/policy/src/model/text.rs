@@ -11,7 +11,7 @@ const LENGTH_MAX: usize = 255;
 /// A group's name, trailing spaces removed.
 ///
 /// # Errors
-/// When EC2 would not take it.
+/// EC2 would refuse it.
 pub fn group_name(text: &str) -> Result<String, Error> {
     named("group name", text, GroupId::PREFIX)
 }
@@ -19,7 +19,7 @@ pub fn group_name(text: &str) -> Result<String, Error> {
 /// A prefix list's name, trailing spaces removed.
 ///
 /// # Errors
-/// When it is empty, too long, of other characters, looks like an id, or is in AWS' own space.
+/// It is empty or too long, has other characters, looks like an id, or has a prefix of AWS.
 pub fn prefix_list_name(text: &str) -> Result<String, Error> {
     const RESERVED: &str = "com.amazonaws";
     if text.starts_with(RESERVED) {
@@ -35,7 +35,7 @@ pub fn prefix_list_name(text: &str) -> Result<String, Error> {
 /// A group's description: required.
 ///
 /// # Errors
-/// When EC2 would not take it.
+/// EC2 would refuse it.
 pub fn group_description(text: &str) -> Result<String, Error> {
     checked("group description", text, 1)?;
     Ok(text.to_owned())
@@ -44,7 +44,7 @@ pub fn group_description(text: &str) -> Result<String, Error> {
 /// The description of a rule or of a prefix list's entry: may be empty.
 ///
 /// # Errors
-/// When EC2 would not take it.
+/// EC2 would refuse it.
 pub fn rule_description(text: &str) -> Result<String, Error> {
     checked("rule description", text, 0)?;
     Ok(text.to_owned())
@@ -53,7 +53,7 @@ pub fn rule_description(text: &str) -> Result<String, Error> {
 fn named(what: &'static str, text: &str, id: &'static str) -> Result<String, Error> {
     let name = text.trim_end_matches(' ');
     checked(what, name, 1)?;
-    // Otherwise nobody could say whether a word on the command line is a name or an id.
+    // Otherwise a word on the command line could be a name or an id.
     if name.starts_with(id) {
         return Err(Error::NameReserved { what, text: name.to_owned(), prefix: id });
     }
@@ -65,7 +65,7 @@ fn checked(what: &'static str, text: &str, shortest: usize) -> Result<(), Error>
     if let Some(odd) = odd {
         return Err(Error::TextCharacter { what, text: text.to_owned(), odd });
     }
-    // Only ASCII from here on: bytes are characters.
+    // All characters are ASCII here, so bytes are characters.
     if text.len() < shortest || text.len() > LENGTH_MAX {
         return Err(Error::TextLength { what, length: text.len() });
     }

@@ -1,13 +1,13 @@
-//! EC2's way of saying protocol and ports, read and written.
+//! EC2's form of protocol and ports, read and written.
 //!
-//! EC2 squeezes everything into a protocol and two numbers: a port range for TCP and UDP, type
-//! and code for ICMP, nothing for the rest, and -1 for "any".
+//! EC2 has a protocol and two numbers: a port range for TCP and UDP, type and code for ICMP, nothing for
+//! other protocols, and -1 for "any".
 
 use std::fmt;
 
 use super::{Error, IcmpMatch, PortRange, Traffic};
 
-/// Protocol and ports as EC2's documents have them.
+/// Protocol and ports as in the documents of EC2.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ec2Traffic {
     /// `tcp`, `udp`, `icmp`, `icmpv6`, `-1` or a number.
@@ -18,7 +18,7 @@ pub struct Ec2Traffic {
     pub to: Option<i64>,
 }
 
-/// Names of `/etc/protocols` that EC2 does not know, with what to write instead.
+/// Names of `/etc/protocols` that EC2 does not accept, with what to write instead.
 const NAMES: &[(&str, &str)] = &[
     ("ah", "51"),
     ("esp", "50"),
@@ -33,10 +33,10 @@ const NAMES: &[(&str, &str)] = &[
 ];
 
 impl Traffic {
-    /// What EC2's three fields mean.
+    /// Parses EC2's three fields.
     ///
     /// # Errors
-    /// When the protocol is unknown, or the numbers do not suit it.
+    /// The protocol is unknown, or the numbers do not fit it.
     pub fn from_ec2(protocol: &str, from: Option<i64>, to: Option<i64>) -> Result<Self, Error> {
         Ok(match protocol.to_ascii_lowercase().as_str() {
             // EC2 ignores ports here, and `describe` prints some for older rules.
@@ -44,14 +44,14 @@ impl Traffic {
             "tcp" | "6" => Self::Tcp(PortRange::from_ec2("tcp", from, to)?),
             "udp" | "17" => Self::Udp(PortRange::from_ec2("udp", from, to)?),
             "icmp" | "1" => Self::Icmp(IcmpMatch::from_ec2("icmp", from, to)?),
-            // Only here may both be left out.
+            // EC2 lets both be absent for ICMPv6 only.
             "icmpv6" | "58" if (from, to) == (None, None) => Self::Icmpv6(IcmpMatch::Any),
             "icmpv6" | "58" => Self::Icmpv6(IcmpMatch::from_ec2("icmpv6", from, to)?),
             number => Self::Other(other(number)?),
         })
     }
 
-    /// What EC2 would print: the well-known protocols by name, whichever way they came in.
+    /// EC2's three fields, with the well-known protocols by name.
     #[must_use]
     pub fn to_ec2(self) -> Ec2Traffic {
         let (from, to) = match self {
@@ -79,7 +79,7 @@ impl Traffic {
         }
     }
 
-    /// The ports, or the ICMP type and code, as a person writes them; `all` for every one.
+    /// The ports, or the ICMP type and code, as on the command line; `all` for all of them.
     #[must_use]
     pub fn ports(self) -> String {
         match self {

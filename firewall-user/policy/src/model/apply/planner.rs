@@ -1,4 +1,4 @@
-//! Compares what a document wants with what is there.
+//! Compares a document with the model.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,10 +16,10 @@ pub(super) struct Planner<'a> {
     after: Model,
     limits: &'a Limits,
     steps: Vec<Step>,
-    /// The document's ids, and the ids here of the same things.
+    /// The ids of this host by those of the document.
     groups: HashMap<GroupId, GroupId>,
     lists: HashMap<PrefixListId, PrefixListId>,
-    /// Lists that got longer, with their places in the document.
+    /// Lists with more entries than before, with their places in the document.
     grown: Vec<(String, PrefixListId)>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Planner<'a> {
         self.steps.push(Step { change, lines });
     }
 
-    /// Prefix lists come first, since rules name them.
+    /// Prefix lists come first, because rules refer to them.
     pub(super) fn lists(&mut self, wanted: &[WantedList]) -> Result<(), Error> {
         let mut names = HashSet::new();
         for list in wanted {
@@ -80,7 +80,7 @@ impl<'a> Planner<'a> {
             sign: Sign::Add,
             object: format!("prefix-list {}", list.name),
             id: Some(id.to_string()),
-            drawn: list.id.is_none(),
+            is_generated: list.id.is_none(),
             text: list.family.name().to_owned(),
         }];
         lines.extend(entry_lines(&list.name, &BTreeMap::new(), &list.entries));
@@ -130,7 +130,7 @@ impl<'a> Planner<'a> {
         Ok(id.clone())
     }
 
-    /// Groups, then their rules, which may name any group of the document.
+    /// Groups, then their rules, which may refer to any group of the document.
     pub(super) fn groups(&mut self, wanted: &[WantedGroup]) -> Result<(), Error> {
         let mut names: HashMap<_, &WantedGroup> = HashMap::new();
         let mut ids = Vec::new();
@@ -182,7 +182,7 @@ impl<'a> Planner<'a> {
             sign: Sign::Add,
             object: format!("group {}", group.name),
             id: Some(id.to_string()),
-            drawn: group.id.is_none(),
+            is_generated: group.id.is_none(),
             text: String::new(),
         };
         self.step(
@@ -234,7 +234,7 @@ impl<'a> Planner<'a> {
                 sign,
                 object: here.name.clone(),
                 id: Some(rule.id.to_string()),
-                drawn: false,
+                is_generated: false,
                 text,
             };
             let text = self.after.spec_text(&rule.spec);
@@ -259,7 +259,7 @@ impl<'a> Planner<'a> {
                 Some(_) => {}
             }
         }
-        // In the document's order, so that numbers follow it.
+        // In the order of the document, so that the numbers follow it.
         for (spec, rule) in specs {
             if !missing.contains_key(&spec) {
                 continue;
@@ -275,7 +275,7 @@ impl<'a> Planner<'a> {
                 sign: Sign::Add,
                 object: here.name.clone(),
                 id: Some(rule.id.to_string()),
-                drawn: true,
+                is_generated: true,
                 text,
             };
             self.step(Change::AddRule { group: id.clone(), rule }, vec![line]);
@@ -283,7 +283,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// The rule with its peer as it is called here.
+    /// The rule, with its peer by the ids of this host.
     fn resolve(&self, rule: &WantedRule) -> Result<RuleSpec, Error> {
         let peer = match &rule.peer {
             WantedPeer::Network(network) => Peer::from(*network),
@@ -313,7 +313,7 @@ impl<'a> Planner<'a> {
         Ok(RuleSpec { direction: rule.direction, traffic: rule.traffic, peer })
     }
 
-    /// Counts what grew, now that everything is as it will be.
+    /// Checks the limits of what grew, when all edits are known.
     pub(super) fn finish(self, wanted: &[WantedGroup]) -> Result<Plan, Error> {
         let grown: HashSet<_> = self
             .steps
@@ -349,7 +349,7 @@ fn entry_lines(
         sign,
         object: format!("prefix-list {name}"),
         id: None,
-        drawn: false,
+        is_generated: false,
         text,
     };
     let gone = here
@@ -372,7 +372,7 @@ fn tags_line(object: String, id: &str) -> Line {
         sign: Sign::Change,
         object,
         id: Some(id.to_owned()),
-        drawn: false,
+        is_generated: false,
         text: "tags".to_owned(),
     }
 }

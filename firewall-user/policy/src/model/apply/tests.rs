@@ -74,7 +74,7 @@ fn tags() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map("[a-z]{1,4}", "\\PC{0,6}", 0..3)
 }
 
-/// A model in which every group and list there may be is there.
+/// A model with every group and list that a document may name.
 fn model() -> impl Strategy<Value = Model> {
     let rules = prop::collection::btree_map(spec(), text(), 0..12);
     let groups = prop::collection::vec((rules, tags()), usize::from(GROUPS));
@@ -115,7 +115,7 @@ fn model() -> impl Strategy<Value = Model> {
     })
 }
 
-/// What of a group a document says.
+/// The parts of a group that a document has.
 fn said(group: &Group) -> (&str, &BTreeMap<String, String>, BTreeMap<&RuleSpec, &str>) {
     let rules = group.rules.iter().map(|rule| (&rule.spec, rule.description.as_str()));
     (&group.name, &group.tags, rules.collect())
@@ -171,7 +171,7 @@ proptest! {
             model.prefix_lists.values().map(|list| list.entries.clone()).collect()
         };
         prop_assert_eq!(entries(&after), entries(&there));
-        // What stays is the same rule; what comes has an id of its own.
+        // A rule in both keeps its id; a new one has its own.
         let before: BTreeMap<_, _> =
             here.groups[&id].rules.iter().map(|rule| (&rule.spec, &rule.id)).collect();
         let mut ids = BTreeSet::new();
@@ -193,7 +193,7 @@ proptest! {
         let place = cut.index(bytes.len());
         // Cut off, it is no document.
         prop_assert!(Document::parse(&bytes[..place]).is_err() || place + 1 >= bytes.len());
-        // With a byte changed it may be one.
+        // With a changed byte it may still be a document.
         bytes[place] = b'0';
         if let Ok(document) = Document::parse(&bytes) {
             let _ = Plan::new(&model, &document, &Limits::default());

@@ -1,5 +1,5 @@
-//! What a document asks for, item by item, each with its place in the document. Whether it can
-//! be had on this host is settled in [`crate::model::apply`].
+//! The items of a document, parsed, each with its place in the document. [`crate::model::apply`] checks
+//! whether this host can have them.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -15,38 +15,38 @@ use crate::model::{
     group_name, parse_cidr, parse_entry, prefix_list_name, rule_description, tags,
 };
 
-/// Everything a document asks for.
+/// All items of a document.
 pub(crate) struct Wanted {
     pub(crate) lists: Vec<WantedList>,
     pub(crate) groups: Vec<WantedGroup>,
 }
 
-/// A prefix list as it should become.
+/// A prefix list of a document.
 pub(crate) struct WantedList {
     pub(crate) path: String,
     pub(crate) id: Option<PrefixListId>,
     pub(crate) name: String,
     pub(crate) family: Family,
     pub(crate) version: u64,
-    /// `None`: as they are.
+    /// `None`: not to be changed.
     pub(crate) tags: Option<BTreeMap<String, String>>,
     pub(crate) entries: BTreeMap<IpNet, String>,
 }
 
-/// A group as it should become.
+/// A group of a document.
 pub(crate) struct WantedGroup {
     pub(crate) path: String,
     pub(crate) id: Option<GroupId>,
     pub(crate) name: String,
     pub(crate) description: String,
-    /// Which of AWS' networks it is from; tells two groups of one name apart.
+    /// The VPC it is from, for the message about two groups of one name.
     pub(crate) vpc: Option<String>,
-    /// `None`: as they are.
+    /// `None`: not to be changed.
     pub(crate) tags: Option<BTreeMap<String, String>>,
     pub(crate) rules: Vec<WantedRule>,
 }
 
-/// A rule as it should become.
+/// A rule of a document.
 pub(crate) struct WantedRule {
     pub(crate) path: String,
     pub(crate) direction: Direction,
@@ -64,7 +64,7 @@ pub(crate) enum WantedPeer {
 }
 
 impl Document {
-    /// What the document asks for.
+    /// Parses the items.
     pub(crate) fn wanted(&self) -> Result<Wanted, Error> {
         let lists = self.prefix_lists.iter().flatten().enumerate();
         let groups = self.security_groups.iter().flatten().enumerate();
@@ -223,7 +223,7 @@ fn read_network(text: &Option<String>, path: String, family: Family) -> Result<I
     })
 }
 
-/// A group as a peer; only groups of this host have addresses that we can know.
+/// A group as a peer. The addresses in groups of other accounts and VPCs are not known here.
 fn read_pair(
     path: &str,
     group: &SecurityGroup,
@@ -278,7 +278,7 @@ fn read_tags(
     for (index, tag) in list.iter().enumerate() {
         let hint = "a tag has a Key and a Value";
         let key = required(&tag.key, format!("{path}.Tags[{index}].Key"), hint)?;
-        // They say which AWS service made the group over there.
+        // Reserved tags name the AWS service that created the group.
         if !key.starts_with(tags::RESERVED) {
             pairs.push((key.clone(), tag.value.clone().unwrap_or_default()));
         }

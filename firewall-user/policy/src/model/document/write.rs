@@ -107,7 +107,7 @@ fn rule(group: &Group, rule: &Rule) -> SecurityGroupRule {
         group_owner_id: Some(OWNER.to_owned()),
         is_egress: Some(rule.spec.direction == Direction::Egress),
         ip_protocol: Some(protocol),
-        // Unlike the groups' document, this one says -1 where there are no ports.
+        // Unlike in the document of groups, -1 where the protocol has no ports.
         from_port: Some(from.unwrap_or(-1)),
         to_port: Some(to.unwrap_or(-1)),
         description: some_text(&rule.description),
@@ -140,7 +140,7 @@ fn prefix_list(list: &PrefixList) -> ManagedPrefixList {
         state: Some("create-complete".to_owned()),
         prefix_list_arn: Some(arn("prefix-list", list.id.as_str())),
         prefix_list_name: Some(list.name.clone()),
-        // A list grows as it must here; AWS bills by this number and takes none below 1.
+        // There is no such limit here; AWS takes no number below 1.
         max_entries: Some(list.entries.len().max(1) as u64),
         version: Some(list.version),
         tags: Some(tags(&list.tags)),

@@ -1,13 +1,12 @@
-//! One policy after another in the same tables: whatever has been written of a change, packets see
-//! the old policy until the swap, and the new one from then on.
-
-mod random;
+//! One policy after another in the same tables: after each single write packets get the verdict of the
+//! old policy until the swap, and that of the new one afterwards.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::iter;
 use std::net::IpAddr;
 
+use crate::random::{at_edge, config, probe, rules};
 use firewall_ebpf::admit::{self, admit};
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::parse::{V4, V6};
@@ -23,7 +22,6 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use random::{at_edge, config, question, rules};
 
 /// A bank in ordinary memory.
 struct Memory {
@@ -59,32 +57,32 @@ impl Memory {
         memory
     }
 
-    /// Makes writes one by one, with a look after each.
-    fn write(&mut self, writes: &Writes, mut look: impl FnMut(&Self)) {
+    /// Makes writes one by one, with a check after each.
+    fn write(&mut self, writes: &Writes, mut check: impl FnMut(&Self)) {
         for (number, page) in &writes.pages {
             self.pages[index(*number)] = *page;
-            look(self);
+            check(self);
         }
         for (class, rows) in &writes.rows {
             self.rows[index(*class)] = *rows;
-            look(self);
+            check(self);
         }
-        write_prefixes(self, |memory| &mut memory.v4, &writes.v4, &mut look);
-        write_prefixes(self, |memory| &mut memory.v6, &writes.v6, &mut look);
+        write_prefixes(self, |memory| &mut memory.v4, &writes.v4, &mut check);
+        write_prefixes(self, |memory| &mut memory.v6, &writes.v6, &mut check);
     }
 
-    fn ask(&self, question: Probe) -> Option<u32> {
-        let Probe { direction, outside, protocol, port } = question;
-        let wanted = traffic(protocol, port);
+    fn lookup(&self, probe: Probe) -> Option<u32> {
+        let Probe { direction, outside, protocol, port } = probe;
+        let traffic = traffic(protocol, port);
         match outside {
             IpAddr::V4(v4) => {
-                admit(self, self.active, direction, u32::from_ne_bytes(v4.octets()), wanted)
+                admit(self, self.active, direction, u32::from_ne_bytes(v4.octets()), traffic)
             }
             IpAddr::V6(v6) => {
                 let octets = v6.octets();
                 let half = |at: usize| octets[at..at + 8].try_into().expect("eight bytes");
                 let address: V6 = [0, 8].map(|at| u64::from_ne_bytes(half(at)));
-                admit(self, self.active, direction, address, wanted)
+                admit(self, self.active, direction, address, traffic)
             }
         }
     }
@@ -94,15 +92,15 @@ fn write_prefixes<const N: usize>(
     memory: &mut Memory,
     trie: impl Fn(&mut Memory) -> &mut BTreeMap<Prefix<N>, [u32; 2]>,
     writes: &PrefixWrites<N>,
-    look: &mut impl FnMut(&Memory),
+    check: &mut impl FnMut(&Memory),
 ) {
     for (prefix, classes) in &writes.put {
         trie(memory).insert(*prefix, *classes);
-        look(memory);
+        check(memory);
     }
     for prefix in &writes.removed {
-        trie(memory).remove(prefix).expect("a prefix that is there");
-        look(memory);
+        trie(memory).remove(prefix).expect("a known prefix");
+        check(memory);
     }
 }
 
@@ -179,39 +177,39 @@ impl Prefixes<V6> for Memory {
     }
 }
 
-/// Questions with what the rules answer.
-struct Answers(Vec<(Probe, Vec<u32>, bool)>);
+/// Probes with the results of the reference evaluator.
+struct Results(Vec<(Probe, Vec<u32>, bool)>);
 
-impl Answers {
-    fn new(rules: &[ResolvedRule], questions: &[Probe]) -> Self {
-        let answer = |question: &Probe| {
-            let allowing = evaluate(rules, *question).collect();
-            (*question, allowing, is_untracked(rules, *question))
+impl Results {
+    fn new(rules: &[ResolvedRule], probes: &[Probe]) -> Self {
+        let evaluated = |probe: &Probe| {
+            let allowing = evaluate(rules, *probe).collect();
+            (*probe, allowing, is_untracked(rules, *probe))
         };
-        Self(questions.iter().map(answer).collect())
+        Self(probes.iter().map(evaluated).collect())
     }
 
     fn check(&self, memory: &Memory, when: &str) {
-        for (question, allowing, untracked) in &self.0 {
-            let found = memory.ask(*question);
+        for (probe, allowing, untracked) in &self.0 {
+            let found = memory.lookup(*probe);
             let rule = found.map(|rule| rule & !UNTRACKED);
             assert!(
                 rule.map_or(allowing.is_empty(), |rule| allowing.contains(&rule)),
-                "{when}: {question:?}: found {rule:?}, allowing are {allowing:?}"
+                "{when}: {probe:?}: found {rule:?}, allowing are {allowing:?}"
             );
             let marked = found.is_some_and(|rule| rule & UNTRACKED != 0);
-            assert_eq!(marked, *untracked, "{when}: {question:?}: untracked");
+            assert_eq!(marked, *untracked, "{when}: {probe:?}: untracked");
         }
     }
 }
 
-/// Makes one policy follow another, looking all the while. Returns how much was written, or `None`
-/// where there was no room.
-fn follow(
+/// Replaces one policy by another, with checks after each write. Returns how much was written, or
+/// `None` where there was no room.
+fn replace(
     memory: &mut Memory,
     interner: &PolicyInterner,
     [old, new]: [&InternedPolicy; 2],
-    [before, after]: [&Answers; 2],
+    [before, after]: [&Results; 2],
 ) -> Option<usize> {
     let Ok(delta) = plan(interner, old, new, memory);
     let (delta, new) = (delta?, interner.extract(new));
@@ -231,7 +229,7 @@ fn follow(
     Some(delta.before.len())
 }
 
-/// Rules, and what becomes of them: how many of them go, from where on, and what comes.
+/// Changes of rules: from which rule on some are removed, how many, and which are added.
 fn changes() -> impl Strategy<Value = Vec<(Index, Index, Vec<ResolvedRule>)>> {
     vec((any::<Index>(), any::<Index>(), rules(6)), 1..8)
 }
@@ -240,20 +238,20 @@ proptest! {
     #![proptest_config(config(300))]
 
     #[test]
-    fn packets_see_the_old_policy_or_the_new_one(
+    fn packets_get_the_verdict_of_the_old_policy_or_of_the_new_one(
         first in rules(30),
         changes in changes(),
-        raw in vec(question(), 24),
+        raw in vec(probe(), 24),
     ) {
         let mut rules = first;
         rules.sort_by_key(|rule| rule.number);
         let mut interner = PolicyInterner::default();
         let mut policy = interner.compile(&rules, Tracking::Auto).expect("fits");
         let mut memory = Memory::of(&interner.extract(&policy));
-        let questions: Vec<Probe> = raw.into_iter().map(|raw| at_edge(&rules, raw)).map(sound).collect();
+        let probes: Vec<Probe> = raw.into_iter().map(|raw| at_edge(&rules, raw)).map(parsed).collect();
         let mut number = 1000;
         for (from, count, new) in changes {
-            let before = Answers::new(&rules, &questions);
+            let before = Results::new(&rules, &probes);
             let old = rules.clone();
             if !rules.is_empty() {
                 let from = from.index(rules.len());
@@ -267,21 +265,21 @@ proptest! {
             }
             rules.sort_by_key(|rule| rule.number);
             let next = interner.compile_after((&old, &policy), &rules, Tracking::Auto).expect("fits");
-            is_what_it_is_alone(&interner, &next, &rules, Tracking::Auto)?;
+            is_independent_of_the_interner(&interner, &next, &rules, Tracking::Auto)?;
             let always = interner.compile_after((&old, &policy), &rules, Tracking::Always);
-            is_what_it_is_alone(&interner, &always.expect("fits"), &rules, Tracking::Always)?;
+            is_independent_of_the_interner(&interner, &always.expect("fits"), &rules, Tracking::Always)?;
             let same = interner.extract(&policy) == interner.extract(&next);
             prop_assert_eq!(policy.digest() == next.digest(), same);
-            let after = Answers::new(&rules, &questions);
-            let done = follow(&mut memory, &interner, [&policy, &next], [&before, &after]);
+            let after = Results::new(&rules, &probes);
+            let done = replace(&mut memory, &interner, [&policy, &next], [&before, &after]);
             prop_assert!(done.is_some(), "there is room");
             policy = next;
         }
     }
 }
 
-/// Whatever was compiled before: the policy is that of a interner of its own, and so is its digest.
-fn is_what_it_is_alone(
+/// Whatever was compiled before: policy and digest are those of a new interner.
+fn is_independent_of_the_interner(
     interner: &PolicyInterner,
     policy: &InternedPolicy,
     rules: &[ResolvedRule],
@@ -296,11 +294,11 @@ fn is_what_it_is_alone(
     Ok(())
 }
 
-/// As the parser has it: only a family's own ICMP has types.
-fn sound(question: Probe) -> Probe {
-    let icmp = if question.outside.is_ipv4() { 1 } else { 58 };
-    let has_ports = matches!(question.protocol, 6 | 17) || question.protocol == icmp;
-    Probe { port: if has_ports { question.port } else { 0 }, ..question }
+/// As the parser makes it: only the ICMP of the own family has types.
+fn parsed(probe: Probe) -> Probe {
+    let icmp = if probe.outside.is_ipv4() { 1 } else { 58 };
+    let has_ports = matches!(probe.protocol, 6 | 17) || probe.protocol == icmp;
+    Probe { port: if has_ports { probe.port } else { 0 }, ..probe }
 }
 
 fn tcp(number: u32, from: u16, to: u16, network: IpNet) -> ResolvedRule {
@@ -318,7 +316,7 @@ fn net24(n: u32) -> IpNet {
     IpNet::new(host(n).addr(), 24).expect("a length")
 }
 
-/// How much a change writes follows from the change, not from the policy.
+/// How much a change writes depends on the change, not on the policy.
 #[test]
 fn a_small_change_of_a_large_policy_is_small() {
     let mut rules: Vec<_> = (1..=20_000).map(|n| tcp(n, 80, 80, host(n))).collect();
@@ -326,7 +324,7 @@ fn a_small_change_of_a_large_policy_is_small() {
     rules.extend((1..=5000_u16).map(|n| tcp(30_000 + u32::from(n), 2 * n, 2 * n, everywhere)));
     let mut interner = PolicyInterner::default();
     let old = interner.compile(&rules, Tracking::Auto).expect("fits");
-    let none = Answers::new(&[], &[]);
+    let none = Results::new(&[], &[]);
     for (what, most, change) in [
         ("another rule for an address", 2, tcp(70_001, 81, 81, host(7))),
         ("a rule for a new address", 2, tcp(70_002, 80, 80, host(50_000))),
@@ -342,18 +340,18 @@ fn a_small_change_of_a_large_policy_is_small() {
         changed.push(change);
         let new = interner.compile(&changed, Tracking::Auto).expect("fits");
         let written =
-            follow(&mut memory, &interner, [&old, &new], [&none, &none]).expect("there is room");
+            replace(&mut memory, &interner, [&old, &new], [&none, &none]).expect("there is room");
         assert!(written <= most, "{what}: {written} writes, at most {most} expected");
         // And back.
         let written =
-            follow(&mut memory, &interner, [&new, &old], [&none, &none]).expect("there is room");
+            replace(&mut memory, &interner, [&new, &old], [&none, &none]).expect("there is room");
         assert!(written <= most + 1, "{what}, undone: {written} writes");
     }
 }
 
-/// A prefix list is one class: a rule more or less for all its entries is a row.
+/// A prefix list is one class: one rule more for all its entries changes one row.
 #[test]
-fn a_rule_for_thousands_of_networks_is_a_row() {
+fn a_rule_for_thousands_of_networks_writes_one_row() {
     let networks: Vec<IpNet> = (0..10_000).map(host).collect();
     let rule = |number, port| ResolvedRule {
         networks: networks.clone(),
@@ -362,17 +360,17 @@ fn a_rule_for_thousands_of_networks_is_a_row() {
     let mut interner = PolicyInterner::default();
     let old = interner.compile(&[rule(1, 80)], Tracking::Auto).expect("fits");
     let new = interner.compile(&[rule(1, 80), rule(2, 443)], Tracking::Auto).expect("fits");
-    let none = Answers::new(&[], &[]);
+    let none = Results::new(&[], &[]);
     let mut memory = Memory::of(&interner.extract(&old));
     let written =
-        follow(&mut memory, &interner, [&old, &new], [&none, &none]).expect("there is room");
+        replace(&mut memory, &interner, [&old, &new], [&none, &none]).expect("there is room");
     assert!(written <= 2, "{written} writes: a row, and a page of two ranges");
 }
 
-/// A class goes on in the row that most of its prefixes have, also if some of them stay behind: those
-/// get another row, and so does what is within them another parent.
+/// A class stays in the row that most of its prefixes have. The others get another row, and the classes
+/// within them another parent.
 #[test]
-fn a_rule_for_most_of_a_prefix_list_leaves_the_most_alone() {
+fn a_rule_for_most_of_a_prefix_list_does_not_rewrite_the_prefixes() {
     let networks: Vec<IpNet> = (0..1000).map(|n| net24(n << 8)).collect();
     let all = ResolvedRule { networks: networks.clone(), ..tcp(1, 80, 80, host(0)) };
     let most = ResolvedRule { networks: networks[10..].to_vec(), ..tcp(2, 443, 443, host(0)) };
@@ -387,19 +385,19 @@ fn a_rule_for_most_of_a_prefix_list_leaves_the_most_alone() {
     let outsides = [5, 6, 9, 10, 98, 99, 999, 1000]
         .into_iter()
         .flat_map(|n| [7, 8].map(|last| host(n << 8 | last).addr()));
-    let questions: Vec<_> = outsides
+    let probes: Vec<_> = outsides
         .flat_map(|outside| [22, 80, 443].map(|port| (outside, port)))
         .map(|(outside, port)| Probe { direction: Direction::Ingress, outside, protocol: 6, port })
         .collect();
-    let [before, after] = [&old_rules[..], &new_rules].map(|rules| Answers::new(rules, &questions));
+    let [before, after] = [&old_rules[..], &new_rules].map(|rules| Results::new(rules, &probes));
     let mut memory = Memory::of(&interner.extract(&old));
-    let written = follow(&mut memory, &interner, [&old, &new], [&before, &after]);
+    let written = replace(&mut memory, &interner, [&old, &new], [&before, &after]);
     assert!(written.is_some_and(|written| written < 20), "{written:?} writes");
-    let written = follow(&mut memory, &interner, [&new, &old], [&after, &before]);
+    let written = replace(&mut memory, &interner, [&new, &old], [&after, &before]);
     assert!(written.is_some_and(|written| written < 20), "{written:?} writes, undone");
 }
 
-/// Where the tables are full they have to be made anew, and the plan says so.
+/// Where the tables are full there is no plan: they have to be made anew.
 #[test]
 fn without_room_there_is_no_plan() {
     let mut interner = PolicyInterner::default();
@@ -413,7 +411,7 @@ fn without_room_there_is_no_plan() {
     memory.room.classes += 1;
     let Ok(delta) = plan(&interner, &old, &new, &memory);
     assert!(delta.is_some());
-    // Numbers of another interner say nothing.
+    // Numbers of another interner mean something else.
     let other = PolicyInterner::default().compile(&rules, Tracking::Auto).expect("fits");
     let Ok(delta) = plan(&interner, &old, &other, &memory);
     assert_eq!(delta, None);

@@ -1,4 +1,4 @@
-//! Random rules, and questions at their edges.
+//! Random rules, and probes at their edges.
 
 use std::env;
 use std::net::IpAddr;
@@ -74,8 +74,8 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
     )
 }
 
-/// Rules about anywhere that are often all there is between tracked and untracked: the whole of a
-/// protocol, in one piece or in two that meet, or that do not quite.
+/// Rules of all addresses at the border between tracked and untracked: the whole of a protocol, in one
+/// piece, or in two that meet or leave a gap.
 fn wide_rules() -> impl Strategy<Value = Vec<ResolvedRule>> {
     let cut = select(vec![(0, 0), (79, 80), (80, 80), (80, 82), (65_534, 65_535)]);
     let network = select(vec!["0.0.0.0/0", "::/0", "0.0.0.0/1"]);
@@ -105,8 +105,8 @@ pub(crate) fn rules(most: usize) -> impl Strategy<Value = Vec<ResolvedRule>> {
     })
 }
 
-/// A question, often about the very edge of a rule.
-pub(crate) fn question() -> impl Strategy<Value = (Index, Index, u8, Probe)> {
+/// A probe, with the rule, network and edge to which [`at_edge`] moves it.
+pub(crate) fn probe() -> impl Strategy<Value = (Index, Index, u8, Probe)> {
     let port = prop_oneof![3 => select(&PORTS[..]), 1 => any::<u16>()];
     let traffic = prop_oneof![
         4 => (Just(6_u8), port.clone()),
@@ -126,17 +126,17 @@ pub(crate) fn question() -> impl Strategy<Value = (Index, Index, u8, Probe)> {
         })
 }
 
-/// Moves a question to the edge of some rule's network.
+/// Moves a probe to an edge of a network of a rule, more often than not.
 pub(crate) fn at_edge(
     rules: &[ResolvedRule],
-    (rule, network, edge, question): (Index, Index, u8, Probe),
+    (rule, network, edge, probe): (Index, Index, u8, Probe),
 ) -> Probe {
     if rules.is_empty() {
-        return question;
+        return probe;
     }
     let networks = &rule.get(rules).networks;
     if networks.is_empty() || edge > 3 {
-        return question;
+        return probe;
     }
     let network = network.get(networks);
     let beside = |address: IpAddr, up: bool| match address {
@@ -159,17 +159,17 @@ pub(crate) fn at_edge(
         2 => beside(network.network(), false),
         _ => beside(network.broadcast(), true),
     };
-    Probe { outside, ..question }
+    Probe { outside, ..probe }
 }
 
-/// The seed is fixed, so that a failure is there again in the next run; `PROPTEST_CASES` and
-/// `PROPTEST_RNG_SEED` still have the last word.
+/// The seed is fixed, so that a failure is reproducible; `PROPTEST_CASES` and `PROPTEST_RNG_SEED`
+/// override it.
 pub(crate) fn config(cases: u32) -> ProptestConfig {
-    let asked = |name| env::var_os(name).is_some();
+    let is_set = |name| env::var_os(name).is_some();
     let base = ProptestConfig::default();
     ProptestConfig {
-        cases: if asked("PROPTEST_CASES") { base.cases } else { cases },
-        rng_seed: if asked("PROPTEST_RNG_SEED") { base.rng_seed } else { RngSeed::Fixed(6) },
+        cases: if is_set("PROPTEST_CASES") { base.cases } else { cases },
+        rng_seed: if is_set("PROPTEST_RNG_SEED") { base.rng_seed } else { RngSeed::Fixed(6) },
         failure_persistence: None,
         ..base
     }

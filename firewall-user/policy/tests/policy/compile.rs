@@ -1,12 +1,11 @@
 //! The compiler against the reference evaluator, on random rules, and what it promises of the
 //! tables it makes.
 
-mod random;
-
 use std::collections::BTreeSet;
 use std::mem::transmute;
 use std::net::IpAddr;
 
+use crate::random::{at_edge, config, probe, rules};
 use firewall_ebpf::admit::admit;
 use firewall_ebpf::host::HostTables;
 use firewall_ebpf::interface::Direction;
@@ -19,29 +18,30 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
-use random::{at_edge, config, question, rules};
 
-/// What the compiled tables say, asked as the kernel program asks; perhaps with [`UNTRACKED`].
-fn ask(tables: &HostTables, question: Probe) -> Option<u32> {
-    let Probe { direction, outside, protocol, port } = question;
-    let (active, wanted) = (tables.active(), traffic(protocol, port));
+/// The rule that the kernel program's own lookup finds in the tables, perhaps with [`UNTRACKED`].
+fn lookup(tables: &HostTables, probe: Probe) -> Option<u32> {
+    let Probe { direction, outside, protocol, port } = probe;
+    let (active, traffic) = (tables.active(), traffic(protocol, port));
     match outside {
-        IpAddr::V4(v4) => admit(tables, active, direction, u32::from_ne_bytes(v4.octets()), wanted),
+        IpAddr::V4(v4) => {
+            admit(tables, active, direction, u32::from_ne_bytes(v4.octets()), traffic)
+        }
         IpAddr::V6(v6) => {
             // SAFETY: same size, and any bytes are an address as it lies in a packet.
             let raw = unsafe { transmute::<[u8; 16], V6>(v6.octets()) };
-            admit(tables, active, direction, raw, wanted)
+            admit(tables, active, direction, raw, traffic)
         }
     }
 }
 
-/// Whether the tables have traffic to or from anywhere go without flows.
-fn is_marked(tables: &HostTables, question: Probe) -> bool {
-    let Probe { direction, outside, protocol, port } = question;
-    let (active, wanted) = (tables.active(), traffic(protocol, port));
+/// Whether the tables mark traffic to or from anywhere as untracked.
+fn is_marked(tables: &HostTables, probe: Probe) -> bool {
+    let Probe { direction, outside, protocol, port } = probe;
+    let (active, traffic) = (tables.active(), traffic(protocol, port));
     let found = match outside {
-        IpAddr::V4(_) => Prefixes::<V4>::rule_for_anywhere(tables, active, direction, wanted),
-        IpAddr::V6(_) => Prefixes::<V6>::rule_for_anywhere(tables, active, direction, wanted),
+        IpAddr::V4(_) => Prefixes::<V4>::rule_for_anywhere(tables, active, direction, traffic),
+        IpAddr::V6(_) => Prefixes::<V6>::rule_for_anywhere(tables, active, direction, traffic),
     };
     found.is_some_and(|rule| rule & UNTRACKED != 0)
 }
@@ -50,11 +50,11 @@ proptest! {
     #![proptest_config(config(200))]
 
     #[test]
-    fn the_compiled_policy_says_what_the_rules_say(
+    fn tables_and_reference_evaluator_agree(
         rules in rules(60),
-        questions in vec(question(), 100),
+        probes in vec(probe(), 100),
     ) {
-        check(&rules, questions)?;
+        check(&rules, probes)?;
     }
 }
 
@@ -62,14 +62,14 @@ proptest! {
     #![proptest_config(config(10))]
 
     #[test]
-    fn hundreds_of_rules_too(rules in rules(600), questions in vec(question(), 200)) {
-        check(&rules, questions)?;
+    fn tables_and_reference_evaluator_agree_on_hundreds_of_rules(rules in rules(600), probes in vec(probe(), 200)) {
+        check(&rules, probes)?;
     }
 }
 
 fn check(
     rules: &[ResolvedRule],
-    questions: Vec<(Index, Index, u8, Probe)>,
+    probes: Vec<(Index, Index, u8, Probe)>,
 ) -> Result<(), TestCaseError> {
     let policy = compile(rules, Tracking::Auto).expect("hundreds of rules fit");
     well_formed(&policy)?;
@@ -78,38 +78,38 @@ fn check(
     well_formed(&always)?;
     prop_assert!(always.lists.iter().flatten().all(|range| range.rule & UNTRACKED == 0));
     let always = HostTables::new(1, always);
-    for raw in questions {
-        let mut question = at_edge(rules, raw);
-        let is_v4 = question.outside.is_ipv4();
+    for raw in probes {
+        let mut probe = at_edge(rules, raw);
+        let is_v4 = probe.outside.is_ipv4();
         // As the parser has it: only a family's own ICMP has types.
         let has_ports =
-            matches!(question.protocol, 6 | 17) || question.protocol == if is_v4 { 1 } else { 58 };
+            matches!(probe.protocol, 6 | 17) || probe.protocol == if is_v4 { 1 } else { 58 };
         if !has_ports {
-            question.port = 0;
+            probe.port = 0;
         }
-        let allowing: Vec<u32> = evaluate(rules, question).collect();
+        let allowing: Vec<u32> = evaluate(rules, probe).collect();
         for tables in [&tables, &always] {
-            match ask(tables, question).map(|rule| rule & !UNTRACKED) {
+            match lookup(tables, probe).map(|rule| rule & !UNTRACKED) {
                 Some(rule) => prop_assert!(
                     allowing.contains(&rule),
-                    "{question:?}: the tables name rule {rule}, allowing are {allowing:?}"
+                    "{probe:?}: the tables name rule {rule}, allowing are {allowing:?}"
                 ),
                 None => prop_assert!(
                     allowing.is_empty(),
-                    "{question:?}: the tables refuse, allowing are {allowing:?}"
+                    "{probe:?}: the tables have none, allowing are {allowing:?}"
                 ),
             }
         }
-        let expected = is_untracked(rules, question);
-        let found = ask(&tables, question).is_some_and(|rule| rule & UNTRACKED != 0);
-        prop_assert_eq!(found, expected, "{:?}: untracked", question);
-        prop_assert_eq!(is_marked(&tables, question), expected, "{:?}: marked", question);
-        prop_assert!(!is_marked(&always, question));
+        let expected = is_untracked(rules, probe);
+        let found = lookup(&tables, probe).is_some_and(|rule| rule & UNTRACKED != 0);
+        prop_assert_eq!(found, expected, "{:?}: untracked", probe);
+        prop_assert_eq!(is_marked(&tables, probe), expected, "{:?}: marked", probe);
+        prop_assert!(!is_marked(&always, probe));
     }
     Ok(())
 }
 
-/// What the kernel's search relies on, and that nothing is there twice or for nothing.
+/// What the kernel's search relies on, and that nothing is there twice or without use.
 fn well_formed(policy: &CompiledPolicy) -> Result<(), TestCaseError> {
     for list in &policy.lists {
         prop_assert!(list.iter().all(|range| range.low <= range.high));
@@ -126,7 +126,7 @@ fn well_formed(policy: &CompiledPolicy) -> Result<(), TestCaseError> {
         prop_assert_eq!(class.parent == NO_CLASS, is_any, "class {}", number);
         // Outer networks come first or are "any": no chain of parents is a circle.
         prop_assert!(is_any || class.parent < number, "class {number} inside {}", class.parent);
-        prop_assert!(is_any || class.lists != [0, 0], "class {number} says nothing");
+        prop_assert!(is_any || class.lists != [0, 0], "class {number} allows nothing");
         for list in class.lists {
             used[usize::try_from(list).expect("fits")] = true;
             let marked = policy.list(list).iter().filter(|range| range.rule & UNTRACKED != 0);
@@ -171,19 +171,19 @@ proptest! {
     }
 
     #[test]
-    fn a_rule_only_adds(
+    fn a_rule_only_adds_allowed_traffic(
         (rules, some) in rules(40).prop_flat_map(|rules| {
             let len = rules.len();
             (Just(rules.clone()), subsequence(rules, 0..=len))
         }),
-        questions in vec(question(), 60),
+        probes in vec(probe(), 60),
     ) {
         let all = HostTables::new(1, compile(&rules, Tracking::Auto).expect("fits"));
         let fewer = HostTables::new(1, compile(&some, Tracking::Auto).expect("fits"));
-        for raw in questions {
-            let question = at_edge(&rules, raw);
-            if ask(&fewer, question).is_some() {
-                prop_assert!(ask(&all, question).is_some(), "more rules refuse {:?}", question);
+        for raw in probes {
+            let probe = at_edge(&rules, raw);
+            if lookup(&fewer, probe).is_some() {
+                prop_assert!(lookup(&all, probe).is_some(), "more rules allow less: {:?}", probe);
             }
         }
     }
@@ -206,25 +206,25 @@ fn the_rule_with_the_lowest_number_owns_what_several_allow() {
     let tables = HostTables::new(1, compile(&rules, Tracking::Auto).expect("fits"));
     let outside = IpAddr::from([10, 1, 1, 1]);
     for (port, owner) in [(9, 9), (10, 7), (19, 7), (20, 3), (40, 3), (41, 9), (50, 9)] {
-        let question = Probe { direction: Direction::Ingress, outside, protocol: 6, port };
-        assert_eq!(ask(&tables, question), Some(owner), "port {port}");
+        let probe = Probe { direction: Direction::Ingress, outside, protocol: 6, port };
+        assert_eq!(lookup(&tables, probe), Some(owner), "port {port}");
     }
 }
 
-/// A rule about anywhere.
+/// A rule of one network.
 fn wide(number: u32, direction: Direction, traffic: Traffic, network: &str) -> ResolvedRule {
     let networks = vec![network.parse().expect("a network")];
     ResolvedRule { number, direction, traffic, networks }
 }
 
-/// Whether a TCP packet to port 80, coming in, goes without a flow, by tables and by evaluator.
+/// Whether an ingress TCP packet to port 80 needs no flow: tables and evaluator agree.
 fn untracked_at_80(rules: &[ResolvedRule], outside: &str) -> bool {
     let outside = outside.parse().expect("an address");
-    let question = Probe { direction: Direction::Ingress, outside, protocol: 6, port: 80 };
+    let probe = Probe { direction: Direction::Ingress, outside, protocol: 6, port: 80 };
     let policy = compile(rules, Tracking::Auto).expect("fits");
-    let found = ask(&HostTables::new(1, policy), question);
+    let found = lookup(&HostTables::new(1, policy), probe);
     let found = found.is_some_and(|rule| rule & UNTRACKED != 0);
-    assert_eq!(found, is_untracked(rules, question), "{rules:?}");
+    assert_eq!(found, is_untracked(rules, probe), "{rules:?}");
     found
 }
 
@@ -252,7 +252,7 @@ fn traffic_goes_untracked_as_in_ec2() {
         (vec![web(v4), back(2, Traffic::All, v6)], false, "the other family does not count"),
         (vec![web("10.0.0.0/8"), back(2, Traffic::All, v4)], false, "a narrow network is tracked"),
         (vec![web(v4), back(2, Traffic::All, "0.0.0.0/1")], false, "half of all is not anywhere"),
-        (vec![web(v4)], false, "no answer is allowed"),
+        (vec![web(v4)], false, "no reply is allowed"),
         (
             vec![web("10.0.0.0/8"), web(v4), back(2, Traffic::All, v4)],
             true,
@@ -269,7 +269,7 @@ fn traffic_goes_untracked_as_in_ec2() {
     }
 }
 
-/// The mark is TCP's and UDP's alone, so a rule of all protocols is cut at their borders.
+/// Only TCP and UDP are marked, so the range of a rule of all protocols is cut at their borders.
 #[test]
 fn protocols_without_ports_are_always_tracked() {
     let rules = Direction::ALL.map(|direction| wide(7, direction, Traffic::All, "::/0"));
@@ -290,9 +290,9 @@ fn protocols_without_ports_are_always_tracked() {
             (255, 65_535, false),
         ] {
             let outside = "2001:db8::1".parse().expect("an address");
-            let question = Probe { direction, outside, protocol, port };
+            let probe = Probe { direction, outside, protocol, port };
             let expected = if marked { 7 | UNTRACKED } else { 7 };
-            assert_eq!(ask(&tables, question), Some(expected), "{question:?}");
+            assert_eq!(lookup(&tables, probe), Some(expected), "{probe:?}");
         }
     }
 }
@@ -309,8 +309,8 @@ fn a_rule_that_is_narrower_does_not_hide_the_one_that_needs_no_flow() {
         let tables = HostTables::new(1, compile(&rules, tracking).expect("fits"));
         let outside = IpAddr::from([10, 1, 1, 1]);
         for (port, expected) in [(79, 1), (80, at_80), (81, 1)] {
-            let question = Probe { direction: Direction::Ingress, outside, protocol: 6, port };
-            assert_eq!(ask(&tables, question), Some(expected), "{tracking:?}: port {port}");
+            let probe = Probe { direction: Direction::Ingress, outside, protocol: 6, port };
+            assert_eq!(lookup(&tables, probe), Some(expected), "{tracking:?}: port {port}");
         }
     }
 }
@@ -377,13 +377,13 @@ fn a_chain_of_every_prefix_length_is_walked_to_its_end() {
             .collect();
         let tables = HostTables::new(1, compile(&rules, Tracking::Auto).expect("fits"));
         for length in 0..=bits {
-            let question = Probe {
+            let probe = Probe {
                 direction: Direction::Ingress,
                 outside,
                 protocol: 6,
                 port: u16::from(length),
             };
-            assert_eq!(ask(&tables, question), Some(u32::from(length) + 1), "{address}/{length}");
+            assert_eq!(lookup(&tables, probe), Some(u32::from(length) + 1), "{address}/{length}");
         }
     }
 }
