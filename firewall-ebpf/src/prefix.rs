@@ -1,11 +1,13 @@
 //! An address prefix, as in CIDR notation.
 
+use core::cmp::Ordering;
+
 /// A network: its first address, and how many leading bits its addresses share. `N` is the length of
 /// an address in octets: 4 for IPv4, 16 for IPv6.
 ///
 /// The order is by first address, then by length: a prefix comes before those within it, which
 /// follow it without a gap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix<const N: usize> {
     octets: [u8; N],
     length: u8,
@@ -23,13 +25,11 @@ impl<const N: usize> Prefix<N> {
     #[must_use]
     pub fn new(octets: [u8; N], length: u8) -> Self {
         let length = length.min(Self::BITS);
-        let mut masked = [0; N];
-        for (index, (to, from)) in masked.iter_mut().zip(octets).enumerate() {
-            let bits = usize::from(length).saturating_sub(index * 8).min(8);
-            // `bits` ones, then zeros.
-            *to = from & (0xff00_u16 >> bits) as u8;
-        }
-        Self { octets: masked, length }
+        let kept = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+        let bytes = (bits(octets) & kept).to_be_bytes();
+        let mut octets = [0; N];
+        octets.copy_from_slice(&bytes[..N]);
+        Self { octets, length }
     }
 
     /// The network of one address, in network byte order.
@@ -59,7 +59,7 @@ impl<const N: usize> Prefix<N> {
     /// Whether an address, in network byte order, is in the network.
     #[must_use]
     pub fn contains(&self, octets: [u8; N]) -> bool {
-        Self::new(octets, self.length) == *self
+        (bits(octets) ^ bits(self.octets)).leading_zeros() >= u32::from(self.length)
     }
 
     /// Whether another network is within this one, or is the same.
@@ -73,6 +73,25 @@ impl<const N: usize> Prefix<N> {
     pub fn enclosing(self) -> impl Iterator<Item = Self> {
         (1..self.length).rev().map(move |length| Self::new(self.octets, length))
     }
+}
+
+impl<const N: usize> Ord for Prefix<N> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        bits(self.octets).cmp(&bits(other.octets)).then(self.length.cmp(&other.length))
+    }
+}
+
+impl<const N: usize> PartialOrd for Prefix<N> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Octets as a number whose highest bit is the first bit of the address.
+fn bits<const N: usize>(octets: [u8; N]) -> u128 {
+    let mut bytes = [0; 16];
+    bytes[..N].copy_from_slice(&octets);
+    u128::from_be_bytes(bytes)
 }
 
 #[cfg(test)]
