@@ -1,4 +1,4 @@
-//! Rules through the compiler against the rules as they are written.
+//! The compiler against the reference evaluator.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,23 +15,23 @@ use ipnet::IpNet;
 
 /// Rules of one input.
 const RULES: u32 = 24;
-/// Questions of one input.
-const QUESTIONS: u64 = 64;
+/// Probes of one input.
+const PROBES: u64 = 64;
 
-/// Compiles the rules that the bytes stand for, asks about traffic, and returns how often.
+/// Compiles the rules that the bytes encode, probes the tables, and returns how many probes it made.
 ///
 /// # Panics
-/// If the tables say something else than the rules.
+/// If tables and reference evaluator disagree.
 #[must_use]
 pub fn run(input: &[u8]) -> u64 {
     let mut bytes = Unstructured::new(input);
-    let mut asked = 0;
-    // Bytes that have run out end the questions.
-    let _ = play(&mut bytes, &mut asked);
-    asked
+    let mut probed = 0;
+    // The input ends the probes.
+    let _ = play(&mut bytes, &mut probed);
+    probed
 }
 
-fn play(bytes: &mut Unstructured<'_>, asked: &mut u64) -> Result<()> {
+fn play(bytes: &mut Unstructured<'_>, probed: &mut u64) -> Result<()> {
     let count = bytes.int_in_range(0..=RULES)?;
     let tracking = if bytes.arbitrary()? { Tracking::Always } else { Tracking::Auto };
     let rules = (1..=count).map(|number| rule(bytes, number)).collect::<Result<Vec<_>>>()?;
@@ -45,15 +45,15 @@ fn play(bytes: &mut Unstructured<'_>, asked: &mut u64) -> Result<()> {
     );
 
     let tables = HostTables::new(1, policy);
-    while !bytes.is_empty() && *asked < QUESTIONS {
-        let question = question(bytes, &rules)?;
-        assert_agrees(&tables, &rules, question);
-        *asked += 1;
+    while !bytes.is_empty() && *probed < PROBES {
+        let probe = any_probe(bytes, &rules)?;
+        assert_agrees(&tables, &rules, probe);
+        *probed += 1;
     }
     Ok(())
 }
 
-/// Ranges of a list are sorted and disjoint, which the search in them needs.
+/// Ranges of a list are sorted and disjoint, as the search in them requires.
 fn check_form(policy: &CompiledPolicy) {
     for list in &policy.lists {
         assert!(list.iter().all(|range| range.low <= range.high && range.rule != 0));
@@ -61,51 +61,48 @@ fn check_form(policy: &CompiledPolicy) {
     }
 }
 
-fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Probe) {
-    let Probe { direction, outside, protocol, port } = question;
+fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], probe: Probe) {
+    let Probe { direction, outside, protocol, port } = probe;
     let active = tables.active();
-    let asked = traffic(protocol, port);
+    let traffic = traffic(protocol, port);
     let found = match outside {
         IpAddr::V4(v4) => {
             let address = V4::from_ne_bytes(v4.octets());
-            admit::<V4, _>(tables, active, direction, address, asked)
+            admit::<V4, _>(tables, active, direction, address, traffic)
         }
         IpAddr::V6(v6) => {
             let octets = v6.octets();
             let half = |at: usize| octets[at..at + 8].try_into().expect("eight bytes");
             let address: V6 = [0, 8].map(|at| u64::from_ne_bytes(half(at)));
-            admit::<V6, _>(tables, active, direction, address, asked)
+            admit::<V6, _>(tables, active, direction, address, traffic)
         }
     };
     if found.is_some_and(|rule| rule & UNTRACKED != 0) {
-        assert_answers_pass(rules, question);
+        assert_replies_are_allowed(rules, probe);
     }
     let owner = found.map(|rule| rule & !UNTRACKED);
-    let allowing: Vec<u32> = evaluate(rules, question).collect();
+    let allowing: Vec<u32> = evaluate(rules, probe).collect();
     assert!(
         owner.map_or(allowing.is_empty(), |rule| allowing.contains(&rule)),
-        "{question:?}: tables {owner:?}, rules {allowing:?} of {rules:?}"
+        "{probe:?}: tables {owner:?}, rules {allowing:?} of {rules:?}"
     );
 }
 
-/// Traffic without flows needs rules for all its answers, whoever sends them.
-fn assert_answers_pass(rules: &[ResolvedRule], asked: Probe) {
-    assert!(matches!(asked.protocol, 6 | 17), "{asked:?} needs a flow");
-    let outside: [IpAddr; 2] = match asked.outside {
+/// Untracked traffic needs rules for every reply, from any address.
+fn assert_replies_are_allowed(rules: &[ResolvedRule], probe: Probe) {
+    assert!(matches!(probe.protocol, 6 | 17), "{probe:?} needs a flow");
+    let outside: [IpAddr; 2] = match probe.outside {
         IpAddr::V4(_) => [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()],
         IpAddr::V6(_) => [Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::from_bits(u128::MAX).into()],
     };
-    let direction = asked.direction.opposite();
+    let direction = probe.direction.opposite();
     for outside in outside {
         for port in [0, 1, 22, 79, 80, 443, 1024, 40_000, u16::MAX] {
-            let answer = Probe { direction, outside, port, ..asked };
-            assert!(
-                evaluate(rules, answer).next().is_some(),
-                "{asked:?} untracked, not {answer:?}"
-            );
+            let reply = Probe { direction, outside, port, ..probe };
+            assert!(evaluate(rules, reply).next().is_some(), "{probe:?} untracked, not {reply:?}");
         }
-        let question = Probe { outside, ..asked };
-        assert!(evaluate(rules, question).next().is_some(), "{asked:?}, but not {question:?}");
+        let other = Probe { outside, ..probe };
+        assert!(evaluate(rules, other).next().is_some(), "{probe:?}, but not {other:?}");
     }
 }
 
@@ -172,8 +169,8 @@ fn port(bytes: &mut Unstructured<'_>) -> Result<u16> {
     if which & 8 == 0 { Ok(known[usize::from(which & 7)]) } else { bytes.arbitrary() }
 }
 
-/// A question at an edge of a rule, or any at all.
-fn question(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Probe> {
+/// A probe at an edge of a rule, or anywhere.
+fn any_probe(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Probe> {
     let [direction, protocol, at, edge]: [u8; 4] = bytes.arbitrary()?;
     let networks: Vec<&IpNet> = rules.iter().flat_map(|rule| &rule.networks).collect();
     let outside = match (networks.len(), edge & 3) {
