@@ -1,4 +1,4 @@
-//! The compiler against the reference evaluator.
+//! Fuzzes the policy compiler against the direct evaluation of the rules.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,48 +13,48 @@ use firewall_policy::model::{IcmpMatch, PortRange, Tracking, Traffic};
 use firewall_policy::{CompiledPolicy, Probe, ResolvedRule, compile, evaluate};
 use ipnet::IpNet;
 
-/// Rules of one input.
+/// The maximal number of rules of one input.
 const RULES: u32 = 24;
-/// Probes of one input.
-const PROBES: u64 = 64;
+/// The maximal number of lookups of one input.
+const MAX_LOOKUPS: u64 = 64;
 
-/// Compiles the rules that the bytes encode, probes the tables, and returns how many probes it made.
+/// Compiles the rules that the bytes encode and looks up traffic; returns the number of lookups.
 ///
 /// # Panics
-/// If tables and reference evaluator disagree.
+/// If the tables and the rules have different results.
 #[must_use]
 pub fn run(input: &[u8]) -> u64 {
     let mut bytes = Unstructured::new(input);
-    let mut probed = 0;
-    // The input ends the probes.
-    let _ = play(&mut bytes, &mut probed);
-    probed
+    let mut lookups = 0;
+    // Exhausted bytes end the lookups.
+    let _ = run_lookups(&mut bytes, &mut lookups);
+    lookups
 }
 
-fn play(bytes: &mut Unstructured<'_>, probed: &mut u64) -> Result<()> {
+fn run_lookups(bytes: &mut Unstructured<'_>, lookups: &mut u64) -> Result<()> {
     let count = bytes.int_in_range(0..=RULES)?;
     let tracking = if bytes.arbitrary()? { Tracking::Always } else { Tracking::Auto };
     let rules = (1..=count).map(|number| rule(bytes, number)).collect::<Result<Vec<_>>>()?;
     let policy = compile(&rules, tracking).expect("a few rules fit");
-    check_form(&policy);
-    let backwards: Vec<_> = rules.iter().rev().cloned().collect();
+    check_lists(&policy);
+    let reversed: Vec<_> = rules.iter().rev().cloned().collect();
     assert_eq!(
-        compile(&backwards, tracking).as_ref(),
+        compile(&reversed, tracking).as_ref(),
         Ok(&policy),
-        "rules have no order: {rules:?}"
+        "the order of rules matters: {rules:?}"
     );
 
     let tables = HostTables::new(1, policy);
-    while !bytes.is_empty() && *probed < PROBES {
+    while !bytes.is_empty() && *lookups < MAX_LOOKUPS {
         let probe = any_probe(bytes, &rules)?;
         assert_agrees(&tables, &rules, probe);
-        *probed += 1;
+        *lookups += 1;
     }
     Ok(())
 }
 
-/// Ranges of a list are sorted and disjoint, as the search in them requires.
-fn check_form(policy: &CompiledPolicy) {
+/// The ranges of a list are sorted and disjoint, which the binary search requires.
+fn check_lists(policy: &CompiledPolicy) {
     for list in &policy.lists {
         assert!(list.iter().all(|range| range.low <= range.high && range.rule != 0));
         assert!(list.is_sorted_by(|one, next| one.high < next.low), "{list:?}");
@@ -78,7 +78,7 @@ fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], probe: Probe) {
         }
     };
     if found.is_some_and(|rule| rule & UNTRACKED != 0) {
-        assert_replies_are_allowed(rules, probe);
+        assert_replies_pass(rules, probe);
     }
     let owner = found.map(|rule| rule & !UNTRACKED);
     let allowing: Vec<u32> = evaluate(rules, probe).collect();
@@ -88,21 +88,27 @@ fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], probe: Probe) {
     );
 }
 
-/// Untracked traffic needs rules for every reply, from any address.
-fn assert_replies_are_allowed(rules: &[ResolvedRule], probe: Probe) {
-    assert!(matches!(probe.protocol, 6 | 17), "{probe:?} needs a flow");
-    let outside: [IpAddr; 2] = match probe.outside {
+/// Untracked traffic needs rules for all its replies, from every address.
+fn assert_replies_pass(rules: &[ResolvedRule], request: Probe) {
+    assert!(matches!(request.protocol, 6 | 17), "{request:?} needs a flow");
+    let outside: [IpAddr; 2] = match request.outside {
         IpAddr::V4(_) => [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()],
         IpAddr::V6(_) => [Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::from_bits(u128::MAX).into()],
     };
-    let direction = probe.direction.opposite();
+    let direction = request.direction.opposite();
     for outside in outside {
         for port in [0, 1, 22, 79, 80, 443, 1024, 40_000, u16::MAX] {
-            let reply = Probe { direction, outside, port, ..probe };
-            assert!(evaluate(rules, reply).next().is_some(), "{probe:?} untracked, not {reply:?}");
+            let reply = Probe { direction, outside, port, ..request };
+            assert!(
+                evaluate(rules, reply).next().is_some(),
+                "{request:?} is untracked, but {reply:?} is not allowed"
+            );
         }
-        let other = Probe { outside, ..probe };
-        assert!(evaluate(rules, other).next().is_some(), "{probe:?}, but not {other:?}");
+        let probe = Probe { outside, ..request };
+        assert!(
+            evaluate(rules, probe).next().is_some(),
+            "{request:?} is untracked, but {probe:?} is not allowed"
+        );
     }
 }
 
@@ -113,12 +119,12 @@ fn rule(bytes: &mut Unstructured<'_>, number: u32) -> Result<ResolvedRule> {
         number,
         direction: Direction::ALL[usize::from(kind & 1)],
         traffic: any_traffic(bytes, kind >> 1 & 7)?,
-        // A group without members is no network at all.
+        // A group without members has no networks.
         networks: if kind & 0x30 == 0x30 { Vec::new() } else { networks },
     })
 }
 
-/// Networks that nest: prefixes of a few addresses, of every length.
+/// Nested networks: prefixes of all lengths of a few addresses.
 fn network(bytes: &mut Unstructured<'_>) -> Result<IpNet> {
     let address = address(bytes)?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
@@ -126,16 +132,16 @@ fn network(bytes: &mut Unstructured<'_>) -> Result<IpNet> {
     Ok(IpNet::new(address, length).expect("not longer than the address").trunc())
 }
 
-/// A well-known address of either family, now and then with a bit turned over.
+/// A fixed address of either family, sometimes with one bit flipped.
 fn address(bytes: &mut Unstructured<'_>) -> Result<IpAddr> {
     let [kind, bit]: [u8; 2] = bytes.arbitrary()?;
-    let is_turned = kind & 2 != 0;
+    let is_flipped = kind & 2 != 0;
     Ok(if kind & 1 == 0 {
-        let turned = if is_turned { 1_u32 << (bit & 31) } else { 0 };
-        Ipv4Addr::from_bits(0xc633_6407 ^ turned).into()
+        let mask = if is_flipped { 1_u32 << (bit & 31) } else { 0 };
+        Ipv4Addr::from_bits(0xc633_6407 ^ mask).into()
     } else {
-        let turned = if is_turned { 1_u128 << (bit & 127) } else { 0 };
-        Ipv6Addr::from_bits(0x2001_0db8_0002_0000_0000_0000_0000_0007 ^ turned).into()
+        let mask = if is_flipped { 1_u128 << (bit & 127) } else { 0 };
+        Ipv6Addr::from_bits(0x2001_0db8_0002_0000_0000_0000_0000_0007 ^ mask).into()
     })
 }
 
@@ -169,7 +175,7 @@ fn port(bytes: &mut Unstructured<'_>) -> Result<u16> {
     if which & 8 == 0 { Ok(known[usize::from(which & 7)]) } else { bytes.arbitrary() }
 }
 
-/// A probe at an edge of a rule, or anywhere.
+/// A lookup at a boundary of a rule, or a random one.
 fn any_probe(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Probe> {
     let [direction, protocol, at, edge]: [u8; 4] = bytes.arbitrary()?;
     let networks: Vec<&IpNet> = rules.iter().flat_map(|rule| &rule.networks).collect();
@@ -177,7 +183,7 @@ fn any_probe(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Pro
         (0, _) | (_, 3) => address(bytes)?,
         (count, 0) => networks[usize::from(at) % count].network(),
         (count, 1) => networks[usize::from(at) % count].broadcast(),
-        (count, _) => beyond(networks[usize::from(at) % count].broadcast()),
+        (count, _) => next_address(networks[usize::from(at) % count].broadcast()),
     };
     let protocol = [6, 6, 17, 17, 1, 58, 47, protocol][usize::from(protocol & 7)];
     let port = match protocol {
@@ -194,7 +200,7 @@ fn icmp_port(bytes: &mut Unstructured<'_>) -> Result<u16> {
     Ok(u16::from_be_bytes([kind & 15, code & 3]))
 }
 
-fn beyond(address: IpAddr) -> IpAddr {
+fn next_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().wrapping_add(1)).into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().wrapping_add(1)).into(),
