@@ -85,7 +85,7 @@ fn every_change_removes_expired_flows() {
     }
 }
 
-/// Repeated gc beside a flow whose packets arrive just before its timeout.
+/// Repeated gc beside a flow that its packets keep alive.
 #[test]
 fn a_flow_in_use_is_never_removed() {
     let net = Pair::new();
