@@ -161,7 +161,7 @@ fn other_devices_and_local_connections_are_not_learned() {
     net.server.ip("address add 10.99.0.1/24 dev eth1");
     let secgroup = Secgroup::inside(&net.server);
     create_empty_group(&secgroup);
-    let _talk = Connections::new(&net.client, &net.server, Pair::SERVER, 7005);
+    let _remote = Connections::new(&net.client, &net.server, Pair::SERVER, 7005);
     let _local = Connections::new(&net.server, &net.server, Pair::SERVER, 7006);
     assert!(!secgroup.ok("attach eth1 --group none").contains("learned"));
     let output = secgroup.ok("attach eth0 --group none");

@@ -44,8 +44,10 @@ impl<'a> Probe<'a> {
     /// The ends with these ports, as if they had replied.
     pub(crate) fn expected(&self, inbound: &[u16], outbound: &[u16]) -> Reachable {
         let ends = self.servers.iter().map(|(inbound, server)| (*inbound, server.address()));
-        ends.filter(|(is, end)| if *is { inbound } else { outbound }.contains(&end.port()))
-            .collect()
+        ends.filter(|(is_inbound, end)| {
+            if *is_inbound { inbound } else { outbound }.contains(&end.port())
+        })
+        .collect()
     }
 
     /// Every end.
