@@ -1,5 +1,6 @@
 //! One change at a time: what every command that changes something goes through.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::dataplane::maps::Maps;
 use crate::dataplane::preflight::{self, Work};
 use crate::dataplane::reap::Reaped;
 use crate::dataplane::{Pins, device};
+use crate::explain::{Exit, Explain};
 use crate::model::{Interface, Model};
 use crate::policy::Book;
 use crate::store::{Store, Transaction};
@@ -55,9 +57,10 @@ pub struct LockError {
     source: io::Error,
 }
 
-impl LockError {
-    /// What to do about it.
-    pub const HINT: &str = "run as root, or choose a directory you can write with --state-dir";
+impl Explain for LockError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some("run as root, or choose a directory you can write with --state-dir".into())
+    }
 }
 
 /// The way to the store, and to what the store's contents mean for this host.
@@ -421,7 +424,16 @@ pub fn nothing_attached() -> NothingAttached {
 #[error("nothing is attached")]
 pub struct NothingAttached;
 
-impl NothingAttached {
-    /// What to do about it.
-    pub const HINT: &str = "`secgroup attach IFACE --group GROUP` starts; `secgroup reconcile` restores what is stored";
+impl Explain for NothingAttached {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(
+            "`secgroup attach IFACE --group GROUP` attaches an interface; `secgroup reconcile` \
+             attaches the stored ones"
+                .into(),
+        )
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::NotFound
+    }
 }

@@ -8,9 +8,10 @@ use secgroup_tests::root;
 const SOURCE: &str = "firewall-user/src";
 
 /// From the bottom up. A module may use itself and what stands on a line above its own.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["model"],
     &["policy"],
+    &["explain"],
     &["dataplane", "store"],
     &["config"],
     &["control"],

@@ -8,7 +8,7 @@ use crate::model::{Error, label};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Traffic of a detached interface is not filtered any more. Its flows and counters are gone.
+Traffic of a detached interface is no longer filtered. Its flows and counters are deleted.
 
 Examples:
   secgroup detach eth0
@@ -20,7 +20,7 @@ pub(super) struct Command {
     /// Named network namespace of the device
     #[arg(long, value_name = "NAME", conflicts_with = "all")]
     netns: Option<String>,
-    /// Every interface; leaves nothing of secgroup in the kernel
+    /// Every interface: removes all programs, maps and links of secgroup from the kernel
     #[arg(long)]
     all: bool,
 }
@@ -56,7 +56,9 @@ impl Command {
             }
             Ok(slots)
         })?;
-        gone.extend(strays.iter().map(|slot| format!("slot {slot}: detached, was not stored")));
+        gone.extend(
+            strays.iter().map(|slot| format!("slot {slot}: detached; it was not in the store")),
+        );
         output::lines(gone)?;
         Ok(Exit::Done)
     }

@@ -118,10 +118,10 @@ impl Enforcer {
         maps: Maps,
         transaction: &mut Transaction<'_>,
     ) -> Result<Staged> {
-        let in_force = transaction.addresses_in_force()?;
+        let in_force = transaction.active_addresses()?;
         let before = Before::Known(transaction.before(), &in_force);
         let staged = self.stage(maps, before, transaction.model())?;
-        transaction.set_addresses_in_force(&staged.addresses)?;
+        transaction.set_active_addresses(&staged.addresses)?;
         Ok(staged)
     }
 

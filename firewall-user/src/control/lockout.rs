@@ -3,6 +3,7 @@
 //! What counts is whether the caller could connect once more: a tracked flow goes on without its
 //! rule, but at the next login nobody gets in.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Result;
@@ -12,6 +13,7 @@ use firewall_ebpf::parse::protocol;
 use super::compiled::addresses;
 use super::ssh::{self, Connection, Netns};
 use crate::dataplane::{device, netns, route};
+use crate::explain::Explain;
 use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::evaluate::{Question, evaluate, is_untracked};
 use crate::policy::{ResolvedRule, in_force};
@@ -31,29 +33,28 @@ pub struct LockedOut {
 enum Cut {
     #[error("and no rule there would admit the next one")]
     NoRule,
-    #[error("which has no flow, and with pick-up off only a SYN opens one")]
+    #[error("which has no flow, and with --tcp-loose off only a SYN opens one")]
     NotOpened,
 }
 
-impl LockedOut {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Explain for LockedOut {
+    fn hint(&self) -> Option<Cow<'static, str>> {
         let Self { connection: Connection { client, server, .. }, group, cut, .. } = self;
         let length = if client.is_ipv4() { 32 } else { 128 };
-        match cut {
+        Some(match cut {
             Cut::NoRule => format!(
                 "`secgroup rule add {group} ingress --protocol tcp --port {} --cidr {}/{length}` \
                  admits it; --force makes the change all the same",
                 server.port(),
                 client.ip()
-            ),
+            )
+            .into(),
             Cut::NotOpened => {
-                "--pick-up on lets it go on; --force makes the change all the same, then log in \
+                "`--tcp-loose on` keeps it; --force makes the change all the same, then log in \
                  again"
-                    .to_owned()
+                    .into()
             }
-        }
+        })
     }
 }
 
@@ -120,7 +121,7 @@ fn cut(
         return Some(Cut::NoRule);
     }
     let had_flow = before.map_or(learns, |before| !needs_no_flow(before));
-    let is_cut = !had_flow && !needs_no_flow((interface, rules)) && !interface.picks_up();
+    let is_cut = !had_flow && !needs_no_flow((interface, rules)) && !interface.is_tcp_loose();
     is_cut.then_some(Cut::NotOpened)
 }
 
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
     use crate::model::{HookChoice, InterfaceId, PortRange, Traffic};
 
-    fn interface(pick_up: bool) -> Interface {
+    fn interface(tcp_loose: bool) -> Interface {
         Interface {
             id: InterfaceId::random().unwrap(),
             slot: 0,
@@ -166,7 +167,7 @@ mod tests {
             orientation: Orientation::Host,
             non_ip: NonIp::Control,
             tcp: TcpChecks::Guard,
-            pick_up,
+            tcp_loose,
             tracking: Tracking::Auto,
             mode: Mode::Enforce,
             revalidate: false,

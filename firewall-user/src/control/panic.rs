@@ -1,6 +1,7 @@
 //! Panic: everything is dropped but the traffic of the networks that the host is managed from, until
 //! someone says that it is over. Groups may change meanwhile; it shows when it is over.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -12,6 +13,7 @@ use super::{Control, lockout, ssh, watch};
 use crate::dataplane::device;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::preflight::{self, Work};
+use crate::explain::Explain;
 use crate::model::{Interface, Model};
 use crate::store::Transaction;
 
@@ -30,15 +32,15 @@ pub enum Unmanaged {
     Elsewhere(IpAddr),
 }
 
-impl Unmanaged {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Explain for Unmanaged {
+    fn hint(&self) -> Option<Cow<'static, str>> {
         let example = match self {
             Self::Nowhere => "192.0.2.0/24".to_owned(),
             Self::Elsewhere(address) => IpNet::from(*address).to_string(),
         };
-        format!("`secgroup management set {example}` says where from; --force does it all the same")
+        Some(
+            format!("`secgroup management set {example}` sets one; --force does without it").into(),
+        )
     }
 }
 

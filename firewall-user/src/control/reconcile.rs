@@ -71,7 +71,7 @@ impl Control {
             self.enforcer.forget(&mut maps, *slot)?;
         }
         let staged = self.enforcer.stage(maps, Before::Unknown, &model)?;
-        self.store.set_addresses_in_force(staged.addresses())?;
+        self.store.set_active_addresses(staged.addresses())?;
         let mut maps = staged.flip()?;
         if model.is_panicking {
             end_others(&mut maps, &model)?;

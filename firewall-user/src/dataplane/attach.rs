@@ -103,7 +103,7 @@ pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -
         has_ethernet: device.has_ethernet,
         non_ip: interface.non_ip,
         tcp_checks: interface.tcp,
-        pick_up: interface.picks_up(),
+        pick_up: interface.is_tcp_loose(),
         revalidate: interface.revalidate,
         timeouts: interface.timeouts.clone(),
     };

@@ -1,6 +1,9 @@
 //! What can go wrong between us and the kernel: one line, and what to do about it.
 
+use std::borrow::Cow;
 use std::fmt::Display;
+
+use crate::explain::{Exit, Explain};
 
 /// A failed operation on the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -24,17 +27,15 @@ impl DataplaneError {
     pub fn not_found(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { is_not_found: true, ..Self::new(what, hint) }
     }
+}
 
-    /// What to do about it; empty where there is nothing to add.
-    #[must_use]
-    pub fn hint(&self) -> &str {
-        &self.hint
+impl Explain for DataplaneError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(&self.hint).filter(|hint| !hint.is_empty()).map(|hint| Cow::Owned(hint.clone()))
     }
 
-    /// Whether what the user named does not exist.
-    #[must_use]
-    pub const fn is_not_found(&self) -> bool {
-        self.is_not_found
+    fn exit(&self) -> Exit {
+        if self.is_not_found { Exit::NotFound } else { Exit::Failed }
     }
 }
 

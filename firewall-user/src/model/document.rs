@@ -24,6 +24,7 @@ pub const VPC: &str = "vpc-00000000000000000";
 
 /// A document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase", default, expecting = "an object with SecurityGroups")]
 pub struct Document {
     /// Groups.
@@ -41,6 +42,7 @@ macro_rules! wire {
     ($($(#[$meta:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $kind:ty,)* })*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
         #[serde(rename_all = "PascalCase", default, expecting = "an object")]
         #[expect(missing_docs, reason = "the fields are AWS', under AWS' names")]
         pub struct $name {

@@ -274,9 +274,48 @@ fn a_reader_that_leaves_is_no_error() {
 fn help_states_the_exit_codes() {
     let host = Host::new();
     let help = host.ok(&["--help"]);
-    for line in
-        ["  0    done", "  1    failed", "  2    ", "  3    not found", "  4    ", "  130  "]
-    {
+    for line in [
+        "  0    Done\n",
+        "  1    Failed",
+        "  2    Invalid usage",
+        "  3    A named object",
+        "  4    ",
+        "  130  Interrupted",
+    ] {
         assert!(help.contains(line), "{line:?} in {help}");
     }
+}
+
+#[test]
+fn tables_fit_into_100_characters() {
+    let host = Host::new();
+    let long = "n".repeat(200);
+    host.ok(&["group", "create", &long, "--description", &long]);
+    host.ok(&["group", "create", "web", "--description", &long]);
+    host.ok(&["prefix-list", "create", &long, "--family", "ipv6"]);
+    let network = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff/128";
+    for group in [&long, "web"] {
+        let rule = ["rule", "add", group, "ingress", "--protocol", "tcp", "--port", "1024-65535"];
+        host.ok(&[&rule[..], &["--cidr", network, "--description", &long]].concat());
+        host.ok(&[&rule[..], &["--prefix-list", &long]].concat());
+        host.attach("interface-name0", Some(if group == "web" { "blue" } else { "green" }), group);
+    }
+    for command in [
+        "group list",
+        "rule list",
+        "rule list web",
+        "prefix-list list",
+        &format!("prefix-list show {long}"),
+        "status",
+    ] {
+        let words: Vec<_> = command.split(' ').collect();
+        let facts = ["id ", "name ", "description ", "interface "];
+        for line in
+            host.ok(&words).lines().filter(|line| !facts.iter().any(|f| line.starts_with(f)))
+        {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+    }
+    let rules = host.ok(&["rule", "list", "web"]);
+    assert!(rules.contains(network), "a peer is not cut: {rules}");
 }

@@ -23,27 +23,28 @@ fn attaching() {
          hint: the list command of its kind prints ids",
     );
     attach("web --group {web}", 2, "group web is given twice");
-    let form = "not STATE=SECONDS\nhint: for example TcpEstablishedTimeout=350";
-    let states = "\nhint: `attach --help` lists the states";
-    let seconds = "is not a number of seconds\nhint: 1 to 4294967295";
+    let form = " is not STATE=SECONDS\nhint: write for example TcpEstablishedTimeout=350";
+    let states = "\nhint: `secgroup attach --help` lists the states";
+    let seconds = "is not a number of seconds from 1 to 4294967295\n\
+                   hint: write for example TcpEstablishedTimeout=350";
     for (timeout, message) in [
         ("UdpTimeout", form.to_owned()),
         ("UdpTimeout:5", form.to_owned()),
-        ("Tcp=1", format!("no state \"Tcp\"{states}")),
-        ("=1", format!("no state \"\"{states}")),
-        ("UdpTimeout=", format!("\"\" {seconds}")),
-        ("UdpTimeout=0", format!("\"0\" {seconds}")),
-        ("UdpTimeout=1m", format!("\"1m\" {seconds}")),
-        ("UdpTimeout=-5", format!("\"-5\" {seconds}")),
-        ("UdpTimeout=4294967296", format!("\"4294967296\" {seconds}")),
+        ("Tcp=1", format!(": unknown state \"Tcp\"{states}")),
+        ("=1", format!(": unknown state \"\"{states}")),
+        ("UdpTimeout=", format!(": \"\" {seconds}")),
+        ("UdpTimeout=0", format!(": \"0\" {seconds}")),
+        ("UdpTimeout=1m", format!(": \"1m\" {seconds}")),
+        ("UdpTimeout=-5", format!(": \"-5\" {seconds}")),
+        ("UdpTimeout=4294967296", format!(": \"4294967296\" {seconds}")),
     ] {
         let args = format!("web --timeout {timeout}");
-        attach(&args, 2, &format!("timeout {timeout:?}: {message}"));
+        attach(&args, 2, &format!("timeout {timeout:?}{message}"));
     }
     attach(
-        "web --pick-up on --tcp strict",
+        "web --tcp-loose on --tcp strict",
         2,
-        "--pick-up on: strict TCP takes up no connection in its middle\nhint: --tcp guard does",
+        "--tcp-loose on cannot be used with --tcp strict\nhint: use --tcp guard",
     );
 }
 
@@ -76,7 +77,7 @@ fn flows_of_nothing() {
         let done = host.run(&args.split(' ').collect::<Vec<_>>());
         let stderr = format!(
             "error: {args}: nothing is attached\nhint: `secgroup attach IFACE --group GROUP` \
-             starts; `secgroup reconcile` restores what is stored\n"
+             attaches an interface; `secgroup reconcile` attaches the stored ones\n"
         );
         assert_eq!(done, Done { code: 3, stdout: String::new(), stderr }, "{args}");
     }
@@ -118,7 +119,10 @@ fn words_that_mean_nothing() {
         ),
         ("attach eth0 --group web --non-ip arp", "invalid value 'arp' for '--non-ip <NON_IP>'"),
         ("attach eth0 --group web --tcp loose", "invalid value 'loose' for '--tcp <TCP>'"),
-        ("attach eth0 --group web --pick-up yes", "invalid value 'yes' for '--pick-up <PICK_UP>'"),
+        (
+            "attach eth0 --group web --tcp-loose yes",
+            "invalid value 'yes' for '--tcp-loose <TCP_LOOSE>'",
+        ),
         (
             "attach eth0 --group web --tracking never",
             "invalid value 'never' for '--tracking <TRACKING>'",
@@ -135,10 +139,13 @@ fn words_that_mean_nothing() {
             "invalid value 'foo' for '--protocol <PROTOCOL>': tcp, udp, icmp, icmpv6 or a number \
              from 0 to 255",
         ),
-        ("flows list --address foo", "invalid value 'foo' for '--address <CIDR>': not an address"),
+        (
+            "flows list --address foo",
+            "invalid value 'foo' for '--address <CIDR>': write an address",
+        ),
         ("flows list --port 65536", "invalid value '65536' for '--port <PORT>'"),
         ("flows list --tier old", "invalid value 'old' for '--tier <TIER>'"),
-        ("flows list --state open", "invalid value 'open' for '--state <STATE>': one of syn-sent,"),
+        ("flows list --state open", "invalid value 'open' for '--state <STATE>'"),
         (
             "flows flush --rule sgr-1",
             "invalid value 'sgr-1' for '--rule <RULE-ID>': \"sgr-1\" is not an id of the form \

@@ -279,8 +279,8 @@ fn surroundings() {
     refused(
         host.run(&["--state-dir", &file, "group", "list"]),
         &format!(
-            "error: state directory {file} cannot be made: File exists (os error 17)\n\
-             hint: choose another with --state-dir or SECGROUP_STATE_DIR"
+            "error: create state directory {file}: File exists (os error 17)\n\
+             hint: choose another directory with --state-dir or SECGROUP_STATE_DIR"
         ),
     );
     refused(

@@ -39,7 +39,9 @@ fn audited_through(hook: &str) {
     let interface = &secgroup.json("status")["NetworkInterfaces"][0];
     let spared = interface["AuditedPackets"].as_u64().unwrap();
     assert!(spared >= refused, "all of them passed: {spared} of {refused}");
-    assert!(secgroup.ok("status").contains("packets that are counted as dropped have passed"));
+    assert!(
+        secgroup.ok("status").contains("packets counted as dropped have passed, in audit mode")
+    );
 
     assert_eq!(secgroup.ok("mode eth0 enforce").trim(), "eth0: enforce");
     secgroup.moved_over_flows(&[("eth0", "ingress", "no-rule", 2)], || {

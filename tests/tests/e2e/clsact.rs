@@ -186,7 +186,7 @@ fn a_filter_that_came_before_ours_later_is_told() {
     let status = secgroup.json("status");
     let why = status["NetworkInterfaces"][0]["HookReason"].as_str().unwrap().to_owned();
     let words = "as asked for; but the bpf filter of preference 1 with program sg_clock (id ";
-    assert!(why.starts_with(words) && why.ends_with(") is asked first"), "{why}");
+    assert!(why.starts_with(words) && why.ends_with(") runs before it"), "{why}");
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn a_confirmed_change_stays() {
     let (secgroup, _servers) = guarded(&net);
     secgroup.ok(&format!("rule remove {RULE} --confirm 2s"));
     let waiting = secgroup.ok("confirm --show");
-    assert!(waiting.starts_with("`rule remove web` is taken back in "), "{waiting}");
+    assert!(waiting.starts_with("unconfirmed: rule remove web; rolled back in "), "{waiting}");
     assert!(secgroup.ok("status").starts_with(&waiting[..30]), "{waiting}");
     assert_eq!(secgroup.json("status")["Pending"]["Command"], "rule remove web");
     secgroup.ok("confirm");
@@ -218,8 +218,7 @@ fn an_attachment_gets_its_groups_options_and_hook_back() {
 fn no_other_change_while_one_waits() {
     let net = Pair::new();
     let (secgroup, _servers) = guarded(&net);
-    let hint = "hint: `secgroup confirm` keeps it, `secgroup rollback` takes it back; then run \
-                this again";
+    let hint = "hint: `secgroup confirm` keeps it, `secgroup rollback` undoes it; then retry";
     secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
     let rules = secgroup.ok("rule list");
     for line in [
@@ -239,7 +238,7 @@ fn no_other_change_while_one_waits() {
     for line in ["reconcile", "gc", "flows flush"] {
         secgroup.ok(line);
     }
-    assert_eq!(secgroup.ok("confirm --cancel"), "`rule remove web` is taken back\n");
+    assert_eq!(secgroup.ok("confirm --cancel"), "rolled back: rule remove web\n");
     assert!(is_reached(&net));
     // A change of nothing waits for nothing.
     secgroup.ok("attach eth0 --group web --confirm 1h");

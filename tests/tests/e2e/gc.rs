@@ -150,7 +150,7 @@ fn evictions_are_what_neither_packets_nor_commands_removed() {
     assert_eq!(evicted, 500 - present, "{}", secgroup.view());
     assert!(evicted >= 500 - 64, "{}", secgroup.view());
     let table = secgroup.ok("status");
-    let line = format!("eth0: {evicted} unproven flows gave way to newer ones");
+    let line = format!("eth0: {evicted} unproven flows were evicted by newer ones");
     assert!(table.lines().any(|one| one == line), "{table}");
 
     // What expires or is flushed afterwards changes nothing about it.

@@ -138,7 +138,7 @@ fn hook_of(secgroup: &Secgroup<'_>) -> String {
     let status = secgroup.json("status");
     let interface = &status["NetworkInterfaces"][0];
     assert_eq!(interface["State"], "enforcing", "{status:#}");
-    assert_eq!(interface["Hook"], interface["HookAsked"], "{status:#}");
+    assert_eq!(interface["Hook"], interface["HookChoice"], "{status:#}");
     interface["Hook"].as_str().unwrap().to_owned()
 }
 

@@ -73,7 +73,8 @@ fn flows(secgroup: &Secgroup<'_>) -> Vec<String> {
 
 #[test]
 fn connections_of_the_host_go_on_however_tcp_is_followed() {
-    for options in ["", "--pick-up off", "--tcp strict", "--hook xdp", "--timeout udp-stream=60"] {
+    for options in ["", "--tcp-loose off", "--tcp strict", "--hook xdp", "--timeout udp-stream=60"]
+    {
         let net = Pair::new();
         let secgroup = Secgroup::inside(&net.server);
         closed(&secgroup);
@@ -180,7 +181,7 @@ fn a_full_table_is_told() {
     let answer = secgroup.run(["attach", "eth0", "--group", "none"]);
     assert_eq!(answer.code, Some(0), "{answer}");
     assert!(
-        answer.stderr.contains("open connections not learned, for the table of proven"),
+        answer.stderr.contains("open connections not learned, because the table of proven"),
         "{answer}"
     );
 }
@@ -196,7 +197,7 @@ fn what_a_guests_host_forwards_goes_on() {
     closed(&secgroup);
     let mut out = Talk::new(&net.guest, &net.outside, Guest::OUTSIDE, 7008);
     let mut back = Talk::new(&net.outside, &net.guest, Guest::GUEST, 7009);
-    let line = format!("attach {} --group none --orientation guest --pick-up off", Guest::DEVICE);
+    let line = format!("attach {} --group none --orientation guest --tcp-loose off", Guest::DEVICE);
     let said = secgroup.ok(&line);
     assert!(said.contains("\n8 open connections learned\n"), "{said}");
     let opened =
@@ -224,7 +225,7 @@ fn a_port_of_a_bridge_carries_what_the_bridge_routes() {
     let mut locked = secgroup.command(["attach", "eth0", "--group", "none"]);
     let answer = Answer::of(locked.env("SSH_CONNECTION", login));
     assert!(answer.stderr.contains("this would lock you out"), "{answer}");
-    let said = secgroup.ok("attach eth0 --group none --pick-up off");
+    let said = secgroup.ok("attach eth0 --group none --tcp-loose off");
     assert!(said.contains("\n2 open connections learned\n"), "{said}");
     talk.sockets.clear();
     assert!(talk.goes_on(), "{}", secgroup.view());
@@ -232,7 +233,7 @@ fn a_port_of_a_bridge_carries_what_the_bridge_routes() {
 
 #[test]
 fn what_needs_no_flow_gets_none() {
-    for (options, learned) in [("--pick-up off", 0), ("--pick-up off --tracking always", 2)] {
+    for (options, learned) in [("--tcp-loose off", 0), ("--tcp-loose off --tracking always", 2)] {
         let net = Pair::new();
         let secgroup = Secgroup::inside(&net.server);
         secgroup.ok("group create open --description x");

@@ -57,7 +57,7 @@ fn a_command_and_the_server_tell_the_same() {
     assert_eq!(
         refused,
         "error: serve: listen on 127.0.0.1:9911: Address already in use (os error 98)\n\
-         hint: --metrics names another address or port\n"
+         hint: choose another address or port with --metrics\n"
     );
 }
 

@@ -46,7 +46,7 @@ fn goes_on(stream: &mut TcpStream) -> bool {
 #[test]
 fn only_the_management_networks_pass_until_it_is_over() {
     // Untracked before, so that the open connection has no flow; and tracked.
-    for options in ["--pick-up off", "--tracking always"] {
+    for options in ["--tcp-loose off", "--tracking always"] {
         let site = Site::new();
         let Site { net, stranger } = &site;
         let secgroup = Secgroup::inside(&net.server);
@@ -67,10 +67,10 @@ fn only_the_management_networks_pass_until_it_is_over() {
 
         secgroup.ok(&format!("management set {MANAGEMENT}"));
         let said = secgroup.ok("panic");
-        let start = "PANIC: only 10.77.0.0/24, fd77::/64 passes: eth0, eth1; ";
+        let start = "PANIC: only traffic of 10.77.0.0/24, fd77::/64 passes: eth0, eth1; ";
         assert!(said.starts_with(start), "{said}");
         let is_tracked = options == "--tracking always";
-        assert_eq!(!said.contains("; 0 flows ended"), is_tracked, "{options}: {said}");
+        assert_eq!(!said.contains("; 0 flows removed"), is_tracked, "{options}: {said}");
         // Also after the kernel has forgotten everything.
         for again in ["panic", "reconcile", "attach eth1 --group open"] {
             assert!(managed.iter_mut().all(goes_on), "{options}, {again}: {}", secgroup.view());
@@ -85,12 +85,15 @@ fn only_the_management_networks_pass_until_it_is_over() {
             secgroup.ok(again);
         }
         let status = secgroup.ok("status");
-        assert!(status.starts_with("PANIC: only 10.77.0.0/24, fd77::/64 passes; "), "{status}");
+        assert!(
+            status.starts_with("PANIC: only traffic of 10.77.0.0/24, fd77::/64 passes; "),
+            "{status}"
+        );
         assert_eq!(secgroup.json("status")["Panic"], true);
         assert!(secgroup.ok("metrics").contains("secgroup_panic 1"));
         assert!(secgroup.ok("flows list").contains("management"));
 
-        // What is changed meanwhile shows when it is over.
+        // Changes made meanwhile take effect at its end.
         secgroup.ok(&format!("rule remove {OPEN}"));
         secgroup.ok(
             "rule add open ingress --protocol tcp --port 22 --cidr 10.66.0.0/24 --cidr fd66::/64",
@@ -116,7 +119,7 @@ fn it_outlives_a_reboot_and_a_change_that_waits() {
     secgroup.ok("panic");
     fs::remove_dir_all(secgroup.pin_dir()).unwrap();
     let answer = secgroup.run(["reconcile"]);
-    assert!(answer.stderr.contains("PANIC: only 192.0.2.0/24 passes"), "{answer}");
+    assert!(answer.stderr.contains("PANIC: only traffic of 192.0.2.0/24 passes"), "{answer}");
     assert!(!ping::ping(&net.client, Pair::SERVER[0]));
     secgroup.ok("rollback");
     assert!(!ping::ping(&net.client, Pair::SERVER[0]));

@@ -176,7 +176,7 @@ fn what_is_noted_wrongly_of_addresses_costs_a_rewrite() {
     moving.one_to("eth0");
     let client_slot = 1;
     let wrong = [(client_slot, vec!["192.0.2.1".parse().unwrap()])].into();
-    Store::open(&secgroup.state_dir()).unwrap().set_addresses_in_force(&wrong).unwrap();
+    Store::open(&secgroup.state_dir()).unwrap().set_active_addresses(&wrong).unwrap();
     secgroup.ok("group create unrelated --description x");
     assert_eq!(moving.in_force(&secgroup).tables().bank, 1 - tables.bank, "all of it anew");
     moving.one_is_admitted(&secgroup);

@@ -132,8 +132,8 @@ fn what_a_lost_store_left_enforced_is_told_and_can_be_taken_off() {
     let secgroup = Secgroup::inside(&net.server);
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 0)[0]);
     for (command, said) in [
-        ("detach --all", "slot 0: detached, was not stored\n"),
-        ("reconcile", "slot 0: no longer enforced, for it is not stored\n"),
+        ("detach --all", "slot 0: detached; it was not in the store\n"),
+        ("reconcile", "slot 0: detached; it was not in the store\n"),
     ] {
         secgroup.ok("group create web --description x");
         secgroup.ok("attach eth0 --group web");
@@ -142,7 +142,8 @@ fn what_a_lost_store_left_enforced_is_told_and_can_be_taken_off() {
         let status = secgroup.ok("status");
         assert!(
             status.contains(
-                "slot 0: enforcing, but not stored: restore the store, or `secgroup detach --all`"
+                "slot 0: enforcing, but not in the store: restore the store, or run \
+                 `secgroup detach --all`"
             ),
             "{status}"
         );
