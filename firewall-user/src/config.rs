@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use firewall_ebpf::limits::MAX_INTERFACES;
+use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -166,6 +167,15 @@ impl Explain for Error {
 }
 
 impl Config {
+    /// The JSON schema of the file, with defaults, bounds and meanings.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.inline_subschemas = true;
+        });
+        settings.into_generator().into_root_schema_for::<Self>().to_value()
+    }
+
     /// Reads `file`, or [`DEFAULT_FILE`] if it exists.
     ///
     /// # Errors

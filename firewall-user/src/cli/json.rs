@@ -21,7 +21,7 @@ pub struct JsonDocument {
     pub commands: &'static [&'static str],
     /// Its schema, with no references in it.
     pub schema: Schema,
-    /// The fields of the schema that these commands print; empty for all.
+    /// The fields of the schema that it has, for a document in the form of AWS; empty for all.
     pub fields: &'static [&'static str],
 }
 
@@ -29,14 +29,17 @@ pub struct JsonDocument {
 #[must_use]
 pub fn documents() -> Vec<JsonDocument> {
     vec![
-        document::<Document>("Groups", &["group list", "group show"], &["SecurityGroups"]),
+        document::<Document>(
+            "Groups",
+            &["group list", "group show", "export"],
+            &["SecurityGroups"],
+        ),
         document::<Document>("Rules", &["rule list"], &["SecurityGroupRules"]),
         document::<Document>(
             "Prefix lists",
-            &["prefix-list list", "prefix-list show"],
+            &["prefix-list list", "prefix-list show", "export"],
             &["PrefixLists"],
         ),
-        document::<Document>("Export", &["export"], &["SecurityGroups", "PrefixLists"]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),

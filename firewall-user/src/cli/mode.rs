@@ -10,7 +10,7 @@ use crate::model::{Error, Mode, label};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 In audit mode every packet gets its verdict and is counted by it, and none is dropped: `stats` shows
-what enforcement would drop. The programs stay attached; the change is atomic for every packet.
+what enforcement would drop.
 
 Examples:
   secgroup mode eth0 audit

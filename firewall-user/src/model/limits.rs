@@ -18,7 +18,7 @@ pub struct Limits {
     /// Groups on an interface.
     #[cfg_attr(feature = "schemars", schemars(range(min = 1, max = GROUPS_PER_INTERFACE_MAX)))]
     pub groups_per_interface: usize,
-    /// Upper bound of `rules_per_group` times `groups_per_interface`: the rules of an interface.
+    /// Rules of an interface: `rules_per_group` times `groups_per_interface` must not be greater.
     pub rules_per_interface: usize,
     /// Groups on this host.
     pub groups: usize,

@@ -31,7 +31,7 @@ pub(in crate::cli) struct Filter {
     /// Tier of the flow table
     #[arg(long, value_enum)]
     tier: Option<Tier>,
-    /// State of the flow
+    /// State of the flow (docs/states.md)
     #[arg(long, value_enum)]
     state: Option<State>,
     /// Rule that allowed the flow, by id; also a deleted one
