@@ -1,4 +1,4 @@
-//! What a command's caller is told about an error beside its own text: what to do, and the exit code.
+//! The hint and the exit code of an error.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -44,7 +44,7 @@ exits! {
 
 /// An error that a command reports.
 pub trait Explain: Error {
-    /// What to do about it, where more can be said than the error itself says.
+    /// What to do about it, if there is more to say than the error itself.
     fn hint(&self) -> Option<Cow<'static, str>>;
 
     /// The exit code of a command that fails with it.

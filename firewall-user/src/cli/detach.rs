@@ -37,7 +37,7 @@ impl Command {
     fn detach(self, context: &Context) -> Result<Exit> {
         let Self { device, netns, all: _ } = self;
         let mut control = context.control()?;
-        let mut gone = Vec::new();
+        let mut lines = Vec::new();
         let strays = control.detach(|change| {
             let model = change.model();
             let interfaces = match &device {
@@ -52,14 +52,14 @@ impl Command {
             for interface in interfaces {
                 change.delete_interface(interface.slot)?;
                 slots.push(interface.slot);
-                gone.push(format!("{} {}: detached", interface.id, interface.device));
+                lines.push(format!("{} {}: detached", interface.id, interface.device));
             }
             Ok(slots)
         })?;
-        gone.extend(
+        lines.extend(
             strays.iter().map(|slot| format!("slot {slot}: detached; it was not in the store")),
         );
-        output::lines(gone)?;
+        output::lines(lines)?;
         Ok(Exit::Done)
     }
 }

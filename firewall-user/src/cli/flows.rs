@@ -119,7 +119,7 @@ fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
 }
 
 fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<Known<'a>>> {
-    let wanted = filter.check(control, model)?;
+    let rules_of_filter = filter.check(control, model)?;
     let maps = control.maps()?.ok_or_else(nothing_attached)?;
     let now = clock::now(control.pins(), &maps)?;
     let mut names: HashMap<u32, Option<RuleName>> = HashMap::new();
@@ -135,7 +135,7 @@ fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<
         let idle = now.saturating_sub(entry.flow.last_seen) / clock::hz();
         // An expired entry that is not removed yet is no flow; the kernel ignores it, too.
         let Some(left) = u64::from(interface.timeout(state)).checked_sub(idle) else { continue };
-        if !filter.matches(model, &entry, wanted.as_ref()) {
+        if !filter.matches(model, &entry, rules_of_filter.as_ref()) {
             continue;
         }
         let rule = match names.get(&entry.flow.rule) {
@@ -169,23 +169,26 @@ const fn is_learned(flow: &Flow) -> bool {
     flow.rule == 0
 }
 
+/// Addresses stay; the counters of packets and bytes are dropped first.
+const COLUMNS: [Column; 13] = [
+    Column::text("INTERFACE").dropped(9),
+    Column::text("PROTOCOL").dropped(11),
+    Column::text("INSIDE"),
+    Column::text("OUTSIDE"),
+    Column::text("OPENED BY").dropped(7),
+    Column::text("STATE").dropped(10),
+    Column::text("TIER").dropped(4),
+    Column::number("IDLE").dropped(5),
+    Column::number("LEFT").dropped(3),
+    Column::text("PACKETS IN/OUT").dropped(2),
+    Column::text("BYTES IN/OUT").dropped(1),
+    Column::text("GROUP").dropped(8),
+    Column::text("RULE").dropped(6),
+];
+
 fn print(flows: &[Known<'_>]) -> Result<()> {
     table(
-        [
-            Column::text("INTERFACE").dropped(9),
-            Column::text("PROTOCOL").dropped(11),
-            Column::text("INSIDE"),
-            Column::text("OUTSIDE"),
-            Column::text("OPENED BY").dropped(7),
-            Column::text("STATE").dropped(10),
-            Column::text("TIER").dropped(4),
-            Column::number("IDLE").dropped(5),
-            Column::number("LEFT").dropped(3),
-            Column::text("PACKETS IN/OUT").dropped(2),
-            Column::text("BYTES IN/OUT").dropped(1),
-            Column::text("GROUP").dropped(8),
-            Column::text("RULE").dropped(6),
-        ],
+        COLUMNS,
         flows.iter().map(|known| {
             let FlowEntry { flow, .. } = &known.entry;
             let rule = known.rule.as_ref();
@@ -212,4 +215,34 @@ fn print(flows: &[Known<'_>]) -> Result<()> {
             ]
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::table;
+
+    #[test]
+    fn flows_with_long_names_and_ipv6_addresses_fit_into_100_characters() {
+        let end = endpoint("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".parse().unwrap(), 65535);
+        let count = format!("{}/{}", u64::MAX, u64::MAX);
+        let row = [
+            "namespace/interface-name0",
+            "icmpv6",
+            &end,
+            &end,
+            "ingress",
+            "established",
+            "proven",
+            "432000s",
+            "432000s",
+            &count,
+            &count,
+            "a group with a long name",
+            "sgr-0123456789abcdef0 (deleted)",
+        ];
+        let text = table::text(COLUMNS, vec![row.map(str::to_owned)], 100);
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert_eq!(text.matches(&end).count(), 2, "{text}");
+    }
 }

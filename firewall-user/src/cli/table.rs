@@ -57,7 +57,12 @@ fn width() -> usize {
     terminal.map_or(MAX_WIDTH, |(width, _)| usize::from(width.0).min(MAX_WIDTH))
 }
 
-fn text<const N: usize>(columns: [Column; N], rows: Vec<[String; N]>, limit: usize) -> String {
+/// The table in lines of at most `limit` characters.
+pub(super) fn text<const N: usize>(
+    columns: [Column; N],
+    rows: Vec<[String; N]>,
+    limit: usize,
+) -> String {
     let mut widths = columns.map(|column| column.header.len());
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

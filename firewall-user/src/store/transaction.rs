@@ -267,10 +267,10 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// An entry does not exist.
-    pub fn remove_entries(&mut self, id: &PrefixListId, gone: &[IpNet]) -> Result<(), Error> {
+    pub fn remove_entries(&mut self, id: &PrefixListId, networks: &[IpNet]) -> Result<(), Error> {
         let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
         let mut entries = entries.clone();
-        for network in gone {
+        for network in networks {
             if entries.remove(network).is_none() {
                 let list = name.clone();
                 return Err(ModelError::EntryNotFound { list, network: *network }.into());

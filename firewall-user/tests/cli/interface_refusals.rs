@@ -6,7 +6,7 @@ use crate::host::{Done, Host};
 const SEE_INTERFACES: &str = "\nhint: secgroup status shows the interfaces";
 
 #[test]
-fn attaching() {
+fn attach_refuses_invalid_arguments() {
     let fixture = Fixture::new();
     let attach = |args: &str, code, message: &str| {
         let args: Vec<_> =
@@ -49,9 +49,9 @@ fn attaching() {
 }
 
 #[test]
-fn what_is_not_attached() {
+fn an_interface_that_is_not_attached_is_not_found() {
     let fixture = Fixture::new();
-    for (args, told, interface) in [
+    for (args, operation, interface) in [
         ("detach eth1", "detach eth1", "eth1"),
         ("detach tap0", "detach tap0", "tap0"),
         ("detach eth0 --netns vm1", "detach eth0", "vm1/eth0"),
@@ -63,14 +63,14 @@ fn what_is_not_attached() {
         ("flows flush --interface eth1", "flows flush", "eth1"),
     ] {
         let message = format!(
-            "error: {told}: there is no attached interface \"{interface}\"{SEE_INTERFACES}"
+            "error: {operation}: there is no attached interface \"{interface}\"{SEE_INTERFACES}"
         );
         fixture.refuses(&args.split(' ').collect::<Vec<_>>(), 3, &message);
     }
 }
 
 #[test]
-fn flows_of_nothing() {
+fn flows_are_not_found_when_nothing_is_attached() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     for args in ["gc", "flows list", "flows count", "flows flush"] {
@@ -84,7 +84,7 @@ fn flows_of_nothing() {
 }
 
 #[test]
-fn rules_of_flows() {
+fn a_filter_by_rule_needs_a_rule_that_exists_or_existed() {
     let fixture = Fixture::new();
     for verb in ["list", "count", "flush"] {
         fixture.refuses(
@@ -96,14 +96,14 @@ fn rules_of_flows() {
             ),
         );
     }
-    // One that is gone is known: its flows go on. What is missing is the kernel's half.
+    // A deleted rule is known, as its flows live on. The maps in the kernel are missing here.
     fixture.host.ok(&["rule", "remove", "web", &fixture.word("http")]);
     let done = fixture.host.run(&["flows", "list", "--rule", &fixture.word("http")]);
     assert!(done.stderr.starts_with("error: flows list: nothing is attached\n"), "{done:?}");
 }
 
 #[test]
-fn words_that_mean_nothing() {
+fn invalid_usage_exits_with_2_and_creates_nothing() {
     let host = Host::new();
     for (args, first) in [
         ("attach eth0", "the following required arguments were not provided:"),
@@ -171,7 +171,7 @@ fn words_that_mean_nothing() {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
+fn a_document_that_cannot_be_read_is_refused() {
     let fixture = Fixture::new();
     fixture.refuses(
         &["apply", "/no/such"],

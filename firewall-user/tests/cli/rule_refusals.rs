@@ -1,9 +1,9 @@
-//! Rules that are refused: the exit code, the very words, and that nothing has changed.
+//! Rules that are refused: exit code, error and hint, and no change.
 
 use crate::fixture::{Fixture, SEE_GROUPS, SEE_LISTS};
 
 #[test]
-fn rules_that_mean_nothing() {
+fn invalid_rules_are_refused_with_a_hint() {
     let fixture = Fixture::new();
     let add = |args: &str, message: &str, hint: &str| {
         let args: Vec<_> = args.split(' ').collect();
@@ -169,7 +169,7 @@ fn rules_that_mean_nothing() {
 }
 
 #[test]
-fn rules_and_what_is_there() {
+fn duplicate_rules_and_unknown_objects_are_refused() {
     let fixture = Fixture::new();
     fixture.refuses(
         &[

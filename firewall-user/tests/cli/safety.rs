@@ -1,4 +1,4 @@
-//! Changes that wait for their confirmation, and panic, as far as the store is concerned.
+//! Changes with --confirm, and emergency mode, as far as the store is concerned.
 
 use std::process::Stdio;
 
@@ -7,7 +7,7 @@ use crate::host::Host;
 const RULE: [&str; 8] =
     ["rule", "add", "web", "ingress", "--protocol", "47", "--cidr", "10.0.0.0/8"];
 
-/// Runs a change with `--confirm`; returns what it says on standard error.
+/// Runs a change with `--confirm`; returns its standard error.
 #[track_caller]
 fn confirmed_within(host: &Host, args: &[&str], time: &str) -> String {
     let done = host.run(&[args, &["--confirm", time]].concat());
@@ -16,7 +16,7 @@ fn confirmed_within(host: &Host, args: &[&str], time: &str) -> String {
 }
 
 #[test]
-fn a_change_waits_says_so_and_returns() {
+fn an_unconfirmed_change_is_announced_and_can_be_rolled_back() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     let (before, _) = host.state();
@@ -46,9 +46,9 @@ fn a_change_waits_says_so_and_returns() {
     assert_eq!(host.state().0, kept);
 }
 
-/// What a process that is killed at any moment of taking back leaves to the next one.
+/// A process may be killed at any moment of a rollback.
 #[test]
-fn taking_back_is_completed_by_the_next_command() {
+fn an_interrupted_rollback_is_completed_by_the_next_command() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     let (before, _) = host.state();

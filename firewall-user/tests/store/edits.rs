@@ -1,4 +1,4 @@
-//! What is written is what is read, and what was in memory.
+//! What is read equals what was written, and the model in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 

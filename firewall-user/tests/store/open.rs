@@ -67,7 +67,7 @@ fn a_database_of_another_program_is_left_alone() {
 }
 
 #[test]
-fn what_is_no_database_is_damaged() {
+fn a_file_that_is_no_database_is_damaged() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(FILE);
     fs::write(&path, "not a database, and long enough to have been one".repeat(100)).unwrap();
@@ -100,7 +100,7 @@ fn a_value_that_secgroup_does_not_write_is_damage() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written() {
+fn a_directory_that_cannot_be_written_is_refused() {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join(FILE)).unwrap();
     let error = Store::open(dir.path()).unwrap_err();
@@ -109,7 +109,7 @@ fn a_place_that_cannot_be_written() {
         error.hint().unwrap(),
         "run as root, or choose a directory you can write with --state-dir"
     );
-    // A directory in which nobody, not even root, can make a file.
+    // A directory in which even root cannot create a file.
     let error = Store::open(Path::new("/proc/self")).unwrap_err();
     assert!(matches!(error, Error::Access { what: "opened", .. }), "{error}");
 }

@@ -37,7 +37,7 @@ struct PeerOptions {
     prefix_list: Option<String>,
 }
 
-/// A selector that is valid, whatever the store holds.
+/// A selector that is valid as far as can be checked without the store.
 #[derive(Debug)]
 pub(super) struct Parsed {
     direction: Direction,
