@@ -7,7 +7,6 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use crate::admit;
-use crate::compiled::CompiledPolicy;
 use crate::event::Event;
 use crate::exempt::NonIp;
 use crate::flow::{Address, Flow, FlowKey4, FlowKey6, FlowRef, Tier};
@@ -15,7 +14,8 @@ use crate::fragment::FirstFragment;
 use crate::interface::{Direction, FRAGMENT_TIMEOUT, State, TcpChecks, glances};
 use crate::packet::{Packet, Wire};
 use crate::parse::{V4, V6};
-use crate::policy::{Active, Class, Half, List, Page};
+use crate::policy::{Active, Class, Half, Has, List, Page};
+use crate::prefix::Prefix;
 use crate::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes};
 
 /// A frame in a slice.
@@ -72,11 +72,19 @@ impl Packet for HostPacket<'_> {
     }
 }
 
-/// A policy as it lies in tables.
-struct Laid {
-    policy: CompiledPolicy,
-    rows: Vec<Class>,
-    pages: Vec<Page>,
+/// A policy as the kernel's tables hold it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostPolicy {
+    /// Class by prefix, without /0.
+    pub prefixes_v4: BTreeMap<Prefix<4>, u32>,
+    /// The same for IPv6.
+    pub prefixes_v6: BTreeMap<Prefix<16>, u32>,
+    /// Rows by class.
+    pub rows: Vec<Class>,
+    /// Pages of ranges by number.
+    pub pages: Vec<Page>,
+    /// See [`Has`].
+    pub has: Has,
 }
 
 type Table<K> = RefCell<HashMap<(Tier, K), Box<UnsafeCell<Flow>>>>;
@@ -92,7 +100,7 @@ pub struct HostTables {
     pub timeouts: BTreeMap<State, u64>,
     /// Jiffies.
     pub now: Cell<u64>,
-    policy: Option<Laid>,
+    policy: Option<HostPolicy>,
     /// Refuse every insert, as a full map would.
     pub full: Cell<Option<Tier>>,
     /// Packets and bytes by rule.
@@ -103,7 +111,7 @@ pub struct HostTables {
     pub tcp_checks: TcpChecks,
     /// See [`Interface::revalidates`].
     pub revalidate: bool,
-    /// Policies so far: the generation of the one in force.
+    /// Policies so far: the generation of the active one.
     generation: u32,
     /// The opposite of [`Interface::picks_up`], so that the default is the interface's.
     pub no_pick_up: bool,
@@ -119,17 +127,17 @@ impl HostTables {
 
     /// Tables of an interface with this policy, at a moment where nothing is near a wrap.
     #[must_use]
-    pub fn new(slot: u16, policy: CompiledPolicy) -> Self {
+    pub fn new(slot: u16, policy: impl Into<HostPolicy>) -> Self {
         let mut tables = Self { slot, ..Self::default() };
-        tables.put(Some(policy));
+        tables.put(Some(policy.into()));
         tables.now.set(Self::HZ * 1_000_000);
         tables
     }
 
-    /// The policy in force.
+    /// The active policy.
     #[must_use]
-    pub fn policy(&self) -> Option<&CompiledPolicy> {
-        self.policy.as_ref().map(|laid| &laid.policy)
+    pub const fn policy(&self) -> Option<&HostPolicy> {
+        self.policy.as_ref()
     }
 
     /// As before the first policy.
@@ -137,13 +145,10 @@ impl HostTables {
         (self.policy, self.generation) = (None, 0);
     }
 
-    /// Puts a policy in force; `None`: as before the first one.
-    pub fn put(&mut self, policy: Option<CompiledPolicy>) {
+    /// Makes a policy active; `None`: as before the first one.
+    pub fn put(&mut self, policy: Option<HostPolicy>) {
         self.generation += u32::from(policy.is_some());
-        self.policy = policy.map(|policy| {
-            let (arena, rows) = policy.lay_out();
-            Laid { policy, rows, pages: arena.pages }
-        });
+        self.policy = policy;
     }
 
     /// Lets time pass.
@@ -245,7 +250,7 @@ impl Interface for HostTables {
 }
 
 macro_rules! flows {
-    ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident, $bits:literal) => {
+    ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident) => {
         impl Flows<$address> for HostTables {
             fn may_hold(&self, key: &$key) -> bool {
                 let table = self.$field.borrow();
@@ -277,17 +282,14 @@ macro_rules! flows {
 
         impl Prefixes<$address> for HostTables {
             fn longest(&self, _: Active, address: $address) -> Option<u32> {
-                let prefixes = &self.policy.as_ref()?.policy.$prefixes;
-                (1..=$bits).rev().find_map(|length| {
-                    prefixes.get(&(length, mask(octets(&address), length))).copied()
-                })
+                longest(&self.policy.as_ref()?.$prefixes, octets(&address))
             }
         }
     };
 }
 
-flows!(V4, FlowKey4, v4, fragments_v4, prefixes_v4, 32);
-flows!(V6, FlowKey6, v6, fragments_v6, prefixes_v6, 128);
+flows!(V4, FlowKey4, v4, fragments_v4, prefixes_v4);
+flows!(V6, FlowKey6, v6, fragments_v6, prefixes_v6);
 
 /// The bytes of an address as they lie in a packet.
 fn octets<A: Address + Wire, const N: usize>(address: &A) -> [u8; N] {
@@ -296,14 +298,10 @@ fn octets<A: Address + Wire, const N: usize>(address: &A) -> [u8; N] {
     unsafe { core::ptr::from_ref(address).cast::<[u8; N]>().read() }
 }
 
-/// The first `length` bits of an address.
-#[must_use]
-pub fn mask<const N: usize>(mut octets: [u8; N], length: u8) -> [u8; N] {
-    for (index, octet) in octets.iter_mut().enumerate() {
-        let bits = usize::from(length).saturating_sub(index * 8).min(8);
-        *octet &= u8::try_from(0xff00_u16 >> bits & 0xff).unwrap_or(u8::MAX);
-    }
-    octets
+/// The class of the longest prefix that contains an address.
+fn longest<const N: usize>(prefixes: &BTreeMap<Prefix<N>, u32>, octets: [u8; N]) -> Option<u32> {
+    let host = Prefix::host(octets);
+    std::iter::once(host).chain(host.enclosing()).find_map(|prefix| prefixes.get(&prefix).copied())
 }
 
 impl Policy for HostTables {
@@ -311,7 +309,7 @@ impl Policy for HostTables {
         let tables = Half { slot: self.slot, ..Half::default() };
         self.policy
             .as_ref()
-            .map_or(Active(0), |laid| Active::new(tables, laid.policy.has(), self.generation))
+            .map_or(Active(0), |policy| Active::new(tables, policy.has, self.generation))
     }
 
     fn list(&self, _: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
@@ -336,17 +334,5 @@ impl Counts for HostTables {
 
     fn count_event(&self, event: Event) {
         *self.events.borrow_mut().entry(event).or_default() += 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn masks_keep_the_network_and_clear_the_host() {
-        assert_eq!(mask([255, 255, 255, 255], 0), [0, 0, 0, 0]);
-        assert_eq!(mask([10, 1, 255, 7], 23), [10, 1, 254, 0]);
-        assert_eq!(mask([1, 2, 3, 4], 32), [1, 2, 3, 4]);
     }
 }

@@ -12,8 +12,6 @@
 
 pub mod admit;
 pub mod bloom;
-#[cfg(any(test, feature = "host"))]
-pub mod compiled;
 pub mod decide;
 pub mod event;
 pub mod exempt;
@@ -26,6 +24,7 @@ pub mod limits;
 pub mod packet;
 pub mod parse;
 pub mod policy;
+pub mod prefix;
 pub mod reason;
 pub mod tables;
 pub mod tcp;

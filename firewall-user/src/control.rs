@@ -19,7 +19,7 @@ use crate::dataplane::reap::Reaped;
 use crate::dataplane::{Pins, device};
 use crate::explain::{Exit, Explain};
 use crate::model::{Interface, Model};
-use crate::policy::Book;
+use crate::policy::PolicyInterner;
 use crate::store::{Store, Transaction};
 use collect::{Effort, collect};
 use compiled::{Policies, addresses, compile};
@@ -374,7 +374,7 @@ impl Control {
         let mut transaction = self.store.begin()?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();
-        compile(&mut Book::default(), &Policies::new(), model, &addresses(model)?)?;
+        compile(&mut PolicyInterner::default(), &Policies::new(), model, &addresses(model)?)?;
         Ok(value)
     }
 

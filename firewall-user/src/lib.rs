@@ -5,7 +5,8 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod explain;
-pub mod model;
-pub mod policy;
 pub mod store;
 pub mod telemetry;
+
+pub use firewall_policy as policy;
+pub use firewall_policy::model;

@@ -10,6 +10,7 @@ use firewall_ebpf::decide::decide;
 use firewall_ebpf::host::HostPacket;
 use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_user::policy::CompiledPolicy;
 use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
 use secgroup_tests::decision::rules::compiled;
 use secgroup_tests::decision::run::{hex, word};
@@ -56,11 +57,15 @@ fn header(frame: &[u8]) -> usize {
     }
 }
 
-/// Rules that allow everything, so that only the parser can refuse.
-fn host(scene: &Scene) -> Host {
+/// Rules that allow everything, so that only the parser can drop a packet.
+fn policy(scene: &Scene) -> CompiledPolicy {
     let everything = [allow(What::All, Peer::Any), back(What::All, Peer::Any)];
+    compiled(&everything, scene)
+}
+
+fn host(scene: &Scene) -> Host {
     let mut host = Host::new();
-    host.reset(Some(&compiled(&everything, scene)));
+    host.reset(Some(&policy(scene)));
     host
 }
 
@@ -115,7 +120,7 @@ fn host_and_kernel_agree() {
             kernel.receive = receive;
             each(|scene, packet| {
                 let mut host = host(scene);
-                kernel.reset(host.tables.policy());
+                kernel.reset(Some(&policy(scene)));
                 let frame = packet.frame(scene);
                 let direction = packet.direction(scene);
                 for end in 0..frame.len() {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use firewall_ebpf::interface::{Direction, Orientation};
 use firewall_ebpf::reason::Reason;
 use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
-use firewall_user::policy::{Question, ResolvedRule, compile, evaluate, is_untracked};
+use firewall_user::policy::{Probe, ResolvedRule, compile, evaluate, is_untracked};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -48,7 +48,7 @@ fn the_kernel_admits_what_the_rules_say() {
             let answer = kernel.decide(&packet.frame(&scene), question.direction);
             *counted.borrow_mut().entry(word(answer)).or_default() += 1;
             let answers =
-                Question { direction: question.direction.opposite(), port: ask.source, ..question };
+                Probe { direction: question.direction.opposite(), port: ask.source, ..question };
             let untracked = tracking == Tracking::Auto
                 && (is_untracked(&rules, question) || is_untracked(&rules, answers));
             let admits = untracked || (!ask.is_answer() && !allowing.is_empty());
@@ -208,7 +208,7 @@ impl Ask {
         self.body.0 == 6 && self.flags != SYN
     }
 
-    fn packet(&self, rules: &[ResolvedRule]) -> (Scene, Packet, Question) {
+    fn packet(&self, rules: &[ResolvedRule]) -> (Scene, Packet, Probe) {
         let outside = self.outside(rules);
         let family = if outside.is_ipv4() { Family::V4 } else { Family::V6 };
         let (protocol, port) = self.body;
@@ -222,7 +222,7 @@ impl Ask {
             58 if family == Family::V6 => message((kind, code), outside),
             other => Body::Raw(other),
         };
-        let question = Question {
+        let question = Probe {
             direction: self.direction,
             outside,
             protocol,

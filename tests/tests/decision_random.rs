@@ -4,11 +4,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::reason::Reason;
 use firewall_user::model::Tracking;
-use firewall_user::policy::{ResolvedRule, compile};
+use firewall_user::policy::{CompiledPolicy, ResolvedRule, compile};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use secgroup_tests::decision::engine::lines;

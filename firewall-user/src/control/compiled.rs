@@ -10,13 +10,13 @@ use firewall_ebpf::interface::Orientation;
 
 use crate::dataplane::{DataplaneError, device};
 use crate::model::{GroupId, Interface, Model, Peer, Tracking};
-use crate::policy::{Addresses, Book, Numbered, ResolvedRule, in_force};
+use crate::policy::{Addresses, InternedPolicy, PolicyInterner, ResolvedRule, active_rules};
 
 /// A policy and what it was made of.
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) rules: Vec<ResolvedRule>,
-    pub(super) policy: Numbered,
+    pub(super) policy: InternedPolicy,
 }
 
 /// Policies by slot; those of the same groups are one.
@@ -27,7 +27,7 @@ pub(super) type Policies = BTreeMap<u16, Rc<Compiled>>;
 /// # Errors
 /// One does not fit.
 pub(super) fn compile(
-    book: &mut Book,
+    book: &mut PolicyInterner,
     before: &Policies,
     model: &Model,
     addresses: &Addresses,
@@ -50,13 +50,13 @@ pub(super) fn compile(
 }
 
 fn compile_one(
-    book: &mut Book,
+    book: &mut PolicyInterner,
     before: Option<&Compiled>,
     model: &Model,
     addresses: &Addresses,
     interface: &Interface,
 ) -> Result<Compiled> {
-    let rules = in_force(model, addresses, interface);
+    let rules = active_rules(model, addresses, interface);
     let policy = match before {
         Some(Compiled { rules: old, policy }) => {
             book.compile_after((old, policy), &rules, interface.tracking)
@@ -82,7 +82,7 @@ fn compile_one(
 }
 
 /// The numbers of the rules that own something of the policies: sorted, each once.
-pub(super) fn numbers(book: &Book, policies: &Policies) -> Vec<u32> {
+pub(super) fn numbers(book: &PolicyInterner, policies: &Policies) -> Vec<u32> {
     book.rules(policies.values().map(|compiled| &compiled.policy))
 }
 

@@ -16,8 +16,8 @@ use crate::dataplane::maps::{Maps, Sizes};
 use crate::dataplane::policy::{Shadow, Wanted};
 use crate::dataplane::{DataplaneError, Pins, clock, object};
 use crate::model::{Interface, Mode, Model, Tracking};
-use crate::policy::questions::{check, questions};
-use crate::policy::{Addresses, Book, Question, ResolvedRule, in_force, is_untracked};
+use crate::policy::probes::{check, probes};
+use crate::policy::{Addresses, PolicyInterner, Probe, ResolvedRule, active_rules, is_untracked};
 use crate::store::Transaction;
 
 /// This instance's place in the kernel.
@@ -60,7 +60,7 @@ impl Enforcer {
         model: &Model,
     ) -> Result<Staged> {
         let mut progress = Progress::new();
-        let mut book = Book::default();
+        let mut book = PolicyInterner::default();
         let addresses = addresses(model)?;
         let known = match before {
             Before::Known(before, addresses) => {
@@ -169,7 +169,7 @@ impl Enforcer {
         let open = learn::open_on(interface.netns.as_deref(), device, interface.orientation);
         let mut open = open.context("learn open connections, which --no-learn leaves out")?;
         open.retain(|one| !model.is_panicking || is_managed(model, one.outside.ip()));
-        let rules = in_force(model, &addresses(model)?, interface);
+        let rules = active_rules(model, &addresses(model)?, interface);
         let mut known = BTreeMap::new();
         open.retain(|one| {
             let asked = question(one);
@@ -198,13 +198,13 @@ impl Enforcer {
 }
 
 /// A connection's first packet.
-const fn question(one: &Open) -> Question {
+const fn question(one: &Open) -> Probe {
     let Open { protocol, inside, outside, initiator, .. } = *one;
     let asked = match initiator {
         Direction::Ingress => inside,
         Direction::Egress => outside,
     };
-    Question { direction: initiator, outside: outside.ip(), protocol, port: asked.port() }
+    Probe { direction: initiator, outside: outside.ip(), protocol, port: asked.port() }
 }
 
 /// Whether an address is in a management network.
@@ -259,7 +259,7 @@ fn verify(
     old: &[ResolvedRule],
     new: &[ResolvedRule],
 ) -> Result<()> {
-    let answers = maps.probe(shadow, &questions(old, new))?;
+    let answers = maps.probe(shadow, &probes(old, new))?;
     check(new, interface.tracking, &answers).map_err(|error| {
         let what = format!("policy of {}: {error}", interface.device);
         let hint = "this is a fault of secgroup, and the policy from before stays in force: please \

@@ -15,8 +15,7 @@ use super::ssh::{self, Connection, Netns};
 use crate::dataplane::{device, netns, route};
 use crate::explain::Explain;
 use crate::model::{Interface, Mode, Model, Tracking};
-use crate::policy::evaluate::{Question, evaluate, is_untracked};
-use crate::policy::{ResolvedRule, in_force};
+use crate::policy::{Probe, ResolvedRule, active_rules, evaluate, is_untracked};
 
 /// The change would lock its caller out.
 #[derive(Debug, thiserror::Error)]
@@ -71,13 +70,13 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     let question = question(&connection);
     let (members_before, members_after) = (addresses(before)?, addresses(after)?);
     for interface in after.interfaces.values() {
-        let rules = in_force(after, &members_after, interface);
+        let rules = active_rules(after, &members_after, interface);
         if interface.mode == Mode::Audit && !after.is_panicking {
             // It cuts nothing.
             continue;
         }
         let was = before.interfaces.get(&interface.slot).filter(|was| was.id == interface.id);
-        let old = was.map(|was| (was, in_force(before, &members_before, was)));
+        let old = was.map(|was| (was, active_rules(before, &members_before, was)));
         let old = old.as_ref().map(|(was, rules)| (*was, &rules[..]));
         if old == Some((interface, &rules[..])) {
             continue;
@@ -94,8 +93,8 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
 }
 
 /// The connection's first packet, if it came once more.
-fn question(connection: &Connection) -> Question {
-    Question {
+fn question(connection: &Connection) -> Probe {
+    Probe {
         direction: Direction::Ingress,
         outside: connection.client.ip(),
         protocol: protocol::TCP,
@@ -108,7 +107,7 @@ fn cut(
     before: Option<Policy<'_>>,
     (interface, rules): Policy<'_>,
     learns: bool,
-    question: Question,
+    question: Probe,
 ) -> Option<Cut> {
     let admits = |rules| evaluate(rules, question).next().is_some();
     let needs_no_flow = |(interface, rules): Policy<'_>| {
@@ -184,7 +183,7 @@ mod tests {
 
     #[test]
     fn only_who_could_connect_can_be_locked_out() {
-        let question = Question {
+        let question = Probe {
             direction: Direction::Ingress,
             outside: "192.0.2.7".parse().unwrap(),
             protocol: 6,

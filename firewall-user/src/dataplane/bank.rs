@@ -5,14 +5,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, MapData, MapError};
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::limits::{MAX_CLASSES, MAX_PAGES, MAX_PREFIXES};
 use firewall_ebpf::policy::{Class, Half, Page, index};
+use firewall_ebpf::prefix::Prefix;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::pins::{self, Pins};
 use crate::dataplane::sys::{self, entries};
-use crate::policy::delta::{self, Prefix, PrefixWrites, Room, Writes};
+use crate::policy::CompiledPolicy;
+use crate::policy::delta::{self, PrefixWrites, Room, Writes};
 
 /// `BPF_F_NO_PREALLOC`, which a trie must have.
 const NO_PREALLOC: u32 = 1;
@@ -171,11 +172,11 @@ where
     entries::remove_all(trie, &removed, progress)
 }
 
-fn key<const N: usize>((length, octets): &Prefix<N>) -> Key<[u8; N]>
+fn key<const N: usize>(prefix: &Prefix<N>) -> Key<[u8; N]>
 where
     [u8; N]: Pod,
 {
-    Key::new(u32::from(*length), *octets)
+    Key::new(u32::from(prefix.length()), prefix.octets())
 }
 
 /// Forgets the tables of a bank; the outer maps may still hold them.

@@ -8,7 +8,7 @@ use crate::dataplane::maps::Maps;
 use crate::dataplane::probe::probe;
 use crate::dataplane::sys::entries;
 use crate::policy::delta::{self, Delta, Room, Writes};
-use crate::policy::{Book, Numbered, Question};
+use crate::policy::{InternedPolicy, PolicyInterner, Probe};
 
 /// A policy that is in the kernel but not in force.
 #[derive(Debug)]
@@ -38,11 +38,11 @@ pub struct Wanted<'a> {
     /// The interface.
     pub slot: u16,
     /// What the policies were compiled with.
-    pub book: &'a Book,
+    pub book: &'a PolicyInterner,
     /// Its policy.
-    pub policy: &'a Numbered,
+    pub policy: &'a InternedPolicy,
     /// The policy that is in force, if that is known: what stays is not written again.
-    pub known: Option<&'a Numbered>,
+    pub known: Option<&'a InternedPolicy>,
     /// Whether drops are only counted.
     pub audit: bool,
 }
@@ -79,7 +79,7 @@ impl Maps {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn is_in_force(&self, slot: u16, policy: &Numbered) -> Result<bool> {
+    pub fn is_in_force(&self, slot: u16, policy: &InternedPolicy) -> Result<bool> {
         let word = self.active(slot)?;
         Ok(word.is_present() && word.generation() == generation(policy.digest()))
     }
@@ -138,7 +138,7 @@ impl Maps {
         }
         let number = if current.is_present() { 1 - tables.bank } else { 0 };
         let (bank, room) =
-            Bank::make(&self.pins, (slot, number), &wanted.book.tables(wanted.policy), progress)?;
+            Bank::make(&self.pins, (slot, number), &wanted.book.extract(wanted.policy), progress)?;
         self.note(&bank, Record::default())?;
         let active = active(Half { slot, bank: number, half: 0 }, wanted);
         Ok(Shadow { slot, active, digest, room, bank, after: None })
@@ -176,11 +176,7 @@ impl Maps {
     ///
     /// # Errors
     /// The pinned programs cannot be run.
-    pub fn probe(
-        &self,
-        shadow: &Shadow,
-        questions: &[Question],
-    ) -> Result<Vec<(Question, Option<u32>)>> {
+    pub fn probe(&self, shadow: &Shadow, questions: &[Probe]) -> Result<Vec<(Probe, Option<u32>)>> {
         probe(&self.pins, shadow.active, questions)
     }
 

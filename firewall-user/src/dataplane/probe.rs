@@ -7,7 +7,7 @@ use firewall_ebpf::policy::{Active, MAX_PROBED, PROBE_LIST, ask, traffic};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::pins::Pins;
-use crate::policy::Question;
+use crate::policy::Probe;
 
 /// Questions in one call of the kernel program.
 const PER_CALL: usize = MAX_PROBED as usize;
@@ -20,11 +20,11 @@ const PER_CALL: usize = MAX_PROBED as usize;
 pub fn probe(
     pins: &Pins,
     active: Active,
-    questions: &[Question],
-) -> Result<Vec<(Question, Option<u32>)>> {
+    questions: &[Probe],
+) -> Result<Vec<(Probe, Option<u32>)>> {
     let mut answers = Vec::with_capacity(questions.len());
     for is_v6 in [false, true] {
-        let of_family: Vec<Question> =
+        let of_family: Vec<Probe> =
             questions.iter().filter(|one| one.outside.is_ipv6() == is_v6).copied().collect();
         if of_family.is_empty() {
             continue;
@@ -60,9 +60,9 @@ pub fn probe(
 
 /// What the program of a family is given: the active word, then each question with room for its
 /// answer.
-fn list(active: Active, questions: &[Question]) -> Vec<u8> {
+fn list(active: Active, questions: &[Probe]) -> Vec<u8> {
     let mut list = active.0.to_ne_bytes().to_vec();
-    for Question { direction, outside, protocol, port } in questions {
+    for Probe { direction, outside, protocol, port } in questions {
         list.extend(ask(*direction, traffic(*protocol, *port)).to_ne_bytes());
         list.extend([0; 4]);
         match outside {

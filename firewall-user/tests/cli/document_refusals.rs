@@ -27,7 +27,7 @@ fn a_refused_document_is_reported_with_the_place() {
     };
     let list = |value: Value| json!({"PrefixLists": [value]}).to_string();
     let whole = "apply reads what aws ec2 describe-security-groups or secgroup export prints";
-    let blank = "did the command that was to write it fail? its own words tell";
+    let blank = "see whether the command that wrote it failed";
     let addresses = "the addresses in it are not known on this host: name its networks instead";
     let twice = "names are unique on this host, ignoring case: apply one of the two";
     let peer = "name at least one in IpRanges, Ipv6Ranges, PrefixListIds or UserIdGroupPairs";

@@ -87,7 +87,7 @@ impl World {
             26..29 => self.wait(bytes)?,
             29 => {
                 self.rules = rules::any(bytes)?;
-                self.change(|tables, rules| tables.put(Some(rules::tables(rules))));
+                self.change(|tables, rules| tables.put(Some(rules::tables(rules).into())));
             }
             30 => {
                 let full = [None, Some(Tier::New), Some(Tier::Proven)]

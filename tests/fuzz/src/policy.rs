@@ -4,14 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arbitrary::{Result, Unstructured};
 use firewall_ebpf::admit::admit;
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::host::HostTables;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{UNTRACKED, traffic};
 use firewall_ebpf::tables::Policy as _;
-use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
-use firewall_user::policy::{Question, ResolvedRule, compile, evaluate};
+use firewall_policy::model::{IcmpMatch, PortRange, Tracking, Traffic};
+use firewall_policy::{CompiledPolicy, Probe, ResolvedRule, compile, evaluate};
 use ipnet::IpNet;
 
 /// Rules of one input.
@@ -62,8 +61,8 @@ fn check_form(policy: &CompiledPolicy) {
     }
 }
 
-fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Question) {
-    let Question { direction, outside, protocol, port } = question;
+fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Probe) {
+    let Probe { direction, outside, protocol, port } = question;
     let active = tables.active();
     let asked = traffic(protocol, port);
     let found = match outside {
@@ -90,7 +89,7 @@ fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Question
 }
 
 /// Traffic without flows needs rules for all its answers, whoever sends them.
-fn assert_answers_pass(rules: &[ResolvedRule], asked: Question) {
+fn assert_answers_pass(rules: &[ResolvedRule], asked: Probe) {
     assert!(matches!(asked.protocol, 6 | 17), "{asked:?} needs a flow");
     let outside: [IpAddr; 2] = match asked.outside {
         IpAddr::V4(_) => [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()],
@@ -99,13 +98,13 @@ fn assert_answers_pass(rules: &[ResolvedRule], asked: Question) {
     let direction = asked.direction.opposite();
     for outside in outside {
         for port in [0, 1, 22, 79, 80, 443, 1024, 40_000, u16::MAX] {
-            let answer = Question { direction, outside, port, ..asked };
+            let answer = Probe { direction, outside, port, ..asked };
             assert!(
                 evaluate(rules, answer).next().is_some(),
                 "{asked:?} untracked, not {answer:?}"
             );
         }
-        let question = Question { outside, ..asked };
+        let question = Probe { outside, ..asked };
         assert!(evaluate(rules, question).next().is_some(), "{asked:?}, but not {question:?}");
     }
 }
@@ -174,7 +173,7 @@ fn port(bytes: &mut Unstructured<'_>) -> Result<u16> {
 }
 
 /// A question at an edge of a rule, or any at all.
-fn question(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Question> {
+fn question(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Probe> {
     let [direction, protocol, at, edge]: [u8; 4] = bytes.arbitrary()?;
     let networks: Vec<&IpNet> = rules.iter().flat_map(|rule| &rule.networks).collect();
     let outside = match (networks.len(), edge & 3) {
@@ -190,7 +189,7 @@ fn question(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Ques
         58 if outside.is_ipv6() => icmp_port(bytes)?,
         _ => 0,
     };
-    Ok(Question { direction: Direction::ALL[usize::from(direction & 1)], outside, protocol, port })
+    Ok(Probe { direction: Direction::ALL[usize::from(direction & 1)], outside, protocol, port })
 }
 
 fn icmp_port(bytes: &mut Unstructured<'_>) -> Result<u16> {

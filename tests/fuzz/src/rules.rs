@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 
 use arbitrary::{Result, Unstructured};
-use firewall_ebpf::compiled::{CompiledClass, CompiledPolicy};
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::policy::{ANY_V4, ANY_V6, NO_CLASS, Range, TRAFFIC_MAX, UNTRACKED, traffic};
+use firewall_ebpf::prefix::Prefix;
+use firewall_policy::{CompiledClass, CompiledPolicy};
 
 use crate::packet::{NEAR_V4, NEAR_V6, is_near};
 
@@ -89,8 +90,8 @@ pub fn tables(rules: &[Rule]) -> CompiledPolicy {
     let [first, second, third] = NEAR_V4;
     let mut near_v6 = [0; 16];
     near_v6[..8].copy_from_slice(&NEAR_V6);
-    policy.prefixes_v4.insert((24, [first, second, third, 0]), ANY_V6 + 1);
-    policy.prefixes_v6.insert((64, near_v6), ANY_V6 + 2);
+    policy.prefixes_v4.insert(Prefix::new([first, second, third, 0], 24), ANY_V6 + 1);
+    policy.prefixes_v6.insert(Prefix::new(near_v6, 64), ANY_V6 + 2);
     policy.classes.clear();
     for (parent, is_near) in [(NO_CLASS, false), (NO_CLASS, false), (ANY_V4, true), (ANY_V6, true)]
     {

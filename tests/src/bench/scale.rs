@@ -13,7 +13,7 @@ use firewall_user::dataplane::maps::{Maps, Sizes};
 use firewall_user::dataplane::object;
 use firewall_user::dataplane::policy::Wanted;
 use firewall_user::model::{PortRange, Tracking, Traffic};
-use firewall_user::policy::{Book, Numbered, ResolvedRule};
+use firewall_user::policy::{InternedPolicy, PolicyInterner, ResolvedRule};
 use ipnet::IpNet;
 
 use super::subject::Scratch;
@@ -115,8 +115,8 @@ pub(super) fn address(number: u32) -> IpNet {
 /// The policies of a slot, one after the other.
 #[derive(Default)]
 pub(super) struct Policies {
-    book: Book,
-    in_force: Option<(Vec<ResolvedRule>, Numbered)>,
+    book: PolicyInterner,
+    in_force: Option<(Vec<ResolvedRule>, InternedPolicy)>,
 }
 
 impl Policies {

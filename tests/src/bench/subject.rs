@@ -18,7 +18,7 @@ use firewall_user::dataplane::policy::Wanted;
 use firewall_user::dataplane::reap::reap;
 use firewall_user::dataplane::{Pins, clock};
 use firewall_user::model::{PortRange, Tracking, Traffic};
-use firewall_user::policy::{Book, ResolvedRule};
+use firewall_user::policy::{PolicyInterner, ResolvedRule};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::frames::{self, INSIDE_V4, INSIDE_V6, PORT, Segment};
@@ -284,7 +284,7 @@ fn programs(
     slot: u16,
     rules: &[ResolvedRule],
 ) -> Result<Ebpf> {
-    let mut book = Book::default();
+    let mut book = PolicyInterner::default();
     let policy = book.compile(rules, Tracking::Auto)?;
     let wanted = Wanted { slot, book: &book, policy: &policy, known: None, audit: false };
     let plan = maps.plan(&wanted)?;

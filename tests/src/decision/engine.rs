@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::mem::transmute;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::event::Event;
 use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::parse::V6;
 use firewall_ebpf::reason::Reason;
+use firewall_user::policy::CompiledPolicy;
 
 /// A key of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::decide::decide;
 use firewall_ebpf::event::Event;
 use firewall_ebpf::exempt::NonIp;
@@ -12,6 +11,7 @@ use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::reason::Reason;
 use firewall_ebpf::tables::Flows;
+use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::engine::{Engine, FlowView, FlowViews};
 use crate::decision::kernel::Setup;
@@ -88,14 +88,14 @@ impl Engine for Host {
     fn reset(&mut self, policy: Option<&CompiledPolicy>) {
         let HostTables { non_ip, tcp_checks, no_pick_up, revalidate, .. } = self.tables;
         self.tables = tables(non_ip);
-        self.tables.put(policy.cloned());
+        self.tables.put(policy.map(Into::into));
         self.tables.tcp_checks = tcp_checks;
         self.tables.no_pick_up = no_pick_up;
         self.tables.revalidate = revalidate;
     }
 
     fn replace(&mut self, policy: &CompiledPolicy) {
-        self.tables.put(Some(policy.clone()));
+        self.tables.put(Some(policy.into()));
     }
 
     fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {

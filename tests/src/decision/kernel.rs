@@ -6,7 +6,6 @@ use std::fs;
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::event::Event;
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{
@@ -14,6 +13,7 @@ use firewall_ebpf::interface::{
 };
 use firewall_ebpf::policy::{Counter, counter_index};
 use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::engine::{Engine, FlowViews};
 use crate::decision::host::{SLOT, lenient, timeout};

@@ -10,13 +10,14 @@ use aya::maps::{
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
 use firewall_ebpf::bloom::{Bit, Line};
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::event::{Event, event_index};
 use firewall_ebpf::flow::{Address as _, Flow, FlowKey4, FlowKey6, Tier};
 use firewall_ebpf::fragment::FirstFragment;
 use firewall_ebpf::parse::{V4, V6};
 use firewall_ebpf::policy::{ANY_V4, ANY_V6, Active, Class, Counter, Half, Page, index};
+use firewall_ebpf::prefix::Prefix;
 use firewall_ebpf::reason::REASON_SPACE;
+use firewall_user::policy::CompiledPolicy;
 
 use crate::bloom;
 use crate::decision::counters::Counters;
@@ -295,21 +296,19 @@ impl Bank {
         fn halves<T>(in_second: bool, right: T, wrong: T) -> [T; 2] {
             if in_second { [wrong, right] } else { [right, wrong] }
         }
-        for (length, network) in self.written.prefixes_v4.keys() {
-            self.v4.remove(&Key::new(u32::from(*length), *network)).expect("remove a prefix");
+        for prefix in self.written.prefixes_v4.keys() {
+            self.v4.remove(&key(prefix)).expect("remove a prefix");
         }
-        for (length, network) in self.written.prefixes_v6.keys() {
-            self.v6.remove(&Key::new(u32::from(*length), *network)).expect("remove a prefix");
+        for prefix in self.written.prefixes_v6.keys() {
+            self.v6.remove(&key(prefix)).expect("remove a prefix");
         }
-        for ((length, network), class) in &policy.prefixes_v4 {
-            let key = Key::new(u32::from(*length), *network);
+        for (prefix, class) in &policy.prefixes_v4 {
             let classes = halves(in_second, *class, ANY_V6);
-            self.v4.insert(&key, classes, 0).expect("insert a prefix");
+            self.v4.insert(&key(prefix), classes, 0).expect("insert a prefix");
         }
-        for ((length, network), class) in &policy.prefixes_v6 {
-            let key = Key::new(u32::from(*length), *network);
+        for (prefix, class) in &policy.prefixes_v6 {
             let classes = halves(in_second, *class, ANY_V4);
-            self.v6.insert(&key, classes, 0).expect("insert a prefix");
+            self.v6.insert(&key(prefix), classes, 0).expect("insert a prefix");
         }
         let (arena, rows) = policy.lay_out();
         for (at, row) in (0..).zip(rows) {
@@ -321,6 +320,10 @@ impl Bank {
         }
         self.written = policy.clone();
     }
+}
+
+fn key<const N: usize>(prefix: &Prefix<N>) -> Key<[u8; N]> {
+    Key::new(u32::from(prefix.length()), prefix.octets())
 }
 
 impl<K: Pod> Family<K> {

@@ -13,7 +13,7 @@ use firewall_ebpf::interface::Direction::{self, Ingress};
 use firewall_ebpf::parse::{self, Frame, Kind, Segments};
 use firewall_ebpf::reason::{Reason, Verdict};
 use firewall_user::model::Traffic;
-use firewall_user::policy::{Question, ResolvedRule, evaluate};
+use firewall_user::policy::{Probe, ResolvedRule, evaluate};
 
 use self::connection::{Connection, Part};
 use self::seen::{Seen, read, v4, v6};
@@ -136,7 +136,7 @@ impl Model {
     fn allowing(&self, seen: &Seen) -> Vec<u32> {
         let Seen { direction, protocol, rule_port: port, .. } = *seen;
         let outside = if direction == Ingress { seen.src } else { seen.dst };
-        evaluate(&self.rules, Question { direction, outside, protocol, port }).collect()
+        evaluate(&self.rules, Probe { direction, outside, protocol, port }).collect()
     }
 
     /// EC2's untracked connections: allowed from anywhere, and so is every answer. Or such an answer.

@@ -1,8 +1,7 @@
 //! Rules as a table of cases writes them down, and what the compiler makes of them in a scene.
 
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
-use firewall_user::policy::{ResolvedRule, compile};
+use firewall_user::policy::{CompiledPolicy, ResolvedRule, compile};
 use ipnet::IpNet;
 
 use crate::decision::scene::{Family, Outside, Role, Scene};

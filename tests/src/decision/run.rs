@@ -1,9 +1,9 @@
 //! Plays a case on every engine, step by step side by side.
 
-use firewall_ebpf::compiled::CompiledPolicy;
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::reason::Reason;
+use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::case::{Case, Step};
 use crate::decision::engine::{Engine, lines};

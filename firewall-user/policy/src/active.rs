@@ -1,0 +1,31 @@
+//! The rules that are active on an interface, in emergency mode and otherwise.
+
+use firewall_ebpf::interface::Direction;
+use firewall_ebpf::policy::MAX_RULE;
+
+use crate::model::{Interface, Model, Traffic};
+use crate::resolve::{Addresses, ResolvedRule, resolve};
+
+/// The rule number of the management networks in emergency mode; no rule of a group has it.
+pub const MANAGEMENT_RULE: u32 = MAX_RULE;
+
+/// The rules that are active on an interface: in emergency mode, all traffic from and to the management
+/// networks; else the rules of its groups.
+#[must_use]
+pub fn active_rules(
+    model: &Model,
+    addresses: &Addresses,
+    interface: &Interface,
+) -> Vec<ResolvedRule> {
+    if !model.is_panicking {
+        return resolve(model, addresses, interface);
+    }
+    let networks: Vec<_> = model.management.iter().copied().collect();
+    let rule = |direction| ResolvedRule {
+        number: MANAGEMENT_RULE,
+        direction,
+        traffic: Traffic::All,
+        networks: networks.clone(),
+    };
+    Direction::ALL.map(rule).into()
+}

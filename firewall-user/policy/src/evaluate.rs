@@ -1,0 +1,83 @@
+//! The reference evaluator: the verdict straight from the rules. It is slow and obvious on purpose,
+//! and shares no code with the compiler.
+
+use std::net::IpAddr;
+
+use firewall_ebpf::interface::Direction;
+
+use crate::model::{IcmpMatch, Traffic};
+use crate::resolve::ResolvedRule;
+
+/// A packet of an unknown flow: the fields that a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its direction.
+    pub direction: Direction,
+    /// The address of its outside end.
+    pub outside: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Destination port; of ICMP and ICMPv6 type and code as high and low byte; else 0.
+    pub port: u16,
+}
+
+/// The numbers of the rules that allow the packet, in ascending order.
+pub fn evaluate(rules: &[ResolvedRule], probe: Probe) -> impl Iterator<Item = u32> {
+    rules.iter().filter(move |rule| allows(rule, probe)).map(|rule| rule.number)
+}
+
+/// Whether EC2 would track neither the packet nor any reply to it: a rule allows it from anywhere, and
+/// rules of the other direction allow its protocol to anywhere, whatever the port.
+///
+/// A reply goes the other way, from the port that the packet went to: it is not tracked if the packet
+/// is not.
+#[must_use]
+pub fn is_untracked(rules: &[ResolvedRule], probe: Probe) -> bool {
+    let anywhere: Vec<ResolvedRule> =
+        rules.iter().filter(|rule| is_about_anywhere(rule, probe.outside)).cloned().collect();
+    let has_ports = probe.protocol == 6 || probe.protocol == 17;
+    if !has_ports || evaluate(&anywhere, probe).next().is_none() {
+        return false;
+    }
+    // The lowest port that no rule allows is 0, or comes right after the last port of a rule.
+    let after = |rule: &ResolvedRule| match rule.traffic {
+        Traffic::Tcp(ports) | Traffic::Udp(ports) => ports.to.checked_add(1),
+        _ => None,
+    };
+    let mut ports = anywhere.iter().filter_map(after).chain([0]);
+    let direction = probe.direction.opposite();
+    ports.all(|port| evaluate(&anywhere, Probe { direction, port, ..probe }).next().is_some())
+}
+
+/// Whether a rule names all addresses of a family, that of the outside address, as one network.
+fn is_about_anywhere(rule: &ResolvedRule, outside: IpAddr) -> bool {
+    let mut networks = rule.networks.iter();
+    networks.any(|network| network.prefix_len() == 0 && network.contains(&outside))
+}
+
+fn allows(rule: &ResolvedRule, probe: Probe) -> bool {
+    let Probe { direction, outside, protocol, port } = probe;
+    rule.direction == direction
+        && rule.networks.iter().any(|network| network.contains(&outside))
+        && match rule.traffic {
+            Traffic::All => true,
+            Traffic::Tcp(ports) => protocol == 6 && (ports.from..=ports.to).contains(&port),
+            Traffic::Udp(ports) => protocol == 17 && (ports.from..=ports.to).contains(&port),
+            Traffic::Icmp(matched) => {
+                protocol == 1 && outside.is_ipv4() && matches_icmp(matched, port)
+            }
+            Traffic::Icmpv6(matched) => {
+                protocol == 58 && outside.is_ipv6() && matches_icmp(matched, port)
+            }
+            Traffic::Other(number) => protocol == number,
+        }
+}
+
+fn matches_icmp(matched: IcmpMatch, type_and_code: u16) -> bool {
+    let [kind, code] = type_and_code.to_be_bytes();
+    match matched {
+        IcmpMatch::Any => true,
+        IcmpMatch::Type(wanted) => kind == wanted,
+        IcmpMatch::TypeCode(wanted, wanted_code) => kind == wanted && code == wanted_code,
+    }
+}

@@ -1,0 +1,42 @@
+//! The model of security groups, its compiler, and the reference evaluator.
+//!
+//! A rule's way: [`model`] holds what the user configured, validated; [`resolve()`] turns the rules of
+//! an interface's groups into rules with networks; [`PolicyInterner::compile`] turns those into
+//! prefixes, classes and lists of ranges; [`delta::plan`] finds the writes that turn the tables of one
+//! policy into those of another. [`evaluate()`] gives the verdict straight from the rules, and
+//! [`probes`] compares the kernel's tables with it before a policy becomes active.
+//!
+//! Nothing here does I/O: no file, no socket, no process, no BPF. The crate does not depend on aya,
+//! SQLite, root or the kernel object, so the same model always gives the same tables, and its tests,
+//! property tests and fuzzers run on any machine with stable Rust. The one thing taken from the
+//! host is random bytes for new ids.
+
+pub mod active;
+pub mod arena;
+mod compare;
+pub mod compile;
+pub mod compiled;
+pub mod delta;
+pub mod evaluate;
+mod extract;
+mod family;
+#[cfg(feature = "host")]
+mod host;
+mod incremental;
+pub mod interner;
+pub mod model;
+mod number;
+mod prefixes;
+pub mod probes;
+mod ranges;
+pub mod resolve;
+mod rules_by_prefix;
+mod untracked;
+
+pub use active::{MANAGEMENT_RULE, active_rules};
+pub use arena::Arena;
+pub use compile::{TooLarge, compile};
+pub use compiled::{CompiledClass, CompiledPolicy};
+pub use evaluate::{Probe, evaluate, is_untracked};
+pub use interner::{InternedPolicy, PolicyInterner};
+pub use resolve::{Addresses, ResolvedRule, resolve};

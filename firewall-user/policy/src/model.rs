@@ -1,0 +1,329 @@
+//! Groups, rules, peers and interfaces: what the user configures, validated.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+pub mod apply;
+mod change;
+pub mod check;
+mod cidr;
+pub mod document;
+mod error;
+pub mod ids;
+mod limits;
+mod lookup;
+mod spec;
+pub mod tags;
+mod text;
+mod traffic;
+
+pub use change::Change;
+pub use cidr::{parse_cidr, parse_entry};
+pub use error::{Error, Kind, User};
+pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
+pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
+pub use spec::NewRule;
+pub use text::{group_description, group_name, prefix_list_name, rule_description};
+pub use traffic::Ec2Traffic;
+
+/// A security group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// `sg-…`.
+    pub id: GroupId,
+    /// Unique on this host, ignoring case; immutable.
+    pub name: String,
+    /// Required and immutable, as EC2 has it.
+    pub description: String,
+    /// Rules of both directions, in the order of their ids' creation.
+    pub rules: Vec<Rule>,
+    /// User tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A rule of a group. Rules only allow, and have no order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// `sgr-…`.
+    pub id: RuleId,
+    /// The number by which the kernel names the rule in flows and counters: unique for the life
+    /// of the store, never reused, never 0.
+    pub number: u32,
+    /// What the rule allows; its identity.
+    pub spec: RuleSpec,
+    /// Free text, may be empty.
+    pub description: String,
+}
+
+/// The identity of a rule within its group: two rules with the same specification are duplicates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleSpec {
+    /// Which packets the rule applies to.
+    pub direction: Direction,
+    /// Protocol with its ports or ICMP type and code.
+    pub traffic: Traffic,
+    /// The other end.
+    pub peer: Peer,
+}
+
+/// A protocol, with the ports or ICMP types that EC2 lets a rule match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Traffic {
+    /// Every protocol and port; EC2 writes -1.
+    All,
+    /// TCP by destination port.
+    Tcp(PortRange),
+    /// UDP by destination port.
+    Udp(PortRange),
+    /// ICMP (IPv4).
+    Icmp(IcmpMatch),
+    /// ICMPv6.
+    Icmpv6(IcmpMatch),
+    /// Any other protocol by its IP protocol number; never 1, 6, 17 or 58.
+    Other(u8),
+}
+
+/// Destination ports, both ends included; `from <= to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRange {
+    /// First port.
+    pub from: u16,
+    /// Last port.
+    pub to: u16,
+}
+
+/// ICMP type and code; EC2 writes -1 for "any".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IcmpMatch {
+    /// Every type and code.
+    Any,
+    /// Every code of one type.
+    Type(u8),
+    /// One type and code.
+    TypeCode(u8, u8),
+}
+
+/// The other end of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Peer {
+    /// An IPv4 network, canonical: no host bits set.
+    Ipv4(Ipv4Net),
+    /// An IPv6 network, canonical.
+    Ipv6(Ipv6Net),
+    /// A prefix list of this host.
+    PrefixList(PrefixListId),
+    /// The addresses of the interfaces in a group of this host.
+    Group(GroupId),
+}
+
+/// Address family of a prefix list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// A customer-managed prefix list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixList {
+    /// `pl-…`.
+    pub id: PrefixListId,
+    /// Unique on this host.
+    pub name: String,
+    /// Every entry is of this family.
+    pub family: Family,
+    /// From 1; each change of the entries increments it.
+    pub version: u64,
+    /// Canonical networks with their descriptions, sorted by network.
+    pub entries: BTreeMap<IpNet, String>,
+    /// User tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Where the user wants the receive program to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum HookChoice {
+    /// Native XDP on a hardware NIC whose driver has it, else TCX, else clsact.
+    Auto,
+    /// Native XDP: the cheapest drops; on veth, tap and virtio it switches receive offload off.
+    Xdp,
+    /// Generic XDP: any driver, no faster than TCX.
+    XdpGeneric,
+    /// TCX (Linux 6.6): any driver, keeps every offload.
+    Tcx,
+    /// Filters of a clsact qdisc: as TCX, on older kernels.
+    Clsact,
+}
+
+/// Which traffic is tracked in flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Tracking {
+    /// All but TCP and UDP that rules allow from anywhere together with every answer, as in EC2.
+    #[default]
+    Auto,
+    /// All traffic.
+    Always,
+}
+
+/// Whether drops are enforced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Mode {
+    /// Drop the packets whose verdict is to drop.
+    #[default]
+    Enforce,
+    /// Count them as dropped, and pass them.
+    Audit,
+}
+
+/// One attachment of groups to a network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// `eni-…`.
+    pub id: InterfaceId,
+    /// The attachment number: part of every flow key, index of the policy; unique among the
+    /// attached.
+    pub slot: u16,
+    /// The device's name.
+    pub device: String,
+    /// The named network namespace that the device lives in; `None`: the one secgroup runs in.
+    pub netns: Option<String>,
+    /// At least one group, without repeats.
+    pub groups: Vec<GroupId>,
+    /// As asked for; what it came to is a fact of the kernel.
+    pub hook: HookChoice,
+    /// Which end of the device is protected.
+    pub orientation: Orientation,
+    /// Which frames that are not IP pass.
+    pub non_ip: NonIp,
+    /// How closely TCP is followed.
+    pub tcp: TcpChecks,
+    /// Whether a segment in the middle of a connection may open a flow (mid-stream pickup), as
+    /// configured; see [`Self::is_tcp_loose`].
+    pub tcp_loose: bool,
+    /// Which traffic is remembered in flows.
+    pub tracking: Tracking,
+    /// Whether drops are enforced or only counted.
+    pub mode: Mode,
+    /// Whether flows are re-evaluated after the rules have changed; EC2 does not.
+    pub revalidate: bool,
+    /// Idle timeouts in seconds that differ from [`State::default_timeout`].
+    pub timeouts: BTreeMap<State, u32>,
+    /// Inside addresses the user declared, for a device that does not carry them itself (guest).
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Interface {
+    /// The device's name, with its namespace if it is another than that of secgroup: `eth0`,
+    /// `blue/eth0`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        label(&self.device, self.netns.as_deref())
+    }
+
+    /// Whether a segment in the middle of a connection may open a flow. The windows of such a connection
+    /// are not known, so strict TCP never does.
+    #[must_use]
+    pub const fn is_tcp_loose(&self) -> bool {
+        self.tcp_loose && matches!(self.tcp, TcpChecks::Guard)
+    }
+
+    /// The idle timeout of a state in seconds.
+    #[must_use]
+    pub fn timeout(&self, state: State) -> u32 {
+        self.timeouts.get(&state).copied().unwrap_or(state.default_timeout())
+    }
+}
+
+/// The label of a device in a named namespace, or in that of secgroup.
+#[must_use]
+pub fn label(device: &str, netns: Option<&str>) -> String {
+    netns.map_or_else(|| device.to_owned(), |netns| format!("{netns}/{device}"))
+}
+
+/// The whole configuration of this host, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    /// By id.
+    pub groups: BTreeMap<GroupId, Group>,
+    /// By id.
+    pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
+    /// By slot.
+    pub interfaces: BTreeMap<u16, Interface>,
+    /// The management networks, which stay reachable in emergency mode.
+    pub management: BTreeSet<IpNet>,
+    /// Emergency mode: only traffic of the management networks passes, whatever the groups allow.
+    pub is_panicking: bool,
+}
+
+impl Group {
+    /// The allow-all egress rules, one of each family, that a new group starts with.
+    #[must_use]
+    pub fn default_rules() -> Vec<NewRule> {
+        [Peer::Ipv4(Ipv4Net::default()), Peer::Ipv6(Ipv6Net::default())]
+            .into_iter()
+            .map(|peer| NewRule {
+                spec: RuleSpec { direction: Direction::Egress, traffic: Traffic::All, peer },
+                description: String::new(),
+            })
+            .collect()
+    }
+}
+
+/// One table for the choices of an enum and their names.
+macro_rules! choices {
+    ($choice:ident { $($variant:ident = $name:literal,)* }) => {
+        impl $choice {
+            /// Every choice, in the order of the enum.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// The name of the choice, on the command line, in the store and in JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+choices!(Family { Ipv4 = "ipv4", Ipv6 = "ipv6", });
+choices!(HookChoice {
+    Auto = "auto",
+    Xdp = "xdp",
+    XdpGeneric = "xdp-generic",
+    Tcx = "tcx",
+    Clsact = "clsact",
+});
+choices!(Mode { Enforce = "enforce", Audit = "audit", });
+choices!(Tracking { Auto = "auto", Always = "always", });
+
+impl Family {
+    /// The name in AWS documents.
+    #[must_use]
+    pub const fn document_name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
+
+    /// The family of a network.
+    #[must_use]
+    pub const fn of(network: &IpNet) -> Self {
+        match network {
+            IpNet::V4(_) => Self::Ipv4,
+            IpNet::V6(_) => Self::Ipv6,
+        }
+    }
+}

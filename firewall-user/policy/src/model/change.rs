@@ -1,0 +1,111 @@
+//! The edits that every change of the model consists of. The store writes each of them to disk and
+//! makes it here, so that the model in memory is the one on disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::{Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule, RuleId};
+
+/// One edit. It is checked before it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the variants' names and fields say it all")]
+pub enum Change {
+    CreatePrefixList(PrefixList),
+    SetEntries {
+        list: PrefixListId,
+        entries: BTreeMap<IpNet, String>,
+    },
+    TagPrefixList {
+        list: PrefixListId,
+        tags: BTreeMap<String, String>,
+    },
+    DeletePrefixList(PrefixListId),
+    /// The group has no rules yet.
+    CreateGroup(Group),
+    TagGroup {
+        group: GroupId,
+        tags: BTreeMap<String, String>,
+    },
+    DeleteGroup(GroupId),
+    /// The store assigns the number of the rule.
+    AddRule {
+        group: GroupId,
+        rule: Rule,
+    },
+    DescribeRule {
+        group: GroupId,
+        rule: RuleId,
+        description: String,
+    },
+    RemoveRule {
+        group: GroupId,
+        rule: RuleId,
+    },
+    /// Replaces the interface in its slot.
+    PutInterface(Interface),
+    DeleteInterface(u16),
+    SetManagement(BTreeSet<IpNet>),
+    SetPanic(bool),
+}
+
+impl Model {
+    /// Makes one edit. An edit of something that does not exist changes nothing.
+    pub fn make(&mut self, change: Change) {
+        match change {
+            Change::CreatePrefixList(list) => {
+                self.prefix_lists.insert(list.id.clone(), list);
+            }
+            Change::SetEntries { list, entries } => {
+                if let Some(list) = self.prefix_lists.get_mut(&list) {
+                    list.entries = entries;
+                    list.version += 1;
+                }
+            }
+            Change::TagPrefixList { list, tags } => {
+                if let Some(list) = self.prefix_lists.get_mut(&list) {
+                    list.tags = tags;
+                }
+            }
+            Change::DeletePrefixList(list) => {
+                self.prefix_lists.remove(&list);
+            }
+            Change::CreateGroup(group) => {
+                self.groups.insert(group.id.clone(), group);
+            }
+            Change::TagGroup { group, tags } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.tags = tags;
+                }
+            }
+            Change::DeleteGroup(group) => {
+                self.groups.remove(&group);
+            }
+            Change::AddRule { group, rule } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.rules.push(rule);
+                }
+            }
+            Change::DescribeRule { group, rule, description } => {
+                if let Some(group) = self.groups.get_mut(&group)
+                    && let Some(rule) = group.rules.iter_mut().find(|one| one.id == rule)
+                {
+                    rule.description = description;
+                }
+            }
+            Change::RemoveRule { group, rule } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.rules.retain(|one| one.id != rule);
+                }
+            }
+            Change::PutInterface(interface) => {
+                self.interfaces.insert(interface.slot, interface);
+            }
+            Change::DeleteInterface(slot) => {
+                self.interfaces.remove(&slot);
+            }
+            Change::SetManagement(networks) => self.management = networks,
+            Change::SetPanic(is_panicking) => self.is_panicking = is_panicking,
+        }
+    }
+}

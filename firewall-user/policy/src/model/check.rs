@@ -1,0 +1,293 @@
+//! Checks of an edit before the store writes it: what it refers to exists, nothing is there twice,
+//! nothing in use is removed, and no limit is exceeded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firewall_ebpf::interface::Direction;
+use hashbrown::{HashMap, HashSet};
+use ipnet::IpNet;
+
+use super::{
+    Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
+    PrefixListId, RuleId, RuleSpec, User,
+};
+
+impl Model {
+    /// Checks that a group may be created with this name and these tags.
+    ///
+    /// # Errors
+    /// The name is taken, or a limit is exceeded.
+    pub fn check_new_group(
+        &self,
+        name: &str,
+        tags: &BTreeMap<String, String>,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        if let Some(Group { name, id, .. }) = self.group_named(name) {
+            return Err(Error::GroupDuplicate { name: name.clone(), id: id.clone() });
+        }
+        let count = self.groups.len() + 1;
+        if count > limits.groups {
+            return Err(Error::GroupsLimit { count, limit: limits.groups });
+        }
+        check_tags(&format!("group {name}"), tags, limits)
+    }
+
+    /// Checks that nothing but the group itself uses it.
+    ///
+    /// # Errors
+    /// An interface or a rule of another group uses it.
+    pub fn check_group_unused(&self, group: &Group) -> Result<(), Error> {
+        let interfaces =
+            self.interfaces.values().filter(|interface| interface.groups.contains(&group.id)).map(
+                |interface| User::Interface {
+                    device: interface.device.clone(),
+                    netns: interface.netns.clone(),
+                },
+            );
+        let peer = Peer::Group(group.id.clone());
+        let rules = self.rules_with(&peer, Some(&group.id));
+        let users: Vec<_> = interfaces.chain(rules).collect();
+        if users.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::GroupInUse { name: group.name.clone(), users })
+        }
+    }
+
+    /// Checks that no rule uses the prefix list.
+    ///
+    /// # Errors
+    /// A rule uses it.
+    pub fn check_prefix_list_unused(&self, list: &PrefixList) -> Result<(), Error> {
+        let peer = Peer::PrefixList(list.id.clone());
+        let users: Vec<_> = self.rules_with(&peer, None).collect();
+        if users.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::PrefixListInUse { name: list.name.clone(), users })
+        }
+    }
+
+    /// The groups, without `but`, that have rules with this peer.
+    fn rules_with<'a>(
+        &'a self,
+        peer: &'a Peer,
+        but: Option<&'a GroupId>,
+    ) -> impl Iterator<Item = User> + 'a {
+        self.groups.values().filter(move |group| Some(&group.id) != but).filter_map(|group| {
+            let rules: Vec<RuleId> = group
+                .rules
+                .iter()
+                .filter(|rule| rule.spec.peer == *peer)
+                .map(|rule| rule.id.clone())
+                .collect();
+            (!rules.is_empty()).then(|| User::Rules { group: group.name.clone(), rules })
+        })
+    }
+
+    /// Checks that these rules may be added to a group.
+    ///
+    /// # Errors
+    /// The group has one of them, one is repeated, or a limit is exceeded; see [`Self::check_spec`].
+    pub fn check_new_rules(
+        &self,
+        group: &Group,
+        new: &[NewRule],
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let wanted: HashSet<_> = new.iter().map(|rule| &rule.spec).collect();
+        let here = group.rules.iter().filter(|rule| wanted.contains(&rule.spec));
+        let here: HashMap<_, _> = here.map(|rule| (&rule.spec, rule)).collect();
+        let mut seen = HashSet::new();
+        for NewRule { spec, .. } in new {
+            self.check_spec(spec)?;
+            if let Some(rule) = here.get(spec) {
+                return Err(Error::RuleDuplicate {
+                    group: group.name.clone(),
+                    rule: rule.id.clone(),
+                    spec: spec.clone(),
+                });
+            }
+            if !seen.insert(spec) {
+                return Err(Error::RuleRepeated(spec.clone()));
+            }
+        }
+        let specs = group.rules.iter().map(|rule| &rule.spec);
+        self.check_count(&group.name, specs.chain(new.iter().map(|rule| &rule.spec)), limits)
+    }
+
+    /// Checks that the peer of a rule exists and is of the family of its traffic.
+    ///
+    /// # Errors
+    /// It does not exist, or is of the other family.
+    pub fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
+        let RuleSpec { direction, traffic, peer } = spec;
+        RuleSpec::new(*direction, *traffic, peer.clone())?;
+        match peer {
+            Peer::Ipv4(_) | Peer::Ipv6(_) => Ok(()),
+            Peer::Group(id) => self.group_by_id(id).map(|_| ()),
+            Peer::PrefixList(id) => {
+                let list = self.prefix_list_by_id(id)?;
+                traffic.check_family(list.family, || format!("prefix list {}", list.name))
+            }
+        }
+    }
+
+    /// Checks that a group may have these rules, counted as EC2 counts them.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub fn check_count<'a>(
+        &self,
+        group: &str,
+        specs: impl Iterator<Item = &'a RuleSpec>,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let mut counts = [[0_usize; 2]; 2];
+        for spec in specs {
+            let [v4, v6] = &mut counts[usize::from(spec.direction as u8)];
+            match &spec.peer {
+                Peer::Ipv4(_) => *v4 += 1,
+                Peer::Ipv6(_) => *v6 += 1,
+                Peer::Group(_) => {
+                    *v4 += 1;
+                    *v6 += 1;
+                }
+                Peer::PrefixList(id) => {
+                    let list = self.prefix_list_by_id(id)?;
+                    match list.family {
+                        Family::Ipv4 => *v4 += list.entries.len(),
+                        Family::Ipv6 => *v6 += list.entries.len(),
+                    }
+                }
+            }
+        }
+        for direction in Direction::ALL {
+            let [v4, v6] = counts[usize::from(direction as u8)];
+            for (family, count) in [(Family::Ipv4, v4), (Family::Ipv6, v6)] {
+                if count > limits.rules_per_group {
+                    return Err(Error::RulesLimit {
+                        group: group.to_owned(),
+                        direction: direction.name(),
+                        family,
+                        count,
+                        limit: limits.rules_per_group,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a prefix list may be created with this name and these tags.
+    ///
+    /// # Errors
+    /// The name is taken, or a limit is exceeded.
+    pub fn check_new_prefix_list(
+        &self,
+        name: &str,
+        tags: &BTreeMap<String, String>,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        if let Some(PrefixList { name, id, .. }) = self.prefix_list_named(name) {
+            return Err(Error::PrefixListDuplicate { name: name.clone(), id: id.clone() });
+        }
+        let count = self.prefix_lists.len() + 1;
+        if count > limits.prefix_lists {
+            return Err(Error::PrefixListsLimit { count, limit: limits.prefix_lists });
+        }
+        check_tags(&format!("prefix list {name}"), tags, limits)
+    }
+
+    /// Checks the limits of every group that refers to a prefix list, with the entries in this model.
+    ///
+    /// # Errors
+    /// A group has too many rules.
+    pub fn check_referring_groups(&self, id: &PrefixListId, limits: &Limits) -> Result<(), Error> {
+        let peer = Peer::PrefixList(id.clone());
+        self.groups
+            .values()
+            .filter(|group| group.rules.iter().any(|rule| rule.spec.peer == peer))
+            .try_for_each(|group| {
+                self.check_count(&group.name, group.rules.iter().map(|rule| &rule.spec), limits)
+            })
+    }
+
+    /// Checks that an interface may be attached, in place of what its slot holds now.
+    ///
+    /// # Errors
+    /// It has no group, a group repeats or does not exist, the device has another slot, or a limit is
+    /// exceeded.
+    pub fn check_interface(&self, interface: &Interface, limits: &Limits) -> Result<(), Error> {
+        let Interface { device, netns, slot, groups, .. } = interface;
+        if groups.is_empty() {
+            return Err(Error::InterfaceWithoutGroup);
+        }
+        let mut seen = BTreeSet::new();
+        for id in groups {
+            let group = self.group_by_id(id)?;
+            if !seen.insert(id) {
+                return Err(Error::InterfaceGroupRepeated(group.name.clone()));
+            }
+        }
+        if groups.len() > limits.groups_per_interface {
+            return Err(Error::InterfaceGroupsLimit {
+                device: device.clone(),
+                count: groups.len(),
+                limit: limits.groups_per_interface,
+            });
+        }
+        match self.interface(device, netns.as_deref()) {
+            Some(other) if other.slot != *slot => {
+                Err(Error::DeviceDuplicate { device: device.clone(), slot: other.slot })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks that a prefix list may have these entries.
+///
+/// # Errors
+/// They are too many, or one is of the other family.
+pub fn check_entries<'a>(
+    list: &str,
+    family: Family,
+    entries: impl ExactSizeIterator<Item = &'a IpNet>,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let count = entries.len();
+    if count > limits.entries_per_prefix_list {
+        return Err(Error::EntriesLimit {
+            list: list.to_owned(),
+            count,
+            limit: limits.entries_per_prefix_list,
+        });
+    }
+    for network in entries {
+        if Family::of(network) != family {
+            return Err(Error::EntryFamily { network: *network, family });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that an object may have these tags.
+///
+/// # Errors
+/// They are too many.
+pub fn check_tags(
+    object: &str,
+    tags: &BTreeMap<String, String>,
+    limits: &Limits,
+) -> Result<(), Error> {
+    if tags.len() > limits.tags {
+        return Err(Error::TagsLimit {
+            object: object.to_owned(),
+            count: tags.len(),
+            limit: limits.tags,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! The model as AWS would print it.
+
+use std::collections::BTreeMap;
+
+use firewall_ebpf::interface::Direction;
+
+use super::{
+    Document, Entry, IpPermission, IpRange, Ipv6Range, ManagedPrefixList, OWNER,
+    PrefixListReference, ReferencedGroup, SecurityGroup, SecurityGroupRule, Tag, UserIdGroupPair,
+    VPC,
+};
+use crate::model::{Ec2Traffic, Group, Peer, PrefixList, Rule};
+
+/// What `aws ec2 describe-security-groups` would print.
+pub fn groups<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Document {
+    Document {
+        security_groups: Some(groups.into_iter().map(group).collect()),
+        ..Document::default()
+    }
+}
+
+/// What `aws ec2 describe-managed-prefix-lists` would print, with the entries.
+pub fn prefix_lists<'a>(lists: impl IntoIterator<Item = &'a PrefixList>) -> Document {
+    Document {
+        prefix_lists: Some(lists.into_iter().map(prefix_list).collect()),
+        ..Document::default()
+    }
+}
+
+/// What `aws ec2 describe-security-group-rules` would print.
+pub fn rules<'a>(rules: impl IntoIterator<Item = (&'a Group, &'a Rule)>) -> Document {
+    Document {
+        security_group_rules: Some(
+            rules.into_iter().map(|(group, one)| rule(group, one)).collect(),
+        ),
+        ..Document::default()
+    }
+}
+
+fn group(group: &Group) -> SecurityGroup {
+    SecurityGroup {
+        group_id: Some(group.id.to_string()),
+        ip_permissions_egress: Some(permissions(group, Direction::Egress)),
+        tags: Some(tags(&group.tags)),
+        vpc_id: Some(VPC.to_owned()),
+        security_group_arn: Some(arn("security-group", group.id.as_str())),
+        owner_id: Some(OWNER.to_owned()),
+        group_name: Some(group.name.clone()),
+        description: Some(group.description.clone()),
+        ip_permissions: Some(permissions(group, Direction::Ingress)),
+    }
+}
+
+/// The rules of one direction, those of one protocol and port range together, in an order that
+/// depends on nothing but the rules.
+fn permissions(group: &Group, direction: Direction) -> Vec<IpPermission> {
+    let mut rules: Vec<_> =
+        group.rules.iter().filter(|rule| rule.spec.direction == direction).collect();
+    rules.sort_by(|one, two| one.spec.cmp(&two.spec));
+    let mut permissions: BTreeMap<Ec2Traffic, IpPermission> = BTreeMap::new();
+    for rule in rules {
+        let traffic = rule.spec.traffic.to_ec2();
+        let permission = permissions.entry(traffic.clone()).or_insert_with(|| IpPermission {
+            ip_protocol: Some(traffic.protocol),
+            from_port: traffic.from,
+            to_port: traffic.to,
+            user_id_group_pairs: Some(Vec::new()),
+            ip_ranges: Some(Vec::new()),
+            ipv6_ranges: Some(Vec::new()),
+            prefix_list_ids: Some(Vec::new()),
+        });
+        add_peer(permission, &rule.spec.peer, some_text(&rule.description));
+    }
+    permissions.into_values().collect()
+}
+
+fn add_peer(permission: &mut IpPermission, peer: &Peer, description: Option<String>) {
+    match peer {
+        Peer::Ipv4(network) => permission
+            .ip_ranges
+            .get_or_insert_default()
+            .push(IpRange { description, cidr_ip: Some(network.to_string()) }),
+        Peer::Ipv6(network) => permission
+            .ipv6_ranges
+            .get_or_insert_default()
+            .push(Ipv6Range { description, cidr_ipv6: Some(network.to_string()) }),
+        Peer::PrefixList(id) => permission
+            .prefix_list_ids
+            .get_or_insert_default()
+            .push(PrefixListReference { description, prefix_list_id: Some(id.to_string()) }),
+        Peer::Group(id) => {
+            permission.user_id_group_pairs.get_or_insert_default().push(UserIdGroupPair {
+                description,
+                user_id: Some(OWNER.to_owned()),
+                group_id: Some(id.to_string()),
+                ..UserIdGroupPair::default()
+            });
+        }
+    }
+}
+
+fn rule(group: &Group, rule: &Rule) -> SecurityGroupRule {
+    let Ec2Traffic { protocol, from, to } = rule.spec.traffic.to_ec2();
+    let mut item = SecurityGroupRule {
+        security_group_rule_id: Some(rule.id.to_string()),
+        group_id: Some(group.id.to_string()),
+        group_owner_id: Some(OWNER.to_owned()),
+        is_egress: Some(rule.spec.direction == Direction::Egress),
+        ip_protocol: Some(protocol),
+        // Unlike in the document of groups, -1 where the protocol has no ports.
+        from_port: Some(from.unwrap_or(-1)),
+        to_port: Some(to.unwrap_or(-1)),
+        description: some_text(&rule.description),
+        tags: Some(Vec::new()),
+        security_group_rule_arn: Some(arn("security-group-rule", rule.id.as_str())),
+        ..SecurityGroupRule::default()
+    };
+    match &rule.spec.peer {
+        Peer::Ipv4(network) => item.cidr_ipv4 = Some(network.to_string()),
+        Peer::Ipv6(network) => item.cidr_ipv6 = Some(network.to_string()),
+        Peer::PrefixList(id) => item.prefix_list_id = Some(id.to_string()),
+        Peer::Group(id) => {
+            item.referenced_group_info = Some(ReferencedGroup {
+                group_id: Some(id.to_string()),
+                user_id: Some(OWNER.to_owned()),
+            });
+        }
+    }
+    item
+}
+
+fn prefix_list(list: &PrefixList) -> ManagedPrefixList {
+    let entries = list.entries.iter().map(|(network, description)| Entry {
+        cidr: Some(network.to_string()),
+        description: some_text(description),
+    });
+    ManagedPrefixList {
+        prefix_list_id: Some(list.id.to_string()),
+        address_family: Some(list.family.document_name().to_owned()),
+        state: Some("create-complete".to_owned()),
+        prefix_list_arn: Some(arn("prefix-list", list.id.as_str())),
+        prefix_list_name: Some(list.name.clone()),
+        // There is no such limit here; AWS takes no number below 1.
+        max_entries: Some(list.entries.len().max(1) as u64),
+        version: Some(list.version),
+        tags: Some(tags(&list.tags)),
+        owner_id: Some(OWNER.to_owned()),
+        entries: Some(entries.collect()),
+    }
+}
+
+fn tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+    tags.iter()
+        .map(|(key, value)| Tag { key: Some(key.clone()), value: Some(value.clone()) })
+        .collect()
+}
+
+fn arn(kind: &str, id: &str) -> String {
+    format!("arn:aws:ec2:local:{OWNER}:{kind}/{id}")
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}

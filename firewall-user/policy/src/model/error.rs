@@ -1,0 +1,389 @@
+//! Errors of the model: one line that names the object, EC2's code, and a hint.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Family, GroupId, PrefixListId, RuleId, RuleSpec};
+
+/// Why input or an edit is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message is its documentation")]
+#[rustfmt::skip]
+pub enum Error {
+    // Malformed text.
+    #[error("{text:?} is not an id of the form {prefix}… with 17 hexadecimal digits")]
+    IdMalformed { prefix: &'static str, text: String },
+    #[error("{what} {text:?} contains {odd:?}")]
+    TextCharacter { what: &'static str, text: String, odd: char },
+    #[error("{what} has {length} characters")]
+    TextLength { what: &'static str, length: usize },
+    #[error("{what} {text:?} starts with {prefix}")]
+    NameReserved { what: &'static str, text: String, prefix: &'static str },
+    #[error("tag {text:?} {reason}")]
+    Tag { text: String, reason: String },
+    #[error("CIDR {text:?} {reason}")]
+    Cidr { text: String, reason: String },
+    #[error("CIDR {0} has no prefix length")]
+    CidrWithoutLength(IpAddr),
+    #[error("{network} is not an {} network", family.document_name())]
+    EntryFamily { network: IpNet, family: Family },
+    #[error("unknown protocol {text:?}")]
+    Protocol { text: String, instead: Option<&'static str> },
+    #[error("{protocol} needs a first and a last port")]
+    PortsMissing { protocol: &'static str },
+    #[error("port {port} is not 0 to 65535")]
+    Port { port: i64 },
+    #[error("port range {from}-{to} ends before it begins")]
+    PortsReversed { from: u16, to: u16 },
+    #[error("{protocol} needs a type and a code")]
+    IcmpMissing { protocol: &'static str },
+    #[error("ICMP {what} {value} is not 0 to 255")]
+    IcmpNumber { what: &'static str, value: i64 },
+    #[error("ICMP code {code} needs a type")]
+    IcmpCodeOfAny { code: i64 },
+    #[error("{protocol} does not exist in {0}, and {peer} is {0}", family.document_name())]
+    IcmpFamily { protocol: &'static str, family: Family, peer: String },
+
+    // Objects that do not exist.
+    #[error("there is no group {0:?}")]
+    GroupNotFound(String),
+    #[error("there is no prefix list {0:?}")]
+    PrefixListNotFound(String),
+    #[error("group {group} has no rule {rule}")]
+    RuleNotFound { group: String, rule: RuleId },
+    #[error("there never was a rule {0}")]
+    RuleUnknown(RuleId),
+    #[error("group {group} has no rule: {spec}")]
+    PermissionNotFound { group: String, spec: RuleSpec },
+    #[error("prefix list {list} has no entry {network}")]
+    EntryNotFound { list: String, network: IpNet },
+    #[error("there is no attached interface {0:?}")]
+    InterfaceNotFound(String),
+
+    // Duplicates, and objects in use.
+    #[error("group {name} exists already: {id}")]
+    GroupDuplicate { name: String, id: GroupId },
+    #[error("{id} is the group {name} here")]
+    GroupIdTaken { name: String, id: GroupId },
+    #[error("prefix list {name} exists already: {id}")]
+    PrefixListDuplicate { name: String, id: PrefixListId },
+    #[error("{id} is the prefix list {name} here")]
+    PrefixListIdTaken { name: String, id: PrefixListId },
+    #[error("group {group} has the rule already, as {rule}: {spec}")]
+    RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec },
+    #[error("the rule is given twice: {0}")]
+    RuleRepeated(RuleSpec),
+    #[error("prefix list {list} has the entry {network} already")]
+    EntryDuplicate { list: String, network: IpNet },
+    #[error("the entry {0} is given twice")]
+    EntryRepeated(IpNet),
+    #[error("group {name} is used by {}", Users(users))]
+    GroupInUse { name: String, users: Vec<User> },
+    #[error("prefix list {name} is used by {}", Users(users))]
+    PrefixListInUse { name: String, users: Vec<User> },
+    #[error("the description of group {name} is {here:?}, not {wanted:?}")]
+    DescriptionFixed { name: String, here: String, wanted: String },
+    #[error("prefix list {name} is {}, not {}", here.document_name(), wanted.document_name())]
+    FamilyFixed { name: String, here: Family, wanted: Family },
+    #[error("device {device} is attached already, in slot {slot}")]
+    DeviceDuplicate { device: String, slot: u16 },
+    #[error("group {0} is given twice")]
+    InterfaceGroupRepeated(String),
+    #[error("an interface needs at least one group")]
+    InterfaceWithoutGroup,
+
+    // Exceeded limits.
+    #[error("group {group} would have {count} {direction} rules for {}, and the limit is {limit}", family.document_name())]
+    RulesLimit { group: String, direction: &'static str, family: Family, count: usize, limit: usize },
+    #[error("there would be {count} groups, and the limit is {limit}")]
+    GroupsLimit { count: usize, limit: usize },
+    #[error("there would be {count} prefix lists, and the limit is {limit}")]
+    PrefixListsLimit { count: usize, limit: usize },
+    #[error("prefix list {list} would have {count} entries, and the limit is {limit}")]
+    EntriesLimit { list: String, count: usize, limit: usize },
+    #[error("{object} would have {count} tags, and the limit is {limit}")]
+    TagsLimit { object: String, count: usize, limit: usize },
+    #[error("interface {device} would have {count} groups, and the limit is {limit}")]
+    InterfaceGroupsLimit { device: String, count: usize, limit: usize },
+    #[error("there would be {count} attached interfaces, and the limit is {limit}")]
+    InterfacesLimit { count: usize, limit: usize },
+    #[error("all rule numbers have been used")]
+    RuleNumbersUsedUp,
+
+    // Invalid limits.
+    #[error("groups_per_interface = {0} is not 1 to 16")]
+    LimitsGroups(usize),
+    #[error("rules_per_group = {rules_per_group} times groups_per_interface = {groups_per_interface} exceeds rules_per_interface = {rules_per_interface}")]
+    LimitsProduct { rules_per_group: usize, groups_per_interface: usize, rules_per_interface: usize },
+
+    #[error("the kernel gave no random bytes: {0}")]
+    NoRandomness(String),
+}
+
+/// What uses a group or a prefix list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// An interface that has the group attached.
+    Interface {
+        /// Its device.
+        device: String,
+        /// The namespace that the device lives in.
+        netns: Option<String>,
+    },
+    /// Rules of another group that name it as their peer.
+    Rules {
+        /// The name of the group that has the rules.
+        group: String,
+        /// The rules.
+        rules: Vec<RuleId>,
+    },
+}
+
+/// The kind of an error, which decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The text is invalid, whatever the state of the host.
+    Malformed,
+    /// A named object does not exist.
+    NotFound,
+    /// The state of the host, or a limit, forbids it.
+    Refused,
+}
+
+impl Error {
+    /// EC2's error code, which clients of the EC2 API compare.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::IdMalformed { prefix, .. } => match *prefix {
+                GroupId::PREFIX => "InvalidGroupId.Malformed",
+                RuleId::PREFIX => "InvalidSecurityGroupRuleId.Malformed",
+                PrefixListId::PREFIX => "InvalidPrefixListId.Malformed",
+                _ => "InvalidNetworkInterfaceId.Malformed",
+            },
+            Self::Port { .. } => "InvalidPermission.Malformed",
+            Self::TextCharacter { .. }
+            | Self::TextLength { .. }
+            | Self::NameReserved { .. }
+            | Self::Tag { .. }
+            | Self::Cidr { .. }
+            | Self::CidrWithoutLength(_)
+            | Self::EntryFamily { .. }
+            | Self::Protocol { .. }
+            | Self::PortsMissing { .. }
+            | Self::PortsReversed { .. }
+            | Self::IcmpMissing { .. }
+            | Self::IcmpNumber { .. }
+            | Self::IcmpCodeOfAny { .. }
+            | Self::IcmpFamily { .. }
+            | Self::EntryNotFound { .. }
+            | Self::PrefixListDuplicate { .. }
+            | Self::PrefixListIdTaken { .. }
+            | Self::RuleRepeated(_)
+            | Self::EntryDuplicate { .. }
+            | Self::EntryRepeated(_)
+            | Self::DescriptionFixed { .. }
+            | Self::FamilyFixed { .. }
+            | Self::InterfaceGroupRepeated(_)
+            | Self::LimitsGroups(_)
+            | Self::LimitsProduct { .. } => "InvalidParameterValue",
+            Self::InterfaceWithoutGroup => "MissingParameter",
+            Self::GroupNotFound(_) => "InvalidGroup.NotFound",
+            Self::PrefixListNotFound(_) => "InvalidPrefixListID.NotFound",
+            Self::RuleNotFound { .. } | Self::RuleUnknown(_) => {
+                "InvalidSecurityGroupRuleId.NotFound"
+            }
+            Self::PermissionNotFound { .. } => "InvalidPermission.NotFound",
+            Self::InterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
+            Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
+            Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
+            Self::GroupInUse { .. } | Self::PrefixListInUse { .. } => "DependencyViolation",
+            Self::DeviceDuplicate { .. } => "InvalidNetworkInterface.InUse",
+            Self::RulesLimit { .. } => "RulesPerSecurityGroupLimitExceeded",
+            Self::GroupsLimit { .. } => "SecurityGroupLimitExceeded",
+            Self::InterfaceGroupsLimit { .. } => "SecurityGroupsPerInterfaceLimitExceeded",
+            Self::TagsLimit { .. } => "TagLimitExceeded",
+            Self::PrefixListsLimit { .. }
+            | Self::EntriesLimit { .. }
+            | Self::InterfacesLimit { .. } => "ResourceLimitExceeded",
+            Self::RuleNumbersUsedUp | Self::NoRandomness(_) => "InternalError",
+        }
+    }
+
+    /// What to do about it, if that does not follow from the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::IdMalformed { .. } => "the list command of its kind prints ids".to_owned(),
+            Self::TextCharacter { .. } => {
+                "use letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*".to_owned()
+            }
+            Self::TextLength { what: "rule description", .. } => "use at most 255".to_owned(),
+            Self::TextLength { .. } => "use 1 to 255".to_owned(),
+            Self::NameReserved { what, .. } => format!("choose another {what}"),
+            Self::Tag { .. } => "write KEY=VALUE, each KEY once".to_owned(),
+            Self::Cidr { .. } => "write for example 10.0.0.0/8 or 2001:db8::/32".to_owned(),
+            Self::CidrWithoutLength(address) => {
+                let length = if address.is_ipv4() { 32 } else { 128 };
+                format!("write {address}/{length} for this one address")
+            }
+            Self::EntryFamily { .. } => "a prefix list holds one family: make a second".to_owned(),
+            Self::Protocol { text, .. } if text == "all" => {
+                "write -1 for every protocol".to_owned()
+            }
+            Self::Protocol { text, instead: Some(instead) } => {
+                format!("write {instead} instead of {text}")
+            }
+            Self::Protocol { .. } => {
+                "use tcp, udp, icmp, icmpv6, -1 for all, or the protocol's number (0 to 255, \
+                 see /etc/protocols)"
+                    .to_owned()
+            }
+            Self::PortsMissing { .. } => "name a port, or 0-65535 for every port".to_owned(),
+            Self::Port { .. } => "every port is 0-65535".to_owned(),
+            Self::PortsReversed { from, to } => format!("write {to}-{from}"),
+            Self::IcmpMissing { .. } => "-1 and -1 mean every type and code".to_owned(),
+            Self::IcmpNumber { .. } => "-1 means every one".to_owned(),
+            Self::IcmpCodeOfAny { .. } => "name the type, or write -1 for the code too".to_owned(),
+            Self::IcmpFamily { family: Family::Ipv6, .. } => "use icmpv6 for IPv6 peers".to_owned(),
+            Self::IcmpFamily { family: Family::Ipv4, .. } => "use icmp for IPv4 peers".to_owned(),
+            Self::GroupNotFound(_) => "secgroup group list shows the groups".to_owned(),
+            Self::PrefixListNotFound(_) => {
+                "secgroup prefix-list list shows the prefix lists".to_owned()
+            }
+            Self::RuleNotFound { group, .. } | Self::PermissionNotFound { group, .. } => {
+                format!("secgroup rule list {} shows its rules", shell_word(group))
+            }
+            Self::RuleUnknown(_) => "secgroup rule list shows the rules".to_owned(),
+            Self::EntryNotFound { list, .. } => {
+                format!("secgroup prefix-list show {} shows its entries", shell_word(list))
+            }
+            Self::InterfaceNotFound(_) => "secgroup status shows the interfaces".to_owned(),
+            Self::GroupDuplicate { .. } | Self::PrefixListDuplicate { .. } => {
+                "choose another name; upper and lower case make no difference".to_owned()
+            }
+            Self::GroupIdTaken { .. } | Self::PrefixListIdTaken { .. } => {
+                "names are fixed: use the name it has here, or leave the id out".to_owned()
+            }
+            Self::GroupInUse { users, .. } | Self::PrefixListInUse { users, .. } => remedy(users),
+            Self::DescriptionFixed { .. } => {
+                "descriptions of groups are fixed: keep it, or make a group of another name"
+                    .to_owned()
+            }
+            Self::FamilyFixed { .. } => {
+                "the family is fixed: make a prefix list of another name".to_owned()
+            }
+            Self::DeviceDuplicate { device, .. } => format!("detach {device} first"),
+            Self::RulesLimit { .. } => {
+                "a prefix list counts as its entries, a group peer in both families; \
+                 rules_per_group in the configuration's [limits] sets the limit"
+                    .to_owned()
+            }
+            Self::GroupsLimit { .. } => setting("groups"),
+            Self::PrefixListsLimit { .. } => setting("prefix_lists"),
+            Self::EntriesLimit { .. } => setting("entries_per_prefix_list"),
+            Self::TagsLimit { .. } => setting("tags"),
+            Self::InterfaceGroupsLimit { .. } => setting("groups_per_interface"),
+            Self::InterfacesLimit { .. } => {
+                "interfaces in the configuration's [maps] sets the limit".to_owned()
+            }
+            Self::LimitsProduct { .. } => "lower one of the two, or raise the third".to_owned(),
+            Self::RuleDuplicate { .. }
+            | Self::RuleRepeated(_)
+            | Self::EntryDuplicate { .. }
+            | Self::EntryRepeated(_)
+            | Self::InterfaceGroupRepeated(_)
+            | Self::InterfaceWithoutGroup
+            | Self::RuleNumbersUsedUp
+            | Self::LimitsGroups(_)
+            | Self::NoRandomness(_) => return None,
+        })
+    }
+
+    /// The kind of the error.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::IdMalformed { .. }
+            | Self::TextCharacter { .. }
+            | Self::TextLength { .. }
+            | Self::NameReserved { .. }
+            | Self::Tag { .. }
+            | Self::Cidr { .. }
+            | Self::CidrWithoutLength(_)
+            | Self::EntryFamily { .. }
+            | Self::Protocol { .. }
+            | Self::PortsMissing { .. }
+            | Self::Port { .. }
+            | Self::PortsReversed { .. }
+            | Self::IcmpMissing { .. }
+            | Self::IcmpNumber { .. }
+            | Self::IcmpCodeOfAny { .. }
+            | Self::IcmpFamily { .. }
+            | Self::RuleRepeated(_)
+            | Self::EntryRepeated(_)
+            | Self::InterfaceGroupRepeated(_)
+            | Self::InterfaceWithoutGroup => Kind::Malformed,
+            Self::GroupNotFound(_)
+            | Self::PrefixListNotFound(_)
+            | Self::RuleNotFound { .. }
+            | Self::RuleUnknown(_)
+            | Self::PermissionNotFound { .. }
+            | Self::EntryNotFound { .. }
+            | Self::InterfaceNotFound(_) => Kind::NotFound,
+            _ => Kind::Refused,
+        }
+    }
+}
+
+fn setting(name: &str) -> String {
+    format!("{name} in the configuration's [limits] sets the limit")
+}
+
+/// A name as it can be pasted into a shell; no name contains a single quote.
+fn shell_word(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.bytes().all(plain) { name.to_owned() } else { format!("'{name}'") }
+}
+
+/// The commands that free what is used.
+fn remedy(users: &[User]) -> String {
+    let mut steps = Vec::new();
+    if users.iter().any(|user| matches!(user, User::Interface { .. })) {
+        steps.push("attach other groups to the interfaces".to_owned());
+    }
+    for user in users {
+        if let User::Rules { group, rules } = user {
+            let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
+            let group = shell_word(group);
+            steps.push(format!("secgroup rule remove {group} {}", rules.join(" ")));
+        }
+    }
+    format!("first: {}", steps.join("; "))
+}
+
+/// Users as a list in a sentence.
+struct Users<'a>(&'a [User]);
+
+impl fmt::Display for Users<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, user) in self.0.iter().enumerate() {
+            if index > 0 {
+                out.write_str(", ")?;
+            }
+            match user {
+                User::Interface { device, netns: None } => write!(out, "interface {device}")?,
+                User::Interface { device, netns: Some(netns) } => {
+                    write!(out, "interface {device} in namespace {netns}")?;
+                }
+                User::Rules { group, rules } => {
+                    let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
+                    write!(out, "group {group} ({})", rules.join(", "))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

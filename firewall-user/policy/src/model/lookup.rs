@@ -1,0 +1,118 @@
+//! Lookups by name, id or device, and names in texts.
+
+use super::{
+    Error, Group, GroupId, Interface, Model, Peer, PrefixList, PrefixListId, Rule, RuleId, RuleSpec,
+};
+
+impl Model {
+    /// The group with this id or name; names ignore case.
+    ///
+    /// # Errors
+    /// There is none, or the id is malformed.
+    pub fn group(&self, word: &str) -> Result<&Group, Error> {
+        // No name starts with the prefix of an id, so a word is never both.
+        let found = if word.starts_with(GroupId::PREFIX) {
+            self.groups.get(&word.parse()?)
+        } else {
+            self.group_named(word)
+        };
+        found.ok_or_else(|| Error::GroupNotFound(word.to_owned()))
+    }
+
+    /// The group with this name.
+    #[must_use]
+    pub fn group_named(&self, name: &str) -> Option<&Group> {
+        self.groups.values().find(|group| group.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The group with this id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn group_by_id(&self, id: &GroupId) -> Result<&Group, Error> {
+        self.groups.get(id).ok_or_else(|| Error::GroupNotFound(id.to_string()))
+    }
+
+    /// The prefix list with this id or name; names ignore case.
+    ///
+    /// # Errors
+    /// There is none, or the id is malformed.
+    pub fn prefix_list(&self, word: &str) -> Result<&PrefixList, Error> {
+        let found = if word.starts_with(PrefixListId::PREFIX) {
+            self.prefix_lists.get(&word.parse()?)
+        } else {
+            self.prefix_list_named(word)
+        };
+        found.ok_or_else(|| Error::PrefixListNotFound(word.to_owned()))
+    }
+
+    /// The prefix list with this name.
+    #[must_use]
+    pub fn prefix_list_named(&self, name: &str) -> Option<&PrefixList> {
+        self.prefix_lists.values().find(|list| list.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The prefix list with this id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn prefix_list_by_id(&self, id: &PrefixListId) -> Result<&PrefixList, Error> {
+        self.prefix_lists.get(id).ok_or_else(|| Error::PrefixListNotFound(id.to_string()))
+    }
+
+    /// The interface of this device; without `netns` in the namespace that secgroup runs in.
+    #[must_use]
+    pub fn interface(&self, device: &str, netns: Option<&str>) -> Option<&Interface> {
+        self.interfaces
+            .values()
+            .find(|interface| interface.device == device && interface.netns.as_deref() == netns)
+    }
+}
+
+impl Group {
+    /// The rule with this id.
+    ///
+    /// # Errors
+    /// The group has none.
+    pub fn rule(&self, id: &RuleId) -> Result<&Rule, Error> {
+        self.rules
+            .iter()
+            .find(|rule| rule.id == *id)
+            .ok_or_else(|| Error::RuleNotFound { group: self.name.clone(), rule: id.clone() })
+    }
+
+    /// The rule with this specification.
+    ///
+    /// # Errors
+    /// The group has none.
+    pub fn rule_with(&self, spec: &RuleSpec) -> Result<&Rule, Error> {
+        self.rules.iter().find(|rule| rule.spec == *spec).ok_or_else(|| Error::PermissionNotFound {
+            group: self.name.clone(),
+            spec: spec.clone(),
+        })
+    }
+}
+
+impl Model {
+    /// A peer as text, with groups and prefix lists by name.
+    #[must_use]
+    pub fn peer_text(&self, peer: &Peer) -> String {
+        match peer {
+            Peer::Ipv4(_) | Peer::Ipv6(_) => peer.to_string(),
+            Peer::PrefixList(id) => {
+                let name = self.prefix_lists.get(id).map_or(id.as_str(), |list| &list.name);
+                format!("prefix list {name}")
+            }
+            Peer::Group(id) => {
+                let name = self.groups.get(id).map_or(id.as_str(), |group| &group.name);
+                format!("group {name}")
+            }
+        }
+    }
+
+    /// The specification of a rule as text, with groups and prefix lists by name.
+    #[must_use]
+    pub fn spec_text(&self, spec: &RuleSpec) -> String {
+        spec.text(&self.peer_text(&spec.peer))
+    }
+}
