@@ -8,7 +8,7 @@ use firewall_ebpf::limits::MAX_INTERFACES;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::dataplane::maps::Sizes;
+use crate::dataplane::object::shapes::Sizes;
 use crate::model::Limits;
 
 /// Read when no other file is named; need not exist.

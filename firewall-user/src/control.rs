@@ -10,12 +10,15 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::config::{Config, Paths};
-use crate::dataplane::attach::{self, Attached, Hook};
-use crate::dataplane::learn::Learned;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::preflight::{self, Work};
-use crate::dataplane::reap::Reaped;
-use crate::dataplane::{Pins, device};
+use crate::dataplane::flows::expire::Expired;
+use crate::dataplane::flows::learn::Learned;
+use crate::dataplane::hooks::attach::Attached;
+use crate::dataplane::hooks::attached;
+use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::host::device;
+use crate::dataplane::host::preflight::{self, Work};
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::{Pins, instance};
 use crate::model::{Interface, Model};
 use crate::policy::Book;
 use crate::store::{Store, Transaction};
@@ -201,8 +204,8 @@ impl Control {
         // A device that is not there is refused before anything is made for it.
         let device = device::find(interface.netns.as_deref(), &interface.device)?;
         let (slot, pins) = (interface.slot, &self.enforcer.pins);
-        let hook = attach::hook(pins, &interface, &device)?;
-        let fresh = !pins.attached_slots()?.contains(&slot);
+        let hook = attached::hook(pins, &interface, &device)?;
+        let fresh = !attached::slots(pins)?.contains(&slot);
         let learns = how.learns && fresh;
         if fresh {
             // Whatever is stored, all has passed so far.
@@ -211,7 +214,7 @@ impl Control {
         if !terms.force {
             lockout::check(&before, transaction.model(), learns)?;
         }
-        let first = !pins.exist();
+        let first = !instance::exists(pins);
         let mut maps = self.enforcer.ensure_maps()?;
         maps.require_room(slot)?;
         let attempt = || {
@@ -223,7 +226,7 @@ impl Control {
             if fresh {
                 // The programs come one after the other, and with one alone answers would find no
                 // flow: until both are there and the store says so, all goes on passing.
-                staged.try_out(slot)?;
+                staged.stage_pass_all(slot)?;
             }
             let mut learned = Learned::default();
             let mut learn = |maps: &mut Maps| -> Result<()> {
@@ -250,7 +253,7 @@ impl Control {
             Err(error) if fresh && self.store.model()?.interfaces.contains_key(&slot) => Err(error),
             Err(error) => {
                 if first {
-                    self.enforcer.pins.remove_all()?;
+                    instance::remove_all(&self.enforcer.pins)?;
                 } else if fresh && let Some(mut maps) = self.enforcer.maps()? {
                     self.enforcer.forget(&mut maps, slot)?;
                 } else if !fresh {
@@ -266,7 +269,7 @@ impl Control {
         let model = self.store.model()?;
         let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
         let device = device::find(interface.netns.as_deref(), &interface.device)?;
-        if attach::hook(&self.enforcer.pins, interface, &device)? != hook
+        if attached::hook(&self.enforcer.pins, interface, &device)? != hook
             && let Some(maps) = self.enforcer.maps()?
         {
             self.enforcer.attach(&maps, interface, false)?;
@@ -289,7 +292,7 @@ impl Control {
         self.enforcer.require_sight(transaction.model())?;
         let slots = edit(&mut transaction)?;
         let is_last = transaction.model().interfaces.is_empty();
-        if self.enforcer.pins.exist() {
+        if instance::exists(&self.enforcer.pins) {
             preflight::capabilities(Work::Programs)?;
         }
         let Some(maps) = self.enforcer.maps()? else {
@@ -302,11 +305,11 @@ impl Control {
         transaction.commit()?;
         let mut maps = staged.flip()?;
         if is_last {
-            slots.iter().try_for_each(|slot| maps.let_through(*slot))?;
+            slots.iter().try_for_each(|slot| maps.pass_all(*slot))?;
             drop(maps);
-            let mut strays = self.enforcer.pins.attached_slots()?;
+            let mut strays = attached::slots(&self.enforcer.pins)?;
             strays.retain(|slot| !slots.contains(slot));
-            self.enforcer.pins.remove_all()?;
+            instance::remove_all(&self.enforcer.pins)?;
             return Ok(strays);
         }
         slots.into_iter().try_for_each(|slot| self.enforcer.forget(&mut maps, slot))?;
@@ -337,7 +340,7 @@ impl Control {
     /// Nothing is attached, or the tables cannot be read or written.
     pub fn flush(
         &mut self,
-        select: impl Fn(&crate::dataplane::flows::FlowEntry) -> bool,
+        select: impl Fn(&crate::dataplane::flows::list::FlowEntry) -> bool,
     ) -> Result<u64> {
         let _lock = self.exclusive()?;
         preflight::capabilities(Work::Maps)?;
@@ -350,7 +353,7 @@ impl Control {
     ///
     /// # Errors
     /// Nothing is attached, or the kernel's tables and programs cannot be used.
-    pub fn collect(&mut self) -> Result<Reaped> {
+    pub fn collect(&mut self) -> Result<Expired> {
         let _lock = self.exclusive()?;
         preflight::capabilities(Work::Maps)?;
         let model = self.store.model()?;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, output};
-use crate::dataplane::reap::Reaped;
+use crate::dataplane::flows::expire::Expired;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -17,7 +17,7 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
         let collect = || context.control()?.collect();
-        let Reaped { new, proven } = collect().context("gc")?;
+        let Expired { new, proven } = collect().context("gc")?;
         let removed = new + proven;
         output::lines([format!("{removed} expired flows removed: {new} new, {proven} proven")])?;
         Ok(Exit::Done)

@@ -14,7 +14,7 @@ use super::interfaces::Selection;
 use super::output::{self, Format, Output};
 use super::{Context, Exit};
 use crate::control::{Control, nothing_attached};
-use crate::dataplane::counters::ByReason;
+use crate::dataplane::tables::counters::ByReason;
 use crate::model::Interface;
 
 #[derive(Debug, Args)]

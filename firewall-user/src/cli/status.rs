@@ -15,11 +15,12 @@ use super::interfaces::Selection;
 use super::output::{self, Format, Output};
 use super::{Context, Exit, panic};
 use crate::control::{Control, inside};
-use crate::dataplane::attach::{self, Hook};
-use crate::dataplane::counters::Survey;
-use crate::dataplane::device;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::memory::{RULE_COUNTER, RuleCounters};
+use crate::dataplane::flows::survey::Survey;
+use crate::dataplane::hooks::attached;
+use crate::dataplane::hooks::hook::{self, Hook};
+use crate::dataplane::host::device;
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
 use crate::model::{Family, Interface, Model};
 
 #[derive(Debug, Args)]
@@ -132,17 +133,17 @@ fn look<'a>(
         return Ok(seen);
     };
     let pins = control.pins();
-    seen.hook = attach::hook(pins, interface, &device)?;
+    seen.hook = attached::hook(pins, interface, &device)?;
     let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
     let families =
         [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
     let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
     seen.untracked = marked.map(|(family, _)| family.name()).collect();
-    let complete = active.is_present() && attach::transmits(pins, interface, &device)?;
+    let complete = active.is_present() && attached::transmits(pins, interface, &device)?;
     seen.state = match seen.hook {
         Some(hook) if complete => {
-            seen.why = attach::why(interface.hook, hook, &device);
-            if let Some(other) = attach::precedes(pins, interface, &device)? {
+            seen.why = hook::why(interface.hook, hook, &device);
+            if let Some(other) = attached::preceding_filter(pins, interface, &device)? {
                 seen.why += &format!("; but {other} is asked first");
             }
             if active.is_audit() { "auditing" } else { "enforcing" }
@@ -215,7 +216,7 @@ fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
             ]
         }),
     )?;
-    let RuleCounters { entries, capacity, memory } = maps.rule_counters_taken()?;
+    let RuleCounters { entries, capacity, memory } = maps.rule_counter_usage()?;
     let memory = memory.map_or_else(String::new, |bytes| {
         format!("; {} bytes each, {} in all", RULE_COUNTER, size(bytes))
     });

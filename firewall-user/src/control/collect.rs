@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::dataplane::flows::FlowEntry;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::reap::{Reaped, has_expired};
-use crate::dataplane::{Pins, clock, reap};
+use crate::dataplane::Pins;
+use crate::dataplane::flows::expire;
+use crate::dataplane::flows::expire::{Expired, has_expired};
+use crate::dataplane::flows::list::FlowEntry;
+use crate::dataplane::tables::clock;
+use crate::dataplane::tables::maps::Maps;
 use crate::model::Interface;
 
 /// How much of the tables to read.
@@ -43,14 +45,15 @@ pub(super) fn collect(
     maps: &mut Maps,
     interfaces: &BTreeMap<u16, Interface>,
     effort: Effort,
-) -> Result<Reaped> {
+) -> Result<Expired> {
     // Before the tables: what is touched while they are read looks young, not old.
     let now = clock::now(pins, maps)?;
-    let flows = maps.some_flows(effort.entries())?;
+    let flows = maps.flows_limited(effort.entries())?;
     let hz = clock::hz();
-    let reaped = reap::reap(pins, flows.iter().filter(|flow| is_dead(flow, interfaces, now, hz)))?;
+    let reaped =
+        expire::expire(pins, flows.iter().filter(|flow| is_dead(flow, interfaces, now, hz)))?;
     if effort == Effort::All {
-        maps.renew_bloom(flows.len())?;
+        maps.rebuild_bloom(flows.len())?;
     }
     Ok(reaped)
 }

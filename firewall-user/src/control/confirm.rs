@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Control, Outcome, Reconciled, boot, watch};
 use crate::config::Paths;
+use crate::dataplane::instance;
 use crate::store::{Pending, Store, Transaction};
 
 /// On what terms a change is made.
@@ -159,7 +160,7 @@ impl Control {
         transaction.restore()?;
         transaction.commit()?;
         // After a reboot there is nothing in the kernel, until reconcile.
-        if self.enforcer.pins.exist() {
+        if instance::exists(&self.enforcer.pins) {
             for Reconciled { interface, outcome } in self.restore_all()?.interfaces {
                 if let Outcome::Failed(error) = outcome {
                     watch::tell(&format!("{}: {error:#}", interface.label()));

@@ -9,12 +9,16 @@ use firewall_ebpf::interface::Direction;
 use crate::control::collect::{Effort, collect};
 use crate::control::compiled::{Policies, addresses, compile, numbers};
 use crate::control::progress::Progress;
-use crate::dataplane::attach::{self, Attached};
-use crate::dataplane::device::Device;
-use crate::dataplane::learn::{self, Learned, Open};
-use crate::dataplane::maps::{Maps, Sizes};
-use crate::dataplane::policy::{Shadow, Wanted};
-use crate::dataplane::{DataplaneError, Pins, clock, object};
+use crate::dataplane::flows::learn::{self, Learned, Open};
+use crate::dataplane::hooks::attach::{self, Attached};
+use crate::dataplane::hooks::detach;
+use crate::dataplane::host::bpffs;
+use crate::dataplane::host::device::Device;
+use crate::dataplane::object::shapes::Sizes;
+use crate::dataplane::tables::clock;
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::policy::{Shadow, Wanted};
+use crate::dataplane::{DataplaneError, Pins, instance};
 use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::questions::{check, questions};
 use crate::policy::{Addresses, Book, Question, ResolvedRule, in_force, is_untracked};
@@ -74,12 +78,12 @@ impl Enforcer {
         let rules = numbers(&book, &policies);
         let mut are_in_force = matches!(before, Before::Known(..));
         for (slot, known) in &known {
-            are_in_force = are_in_force && maps.is_in_force(*slot, &known.policy)?;
+            are_in_force = are_in_force && maps.is_active(*slot, &known.policy)?;
         }
         let counted = if are_in_force { numbers(&book, &known) } else { maps.counted_rules()? };
         let gone: Vec<u32> = without(&counted, &rules).collect();
         maps.require_counters(rules.len() + gone.len())?;
-        maps.count_rules(without(&rules, &counted))?;
+        maps.add_rule_counters(without(&rules, &counted))?;
 
         let mut wanted = Vec::new();
         for (slot, compiled) in &policies {
@@ -131,21 +135,20 @@ impl Enforcer {
     /// # Errors
     /// Something is stored, and no file system is there that could have its pins.
     pub(super) fn require_sight(&self, model: &Model) -> Result<()> {
-        if model.interfaces.is_empty() || self.pins.exist() {
+        if model.interfaces.is_empty() || instance::exists(&self.pins) {
             return Ok(());
         }
-        Ok(self.pins.require_bpffs()?)
+        Ok(bpffs::require(&self.pins)?)
     }
 
     /// The maps, if anything is attached.
     pub(super) fn maps(&self) -> Result<Option<Maps>> {
-        self.pins.refuse_other_versions()?;
-        if self.pins.exist() { Ok(Some(Maps::open(&self.pins)?)) } else { Ok(None) }
+        Ok(instance::open(&self.pins)?)
     }
 
     /// The maps, made if there are none.
     pub(super) fn ensure_maps(&self) -> Result<Maps> {
-        Ok(object::ensure_maps(&self.pins, &self.sizes)?)
+        Ok(instance::ensure_maps(&self.pins, &self.sizes)?)
     }
 
     /// Attaches or replaces an interface's programs.
@@ -191,8 +194,8 @@ impl Enforcer {
     /// Takes a slot out of the kernel: its programs first, then what they looked into.
     pub(super) fn forget(&self, maps: &mut Maps, slot: u16) -> Result<()> {
         // They go one after the other, and what one alone lets through is nobody's policy.
-        maps.let_through(slot)?;
-        attach::detach(&self.pins, slot)?;
+        maps.pass_all(slot)?;
+        detach::detach(&self.pins, slot)?;
         wipe(maps, slot)
     }
 }
@@ -217,15 +220,15 @@ pub(super) fn wipe(maps: &mut Maps, slot: u16) -> Result<()> {
     maps.clear_policy(slot)?;
     let flows: Vec<_> = maps.flows()?.into_iter().filter(|flow| flow.slot == slot).collect();
     maps.remove_flows(&flows)?;
-    maps.forget_fragments(slot)?;
+    maps.remove_fragments(slot)?;
     Ok(maps.clear_counters(slot)?)
 }
 
 impl Staged {
     /// Gives a slot that has none a policy that lets everything through until it is flipped.
-    pub(super) fn try_out(&mut self, slot: u16) -> Result<()> {
+    pub(super) fn stage_pass_all(&mut self, slot: u16) -> Result<()> {
         let shadow = self.shadows.get(&slot);
-        Ok(shadow.map_or(Ok(()), |shadow| self.maps.try_out(shadow))?)
+        Ok(shadow.map_or(Ok(()), |shadow| self.maps.stage_pass_all(shadow))?)
     }
 
     /// Puts all policies in force and lets go of the counters of rules that are gone.
@@ -235,7 +238,7 @@ impl Staged {
     pub(super) fn flip(mut self) -> Result<Maps> {
         let shadows = self.shadows.into_values().collect();
         self.maps.flip(shadows).context("stored, but perhaps not yet in force")?;
-        let forgotten = self.maps.forget_rules(&self.gone);
+        let forgotten = self.maps.remove_rule_counters(&self.gone);
         forgotten.context("stored and in force, but rule counters")?;
         Ok(self.maps)
     }

@@ -9,9 +9,9 @@ use ipnet::IpNet;
 
 use super::enforce::{Enforcer, is_managed};
 use super::{Control, lockout, ssh, watch};
-use crate::dataplane::device;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::preflight::{self, Work};
+use crate::dataplane::host::device;
+use crate::dataplane::host::preflight::{self, Work};
+use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model};
 use crate::store::Transaction;
 
@@ -146,7 +146,7 @@ pub(super) fn end_others(maps: &mut Maps, model: &Model) -> Result<u64> {
         ended += maps.remove_flows(&flows)?;
     }
     for slot in model.interfaces.keys() {
-        maps.forget_fragments(*slot)?;
+        maps.remove_fragments(*slot)?;
     }
     Ok(ended)
 }

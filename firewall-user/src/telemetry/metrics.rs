@@ -19,7 +19,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::Control;
-use crate::dataplane::counters::{ByEvent, ByReason};
+use crate::dataplane::tables::counters::{ByEvent, ByReason};
 
 /// The text's media type, for HTTP: the format that every Prometheus, its textfile collector and
 /// `promtool check metrics` read.
@@ -29,7 +29,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 struct Reading {
     interfaces: Vec<Measured>,
-    tables: Vec<crate::dataplane::flows::Occupancy>,
+    tables: Vec<crate::dataplane::flows::list::Occupancy>,
     rules: Vec<RuleCount>,
     generation: u64,
     panic: u64,
@@ -214,7 +214,7 @@ impl Collector for Reading {
             });
             counters(encoder, name, help, rows)?;
         }
-        let tables = |value: fn(&crate::dataplane::flows::Occupancy) -> u64| {
+        let tables = |value: fn(&crate::dataplane::flows::list::Occupancy) -> u64| {
             self.tables.iter().map(move |table| {
                 let family = if table.is_v6 { "ipv6" } else { "ipv4" };
                 let labels =

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::config::{Config, Paths};
 use crate::control::{Control, NothingAttached, Outcome, Reconciled};
-use crate::dataplane::device;
+use crate::dataplane::host::device;
 use crate::telemetry::metrics;
 
 /// How long a change of devices or addresses in another network namespace may go unnoticed.

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::Seen;
 use crate::cli::output;
-use crate::dataplane::attach::Hook;
-use crate::dataplane::counters::{ByEvent, Survey};
-use crate::dataplane::maps::Maps;
-use crate::dataplane::memory::{RULE_COUNTER, RuleCounters};
+use crate::dataplane::flows::survey::Survey;
+use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::tables::counters::ByEvent;
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
 use crate::model::{Interface, Model};
 
 /// As `aws ec2 describe-network-interfaces` prints, with what EC2 has no word for beside it.
@@ -82,7 +83,7 @@ pub(super) fn document(
             }));
         }
     }
-    let counters = maps.map(Maps::rule_counters_taken).transpose()?;
+    let counters = maps.map(Maps::rule_counter_usage).transpose()?;
     Ok(json!({
         "SchemaVersion": output::SCHEMA_VERSION,
         "NetworkInterfaces": interfaces,
