@@ -16,8 +16,8 @@ pub(super) struct Command {}
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let collect = || context.control()?.collect();
-        let Expired { new, proven } = collect().context("gc")?;
+        let gc = || context.control()?.gc();
+        let Expired { new, proven } = gc().context("gc")?;
         let removed = new + proven;
         output::lines([format!("{removed} expired flows removed: {new} new, {proven} proven")])?;
         Ok(Exit::Done)

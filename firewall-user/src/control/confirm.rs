@@ -167,7 +167,7 @@ impl Control {
                 }
             }
         } else {
-            self.enforcer.require_sight(&self.store.model()?)?;
+            self.enforcer.require_bpffs_visible(&self.store.model()?)?;
         }
         Ok(self.store.forget_pending()?)
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ipnet::IpNet;
 
-use super::enforce::{Enforcer, is_managed};
+use super::enforcer::{Enforcer, is_managed};
 use super::{Control, lockout, ssh, watch};
 use crate::dataplane::host::device;
 use crate::dataplane::host::preflight::{self, Work};
@@ -84,7 +84,7 @@ impl Control {
         } else if !force {
             lockout::check(transaction.before(), &after, false)?;
         }
-        self.enforcer.require_sight(&after)?;
+        self.enforcer.require_bpffs_visible(&after)?;
         let mut panicked =
             Panicked { interfaces: after.interfaces.values().cloned().collect(), ended: 0 };
         let Some(mut maps) = self.enforcer.maps()? else {

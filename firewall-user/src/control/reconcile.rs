@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::Control;
-use super::enforce::Before;
 use super::panic::end_others;
+use super::staged::Before;
 use crate::dataplane::hooks::attach::Attached;
 use crate::dataplane::hooks::attached;
 use crate::dataplane::host::device;
@@ -70,7 +70,7 @@ impl Control {
         }
         let mut maps = self.enforcer.ensure_maps()?;
         for slot in &strays {
-            self.enforcer.forget(&mut maps, *slot)?;
+            self.enforcer.release(&mut maps, *slot)?;
         }
         let staged = self.enforcer.stage(maps, Before::Unknown, &model)?;
         self.store.set_addresses_in_force(staged.addresses())?;
@@ -87,7 +87,7 @@ impl Control {
             })
             .collect();
         // With the timeouts that the programs now have.
-        self.enforcer.tidy(&mut maps, &kept);
+        self.enforcer.gc_partly(&mut maps, &kept);
         Ok(Reconciliation { interfaces, strays })
     }
 

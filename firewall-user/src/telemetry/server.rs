@@ -127,8 +127,8 @@ async fn collect(paths: Paths, config: Config) {
     loop {
         tokio::time::sleep(COLLECT).await;
         let paths = paths.clone();
-        let collect = move || Control::open(&paths, config).and_then(|mut c| c.collect());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(collect).await
+        let gc = move || Control::open(&paths, config).and_then(|mut c| c.gc());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(gc).await
             && !error.is::<NothingAttached>()
         {
             eprintln!("secgroup: remove expired flows: {error:#}");
