@@ -1,13 +1,13 @@
 //! Privileges and kernel features that are required before anything changes.
 
 use std::error::Error as StdError;
-use std::fs;
 use std::io;
 
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use aya::sys::BpfHelper;
 use nix::errno::Errno;
+use procfs::process::Process;
 
 use crate::dataplane::error::{DataplaneError, Result, errno};
 use crate::dataplane::object::shapes;
@@ -62,12 +62,8 @@ const NEEDED: [Capability; 3] = [
 /// # Errors
 /// Names the capability that is missing.
 pub fn capabilities(work: Work) -> Result<()> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
+    let status = Process::myself().and_then(|process| process.status());
+    let effective = status.map_or(0, |status| status.capeff);
     missing(work, effective).map_or(Ok(()), |Capability { name, purpose, .. }| {
         Err(DataplaneError::new(
             format!("missing capability {name}, needed to {purpose}"),
