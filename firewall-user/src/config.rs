@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::dataplane::maps::Sizes;
+use crate::dataplane::object::shapes::Sizes;
 use crate::explain::Explain;
 use crate::model::Limits;
 

@@ -12,7 +12,7 @@ use super::failure::UsageError;
 use super::safety::Safety;
 use super::{Context, Exit, output};
 use crate::control::{Attaching, Attachment, Terms};
-use crate::dataplane::{attach, trace};
+use crate::dataplane::hooks::{hook, trace};
 use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
 use crate::store::Transaction;
 
@@ -116,7 +116,7 @@ impl Command {
             interface.device,
             groups,
             attached.hook.name(),
-            attach::why(interface.hook, attached.hook, &attached.device),
+            hook::why(interface.hook, attached.hook, &attached.device),
             interface.orientation.name(),
         )])?;
         if learned.flows > 0 {

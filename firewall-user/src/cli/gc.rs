@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, output};
-use crate::dataplane::reap::Reaped;
+use crate::dataplane::flows::expire::Expired;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -18,8 +18,8 @@ pub(super) struct Command {}
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let collect = || context.control()?.collect();
-        let Reaped { new, proven } = collect().context("gc")?;
+        let gc = || context.control()?.gc();
+        let Expired { new, proven } = gc().context("gc")?;
         let removed = new + proven;
         output::lines([format!("{removed} expired flows removed: {new} new, {proven} proven")])?;
         Ok(Exit::Done)

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::{Context, Exit, failure, output, panic};
 use crate::control::{Outcome, Reconciliation};
-use crate::dataplane::attach;
+use crate::dataplane::hooks::hook;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -35,7 +35,7 @@ impl Command {
                 Outcome::Attached(attached) => output::lines([format!(
                     "{name}: {} ({})",
                     attached.hook.name(),
-                    attach::why(interface.hook, attached.hook, &attached.device)
+                    hook::why(interface.hook, attached.hook, &attached.device)
                 )])?,
                 Outcome::DeviceMissing => {
                     output::lines([format!(

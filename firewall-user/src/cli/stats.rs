@@ -19,7 +19,7 @@ use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::control::{Control, nothing_attached};
-use crate::dataplane::counters::ByReason;
+use crate::dataplane::tables::counters::ByReason;
 use crate::model::Interface;
 
 #[derive(Debug, Args)]

@@ -15,11 +15,12 @@ use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, panic};
 use crate::control::{Control, inside};
-use crate::dataplane::attach::{self, Hook};
-use crate::dataplane::counters::Survey;
-use crate::dataplane::device;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::memory::{RULE_COUNTER, RuleCounters};
+use crate::dataplane::flows::survey::Survey;
+use crate::dataplane::hooks::attached;
+use crate::dataplane::hooks::hook::{self, Hook};
+use crate::dataplane::host::device;
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
 use crate::model::{Family, Interface, Mode, Model, Tracking};
 
 mod document;
@@ -141,17 +142,17 @@ fn inspect<'a>(
         return Ok(seen);
     };
     let pins = control.pins();
-    seen.hook = attach::hook(pins, interface, &device)?;
+    seen.hook = attached::hook(pins, interface, &device)?;
     let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
     let families =
         [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
     let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
     seen.untracked = marked.map(|(family, _)| family.name()).collect();
-    let complete = active.is_present() && attach::transmits(pins, interface, &device)?;
+    let complete = active.is_present() && attached::transmits(pins, interface, &device)?;
     seen.state = match seen.hook {
         Some(hook) if complete => {
-            seen.why = attach::why(interface.hook, hook, &device);
-            if let Some(other) = attach::precedes(pins, interface, &device)? {
+            seen.why = hook::why(interface.hook, hook, &device);
+            if let Some(other) = attached::preceding_filter(pins, interface, &device)? {
                 seen.why += &format!("; but {other} runs before it");
             }
             if active.is_audit() { "auditing" } else { "enforcing" }
@@ -230,7 +231,7 @@ fn print(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
             ]
         }),
     )?;
-    let RuleCounters { entries, capacity, memory } = maps.rule_counters_taken()?;
+    let RuleCounters { entries, capacity, memory } = maps.rule_counter_usage()?;
     let memory = memory.map_or_else(String::new, |bytes| {
         format!("; {} bytes each, {} in all", RULE_COUNTER, size(bytes))
     });

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Control, Outcome, Reconciled, boot, watch};
 use crate::config::Paths;
+use crate::dataplane::instance;
 use crate::explain::{Exit, Explain};
 use crate::store::{Pending, Store, Transaction};
 
@@ -168,14 +169,14 @@ impl Control {
         transaction.restore()?;
         transaction.commit()?;
         // After a reboot there is nothing in the kernel, until reconcile.
-        if self.enforcer.pins.exist() {
+        if instance::exists(&self.enforcer.pins) {
             for Reconciled { interface, outcome } in self.restore_all()?.interfaces {
                 if let Outcome::Failed(error) = outcome {
                     watch::tell(&format!("{}: {error:#}", interface.label()));
                 }
             }
         } else {
-            self.enforcer.require_sight(&self.store.model()?)?;
+            self.enforcer.require_bpffs_visible(&self.store.model()?)?;
         }
         Ok(self.store.delete_pending()?)
     }

@@ -12,7 +12,7 @@ use firewall_ebpf::parse::protocol;
 
 use super::compiled::addresses;
 use super::ssh::{self, Connection, Netns};
-use crate::dataplane::{device, netns, route};
+use crate::dataplane::host::{device, netns, routes};
 use crate::explain::Explain;
 use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::{Probe, ResolvedRule, active_rules, evaluate, is_untracked};
@@ -138,7 +138,7 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
         return Ok(name == device);
     }
     let ends = (connection.server.ip(), connection.client.ip());
-    let way = route::devices(netns.as_deref(), [ends])?.get(&ends).copied();
+    let way = routes::devices(netns.as_deref(), [ends])?.get(&ends).copied();
     // Answers may leave by another device than questions come in by; but not by the loopback device,
     // whose number is 1 in every namespace.
     Ok(way.is_some_and(|index| found.carries(index))

@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ipnet::IpNet;
 
-use super::enforce::{Enforcer, is_managed};
+use super::enforcer::{Enforcer, is_managed};
 use super::{Control, lockout, ssh, watch};
-use crate::dataplane::device;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::preflight::{self, Work};
+use crate::dataplane::host::device;
+use crate::dataplane::host::preflight::{self, Work};
+use crate::dataplane::tables::maps::Maps;
 use crate::explain::Explain;
 use crate::model::{Interface, Model};
 use crate::store::Transaction;
@@ -86,7 +86,7 @@ impl Control {
         } else if !force {
             lockout::check(transaction.before(), &after, false)?;
         }
-        self.enforcer.require_sight(&after)?;
+        self.enforcer.require_bpffs_visible(&after)?;
         let mut panicked =
             Panicked { interfaces: after.interfaces.values().cloned().collect(), ended: 0 };
         let Some(mut maps) = self.enforcer.maps()? else {
@@ -148,7 +148,7 @@ pub(super) fn end_others(maps: &mut Maps, model: &Model) -> Result<u64> {
         ended += maps.remove_flows(&flows)?;
     }
     for slot in model.interfaces.keys() {
-        maps.forget_fragments(*slot)?;
+        maps.remove_fragments(*slot)?;
     }
     Ok(ended)
 }

@@ -18,8 +18,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::Control;
-use crate::dataplane::counters::{ByEvent, ByReason};
-use crate::dataplane::flows::Occupancy;
+use crate::dataplane::flows::list::Occupancy;
+use crate::dataplane::tables::counters::{ByEvent, ByReason};
 use crate::model::Family;
 
 mod declaration;

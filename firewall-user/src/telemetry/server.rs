@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::config::{Config, Paths};
 use crate::control::{Control, NothingAttached, Outcome, Reconciled};
-use crate::dataplane::device;
+use crate::dataplane::host::device;
 use crate::explain::Explain;
 use crate::telemetry::metrics;
 
@@ -130,8 +130,8 @@ async fn gc(paths: Paths, config: Config) {
     loop {
         tokio::time::sleep(GC_INTERVAL).await;
         let paths = paths.clone();
-        let collect = move || Control::open(&paths, config).and_then(|mut c| c.collect());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(collect).await
+        let gc = move || Control::open(&paths, config).and_then(|mut c| c.gc());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(gc).await
             && !error.is::<NothingAttached>()
         {
             eprintln!("secgroup: remove expired flows: {error:#}");

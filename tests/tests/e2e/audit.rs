@@ -8,7 +8,7 @@ use secgroup_tests::{Pair, Secgroup, tc_hook};
 /// The kernel's number of the receive program: a new one would mean that it was attached anew.
 fn program(secgroup: &Secgroup<'_>) -> Vec<String> {
     let pins =
-        std::fs::read_dir(secgroup.pin_dir().join(format!("v{ABI_VERSION}")).join("programs"))
+        std::fs::read_dir(secgroup.pin_dir().join(format!("abi{ABI_VERSION}")).join("programs"))
             .unwrap();
     let mut all: Vec<_> = pins
         .map(|pin| {

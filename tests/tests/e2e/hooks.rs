@@ -1,6 +1,6 @@
 //! The same story on every hook, and the way from one hook to another.
 
-use firewall_user::dataplane::preflight;
+use firewall_user::dataplane::host::preflight;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp;

@@ -69,7 +69,7 @@ fn rules_are_counted_when_attach_is_the_first_command_after_a_reboot() {
     let group = secgroup.ok("group create web --description x");
     let rule = secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24");
     secgroup.ok("attach eth0 --group web");
-    std::fs::remove_dir_all(secgroup.pin_dir().join(format!("v{ABI_VERSION}"))).unwrap();
+    std::fs::remove_dir_all(secgroup.pin_dir().join(format!("abi{ABI_VERSION}"))).unwrap();
 
     secgroup.ok("attach eth0 --group web");
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use firewall_ebpf::policy::{Active, Half};
 use firewall_user::dataplane::Pins;
-use firewall_user::dataplane::maps::Maps;
+use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::store::Store;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};

@@ -10,7 +10,7 @@ use firewall_ebpf::interface::State;
 use ipnet::IpNet;
 
 use crate::control::Control;
-use crate::dataplane::flows::FlowEntry;
+use crate::dataplane::flows::list::FlowEntry;
 use crate::model::{Error, Interface, Model, RuleId};
 
 /// A flow is chosen if it matches every filter that is given.

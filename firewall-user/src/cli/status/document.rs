@@ -13,11 +13,12 @@ use super::{DEVICE_MISSING, Seen};
 use crate::cli::confirm;
 use crate::cli::json::SCHEMA_VERSION;
 use crate::control::confirm::Waiting;
-use crate::dataplane::attach::Hook;
-use crate::dataplane::counters::{ByEvent, Survey};
-use crate::dataplane::flows::Occupancy;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::memory::{self, RULE_COUNTER};
+use crate::dataplane::flows::list::Occupancy;
+use crate::dataplane::flows::survey::Survey;
+use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::tables::counters::ByEvent;
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::memory::{self, RULE_COUNTER};
 use crate::model::{Family, Interface, Model};
 
 /// The attached interfaces, in the form of `aws ec2 describe-network-interfaces` as far as EC2 has the
@@ -190,7 +191,7 @@ impl StatusDocument {
         let Reading { model, seen, maps, survey, strays, waiting } = reading;
         let interface = |one| NetworkInterface::new(model, one, maps, survey);
         let tables = maps.map(|maps| maps.occupancy(&survey.flows)).unwrap_or_default();
-        let counters = maps.map(Maps::rule_counters_taken).transpose()?;
+        let counters = maps.map(Maps::rule_counter_usage).transpose()?;
         Ok(Self {
             schema_version: SCHEMA_VERSION,
             network_interfaces: seen.iter().map(interface).collect::<Result<_>>()?,

@@ -25,7 +25,7 @@ fn a_hook_that_another_program_has_stays_with_it() {
                      (id {})",
                     stranger.id()
                 );
-                let hint = "use --hook tcx, which others can share, or take that program off first";
+                let hint = "use --hook tcx, which others can share, or detach that program first";
                 refused(&secgroup.run(line.split(' ')), 1, &error, hint);
             }
         });

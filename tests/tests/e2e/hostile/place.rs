@@ -97,7 +97,7 @@ fn pins_of_another_version_are_left_to_their_own_build() {
     secgroup.ok("group create web --description x");
     secgroup.ok("attach eth0 --group web");
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 0)[0]);
-    let other = secgroup.pin_dir().join("v999");
+    let other = secgroup.pin_dir().join("abi999");
     fs::create_dir_all(other.join("maps")).unwrap();
     unchanged(&secgroup, &net.server, || {
         for line in CHANGES.into_iter().chain(["detach --all", "status", "stats", "metrics"]) {
