@@ -7,9 +7,11 @@ use crate::reason::Reason;
 /// Which frames that are not IP pass, besides ARP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum NonIp {
     /// Link-local control frames.
     #[default]
+    #[cfg_attr(feature = "clap", value(help = "LLDP, LACP, EAPOL, STP and other 802.2 LLC"))]
     Control = 0,
     /// Everything. Encapsulations such as PPPoE and MPLS carry IP past the rules then.
     All = 1,

@@ -4,10 +4,13 @@
 /// the hook that saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Direction {
     /// Toward the inside.
+    #[cfg_attr(feature = "clap", value(help = "Toward the protected end"))]
     Ingress = 0,
     /// From the inside.
+    #[cfg_attr(feature = "clap", value(help = "From the protected end"))]
     Egress = 1,
 }
 
@@ -37,6 +40,7 @@ impl Direction {
 /// Which end of the device is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Orientation {
     /// The device belongs to the protected host: what it receives is ingress.
     Host = 0,
@@ -74,13 +78,16 @@ impl Orientation {
 /// How closely TCP is followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum TcpChecks {
     /// Only what could end a connection is checked: a SYN-ACK must answer, a RST must have the
     /// expected number. What is out of place passes and changes nothing; the endpoints settle it.
     #[default]
+    #[cfg_attr(feature = "clap", value(help = "Check SYN-ACK and RST, by their numbers"))]
     Guard = 0,
     /// Sequence and acknowledgement numbers must be in the window of their connection, which must
     /// have been seen from its first SYN. What is out of place is dropped.
+    #[cfg_attr(feature = "clap", value(help = "Check all segments, by the windows as well"))]
     Strict = 1,
 }
 
@@ -115,6 +122,7 @@ macro_rules! states {
         /// seen from the middle as nf_conntrack sees them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
+        #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
         pub enum State {
             $(#[doc = $help] $name = $number,)*
         }

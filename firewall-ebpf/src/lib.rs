@@ -8,7 +8,7 @@
 //! ([`exempt`]), looks for its flow ([`flow`], [`tcp`], [`window`]), else asks the policy ([`admit`]), and
 //! ends in exactly one [`reason::Reason`].
 
-#![cfg_attr(not(any(test, feature = "host")), no_std)]
+#![cfg_attr(not(any(test, feature = "host", feature = "clap")), no_std)]
 
 pub mod admit;
 pub mod bloom;

@@ -1,11 +1,12 @@
 //! The command line: one file per command, and here what they share.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, Paths};
 use crate::control::Control;
@@ -20,6 +21,7 @@ mod flows;
 mod gc;
 mod group;
 mod interfaces;
+mod json;
 mod management;
 mod metrics;
 mod mode;
@@ -32,43 +34,29 @@ mod safety;
 mod serve;
 mod stats;
 mod status;
+mod table;
 
-/// What a process says with its exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Done.
-    Done = 0,
-    /// Refused, or something went wrong.
-    Failed = 1,
-    /// The command line means nothing; clap's own code.
-    Usage = 2,
-    /// What was named does not exist, nothing is attached, or no change waits.
-    NotFound = 3,
-    /// The answer is "differs".
-    Differs = 4,
-    /// The user ended it.
-    Interrupted = 130,
-}
+pub use json::{JsonDocument, documents};
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    done
-  1    failed; nothing was changed
-  2    the command line means nothing
-  3    not found, nothing attached, or no change waiting
-  4    the answer is \"differs\" (apply --dry-run)
-  130  interrupted
+pub use crate::explain::Exit;
 
+/// Every exit code with its meaning, and how to begin.
+fn after_help() -> String {
+    let mut text = String::from("Exit codes:\n");
+    for exit in Exit::ALL {
+        let _ = writeln!(text, "  {:<3}  {}", *exit as u8, exit.help().trim_end_matches('.'));
+    }
+    text + "\n\
 Example:
   secgroup group create web --description \"web servers\"
   secgroup rule add web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8
   secgroup attach eth0 --group web
-  secgroup stats eth0";
+  secgroup stats eth0"
+}
 
 /// AWS-style stateful security groups for any Linux network interface.
 #[derive(Debug, Parser)]
-#[command(name = "secgroup", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "secgroup", version, after_help = after_help(), max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -90,7 +78,7 @@ struct Global {
         hide_env_values = true
     )]
     state_dir: PathBuf,
-    /// Directory on a bpffs for programs, maps and links
+    /// Directory in a BPF file system for the pinned programs, maps and links
     #[arg(
         long,
         env = "SECGROUP_PIN_DIR",
@@ -100,7 +88,7 @@ struct Global {
         hide_env_values = true
     )]
     pin_dir: PathBuf,
-    /// Configuration file [default: /etc/secgroup/config.toml, if it exists]
+    /// Configuration file [default: /etc/secgroup/config.toml if it exists]
     #[arg(
         long,
         env = "SECGROUP_CONFIG",
@@ -122,39 +110,34 @@ enum Command {
     /// Create, change, list, show and delete prefix lists
     #[command(subcommand)]
     PrefixList(prefix_list::Command),
-    /// Make groups as a document says
     Apply(apply::Command),
-    /// Print groups as a document
     Export(export::Command),
-    /// Attach groups to an interface, or replace what is attached
+    /// Attach groups to an interface, in place of those attached before
     Attach(attach::Command),
-    /// Take everything off an interface
+    /// Detach all groups from an interface
     Detach(detach::Command),
-    /// Drop what is to be dropped on an interface, or only count it
+    /// Enforce drops on an interface, or only count them (audit)
     Mode(mode::Command),
-    /// Keep a change that was made with --confirm
     Confirm(confirm::Confirm),
-    /// Take back a change that was made with --confirm
     Rollback(confirm::Rollback),
-    /// Drop everything but the management networks, until it is over
     Panic(panic::Command),
-    /// Say from where this host is managed, for a panic
+    /// Set the networks that stay reachable in a panic
     #[command(subcommand)]
     Management(management::Command),
-    /// Show what is attached, and how full the flow tables are
+    /// Show the attached interfaces and the use of the flow tables
     Status(status::Command),
-    /// Show the counters by reason
+    /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
     /// Remove expired flows from the flow tables
     Gc(gc::Command),
-    /// Make the kernel's state equal to the store
+    /// Restore in the kernel what the store holds: at boot, and after an upgrade
     Reconcile(reconcile::Command),
-    /// Serve metrics over HTTP, and follow address changes of group members
+    /// Serve metrics over HTTP, attach interfaces that appear, follow address changes
     Serve(serve::Command),
-    /// Print the metrics once, for a textfile collector
+    /// Print the metrics once, for node_exporter's textfile collector
     Metrics(metrics::Command),
 }
 
@@ -184,7 +167,7 @@ impl Command {
     }
 }
 
-/// What every command may use.
+/// What every command uses.
 #[derive(Debug)]
 pub(crate) struct Context {
     paths: Paths,
@@ -192,20 +175,26 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The way to the store, which has in it nothing that should have been taken back by now.
+    /// Opens the store, and rolls back a change whose deadline for confirmation is over.
     pub(crate) fn control(&self) -> Result<Control> {
-        let mut control = self.unsettled()?;
+        let mut control = self.control_unsettled()?;
         control.settle()?;
         Ok(control)
     }
 
-    /// The way to the store as it is.
-    pub(crate) fn unsettled(&self) -> Result<Control> {
+    /// Opens the store, and leaves such a change as it is.
+    pub(crate) fn control_unsettled(&self) -> Result<Control> {
         Control::open(&self.paths, self.config)
     }
 }
 
-/// Runs the command that the process was started for.
+/// The definition of every command, option and help text.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command in the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
@@ -216,10 +205,10 @@ pub fn main() -> ExitCode {
     };
     let exit = run().unwrap_or_else(|error| {
         if broken_pipe(&error) {
-            // Whoever read the output has seen enough.
+            // The reader of the output has closed it: `secgroup rule list | head`.
             return Exit::Done;
         }
-        failure::tell(&error);
+        failure::report(&error);
         failure::exit(&error)
     });
     ExitCode::from(exit as u8)
@@ -228,4 +217,54 @@ pub fn main() -> ExitCode {
 fn broken_pipe(error: &anyhow::Error) -> bool {
     let is_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_pipe))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+    use firewall_ebpf::exempt::NonIp;
+    use firewall_ebpf::flow::Tier;
+    use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
+
+    use super::*;
+    use crate::model::{Family, HookChoice, Mode, Tracking};
+
+    fn check<T: ValueEnum + Copy>(name: fn(T) -> &'static str) {
+        for value in T::value_variants() {
+            let possible = value.to_possible_value().unwrap();
+            assert_eq!(possible.get_name(), name(*value));
+        }
+    }
+
+    #[test]
+    fn values_of_options_are_the_names_in_documents_and_the_store() {
+        check(Direction::name);
+        check(Family::name);
+        check(HookChoice::name);
+        check(Mode::name);
+        check(NonIp::name);
+        check(Orientation::name);
+        check(State::name);
+        check(TcpChecks::name);
+        check(Tier::name);
+        check(Tracking::name);
+    }
+
+    #[test]
+    fn the_commands_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn lines_of_help_fit_into_100_characters() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            // clap does not wrap the usage.
+            for line in help.lines().filter(|line| !line.starts_with("Usage: ")) {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands_mut().for_each(check);
+        }
+        check(&mut command().term_width(100));
+    }
 }

@@ -1,70 +1,109 @@
 //! The configuration file: limits, and the sizes of the kernel's maps.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use firewall_ebpf::limits::MAX_INTERFACES;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::dataplane::maps::Sizes;
+use crate::dataplane::object::shapes::Sizes;
+use crate::explain::Explain;
 use crate::model::Limits;
 
-/// Read when no other file is named; need not exist.
+/// The default configuration file; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/secgroup/config.toml";
 
 /// Where state lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The store and the lock.
+    /// Directory of the store and the lock.
     pub state_dir: PathBuf,
-    /// Where programs, maps and links are pinned.
+    /// Directory of the pinned programs, maps and links.
     pub pin_dir: PathBuf,
-    /// The configuration file that was named, if one was.
+    /// The configuration file, if one was named.
     pub config: Option<PathBuf>,
 }
 
-/// Everything that the configuration file says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// The configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `[limits]`: how much a user may say.
+    /// Limits on groups, rules and prefix lists. The defaults are EC2's quotas. A change takes effect at
+    /// the next command; existing objects beyond a lowered limit stay.
     pub limits: Limits,
-    /// `[maps]`: how much the kernel keeps.
+    /// Sizes of the kernel's maps. Their memory is allocated when the first interface is attached, and
+    /// a change takes effect when no interface is attached: `secgroup detach --all`, then attach again.
     pub maps: Maps,
 }
 
-/// Sizes of the kernel's maps, in entries. Memory is taken when the maps are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// Sizes of the kernel's maps, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Maps {
-    /// Unproven flows of each family. When it is full the flow that was idle longest gives way.
-    #[serde(deserialize_with = "between::<_, 16, 16_777_216>")]
-    pub flows_new: u32,
-    /// Proven flows of each family. When it is full a flow stays among the unproven.
-    #[serde(deserialize_with = "between::<_, 16, 16_777_216>")]
-    pub flows_proven: u32,
-    /// First fragments of each family that are remembered until the rest has come. When it is
-    /// full the oldest gives way.
-    #[serde(deserialize_with = "between::<_, 16, 16_777_216>")]
-    pub fragments: u32,
-    /// Rules whose packets are counted.
-    #[serde(deserialize_with = "between::<_, 16, 16_777_216>")]
-    pub rules: u32,
-    /// Interfaces attached at once.
-    #[serde(deserialize_with = "between::<_, 1, MAX_INTERFACES>")]
-    pub interfaces: u32,
+    /// Flows of each family that are not proven yet. A new flow in the full table evicts the one that
+    /// was idle longest.
+    pub flows_new: Entries,
+    /// Proven flows of each family. While the table is full, flows stay in the table of new flows.
+    pub flows_proven: Entries,
+    /// First fragments of each family whose verdict later fragments get. A new one in the full table
+    /// evicts the oldest.
+    pub fragments: Entries,
+    /// Rules with a counter: those of all groups that are attached.
+    pub rules: Entries,
+    /// Interfaces attached at the same time.
+    pub interfaces: Bounded<1, MAX_INTERFACES>,
+}
+
+/// A size of a map.
+pub type Entries = Bounded<16, 16_777_216>;
+
+/// A number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bounded<const MIN: u32, const MAX: u32>(u32);
+
+impl<const MIN: u32, const MAX: u32> Bounded<MIN, MAX> {
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Bounded<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        let value = i64::deserialize(value)?;
+        let number = u32::try_from(value).ok().filter(|number| (MIN..=MAX).contains(number));
+        number.map(Self).ok_or_else(|| D::Error::custom(format!("{value} is not {MIN} to {MAX}")))
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> JsonSchema for Bounded<MIN, MAX> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("{MIN}To{MAX}").into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
 }
 
 impl Default for Maps {
     fn default() -> Self {
         Self {
-            flows_new: 131_072,
-            flows_proven: 262_144,
-            fragments: 8192,
-            rules: 131_072,
-            interfaces: 64,
+            flows_new: Bounded(131_072),
+            flows_proven: Bounded(262_144),
+            fragments: Bounded(8192),
+            rules: Bounded(131_072),
+            interfaces: Bounded(64),
         }
     }
 }
@@ -72,18 +111,14 @@ impl Default for Maps {
 impl From<Maps> for Sizes {
     fn from(maps: Maps) -> Self {
         let Maps { flows_new, flows_proven, fragments, rules, interfaces } = maps;
-        Self { flows_new, flows_proven, fragments, rules, interfaces }
+        Self {
+            flows_new: flows_new.get(),
+            flows_proven: flows_proven.get(),
+            fragments: fragments.get(),
+            rules: rules.get(),
+            interfaces: interfaces.get(),
+        }
     }
-}
-
-fn between<'de, D: Deserializer<'de>, const LEAST: u32, const MOST: u32>(
-    value: D,
-) -> Result<u32, D::Error> {
-    let value = i64::deserialize(value)?;
-    u32::try_from(value)
-        .ok()
-        .filter(|value| (LEAST..=MOST).contains(value))
-        .ok_or_else(|| D::Error::custom(format!("{value} is not {LEAST} to {MOST}")))
 }
 
 /// Why the configuration cannot be used.
@@ -94,10 +129,10 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file says something that means nothing.
+    /// The file is malformed, or a setting is unknown or out of bounds.
     #[error("configuration {}: line {line}, column {column}: {message}", path.display())]
     Syntax {
         /// The file.
@@ -109,7 +144,7 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// Values that do not agree.
+    /// Limits contradict one another.
     #[error("configuration {}: [limits]", path.display())]
     Limits {
         /// The file.
@@ -119,25 +154,32 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("without --config and SECGROUP_CONFIG no file is needed".to_owned())
+                Some("without --config and SECGROUP_CONFIG no file is needed".into())
             }
             Self::Read { .. } | Self::Syntax { .. } => None,
-            Self::Limits { source, .. } => source.hint(),
+            Self::Limits { source, .. } => Explain::hint(source),
         }
     }
 }
 
 impl Config {
-    /// The configuration in `file`, or in the default place if there is one there.
+    /// The JSON schema of the file, with defaults, bounds and meanings.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.inline_subschemas = true;
+        });
+        settings.into_generator().into_root_schema_for::<Self>().to_value()
+    }
+
+    /// Reads `file`, or [`DEFAULT_FILE`] if it exists.
     ///
     /// # Errors
-    /// When a named file is not there, or a file cannot be read or understood.
+    /// A named file does not exist, or a file cannot be read or is invalid.
     pub fn load(file: Option<&Path>) -> Result<Self, Error> {
         let path = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
         match fs::read_to_string(path) {
@@ -177,21 +219,21 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_the_default() {
+    fn settings_that_are_not_given_have_their_defaults() {
         assert_eq!(parse("").unwrap(), Config::default());
         assert_eq!(parse("[limits]\n[maps]\n").unwrap(), Config::default());
     }
 
     #[test]
-    fn values_are_taken() {
+    fn settings_that_are_given_replace_the_defaults() {
         let config = parse("[limits]\nrules_per_group = 100\n[maps]\ninterfaces = 256\n").unwrap();
         assert_eq!(config.limits.rules_per_group, 100);
         assert_eq!(config.limits.groups, 2500);
-        assert_eq!(config.maps.interfaces, 256);
+        assert_eq!(config.maps.interfaces.get(), 256);
     }
 
     #[test]
-    fn mistakes_have_a_place() {
+    fn a_mistake_is_reported_with_its_line_and_column() {
         for (text, message) in [
             ("[maps]\nflow = 1\n", "line 2, column 1: unknown field `flow`"),
             ("[map]\n", "line 1, column 2: unknown field `map`"),

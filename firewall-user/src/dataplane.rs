@@ -1,33 +1,24 @@
-//! The only place that touches the kernel: load, attach, pin, write maps, read counters and flows.
+//! The only module that uses BPF: loading, attaching, pinning, writing maps, reading counters and flows.
+//!
+//! Four rooms over a common base, each of which uses only what stands before it:
+//!
+//! - the base: [`error`], the `bpf(2)` commands that aya lacks (`sys`), the paths of the pins
+//!   ([`pins`]) and the embedded kernel object with its maps ([`object`]);
+//! - [`host`]: devices, routes, network namespaces, and what the kernel offers;
+//! - [`tables`]: the pinned maps, policies, counters, clock;
+//! - [`hooks`]: programs on devices, by XDP, TCX and clsact;
+//! - [`flows`]: the flow tables: list, expire, learn;
+//! - [`instance`]: all of it as one: created, and removed.
 
-pub mod attach;
-mod bank;
-mod bloom;
-pub mod clock;
-mod clsact;
-mod conntrack;
-pub mod counters;
-pub mod device;
 pub mod error;
-mod filters;
 pub mod flows;
-pub mod learn;
-pub mod maps;
-pub mod memory;
-mod netlink;
-pub mod netns;
+pub mod hooks;
+pub mod host;
+pub mod instance;
 pub mod object;
 pub mod pins;
-pub mod policy;
-pub mod preflight;
-pub mod probe;
-pub mod reap;
-mod refusal;
-pub mod route;
-pub mod rules;
-mod sockets;
 mod sys;
-pub mod trace;
+pub mod tables;
 
 pub use error::{DataplaneError, Result};
 pub use pins::Pins;

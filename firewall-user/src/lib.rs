@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod explain;
 pub mod store;
 pub mod telemetry;
 

@@ -1,7 +1,8 @@
-//! What users said, kept on disk: an SQLite file that several processes may use at once.
+//! The configured groups, rules and interfaces on disk: an SQLite file that several processes may use
+//! at once.
 //!
-//! Everything is written in transactions, and a transaction that was acknowledged is on the disk:
-//! a process or a host that stops at any moment leaves whole transactions behind, nothing else.
+//! Every change is a transaction, and a committed transaction is on the disk: a process or a host that
+//! stops at any moment leaves whole transactions and nothing else.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -29,8 +30,8 @@ pub use transaction::{NewGroup, NewPrefixList, Transaction};
 /// The file's name in the state directory.
 pub const FILE: &str = "secgroup.db";
 
-/// How long a process waits for another one's write. Writes take milliseconds; this is for a
-/// disk that stalls.
+/// How long a process waits for the write of another. Writes take milliseconds; the rest is for a disk
+/// that stalls.
 const BUSY: Duration = Duration::from_secs(30);
 
 /// An open store.
@@ -41,7 +42,7 @@ pub struct Store {
     limits: Limits,
 }
 
-/// What a rule's number stood for; it is known after the rule and its group are gone.
+/// The rule that a number identifies; known also after the rule and its group are deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleName {
     /// The rule.
@@ -53,15 +54,15 @@ pub struct RuleName {
 }
 
 impl Store {
-    /// Opens the store in a state directory, and makes both where they are missing.
+    /// Opens the store in a state directory; creates either if it is missing.
     ///
     /// # Errors
-    /// When the directory cannot be used, or the file is no store that this program knows.
+    /// The directory cannot be used, or the file is not a store of this program's schema.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         Self::open_with(dir, Limits::default())
     }
 
-    /// As [`Self::open`], with limits of one's own.
+    /// As [`Self::open`], with other limits than the default ones.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -74,33 +75,33 @@ impl Store {
         Ok(store)
     }
 
-    /// Everything, as one moment had it.
+    /// All of it, from one snapshot.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The store cannot be read.
     pub fn model(&self) -> Result<Model, Error> {
-        // Deferred: one snapshot for all the queries, which stops no writer.
-        let read = || -> Result<Model, Error> {
-            let transaction = self.connection.unchecked_transaction().map_err(self.told())?;
-            let model = read::model(&transaction).map_err(self.told())?;
-            transaction.finish().map_err(self.told())?;
+        // Deferred: one snapshot for all queries, which blocks no writer.
+        let read = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            let model = read::model(&transaction)?;
+            transaction.finish()?;
             Ok(model)
         };
-        read()
+        read().map_err(self.failed())
     }
 
-    /// The number of changes made since the store began.
+    /// The number of changes since the store was created.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The store cannot be read.
     pub fn generation(&self) -> Result<u64, Error> {
-        read::generation(&self.connection).map_err(self.told())
+        read::generation(&self.connection).map_err(self.failed())
     }
 
-    /// What a rule's number stands for, or stood for.
+    /// The rule with a number, also a deleted one.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The store cannot be read.
     pub fn rule_by_number(&self, number: u32) -> Result<Option<RuleName>, Error> {
         self.connection
             .query_row(
@@ -115,13 +116,13 @@ impl Store {
                 },
             )
             .optional()
-            .map_err(self.told())
+            .map_err(self.failed())
     }
 
-    /// The number that stands for a rule, also for one that is gone.
+    /// The number of a rule, also of a deleted one.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The store cannot be read.
     pub fn number_of_rule(&self, rule: &RuleId) -> Result<Option<u32>, Error> {
         self.connection
             .query_row(
@@ -130,78 +131,78 @@ impl Store {
                 |row| row.get(0),
             )
             .optional()
-            .map_err(self.told())
+            .map_err(self.failed())
     }
 
-    /// The numbers of all rules that a group ever had.
+    /// The numbers of all rules that a group has or had.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// The store cannot be read.
     pub fn rules_of_group(&self, group: &GroupId) -> Result<BTreeSet<u32>, Error> {
         let read = || -> rusqlite::Result<_> {
             let sql = "SELECT number FROM rule_history WHERE group_id = ?1";
             let mut statement = self.connection.prepare(sql)?;
             statement.query_map([group.as_str()], |row| row.get(0))?.collect()
         };
-        read().map_err(self.told())
+        read().map_err(self.failed())
     }
 
-    /// Begins a change; waits for another process's to end.
+    /// Begins a change; waits for the end of another process's.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// The store cannot be written.
     pub fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         let path = &self.path;
-        let told = |error| Error::sqlite(path, error);
-        // Immediate: what is read here is what the change is made to.
+        let failed = |error| Error::sqlite(path, error);
+        // Immediate: no other process writes between this read and the commit.
         let sql = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(told)?;
-        let model = read::model(&sql).map_err(told)?;
-        let generation = read::generation(&sql).map_err(told)?;
+            .map_err(failed)?;
+        let model = read::model(&sql).map_err(failed)?;
+        let generation = read::generation(&sql).map_err(failed)?;
         Ok(Transaction::new(sql, path, model, generation, self.limits))
     }
 
-    /// Notes which addresses of group members the policies in force speak of.
+    /// Records the addresses of group members in the active policies.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn set_addresses_in_force(&mut self, addresses: &Addresses) -> Result<(), Error> {
+    /// The store cannot be written.
+    pub fn set_active_addresses(&mut self, addresses: &Addresses) -> Result<(), Error> {
         let path = &self.path;
-        let told = |error| Error::sqlite(path, error);
+        let failed = |error| Error::sqlite(path, error);
         let sql = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(told)?;
-        write::addresses_in_force(&sql, addresses).map_err(told)?;
-        sql.commit().map_err(told)
+            .map_err(failed)?;
+        write::active_addresses(&sql, addresses).map_err(failed)?;
+        sql.commit().map_err(failed)
     }
 
-    /// The change that waits for its confirmation, if there is one.
+    /// The change that is not confirmed yet, if there is one.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The store cannot be read.
     pub fn pending(&self) -> Result<Option<Pending>, Error> {
-        pending::read(&self.connection).map_err(self.told())
+        pending::read(&self.connection).map_err(self.failed())
     }
 
-    /// Forgets that a change waits, and what was before it: it stays as it is.
+    /// Deletes the record of the unconfirmed change and the copy of the state before it.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn forget_pending(&mut self) -> Result<(), Error> {
+    /// The store cannot be written.
+    pub fn delete_pending(&mut self) -> Result<(), Error> {
         let path = &self.path;
-        let told = |error| Error::sqlite(path, error);
+        let failed = |error| Error::sqlite(path, error);
         let sql = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(told)?;
-        pending::forget(&sql).map_err(told)?;
-        sql.commit().map_err(told)
+            .map_err(failed)?;
+        pending::delete(&sql).map_err(failed)?;
+        sql.commit().map_err(failed)
     }
 
-    fn told(&self) -> impl Fn(rusqlite::Error) -> Error + '_ {
+    fn failed(&self) -> impl Fn(rusqlite::Error) -> Error + '_ {
         |error| Error::sqlite(&self.path, error)
     }
 }
@@ -214,11 +215,11 @@ fn make_dir(dir: &Path) -> Result<(), Error> {
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent)?;
         }
-        // Who may read the rules of a host is root's business.
+        // The rules of a host are not for every local user to read.
         DirBuilder::new().mode(0o700).create(dir)
     };
     match make() {
-        // Another process made it meanwhile.
+        // Another process created it meanwhile.
         Err(_) if dir.is_dir() => Ok(()),
         result => result.map_err(|source| Error::Directory { dir: dir.to_owned(), source }),
     }
@@ -228,7 +229,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // FULL: an acknowledged change is on the disk, not only on its way.
+    // FULL: the commit returns when the change is on the disk.
     connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(connection)
 }

@@ -37,7 +37,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use firewall_user::dataplane::preflight;
+use firewall_user::dataplane::host::preflight;
 
 pub use counters::Counters;
 pub use namespace::Namespace;

@@ -12,9 +12,9 @@ use std::fs;
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Orientation, TcpChecks};
-use firewall_user::dataplane::Pins;
-use firewall_user::dataplane::maps::Sizes;
-use firewall_user::dataplane::object::{self, Fixed};
+use firewall_user::dataplane::hooks::load::{self, Settings};
+use firewall_user::dataplane::object::shapes::Sizes;
+use firewall_user::dataplane::{Pins, instance, object};
 use secgroup_tests::{PinDirectory, root};
 
 /// The budget's file.
@@ -58,7 +58,7 @@ fn measure() -> Counts {
     let directory = PinDirectory::new();
     let pins = Pins::new(directory.path());
     let sizes = Sizes { flows_new: 16, flows_proven: 16, fragments: 16, rules: 16, interfaces: 1 };
-    object::ensure_maps(&pins, &sizes).expect("make the maps");
+    instance::ensure_maps(&pins, &sizes).expect("make the maps");
 
     let mut worst = Counts::new();
     for orientation in [Orientation::Host, Orientation::Guest] {
@@ -66,13 +66,13 @@ fn measure() -> Counts {
             .into_iter()
             .flat_map(|has_ethernet| TcpChecks::ALL.map(|checks| (has_ethernet, checks)))
         {
-            let fixed = Fixed {
+            let fixed = Settings {
                 slot: 0,
                 orientation,
                 has_ethernet,
                 non_ip: NonIp::Control,
                 tcp_checks,
-                pick_up: true,
+                tcp_loose: true,
                 revalidate: true,
                 timeouts: BTreeMap::new(),
             };
@@ -86,17 +86,17 @@ fn measure() -> Counts {
 }
 
 /// Loads every program of the object and reads the kernel's instruction count.
-fn load(pins: &Pins, sizes: &Sizes, fixed: &Fixed) -> Counts {
-    let mut object = object::open(pins, sizes, fixed).expect("open the kernel object");
+fn load(pins: &Pins, sizes: &Sizes, fixed: &Settings) -> Counts {
+    let mut object = load::open(pins, sizes, fixed).expect("open the kernel object");
     let names: Vec<String> = object.programs().map(|(name, _)| name.to_owned()).collect();
     names
         .into_iter()
         .map(|name| {
-            let info = if let Ok(program) = object::named::<Xdp>(&mut object, &name) {
+            let info = if let Ok(program) = object::program::<Xdp>(&mut object, &name) {
                 program.load().and_then(|()| program.info())
             } else {
                 let program: &mut SchedClassifier =
-                    object::named(&mut object, &name).expect("a program of a known type");
+                    object::program(&mut object, &name).expect("a program of a known type");
                 program.load().and_then(|()| program.info())
             };
             let info = info.unwrap_or_else(|error| panic!("load {name} as {fixed:?}: {error:?}"));

@@ -12,8 +12,9 @@ const POLICY: &str = "firewall-user/policy/src";
 
 /// From the bottom up. A module may use itself and what stands on a line above its own. `lib.rs`
 /// re-exports the policy crate as `policy`, and its `model`.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["model", "policy"],
+    &["explain"],
     &["dataplane", "store"],
     &["config"],
     &["control"],

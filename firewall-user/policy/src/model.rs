@@ -122,6 +122,7 @@ pub enum Peer {
 
 /// Address family of a prefix list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Family {
     /// IPv4.
     Ipv4,
@@ -148,36 +149,39 @@ pub struct PrefixList {
 
 /// Where the user wants the receive program to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum HookChoice {
     /// Native XDP on a hardware NIC whose driver has it, else TCX, else clsact.
     Auto,
-    /// Native XDP.
+    /// Native XDP: the cheapest drops; on veth, tap and virtio it switches receive offload off.
     Xdp,
-    /// Generic XDP.
+    /// Generic XDP: any driver, no faster than TCX.
     XdpGeneric,
-    /// TCX.
+    /// TCX (Linux 6.6): any driver, keeps every offload.
     Tcx,
-    /// Filters of a clsact qdisc.
+    /// Filters of a clsact qdisc: as TCX, on older kernels.
     Clsact,
 }
 
-/// Which traffic is remembered in flows.
+/// Which traffic is tracked in flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Tracking {
-    /// All but what rules allow from anywhere together with every answer to it: EC2's way.
+    /// All but TCP and UDP that rules allow from anywhere together with every answer, as in EC2.
     #[default]
     Auto,
-    /// All.
+    /// All traffic.
     Always,
 }
 
-/// What becomes of a packet that is to be dropped.
+/// Whether drops are enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Mode {
-    /// It is dropped.
+    /// Drop the packets whose verdict is to drop.
     #[default]
     Enforce,
-    /// It is counted as dropped, and passes.
+    /// Count them as dropped, and pass them.
     Audit,
 }
 
@@ -203,9 +207,9 @@ pub struct Interface {
     pub non_ip: NonIp,
     /// How closely TCP is followed.
     pub tcp: TcpChecks,
-    /// Whether a TCP connection may be taken up in its middle, as asked for; see
-    /// [`Self::picks_up`].
-    pub pick_up: bool,
+    /// Whether a segment in the middle of a connection may open a flow (mid-stream pickup), as
+    /// configured; see [`Self::is_tcp_loose`].
+    pub tcp_loose: bool,
     /// Which traffic is remembered in flows.
     pub tracking: Tracking,
     /// Whether drops are enforced or only counted.
@@ -226,11 +230,11 @@ impl Interface {
         label(&self.device, self.netns.as_deref())
     }
 
-    /// Whether a TCP connection may be taken up in its middle. Its windows are not known there, so
-    /// strict TCP never does.
+    /// Whether a segment in the middle of a connection may open a flow. The windows of such a connection
+    /// are not known, so strict TCP never does.
     #[must_use]
-    pub const fn picks_up(&self) -> bool {
-        self.pick_up && matches!(self.tcp, TcpChecks::Guard)
+    pub const fn is_tcp_loose(&self) -> bool {
+        self.tcp_loose && matches!(self.tcp, TcpChecks::Guard)
     }
 
     /// The idle timeout of a state in seconds.

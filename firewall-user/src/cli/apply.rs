@@ -14,22 +14,24 @@ use crate::model::apply::{Line, Plan};
 use crate::model::document::Document;
 use crate::store::Transaction;
 
-/// Make the groups and prefix lists of a document as the document says.
+/// Apply a document: create and change groups, add and delete rules to match it.
 ///
-/// The document is what `aws ec2 describe-security-groups` or `secgroup export` prints. Groups
-/// that are not there are created; the rules of those that are become the document's. What the
-/// document does not mention stays as it is. All of it happens, or nothing; the changes made are
-/// printed.
+/// The document has the form of `aws ec2 describe-security-groups` and `secgroup export`. Groups and
+/// prefix lists that do not exist are created. Of those that exist, rules, entries and tags are added,
+/// changed and deleted until they equal the document's. Groups and prefix lists that are not in the
+/// document stay as they are. Either the whole document is applied or nothing; the changes are printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   aws ec2 describe-security-groups | secgroup apply -
   secgroup apply groups.json --confirm 1m
-  secgroup apply groups.json --dry-run   # exit code 4 when something would change")]
+  secgroup apply groups.json --dry-run
+
+Exit code 4: --dry-run, and the document differs from the store.")]
 pub(super) struct Command {
-    /// The document; - is standard input
+    /// File with the document; - is standard input
     file: PathBuf,
-    /// Print the changes and make none
+    /// Print the changes without making them
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -62,8 +64,8 @@ impl Command {
     }
 }
 
-/// More than any host's groups, and less than fills a host's memory: `apply /dev/zero` ends.
-const LARGEST: u64 = 256 << 20;
+/// Larger than any real document, and small enough for memory: `apply /dev/zero` ends.
+const MAX_SIZE: u64 = 256 << 20;
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     if file.as_os_str() == "-" { all(io::stdin().lock()) } else { all(File::open(file)?) }
@@ -71,9 +73,9 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 
 fn all(source: impl Read) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    source.take(LARGEST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LARGEST {
-        let message = format!("larger than {} MiB", LARGEST >> 20);
+    source.take(MAX_SIZE + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_SIZE {
+        let message = format!("larger than {} MiB", MAX_SIZE >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     Ok(text)

@@ -8,21 +8,24 @@ use clap::{Args, ValueEnum};
 use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::interface::{Orientation, State, TcpChecks};
 
-use super::failure::Misuse;
+use super::failure::UsageError;
 use super::safety::Safety;
 use super::{Context, Exit, output};
 use crate::control::{Attaching, Attachment, Terms};
-use crate::dataplane::{attach, trace};
+use crate::dataplane::hooks::{hook, trace};
 use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
 use crate::store::Transaction;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-States of --timeout and their seconds when not given: EC2's names where EC2 has one
+States of --timeout, with the default in seconds (names of EC2 where EC2 has one; docs/states.md):
   TcpSynSentTimeout 120, TcpSynRecvTimeout 60, TcpEstablishedTimeout 432000, TcpFinWaitTimeout 120,
   TcpCloseWaitTimeout 60, TcpLastAckTimeout 30, TcpTimeWaitTimeout 120, TcpCloseTimeout 10,
   UdpTimeout 30, UdpStreamTimeout 180, IcmpTimeout 30, OtherTimeout 600
-  (also in the form tcp-established)
+  (also accepted in the form tcp-established)
+
+Exit code 3: the device, a group or the network namespace does not exist.
+Exit code 130: --trace, at its end.
 
 Examples:
   secgroup attach eth0 --group web --group ssh
@@ -32,185 +35,60 @@ pub(super) struct Command {
     /// Network device
     #[arg(value_name = "IFACE")]
     device: String,
-    /// Group by id or name; may be repeated. All groups add up, and replace those attached before
+    /// Group by id or name; may be repeated: a packet passes if a rule of any group allows it
     #[arg(long = "group", value_name = "GROUP", required = true)]
     groups: Vec<String>,
-    /// Where the receive program runs [default: auto, or as attached before]
+    /// Hook of the program for received packets [default: auto, or as attached before]
     #[arg(long, value_enum)]
-    hook: Option<Hook>,
+    hook: Option<HookChoice>,
     /// Which end of the device is protected [default: host, or as attached before]
     #[arg(long, value_enum)]
-    orientation: Option<Side>,
+    orientation: Option<Orientation>,
     /// Named network namespace of the device
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
     /// Idle timeout of a state in seconds, 1 or more; may be repeated
     #[arg(long = "timeout", value_name = "STATE=SECONDS")]
     timeouts: Vec<String>,
-    /// Frames that are not IP and pass, besides ARP [default: control, or as attached before]
+    /// Frames other than IP and ARP that pass [default: control, or as attached before]
     #[arg(long, value_enum)]
-    non_ip: Option<Others>,
-    /// How closely TCP is followed [default: guard, or as attached before]
+    non_ip: Option<NonIp>,
+    /// Checks of TCP segments [default: guard, or as attached before]
     #[arg(long, value_enum)]
-    tcp: Option<Tcp>,
-    /// Whether a TCP connection may be taken up in its middle [default: on, or as attached before;
-    /// off with --tcp strict]
+    tcp: Option<TcpChecks>,
+    /// Whether a TCP segment in the middle of a connection opens a flow if a rule allows it (on), or
+    /// only a SYN (off) [default: on, or as attached before; always off with --tcp strict]
     #[arg(long, value_enum)]
-    pick_up: Option<Switch>,
-    /// Which traffic is remembered in flows [default: auto, or as attached before]
+    tcp_loose: Option<Switch>,
+    /// Which traffic is tracked in flows [default: auto, or as attached before]
     #[arg(long, value_enum)]
-    tracking: Option<Remembered>,
-    /// Whether what is to be dropped is [default: enforce, or as attached before]
+    tracking: Option<Tracking>,
+    /// Enforce drops, or only count them [default: enforce, or as attached before]
     #[arg(long, value_enum)]
-    mode: Option<Asked>,
-    /// Whether the rules are asked about a flow again after they have changed, which cuts it if none
-    /// allows it [default: off, or as attached before]
+    mode: Option<Mode>,
+    /// Whether a flow ends when rules change and none allows it any more (on), or outlives its rule as
+    /// in EC2 (off) [default: off, or as attached before]
     #[arg(long, value_enum)]
-    revalidate: Option<Again>,
-    /// Inside address that the device does not carry itself (a guest's), for rules whose peer is a
-    /// group; may be repeated
+    revalidate: Option<Switch>,
+    /// Address on the protected end that the device does not have itself (a guest's), for rules with
+    /// a group as peer; may be repeated
     #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
-    /// Cut the connections that are open and that no rule lets go on [default: on a device that is
-    /// not attached yet, they get a flow]
+    /// Do not learn the open connections of a device that is not attached yet: those that no rule
+    /// allows are cut [default: each gets a flow]
     #[arg(long)]
     no_learn: bool,
-    /// Print a line per packet until interrupted, then go on without
+    /// Print a line for every packet until interrupted, then continue without
     #[arg(long, conflicts_with = "confirm")]
     trace: bool,
     #[command(flatten)]
     safety: Safety,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Hook {
-    /// Native XDP on hardware whose driver has it, else TCX, or clsact where the kernel has no TCX
-    Auto,
-    /// Native XDP: cheapest drops; on veth, tap and virtio it switches receive offload off
-    Xdp,
-    /// Generic XDP: any driver, no faster than TCX
-    XdpGeneric,
-    /// TCX (Linux 6.6): any driver, keeps every offload
-    Tcx,
-    /// Filters of a clsact qdisc: what TCX does, on older kernels
-    Clsact,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Side {
-    /// The device belongs to the protected host
-    Host,
-    /// The device is the host's end of a VM's tap or a container's veth
-    Guest,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Others {
-    /// LLDP, EAPOL, LACP, spanning tree and other LLC
-    Control,
-    /// Everything, also what carries IP inside
-    All,
-    /// Nothing
-    None,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Tcp {
-    /// Check what could end a connection; the endpoints settle the rest
-    Guard,
-    /// Drop what is out of a connection's window, or of a connection not seen from its first SYN
-    Strict,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Switch {
-    /// A segment that the rules allow opens a flow, whatever came before
     On,
-    /// Only a SYN opens a flow
     Off,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Remembered {
-    /// All but TCP and UDP that rules allow from anywhere, together with every answer: as EC2
-    Auto,
-    /// All
-    Always,
-}
-
-/// See [`Mode`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Asked {
-    /// Drop it
-    Enforce,
-    /// Count it as dropped and let it pass
-    Audit,
-}
-
-impl From<Asked> for Mode {
-    fn from(asked: Asked) -> Self {
-        match asked {
-            Asked::Enforce => Self::Enforce,
-            Asked::Audit => Self::Audit,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Again {
-    /// A flow ends with its last rule
-    On,
-    /// A flow outlives its rule: as EC2
-    Off,
-}
-
-impl From<Tcp> for TcpChecks {
-    fn from(tcp: Tcp) -> Self {
-        match tcp {
-            Tcp::Guard => Self::Guard,
-            Tcp::Strict => Self::Strict,
-        }
-    }
-}
-
-impl From<Remembered> for Tracking {
-    fn from(remembered: Remembered) -> Self {
-        match remembered {
-            Remembered::Auto => Self::Auto,
-            Remembered::Always => Self::Always,
-        }
-    }
-}
-
-impl From<Hook> for HookChoice {
-    fn from(hook: Hook) -> Self {
-        match hook {
-            Hook::Auto => Self::Auto,
-            Hook::Xdp => Self::Xdp,
-            Hook::XdpGeneric => Self::XdpGeneric,
-            Hook::Tcx => Self::Tcx,
-            Hook::Clsact => Self::Clsact,
-        }
-    }
-}
-
-impl From<Side> for Orientation {
-    fn from(side: Side) -> Self {
-        match side {
-            Side::Host => Self::Host,
-            Side::Guest => Self::Guest,
-        }
-    }
-}
-
-impl From<Others> for NonIp {
-    fn from(others: Others) -> Self {
-        match others {
-            Others::Control => Self::Control,
-            Others::All => Self::All,
-            Others::None => Self::None,
-        }
-    }
 }
 
 impl Command {
@@ -222,7 +100,7 @@ impl Command {
     fn attach(self, context: &Context, what: &str) -> Result<Exit> {
         let timeouts = timeouts(&self.timeouts)?;
         let mut control = context.control()?;
-        let capacity = context.config.maps.interfaces;
+        let capacity = context.config.maps.interfaces.get();
         let how = Attaching { traced: self.trace, learns: !self.no_learn };
         let made = control.attach(&self.safety.terms(what), how, |change| {
             let interface = self.interface(change, timeouts, capacity)?;
@@ -238,7 +116,7 @@ impl Command {
             interface.device,
             groups,
             attached.hook.name(),
-            attach::why(interface.hook, attached.hook, &attached.device),
+            hook::why(interface.hook, attached.hook, &attached.device),
             interface.orientation.name(),
         )])?;
         if learned.flows > 0 {
@@ -246,8 +124,8 @@ impl Command {
         }
         if learned.left_out > 0 {
             eprintln!(
-                "secgroup: {} open connections not learned, for the table of proven flows is full: \
-                 [maps] flows_proven makes it larger",
+                "secgroup: {} open connections not learned, because the table of proven flows is full: \
+                 flows_proven in the configuration's [maps] sets its size",
                 learned.left_out
             );
         }
@@ -259,7 +137,7 @@ impl Command {
         Ok(Exit::Done)
     }
 
-    /// What the interface is to be: what was given now over what was attached before.
+    /// The interface with the options given now, and else those attached before.
     fn interface(
         &self,
         change: &Transaction<'_>,
@@ -285,7 +163,7 @@ impl Command {
                 orientation: Orientation::Host,
                 non_ip: NonIp::Control,
                 tcp: TcpChecks::Guard,
-                pick_up: true,
+                tcp_loose: true,
                 tracking: Tracking::Auto,
                 mode: Mode::Enforce,
                 revalidate: false,
@@ -294,19 +172,20 @@ impl Command {
             },
         };
         interface.groups = groups;
-        interface.hook = self.hook.map_or(interface.hook, Into::into);
-        interface.orientation = self.orientation.map_or(interface.orientation, Into::into);
-        interface.non_ip = self.non_ip.map_or(interface.non_ip, Into::into);
-        interface.tcp = self.tcp.map_or(interface.tcp, Into::into);
-        interface.pick_up = self.pick_up.map_or(interface.pick_up, |asked| asked == Switch::On);
-        interface.tracking = self.tracking.map_or(interface.tracking, Into::into);
-        interface.mode = self.mode.map_or(interface.mode, Into::into);
+        interface.hook = self.hook.unwrap_or(interface.hook);
+        interface.orientation = self.orientation.unwrap_or(interface.orientation);
+        interface.non_ip = self.non_ip.unwrap_or(interface.non_ip);
+        interface.tcp = self.tcp.unwrap_or(interface.tcp);
+        interface.tcp_loose =
+            self.tcp_loose.map_or(interface.tcp_loose, |switch| switch == Switch::On);
+        interface.tracking = self.tracking.unwrap_or(interface.tracking);
+        interface.mode = self.mode.unwrap_or(interface.mode);
         interface.revalidate =
-            self.revalidate.map_or(interface.revalidate, |asked| asked == Again::On);
-        if self.pick_up == Some(Switch::On) && interface.tcp == TcpChecks::Strict {
-            return Err(Misuse {
-                message: "--pick-up on: strict TCP takes up no connection in its middle".to_owned(),
-                hint: "--tcp guard does",
+            self.revalidate.map_or(interface.revalidate, |switch| switch == Switch::On);
+        if self.tcp_loose == Some(Switch::On) && interface.tcp == TcpChecks::Strict {
+            return Err(UsageError {
+                message: "--tcp-loose on cannot be used with --tcp strict".to_owned(),
+                hint: "use --tcp guard",
             }
             .into());
         }
@@ -329,30 +208,32 @@ fn timeouts(words: &[String]) -> Result<BTreeMap<State, u32>> {
 }
 
 fn timeout(word: &str) -> Result<(State, u32)> {
-    let misuse = |message: String, hint| Misuse { message, hint };
+    let usage = |message: String, hint| UsageError { message, hint };
     let (name, seconds) = word.split_once('=').ok_or_else(|| {
-        misuse(
-            format!("timeout {word:?}: not STATE=SECONDS"),
-            "for example TcpEstablishedTimeout=350",
+        usage(
+            format!("timeout {word:?} is not STATE=SECONDS"),
+            "write for example TcpEstablishedTimeout=350",
         )
     })?;
     let state =
         State::ALL.iter().copied().find(|state| is_name_of(*state, name)).ok_or_else(|| {
-            misuse(
-                format!("timeout {word:?}: no state {name:?}"),
-                "`attach --help` lists the states",
+            usage(
+                format!("timeout {word:?}: unknown state {name:?}"),
+                "`secgroup attach --help` lists the states",
             )
         })?;
     let seconds = seconds.parse().ok().filter(|seconds| *seconds >= 1).ok_or_else(|| {
-        misuse(
-            format!("timeout {word:?}: {seconds:?} is not a number of seconds"),
-            "1 to 4294967295",
+        usage(
+            format!(
+                "timeout {word:?}: {seconds:?} is not a number of seconds from 1 to 4294967295"
+            ),
+            "write for example TcpEstablishedTimeout=350",
         )
     })?;
     Ok((state, seconds))
 }
 
-/// EC2's form, the state's own name, or EC2's form in kebab case.
+/// EC2's name of the timeout, the name of the state, or EC2's name in kebab case.
 fn is_name_of(state: State, name: &str) -> bool {
     let bare = |text: &str| text.replace('-', "").to_ascii_lowercase();
     let full = bare(state.timeout_name());

@@ -4,38 +4,37 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::{Context, Exit, output};
 use crate::control::confirm::{NothingPending, Waiting};
 use crate::control::watch;
 
-/// Keep a change that was made with --confirm.
+/// Confirm a change that was made with --confirm.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A change that is not confirmed in time is taken back: groups, rules, prefix lists and attachments
-are what they were before. So it is after a reboot.
+A change that is not confirmed before its deadline is rolled back: groups, rules, prefix lists and
+attachments become what they were before it. A reboot rolls it back, too.
 
 Examples:
   secgroup apply groups.json --confirm 1m   # then open a second session; if that works:
   secgroup confirm
 
-Exits with 3 if no change waits.")]
+Exit code 3: there is no unconfirmed change.")]
 pub(super) struct Confirm {
-    /// Only tell what waits, and for how long
+    /// Print the unconfirmed change and the time left, and confirm nothing
     #[arg(long)]
     show: bool,
-    /// Take the change back now, as `secgroup rollback`
+    /// Undo the change now, like `secgroup rollback`
     #[arg(long, conflicts_with = "show")]
     cancel: bool,
-    /// Wait for the deadline
+    /// Wait for the deadline and roll back
     #[arg(long, hide = true, conflicts_with_all = ["show", "cancel"])]
     watch: bool,
 }
 
-/// Take back a change that was made with --confirm, without waiting for its deadline.
+/// Undo a change that was made with --confirm.
 #[derive(Debug, Args)]
-#[command(after_help = "Exits with 3 if no change waits.")]
+#[command(after_help = "Exit code 3: there is no unconfirmed change.")]
 pub(super) struct Rollback {}
 
 impl Confirm {
@@ -50,7 +49,7 @@ impl Confirm {
             output::lines([text(&waiting.context("confirm --show")?)])?;
         } else {
             let what = context.control().and_then(|mut control| control.confirm());
-            output::lines([format!("`{}` is kept", what.context("confirm")?)])?;
+            output::lines([format!("confirmed: {}", what.context("confirm")?)])?;
         }
         Ok(Exit::Done)
     }
@@ -59,27 +58,22 @@ impl Confirm {
 impl Rollback {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let what = context.unsettled().and_then(|mut control| control.roll_back());
-        output::lines([format!("`{}` is taken back", what.context("rollback")?)])?;
+        let what = context.control_unsettled().and_then(|mut control| control.roll_back());
+        output::lines([format!("rolled back: {}", what.context("rollback")?)])?;
         Ok(Exit::Done)
     }
 }
 
-/// What waits, for a person.
+/// The unconfirmed change, for a person.
 pub(super) fn text(waiting: &Waiting) -> String {
     format!(
-        "`{}` is taken back in {}, unless `secgroup confirm` keeps it",
+        "unconfirmed: {}; rolled back in {} unless `secgroup confirm` keeps it",
         waiting.what,
-        humantime::format_duration(whole(waiting.left))
+        humantime::format_duration(Duration::from_secs(whole_seconds(waiting.left)))
     )
 }
 
-/// What waits, for a program.
-pub(super) fn document(waiting: &Waiting) -> Value {
-    json!({ "Command": waiting.what, "LeftSeconds": whole(waiting.left).as_secs() })
-}
-
-/// In seconds, the begun one included.
-fn whole(left: Duration) -> Duration {
-    Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+/// Seconds, rounded up.
+pub(super) fn whole_seconds(left: Duration) -> u64 {
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }

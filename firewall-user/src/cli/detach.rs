@@ -8,7 +8,7 @@ use crate::model::{Error, label};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Traffic of a detached interface is not filtered any more. Its flows and counters are gone.
+Traffic of a detached interface is no longer filtered. Its flows and counters are deleted.
 
 Examples:
   secgroup detach eth0
@@ -20,7 +20,7 @@ pub(super) struct Command {
     /// Named network namespace of the device
     #[arg(long, value_name = "NAME", conflicts_with = "all")]
     netns: Option<String>,
-    /// Every interface; leaves nothing of secgroup in the kernel
+    /// Every interface: removes all programs, maps and links of secgroup from the kernel
     #[arg(long)]
     all: bool,
 }
@@ -37,7 +37,7 @@ impl Command {
     fn detach(self, context: &Context) -> Result<Exit> {
         let Self { device, netns, all: _ } = self;
         let mut control = context.control()?;
-        let mut gone = Vec::new();
+        let mut lines = Vec::new();
         let strays = control.detach(|change| {
             let model = change.model();
             let interfaces = match &device {
@@ -52,12 +52,14 @@ impl Command {
             for interface in interfaces {
                 change.delete_interface(interface.slot)?;
                 slots.push(interface.slot);
-                gone.push(format!("{} {}: detached", interface.id, interface.device));
+                lines.push(format!("{} {}: detached", interface.id, interface.device));
             }
             Ok(slots)
         })?;
-        gone.extend(strays.iter().map(|slot| format!("slot {slot}: detached, was not stored")));
-        output::lines(gone)?;
+        lines.extend(
+            strays.iter().map(|slot| format!("slot {slot}: detached; it was not in the store")),
+        );
+        output::lines(lines)?;
         Ok(Exit::Done)
     }
 }

@@ -10,13 +10,14 @@ use super::{Context, Exit};
 use crate::model::document::{self, Document};
 use crate::model::{Group, Model, Peer};
 
-/// Print groups, with what their rules name, as a document that apply reads.
+/// Print groups and prefix lists as a document for apply.
 ///
-/// It is what `aws ec2 describe-security-groups` prints, with the prefix lists beside the groups.
+/// The document has the form of `aws ec2 describe-security-groups`, with prefix lists beside the groups.
+/// Named groups are printed with the groups and prefix lists that their rules have as peers.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  secgroup export web db > groups.json")]
 pub(super) struct Command {
-    /// Ids or names; everything without them
+    /// Group by id or name; may be repeated [default: all groups and prefix lists]
     #[arg(value_name = "GROUP")]
     groups: Vec<String>,
 }
@@ -43,8 +44,8 @@ fn together<'a>(groups: impl IntoIterator<Item = &'a Group>, lists: Document) ->
     Document { prefix_lists: lists.prefix_lists, ..document::groups(groups) }
 }
 
-/// The named groups, and all that their rules name, and theirs: otherwise the document could not
-/// be applied where those are not.
+/// The named groups, the groups and prefix lists that their rules have as peers, and so on: apply
+/// refuses a document with an unknown peer.
 fn self_contained<'a>(model: &'a Model, mut open: Vec<&'a Group>) -> Document {
     let (mut groups, mut lists) = (BTreeSet::new(), BTreeSet::new());
     while let Some(group) = open.pop() {

@@ -1,104 +1,115 @@
-//! What a failed command says: one line with what failed and why, one with what to do.
+//! Reports a failed command: one line with what failed and why, one with what to do.
 
-use std::error::Error as StdError;
+use std::borrow::Cow;
+use std::error::Error;
 
-use super::Exit;
 use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NothingAttached};
 use crate::dataplane::DataplaneError;
-use crate::model::{self, Kind, document};
+use crate::explain::{Exit, Explain};
+use crate::model::{self, document};
 use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
-/// Says on stderr what went wrong.
-pub(super) fn tell(error: &anyhow::Error) {
+/// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
+const EXPLAINED: [Lookup; 13] = [
+    explained::<UsageError>,
+    explained::<config::Error>,
+    explained::<document::Error>,
+    explained::<model::Error>,
+    explained::<store::Error>,
+    explained::<DataplaneError>,
+    explained::<ListenError>,
+    explained::<LockError>,
+    explained::<LockedOut>,
+    explained::<NothingAttached>,
+    explained::<NothingPending>,
+    explained::<Unconfirmed>,
+    explained::<Unmanaged>,
+];
+
+type Cause<'a> = &'a (dyn Error + 'static);
+
+type Lookup = fn(Cause<'_>) -> Option<&dyn Explain>;
+
+fn explained<T: Explain + 'static>(cause: Cause<'_>) -> Option<&dyn Explain> {
+    cause.downcast_ref::<T>().map(|error| error as &dyn Explain)
+}
+
+fn explanations(error: &anyhow::Error) -> impl Iterator<Item = &dyn Explain> {
+    error.chain().filter_map(|cause| EXPLAINED.iter().find_map(|explained| explained(cause)))
+}
+
+/// Prints an error to standard error.
+pub(super) fn report(error: &anyhow::Error) {
     eprintln!("error: {}", one_line(&format!("{error:#}")));
-    if let Some(hint) = error.chain().find_map(hint) {
+    if let Some(hint) = explanations(error).find_map(Explain::hint) {
         eprintln!("hint: {}", one_line(&hint));
     }
 }
 
-/// The exit code that says it.
+/// The exit code of a command that fails with an error.
 pub(super) fn exit(error: &anyhow::Error) -> Exit {
-    error.chain().find_map(code).unwrap_or(Exit::Failed)
+    explanations(error).next().map_or(Exit::Failed, Explain::exit)
 }
 
-fn hint(cause: &(dyn StdError + 'static)) -> Option<String> {
-    if let Some(error) = cause.downcast_ref::<Misuse>() {
-        return Some(error.hint.to_owned());
-    }
-    if let Some(error) = cause.downcast_ref::<DataplaneError>() {
-        return Some(error.hint().to_owned()).filter(|hint| !hint.is_empty());
-    }
-    if cause.is::<NothingAttached>() {
-        return Some(NothingAttached::HINT.to_owned());
-    }
-    if let Some(error) = cause.downcast_ref::<Unmanaged>() {
-        return Some(error.hint());
-    }
-    if let Some(error) = cause.downcast_ref::<LockedOut>() {
-        return Some(error.hint());
-    }
-    if cause.is::<Unconfirmed>() {
-        return Some(Unconfirmed::HINT.to_owned());
-    }
-    if cause.is::<NothingPending>() {
-        return Some(NothingPending::HINT.to_owned());
-    }
-    if cause.is::<LockError>() {
-        return Some(LockError::HINT.to_owned());
-    }
-    if cause.is::<ListenError>() {
-        return Some(ListenError::HINT.to_owned());
-    }
-    if let Some(error) = cause.downcast_ref::<model::Error>() {
-        return error.hint();
-    }
-    if let Some(error) = cause.downcast_ref::<document::Error>() {
-        return error.hint();
-    }
-    if let Some(error) = cause.downcast_ref::<store::Error>() {
-        return error.hint();
-    }
-    cause.downcast_ref::<config::Error>().and_then(config::Error::hint)
-}
-
-fn code(cause: &(dyn StdError + 'static)) -> Option<Exit> {
-    if cause.is::<Misuse>() {
-        return Some(Exit::Usage);
-    }
-    let is_missing =
-        cause.downcast_ref::<DataplaneError>().is_some_and(DataplaneError::is_not_found);
-    if is_missing || cause.is::<NothingAttached>() || cause.is::<NothingPending>() {
-        return Some(Exit::NotFound);
-    }
-    let model = match cause.downcast_ref::<store::Error>() {
-        Some(store::Error::Model(error)) => Some(error),
-        // A file's contents are not the command line's.
-        _ => cause.downcast_ref::<model::Error>(),
-    };
-    model.map(|error| match error.kind() {
-        Kind::Malformed => Exit::Usage,
-        Kind::NotFound => Exit::NotFound,
-        Kind::Refused => Exit::Failed,
-    })
-}
-
-/// A combination of arguments that clap cannot judge.
+/// Arguments that contradict one another, or are malformed in a way that clap does not check.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Misuse {
+pub(super) struct UsageError {
     pub(super) message: String,
     pub(super) hint: &'static str,
 }
 
-/// Names come from users and files: nothing in them may start a line of its own.
+impl Explain for UsageError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(self.hint.into())
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+/// A text without line breaks: names come from users and files, and must not forge a line of output.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default().collect::<String>());
-            escaped.unwrap_or_else(|| c.to_string()).chars().collect::<Vec<_>>()
-        })
-        .collect()
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// `Explain` is implemented for these types, in whichever file.
+    fn implementations(directory: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                implementations(&path, found);
+            } else {
+                let text = fs::read_to_string(path).unwrap();
+                let lines = text.lines().filter_map(|line| line.strip_prefix("impl Explain for "));
+                found.extend(lines.map(|line| line.trim_end_matches(" {").to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_error_with_an_explanation_is_looked_up() {
+        let mut found = Vec::new();
+        implementations(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        assert_eq!(found.len(), EXPLAINED.len(), "{found:?}");
+    }
 }

@@ -5,14 +5,15 @@ use clap::{Args, Subcommand};
 use firewall_ebpf::interface::Direction;
 
 use super::output::{self, Format, Output};
+use super::table::{Column, table};
 use super::{Context, Exit, rule};
 use crate::control::Terms;
-use crate::model::{self, Group, Model, document, tags};
+use crate::model::{self, Group, Interface, Model, document, tags};
 use crate::store::NewGroup;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Create a group that lets nothing in and everything out, and print its id
+    /// Create a group that allows no ingress and all egress, and print its id
     #[command(
         after_help = "Example:\n  secgroup group create web --description \"web servers\" --tag team=shop"
     )]
@@ -22,28 +23,28 @@ pub(super) enum Command {
     /// Show one group with its rules
     #[command(after_help = "Example:\n  secgroup group show web --output json")]
     Show(Show),
-    /// Delete a group that nothing uses
+    /// Delete a group that no interface and no other group's rule uses
     Delete {
-        /// Id or name
+        /// Group by id or name
         group: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// 1 to 255 letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*
+    /// Name: 1 to 255 letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*
     name: String,
-    /// What the group is for; cannot be changed later
+    /// Purpose of the group; cannot be changed later
     #[arg(long, value_name = "TEXT")]
     description: String,
-    /// A tag; may be repeated
+    /// Tag; may be repeated
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// Id or name
+    /// Group by id or name
     group: String,
     #[command(flatten)]
     output: Output,
@@ -97,7 +98,7 @@ impl Show {
                 output::lines(
                     facts.into_iter().chain(tags).chain(attached).chain([String::new()]),
                 )?;
-                rule::table(&model, [group])?;
+                rule::print(&model, [group])?;
             }
         }
         Ok(Exit::Done)
@@ -109,9 +110,15 @@ fn list(model: &Model, format: Format) -> Result<Exit> {
     groups.sort_by_key(|group| group.name.to_ascii_lowercase());
     match format {
         Format::Json => output::json(&document::groups(groups))?,
-        Format::Table => output::table(
-            ["GROUP", "NAME", "INGRESS", "EGRESS", "INTERFACES", "DESCRIPTION"],
-            &["INGRESS", "EGRESS"],
+        Format::Table => table(
+            [
+                Column::text("GROUP"),
+                Column::text("NAME"),
+                Column::number("INGRESS").dropped(3),
+                Column::number("EGRESS").dropped(4),
+                Column::text("INTERFACES").dropped(2),
+                Column::text("DESCRIPTION").dropped(1),
+            ],
             groups.into_iter().map(|group| {
                 let count = |direction: Direction| {
                     let rules = group.rules.iter();
@@ -142,15 +149,10 @@ fn delete(context: &Context, word: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The devices that have the group, `NAMESPACE/DEVICE` elsewhere than here.
+/// The labels of the interfaces that the group is attached to.
 fn interfaces(model: &Model, group: &Group) -> Vec<String> {
     let attached = model.interfaces.values().filter(|one| one.groups.contains(&group.id));
-    attached
-        .map(|interface| match &interface.netns {
-            None => interface.device.clone(),
-            Some(netns) => format!("{netns}/{}", interface.device),
-        })
-        .collect()
+    attached.map(Interface::label).collect()
 }
 
 /// `--tag KEY=VALUE…`

@@ -1,14 +1,14 @@
-//! What the reading commands share: which interfaces, and what to call things.
+//! The choice of interfaces that the reading commands share.
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::model::{Error, Interface, Model, label};
 
-/// Which interfaces a reading command is about.
+/// The interfaces to read.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Selection {
-    /// Network device [default: all that are attached]
+    /// Network device [default: all attached ones]
     #[arg(value_name = "IFACE")]
     pub(super) device: Option<String>,
     /// Named network namespace of the device
@@ -17,7 +17,7 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    /// The stored interfaces that are meant.
+    /// The chosen interfaces of the store.
     pub(super) fn of<'a>(&self, model: &'a Model) -> Result<Vec<&'a Interface>> {
         match &self.device {
             None => Ok(model.interfaces.values().collect()),

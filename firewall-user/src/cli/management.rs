@@ -6,31 +6,31 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use ipnet::IpNet;
 
-use super::failure::Misuse;
+use super::failure::UsageError;
 use super::{Context, Exit, output};
 use crate::model::parse_cidr;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Set the networks, in place of those set before
+    /// Set the management networks, in place of those set before
     #[command(after_help = "\
 Example:
   secgroup management set 192.0.2.0/24 2001:db8:1::/48")]
     Set {
-        /// A network
+        /// Network; may be repeated
         #[arg(required = true, value_name = "CIDR")]
         networks: Vec<String>,
-        /// Also if, in a panic, it keeps the SSH connection out that this command came by
+        /// Set them also if they exclude the address that this SSH session comes from, in a panic
         #[arg(long)]
         force: bool,
     },
-    /// Forget the networks
+    /// Remove all management networks
     Clear {
-        /// Also in a panic, in which then nothing passes
+        /// Also in a panic, which then drops everything
         #[arg(long)]
         force: bool,
     },
-    /// List the networks
+    /// List the management networks
     List,
 }
 
@@ -57,9 +57,9 @@ fn parse(words: &[String]) -> Result<BTreeSet<IpNet>> {
         .map(|word| {
             let network = parse_cidr(word)?;
             if network.prefix_len() == 0 {
-                return Err(Misuse {
-                    message: format!("{network} is everywhere"),
-                    hint: "name the networks that you come from",
+                return Err(UsageError {
+                    message: format!("{network} contains every address"),
+                    hint: "give the networks that administrators connect from",
                 }
                 .into());
             }

@@ -3,15 +3,14 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::attach::Asked;
 use super::safety::Safety;
 use super::{Context, Exit, output};
-use crate::model::{Error, label};
+use crate::model::{Error, Mode, label};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-In audit every packet is decided and counted as ever, and none is dropped: `stats` shows what would
-be. The programs stay where they are; one word changes what they do.
+In audit mode every packet gets its verdict and is counted by it, and none is dropped: `stats` shows
+what enforcement would drop.
 
 Examples:
   secgroup mode eth0 audit
@@ -20,9 +19,9 @@ pub(super) struct Command {
     /// Network device
     #[arg(value_name = "IFACE")]
     device: String,
-    /// What becomes of a packet that is to be dropped
+    /// Enforce drops, or only count them
     #[arg(value_enum)]
-    mode: Asked,
+    mode: Mode,
     /// Named network namespace of the device
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
@@ -43,7 +42,7 @@ impl Command {
             let found = change.model().interface(&device, netns.as_deref());
             let missing = || Error::InterfaceNotFound(label(&device, netns.as_deref()));
             let mut interface = found.ok_or_else(missing)?.clone();
-            interface.mode = mode.into();
+            interface.mode = mode;
             Ok(change.put_interface(&interface)?)
         })?;
         safety.remind(&control)?;

@@ -10,11 +10,11 @@ use super::{Context, Exit, output};
 use crate::control::panic::Panicked;
 use crate::model::Interface;
 
-/// Drop everything but the management networks, until it is over.
+/// Emergency mode: drop everything except the management networks.
 ///
-/// On every attached interface all traffic from and to the management networks passes; everything
-/// else is dropped at once, and what was open ends. It goes on after a reboot. Groups and attachments
-/// may be changed meanwhile; the rules count again when the panic is over.
+/// On every attached interface, all traffic from and to the management networks passes and everything
+/// else is dropped; flows with other networks are removed. It lasts until `secgroup panic --off`, also
+/// over a reboot. Groups, rules and attachments can be changed meanwhile; they take effect at its end.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -22,10 +22,10 @@ Examples:
   secgroup panic
   secgroup panic --off")]
 pub(super) struct Command {
-    /// It is over: the rules of the groups count again
+    /// End the emergency mode: the rules of the groups are active again
     #[arg(long)]
     off: bool,
-    /// Also if it keeps the SSH connection out that this command came by
+    /// Also if it cuts the SSH session that this command runs in
     #[arg(long)]
     force: bool,
 }
@@ -44,20 +44,20 @@ impl Command {
         let place =
             if labels.is_empty() { "nothing is attached".to_owned() } else { labels.join(", ") };
         let line = if off {
-            format!("panic is over: {place}")
+            format!("panic ended: {place}")
         } else {
-            format!("{}: {place}; {ended} flows ended", text(&management))
+            format!("{}: {place}; {ended} flows removed", text(&management))
         };
         output::lines([line])?;
         Ok(Exit::Done)
     }
 }
 
-/// What a panic means.
+/// What passes in a panic.
 pub(super) fn text(management: &BTreeSet<IpNet>) -> String {
     let networks: Vec<_> = management.iter().map(ToString::to_string).collect();
     match &networks[..] {
         [] => "PANIC: nothing passes".to_owned(),
-        networks => format!("PANIC: only {} passes", networks.join(", ")),
+        networks => format!("PANIC: only traffic of {} passes", networks.join(", ")),
     }
 }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::group::parse_tags;
 use super::output::{self, Format, Output};
 use super::safety::Safety;
+use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::control::Terms;
 use crate::model::{
@@ -23,9 +24,9 @@ pub(super) enum Command {
 Example:
   secgroup prefix-list create offices --family ipv4 --entry 192.0.2.0/24 --entry 198.51.100.0/24")]
     Create(Create),
-    /// Add entries
+    /// Add entries to a prefix list
     Add(Add),
-    /// Remove entries
+    /// Remove entries from a prefix list
     Remove(Remove),
     /// List all prefix lists
     List(Output),
@@ -33,37 +34,37 @@ Example:
     Show(Show),
     /// Delete a prefix list that no rule uses
     Delete {
-        /// Id or name
+        /// Prefix list by id or name
         list: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// 1 to 255 letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*
+    /// Name: 1 to 255 letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*
     name: String,
-    /// Of every entry; cannot be changed later
-    #[arg(long, value_name = "ipv4|ipv6", value_parser = family)]
+    /// Address family of the entries; cannot be changed later
+    #[arg(long, value_enum)]
     family: Family,
-    /// A network; may be repeated
+    /// Network; may be repeated
     #[arg(long = "entry", value_name = "CIDR", num_args = 1..)]
     entries: Vec<String>,
-    /// Of these entries
+    /// Description of these entries
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// A tag; may be repeated
+    /// Tag; may be repeated
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Add {
-    /// Id or name
+    /// Prefix list by id or name
     list: String,
-    /// A network; may be repeated
+    /// Network; may be repeated
     #[arg(long = "entry", value_name = "CIDR", num_args = 1.., required = true)]
     entries: Vec<String>,
-    /// Of these entries
+    /// Description of these entries
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     #[command(flatten)]
@@ -72,9 +73,9 @@ pub(super) struct Add {
 
 #[derive(Debug, Args)]
 pub(super) struct Remove {
-    /// Id or name
+    /// Prefix list by id or name
     list: String,
-    /// A network; may be repeated
+    /// Network; may be repeated
     #[arg(long = "entry", value_name = "CIDR", num_args = 1.., required = true)]
     entries: Vec<String>,
     #[command(flatten)]
@@ -83,7 +84,7 @@ pub(super) struct Remove {
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// Id or name
+    /// Prefix list by id or name
     list: String,
     #[command(flatten)]
     output: Output,
@@ -169,9 +170,8 @@ impl Show {
                 ];
                 output::lines(facts.into_iter().chain(tags).chain([String::new()]))?;
                 let entries = list.entries.iter();
-                output::table(
-                    ["ENTRY", "DESCRIPTION"],
-                    &[],
+                table(
+                    [Column::text("ENTRY"), Column::text("DESCRIPTION")],
                     entries.map(|(network, description)| {
                         [network.to_string(), output::or_dash(description)]
                     }),
@@ -187,9 +187,14 @@ fn list(model: &Model, format: Format) -> Result<Exit> {
     lists.sort_by_key(|list| list.name.to_ascii_lowercase());
     match format {
         Format::Json => output::json(&document::prefix_lists(lists))?,
-        Format::Table => output::table(
-            ["PREFIX-LIST", "NAME", "FAMILY", "VERSION", "ENTRIES"],
-            &["VERSION", "ENTRIES"],
+        Format::Table => table(
+            [
+                Column::text("PREFIX LIST"),
+                Column::text("NAME"),
+                Column::text("FAMILY").dropped(2),
+                Column::number("VERSION").dropped(1),
+                Column::number("ENTRIES").dropped(3),
+            ],
             lists.into_iter().map(|list| {
                 [
                     list.id.to_string(),
@@ -215,14 +220,7 @@ fn delete(context: &Context, word: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn family(word: &str) -> Result<Family, String> {
-    [Family::Ipv4, Family::Ipv6]
-        .into_iter()
-        .find(|family| family.name() == word)
-        .ok_or_else(|| "a family is ipv4 or ipv6".to_owned())
-}
-
-/// Networks with one description; `None`: the family is the list's, and the store will see.
+/// Networks with one description. Without a family, the store checks that of the list.
 fn parse_entries(
     words: &[String],
     family: Option<Family>,

@@ -5,12 +5,13 @@ use clap::Args;
 
 use super::{Context, Exit, failure, output, panic};
 use crate::control::{Outcome, Reconciliation};
-use crate::dataplane::attach;
+use crate::dataplane::hooks::hook;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Attaches what is stored and not in the kernel, replaces programs by those of this build without a
-gap, writes every policy anew, and removes what is not stored. Run it at boot and after an upgrade.")]
+Attaches the stored interfaces, replaces running programs by those of this build without a gap in
+enforcement, writes every policy, and detaches interfaces that are not in the store. Run it at boot
+and after an upgrade.")]
 pub(super) struct Command {}
 
 impl Command {
@@ -24,7 +25,7 @@ impl Command {
         if model.is_panicking {
             eprintln!("secgroup: {}", panic::text(&model.management));
         }
-        let removed = |slot| format!("slot {slot}: no longer enforced, for it is not stored");
+        let removed = |slot| format!("slot {slot}: detached; it was not in the store");
         output::lines(strays.into_iter().map(removed))?;
         let mut exit = Exit::Done;
         for one in interfaces {
@@ -34,14 +35,16 @@ impl Command {
                 Outcome::Attached(attached) => output::lines([format!(
                     "{name}: {} ({})",
                     attached.hook.name(),
-                    attach::why(interface.hook, attached.hook, &attached.device)
+                    hook::why(interface.hook, attached.hook, &attached.device)
                 )])?,
                 Outcome::DeviceMissing => {
-                    output::lines([format!("{name}: no such device now, not enforced")])?;
+                    output::lines([format!(
+                        "{name}: not enforced: the device does not exist now"
+                    )])?;
                 }
                 Outcome::Failed(error) => {
                     exit = Exit::Failed;
-                    failure::tell(&error.context(format!("reconcile {}", interface.device)));
+                    failure::report(&error.context(format!("reconcile {}", interface.device)));
                 }
             }
         }

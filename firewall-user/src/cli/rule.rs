@@ -1,12 +1,13 @@
 //! `secgroup rule`
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum as _};
 use firewall_ebpf::interface::Direction;
 
-use super::failure::Misuse;
+use super::failure::UsageError;
 use super::output::{self, Format, Output};
 use super::safety::Safety;
+use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::model::{Group, Model, NewRule, RuleId, RuleSpec, document, rule_description};
 
@@ -30,7 +31,7 @@ Examples:
   secgroup rule remove web sgr-0123456789abcdef0
   secgroup rule remove web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8")]
     Remove(Remove),
-    /// List the rules of one group, or of all
+    /// List the rules of a group, or of all groups
     List(List),
 }
 
@@ -40,14 +41,14 @@ Examples:
     mut_group("peer", |group| group.required(true))
 )]
 pub(super) struct Add {
-    /// Id or name
+    /// Group by id or name
     group: String,
-    /// Toward the protected end, or from it
-    #[arg(value_name = "ingress|egress", value_parser = selector::direction)]
+    /// Direction of the connections that the rule allows
+    #[arg(value_enum)]
     direction: Direction,
     #[command(flatten)]
     selector: Selector,
-    /// Why the rule is there
+    /// Purpose of the rule
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     #[command(flatten)]
@@ -56,9 +57,9 @@ pub(super) struct Add {
 
 #[derive(Debug, Args)]
 pub(super) struct Remove {
-    /// Id or name
+    /// Group by id or name
     group: String,
-    /// Ids of rules, or a direction and the options that the rules were added with
+    /// Ids of rules; or ingress or egress, with the options that the rules were added with
     #[arg(required = true, value_name = "RULE-ID…|ingress|egress")]
     rules: Vec<String>,
     #[command(flatten)]
@@ -69,7 +70,7 @@ pub(super) struct Remove {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Id or name; all groups without it
+    /// Group by id or name [default: all groups]
     group: Option<String>,
     #[command(flatten)]
     output: Output,
@@ -115,7 +116,7 @@ impl Remove {
     fn remove(self, context: &Context) -> Result<()> {
         let Self { group, rules, selector, safety } = self;
         let what = format!("rule remove {group}");
-        let direction = rules.first().and_then(|word| selector::direction(word).ok());
+        let direction = rules.first().and_then(|word| Direction::from_str(word, false).ok());
         match (direction, selector.is_empty()) {
             (Some(direction), false) if rules.len() == 1 => {
                 let rule = selector.parse(direction)?;
@@ -134,9 +135,9 @@ impl Remove {
                     Ok(change.remove_rules(&id, &ids)?)
                 })
             }
-            _ => Err(Misuse {
-                message: "name rules by their ids, or by a direction and options".to_owned(),
-                hint: "secgroup rule remove --help has an example of each",
+            _ => Err(UsageError {
+                message: "give either ids of rules, or a direction and options".to_owned(),
+                hint: "`secgroup rule remove --help` has an example of each",
             }
             .into()),
         }
@@ -150,7 +151,7 @@ fn found(group: &Group, specs: &[RuleSpec]) -> Result<Vec<RuleId>> {
 
 fn parse_ids(words: &[String]) -> Result<Vec<RuleId>> {
     let mut ids = words.iter().map(|word| word.parse()).collect::<Result<Vec<RuleId>, _>>()?;
-    // Twice the same is one removal.
+    // An id that is given twice is removed once.
     ids.sort();
     ids.dedup();
     Ok(ids)
@@ -178,14 +179,14 @@ impl List {
                 });
                 output::json(&document::rules(rules))?;
             }
-            Format::Table => table(&model, groups)?,
+            Format::Table => print(&model, groups)?,
         }
         Ok(Exit::Done)
     }
 }
 
 /// The rules of groups, ingress first.
-pub(super) fn table<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Group>) -> Result<()> {
+pub(super) fn print<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Group>) -> Result<()> {
     let rows = groups.into_iter().flat_map(|group| {
         let mut rules: Vec<_> = group.rules.iter().collect();
         rules.sort_by(|one, two| one.spec.cmp(&two.spec));
@@ -203,9 +204,16 @@ pub(super) fn table<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Grou
             ]
         })
     });
-    output::table(
-        ["RULE", "GROUP", "DIRECTION", "PROTOCOL", "PORTS", "PEER", "DESCRIPTION"],
-        &[],
+    table(
+        [
+            Column::text("RULE"),
+            Column::text("GROUP").dropped(2),
+            Column::text("DIRECTION"),
+            Column::text("PROTOCOL"),
+            Column::text("PORTS"),
+            Column::text("PEER"),
+            Column::text("DESCRIPTION").dropped(1),
+        ],
         rows,
     )
 }

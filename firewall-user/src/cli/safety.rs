@@ -1,4 +1,4 @@
-//! Options of commands that could lock their caller out.
+//! Options of the commands that can cut the SSH session of their user.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use super::{Context, failure};
 use crate::control::{Control, Terms};
 use crate::store::Transaction;
 
-/// The longest time that a change may wait: it is for trying, not for planning.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// The longest time for a confirmation.
+const MAX_TIME: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Safety {
-    /// Take the change back after this time, unless `secgroup confirm` follows: 30s, 5m, 1h
+    /// Roll the change back after this time, unless `secgroup confirm` follows: 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     confirm: Option<Duration>,
-    /// Make the change also if it cuts the SSH connection that this command came by
+    /// Make the change also if it would block new SSH sessions from where this one comes
     #[arg(long)]
     force: bool,
 }
@@ -25,11 +25,11 @@ pub(super) struct Safety {
 fn duration(word: &str) -> Result<Duration, String> {
     let range = || "1s to 24h, for example 30s or 5m".to_owned();
     let time: Duration = humantime::parse_duration(word).map_err(|_| range())?;
-    if (Duration::from_secs(1)..=LONGEST).contains(&time) { Ok(time) } else { Err(range()) }
+    if (Duration::from_secs(1)..=MAX_TIME).contains(&time) { Ok(time) } else { Err(range()) }
 }
 
 impl Safety {
-    /// Makes a change on these terms; `what` is the command.
+    /// Makes a change with these options; `what` is the command.
     pub(super) fn change<T>(
         self,
         context: &Context,
@@ -42,17 +42,17 @@ impl Safety {
         Ok(value)
     }
 
-    /// The terms of a change.
+    /// The options of a change.
     pub(super) fn terms(self, what: &str) -> Terms {
         Terms { what: failure::one_line(what), confirm: self.confirm, force: self.force }
     }
 
-    /// Says after a change what is left to do.
+    /// Prints what is left to do after a change.
     pub(super) fn remind(self, control: &Control) -> Result<()> {
-        // Nothing waits where nothing changed.
+        // A change without edits needs no confirmation.
         if let (Some(time), Some(_)) = (self.confirm, control.waiting()?) {
             eprintln!(
-                "secgroup: the state before returns in {}, unless `secgroup confirm` keeps this",
+                "secgroup: this change is rolled back in {} unless `secgroup confirm` keeps it",
                 humantime::format_duration(time)
             );
         }

@@ -10,9 +10,9 @@ use crate::telemetry::server;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Enforcement does not need this process. It reads the kernel's maps when it is scraped, attaches an
-interface whose device appears, and keeps policies up to date whose peers are groups when addresses of
-this host change. Every minute it removes expired flows.
+Enforcement does not depend on this process. It reads the kernel's maps at every scrape, attaches a
+stored interface when its device appears, updates policies with group peers when addresses of this
+host change, and removes expired flows every minute.
 
 Example:
   secgroup serve --metrics 127.0.0.1:9911")]
@@ -34,7 +34,7 @@ fn address(word: &str) -> Result<SocketAddr, String> {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        // Refused now, not at the first scrape.
+        // Unreadable maps fail the command now, and not only the first scrape.
         context.control().and_then(|control| control.maps()).context("serve")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;

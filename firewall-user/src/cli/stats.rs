@@ -7,20 +7,27 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use firewall_ebpf::interface::Direction;
 use firewall_ebpf::policy::Counter;
-use serde_json::json;
+use firewall_ebpf::reason::Reason;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::interfaces::Selection;
+use super::json::SCHEMA_VERSION;
 use super::output::{self, Format, Output};
+use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::control::{Control, nothing_attached};
-use crate::dataplane::counters::ByReason;
+use crate::dataplane::tables::counters::ByReason;
 use crate::model::Interface;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every packet is counted once, by interface, direction and reason. JSON has every counter, the table
-those that are not zero. docs/reasons.md explains the reasons.
+Every packet is counted once, by interface, direction and reason. The table has the counters that are
+not zero, the JSON document has all. docs/reasons.md explains the reasons.
+
+Exit code 3: nothing is attached.
 
 Examples:
   secgroup stats eth0
@@ -29,7 +36,7 @@ Examples:
 pub(super) struct Command {
     #[command(flatten)]
     selection: Selection,
-    /// Print again every second, with packets per second, until interrupted
+    /// Print every second, with packets per second, until interrupted
     #[arg(long, conflicts_with = "output")]
     watch: bool,
     #[command(flatten)]
@@ -41,18 +48,18 @@ type Counters = BTreeMap<u16, ByReason>;
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        self.print(context).context("stats")
+        self.read_and_print(context).context("stats")
     }
 
-    fn print(self, context: &Context) -> Result<Exit> {
+    fn read_and_print(self, context: &Context) -> Result<Exit> {
         let control = context.control()?;
         let model = control.model()?;
         let interfaces = self.selection.of(&model)?;
         let counters = read(&control, &interfaces)?;
         match self.output.output {
-            Format::Json => output::value(&document(&interfaces, &counters))?,
+            Format::Json => output::value(&StatsDocument::new(&interfaces, &counters))?,
             Format::Table if self.watch => watch(&control, &interfaces, counters)?,
-            Format::Table => table(&interfaces, &counters, None)?,
+            Format::Table => print(&interfaces, &counters, None)?,
         }
         Ok(Exit::Done)
     }
@@ -68,16 +75,16 @@ fn watch(control: &Control, interfaces: &[&Interface], mut before: Counters) -> 
         thread::sleep(Duration::from_secs(1));
         let now = read(control, interfaces)?;
         if stdout().is_terminal() {
-            // Home, and clear what follows.
+            // Cursor to the top left; clear the screen from there.
             print!("\x1b[H\x1b[J");
             stdout().flush()?;
         }
-        table(interfaces, &now, Some(&before))?;
+        print(interfaces, &now, Some(&before))?;
         before = now;
     }
 }
 
-fn table(interfaces: &[&Interface], now: &Counters, before: Option<&Counters>) -> Result<()> {
+fn print(interfaces: &[&Interface], now: &Counters, before: Option<&Counters>) -> Result<()> {
     let mut rows = Vec::new();
     for interface in interfaces {
         for ((direction, reason), counter) in &now[&interface.slot] {
@@ -99,40 +106,79 @@ fn table(interfaces: &[&Interface], now: &Counters, before: Option<&Counters>) -
             ]);
         }
     }
-    let header = ["INTERFACE", "DIRECTION", "VERDICT", "REASON", "PACKETS", "BYTES"];
-    let numbers = ["PACKETS", "BYTES", "PER-SECOND"];
+    let [interface, direction, verdict, reason] =
+        ["INTERFACE", "DIRECTION", "VERDICT", "REASON"].map(Column::text);
+    let [packets, bytes, rate] = ["PACKETS", "BYTES", "PER SECOND"].map(Column::number);
+    let (verdict, bytes) = (verdict.dropped(1), bytes.dropped(2));
     if before.is_some() {
-        let [a, b, c, d, e, f] = header;
-        output::table([a, b, c, d, e, f, "PER-SECOND"], &numbers, rows)
+        table([interface, direction, verdict, reason, packets, bytes, rate], rows)
     } else {
         let rows = rows.into_iter().map(|[a, b, c, d, e, f, _]| [a, b, c, d, e, f]);
-        output::table(header, &numbers, rows)
+        table([interface, direction, verdict, reason, packets, bytes], rows)
     }
 }
 
-fn document(interfaces: &[&Interface], counters: &Counters) -> serde_json::Value {
-    let interfaces: Vec<_> = interfaces
-        .iter()
-        .map(|interface| {
-            let rows: Vec<_> = counters[&interface.slot]
-                .iter()
-                .map(|((direction, reason), Counter { packets, bytes })| {
-                    json!({
-                        "Direction": direction.name(),
-                        "Verdict": reason.verdict().name(),
-                        "Reason": reason.name(),
-                        "Packets": packets,
-                        "Bytes": bytes,
-                    })
-                })
-                .collect();
-            json!({
-                "NetworkInterfaceId": interface.id.to_string(),
-                "Device": interface.device,
-                "Netns": interface.netns,
-                "Counters": rows,
-            })
-        })
-        .collect();
-    json!({ "SchemaVersion": output::SCHEMA_VERSION, "Interfaces": interfaces })
+/// The counters of the interfaces.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct StatsDocument {
+    /// Version of this document: 1.
+    schema_version: u32,
+    /// The interfaces of the store.
+    interfaces: Vec<InterfaceCounters>,
+}
+
+/// The counters of an interface.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct InterfaceCounters {
+    /// Id of the interface, `eni-…`.
+    network_interface_id: String,
+    /// Network device.
+    device: String,
+    /// Named network namespace of the device; null for the one that secgroup runs in.
+    netns: Option<String>,
+    /// A counter for every direction and reason.
+    counters: Vec<ReasonCounter>,
+}
+
+/// A counter.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct ReasonCounter {
+    /// `ingress` or `egress`.
+    direction: &'static str,
+    /// `pass` or `drop`.
+    verdict: &'static str,
+    /// Reason of the verdict (docs/reasons.md).
+    reason: &'static str,
+    /// Packets since the interface was attached.
+    packets: u64,
+    /// Bytes of these packets, as whole frames.
+    bytes: u64,
+}
+
+impl StatsDocument {
+    fn new(interfaces: &[&Interface], counters: &Counters) -> Self {
+        let interface = |interface: &&Interface| InterfaceCounters {
+            network_interface_id: interface.id.to_string(),
+            device: interface.device.clone(),
+            netns: interface.netns.clone(),
+            counters: counters[&interface.slot].iter().map(ReasonCounter::new).collect(),
+        };
+        let interfaces = interfaces.iter().map(interface).collect();
+        Self { schema_version: SCHEMA_VERSION, interfaces }
+    }
+}
+
+impl ReasonCounter {
+    fn new(((direction, reason), counter): (&(Direction, Reason), &Counter)) -> Self {
+        Self {
+            direction: direction.name(),
+            verdict: reason.verdict().name(),
+            reason: reason.name(),
+            packets: counter.packets,
+            bytes: counter.bytes,
+        }
+    }
 }

@@ -1,35 +1,42 @@
 //! `secgroup status`
 
-mod document;
-
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::event::Event;
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::interface::{Orientation, TcpChecks};
 use firewall_ebpf::policy::Active;
-use serde_json::{Value, json};
 
 use super::confirm;
 use super::interfaces::Selection;
 use super::output::{self, Format, Output};
+use super::table::{Column, table};
 use super::{Context, Exit, panic};
 use crate::control::{Control, inside};
-use crate::dataplane::attach::{self, Hook};
-use crate::dataplane::counters::Survey;
-use crate::dataplane::device;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::memory::{RULE_COUNTER, RuleCounters};
-use crate::model::{Family, Interface, Model};
+use crate::dataplane::flows::survey::Survey;
+use crate::dataplane::hooks::attached;
+use crate::dataplane::hooks::hook::{self, Hook};
+use crate::dataplane::host::device;
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
+use crate::model::{Family, Interface, Mode, Model, Tracking};
+
+mod document;
+
+use document::Reading;
+pub(super) use document::StatusDocument;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-States of an interface
-  enforcing       its programs run and its policy is in force
-  not-enforcing   stored, but not in the kernel: `secgroup reconcile` restores it
-  device-missing  there is no such device now
+States of an interface:
+  enforcing       its programs run and its policy is active
+  auditing        as enforcing, but packets to drop are counted and passed
+  not-enforcing   it is in the store but not in the kernel: `secgroup reconcile` attaches it
+  device-missing  its device does not exist now
 
-Exits with 3 if nothing is attached.")]
+Exit code 3: nothing is attached.")]
 pub(super) struct Command {
     #[command(flatten)]
     selection: Selection,
@@ -37,22 +44,25 @@ pub(super) struct Command {
     output: Output,
 }
 
-/// What an interface is, and what it came to.
+/// The value of `State` for an interface without its device.
+const DEVICE_MISSING: &str = "device-missing";
+
+/// An interface of the store, and its state in the kernel.
 struct Seen<'a> {
     interface: &'a Interface,
     state: &'static str,
     hook: Option<Hook>,
     why: String,
     rules: usize,
-    /// Bytes of the policy in the kernel.
+    /// Bytes of the policy in the kernel; `None` before Linux 6.4.
     memory: Option<u64>,
-    /// Families of which some traffic needs no flow.
+    /// Families with traffic that passes without flows.
     untracked: Vec<&'static str>,
     addresses: Vec<IpAddr>,
 }
 
 impl Seen<'_> {
-    /// What a rule takes on average: its share of the policy, and its counter.
+    /// Average memory of a rule: its share of the policy, and its counter.
     fn bytes_per_rule(&self) -> Option<u64> {
         let rules = u64::try_from(self.rules).unwrap_or(u64::MAX);
         Some(self.memory?.checked_div(rules)? + RULE_COUNTER)
@@ -61,10 +71,10 @@ impl Seen<'_> {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        self.print(context).context("status")
+        self.read_and_print(context).context("status")
     }
 
-    fn print(self, context: &Context) -> Result<Exit> {
+    fn read_and_print(self, context: &Context) -> Result<Exit> {
         let control = context.control()?;
         let model = control.model()?;
         let mut maps = control.maps()?;
@@ -73,7 +83,7 @@ impl Command {
             if self.selection.device.is_none() { control.strays(&model)? } else { Vec::new() };
         let seen: Vec<_> = interfaces
             .into_iter()
-            .map(|interface| look(&control, maps.as_ref(), &model, interface))
+            .map(|interface| inspect(&control, maps.as_ref(), &model, interface))
             .collect::<Result<_>>()?;
         let slots = seen.iter().map(|one| one.interface.slot);
         let survey = maps.as_mut().map(|maps| maps.survey(slots)).transpose()?.unwrap_or_default();
@@ -83,22 +93,22 @@ impl Command {
             output::lines(waiting.as_ref().map(confirm::text))?;
         }
         match self.output.output {
-            Format::Json => {
-                let mut document = document::document(&model, &seen, maps.as_ref(), &survey)?;
-                document["StraySlots"] = json!(strays);
-                document["Pending"] = waiting.as_ref().map_or(Value::Null, confirm::document);
-                document["Panic"] = json!(model.is_panicking);
-                document["ManagementNetworks"] = json!(model.management);
-                output::value(&document)?;
-            }
+            Format::Json => output::value(&StatusDocument::new(Reading {
+                model: &model,
+                seen: &seen,
+                maps: maps.as_ref(),
+                survey: &survey,
+                strays: strays.clone(),
+                waiting: waiting.as_ref(),
+            })?)?,
             Format::Table if seen.is_empty() && strays.is_empty() => {
                 output::lines(["nothing is attached"])?;
             }
             Format::Table => {
-                table(&model, &seen, maps.as_ref(), &survey)?;
+                print(&model, &seen, maps.as_ref(), &survey)?;
                 output::lines(strays.iter().map(|slot| {
                     format!(
-                        "slot {slot}: enforcing, but not stored: restore the store, or \
+                        "slot {slot}: enforcing, but not in the store: restore the store, or run \
                          `secgroup detach --all`"
                     )
                 }))?;
@@ -108,7 +118,7 @@ impl Command {
     }
 }
 
-fn look<'a>(
+fn inspect<'a>(
     control: &Control,
     maps: Option<&Maps>,
     model: &Model,
@@ -117,7 +127,7 @@ fn look<'a>(
     let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
     let mut seen = Seen {
         interface,
-        state: "device-missing",
+        state: DEVICE_MISSING,
         hook: None,
         why: String::new(),
         rules: groups.map(|group| group.rules.len()).sum(),
@@ -132,18 +142,18 @@ fn look<'a>(
         return Ok(seen);
     };
     let pins = control.pins();
-    seen.hook = attach::hook(pins, interface, &device)?;
+    seen.hook = attached::hook(pins, interface, &device)?;
     let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
     let families =
         [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
     let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
     seen.untracked = marked.map(|(family, _)| family.name()).collect();
-    let complete = active.is_present() && attach::transmits(pins, interface, &device)?;
+    let complete = active.is_present() && attached::transmits(pins, interface, &device)?;
     seen.state = match seen.hook {
         Some(hook) if complete => {
-            seen.why = attach::why(interface.hook, hook, &device);
-            if let Some(other) = attach::precedes(pins, interface, &device)? {
-                seen.why += &format!("; but {other} is asked first");
+            seen.why = hook::why(interface.hook, hook, &device);
+            if let Some(other) = attached::preceding_filter(pins, interface, &device)? {
+                seen.why += &format!("; but {other} runs before it");
             }
             if active.is_audit() { "auditing" } else { "enforcing" }
         }
@@ -152,7 +162,7 @@ fn look<'a>(
     Ok(seen)
 }
 
-/// With the way out of it.
+/// What passes in the panic, and how to end it.
 fn panic_text(model: &Model) -> String {
     format!("{}; `secgroup panic --off` ends it", panic::text(&model.management))
 }
@@ -162,99 +172,127 @@ fn group_names(model: &Model, interface: &Interface) -> Vec<String> {
     groups.map(|group| group.name.clone()).collect()
 }
 
-fn table(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey) -> Result<()> {
-    output::table(
+fn print(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey) -> Result<()> {
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    table(
         [
-            "INTERFACE",
-            "STATE",
-            "HOOK",
-            "ORIENTATION",
-            "TCP",
-            "PICK-UP",
-            "TRACKING",
-            "REVALIDATE",
-            "GROUPS",
-            "RULES",
-            "POLICY",
-            "BYTES A RULE",
-            "WHY THIS HOOK",
+            Column::text("INTERFACE"),
+            Column::text("STATE"),
+            Column::text("HOOK").dropped(4),
+            Column::number("RULES").dropped(3),
+            Column::number("POLICY").dropped(2),
+            Column::number("BYTES/RULE").dropped(1),
+            Column::text("GROUPS"),
         ],
-        &["RULES", "POLICY", "BYTES A RULE"],
         seen.iter().map(|one| {
             [
                 one.interface.label(),
                 one.state.to_owned(),
                 one.hook.map_or("-", Hook::name).to_owned(),
-                one.interface.orientation.name().to_owned(),
-                one.interface.tcp.name().to_owned(),
-                if one.interface.picks_up() { "on" } else { "off" }.to_owned(),
-                one.interface.tracking.name().to_owned(),
-                if one.interface.revalidate { "on" } else { "off" }.to_owned(),
-                group_names(model, one.interface).join(","),
                 one.rules.to_string(),
-                one.memory.map_or_else(|| "-".to_owned(), size),
-                one.bytes_per_rule().map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
-                output::or_dash(&one.why),
+                or_dash(one.memory.map(size)),
+                or_dash(one.bytes_per_rule().map(|bytes| bytes.to_string())),
+                group_names(model, one.interface).join(","),
             ]
         }),
     )?;
+    for one in seen {
+        let label = one.interface.label();
+        if let Some(hook) = one.hook.filter(|_| !one.why.is_empty()) {
+            output::lines([format!("{label}: hook {}: {}", hook.name(), one.why)])?;
+        }
+        let options = options(one.interface);
+        if !options.is_empty() {
+            output::lines([format!("{label}: options {}", options.join(" "))])?;
+        }
+    }
     let Some(maps) = maps else { return Ok(()) };
     output::lines([""])?;
-    output::table(
-        ["FLOW TABLE", "FAMILY", "ENTRIES", "CAPACITY", "FULL", "BYTES EACH", "MEMORY"],
-        &["ENTRIES", "CAPACITY", "FULL", "BYTES EACH", "MEMORY"],
+    table(
+        [
+            Column::text("FLOW TABLE"),
+            Column::text("FAMILY"),
+            Column::number("ENTRIES"),
+            Column::number("CAPACITY"),
+            Column::number("FULL"),
+            Column::number("BYTES EACH").dropped(1),
+            Column::number("MEMORY").dropped(2),
+        ],
         maps.occupancy(&survey.flows).into_iter().map(|table| {
+            let family = if table.is_v6 { Family::Ipv6 } else { Family::Ipv4 };
             [
                 table.tier.name().to_owned(),
-                if table.is_v6 { "ipv6" } else { "ipv4" }.to_owned(),
+                family.name().to_owned(),
                 table.entries.to_string(),
                 table.capacity.to_string(),
                 format!("{}%", table.entries * 100 / u64::from(table.capacity.max(1))),
-                table.bytes_per_entry().map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
-                table.memory.map_or_else(|| "-".to_owned(), size),
+                or_dash(table.bytes_per_entry().map(|bytes| bytes.to_string())),
+                or_dash(table.memory.map(size)),
             ]
         }),
     )?;
-    let RuleCounters { entries, capacity, memory } = maps.rule_counters_taken()?;
+    let RuleCounters { entries, capacity, memory } = maps.rule_counter_usage()?;
     let memory = memory.map_or_else(String::new, |bytes| {
         format!("; {} bytes each, {} in all", RULE_COUNTER, size(bytes))
     });
     output::lines([format!("rule counters: {entries} of {capacity}{memory}")])?;
-    for one in seen.iter().filter(|one| !one.untracked.is_empty()) {
-        output::lines([format!(
-            "{}: rules allow some {} traffic from anywhere with all its answers: no flows for it",
-            one.interface.label(),
-            one.untracked.join(" and ")
-        )])?;
-    }
-    for one in seen {
-        let evicted = survey.evicted.get(&one.interface.slot).copied().unwrap_or_default();
-        if evicted > 0 {
-            output::lines([format!(
-                "{}: {evicted} unproven flows gave way to newer ones",
-                one.interface.label()
-            )])?;
-        }
-        let events = maps.events(one.interface.slot)?;
-        let spared = events[&Event::Spared];
-        if spared > 0 {
-            output::lines([format!(
-                "{}: {spared} packets that are counted as dropped have passed, in audit",
-                one.interface.label()
-            )])?;
-        }
-        let unpromoted = events[&Event::Unpromoted];
-        if unpromoted > 0 {
-            output::lines([format!(
-                "{}: {unpromoted} times a proven flow found its table full and stayed among the new",
-                one.interface.label()
-            )])?;
-        }
-    }
-    Ok(())
+    seen.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
 }
 
-/// In KiB, or in MiB with one digit behind the point.
+/// The options that differ from the defaults of `secgroup attach`, as it takes them.
+fn options(interface: &Interface) -> Vec<String> {
+    let switch = |is_on: bool| if is_on { "on" } else { "off" };
+    let Interface { orientation, non_ip, tcp, tcp_loose, tracking, mode, revalidate, .. } =
+        interface;
+    let all = [
+        ("orientation", orientation.name(), Orientation::Host.name()),
+        ("non-ip", non_ip.name(), NonIp::default().name()),
+        ("tcp", tcp.name(), TcpChecks::default().name()),
+        ("tcp-loose", switch(*tcp_loose), switch(true)),
+        ("tracking", tracking.name(), Tracking::default().name()),
+        ("mode", mode.name(), Mode::default().name()),
+        ("revalidate", switch(*revalidate), switch(false)),
+    ];
+    let others = all.into_iter().filter(|(_, value, default)| value != default);
+    let options = others.map(|(name, value, _)| format!("--{name} {value}"));
+    let timeouts = interface.timeouts.iter();
+    let timeouts =
+        timeouts.map(|(state, seconds)| format!("--timeout {}={seconds}", state.timeout_name()));
+    options.chain(timeouts).collect()
+}
+
+/// What an operator should know beside the tables.
+fn notes(one: &Seen<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<String>> {
+    let label = one.interface.label();
+    let mut notes = Vec::new();
+    if !one.untracked.is_empty() {
+        notes.push(format!(
+            "{label}: rules allow some {} traffic from anywhere with all its answers: it has no flows",
+            one.untracked.join(" and ")
+        ));
+    }
+    let evicted = survey.evicted.get(&one.interface.slot).copied().unwrap_or_default();
+    if evicted > 0 {
+        notes.push(format!("{label}: {evicted} unproven flows were evicted by newer ones"));
+    }
+    let events = maps.events(one.interface.slot)?;
+    let audited = events[&Event::Spared];
+    if audited > 0 {
+        notes.push(format!(
+            "{label}: {audited} packets counted as dropped have passed, in audit mode"
+        ));
+    }
+    let unpromoted = events[&Event::Unpromoted];
+    if unpromoted > 0 {
+        notes.push(format!(
+            "{label}: {unpromoted} times a proven flow stayed in the table of new flows, because that \
+             of proven flows was full"
+        ));
+    }
+    Ok(notes)
+}
+
+/// In KiB, or in MiB with one decimal.
 fn size(bytes: u64) -> String {
     if bytes < 1 << 20 {
         return format!("{} KiB", bytes.div_ceil(1 << 10));
@@ -268,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_told_in_kibibytes_or_mebibytes() {
+    fn memory_is_printed_in_kibibytes_or_mebibytes() {
         for (bytes, text) in [
             (0, "0 KiB"),
             (1, "1 KiB"),

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use anyhow::Result;
 use firewall_ebpf::interface::Orientation;
 
-use crate::dataplane::{DataplaneError, device};
+use crate::dataplane::DataplaneError;
+use crate::dataplane::host::device;
 use crate::model::{GroupId, Interface, Model, Peer, Tracking};
 use crate::policy::{Addresses, InternedPolicy, PolicyInterner, ResolvedRule, active_rules};
 

@@ -5,6 +5,7 @@
 //! own waits for the deadline (`watch`), and since a process can be killed, every command looks,
 //! too. After a reboot no one has confirmed.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use anyhow::{Context as _, Result};
 
 use super::{Control, Outcome, Reconciled, boot, watch};
 use crate::config::Paths;
+use crate::dataplane::instance;
+use crate::explain::{Exit, Explain};
 use crate::store::{Pending, Store, Transaction};
 
 /// On what terms a change is made.
@@ -41,10 +44,10 @@ pub struct Unconfirmed {
     what: String,
 }
 
-impl Unconfirmed {
-    /// What to do about it.
-    pub const HINT: &str = "`secgroup confirm` keeps it, `secgroup rollback` takes it back; then \
-                            run this again";
+impl Explain for Unconfirmed {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some("`secgroup confirm` keeps it, `secgroup rollback` undoes it; then retry".into())
+    }
 }
 
 /// No change waits for its confirmation.
@@ -52,10 +55,17 @@ impl Unconfirmed {
 #[error("no change waits for its confirmation")]
 pub struct NothingPending;
 
-impl NothingPending {
-    /// What to do about it.
-    pub const HINT: &str =
-        "it was confirmed, or taken back when its time ran out: `secgroup rule list` shows which";
+impl Explain for NothingPending {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(
+            "it was confirmed, or rolled back at its deadline: `secgroup rule list` shows which"
+                .into(),
+        )
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::NotFound
+    }
 }
 
 /// Begins a change on these terms.
@@ -68,7 +78,7 @@ pub(super) fn begin<'a>(store: &'a mut Store, terms: &Terms) -> Result<Transacti
         return Err(Unconfirmed { what }.into());
     }
     if terms.confirm.is_some() {
-        transaction.keep()?;
+        transaction.copy_tables()?;
     }
     Ok(transaction)
 }
@@ -113,7 +123,7 @@ impl Control {
     pub fn confirm(&mut self) -> Result<String> {
         let _lock = self.exclusive()?;
         let pending = self.store.pending()?.ok_or(NothingPending)?;
-        self.store.forget_pending()?;
+        self.store.delete_pending()?;
         Ok(pending.what)
     }
 
@@ -159,15 +169,15 @@ impl Control {
         transaction.restore()?;
         transaction.commit()?;
         // After a reboot there is nothing in the kernel, until reconcile.
-        if self.enforcer.pins.exist() {
+        if instance::exists(&self.enforcer.pins) {
             for Reconciled { interface, outcome } in self.restore_all()?.interfaces {
                 if let Outcome::Failed(error) = outcome {
                     watch::tell(&format!("{}: {error:#}", interface.label()));
                 }
             }
         } else {
-            self.enforcer.require_sight(&self.store.model()?)?;
+            self.enforcer.require_bpffs_visible(&self.store.model()?)?;
         }
-        Ok(self.store.forget_pending()?)
+        Ok(self.store.delete_pending()?)
     }
 }

@@ -3,6 +3,7 @@
 //! What counts is whether the caller could connect once more: a tracked flow goes on without its
 //! rule, but at the next login nobody gets in.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Result;
@@ -11,7 +12,8 @@ use firewall_ebpf::parse::protocol;
 
 use super::compiled::addresses;
 use super::ssh::{self, Connection, Netns};
-use crate::dataplane::{device, netns, route};
+use crate::dataplane::host::{device, netns, routes};
+use crate::explain::Explain;
 use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::{Probe, ResolvedRule, active_rules, evaluate, is_untracked};
 
@@ -30,29 +32,28 @@ pub struct LockedOut {
 enum Cut {
     #[error("and no rule there would admit the next one")]
     NoRule,
-    #[error("which has no flow, and with pick-up off only a SYN opens one")]
+    #[error("which has no flow, and with --tcp-loose off only a SYN opens one")]
     NotOpened,
 }
 
-impl LockedOut {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Explain for LockedOut {
+    fn hint(&self) -> Option<Cow<'static, str>> {
         let Self { connection: Connection { client, server, .. }, group, cut, .. } = self;
         let length = if client.is_ipv4() { 32 } else { 128 };
-        match cut {
+        Some(match cut {
             Cut::NoRule => format!(
                 "`secgroup rule add {group} ingress --protocol tcp --port {} --cidr {}/{length}` \
                  admits it; --force makes the change all the same",
                 server.port(),
                 client.ip()
-            ),
+            )
+            .into(),
             Cut::NotOpened => {
-                "--pick-up on lets it go on; --force makes the change all the same, then log in \
+                "`--tcp-loose on` keeps it; --force makes the change all the same, then log in \
                  again"
-                    .to_owned()
+                    .into()
             }
-        }
+        })
     }
 }
 
@@ -119,7 +120,7 @@ fn cut(
         return Some(Cut::NoRule);
     }
     let had_flow = before.map_or(learns, |before| !needs_no_flow(before));
-    let is_cut = !had_flow && !needs_no_flow((interface, rules)) && !interface.picks_up();
+    let is_cut = !had_flow && !needs_no_flow((interface, rules)) && !interface.is_tcp_loose();
     is_cut.then_some(Cut::NotOpened)
 }
 
@@ -137,7 +138,7 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
         return Ok(name == device);
     }
     let ends = (connection.server.ip(), connection.client.ip());
-    let way = route::devices(netns.as_deref(), [ends])?.get(&ends).copied();
+    let way = routes::devices(netns.as_deref(), [ends])?.get(&ends).copied();
     // Answers may leave by another device than questions come in by; but not by the loopback device,
     // whose number is 1 in every namespace.
     Ok(way.is_some_and(|index| found.carries(index))
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
     use crate::model::{HookChoice, InterfaceId, PortRange, Traffic};
 
-    fn interface(pick_up: bool) -> Interface {
+    fn interface(tcp_loose: bool) -> Interface {
         Interface {
             id: InterfaceId::random().unwrap(),
             slot: 0,
@@ -165,7 +166,7 @@ mod tests {
             orientation: Orientation::Host,
             non_ip: NonIp::Control,
             tcp: TcpChecks::Guard,
-            pick_up,
+            tcp_loose,
             tracking: Tracking::Auto,
             mode: Mode::Enforce,
             revalidate: false,

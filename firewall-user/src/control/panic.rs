@@ -1,17 +1,19 @@
 //! Panic: everything is dropped but the traffic of the networks that the host is managed from, until
 //! someone says that it is over. Groups may change meanwhile; it shows when it is over.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
 use ipnet::IpNet;
 
-use super::enforce::{Enforcer, is_managed};
+use super::enforcer::{Enforcer, is_managed};
 use super::{Control, lockout, ssh, watch};
-use crate::dataplane::device;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::preflight::{self, Work};
+use crate::dataplane::host::device;
+use crate::dataplane::host::preflight::{self, Work};
+use crate::dataplane::tables::maps::Maps;
+use crate::explain::Explain;
 use crate::model::{Interface, Model};
 use crate::store::Transaction;
 
@@ -30,15 +32,15 @@ pub enum Unmanaged {
     Elsewhere(IpAddr),
 }
 
-impl Unmanaged {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Explain for Unmanaged {
+    fn hint(&self) -> Option<Cow<'static, str>> {
         let example = match self {
             Self::Nowhere => "192.0.2.0/24".to_owned(),
             Self::Elsewhere(address) => IpNet::from(*address).to_string(),
         };
-        format!("`secgroup management set {example}` says where from; --force does it all the same")
+        Some(
+            format!("`secgroup management set {example}` sets one; --force does without it").into(),
+        )
     }
 }
 
@@ -84,7 +86,7 @@ impl Control {
         } else if !force {
             lockout::check(transaction.before(), &after, false)?;
         }
-        self.enforcer.require_sight(&after)?;
+        self.enforcer.require_bpffs_visible(&after)?;
         let mut panicked =
             Panicked { interfaces: after.interfaces.values().cloned().collect(), ended: 0 };
         let Some(mut maps) = self.enforcer.maps()? else {
@@ -146,7 +148,7 @@ pub(super) fn end_others(maps: &mut Maps, model: &Model) -> Result<u64> {
         ended += maps.remove_flows(&flows)?;
     }
     for slot in model.interfaces.keys() {
-        maps.forget_fragments(*slot)?;
+        maps.remove_fragments(*slot)?;
     }
     Ok(ended)
 }

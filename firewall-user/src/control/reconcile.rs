@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::Control;
-use super::enforce::Before;
 use super::panic::end_others;
-use crate::dataplane::attach::{self, Attached};
-use crate::dataplane::device;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::preflight::{self, Work};
+use super::staged::Before;
+use crate::dataplane::hooks::attach::Attached;
+use crate::dataplane::hooks::attached;
+use crate::dataplane::host::device;
+use crate::dataplane::host::preflight::{self, Work};
+use crate::dataplane::instance;
+use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model};
 
 /// What `reconcile` did.
@@ -61,17 +63,17 @@ impl Control {
         let model = self.store.model()?;
         let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
-            self.enforcer.pins.refuse_other_versions()?;
+            instance::refuse_other_versions(&self.enforcer.pins)?;
             // Also what a process has left that was killed while it made or removed pins.
-            self.enforcer.pins.remove_all()?;
+            instance::remove_all(&self.enforcer.pins)?;
             return Ok(Reconciliation { interfaces: Vec::new(), strays });
         }
         let mut maps = self.enforcer.ensure_maps()?;
         for slot in &strays {
-            self.enforcer.forget(&mut maps, *slot)?;
+            self.enforcer.release(&mut maps, *slot)?;
         }
         let staged = self.enforcer.stage(maps, Before::Unknown, &model)?;
-        self.store.set_addresses_in_force(staged.addresses())?;
+        self.store.set_active_addresses(staged.addresses())?;
         let mut maps = staged.flip()?;
         if model.is_panicking {
             end_others(&mut maps, &model)?;
@@ -85,7 +87,7 @@ impl Control {
             })
             .collect();
         // With the timeouts that the programs now have.
-        self.enforcer.tidy(&mut maps, &kept);
+        self.enforcer.gc_partly(&mut maps, &kept);
         Ok(Reconciliation { interfaces, strays })
     }
 
@@ -95,7 +97,7 @@ impl Control {
     /// # Errors
     /// The pins cannot be listed.
     pub fn strays(&self, model: &Model) -> Result<Vec<u16>> {
-        let mut linked = self.enforcer.pins.attached_slots()?;
+        let mut linked = attached::slots(&self.enforcer.pins)?;
         linked.retain(|slot| !model.interfaces.contains_key(slot));
         Ok(linked)
     }
@@ -118,8 +120,8 @@ impl Control {
                 continue;
             };
             let pins = &self.enforcer.pins;
-            let is_attached = attach::hook(pins, &interface, &device)?.is_some()
-                && attach::transmits(pins, &interface, &device)?;
+            let is_attached = attached::hook(pins, &interface, &device)?.is_some()
+                && attached::transmits(pins, &interface, &device)?;
             if is_attached || refused.get(&slot) == Some(&device.index) {
                 continue;
             }

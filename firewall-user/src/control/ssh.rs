@@ -1,31 +1,30 @@
-//! The SSH connection that a command came by.
+//! The SSH connection that a command was run over.
 //!
-//! sshd tells it in the environment. `sudo` and `su` drop that, so that the processes above are asked
-//! too, and where none of them says it, the sshd among them for its socket.
+//! sshd sets it in the environment. `sudo` and `su` remove that variable, so the environments of the
+//! parent processes are read too, and where none has it, the sockets of the sshd among them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// What sshd puts into the environment (sshd(8)): client and server, each with its port.
-const VARIABLE: &[u8] = b"SSH_CONNECTION=";
+use procfs::net::{TcpNetEntry, TcpState};
+use procfs::process::{FDTarget, Process};
 
-/// What SSH servers call the process of a connection.
+/// The variable that sshd sets (sshd(8)): client and server, each with its port.
+const VARIABLE: &str = "SSH_CONNECTION";
+
+/// The names of an SSH server's process for a connection.
 const SERVERS: [&str; 4] = ["sshd", "sshd-session", "sshd-auth", "dropbear"];
 
-/// `TCP_ESTABLISHED`, as /proc/net/tcp writes it (include/net/tcp_states.h).
-const ESTABLISHED: &str = "01";
-
-/// The network namespace of a process, as the file system names it.
+/// Device and inode number of a network namespace, which identify it.
 pub(super) type Netns = (u64, u64);
 
 /// An SSH connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Connection {
-    /// The far end.
+    /// The remote end.
     pub(super) client: SocketAddr,
     /// The end on this host.
     pub(super) server: SocketAddr,
@@ -39,63 +38,60 @@ impl fmt::Display for Connection {
     }
 }
 
-/// The connection that this process came by, and the network namespace that it ends in; `None` if
-/// there is none that can be seen.
+/// The connection that this process was run over, and the network namespace of its server; `None` if
+/// there is none that this process can see.
 pub(super) fn own() -> Option<(Connection, Netns)> {
-    let chain = ancestors(std::process::id());
-    let told: Vec<_> = chain.iter().map(|id| told(&process(*id))).collect();
-    let server = chain.iter().find(|id| is_server(&process(**id)));
-    let nearest = told.iter().find_map(Option::as_ref);
-    if let Some(connection) = nearest {
-        // The server's namespace, or that of who is nearest to it.
-        let says_so = |one: &&Option<Connection>| one.as_ref() == Some(connection);
-        let topmost = told.iter().rposition(|one| says_so(&one)).map(|at| &chain[at]);
-        return Some((connection.clone(), netns(&process(*server.or(topmost)?).join("ns/net"))?));
+    let chain = ancestors(Process::myself().ok()?);
+    let server = chain.iter().find(|process| is_server(process));
+    let variables: Vec<_> = chain.iter().map(variable).collect();
+    if let Some(connection) = variables.iter().find_map(Option::as_ref) {
+        // The namespace of the server, or of the process nearest to it with the same connection.
+        let topmost = variables.iter().rposition(|one| one.as_ref() == Some(connection))?;
+        let namespace = netns_of(server.unwrap_or(&chain[topmost]))?;
+        return Some((connection.clone(), namespace));
     }
-    let server = process(*server?);
-    Some((held(&server)?, netns(&server.join("ns/net"))?))
+    let server = server?;
+    Some((open_connection(server)?, netns_of(server)?))
 }
 
-/// The namespace behind a file of one.
+/// The network namespace of a file such as `/proc/PID/ns/net`.
 pub(super) fn netns(file: &Path) -> Option<Netns> {
     fs::metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-fn process(id: u32) -> PathBuf {
-    Path::new("/proc").join(id.to_string())
+fn netns_of(process: &Process) -> Option<Netns> {
+    netns(&Path::new("/proc").join(process.pid().to_string()).join("ns/net"))
 }
 
-/// A process and all above it, but not init.
-fn ancestors(id: u32) -> Vec<u32> {
-    let mut chain = vec![id];
-    while let Some(parent) = chain.last().and_then(|id| parent(&process(*id)))
-        && parent > 1
-        && !chain.contains(&parent)
+/// A process and its parents, without init.
+fn ancestors(process: Process) -> Vec<Process> {
+    let mut chain = vec![process];
+    while let Some(parent) = chain.last().and_then(parent)
+        && chain.iter().all(|process| process.pid() != parent.pid())
     {
         chain.push(parent);
     }
     chain
 }
 
-fn parent(process: &Path) -> Option<u32> {
-    let status = fs::read_to_string(process.join("status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+fn parent(process: &Process) -> Option<Process> {
+    let id = process.stat().ok()?.ppid;
+    if id > 1 { Process::new(id).ok() } else { None }
 }
 
-/// What a process was told in its environment.
-fn told(process: &Path) -> Option<Connection> {
-    let environment = fs::read(process.join("environ")).ok()?;
-    let value = environment.split(|byte| *byte == 0).find_map(|one| one.strip_prefix(VARIABLE))?;
-    parse(std::str::from_utf8(value).ok()?)
+/// The connection in a process's environment.
+fn variable(process: &Process) -> Option<Connection> {
+    let environment = process.environ().ok()?;
+    parse(environment.get(std::ffi::OsStr::new(VARIABLE))?.to_str()?)
 }
 
-/// `192.0.2.7 51234 198.51.100.1 22`; a link-local address has its device behind a `%`.
+/// `192.0.2.7 51234 198.51.100.1 22`; a link-local address has a `%` and its device appended.
 fn parse(value: &str) -> Option<Connection> {
     let words: Vec<&str> = value.split_whitespace().collect();
     let [client, client_port, server, server_port] = words[..] else { return None };
-    let (client, of_client) = scoped(client, client_port)?;
-    let (server, of_server) = scoped(server, server_port)?;
-    Some(Connection { client, server, device: of_server.or(of_client).map(str::to_owned) })
+    let (client, client_device) = scoped(client, client_port)?;
+    let (server, server_device) = scoped(server, server_port)?;
+    Some(Connection { client, server, device: server_device.or(client_device).map(str::to_owned) })
 }
 
 fn scoped<'a>(address: &'a str, port: &str) -> Option<(SocketAddr, Option<&'a str>)> {
@@ -107,52 +103,32 @@ fn scoped<'a>(address: &'a str, port: &str) -> Option<(SocketAddr, Option<&'a st
     Some((SocketAddr::new(address.to_canonical(), port.parse().ok()?), device))
 }
 
-fn is_server(process: &Path) -> bool {
-    let name = fs::read_to_string(process.join("comm"));
-    name.is_ok_and(|name| SERVERS.contains(&name.trim()))
+fn is_server(process: &Process) -> bool {
+    process.stat().is_ok_and(|stat| SERVERS.contains(&stat.comm.as_str()))
 }
 
-/// The connection that a server holds: of its sockets the one it opened first, before those that it
-/// forwards for its client.
-fn held(process: &Path) -> Option<Connection> {
-    let sockets: BTreeMap<u32, u64> = fs::read_dir(process.join("fd"))
+/// The connection of a server process: the established one among its sockets with the lowest file
+/// descriptor, as it opens those that it forwards for its client later.
+fn open_connection(process: &Process) -> Option<Connection> {
+    let mut sockets: Vec<_> = process
+        .fd()
         .ok()?
         .flatten()
-        .filter_map(|entry| {
-            let number = entry.file_name().to_str()?.parse().ok()?;
-            let target = fs::read_link(entry.path()).ok()?;
-            let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
-            Some((number, inode.parse().ok()?))
+        .filter_map(|open| match open.target {
+            FDTarget::Socket(inode) => Some((open.fd, inode)),
+            _ => None,
         })
         .collect();
-    let tables = ["net/tcp", "net/tcp6"];
-    let tables = tables.map(|name| fs::read_to_string(process.join(name)).unwrap_or_default());
-    let lines = tables.iter().flat_map(|table| table.lines());
-    let connections: BTreeMap<u64, Connection> = lines.filter_map(established).collect();
-    sockets.values().find_map(|inode| connections.get(inode).cloned())
-}
-
-/// The inode and the ends of an established connection in a line of /proc/net/tcp (proc(5)).
-fn established(line: &str) -> Option<(u64, Connection)> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let [_, local, remote, ESTABLISHED, _, _, _, _, _, inode, ..] = words[..] else { return None };
-    let (client, server) = (end(remote)?, end(local)?);
-    Some((inode.parse().ok()?, Connection { client, server, device: None }))
-}
-
-/// `0100007F:0016`: words of an address in network byte order, each written as the host's number.
-fn end(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let mut bytes = Vec::with_capacity(16);
-    for at in (0..address.len()).step_by(8) {
-        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
-        bytes.extend(word.to_ne_bytes());
-    }
-    let address = match <[u8; 4]>::try_from(&bytes[..]) {
-        Ok(v4) => IpAddr::V4(Ipv4Addr::from(v4)),
-        Err(_) => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[..]).ok()?)),
-    };
-    Some(SocketAddr::new(address.to_canonical(), u16::from_str_radix(port, 16).ok()?))
+    sockets.sort_unstable();
+    let tables = [process.tcp(), process.tcp6()].into_iter().flatten();
+    let entries: Vec<TcpNetEntry> = tables.flatten().collect();
+    let entry = sockets.iter().find_map(|(_, inode)| {
+        let is_open = |entry: &&TcpNetEntry| entry.state == TcpState::Established;
+        entries.iter().filter(is_open).find(|entry| entry.inode == *inode)
+    })?;
+    let end = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+    let (client, server) = (end(entry.remote_address), end(entry.local_address));
+    Some(Connection { client, server, device: None })
 }
 
 #[cfg(test)]
@@ -168,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sshd_tells_is_read() {
+    fn the_variable_of_sshd_is_parsed() {
         assert_eq!(
             parse("192.0.2.7 51234 198.51.100.1 22"),
             Some(connection("192.0.2.7:51234", "198.51.100.1:22", None))
@@ -187,37 +163,24 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_table_is_read() {
-        let v4 = "   3: 0101A8C0:0016 070200C0:C822 01 00000000:00000000 02:0009C4A0 00000000     0        0 4242 4 0";
-        assert_eq!(
-            established(v4),
-            Some((4242, connection("192.0.2.7:51234", "192.168.1.1:22", None)))
-        );
-        let mapped = "0: 0000000000000000FFFF00000101A8C0:0016 0000000000000000FFFF0000070200C0:C822 01 0:0 0:0 0 0 0 7 1";
-        assert_eq!(
-            established(mapped),
-            Some((7, connection("192.0.2.7:51234", "192.168.1.1:22", None)))
-        );
-        let v6 = "0: B80D0120000000000000000001000000:0016 B80D0120000000000000000002000000:0001 01 0:0 0:0 0 0 0 7 1";
-        assert_eq!(
-            established(v6),
-            Some((7, connection("[2001:db8::2]:1", "[2001:db8::1]:22", None)))
-        );
-        for wrong in [
-            "sl local_address rem_address st",
-            "0: 00000000:0016 00000000:0000 0A 0:0 0:0 0 0 0 7 1",
-        ] {
-            assert_eq!(established(wrong), None, "{wrong}");
-        }
+    fn the_parent_processes_are_found() {
+        let chain: Vec<_> =
+            ancestors(Process::myself().unwrap()).iter().map(Process::pid).collect();
+        let id = |id: u32| i32::try_from(id).unwrap();
+        assert_eq!(chain[0], id(std::process::id()));
+        let parent = id(std::os::unix::process::parent_id());
+        assert_eq!(chain.get(1).copied(), Some(parent).filter(|id| *id > 1));
     }
 
     #[test]
-    fn the_processes_above_are_found() {
-        let chain = ancestors(std::process::id());
-        assert_eq!(chain.first(), Some(&std::process::id()));
-        assert_eq!(
-            chain.get(1).copied(),
-            Some(std::os::unix::process::parent_id()).filter(|id| *id > 1)
-        );
+    fn the_established_connection_of_a_process_is_found() {
+        let listener = std::net::TcpListener::bind("[::ffff:127.0.0.1]:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let accept = std::thread::spawn(move || listener.accept().unwrap());
+        let client = std::net::TcpStream::connect(("127.0.0.1", address.port())).unwrap();
+        let (_server, _) = accept.join().unwrap();
+        let found = open_connection(&Process::myself().unwrap()).unwrap();
+        let ends = [client.local_addr().unwrap(), client.peer_addr().unwrap()];
+        assert!(ends.contains(&found.client) && ends.contains(&found.server), "{found}");
     }
 }

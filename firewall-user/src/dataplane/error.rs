@@ -1,12 +1,21 @@
-//! What can go wrong between us and the kernel: one line, and what to do about it.
+//! Errors of the dataplane: one line that names operation and object, and a hint.
 
+use std::borrow::Cow;
+use std::error::Error as StdError;
 use std::fmt::Display;
+use std::io;
+
+use aya::programs::ProgramError;
+use aya::sys::NetlinkError;
+use nix::errno::Errno;
+
+use crate::explain::{Exit, Explain};
 
 /// A failed operation on the kernel.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}")]
+#[error("{message}")]
 pub struct DataplaneError {
-    what: String,
+    message: String,
     hint: String,
     is_not_found: bool,
 }
@@ -15,62 +24,88 @@ pub struct DataplaneError {
 pub type Result<T> = std::result::Result<T, DataplaneError>;
 
 impl DataplaneError {
-    /// `what` names the operation, the object and the reason; `hint` says what to do, or is empty.
-    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: hint.into(), is_not_found: false }
+    /// `message` names the operation, the object and the reason; `hint` says what to do, or is empty.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into(), is_not_found: false }
     }
 
-    /// As [`Self::new`], where what the user named does not exist.
-    pub fn not_found(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { is_not_found: true, ..Self::new(what, hint) }
+    /// As [`Self::new`], where the object that the user named does not exist.
+    pub fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { is_not_found: true, ..Self::new(message, hint) }
+    }
+}
+
+impl Explain for DataplaneError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(&self.hint).filter(|hint| !hint.is_empty()).map(|hint| Cow::Owned(hint.clone()))
     }
 
-    /// What to do about it; empty where there is nothing to add.
-    #[must_use]
-    pub fn hint(&self) -> &str {
-        &self.hint
-    }
-
-    /// Whether what the user named does not exist.
-    #[must_use]
-    pub const fn is_not_found(&self) -> bool {
-        self.is_not_found
+    fn exit(&self) -> Exit {
+        if self.is_not_found { Exit::NotFound } else { Exit::Failed }
     }
 }
 
 /// Names the operation and the object that an error of a lower layer belongs to.
 pub(crate) trait Context<T> {
-    /// `operation object: reason`, with a hint where the reason is a usual one.
+    /// `operation object: reason`, with a hint where the error number has a usual cause.
     fn context(self, operation: impl Display) -> Result<T>;
 }
 
-impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
+impl<T, E: StdError + 'static> Context<T> for std::result::Result<T, E> {
     fn context(self, operation: impl Display) -> Result<T> {
         self.map_err(|error| {
-            let text = chain(&error);
-            let hint = usual_cause(&text).unwrap_or_default();
-            DataplaneError::new(format!("{operation}: {text}"), hint)
+            let hint = errno(&error).and_then(usual_hint).unwrap_or_default();
+            DataplaneError::new(format!("{operation}: {}", chain(&error)), hint)
         })
     }
 }
 
-/// What usually is behind a refusal by the kernel.
-pub(crate) fn usual_cause(text: &str) -> Option<&'static str> {
-    let has = |code: i32| text.contains(&format!("os error {code})"));
-    if has(libc::EPERM) {
-        return Some(
+/// The kernel's error number in an error or its causes.
+pub(crate) fn errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let number = own_errno(cause);
+        if number.is_some() {
+            return number;
+        }
+        next = cause.source();
+    }
+    None
+}
+
+fn own_errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
+    if let Some(errno) = error.downcast_ref::<Errno>() {
+        return Some(*errno);
+    }
+    // aya's transparent variants leave the error that they wrap out of the chain of sources.
+    let number = match error.downcast_ref::<ProgramError>() {
+        Some(ProgramError::IOError(error)) => error.raw_os_error(),
+        Some(ProgramError::NetlinkError(error)) => error.raw_os_error(),
+        _ => match error.downcast_ref::<NetlinkError>() {
+            Some(error) => error.raw_os_error(),
+            None => error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error),
+        },
+    };
+    number.map(Errno::from_raw)
+}
+
+/// The usual cause of an error number of the kernel.
+pub(crate) const fn usual_hint(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EPERM => Some(
             "run as root; if that is so, kernel lockdown, a security module or the seccomp \
              profile of a container forbids it",
-        );
+        ),
+        Errno::ENOMEM | Errno::E2BIG => Some(
+            "the maps did not fit in memory: make [maps] smaller in the configuration, or raise the \
+             memory limit of the unit or container",
+        ),
+        _ => None,
     }
-    (has(libc::ENOMEM) || has(libc::E2BIG)).then_some(
-        "the maps did not fit in memory: make [maps] smaller in the configuration, or raise the \
-         memory limit of the unit or container",
-    )
 }
 
 /// An error with its causes on one line, without those that an outer text already repeats.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = first_line(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
@@ -83,7 +118,47 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The verifier's log has thousands of lines; the first says what went wrong.
+/// The verifier's log has thousands of lines; the first states the error.
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::maps::MapError;
+    use aya::sys::SyscallError;
+
+    use super::*;
+
+    #[test]
+    fn the_error_number_is_found_behind_every_wrapper() {
+        let io = || io::Error::from_raw_os_error(libc::EBUSY);
+        let syscall = || SyscallError { call: "bpf_link_create", io_error: io() };
+        let map = || MapError::CreateError { name: "FLOWS".to_owned(), io_error: io() };
+        let errors: [Box<dyn StdError>; 8] = [
+            Box::new(io()),
+            Box::new(Errno::EBUSY),
+            Box::new(syscall()),
+            Box::new(ProgramError::from(syscall())),
+            Box::new(ProgramError::IOError(io())),
+            Box::new(ProgramError::from(map())),
+            Box::new(map()),
+            Box::new(MapError::from(syscall())),
+        ];
+        for error in errors {
+            assert_eq!(errno(&*error), Some(Errno::EBUSY), "{error:?}");
+        }
+        assert_eq!(errno(&io::Error::other("no number")), None);
+    }
+
+    #[test]
+    fn a_usual_cause_becomes_the_hint() {
+        let hint = |errno: i32| {
+            let error: Result<()> = Err(io::Error::from_raw_os_error(errno)).context("open map");
+            error.unwrap_err().hint().unwrap_or_default()
+        };
+        assert!(hint(libc::EPERM).starts_with("run as root"));
+        assert!(hint(libc::ENOMEM).starts_with("the maps did not fit"));
+        assert_eq!(hint(libc::EINVAL), "");
+    }
 }

@@ -1,48 +1,50 @@
-//! Why the store did not do it.
+//! Errors of the store.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::explain::{Exit, Explain};
 use crate::model;
 
-/// A failure of the store, or a refusal of what was to be stored.
+/// A failure of the store, or a refused edit.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked for may not be.
+    /// The edit contradicts the stored objects or a limit.
     #[error(transparent)]
     Model(#[from] model::Error),
-    /// The directory cannot be made.
-    #[error("state directory {} cannot be made", dir.display())]
+    /// The directory cannot be created.
+    #[error("create state directory {}", dir.display())]
     Directory {
         /// The directory.
         dir: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// The file is a store of a later version.
-    #[error("store {} has schema {found}, and this secgroup knows up to {known}", path.display())]
-    Newer {
+    /// The file is a store of another version of secgroup.
+    #[error("store {} has schema {found}, and this secgroup uses schema {expected}", path.display())]
+    Schema {
         /// The file.
         path: PathBuf,
         /// Its schema.
         found: i64,
-        /// The latest that we know.
-        known: i64,
+        /// The schema of this program.
+        expected: i64,
     },
-    /// The file is something else.
+    /// The file belongs to another program.
     #[error("{} is a database of another program", path.display())]
-    Alien {
+    OtherProgram {
         /// The file.
         path: PathBuf,
     },
-    /// The file does not hold together.
+    /// The file is inconsistent.
     #[error("store {} is damaged: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What SQLite or we found.
+        /// What is inconsistent.
         reason: String,
     },
     /// The file cannot be opened or written.
@@ -55,30 +57,30 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Another process wrote for too long.
+    /// Another process holds the write lock for too long.
     #[error("store {} is locked by another process", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
     },
-    /// An edit failed half-way, and a commit was asked for all the same.
-    #[error("store {}: an edit failed, so the change was dropped", path.display())]
-    Broken {
+    /// An edit was written in part, so the transaction cannot be committed.
+    #[error("store {}: an edit failed, so the change was not made", path.display())]
+    Incomplete {
         /// The file.
         path: PathBuf,
     },
-    /// Anything else.
+    /// Any other error of SQLite.
     #[error("store {}", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error.
         source: rusqlite::Error,
     },
 }
 
 impl Error {
-    /// What SQLite's error means to a user.
+    /// Classifies an error of SQLite.
     pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
         let reason = error.to_string();
@@ -92,7 +94,7 @@ impl Error {
             Some(ErrorCode::ReadOnly) => Self::Access { path, what: "written", reason },
             Some(ErrorCode::DiskFull) => Self::Access { path, what: "written", reason },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
-            // A value that no version of ours wrote.
+            // A value that secgroup does not write.
             None if matches!(
                 error,
                 rusqlite::Error::FromSqlConversionFailure(..)
@@ -105,36 +107,44 @@ impl Error {
             _ => Self::Sqlite { path, source: error },
         }
     }
-
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Model(error) => error.hint(),
-            Self::Directory { source, .. } => Some(match source.kind() {
-                io::ErrorKind::PermissionDenied => access(),
-                _ => "choose another with --state-dir or SECGROUP_STATE_DIR".to_owned(),
-            }),
-            Self::Newer { .. } => Some(
-                "a newer secgroup has used it: use that one, or another --state-dir".to_owned(),
-            ),
-            Self::Alien { .. } => Some("choose another with --state-dir".to_owned()),
-            Self::Damaged { path, .. } => {
-                let path = path.display();
-                Some(format!(
-                    "enforcement goes on as it is; move {path} away with its -wal and -shm, then \
-                     restore a backup or secgroup apply an exported document"
-                ))
-            }
-            Self::Access { .. } => Some(access()),
-            Self::Busy { .. } => {
-                Some("find it with fuser, end it, and run the command again".to_owned())
-            }
-            Self::Broken { .. } | Self::Sqlite { .. } => None,
-        }
-    }
 }
 
-fn access() -> String {
-    "run as root, or choose a directory you can write with --state-dir".to_owned()
+impl Explain for Error {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Self::Model(error) => return Explain::hint(error),
+            Self::Directory { source, .. } if source.kind() != io::ErrorKind::PermissionDenied => {
+                "choose another directory with --state-dir or SECGROUP_STATE_DIR".into()
+            }
+            Self::Directory { .. } | Self::Access { .. } => {
+                "run as root, or choose a directory you can write with --state-dir".into()
+            }
+            Self::Schema { .. } => {
+                "use the secgroup version that wrote it: its `secgroup export` writes a document that \
+                 `secgroup apply` of this version reads; or choose another --state-dir"
+                    .into()
+            }
+            Self::OtherProgram { .. } => "choose another directory with --state-dir".into(),
+            Self::Damaged { path, .. } => {
+                let path = path.display();
+                format!(
+                    "enforcement continues; move {path}, {path}-wal and {path}-shm away, then restore \
+                     a backup or `secgroup apply` an exported document"
+                )
+                .into()
+            }
+            Self::Busy { path } => {
+                format!("`fuser {}` finds the process; wait for its end, and retry", path.display())
+                    .into()
+            }
+            Self::Incomplete { .. } | Self::Sqlite { .. } => return None,
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Model(error) => Explain::exit(error),
+            _ => Exit::Failed,
+        }
+    }
 }

@@ -1,12 +1,11 @@
-//! A change that waits for its confirmation, and what was before it: a copy of every table that says
-//! what the user said.
+//! An unconfirmed change, and the state before it: a copy of every table that it may have edited.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows;
 
-/// The tables that are copied, what others refer to first. The numbers of rules are given for good
-/// and not among them.
+/// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
+/// is never used twice.
 const TABLES: [&str; 10] = [
     "prefix_lists",
     "prefix_list_tags",
@@ -20,12 +19,12 @@ const TABLES: [&str; 10] = [
     "interface_addresses",
 ];
 
-/// A change that is taken back unless someone confirms it in time.
+/// A change that is rolled back unless it is confirmed before the deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The command that made it.
     pub what: String,
-    /// The kernel's id of the boot that the deadline belongs to.
+    /// The kernel's id of the boot in which the change was made.
     pub boot: String,
     /// Milliseconds since that boot, suspended time included (`CLOCK_BOOTTIME`).
     pub deadline: u64,
@@ -45,38 +44,28 @@ pub(super) fn write(sql: &Connection, pending: &Pending) -> rusqlite::Result<()>
         .map(drop)
 }
 
-pub(super) fn keep(sql: &Connection) -> rusqlite::Result<()> {
+pub(super) fn copy_tables(sql: &Connection) -> rusqlite::Result<()> {
     TABLES.iter().try_for_each(|table| {
         sql.execute_batch(&format!("CREATE TABLE before_{table} AS SELECT * FROM {table}"))
     })
 }
 
 pub(super) fn restore(sql: &Connection) -> rusqlite::Result<()> {
-    // Until the commit, rows may refer to what is not back yet.
+    // Until the commit, rows may reference rows that are not restored yet.
     sql.pragma_update(None, "defer_foreign_keys", true)?;
     for table in TABLES.iter().rev() {
         sql.execute_batch(&format!("DELETE FROM {table}"))?;
     }
     TABLES.iter().try_for_each(|table| {
-        // By name: a later version may have given the table more columns since.
-        let columns = columns(sql, &format!("before_{table}"))?;
-        sql.execute_batch(&format!(
-            "INSERT INTO {table} ({columns}) SELECT {columns} FROM before_{table}"
-        ))
+        sql.execute_batch(&format!("INSERT INTO {table} SELECT * FROM before_{table}"))
     })
 }
 
-pub(super) fn forget(sql: &Connection) -> rusqlite::Result<()> {
+pub(super) fn delete(sql: &Connection) -> rusqlite::Result<()> {
     sql.execute_batch("DELETE FROM pending")?;
     TABLES
         .iter()
         .try_for_each(|table| sql.execute_batch(&format!("DROP TABLE IF EXISTS before_{table}")))
-}
-
-fn columns(sql: &Connection, table: &str) -> rusqlite::Result<String> {
-    let mut statement = sql.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let names = statement.query_map([table], |row| row.get::<_, String>(0))?;
-    Ok(names.collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
 #[cfg(test)]
@@ -87,7 +76,7 @@ mod tests {
     use crate::store::{FILE, Store};
 
     #[test]
-    fn every_table_of_what_users_said_is_kept() {
+    fn every_table_that_a_change_may_edit_is_copied() {
         let dir = tempfile::TempDir::new().unwrap();
         drop(Store::open(dir.path()).unwrap());
         let sql = Connection::open(dir.path().join(FILE)).unwrap();
@@ -98,9 +87,9 @@ mod tests {
             .unwrap();
         let names = names.query_map([], |row| row.get(0)).unwrap();
         let mut names: BTreeSet<String> = names.map(Result::unwrap).collect();
-        // What is not undone: counting and panic, the numbers of rules, the record of the change
-        // itself, where the host is managed from, and what the kernel has.
-        for other in ["state", "rule_history", "pending", "management", "addresses_in_force"] {
+        // A rollback leaves these: the generation and panic, the numbers of rules, the record of the
+        // change itself, the management networks, and what is active in the kernel.
+        for other in ["state", "rule_history", "pending", "management", "active_addresses"] {
             assert!(names.remove(other), "{other}");
         }
         assert_eq!(names, TABLES.map(str::to_owned).into());

@@ -1,16 +1,18 @@
-//! Reading the whole model. A handful of queries, whatever there is.
+//! Reads the whole model: a fixed number of queries, whatever the number of rows.
 
+use firewall_ebpf::exempt::NonIp;
+use firewall_ebpf::interface::{Orientation, State, TcpChecks};
 use rusqlite::{Connection, Row};
 
 use super::rows;
-use crate::model::{Group, Interface, Model, PrefixList, Rule};
+use crate::model::{Family, Group, HookChoice, Interface, Mode, Model, PrefixList, Rule, Tracking};
 use crate::policy::Addresses;
 
 pub(super) fn generation(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT generation FROM state", [], |row| rows::count(row, 0))
 }
 
-/// Everything. In a transaction, so that all of it is of one moment.
+/// The whole model. The caller holds a transaction, so that all queries read one snapshot.
 pub(super) fn model(connection: &Connection) -> rusqlite::Result<Model> {
     let mut model = Model::default();
     prefix_lists(connection, &mut model)?;
@@ -39,7 +41,7 @@ fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<
         let list = PrefixList {
             id: rows::parsed(row, 0)?,
             name: row.get(1)?,
-            family: rows::family(row, 2)?,
+            family: rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?,
             version: rows::count(row, 3)?,
             entries: Default::default(),
             tags: Default::default(),
@@ -94,7 +96,7 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     })
 }
 
-const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, pick_up, tracking, \
+const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, tcp_loose, tracking, \
      mode, revalidate FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
@@ -104,13 +106,18 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             id: rows::parsed(row, 1)?,
             device: row.get(2)?,
             netns: row.get(3)?,
-            hook: rows::hook(row, 4)?,
-            orientation: rows::orientation(row, 5)?,
-            non_ip: rows::non_ip(row, 6)?,
-            tcp: rows::tcp(row, 7)?,
-            pick_up: row.get(8)?,
-            tracking: rows::tracking(row, 9)?,
-            mode: rows::mode(row, 10)?,
+            hook: rows::named(row, 4, &HookChoice::ALL, HookChoice::name)?,
+            orientation: rows::named(
+                row,
+                5,
+                &[Orientation::Host, Orientation::Guest],
+                Orientation::name,
+            )?,
+            non_ip: rows::named(row, 6, &NonIp::ALL, NonIp::name)?,
+            tcp: rows::named(row, 7, &TcpChecks::ALL, TcpChecks::name)?,
+            tcp_loose: row.get(8)?,
+            tracking: rows::named(row, 9, &Tracking::ALL, Tracking::name)?,
+            mode: rows::named(row, 10, &Mode::ALL, Mode::name)?,
             revalidate: row.get(11)?,
             groups: Vec::new(),
             timeouts: Default::default(),
@@ -128,24 +135,25 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
     })?;
     each(connection, "SELECT slot, state, seconds FROM interface_timeouts", |row| {
         if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
-            interface.timeouts.insert(rows::state(row, 1)?, row.get(2)?);
+            let state = rows::named(row, 1, State::ALL, State::timeout_name)?;
+            interface.timeouts.insert(state, row.get(2)?);
         }
         Ok(())
     })?;
     let addresses = "SELECT slot, address FROM interface_addresses ORDER BY slot, position";
     each(connection, addresses, |row| {
         if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
-            interface.addresses.push(rows::address(row, 1)?);
+            interface.addresses.push(rows::parsed(row, 1)?);
         }
         Ok(())
     })
 }
 
-/// See [`super::Transaction::addresses_in_force`].
-pub(super) fn addresses_in_force(connection: &Connection) -> rusqlite::Result<Addresses> {
+/// See [`super::Transaction::active_addresses`].
+pub(super) fn active_addresses(connection: &Connection) -> rusqlite::Result<Addresses> {
     let mut addresses = Addresses::new();
-    each(connection, "SELECT slot, address FROM addresses_in_force", |row| {
-        addresses.entry(row.get(0)?).or_default().push(rows::address(row, 1)?);
+    each(connection, "SELECT slot, address FROM active_addresses", |row| {
+        addresses.entry(row.get(0)?).or_default().push(rows::parsed(row, 1)?);
         Ok(())
     })?;
     addresses.values_mut().for_each(|addresses| addresses.sort());

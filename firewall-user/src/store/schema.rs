@@ -1,4 +1,4 @@
-//! The tables, and which version of them a file has.
+//! The tables, and the check that a file has them.
 
 use std::path::Path;
 
@@ -7,55 +7,29 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{BUSY, Error};
 
-/// The version this program writes, in the file's `user_version`.
-const VERSION: i64 = 4;
+/// The schema of this program, in the file's `user_version`. A file of another schema is refused.
+const VERSION: i64 = 1;
 
-/// Marks a file as ours: "secg".
+/// The file's `application_id`: "secg".
 const APPLICATION: i64 = 0x7365_6367;
 
-/// What makes a file of version n into one of n + 1, for every n from 1. A column goes to the end,
-/// where `ADD COLUMN` puts it; a migrated file keeps the constraints that it was made with.
-const MIGRATIONS: [&str; 3] = [
-    "
-ALTER TABLE interfaces ADD COLUMN tcp TEXT NOT NULL DEFAULT 'guard';
-ALTER TABLE interfaces ADD COLUMN pick_up INTEGER NOT NULL DEFAULT 1;
-ALTER TABLE interfaces ADD COLUMN tracking TEXT NOT NULL DEFAULT 'auto';
-",
-    SAFETY,
-    ADDRESSES,
-];
+/// Constraints repeat what the model checks: a bug there must not reach the disk.
+const TABLES: &str = "
+CREATE TABLE state (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    generation INTEGER NOT NULL,
+    panic INTEGER NOT NULL
+) STRICT;
+INSERT INTO state VALUES (1, 0, 0);
+CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 
-/// What version 3 brought: a change that waits for its confirmation, with what was before in tables
-/// that [`super::pending`] names, panic, audit, and flows that are asked about again.
-const SAFETY: &str = "
+-- A change that is not confirmed yet; `pending` copies the tables as they were before it.
 CREATE TABLE pending (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     what TEXT NOT NULL,
     boot TEXT NOT NULL,
     deadline INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-ALTER TABLE state ADD COLUMN panic INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE interfaces ADD COLUMN mode TEXT NOT NULL DEFAULT 'enforce';
-ALTER TABLE interfaces ADD COLUMN revalidate INTEGER NOT NULL DEFAULT 0;
-";
-
-/// What version 4 brought: the addresses of group members that the policies in force speak of.
-const ADDRESSES: &str = "
-CREATE TABLE addresses_in_force (
-    slot INTEGER NOT NULL,
-    address TEXT NOT NULL,
-    PRIMARY KEY (slot, address)
-) STRICT, WITHOUT ROWID;
-";
-
-/// Constraints repeat what the model checks: a bug there must not reach the disk.
-const TABLES: &str = "
-CREATE TABLE state (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    generation INTEGER NOT NULL
-) STRICT;
-INSERT INTO state VALUES (1, 0);
 
 CREATE TABLE prefix_lists (
     id TEXT PRIMARY KEY,
@@ -88,7 +62,7 @@ CREATE TABLE group_tags (
     PRIMARY KEY (group_id, key)
 ) STRICT, WITHOUT ROWID;
 
--- Every rule there ever was. AUTOINCREMENT: a number is never given twice.
+-- Every rule that ever existed. AUTOINCREMENT: no number is used twice.
 CREATE TABLE rule_history (
     number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 2147483647),
     rule_id TEXT NOT NULL UNIQUE,
@@ -124,9 +98,11 @@ CREATE TABLE interfaces (
     hook TEXT NOT NULL,
     orientation TEXT NOT NULL,
     non_ip TEXT NOT NULL,
-    tcp TEXT NOT NULL DEFAULT 'guard',
-    pick_up INTEGER NOT NULL DEFAULT 1,
-    tracking TEXT NOT NULL DEFAULT 'auto'
+    tcp TEXT NOT NULL,
+    tcp_loose INTEGER NOT NULL,
+    tracking TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    revalidate INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
 CREATE TABLE interface_groups (
@@ -149,71 +125,64 @@ CREATE TABLE interface_addresses (
     address TEXT NOT NULL,
     PRIMARY KEY (slot, position)
 ) STRICT, WITHOUT ROWID;
+
+-- The addresses of group members in the policies that are active in the kernel.
+CREATE TABLE active_addresses (
+    slot INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (slot, address)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The schema's CHECK on a rule's number.
 const _: () = assert!(MAX_RULE == 2_147_483_647);
 
-/// Which tables a file has.
+/// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum Content {
     Nothing,
-    Earlier(i64),
-    Current,
+    Store,
 }
 
-/// Makes the tables where there are none, brings those of an earlier version up to this one, and
-/// refuses a file that is not ours or is newer.
+/// Creates the tables in a new file, and refuses a file that is not a store of this schema.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Error> {
-    let told = |error| Error::sqlite(path, error);
-    // One snapshot: another process may be making the tables between two reads.
-    let snapshot = connection.unchecked_transaction().map_err(told)?;
-    let found = look(&snapshot, path)?;
-    snapshot.finish().map_err(told)?;
-    match found {
-        Found::Current => return Ok(()),
-        Found::Nothing => write_ahead(connection).map_err(told)?,
-        Found::Earlier(_) => {}
+    let failed = |error| Error::sqlite(path, error);
+    // One snapshot: another process may create the tables between two reads.
+    let snapshot = connection.unchecked_transaction().map_err(failed)?;
+    let content = inspect(&snapshot, path)?;
+    snapshot.finish().map_err(failed)?;
+    if content == Content::Store {
+        return Ok(());
     }
+    write_ahead(connection).map_err(failed)?;
     let transaction =
-        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(told)?;
-    // Another process may have done it while this one waited.
-    match look(&transaction, path)? {
-        Found::Current => return Ok(()),
-        Found::Nothing => {
-            transaction.execute_batch(TABLES).map_err(told)?;
-            transaction.execute_batch(SAFETY).map_err(told)?;
-            transaction.execute_batch(ADDRESSES).map_err(told)?;
-            transaction.pragma_update(None, "application_id", APPLICATION).map_err(told)?;
-        }
-        Found::Earlier(from) => {
-            let steps = (1..).zip(MIGRATIONS).filter(|(version, _)| *version >= from);
-            for (_, step) in steps {
-                transaction.execute_batch(step).map_err(told)?;
-            }
-        }
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    // Another process may have created them before this one had the lock.
+    if inspect(&transaction, path)? == Content::Store {
+        return Ok(());
     }
-    transaction.pragma_update(None, "user_version", VERSION).map_err(told)?;
-    transaction.commit().map_err(told)
+    transaction.execute_batch(TABLES).map_err(failed)?;
+    transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
+    transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
+    transaction.commit().map_err(failed)
 }
 
-fn look(connection: &Connection, path: &Path) -> Result<Found, Error> {
+fn inspect(connection: &Connection, path: &Path) -> Result<Content, Error> {
     let number = |pragma: &str| {
         connection
             .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
             .map_err(|error| Error::sqlite(path, error))
     };
     let (application, version) = (number("application_id")?, number("user_version")?);
-    // It counts changes of the schema, so it is 0 in a file without tables.
-    let tables = number("schema_version")?;
+    // SQLite's own count of changes to the schema: 0 in a file without tables.
+    let changes = number("schema_version")?;
     match (application, version) {
-        (APPLICATION, VERSION) => Ok(Found::Current),
-        (APPLICATION, earlier @ 1..VERSION) => Ok(Found::Earlier(earlier)),
-        (APPLICATION, found) if found > VERSION => {
-            Err(Error::Newer { path: path.to_owned(), found, known: VERSION })
+        (APPLICATION, VERSION) => Ok(Content::Store),
+        (APPLICATION, found) => {
+            Err(Error::Schema { path: path.to_owned(), found, expected: VERSION })
         }
-        (0, 0) if tables == 0 => Ok(Found::Nothing),
-        _ => Err(Error::Alien { path: path.to_owned() }),
+        (0, 0) if changes == 0 => Ok(Content::Nothing),
+        _ => Err(Error::OtherProgram { path: path.to_owned() }),
     }
 }
 

@@ -1,5 +1,5 @@
-//! A change in the making: every edit is checked, written, and made in memory; all of it becomes
-//! true at the commit, or none.
+//! A change: every edit is checked, written to SQLite and made in memory; the commit makes all of them
+//! durable, or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,9 +14,9 @@ use crate::model::{
 };
 
 mod addresses;
-mod keep;
+mod rollback;
 
-/// A group to be made; with the rules that a new group has.
+/// A group to create, with the rules of [`Group::default_rules`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewGroup {
     /// As [`crate::model::group_name`] returned it.
@@ -27,12 +27,12 @@ pub struct NewGroup {
     pub tags: BTreeMap<String, String>,
 }
 
-/// A prefix list to be made.
+/// A prefix list to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewPrefixList {
     /// As [`crate::model::prefix_list_name`] returned it.
     pub name: String,
-    /// Every entry's.
+    /// Family of every entry.
     pub family: Family,
     /// Canonical networks with their descriptions.
     pub entries: BTreeMap<IpNet, String>,
@@ -40,7 +40,7 @@ pub struct NewPrefixList {
     pub tags: BTreeMap<String, String>,
 }
 
-/// A change in the making. Dropped without [`Self::commit`], it never was.
+/// A change. Without [`Self::commit`] it is rolled back.
 #[derive(Debug)]
 pub struct Transaction<'a> {
     sql: rusqlite::Transaction<'a>,
@@ -50,12 +50,12 @@ pub struct Transaction<'a> {
     generation: u64,
     limits: Limits,
     changed: bool,
-    /// Something was written that no user said.
-    noted: bool,
-    /// What was before the edits is kept.
-    kept: bool,
-    /// An edit was half written: none of it may be committed.
-    broken: bool,
+    /// The active addresses were recorded, which is no edit of the user's.
+    recorded: bool,
+    /// The tables were copied before the edits.
+    copied: bool,
+    /// An edit was written in part: the transaction must not be committed.
+    incomplete: bool,
 }
 
 impl<'a> Transaction<'a> {
@@ -75,9 +75,9 @@ impl<'a> Transaction<'a> {
             generation,
             limits,
             changed: false,
-            noted: false,
-            kept: false,
-            broken: false,
+            recorded: false,
+            copied: false,
+            incomplete: false,
         }
     }
 
@@ -93,13 +93,13 @@ impl<'a> Transaction<'a> {
         &self.model
     }
 
-    /// The number of changes made before this one.
+    /// The number of changes before this one.
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The limits that edits are held to.
+    /// The limits of edits.
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
@@ -111,27 +111,27 @@ impl<'a> Transaction<'a> {
         self.changed
     }
 
-    /// Makes the edits true, on disk; returns the generation. Without edits nothing is written but what
-    /// [`Self::set_addresses_in_force`] has noted.
+    /// Commits the edits to the disk; returns the generation. Without edits it commits only what
+    /// [`Self::set_active_addresses`] has recorded.
     ///
     /// # Errors
-    /// When it cannot be written; nothing has changed then.
+    /// The store cannot be written; nothing has changed then.
     pub fn commit(self) -> Result<u64, Error> {
-        let Self { sql, path, generation, changed, noted, kept, broken, .. } = self;
-        let told = |error| Error::sqlite(path, error);
-        if broken {
-            return Err(Error::Broken { path: path.to_owned() });
+        let Self { sql, path, generation, changed, recorded, copied, incomplete, .. } = self;
+        let failed = |error| Error::sqlite(path, error);
+        if incomplete {
+            return Err(Error::Incomplete { path: path.to_owned() });
         }
         if !changed {
-            if noted && kept {
-                // There is nothing to take back.
-                pending::forget(&sql).map_err(told)?;
+            if recorded && copied {
+                // There is nothing to roll back.
+                pending::delete(&sql).map_err(failed)?;
             }
-            if noted { sql.commit() } else { sql.rollback() }.map_err(told)?;
+            if recorded { sql.commit() } else { sql.rollback() }.map_err(failed)?;
             return Ok(generation);
         }
-        sql.execute("UPDATE state SET generation = generation + 1", []).map_err(told)?;
-        sql.commit().map_err(told)?;
+        sql.execute("UPDATE state SET generation = generation + 1", []).map_err(failed)?;
+        sql.commit().map_err(failed)?;
         Ok(generation + 1)
     }
 
@@ -140,11 +140,8 @@ impl<'a> Transaction<'a> {
         let name =
             |id: &GroupId| self.model.groups.get(id).map_or(String::new(), |it| it.name.clone());
         write::change(&self.sql, &mut change, name).map_err(|error| {
-            self.broken = true;
-            // The history's CHECK, which comes first, is the only one on a number.
-            let full = matches!(error, rusqlite::Error::IntegralValueOutOfRange(..))
-                || error.to_string().contains("CHECK constraint failed: number");
-            if full {
+            self.incomplete = true;
+            if matches!(error, rusqlite::Error::IntegralValueOutOfRange(..)) {
                 ModelError::RuleNumbersUsedUp.into()
             } else {
                 Error::sqlite(self.path, error)
@@ -155,10 +152,10 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Makes a group with the rules that a new group has.
+    /// Creates a group with the rules of [`Group::default_rules`].
     ///
     /// # Errors
-    /// When the name is taken or a limit is reached.
+    /// The name is taken, or a limit is reached.
     pub fn create_group(&mut self, new: NewGroup) -> Result<GroupId, Error> {
         let NewGroup { name, description, tags } = new;
         self.model.check_new_group(&name, &tags, &self.limits)?;
@@ -169,10 +166,10 @@ impl<'a> Transaction<'a> {
         Ok(id)
     }
 
-    /// Removes a group that nothing but itself uses.
+    /// Deletes a group that only its own rules use.
     ///
     /// # Errors
-    /// When it is used, or not there.
+    /// It is used, or does not exist.
     pub fn delete_group(&mut self, id: &GroupId) -> Result<(), Error> {
         self.model.check_group_unused(self.model.group_by_id(id)?)?;
         self.write(Change::DeleteGroup(id.clone()))
@@ -181,7 +178,7 @@ impl<'a> Transaction<'a> {
     /// Replaces a group's tags.
     ///
     /// # Errors
-    /// When there are too many, or the group is not there.
+    /// There are too many, or the group does not exist.
     pub fn tag_group(&mut self, id: &GroupId, tags: BTreeMap<String, String>) -> Result<(), Error> {
         let group = self.model.group_by_id(id)?;
         check::check_tags(&format!("group {}", group.name), &tags, &self.limits)?;
@@ -191,7 +188,7 @@ impl<'a> Transaction<'a> {
     /// Adds rules to a group, all or none; returns their ids in the order given.
     ///
     /// # Errors
-    /// When a rule is there already or twice, names what is not there, or a limit is reached.
+    /// A rule exists already or is given twice, its peer does not exist, or a limit is reached.
     pub fn add_rules(&mut self, id: &GroupId, new: Vec<NewRule>) -> Result<Vec<RuleId>, Error> {
         self.model.check_new_rules(self.model.group_by_id(id)?, &new, &self.limits)?;
         let mut ids = Vec::new();
@@ -206,7 +203,7 @@ impl<'a> Transaction<'a> {
     /// Removes rules of a group, all or none.
     ///
     /// # Errors
-    /// When the group has no such rule.
+    /// The group has no such rule.
     pub fn remove_rules(&mut self, id: &GroupId, rules: &[RuleId]) -> Result<(), Error> {
         let group = self.model.group_by_id(id)?;
         for rule in rules {
@@ -221,7 +218,7 @@ impl<'a> Transaction<'a> {
     /// Changes a rule's description, as [`crate::model::rule_description`] returned it.
     ///
     /// # Errors
-    /// When the group has no such rule.
+    /// The group has no such rule.
     pub fn describe_rule(
         &mut self,
         id: &GroupId,
@@ -232,10 +229,10 @@ impl<'a> Transaction<'a> {
         self.write(Change::DescribeRule { group: id.clone(), rule: rule.clone(), description })
     }
 
-    /// Makes a prefix list.
+    /// Creates a prefix list.
     ///
     /// # Errors
-    /// When the name is taken, an entry is of the other family, or a limit is reached.
+    /// The name is taken, an entry is of the other family, or a limit is reached.
     pub fn create_prefix_list(&mut self, new: NewPrefixList) -> Result<PrefixListId, Error> {
         let NewPrefixList { name, family, entries, tags } = new;
         self.model.check_new_prefix_list(&name, &tags, &self.limits)?;
@@ -249,8 +246,8 @@ impl<'a> Transaction<'a> {
     /// Adds entries to a prefix list, all or none.
     ///
     /// # Errors
-    /// When an entry is there already, is of the other family, or a limit is reached; those of
-    /// the groups that refer to the list too.
+    /// An entry exists already or is of the other family, or a limit is reached, also one of a group
+    /// with rules that have the list as their peer.
     pub fn add_entries(
         &mut self,
         id: &PrefixListId,
@@ -269,11 +266,11 @@ impl<'a> Transaction<'a> {
     /// Removes entries from a prefix list, all or none.
     ///
     /// # Errors
-    /// When an entry is not there.
-    pub fn remove_entries(&mut self, id: &PrefixListId, gone: &[IpNet]) -> Result<(), Error> {
+    /// An entry does not exist.
+    pub fn remove_entries(&mut self, id: &PrefixListId, networks: &[IpNet]) -> Result<(), Error> {
         let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
         let mut entries = entries.clone();
-        for network in gone {
+        for network in networks {
             if entries.remove(network).is_none() {
                 let list = name.clone();
                 return Err(ModelError::EntryNotFound { list, network: *network }.into());
@@ -294,7 +291,7 @@ impl<'a> Transaction<'a> {
         }
         let grows = entries.len() > list.entries.len();
         let change = Change::SetEntries { list: id.clone(), entries };
-        // Fewer entries never break a limit, not even one that was lowered meanwhile.
+        // Fewer entries are accepted also if the limit was lowered below their number meanwhile.
         if grows {
             let mut after = self.model.clone();
             after.make(change.clone());
@@ -303,19 +300,19 @@ impl<'a> Transaction<'a> {
         self.write(change)
     }
 
-    /// Removes a prefix list that no rule uses.
+    /// Deletes a prefix list that no rule uses.
     ///
     /// # Errors
-    /// When it is used, or not there.
+    /// It is used, or does not exist.
     pub fn delete_prefix_list(&mut self, id: &PrefixListId) -> Result<(), Error> {
         self.model.check_prefix_list_unused(self.model.prefix_list_by_id(id)?)?;
         self.write(Change::DeletePrefixList(id.clone()))
     }
 
-    /// Makes a plan true. It must have been made from [`Self::model`] as it is now.
+    /// Makes the edits of a plan, which must have been computed from [`Self::model`] as it is now.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The store cannot be written.
     pub fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
         plan.steps.iter().try_for_each(|step| self.write(step.change.clone()))
     }
@@ -323,7 +320,7 @@ impl<'a> Transaction<'a> {
     /// The smallest slot that no interface has.
     ///
     /// # Errors
-    /// When all `capacity` slots are taken.
+    /// All `capacity` slots are taken.
     pub fn free_slot(&self, capacity: u32) -> Result<u16, Error> {
         (0..=u16::MAX)
             .take_while(|slot| u32::from(*slot) < capacity)
@@ -334,10 +331,10 @@ impl<'a> Transaction<'a> {
             })
     }
 
-    /// Says which networks the host is managed from.
+    /// Replaces the management networks.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The store cannot be written.
     pub fn set_management(&mut self, networks: BTreeSet<IpNet>) -> Result<(), Error> {
         if self.model.management == networks {
             return Ok(());
@@ -345,10 +342,10 @@ impl<'a> Transaction<'a> {
         self.write(Change::SetManagement(networks))
     }
 
-    /// Begins or ends panic.
+    /// Switches emergency mode on or off.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The store cannot be written.
     pub fn set_panic(&mut self, is_panicking: bool) -> Result<(), Error> {
         if self.model.is_panicking == is_panicking {
             return Ok(());
@@ -356,10 +353,10 @@ impl<'a> Transaction<'a> {
         self.write(Change::SetPanic(is_panicking))
     }
 
-    /// Attaches groups to a device, in place of what the slot holds.
+    /// Attaches groups to a device; replaces the interface in its slot.
     ///
     /// # Errors
-    /// When a group is not there or twice, the device has another slot, or a limit is reached.
+    /// A group does not exist or is given twice, the device has another slot, or a limit is reached.
     pub fn put_interface(&mut self, interface: &Interface) -> Result<(), Error> {
         self.model.check_interface(interface, &self.limits)?;
         if self.model.interfaces.get(&interface.slot) == Some(interface) {
@@ -368,10 +365,10 @@ impl<'a> Transaction<'a> {
         self.write(Change::PutInterface(interface.clone()))
     }
 
-    /// Detaches what the slot holds.
+    /// Deletes the interface in a slot.
     ///
     /// # Errors
-    /// When it holds nothing.
+    /// The slot is empty.
     pub fn delete_interface(&mut self, slot: u16) -> Result<(), Error> {
         if !self.model.interfaces.contains_key(&slot) {
             return Err(ModelError::InterfaceNotFound(slot.to_string()).into());

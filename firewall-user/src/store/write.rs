@@ -1,4 +1,4 @@
-//! Writing one edit.
+//! Writes one edit.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,9 @@ use rusqlite::{Connection, params};
 
 use super::read;
 use crate::model::{Change, Ec2Traffic, Group, GroupId, Interface, Peer, PrefixList, Rule};
-
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
-/// Writes an edit. A new rule gets its number here, in `change` too.
+/// Writes an edit. A new rule gets its number here, also in `change`.
 pub(super) fn change(
     sql: &Connection,
     change: &mut Change,
@@ -38,7 +37,7 @@ pub(super) fn change(
             write_tags(sql, "group_tags", group.as_str(), tags)
         }
         Change::DeleteGroup(group) => {
-            // First, since they may name the group itself as their peer.
+            // First: a rule may have the group itself as its peer.
             sql.execute("DELETE FROM rules WHERE group_id = ?1", [group.as_str()])?;
             sql.execute("DELETE FROM groups WHERE id = ?1", [group.as_str()]).map(drop)
         }
@@ -71,18 +70,15 @@ pub(super) fn change(
     }
 }
 
-/// Notes which addresses policies speak of; returns whether they are others than before.
-pub(super) fn addresses_in_force(
-    sql: &Connection,
-    addresses: &Addresses,
-) -> rusqlite::Result<bool> {
+/// Records the addresses in the active policies; returns whether they differ from the recorded ones.
+pub(super) fn active_addresses(sql: &Connection, addresses: &Addresses) -> rusqlite::Result<bool> {
     let mut addresses = addresses.clone();
     addresses.retain(|_, addresses| !addresses.is_empty());
-    if read::addresses_in_force(sql)? == addresses {
+    if read::active_addresses(sql)? == addresses {
         return Ok(false);
     }
-    sql.execute("DELETE FROM addresses_in_force", [])?;
-    let mut insert = sql.prepare_cached("INSERT INTO addresses_in_force VALUES (?1, ?2)")?;
+    sql.execute("DELETE FROM active_addresses", [])?;
+    let mut insert = sql.prepare_cached("INSERT INTO active_addresses VALUES (?1, ?2)")?;
     for (slot, addresses) in addresses {
         for address in addresses {
             insert.execute(params![slot, address.to_string()])?;
@@ -145,8 +141,7 @@ fn add_rule(
              RETURNING number",
         )?
         .query_row([rule.id.as_str(), group.as_str(), name], |row| row.get(0))?;
-    // The last one stands for the management networks; the CHECK of a store of version 1 knows no
-    // such limit.
+    // The last number is the rule of the management networks.
     if rule.number >= MANAGEMENT_RULE {
         return Err(rusqlite::Error::IntegralValueOutOfRange(0, rule.number.into()));
     }
@@ -186,14 +181,14 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         orientation,
         non_ip,
         tcp,
-        pick_up,
+        tcp_loose,
         tracking,
         mode,
         revalidate,
         timeouts,
         addresses,
     } = interface;
-    // With what hangs on it, so that nothing of the old one stays.
+    // Cascades to the tables that reference it.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
@@ -206,7 +201,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             orientation.name(),
             non_ip.name(),
             tcp.name(),
-            pick_up,
+            tcp_loose,
             tracking.name(),
             mode.name(),
             revalidate,

@@ -1,14 +1,13 @@
-//! The metrics, read from the kernel's maps at the moment they are asked for.
+//! The metrics, read from the kernel's maps at every scrape.
 //!
-//! Labels are interfaces, directions, reasons, groups and rules: all bounded by what the user
-//! said. No address is ever a label.
+//! Labels are interfaces, directions, reasons, groups and rules: their number is bounded by the
+//! configured objects. No address is a label.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::{Context as _, Result};
 use firewall_ebpf::event::Event;
-use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::limits::ABI_VERSION;
 use firewall_ebpf::policy::Counter;
@@ -19,17 +18,28 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::Control;
-use crate::dataplane::counters::{ByEvent, ByReason};
+use crate::dataplane::flows::list::Occupancy;
+use crate::dataplane::tables::counters::{ByEvent, ByReason};
+use crate::model::Family;
+
+mod declaration;
+
+use declaration::{
+    AUDITED_PACKETS, BUILD_INFO, BYTES, DROP_BYTES, DROPS, FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED,
+    FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_UNPROMOTED, PACKETS, PANIC, PASSES, POLICY_GENERATION,
+    PREFIX, RULE_BYTES, RULE_PACKETS,
+};
+pub use declaration::{Kind, METRICS, Metric};
 
 /// The text's media type, for HTTP: the format that every Prometheus, its textfile collector and
 /// `promtool check metrics` read.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// One reading of everything.
+/// The values of a scrape.
 #[derive(Debug)]
 struct Reading {
     interfaces: Vec<Measured>,
-    tables: Vec<crate::dataplane::flows::Occupancy>,
+    tables: Vec<Occupancy>,
     rules: Vec<RuleCount>,
     generation: u64,
     panic: u64,
@@ -91,16 +101,19 @@ fn read(control: &Control) -> Result<Reading> {
 /// # Errors
 /// The store or the maps cannot be read.
 pub fn text(control: &Control) -> Result<String> {
-    let reading = read(control)?;
-    let mut registry = Registry::with_prefix("secgroup");
+    encoded(read(control)?)
+}
+
+fn encoded(reading: Reading) -> Result<String> {
+    let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(reading));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).context("write the metrics")?;
     Ok(classic(&text))
 }
 
-/// OpenMetrics, which the library writes, as Prometheus' own format: there a counter's family has
-/// the name of its samples, and no line marks the end.
+/// Converts OpenMetrics, which the library writes, to the text format of Prometheus: there a family of
+/// counters has the name of its samples, and no line marks the end.
 fn classic(open_metrics: &str) -> String {
     let counters: HashSet<&str> = open_metrics
         .lines()
@@ -119,7 +132,7 @@ fn classic(open_metrics: &str) -> String {
 }
 
 impl Measured {
-    /// Packets and bytes that `keep` says, added up.
+    /// The sum of the counters that `keep` selects.
     fn sum(&self, keep: impl Fn(Direction, Reason) -> bool) -> Counter {
         let kept =
             self.counters.iter().filter(|((direction, reason), _)| keep(*direction, *reason));
@@ -130,152 +143,110 @@ impl Measured {
     }
 }
 
-/// A family of counters: a line for each set of labels.
-fn counters<const N: usize>(
+/// Encodes a metric: a line for each row of label values, in the order of the declared labels.
+fn encode<const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    rows: impl IntoIterator<Item = ([(&'static str, String); N], u64)>,
+    metric: &Metric,
+    rows: impl IntoIterator<Item = ([String; N], u64)>,
 ) -> fmt::Result {
-    family(encoder, name, help, MetricType::Counter, rows, |mut line, value| {
-        line.encode_counter::<NoLabelSet, u64, u64>(&value, None)
-    })
-}
-
-/// A family of gauges: a line for each set of labels.
-fn gauges<const N: usize>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    rows: impl IntoIterator<Item = ([(&'static str, String); N], u64)>,
-) -> fmt::Result {
-    family(encoder, name, help, MetricType::Gauge, rows, |mut line, value| {
-        line.encode_gauge(&value)
-    })
-}
-
-fn family<const N: usize>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    kind: MetricType,
-    rows: impl IntoIterator<Item = ([(&'static str, String); N], u64)>,
-    encode: impl Fn(MetricEncoder<'_>, u64) -> fmt::Result,
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None::<&Unit>, kind)?;
-    for (labels, value) in rows {
-        let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
-        encode(family.encode_family(&labels)?, value)?;
+    let kind = match metric.kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
+    };
+    let mut family =
+        encoder.encode_descriptor(metric.bare_name(), metric.help, None::<&Unit>, kind)?;
+    for (values, value) in rows {
+        let labels: Vec<_> = metric.labels.iter().copied().zip(&values).collect();
+        // A family without labels would write empty braces.
+        let encode = |mut line: MetricEncoder<'_>| match metric.kind {
+            Kind::Counter => line.encode_counter::<NoLabelSet, u64, u64>(&value, None),
+            Kind::Gauge => line.encode_gauge(&value),
+        };
+        if labels.is_empty() {
+            return encode(family);
+        }
+        encode(family.encode_family(&labels.as_slice())?)?;
     }
     Ok(())
 }
 
-/// A field of [`Counter`] with its word in metric names.
-type Field = (&'static str, fn(Counter) -> u64);
-const FIELDS: [Field; 2] = [("packets", |c| c.packets), ("bytes", |c| c.bytes)];
+/// A field of [`Counter`].
+type Field = fn(Counter) -> u64;
+const PACKETS_FIELD: Field = |counter| counter.packets;
+const BYTES_FIELD: Field = |counter| counter.bytes;
+
+impl Reading {
+    /// A field by interface, direction and verdict.
+    fn by_verdict(&self, field: Field) -> impl Iterator<Item = ([String; 3], u64)> {
+        let verdicts = [Verdict::Pass, Verdict::Drop];
+        self.interfaces.iter().flat_map(move |one| {
+            Direction::ALL.into_iter().flat_map(move |direction| {
+                verdicts.into_iter().map(move |verdict| {
+                    let keep = |d, r: Reason| d == direction && r.verdict() == verdict;
+                    let labels = [one.label.as_str(), direction.name(), verdict.name()];
+                    (labels.map(str::to_owned), field(one.sum(keep)))
+                })
+            })
+        })
+    }
+
+    /// A field by interface, direction and reason, of the reasons with a verdict.
+    fn by_reason(
+        &self,
+        verdict: Verdict,
+        field: Field,
+    ) -> impl Iterator<Item = ([String; 3], u64)> {
+        self.interfaces.iter().flat_map(move |one| {
+            let counters = one.counters.iter();
+            let chosen = counters.filter(move |((_, reason), _)| reason.verdict() == verdict);
+            chosen.map(move |((direction, reason), counter)| {
+                let labels = [one.label.as_str(), direction.name(), reason.name()];
+                (labels.map(str::to_owned), field(*counter))
+            })
+        })
+    }
+
+    fn by_table(&self, value: fn(&Occupancy) -> u64) -> impl Iterator<Item = ([String; 2], u64)> {
+        self.tables.iter().map(move |table| {
+            let family = if table.is_v6 { Family::Ipv6 } else { Family::Ipv4 };
+            ([table.tier.name(), family.name()].map(str::to_owned), value(table))
+        })
+    }
+
+    fn by_interface(
+        &self,
+        value: impl Fn(&Measured) -> u64,
+    ) -> impl Iterator<Item = ([String; 1], u64)> {
+        self.interfaces.iter().map(move |one| ([one.label.clone()], value(one)))
+    }
+
+    fn by_rule(&self, field: Field) -> impl Iterator<Item = ([String; 2], u64)> {
+        self.rules.iter().map(move |one| ([one.group.clone(), one.rule.clone()], field(one.count)))
+    }
+}
 
 impl Collector for Reading {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let encoder = &mut encoder;
-        for (word, field) in FIELDS {
-            let verdicts = [Verdict::Pass, Verdict::Drop];
-            let rows = self.interfaces.iter().flat_map(|one| {
-                Direction::ALL.into_iter().flat_map(move |direction| {
-                    verdicts.into_iter().map(move |verdict| {
-                        let keep = |d, r: Reason| d == direction && r.verdict() == verdict;
-                        let labels = [
-                            ("interface", one.label.clone()),
-                            ("direction", direction.name().to_owned()),
-                            ("verdict", verdict.name().to_owned()),
-                        ];
-                        (labels, field(one.sum(keep)))
-                    })
-                })
-            });
-            let help = format!("Judged {word}, by verdict");
-            counters(encoder, word, &help, rows)?;
-        }
-        for (name, help, verdict, field) in [
-            ("drops", "Dropped packets, by reason", Verdict::Drop, FIELDS[0].1),
-            ("drop_bytes", "Dropped bytes, by reason", Verdict::Drop, FIELDS[1].1),
-            ("passes", "Passed packets, by reason", Verdict::Pass, FIELDS[0].1),
-        ] {
-            let rows = self.interfaces.iter().flat_map(|one| {
-                let chosen = one.counters.iter();
-                let chosen = chosen.filter(move |((_, reason), _)| reason.verdict() == verdict);
-                chosen.map(move |((direction, reason), counter)| {
-                    let labels = [
-                        ("interface", one.label.clone()),
-                        ("direction", direction.name().to_owned()),
-                        ("reason", reason.name().to_owned()),
-                    ];
-                    (labels, field(*counter))
-                })
-            });
-            counters(encoder, name, help, rows)?;
-        }
-        let tables = |value: fn(&crate::dataplane::flows::Occupancy) -> u64| {
-            self.tables.iter().map(move |table| {
-                let family = if table.is_v6 { "ipv6" } else { "ipv4" };
-                let labels =
-                    [("tier", table.tier.name().to_owned()), ("family", family.to_owned())];
-                (labels, value(table))
-            })
-        };
-        let help = "Entries in the flow tables, by tier; expired ones count until they are reused";
-        gauges(encoder, "flows", help, tables(|table| table.entries))?;
-        let help = "Entries that fit into the flow tables, by tier";
-        gauges(encoder, "flows_capacity", help, tables(|table| u64::from(table.capacity)))?;
-        let help = format!(
-            "Times that a proven flow found the {} table full and stayed in the {} one",
-            Tier::Proven.name(),
-            Tier::New.name()
-        );
-        let of = |value: fn(&Measured) -> u64| {
-            let rows = self.interfaces.iter();
-            rows.map(move |one| ([("interface", one.label.clone())], value(one)))
-        };
-        let unpromoted = of(|one| one.events[&Event::Unpromoted]);
-        counters(encoder, "flows_unpromoted", &help, unpromoted)?;
-        let help = "Packets that are counted as dropped and have passed, in audit";
-        counters(encoder, "audited_packets", help, of(|one| one.events[&Event::Spared]))?;
-        let opened = of(|one| one.events[&Event::Opened]);
-        counters(encoder, "flows_opened", "Flows that began", opened)?;
-        let promoted = of(|one| one.events[&Event::Promoted]);
-        let help = "Flows that were proven and moved to the table that evicts nothing";
-        counters(encoder, "flows_promoted", help, promoted)?;
-        let help = "Unproven flows that gave way to newer ones because their table was full";
-        counters(encoder, "flows_evicted", help, of(|one| one.evicted))?;
-        for (name, help, field) in [
-            ("rule_packets", "Packets of no flow that a rule admitted", FIELDS[0].1),
-            ("rule_bytes", "Bytes of packets of no flow that a rule admitted", FIELDS[1].1),
-        ] {
-            let rows = self.rules.iter().map(|one| {
-                let labels = [("group", one.group.clone()), ("rule", one.rule.clone())];
-                (labels, field(one.count))
-            });
-            counters(encoder, name, help, rows)?;
-        }
-        // Without labels, so no family: that would write empty braces.
-        encoder
-            .encode_descriptor(
-                "policy_generation",
-                "Changes made to the store",
-                None::<&Unit>,
-                MetricType::Gauge,
-            )?
-            .encode_gauge(&self.generation)?;
-        encoder
-            .encode_descriptor(
-                "panic",
-                "1 while nothing but the management networks passes",
-                None::<&Unit>,
-                MetricType::Gauge,
-            )?
-            .encode_gauge(&self.panic)?;
-        let build =
-            [("version", env!("CARGO_PKG_VERSION").to_owned()), ("abi", ABI_VERSION.to_string())];
-        gauges(encoder, "build_info", "The running build; always 1", [(build, 1)])
+        let to = &mut encoder;
+        let event = |event: Event| self.by_interface(move |one| one.events[&event]);
+        let build = [env!("CARGO_PKG_VERSION").to_owned(), ABI_VERSION.to_string()];
+        encode(to, &PACKETS, self.by_verdict(PACKETS_FIELD))?;
+        encode(to, &BYTES, self.by_verdict(BYTES_FIELD))?;
+        encode(to, &DROPS, self.by_reason(Verdict::Drop, PACKETS_FIELD))?;
+        encode(to, &DROP_BYTES, self.by_reason(Verdict::Drop, BYTES_FIELD))?;
+        encode(to, &PASSES, self.by_reason(Verdict::Pass, PACKETS_FIELD))?;
+        encode(to, &FLOWS, self.by_table(|table| table.entries))?;
+        encode(to, &FLOWS_CAPACITY, self.by_table(|table| table.capacity.into()))?;
+        encode(to, &FLOWS_UNPROMOTED, event(Event::Unpromoted))?;
+        encode(to, &AUDITED_PACKETS, event(Event::Spared))?;
+        encode(to, &FLOWS_OPENED, event(Event::Opened))?;
+        encode(to, &FLOWS_PROMOTED, event(Event::Promoted))?;
+        encode(to, &FLOWS_EVICTED, self.by_interface(|one| one.evicted))?;
+        encode(to, &RULE_PACKETS, self.by_rule(PACKETS_FIELD))?;
+        encode(to, &RULE_BYTES, self.by_rule(BYTES_FIELD))?;
+        encode(to, &POLICY_GENERATION, [([], self.generation)])?;
+        encode(to, &PANIC, [([], self.panic)])?;
+        encode(to, &BUILD_INFO, [(build, 1)])
     }
 }
 
@@ -284,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_named_as_prometheus_names_them() {
+    fn a_family_of_counters_has_the_name_of_its_samples() {
         let open = "# HELP a_b Help me.\n# TYPE a_b counter\na_b_total{x=\"y\"} 1\n\
                     # HELP g Help.\n# TYPE g gauge\ng 2\n# EOF\n";
         assert_eq!(
@@ -292,5 +263,56 @@ mod tests {
             "# HELP a_b_total Help me.\n# TYPE a_b_total counter\na_b_total{x=\"y\"} 1\n\
              # HELP g Help.\n# TYPE g gauge\ng 2\n"
         );
+    }
+
+    fn sample() -> Reading {
+        let counters = Direction::ALL.into_iter().flat_map(|direction| {
+            Reason::ALL.iter().map(move |reason| ((direction, *reason), Counter::default()))
+        });
+        let interface = Measured {
+            label: "eth0".to_owned(),
+            counters: counters.collect(),
+            events: Event::ALL.iter().map(|event| (*event, 0)).collect(),
+            evicted: 0,
+        };
+        let table = Occupancy {
+            tier: firewall_ebpf::flow::Tier::New,
+            is_v6: false,
+            entries: 0,
+            capacity: 1,
+            memory: None,
+        };
+        let rule =
+            RuleCount { group: "g".to_owned(), rule: "r".to_owned(), count: Counter::default() };
+        Reading {
+            interfaces: vec![interface],
+            tables: vec![table],
+            rules: vec![rule],
+            generation: 0,
+            panic: 0,
+        }
+    }
+
+    #[test]
+    fn a_scrape_has_every_declared_metric_with_its_labels_and_no_other() {
+        let text = encoded(sample()).unwrap();
+        let families: Vec<_> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let declared: Vec<_> = METRICS
+            .iter()
+            .map(|metric| format!("{} {}", metric.full_name(), metric.kind.name()))
+            .collect();
+        assert_eq!(families, declared);
+        let mut seen = HashSet::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (series, _) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+            let metric = METRICS.iter().find(|metric| metric.full_name() == name).unwrap();
+            let labels = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty());
+            let labels: Vec<_> = labels.map(|label| label.split_once('=').unwrap().0).collect();
+            assert_eq!(labels, metric.labels, "{line}");
+            seen.insert(name.to_owned());
+        }
+        assert_eq!(seen.len(), METRICS.len(), "every metric has a sample");
     }
 }

@@ -1,6 +1,7 @@
-//! The optional process: metrics over HTTP, devices that appear, policies that follow address changes,
-//! and room in the flow tables.
+//! The process of `secgroup serve`: serves metrics, attaches interfaces whose devices appear, follows
+//! changes of addresses, and removes expired flows.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +16,17 @@ use tokio::net::TcpListener;
 
 use crate::config::{Config, Paths};
 use crate::control::{Control, NothingAttached, Outcome, Reconciled};
-use crate::dataplane::device;
+use crate::dataplane::host::device;
+use crate::explain::Explain;
 use crate::telemetry::metrics;
 
-/// How long a change of devices or addresses in another network namespace may go unnoticed.
-const SWEEP: Duration = Duration::from_secs(5);
+/// Time between two checks for changes of devices and addresses in other network namespaces.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often expired flows are removed.
-const COLLECT: Duration = Duration::from_secs(60);
+/// Time between two removals of expired flows.
+const GC_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The address cannot be served on.
+/// The address of the HTTP server is not available.
 #[derive(Debug, thiserror::Error)]
 #[error("listen on {address}")]
 pub struct ListenError {
@@ -32,9 +34,10 @@ pub struct ListenError {
     source: io::Error,
 }
 
-impl ListenError {
-    /// What to do about it.
-    pub const HINT: &str = "--metrics names another address or port";
+impl Explain for ListenError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some("choose another address or port with --metrics".into())
+    }
 }
 
 /// Serves until SIGINT or SIGTERM.
@@ -50,13 +53,13 @@ pub async fn serve(
     let bound = TcpListener::bind(address).await;
     let listener = bound.map_err(|source| ListenError { address, source })?;
     let address = listener.local_addr().context("listen")?;
-    let of_scrape = paths.clone();
+    let scraped = paths.clone();
     let scrape = move || {
-        let paths = of_scrape.clone();
+        let paths = scraped.clone();
         async move { answer(paths, config).await }
     };
     let router = Router::new().route("/metrics", get(scrape)).route("/", get(index));
-    tokio::spawn(collect(paths.clone(), config));
+    tokio::spawn(gc(paths.clone(), config));
     tokio::spawn(follow(paths, config));
     ready(address);
     axum::serve(listener, router).with_graceful_shutdown(interrupted()).await.context("serve")
@@ -66,10 +69,10 @@ async fn index() -> &'static str {
     "secgroup: metrics are at /metrics\n"
 }
 
-/// A scrape opens store and maps anew: commands change both while we run.
+/// A scrape opens store and maps again: commands change both while this process runs.
 async fn answer(paths: Paths, config: Config) -> Response {
     let read = move || Control::open(&paths, config).and_then(|control| metrics::text(&control));
-    // Reading the flow tables can take tens of milliseconds: not on the thread that accepts.
+    // Reading the flow tables can take tens of milliseconds: not on the thread of the server.
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Ok(Err(error)) => {
@@ -80,16 +83,16 @@ async fn answer(paths: Paths, config: Config) -> Response {
     }
 }
 
-/// Attaches what is stored when its device appears, and keeps policies equal to the addresses of group
-/// members: at once when something changes in this network namespace, within [`SWEEP`] in others.
+/// Attaches a stored interface when its device appears, and updates policies when addresses of group
+/// members change: at once in this network namespace, within [`POLL_INTERVAL`] in others.
 async fn follow(paths: Paths, config: Config) {
     let mut changes = device::Changes::open();
     let mut refused = BTreeMap::new();
     loop {
         if let Ok(changes) = &mut changes {
-            let _ = tokio::time::timeout(SWEEP, changes.next()).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, changes.next()).await;
         } else {
-            tokio::time::sleep(SWEEP).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         let (paths, mut known) = (paths.clone(), std::mem::take(&mut refused));
         let catch_up = move || {
@@ -108,7 +111,7 @@ async fn follow(paths: Paths, config: Config) {
 /// `refused`: see [`Control::attach_missing`].
 fn catch_up(paths: &Paths, config: Config, refused: &mut BTreeMap<u16, u32>) -> Result<()> {
     let mut control = Control::open(paths, config)?;
-    // The new device before anything else: packets pass it unguarded.
+    // The new device first: its packets are not filtered yet.
     for Reconciled { interface, outcome } in control.attach_missing(refused)? {
         let name = interface.label();
         match outcome {
@@ -122,13 +125,13 @@ fn catch_up(paths: &Paths, config: Config, refused: &mut BTreeMap<u16, u32>) -> 
     control.refresh().map(drop)
 }
 
-/// Removes expired flows now and then.
-async fn collect(paths: Paths, config: Config) {
+/// Removes expired flows every [`GC_INTERVAL`].
+async fn gc(paths: Paths, config: Config) {
     loop {
-        tokio::time::sleep(COLLECT).await;
+        tokio::time::sleep(GC_INTERVAL).await;
         let paths = paths.clone();
-        let collect = move || Control::open(&paths, config).and_then(|mut c| c.collect());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(collect).await
+        let gc = move || Control::open(&paths, config).and_then(|mut c| c.gc());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(gc).await
             && !error.is::<NothingAttached>()
         {
             eprintln!("secgroup: remove expired flows: {error:#}");
@@ -143,7 +146,7 @@ async fn interrupted() {
             Ok(mut signal) => {
                 signal.recv().await;
             }
-            // Without the handler the signal ends the process anyway.
+            // Without the handler the signal ends the process, too.
             Err(_) => std::future::pending().await,
         }
     };

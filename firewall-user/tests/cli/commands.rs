@@ -13,7 +13,7 @@ fn words(table: &str) -> Vec<Vec<&str>> {
 }
 
 #[test]
-fn a_new_group_lets_nothing_in_and_everything_out() {
+fn a_new_group_allows_no_ingress_and_all_egress() {
     let host = Host::new();
     let id =
         host.id(&["group", "create", "web", "--description", "web servers", "--tag", "team=shop"]);
@@ -37,7 +37,7 @@ fn a_new_group_lets_nothing_in_and_everything_out() {
 }
 
 #[test]
-fn rules_come_and_go() {
+fn rules_are_added_and_removed() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     let printed = host.ok(&[
@@ -81,7 +81,7 @@ fn rules_come_and_go() {
 }
 
 #[test]
-fn every_protocol_has_its_words() {
+fn every_protocol_can_be_named() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     for (args, traffic) in [
@@ -111,7 +111,7 @@ fn every_protocol_has_its_words() {
 }
 
 #[test]
-fn peers_are_groups_and_prefix_lists_too() {
+fn groups_and_prefix_lists_can_be_peers() {
     let host = Host::new();
     let web = host.id(&["group", "create", "web", "--description", "d"]);
     host.ok(&["group", "create", "db", "--description", "d"]);
@@ -250,7 +250,7 @@ fn an_empty_host_is_no_error() {
 }
 
 #[test]
-fn attached_interfaces_are_named() {
+fn groups_are_shown_with_their_interfaces() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     host.attach("eth0", None, "web");
@@ -260,7 +260,7 @@ fn attached_interfaces_are_named() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_error() {
+fn a_closed_standard_output_is_no_error() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     let (reader, writer) = std::io::pipe().unwrap();
@@ -274,9 +274,48 @@ fn a_reader_that_leaves_is_no_error() {
 fn help_states_the_exit_codes() {
     let host = Host::new();
     let help = host.ok(&["--help"]);
-    for line in
-        ["  0    done", "  1    failed", "  2    ", "  3    not found", "  4    ", "  130  "]
-    {
+    for line in [
+        "  0    Done\n",
+        "  1    Failed",
+        "  2    Invalid usage",
+        "  3    A named object",
+        "  4    ",
+        "  130  Interrupted",
+    ] {
         assert!(help.contains(line), "{line:?} in {help}");
     }
+}
+
+#[test]
+fn tables_fit_into_100_characters() {
+    let host = Host::new();
+    let long = "n".repeat(200);
+    host.ok(&["group", "create", &long, "--description", &long]);
+    host.ok(&["group", "create", "web", "--description", &long]);
+    host.ok(&["prefix-list", "create", &long, "--family", "ipv6"]);
+    let network = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff/128";
+    for group in [&long, "web"] {
+        let rule = ["rule", "add", group, "ingress", "--protocol", "tcp", "--port", "1024-65535"];
+        host.ok(&[&rule[..], &["--cidr", network, "--description", &long]].concat());
+        host.ok(&[&rule[..], &["--prefix-list", &long]].concat());
+        host.attach("interface-name0", Some(if group == "web" { "blue" } else { "green" }), group);
+    }
+    for command in [
+        "group list",
+        "rule list",
+        "rule list web",
+        "prefix-list list",
+        &format!("prefix-list show {long}"),
+        "status",
+    ] {
+        let words: Vec<_> = command.split(' ').collect();
+        let facts = ["id ", "name ", "description ", "interface "];
+        for line in
+            host.ok(&words).lines().filter(|line| !facts.iter().any(|f| line.starts_with(f)))
+        {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+    }
+    let rules = host.ok(&["rule", "list", "web"]);
+    assert!(rules.contains(network), "a peer is not cut: {rules}");
 }

@@ -1,4 +1,4 @@
-//! Documents that are refused: the place, the very words, and that nothing has changed.
+//! Documents that are refused: the place, error and hint, and no change.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::documents::{document, group, tcp};
 use crate::host::{Done, Host};
 
 #[test]
-fn refusals_name_the_place() {
+fn a_refused_document_is_reported_with_the_place() {
     let host = Host::new();
     host.ok(&["group", "create", "here", "--description", "d"]);
     host.ok(&["prefix-list", "create", "four", "--family", "ipv4", "--entry", "10.0.0.0/8"]);

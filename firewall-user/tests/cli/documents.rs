@@ -28,7 +28,7 @@ fn without_ids(lines: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_document_of_aws_is_taken_as_it_is() {
+fn a_document_of_the_aws_cli_can_be_applied() {
     let host = Host::new();
     let file = host.file(
         "aws.json",
@@ -114,7 +114,7 @@ fn a_document_of_aws_is_taken_as_it_is() {
         ]
     );
     let tags: Vec<_> = model.group("default").unwrap().tags.keys().collect();
-    assert_eq!(tags, ["team"], "AWS' own marks mean nothing here");
+    assert_eq!(tags, ["team"], "tags of AWS are ignored");
     assert_eq!(model.prefix_list("office").unwrap().version, 4);
 
     assert_eq!(host.ok(&["apply", &file]), "", "the same document twice changes nothing");
@@ -136,7 +136,7 @@ fn what_is_exported_can_be_applied_elsewhere() {
     two.ok(&["apply", &two.file("all.json", &all)]);
     assert_eq!(two.ok(&["export"]), all);
 
-    // A group brings what its rules name, and what theirs name.
+    // A group is exported with the peers of its rules, and with theirs.
     let some = one.ok(&["export", "db"]);
     let three = Host::new();
     three.ok(&["apply", &three.file("some.json", &some)]);
@@ -195,7 +195,7 @@ fn a_document_comes_from_standard_input_too() {
 }
 
 #[test]
-fn a_group_made_anew_elsewhere_is_the_same_group() {
+fn groups_with_other_ids_are_matched_by_name() {
     let host = Host::new();
     let web = host.id(&["group", "create", "web", "--description", "d"]);
     let mut theirs = group("web", json!([]));
@@ -212,7 +212,7 @@ fn a_group_made_anew_elsewhere_is_the_same_group() {
 }
 
 #[test]
-fn prefix_lists_become_the_documents() {
+fn apply_makes_prefix_lists_equal_to_the_document() {
     let host = Host::new();
     let entries = |list: &[(&str, &str)]| -> String {
         let entries: Vec<_> =
@@ -235,7 +235,7 @@ fn prefix_lists_become_the_documents() {
 }
 
 #[test]
-fn a_list_that_grows_is_counted_where_rules_name_it() {
+fn a_growing_prefix_list_counts_in_the_groups_that_use_it() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     host.ok(&["prefix-list", "create", "office", "--family", "ipv4", "--entry", "10.0.0.0/8"]);

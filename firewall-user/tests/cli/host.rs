@@ -116,7 +116,7 @@ impl Host {
             orientation: Orientation::Host,
             non_ip: Default::default(),
             tcp: Default::default(),
-            pick_up: true,
+            tcp_loose: true,
             tracking: Default::default(),
             mode: Default::default(),
             revalidate: false,

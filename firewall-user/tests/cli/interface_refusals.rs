@@ -6,7 +6,7 @@ use crate::host::{Done, Host};
 const SEE_INTERFACES: &str = "\nhint: secgroup status shows the interfaces";
 
 #[test]
-fn attaching() {
+fn attach_refuses_invalid_arguments() {
     let fixture = Fixture::new();
     let attach = |args: &str, code, message: &str| {
         let args: Vec<_> =
@@ -23,34 +23,35 @@ fn attaching() {
          hint: the list command of its kind prints ids",
     );
     attach("web --group {web}", 2, "group web is given twice");
-    let form = "not STATE=SECONDS\nhint: for example TcpEstablishedTimeout=350";
-    let states = "\nhint: `attach --help` lists the states";
-    let seconds = "is not a number of seconds\nhint: 1 to 4294967295";
+    let form = " is not STATE=SECONDS\nhint: write for example TcpEstablishedTimeout=350";
+    let states = "\nhint: `secgroup attach --help` lists the states";
+    let seconds = "is not a number of seconds from 1 to 4294967295\n\
+                   hint: write for example TcpEstablishedTimeout=350";
     for (timeout, message) in [
         ("UdpTimeout", form.to_owned()),
         ("UdpTimeout:5", form.to_owned()),
-        ("Tcp=1", format!("no state \"Tcp\"{states}")),
-        ("=1", format!("no state \"\"{states}")),
-        ("UdpTimeout=", format!("\"\" {seconds}")),
-        ("UdpTimeout=0", format!("\"0\" {seconds}")),
-        ("UdpTimeout=1m", format!("\"1m\" {seconds}")),
-        ("UdpTimeout=-5", format!("\"-5\" {seconds}")),
-        ("UdpTimeout=4294967296", format!("\"4294967296\" {seconds}")),
+        ("Tcp=1", format!(": unknown state \"Tcp\"{states}")),
+        ("=1", format!(": unknown state \"\"{states}")),
+        ("UdpTimeout=", format!(": \"\" {seconds}")),
+        ("UdpTimeout=0", format!(": \"0\" {seconds}")),
+        ("UdpTimeout=1m", format!(": \"1m\" {seconds}")),
+        ("UdpTimeout=-5", format!(": \"-5\" {seconds}")),
+        ("UdpTimeout=4294967296", format!(": \"4294967296\" {seconds}")),
     ] {
         let args = format!("web --timeout {timeout}");
-        attach(&args, 2, &format!("timeout {timeout:?}: {message}"));
+        attach(&args, 2, &format!("timeout {timeout:?}{message}"));
     }
     attach(
-        "web --pick-up on --tcp strict",
+        "web --tcp-loose on --tcp strict",
         2,
-        "--pick-up on: strict TCP takes up no connection in its middle\nhint: --tcp guard does",
+        "--tcp-loose on cannot be used with --tcp strict\nhint: use --tcp guard",
     );
 }
 
 #[test]
-fn what_is_not_attached() {
+fn an_interface_that_is_not_attached_is_not_found() {
     let fixture = Fixture::new();
-    for (args, told, interface) in [
+    for (args, operation, interface) in [
         ("detach eth1", "detach eth1", "eth1"),
         ("detach tap0", "detach tap0", "tap0"),
         ("detach eth0 --netns vm1", "detach eth0", "vm1/eth0"),
@@ -62,28 +63,28 @@ fn what_is_not_attached() {
         ("flows flush --interface eth1", "flows flush", "eth1"),
     ] {
         let message = format!(
-            "error: {told}: there is no attached interface \"{interface}\"{SEE_INTERFACES}"
+            "error: {operation}: there is no attached interface \"{interface}\"{SEE_INTERFACES}"
         );
         fixture.refuses(&args.split(' ').collect::<Vec<_>>(), 3, &message);
     }
 }
 
 #[test]
-fn flows_of_nothing() {
+fn flows_are_not_found_when_nothing_is_attached() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     for args in ["gc", "flows list", "flows count", "flows flush"] {
         let done = host.run(&args.split(' ').collect::<Vec<_>>());
         let stderr = format!(
             "error: {args}: nothing is attached\nhint: `secgroup attach IFACE --group GROUP` \
-             starts; `secgroup reconcile` restores what is stored\n"
+             attaches an interface; `secgroup reconcile` attaches the stored ones\n"
         );
         assert_eq!(done, Done { code: 3, stdout: String::new(), stderr }, "{args}");
     }
 }
 
 #[test]
-fn rules_of_flows() {
+fn a_filter_by_rule_needs_a_rule_that_exists_or_existed() {
     let fixture = Fixture::new();
     for verb in ["list", "count", "flush"] {
         fixture.refuses(
@@ -95,14 +96,14 @@ fn rules_of_flows() {
             ),
         );
     }
-    // One that is gone is known: its flows go on. What is missing is the kernel's half.
+    // A deleted rule is known, as its flows live on. The maps in the kernel are missing here.
     fixture.host.ok(&["rule", "remove", "web", &fixture.word("http")]);
     let done = fixture.host.run(&["flows", "list", "--rule", &fixture.word("http")]);
     assert!(done.stderr.starts_with("error: flows list: nothing is attached\n"), "{done:?}");
 }
 
 #[test]
-fn words_that_mean_nothing() {
+fn invalid_usage_exits_with_2_and_creates_nothing() {
     let host = Host::new();
     for (args, first) in [
         ("attach eth0", "the following required arguments were not provided:"),
@@ -118,7 +119,10 @@ fn words_that_mean_nothing() {
         ),
         ("attach eth0 --group web --non-ip arp", "invalid value 'arp' for '--non-ip <NON_IP>'"),
         ("attach eth0 --group web --tcp loose", "invalid value 'loose' for '--tcp <TCP>'"),
-        ("attach eth0 --group web --pick-up yes", "invalid value 'yes' for '--pick-up <PICK_UP>'"),
+        (
+            "attach eth0 --group web --tcp-loose yes",
+            "invalid value 'yes' for '--tcp-loose <TCP_LOOSE>'",
+        ),
         (
             "attach eth0 --group web --tracking never",
             "invalid value 'never' for '--tracking <TRACKING>'",
@@ -135,10 +139,13 @@ fn words_that_mean_nothing() {
             "invalid value 'foo' for '--protocol <PROTOCOL>': tcp, udp, icmp, icmpv6 or a number \
              from 0 to 255",
         ),
-        ("flows list --address foo", "invalid value 'foo' for '--address <CIDR>': not an address"),
+        (
+            "flows list --address foo",
+            "invalid value 'foo' for '--address <CIDR>': write an address",
+        ),
         ("flows list --port 65536", "invalid value '65536' for '--port <PORT>'"),
         ("flows list --tier old", "invalid value 'old' for '--tier <TIER>'"),
-        ("flows list --state open", "invalid value 'open' for '--state <STATE>': one of syn-sent,"),
+        ("flows list --state open", "invalid value 'open' for '--state <STATE>'"),
         (
             "flows flush --rule sgr-1",
             "invalid value 'sgr-1' for '--rule <RULE-ID>': \"sgr-1\" is not an id of the form \
@@ -164,7 +171,7 @@ fn words_that_mean_nothing() {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
+fn a_document_that_cannot_be_read_is_refused() {
     let fixture = Fixture::new();
     fixture.refuses(
         &["apply", "/no/such"],

@@ -1,10 +1,10 @@
-//! Everything that is refused: the exit code, the very words, and that nothing has changed.
+//! Everything that is refused: exit code, error and hint, and no change.
 
 use crate::fixture::{CHARACTERS, Fixture, SEE_GROUPS, SEE_LISTS};
 use crate::host::{Done, Host};
 
 #[test]
-fn groups() {
+fn invalid_and_used_groups_are_refused() {
     let fixture = Fixture::new();
     let create = |name: &str, more: &[&str], code, stderr: &str| {
         let description = ["group", "create", name, "--description", "d"];
@@ -83,17 +83,17 @@ fn groups() {
         2,
         &format!("error: create group new: group description \"a\\\"b\" contains '\"'{CHARACTERS}"),
     );
-    for (verb, told) in [("show", "show"), ("delete", "delete")] {
+    for verb in ["show", "delete"] {
         fixture.refuses(
             &["group", verb, "nope"],
             3,
-            &format!("error: {told} group nope: there is no group \"nope\"{SEE_GROUPS}"),
+            &format!("error: {verb} group nope: there is no group \"nope\"{SEE_GROUPS}"),
         );
         fixture.refuses(
             &["group", verb, "sg-0123"],
             2,
             &format!(
-                "error: {told} group sg-0123: \"sg-0123\" is not an id of the form sg-… with \
+                "error: {verb} group sg-0123: \"sg-0123\" is not an id of the form sg-… with \
                  17 hexadecimal digits\nhint: the list command of its kind prints ids"
             ),
         );
@@ -101,7 +101,7 @@ fn groups() {
             &["group", verb, "sg-00000000"],
             3,
             &format!(
-                "error: {told} group sg-00000000: there is no group \"sg-00000000\"{SEE_GROUPS}"
+                "error: {verb} group sg-00000000: there is no group \"sg-00000000\"{SEE_GROUPS}"
             ),
         );
     }
@@ -118,7 +118,7 @@ fn groups() {
 }
 
 #[test]
-fn prefix_lists() {
+fn invalid_and_used_prefix_lists_are_refused() {
     let fixture = Fixture::new();
     let list = |args: &[&str], code, stderr: &str| {
         fixture.refuses(&[&["prefix-list"], args].concat(), code, stderr);
@@ -175,14 +175,15 @@ fn prefix_lists() {
         "error: delete prefix list office: prefix list office is used by group web ({vpn})\n\
          hint: first: secgroup rule remove web {vpn}",
     );
-    for (args, told) in [
+    for (args, operation) in [
         (&["add", "nope", "--entry", "::/0"][..], "add to"),
         (&["remove", "nope", "--entry", "::/0"], "remove from"),
         (&["show", "nope"], "show"),
         (&["delete", "nope"], "delete"),
     ] {
-        let stderr =
-            format!("error: {told} prefix list nope: there is no prefix list \"nope\"{SEE_LISTS}");
+        let stderr = format!(
+            "error: {operation} prefix list nope: there is no prefix list \"nope\"{SEE_LISTS}"
+        );
         list(args, 3, &stderr);
     }
     list(
@@ -194,7 +195,7 @@ fn prefix_lists() {
 }
 
 #[test]
-fn limits() {
+fn the_limits_of_the_configuration_are_enforced() {
     let fixture = Fixture::new();
     fixture.host.configure(
         "[limits]\nrules_per_group = 3\ngroups = 3\nprefix_lists = 2\n\
@@ -270,7 +271,7 @@ fn limits() {
 }
 
 #[test]
-fn surroundings() {
+fn an_unusable_directory_or_configuration_is_refused() {
     let host = Host::new();
     let refused = |done: Done, stderr: &str| {
         assert_eq!(done, Done { code: 1, stdout: String::new(), stderr: format!("{stderr}\n") });
@@ -279,8 +280,8 @@ fn surroundings() {
     refused(
         host.run(&["--state-dir", &file, "group", "list"]),
         &format!(
-            "error: state directory {file} cannot be made: File exists (os error 17)\n\
-             hint: choose another with --state-dir or SECGROUP_STATE_DIR"
+            "error: create state directory {file}: File exists (os error 17)\n\
+             hint: choose another directory with --state-dir or SECGROUP_STATE_DIR"
         ),
     );
     refused(
@@ -306,7 +307,7 @@ fn surroundings() {
 }
 
 #[test]
-fn usage() {
+fn missing_arguments_are_invalid_usage() {
     let host = Host::new();
     for args in [
         &[][..],

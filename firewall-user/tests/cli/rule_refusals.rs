@@ -1,9 +1,9 @@
-//! Rules that are refused: the exit code, the very words, and that nothing has changed.
+//! Rules that are refused: exit code, error and hint, and no change.
 
 use crate::fixture::{Fixture, SEE_GROUPS, SEE_LISTS};
 
 #[test]
-fn rules_that_mean_nothing() {
+fn invalid_rules_are_refused_with_a_hint() {
     let fixture = Fixture::new();
     let add = |args: &str, message: &str, hint: &str| {
         let args: Vec<_> = args.split(' ').collect();
@@ -12,7 +12,7 @@ fn rules_that_mean_nothing() {
     };
     let numbers = "use tcp, udp, icmp, icmpv6, -1 for all, or the protocol's number (0 to 255, \
                    see /etc/protocols)";
-    let whole = "leave it out: such a rule covers the whole protocol";
+    let whole = "leave it out: a rule for this protocol has no ports and types";
     let cidr = "write for example 10.0.0.0/8 or 2001:db8::/32";
     for (args, message, hint) in [
         ("--protocol gre --cidr ::/0", "unknown protocol \"gre\"", "write 47 instead of gre"),
@@ -45,27 +45,31 @@ fn rules_that_mean_nothing() {
         ),
         (
             "--protocol tcp --port http --cidr ::/0",
-            "\"http\" is no port or range of ports",
+            "\"http\" is not a port or a range of ports",
             "write for example 80 or 1024-65535",
         ),
         (
             "--protocol tcp --port -1 --cidr ::/0",
-            "\"-1\" is no port or range of ports",
+            "\"-1\" is not a port or a range of ports",
             "write for example 80 or 1024-65535",
         ),
         (
             "--protocol tcp --port 1-2-3 --cidr ::/0",
-            "\"1-2-3\" is no port or range of ports",
+            "\"1-2-3\" is not a port or a range of ports",
             "write for example 80 or 1024-65535",
         ),
         (
             "--protocol icmp --port 8 --cidr 0.0.0.0/0",
-            "--port means nothing with icmp",
+            "--port cannot be used with protocol icmp",
             "use --icmp",
         ),
-        ("--protocol tcp --icmp 8 --cidr ::/0", "--icmp means nothing with tcp", "use --port"),
-        ("--protocol all --port 1 --cidr ::/0", "--port means nothing with protocol all", whole),
-        ("--protocol 47 --icmp 1 --cidr ::/0", "--icmp means nothing with protocol 47", whole),
+        (
+            "--protocol tcp --icmp 8 --cidr ::/0",
+            "--icmp cannot be used with protocol tcp",
+            "use --port",
+        ),
+        ("--protocol all --port 1 --cidr ::/0", "--port cannot be used with protocol all", whole),
+        ("--protocol 47 --icmp 1 --cidr ::/0", "--icmp cannot be used with protocol 47", whole),
         (
             "--protocol icmp --icmp 256 --cidr 0.0.0.0/0",
             "ICMP type 256 is not 0 to 255",
@@ -83,7 +87,7 @@ fn rules_that_mean_nothing() {
         ),
         (
             "--protocol icmp --icmp echo --cidr 0.0.0.0/0",
-            "\"echo\" is no ICMP type or type/code",
+            "\"echo\" is not an ICMP type or type/code",
             "write for example 8 (echo request) or 3/4 (fragmentation needed)",
         ),
         (
@@ -165,7 +169,7 @@ fn rules_that_mean_nothing() {
 }
 
 #[test]
-fn rules_and_what_is_there() {
+fn duplicate_rules_and_unknown_objects_are_refused() {
     let fixture = Fixture::new();
     fixture.refuses(
         &[
@@ -232,20 +236,20 @@ fn rules_and_what_is_there() {
         "error: remove rule from group web: group web has no rule: egress tcp 80 to 10.0.0.0/8\n\
          hint: secgroup rule list web shows its rules",
     );
-    let either = "error: remove rule from group web: name rules by their ids, or by a direction \
-                  and options\nhint: secgroup rule remove --help has an example of each";
+    let either = "error: remove rule from group web: give either ids of rules, or a direction and \
+                  options\nhint: `secgroup rule remove --help` has an example of each";
     remove(&["web", "ingress"], 2, either);
     remove(&["web", "{http}", "--protocol", "tcp"], 2, either);
     remove(&["web", "ingress", "{http}", "--protocol", "all", "--cidr", "::/0"], 2, either);
     remove(
         &["web", "ingress", "--cidr", "::/0"],
         2,
-        "error: remove rule from group web: no protocol is named\nhint: use --protocol",
+        "error: remove rule from group web: the protocol is missing\nhint: use --protocol",
     );
     remove(
         &["web", "ingress", "--protocol", "all"],
         2,
-        "error: remove rule from group web: no peer is named\n\
+        "error: remove rule from group web: the peer is missing\n\
          hint: use --cidr, --group or --prefix-list",
     );
     fixture.refuses(

@@ -1,4 +1,4 @@
-//! Changes that wait for their confirmation, and panic, as far as the store is concerned.
+//! Changes with --confirm, and emergency mode, as far as the store is concerned.
 
 use std::process::Stdio;
 
@@ -7,7 +7,7 @@ use crate::host::Host;
 const RULE: [&str; 8] =
     ["rule", "add", "web", "ingress", "--protocol", "47", "--cidr", "10.0.0.0/8"];
 
-/// Runs a change with `--confirm`; returns what it says on standard error.
+/// Runs a change with `--confirm`; returns its standard error.
 #[track_caller]
 fn confirmed_within(host: &Host, args: &[&str], time: &str) -> String {
     let done = host.run(&[args, &["--confirm", time]].concat());
@@ -16,29 +16,29 @@ fn confirmed_within(host: &Host, args: &[&str], time: &str) -> String {
 }
 
 #[test]
-fn a_change_waits_says_so_and_returns() {
+fn an_unconfirmed_change_is_announced_and_can_be_rolled_back() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     let (before, _) = host.state();
     assert_eq!(
         confirmed_within(&host, &RULE, "90s"),
-        "secgroup: the state before returns in 1m 30s, unless `secgroup confirm` keeps this\n"
+        "secgroup: this change is rolled back in 1m 30s unless `secgroup confirm` keeps it\n"
     );
     let shown = host.ok(&["confirm", "--show"]);
-    assert!(shown.starts_with("`rule add web` is taken back in 1m"), "{shown}");
-    assert_eq!(host.ok(&["rollback"]), "`rule add web` is taken back\n");
+    assert!(shown.starts_with("unconfirmed: rule add web; rolled back in 1m"), "{shown}");
+    assert_eq!(host.ok(&["rollback"]), "rolled back: rule add web\n");
     assert_eq!(host.state().0, before);
 
     confirmed_within(&host, &RULE, "1h");
-    assert_eq!(host.ok(&["confirm"]), "`rule add web` is kept\n");
+    assert_eq!(host.ok(&["confirm"]), "confirmed: rule add web\n");
     let (kept, _) = host.state();
     assert_ne!(kept, before);
     let done = host.run(&["confirm"]);
     assert_eq!(done.code, 3);
     assert_eq!(
         done.stderr,
-        "error: confirm: no change waits for its confirmation\nhint: it was confirmed, or taken \
-         back when its time ran out: `secgroup rule list` shows which\n"
+        "error: confirm: no change waits for its confirmation\nhint: it was confirmed, or rolled \
+         back at its deadline: `secgroup rule list` shows which\n"
     );
     for wrong in ["0s", "25h", "soon", "30"] {
         assert_eq!(host.run(&[&RULE[..], &["--confirm", wrong]].concat()).code, 2, "{wrong}");
@@ -46,9 +46,9 @@ fn a_change_waits_says_so_and_returns() {
     assert_eq!(host.state().0, kept);
 }
 
-/// What a process that is killed at any moment of taking back leaves to the next one.
+/// A process may be killed at any moment of a rollback.
 #[test]
-fn taking_back_is_completed_by_the_next_command() {
+fn an_interrupted_rollback_is_completed_by_the_next_command() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     let (before, _) = host.state();
@@ -76,17 +76,17 @@ fn management_networks_are_kept_canonical() {
         (done.code, done.stderr.as_str()),
         (
             2,
-            "error: set management networks: ::/0 is everywhere\nhint: name the networks that you \
-             come from\n"
+            "error: set management networks: ::/0 contains every address\nhint: give the networks that \
+             administrators connect from\n"
         )
     );
     assert_eq!(
         host.ok(&["panic"]),
-        "PANIC: only 192.0.2.0/24, 2001:db8::/32 passes: nothing is attached; 0 flows ended\n"
+        "PANIC: only traffic of 192.0.2.0/24, 2001:db8::/32 passes: nothing is attached; 0 flows removed\n"
     );
     let done = host.run(&["management", "clear"]);
     assert_eq!(done.code, 1, "{done:?}");
-    assert_eq!(host.ok(&["panic", "--off"]), "panic is over: nothing is attached\n");
+    assert_eq!(host.ok(&["panic", "--off"]), "panic ended: nothing is attached\n");
     host.ok(&["management", "clear"]);
     let done = host.run(&["panic"]);
     assert_eq!(
@@ -94,7 +94,7 @@ fn management_networks_are_kept_canonical() {
         (
             1,
             "error: panic: no management network is set, so nothing at all would pass\nhint: \
-             `secgroup management set 192.0.2.0/24` says where from; --force does it all the same\n"
+             `secgroup management set 192.0.2.0/24` sets one; --force does without it\n"
         )
     );
 }

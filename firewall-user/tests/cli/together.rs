@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::host::Host;
 
 #[test]
-fn commands_on_a_fresh_host_all_succeed() {
+fn commands_at_the_same_time_on_a_fresh_host_succeed() {
     // A race is lost once in some dozen times.
     for _ in 0..20 {
         let host = Host::new();
@@ -28,7 +28,7 @@ fn commands_on_a_fresh_host_all_succeed() {
 }
 
 #[test]
-fn a_command_waits_for_another_and_says_so() {
+fn a_command_waits_for_another_and_prints_that() {
     let host = Host::new();
     host.ok(&["group", "create", "first", "--description", "d"]);
     let lock = File::create(host.state_dir().join("lock")).unwrap();
@@ -36,17 +36,17 @@ fn a_command_waits_for_another_and_says_so() {
 
     let mut command = host.command(&["group", "create", "second", "--description", "d"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    let mut printed = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut printed).unwrap();
     let lock_path = host.state_dir().join("lock");
     assert_eq!(
-        told,
+        printed,
         format!(
             "secgroup: waiting for another secgroup command to finish (`fuser {}` finds it)\n",
             lock_path.display()
         )
     );
-    assert_eq!(host.state().0.groups.len(), 1, "it has not begun");
+    assert_eq!(host.state().0.groups.len(), 1, "it waits before its change");
     assert_eq!(host.ok(&["group", "list"]).lines().count(), 2, "what only reads does not wait");
 
     lock.unlock().unwrap();
@@ -55,7 +55,7 @@ fn a_command_waits_for_another_and_says_so() {
 }
 
 #[test]
-fn additions_to_one_group_are_all_there() {
+fn additions_to_one_group_at_the_same_time_are_all_kept() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     let running: Vec<_> = (1..=8)

@@ -1,4 +1,4 @@
-//! A process is killed at any moment: what it was told is done is done, and nothing is half done.
+//! A process is killed at any moment: acknowledged changes are kept, and no change is kept in part.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -17,8 +17,8 @@ const DIR: &str = "SECGROUP_TEST_CRASH_DIR";
 /// Rules that come with each group of the writer, beside the two of every new group.
 const RULES: usize = 20;
 
-/// What the killed process does: it makes groups, each with its rules in one transaction, and says
-/// so after each.
+/// What the killed process does: it makes groups, each with its rules in one transaction, and prints
+/// a line after each.
 fn write(dir: &Path) {
     let mut store = Store::open(dir).unwrap();
     let mut out = std::io::stdout();

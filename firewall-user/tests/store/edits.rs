@@ -1,4 +1,4 @@
-//! What is written is what is read, and what was in memory.
+//! What is read equals what was written, and the model in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
         orientation: if slot.is_multiple_of(3) { Orientation::Guest } else { Orientation::Host },
         non_ip: Default::default(),
         tcp: TcpChecks::ALL[usize::from(slot) % 2],
-        pick_up: slot.is_multiple_of(3),
+        tcp_loose: slot.is_multiple_of(3),
         tracking: Tracking::ALL[usize::from(slot) / 2 % 2],
         mode: Default::default(),
         revalidate: false,
@@ -105,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn memory_and_disk_agree(
+    fn what_is_read_is_what_was_written(
         edits in proptest::collection::vec((any::<u8>(), any::<u8>(), 0u8..8), 1..120)
     ) {
         let dir = TempDir::new().unwrap();
@@ -167,23 +167,7 @@ fn a_removed_rule_is_still_known_by_its_number() {
 }
 
 #[test]
-fn numbers_end() {
-    numbers_end_in(|_| {});
-}
-
-/// The CHECK of version 1 had another limit, and a migration keeps it.
-#[test]
-fn numbers_end_in_an_earlier_store_too() {
-    numbers_end_in(|connection| {
-        let widen = "PRAGMA writable_schema = ON;
-            UPDATE sqlite_schema SET sql = replace(sql, '2147483647', '4294967295')
-                WHERE name = 'rule_history';
-            PRAGMA writable_schema = RESET;";
-        connection.execute_batch(widen).unwrap();
-    });
-}
-
-fn numbers_end_in(prepare: impl FnOnce(&rusqlite::Connection)) {
+fn rule_numbers_end_before_that_of_the_management_networks() {
     let dir = TempDir::new().unwrap();
     let mut store = Store::open(dir.path()).unwrap();
     let mut change = store.begin().unwrap();
@@ -192,7 +176,6 @@ fn numbers_end_in(prepare: impl FnOnce(&rusqlite::Connection)) {
     drop(store);
     let connection =
         rusqlite::Connection::open(dir.path().join(firewall_user::store::FILE)).unwrap();
-    prepare(&connection);
     connection
         .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'rule_history'", [MAX_RULE - 2])
         .unwrap();

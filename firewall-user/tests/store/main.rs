@@ -1,4 +1,4 @@
-//! The store: what is kept, what is refused, and what a killed process leaves behind.
+//! The store: edits, refused files, rollback, and what a killed process leaves.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 

@@ -1,19 +1,17 @@
-//! Files that are no store, or not one that this program knows.
+//! Files that are not a store of this program.
 
 use std::fs;
 use std::path::Path;
 
-use firewall_ebpf::interface::TcpChecks;
-use firewall_user::model::{HookChoice, Interface, Mode, Tracking};
-use firewall_user::policy::Addresses;
+use firewall_user::explain::Explain as _;
 use firewall_user::store::{Error, FILE, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-/// What opening and reading says, and the hint.
+/// The error of opening and reading, and its hint.
 fn refused(dir: &Path) -> (String, String) {
     let error = Store::open(dir).map_or_else(|error| error, |store| store.model().unwrap_err());
-    (error.to_string(), error.hint().unwrap_or_default())
+    (error.to_string(), error.hint().unwrap_or_default().into_owned())
 }
 
 fn made(dir: &Path) -> Connection {
@@ -36,88 +34,23 @@ fn a_store_opens_again_and_again() {
 }
 
 #[test]
-fn a_newer_store_is_left_alone() {
+fn a_store_of_another_schema_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
-    made(dir.path()).pragma_update(None, "user_version", 5).unwrap();
     let path = dir.path().join(FILE);
-    let (message, hint) = refused(dir.path());
-    assert_eq!(
-        message,
-        format!("store {} has schema 5, and this secgroup knows up to 4", path.display())
-    );
-    assert_eq!(hint, "a newer secgroup has used it: use that one, or another --state-dir");
-}
-
-/// Columns of the table of interfaces, with their types and defaults.
-fn columns(connection: &Connection) -> Vec<(String, String, Option<String>)> {
-    let mut statement = connection
-        .prepare("SELECT name, type, dflt_value FROM pragma_table_info('interfaces')")
-        .unwrap();
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-    rows.unwrap().map(Result::unwrap).collect()
-}
-
-/// A store as version 1 left it: a group, and an interface in it.
-const VERSION_1: &str = "
-DROP TABLE addresses_in_force;
-DROP TABLE pending;
-DROP TABLE management;
-ALTER TABLE state DROP COLUMN panic;
-ALTER TABLE interfaces DROP COLUMN tcp;
-ALTER TABLE interfaces DROP COLUMN pick_up;
-ALTER TABLE interfaces DROP COLUMN tracking;
-ALTER TABLE interfaces DROP COLUMN mode;
-ALTER TABLE interfaces DROP COLUMN revalidate;
-INSERT INTO groups VALUES ('sg-0123456789abcdef0', 'web', 'd');
-INSERT INTO interfaces
-    VALUES (5, 'eni-0123456789abcdef0', 'eth0', NULL, 'tcx', 'guest', 'all');
-INSERT INTO interface_groups VALUES (5, 0, 'sg-0123456789abcdef0');
-PRAGMA user_version = 1;
-";
-
-#[test]
-fn a_store_of_version_1_becomes_one_of_this_version() {
-    let (dir, fresh) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    made(dir.path()).execute_batch(VERSION_1).unwrap();
-    let mut store = Store::open(dir.path()).unwrap();
-    let model = store.model().unwrap();
-    let interface = &model.interfaces[&5];
-    assert_eq!((interface.device.as_str(), interface.hook), ("eth0", HookChoice::Tcx));
-    assert_eq!(interface.groups, [model.group("web").unwrap().id.clone()]);
-    // What it says of the new options is what version 1 did.
-    assert_eq!((interface.tcp, interface.pick_up), (TcpChecks::Guard, true));
-    assert_eq!(interface.tracking, Tracking::Auto);
-    assert_eq!((interface.mode, interface.revalidate), (Mode::Enforce, false));
-    assert_eq!(
-        columns(&Connection::open(dir.path().join(FILE)).unwrap()),
-        columns(&made(fresh.path()))
-    );
-    // It takes changes, also of the new columns.
-    let changed = Interface {
-        tcp: TcpChecks::Strict,
-        pick_up: false,
-        mode: Mode::Audit,
-        revalidate: true,
-        ..interface.clone()
-    };
-    let mut change = store.begin().unwrap();
-    assert_eq!(change.addresses_in_force().unwrap(), Addresses::new());
-    change.put_interface(&changed).unwrap();
-    change.commit().unwrap();
-    drop(store);
-    let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.model().unwrap().interfaces[&5], changed);
-}
-
-#[test]
-fn a_version_that_never_was_is_of_another_program() {
-    let dir = TempDir::new().unwrap();
-    for version in [0, -1] {
-        made(dir.path()).pragma_update(None, "user_version", version).unwrap();
-        let (message, _) = refused(dir.path());
-        assert!(message.ends_with(" is a database of another program"), "{message}");
-        let connection = Connection::open(dir.path().join(FILE)).unwrap();
-        connection.pragma_update(None, "user_version", 4).unwrap();
+    let connection = made(dir.path());
+    for version in [2, 0, -1] {
+        connection.pragma_update(None, "user_version", version).unwrap();
+        let before = fs::read(&path).unwrap();
+        let (message, hint) = refused(dir.path());
+        assert_eq!(
+            message,
+            format!(
+                "store {} has schema {version}, and this secgroup uses schema 1",
+                path.display()
+            )
+        );
+        assert!(hint.starts_with("use the secgroup version that wrote it: "), "{hint}");
+        assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
 
@@ -129,18 +62,18 @@ fn a_database_of_another_program_is_left_alone() {
     let before = fs::read(&path).unwrap();
     let (message, hint) = refused(dir.path());
     assert_eq!(message, format!("{} is a database of another program", path.display()));
-    assert_eq!(hint, "choose another with --state-dir");
+    assert_eq!(hint, "choose another directory with --state-dir");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
 #[test]
-fn what_is_no_database_is_damaged() {
+fn a_file_that_is_no_database_is_damaged() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(FILE);
     fs::write(&path, "not a database, and long enough to have been one".repeat(100)).unwrap();
     let (message, hint) = refused(dir.path());
     assert_eq!(message, format!("store {} is damaged: file is not a database", path.display()));
-    assert!(hint.starts_with("enforcement goes on as it is; move "), "{hint}");
+    assert!(hint.starts_with("enforcement continues; move "), "{hint}");
 }
 
 #[test]
@@ -159,7 +92,7 @@ fn a_file_with_a_hole_is_damaged() {
 }
 
 #[test]
-fn a_value_that_no_version_wrote_is_damage() {
+fn a_value_that_secgroup_does_not_write_is_damage() {
     let dir = TempDir::new().unwrap();
     made(dir.path()).execute("INSERT INTO groups VALUES ('sg-nonsense', 'web', 'd')", []).unwrap();
     let (message, _) = refused(dir.path());
@@ -167,7 +100,7 @@ fn a_value_that_no_version_wrote_is_damage() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written() {
+fn a_directory_that_cannot_be_written_is_refused() {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join(FILE)).unwrap();
     let error = Store::open(dir.path()).unwrap_err();
@@ -176,7 +109,7 @@ fn a_place_that_cannot_be_written() {
         error.hint().unwrap(),
         "run as root, or choose a directory you can write with --state-dir"
     );
-    // A directory in which nobody, not even root, can make a file.
+    // A directory in which even root cannot create a file.
     let error = Store::open(Path::new("/proc/self")).unwrap_err();
     assert!(matches!(error, Error::Access { what: "opened", .. }), "{error}");
 }

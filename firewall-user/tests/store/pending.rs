@@ -1,11 +1,10 @@
-//! A change that waits for its confirmation, and what was before it.
+//! An unconfirmed change, and the state before it.
 
 use std::collections::BTreeSet;
 
 use firewall_user::model::{Limits, Model};
-use firewall_user::store::{FILE, Pending, Store};
+use firewall_user::store::{Pending, Store};
 use proptest::prelude::*;
-use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::edits::{edit, new_group, tcp_rule};
@@ -22,7 +21,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_was_edited_comes_back(
+    fn every_edit_can_be_rolled_back(
         first: Vec<(u8, u8)>,
         kept: Vec<(u8, u8)>,
         times in 1..3_usize,
@@ -35,7 +34,7 @@ proptest! {
         let before = store.model().unwrap();
 
         let mut change = store.begin().unwrap();
-        change.keep().unwrap();
+        change.copy_tables().unwrap();
         kept.iter().for_each(|(kind, which)| edit(&mut change, *kind, *which));
         prop_assume!(change.changed());
         change.pend(&pending()).unwrap();
@@ -44,7 +43,7 @@ proptest! {
         prop_assert_eq!(store.pending().unwrap(), Some(pending()));
         prop_assert_eq!(&store.model().unwrap(), &after);
 
-        // Also more than once: whoever took it back may have been killed before it could say so.
+        // Also more than once: a process may be killed between the restoration and its record.
         for _ in 0..times {
             let mut change = store.begin().unwrap();
             change.restore().unwrap();
@@ -52,10 +51,10 @@ proptest! {
             change.commit().unwrap();
             prop_assert_eq!(&store.model().unwrap(), &before);
         }
-        store.forget_pending().unwrap();
+        store.delete_pending().unwrap();
         prop_assert_eq!(store.pending().unwrap(), None);
 
-        // A number of a rule that was taken back stands for no other rule.
+        // The number of a rule that the rollback deleted is not used for another rule.
         let mut change = store.begin().unwrap();
         let group = change.create_group(new_group("later")).unwrap();
         change.add_rules(&group, vec![tcp_rule(9)]).unwrap();
@@ -66,49 +65,25 @@ proptest! {
 }
 
 #[test]
-fn a_change_of_nothing_keeps_nothing() {
+fn a_change_without_edits_keeps_no_copy() {
     let dir = TempDir::new().unwrap();
     let mut store = Store::open(dir.path()).unwrap();
     let mut change = store.begin().unwrap();
-    change.keep().unwrap();
+    change.copy_tables().unwrap();
     change.commit().unwrap();
-    // Nor one in which something is noted that is no edit.
+    // Nor a transaction that only records addresses.
     let addresses = [(7, vec!["192.0.2.7".parse().unwrap()])].into();
     let mut change = store.begin().unwrap();
-    change.keep().unwrap();
-    change.set_addresses_in_force(&addresses).unwrap();
+    change.copy_tables().unwrap();
+    change.set_active_addresses(&addresses).unwrap();
     change.commit().unwrap();
-    assert_eq!(store.begin().unwrap().addresses_in_force().unwrap(), addresses);
-    // Else the copy would be in the way of this one.
+    assert_eq!(store.begin().unwrap().active_addresses().unwrap(), addresses);
+    // A copy that is left over would make this one fail.
     let mut change = store.begin().unwrap();
-    change.keep().unwrap();
+    change.copy_tables().unwrap();
     change.create_group(new_group("web")).unwrap();
     change.pend(&pending()).unwrap();
     change.commit().unwrap();
-    store.forget_pending().unwrap();
+    store.delete_pending().unwrap();
     assert_eq!(store.model().unwrap().groups.len(), 1);
-}
-
-#[test]
-fn a_column_that_came_meanwhile_has_its_default() {
-    let dir = TempDir::new().unwrap();
-    let mut store = Store::open(dir.path()).unwrap();
-    let mut change = store.begin().unwrap();
-    change.create_group(new_group("web")).unwrap();
-    change.commit().unwrap();
-    let mut change = store.begin().unwrap();
-    change.keep().unwrap();
-    change.create_group(new_group("db")).unwrap();
-    change.pend(&pending()).unwrap();
-    change.commit().unwrap();
-    let sql = Connection::open(dir.path().join(FILE)).unwrap();
-    sql.execute_batch("ALTER TABLE groups ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'").unwrap();
-    let mut change = store.begin().unwrap();
-    change.restore().unwrap();
-    change.commit().unwrap();
-    let colours: Vec<String> = {
-        let mut query = sql.prepare("SELECT colour FROM groups").unwrap();
-        query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-    };
-    assert_eq!(colours, ["red"]);
 }

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use firewall_user::config::Config;
-use firewall_user::dataplane::maps::{Maps, Sizes};
-use firewall_user::dataplane::object;
+use firewall_user::dataplane::instance;
+use firewall_user::dataplane::object::shapes::Sizes;
+use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::policy::ResolvedRule;
 use ipnet::IpNet;
 
@@ -32,7 +33,7 @@ pub struct Memory {
 /// The kernel refuses, or does not tell.
 pub fn measure() -> Result<Vec<Memory>> {
     let pins = Scratch::new("memory");
-    let mut maps = object::ensure_maps(pins.pins(), &Sizes::from(Config::default().maps))?;
+    let mut maps = instance::ensure_maps(pins.pins(), &Sizes::from(Config::default().maps))?;
     let mut taken = shared(&maps)?;
     let mut add = |what: &str, bytes: f64| taken.push(Memory { what: what.to_owned(), bytes });
 
@@ -56,9 +57,9 @@ pub fn measure() -> Result<Vec<Memory>> {
     ] {
         add(what, (policy(&mut maps, &rules)? - empty) / f64::from(MANY));
     }
-    let counters = |maps: &Maps| maps.rule_counters_taken()?.memory.context(UNTOLD);
+    let counters = |maps: &Maps| maps.rule_counter_usage()?.memory.context(UNTOLD);
     let before = counters(&maps)?;
-    maps.count_rules(numbers())?;
+    maps.add_rule_counters(numbers())?;
     add("the counter of a rule", (counters(&maps)? - before) as f64 / f64::from(MANY));
     Ok(taken)
 }

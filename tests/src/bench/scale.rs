@@ -9,9 +9,10 @@ use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::interface::Direction;
 use firewall_ebpf::limits::ABI_VERSION;
 use firewall_ebpf::policy::{Active, MAX_PROBED, ask, traffic};
-use firewall_user::dataplane::maps::{Maps, Sizes};
-use firewall_user::dataplane::object;
-use firewall_user::dataplane::policy::Wanted;
+use firewall_user::dataplane::instance;
+use firewall_user::dataplane::object::shapes::Sizes;
+use firewall_user::dataplane::tables::maps::Maps;
+use firewall_user::dataplane::tables::policy::Wanted;
 use firewall_user::model::{PortRange, Tracking, Traffic};
 use firewall_user::policy::{InternedPolicy, PolicyInterner, ResolvedRule};
 use ipnet::IpNet;
@@ -71,7 +72,7 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
         rules: 262_144,
         interfaces: 8,
     };
-    let mut maps = object::ensure_maps(pins.pins(), &sizes)?;
+    let mut maps = instance::ensure_maps(pins.pins(), &sizes)?;
     let (mut admissions, mut changes) = (Vec::new(), Vec::new());
     for (slot, count) in (0_u16..).zip(RULES) {
         interrupt::check()?;
@@ -179,7 +180,7 @@ fn admission(
     for name in ["list_v4", "longest_v4"] {
         program(&mut bench, name)?.load()?;
     }
-    let probe = pins.pins().root().join(format!("v{ABI_VERSION}/programs/probe_v4"));
+    let probe = pins.pins().root().join(format!("abi{ABI_VERSION}/programs/probe_v4"));
     let mut admit = SchedClassifier::from_pin(probe)?;
     let lists: Vec<_> = (0..LISTS).map(|from| list(active, count, from)).collect();
     let mut least = [f64::INFINITY; 3];

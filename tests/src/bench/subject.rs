@@ -12,11 +12,13 @@ use firewall_ebpf::exempt::NonIp;
 use firewall_ebpf::flow::{Address as _, Flow, FlowKey4, FlowKey6, PROVEN};
 use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
 use firewall_ebpf::parse::{V4, V6};
-use firewall_user::dataplane::maps::{Maps, Sizes};
-use firewall_user::dataplane::object::{self, Fixed};
-use firewall_user::dataplane::policy::Wanted;
-use firewall_user::dataplane::reap::reap;
-use firewall_user::dataplane::{Pins, clock};
+use firewall_user::dataplane::flows::expire::expire;
+use firewall_user::dataplane::hooks::load::{self, Settings};
+use firewall_user::dataplane::object::shapes::Sizes;
+use firewall_user::dataplane::tables::clock;
+use firewall_user::dataplane::tables::maps::Maps;
+use firewall_user::dataplane::tables::policy::Wanted;
+use firewall_user::dataplane::{Pins, instance};
 use firewall_user::model::{PortRange, Tracking, Traffic};
 use firewall_user::policy::{PolicyInterner, ResolvedRule};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -81,7 +83,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = self.0.remove_all() {
+        if let Err(error) = instance::remove_all(&self.0) {
             eprintln!("{error}");
         }
     }
@@ -100,7 +102,7 @@ pub fn measure_all(bench_object: &str) -> Result<(Vec<Cell>, Collection)> {
         rules: 65_536,
         interfaces: 16,
     };
-    let mut maps = object::ensure_maps(&pins.0, &sizes)?;
+    let mut maps = instance::ensure_maps(&pins.0, &sizes)?;
     let (mut subjects, untracked) = subjects(&pins.0, &sizes, &mut maps)?;
     let now = clock::now(&pins.0, &maps)?;
     let mut minimal = minimal(bench_object)?;
@@ -149,7 +151,7 @@ fn collect(pins: &Pins, maps: &Maps, ebpf: &mut Ebpf) -> Result<Collection> {
     let flows = maps.flows()?;
     let reading = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let reaped = reap(pins, flows.iter().filter(|flow| flow.slot == slot))?;
+    let reaped = expire(pins, flows.iter().filter(|flow| flow.slot == slot))?;
     let removing = start.elapsed().as_secs_f64();
     ensure!(reaped.proven == u64::from(DEAD), "{} of {DEAD} dead flows removed", reaped.proven);
     Ok(Collection { reading, removing })
@@ -291,17 +293,17 @@ fn programs(
     let shadow = maps.shadow(&wanted, plan, &mut |_| {})?;
     maps.publish(&[&shadow])?;
     maps.flip(vec![shadow])?;
-    let fixed = Fixed {
+    let fixed = Settings {
         slot,
         orientation: Orientation::Host,
         has_ethernet: true,
         non_ip: NonIp::Control,
         tcp_checks: TcpChecks::Guard,
-        pick_up: true,
+        tcp_loose: true,
         revalidate: false,
         timeouts: BTreeMap::new(),
     };
-    let mut ebpf = object::open(pins, sizes, &fixed)?;
+    let mut ebpf = load::open(pins, sizes, &fixed)?;
     for hook in Hook::ALL {
         load(&mut ebpf, hook, hook.receive())?;
     }

@@ -28,7 +28,7 @@ fn options(secgroup: &Secgroup<'_>) -> Value {
     let interface = &secgroup.json("status")["NetworkInterfaces"][0];
     json!([
         interface["Tcp"],
-        interface["PickUp"],
+        interface["TcpLoose"],
         interface["Tracking"],
         interface["UntrackedFamilies"]
     ])
@@ -46,20 +46,20 @@ fn options_persist_until_they_are_changed() {
         ("--tcp strict", json!(["strict", false, "always", []])),
         ("", json!(["strict", false, "always", []])),
         ("--tcp guard", json!(["guard", true, "always", []])),
-        ("--pick-up off --tracking auto", json!(["guard", false, "auto", ["ipv4"]])),
+        ("--tcp-loose off --tracking auto", json!(["guard", false, "auto", ["ipv4"]])),
         ("--tcp strict", json!(["strict", false, "auto", ["ipv4"]])),
-        ("--tcp guard --pick-up on", json!(["guard", true, "auto", ["ipv4"]])),
+        ("--tcp guard --tcp-loose on", json!(["guard", true, "auto", ["ipv4"]])),
     ] {
         secgroup.ok(&format!("attach eth0 --group web {given}"));
         assert_eq!(options(&secgroup), expected, "after {given:?}");
     }
     secgroup.ok("attach eth0 --group web --tcp strict");
     let before = options(&secgroup);
-    let refused = secgroup.refused("attach eth0 --group web --pick-up on", 2);
+    let refused = secgroup.refused("attach eth0 --group web --tcp-loose on", 2);
     assert_eq!(
         refused,
-        "error: attach eth0: --pick-up on: strict TCP takes up no connection in its middle\n\
-         hint: --tcp guard does\n"
+        "error: attach eth0: --tcp-loose on cannot be used with --tcp strict\n\
+         hint: use --tcp guard\n"
     );
     assert_eq!(options(&secgroup), before);
 }
@@ -82,8 +82,8 @@ fn an_untracked_connection_ends_with_its_rule_and_a_tracked_one_survives() {
 #[test]
 fn a_connection_is_picked_up_mid_stream_only_with_the_option() {
     for (given, reason) in [
-        ("--pick-up on", "new-flow"),
-        ("--pick-up off", "tcp-not-opened"),
+        ("--tcp-loose on", "new-flow"),
+        ("--tcp-loose off", "tcp-not-opened"),
         ("--tcp strict", "tcp-not-opened"),
     ] {
         let net = Pair::new();

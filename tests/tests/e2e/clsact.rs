@@ -161,12 +161,12 @@ fn a_filter_that_runs_before_ours_is_refused() {
         let message = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
         assert_eq!(
             message,
-            "error: attach eth0: attach clsact to eth0: the u32 filter of preference 1 would be \
-             asked first\nhint: add that filter anew with a larger preference (`tc filter`): \
-             secgroup needs the first\n"
+            "error: attach eth0: attach clsact to eth0: the u32 filter of preference 1 would \
+             run first\nhint: add that filter again with a larger preference (`tc filter`): \
+             secgroup must be first\n"
         );
         assert_eq!(filters(&net.server), before);
-        assert!(!secgroup.pin_dir().join("v2").exists(), "{}", secgroup.view());
+        assert!(!secgroup.pin_dir().exists(), "{}", secgroup.view());
         tc(&net.server, "qdisc del dev eth0 clsact");
     }
     tc(&net.server, "qdisc add dev eth0 ingress");
@@ -187,8 +187,8 @@ fn a_filter_added_before_ours_is_reported() {
     tc(&net.server, &format!("filter add dev eth0 ingress pref 1 {earlier_program}"));
     let status = secgroup.json("status");
     let why = status["NetworkInterfaces"][0]["HookReason"].as_str().unwrap().to_owned();
-    let words = "as asked for; but the bpf filter of preference 1 with program sg_clock (id ";
-    assert!(why.starts_with(words) && why.ends_with(") is asked first"), "{why}");
+    let words = "as configured; but the bpf filter of preference 1 with program sg_clock (id ";
+    assert!(why.starts_with(words) && why.ends_with(") runs before it"), "{why}");
 }
 
 #[test]

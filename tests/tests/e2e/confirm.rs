@@ -89,7 +89,7 @@ fn a_confirmed_change_stays() {
     let (secgroup, _servers) = with_http_rule(&net);
     secgroup.ok(&format!("rule remove {RULE} --confirm 2s"));
     let pending = secgroup.ok("confirm --show");
-    assert!(pending.starts_with("`rule remove web` is taken back in "), "{pending}");
+    assert!(pending.starts_with("unconfirmed: rule remove web; rolled back in "), "{pending}");
     assert!(secgroup.ok("status").starts_with(&pending[..30]), "{pending}");
     assert_eq!(secgroup.json("status")["Pending"]["Command"], "rule remove web");
     secgroup.ok("confirm");
@@ -218,8 +218,7 @@ fn a_rollback_restores_groups_options_and_hook() {
 fn other_changes_are_refused_while_one_is_pending() {
     let net = Pair::new();
     let (secgroup, _servers) = with_http_rule(&net);
-    let hint = "hint: `secgroup confirm` keeps it, `secgroup rollback` takes it back; then run \
-                this again";
+    let hint = "hint: `secgroup confirm` keeps it, `secgroup rollback` undoes it; then retry";
     secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
     let rules = secgroup.ok("rule list");
     for line in [
@@ -239,7 +238,7 @@ fn other_changes_are_refused_while_one_is_pending() {
     for line in ["reconcile", "gc", "flows flush"] {
         secgroup.ok(line);
     }
-    assert_eq!(secgroup.ok("confirm --cancel"), "`rule remove web` is taken back\n");
+    assert_eq!(secgroup.ok("confirm --cancel"), "rolled back: rule remove web\n");
     assert!(is_reachable(&net));
     // A command that changes nothing leaves nothing pending.
     secgroup.ok("attach eth0 --group web --confirm 1h");

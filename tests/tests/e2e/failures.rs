@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use firewall_user::dataplane::Pins;
-use firewall_user::dataplane::maps::Maps;
+use firewall_user::dataplane::tables::maps::Maps;
 use secgroup_tests::secgroup::Answer;
 use secgroup_tests::{Namespace, Secgroup};
 

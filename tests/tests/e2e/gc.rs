@@ -150,7 +150,7 @@ fn evictions_exclude_flows_removed_by_packets_and_commands() {
     assert_eq!(evicted, 500 - present, "{}", secgroup.view());
     assert!(evicted >= 500 - 64, "{}", secgroup.view());
     let table = secgroup.ok("status");
-    let line = format!("eth0: {evicted} unproven flows gave way to newer ones");
+    let line = format!("eth0: {evicted} unproven flows were evicted by newer ones");
     assert!(table.lines().any(|shown| shown == line), "{table}");
 
     // Later expiry and flushes do not change the count.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use firewall_ebpf::policy::{Active, Half};
 use firewall_user::dataplane::Pins;
-use firewall_user::dataplane::maps::Maps;
+use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::store::Store;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
@@ -182,7 +182,7 @@ fn wrong_stored_addresses_cause_a_full_rewrite() {
     moving.move_v4_to("eth0");
     let client_slot = 1;
     let wrong = [(client_slot, vec!["192.0.2.1".parse().unwrap()])].into();
-    Store::open(&secgroup.state_dir()).unwrap().set_addresses_in_force(&wrong).unwrap();
+    Store::open(&secgroup.state_dir()).unwrap().set_active_addresses(&wrong).unwrap();
     secgroup.ok("group create unrelated --description x");
     assert_eq!(moving.active(&secgroup).tables().bank, 1 - tables.bank, "a full rewrite");
     moving.assert_v4_passed(&secgroup);

@@ -1,6 +1,6 @@
 //! The same verdicts on every hook, and changes from one hook to another.
 
-use firewall_user::dataplane::preflight;
+use firewall_user::dataplane::host::preflight;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp;
@@ -138,7 +138,7 @@ fn hook_of(secgroup: &Secgroup<'_>) -> String {
     let status = secgroup.json("status");
     let interface = &status["NetworkInterfaces"][0];
     assert_eq!(interface["State"], "enforcing", "{status:#}");
-    assert_eq!(interface["Hook"], interface["HookAsked"], "{status:#}");
+    assert_eq!(interface["Hook"], interface["HookChoice"], "{status:#}");
     interface["Hook"].as_str().unwrap().to_owned()
 }
 

@@ -73,7 +73,8 @@ fn flows(secgroup: &Secgroup<'_>) -> Vec<String> {
 
 #[test]
 fn connections_of_a_host_survive_the_attach_with_every_option() {
-    for options in ["", "--pick-up off", "--tcp strict", "--hook xdp", "--timeout udp-stream=60"] {
+    for options in ["", "--tcp-loose off", "--tcp strict", "--hook xdp", "--timeout udp-stream=60"]
+    {
         let net = Pair::new();
         let secgroup = Secgroup::inside(&net.server);
         create_empty_group(&secgroup);
@@ -180,7 +181,7 @@ fn connections_beyond_a_full_table_are_reported() {
     let answer = secgroup.run(["attach", "eth0", "--group", "none"]);
     assert_eq!(answer.code, Some(0), "{answer}");
     assert!(
-        answer.stderr.contains("open connections not learned, for the table of proven"),
+        answer.stderr.contains("open connections not learned, because the table of proven"),
         "{answer}"
     );
 }
@@ -196,7 +197,7 @@ fn forwarded_connections_of_a_guest_survive_the_attach() {
     create_empty_group(&secgroup);
     let mut outbound = Connections::new(&net.guest, &net.outside, Guest::OUTSIDE, 7008);
     let mut inbound = Connections::new(&net.outside, &net.guest, Guest::GUEST, 7009);
-    let line = format!("attach {} --group none --orientation guest --pick-up off", Guest::DEVICE);
+    let line = format!("attach {} --group none --orientation guest --tcp-loose off", Guest::DEVICE);
     let output = secgroup.ok(&line);
     assert!(output.contains("\n8 open connections learned\n"), "{output}");
     let opened =
@@ -224,7 +225,7 @@ fn connections_of_a_bridge_are_learned_at_its_port() {
     let mut from_ssh = secgroup.command(["attach", "eth0", "--group", "none"]);
     let answer = Answer::of(from_ssh.env("SSH_CONNECTION", ssh_connection));
     assert!(answer.stderr.contains("this would lock you out"), "{answer}");
-    let output = secgroup.ok("attach eth0 --group none --pick-up off");
+    let output = secgroup.ok("attach eth0 --group none --tcp-loose off");
     assert!(output.contains("\n2 open connections learned\n"), "{output}");
     connections.sockets.clear();
     assert!(connections.survive(), "{}", secgroup.view());
@@ -232,7 +233,7 @@ fn connections_of_a_bridge_are_learned_at_its_port() {
 
 #[test]
 fn untracked_connections_are_not_learned() {
-    for (options, learned) in [("--pick-up off", 0), ("--pick-up off --tracking always", 2)] {
+    for (options, learned) in [("--tcp-loose off", 0), ("--tcp-loose off --tracking always", 2)] {
         let net = Pair::new();
         let secgroup = Secgroup::inside(&net.server);
         secgroup.ok("group create open --description x");

@@ -140,13 +140,14 @@ fn a_connection_without_a_flow_needs_mid_stream_pickup() {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create ssh --description x");
     secgroup.ok("rule add ssh ingress --protocol tcp --port 22 --cidr 0.0.0.0/0");
-    secgroup.ok("attach eth0 --group ssh --pick-up off");
+    secgroup.ok("attach eth0 --group ssh --tcp-loose off");
     let line = "rule remove ssh egress --protocol all --cidr 0.0.0.0/0";
     let answer = login.run(&secgroup, line);
     assert_eq!(answer.code, Some(1), "{answer}");
-    let expected = "comes in by eth0, which has no flow, and with pick-up off only a SYN opens one";
+    let expected =
+        "comes in by eth0, which has no flow, and with --tcp-loose off only a SYN opens one";
     assert!(answer.stderr.contains(expected), "{answer}");
-    login.ok(&secgroup, "attach eth0 --group ssh --pick-up on");
+    login.ok(&secgroup, "attach eth0 --group ssh --tcp-loose on");
     login.ok(&secgroup, line);
 }
 

@@ -54,7 +54,7 @@ fn status_reports_the_memory_of_rules() {
     let kibibytes = number(&counters["MemoryBytes"]).div_ceil(1024);
     let line = format!("rule counters: 52 of 4096; {each} bytes each, {kibibytes} KiB in all");
     assert!(text.lines().any(|shown| shown == line), "{text}");
-    assert!(text.lines().next().unwrap().contains("BYTES A RULE"), "{text}");
+    assert!(text.lines().next().unwrap().contains("BYTES/RULE"), "{text}");
     let eth0 = text.lines().find(|line| line.starts_with("eth0 ")).unwrap();
     assert!(eth0.contains(&format!(" {} ", larger / 52 + each)), "{eth0}");
 }

@@ -57,7 +57,7 @@ fn the_metrics_command_and_serve_report_the_same() {
     assert_eq!(
         error,
         "error: serve: listen on 127.0.0.1:9911: Address already in use (os error 98)\n\
-         hint: --metrics names another address or port\n"
+         hint: choose another address or port with --metrics\n"
     );
 }
 
@@ -69,7 +69,7 @@ fn rules_are_counted_when_attach_is_the_first_command_after_a_reboot() {
     let group = secgroup.ok("group create web --description x");
     let rule = secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24");
     secgroup.ok("attach eth0 --group web");
-    std::fs::remove_dir_all(secgroup.pin_dir().join(format!("v{ABI_VERSION}"))).unwrap();
+    std::fs::remove_dir_all(secgroup.pin_dir().join(format!("abi{ABI_VERSION}"))).unwrap();
 
     secgroup.ok("attach eth0 --group web");
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);

@@ -47,7 +47,7 @@ fn survives(stream: &mut TcpStream) -> bool {
 #[test]
 fn only_the_management_networks_pass_until_panic_is_off() {
     // First untracked, so that the open connections have no flow; then tracked.
-    for options in ["--pick-up off", "--tracking always"] {
+    for options in ["--tcp-loose off", "--tracking always"] {
         let site = Site::new();
         let Site { net, other_host } = &site;
         let secgroup = Secgroup::inside(&net.server);
@@ -70,10 +70,10 @@ fn only_the_management_networks_pass_until_panic_is_off() {
 
         secgroup.ok(&format!("management set {MANAGEMENT}"));
         let output = secgroup.ok("panic");
-        let start = "PANIC: only 10.77.0.0/24, fd77::/64 passes: eth0, eth1; ";
+        let start = "PANIC: only traffic of 10.77.0.0/24, fd77::/64 passes: eth0, eth1; ";
         assert!(output.starts_with(start), "{output}");
         let is_tracked = options == "--tracking always";
-        assert_eq!(!output.contains("; 0 flows ended"), is_tracked, "{options}: {output}");
+        assert_eq!(!output.contains("; 0 flows removed"), is_tracked, "{options}: {output}");
         // The same after each command that writes the kernel's state.
         for command in ["panic", "reconcile", "attach eth1 --group open"] {
             assert!(
@@ -96,7 +96,10 @@ fn only_the_management_networks_pass_until_panic_is_off() {
             secgroup.ok(command);
         }
         let status = secgroup.ok("status");
-        assert!(status.starts_with("PANIC: only 10.77.0.0/24, fd77::/64 passes; "), "{status}");
+        assert!(
+            status.starts_with("PANIC: only traffic of 10.77.0.0/24, fd77::/64 passes; "),
+            "{status}"
+        );
         assert_eq!(secgroup.json("status")["Panic"], true);
         assert!(secgroup.ok("metrics").contains("secgroup_panic 1"));
         assert!(secgroup.ok("flows list").contains("management"));
@@ -127,7 +130,7 @@ fn panic_survives_a_reboot_and_the_rollback_of_a_pending_change() {
     secgroup.ok("panic");
     fs::remove_dir_all(secgroup.pin_dir()).unwrap();
     let answer = secgroup.run(["reconcile"]);
-    assert!(answer.stderr.contains("PANIC: only 192.0.2.0/24 passes"), "{answer}");
+    assert!(answer.stderr.contains("PANIC: only traffic of 192.0.2.0/24 passes"), "{answer}");
     assert!(!ping::ping(&net.client, Pair::SERVER[0]));
     secgroup.ok("rollback");
     assert!(!ping::ping(&net.client, Pair::SERVER[0]));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use firewall_user::dataplane::Pins;
-use firewall_user::dataplane::maps::Maps;
+use firewall_user::dataplane::tables::maps::Maps;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};

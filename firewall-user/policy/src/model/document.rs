@@ -23,6 +23,7 @@ pub const VPC: &str = "vpc-00000000000000000";
 
 /// A document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase", default, expecting = "an object with SecurityGroups")]
 pub struct Document {
     /// Groups.
@@ -40,8 +41,8 @@ macro_rules! wire {
     ($($(#[$meta:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $kind:ty,)* })*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
         #[serde(rename_all = "PascalCase", default, expecting = "an object")]
-        #[expect(missing_docs, reason = "the fields are AWS', under AWS' names")]
         pub struct $name {
             $($(#[$attr])* #[serde(skip_serializing_if = "absent")] pub $field: Option<$kind>,)*
         }
@@ -51,94 +52,153 @@ macro_rules! wire {
 wire! {
     /// An item of `SecurityGroups`.
     SecurityGroup {
+        /// Id, `sg-…`.
         group_id: String,
+        /// Egress rules.
         ip_permissions_egress: Vec<IpPermission>,
+        /// Tags.
         tags: Vec<Tag>,
+        /// Always `vpc-00000000000000000`: this host's groups belong to one network.
         vpc_id: String,
+        /// ARN, with the partition `aws` and the region `local`.
         security_group_arn: String,
+        /// Always `000000000000`: this host's groups belong to one account.
         owner_id: String,
+        /// Name.
         group_name: String,
+        /// Purpose of the group.
         description: String,
+        /// Ingress rules.
         ip_permissions: Vec<IpPermission>,
     }
     /// The rules of one direction, protocol and port range.
     IpPermission {
+        /// `tcp`, `udp`, `icmp`, `icmpv6`, a protocol number, or `-1` for all.
         ip_protocol: String,
+        /// First port, or ICMP type, -1 for every type; absent for other protocols.
         from_port: i64,
+        /// Last port, or ICMP code, -1 for every code; absent for other protocols.
         to_port: i64,
+        /// Groups as peers.
         user_id_group_pairs: Vec<UserIdGroupPair>,
+        /// IPv4 networks as peers.
         ip_ranges: Vec<IpRange>,
+        /// IPv6 networks as peers.
         ipv6_ranges: Vec<Ipv6Range>,
+        /// Prefix lists as peers.
         prefix_list_ids: Vec<PrefixListReference>,
     }
     /// A group as the peer of a rule.
     UserIdGroupPair {
+        /// Purpose of the rule; absent if empty.
         description: String,
+        /// Account of the group, always `000000000000`.
         user_id: String,
+        /// Id of the group, `sg-…`.
         group_id: String,
+        /// Name of the group; read, never printed.
         group_name: String,
+        /// Network of the group; read, never printed.
         vpc_id: String,
+        /// Refused when read, never printed.
         vpc_peering_connection_id: String,
+        /// Ignored when read, never printed.
         peering_status: String,
     }
     /// An IPv4 network as the peer of a rule.
     IpRange {
+        /// Purpose of the rule; absent if empty.
         description: String,
+        /// Network, ADDRESS/LENGTH.
         cidr_ip: String,
     }
     /// An IPv6 network as the peer of a rule.
     Ipv6Range {
+        /// Purpose of the rule; absent if empty.
         description: String,
+        /// Network, ADDRESS/LENGTH.
         cidr_ipv6: String,
     }
     /// A prefix list as the peer of a rule.
     PrefixListReference {
+        /// Purpose of the rule; absent if empty.
         description: String,
+        /// Id of the prefix list, `pl-…`.
         prefix_list_id: String,
     }
     /// A tag.
     Tag {
+        /// Key.
         key: String,
+        /// Value.
         value: String,
     }
     /// An item of `PrefixLists`; AWS has no `Entries` in it.
     ManagedPrefixList {
+        /// Id, `pl-…`.
         prefix_list_id: String,
+        /// `IPv4` or `IPv6`.
         address_family: String,
+        /// Always `create-complete`.
         state: String,
+        /// ARN, with the partition `aws` and the region `local`.
         prefix_list_arn: String,
+        /// Name.
         prefix_list_name: String,
+        /// Number of entries, and at least 1.
         max_entries: u64,
+        /// Number of the version: 1, and one more with every change of the entries.
         version: u64,
+        /// Tags.
         tags: Vec<Tag>,
+        /// Always `000000000000`.
         owner_id: String,
+        /// Networks of the list; AWS prints them with another command.
         entries: Vec<Entry>,
     }
     /// An entry of a prefix list, as `aws ec2 get-managed-prefix-list-entries` prints it.
     Entry {
+        /// Network, ADDRESS/LENGTH.
         cidr: String,
+        /// Purpose of the entry; absent if empty.
         description: String,
     }
     /// An item of `SecurityGroupRules`.
     SecurityGroupRule {
+        /// Id, `sgr-…`.
         security_group_rule_id: String,
+        /// Id of its group, `sg-…`.
         group_id: String,
+        /// Always `000000000000`.
         group_owner_id: String,
+        /// Whether it is an egress rule.
         is_egress: bool,
+        /// `tcp`, `udp`, `icmp`, `icmpv6`, a protocol number, or `-1` for all.
         ip_protocol: String,
+        /// First port, or ICMP type; -1 for every one and for other protocols.
         from_port: i64,
+        /// Last port, or ICMP code; -1 for every one and for other protocols.
         to_port: i64,
+        /// Peer, if it is an IPv4 network.
         cidr_ipv4: String,
+        /// Peer, if it is an IPv6 network.
         cidr_ipv6: String,
+        /// Peer, if it is a prefix list: its id.
         prefix_list_id: String,
+        /// Peer, if it is a group.
         referenced_group_info: ReferencedGroup,
+        /// Purpose of the rule; absent if empty.
         description: String,
+        /// Always empty.
         tags: Vec<Tag>,
+        /// ARN, with the partition `aws` and the region `local`.
         security_group_rule_arn: String,
     }
     /// A group as the peer of one rule.
     ReferencedGroup {
+        /// Id of the group, `sg-…`.
         group_id: String,
+        /// Account of the group, always `000000000000`.
         user_id: String,
     }
 }

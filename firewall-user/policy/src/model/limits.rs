@@ -1,6 +1,6 @@
 //! EC2's quotas, each of which can be configured.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 
@@ -8,23 +8,25 @@ use super::Error;
 pub const GROUPS_PER_INTERFACE_MAX: usize = 16;
 
 /// Quotas. The defaults are EC2's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Rules of a group in one direction and one family. A group peer counts in both families, a prefix
-    /// list as its entries.
+    /// Rules of a group in one direction and one address family. A rule with a group as peer counts in
+    /// both families, one with a prefix list counts as many times as the list has entries.
     pub rules_per_group: usize,
-    /// Groups on one interface.
+    /// Groups on an interface.
+    #[cfg_attr(feature = "schemars", schemars(range(min = 1, max = GROUPS_PER_INTERFACE_MAX)))]
     pub groups_per_interface: usize,
-    /// The most that the product of the two above may be, which is the most rules of one interface.
+    /// Rules of an interface: `rules_per_group` times `groups_per_interface` must not be greater.
     pub rules_per_interface: usize,
     /// Groups on this host.
     pub groups: usize,
     /// Prefix lists on this host.
     pub prefix_lists: usize,
-    /// Entries of one prefix list.
+    /// Entries of a prefix list.
     pub entries_per_prefix_list: usize,
-    /// Tags of one group or prefix list.
+    /// Tags of a group or prefix list.
     pub tags: usize,
 }
 

@@ -1,22 +1,22 @@
-//! The options that say what a rule allows, and between whom.
+//! The options for the traffic and the peer of a rule.
 
 use anyhow::Result;
 use clap::Args;
 use firewall_ebpf::interface::Direction;
 
-use crate::cli::failure::Misuse;
+use crate::cli::failure::UsageError;
 use crate::model::{Error, Model, Peer, RuleSpec, Traffic, parse_cidr};
 
-/// What a rule allows, and between whom.
+/// The traffic and the peer of a rule.
 #[derive(Debug, Args)]
 pub(super) struct Selector {
-    /// tcp, udp, icmp, icmpv6, all, or a number from 0 to 255
+    /// IP protocol: tcp, udp, icmp, icmpv6, all, or a number from 0 to 255
     #[arg(long, value_name = "PROTOCOL", allow_hyphen_values = true)]
     protocol: Option<String>,
-    /// Destination port or ports of tcp and udp
+    /// Destination port, or first and last port, of tcp or udp
     #[arg(long, value_name = "N|A-B", allow_hyphen_values = true)]
     port: Option<String>,
-    /// ICMP type, and code if not every one; every type without it
+    /// ICMP type, or type and code, of icmp or icmpv6 [default: every type]
     #[arg(long, value_name = "TYPE[/CODE]", allow_hyphen_values = true)]
     icmp: Option<String>,
     #[command(flatten)]
@@ -26,18 +26,18 @@ pub(super) struct Selector {
 #[derive(Debug, Args)]
 #[group(id = "peer", multiple = false)]
 struct PeerOptions {
-    /// IPv4 or IPv6 network; may be repeated, each makes a rule
+    /// Peer: IPv4 or IPv6 network; may be repeated, and makes a rule for each
     #[arg(long = "cidr", value_name = "CIDR")]
     cidrs: Vec<String>,
-    /// Id or name of a group: the addresses of the interfaces in it
+    /// Peer: the addresses of the interfaces with this group, by id or name
     #[arg(long = "group", value_name = "GROUP")]
     peer_group: Option<String>,
-    /// Id or name of a prefix list
+    /// Peer: the networks of this prefix list, by id or name
     #[arg(long, value_name = "PREFIX-LIST")]
     prefix_list: Option<String>,
 }
 
-/// A selector that means something, whatever the store holds.
+/// A selector that is valid as far as can be checked without the store.
 #[derive(Debug)]
 pub(super) struct Parsed {
     direction: Direction,
@@ -45,14 +45,6 @@ pub(super) struct Parsed {
     peers: Vec<Peer>,
     peer_group: Option<String>,
     prefix_list: Option<String>,
-}
-
-/// `ingress` or `egress`.
-pub(super) fn direction(word: &str) -> Result<Direction, String> {
-    Direction::ALL
-        .into_iter()
-        .find(|direction| direction.name() == word)
-        .ok_or_else(|| "a direction is ingress or egress".to_owned())
 }
 
 impl Selector {
@@ -65,7 +57,7 @@ impl Selector {
     /// Checks everything that can be checked without the store.
     pub(super) fn parse(&self, direction: Direction) -> Result<Parsed> {
         if self.peer.is_empty() {
-            return misuse("no peer is named".to_owned(), "use --cidr, --group or --prefix-list");
+            return usage("the peer is missing".to_owned(), "use --cidr, --group or --prefix-list");
         }
         let traffic = self.traffic()?;
         let PeerOptions { cidrs, peer_group, prefix_list } = &self.peer;
@@ -89,31 +81,37 @@ impl Selector {
     fn traffic(&self) -> Result<Traffic> {
         let Self { protocol, port, icmp, peer: _ } = self;
         let Some(protocol) = protocol else {
-            return misuse("no protocol is named".to_owned(), "use --protocol");
+            return usage("the protocol is missing".to_owned(), "use --protocol");
         };
-        // EC2's command line maps the word too; its API knows only the number.
+        // As in the AWS CLI; the EC2 API has only the number.
         let word = protocol.to_ascii_lowercase();
         let protocol = if word == "all" { "-1" } else { &word };
         let is_icmp = matches!(protocol, "icmp" | "1" | "icmpv6" | "58");
         let has_ports = matches!(protocol, "tcp" | "6" | "udp" | "17");
         let (from, to) = match (port, icmp) {
             (Some(_), _) if is_icmp => {
-                return misuse(format!("--port means nothing with {protocol}"), "use --icmp");
+                return usage(
+                    format!("--port cannot be used with protocol {protocol}"),
+                    "use --icmp",
+                );
             }
             (Some(port), None) if has_ports => ports(port)?,
             (None, Some(icmp)) if is_icmp => kind_and_code(icmp)?,
             (None, None) if is_icmp => (Some(-1), Some(-1)),
             (None, None) => (None, None),
             (_, Some(_)) if has_ports => {
-                return misuse(format!("--icmp means nothing with {protocol}"), "use --port");
+                return usage(
+                    format!("--icmp cannot be used with protocol {protocol}"),
+                    "use --port",
+                );
             }
-            // A protocol that does not exist is told before its options.
+            // An unknown protocol is reported before its options.
             _ => {
                 Traffic::from_ec2(protocol, None, None)?;
                 let option = if port.is_some() { "--port" } else { "--icmp" };
-                return misuse(
-                    format!("{option} means nothing with protocol {word}"),
-                    "leave it out: such a rule covers the whole protocol",
+                return usage(
+                    format!("{option} cannot be used with protocol {word}"),
+                    "leave it out: a rule for this protocol has no ports and types",
                 );
             }
         };
@@ -153,8 +151,8 @@ fn ports(text: &str) -> Result<Ends> {
     };
     match ends {
         Some((from, to)) => Ok((Some(from), Some(to))),
-        None => misuse(
-            format!("{text:?} is no port or range of ports"),
+        None => usage(
+            format!("{text:?} is not a port or a range of ports"),
             "write for example 80 or 1024-65535",
         ),
     }
@@ -168,18 +166,18 @@ fn kind_and_code(text: &str) -> Result<Ends> {
     };
     match both {
         Some((kind, code)) => Ok((Some(kind), Some(code))),
-        None => misuse(
-            format!("{text:?} is no ICMP type or type/code"),
+        None => usage(
+            format!("{text:?} is not an ICMP type or type/code"),
             "write for example 8 (echo request) or 3/4 (fragmentation needed)",
         ),
     }
 }
 
-/// Digits only: `parse` would take a sign too.
+/// Digits only: `parse` accepts a sign, too.
 fn plain_number(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-fn misuse<T>(message: String, hint: &'static str) -> Result<T> {
-    Err(Misuse { message, hint }.into())
+fn usage<T>(message: String, hint: &'static str) -> Result<T> {
+    Err(UsageError { message, hint }.into())
 }

@@ -6,94 +6,281 @@ use std::net::IpAddr;
 use anyhow::Result;
 use firewall_ebpf::event::Event;
 use firewall_ebpf::interface::State;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use super::Seen;
-use crate::cli::output;
-use crate::dataplane::attach::Hook;
-use crate::dataplane::counters::{ByEvent, Survey};
-use crate::dataplane::maps::Maps;
-use crate::dataplane::memory::{RULE_COUNTER, RuleCounters};
-use crate::model::{Interface, Model};
+use super::{DEVICE_MISSING, Seen};
+use crate::cli::confirm;
+use crate::cli::json::SCHEMA_VERSION;
+use crate::control::confirm::Waiting;
+use crate::dataplane::flows::list::Occupancy;
+use crate::dataplane::flows::survey::Survey;
+use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::tables::counters::ByEvent;
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::memory::{self, RULE_COUNTER};
+use crate::model::{Family, Interface, Model};
 
-/// As `aws ec2 describe-network-interfaces` prints, with what EC2 has no word for beside it.
-pub(super) fn document(
-    model: &Model,
-    seen: &[Seen<'_>],
-    maps: Option<&Maps>,
-    survey: &Survey,
-) -> Result<Value> {
-    let mut interfaces = Vec::new();
-    for one in seen {
-        let interface = one.interface;
-        let groups: Vec<_> = interface
-            .groups
-            .iter()
-            .filter_map(|id| model.groups.get(id))
-            .map(|group| json!({ "GroupId": group.id.to_string(), "GroupName": group.name }))
-            .collect();
-        let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) =
-            one.addresses.iter().partition(|a| a.is_ipv4());
-        let events = maps.map_or(Ok(ByEvent::new()), |maps| maps.events(interface.slot))?;
-        interfaces.push(json!({
-            "NetworkInterfaceId": interface.id.to_string(),
-            "Status": if one.state == "device-missing" { "available" } else { "in-use" },
-            "Groups": groups,
-            "PrivateIpAddresses":
-                v4.iter().map(|a| json!({ "PrivateIpAddress": a.to_string() })).collect::<Vec<_>>(),
-            "Ipv6Addresses":
-                v6.iter().map(|a| json!({ "Ipv6Address": a.to_string() })).collect::<Vec<_>>(),
-            "ConnectionTrackingConfiguration": timeouts(interface),
-            "Device": interface.device,
-            "Netns": interface.netns,
-            "Slot": interface.slot,
-            "State": one.state,
-            "Hook": one.hook.map(Hook::name),
-            "HookAsked": interface.hook.name(),
-            "HookReason": one.why,
-            "Orientation": interface.orientation.name(),
-            "NonIp": interface.non_ip.name(),
-            "Tcp": interface.tcp.name(),
-            "PickUp": interface.picks_up(),
-            "Tracking": interface.tracking.name(),
-            "Mode": interface.mode.name(),
-            "Revalidate": interface.revalidate,
-            "PolicyMemoryBytes": one.memory,
-            "BytesPerRule": one.bytes_per_rule(),
-            "AuditedPackets": events.get(&Event::Spared).copied().unwrap_or(0),
-            "UntrackedFamilies": one.untracked,
-            "Rules": one.rules,
-            "OpenedFlows": events.get(&Event::Opened).copied().unwrap_or(0),
-            "PromotedFlows": events.get(&Event::Promoted).copied().unwrap_or(0),
-            "EvictedFlows": survey.evicted.get(&interface.slot).copied().unwrap_or(0),
-            "UnpromotedFlows": events.get(&Event::Unpromoted).copied().unwrap_or(0),
-        }));
+/// The attached interfaces, in the form of `aws ec2 describe-network-interfaces` as far as EC2 has the
+/// fields, and the use of the kernel's tables.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct StatusDocument {
+    /// Version of this document: 1.
+    schema_version: u32,
+    /// The interfaces of the store.
+    network_interfaces: Vec<NetworkInterface>,
+    /// The flow tables; empty if nothing is attached.
+    flow_tables: Vec<FlowTable>,
+    /// The table of the counters of rules; null if nothing is attached.
+    rule_counters: Option<RuleCounters>,
+    /// Slots of interfaces that are attached in the kernel and not in the store.
+    stray_slots: Vec<u16>,
+    /// The change that is not confirmed yet, or null.
+    pending: Option<PendingChange>,
+    /// Whether emergency mode (`secgroup panic`) is on.
+    panic: bool,
+    /// The networks that stay reachable in a panic.
+    management_networks: Vec<String>,
+}
+
+/// An interface.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkInterface {
+    /// Id of the interface, `eni-…`.
+    network_interface_id: String,
+    /// `in-use`, or `available` if its device does not exist now.
+    status: &'static str,
+    /// The groups of the interface.
+    groups: Vec<AttachedGroup>,
+    /// IPv4 addresses of the protected end, as used for rules with a group as peer.
+    private_ip_addresses: Vec<PrivateIpAddress>,
+    /// IPv6 addresses of the protected end.
+    ipv6_addresses: Vec<Ipv6Address>,
+    /// Idle timeouts in seconds by name, of every state (docs/states.md).
+    connection_tracking_configuration: BTreeMap<&'static str, u32>,
+    /// Network device.
+    device: String,
+    /// Named network namespace of the device; null for the one that secgroup runs in.
+    netns: Option<String>,
+    /// Number of the interface in the kernel's tables.
+    slot: u16,
+    /// `enforcing`, `auditing`, `not-enforcing` or `device-missing`; see `secgroup status --help`.
+    state: &'static str,
+    /// Hook of the program for received packets; null if none is attached.
+    hook: Option<&'static str>,
+    /// Hook as configured with `--hook`.
+    hook_choice: &'static str,
+    /// Why the program is on this hook, and which other program runs before it.
+    hook_reason: String,
+    /// `host` or `guest`.
+    orientation: &'static str,
+    /// `control`, `all` or `none`.
+    non_ip: &'static str,
+    /// `guard` or `strict`.
+    tcp: &'static str,
+    /// Whether a TCP segment in the middle of a connection may open a flow.
+    tcp_loose: bool,
+    /// `auto` or `always`.
+    tracking: &'static str,
+    /// `enforce` or `audit`.
+    mode: &'static str,
+    /// Whether a flow ends when rules change and none allows it any more.
+    revalidate: bool,
+    /// Memory of the policy in the kernel in bytes; null before Linux 6.4.
+    policy_memory_bytes: Option<u64>,
+    /// Average memory of a rule in bytes, with its counter; null before Linux 6.4 and without rules.
+    bytes_per_rule: Option<u64>,
+    /// Packets that audit mode has counted as dropped and passed.
+    audited_packets: u64,
+    /// Families (`ipv4`, `ipv6`) with traffic that passes without flows.
+    untracked_families: Vec<&'static str>,
+    /// Number of rules of the groups.
+    rules: usize,
+    /// Flows that were opened.
+    opened_flows: u64,
+    /// Flows that moved to the table of proven flows.
+    promoted_flows: u64,
+    /// Flows that the full table of new flows evicted.
+    evicted_flows: u64,
+    /// Times that a proven flow stayed in the table of new flows because that of proven flows was full.
+    unpromoted_flows: u64,
+}
+
+/// A group of an interface.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct AttachedGroup {
+    /// Id of the group, `sg-…`.
+    group_id: String,
+    /// Name of the group.
+    group_name: String,
+}
+
+/// An IPv4 address.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct PrivateIpAddress {
+    /// The address.
+    private_ip_address: String,
+}
+
+/// An IPv6 address.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct Ipv6Address {
+    /// The address.
+    ipv6_address: String,
+}
+
+/// A flow table.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct FlowTable {
+    /// `new` or `proven`.
+    tier: &'static str,
+    /// `ipv4` or `ipv6`.
+    family: &'static str,
+    /// Flows in it, with expired ones that are not removed yet.
+    entries: u64,
+    /// Flows that fit.
+    capacity: u32,
+    /// Memory of an entry in bytes; null before Linux 6.4.
+    bytes_per_entry: Option<u64>,
+    /// Memory of the table in bytes; null before Linux 6.4.
+    memory_bytes: Option<u64>,
+}
+
+/// The table of the counters of rules.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct RuleCounters {
+    /// Rules that have a counter.
+    entries: u64,
+    /// Rules that can have one.
+    capacity: u32,
+    /// Memory of an entry in bytes; null before Linux 6.4.
+    bytes_per_entry: Option<u64>,
+    /// Memory of the table in bytes; null before Linux 6.4.
+    memory_bytes: Option<u64>,
+}
+
+/// A change that is not confirmed yet.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct PendingChange {
+    /// The command that made it.
+    command: String,
+    /// Seconds until it is rolled back.
+    left_seconds: u64,
+}
+
+/// What `secgroup status` has read.
+pub(super) struct Reading<'a> {
+    pub(super) model: &'a Model,
+    pub(super) seen: &'a [Seen<'a>],
+    pub(super) maps: Option<&'a Maps>,
+    pub(super) survey: &'a Survey,
+    pub(super) strays: Vec<u16>,
+    pub(super) waiting: Option<&'a Waiting>,
+}
+
+impl StatusDocument {
+    pub(super) fn new(reading: Reading<'_>) -> Result<Self> {
+        let Reading { model, seen, maps, survey, strays, waiting } = reading;
+        let interface = |one| NetworkInterface::new(model, one, maps, survey);
+        let tables = maps.map(|maps| maps.occupancy(&survey.flows)).unwrap_or_default();
+        let counters = maps.map(Maps::rule_counter_usage).transpose()?;
+        Ok(Self {
+            schema_version: SCHEMA_VERSION,
+            network_interfaces: seen.iter().map(interface).collect::<Result<_>>()?,
+            flow_tables: tables.iter().map(FlowTable::new).collect(),
+            rule_counters: counters.map(RuleCounters::new),
+            stray_slots: strays,
+            pending: waiting.map(|waiting| PendingChange {
+                command: waiting.what.clone(),
+                left_seconds: confirm::whole_seconds(waiting.left),
+            }),
+            panic: model.is_panicking,
+            management_networks: model.management.iter().map(ToString::to_string).collect(),
+        })
     }
-    let mut tables = Vec::new();
-    if let Some(maps) = maps {
-        for table in maps.occupancy(&survey.flows) {
-            tables.push(json!({
-                "Tier": table.tier.name(),
-                "Family": if table.is_v6 { "ipv6" } else { "ipv4" },
-                "Entries": table.entries,
-                "Capacity": table.capacity,
-                "BytesPerEntry": table.bytes_per_entry(),
-                "MemoryBytes": table.memory,
-            }));
+}
+
+impl NetworkInterface {
+    fn new(model: &Model, one: &Seen<'_>, maps: Option<&Maps>, survey: &Survey) -> Result<Self> {
+        let interface = one.interface;
+        let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
+        let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) =
+            one.addresses.iter().partition(|address| address.is_ipv4());
+        let events = maps.map_or(Ok(ByEvent::new()), |maps| maps.events(interface.slot))?;
+        let count = |event| events.get(&event).copied().unwrap_or_default();
+        Ok(Self {
+            network_interface_id: interface.id.to_string(),
+            status: if one.state == DEVICE_MISSING { "available" } else { "in-use" },
+            groups: groups
+                .map(|group| AttachedGroup {
+                    group_id: group.id.to_string(),
+                    group_name: group.name.clone(),
+                })
+                .collect(),
+            private_ip_addresses: v4
+                .iter()
+                .map(|address| PrivateIpAddress { private_ip_address: address.to_string() })
+                .collect(),
+            ipv6_addresses: v6
+                .iter()
+                .map(|address| Ipv6Address { ipv6_address: address.to_string() })
+                .collect(),
+            connection_tracking_configuration: timeouts(interface),
+            device: interface.device.clone(),
+            netns: interface.netns.clone(),
+            slot: interface.slot,
+            state: one.state,
+            hook: one.hook.map(Hook::name),
+            hook_choice: interface.hook.name(),
+            hook_reason: one.why.clone(),
+            orientation: interface.orientation.name(),
+            non_ip: interface.non_ip.name(),
+            tcp: interface.tcp.name(),
+            tcp_loose: interface.is_tcp_loose(),
+            tracking: interface.tracking.name(),
+            mode: interface.mode.name(),
+            revalidate: interface.revalidate,
+            policy_memory_bytes: one.memory,
+            bytes_per_rule: one.bytes_per_rule(),
+            audited_packets: count(Event::Spared),
+            untracked_families: one.untracked.clone(),
+            rules: one.rules,
+            opened_flows: count(Event::Opened),
+            promoted_flows: count(Event::Promoted),
+            evicted_flows: survey.evicted.get(&interface.slot).copied().unwrap_or_default(),
+            unpromoted_flows: count(Event::Unpromoted),
+        })
+    }
+}
+
+impl FlowTable {
+    fn new(table: &Occupancy) -> Self {
+        let family = if table.is_v6 { Family::Ipv6 } else { Family::Ipv4 };
+        Self {
+            tier: table.tier.name(),
+            family: family.name(),
+            entries: table.entries,
+            capacity: table.capacity,
+            bytes_per_entry: table.bytes_per_entry(),
+            memory_bytes: table.memory,
         }
     }
-    let counters = maps.map(Maps::rule_counters_taken).transpose()?;
-    Ok(json!({
-        "SchemaVersion": output::SCHEMA_VERSION,
-        "NetworkInterfaces": interfaces,
-        "FlowTables": tables,
-        "RuleCounters": counters.map(|RuleCounters { entries, capacity, memory }| json!({
-            "Entries": entries,
-            "Capacity": capacity,
-            "BytesPerEntry": memory.map(|_| RULE_COUNTER),
-            "MemoryBytes": memory,
-        })),
-    }))
+}
+
+impl RuleCounters {
+    fn new(counters: memory::RuleCounters) -> Self {
+        let memory::RuleCounters { entries, capacity, memory } = counters;
+        let bytes_per_entry = memory.map(|_| RULE_COUNTER);
+        Self { entries, capacity, bytes_per_entry, memory_bytes: memory }
+    }
 }
 
 /// Seconds by the timeout's name, of every state.

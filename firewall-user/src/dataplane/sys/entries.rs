@@ -1,5 +1,5 @@
-//! Entries of maps, one or many at a time. aya has no batches, and its typed maps do not lend their
-//! file descriptors.
+//! Entries of maps, one or many at a time. aya has no batch operations, and its typed maps do not
+//! give access to their file descriptors.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -16,10 +16,10 @@ const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 
-/// Flag of an update: only where there is no such entry.
+/// Flag of an update: only if the key does not exist.
 const BPF_NOEXIST: u64 = 1;
 
-/// Entries at once: the kernel reschedules between entries, and a progress bar between batches.
+/// Entries of a batch: a progress bar moves between batches.
 const CHUNK: usize = 4096;
 
 #[repr(C)]
@@ -43,7 +43,7 @@ struct ElemAttr {
     flags: u64,
 }
 
-/// One entry, if it is there. Not for per-CPU maps.
+/// One entry, if it exists. Not for per-CPU maps.
 pub(in crate::dataplane) fn get<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     key: &K,
@@ -57,8 +57,8 @@ pub(in crate::dataplane) fn get<K: Pod, V: Pod>(
         flags: 0,
     };
     match bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) {
-        // SAFETY: the kernel filled a value of V's size (checked when the map was opened, or ours
-        // to make), and any bytes are a valid one (`Pod`).
+        // SAFETY: the kernel filled a value of V's size (checked when the map was opened, or created
+        // so), and any bytes are a valid one (`Pod`).
         Ok(_) => Ok(Some(unsafe { value.assume_init() })),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
@@ -81,7 +81,7 @@ pub(in crate::dataplane) fn put<K: Pod, V: Pod>(
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
-/// Writes one entry, unless one of its key is there; whether it was written.
+/// Writes one entry unless its key exists; returns whether it was written.
 pub(in crate::dataplane) fn insert<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     key: &K,
@@ -96,7 +96,7 @@ pub(in crate::dataplane) fn insert<K: Pod, V: Pod>(
     }
 }
 
-/// Writes entries, in batches; `progress` hears how many each had.
+/// Writes entries, in batches; `progress` is called with the size of each.
 pub(in crate::dataplane) fn put_all<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     entries: impl IntoIterator<Item = (K, V)>,
@@ -111,7 +111,7 @@ pub(in crate::dataplane) fn put_all<K: Pod, V: Pod>(
     Ok(())
 }
 
-/// Removes entries, in batches; one that is not there is fine.
+/// Removes entries, in batches; one that does not exist is no error.
 pub(in crate::dataplane) fn remove_all<K: Pod>(
     map: BorrowedFd<'_>,
     keys: &[K],
@@ -133,10 +133,10 @@ pub(in crate::dataplane) fn remove_all<K: Pod>(
     Ok(())
 }
 
-/// A batch that was not finished.
+/// A batch that was not completed.
 struct Stopped {
     error: io::Error,
-    /// Entries before the one that was refused.
+    /// The number of entries before the one that failed.
     done: usize,
 }
 
@@ -167,16 +167,16 @@ fn batch<K>(
         .map_err(|error| Stopped { error, done: usize::try_from(attr.count).unwrap_or(0) })
 }
 
-/// Every entry of a hash map (LRU or not). Walks buckets, so it ends even on a map that changes
-/// all the time; an entry that moves meanwhile may be missed or seen twice.
+/// Every entry of a hash map (LRU or not). Reads bucket by bucket, so it ends even on a map that
+/// changes all the time; an entry that moves meanwhile may be missed or returned twice.
 pub(in crate::dataplane) fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
-    dump_some(map, usize::MAX)
+    dump_limited(map, usize::MAX)
 }
 
-/// As [`dump`], but stops some time after `enough` entries.
-pub(in crate::dataplane) fn dump_some<K: Pod, V: Pod>(
+/// As [`dump`], but stops after the batch that reaches `limit` entries.
+pub(in crate::dataplane) fn dump_limited<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
-    enough: usize,
+    limit: usize,
 ) -> io::Result<Vec<(K, V)>> {
     let mut entries = Vec::new();
     let mut chunk = CHUNK;
@@ -213,16 +213,16 @@ pub(in crate::dataplane) fn dump_some<K: Pod, V: Pod>(
             values.set_len(count);
         }
         entries.extend(keys.into_iter().zip(values));
-        if done || entries.len() >= enough {
+        if done || entries.len() >= limit {
             return Ok(entries);
         }
-        // Volatile, because the kernel wrote it behind the compiler's back.
+        // Volatile: the compiler does not see that the kernel wrote it.
         // SAFETY: a local variable.
         position = Some(unsafe { (&raw const next).read_volatile() });
     }
 }
 
-/// Removes one entry; whether it was there.
+/// Removes one entry; returns whether it existed.
 pub(in crate::dataplane) fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     let key = std::ptr::from_ref(key);
     let mut attr = ElemAttr { map_fd: raw(map), pad: 0, key: address(key), value: 0, flags: 0 };

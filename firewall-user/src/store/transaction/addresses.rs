@@ -1,26 +1,26 @@
-//! What the kernel has of this host's addresses: no user says it, and the store keeps it.
+//! The addresses in the active policies: state of the kernel, recorded in the store.
 
 use super::Transaction;
 use crate::policy::Addresses;
 use crate::store::{Error, read, write};
 
 impl Transaction<'_> {
-    /// The addresses of group members that the policies in force speak of, by slot.
+    /// The addresses of group members in the active policies, by slot.
     ///
     /// # Errors
-    /// When they cannot be read.
-    pub fn addresses_in_force(&self) -> Result<Addresses, Error> {
-        read::addresses_in_force(&self.sql).map_err(|error| Error::sqlite(self.path, error))
+    /// The store cannot be read.
+    pub fn active_addresses(&self) -> Result<Addresses, Error> {
+        read::active_addresses(&self.sql).map_err(|error| Error::sqlite(self.path, error))
     }
 
-    /// Notes the addresses of group members that the policies speak of which come in force with the
-    /// edits, or without any.
+    /// Records the addresses of group members in the policies that become active with this commit, also
+    /// with one that has no edits.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn set_addresses_in_force(&mut self, addresses: &Addresses) -> Result<(), Error> {
-        let told = |error| Error::sqlite(self.path, error);
-        self.noted |= write::addresses_in_force(&self.sql, addresses).map_err(told)?;
+    /// The store cannot be written.
+    pub fn set_active_addresses(&mut self, addresses: &Addresses) -> Result<(), Error> {
+        let failed = |error| Error::sqlite(self.path, error);
+        self.recorded |= write::active_addresses(&self.sql, addresses).map_err(failed)?;
         Ok(())
     }
 }

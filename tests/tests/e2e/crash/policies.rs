@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use firewall_ebpf::event::Event;
 use firewall_ebpf::reason::{Reason, Verdict};
 use firewall_user::dataplane::Pins;
-use firewall_user::dataplane::maps::Maps;
+use firewall_user::dataplane::tables::maps::Maps;
 use secgroup_tests::network::at;
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::{PATIENCE, wait_until};

@@ -25,7 +25,7 @@ fn a_missing_capability_is_named() {
         for line in CHANGES {
             let needs_maps_only = line.starts_with("rule") || line.starts_with("flows");
             for (dropped, missing) in [
-                ("-bpf,-sys_admin", "CAP_BPF, needed to load programs and make maps"),
+                ("-bpf,-sys_admin", "CAP_BPF, needed to load programs and create maps"),
                 (
                     "-perfmon,-sys_admin",
                     "CAP_PERFMON, needed to load programs that calculate with pointers",

@@ -18,7 +18,8 @@ fn a_policy_that_does_not_fit_is_refused_with_its_size_and_the_limit() {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure(&sizes(16, 2));
     secgroup.ok("group create web --description x");
-    let hint = "raise maps.rules in the configuration and start anew after `detach --all`";
+    let hint =
+        "raise maps.rules in the configuration, then `secgroup detach --all` and attach again";
     let add = |ports: std::ops::RangeInclusive<u16>| {
         for port in ports {
             secgroup.ok(&format!(
@@ -71,9 +72,9 @@ fn attach_beyond_the_interface_limit_is_refused() {
         assert_refused(
             &attach_lo(),
             1,
-            "attach lo: maps: made for 1 interfaces, 1 fewer than needed",
-            "their size is fixed until `secgroup detach --all`; the next attach makes them as the \
-             configuration says",
+            "attach lo: maps: created for 1 interfaces, 1 fewer than needed",
+            "their size is fixed until `secgroup detach --all`; the next attach creates them \
+             with the configured size",
         );
     });
     secgroup.ok("detach --all");

@@ -25,7 +25,7 @@ fn the_xdp_program_of_another_owner_stays() {
                      (id {})",
                     foreign.id()
                 );
-                let hint = "use --hook tcx, which others can share, or take that program off first";
+                let hint = "use --hook tcx, which others can share, or detach that program first";
                 assert_refused(&secgroup.run(line.split(' ')), 1, &error, hint);
             }
         });

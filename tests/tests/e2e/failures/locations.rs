@@ -97,7 +97,7 @@ fn pins_of_another_version_are_refused_and_unchanged() {
     secgroup.ok("group create web --description x");
     secgroup.ok("attach eth0 --group web");
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 0)[0]);
-    let other = secgroup.pin_dir().join("v999");
+    let other = secgroup.pin_dir().join("abi999");
     fs::create_dir_all(other.join("maps")).unwrap();
     assert_unchanged(&secgroup, &net.server, || {
         for line in CHANGES.into_iter().chain(["detach --all", "status", "stats", "metrics"]) {
@@ -132,8 +132,8 @@ fn a_slot_missing_from_the_store_is_reported_and_can_be_detached() {
     let secgroup = Secgroup::inside(&net.server);
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 0)[0]);
     for (command, output) in [
-        ("detach --all", "slot 0: detached, was not stored\n"),
-        ("reconcile", "slot 0: no longer enforced, for it is not stored\n"),
+        ("detach --all", "slot 0: detached; it was not in the store\n"),
+        ("reconcile", "slot 0: detached; it was not in the store\n"),
     ] {
         secgroup.ok("group create web --description x");
         secgroup.ok("attach eth0 --group web");
@@ -142,7 +142,8 @@ fn a_slot_missing_from_the_store_is_reported_and_can_be_detached() {
         let status = secgroup.ok("status");
         assert!(
             status.contains(
-                "slot 0: enforcing, but not stored: restore the store, or `secgroup detach --all`"
+                "slot 0: enforcing, but not in the store: restore the store, or run \
+                 `secgroup detach --all`"
             ),
             "{status}"
         );

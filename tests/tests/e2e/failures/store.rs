@@ -29,8 +29,8 @@ fn an_unusable_store_is_unchanged_and_enforcement_continues() {
     };
     let path = file.display();
     let damaged = format!(
-        "enforcement goes on as it is; move {path} away with its -wal and -shm, then restore a \
-         backup or secgroup apply an exported document"
+        "enforcement continues; move {path}, {path}-wal and {path}-shm away, then restore a backup or \
+         `secgroup apply` an exported document"
     );
     for (content, error, hint) in [
         (
@@ -40,13 +40,14 @@ fn an_unusable_store_is_unchanged_and_enforcement_continues() {
         ),
         (
             with(VERSION, 5),
-            format!("store {path} has schema 5, and this secgroup knows up to 4"),
-            "a newer secgroup has used it: use that one, or another --state-dir",
+            format!("store {path} has schema 5, and this secgroup uses schema 1"),
+            "use the secgroup version that wrote it: its `secgroup export` writes a document that \
+             `secgroup apply` of this version reads; or choose another --state-dir",
         ),
         (
             with(APPLICATION, 42),
             format!("{path} is a database of another program"),
-            "choose another with --state-dir",
+            "choose another directory with --state-dir",
         ),
     ] {
         fs::write(&file, content).unwrap();

@@ -1,0 +1,60 @@
+//! The JSON documents of `--output json`, described for the reference page.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+
+use super::flows::document::{FlowCount, FlowList};
+use super::stats::StatsDocument;
+use super::status::StatusDocument;
+use crate::model::document::Document;
+
+/// The version of the documents that do not have the form of AWS. It changes when a field changes its
+/// meaning or goes away, and not when one is added.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
+
+/// A JSON document on standard output.
+#[derive(Debug)]
+pub struct JsonDocument {
+    /// What it holds.
+    pub title: &'static str,
+    /// The commands that print it, without the program's name.
+    pub commands: &'static [&'static str],
+    /// Its schema, with no references in it.
+    pub schema: Schema,
+    /// The fields of the schema that it has, for a document in the form of AWS; empty for all.
+    pub fields: &'static [&'static str],
+}
+
+/// Every JSON document.
+#[must_use]
+pub fn documents() -> Vec<JsonDocument> {
+    vec![
+        document::<Document>(
+            "Groups",
+            &["group list", "group show", "export"],
+            &["SecurityGroups"],
+        ),
+        document::<Document>("Rules", &["rule list"], &["SecurityGroupRules"]),
+        document::<Document>(
+            "Prefix lists",
+            &["prefix-list list", "prefix-list show", "export"],
+            &["PrefixLists"],
+        ),
+        document::<StatusDocument>("Status", &["status"], &[]),
+        document::<StatsDocument>("Counters", &["stats"], &[]),
+        document::<FlowList>("Flows", &["flows list"], &[]),
+        document::<FlowCount>("Number of flows", &["flows count"], &[]),
+    ]
+}
+
+fn document<T: JsonSchema>(
+    title: &'static str,
+    commands: &'static [&'static str],
+    fields: &'static [&'static str],
+) -> JsonDocument {
+    let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| {
+        settings.inline_subschemas = true;
+    });
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    JsonDocument { title, commands, schema, fields }
+}

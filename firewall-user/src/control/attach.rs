@@ -1,0 +1,164 @@
+//! Attaching an interface, or replacing what is attached to it.
+
+use anyhow::Result;
+
+use super::confirm::{arm, begin};
+use super::enforcer::{Enforcer, clear_slot};
+use super::{Control, Terms, lockout};
+use crate::config::Paths;
+use crate::dataplane::flows::learn::Learned;
+use crate::dataplane::hooks::attach::Attached;
+use crate::dataplane::hooks::attached;
+use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::host::device::{self, Device};
+use crate::dataplane::host::preflight::{self, Work};
+use crate::dataplane::instance;
+use crate::dataplane::tables::maps::Maps;
+use crate::model::{Interface, Model};
+use crate::store::Transaction;
+
+/// How an interface is attached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attaching {
+    /// With programs that print a line per packet.
+    pub traced: bool,
+    /// Open connections of a device that is not attached yet get flows.
+    pub learns: bool,
+}
+
+/// The result of attaching.
+#[derive(Debug)]
+pub struct Attachment {
+    /// The interface as stored.
+    pub interface: Interface,
+    /// Its programs.
+    pub attached: Attached,
+    /// The connections that were open.
+    pub learned: Learned,
+}
+
+impl Control {
+    /// Attaches groups to a device, or replaces what is attached there: groups, options and
+    /// programs. `edit` returns the interface; flows and counters of an interface that is attached
+    /// already are kept.
+    ///
+    /// # Errors
+    /// `edit` fails, the device does not exist, or the kernel refuses. Nothing has changed then.
+    pub fn attach(
+        &mut self,
+        terms: &Terms,
+        how: Attaching,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
+    ) -> Result<Attachment> {
+        let _lock = self.exclusive()?;
+        let mut transaction = begin(&mut self.store, terms)?;
+        let mut before = transaction.model().clone();
+        let interface = edit(&mut transaction)?;
+        preflight::capabilities(Work::Programs)?;
+        preflight::kernel()?;
+        // A device that does not exist is refused before anything is created for it.
+        let device = device::find(interface.netns.as_deref(), &interface.device)?;
+        let (slot, pins) = (interface.slot, &self.enforcer.pins);
+        let hook = attached::hook(pins, &interface, &device)?;
+        let is_new = !attached::slots(pins)?.contains(&slot);
+        if is_new {
+            // Whatever is stored, every packet has passed so far.
+            before.interfaces.remove(&slot);
+        }
+        let learns = how.learns && is_new;
+        if !terms.force {
+            lockout::check(&before, transaction.model(), learns)?;
+        }
+        let is_first = !instance::exists(pins);
+        let maps = self.enforcer.ensure_maps()?;
+        maps.require_room(slot)?;
+        let attempt = Attempt {
+            enforcer: &self.enforcer,
+            paths: &self.paths,
+            terms,
+            interface: &interface,
+            device: &device,
+            is_new,
+            learns,
+            traced: how.traced,
+        };
+        match attempt.run(maps, transaction) {
+            Ok((attached, learned)) => Ok(Attachment { interface, attached, learned }),
+            // Stored already: `reconcile` completes it.
+            Err(error) if is_new && self.store.model()?.interfaces.contains_key(&slot) => {
+                Err(error)
+            }
+            Err(error) => {
+                if is_first {
+                    instance::remove_all(pins)?;
+                } else if is_new && let Some(mut maps) = self.enforcer.maps()? {
+                    self.enforcer.release(&mut maps, slot)?;
+                } else if !is_new {
+                    self.restore_hook(slot, hook)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Attaches an interface to its earlier hook again, where a failed attempt has left it on another.
+    fn restore_hook(&self, slot: u16, hook: Option<Hook>) -> Result<()> {
+        let model = self.store.model()?;
+        let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
+        let device = device::find(interface.netns.as_deref(), &interface.device)?;
+        if attached::hook(&self.enforcer.pins, interface, &device)? != hook
+            && let Some(maps) = self.enforcer.maps()?
+        {
+            self.enforcer.attach(&maps, interface, false)?;
+        }
+        Ok(())
+    }
+}
+
+/// One attempt to attach an interface.
+struct Attempt<'a> {
+    enforcer: &'a Enforcer,
+    paths: &'a Paths,
+    terms: &'a Terms,
+    interface: &'a Interface,
+    device: &'a Device,
+    /// Not attached yet.
+    is_new: bool,
+    learns: bool,
+    traced: bool,
+}
+
+impl Attempt<'_> {
+    fn run(&self, mut maps: Maps, mut transaction: Transaction<'_>) -> Result<(Attached, Learned)> {
+        let slot = self.interface.slot;
+        if self.is_new {
+            // A killed process may have left entries of an earlier interface in the slot.
+            clear_slot(&mut maps, slot)?;
+        }
+        let mut staged = self.enforcer.stage_change(maps, &mut transaction)?;
+        if self.is_new {
+            // The programs are attached one after the other, and with only one of them replies would
+            // find no flow: until both are attached and the store has committed, every packet passes.
+            staged.stage_pass_all(slot)?;
+        }
+        let mut learned = self.learn(staged.maps(), transaction.model())?;
+        let attached = self.enforcer.attach(staged.maps(), self.interface, self.traced)?;
+        // Once more: connections that were opened while the programs were loaded.
+        learned += self.learn(staged.maps(), transaction.model())?;
+        let interfaces = transaction.model().interfaces.clone();
+        if transaction.changed() {
+            arm(self.paths, self.terms, &mut transaction)?;
+        }
+        transaction.commit()?;
+        self.enforcer.gc_partly(&mut staged.flip()?, &interfaces);
+        Ok((attached, learned))
+    }
+
+    fn learn(&self, maps: &mut Maps, model: &Model) -> Result<Learned> {
+        if self.learns {
+            self.enforcer.learn(maps, model, self.interface, self.device)
+        } else {
+            Ok(Learned::default())
+        }
+    }
+}

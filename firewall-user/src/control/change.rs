@@ -1,0 +1,49 @@
+//! Changing what is stored, and the policies with it.
+
+use anyhow::Result;
+
+use super::confirm::{arm, begin};
+use super::{Control, Terms, lockout};
+use crate::dataplane::host::preflight::{self, Work};
+use crate::store::Transaction;
+
+impl Control {
+    /// Makes a change: everything that `edit` does, or nothing if it fails.
+    ///
+    /// The order makes it safe: the new policies are compiled and written beside the active ones, the
+    /// store commits, and only then one word per interface makes them active. A process that is killed
+    /// before the commit has changed nothing; after it, `reconcile` completes the change.
+    ///
+    /// # Errors
+    /// `edit` fails, or the change cannot be made.
+    pub fn change<T>(
+        &mut self,
+        terms: &Terms,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let _lock = self.exclusive()?;
+        let mut transaction = begin(&mut self.store, terms)?;
+        let value = edit(&mut transaction)?;
+        if !transaction.changed() {
+            return Ok(value);
+        }
+        if !terms.force {
+            lockout::check(transaction.before(), transaction.model(), true)?;
+        }
+        self.enforcer.require_bpffs_visible(transaction.model())?;
+        let is_attached = !transaction.model().interfaces.is_empty();
+        let maps = if is_attached { self.enforcer.maps()? } else { None };
+        let Some(maps) = maps else {
+            arm(&self.paths, terms, &mut transaction)?;
+            transaction.commit()?;
+            return Ok(value);
+        };
+        preflight::capabilities(Work::Maps)?;
+        let staged = self.enforcer.stage_change(maps, &mut transaction)?;
+        let interfaces = transaction.model().interfaces.clone();
+        arm(&self.paths, terms, &mut transaction)?;
+        transaction.commit()?;
+        self.enforcer.gc_partly(&mut staged.flip()?, &interfaces);
+        Ok(value)
+    }
+}

@@ -1,0 +1,126 @@
+//! The instance in the kernel: its maps, programs and flows.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use firewall_ebpf::interface::Direction;
+
+use super::compiled::addresses;
+use super::gc::{Extent, gc};
+use crate::dataplane::flows::learn::{self, Learned, Open};
+use crate::dataplane::hooks::attach::{self, Attached};
+use crate::dataplane::hooks::detach;
+use crate::dataplane::host::bpffs;
+use crate::dataplane::host::device::Device;
+use crate::dataplane::object::shapes::Sizes;
+use crate::dataplane::tables::clock;
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::{Pins, instance};
+use crate::model::{Interface, Model, Tracking};
+use crate::policy::{Probe, active_rules, is_untracked};
+
+/// The instance of this host in the kernel.
+#[derive(Debug)]
+pub(super) struct Enforcer {
+    pub(super) pins: Pins,
+    pub(super) sizes: Sizes,
+}
+
+impl Enforcer {
+    /// Requires a visible BPF file system if interfaces are stored: without one, as under `ip netns exec`,
+    /// existing pins would count as absent, and a change would be stored but never become active.
+    ///
+    /// # Errors
+    /// The pin directory is not in a BPF file system.
+    pub(super) fn require_bpffs_visible(&self, model: &Model) -> Result<()> {
+        if model.interfaces.is_empty() || instance::exists(&self.pins) {
+            return Ok(());
+        }
+        Ok(bpffs::require(&self.pins)?)
+    }
+
+    /// The maps, if anything is attached.
+    pub(super) fn maps(&self) -> Result<Option<Maps>> {
+        Ok(instance::open(&self.pins)?)
+    }
+
+    /// The maps, created if they do not exist.
+    pub(super) fn ensure_maps(&self) -> Result<Maps> {
+        Ok(instance::ensure_maps(&self.pins, &self.sizes)?)
+    }
+
+    /// Attaches or replaces an interface's programs.
+    pub(super) fn attach(
+        &self,
+        maps: &Maps,
+        interface: &Interface,
+        traced: bool,
+    ) -> Result<Attached> {
+        Ok(attach::attach(&self.pins, &maps.sizes, interface, traced)?)
+    }
+
+    /// Writes flows for the connections that are open on an interface's device, where they need one.
+    pub(super) fn learn(
+        &self,
+        maps: &mut Maps,
+        model: &Model,
+        interface: &Interface,
+        device: &Device,
+    ) -> Result<Learned> {
+        let open = learn::open_on(interface.netns.as_deref(), device, interface.orientation);
+        let mut open = open.context("learn open connections, which --no-learn leaves out")?;
+        open.retain(|one| !model.is_panicking || is_managed(model, one.outside.ip()));
+        let rules = active_rules(model, &addresses(model)?, interface);
+        let mut known = BTreeMap::new();
+        open.retain(|one| {
+            let question = question(one);
+            // Of the outside address only its family matters.
+            let Probe { direction, outside, protocol, port } = question;
+            let kind = (direction, protocol, port, outside.is_ipv4());
+            let needs_none =
+                || interface.tracking == Tracking::Auto && is_untracked(&rules, question);
+            !*known.entry(kind).or_insert_with(needs_none)
+        });
+        let now = clock::now(&self.pins, maps)?;
+        Ok(maps.learn(interface.slot, &open, now)?)
+    }
+
+    /// Removes some expired flows after a change. An error is ignored: the change is complete, and no
+    /// packet depends on this.
+    pub(super) fn gc_partly(&self, maps: &mut Maps, interfaces: &BTreeMap<u16, Interface>) {
+        let _ = gc(&self.pins, maps, interfaces, Extent::Partial);
+    }
+
+    /// Releases a slot in the kernel: detaches its programs, then removes its entries in the maps.
+    pub(super) fn release(&self, maps: &mut Maps, slot: u16) -> Result<()> {
+        // The programs are detached one after the other, and one alone does not enforce the policy.
+        maps.pass_all(slot)?;
+        detach::detach(&self.pins, slot)?;
+        clear_slot(maps, slot)
+    }
+}
+
+/// A connection's first packet.
+const fn question(one: &Open) -> Probe {
+    let Open { protocol, inside, outside, initiator, .. } = *one;
+    let destination = match initiator {
+        Direction::Ingress => inside,
+        Direction::Egress => outside,
+    };
+    Probe { direction: initiator, outside: outside.ip(), protocol, port: destination.port() }
+}
+
+/// Whether an address is in a management network.
+pub(super) fn is_managed(model: &Model, address: IpAddr) -> bool {
+    model.management.iter().any(|network| network.contains(&address))
+}
+
+/// Removes a slot's entries in the maps, so that its next interface starts without any.
+pub(super) fn clear_slot(maps: &mut Maps, slot: u16) -> Result<()> {
+    maps.clear_policy(slot)?;
+    let flows: Vec<_> = maps.flows()?.into_iter().filter(|flow| flow.slot == slot).collect();
+    maps.remove_flows(&flows)?;
+    maps.remove_fragments(slot)?;
+    Ok(maps.clear_counters(slot)?)
+}

@@ -1,0 +1,83 @@
+//! Garbage collection: removing expired flows.
+//!
+//! The kernel program treats an expired flow as absent, so no packet depends on this. It frees entries,
+//! above all of the proven tier, from which the kernel evicts nothing.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::{Control, nothing_attached};
+use crate::dataplane::Pins;
+use crate::dataplane::flows::expire;
+use crate::dataplane::flows::expire::{Expired, has_expired};
+use crate::dataplane::flows::list::FlowEntry;
+use crate::dataplane::host::preflight::{self, Work};
+use crate::dataplane::tables::clock;
+use crate::dataplane::tables::maps::Maps;
+use crate::model::Interface;
+
+/// How much of the tables is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Every entry.
+    Full,
+    /// So many entries that a command does not get slow: on most hosts that is every one.
+    Partial,
+}
+
+impl Extent {
+    /// The limit of entries per table.
+    const fn entries(self) -> usize {
+        match self {
+            Self::Full => usize::MAX,
+            Self::Partial => 1 << 14,
+        }
+    }
+}
+
+impl Control {
+    /// Removes every expired flow: idle for longer than its timeout, or of no interface.
+    ///
+    /// # Errors
+    /// Nothing is attached, or the kernel's tables and programs cannot be used.
+    pub fn gc(&mut self) -> Result<Expired> {
+        let _lock = self.exclusive()?;
+        preflight::capabilities(Work::Maps)?;
+        let model = self.store.model()?;
+        let Some(mut maps) = self.maps()? else { return Err(nothing_attached().into()) };
+        gc(&self.enforcer.pins, &mut maps, &model.interfaces, Extent::Full)
+    }
+}
+
+/// Removes expired flows. The lock must be held: without it, flows of an interface that is being
+/// attached would be removed as those of no interface.
+///
+/// # Errors
+/// The tables cannot be read, or the kernel programs cannot be run.
+pub(super) fn gc(
+    pins: &Pins,
+    maps: &mut Maps,
+    interfaces: &BTreeMap<u16, Interface>,
+    extent: Extent,
+) -> Result<Expired> {
+    // Before the tables: a flow that is refreshed while they are read has not expired.
+    let now = clock::now(pins, maps)?;
+    let flows = maps.flows_limited(extent.entries())?;
+    let hz = clock::hz();
+    let expired =
+        expire::expire(pins, flows.iter().filter(|flow| is_expired(flow, interfaces, now, hz)))?;
+    if extent == Extent::Full {
+        maps.rebuild_bloom(flows.len())?;
+    }
+    Ok(expired)
+}
+
+/// Whether a flow has expired for the kernel program too, or belongs to no interface.
+fn is_expired(entry: &FlowEntry, interfaces: &BTreeMap<u16, Interface>, now: u64, hz: u64) -> bool {
+    let (Some(interface), Some(state)) = (interfaces.get(&entry.slot), entry.flow.state()) else {
+        return true;
+    };
+    let timeout = u64::from(interface.timeout(state)).saturating_mul(hz);
+    has_expired(entry.flow.last_seen, now, timeout)
+}

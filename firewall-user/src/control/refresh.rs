@@ -1,0 +1,23 @@
+//! Writing the policies again after a change outside the store.
+
+use anyhow::Result;
+
+use super::Control;
+
+impl Control {
+    /// Writes the policies that differ from the active ones, for example after a change of addresses.
+    /// Returns whether anything is attached.
+    ///
+    /// # Errors
+    /// A policy does not fit, or the kernel refuses it.
+    pub fn refresh(&mut self) -> Result<bool> {
+        let _lock = self.exclusive()?;
+        let mut transaction = self.store.begin()?;
+        self.enforcer.require_bpffs_visible(transaction.model())?;
+        let Some(maps) = self.enforcer.maps()? else { return Ok(false) };
+        let staged = self.enforcer.stage_change(maps, &mut transaction)?;
+        transaction.commit()?;
+        staged.flip()?;
+        Ok(true)
+    }
+}

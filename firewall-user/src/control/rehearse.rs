@@ -1,0 +1,27 @@
+//! Checking a change without making it.
+
+use anyhow::Result;
+
+use super::Control;
+use super::compiled::{Policies, addresses, compile};
+use crate::policy::PolicyInterner;
+use crate::store::Transaction;
+
+impl Control {
+    /// Makes a change without committing it: its policies are compiled, and nothing is stored or
+    /// written.
+    ///
+    /// # Errors
+    /// `edit` fails, or a policy does not fit.
+    pub fn rehearse<T>(
+        &mut self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let _lock = self.exclusive()?;
+        let mut transaction = self.store.begin()?;
+        let value = edit(&mut transaction)?;
+        let model = transaction.model();
+        compile(&mut PolicyInterner::default(), &Policies::new(), model, &addresses(model)?)?;
+        Ok(value)
+    }
+}

@@ -1,0 +1,25 @@
+//! The key of a flow of either family.
+
+use firewall_ebpf::flow::{FlowKey4, FlowKey6};
+
+use crate::dataplane::sys;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnyKey {
+    V4(FlowKey4),
+    V6(FlowKey6),
+}
+
+impl AnyKey {
+    pub(super) const fn is_v6(&self) -> bool {
+        matches!(self, Self::V6(_))
+    }
+
+    /// The key as it is stored in the tables.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::V4(key) => sys::bytes(key),
+            Self::V6(key) => sys::bytes(key),
+        }
+    }
+}

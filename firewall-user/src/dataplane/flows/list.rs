@@ -1,0 +1,241 @@
+//! Listing and removing flows.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::BorrowedFd;
+
+use aya::Pod;
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
+use firewall_ebpf::fragment::FirstFragment;
+use firewall_ebpf::interface::Direction;
+
+use crate::dataplane::error::{Context, Result};
+use crate::dataplane::flows::key::AnyKey;
+use crate::dataplane::sys::entries;
+use crate::dataplane::sys::memory::memory;
+use crate::dataplane::tables::maps::{Maps, UserCounter};
+
+/// A flow of the kernel's tables, in host byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowEntry {
+    /// The attachment it belongs to.
+    pub slot: u16,
+    /// The table that holds it.
+    pub tier: Tier,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Address of the protected end.
+    pub inside: IpAddr,
+    /// Address of the other end.
+    pub outside: IpAddr,
+    /// Port of the protected end; of an ICMP query its identifier; else 0.
+    pub inside_port: u16,
+    /// Port of the other end; of an ICMP query its identifier; else 0.
+    pub outside_port: u16,
+    /// The record.
+    pub flow: Flow,
+    pub(super) key: AnyKey,
+}
+
+/// How full a flow table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// The tier of the table.
+    pub tier: Tier,
+    /// `true`: IPv6.
+    pub is_v6: bool,
+    /// Entries, including expired ones that are not removed yet.
+    pub entries: u64,
+    /// Entries that fit.
+    pub capacity: u32,
+    /// The table's memory in bytes, which does not depend on `entries`; `None` before Linux 6.4.
+    pub memory: Option<u64>,
+}
+
+impl Occupancy {
+    /// The memory in bytes per entry that fits, with the kernel's overhead.
+    #[must_use]
+    pub fn bytes_per_entry(&self) -> Option<u64> {
+        self.memory?.checked_div(u64::from(self.capacity))
+    }
+}
+
+/// A [`FirstFragment`] in words.
+const FRAGMENT_WORDS: usize = size_of::<FirstFragment>() / size_of::<u64>();
+
+trait Key: Pod {
+    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry;
+}
+
+impl Key for FlowKey4 {
+    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry {
+        let address = |raw: u32| IpAddr::V4(Ipv4Addr::from(u32::from_be(raw)));
+        FlowEntry {
+            slot: self.slot,
+            tier,
+            protocol: self.protocol,
+            inside: address(self.inside),
+            outside: address(self.outside),
+            inside_port: u16::from_be(self.inside_port),
+            outside_port: u16::from_be(self.outside_port),
+            flow,
+            key: AnyKey::V4(self),
+        }
+    }
+}
+
+impl Key for FlowKey6 {
+    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry {
+        let address = |[first, second]: [u64; 2]| {
+            let word = u128::from(u64::from_be(first)) << 64 | u128::from(u64::from_be(second));
+            IpAddr::V6(Ipv6Addr::from(word))
+        };
+        FlowEntry {
+            slot: self.slot,
+            tier,
+            protocol: self.protocol,
+            inside: address(self.inside),
+            outside: address(self.outside),
+            inside_port: u16::from_be(self.inside_port),
+            outside_port: u16::from_be(self.outside_port),
+            flow,
+            key: AnyKey::V6(self),
+        }
+    }
+}
+
+impl FlowEntry {
+    /// The direction of the flow's first packet.
+    #[must_use]
+    pub fn initiator(&self) -> Direction {
+        match self.key {
+            AnyKey::V4(FlowKey4 { query, .. }) | AnyKey::V6(FlowKey6 { query, .. })
+                if query != 0 =>
+            {
+                if query == QUERY_FROM_INSIDE {
+                    Direction::Egress
+                } else {
+                    Direction::Ingress
+                }
+            }
+            _ => self.flow.initiator(),
+        }
+    }
+}
+
+impl Maps {
+    /// Every flow of every slot, in no order. Flows that move while the tables are read may be
+    /// missed or seen twice.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn flows(&self) -> Result<Vec<FlowEntry>> {
+        self.flows_limited(usize::MAX)
+    }
+
+    /// As [`Self::flows`], but of each table not many more than `limit`.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn flows_limited(&self, limit: usize) -> Result<Vec<FlowEntry>> {
+        let mut flows = Vec::new();
+        for tier in Tier::ALL {
+            let (v4, v6) = self.tables(tier);
+            flows.append(&mut read::<FlowKey4>(v4, tier, limit)?);
+            flows.append(&mut read::<FlowKey6>(v6, tier, limit)?);
+        }
+        Ok(flows)
+    }
+
+    /// Removes flows; returns how many of them still existed.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn remove_flows<'a>(
+        &mut self,
+        flows: impl IntoIterator<Item = &'a FlowEntry>,
+    ) -> Result<u64> {
+        let mut removed = 0;
+        let mut new: BTreeMap<u16, u64> = BTreeMap::new();
+        for flow in flows {
+            let (v4, v6) = self.tables(flow.tier);
+            let existed = match &flow.key {
+                AnyKey::V4(key) => entries::remove(v4, key),
+                AnyKey::V6(key) => entries::remove(v6, key),
+            };
+            let existed = existed.context("remove a flow")?;
+            removed += u64::from(existed);
+            if existed && flow.tier == Tier::New {
+                *new.entry(flow.slot).or_default() += 1;
+            }
+        }
+        // Without this they would count as evicted.
+        for (slot, count) in new {
+            let before = self.user_counter(UserCounter::Removed, slot)?;
+            self.set_user_counter(UserCounter::Removed, slot, before + count)?;
+        }
+        Ok(removed)
+    }
+
+    /// The tables of a tier, IPv4 and IPv6.
+    pub(super) fn tables(&self, tier: Tier) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        match tier {
+            Tier::New => (self.fd("FLOWS_NEW_V4"), self.fd("FLOWS_NEW_V6")),
+            Tier::Proven => (self.fd("FLOWS_PROVEN_V4"), self.fd("FLOWS_PROVEN_V6")),
+        }
+    }
+
+    /// How full the flow tables are, given the result of [`Self::flows`].
+    #[must_use]
+    pub fn occupancy(&self, flows: &[FlowEntry]) -> Vec<Occupancy> {
+        let mut tables = Vec::new();
+        for tier in Tier::ALL {
+            for is_v6 in [false, true] {
+                let capacity = match tier {
+                    Tier::New => self.sizes.flows_new,
+                    Tier::Proven => self.sizes.flows_proven,
+                };
+                let here = |flow: &&FlowEntry| flow.tier == tier && flow.inside.is_ipv6() == is_v6;
+                let entries = flows.iter().filter(here).count();
+                let entries = u64::try_from(entries).unwrap_or(u64::MAX);
+                let (v4, v6) = self.tables(tier);
+                let memory = memory(if is_v6 { v6 } else { v4 });
+                tables.push(Occupancy { tier, is_v6, entries, capacity, memory });
+            }
+        }
+        tables
+    }
+}
+
+impl Maps {
+    /// Removes the first fragments of a slot.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn remove_fragments(&mut self, slot: u16) -> Result<()> {
+        remove_fragments::<FlowKey4>(self.fd("FRAGMENTS_V4"), |key| key.slot == slot)?;
+        remove_fragments::<FlowKey6>(self.fd("FRAGMENTS_V6"), |key| key.slot == slot)
+    }
+}
+
+fn remove_fragments<K: Key>(map: BorrowedFd<'_>, is_selected: impl Fn(&K) -> bool) -> Result<()> {
+    let fragments = entries::dump::<K, [u64; FRAGMENT_WORDS]>(map).context("read the fragments")?;
+    for (key, _) in fragments.iter().filter(|(key, _)| is_selected(key)) {
+        entries::remove(map, key).context("remove a fragment")?;
+    }
+    Ok(())
+}
+
+fn read<K: Key>(map: BorrowedFd<'_>, tier: Tier, limit: usize) -> Result<Vec<FlowEntry>> {
+    let entries = entries::dump_limited::<K, Flow>(map, limit).context("read a flow table")?;
+    Ok(entries.into_iter().map(|(key, flow)| key.entry(tier, flow)).collect())
+}
+
+/// An entry that no table holds.
+#[cfg(test)]
+pub(super) fn entry_for_test(key: AnyKey, tier: Tier, flow: Flow) -> FlowEntry {
+    match key {
+        AnyKey::V4(key) => key.entry(tier, flow),
+        AnyKey::V6(key) => key.entry(tier, flow),
+    }
+}

@@ -1,0 +1,14 @@
+//! Programs on devices: by XDP, TCX and clsact.
+
+pub mod attach;
+pub mod attached;
+mod clsact;
+pub mod detach;
+mod filters;
+pub mod hook;
+mod links;
+pub mod load;
+mod refusal;
+mod tcx;
+pub mod trace;
+mod xdp;

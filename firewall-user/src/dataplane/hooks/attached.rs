@@ -1,0 +1,100 @@
+//! What is attached: slots, hooks, programs.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use aya::programs::ProgramInfo;
+
+use crate::dataplane::error::{Context, Result};
+use crate::dataplane::hooks::clsact;
+use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::hooks::links::attached_link;
+use crate::dataplane::host::device::Device;
+use crate::dataplane::host::netns;
+use crate::dataplane::pins::{Pins, Place};
+use crate::model::Interface;
+
+/// The slots that have a link or a program, whatever the store contains.
+///
+/// # Errors
+/// A directory cannot be read.
+pub fn slots(pins: &Pins) -> Result<Vec<u16>> {
+    let mut slots = Vec::new();
+    for dir in [pins.links_dir(), pins.programs_dir()] {
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.context(format_args!("list {}", dir.display()))?,
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        slots.extend(names.filter_map(|name| Pins::slot_of(name.to_str()?)));
+    }
+    slots.sort_unstable();
+    slots.dedup();
+    Ok(slots)
+}
+
+/// The hook of an interface's receive program, if it is attached to its device.
+///
+/// # Errors
+/// A link cannot be read, or filters cannot be listed.
+pub fn hook(pins: &Pins, interface: &Interface, device: &Device) -> Result<Option<Hook>> {
+    netns::within(interface.netns.as_deref(), || hook_here(pins, interface.slot, device))
+}
+
+/// As [`hook`], in this thread's network namespace.
+pub(super) fn hook_here(pins: &Pins, slot: u16, device: &Device) -> Result<Option<Hook>> {
+    if attached_link(&pins.link(slot, Place::Xdp), device)?.is_some() {
+        let is_generic = device.xdp_is_generic.unwrap_or(false);
+        return Ok(Some(if is_generic { Hook::XdpGeneric } else { Hook::Xdp }));
+    }
+    if attached_link(&pins.link(slot, Place::Receive), device)?.is_some() {
+        return Ok(Some(Hook::Tcx));
+    }
+    let is_attached = clsact::is_attached(pins, slot, device, Place::ClsactReceive)?;
+    Ok(is_attached.then_some(Hook::Clsact))
+}
+
+/// Whether the transmit program of an interface is attached to its device.
+///
+/// # Errors
+/// A link cannot be read, or filters cannot be listed.
+pub fn transmits(pins: &Pins, interface: &Interface, device: &Device) -> Result<bool> {
+    let slot = interface.slot;
+    if attached_link(&pins.link(slot, Place::Transmit), device)?.is_some() {
+        return Ok(true);
+    }
+    netns::within(interface.netns.as_deref(), || {
+        clsact::is_attached(pins, slot, device, Place::ClsactTransmit)
+    })
+}
+
+/// A description of the foreign clsact filter that runs before ours. There was none when ours was
+/// attached.
+///
+/// # Errors
+/// Filters cannot be listed.
+pub fn preceding_filter(
+    pins: &Pins,
+    interface: &Interface,
+    device: &Device,
+) -> Result<Option<String>> {
+    netns::within(interface.netns.as_deref(), || {
+        let mut filters = Place::CLSACT
+            .into_iter()
+            .map(|place| clsact::preceding_filter(pins, interface.slot, device, place));
+        filters.find_map(Result::transpose).transpose()
+    })
+}
+
+/// The id of an interface's receive program.
+///
+/// # Errors
+/// The interface has none.
+pub fn program_id(pins: &Pins, slot: u16) -> Result<u32> {
+    let places = [Place::Xdp, Place::Receive, Place::ClsactReceive];
+    let pins = places.map(|place| pins.program(slot, place));
+    let pin = pins.iter().find(|pin| pin.exists()).unwrap_or(&pins[0]);
+    let info =
+        ProgramInfo::from_pin(pin).context(format_args!("open program {}", pin.display()))?;
+    Ok(info.id())
+}

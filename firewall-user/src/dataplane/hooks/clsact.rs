@@ -1,0 +1,254 @@
+//! Filters of a clsact qdisc: TC programs on a kernel without TCX.
+//!
+//! They are attached by netlink and have no link. Ours is the filter whose program has the id of the
+//! pinned one. It is replaced in place: packets meet the old program or the new one.
+
+use std::fs;
+use std::path::Path;
+
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::{ProgramInfo, SchedClassifier};
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::hooks::filters::{
+    Filter, PREFERENCE, direction, filters, index, name, qdiscs, remove_empty_qdisc,
+};
+use crate::dataplane::hooks::refusal;
+use crate::dataplane::host::device::Device;
+use crate::dataplane::host::netlink::Netlink;
+use crate::dataplane::host::netns;
+use crate::dataplane::pins::{Pins, Place};
+use crate::dataplane::sys::unpin::{remove_dir, unpin};
+
+/// Attaches a loaded program, or replaces the one that is attached there.
+pub(super) fn attach(
+    program: &mut SchedClassifier,
+    pins: &Pins,
+    slot: u16,
+    device: &Device,
+    place: Place,
+) -> Result<()> {
+    let (path, next) = (pins.program(slot, place), pins.next_program(slot, place));
+    let Some(filter) = find(pins, slot, device, place)? else {
+        unpin(&next)?;
+        unpin(&path)?;
+        return attach_first(program, pins, slot, device, place);
+    };
+    if pinned_id(&next)? == filter.program {
+        // An earlier command was killed before this rename.
+        fs::rename(&next, &path).context(format!("pin program {}", path.display()))?;
+    }
+    // Both are pinned while one replaces the other: the filter is ours with either program.
+    unpin(&next)?;
+    program.pin(&next).context(format!("pin program {}", next.display()))?;
+    let link = SchedClassifierLink::attached(
+        &device.name,
+        direction(place),
+        filter.preference,
+        filter.handle.into(),
+        None,
+    );
+    let link = link.context(format!("open the filter of {}", device.name))?;
+    let replaced = program.attach_to_link(link);
+    if replaced.is_err()
+        && find(pins, slot, device, place)?.is_some_and(|now| now.program == filter.program)
+    {
+        unpin(&next)?;
+    }
+    let id = replaced.context(format!("replace the filter of {}", device.name))?;
+    keep(program, id, device)?;
+    fs::rename(&next, &path).context(format!("pin program {}", path.display()))
+}
+
+fn attach_first(
+    program: &mut SchedClassifier,
+    pins: &Pins,
+    slot: u16,
+    device: &Device,
+    place: Place,
+) -> Result<()> {
+    let is_created = ensure_qdisc(pins, slot, device)?;
+    let path = pins.program(slot, place);
+    let mut attempt = || {
+        let filters = list(device, place)?;
+        if let Some(other) = filters.iter().find(|filter| !filter.leaves_room()) {
+            let what = other.describe();
+            return Err(DataplaneError::new(
+                format!("attach clsact to {}: {what} would run first", device.name),
+                "add that filter again with a larger preference (`tc filter`): secgroup must be first",
+            ));
+        }
+        program.pin(&path).context(format!("pin program {}", path.display()))?;
+        let first = NlOptions { priority: PREFERENCE, ..NlOptions::default() };
+        let id = program
+            .attach_with_options(&device.name, direction(place), TcAttachOptions::Netlink(first))
+            .map_err(|error| refusal::clsact(device, &error))?;
+        keep(program, id, device)
+    };
+    let attached = attempt();
+    if attached.is_err() {
+        unpin(&path)?;
+        if is_created {
+            remove_empty_qdisc(&client()?, index(device))?;
+            remove_dir(&pins.qdisc(slot))?;
+        }
+    }
+    attached
+}
+
+/// Keeps the filter: aya would detach it as soon as its link is dropped.
+fn keep(
+    program: &mut SchedClassifier,
+    id: aya::programs::tc::SchedClassifierLinkId,
+    device: &Device,
+) -> Result<()> {
+    let link = program.take_link(id).context(format!("attach clsact to {}", device.name))?;
+    std::mem::forget(link);
+    Ok(())
+}
+
+/// Creates the qdisc if there is none; returns whether it did.
+fn ensure_qdisc(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
+    let qdiscs = qdiscs(&client()?)?;
+    let kind = qdiscs.into_iter().find(|(at, _)| *at == index(device)).map(|(_, kind)| kind);
+    let marker = pins.qdisc(slot);
+    match kind.as_deref() {
+        Some("clsact") => {
+            for place in Place::CLSACT {
+                if is_attached(pins, slot, device, place)? {
+                    return Ok(false);
+                }
+            }
+            // A marker is of an earlier device.
+            remove_dir(&marker).map(|()| false)
+        }
+        Some(kind) => Err(DataplaneError::new(
+            format!("attach clsact to {}: its {kind} qdisc is in the way", device.name),
+            format!("`tc qdisc del dev {} {kind}` removes it, with the filters in it", device.name),
+        )),
+        None => {
+            fs::create_dir_all(&marker).context(format!("create {}", marker.display()))?;
+            if let Err(error) = qdisc_add_clsact(&device.name) {
+                remove_dir(&marker)?;
+                return Err(refusal::clsact(device, &error));
+            }
+            Ok(true)
+        }
+    }
+}
+
+/// The filters of one direction of a device.
+fn list(device: &Device, place: Place) -> Result<Vec<Filter>> {
+    filters(&client()?, index(device), place)
+}
+
+fn client() -> Result<Netlink> {
+    Netlink::open(NETLINK_ROUTE).context("open a netlink socket")
+}
+
+/// Whether a place's program is attached to a device.
+pub(super) fn is_attached(pins: &Pins, slot: u16, device: &Device, place: Place) -> Result<bool> {
+    Ok(find(pins, slot, device, place)?.is_some())
+}
+
+/// A description of the foreign filter that runs before ours.
+pub(super) fn preceding_filter(
+    pins: &Pins,
+    slot: u16,
+    device: &Device,
+    place: Place,
+) -> Result<Option<String>> {
+    let programs = programs(pins, slot, place)?;
+    if programs.is_empty() {
+        return Ok(None);
+    }
+    let filters = list(device, place)?;
+    let is_ours = |filter: &Filter| filter.program.is_some_and(|id| programs.contains(&id));
+    let first = filters.first().filter(|first| !is_ours(first) && filters.iter().any(is_ours));
+    Ok(first.map(Filter::describe))
+}
+
+/// Detaches the filters of a slot, in whichever network namespace they are, and removes the qdisc if
+/// secgroup created it and it contains no other filter.
+pub(super) fn detach(pins: &Pins, slot: u16) -> Result<()> {
+    Place::CLSACT.into_iter().try_for_each(|place| detach_place(pins, slot, place))
+}
+
+/// As [`detach`], for one place.
+pub(super) fn detach_place(pins: &Pins, slot: u16, place: Place) -> Result<()> {
+    let programs = programs(pins, slot, place)?;
+    if programs.is_empty() {
+        return Ok(());
+    }
+    let is_created = pins.qdisc(slot).exists();
+    let search = || detach_filter(&client()?, place, &programs, is_created);
+    // The named namespaces come second: entering one needs a further privilege.
+    if !search()? {
+        for name in netns::names() {
+            if netns::within(Some(&name), search)? {
+                break;
+            }
+        }
+    }
+    unpin(&pins.next_program(slot, place))?;
+    unpin(&pins.program(slot, place))?;
+    if !Place::CLSACT.into_iter().any(|place| pins.program(slot, place).exists()) {
+        remove_dir(&pins.qdisc(slot))?;
+    }
+    Ok(())
+}
+
+/// Detaches the filter with one of these programs; returns whether this namespace has one.
+fn detach_filter(
+    client: &Netlink,
+    place: Place,
+    programs: &[u32],
+    is_created: bool,
+) -> Result<bool> {
+    for (at, _) in qdiscs(client)? {
+        let filters = filters(client, at, place)?;
+        let is_ours = |filter: &&Filter| filter.program.is_some_and(|id| programs.contains(&id));
+        let Some(filter) = filters.iter().find(is_ours) else { continue };
+        let name = name(client, at)?;
+        let link = SchedClassifierLink::attached(
+            &name,
+            direction(place),
+            filter.preference,
+            filter.handle.into(),
+            None,
+        );
+        let link = link.context(format!("open the filter of {name}"))?;
+        aya::programs::links::Link::detach(link).context(format!("detach the filter of {name}"))?;
+        if is_created {
+            remove_empty_qdisc(client, at)?;
+        }
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// The filter with a place's pinned program, on this device.
+fn find(pins: &Pins, slot: u16, device: &Device, place: Place) -> Result<Option<Filter>> {
+    let programs = programs(pins, slot, place)?;
+    if programs.is_empty() {
+        return Ok(None);
+    }
+    let mut filters = list(device, place)?.into_iter();
+    Ok(filters.find(|filter| filter.program.is_some_and(|id| programs.contains(&id))))
+}
+
+/// The ids of the pinned programs of a place: two only after a command that was killed.
+fn programs(pins: &Pins, slot: u16, place: Place) -> Result<Vec<u32>> {
+    let pins = [pins.program(slot, place), pins.next_program(slot, place)];
+    pins.iter().filter_map(|path| pinned_id(path).transpose()).collect()
+}
+
+/// The id of a pinned program; `None` without a pin.
+fn pinned_id(path: &Path) -> Result<Option<u32>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let info = ProgramInfo::from_pin(path).context(format!("open program {}", path.display()))?;
+    Ok(Some(info.id()))
+}

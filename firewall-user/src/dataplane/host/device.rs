@@ -1,0 +1,242 @@
+//! Network devices, by rtnetlink.
+
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
+
+use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::host::netlink::Netlink;
+use crate::dataplane::host::netns;
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The kernel's interface index, in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// `veth`, `tun`, `bridge` and so on; `None` for hardware.
+    pub kind: Option<String>,
+    /// The bus of hardware: `pci`, `virtio`, `usb`.
+    pub bus: Option<String>,
+    /// The index of the bridge or bond that it is a port of.
+    pub master: Option<u32>,
+    /// Whether frames start with an Ethernet header.
+    pub has_ethernet: bool,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// The id of the program on its XDP hook, if any.
+    pub xdp_program: Option<u32>,
+    /// Whether that program runs in generic mode.
+    pub xdp_is_generic: Option<bool>,
+    /// Its addresses, without link-local and loopback ones.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Finds a device by name in a network namespace.
+///
+/// # Errors
+/// There is none of that name, or it is of a kind that carries neither Ethernet nor bare IP.
+pub fn find(netns_name: Option<&str>, name: &str) -> Result<Device> {
+    // A missing namespace is reported as such, not as a missing device.
+    netns_name.map(netns::open).transpose()?;
+    lookup(netns_name, name)?.ok_or_else(|| {
+        let place = netns_name.map_or_else(String::new, |ns| format!(" in namespace {ns}"));
+        DataplaneError::not_found(
+            format!("interface {name}: no such device{place}"),
+            "`ip link` lists the devices; --netns names another network namespace",
+        )
+    })
+}
+
+/// As [`find`]; `None` if the device or its namespace does not exist.
+///
+/// # Errors
+/// rtnetlink fails.
+pub fn lookup(netns_name: Option<&str>, name: &str) -> Result<Option<Device>> {
+    if netns_name.is_some_and(|ns| !netns::path(ns).exists()) {
+        return Ok(None);
+    }
+    netns::within(netns_name, || query(name))
+}
+
+fn query(name: &str) -> Result<Option<Device>> {
+    let client = Netlink::open(NETLINK_ROUTE).context("open a netlink socket")?;
+    let mut request = LinkMessage::default();
+    request.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    let link = match client.execute(RouteNetlinkMessage::GetLink(request)) {
+        Ok(Some(RouteNetlinkMessage::NewLink(link))) => link,
+        Ok(_) => return Ok(None),
+        // The name of an interface has at most 15 bytes; the kernel refuses a longer one with ERANGE.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ERANGE)) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error).context(format_args!("interface {name}: get its link")),
+    };
+    let mut device = read(name, &link)?;
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let addresses = client.dump_known(request);
+    for reply in addresses.context(format_args!("interface {name}: list addresses"))? {
+        if let RouteNetlinkMessage::NewAddress(address) = reply
+            && address.header.index == device.index
+        {
+            device.addresses.extend(own(&address.attributes).filter(|one| is_reachable(*one)));
+        }
+    }
+    device.addresses.sort();
+    device.addresses.dedup();
+    Ok(Some(device))
+}
+
+fn read(name: &str, message: &LinkMessage) -> Result<Device> {
+    let has_ethernet = match message.header.link_layer_type {
+        LinkLayerType::Ether | LinkLayerType::Loopback => true,
+        // No link-layer header: the frame is the IP packet.
+        LinkLayerType::None
+        | LinkLayerType::Ppp
+        | LinkLayerType::Rawip
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit => false,
+        other => {
+            return Err(DataplaneError::new(
+                format!("interface {name}: link layer {other:?} is neither Ethernet nor bare IP"),
+                "secgroup works on Ethernet-like devices and IP tunnels",
+            ));
+        }
+    };
+    let mut device = Device {
+        index: message.header.index,
+        name: name.to_owned(),
+        kind: None,
+        bus: None,
+        master: None,
+        has_ethernet,
+        mtu: 0,
+        xdp_program: None,
+        xdp_is_generic: None,
+        addresses: Vec::new(),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+            LinkAttribute::Controller(master) => device.master = Some(*master),
+            LinkAttribute::ParentDevBusName(bus) => device.bus = Some(bus.clone()),
+            LinkAttribute::LinkInfo(infos) => {
+                device.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind_name(kind)),
+                    _ => None,
+                });
+            }
+            LinkAttribute::Xdp(xdp) => {
+                (device.xdp_program, device.xdp_is_generic) = xdp_state(xdp);
+            }
+            _ => {}
+        }
+    }
+    Ok(device)
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    match kind {
+        InfoKind::Other(name) => name.clone(),
+        known => format!("{known:?}").to_lowercase(),
+    }
+}
+
+/// The program's id and whether it runs in generic mode; with several modes at once, those of the
+/// first in the message.
+fn xdp_state(attributes: &[LinkXdp]) -> (Option<u32>, Option<bool>) {
+    let mode = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(XdpAttached::None) => None,
+        LinkXdp::Attached(mode) => Some(*mode == XdpAttached::SocketBuffer),
+        _ => None,
+    });
+    let id = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id)
+        | LinkXdp::DrvProgId(id)
+        | LinkXdp::SkbProgId(id)
+        | LinkXdp::HwProgId(id) => Some(*id),
+        _ => None,
+    });
+    (id.filter(|_| mode.is_some()), mode)
+}
+
+/// The device's own address in a message: `Local`, and where there is none, `Address`. With both,
+/// `Address` is the other end's if the device is point-to-point.
+fn own(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+    let local = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    local.or(address)
+}
+
+fn is_reachable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback() && !v6.is_unspecified(),
+    }
+}
+
+/// Notifications of changed devices and addresses in the network namespace of this process.
+pub struct Changes {
+    socket: TokioSocket,
+}
+
+impl Changes {
+    /// Subscribes. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The netlink socket cannot be opened.
+    pub fn open() -> Result<Self> {
+        const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        let open = || -> io::Result<_> {
+            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+            socket.socket_mut().bind(&SocketAddr::new(0, GROUPS.cast_unsigned()))?;
+            Ok(Self { socket })
+        };
+        open().context("watch devices and addresses")
+    }
+
+    /// Waits for a change, or for several that have come together.
+    pub async fn next(&mut self) {
+        // A notification is read, but not parsed: truncation does no harm.
+        let mut buffer = [0; 16];
+        match self.socket.recv(&mut &mut buffer[..]).await {
+            // The socket's buffer was full, so there were changes.
+            Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => {
+                // The socket is unusable; the caller's own timer remains.
+                std::future::pending::<()>().await;
+            }
+            _ => {}
+        }
+        while self.socket.socket_ref().recv(&mut &mut buffer[..], libc::MSG_DONTWAIT).is_ok() {}
+    }
+}
+
+impl Device {
+    /// Whether packets that are routed to the device of this index go through it.
+    #[must_use]
+    pub fn carries(&self, index: u32) -> bool {
+        index == self.index || Some(index) == self.master
+    }
+
+    /// Whether it is hardware whose driver may run XDP before it allocates a socket buffer. virtio
+    /// is not: like veth and tap it carries segments of 64 KB, which native XDP would switch off.
+    #[must_use]
+    pub fn is_hardware(&self) -> bool {
+        self.kind.is_none() && self.bus.as_deref().is_some_and(|bus| bus != "virtio")
+    }
+}

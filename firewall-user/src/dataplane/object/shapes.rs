@@ -1,0 +1,103 @@
+//! The maps of the kernel object that outlive a process: types, keys, values, numbers of entries.
+
+use aya::maps::MapType;
+use firewall_ebpf::bloom::{LINES, Line};
+use firewall_ebpf::event::EVENT_SPACE;
+use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
+use firewall_ebpf::fragment::FirstFragment;
+use firewall_ebpf::policy::Counter;
+use firewall_ebpf::reason::REASON_SPACE;
+
+/// How many entries the maps have: fixed from their creation until their removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Unproven flows, per family.
+    pub flows_new: u32,
+    /// Proven flows, per family.
+    pub flows_proven: u32,
+    /// First fragments that are remembered, per family.
+    pub fragments: u32,
+    /// Rules that are counted.
+    pub rules: u32,
+    /// Interfaces at one time.
+    pub interfaces: u32,
+}
+
+/// What a map's number of entries follows from.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dataplane) enum Size {
+    New,
+    Proven,
+    Fragments,
+    Rules,
+    Interfaces { each: u32 },
+    Fixed(u32),
+}
+
+impl Sizes {
+    /// The number of entries of a map.
+    pub(in crate::dataplane) const fn entries(&self, size: Size) -> u32 {
+        match size {
+            Size::New => self.flows_new,
+            Size::Proven => self.flows_proven,
+            Size::Fragments => self.fragments,
+            Size::Rules => self.rules,
+            Size::Interfaces { each } => self.interfaces * each,
+            Size::Fixed(entries) => entries,
+        }
+    }
+}
+
+/// A map as this version creates it; key and value sizes in bytes.
+pub(in crate::dataplane) struct Shape {
+    pub(in crate::dataplane) name: &'static str,
+    pub(in crate::dataplane) kind: MapType,
+    pub(in crate::dataplane) key: usize,
+    pub(in crate::dataplane) value: usize,
+    pub(in crate::dataplane) size: Size,
+}
+
+impl Shape {
+    pub(in crate::dataplane) const fn new<K, V>(
+        name: &'static str,
+        kind: MapType,
+        size: Size,
+    ) -> Self {
+        Self { name, kind, key: size_of::<K>(), value: size_of::<V>(), size }
+    }
+}
+
+const INTERFACES: Size = Size::Interfaces { each: 1 };
+
+/// One table of an interface per bank.
+const BANKS: Size = Size::Interfaces { each: 2 };
+
+/// Every map of the kernel object that outlives a process.
+pub(in crate::dataplane) const SHAPES: &[Shape] = &[
+    Shape::new::<FlowKey4, Flow>("FLOWS_NEW_V4", MapType::LruHash, Size::New),
+    Shape::new::<FlowKey6, Flow>("FLOWS_NEW_V6", MapType::LruHash, Size::New),
+    Shape::new::<FlowKey4, Flow>("FLOWS_PROVEN_V4", MapType::Hash, Size::Proven),
+    Shape::new::<FlowKey6, Flow>("FLOWS_PROVEN_V6", MapType::Hash, Size::Proven),
+    Shape::new::<u32, Line>("BLOOM", MapType::Array, Size::Fixed(2 * LINES)),
+    Shape::new::<u32, u32>("BLOOM_IN_USE", MapType::Array, Size::Fixed(1)),
+    Shape::new::<FlowKey4, FirstFragment>("FRAGMENTS_V4", MapType::LruHash, Size::Fragments),
+    Shape::new::<FlowKey6, FirstFragment>("FRAGMENTS_V6", MapType::LruHash, Size::Fragments),
+    Shape::new::<u32, Counter>(
+        "COUNTERS",
+        MapType::PerCpuArray,
+        Size::Interfaces { each: 2 * REASON_SPACE },
+    ),
+    Shape::new::<u32, u64>("EVENTS", MapType::PerCpuArray, Size::Interfaces { each: EVENT_SPACE }),
+    Shape::new::<u32, Counter>("RULE_COUNTERS", MapType::Hash, Size::Rules),
+    Shape::new::<u32, u64>("ACTIVE", MapType::Array, INTERFACES),
+    Shape::new::<u32, u32>("PREFIXES_V4", MapType::ArrayOfMaps, BANKS),
+    Shape::new::<u32, u32>("PREFIXES_V6", MapType::ArrayOfMaps, BANKS),
+    Shape::new::<u32, u32>("CLASSES", MapType::ArrayOfMaps, BANKS),
+    Shape::new::<u32, u32>("RANGES", MapType::ArrayOfMaps, BANKS),
+    Shape::new::<u32, u64>("CLOCK", MapType::Array, Size::Fixed(1)),
+];
+
+/// The map types that the kernel must have; the tables within tables are tries and arrays.
+pub(in crate::dataplane) fn map_types() -> impl Iterator<Item = MapType> {
+    SHAPES.iter().map(|shape| shape.kind).chain([MapType::LpmTrie])
+}

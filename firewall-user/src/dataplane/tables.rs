@@ -1,0 +1,11 @@
+//! The pinned maps: policies in their banks, counters, clock.
+
+mod bank;
+pub mod clock;
+pub mod counters;
+pub(in crate::dataplane) mod create;
+pub mod maps;
+pub mod memory;
+pub mod policy;
+mod probe;
+mod rules;

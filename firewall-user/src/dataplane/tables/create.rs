@@ -1,0 +1,40 @@
+//! Creating the shared maps and the helper programs that userspace runs on them.
+
+use aya::Pod;
+use aya::maps::{Array, MapData};
+use aya::programs::SchedClassifier;
+
+use crate::dataplane::error::{Context, Result};
+use crate::dataplane::object::shapes::{Shape, Sizes};
+use crate::dataplane::object::{self, OBJECT, loader};
+use crate::dataplane::pins::Pins;
+use crate::dataplane::tables::bank::Note;
+use crate::dataplane::tables::maps::{BANKS, TALLIES};
+
+/// Creates and pins every shared map and helper program. The directories exist already.
+pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
+    let mut object = loader(pins, sizes).load(OBJECT).context("create the maps")?;
+    for (name, pin) in [
+        ("sg_clock", pins.clock()),
+        ("sg_note_v4", pins.bloom_insert(false)),
+        ("sg_note_v6", pins.bloom_insert(true)),
+        ("sg_reap_v4", pins.expire(false)),
+        ("sg_reap_v6", pins.expire(true)),
+        ("sg_probe_v4", pins.probe(false)),
+        ("sg_probe_v6", pins.probe(true)),
+    ] {
+        let program: &mut SchedClassifier = object::program(&mut object, name)?;
+        program.load().context(format_args!("load {name}"))?;
+        program.pin(pin).context(format_args!("pin {name}"))?;
+    }
+    create_array::<u64>(pins, sizes, &TALLIES)?;
+    create_array::<Note>(pins, sizes, &BANKS)
+}
+
+/// A map that is not part of the kernel object.
+fn create_array<T: Pod>(pins: &Pins, sizes: &Sizes, shape: &Shape) -> Result<()> {
+    let name = shape.name;
+    let map = Array::<MapData, T>::create(sizes.entries(shape.size), 0);
+    let map = map.context(format_args!("create map {name}"))?;
+    map.pin(pins.map(name)).context(format_args!("pin map {name}"))
+}

@@ -1,0 +1,152 @@
+//! The pinned maps: opening them, and checking that they look as this version creates them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
+use firewall_ebpf::policy::Counter;
+
+use crate::dataplane::error::{Context, DataplaneError, Result, chain};
+use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
+use crate::dataplane::pins::Pins;
+use crate::dataplane::tables::bank::Note;
+
+/// The counters that userspace keeps, by [`UserCounter::index`]; the kernel program does not use them.
+pub(super) const TALLIES: Shape = Shape::new::<u32, u64>(
+    "TALLIES",
+    MapType::Array,
+    Size::Interfaces { each: UserCounter::COUNT },
+);
+
+/// The record of each bank, by [`firewall_ebpf::policy::index`]; the kernel program does not use it.
+pub(super) const BANKS: Shape =
+    Shape::new::<u32, Note>("BANKS", MapType::Array, Size::Interfaces { each: 2 });
+
+/// A counter of an interface that userspace keeps in the kernel between its runs.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dataplane) enum UserCounter {
+    /// Flows that userspace removed from the new tier.
+    Removed,
+    /// The highest number of evictions that was ever reported.
+    Evicted,
+}
+
+impl UserCounter {
+    const COUNT: u32 = 2;
+
+    pub(super) const ALL: [Self; 2] = [Self::Removed, Self::Evicted];
+
+    pub(super) fn index(self, slot: u16) -> u32 {
+        u32::from(slot) * Self::COUNT + self as u32
+    }
+}
+
+/// The opened maps.
+pub struct Maps {
+    pub(super) counters: PerCpuArray<MapData, Counter>,
+    pub(super) events: PerCpuArray<MapData, u64>,
+    pub(super) active: Array<MapData, u64>,
+    pub(super) clock: Array<MapData, u64>,
+    pub(super) user_counters: Array<MapData, u64>,
+    pub(super) banks: Array<MapData, Note>,
+    pub(in crate::dataplane) bloom_in_use: Array<MapData, u32>,
+    /// The same maps once more: aya's typed maps do not give access to their file descriptors.
+    raw: BTreeMap<&'static str, MapData>,
+    /// The pins of the maps and of the policies' tables.
+    pub(in crate::dataplane) pins: Pins,
+    /// The sizes that the maps were created with, whatever the configuration says now.
+    pub sizes: Sizes,
+}
+
+impl fmt::Debug for Maps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maps").field("sizes", &self.sizes).finish_non_exhaustive()
+    }
+}
+
+impl Maps {
+    /// Opens the pinned maps.
+    ///
+    /// # Errors
+    /// One is missing, or has another type or size than this version creates.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        let sizes = check(pins)?;
+        macro_rules! open {
+            ($name:literal, $variant:ident) => {{
+                let data =
+                    MapData::from_pin(pins.map($name)).context(concat!("open map ", $name))?;
+                Map::$variant(data).try_into().context(concat!("open map ", $name))?
+            }};
+        }
+        Ok(Self {
+            counters: open!("COUNTERS", PerCpuArray),
+            events: open!("EVENTS", PerCpuArray),
+            active: open!("ACTIVE", Array),
+            clock: open!("CLOCK", Array),
+            user_counters: open!("TALLIES", Array),
+            banks: open!("BANKS", Array),
+            bloom_in_use: open!("BLOOM_IN_USE", Array),
+            raw: SHAPES
+                .iter()
+                .map(|shape| Ok((shape.name, MapData::from_pin(pins.map(shape.name))?)))
+                .collect::<std::result::Result<_, MapError>>()
+                .context("open the maps")?,
+            pins: pins.clone(),
+            sizes,
+        })
+    }
+}
+
+impl Maps {
+    /// The file descriptor of a map.
+    pub(in crate::dataplane) fn fd(&self, name: &'static str) -> BorrowedFd<'_> {
+        // Every caller names a map of `SHAPES`, and `open` has opened all of those.
+        self.raw[name].fd().as_fd()
+    }
+
+    /// The file descriptors of all maps that packets use and interfaces share.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.raw.values().map(|map| map.fd().as_fd())
+    }
+}
+
+/// Compares every pinned map with its shape, because the loader does not: a map of another value size
+/// would be read and written beyond its end. Returns the sizes that the maps were created with.
+fn check(pins: &Pins) -> Result<Sizes> {
+    let mut sizes = Sizes { flows_new: 0, flows_proven: 0, fragments: 0, rules: 0, interfaces: 0 };
+    for shape in SHAPES.iter().chain([&TALLIES, &BANKS]) {
+        let path = pins.map(shape.name);
+        let info =
+            MapInfo::from_pin(&path).map_err(|error| damaged(pins, shape.name, &chain(&error)))?;
+        let kind = info.map_type().context(format_args!("map {}", shape.name))?;
+        let (key, value) = (info.key_size() as usize, info.value_size() as usize);
+        if (kind, key, value) != (shape.kind, shape.key, shape.value) {
+            let what = format!(
+                "{kind:?} of {key} and {value} bytes, where this build has {:?} of {} and {}",
+                shape.kind, shape.key, shape.value
+            );
+            return Err(damaged(pins, shape.name, &what));
+        }
+        match shape.size {
+            Size::New => sizes.flows_new = info.max_entries(),
+            Size::Proven => sizes.flows_proven = info.max_entries(),
+            Size::Fragments => sizes.fragments = info.max_entries(),
+            Size::Rules => sizes.rules = info.max_entries(),
+            Size::Interfaces { each } => sizes.interfaces = info.max_entries() / each,
+            Size::Fixed(_) => {}
+        }
+    }
+    Ok(sizes)
+}
+
+fn damaged(pins: &Pins, name: &str, why: &str) -> DataplaneError {
+    DataplaneError::new(
+        format!("map {name} pinned under {}: {why}", pins.version_dir().display()),
+        format!(
+            "the pins are not of this build: `rm -r {}` stops enforcement and removes them, then \
+             `secgroup reconcile` starts it anew",
+            pins.version_dir().display()
+        ),
+    )
+}

@@ -1,0 +1,314 @@
+//! Writing policies: into tables that no packet uses, which one word then makes active.
+
+use firewall_ebpf::policy::{Active, Half, index};
+
+use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::sys::entries;
+use crate::dataplane::tables::bank::{self, ActiveBank, Bank, Note, Record, Table};
+use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::probe::probe;
+use crate::policy::delta::{self, Delta, Room, Writes};
+use crate::policy::{InternedPolicy, PolicyInterner, Probe};
+
+/// A policy that is in the kernel but not active.
+#[derive(Debug)]
+#[must_use = "a shadow does nothing until it is flipped"]
+pub struct Shadow {
+    slot: u16,
+    active: Active,
+    digest: u64,
+    room: Room,
+    bank: Bank,
+    /// The writes that make the other half equal, of a change within the active bank; `None` for a
+    /// policy in a bank of its own.
+    after: Option<Writes>,
+}
+
+/// The writes that a policy requires.
+#[derive(Debug)]
+#[must_use = "a plan changes nothing until it is written"]
+pub struct Plan {
+    current: Active,
+    /// The differences, of a change within the active bank; `None` if the whole policy is written.
+    within: Option<(Bank, Delta)>,
+}
+
+/// A policy for an interface.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The interface.
+    pub slot: u16,
+    /// The interner that the policies were compiled with.
+    pub book: &'a PolicyInterner,
+    /// Its policy.
+    pub policy: &'a InternedPolicy,
+    /// The active policy, if it is known: what does not differ from it is not written again.
+    pub known: Option<&'a InternedPolicy>,
+    /// Whether drops are only counted.
+    pub audit: bool,
+}
+
+/// The upper half of a digest: the policy's generation in the active word, and in the flows that it
+/// admits.
+fn generation(digest: u64) -> u32 {
+    u32::try_from(digest >> 32).unwrap_or(0)
+}
+
+fn active(tables: Half, wanted: &Wanted<'_>) -> Active {
+    let Wanted { book, policy, audit, .. } = wanted;
+    Active::new(tables, book.contents(policy), generation(policy.digest())).with_audit(*audit)
+}
+
+impl Maps {
+    /// The word of a slot's active policy.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn active(&self, slot: u16) -> Result<Active> {
+        Ok(Active(self.active.get(&u32::from(slot), 0).context("read map ACTIVE")?))
+    }
+
+    /// Whether this policy is active already, in the same mode.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn is_current(&self, wanted: &Wanted<'_>) -> Result<bool> {
+        let word = self.active(wanted.slot)?;
+        Ok(word == active(word.tables(), wanted) && self.is_active(wanted.slot, wanted.policy)?)
+    }
+
+    /// Whether this policy is active on a slot, in whichever mode: its whole digest is compared.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn is_active(&self, slot: u16, policy: &InternedPolicy) -> Result<bool> {
+        let word = self.active(slot)?;
+        let tables = word.tables();
+        let digests = self.record(tables)?.digests;
+        Ok(word.is_present() && digests[usize::from(tables.half != 0)] == policy.digest())
+    }
+
+    fn record(&self, tables: Half) -> Result<Record> {
+        Ok(self.banks.get(&tables.index(), 0).context("read map BANKS")?.into())
+    }
+
+    /// Refuses a slot for which the maps have no room: they were created for fewer interfaces.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn require_room(&self, slot: u16) -> Result<()> {
+        let (needed, limit) = (u32::from(slot) + 1, self.sizes.interfaces);
+        if needed <= limit {
+            return Ok(());
+        }
+        Err(DataplaneError::new(
+            format!("maps: created for {limit} interfaces, {} fewer than needed", needed - limit),
+            "their size is fixed until `secgroup detach --all`; the next attach creates them with the \
+             configured size",
+        ))
+    }
+
+    /// Plans the writes of a policy: its differences from the active one, if that is known and its bank
+    /// has room, else the whole policy.
+    ///
+    /// # Errors
+    /// The maps have no room for the slot, or the active tables cannot be read.
+    pub fn plan(&self, wanted: &Wanted<'_>) -> Result<Plan> {
+        self.require_room(wanted.slot)?;
+        let current = self.active(wanted.slot)?;
+        let within =
+            if current.is_present() { self.delta(wanted, current.tables())? } else { None };
+        Ok(Plan { current, within })
+    }
+
+    /// Writes a policy where no packet uses it yet: the differences into the other half of the active
+    /// bank, or the whole policy into the other bank. `progress` is called with the size of every batch
+    /// of entries.
+    ///
+    /// # Errors
+    /// The kernel refuses a map or an entry; the active policy stays active.
+    pub fn shadow(
+        &mut self,
+        wanted: &Wanted<'_>,
+        plan: Plan,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Shadow> {
+        let Plan { current, within } = plan;
+        let (slot, tables, digest) = (wanted.slot, current.tables(), wanted.policy.digest());
+        if let Some((bank, delta)) = within {
+            let half = Half { half: 1 - tables.half, ..tables };
+            let mut record = Record { digests: self.record(tables)?.digests, room: delta.room };
+            // A process that is killed while it writes leaves a half that no later change relies on.
+            record.digests[usize::from(half.half != 0)] = 0;
+            self.set_record(&bank, record)?;
+            bank.write(&delta.before, progress)?;
+            record.digests[usize::from(half.half != 0)] = digest;
+            self.set_record(&bank, record)?;
+            let active = active(half, wanted);
+            let after = Some(delta.after);
+            return Ok(Shadow { slot, active, digest, room: delta.room, bank, after });
+        }
+        let number = if current.is_present() { 1 - tables.bank } else { 0 };
+        let (bank, room) = Bank::create(
+            &self.pins,
+            (slot, number),
+            &wanted.book.extract(wanted.policy),
+            progress,
+        )?;
+        self.set_record(&bank, Record { digests: [digest; 2], room })?;
+        let active = active(Half { slot, bank: number, half: 0 }, wanted);
+        Ok(Shadow { slot, active, digest, room, bank, after: None })
+    }
+
+    /// The changes within the active bank; `None` unless both of its halves hold the known policy and it
+    /// has room.
+    fn delta(&self, wanted: &Wanted<'_>, tables: Half) -> Result<Option<(Bank, Delta)>> {
+        let Some(known) = wanted.known else { return Ok(None) };
+        let record = self.record(tables)?;
+        if record.digests != [known.digest(); 2] {
+            return Ok(None);
+        }
+        let Some(bank) = Bank::open(&self.pins, wanted.slot, tables.bank)? else { return Ok(None) };
+        let active = ActiveBank { bank: &bank, tables, room: record.room };
+        let delta = delta::plan(wanted.book, known, wanted.policy, &active)?;
+        Ok(delta.map(|delta| (bank, delta)))
+    }
+
+    fn set_record(&mut self, bank: &Bank, record: Record) -> Result<()> {
+        self.banks.set(bank.index(), Note::from(record), 0).context("write map BANKS")
+    }
+
+    /// Makes shadows known to the kernel programs, so that they can be probed; none is active.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn publish(&self, shadows: &[&Shadow]) -> Result<()> {
+        let fresh = shadows.iter().filter(|shadow| shadow.after.is_none());
+        self.refer(fresh.map(|shadow| (shadow.bank.index(), &shadow.bank)))
+    }
+
+    /// The kernel program's answers to questions with a shadow's tables.
+    ///
+    /// # Errors
+    /// The pinned programs cannot be run.
+    pub fn probe(&self, shadow: &Shadow, questions: &[Probe]) -> Result<Vec<(Probe, Option<u32>)>> {
+        probe(&self.pins, shadow.active, questions)
+    }
+
+    /// Makes a published shadow active, in audit mode until it is flipped: every packet passes. For an
+    /// interface that has no policy yet.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn stage_pass_all(&mut self, shadow: &Shadow) -> Result<()> {
+        let word = shadow.active.with_audit(true);
+        self.active.set(u32::from(shadow.slot), word.0, 0).context("write map ACTIVE")
+    }
+
+    /// Switches a slot's policy to audit mode: every packet passes from now on. For programs that can
+    /// only be detached one after the other.
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn pass_all(&mut self, slot: u16) -> Result<()> {
+        let word = self.active(slot)?.with_audit(true);
+        if !word.is_present() {
+            return Ok(());
+        }
+        self.active.set(u32::from(slot), word.0, 0).context("write map ACTIVE")
+    }
+
+    /// Makes published shadows active: one write of the active word each, so that every packet is
+    /// evaluated by the old policy or by the new one. Then releases the old ones.
+    ///
+    /// # Errors
+    /// A write fails: the remaining policies stay as they were.
+    pub fn flip(&mut self, shadows: Vec<Shadow>) -> Result<()> {
+        let words = shadows.iter().map(|shadow| (u32::from(shadow.slot), shadow.active.0));
+        entries::put_all(self.fd("ACTIVE"), words, &mut |_| {}).context("write map ACTIVE")?;
+        let Some(first) = shadows.first() else { return Ok(()) };
+        self.wait_for_readers(&first.bank)?;
+        for shadow in &shadows {
+            match &shadow.after {
+                Some(after) => shadow.bank.write(after, &mut |_| {})?,
+                None => bank::remove(&self.pins, shadow.slot, 1 - shadow.active.tables().bank)?,
+            }
+            let record = Record { digests: [shadow.digest; 2], room: shadow.room };
+            self.set_record(&shadow.bank, record)?;
+        }
+        self.free(shadows.iter().filter(|shadow| shadow.after.is_none()))
+    }
+
+    /// Lets the kernel free the banks that these have replaced: the entries that referred to them now
+    /// refer to the new ones, where no packet uses them.
+    fn free<'a>(&self, shadows: impl Iterator<Item = &'a Shadow> + Clone) -> Result<()> {
+        self.refer(shadows.map(|shadow| {
+            let tables = shadow.active.tables();
+            (index(shadow.slot, 1 - tables.bank), &shadow.bank)
+        }))
+    }
+
+    /// Sets entries of the outer maps: all of a map at once, because the kernel waits for RCU readers
+    /// after each call.
+    fn refer<'a>(&self, banks: impl Iterator<Item = (u32, &'a Bank)> + Clone) -> Result<()> {
+        for table in Table::ALL {
+            let entries = banks.clone().map(|(at, bank)| (at, bank.descriptor(table)));
+            entries::put_all(self.fd(table.name()), entries, &mut |_| {})
+                .context(format!("write map {}", table.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every program that runs now has ended, so that none uses what was active before.
+    /// Setting an inner map makes the kernel wait (`synchronize_rcu` in `maybe_wait_bpf_programs`,
+    /// kernel/bpf/syscall.c).
+    fn wait_for_readers(&self, bank: &Bank) -> Result<()> {
+        let table = Table::Classes;
+        entries::put(self.fd(table.name()), &bank.index(), &bank.descriptor(table))
+            .context(format!("write map {}", table.name()))
+    }
+
+    /// As [`Self::wait_for_readers`], by the tables of any interface; false if no interface has a policy,
+    /// so that no program uses any table.
+    pub(in crate::dataplane) fn synchronize(&self) -> Result<bool> {
+        for slot in 0..self.sizes.interfaces {
+            let slot = u16::try_from(slot).unwrap_or(u16::MAX);
+            let active = self.active(slot)?;
+            if active.is_present()
+                && let Some(bank) = Bank::open(&self.pins, slot, active.tables().bank)?
+            {
+                return self.wait_for_readers(&bank).map(|()| true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deactivates a slot's policy and removes it. Packets of no flow are dropped with `no-policy` from
+    /// then on, if a program still runs for the slot.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn clear_policy(&mut self, slot: u16) -> Result<()> {
+        self.active.set(u32::from(slot), 0, 0).context("write map ACTIVE")?;
+        for number in [0, 1] {
+            bank::remove(&self.pins, slot, number)?;
+            let at = index(slot, number);
+            self.banks.set(at, Note::from(Record::default()), 0).context("write map BANKS")?;
+            for table in Table::ALL {
+                entries::remove(self.fd(table.name()), &at)
+                    .context(format!("clear map {}", table.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The memory of a slot's policy in bytes; `None` before Linux 6.4.
+    ///
+    /// # Errors
+    /// Its tables cannot be opened.
+    pub fn policy_memory(&self, slot: u16) -> Result<Option<u64>> {
+        let active = self.active(slot)?;
+        let bank = Bank::open(&self.pins, slot, active.tables().bank)?;
+        Ok(bank.and_then(|bank| bank.memory()))
+    }
+}

@@ -1,0 +1,75 @@
+//! The hint and the exit code of an error.
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use crate::model::{self, Kind, document};
+
+macro_rules! exits {
+    ($($(#[doc = $help:literal])* $name:ident = $code:literal;)*) => {
+        /// The exit code of a process.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Exit {
+            $($(#[doc = $help])* $name = $code,)*
+        }
+
+        impl Exit {
+            /// Every exit code, in the order of the numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// What it means, in one sentence.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => concat!($($help),*).trim_ascii(),)* }
+            }
+        }
+    };
+}
+
+exits! {
+    /// Done.
+    Done = 0;
+    /// Failed; nothing was changed, unless the error says otherwise.
+    Failed = 1;
+    /// Invalid usage: the arguments are malformed or contradict one another.
+    Usage = 2;
+    /// A named object does not exist, nothing is attached, or no change is to be confirmed.
+    NotFound = 3;
+    /// The document differs from the store (`apply --dry-run`).
+    Differs = 4;
+    /// Interrupted by the user.
+    Interrupted = 130;
+}
+
+/// An error that a command reports.
+pub trait Explain: Error {
+    /// What to do about it, if there is more to say than the error itself.
+    fn hint(&self) -> Option<Cow<'static, str>>;
+
+    /// The exit code of a command that fails with it.
+    fn exit(&self) -> Exit {
+        Exit::Failed
+    }
+}
+
+impl Explain for model::Error {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        self.hint().map(Cow::Owned)
+    }
+
+    fn exit(&self) -> Exit {
+        match self.kind() {
+            Kind::Malformed => Exit::Usage,
+            Kind::NotFound => Exit::NotFound,
+            Kind::Refused => Exit::Failed,
+        }
+    }
+}
+
+/// The exit code is the default one for every kind: the file is invalid, not the command line.
+impl Explain for document::Error {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        self.hint().map(Cow::Owned)
+    }
+}

@@ -1,0 +1,101 @@
+//! Every metric: the encoder and the reference page read this.
+
+/// A metric, without the prefix `secgroup_`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    name: &'static str,
+    /// What it counts or measures, in one sentence.
+    pub help: &'static str,
+    /// Type.
+    pub kind: Kind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+}
+
+/// Type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It grows until the interface is detached.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+/// Prefix of the names.
+pub(super) const PREFIX: &str = "secgroup";
+
+impl Kind {
+    /// The word in `# TYPE` lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+impl Metric {
+    /// The name of its samples.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("{PREFIX}_{}{suffix}", self.name)
+    }
+
+    /// The name as the encoder takes it, which adds prefix and suffix.
+    pub(super) const fn bare_name(&self) -> &'static str {
+        self.name
+    }
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $constant: Metric = Metric {
+            name: $name,
+            help: $help,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+        };)*
+
+        /// Every metric, in the order of a scrape.
+        pub const METRICS: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    PACKETS = Counter "packets" ["interface", "direction", "verdict"]
+        "Packets with a verdict, by verdict";
+    BYTES = Counter "bytes" ["interface", "direction", "verdict"]
+        "Bytes of packets with a verdict, by verdict";
+    DROPS = Counter "drops" ["interface", "direction", "reason"]
+        "Dropped packets, by reason";
+    DROP_BYTES = Counter "drop_bytes" ["interface", "direction", "reason"]
+        "Bytes of dropped packets, by reason";
+    PASSES = Counter "passes" ["interface", "direction", "reason"]
+        "Passed packets, by reason";
+    FLOWS = Gauge "flows" ["tier", "family"]
+        "Entries in the flow tables; expired flows count until they are removed";
+    FLOWS_CAPACITY = Gauge "flows_capacity" ["tier", "family"]
+        "Entries that fit into the flow tables";
+    FLOWS_UNPROMOTED = Counter "flows_unpromoted" ["interface"]
+        "Times that a proven flow stayed in the table of new flows because that of proven flows was full";
+    AUDITED_PACKETS = Counter "audited_packets" ["interface"]
+        "Packets counted as dropped and passed, in audit mode";
+    FLOWS_OPENED = Counter "flows_opened" ["interface"]
+        "Flows that were opened";
+    FLOWS_PROMOTED = Counter "flows_promoted" ["interface"]
+        "Flows that moved to the table of proven flows, which evicts none";
+    FLOWS_EVICTED = Counter "flows_evicted" ["interface"]
+        "Flows that were evicted by newer ones because the table of new flows was full";
+    RULE_PACKETS = Counter "rule_packets" ["group", "rule"]
+        "Packets that a rule allowed and that belonged to no flow";
+    RULE_BYTES = Counter "rule_bytes" ["group", "rule"]
+        "Bytes of packets that a rule allowed and that belonged to no flow";
+    POLICY_GENERATION = Gauge "policy_generation" []
+        "Number of changes to the store";
+    PANIC = Gauge "panic" []
+        "1 in emergency mode, in which only traffic of the management networks passes, else 0";
+    BUILD_INFO = Gauge "build_info" ["version", "abi"]
+        "Version of the program and of its maps; always 1";
+}

@@ -1,0 +1,51 @@
+//! docs/metrics.md
+
+use firewall_user::telemetry::metrics::METRICS;
+
+use crate::markdown::{row, rule, sentence};
+
+pub(crate) fn page() -> String {
+    let mut text = format!(
+        "# Metrics\n\n\
+         `secgroup serve` serves these metrics over HTTP in the text format of Prometheus, by default at\n\
+         `http://127.0.0.1:9911/metrics`; `secgroup metrics` prints them once, for the textfile collector of\n\
+         node_exporter. Counters of an interface start at 0 when it is attached. A metric of interfaces, \
+         flow\ntables or rules has no samples while nothing is attached.\n\n{}\n",
+        crate::made_from("the declaration in `firewall-user/src/telemetry/metrics/declaration.rs`")
+    );
+    text += &row(["metric", "type", "labels", "meaning"]);
+    text += &rule(4);
+    for metric in METRICS {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        text += &row([
+            format!("`{}`", metric.full_name()),
+            metric.kind.name().to_owned(),
+            labels.join(", "),
+            sentence(metric.help),
+        ]);
+    }
+    text += "\n## Labels\n\n";
+    text += &row(["label", "values"]);
+    text += &rule(2);
+    for (label, values) in LABELS {
+        text += &row([format!("`{label}`"), (*values).to_owned()]);
+    }
+    let declared = METRICS.iter().flat_map(|metric| metric.labels);
+    for label in declared {
+        assert!(LABELS.iter().any(|(name, _)| name == label), "{label}: no meaning");
+    }
+    text
+}
+
+const LABELS: &[(&str, &str)] = &[
+    ("interface", "Network device; `NAMESPACE/DEVICE` for one in a named network namespace."),
+    ("direction", "`ingress`: toward the protected end; `egress`: from it."),
+    ("verdict", "`pass` or `drop`. In audit mode, dropped packets are counted so, and pass."),
+    ("reason", "One of [reasons.md](reasons.md)."),
+    ("tier", "Flow table: `new`, whose flows newer ones evict, or `proven`, whose flows stay."),
+    ("family", "`ipv4` or `ipv6`."),
+    ("group", "Id of a group."),
+    ("rule", "Id of a rule."),
+    ("version", "Version of the program."),
+    ("abi", "Version of the layout of the pinned maps."),
+];
