@@ -12,8 +12,8 @@ use crate::dataplane::error::{Context, DataplaneError, Result, chain, usual_caus
 use crate::dataplane::maps::{self, Maps, Sizes};
 use crate::dataplane::pins::Pins;
 
-/// The kernel object, as `cargo xtask build` made it.
-pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/secgroup.bpf.o"));
+/// The kernel object from `cargo xtask build`; empty if the library was built before it.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/secgroup.bpf.o"));
 
 /// Room in the programs for a timeout of each state; `TIMEOUTS` of the kernel program.
 const TIMEOUT_SPACE: usize = 16;
@@ -49,8 +49,9 @@ pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
         return Maps::open(pins);
     }
     pins.create(|pins| {
-        let mut object =
-            loader(pins, sizes).load(OBJECT).map_err(|error| refused("make the maps", &error))?;
+        let mut object = loader(pins, sizes)
+            .load(embedded()?)
+            .map_err(|error| refused("make the maps", &error))?;
         for (name, pin) in [
             ("sg_clock", pins.clock()),
             ("sg_note_v4", pins.note(false)),
@@ -90,8 +91,18 @@ pub fn open(pins: &Pins, sizes: &Sizes, fixed: &Fixed) -> Result<Ebpf> {
         .override_global("REVALIDATE", &u8::from(fixed.revalidate), true)
         .override_global("FRAGMENT_TIMEOUT", &clock::jiffies(u64::from(FRAGMENT_TIMEOUT)), true)
         .override_global("TIMEOUTS", &timeouts, true)
-        .load(OBJECT)
+        .load(embedded()?)
         .map_err(|error| refused("open the kernel object", &error))
+}
+
+fn embedded() -> Result<&'static [u8]> {
+    if OBJECT.is_empty() {
+        return Err(DataplaneError::new(
+            "load the kernel object: this build of secgroup has none",
+            "run `cargo xtask build`, then use target/release/secgroup",
+        ));
+    }
+    Ok(OBJECT)
 }
 
 fn loader<'a>(pins: &Pins, sizes: &Sizes) -> EbpfLoader<'a> {
