@@ -1,11 +1,11 @@
 //! Documents that repeat what is declared in code say the same.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::{env, fs};
 
 use firewall_ebpf::interface::State;
 use firewall_ebpf::reason::{Reason, Verdict};
+use secgroup_tests::root;
 
 const ASK: &str = "SECGROUP_WRITE_DOCS";
 
@@ -48,9 +48,8 @@ fn states() -> String {
 }
 
 fn budget() -> String {
-    let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where we are");
-    let file = Path::new(&root).join("../firewall-ebpf/verifier-budget.toml");
-    let text = fs::read_to_string(&file).expect("the budget");
+    let file = root().join("firewall-ebpf/verifier-budget.toml");
+    let text = fs::read_to_string(file).expect("the budget");
     let mut page = String::from(
         "# The verifier's work\n\n\
          The kernel walks through a program before it runs it, and gives up after 1,000,000 \
@@ -70,8 +69,7 @@ fn budget() -> String {
 
 #[test]
 fn the_pages_of_declarations_are_the_declarations() {
-    let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where we are");
-    let docs = Path::new(&root).join("../docs");
+    let docs = root().join("docs");
     let pages = [("reasons.md", reasons()), ("states.md", states()), ("verifier.md", budget())];
     for (name, text) in pages {
         let page = docs.join(name);

@@ -35,3 +35,4 @@ mod runtime_change;
 mod swaps;
 mod together;
 mod trace;
+mod unknown_interface;
