@@ -40,7 +40,7 @@ pub(super) fn build(kernel: &Kernel, suites: &[Suite]) -> Result<PathBuf> {
     for file in SERVICES {
         programs.archive.file(file, &read(Path::new(file))?);
     }
-    for path in [paths::binary(), paths::bpf_object()] {
+    for path in [paths::tested(), paths::bpf_object()] {
         let place = as_in_repository(&path);
         programs.add(&path, &place)?;
     }
