@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::SystemTime;
 
 /// Names another object than the one from `cargo xtask build`.
@@ -15,7 +16,17 @@ const VARIABLE: &str = "SECGROUP_BPF_OBJECT";
 /// The object from `cargo xtask build`, from the top of the repository.
 const DEFAULT: &str = "target/bpf/secgroup.bpf.o";
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match embed() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("cargo::error={error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn embed() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed={VARIABLE}");
     let named = env::var_os(VARIABLE).map(PathBuf::from);
     let object = named.clone().unwrap_or_else(default);
