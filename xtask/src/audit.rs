@@ -15,8 +15,8 @@ struct Tool {
     install: &'static str,
 }
 
-const DENY: Tool = Tool { program: "cargo-deny", install: "cargo-deny@0.19.0" };
-const TYPOS: Tool = Tool { program: "typos", install: "typos-cli@1.40.0" };
+const DENY: Tool = Tool { program: "cargo-deny", install: "cargo-deny@0.20.2" };
+const TYPOS: Tool = Tool { program: "typos", install: "typos-cli@1.52.0" };
 
 /// Runs both tools, also after one has failed; `deny.toml` and `typos.toml` configure them.
 pub(crate) fn run(advisories: bool) -> Result<()> {
