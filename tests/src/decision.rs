@@ -17,6 +17,7 @@ pub mod random;
 pub mod rules;
 pub mod run;
 pub mod scene;
+pub mod truncated;
 
 pub use case::{Case, Step, case};
 pub use engine::{Engine, FlowId, FlowView};

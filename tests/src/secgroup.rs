@@ -254,12 +254,12 @@ impl Drop for Secgroup<'_> {
     }
 }
 
-/// The program that `cargo xtask build` leaves.
+/// The program from the build of the tests.
 #[must_use]
 pub fn binary() -> PathBuf {
     let target =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-    let binary = target.join("release/secgroup");
+    let binary = target.join("debug/secgroup");
     assert!(binary.exists(), "no {}: run the tests by `cargo xtask test`", binary.display());
     binary
 }

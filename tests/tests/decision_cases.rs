@@ -1,4 +1,4 @@
-//! The table of decision cases, run on the host and in the kernel.
+//! The table of decision cases, run in the kernel beside the host.
 
 use firewall_ebpf::flow::{QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE};
 use firewall_ebpf::interface::{Direction, Orientation};
@@ -12,15 +12,6 @@ use secgroup_tests::decision::scene::Role::{Client, Server};
 use secgroup_tests::decision::{
     Engine, Host, Kernel, Packet, Peer, Receive, Scene, Setup, What, allow, cases, run,
 };
-
-#[test]
-fn every_case_holds_on_the_host() {
-    for setup in Setup::ways(Orientation::Host) {
-        let cases = cases::of(&setup);
-        let packets = run(&cases, &mut [&mut Host::of(&setup)]);
-        println!("{} cases, {packets} packets on the host", cases.len());
-    }
-}
 
 #[test]
 fn every_case_holds_in_the_kernel_of_a_host_interface() {

@@ -1,4 +1,4 @@
-//! Flow tables under a flood of spoofed packets, and full flow tables.
+//! Flow tables under a flood of spoofed packets, and a full proven tier.
 
 use firewall_ebpf::event::Event;
 use firewall_ebpf::flow::Tier;
@@ -7,9 +7,7 @@ use firewall_ebpf::reason::{Reason, Verdict};
 use secgroup_tests::decision::kernel_maps::NEW;
 use secgroup_tests::decision::rules::{compiled, usual};
 use secgroup_tests::decision::scene::Role::{Client, Server};
-use secgroup_tests::decision::{
-    Engine, Family, Host, Kernel, Packet, Peer, Receive, Scene, Setup, What, allow, cases,
-};
+use secgroup_tests::decision::{Engine, Family, Kernel, Packet, Receive, Scene, Setup, cases};
 
 const INGRESS: [Scene; 2] = [
     Scene { family: Family::V4, client: Direction::Ingress },
@@ -51,32 +49,6 @@ fn an_idle_proven_flow_survives_spoofed_syns_of_ten_times_the_table() {
         assert!(flows.len() <= usize::try_from(NEW).expect("fits") + 1, "{scene}: {}", flows.len());
         decide(&mut kernel, &scene, &cases::data(Server), Reason::Established);
         decide(&mut kernel, &scene, &cases::data(Client), Reason::Established);
-    }
-}
-
-/// Only the host can fail an insert into the new tier: the kernel's LRU evicts an entry instead.
-#[test]
-fn a_packet_whose_flow_cannot_be_stored_is_dropped() {
-    let rules = [allow(What::All, Peer::Any)];
-    let packets = [
-        cases::syn(),
-        cases::ack(Client),
-        cases::fin(Client),
-        Packet::udp(Client),
-        Packet::echo(Client, 1),
-        Packet::raw(Client, 47),
-    ];
-    for scene in Scene::all() {
-        for packet in &packets {
-            let mut host = Host::new();
-            host.reset(Some(&compiled(&rules, &scene)));
-            host.tables.full.set(Some(Tier::New));
-            decide(&mut host, &scene, packet, Reason::FlowTableFull);
-            assert_eq!(Reason::FlowTableFull.verdict(), Verdict::Drop);
-            assert!(host.flows().is_empty(), "{scene}: {packet:?}");
-            host.tables.full.set(None);
-            decide(&mut host, &scene, packet, Reason::NewFlow);
-        }
     }
 }
 
