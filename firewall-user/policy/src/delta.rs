@@ -15,6 +15,7 @@ use crate::compare::{Changed, Common, compare, moved};
 use crate::interner::{InternedPolicy, PolicyInterner};
 use crate::number::index;
 use crate::prefixes::{Prefixes, enclosing, find};
+pub use crate::writes::{Delta, PrefixWrites, Room, Writes};
 
 /// The tables in which the old policy is active, as far as a plan reads them.
 pub trait Bank {
@@ -50,71 +51,6 @@ pub trait Bank {
     /// # Errors
     /// It cannot be read.
     fn page(&self, number: u32) -> Result<Page, Self::Error>;
-}
-
-/// What is taken in a bank and how much there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
-    /// The lowest class that was never used.
-    pub next_class: u32,
-    /// How many classes the table has.
-    pub classes: u32,
-    /// The lowest word of the pages that was never written.
-    pub next_word: u32,
-    /// How many pages there are.
-    pub pages: u32,
-}
-
-/// Writes into the tables of a bank, to be made in this order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Writes {
-    /// Pages by number.
-    pub pages: Vec<(u32, Page)>,
-    /// Rows of both halves by class.
-    pub rows: Vec<(u32, [Class; 2])>,
-    /// To the IPv4 prefixes.
-    pub v4: PrefixWrites<4>,
-    /// To the IPv6 prefixes.
-    pub v6: PrefixWrites<16>,
-}
-
-/// Writes into a trie.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PrefixWrites<const N: usize> {
-    /// Classes in both halves.
-    pub put: Vec<(Prefix<N>, [u32; 2])>,
-    /// Prefixes to be removed.
-    pub removed: Vec<Prefix<N>>,
-}
-
-impl Writes {
-    /// How many entries are written or removed.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.pages.len()
-            + self.rows.len()
-            + self.v4.put.len()
-            + self.v4.removed.len()
-            + self.v6.put.len()
-            + self.v6.removed.len()
-    }
-
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// A change of policy within a bank.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delta {
-    /// Before the swap: what packets see stays the old policy.
-    pub before: Writes,
-    /// After it, when no packet reads the old half any more.
-    pub after: Writes,
-    /// What is taken afterwards.
-    pub room: Room,
 }
 
 /// Plans a change; `None` where the bank has no room for it and has to be made anew, and where a policy

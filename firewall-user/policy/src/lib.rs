@@ -32,6 +32,7 @@ mod ranges;
 pub mod resolve;
 mod rules_by_prefix;
 mod untracked;
+mod writes;
 
 pub use active::{MANAGEMENT_RULE, active_rules};
 pub use arena::Arena;

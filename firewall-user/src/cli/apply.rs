@@ -56,7 +56,7 @@ impl Command {
         };
         let plan = apply().with_context(|| format!("apply {}", file.display()))?;
         if dry_run {
-            output::lines(plan.lines().map(Line::foreseen))?;
+            output::lines(plan.lines().map(Line::preview))?;
         } else {
             output::lines(plan.lines())?;
         }

@@ -83,7 +83,7 @@ impl Plan {
 impl Line {
     /// The line before the edits are made: without the ids generated for the plan.
     #[must_use]
-    pub fn foreseen(&self) -> Self {
+    pub fn preview(&self) -> Self {
         let mut line = self.clone();
         if self.is_generated {
             line.id = Some("(new)".to_owned());

@@ -116,7 +116,7 @@ fn model() -> impl Strategy<Value = Model> {
 }
 
 /// The parts of a group that a document has.
-fn said(group: &Group) -> (&str, &BTreeMap<String, String>, BTreeMap<&RuleSpec, &str>) {
+fn document_parts(group: &Group) -> (&str, &BTreeMap<String, String>, BTreeMap<&RuleSpec, &str>) {
     let rules = group.rules.iter().map(|rule| (&rule.spec, rule.description.as_str()));
     (&group.name, &group.tags, rules.collect())
 }
@@ -126,8 +126,8 @@ fn export<'a>(model: &'a Model, groups: impl Iterator<Item = &'a Group>) -> Docu
     Document { prefix_lists: lists.prefix_lists, ..document::groups(groups) }
 }
 
-/// The document after a journey through text.
-fn journey(document: &Document) -> Document {
+/// The document, written as text and read again.
+fn reread(document: &Document) -> Document {
     let mut bytes = Vec::new();
     document.write(&mut bytes).unwrap();
     Document::parse(&bytes).unwrap()
@@ -144,26 +144,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_document_says_everything(model in model()) {
+    fn an_exported_document_recreates_groups_and_prefix_lists(model in model()) {
         let document = export(&model, model.groups.values());
-        let read = journey(&document);
+        let read = reread(&document);
         prop_assert_eq!(&read, &document);
         let copy = applied(&Model::default(), &read);
         prop_assert_eq!(&copy.prefix_lists, &model.prefix_lists);
         for (id, group) in &model.groups {
-            prop_assert_eq!(said(&copy.groups[id]), said(group));
+            prop_assert_eq!(document_parts(&copy.groups[id]), document_parts(group));
         }
         prop_assert_eq!(export(&copy, copy.groups.values()), document);
     }
 
     #[test]
-    fn a_document_is_made_true_and_no_more(
+    fn applying_a_document_changes_its_groups_and_no_others(
         here in model(), there in model(), number in 0..GROUPS,
     ) {
         let id = group_id(number);
-        let document = journey(&export(&there, there.groups.get(&id).into_iter()));
+        let document = reread(&export(&there, there.groups.get(&id).into_iter()));
         let after = applied(&here, &document);
-        prop_assert_eq!(said(&after.groups[&id]), said(&there.groups[&id]));
+        prop_assert_eq!(document_parts(&after.groups[&id]), document_parts(&there.groups[&id]));
         for (other, group) in here.groups.iter().filter(|(other, _)| **other != id) {
             prop_assert_eq!(&after.groups[other], group);
         }
@@ -191,7 +191,7 @@ proptest! {
         let mut bytes = Vec::new();
         export(&model, model.groups.values()).write(&mut bytes).unwrap();
         let place = cut.index(bytes.len());
-        // Cut off, it is no document.
+        // A truncated document is refused.
         prop_assert!(Document::parse(&bytes[..place]).is_err() || place + 1 >= bytes.len());
         // With a changed byte it may still be a document.
         bytes[place] = b'0';
