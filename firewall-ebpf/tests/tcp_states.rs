@@ -1,4 +1,4 @@
-//! The TCP state machine, cell by cell: what every segment does in every state.
+//! The TCP state machine: the transition of every segment type in every state.
 
 use firewall_ebpf::flow::{
     FIN_EGRESS, Flow, FlowRef, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, PICKED_UP, PROVEN,
@@ -19,17 +19,17 @@ const URG: u8 = 0x20;
 const C: u32 = u32::MAX - 1;
 const S: u32 = 70_000;
 
-/// Who sends a segment.
+/// The end that sends a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
+enum Sender {
     Initiator,
     Responder,
 }
-use By::{Initiator, Responder};
+use Sender::{Initiator, Responder};
 
-/// The initiator's direction, and what its end and the other end of a segment are.
-fn direction(initiator: Direction, by: By) -> Direction {
-    if by == Initiator { initiator } else { initiator.opposite() }
+/// The direction of a segment, from the direction of the flow's initiator.
+fn direction(initiator: Direction, sender: Sender) -> Direction {
+    if sender == Initiator { initiator } else { initiator.opposite() }
 }
 
 fn segment(flags: u8, seq: u32, ack: u32, payload: u32) -> Segment<V4> {
@@ -53,34 +53,35 @@ fn segment(flags: u8, seq: u32, ack: u32, payload: u32) -> Segment<V4> {
     }
 }
 
-/// A segment with the numbers that are due from that end.
-fn due(by: By, flags: u8) -> Segment<V4> {
-    let (own, other) = if by == Initiator { (C, S) } else { (S, C) };
+/// A segment with the sequence and acknowledgement numbers that are next from that end.
+fn in_sequence(sender: Sender, flags: u8) -> Segment<V4> {
+    let (own, other) = if sender == Initiator { (C, S) } else { (S, C) };
     let seq = if flags & SYN != 0 { own } else { own.wrapping_add(1) };
     segment(flags, seq, if flags & ACK != 0 { other.wrapping_add(1) } else { 0 }, 0)
 }
 
-/// A flow in a state, as the segments of a sound connection leave it.
-fn flow(state: State, initiator: Direction, finisher: By) -> Flow {
+/// A flow in a state, as the segments of a valid connection leave it. `closer` sends the first FIN.
+fn flow(state: State, initiator: Direction, closer: Sender) -> Flow {
     let mut flags = if initiator == Direction::Egress { INITIATOR_EGRESS } else { 0 };
-    let answered = if state == State::SynSent { C.wrapping_add(1) } else { S + 1 };
+    let acknowledgeable = if state == State::SynSent { C.wrapping_add(1) } else { S + 1 };
     if state != State::SynSent {
         flags |= REPLIED;
     }
     if !matches!(state, State::SynSent | State::SynRecv) {
         flags |= PROVEN;
     }
-    if direction(initiator, finisher) == Direction::Egress {
+    if direction(initiator, closer) == Direction::Egress {
         flags |= FIN_EGRESS;
     }
     let mut flow = Flow {
         state: state as u8,
         flags,
-        ack_low: answered,
-        ack_high: answered,
+        ack_low: acknowledgeable,
+        ack_high: acknowledgeable,
         ..Flow::default()
     };
-    let [client, server] = [Initiator, Responder].map(|by| direction(initiator, by) as usize);
+    let [client, server] =
+        [Initiator, Responder].map(|sender| direction(initiator, sender) as usize);
     flow.end[client] = C.wrapping_add(1);
     if state != State::SynSent {
         (flow.end[server], flow.acked[server]) = (S + 1, C.wrapping_add(1));
@@ -91,18 +92,18 @@ fn flow(state: State, initiator: Direction, finisher: By) -> Flow {
     flow
 }
 
-fn play(flow: &mut Flow, by: By, segment: &Segment<V4>) -> Step {
+fn apply(flow: &mut Flow, sender: Sender, segment: &Segment<V4>) -> Step {
     let (state, initiator) = (flow.state().expect("a state"), flow.initiator());
     let kind = shape(segment.tcp_flags).expect("flags that a stack sends");
-    // SAFETY: the record lives until the reference is gone, and nothing else looks at it.
+    // SAFETY: the record outlives the reference, and nothing else accesses it.
     let reference = unsafe { FlowRef::new(flow) };
-    step(&reference, state, segment, kind, direction(initiator, by))
+    step(&reference, state, segment, kind, direction(initiator, sender))
 }
 
-const STAY: Step = Step::Stay;
-const PASS: Step = Step::Ignore;
-const DOUBT: Step = Step::Doubt;
-const FRESH: Step = Step::Fresh;
+const UNCHANGED: Step = Step::Stay;
+const IGNORE: Step = Step::Ignore;
+const INVALID: Step = Step::Doubt;
+const REOPEN: Step = Step::Fresh;
 const CLOSE: Step = Step::Move(State::Close);
 
 const fn to(state: State) -> Step {
@@ -113,168 +114,180 @@ const fn proves(state: State) -> Step {
     Step::Prove(state)
 }
 
-/// A row: what SYN, SYN-ACK, ACK, FIN and RST do in a state.
-type Row = (State, By, [Step; 5]);
+/// A row: the transitions of SYN, SYN-ACK, ACK, FIN and RST in a state.
+type Row = (State, Sender, [Step; 5]);
 
-/// With the numbers that are due, and the initiator the first to send FIN where one was sent.
+/// For segments in sequence. In the closing states the initiator sent the first FIN.
 const MACHINE: [Row; 16] = [
-    (State::SynSent, Initiator, [STAY, PASS, STAY, STAY, PASS]),
-    (State::SynSent, Responder, [to(State::SynRecv), to(State::SynRecv), PASS, PASS, CLOSE]),
+    (State::SynSent, Initiator, [UNCHANGED, IGNORE, UNCHANGED, UNCHANGED, IGNORE]),
+    (State::SynSent, Responder, [to(State::SynRecv), to(State::SynRecv), IGNORE, IGNORE, CLOSE]),
     (
         State::SynRecv,
         Initiator,
         [
-            STAY,
+            UNCHANGED,
             proves(State::Established),
             proves(State::Established),
             proves(State::FinWait),
             CLOSE,
         ],
     ),
-    (State::SynRecv, Responder, [STAY, STAY, STAY, STAY, CLOSE]),
-    (State::Established, Initiator, [PASS, PASS, STAY, to(State::FinWait), CLOSE]),
-    (State::Established, Responder, [PASS, PASS, STAY, to(State::FinWait), CLOSE]),
-    (State::FinWait, Initiator, [PASS, PASS, STAY, STAY, CLOSE]),
-    (State::FinWait, Responder, [PASS, PASS, to(State::CloseWait), to(State::LastAck), CLOSE]),
-    (State::CloseWait, Initiator, [PASS, PASS, STAY, STAY, CLOSE]),
-    (State::CloseWait, Responder, [PASS, PASS, STAY, to(State::LastAck), CLOSE]),
-    (State::LastAck, Initiator, [PASS, PASS, to(State::TimeWait), STAY, CLOSE]),
-    (State::LastAck, Responder, [PASS, PASS, STAY, STAY, CLOSE]),
-    (State::TimeWait, Initiator, [FRESH, STAY, STAY, STAY, CLOSE]),
-    (State::TimeWait, Responder, [FRESH, STAY, STAY, STAY, CLOSE]),
-    (State::Close, Initiator, [FRESH, PASS, PASS, PASS, CLOSE]),
-    (State::Close, Responder, [FRESH, PASS, PASS, PASS, CLOSE]),
+    (State::SynRecv, Responder, [UNCHANGED, UNCHANGED, UNCHANGED, UNCHANGED, CLOSE]),
+    (State::Established, Initiator, [IGNORE, IGNORE, UNCHANGED, to(State::FinWait), CLOSE]),
+    (State::Established, Responder, [IGNORE, IGNORE, UNCHANGED, to(State::FinWait), CLOSE]),
+    (State::FinWait, Initiator, [IGNORE, IGNORE, UNCHANGED, UNCHANGED, CLOSE]),
+    (State::FinWait, Responder, [IGNORE, IGNORE, to(State::CloseWait), to(State::LastAck), CLOSE]),
+    (State::CloseWait, Initiator, [IGNORE, IGNORE, UNCHANGED, UNCHANGED, CLOSE]),
+    (State::CloseWait, Responder, [IGNORE, IGNORE, UNCHANGED, to(State::LastAck), CLOSE]),
+    (State::LastAck, Initiator, [IGNORE, IGNORE, to(State::TimeWait), UNCHANGED, CLOSE]),
+    (State::LastAck, Responder, [IGNORE, IGNORE, UNCHANGED, UNCHANGED, CLOSE]),
+    (State::TimeWait, Initiator, [REOPEN, UNCHANGED, UNCHANGED, UNCHANGED, CLOSE]),
+    (State::TimeWait, Responder, [REOPEN, UNCHANGED, UNCHANGED, UNCHANGED, CLOSE]),
+    (State::Close, Initiator, [REOPEN, IGNORE, IGNORE, IGNORE, CLOSE]),
+    (State::Close, Responder, [REOPEN, IGNORE, IGNORE, IGNORE, CLOSE]),
 ];
 
 const COLUMNS: [u8; 5] = [SYN, SYN | ACK, ACK, FIN | ACK, RST | ACK];
 
 #[test]
-fn every_segment_in_every_state() {
+fn every_segment_type_has_a_transition_in_every_state() {
     for initiator in Direction::ALL {
-        for (state, by, row) in MACHINE {
+        for (state, sender, row) in MACHINE {
             for (flags, expected) in COLUMNS.into_iter().zip(row) {
                 let mut flow = flow(state, initiator, Initiator);
-                let step = play(&mut flow, by, &due(by, flags));
-                assert_eq!(step, expected, "{state:?}, {by:?} ({initiator:?} opens), {flags:#04x}");
+                let step = apply(&mut flow, sender, &in_sequence(sender, flags));
+                assert_eq!(
+                    step, expected,
+                    "{state:?}, {sender:?} ({initiator:?} opens), {flags:#04x}"
+                );
             }
         }
     }
 }
 
-/// The states after a FIN are about who sent it, not about who opened the connection.
+/// The states after a FIN depend on its sender, not on the initiator of the connection.
 #[test]
-fn the_states_after_a_fin_mirror_when_the_responder_sent_it() {
+fn the_closing_states_mirror_when_the_responder_sends_the_first_fin() {
     let after_fin = [State::FinWait, State::CloseWait, State::LastAck];
     for initiator in Direction::ALL {
-        for (state, by, row) in MACHINE.into_iter().filter(|(s, ..)| after_fin.contains(s)) {
-            let by = if by == Initiator { Responder } else { Initiator };
+        for (state, sender, row) in MACHINE.into_iter().filter(|(s, ..)| after_fin.contains(s)) {
+            let sender = if sender == Initiator { Responder } else { Initiator };
             for (flags, expected) in COLUMNS.into_iter().zip(row) {
                 let mut flow = flow(state, initiator, Responder);
-                let step = play(&mut flow, by, &due(by, flags));
-                assert_eq!(step, expected, "{state:?}, {by:?} ({initiator:?} opens), {flags:#04x}");
+                let step = apply(&mut flow, sender, &in_sequence(sender, flags));
+                assert_eq!(
+                    step, expected,
+                    "{state:?}, {sender:?} ({initiator:?} opens), {flags:#04x}"
+                );
             }
         }
     }
 }
 
 #[test]
-fn the_first_fin_is_remembered_by_its_direction() {
+fn the_direction_of_the_first_fin_is_recorded() {
     for initiator in Direction::ALL {
-        for by in [Initiator, Responder] {
+        for sender in [Initiator, Responder] {
             let mut flow = flow(State::Established, initiator, Initiator);
-            play(&mut flow, by, &due(by, FIN | ACK));
-            let egress = direction(initiator, by) == Direction::Egress;
-            assert_eq!(flow.flags & FIN_EGRESS != 0, egress, "{by:?} ({initiator:?} opens)");
+            apply(&mut flow, sender, &in_sequence(sender, FIN | ACK));
+            let egress = direction(initiator, sender) == Direction::Egress;
+            assert_eq!(flow.flags & FIN_EGRESS != 0, egress, "{sender:?} ({initiator:?} opens)");
         }
     }
 }
 
-/// A guess moves nothing: neither the state, nor the numbers that the right segment has to have.
+/// A guessed number changes neither the state nor the numbers that a valid segment must have.
 #[test]
 fn a_wrong_acknowledgement_number_changes_nothing() {
     for off in [1, 2, 1000, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX] {
         let (of_client, of_server) =
             (C.wrapping_add(1).wrapping_add(off), (S + 1).wrapping_add(off));
         let cases = [
-            (State::SynSent, Responder, SYN | ACK, of_client, PASS),
-            (State::SynSent, Responder, RST | ACK, of_client, DOUBT),
-            (State::SynRecv, Initiator, ACK, of_server, DOUBT),
-            (State::SynRecv, Initiator, SYN | ACK, of_server, DOUBT),
-            (State::SynRecv, Initiator, FIN | ACK, of_server, DOUBT),
+            (State::SynSent, Responder, SYN | ACK, of_client, IGNORE),
+            (State::SynSent, Responder, RST | ACK, of_client, INVALID),
+            (State::SynRecv, Initiator, ACK, of_server, INVALID),
+            (State::SynRecv, Initiator, SYN | ACK, of_server, INVALID),
+            (State::SynRecv, Initiator, FIN | ACK, of_server, INVALID),
         ];
-        for (state, by, flags, ack, expected) in cases {
+        for (state, sender, flags, ack, expected) in cases {
             let before = flow(state, Direction::Ingress, Initiator);
             let mut after = before;
-            let step = play(&mut after, by, &Segment { ack, ..due(by, flags) });
-            assert_eq!(step, expected, "{state:?}, {by:?}, {flags:#04x}, ack {ack}");
-            assert_eq!(after, before, "{state:?}, {by:?}, {flags:#04x}, ack {ack}");
+            let step = apply(&mut after, sender, &Segment { ack, ..in_sequence(sender, flags) });
+            assert_eq!(step, expected, "{state:?}, {sender:?}, {flags:#04x}, ack {ack}");
+            assert_eq!(after, before, "{state:?}, {sender:?}, {flags:#04x}, ack {ack}");
         }
     }
 }
 
-/// What follows the last acknowledgement or the sender's own last segment ends a connection; what a
-/// stranger would have to guess does not.
+/// A RST at the last acknowledgement or right after the sender's own last segment closes a flow. A
+/// RST at any other number does not, because an off-path attacker would have to guess.
 #[test]
-fn only_a_rst_with_the_expected_number_closes() {
-    // An end that has begun to close may answer what was under way with any number.
-    let sound = [
-        (State::SynRecv, DOUBT),
-        (State::Established, DOUBT),
-        (State::FinWait, PASS),
-        (State::TimeWait, PASS),
+fn only_a_rst_at_the_expected_sequence_number_closes_a_flow() {
+    // An end that has begun to close may reply to segments in flight with any number.
+    let states = [
+        (State::SynRecv, INVALID),
+        (State::Established, INVALID),
+        (State::FinWait, IGNORE),
+        (State::TimeWait, IGNORE),
     ];
-    let sound = sound.into_iter().flat_map(|s| [(s, Initiator), (s, Responder)]);
-    for ((state, expected), by) in sound {
+    let cases = states.into_iter().flat_map(|s| [(s, Initiator), (s, Responder)]);
+    for ((state, expected), sender) in cases {
         let before = flow(state, Direction::Egress, Initiator);
         for off in [1, 1000, 0x7fff_ffff, u32::MAX] {
-            let due = due(by, RST);
+            let valid = in_sequence(sender, RST);
             let mut after = before;
-            let guess = Segment { seq: due.seq.wrapping_add(off), ..due };
-            assert_eq!(play(&mut after, by, &guess), expected, "{state:?}, {by:?}, {off}");
-            assert_eq!(after, before, "{state:?}, {by:?}, {off}");
+            let guess = Segment { seq: valid.seq.wrapping_add(off), ..valid };
+            assert_eq!(apply(&mut after, sender, &guess), expected, "{state:?}, {sender:?}, {off}");
+            assert_eq!(after, before, "{state:?}, {sender:?}, {off}");
         }
     }
-    // Data on the way, and a RST right behind it; then more than can be on the way.
-    for (sent, expected) in [(3000, CLOSE), (0xffff, CLOSE), (0x1_0000, DOUBT)] {
+    // Data in flight, and a RST right after it; then more data than can be in flight.
+    for (sent, expected) in [(3000, CLOSE), (0xffff, CLOSE), (0x1_0000, INVALID)] {
         let mut flow = flow(State::Established, Direction::Ingress, Initiator);
         flow.end[0] = C.wrapping_add(1).wrapping_add(sent);
         let rst = segment(RST, flow.end[0], 0, 0);
-        assert_eq!(play(&mut flow, Initiator, &rst), expected, "{sent} bytes on the way");
+        assert_eq!(apply(&mut flow, Initiator, &rst), expected, "{sent} bytes in flight");
     }
 }
 
-/// With data on the SYN (RFC 7413) the server may take all of it, some, or none.
+/// The server may acknowledge all, some or none of the data on a SYN (RFC 7413).
 #[test]
 fn any_part_of_the_data_on_a_syn_may_be_acknowledged() {
-    for (taken, expected) in [(0, true), (1, true), (100, true), (101, false), (u32::MAX, false)] {
+    for (acknowledged, expected) in
+        [(0, true), (1, true), (100, true), (101, false), (u32::MAX, false)]
+    {
         let (state, flags, ack_low, ack_high) = begin(&segment(SYN, C, 0, 100), Shape::Syn);
         assert_eq!((state, flags), (State::SynSent, 0));
         let mut flow = Flow { state: state as u8, flags, ack_low, ack_high, ..Flow::default() };
-        let ack = C.wrapping_add(1).wrapping_add(taken);
-        let step = play(&mut flow, Responder, &segment(SYN | ACK, S, ack, 0));
-        assert_eq!(step, if expected { to(State::SynRecv) } else { PASS }, "{taken} bytes taken");
+        let ack = C.wrapping_add(1).wrapping_add(acknowledged);
+        let step = apply(&mut flow, Responder, &segment(SYN | ACK, S, ack, 0));
+        assert_eq!(
+            step,
+            if expected { to(State::SynRecv) } else { IGNORE },
+            "{acknowledged} bytes acknowledged"
+        );
     }
 }
 
-/// The server may send before it hears from the client; the last ACK may cover that too.
+/// The server may send data right after its SYN-ACK; the last ACK of the handshake may cover it.
 #[test]
-fn data_behind_the_syn_ack_widens_the_proof() {
+fn the_handshake_ack_may_cover_data_after_the_syn_ack() {
     let cases = [
-        // Data that follows the SYN-ACK, and the number behind it.
+        // Data right after the SYN-ACK, and the sequence number after that data.
         (S + 1, 1000, S + 1001, proves(State::Established)),
         (S + 1, 1000, S + 500, proves(State::Established)),
-        (S + 1, 1000, S + 1002, DOUBT),
-        // More than a window at once, or data from elsewhere in sequence space, widens nothing.
-        (S + 1, 70_000, S + 70_001, DOUBT),
-        (S.wrapping_sub(5000), 1000, S.wrapping_sub(4000), DOUBT),
+        (S + 1, 1000, S + 1002, INVALID),
+        // More than a window at once, or data elsewhere in sequence space, extends nothing.
+        (S + 1, 70_000, S + 70_001, INVALID),
+        (S.wrapping_sub(5000), 1000, S.wrapping_sub(4000), INVALID),
     ];
     for (seq, payload, ack, expected) in cases {
         let mut flow = flow(State::SynRecv, Direction::Ingress, Initiator);
         let data = segment(ACK, seq, C.wrapping_add(1), payload);
-        assert_eq!(play(&mut flow, Responder, &data), STAY, "{payload} bytes at {seq}");
+        assert_eq!(apply(&mut flow, Responder, &data), UNCHANGED, "{payload} bytes at {seq}");
         let last = segment(ACK, C.wrapping_add(1), ack, 0);
         assert_eq!(
-            play(&mut flow, Initiator, &last),
+            apply(&mut flow, Initiator, &last),
             expected,
             "{payload} bytes at {seq}, ack {ack}"
         );
@@ -282,53 +295,59 @@ fn data_behind_the_syn_ack_widens_the_proof() {
 }
 
 #[test]
-fn the_newest_syn_and_the_newest_syn_ack_count() {
+fn the_newest_syn_and_syn_ack_set_the_expected_acknowledgement() {
     let mut flow = flow(State::SynSent, Direction::Egress, Initiator);
-    assert_eq!(play(&mut flow, Initiator, &segment(SYN, 900, 0, 0)), STAY);
+    assert_eq!(apply(&mut flow, Initiator, &segment(SYN, 900, 0, 0)), UNCHANGED);
     assert_eq!((flow.ack_low, flow.ack_high), (901, 901));
-    assert_eq!(play(&mut flow, Responder, &segment(SYN | ACK, S, 901, 0)), to(State::SynRecv));
+    assert_eq!(apply(&mut flow, Responder, &segment(SYN | ACK, S, 901, 0)), to(State::SynRecv));
     flow.state = State::SynRecv as u8;
-    assert_eq!(play(&mut flow, Responder, &segment(SYN | ACK, S + 9, 901, 0)), STAY);
+    assert_eq!(apply(&mut flow, Responder, &segment(SYN | ACK, S + 9, 901, 0)), UNCHANGED);
     assert_eq!((flow.ack_low, flow.ack_high), (S + 10, S + 10));
 }
 
-/// A RST that both ends talk past was forged; one that only one end talks past was real.
+/// Segments of both ends after a RST show that it was forged; segments of one end do not.
 #[test]
-fn a_closed_flow_lives_again_only_when_both_ends_go_on() {
+fn a_closed_flow_reopens_only_after_segments_of_both_ends() {
     for initiator in Direction::ALL {
         let mut flow = flow(State::Established, initiator, Initiator);
-        assert_eq!(play(&mut flow, Responder, &due(Responder, RST)), CLOSE);
+        assert_eq!(apply(&mut flow, Responder, &in_sequence(Responder, RST)), CLOSE);
         flow.state = State::Close as u8;
         for _ in 0..3 {
-            assert_eq!(play(&mut flow, Initiator, &due(Initiator, ACK)), PASS);
+            assert_eq!(apply(&mut flow, Initiator, &in_sequence(Initiator, ACK)), IGNORE);
         }
-        // A second RST starts the count again.
-        assert_eq!(play(&mut flow, Responder, &due(Responder, RST)), CLOSE);
+        // A second RST resets the record of segments seen.
+        assert_eq!(apply(&mut flow, Responder, &in_sequence(Responder, RST)), CLOSE);
         assert_eq!(flow.flags & (HEARD_INGRESS | HEARD_EGRESS), 0);
-        assert_eq!(play(&mut flow, Responder, &due(Responder, ACK)), PASS);
-        assert_eq!(play(&mut flow, Responder, &due(Responder, FIN | ACK)), PASS);
-        assert_eq!(play(&mut flow, Initiator, &due(Initiator, ACK)), to(State::Established));
+        assert_eq!(apply(&mut flow, Responder, &in_sequence(Responder, ACK)), IGNORE);
+        assert_eq!(apply(&mut flow, Responder, &in_sequence(Responder, FIN | ACK)), IGNORE);
+        assert_eq!(
+            apply(&mut flow, Initiator, &in_sequence(Initiator, ACK)),
+            to(State::Established)
+        );
     }
 }
 
 #[test]
-fn a_connection_picked_up_is_proven_by_an_answer_and_then_an_ack() {
-    let (state, flags, ..) = begin(&due(Initiator, ACK), Shape::Ack);
+fn a_connection_picked_up_mid_stream_is_proven_by_a_reply_and_then_an_ack() {
+    let (state, flags, ..) = begin(&in_sequence(Initiator, ACK), Shape::Ack);
     assert_eq!((state, flags), (State::Established, PICKED_UP));
     let mut flow = Flow { state: state as u8, flags, ..Flow::default() };
-    assert_eq!(play(&mut flow, Initiator, &due(Initiator, ACK)), STAY);
-    assert_eq!(play(&mut flow, Responder, &due(Responder, ACK)), STAY);
+    assert_eq!(apply(&mut flow, Initiator, &in_sequence(Initiator, ACK)), UNCHANGED);
+    assert_eq!(apply(&mut flow, Responder, &in_sequence(Responder, ACK)), UNCHANGED);
     assert_eq!(flow.flags & REPLIED, REPLIED);
-    assert_eq!(play(&mut flow, Initiator, &due(Initiator, ACK)), proves(State::Established));
+    assert_eq!(
+        apply(&mut flow, Initiator, &in_sequence(Initiator, ACK)),
+        proves(State::Established)
+    );
 
-    let (state, flags, ..) = begin(&due(Initiator, FIN | ACK), Shape::Fin);
+    let (state, flags, ..) = begin(&in_sequence(Initiator, FIN | ACK), Shape::Fin);
     assert_eq!((state, flags), (State::FinWait, PICKED_UP));
 }
 
-/// Of the 256 bytes a flags field can hold, those that a stack sends have a shape: at most one of
-/// SYN, FIN and RST; ACK with everything but a first SYN and a RST; URG where data may be.
+/// Of the 256 values of the flags field, those that a TCP stack sends have a shape: at most one of
+/// SYN, FIN and RST; ACK with everything except a first SYN and a RST; URG where data may be.
 #[test]
-fn shapes_of_all_flags() {
+fn every_flag_combination_is_classified() {
     for flags in 0..=u8::MAX {
         let [fin, syn, rst, ack, urg] = [FIN, SYN, RST, ACK, URG].map(|flag| flags & flag != 0);
         let expected = match (syn, fin, rst) {
@@ -344,9 +363,9 @@ fn shapes_of_all_flags() {
 }
 
 #[test]
-fn a_connection_whose_beginning_was_not_seen_is_held_to_no_window() {
+fn a_connection_picked_up_mid_stream_has_no_window_check() {
     let ack = |seq, ack| segment(ACK, seq, ack, 100);
-    // Where numbers are unknown, half of all sequence space looks old.
+    // While numbers are unknown, half of the sequence space looks old.
     for base in [5, 1 << 30, 3 << 30, u32::MAX - 50] {
         let mut seen = flow(State::Established, Direction::Ingress, Initiator);
         seen.flags |= PICKED_UP;
@@ -357,14 +376,14 @@ fn a_connection_whose_beginning_was_not_seen_is_held_to_no_window() {
         for (sender, segment) in [
             (Direction::Ingress, ack(base, far)),
             (Direction::Egress, ack(far, base)),
-            // It repeats what was lost, and the other end has more than was seen.
+            // A retransmission, and an acknowledgement of data that was not seen.
             (Direction::Ingress, ack(base.wrapping_sub(200_000), far)),
             (Direction::Egress, ack(far, base.wrapping_add(200_000))),
         ] {
             assert_eq!(window::fit(&seen, &segment, sender), Fit::In, "{base}");
             window::advance(&seen, &segment, sender);
         }
-        // What a RST is compared with.
+        // A RST is compared with these numbers.
         assert_eq!(seen.acked(Direction::Egress), base.wrapping_add(200_000));
         assert_eq!(seen.end(Direction::Egress), far.wrapping_add(100));
     }

@@ -1,4 +1,5 @@
-//! The bench beside peers measures what it says: every packet is counted where it ends.
+//! The bench beside peers: every generated packet is counted at its end, and every figure is in the
+//! report.
 
 use std::time::Duration;
 
@@ -12,32 +13,32 @@ use secgroup_tests::peers::rules::Rules;
 use secgroup_tests::peers::target::targets;
 use secgroup_tests::peers::{chart, report};
 
-/// More than the queue of a socket takes.
-const MANY: u32 = 3000;
+/// More packets than the queue of a socket holds.
+const PACKETS: u32 = 3000;
 const EFFORT: Effort =
     Effort { packets: Duration::from_millis(2), connections: 20, round_trips: 20, stream: 1 };
 
-// In one test: what receives packets is told by its device's name, which is the same everywhere.
+// One test, because the receiver is found by its device's name, which every subject shares.
 #[test]
-fn every_generated_packet_is_counted_and_every_figure_told() {
+fn every_generated_packet_is_counted_and_every_figure_is_reported() {
     pin_to_one_cpu().unwrap();
     let mut results = Results::default();
     for subject in Subject::present() {
         let is_small = subject.rules.is_none_or(|rules| rules == Rules::Each(1));
-        let is_set = subject.rules == Some(Rules::SET) && subject.firewall != Firewall::Tcx;
-        if !is_small && !is_set {
+        let is_rule_set = subject.rules == Some(Rules::SET) && subject.firewall != Firewall::Tcx;
+        if !is_small && !is_rule_set {
             continue;
         }
         let lab = Lab::new(subject, &object());
         if Metric::Refused.is_of(subject) && subject.firewall != Firewall::Nothing {
-            assert_eq!(lab.count(Traffic::Foreign, MANY), u64::from(MANY), "{subject} refuses");
+            assert_eq!(lab.count(Traffic::Foreign, PACKETS), u64::from(PACKETS), "{subject} drops");
         }
         if Metric::Established.is_of(subject) {
             lab.establish();
-            let refused = lab.refused();
+            let dropped = lab.refused();
             lab.fill();
-            assert_eq!(lab.count(Traffic::Known, MANY), u64::from(MANY), "{subject} passes");
-            assert_eq!(lab.refused(), refused, "{subject} refuses no packet of a flow");
+            assert_eq!(lab.count(Traffic::Known, PACKETS), u64::from(PACKETS), "{subject} passes");
+            assert_eq!(lab.refused(), dropped, "{subject} drops no packet of a flow");
         }
         if is_small {
             for metric in Metric::ALL.into_iter().filter(|metric| metric.is_of(subject)) {

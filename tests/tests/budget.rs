@@ -1,8 +1,8 @@
-//! How much work each program is for the verifier, against a committed budget.
+//! The instructions that the verifier processes for each program, against a committed budget.
 //!
-//! A program that outgrows its budget was changed in a way worth a thought: instructions cost time
-//! on every load, the verifier gives up at a million, and a sudden jump usually means that a loop
-//! is no longer bounded as it was. `cargo xtask budget --update` writes a new budget.
+//! A program over its budget needs a review: instructions cost time on every load, the verifier
+//! rejects a program at one million, and a sudden increase usually means that a loop is no longer
+//! bounded as before. `cargo xtask budget --update` writes a new budget.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,7 +17,7 @@ use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::{Pins, instance, object};
 use secgroup_tests::{PinDirectory, root};
 
-/// Where the budget is.
+/// The budget's file.
 const FILE: &str = "firewall-ebpf/verifier-budget.toml";
 
 /// Set by `cargo xtask budget --update`.
@@ -46,14 +46,14 @@ fn every_program_is_within_its_budget() {
     assert_eq!(
         names(&measured),
         names(&budget),
-        "a budget for every program and no other\n{table}"
+        "the budget lists every program and no other\n{table}"
     );
     let over = measured.iter().any(|(name, count)| *count > budget[name]);
-    assert!(!over, "the verifier has more work than planned; see {FILE}\n{table}");
+    assert!(!over, "a program is over its verifier budget; see {FILE}\n{table}");
 }
 
-/// The worst of all ways in which an interface's programs are loaded: what an interface does not
-/// use, the verifier leaves out.
+/// The highest count of each program over all load-time configurations of an interface: the
+/// verifier skips code that a configuration does not use.
 fn measure() -> Counts {
     let directory = PinDirectory::new();
     let pins = Pins::new(directory.path());
@@ -62,8 +62,9 @@ fn measure() -> Counts {
 
     let mut worst = Counts::new();
     for orientation in [Orientation::Host, Orientation::Guest] {
-        for (has_ethernet, tcp_checks) in
-            [true, false].into_iter().flat_map(|one| TcpChecks::ALL.map(|checks| (one, checks)))
+        for (has_ethernet, tcp_checks) in [true, false]
+            .into_iter()
+            .flat_map(|has_ethernet| TcpChecks::ALL.map(|checks| (has_ethernet, checks)))
         {
             let fixed = Settings {
                 slot: 0,
@@ -84,7 +85,7 @@ fn measure() -> Counts {
     worst
 }
 
-/// Loads every program of the object and asks the kernel what that took.
+/// Loads every program of the object and reads the kernel's instruction count.
 fn load(pins: &Pins, sizes: &Sizes, fixed: &Settings) -> Counts {
     let mut object = load::open(pins, sizes, fixed).expect("open the kernel object");
     let names: Vec<String> = object.programs().map(|(name, _)| name.to_owned()).collect();
@@ -99,13 +100,13 @@ fn load(pins: &Pins, sizes: &Sizes, fixed: &Settings) -> Counts {
                 program.load().and_then(|()| program.info())
             };
             let info = info.unwrap_or_else(|error| panic!("load {name} as {fixed:?}: {error:?}"));
-            (name, walked(&info))
+            (name, verified_instructions(&info))
         })
         .collect()
 }
 
-fn walked(info: &ProgramInfo) -> u32 {
-    info.verified_instruction_count().expect("a kernel that counts (Linux 5.16)")
+fn verified_instructions(info: &ProgramInfo) -> u32 {
+    info.verified_instruction_count().expect("a kernel with the count (Linux 5.16)")
 }
 
 fn render(measured: &Counts) -> String {

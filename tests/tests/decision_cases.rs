@@ -1,4 +1,4 @@
-//! The table of cases, on the host and in the kernel.
+//! The table of decision cases, run on the host and in the kernel.
 
 use firewall_ebpf::flow::{QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE};
 use firewall_ebpf::interface::{Direction, Orientation};
@@ -14,7 +14,7 @@ use secgroup_tests::decision::{
 };
 
 #[test]
-fn on_the_host() {
+fn every_case_holds_on_the_host() {
     for setup in Setup::ways(Orientation::Host) {
         let cases = cases::of(&setup);
         let packets = run(&cases, &mut [&mut Host::of(&setup)]);
@@ -23,16 +23,16 @@ fn on_the_host() {
 }
 
 #[test]
-fn in_the_kernel_of_a_host_interface() {
-    in_the_kernel(Orientation::Host);
+fn every_case_holds_in_the_kernel_of_a_host_interface() {
+    run_cases_in_the_kernel(Orientation::Host);
 }
 
 #[test]
-fn in_the_kernel_of_a_guest_interface() {
-    in_the_kernel(Orientation::Guest);
+fn every_case_holds_in_the_kernel_of_a_guest_interface() {
+    run_cases_in_the_kernel(Orientation::Guest);
 }
 
-fn in_the_kernel(orientation: Orientation) {
+fn run_cases_in_the_kernel(orientation: Orientation) {
     for setup in Setup::ways(orientation) {
         let (mut host, mut kernel) = (Host::of(&setup), Kernel::load(setup));
         let cases = cases::of(&setup);
@@ -44,10 +44,10 @@ fn in_the_kernel(orientation: Orientation) {
     }
 }
 
-/// What `flows list` shows is what was sent: packets and bytes of each direction, through the
-/// handshake, on the short way of a proven flow, and past segments that change nothing.
+/// A flow's counters equal the packets and bytes sent in each direction: during the handshake, on
+/// the fast path of a proven flow, and for segments that change no state.
 #[test]
-fn a_flow_counts_what_it_carried() {
+fn a_flow_counts_its_packets_and_bytes() {
     let (mut host, mut kernel) = (Host::new(), Kernel::load(Setup::new(Orientation::Host)));
     let connection = [
         cases::syn(),
@@ -87,14 +87,14 @@ fn a_flow_counts_what_it_carried() {
                 let counts: Vec<_> =
                     flows.values().map(|view| (view.flow.packets, view.flow.bytes)).collect();
                 assert_eq!(counts, [sent], "{}: {scene}: {:?}", engine.name(), packets[0]);
-                // The key's other fields are what `flows list` says of it.
+                // `flows list` shows the key's other fields.
                 let (_, id) = flows.keys().next().expect("one flow");
-                let asked = match (packets.len(), scene.client) {
+                let query = match (packets.len(), scene.client) {
                     (2, Direction::Egress) => QUERY_FROM_INSIDE,
                     (2, Direction::Ingress) => QUERY_FROM_OUTSIDE,
                     _ => 0,
                 };
-                assert_eq!((id.query, id.slot), (asked, SLOT), "{}: {scene}", engine.name());
+                assert_eq!((id.query, id.slot), (query, SLOT), "{}: {scene}", engine.name());
                 assert_eq!(id.inside, scene.inside(), "{}: {scene}", engine.name());
                 assert_eq!(id.outside, scene.outside(Outside::Near), "{}", engine.name());
             }

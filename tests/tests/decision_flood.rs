@@ -1,4 +1,4 @@
-//! Tables under pressure: a flood of spoofed packets, and tables without room.
+//! Flow tables under a flood of spoofed packets, and full flow tables.
 
 use firewall_ebpf::event::Event;
 use firewall_ebpf::flow::Tier;
@@ -16,24 +16,24 @@ const INGRESS: [Scene; 2] = [
     Scene { family: Family::V6, client: Direction::Ingress },
 ];
 
-fn pass(engine: &mut dyn Engine, scene: &Scene, packet: &Packet, expected: Reason) {
+fn decide(engine: &mut dyn Engine, scene: &Scene, packet: &Packet, expected: Reason) {
     let answer = engine.decide(&packet.frame(scene), packet.direction(scene));
     assert_eq!(answer, Some(expected), "{}: {scene}: {packet:?}", engine.name());
 }
 
 #[test]
-fn an_idle_proven_flow_outlives_ten_tables_of_spoofed_syns() {
+fn an_idle_proven_flow_survives_spoofed_syns_of_ten_times_the_table() {
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
     for (scene, receive) in INGRESS.into_iter().zip(Receive::ALL) {
         kernel.receive = receive;
         kernel.reset(Some(&compiled(&usual(), &scene)));
-        pass(&mut kernel, &scene, &cases::syn(), Reason::NewFlow);
-        pass(&mut kernel, &scene, &cases::syn_ack(), Reason::Established);
-        pass(&mut kernel, &scene, &cases::handshake_ack(), Reason::Established);
+        decide(&mut kernel, &scene, &cases::syn(), Reason::NewFlow);
+        decide(&mut kernel, &scene, &cases::syn_ack(), Reason::Established);
+        decide(&mut kernel, &scene, &cases::handshake_ack(), Reason::Established);
         kernel.wait(3600);
 
         for number in 0..10 * NEW {
-            // Another client every time, all in the allowed network.
+            // A different client in every packet, all in the allowed network.
             let packet =
                 cases::syn().ports(u16::try_from(number % 50_000 + 1).expect("a port"), 443);
             let mut frame = packet.frame(&scene);
@@ -47,16 +47,16 @@ fn an_idle_proven_flow_outlives_ten_tables_of_spoofed_syns() {
         let proven: Vec<_> = flows.iter().filter(|((tier, _), _)| *tier == Tier::Proven).collect();
         assert_eq!(proven.len(), 1, "{scene}: the proven flow is gone");
         assert_eq!(proven[0].1.flow.state(), Some(State::Established));
-        assert!(flows.len() > 1, "{scene}: the flood left nothing, so it was none");
+        assert!(flows.len() > 1, "{scene}: the flood left no flow");
         assert!(flows.len() <= usize::try_from(NEW).expect("fits") + 1, "{scene}: {}", flows.len());
-        pass(&mut kernel, &scene, &cases::data(Server), Reason::Established);
-        pass(&mut kernel, &scene, &cases::data(Client), Reason::Established);
+        decide(&mut kernel, &scene, &cases::data(Server), Reason::Established);
+        decide(&mut kernel, &scene, &cases::data(Client), Reason::Established);
     }
 }
 
-/// Only the host can refuse an insert into the new tier: the kernel's LRU makes room.
+/// Only the host can fail an insert into the new tier: the kernel's LRU evicts an entry instead.
 #[test]
-fn a_flow_that_cannot_be_stored_never_passes() {
+fn a_packet_whose_flow_cannot_be_stored_is_dropped() {
     let rules = [allow(What::All, Peer::Any)];
     let packets = [
         cases::syn(),
@@ -71,17 +71,17 @@ fn a_flow_that_cannot_be_stored_never_passes() {
             let mut host = Host::new();
             host.reset(Some(&compiled(&rules, &scene)));
             host.tables.full.set(Some(Tier::New));
-            pass(&mut host, &scene, packet, Reason::FlowTableFull);
+            decide(&mut host, &scene, packet, Reason::FlowTableFull);
             assert_eq!(Reason::FlowTableFull.verdict(), Verdict::Drop);
             assert!(host.flows().is_empty(), "{scene}: {packet:?}");
             host.tables.full.set(None);
-            pass(&mut host, &scene, packet, Reason::NewFlow);
+            decide(&mut host, &scene, packet, Reason::NewFlow);
         }
     }
 }
 
 #[test]
-fn flows_that_found_the_proven_tier_full_are_counted_and_go_on() {
+fn flows_that_find_the_proven_tier_full_are_counted_and_stay_established() {
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
     for scene in INGRESS {
         kernel.reset(Some(&compiled(&usual(), &scene)));
@@ -92,15 +92,15 @@ fn flows_that_found_the_proven_tier_full_are_counted_and_go_on() {
                 (cases::syn_ack(), Reason::Established),
                 (cases::handshake_ack(), Reason::Established),
             ] {
-                pass(&mut kernel, &scene, &packet.ports(port, 443), reason);
+                decide(&mut kernel, &scene, &packet.ports(port, 443), reason);
             }
         }
         assert_eq!(kernel.events()[&Event::Unpromoted], 20, "{scene}");
-        // With room again, each moves with its next packet.
+        // With free entries again, the next packet of a flow moves it.
         kernel.fill_proven(false);
         kernel.wait(1);
         for port in 1..=20 {
-            pass(&mut kernel, &scene, &cases::data(Server).ports(port, 443), Reason::Established);
+            decide(&mut kernel, &scene, &cases::data(Server).ports(port, 443), Reason::Established);
         }
         let flows = kernel.flows();
         assert_eq!(flows.len(), 20, "{scene}");

@@ -1,5 +1,5 @@
-//! Random rules and questions: the kernel against the reference evaluator, which reads the rules
-//! as they are written and knows nothing of tries, classes and ranges.
+//! Random rules and packets: the kernel against the reference evaluator, which reads the rules as
+//! they are written and does not use tries, classes or ranges.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,65 +21,65 @@ use secgroup_tests::decision::run::word;
 use secgroup_tests::decision::scene::{Outside, Role};
 use secgroup_tests::decision::{Engine, Family, Kernel, Packet, Receive, Scene, Setup};
 
-/// Policies that are tried; each is asked several questions.
+/// Policies, and packets for each.
 const POLICIES: u32 = 60;
-const QUESTIONS: usize = 40;
+const PACKETS: usize = 40;
 
 #[test]
-fn the_kernel_admits_what_the_rules_say() {
+fn the_kernel_allows_what_the_reference_evaluator_allows() {
     let kernel = RefCell::new(Kernel::load(Setup::new(Orientation::Host)));
-    let counted = RefCell::new(BTreeMap::<&str, usize>::new());
+    let counts = RefCell::new(BTreeMap::<&str, usize>::new());
     let rules = (vec(rule(), 0..120), vec(wide_rule(), 0..8));
     let rules = rules.prop_map(|(narrow, wide)| [narrow, wide].concat());
-    let inputs = (rules, vec(question(), QUESTIONS), any::<bool>(), select(&Tracking::ALL[..]));
+    let inputs = (rules, vec(packet_spec(), PACKETS), any::<bool>(), select(&Tracking::ALL[..]));
     let outcome = TestRunner::new(config(POLICIES, 5)).run(&inputs, |input| {
-        let (mut rules, asks, at_xdp, tracking) = input;
+        let (mut rules, specs, at_xdp, tracking) = input;
         for (number, rule) in (1..).zip(&mut rules) {
             rule.number = number;
         }
         let mut kernel = kernel.borrow_mut();
         kernel.receive = if at_xdp { Receive::Xdp } else { Receive::Tcx };
         kernel.reset(Some(&compile(&rules, tracking).expect("a hundred rules fit")));
-        for ask in &asks {
-            let (scene, packet, question) = ask.packet(&rules);
+        for spec in &specs {
+            let (scene, packet, question) = spec.packet(&rules);
             let allowing: Vec<u32> = evaluate(&rules, question).collect();
             kernel.maps.clear_flows();
             let before = kernel.rules();
-            let answer = kernel.decide(&packet.frame(&scene), question.direction);
-            *counted.borrow_mut().entry(word(answer)).or_default() += 1;
-            let answers =
-                Probe { direction: question.direction.opposite(), port: ask.source, ..question };
+            let decided = kernel.decide(&packet.frame(&scene), question.direction);
+            *counts.borrow_mut().entry(word(decided)).or_default() += 1;
+            let reply =
+                Probe { direction: question.direction.opposite(), port: spec.source, ..question };
             let untracked = tracking == Tracking::Auto
-                && (is_untracked(&rules, question) || is_untracked(&rules, answers));
-            let admits = untracked || (!ask.is_answer() && !allowing.is_empty());
-            let right = match answer {
+                && (is_untracked(&rules, question) || is_untracked(&rules, reply));
+            let allows = untracked || (!spec.is_syn_ack() && !allowing.is_empty());
+            let is_expected = match decided {
                 Some(Reason::Untracked) => untracked,
-                Some(Reason::NewFlow | Reason::Admitted) => admits && !untracked,
-                Some(Reason::UnsolicitedSynAck) => ask.is_answer() && !untracked,
-                Some(Reason::NoRule) => !admits && !ask.is_answer(),
+                Some(Reason::NewFlow | Reason::Admitted) => allows && !untracked,
+                Some(Reason::UnsolicitedSynAck) => spec.is_syn_ack() && !untracked,
+                Some(Reason::NoRule) => !allows && !spec.is_syn_ack(),
                 _ => false,
             };
             prop_assert!(
-                right,
+                is_expected,
                 "{question:?}: {}; allowing are {allowing:?}, untracked {untracked}",
-                word(answer)
+                word(decided)
             );
-            // The rule that the kernel names is one of those that allow the packet.
+            // The rule that the kernel counts is one of those that allow the packet.
             let after = kernel.rules();
-            let named: Vec<u32> = after
+            let counted: Vec<u32> = after
                 .iter()
                 .filter(|(r, count)| before.get(r) != Some(count))
                 .map(|(r, _)| *r)
                 .collect();
-            prop_assert_eq!(named.len(), usize::from(admits), "{:?}: {:?}", question, named);
+            prop_assert_eq!(counted.len(), usize::from(allows), "{:?}: {:?}", question, counted);
             prop_assert!(
-                named.iter().all(|rule| allowing.contains(rule)),
-                "{question:?}: kernel names {named:?}, allowing are {allowing:?}"
+                counted.iter().all(|rule| allowing.contains(rule)),
+                "{question:?}: kernel counts {counted:?}, allowing are {allowing:?}"
             );
             let flows = kernel.flows();
-            prop_assert!(flows.is_empty() || answer == Some(Reason::NewFlow), "{question:?}");
+            prop_assert!(flows.is_empty() || decided == Some(Reason::NewFlow), "{question:?}");
             for ((_, id), view) in flows {
-                prop_assert_eq!(&[view.flow.rule][..], &named[..], "{:?}", id);
+                prop_assert_eq!(&[view.flow.rule][..], &counted[..], "{:?}", id);
             }
         }
         Ok(())
@@ -87,14 +87,14 @@ fn the_kernel_admits_what_the_rules_say() {
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    let counted = counted.into_inner();
-    let asked: usize = counted.values().sum();
-    println!("{asked} questions: {counted:?}");
-    // Pools are chosen so that every answer is common; a test of one of them would be none.
+    let counts = counts.into_inner();
+    let total: usize = counts.values().sum();
+    println!("{total} packets: {counts:?}");
+    // The generators make each of these reasons common; a rare reason would hardly be tested.
     let common = [Reason::NewFlow, Reason::NoRule, Reason::Untracked, Reason::UnsolicitedSynAck];
     for reason in common {
-        let times = counted.get(reason.name()).copied().unwrap_or_default();
-        assert!(asked < 100 || times * 50 > asked, "{} only {times} times", reason.name());
+        let times = counts.get(reason.name()).copied().unwrap_or_default();
+        assert!(total < 100 || times * 50 > total, "{} only {times} times", reason.name());
     }
 }
 
@@ -144,7 +144,7 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
     )
 }
 
-/// A rule about anywhere, of a whole protocol or of all, or of one port.
+/// A rule for any address, with all traffic, a whole protocol, or some ports.
 fn wide_rule() -> impl Strategy<Value = ResolvedRule> {
     let traffic = select(vec![
         Traffic::All,
@@ -160,9 +160,9 @@ fn wide_rule() -> impl Strategy<Value = ResolvedRule> {
     })
 }
 
-/// What a packet asks, but for its address, which is often at the edge of some rule's network.
+/// A packet. Its address is often at the edge of some rule's network.
 #[derive(Clone, Debug)]
-struct Ask {
+struct PacketSpec {
     direction: Direction,
     body: (u8, u16),
     source: u16,
@@ -172,9 +172,9 @@ struct Ask {
     other: IpAddr,
 }
 
-fn question() -> impl Strategy<Value = Ask> {
+fn packet_spec() -> impl Strategy<Value = PacketSpec> {
     let port = prop_oneof![select(&PORTS[..]), any::<u16>()];
-    // Without errors, which are about another packet, and say so in their bytes.
+    // Without ICMP errors, which are matched by their embedded packet.
     let kinds = select(vec![0_u16, 5, 6, 7, 8, 9, 10, 13, 128]);
     let message = (kinds, 0_u16..4).prop_map(|(kind, code)| kind << 8 | code);
     let body = prop_oneof![
@@ -192,19 +192,19 @@ fn question() -> impl Strategy<Value = Ask> {
     let flags = select(vec![SYN, SYN, SYN, SYN | ACK]);
     (ends, body, flags, at).prop_map(|((direction, source), body, flags, at)| {
         let (network, edge, other) = at;
-        Ask { direction, body, source, flags, network, edge, other }
+        PacketSpec { direction, body, source, flags, network, edge, other }
     })
 }
 
-/// An ICMP message that quotes a packet of no flow.
+/// An ICMP message whose embedded packet belongs to no flow.
 fn message(kind: (u8, u8), outside: IpAddr) -> Body {
     let about = Box::new(Packet::udp(Role::Server).outside(Outside::At(outside)));
     Body::Error { v4: kind, v6: kind, about, quoted: 8 }
 }
 
-impl Ask {
-    /// A SYN-ACK, which opens nothing.
-    fn is_answer(&self) -> bool {
+impl PacketSpec {
+    /// A SYN-ACK creates no flow.
+    fn is_syn_ack(&self) -> bool {
         self.body.0 == 6 && self.flags != SYN
     }
 
@@ -216,8 +216,8 @@ impl Ask {
         let body = match protocol {
             6 => Body::Tcp { flags: self.flags, seq: 1, ack: 0, options: 0 },
             17 => Body::Udp,
-            // A protocol of the other family has no types to it.
-            // Every message quotes a packet, which makes errors of those that have to.
+            // Every message embeds a packet, because the error types require one. The ICMP of the
+            // other family is a protocol without types.
             1 if family == Family::V4 => message((kind, code), outside),
             58 if family == Family::V6 => message((kind, code), outside),
             other => Body::Raw(other),
@@ -233,7 +233,7 @@ impl Ask {
         (scene, packet.outside(Outside::At(outside)), question)
     }
 
-    /// The first or last address of some rule's network, or one beside it, or any at all.
+    /// The first or last address of some rule's network, an adjacent one, or any address.
     fn outside(&self, rules: &[ResolvedRule]) -> IpAddr {
         let networks: Vec<_> = rules.iter().flat_map(|rule| &rule.networks).collect();
         if networks.is_empty() || self.edge == 4 {

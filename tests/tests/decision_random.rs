@@ -1,5 +1,5 @@
-//! Random sequences of packets and pauses: host and kernel give the same reason for each, and have
-//! the same flows, rule counts and everything else at the end.
+//! Random sequences of packets and pauses: host and kernel give the same reason for each packet,
+//! and have the same flows, rule counters and events at the end.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,16 +21,16 @@ const SEQUENCES: u32 = 150;
 
 #[test]
 fn host_and_kernel_agree_on_a_host_interface() {
-    agree(Orientation::Host, [1, 2]);
+    assert_agreement(Orientation::Host, [1, 2]);
 }
 
 #[test]
 fn host_and_kernel_agree_on_a_guest_interface() {
-    agree(Orientation::Guest, [3, 4]);
+    assert_agreement(Orientation::Guest, [3, 4]);
 }
 
-fn agree(orientation: Orientation, seeds: [u64; 2]) {
-    let judged = RefCell::new(BTreeMap::new());
+fn assert_agreement(orientation: Orientation, seeds: [u64; 2]) {
+    let counts = RefCell::new(BTreeMap::new());
     for setup in Setup::ways(orientation) {
         let kernel = RefCell::new(Kernel::load(setup));
         for (receive, seed) in Receive::ALL.into_iter().zip(seeds) {
@@ -39,27 +39,27 @@ fn agree(orientation: Orientation, seeds: [u64; 2]) {
             let outcome = runner.run(&(rules(), rules(), sequence()), |(rules, next, events)| {
                 let (mut host, mut kernel) = (Host::of(&setup), kernel.borrow_mut());
                 let policies = [policy(&rules), policy(&next)];
-                play(&policies, &events, &mut host, &mut kernel, &mut judged.borrow_mut())
+                run_sequence(&policies, &events, &mut host, &mut kernel, &mut counts.borrow_mut())
             });
             if let Err(error) = outcome {
                 panic!("{}, {setup:?}: {error}", kernel.borrow().name());
             }
         }
     }
-    let judged = judged.into_inner();
-    let packets: usize = judged.values().sum();
-    println!("{packets} packets on a {} interface: {judged:?}", orientation.name());
-    // A generator that never gets somewhere compares nothing there. These need an interface
-    // or tables of another kind.
-    let elsewhere = [Reason::NoPolicy, Reason::NonIpAllowed, Reason::FlowTableFull];
+    let counts = counts.into_inner();
+    let packets: usize = counts.values().sum();
+    println!("{packets} packets on a {} interface: {counts:?}", orientation.name());
+    // Each reason must occur, or its comparison is empty. The excluded ones need another interface
+    // or other tables.
+    let excluded = [Reason::NoPolicy, Reason::NonIpAllowed, Reason::FlowTableFull];
     let missing: Vec<_> = Reason::ALL
         .iter()
-        .filter(|reason| !judged.contains_key(reason.name()) && !elsewhere.contains(reason))
+        .filter(|reason| !counts.contains_key(reason.name()) && !excluded.contains(reason))
         .collect();
-    assert!(packets < 2000 || missing.is_empty(), "no random packet met {missing:?}");
+    assert!(packets < 2000 || missing.is_empty(), "no random packet had the reason {missing:?}");
 }
 
-/// The rules in every scene at once, so that any sequence meets them.
+/// The rules of every scene at once, so that they apply to any sequence.
 fn policy(rules: &[Rule]) -> CompiledPolicy {
     let mut all: Vec<ResolvedRule> =
         Scene::all().iter().flat_map(|scene| resolved(rules, scene)).collect();
@@ -69,18 +69,18 @@ fn policy(rules: &[Rule]) -> CompiledPolicy {
     compile(&all, Tracking::Auto).expect("a few rules fit")
 }
 
-/// Plays a sequence; the second policy follows the first in its middle.
-fn play(
+/// Runs a sequence; the second policy replaces the first in its middle.
+fn run_sequence(
     [policy, next]: &[CompiledPolicy; 2],
     events: &[Event],
     host: &mut Host,
     kernel: &mut Kernel,
-    judged: &mut BTreeMap<&'static str, usize>,
+    counts: &mut BTreeMap<&'static str, usize>,
 ) -> Result<(), TestCaseError> {
     host.reset(Some(policy));
     kernel.reset(Some(policy));
-    for (at, event) in (1..).zip(events) {
-        if at == events.len() / 2 {
+    for (step, event) in (1..).zip(events) {
+        if step == events.len() / 2 {
             host.replace(next);
             kernel.replace(next);
         }
@@ -95,14 +95,14 @@ fn play(
         let expected = host.decide(frame, direction);
         let answer = kernel.decide(frame, direction);
         if answer.is_none() {
-            // Too short for a test run; then it is too short for the parser.
+            // A frame too short for the test run is too short for the parser.
             prop_assert_eq!(expected, Some(Reason::TruncatedFrame), "bytes {}", hex(frame));
             continue;
         }
-        *judged.entry(word(answer)).or_default() += 1;
+        *counts.entry(word(answer)).or_default() += 1;
         prop_assert!(
             answer == expected,
-            "step {at}, {}: host {}, kernel {}\n  bytes {}\n  flows on the host:{}\n  in the \
+            "step {step}, {}: host {}, kernel {}\n  bytes {}\n  flows on the host:{}\n  in the \
              kernel:{}",
             direction.name(),
             word(expected),

@@ -1,4 +1,4 @@
-//! The harness itself: without a firewall everything arrives, and nothing is left behind.
+//! The harness itself: without a firewall every packet arrives, and every test cleans up.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use secgroup_tests::wait::PATIENCE;
 use secgroup_tests::{Guest, Namespace, Pair, Process, ping, wait_until};
 
 #[test]
-fn two_hosts_talk_over_both_families() {
+fn two_hosts_communicate_over_both_families() {
     let net = Pair::new();
     for address in at(Pair::SERVER, 0) {
         let echo = TcpServer::echo(&net.server, address);
@@ -27,7 +27,7 @@ fn two_hosts_talk_over_both_families() {
 }
 
 #[test]
-fn a_guest_talks_through_its_host() {
+fn a_guest_communicates_through_its_host() {
     let net = Guest::new();
     for address in at(Guest::GUEST, 0) {
         let echo = TcpServer::echo(&net.guest, address);
@@ -39,7 +39,7 @@ fn a_guest_talks_through_its_host() {
 }
 
 #[test]
-fn several_hosts_share_a_switch() {
+fn hosts_on_one_switch_reach_each_other() {
     let switch = Switch::new();
     let hosts = [Namespace::new(), Namespace::new(), Namespace::new()];
     for (number, namespace) in hosts.iter().enumerate() {
@@ -54,34 +54,38 @@ fn several_hosts_share_a_switch() {
 }
 
 #[test]
-fn a_download_waits_in_its_middle() {
+fn a_download_pauses_until_it_is_released() {
     let net = Pair::new();
     for address in at(Pair::SERVER, 80) {
         let server = HttpServer::start(&net.server, address);
         assert_eq!(get(&net.client, address, "/").unwrap(), PAGE);
         let download = Download::start(&net.client, address).unwrap();
-        assert_eq!(get(&net.client, address, "/").unwrap(), PAGE, "others are served meanwhile");
+        assert_eq!(
+            get(&net.client, address, "/").unwrap(),
+            PAGE,
+            "the server answers other requests meanwhile"
+        );
         server.finish_downloads();
         download.finish().unwrap();
     }
 }
 
 #[test]
-fn what_nobody_answers_is_told_soon() {
+fn an_absent_host_is_reported_in_time() {
     let net = Pair::new();
     let start = Instant::now();
     for host in ["10.77.0.9:80", "[fd77::9]:80"] {
         net.client.ip("neighbour replace 10.77.0.9 lladdr 02:00:00:00:00:09 dev eth0");
         net.client.ip("neighbour replace fd77::9 lladdr 02:00:00:00:00:09 dev eth0");
-        let nobody = host.parse().unwrap();
-        assert!(!tcp::reaches(&net.client, nobody));
-        assert!(!udp::answers(&udp::connect(&net.client, nobody), Duration::from_millis(100)));
+        let absent = host.parse().unwrap();
+        assert!(!tcp::reaches(&net.client, absent));
+        assert!(!udp::answers(&udp::connect(&net.client, absent), Duration::from_millis(100)));
     }
     assert!(start.elapsed() < PATIENCE);
 }
 
 #[test]
-fn a_link_is_silent_once_joined() {
+fn a_new_link_carries_no_packets_of_its_own() {
     let net = Pair::new();
     let before = net.server.ip("-s link show eth0");
     std::thread::sleep(Duration::from_millis(1500));
@@ -89,28 +93,28 @@ fn a_link_is_silent_once_joined() {
 }
 
 #[test]
-fn a_namespace_goes_with_what_runs_in_it_even_after_a_panic() {
-    let seen = std::sync::Mutex::new(None);
+fn a_namespace_and_its_processes_end_with_a_panic() {
+    let started = std::sync::Mutex::new(None);
     let result = std::thread::scope(|scope| {
         scope
             .spawn(|| {
                 let namespace = Namespace::new();
-                // Forgotten, as a program that a test lost track of.
+                // Never dropped, like a process that a test leaks.
                 let sleeper = std::mem::ManuallyDrop::new(namespace.spawn("sleep", &["1000"]));
-                *seen.lock().unwrap() = Some((namespace.name().to_owned(), sleeper.id()));
+                *started.lock().unwrap() = Some((namespace.name().to_owned(), sleeper.id()));
                 panic!("on purpose");
             })
             .join()
     });
     assert!(result.is_err());
-    let (name, pid) = seen.lock().unwrap().take().unwrap();
+    let (name, pid) = started.lock().unwrap().take().unwrap();
     assert!(!Path::new("/run/netns").join(name).exists());
-    wait_until(PATIENCE, "the program to be killed", || !is_running(pid));
+    wait_until(PATIENCE, "the process to be killed", || !is_running(pid));
 }
 
 #[test]
-fn leftovers_of_a_dead_process_are_swept() {
-    // A process that ended: its number is free, and nobody's.
+fn namespaces_and_pins_of_a_dead_process_are_removed() {
+    // A process that has ended: its ID is free.
     let mut dead = Process::start(std::process::Command::new("true"));
     dead.kill();
     let name = format!("sgt-{}-0", dead.id());
@@ -127,7 +131,7 @@ fn leftovers_of_a_dead_process_are_swept() {
     assert!(Path::new("/run/netns").join(living.name()).exists());
 }
 
-/// Whether a process runs; a killed one that nobody waited for does not.
+/// Whether a process runs; a zombie does not.
 fn is_running(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")

@@ -1,4 +1,4 @@
-//! The unit files of `dist/systemd`: systemd understands them, and they are in order with the network.
+//! The unit files of `dist/systemd`: systemd accepts them, and they are ordered before the network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use secgroup_tests::secgroup::{Answer, binary};
 
 const UNITS: [&str; 2] = ["secgroup-reconcile.service", "secgroup.service"];
 
-/// Where the units expect the binary, which is not there on a machine that only tests.
+/// The binary's path in the units. A test machine has no binary there.
 const INSTALLED: &str = "/usr/local/sbin/secgroup";
 
 fn unit(name: &str) -> String {
@@ -17,14 +17,14 @@ fn unit(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
 }
 
-/// Every word that a unit has for a directive.
-fn words<'a>(unit: &'a str, directive: &str) -> Vec<&'a str> {
+/// Every value of a directive in a unit.
+fn values<'a>(unit: &'a str, directive: &str) -> Vec<&'a str> {
     let lines = unit.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix('='));
     lines.flat_map(str::split_whitespace).collect()
 }
 
 #[test]
-fn systemd_has_nothing_to_say_about_the_units() {
+fn systemd_accepts_the_units_without_a_warning() {
     let directory = tempfile::tempdir().expect("make a directory");
     let binary = binary();
     let files = UNITS.map(|name| {
@@ -41,7 +41,7 @@ fn systemd_has_nothing_to_say_about_the_units() {
     let answer = verify(&files.each_ref().map(PathBuf::as_path));
     assert_eq!((answer.code, &*answer.stderr), (Some(0), ""), "{answer}");
 
-    // It does look: a directive that it does not know is told.
+    // The check works: systemd reports a directive that it does not know.
     let wrong = directory.path().join("wrong.service");
     let text = fs::read_to_string(&files[0]).expect("the unit");
     fs::write(&wrong, text.replace("[Service]", "[Service]\nNoSuchDirective=1")).expect("a unit");
@@ -49,15 +49,15 @@ fn systemd_has_nothing_to_say_about_the_units() {
 }
 
 #[test]
-fn the_units_come_before_the_network_and_after_what_they_need() {
+fn the_units_start_before_the_network_and_after_their_mounts() {
     for name in UNITS {
         let unit = unit(name);
-        let has = |directive: &str, word: &str| {
-            assert!(words(&unit, directive).contains(&word), "{name}: no {directive}={word}");
+        let has = |directive: &str, value: &str| {
+            assert!(values(&unit, directive).contains(&value), "{name}: no {directive}={value}");
         };
         has("DefaultDependencies", "no");
         has("Before", "network-pre.target");
-        // Nothing else need pull that in, and without it the order would be with nothing.
+        // Without it nothing may start that target, and then the order has no effect.
         has("Wants", "network-pre.target");
         has("After", "local-fs.target");
         for place in ["/var/lib/secgroup", "/etc/secgroup", "/sys/fs/bpf"] {
@@ -72,6 +72,6 @@ fn the_units_come_before_the_network_and_after_what_they_need() {
             has("CapabilityBoundingSet", capability);
         }
     }
-    assert!(words(&unit(UNITS[0]), "After").contains(&"sys-fs-bpf.mount"));
-    assert!(words(&unit(UNITS[1]), "After").contains(&UNITS[0]));
+    assert!(values(&unit(UNITS[0]), "After").contains(&"sys-fs-bpf.mount"));
+    assert!(values(&unit(UNITS[1]), "After").contains(&UNITS[0]));
 }

@@ -1,12 +1,12 @@
-//! Audit: what would be dropped is counted, and passes.
+//! Audit mode: packets that would be dropped are counted and pass.
 
 use firewall_ebpf::limits::ABI_VERSION;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
-/// The kernel's number of the receive program: a new one would mean that it was attached anew.
-fn program(secgroup: &Secgroup<'_>) -> Vec<String> {
+/// The kernel's IDs of the pinned programs. A new ID means that a program was loaded again.
+fn program_ids(secgroup: &Secgroup<'_>) -> Vec<String> {
     let pins =
         std::fs::read_dir(secgroup.pin_dir().join(format!("abi{ABI_VERSION}")).join("programs"))
             .unwrap();
@@ -21,7 +21,7 @@ fn program(secgroup: &Secgroup<'_>) -> Vec<String> {
     all
 }
 
-fn audited_through(hook: &str) {
+fn audit_passes_and_counts(hook: &str) {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
@@ -29,16 +29,16 @@ fn audited_through(hook: &str) {
     assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["State"], "auditing");
     let ends = at(Pair::SERVER, 80);
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
-    let programs = program(&secgroup);
+    let programs = program_ids(&secgroup);
 
     for end in ends {
-        tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"let me in").unwrap();
+        tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"request").unwrap();
     }
-    let refused = secgroup.counters().packets("eth0", "ingress", "no-rule");
-    assert!(refused >= 2 * 3, "each connection's segments are counted as refused: {refused}");
+    let dropped = secgroup.counters().packets("eth0", "ingress", "no-rule");
+    assert!(dropped >= 2 * 3, "each connection's segments are counted as dropped: {dropped}");
     let interface = &secgroup.json("status")["NetworkInterfaces"][0];
-    let spared = interface["AuditedPackets"].as_u64().unwrap();
-    assert!(spared >= refused, "all of them passed: {spared} of {refused}");
+    let audit_passed = interface["AuditedPackets"].as_u64().unwrap();
+    assert!(audit_passed >= dropped, "all of them passed: {audit_passed} of {dropped}");
     assert!(
         secgroup.ok("status").contains("packets counted as dropped have passed, in audit mode")
     );
@@ -49,25 +49,25 @@ fn audited_through(hook: &str) {
     });
     secgroup.ok("mode eth0 audit");
     for end in ends {
-        tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"let me in").unwrap();
+        tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"request").unwrap();
     }
-    assert_eq!(program(&secgroup), programs, "nothing was attached anew");
-    let told = secgroup.refused("mode eth7 audit", 3);
-    assert!(told.contains("eth7"), "{told}");
+    assert_eq!(program_ids(&secgroup), programs, "no program was loaded again");
+    let error = secgroup.refused("mode eth7 audit", 3);
+    assert!(error.contains("eth7"), "{error}");
 }
 
 #[test]
-fn what_would_be_dropped_passes_through_tc() {
-    audited_through(tc_hook());
+fn audit_passes_and_counts_dropped_packets_at_tc() {
+    audit_passes_and_counts(tc_hook());
 }
 
 #[test]
-fn what_would_be_dropped_passes_through_xdp() {
-    audited_through("xdp");
+fn audit_passes_and_counts_dropped_packets_at_xdp() {
+    audit_passes_and_counts("xdp");
 }
 
 #[test]
-fn a_panic_is_no_exercise() {
+fn panic_drops_packets_in_audit_mode_too() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");

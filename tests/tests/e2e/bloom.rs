@@ -1,4 +1,4 @@
-//! The filter of flows, made anew beneath traffic.
+//! The Bloom filter of flows, rebuilt under traffic.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,41 +11,43 @@ use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Pair, Secgroup, bloom, frame, tc_hook};
 
-/// Few, so that flows come and go and leave their bits behind.
+/// Small tables, so that flows are evicted and leave their bits set.
 const CONFIG: &str =
     "[maps]\nflows_new = 4096\nflows_proven = 2048\nrules = 4096\ninterfaces = 2\n";
-/// Half of them leave bits behind, more than the filter is left with.
-const STRANGERS: u16 = 49_152;
-/// Connections that are as old as the test.
+/// Half of them leave bits set, more than gc tolerates before it rebuilds the filter.
+const UNKNOWN_FLOWS: u16 = 49_152;
+/// Connections that are open for the whole test.
 const STREAMS: usize = 8;
-/// How often the filter is made anew.
-const RENEWALS: u32 = 5;
-/// Frames at once: less than a device keeps.
+/// How often the filter is rebuilt.
+const REBUILDS: u32 = 5;
+/// Frames at once: fewer than the queue of a device holds.
 const BURST: usize = 64;
 /// From one burst to the next.
 const PACE: Duration = Duration::from_millis(1);
 
 #[test]
-fn no_flow_is_missed_while_the_filter_is_made_anew_at_tcx() {
-    story(tc_hook());
+fn no_flow_is_missed_while_the_bloom_filter_is_rebuilt_at_tcx() {
+    rebuild_under_traffic(tc_hook());
 }
 
 #[test]
-fn no_flow_is_missed_while_the_filter_is_made_anew_at_xdp() {
-    story("xdp");
+fn no_flow_is_missed_while_the_bloom_filter_is_rebuilt_at_xdp() {
+    rebuild_under_traffic("xdp");
 }
 
-/// Old connections and new ones, of which every packet but the first passes by its flow alone, among
-/// strangers that are let in and others that are refused.
-fn story(hook: &str) {
+/// Established and new connections, whose packets after the first pass by their flow alone, among
+/// packets of unknown flows, some allowed and some dropped.
+fn rebuild_under_traffic(hook: &str) {
     let net = Pair::new();
     net.server.ip(&format!("link set {} address 02:00:00:00:00:01", Pair::DEVICE));
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure(CONFIG);
     secgroup.ok("group create web --description x");
     secgroup.ok("rule remove web egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
-    let old = "tcp --port 81 --cidr 10.77.0.0/24";
-    for rule in [old, "tcp --port 80 --cidr 10.77.0.0/24", "udp --port 53 --cidr 198.18.0.0/15"] {
+    let old_rule = "tcp --port 81 --cidr 10.77.0.0/24";
+    for rule in
+        [old_rule, "tcp --port 80 --cidr 10.77.0.0/24", "udp --port 53 --cidr 198.18.0.0/15"]
+    {
         secgroup.ok(&format!("rule add web ingress --protocol {rule}"));
     }
     secgroup.ok(&format!("attach {} --group web --hook {hook}", Pair::DEVICE));
@@ -53,21 +55,21 @@ fn story(hook: &str) {
     let _servers = [new, old_end].map(|end| TcpServer::echo(&net.server, end));
     let streams: Vec<_> =
         (0..STREAMS).map(|_| tcp::connect(&net.client, old_end).unwrap()).collect();
-    secgroup.ok(&format!("rule remove web ingress --protocol {old}"));
+    secgroup.ok(&format!("rule remove web ingress --protocol {old_rule}"));
 
     let before = secgroup.counters();
     let stop = AtomicBool::new(false);
-    let goes_on = || !stop.load(Ordering::Relaxed);
+    let running = || !stop.load(Ordering::Relaxed);
     thread::scope(|scope| {
-        let conversations = scope.spawn(|| {
+        let established = scope.spawn(|| {
             let mut streams = streams;
-            while goes_on() {
+            while running() {
                 streams.iter_mut().try_for_each(|stream| tcp::exchange(stream, b"still there"))?;
             }
             Ok::<_, std::io::Error>(())
         });
         let connections = scope.spawn(|| {
-            while goes_on() {
+            while running() {
                 let mut stream = tcp::connect(&net.client, new)?;
                 tcp::exchange(&mut stream, b"hello")?;
             }
@@ -75,32 +77,33 @@ fn story(hook: &str) {
         });
         scope.spawn(|| {
             let wire = Wire::new(&net.client, Pair::DEVICE);
-            for burst in strangers().chunks(BURST).cycle().take_while(|_| goes_on()) {
+            for burst in packets_of_unknown_flows().chunks(BURST).cycle().take_while(|_| running())
+            {
                 burst.iter().for_each(|frame| wire.send(frame));
                 thread::sleep(PACE);
             }
         });
-        let renewed = || {
+        let rebuild = || {
             let before = bloom::in_use(&secgroup);
-            wait_until(PATIENCE, "the filter to be made anew", || {
+            wait_until(PATIENCE, "the filter to be rebuilt", || {
                 secgroup.ok("gc");
-                conversations.is_finished()
+                established.is_finished()
                     || connections.is_finished()
                     || bloom::in_use(&secgroup) != before
             });
         };
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            (0..RENEWALS).for_each(|_| renewed());
+            (0..REBUILDS).for_each(|_| rebuild());
         }));
         stop.store(true, Ordering::Relaxed);
-        for talk in [conversations, connections] {
-            let told = talk.join().unwrap();
-            told.unwrap_or_else(|error| panic!("{hook}: {error}\n{}", secgroup.view()));
+        for client in [established, connections] {
+            let result = client.join().unwrap();
+            result.unwrap_or_else(|error| panic!("{hook}: {error}\n{}", secgroup.view()));
         }
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
     let moved = secgroup.counters().since(&before);
-    // Nothing is refused but what has impossible flags; whose packets are whose nobody can tell.
+    // Only segments with impossible flags are dropped. Counters cannot tell the connections apart.
     let all = [
         ("ingress", "established"),
         ("ingress", "new-flow"),
@@ -115,9 +118,9 @@ fn story(hook: &str) {
     assert!(moved.is_exactly(&all), "{hook}: {moved}\n{}", secgroup.view());
 }
 
-/// Datagrams that the rules allow, each of another flow; and between them segments that no flow has, so
-/// that the programs are always refusing.
-fn strangers() -> Vec<Vec<u8>> {
+/// Datagrams that the rules allow, each of another flow, and between them segments with impossible
+/// flags, so that the programs always drop packets.
+fn packets_of_unknown_flows() -> Vec<Vec<u8>> {
     let to = |port| SocketAddr::new(Pair::SERVER[0], port);
     let frame = |number: u16| {
         let [high, low] = number.to_be_bytes();
@@ -127,11 +130,11 @@ fn strangers() -> Vec<Vec<u8>> {
             frame[TCP_FLAGS] = SYN_AND_FIN;
             return frame;
         }
-        frame::ethernet(&frame::udp(from, to(53), b"let me in"))
+        frame::ethernet(&frame::udp(from, to(53), b"request"))
     };
-    (1..=STRANGERS).map(frame).collect()
+    (1..=UNKNOWN_FLOWS).map(frame).collect()
 }
 
-/// Behind an Ethernet header and an IPv4 header without options.
+/// The offset of the TCP flags after an Ethernet header and an IPv4 header without options.
 const TCP_FLAGS: usize = 14 + 20 + 13;
 const SYN_AND_FIN: u8 = 3;

@@ -1,4 +1,4 @@
-//! Filters of a clsact qdisc, which stand in where the kernel has no TCX: the same promises.
+//! Filters of a clsact qdisc, used where the kernel has no TCX, give the same guarantees.
 
 use std::fs;
 
@@ -11,46 +11,47 @@ use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Namespace, Pair, Secgroup, udp};
 
-// Of bpf(2).
+// Commands of bpf(2).
 const OBJ_PIN: u32 = 6;
 const LINK_CREATE: u32 = 28;
 
 /// Runs `tc` for a namespace, the arguments split at spaces; returns what it prints.
 fn tc(namespace: &Namespace, arguments: &str) -> String {
-    // Not `tc -n`, which hides /sys/fs/bpf.
+    // `tc -n` would hide /sys/fs/bpf.
     output(namespace.command("tc").args(arguments.split_whitespace()))
 }
 
 fn filters(namespace: &Namespace) -> [String; 2] {
-    ["ingress", "egress"].map(|way| tc(namespace, &format!("filter show dev eth0 {way}")))
+    ["ingress", "egress"]
+        .map(|direction| tc(namespace, &format!("filter show dev eth0 {direction}")))
 }
 
 fn qdisc(namespace: &Namespace) -> String {
     tc(namespace, "qdisc show dev eth0 clsact")
 }
 
-fn with_a_fresh_group(net: &Pair) -> Secgroup<'_> {
+fn with_group(net: &Pair) -> Secgroup<'_> {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
     secgroup
 }
 
-fn is_guarded(net: &Pair, secgroup: &Secgroup<'_>) {
+fn assert_filtered(net: &Pair, secgroup: &Secgroup<'_>) {
     let ends = at(Pair::SERVER, 80);
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
     let dropped = || secgroup.counters().packets("eth0", "ingress", "no-rule");
     let before = dropped();
     assert!(tcp::none_reaches(&net.client, &ends), "{}", secgroup.view());
-    // At least: an emulated machine may be late enough to ask twice.
+    // At least two: a slow emulated machine may send a SYN twice.
     assert!(dropped() >= before + 2, "{}", secgroup.view());
 }
 
 #[test]
-fn a_kernel_without_tcx_gets_clsact() {
+fn a_kernel_without_tcx_uses_clsact() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
+    let secgroup = with_group(&net);
     let mut command = secgroup.command(["attach", "eth0", "--group", "fresh"]);
-    // As Linux 6.1 answers to a kind of link that it does not know.
+    // Linux 6.1 returns this for an unknown link type.
     without_bpf(&mut command, Some(LINK_CREATE), libc::EINVAL);
     output(&mut command);
     let status = secgroup.json("status");
@@ -58,7 +59,7 @@ fn a_kernel_without_tcx_gets_clsact() {
     assert_eq!((&interface["State"], &interface["Hook"]), (&"enforcing".into(), &"clsact".into()));
     let why = "native XDP would switch off the receive offload of veth, and this kernel has no TCX";
     assert_eq!(interface["HookReason"], why);
-    is_guarded(&net, &secgroup);
+    assert_filtered(&net, &secgroup);
 
     let mut command = secgroup.command(["attach", "eth0", "--group", "fresh", "--hook", "tcx"]);
     without_bpf(&mut command, Some(LINK_CREATE), libc::EINVAL);
@@ -66,54 +67,54 @@ fn a_kernel_without_tcx_gets_clsact() {
     assert_eq!(answer.code, Some(1), "{answer}");
     let hint = "hint: TCX needs Linux 6.6 or newer: use --hook clsact, or auto\n";
     assert!(answer.stderr.ends_with(hint), "{answer}");
-    is_guarded(&net, &secgroup);
+    assert_filtered(&net, &secgroup);
 }
 
 #[test]
-fn a_refusal_half_way_leaves_the_device_as_it_was() {
+fn a_failed_attach_leaves_the_device_unchanged() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
-    // The maps are there then, and what is to be pinned next is a program.
+    let secgroup = with_group(&net);
+    // With the maps present, the next object to be pinned is a program.
     net.server.ip("link add eth1 type veth peer name eth2");
     secgroup.ok("attach eth1 --group fresh --hook clsact");
-    let refused = || {
+    let attach_without_pinning = || {
         let line = "attach eth0 --group fresh --hook clsact";
         let mut command = secgroup.command(line.split(' '));
         without_bpf(&mut command, Some(OBJ_PIN), libc::EPERM);
         let answer = Answer::of(&mut command);
         assert_eq!(answer.code, Some(1), "{answer}");
     };
-    refused();
+    attach_without_pinning();
     assert_eq!((filters(&net.server), qdisc(&net.server).as_str()), (Default::default(), ""));
     secgroup.ok("attach eth0 --group fresh --hook clsact");
     let before = filters(&net.server);
-    refused();
+    attach_without_pinning();
     assert_eq!(filters(&net.server), before);
-    is_guarded(&net, &secgroup);
+    assert_filtered(&net, &secgroup);
 }
 
 #[test]
-fn what_others_have_on_the_device_stays() {
+fn filters_of_other_programs_stay() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
+    let secgroup = with_group(&net);
     let other = "filter add dev eth0 ingress pref 9 protocol ip u32 match u32 0 0 flowid 1:1";
-    // Whether the qdisc was there before us or is our own making, with a filter in it by now.
-    for theirs in [true, false] {
-        if theirs {
+    // The qdisc exists before the attach, or secgroup creates it and another program adds a filter.
+    for qdisc_exists in [true, false] {
+        if qdisc_exists {
             tc(&net.server, "qdisc add dev eth0 clsact");
         } else {
             secgroup.ok("attach eth0 --group fresh --hook clsact");
         }
         tc(&net.server, other);
         secgroup.ok("attach eth0 --group fresh --hook clsact");
-        is_guarded(&net, &secgroup);
+        assert_filtered(&net, &secgroup);
         secgroup.ok("detach eth0");
         let [ingress, egress] = filters(&net.server);
         assert!(ingress.contains("pref 9 u32") && !ingress.contains("bpf"), "{ingress}");
         assert_eq!(egress, "");
         tc(&net.server, "qdisc del dev eth0 clsact");
     }
-    // Theirs stays also when nothing is in it.
+    // A qdisc of another program stays even without filters.
     tc(&net.server, "qdisc add dev eth0 clsact");
     secgroup.ok("attach eth0 --group fresh --hook clsact");
     secgroup.ok("detach eth0");
@@ -121,17 +122,17 @@ fn what_others_have_on_the_device_stays() {
 }
 
 #[test]
-fn the_last_detach_leaves_neither_filter_nor_qdisc() {
+fn the_last_detach_removes_filters_and_qdisc() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
+    let secgroup = with_group(&net);
     secgroup.ok("attach eth0 --group fresh --hook clsact");
-    // Replaced, not added.
+    // The filters are replaced, not added.
     secgroup.ok("reconcile");
     secgroup.ok("attach eth0 --group fresh");
     for shown in filters(&net.server) {
         assert_eq!(shown.matches("direct-action").count(), 1, "{shown}");
     }
-    let programs: Vec<u32> = filters(&net.server).iter().map(|shown| program(shown)).collect();
+    let programs: Vec<u32> = filters(&net.server).iter().map(|shown| program_id(shown)).collect();
     secgroup.ok("detach --all");
     assert!(!secgroup.pin_dir().exists());
     assert_eq!((filters(&net.server), qdisc(&net.server).as_str()), (Default::default(), ""));
@@ -140,25 +141,26 @@ fn the_last_detach_leaves_neither_filter_nor_qdisc() {
     });
 }
 
-/// The number of the program in a listing of one filter: `… direct-action … id 12 …`.
-fn program(shown: &str) -> u32 {
+/// The ID of the program in a listing of one filter: `… direct-action … id 12 …`.
+fn program_id(shown: &str) -> u32 {
     let mut words = shown.split_whitespace().skip_while(|word| *word != "id");
     words.nth(1).and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no program in {shown}"))
 }
 
 #[test]
-fn a_filter_that_would_be_asked_first_is_refused() {
+fn a_filter_that_runs_before_ours_is_refused() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
-    for way in ["ingress", "egress"] {
+    let secgroup = with_group(&net);
+    for direction in ["ingress", "egress"] {
         tc(&net.server, "qdisc add dev eth0 clsact");
-        let other =
-            format!("filter add dev eth0 {way} pref 1 protocol ip u32 match u32 0 0 flowid 1:1");
+        let other = format!(
+            "filter add dev eth0 {direction} pref 1 protocol ip u32 match u32 0 0 flowid 1:1"
+        );
         tc(&net.server, &other);
         let before = filters(&net.server);
-        let said = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
+        let message = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
         assert_eq!(
-            said,
+            message,
             "error: attach eth0: attach clsact to eth0: the u32 filter of preference 1 would run \
              first\nhint: add that filter again with a larger preference (`tc filter`): secgroup must \
              be first\n"
@@ -168,21 +170,21 @@ fn a_filter_that_would_be_asked_first_is_refused() {
         tc(&net.server, "qdisc del dev eth0 clsact");
     }
     tc(&net.server, "qdisc add dev eth0 ingress");
-    let said = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
+    let message = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
     assert!(
-        said.contains("its ingress qdisc is in the way\nhint: `tc qdisc del dev eth0 ingress`")
+        message.contains("its ingress qdisc is in the way\nhint: `tc qdisc del dev eth0 ingress`")
     );
 }
 
 #[test]
-fn a_filter_that_came_before_ours_later_is_told() {
+fn a_filter_added_before_ours_is_reported() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
+    let secgroup = with_group(&net);
     secgroup.ok("attach eth0 --group fresh --hook clsact");
     let version = fs::read_dir(secgroup.pin_dir()).unwrap().next().unwrap().unwrap().path();
-    let accepts = version.join("programs/clock");
-    let accepts = format!("bpf direct-action object-pinned {}", accepts.display());
-    tc(&net.server, &format!("filter add dev eth0 ingress pref 1 {accepts}"));
+    let earlier_program = version.join("programs/clock");
+    let earlier_program = format!("bpf direct-action object-pinned {}", earlier_program.display());
+    tc(&net.server, &format!("filter add dev eth0 ingress pref 1 {earlier_program}"));
     let status = secgroup.json("status");
     let why = status["NetworkInterfaces"][0]["HookReason"].as_str().unwrap().to_owned();
     let words = "as configured; but the bpf filter of preference 1 with program sg_clock (id ";
@@ -190,22 +192,22 @@ fn a_filter_that_came_before_ours_later_is_told() {
 }
 
 #[test]
-fn what_is_not_stored_is_found_and_taken_off() {
+fn filters_missing_from_the_store_are_removed() {
     let net = Pair::new();
     let secgroup = Secgroup::new();
     secgroup.ok("group create fresh --description x");
     let attach = format!("attach eth0 --netns {} --group fresh --hook clsact", net.server.name());
     secgroup.ok(&attach);
     fs::remove_dir_all(secgroup.state_dir()).unwrap();
-    let said = secgroup.ok("reconcile");
-    assert!(said.contains("slot 0"), "{said}");
+    let message = secgroup.ok("reconcile");
+    assert!(message.contains("slot 0"), "{message}");
     assert_eq!((filters(&net.server), qdisc(&net.server).as_str()), (Default::default(), ""));
 }
 
 #[test]
-fn a_device_that_came_back_is_guarded_by_filters_again() {
+fn a_recreated_device_is_filtered_after_reconcile() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
+    let secgroup = with_group(&net);
     secgroup.ok("attach eth0 --group fresh --hook clsact");
     net.server.ip("link delete eth0");
     secgroup.ok("reconcile");
@@ -214,18 +216,18 @@ fn a_device_that_came_back_is_guarded_by_filters_again() {
         End { namespace: &net.client, device: "eth0", addresses: &["10.77.0.2/24", "fd77::2/64"] },
     ]);
     assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["State"], "not-enforcing");
-    // The qdisc of the new device is somebody else's.
+    // Another program adds the qdisc of the new device.
     tc(&net.server, "qdisc add dev eth0 clsact");
     secgroup.ok("reconcile");
-    is_guarded(&net, &secgroup);
+    assert_filtered(&net, &secgroup);
     secgroup.ok("detach eth0");
     assert!(qdisc(&net.server).contains("clsact"));
 }
 
 #[test]
-fn nothing_slips_through_while_a_filter_is_replaced() {
+fn no_packet_passes_while_a_filter_is_replaced() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
+    let secgroup = with_group(&net);
     secgroup.ok("attach eth0 --group fresh --hook clsact");
     let receivers = at(Pair::SERVER, 9).map(|end| udp::bind(&net.server, end));
     let ((), sent) = udp::while_flooding(&net.client, &at(Pair::SERVER, 9), || {
@@ -233,22 +235,22 @@ fn nothing_slips_through_while_a_filter_is_replaced() {
             secgroup.ok("reconcile");
         }
     });
-    assert!(sent.iter().all(|sent| *sent > 100), "{sent:?} packets are no flood");
+    assert!(sent.iter().all(|sent| *sent > 100), "{sent:?}: too few packets for a flood");
     for receiver in &receivers {
         receiver.set_nonblocking(true).unwrap();
-        assert!(receiver.recv(&mut [0; 64]).is_err(), "a packet came through");
+        assert!(receiver.recv(&mut [0; 64]).is_err(), "a packet passed");
     }
 }
 
-/// A command may die between any two steps; the next one finds what it left.
+/// A command may be killed between any two steps; the next one recovers.
 #[test]
-fn a_replacement_that_ended_half_way_is_completed() {
+fn an_interrupted_replacement_is_completed() {
     let net = Pair::new();
-    let secgroup = with_a_fresh_group(&net);
+    let secgroup = with_group(&net);
     secgroup.ok("attach eth0 --group fresh --hook clsact");
     let version = fs::read_dir(secgroup.pin_dir()).unwrap().next().unwrap().unwrap().path();
     let pin = |name: &str| version.join("programs").join(name);
-    // The filter has the program that was to be pinned next, and another one is still pinned.
+    // The filter runs the new program, whose pin is not yet renamed over the old one.
     fs::rename(pin("0_clsact_rx"), pin("0_clsact_rx_next")).unwrap();
     fs::hard_link(pin("clock"), pin("0_clsact_rx")).unwrap_or_else(|error| {
         panic!("pin another program: {error}");
@@ -258,5 +260,5 @@ fn a_replacement_that_ended_half_way_is_completed() {
     assert!(!pin("0_clsact_rx_next").exists());
     let [ingress, _] = filters(&net.server);
     assert_eq!(ingress.matches("direct-action").count(), 1, "{ingress}");
-    is_guarded(&net, &secgroup);
+    assert_filtered(&net, &secgroup);
 }

@@ -1,4 +1,4 @@
-//! Changes that return by themselves.
+//! Changes that are rolled back unless they are confirmed.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -16,8 +16,8 @@ use secgroup_tests::{Pair, Process, Secgroup, ping};
 
 const RULE: &str = "web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64";
 
-/// A server that a rule lets a client reach.
-fn guarded(net: &Pair) -> (Secgroup<'_>, [TcpServer; 2]) {
+/// A server that a rule allows the client to reach.
+fn with_http_rule(net: &Pair) -> (Secgroup<'_>, [TcpServer; 2]) {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     secgroup.ok(&format!("rule add {RULE}"));
@@ -26,15 +26,15 @@ fn guarded(net: &Pair) -> (Secgroup<'_>, [TcpServer; 2]) {
     (secgroup, servers)
 }
 
-fn is_reached(net: &Pair) -> bool {
+fn is_reachable(net: &Pair) -> bool {
     at(Pair::SERVER, 80).into_iter().all(|end| tcp::connect(&net.client, end).is_ok())
 }
 
-fn is_closed(net: &Pair) -> bool {
+fn is_unreachable(net: &Pair) -> bool {
     tcp::none_reaches(&net.client, &at(Pair::SERVER, 80))
 }
 
-/// The process that watches over an instance's deadline.
+/// The process that waits for the deadline of an instance.
 fn watcher(secgroup: &Secgroup<'_>) -> Option<Pid> {
     let state_dir = secgroup.state_dir();
     fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
@@ -47,38 +47,38 @@ fn watcher(secgroup: &Secgroup<'_>) -> Option<Pid> {
     })
 }
 
-/// Ends the watching, as the machine's owner might.
+/// Kills the watcher, as an operator may.
 fn kill_watcher(secgroup: &Secgroup<'_>) {
     kill(watcher(secgroup).unwrap(), Signal::SIGKILL).unwrap();
     wait_until(PATIENCE, "the watcher to be gone", || watcher(secgroup).is_none());
 }
 
-/// Changes what the store says of the change that waits.
-fn pretend(secgroup: &Secgroup<'_>, assignment: &str) {
+/// Edits the pending change in the store.
+fn update_pending(secgroup: &Secgroup<'_>, assignment: &str) {
     let store = Connection::open(secgroup.state_dir().join("secgroup.db")).unwrap();
     store.busy_timeout(PATIENCE).unwrap();
     let changed = store.execute(&format!("UPDATE pending SET {assignment}"), []).unwrap();
-    assert_eq!(changed, 1, "nothing waits");
+    assert_eq!(changed, 1, "no change is pending");
 }
 
 #[test]
-fn an_unconfirmed_change_returns_and_the_numbers_of_its_rules_stay_taken() {
+fn an_unconfirmed_change_is_rolled_back_and_its_rule_ids_are_not_reused() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     let rules = secgroup.ok("rule list");
     let new = secgroup.ok("rule add web ingress --protocol tcp --port 81 --cidr ::/0 --confirm 1h");
     secgroup.ok("rollback");
     assert_eq!(secgroup.ok("rule list"), rules);
 
     secgroup.ok(&format!("rule remove {RULE} --confirm 2s"));
-    assert!(is_closed(&net));
-    wait_until(PATIENCE, "the change to return", || secgroup.ok("rule list") == rules);
-    assert!(is_reached(&net));
+    assert!(is_unreachable(&net));
+    wait_until(PATIENCE, "the rollback", || secgroup.ok("rule list") == rules);
+    assert!(is_reachable(&net));
     wait_until(PATIENCE, "the watcher to end", || watcher(&secgroup).is_none());
     assert_eq!(secgroup.refused("confirm", 3).lines().count(), 2);
     secgroup.refused("confirm --show", 3);
     secgroup.refused("rollback", 3);
-    // What counts by number starts from nothing.
+    // IDs are not reused, so the counters of the new rule start at zero.
     let later = secgroup.ok("rule add web ingress --protocol tcp --port 81 --cidr ::/0");
     assert_ne!(new, later);
 }
@@ -86,22 +86,22 @@ fn an_unconfirmed_change_returns_and_the_numbers_of_its_rules_stay_taken() {
 #[test]
 fn a_confirmed_change_stays() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     secgroup.ok(&format!("rule remove {RULE} --confirm 2s"));
-    let waiting = secgroup.ok("confirm --show");
-    assert!(waiting.starts_with("unconfirmed: rule remove web; rolled back in "), "{waiting}");
-    assert!(secgroup.ok("status").starts_with(&waiting[..30]), "{waiting}");
+    let pending = secgroup.ok("confirm --show");
+    assert!(pending.starts_with("unconfirmed: rule remove web; rolled back in "), "{pending}");
+    assert!(secgroup.ok("status").starts_with(&pending[..30]), "{pending}");
     assert_eq!(secgroup.json("status")["Pending"]["Command"], "rule remove web");
     secgroup.ok("confirm");
     assert!(secgroup.json("status")["Pending"].is_null());
     wait_until(PATIENCE, "the watcher to end", || watcher(&secgroup).is_none());
-    assert!(is_closed(&net));
+    assert!(is_unreachable(&net));
 }
 
 #[test]
-fn a_shell_that_is_killed_takes_nothing_along() {
+fn a_killed_shell_does_not_prevent_the_rollback() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     let line = format!("rule remove {RULE} --confirm 3s");
     let script = ["sh", "-c", "\"$@\"; echo done; sleep 100", "sh"];
     let mut command = secgroup.command_under(&script, &line);
@@ -112,17 +112,17 @@ fn a_shell_that_is_killed_takes_nothing_along() {
     killpg(group, Signal::SIGHUP).unwrap();
     killpg(group, Signal::SIGKILL).unwrap();
     shell.kill();
-    assert!(is_closed(&net));
-    // No command looks: the process alone does it.
-    wait_until(PATIENCE, "the change to return", || watcher(&secgroup).is_none());
-    assert!(is_reached(&net));
+    assert!(is_unreachable(&net));
+    // The watcher alone rolls back; no command runs.
+    wait_until(PATIENCE, "the rollback", || watcher(&secgroup).is_none());
+    assert!(is_reachable(&net));
 }
 
-/// As `ssh host secgroup …` does, and a shell's `$(…)`.
+/// `ssh host secgroup …` and a shell's `$(…)` read until EOF.
 #[test]
-fn a_caller_that_reads_to_the_end_does_not_wait_for_the_deadline() {
+fn a_caller_that_reads_until_eof_does_not_wait_for_the_deadline() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     let script = ["sh", "-c", "exec 7>&1 8>&2; \"$@\"", "sh"];
     let line = format!("rule remove {RULE} --confirm 1h");
     let answer = Answer::of(&mut secgroup.command_under(&script, &line));
@@ -132,57 +132,57 @@ fn a_caller_that_reads_to_the_end_does_not_wait_for_the_deadline() {
 }
 
 #[test]
-fn the_next_command_takes_back_what_a_killed_watcher_did_not() {
+fn the_next_command_rolls_back_after_a_killed_watcher() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     for line in
         ["status", "reconcile", "group list", "rule add web egress --protocol 47 --cidr ::/0"]
     {
         secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
         kill_watcher(&secgroup);
         secgroup.ok("status");
-        assert!(is_closed(&net));
-        pretend(&secgroup, "deadline = 1");
+        assert!(is_unreachable(&net));
+        update_pending(&secgroup, "deadline = 1");
         let answer = secgroup.run(line.split(' '));
         assert_eq!(answer.code, Some(0), "{answer}");
-        let said =
+        let error =
             "secgroup: `rule remove web` was not confirmed in time: the state before is back";
-        assert!(answer.stderr.contains(said), "{line}: {answer}");
-        assert!(is_reached(&net));
+        assert!(answer.stderr.contains(error), "{line}: {answer}");
+        assert!(is_reachable(&net));
     }
 }
 
 #[test]
-fn serve_takes_back_what_a_killed_watcher_did_not() {
+fn serve_rolls_back_after_a_killed_watcher() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
     kill_watcher(&secgroup);
-    pretend(&secgroup, "deadline = 1");
+    update_pending(&secgroup, "deadline = 1");
     let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
     serve.wait_for_words("was not confirmed in time");
-    assert!(is_reached(&net));
+    assert!(is_reachable(&net));
 }
 
 #[test]
-fn after_a_reboot_no_one_has_confirmed() {
+fn a_pending_change_is_rolled_back_after_a_reboot() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
     kill_watcher(&secgroup);
-    pretend(&secgroup, "boot = 'another'");
-    // A reboot leaves no pins.
+    update_pending(&secgroup, "boot = 'another'");
+    // A reboot removes all pins.
     fs::remove_dir_all(secgroup.pin_dir()).unwrap();
     let answer = secgroup.run(["reconcile"]);
     assert!(answer.stderr.contains("was not confirmed in time"), "{answer}");
-    assert!(is_reached(&net));
+    assert!(is_reachable(&net));
     secgroup.moved(&[("eth0", "ingress", "no-rule", 1)], || {
         assert!(!ping::ping(&net.client, Pair::SERVER[0]));
     });
 }
 
 #[test]
-fn a_first_attach_that_nobody_confirms_is_detached() {
+fn an_unconfirmed_first_attach_is_detached() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
@@ -195,9 +195,9 @@ fn a_first_attach_that_nobody_confirms_is_detached() {
 }
 
 #[test]
-fn an_attachment_gets_its_groups_options_and_hook_back() {
+fn a_rollback_restores_groups_options_and_hook() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     secgroup.ok("group create other --description x");
     secgroup.ok("attach eth0 --group web --hook tcx --timeout udp=7");
     let mut stream = tcp::connect(&net.client, at(Pair::SERVER, 80)[0]).unwrap();
@@ -206,18 +206,18 @@ fn an_attachment_gets_its_groups_options_and_hook_back() {
     assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["Hook"], "xdp");
     secgroup.ok("rollback");
     let mut after = secgroup.json("status")["NetworkInterfaces"].clone();
-    for moves in ["OpenedFlows", "PromotedFlows"] {
-        after[0][moves] = before[0][moves].clone();
+    for counter in ["OpenedFlows", "PromotedFlows"] {
+        after[0][counter] = before[0][counter].clone();
     }
     assert_eq!(after, before);
     tcp::exchange(&mut stream, b"the flow is still there").unwrap();
-    assert!(is_reached(&net));
+    assert!(is_reachable(&net));
 }
 
 #[test]
-fn no_other_change_while_one_waits() {
+fn other_changes_are_refused_while_one_is_pending() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     let hint = "hint: `secgroup confirm` keeps it, `secgroup rollback` undoes it; then retry";
     secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
     let rules = secgroup.ok("rule list");
@@ -230,25 +230,25 @@ fn no_other_change_while_one_waits() {
         "attach eth0 --group web",
         "detach --all",
     ] {
-        let said = secgroup.refused(line, 1);
-        assert!(said.contains("`rule remove web` is not confirmed yet"), "{line}: {said}");
-        assert!(said.contains(hint), "{line}: {said}");
+        let error = secgroup.refused(line, 1);
+        assert!(error.contains("`rule remove web` is not confirmed yet"), "{line}: {error}");
+        assert!(error.contains(hint), "{line}: {error}");
     }
     assert_eq!(secgroup.ok("rule list"), rules);
     for line in ["reconcile", "gc", "flows flush"] {
         secgroup.ok(line);
     }
     assert_eq!(secgroup.ok("confirm --cancel"), "rolled back: rule remove web\n");
-    assert!(is_reached(&net));
-    // A change of nothing waits for nothing.
+    assert!(is_reachable(&net));
+    // A command that changes nothing leaves nothing pending.
     secgroup.ok("attach eth0 --group web --confirm 1h");
     secgroup.refused("confirm", 3);
 }
 
 #[test]
-fn a_change_that_is_refused_leaves_nothing_waiting() {
+fn a_refused_change_leaves_nothing_pending() {
     let net = Pair::new();
-    let (secgroup, _servers) = guarded(&net);
+    let (secgroup, _servers) = with_http_rule(&net);
     secgroup.refused("attach nothing --group web --confirm 1h", 3);
     secgroup.refused("attach eth0 --group web --hook xdp --confirm soon", 2);
     secgroup

@@ -1,5 +1,5 @@
-//! Commands that are killed, at every moment: what packets meet then is exactly the policy from before
-//! or exactly the one from after, and `reconcile` completes what the store says.
+//! Commands killed at any moment: packets are decided by exactly the old policy or exactly the new
+//! one, and `reconcile` applies what is stored.
 
 mod apply;
 mod attach;
@@ -11,37 +11,38 @@ use std::{env, fs};
 use secgroup_tests::Secgroup;
 use secgroup_tests::crash::{Traced, moments, run};
 
-use policies::{Met, Probe};
+use policies::{Probe, Reachable};
 
-/// So many moments are tried of each command, unless the environment asks for all of them.
-const USUAL: usize = 40;
-const ASK: &str = "SECGROUP_EVERY_MOMENT";
+/// The number of moments tried for each command, unless the environment variable requests all.
+const DEFAULT_MOMENTS: usize = 40;
+const ALL_MOMENTS_VARIABLE: &str = "SECGROUP_EVERY_MOMENT";
 
-/// Kills a command at every moment. `prepare` makes the ground for each run, `check` looks at what a
-/// killed one has left.
-fn at_every_moment(
+/// Kills a command at every moment. `line` prepares each run and returns its arguments; `check`
+/// inspects the state that a killed command leaves.
+fn kill_at_every_moment(
     secgroup: &Secgroup<'_>,
     mut line: impl FnMut() -> Vec<String>,
     mut check: impl FnMut(&str),
 ) {
     let Traced { calls, killed, said } = run(secgroup.command(line()), None);
-    assert!(!killed && said.is_empty(), "undisturbed, it said {said}");
-    assert!(calls.len() > 20, "few calls to be killed at: {calls:?}");
-    check("undisturbed");
-    let limit = if env::var_os(ASK).is_some() { usize::MAX } else { USUAL };
+    assert!(!killed && said.is_empty(), "without a kill it printed {said}");
+    assert!(calls.len() > 20, "too few calls: {calls:?}");
+    check("not killed");
+    let limit =
+        if env::var_os(ALL_MOMENTS_VARIABLE).is_some() { usize::MAX } else { DEFAULT_MOMENTS };
     let moments = moments(&calls, limit);
     eprintln!("{} calls, killed at {} of them", calls.len(), moments.len());
-    let mut deaths = 0;
+    let mut kills = 0;
     for moment in moments {
         let traced = run(secgroup.command(line()), Some(moment));
-        deaths += usize::from(traced.killed);
+        kills += usize::from(traced.killed);
         check(&format!("killed before call {moment}, {:?}", calls[moment]));
     }
-    // Another run may need some calls fewer.
-    assert!(deaths > 20, "killed {deaths} times only");
+    // Another run may make fewer calls.
+    assert!(kills > 20, "killed only {kills} times");
 }
 
-/// Every pin, without the number of its bank: a policy is now in one, now in the other.
+/// Every pin, without its bank number, because a policy alternates between the banks.
 fn pins(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     collect(directory, &mut found);
@@ -62,17 +63,20 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What an interface's state is called.
+/// The state of the first interface, `None` if nothing is attached.
 fn state(secgroup: &Secgroup<'_>) -> Option<String> {
     let status = secgroup.run(["status", "--output", "json"]);
     let status: serde_json::Value = serde_json::from_str(&status.stdout).ok()?;
     Some(status["NetworkInterfaces"][0]["State"].as_str()?.to_owned())
 }
 
-/// Asserts that packets meet one of two policies; tells whether it is the second.
+/// Asserts that one of two policies decides packets; returns whether it is the new one.
 #[track_caller]
-fn is_after(probe: &Probe<'_>, [before, after]: [&Met; 2], when: &str) -> bool {
-    let met = probe.ask();
-    assert!(met == *before || met == *after, "{when}: {met:?} is neither {before:?} nor {after:?}");
-    met == *after
+fn is_new_policy(probe: &Probe<'_>, [before, after]: [&Reachable; 2], when: &str) -> bool {
+    let reachable = probe.reachable();
+    assert!(
+        reachable == *before || reachable == *after,
+        "{when}: {reachable:?} is neither {before:?} nor {after:?}"
+    );
+    reachable == *after
 }

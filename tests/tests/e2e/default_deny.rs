@@ -1,4 +1,4 @@
-//! A fresh group: nothing comes in, everything goes out, and replies come back.
+//! A new group drops inbound packets, and passes outbound packets and their replies.
 
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
@@ -8,7 +8,7 @@ use secgroup_tests::{Guest, Pair, Secgroup, ping};
 use std::time::Duration;
 
 #[test]
-fn nothing_comes_in() {
+fn a_new_group_drops_inbound_packets() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
@@ -26,7 +26,7 @@ fn nothing_comes_in() {
 }
 
 #[test]
-fn what_goes_out_gets_its_replies() {
+fn a_new_group_passes_outbound_packets_and_their_replies() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
@@ -46,7 +46,7 @@ fn what_goes_out_gets_its_replies() {
 }
 
 #[test]
-fn a_guest_is_guarded_from_its_host() {
+fn a_new_group_protects_a_guest() {
     let net = Guest::new();
     let secgroup = Secgroup::inside(&net.host);
     secgroup.ok("group create fresh --description x");
@@ -63,7 +63,7 @@ fn a_guest_is_guarded_from_its_host() {
 }
 
 #[test]
-fn a_device_in_a_named_namespace_is_guarded_from_outside_it() {
+fn a_new_group_protects_a_device_in_a_named_namespace() {
     let net = Pair::new();
     let secgroup = Secgroup::new();
     secgroup.ok("group create fresh --description x");

@@ -1,4 +1,4 @@
-//! Floods of spoofed packets that the rules allow: they push each other out, and nobody else.
+//! Floods of spoofed packets that the rules allow evict their own flows and no proven flow.
 
 use std::io;
 use std::iter::repeat_n;
@@ -13,67 +13,67 @@ use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Pair, Secgroup, frame, tc_hook, udp};
 
-/// Unproven flows that there is room for, by family.
+/// Capacity for unproven flows, by family.
 const TABLE: u16 = 4096;
-/// Sockets at either end, each of which talks to each: a thousand flows.
+/// Sockets on each host, each with a flow to each on the other: a thousand flows.
 const SOCKETS: u16 = 32;
-/// Connections that stay open, by family.
+/// TCP connections that stay open, by family.
 const STREAMS: usize = 16;
 /// Connections that are made during a flood, by family.
-const MEANWHILE: u16 = 100;
+const CONNECTIONS: u16 = 100;
 
-/// Frames that are sent at once while others want to get through: less than a device keeps.
+/// Frames sent at once beside other traffic: fewer than the queue of a device holds.
 const BURST: usize = 64;
 /// From one burst to the next.
-const PACE: Duration = Duration::from_millis(1);
+const BURST_INTERVAL: Duration = Duration::from_millis(1);
 
 const CONFIG: &str =
     "[maps]\nflows_new = 4096\nflows_proven = 2048\nrules = 4096\ninterfaces = 2\n";
 
 #[test]
-fn a_thousand_idle_flows_outlive_floods_through_tcx() {
-    story(tc_hook());
+fn a_thousand_idle_flows_survive_floods_at_tcx() {
+    idle_flows_survive_floods(tc_hook());
 }
 
 #[test]
-fn a_thousand_idle_flows_outlive_floods_through_xdp() {
-    story("xdp");
+fn a_thousand_idle_flows_survive_floods_at_xdp() {
+    idle_flows_survive_floods("xdp");
 }
 
-fn story(hook: &str) {
+fn idle_flows_survive_floods(hook: &str) {
     let net = Pair::new();
     net.server.ip(&format!("link set {} address 02:00:00:00:00:01", Pair::DEVICE));
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure(CONFIG);
     secgroup.ok("group create web --description x");
     secgroup.ok("rule remove web egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
-    // Nothing answers the spoofed addresses: the server has no route there.
+    // The server has no route to the spoofed addresses, so it does not reply.
     let spoofed = "--cidr 198.18.0.0/15 --cidr 2001:db8:18::/48";
-    let idle = "udp --port 1000-1031 --cidr 10.77.0.0/24 --cidr fd77::/64";
+    let udp_rule = "udp --port 1000-1031 --cidr 10.77.0.0/24 --cidr fd77::/64";
     for rule in [
         "tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64",
         &format!("tcp --port 80 {spoofed}"),
         &format!("udp --port 53 {spoofed}"),
         "icmp --icmp 8 --cidr 198.18.0.0/15",
         "icmpv6 --icmp 128 --cidr 2001:db8:18::/48",
-        idle,
+        udp_rule,
     ] {
         secgroup.ok(&format!("rule add web ingress --protocol {rule}"));
     }
     secgroup.ok(&format!("attach {} --group web --hook {hook}", Pair::DEVICE));
 
     let _servers = at(Pair::SERVER, 80).map(|end| TcpServer::echo(&net.server, end));
-    let mut idle_flows = [0, 1].map(|family| Idle::new(&net, family));
-    secgroup.ok(&format!("rule remove web ingress --protocol {idle}"));
+    let mut flows_by_family = [0, 1].map(|family| IdleFlows::new(&net, family));
+    secgroup.ok(&format!("rule remove web ingress --protocol {udp_rule}"));
     let proven = || secgroup.json("flows count --tier proven")["Count"].as_u64();
     let expected = 2 * (usize::from(SOCKETS * SOCKETS) + STREAMS);
     assert_eq!(proven(), u64::try_from(expected).ok());
 
     let wire = Wire::new(&net.client, Pair::DEVICE);
-    for (family, idle) in idle_flows.iter_mut().enumerate() {
+    for (family, flows) in flows_by_family.iter_mut().enumerate() {
         for kind in KINDS {
             let frames = spoofed_frames(family, kind);
-            // A device may drop some on its way to the program.
+            // A device may drop frames before the program.
             let before = secgroup.counters();
             wait_until(PATIENCE, &format!("ten tables of {kind:?}"), || {
                 frames.iter().for_each(|frame| wire.send(frame));
@@ -88,43 +88,43 @@ fn story(hook: &str) {
             });
         }
         assert_eq!(proven(), u64::try_from(expected).ok(), "{}", secgroup.view());
-        idle.still_talk(&secgroup);
+        flows.assert_established(&secgroup);
     }
 
     for (family, end) in at(Pair::SERVER, 80).into_iter().enumerate() {
         for kind in KINDS {
             let frames = spoofed_frames(family, kind);
             let start = Instant::now();
-            let (made, sent) = while_sending(&wire, &frames, || {
-                for number in 0..MEANWHILE {
+            let (result, sent) = while_sending(&wire, &frames, || {
+                for number in 0..CONNECTIONS {
                     let mut stream = tcp::connect(&net.client, end)?;
                     tcp::exchange(&mut stream, &number.to_be_bytes())?;
                 }
                 Ok::<_, io::Error>(())
             });
             let seconds = start.elapsed().as_secs_f64();
-            made.unwrap_or_else(|error| panic!("{end}: {kind:?}: {error}\n{}", secgroup.view()));
+            result.unwrap_or_else(|error| panic!("{end}: {kind:?}: {error}\n{}", secgroup.view()));
             let rate = |number: f64| number / seconds;
             println!(
                 "{hook}: {end}: {:.0} connections a second beside {:.0} of {kind:?}",
-                rate(f64::from(MEANWHILE)),
+                rate(f64::from(CONNECTIONS)),
                 rate(sent as f64)
             );
         }
     }
-    for idle in &mut idle_flows {
-        idle.still_talk(&secgroup);
+    for flows in &mut flows_by_family {
+        flows.assert_established(&secgroup);
     }
 }
 
-/// Flows of a family that were proven, and then left alone.
-struct Idle {
+/// Idle proven flows of a family.
+struct IdleFlows {
     clients: Vec<UdpSocket>,
     servers: Vec<UdpSocket>,
     streams: Vec<TcpStream>,
 }
 
-impl Idle {
+impl IdleFlows {
     fn new(net: &Pair, family: usize) -> Self {
         let sockets = |namespace, address: IpAddr| {
             let bind = |port| {
@@ -140,18 +140,18 @@ impl Idle {
             tcp::exchange(&mut stream, b"hello").unwrap();
             stream
         });
-        let idle = Self {
+        let flows = Self {
             clients: sockets(&net.client, Pair::CLIENT[family]),
             servers: sockets(&net.server, Pair::SERVER[family]),
             streams: streams.collect(),
         };
-        // One after the other: the table of new flows would not hold all of them.
-        idle.converse(2);
-        idle
+        // One after another, because the table of new flows does not hold all of them.
+        flows.exchange_datagrams(2);
+        flows
     }
 
-    /// Questions and their answers over every flow.
-    fn converse(&self, times: usize) {
+    /// Exchanges requests and replies over every UDP flow.
+    fn exchange_datagrams(&self, times: usize) {
         let mut data = [0; 16];
         for client in &self.clients {
             for server in self.servers.iter().flat_map(|server| repeat_n(server, times)) {
@@ -164,10 +164,11 @@ impl Idle {
         }
     }
 
-    fn still_talk(&mut self, secgroup: &Secgroup<'_>) {
-        // Only flows let these pass. How many packets: earlier connections may still be ending.
+    fn assert_established(&mut self, secgroup: &Secgroup<'_>) {
+        // These packets pass by their flows alone. Their number varies, because earlier connections
+        // may still be closing.
         secgroup.moved_over_flows(&[], || {
-            self.converse(1);
+            self.exchange_datagrams(1);
             for stream in &mut self.streams {
                 tcp::exchange(stream, b"still there").unwrap();
             }
@@ -184,7 +185,7 @@ enum Kind {
 
 const KINDS: [Kind; 3] = [Kind::Syn, Kind::Datagram, Kind::EchoRequest];
 
-/// Ten tables full of packets, each of another flow.
+/// Packets of different flows, ten times the table's capacity.
 fn spoofed_frames(family: usize, kind: Kind) -> Vec<Vec<u8>> {
     let server = Pair::SERVER[family];
     let frame = |number: u16| {
@@ -196,14 +197,14 @@ fn spoofed_frames(family: usize, kind: Kind) -> Vec<Vec<u8>> {
         let port = |port| SocketAddr::new(server, port);
         frame::ethernet(&match kind {
             Kind::Syn => frame::syn(SocketAddr::new(from, 4000), port(80), number.into()),
-            Kind::Datagram => frame::udp(SocketAddr::new(from, 4000), port(53), b"let me in"),
+            Kind::Datagram => frame::udp(SocketAddr::new(from, 4000), port(53), b"request"),
             Kind::EchoRequest => frame::echo_request(from, server, number),
         })
     };
     (1..=10 * TABLE).map(frame).collect()
 }
 
-/// Works while frames are sent again and again; returns how many were.
+/// Runs work while frames are sent repeatedly; returns its result and the number of frames sent.
 fn while_sending<T>(wire: &Wire, frames: &[Vec<u8>], work: impl FnOnce() -> T) -> (T, usize) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -215,7 +216,7 @@ fn while_sending<T>(wire: &Wire, frames: &[Vec<u8>], work: impl FnOnce() -> T) -
                 }
                 burst.iter().for_each(|frame| wire.send(frame));
                 sent += burst.len();
-                thread::sleep(PACE);
+                thread::sleep(BURST_INTERVAL);
             }
             sent
         });

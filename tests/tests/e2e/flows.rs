@@ -1,4 +1,4 @@
-//! What `flows` tells about real flows, and what a flush does to them.
+//! The `flows` commands on real flows: filters, listed fields and flush.
 
 use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -10,8 +10,8 @@ use secgroup_tests::wait::PATIENCE;
 use secgroup_tests::{Pair, Secgroup, ping};
 use serde_json::{Value, json};
 
-/// A server with six flows, all let in by rules: TCP on port 80, UDP on port 53, and ping, each
-/// over both families.
+/// A server with six flows that rules allow: TCP on port 80, UDP on port 53, and ping, each over
+/// both families.
 struct Scene<'a> {
     secgroup: Secgroup<'a>,
     /// The rules' ids, IPv4's first.
@@ -68,7 +68,7 @@ impl<'a> Scene<'a> {
         flows["Flows"].as_array().unwrap().clone()
     }
 
-    /// What remains of all flows, as protocols and inside addresses.
+    /// The flows that a filter selects, as protocols and inside addresses.
     fn names(&self, filter: &str) -> Vec<(u64, String)> {
         let name = |flow: &Value| {
             (flow["Protocol"].as_u64().unwrap(), flow["InsideAddress"].as_str().unwrap().to_owned())
@@ -78,7 +78,7 @@ impl<'a> Scene<'a> {
 }
 
 #[test]
-fn every_filter_takes_what_it_names() {
+fn every_filter_selects_the_matching_flows() {
     const TCP: [(u64, IpAddr); 2] = [(6, Pair::SERVER[0]), (6, Pair::SERVER[1])];
     const UDP: [(u64, IpAddr); 2] = [(17, Pair::SERVER[0]), (17, Pair::SERVER[1])];
     const ECHO: [(u64, IpAddr); 2] = [(1, Pair::SERVER[0]), (58, Pair::SERVER[1])];
@@ -108,7 +108,7 @@ fn every_filter_takes_what_it_names() {
         ("--protocol tcp --address 10.77.0.0/24", vec![TCP[0]]),
     ];
     let names = |mut flows: Vec<(u64, IpAddr)>| -> Vec<_> {
-        // As the command sorts them.
+        // In the order of the command.
         flows.sort_by_key(|(protocol, inside)| (*protocol, *inside));
         flows.into_iter().map(|(protocol, inside)| (protocol, inside.to_string())).collect()
     };
@@ -117,20 +117,20 @@ fn every_filter_takes_what_it_names() {
         assert_eq!(scene.names(filter), names(expected.clone()), "list {filter}");
         assert_eq!(count, Some(expected.len() as u64), "count {filter}");
     }
-    // From narrow to wide, so that each has something to remove, and all that it leaves is known.
-    let mut left = all;
-    for (filter, named) in filters.iter().rev() {
-        let before = left.len();
-        left.retain(|flow| !named.contains(flow));
-        let removed = before - left.len();
-        let said = scene.secgroup.ok(&format!("flows flush {filter}"));
-        assert_eq!(said, format!("{removed} flows removed\n"), "flush {filter}");
-        assert_eq!(scene.names(""), names(left.clone()), "after flush {filter}");
+    // In reverse, from narrow to wide, so that a flush removes only a part.
+    let mut remaining = all;
+    for (filter, selected) in filters.iter().rev() {
+        let before = remaining.len();
+        remaining.retain(|flow| !selected.contains(flow));
+        let removed = before - remaining.len();
+        let output = scene.secgroup.ok(&format!("flows flush {filter}"));
+        assert_eq!(output, format!("{removed} flows removed\n"), "flush {filter}");
+        assert_eq!(scene.names(""), names(remaining.clone()), "after flush {filter}");
     }
 }
 
 #[test]
-fn a_flow_is_told_with_its_rule_state_and_packets() {
+fn a_listed_flow_has_its_rule_state_and_packets() {
     let net = Pair::new();
     let scene = Scene::new(&net);
     let listed = scene.list("--protocol tcp");
@@ -170,7 +170,7 @@ fn a_flow_is_told_with_its_rule_state_and_packets() {
 }
 
 #[test]
-fn packets_of_a_flow_are_counted_in_both_directions() {
+fn the_packets_of_a_flow_are_counted_in_both_directions() {
     let net = Pair::new();
     let scene = Scene::new(&net);
     let packets = |flow: &Value| {
@@ -182,8 +182,8 @@ fn packets_of_a_flow_are_counted_in_both_directions() {
             assert!(udp::answers(socket, PATIENCE));
         }
     }
-    let now = scene.list("--protocol udp");
-    for (flow, [ingress, egress]) in now.iter().zip(before) {
+    let after = scene.list("--protocol udp");
+    for (flow, [ingress, egress]) in after.iter().zip(before) {
         assert_eq!(packets(flow), [ingress + 5, egress + 5]);
         assert_eq!(flow["State"], "udp-stream");
         assert_eq!(flow["Tier"], "proven");
@@ -191,7 +191,7 @@ fn packets_of_a_flow_are_counted_in_both_directions() {
 }
 
 #[test]
-fn after_a_flush_the_rules_judge() {
+fn a_flushed_flow_is_decided_by_the_rules_again() {
     let net = Pair::new();
     let mut scene = Scene::new(&net);
     let secgroup = &scene.secgroup;

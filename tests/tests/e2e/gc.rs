@@ -1,4 +1,4 @@
-//! Room in the flow tables: expired flows that go, and unproven ones that give way.
+//! Removal of expired flows, and eviction of unproven ones.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Pair, Secgroup};
 
-/// A server behind rules for UDP and TCP, whose datagrams are soon forgotten.
-fn guarded(net: &Pair) -> Secgroup<'_> {
+/// A server behind rules for UDP and TCP, with UDP timeouts of one second.
+fn with_short_timeouts(net: &Pair) -> Secgroup<'_> {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     for (protocol, port) in [("udp", 53), ("tcp", 80)] {
@@ -23,19 +23,19 @@ fn guarded(net: &Pair) -> Secgroup<'_> {
     secgroup
 }
 
-/// Entries in all flow tables, dead ones too.
+/// Entries in all flow tables, including expired ones.
 fn entries(secgroup: &Secgroup<'_>) -> u64 {
     let status = secgroup.json("status");
     let tables = status["FlowTables"].as_array().unwrap();
     tables.iter().map(|table| table["Entries"].as_u64().unwrap()).sum()
 }
 
-fn live(secgroup: &Secgroup<'_>) -> u64 {
+fn live_flows(secgroup: &Secgroup<'_>) -> u64 {
     secgroup.json("flows count")["Count"].as_u64().unwrap()
 }
 
-/// One flow of each family in the new tier, and one of each in the proven tier.
-fn datagrams(net: &Pair) -> Vec<UdpEcho> {
+/// Makes UDP flows: one of each family in the new tier, and one of each in the proven tier.
+fn flows_in_both_tiers(net: &Pair) -> Vec<UdpEcho> {
     let servers: Vec<_> =
         at(Pair::SERVER, 53).map(|end| UdpEcho::start(&net.server, end)).into_iter().collect();
     for server in &servers {
@@ -50,46 +50,46 @@ fn datagrams(net: &Pair) -> Vec<UdpEcho> {
 }
 
 #[test]
-fn expired_flows_go_and_live_ones_stay() {
+fn gc_removes_expired_flows_and_keeps_live_ones() {
     let net = Pair::new();
-    let secgroup = guarded(&net);
+    let secgroup = with_short_timeouts(&net);
     assert_eq!(secgroup.ok("gc"), "0 expired flows removed: 0 new, 0 proven\n");
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
     let mut stream = tcp::connect(&net.client, server.address()).unwrap();
     tcp::exchange(&mut stream, b"hello").unwrap();
-    let _servers = datagrams(&net);
+    let _servers = flows_in_both_tiers(&net);
     assert_eq!(entries(&secgroup), 5);
-    wait_until(PATIENCE, "datagrams to be forgotten", || live(&secgroup) == 1);
-    assert_eq!(entries(&secgroup), 5, "they keep their places");
+    wait_until(PATIENCE, "the UDP flows to expire", || live_flows(&secgroup) == 1);
+    assert_eq!(entries(&secgroup), 5, "expired entries stay until gc");
     assert_eq!(secgroup.ok("gc"), "4 expired flows removed: 2 new, 2 proven\n");
-    assert_eq!((entries(&secgroup), live(&secgroup)), (1, 1));
+    assert_eq!((entries(&secgroup), live_flows(&secgroup)), (1, 1));
     tcp::exchange(&mut stream, b"still there").unwrap();
     assert_eq!(secgroup.ok("gc"), "0 expired flows removed: 0 new, 0 proven\n");
 }
 
 #[test]
-fn a_command_that_changes_something_makes_room_on_its_way() {
+fn every_change_removes_expired_flows() {
     for command in [
         "rule add web ingress --protocol tcp --port 81 --cidr 10.77.0.0/24",
         "attach eth0 --group web",
         "reconcile",
     ] {
         let net = Pair::new();
-        let secgroup = guarded(&net);
-        let _servers = datagrams(&net);
-        wait_until(PATIENCE, "datagrams to be forgotten", || live(&secgroup) == 0);
+        let secgroup = with_short_timeouts(&net);
+        let _servers = flows_in_both_tiers(&net);
+        wait_until(PATIENCE, "the UDP flows to expire", || live_flows(&secgroup) == 0);
         assert_eq!(entries(&secgroup), 4);
-        let said = secgroup.ok(command);
+        let output = secgroup.ok(command);
         assert_eq!(entries(&secgroup), 0, "{command}");
-        assert!(!said.contains("expired"), "{said}");
+        assert!(!output.contains("expired"), "{output}");
     }
 }
 
-/// Gc, again and again, beside a flow that lives from packet to packet.
+/// Repeated gc beside a flow that its packets keep alive.
 #[test]
-fn a_flow_that_is_in_use_is_never_removed() {
+fn a_flow_in_use_is_never_removed() {
     let net = Pair::new();
-    let secgroup = guarded(&net);
+    let secgroup = with_short_timeouts(&net);
     let server = UdpEcho::start(&net.server, at(Pair::SERVER, 53)[0]);
     let socket = udp::connect(&net.client, server.address());
     for _ in 0..4 {
@@ -99,13 +99,13 @@ fn a_flow_that_is_in_use_is_never_removed() {
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(secgroup.ok("gc"), "0 expired flows removed: 0 new, 0 proven\n");
-        // Only its flow lets it through.
+        // The packet passes by its flow alone.
         assert!(udp::answers(&socket, PATIENCE));
     }
 }
 
-/// Sends one datagram to the server from each of so many ports.
-fn one_way(net: &Pair, from: u16, count: u16) {
+/// Sends one datagram to the server from each of `count` ports, beginning with `from`.
+fn send_datagrams(net: &Pair, from: u16, count: u16) {
     let [to, _] = at(Pair::SERVER, 53);
     net.client.run(|| {
         for port in from..from + count {
@@ -116,53 +116,53 @@ fn one_way(net: &Pair, from: u16, count: u16) {
 }
 
 #[test]
-fn evictions_are_what_neither_packets_nor_commands_removed() {
+fn evictions_exclude_flows_removed_by_packets_and_commands() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure("[maps]\nflows_new = 64\nflows_proven = 64\nrules = 64\ninterfaces = 2\n");
     secgroup.ok("group create web --description x");
     secgroup.ok("rule add web ingress --protocol udp --port 53 --cidr 10.77.0.0/24");
     secgroup.ok("attach eth0 --group web");
-    // Nobody answers with ICMP errors, nor with datagrams.
+    // A bound socket prevents ICMP errors, and sends no replies.
     let [address, _] = at(Pair::SERVER, 53);
     let _silent = net.server.run(|| UdpSocket::bind(address).unwrap());
-    let told = || {
+    let figures = || {
         let status = secgroup.json("status");
-        let one = &status["NetworkInterfaces"][0];
-        let numbers = ["OpenedFlows", "PromotedFlows", "EvictedFlows"];
-        let [opened, promoted, evicted] = numbers.map(|name| one[name].as_u64().unwrap());
+        let interface = &status["NetworkInterfaces"][0];
+        let keys = ["OpenedFlows", "PromotedFlows", "EvictedFlows"];
+        let [opened, promoted, evicted] = keys.map(|name| interface[name].as_u64().unwrap());
         let table = &status["FlowTables"][0];
         assert_eq!((&table["Tier"], &table["Family"]), (&"new".into(), &"ipv4".into()));
         let memory = table["MemoryBytes"].as_u64().unwrap();
         assert_eq!(table["BytesPerEntry"].as_u64().unwrap(), memory / 64);
         (opened, promoted, evicted, table["Entries"].as_u64().unwrap())
     };
-    assert_eq!(told(), (0, 0, 0, 0));
-    one_way(&net, 2000, 3);
-    assert_eq!(told(), (3, 0, 0, 3));
-    // A command removes them: nobody gave way.
+    assert_eq!(figures(), (0, 0, 0, 0));
+    send_datagrams(&net, 2000, 3);
+    assert_eq!(figures(), (3, 0, 0, 3));
+    // Flows removed by a command are not evictions.
     assert_eq!(secgroup.ok("flows flush"), "3 flows removed\n");
-    assert_eq!(told(), (3, 0, 0, 0));
+    assert_eq!(figures(), (3, 0, 0, 0));
 
-    one_way(&net, 3000, 500);
-    let (opened, promoted, evicted, present) = told();
+    send_datagrams(&net, 3000, 500);
+    let (opened, promoted, evicted, present) = figures();
     assert_eq!((opened, promoted), (503, 0));
     assert_eq!(evicted, 500 - present, "{}", secgroup.view());
     assert!(evicted >= 500 - 64, "{}", secgroup.view());
     let table = secgroup.ok("status");
     let line = format!("eth0: {evicted} unproven flows were evicted by newer ones");
-    assert!(table.lines().any(|one| one == line), "{table}");
+    assert!(table.lines().any(|shown| shown == line), "{table}");
 
-    // What expires or is flushed afterwards changes nothing about it.
+    // Later expiry and flushes do not change the count.
     secgroup.ok("attach eth0 --group web --timeout UdpTimeout=1");
-    wait_until(PATIENCE, "datagrams to be forgotten", || live(&secgroup) == 0);
+    wait_until(PATIENCE, "the UDP flows to expire", || live_flows(&secgroup) == 0);
     secgroup.ok("gc");
-    assert_eq!(told(), (503, 0, evicted, 0));
+    assert_eq!(figures(), (503, 0, evicted, 0));
     let text = secgroup.ok("metrics");
     let line = format!("secgroup_flows_evicted_total{{interface=\"eth0\"}} {evicted}");
-    assert!(text.lines().any(|one| one == line), "{text}");
-    // The next interface of the slot begins from nothing.
+    assert!(text.lines().any(|shown| shown == line), "{text}");
+    // The next interface in the slot starts at zero.
     secgroup.ok("detach eth0");
     secgroup.ok("attach eth0 --group web");
-    assert_eq!(told(), (0, 0, 0, 0));
+    assert_eq!(figures(), (0, 0, 0, 0));
 }

@@ -1,4 +1,4 @@
-//! The same story on every hook, and the way from one hook to another.
+//! The same verdicts on every hook, and changes from one hook to another.
 
 use firewall_user::dataplane::host::preflight;
 use secgroup_tests::network::at;
@@ -6,8 +6,8 @@ use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp;
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
-/// Every change of hook that this kernel has.
-fn round() -> impl Iterator<Item = &'static str> {
+/// Every change between two hooks that this kernel has.
+fn hook_changes() -> impl Iterator<Item = &'static str> {
     const ALL: [&str; 12] = [
         "xdp",
         "xdp-generic",
@@ -26,26 +26,26 @@ fn round() -> impl Iterator<Item = &'static str> {
 }
 
 #[test]
-fn tcx_or_what_stands_for_it_guards() {
-    story(tc_hook());
+fn tcx_or_its_fallback_filters() {
+    filter_on_a_host(tc_hook());
 }
 
 #[test]
-fn clsact_guards() {
-    story("clsact");
+fn clsact_filters() {
+    filter_on_a_host("clsact");
 }
 
 #[test]
-fn native_xdp_guards() {
-    story("xdp");
+fn native_xdp_filters() {
+    filter_on_a_host("xdp");
 }
 
 #[test]
-fn generic_xdp_guards() {
-    story("xdp-generic");
+fn generic_xdp_filters() {
+    filter_on_a_host("xdp-generic");
 }
 
-fn story(hook: &str) {
+fn filter_on_a_host(hook: &str) {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
@@ -57,7 +57,7 @@ fn story(hook: &str) {
     let outside = at(Pair::CLIENT, 80);
     let _outside = outside.map(|end| TcpServer::echo(&net.client, end));
 
-    // A fresh group: nothing in, everything out and back.
+    // A new group: no inbound flow, any outbound flow with its replies.
     secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {
         assert!(tcp::none_reaches(&net.client, &allowed));
     });
@@ -68,7 +68,7 @@ fn story(hook: &str) {
         });
     }
 
-    // One port in, nothing out: what goes out from now on is replies.
+    // One port in, no outbound flow: egress packets are replies.
     secgroup.ok("rule remove web egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
     secgroup
         .ok("rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64");
@@ -100,9 +100,9 @@ fn an_open_connection_survives_every_change_of_hook() {
     for stream in &mut streams {
         tcp::exchange(stream, b"known").unwrap();
     }
-    // From here on only the flows let them pass.
+    // From here on the packets pass by their flows alone.
     secgroup.ok(&format!("rule remove {rule}"));
-    for hook in round() {
+    for hook in hook_changes() {
         secgroup.moved_over_flows(&[], || {
             secgroup.ok(&format!("attach eth0 --group web --hook {hook}"));
             assert_eq!(hook_of(&secgroup), hook);
@@ -115,23 +115,23 @@ fn an_open_connection_survives_every_change_of_hook() {
 }
 
 #[test]
-fn nothing_slips_through_while_the_hook_changes() {
+fn no_packet_passes_while_the_hook_changes() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
     secgroup.ok("attach eth0 --group fresh");
     let receivers = at(Pair::SERVER, 9).map(|end| udp::bind(&net.server, end));
     let ((), sent) = udp::while_flooding(&net.client, &at(Pair::SERVER, 9), || {
-        for hook in round() {
+        for hook in hook_changes() {
             secgroup.ok(&format!("attach eth0 --group fresh --hook {hook}"));
             for receiver in &receivers {
                 receiver.set_nonblocking(true).unwrap();
                 let received = receiver.recv(&mut [0; 64]);
-                assert!(received.is_err(), "a packet came through on the way to {hook}");
+                assert!(received.is_err(), "a packet passed during the change to {hook}");
             }
         }
     });
-    assert!(sent.iter().all(|sent| *sent > 100), "{sent:?} packets are no flood");
+    assert!(sent.iter().all(|sent| *sent > 100), "{sent:?}: too few packets for a flood");
 }
 
 fn hook_of(secgroup: &Secgroup<'_>) -> String {
@@ -142,7 +142,7 @@ fn hook_of(secgroup: &Secgroup<'_>) -> String {
     interface["Hook"].as_str().unwrap().to_owned()
 }
 
-/// 2 MB of which no two stretches are the same.
+/// 2 MB without repetition.
 fn pattern() -> Vec<u8> {
     (0..500_000_u32).flat_map(u32::to_le_bytes).collect()
 }

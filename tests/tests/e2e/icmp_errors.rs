@@ -1,4 +1,4 @@
-//! ICMP errors that come back without a rule for them, and those that do not.
+//! ICMP errors about a packet of a flow pass without a rule; forged ones do not.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -9,48 +9,53 @@ use secgroup_tests::wait::{PATIENCE, wait_for};
 use secgroup_tests::{Edge, Routed, Secgroup, frame, tc_hook};
 
 #[test]
-fn a_host_finds_its_routers_through_tcx() {
+fn icmp_errors_about_a_hosts_packets_pass_at_tcx() {
     to_a_host(tc_hook());
 }
 
 #[test]
-fn a_host_finds_its_routers_through_xdp() {
+fn icmp_errors_about_a_hosts_packets_pass_at_xdp() {
     to_a_host("xdp");
 }
 
 fn to_a_host(hook: &str) {
     let net = Routed::new();
     let secgroup = Secgroup::inside(&net.host);
-    story(&net, &secgroup, Routed::HOST_DEVICE, &format!("--hook {hook}"));
+    receive_errors(&net, &secgroup, Routed::HOST_DEVICE, &format!("--hook {hook}"));
 }
 
 #[test]
-fn a_guest_finds_its_routers_through_tcx() {
+fn icmp_errors_about_a_guests_packets_pass_at_tcx() {
     to_a_guest(tc_hook());
 }
 
 #[test]
-fn a_guest_finds_its_routers_through_xdp() {
+fn icmp_errors_about_a_guests_packets_pass_at_xdp() {
     to_a_guest("xdp");
 }
 
 fn to_a_guest(hook: &str) {
     let net = Routed::new();
     let secgroup = Secgroup::inside(&net.routers[0]);
-    story(&net, &secgroup, Routed::ROUTER_DEVICE, &format!("--hook {hook} --orientation guest"));
+    receive_errors(
+        &net,
+        &secgroup,
+        Routed::ROUTER_DEVICE,
+        &format!("--hook {hook} --orientation guest"),
+    );
 }
 
-fn story(net: &Routed, secgroup: &Secgroup<'_>, device: &str, how: &str) {
+fn receive_errors(net: &Routed, secgroup: &Secgroup<'_>, device: &str, options: &str) {
     net.host.sysctl("net.ipv4.ping_group_range", "0 0");
     secgroup.ok("group create fresh --description x");
-    secgroup.ok(&format!("attach {device} --group fresh {how}"));
+    secgroup.ok(&format!("attach {device} --group fresh {options}"));
     for family in 0..2 {
         let far = Routed::FAR[family];
         let hops = Routed::ROUTERS.map(|router| router[family]);
-        let question = udp::connect(&net.host, SocketAddr::new(far, 33434));
-        finds_its_routers(secgroup, device, &question, far, hops);
+        let probe = udp::connect(&net.host, SocketAddr::new(far, 33434));
+        trace_route(secgroup, device, &probe, far, hops);
         // The last hop has no such port.
-        let refused = expect_error(secgroup, device, &question, far, 64, "established");
+        let refused = expect_error(secgroup, device, &probe, far, 64, "established");
         let (kind, code) = if far.is_ipv4() { (3, 3) } else { (1, 4) };
         let errno = libc::ECONNREFUSED;
         assert_eq!(refused, Reported { errno, kind, code, by: far });
@@ -59,8 +64,8 @@ fn story(net: &Routed, secgroup: &Secgroup<'_>, device: &str, how: &str) {
         let domain = if far.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let ping = UdpSocket::from(socket::open(&net.host, domain, libc::SOCK_DGRAM, echo));
         net.host.run(|| ping.connect(SocketAddr::new(far, 0))).unwrap();
-        finds_its_routers(secgroup, device, &ping, far, hops);
-        // And the last hop answers.
+        trace_route(secgroup, device, &ping, far, hops);
+        // The last hop replies.
         let answered =
             [(device, "egress", "established", 1), (device, "ingress", "established", 1)];
         secgroup.moved(&answered, || {
@@ -72,19 +77,19 @@ fn story(net: &Routed, secgroup: &Secgroup<'_>, device: &str, how: &str) {
             assert_eq!(answer[0], if far.is_ipv4() { 0 } else { 129 });
         });
 
-        // A client that keeps no errors is told too.
+        // A client without an error queue receives the error too.
         let client = udp::connect(&net.host, SocketAddr::new(far, 33435));
-        let told = [(device, "egress", "new-flow", 1), (device, "ingress", "related", 1)];
-        secgroup.moved(&told, || {
-            client.send(b"anybody there?").unwrap();
+        let expected = [(device, "egress", "new-flow", 1), (device, "ingress", "related", 1)];
+        secgroup.moved(&expected, || {
+            client.send(b"request").unwrap();
             client.set_read_timeout(Some(PATIENCE)).unwrap();
-            let told = client.recv(&mut [0]).unwrap_err();
-            assert_eq!(told.raw_os_error(), Some(libc::ECONNREFUSED), "{told}");
+            let error = client.recv(&mut [0]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED), "{error}");
         });
     }
 }
 
-fn finds_its_routers(
+fn trace_route(
     secgroup: &Secgroup<'_>,
     device: &str,
     probe: &UdpSocket,
@@ -94,12 +99,12 @@ fn finds_its_routers(
     socket::keep_errors(probe, far);
     let kind = if far.is_ipv4() { 11 } else { 3 };
     for (distance, (by, counted)) in (1..).zip(hops.into_iter().zip(["new-flow", "established"])) {
-        let told = expect_error(secgroup, device, probe, far, distance, counted);
-        assert_eq!(told, Reported { errno: libc::EHOSTUNREACH, kind, code: 0, by });
+        let error = expect_error(secgroup, device, probe, far, distance, counted);
+        assert_eq!(error, Reported { errno: libc::EHOSTUNREACH, kind, code: 0, by });
     }
 }
 
-/// Sends a packet that goes so far, and returns the error that comes back.
+/// Sends a packet with this hop limit, and returns the error that it causes.
 fn expect_error(
     secgroup: &Secgroup<'_>,
     device: &str,
@@ -135,16 +140,16 @@ fn set_hops(probe: &UdpSocket, far: IpAddr, hops: i32) {
 }
 
 #[test]
-fn forged_errors_are_dropped_on_tcx() {
-    forged(tc_hook());
+fn forged_icmp_errors_are_dropped_at_tcx() {
+    drop_forged_errors(tc_hook());
 }
 
 #[test]
-fn forged_errors_are_dropped_on_xdp() {
-    forged("xdp");
+fn forged_icmp_errors_are_dropped_at_xdp() {
+    drop_forged_errors("xdp");
 }
 
-fn forged(hook: &str) {
+fn drop_forged_errors(hook: &str) {
     let net = Edge::new();
     let secgroup = Secgroup::inside(&net.host);
     secgroup.ok("group create fresh --description x");
@@ -155,45 +160,50 @@ fn forged(hook: &str) {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.send(b"a question").unwrap();
         let ip_header = if v4 { 20 } else { 40 };
-        let is_question = |sent: &[u8]| sent.ends_with(b"a question");
-        let asked = net.receive(is_question);
+        let is_request = |sent: &[u8]| sent.ends_with(b"a question");
+        let request = net.receive(is_request);
         let port = client.local_addr().unwrap().port();
         let [from, other] = [port, port ^ 1].map(|port| SocketAddr::new(inside, port));
 
         let unreachable = if v4 { [3, 3] } else { [1, 4] };
-        let error = |what: [u8; 2], quote: &[u8]| frame::icmp(far, inside, what, [0; 4], quote);
+        let icmp_error =
+            |kind: [u8; 2], embedded: &[u8]| frame::icmp(far, inside, kind, [0; 4], embedded);
         let arrives = |reason: &str, packet: &[u8]| {
             secgroup.moved(&[(Edge::DEVICE, "ingress", reason, 1)], || net.send(packet));
         };
-        // About the question, as any router may say it, whole or as little as it has to quote.
-        arrives("related", &error(unreachable, &asked));
-        let told = client.take_error().unwrap().unwrap();
-        assert_eq!(told.raw_os_error(), Some(libc::ECONNREFUSED), "{told}");
-        arrives("related", &error(unreachable, &asked[..ip_header + 8]));
+        // About the request, from any router, with the whole packet or the required minimum
+        // embedded.
+        arrives("related", &icmp_error(unreachable, &request));
+        let error = client.take_error().unwrap().unwrap();
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED), "{error}");
+        arrives("related", &icmp_error(unreachable, &request[..ip_header + 8]));
         let too_big = if v4 { [3, 4] } else { [2, 0] };
-        arrives("related", &error(too_big, &asked));
+        arrives("related", &icmp_error(too_big, &request));
         let _ = client.take_error().unwrap();
-        // Cut, or about a packet that somebody else sent.
-        arrives("icmp-error-invalid", &error(unreachable, &asked[..ip_header + 7]));
-        arrives("icmp-error-invalid", &error(unreachable, &asked[..ip_header]));
-        arrives("icmp-error-invalid", &error(unreachable, &[]));
-        let strange =
+        // With a truncated embedded packet, or about a packet of another sender.
+        arrives("icmp-error-invalid", &icmp_error(unreachable, &request[..ip_header + 7]));
+        arrives("icmp-error-invalid", &icmp_error(unreachable, &request[..ip_header]));
+        arrives("icmp-error-invalid", &icmp_error(unreachable, &[]));
+        let other_source =
             SocketAddr::new(if v4 { "10.90.0.3" } else { "fd90::3" }.parse().unwrap(), port);
-        arrives("icmp-error-invalid", &error(unreachable, &frame::udp(strange, outside, b"x")));
-        arrives("icmp-error-invalid", &error(unreachable, &frame::udp(outside, from, b"x")));
-        // About nothing that was sent.
-        arrives("no-rule", &error(unreachable, &frame::udp(other, outside, b"x")));
-        arrives("no-rule", &error(unreachable, &frame::syn(from, outside, 1)));
-        arrives("no-rule", &error(unreachable, &frame::echo_request(inside, far, port)));
-        // About a fragment, which shows no ports.
+        arrives(
+            "icmp-error-invalid",
+            &icmp_error(unreachable, &frame::udp(other_source, outside, b"x")),
+        );
+        arrives("icmp-error-invalid", &icmp_error(unreachable, &frame::udp(outside, from, b"x")));
+        // About packets that were not sent.
+        arrives("no-rule", &icmp_error(unreachable, &frame::udp(other, outside, b"x")));
+        arrives("no-rule", &icmp_error(unreachable, &frame::syn(from, outside, 1)));
+        arrives("no-rule", &icmp_error(unreachable, &frame::echo_request(inside, far, port)));
+        // About a later fragment, which has no ports.
         let long = frame::udp(from, outside, &[0; 64]);
-        arrives("no-rule", &error(unreachable, &frame::fragment(&long, 1, 16..32, true)));
-        // Another message that quotes a packet: a redirect, which changes routes.
+        arrives("no-rule", &icmp_error(unreachable, &frame::fragment(&long, 1, 16..32, true)));
+        // A redirect, which embeds a packet too, and changes routes.
         if v4 {
-            arrives("no-rule", &error([5, 1], &asked));
+            arrives("no-rule", &icmp_error([5, 1], &request));
         }
         assert!(client.take_error().unwrap().is_none());
-        // A real answer still passes.
+        // A real reply still passes.
         arrives("established", &frame::udp(outside, from, b"an answer"));
         assert_eq!(client.recv(&mut [0; 16]).unwrap(), 9);
     }

@@ -1,4 +1,4 @@
-//! From the first attach to the last detach, and what lives how long.
+//! The lifetime of enforcement, flows and counters, from the first attach to the last detach.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,12 @@ use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Pair, Process, Secgroup, ping, tc_hook, udp};
 
+use crate::support::interface_state;
+
 const RULE: &str = "web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64";
 
 #[test]
-fn enforcement_goes_on_without_a_process() {
+fn enforcement_continues_without_a_process() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
@@ -33,7 +35,7 @@ fn enforcement_goes_on_without_a_process() {
 }
 
 #[test]
-fn flows_and_counters_outlive_reconcile_and_attach() {
+fn flows_and_counters_survive_reconcile_and_attach() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
@@ -52,7 +54,7 @@ fn flows_and_counters_outlive_reconcile_and_attach() {
         "attach eth0 --group web --timeout tcp-established=350",
         "reconcile",
     ] {
-        // Counters that went back would be told here too.
+        // This also fails if a counter decreases.
         secgroup.moved_over_flows(&[], || {
             secgroup.ok(command);
             for stream in &mut streams {
@@ -64,7 +66,7 @@ fn flows_and_counters_outlive_reconcile_and_attach() {
 }
 
 #[test]
-fn detach_lets_everything_through_and_attach_guards_again() {
+fn detach_passes_everything_and_the_next_attach_filters() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
@@ -72,19 +74,19 @@ fn detach_lets_everything_through_and_attach_guards_again() {
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
     for hook in [tc_hook(), "xdp"] {
         secgroup.ok(&format!("attach eth0 --group fresh --hook {hook}"));
-        // Of the time before a detach nothing is left.
+        // The counters start at zero after a detach.
         secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {
             assert!(tcp::none_reaches(&net.client, &ends));
         });
         assert_eq!(secgroup.counters().packets("eth0", "ingress", "no-rule"), 2);
         secgroup.ok("detach eth0");
-        // No connection, whose end could meet the next attach.
+        // A ping, because the end of a TCP connection could arrive after the next attach.
         assert!(Pair::SERVER.into_iter().all(|address| ping::ping(&net.client, address)));
     }
 }
 
 #[test]
-fn groups_add_up_and_attach_replaces_them() {
+fn the_rules_of_several_groups_add_up_and_attach_replaces_the_groups() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     for (group, port) in [("one", 81), ("two", 82)] {
@@ -100,7 +102,7 @@ fn groups_add_up_and_attach_replaces_them() {
         ("--group one --group two", &[one, two], &[]),
         ("--group two", &[two], &[one]),
     ] {
-        // With flows: what closes a connection may arrive after its rule has gone.
+        // With tracking, because the end of a connection may arrive after its rule is removed.
         secgroup.ok(&format!("attach eth0 {groups} --tracking always"));
         for end in reached.as_flattened() {
             tcp::connect(&net.client, *end).unwrap();
@@ -114,38 +116,33 @@ fn groups_add_up_and_attach_replaces_them() {
 }
 
 #[test]
-fn a_device_that_came_back_is_guarded_after_reconcile() {
+fn a_recreated_device_is_filtered_after_reconcile() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
     secgroup.ok("attach eth0 --group fresh");
     net.server.ip("link delete eth0");
-    assert_eq!(state(&secgroup), "device-missing");
+    assert_eq!(interface_state(&secgroup), "device-missing");
     secgroup.ok("reconcile");
 
     join([
         End { namespace: &net.server, device: "eth0", addresses: &["10.77.0.1/24", "fd77::1/64"] },
         End { namespace: &net.client, device: "eth0", addresses: &["10.77.0.2/24", "fd77::2/64"] },
     ]);
-    assert_eq!(state(&secgroup), "not-enforcing");
+    assert_eq!(interface_state(&secgroup), "not-enforcing");
     let ends = at(Pair::SERVER, 80);
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
     assert!(ping::ping(&net.client, ends[0].ip()));
 
     secgroup.ok("reconcile");
-    assert_eq!(state(&secgroup), "enforcing");
+    assert_eq!(interface_state(&secgroup), "enforcing");
     secgroup.moved_over_flows(&[("eth0", "ingress", "no-rule", 2)], || {
         assert!(tcp::none_reaches(&net.client, &ends));
     });
 }
 
-fn state(secgroup: &Secgroup<'_>) -> String {
-    let status = secgroup.json("status");
-    status["NetworkInterfaces"][0]["State"].as_str().unwrap().to_owned()
-}
-
 #[test]
-fn the_last_detach_leaves_nothing_in_the_kernel() {
+fn the_last_detach_removes_everything_from_the_kernel() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     net.server.ip("link add eth1 type veth peer name eth2");
@@ -157,14 +154,14 @@ fn the_last_detach_leaves_nothing_in_the_kernel() {
 
     secgroup.ok("detach --all");
     assert!(!secgroup.pin_dir().exists());
-    // The kernel lets go of a program some time after the last pin.
+    // The kernel frees a program some time after its last pin.
     wait_until(PATIENCE, "the programs to be gone", || {
         loaded_programs().flatten().all(|program| !programs.contains(&program.id()))
     });
     assert_eq!(secgroup.run(["status"]).code, Some(3));
 }
 
-/// The numbers of all pinned programs.
+/// The IDs of all pinned programs.
 fn programs(pin_dir: &Path) -> Vec<u32> {
     let version = fs::read_dir(pin_dir).unwrap().next().unwrap().unwrap().path();
     let pins = fs::read_dir(version.join("programs")).unwrap();
@@ -177,15 +174,15 @@ fn an_idle_flow_expires() {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
     secgroup.ok("attach eth0 --group fresh --timeout UdpTimeout=1 --timeout tcp-established=1");
-    let asked = at(Pair::CLIENT, 9).map(|end| udp::bind(&net.client, end));
-    let asking = asked.each_ref().map(|socket| {
-        let asking = udp::connect(&net.server, socket.local_addr().unwrap());
-        asking.set_read_timeout(Some(PATIENCE)).unwrap();
-        asking.send(b"question").unwrap();
+    let outside_sockets = at(Pair::CLIENT, 9).map(|end| udp::bind(&net.client, end));
+    let inside_sockets = outside_sockets.each_ref().map(|socket| {
+        let inside = udp::connect(&net.server, socket.local_addr().unwrap());
+        inside.set_read_timeout(Some(PATIENCE)).unwrap();
+        inside.send(b"question").unwrap();
         let mut buffer = [0; 8];
         let (_, from) = socket.recv_from(&mut buffer).unwrap();
         socket.connect(from).unwrap();
-        asking
+        inside
     });
     let sinks = at(Pair::CLIENT, 9).map(|end| TcpServer::echo(&net.client, end));
     let mut streams = sinks.each_ref().map(|sink| {
@@ -197,15 +194,15 @@ fn an_idle_flow_expires() {
     wait_until(PATIENCE, "all flows to expire", || secgroup.json("flows count")["Count"] == 0);
 
     secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {
-        for (asked, asking) in asked.iter().zip(&asking) {
-            asked.send(b"late").unwrap();
-            asking.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-            assert!(asking.recv(&mut [0; 8]).is_err(), "an answer of a dead flow arrived");
+        for (outside, inside) in outside_sockets.iter().zip(&inside_sockets) {
+            outside.send(b"late").unwrap();
+            inside.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            assert!(inside.recv(&mut [0; 8]).is_err(), "a reply of an expired flow passed");
         }
     });
     for stream in &mut streams {
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        assert!(tcp::exchange(stream, b"too late").is_err(), "a dead flow goes on");
+        assert!(tcp::exchange(stream, b"too late").is_err(), "an expired flow passes packets");
     }
     let dropped = secgroup.counters().packets("eth0", "egress", "no-rule");
     assert!(dropped >= 2, "{}", secgroup.view());

@@ -1,37 +1,38 @@
-//! Real connections through real interfaces, guarded by the built program.
+//! Real connections through real interfaces, filtered by the built program.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod attach_options;
 mod audit;
 mod bloom;
 mod clsact;
+mod concurrency;
 mod confirm;
 mod crash;
 mod default_deny;
-mod devices;
+mod device_reappears;
+mod failures;
 mod flood;
 mod flows;
-mod follow;
 mod fragments;
 mod gc;
+mod group_peers;
+mod guest;
 mod hooks;
-mod hostile;
 mod icmp_errors;
-mod learn;
+mod learned_connections;
 mod lifetime;
 mod lockout;
-mod loss;
+mod lossy_path;
 mod memory;
 mod metrics;
 mod offload;
-mod options;
-mod orientation;
 mod panic;
-mod peers;
 mod pmtu;
+mod policy_swaps;
 mod replacement;
 mod revalidate;
-mod runtime_change;
-mod swaps;
-mod together;
+mod rule_removal;
+mod support;
 mod trace;
+mod tun_and_vlan;

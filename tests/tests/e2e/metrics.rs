@@ -1,4 +1,4 @@
-//! What an operator scrapes, by the programs that scrape it.
+//! The metrics, read by the command and by Prometheus.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,14 +14,14 @@ use secgroup_tests::{Namespace, Pair, Process, Secgroup};
 
 const SERVED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9911);
 
-/// `secgroup serve` in a namespace, once it answers.
+/// `secgroup serve` in a namespace, ready to answer.
 fn serve(secgroup: &Secgroup<'_>, namespace: &Namespace) -> Process {
     let process = Process::start(secgroup.command(["serve", "--metrics", &SERVED.to_string()]));
     wait_until(PATIENCE, "secgroup to serve", || answer(namespace, SERVED, "/").is_ok());
     process
 }
 
-/// The value of a line, which is named as it is written.
+/// The value of a series, which is named with its labels as written.
 fn value(text: &str, series: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     let line = line.unwrap_or_else(|| panic!("no {series} in\n{text}"));
@@ -29,16 +29,16 @@ fn value(text: &str, series: &str) -> u64 {
 }
 
 #[test]
-fn a_command_and_the_server_tell_the_same() {
+fn the_metrics_command_and_serve_report_the_same() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     let _server = serve(&secgroup, &net.server);
-    // With nothing attached there is still a build to tell of.
+    // With nothing attached the metrics still have the build.
     check_metrics(&secgroup.ok("metrics"));
     secgroup.ok("attach eth0 --group web");
 
-    // A packet of the kernel's own between two readings would make them differ.
+    // A packet of the kernel itself between two readings would make them differ.
     let (text, (status, served)) = wait_for(PATIENCE, "a moment without a packet", || {
         let before = secgroup.ok("metrics");
         let served = answer(&net.server, SERVED, "/metrics").unwrap();
@@ -53,15 +53,15 @@ fn a_command_and_the_server_tell_the_same() {
     for path in ["/metric", "/metrics/", "/api/v1/query"] {
         assert_eq!(answer(&net.server, SERVED, path).unwrap().0, 404, "{path}");
     }
-    let refused = secgroup.refused(&format!("serve --metrics {SERVED}"), 1);
+    let error = secgroup.refused(&format!("serve --metrics {SERVED}"), 1);
     assert_eq!(
-        refused,
+        error,
         "error: serve: listen on 127.0.0.1:9911: Address already in use (os error 98)\n\
          hint: choose another address or port with --metrics\n"
     );
 }
 
-/// After a reboot the store has rules that the kernel knows nothing of.
+/// After a reboot the kernel has none of the stored rules.
 #[test]
 fn rules_are_counted_when_attach_is_the_first_command_after_a_reboot() {
     let net = Pair::new();
@@ -80,7 +80,7 @@ fn rules_are_counted_when_attach_is_the_first_command_after_a_reboot() {
 }
 
 #[test]
-fn every_figure_is_what_happened() {
+fn every_metric_counts_what_happened() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let group = secgroup.ok("group create web --description x");
@@ -101,7 +101,7 @@ fn every_figure_is_what_happened() {
         }
     }
 
-    // Two connections that a rule admits, one that none does, and one datagram out.
+    // Two connections that a rule allows, and one that no rule allows.
     let [v4, _] = at(Pair::SERVER, 80);
     let server = TcpServer::echo(&net.server, v4);
     let mut streams = Vec::new();
@@ -118,7 +118,7 @@ fn every_figure_is_what_happened() {
             &format!("secgroup_rule_{what}_total{{group=\"{}\",rule=\"{rule}\"}}", group.trim()),
         )
     };
-    // A SYN with its options, in Ethernet.
+    // A SYN with its options and the Ethernet header.
     assert_eq!((of_rule("packets", rules[0]), of_rule("bytes", rules[0])), (2, 2 * 74));
     assert_eq!((of_rule("packets", rules[1]), of_rule("bytes", rules[1])), (0, 0));
     let of = |what: &str, labels: &str| {
@@ -135,10 +135,10 @@ fn every_figure_is_what_happened() {
     assert_eq!(value(&text, "secgroup_flows{tier=\"new\",family=\"ipv4\"}"), 0);
     assert_eq!(value(&text, "secgroup_flows{tier=\"proven\",family=\"ipv6\"}"), 0);
     let flows = |what| value(&text, &format!("secgroup_flows_{what}_total{{interface=\"eth0\"}}"));
-    let told = ["opened", "promoted", "evicted", "unpromoted"].map(flows);
-    assert_eq!(told, [2, 2, 0, 0]);
+    let values = ["opened", "promoted", "evicted", "unpromoted"].map(flows);
+    assert_eq!(values, [2, 2, 0, 0]);
 
-    // There are flows and rules with addresses; no label has one.
+    // Flows and rules have addresses; no label contains one.
     check_metrics(&text);
     let labels: BTreeSet<&str> = text
         .lines()
@@ -166,7 +166,7 @@ fn every_figure_is_what_happened() {
 }
 
 #[test]
-fn a_prometheus_counts_refused_connections() {
+fn prometheus_counts_dropped_connections() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
@@ -174,7 +174,7 @@ fn a_prometheus_counts_refused_connections() {
     let mut server = serve(&secgroup, &net.server);
     let prometheus = Prometheus::scrape(&net.server, SERVED);
     let drops = "secgroup_drops_total{interface=\"eth0\",direction=\"ingress\",reason=\"no-rule\"}";
-    // A Go program of some size starts here, beside whatever else the machine does.
+    // Prometheus takes long to start on a busy machine.
     let start = Duration::from_secs(60);
     wait_until(start, "the first scrape", || prometheus.value(drops) == Some(0.0));
 
@@ -189,10 +189,10 @@ fn a_prometheus_counts_refused_connections() {
     assert_eq!(prometheus.value("sum(secgroup_drops_total)"), Some(4.0));
     assert_eq!(prometheus.value("count(secgroup_build_info)"), Some(1.0));
 
-    // Neither the scraper's idle connection nor one that never asks holds the end up.
+    // Neither the scraper's idle connection nor a client without a request delays the exit.
     let silent = net.server.run(|| TcpStream::connect(SERVED)).unwrap();
-    let ended = server.terminate();
-    assert_eq!(ended.code(), Some(0), "{ended}");
+    let status = server.terminate();
+    assert_eq!(status.code(), Some(0), "{status}");
     drop(silent);
     secgroup.moved(&[("eth0", "ingress", "no-rule", 1)], || {
         assert!(!tcp::reaches(&net.client, at(Pair::SERVER, 80)[0]));

@@ -1,4 +1,4 @@
-//! Panic: nothing but the management networks.
+//! Emergency mode (`secgroup panic`): only packets of the management networks pass.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -13,76 +13,87 @@ use secgroup_tests::{Namespace, Pair, Secgroup, ping};
 
 const OPEN: &str = "open ingress --protocol all --cidr 0.0.0.0/0 --cidr ::/0";
 
-/// The client is in the management networks; the stranger is on the same link and is not.
+/// A server with two clients: the one at `eth0` is in the management networks, the other at `eth1`
+/// is not.
 struct Site {
     net: Pair,
-    stranger: Namespace,
+    other_host: Namespace,
 }
 
 const MANAGEMENT: &str = "10.77.0.0/24 fd77::/64";
-const STRANGER: [&str; 2] = ["10.66.0.2/24", "fd66::2/64"];
-const TO_STRANGER: [&str; 2] = ["10.66.0.1/24", "fd66::1/64"];
+const OTHER_HOST: [&str; 2] = ["10.66.0.2/24", "fd66::2/64"];
+const SERVER_ETH1: [&str; 2] = ["10.66.0.1/24", "fd66::1/64"];
 
 impl Site {
     fn new() -> Self {
-        let (net, stranger) = (Pair::new(), Namespace::new());
+        let (net, other_host) = (Pair::new(), Namespace::new());
         join([
-            End { namespace: &net.server, device: "eth1", addresses: &TO_STRANGER },
-            End { namespace: &stranger, device: "eth0", addresses: &STRANGER },
+            End { namespace: &net.server, device: "eth1", addresses: &SERVER_ETH1 },
+            End { namespace: &other_host, device: "eth0", addresses: &OTHER_HOST },
         ]);
-        Self { net, stranger }
+        Self { net, other_host }
     }
 
-    fn to_stranger(port: u16) -> [SocketAddr; 2] {
+    fn eth1_ends(port: u16) -> [SocketAddr; 2] {
         ["10.66.0.1", "fd66::1"].map(|address| (address.parse::<IpAddr>().unwrap(), port).into())
     }
 }
 
-fn goes_on(stream: &mut TcpStream) -> bool {
+fn survives(stream: &mut TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     tcp::exchange(stream, b"still here").is_ok()
 }
 
 #[test]
-fn only_the_management_networks_pass_until_it_is_over() {
-    // Untracked before, so that the open connection has no flow; and tracked.
+fn only_the_management_networks_pass_until_panic_is_off() {
+    // First untracked, so that the open connections have no flow; then tracked.
     for options in ["--tcp-loose off", "--tracking always"] {
         let site = Site::new();
-        let Site { net, stranger } = &site;
+        let Site { net, other_host } = &site;
         let secgroup = Secgroup::inside(&net.server);
         secgroup.ok("group create open --description x");
         secgroup.ok(&format!("rule add {OPEN}"));
         for device in ["eth0", "eth1"] {
             secgroup.ok(&format!("attach {device} --group open {options}"));
         }
-        let near = at(Pair::SERVER, 22);
-        let far = Site::to_stranger(22);
-        let _servers = [near, far].map(|ends| ends.map(|end| TcpServer::echo(&net.server, end)));
-        let echo = UdpEcho::start(&net.server, far[0]);
-        let mut managed = near.map(|end| tcp::connect(&net.client, end).unwrap());
-        let mut others = far.map(|end| tcp::connect(stranger, end).unwrap());
-        let datagrams = udp::connect(stranger, echo.address());
-        assert!(managed.iter_mut().chain(&mut others).all(goes_on));
+        let management_ends = at(Pair::SERVER, 22);
+        let other_ends = Site::eth1_ends(22);
+        let _servers = [management_ends, other_ends]
+            .map(|ends| ends.map(|end| TcpServer::echo(&net.server, end)));
+        let echo = UdpEcho::start(&net.server, other_ends[0]);
+        let mut management_streams =
+            management_ends.map(|end| tcp::connect(&net.client, end).unwrap());
+        let mut other_streams = other_ends.map(|end| tcp::connect(other_host, end).unwrap());
+        let datagrams = udp::connect(other_host, echo.address());
+        assert!(management_streams.iter_mut().chain(&mut other_streams).all(survives));
         assert!(udp::answers(&datagrams, PATIENCE));
 
         secgroup.ok(&format!("management set {MANAGEMENT}"));
-        let said = secgroup.ok("panic");
+        let output = secgroup.ok("panic");
         let start = "PANIC: only traffic of 10.77.0.0/24, fd77::/64 passes: eth0, eth1; ";
-        assert!(said.starts_with(start), "{said}");
+        assert!(output.starts_with(start), "{output}");
         let is_tracked = options == "--tracking always";
-        assert_eq!(!said.contains("; 0 flows removed"), is_tracked, "{options}: {said}");
-        // Also after the kernel has forgotten everything.
-        for again in ["panic", "reconcile", "attach eth1 --group open"] {
-            assert!(managed.iter_mut().all(goes_on), "{options}, {again}: {}", secgroup.view());
-            assert!(!others.iter_mut().any(goes_on), "{options}, {again}: {}", secgroup.view());
+        assert_eq!(!output.contains("; 0 flows removed"), is_tracked, "{options}: {output}");
+        // The same after each command that writes the kernel's state.
+        for command in ["panic", "reconcile", "attach eth1 --group open"] {
+            assert!(
+                management_streams.iter_mut().all(survives),
+                "{options}, {command}: {}",
+                secgroup.view()
+            );
+            assert!(
+                !other_streams.iter_mut().any(survives),
+                "{options}, {command}: {}",
+                secgroup.view()
+            );
             assert!(!udp::answers(&datagrams, Duration::from_millis(100)));
-            assert!(near.iter().all(|end| tcp::connect(&net.client, *end).is_ok()));
-            assert!(tcp::none_reaches(stranger, &far));
+            assert!(management_ends.iter().all(|end| tcp::connect(&net.client, *end).is_ok()));
+            assert!(tcp::none_reaches(other_host, &other_ends));
             assert!(!ping::ping(
                 &net.server,
-                STRANGER[0].split_once('/').unwrap().0.parse().unwrap()
+                OTHER_HOST[0].split_once('/').unwrap().0.parse().unwrap()
             ));
-            secgroup.ok(again);
+            secgroup.ok(command);
         }
         let status = secgroup.ok("status");
         assert!(
@@ -93,22 +104,22 @@ fn only_the_management_networks_pass_until_it_is_over() {
         assert!(secgroup.ok("metrics").contains("secgroup_panic 1"));
         assert!(secgroup.ok("flows list").contains("management"));
 
-        // Changes made meanwhile take effect at its end.
+        // Changes during the panic take effect when it is off.
         secgroup.ok(&format!("rule remove {OPEN}"));
         secgroup.ok(
             "rule add open ingress --protocol tcp --port 22 --cidr 10.66.0.0/24 --cidr fd66::/64",
         );
-        assert!(tcp::none_reaches(stranger, &far));
+        assert!(tcp::none_reaches(other_host, &other_ends));
         secgroup.ok("panic --off");
-        assert!(far.iter().all(|end| tcp::connect(stranger, *end).is_ok()));
-        assert!(tcp::none_reaches(&net.client, &near));
+        assert!(other_ends.iter().all(|end| tcp::connect(other_host, *end).is_ok()));
+        assert!(tcp::none_reaches(&net.client, &management_ends));
         assert!(!secgroup.ok("status").contains("PANIC"));
         assert!(secgroup.ok("metrics").contains("secgroup_panic 0"));
     }
 }
 
 #[test]
-fn it_outlives_a_reboot_and_a_change_that_waits() {
+fn panic_survives_a_reboot_and_the_rollback_of_a_pending_change() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create open --description x");
@@ -128,7 +139,7 @@ fn it_outlives_a_reboot_and_a_change_that_waits() {
 }
 
 #[test]
-fn it_does_not_keep_its_caller_out() {
+fn panic_does_not_lock_its_caller_out() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create open --description x");
@@ -138,15 +149,18 @@ fn it_does_not_keep_its_caller_out() {
         let mut command = secgroup.command(line.split(' '));
         Answer::of(command.env("SSH_CONNECTION", "10.77.0.2 50000 10.77.0.1 22"))
     };
-    let refused = |line: &str, said: &str| {
+    let assert_refused = |line: &str, output: &str| {
         let answer = as_caller(line);
         assert_eq!(answer.code, Some(1), "{line}: {answer}");
-        assert!(answer.stderr.contains(said), "{line}: {answer}");
+        assert!(answer.stderr.contains(output), "{line}: {answer}");
         assert_eq!(secgroup.json("status")["Panic"], false);
     };
-    refused("panic", "no management network is set, so nothing at all would pass");
+    assert_refused("panic", "no management network is set, so nothing at all would pass");
     secgroup.ok("management set 192.0.2.0/24");
-    refused("panic", "your SSH connection comes from 10.77.0.2, which is in no management network");
+    assert_refused(
+        "panic",
+        "your SSH connection comes from 10.77.0.2, which is in no management network",
+    );
     secgroup.refused("management set 0.0.0.0/0", 2);
     secgroup.ok("management set 10.77.0.0/24");
     assert_eq!(secgroup.ok("management list"), "10.77.0.0/24\n");
@@ -156,7 +170,7 @@ fn it_does_not_keep_its_caller_out() {
         let answer = as_caller(line);
         assert_eq!(answer.code, Some(1), "{line}: {answer}");
     }
-    // Its end would, too: the rules are others by now.
+    // `panic --off` is refused too, because the rules have changed.
     secgroup.ok(&format!("rule remove {OPEN}"));
     let answer = as_caller("panic --off");
     assert!(answer.stderr.contains("this would lock you out"), "{answer}");

@@ -8,55 +8,59 @@ use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Routed, Secgroup, socket, tc_hook};
 
 #[test]
-fn a_host_learns_the_mtu_of_its_paths_through_tcx() {
+fn a_host_learns_path_mtus_at_tcx() {
     to_a_host(tc_hook());
 }
 
 #[test]
-fn a_host_learns_the_mtu_of_its_paths_through_xdp() {
+fn a_host_learns_path_mtus_at_xdp() {
     to_a_host("xdp");
 }
 
 fn to_a_host(hook: &str) {
     let net = Routed::new();
     let secgroup = Secgroup::inside(&net.host);
-    story(&net, &secgroup, Routed::HOST_DEVICE, &format!("--hook {hook}"));
+    discover_mtus(&net, &secgroup, Routed::HOST_DEVICE, &format!("--hook {hook}"));
 }
 
 #[test]
-fn a_guest_learns_the_mtu_of_its_paths_through_tcx() {
+fn a_guest_learns_path_mtus_at_tcx() {
     to_a_guest(tc_hook());
 }
 
 #[test]
-fn a_guest_learns_the_mtu_of_its_paths_through_xdp() {
+fn a_guest_learns_path_mtus_at_xdp() {
     to_a_guest("xdp");
 }
 
 fn to_a_guest(hook: &str) {
     let net = Routed::new();
     let secgroup = Secgroup::inside(&net.routers[0]);
-    story(&net, &secgroup, Routed::ROUTER_DEVICE, &format!("--hook {hook} --orientation guest"));
+    discover_mtus(
+        &net,
+        &secgroup,
+        Routed::ROUTER_DEVICE,
+        &format!("--hook {hook} --orientation guest"),
+    );
 }
 
-fn story(net: &Routed, secgroup: &Secgroup<'_>, device: &str, how: &str) {
+fn discover_mtus(net: &Routed, secgroup: &Secgroup<'_>, device: &str, options: &str) {
     let peers = "--cidr 10.83.0.0/24 --cidr fd83::/64";
     secgroup.ok("group create web --description x");
     secgroup.ok("rule remove web egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
     secgroup.ok(&format!("rule add web ingress --protocol tcp --port 80 {peers}"));
     secgroup.ok(&format!("rule add web ingress --protocol udp --port 53 {peers}"));
     secgroup.ok(&format!("rule add web egress --protocol udp --port 53 {peers}"));
-    secgroup.ok(&format!("attach {device} --group web {how}"));
+    secgroup.ok(&format!("attach {device} --group web {options}"));
     for mtu in [1400, 1280] {
         for (host, far) in Routed::HOST.into_iter().zip(Routed::FAR) {
-            let [question, answer, page] =
-                [(far, 53), (host, 53), (host, 80)].map(SocketAddr::from);
+            let [request, reply, page] = [(far, 53), (host, 53), (host, 80)].map(SocketAddr::from);
             net.narrow(mtu);
-            asks(net, secgroup, device, question, mtu);
+            send_datagram(net, secgroup, device, request, mtu);
             net.narrow(mtu);
-            answers(net, secgroup, device, answer, mtu);
+            send_reply(net, secgroup, device, reply, mtu);
             net.narrow(mtu);
-            serves(net, secgroup, device, page, mtu);
+            transfer_over_tcp(net, secgroup, device, page, mtu);
         }
     }
 }
@@ -67,9 +71,9 @@ fn filling(mtu: u32, to: SocketAddr) -> Vec<u8> {
     vec![7; usize::try_from(mtu).unwrap() - headers]
 }
 
-/// The host sends a datagram that is too large for its path: the first disappears, the socket is
-/// told, and from then on the host knows.
-fn asks(net: &Routed, secgroup: &Secgroup<'_>, device: &str, to: SocketAddr, mtu: u32) {
+/// The host sends a datagram that is too large for its path. A router drops it, the socket receives
+/// the ICMP error, and from then on the host knows the MTU.
+fn send_datagram(net: &Routed, secgroup: &Secgroup<'_>, device: &str, to: SocketAddr, mtu: u32) {
     let _echo = UdpEcho::start(&net.far, to);
     let client = udp::connect(&net.host, to);
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -78,8 +82,8 @@ fn asks(net: &Routed, secgroup: &Secgroup<'_>, device: &str, to: SocketAddr, mtu
     let opened = [(device, "egress", "new-flow", 1), (device, "ingress", "related", 1)];
     secgroup.moved(&opened, || {
         client.send(&filling(1500, to)).unwrap();
-        let told = client.recv(&mut [0]).unwrap_err();
-        assert_eq!(told.raw_os_error(), Some(libc::EMSGSIZE), "{to}: {told}");
+        let error = client.recv(&mut [0]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE), "{to}: {error}");
     });
     assert_eq!(socket::path_mtu(&client, to), mtu);
     let passed = [(device, "egress", "established", 1), (device, "ingress", "established", 1)];
@@ -91,18 +95,18 @@ fn asks(net: &Routed, secgroup: &Secgroup<'_>, device: &str, to: SocketAddr, mtu
     });
 }
 
-/// The same for an answer to a client that was let in.
-fn answers(net: &Routed, secgroup: &Secgroup<'_>, device: &str, at: SocketAddr, mtu: u32) {
+/// The same for a reply to a client that a rule allows.
+fn send_reply(net: &Routed, secgroup: &Secgroup<'_>, device: &str, at: SocketAddr, mtu: u32) {
     let server = udp::bind(&net.host, at);
     server.set_read_timeout(Some(PATIENCE)).unwrap();
     socket::never_fragment(&server, at);
     let client = udp::connect(&net.far, at);
     client.send(b"question").unwrap();
     let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
-    let answer = [(device, "egress", "established", 1), (device, "ingress", "related", 1)];
-    secgroup.moved(&answer, || {
+    let reply = [(device, "egress", "established", 1), (device, "ingress", "related", 1)];
+    secgroup.moved(&reply, || {
         server.send_to(&filling(1500, at), from).unwrap();
-        // The socket is not told, for it has no peer; the route is.
+        // The route receives the error; the socket does not, because it has no peer.
         wait_until(PATIENCE, "the host to learn an MTU", || known_mtu(net, from) == mtu);
     });
     secgroup.moved(&[(device, "egress", "established", 1)], || {
@@ -114,8 +118,14 @@ fn answers(net: &Routed, secgroup: &Secgroup<'_>, device: &str, at: SocketAddr, 
     });
 }
 
-/// A long answer over TCP, and a long question.
-fn serves(net: &Routed, secgroup: &Secgroup<'_>, device: &str, at: SocketAddr, mtu: u32) {
+/// A large transfer over TCP in both directions.
+fn transfer_over_tcp(
+    net: &Routed,
+    secgroup: &Secgroup<'_>,
+    device: &str,
+    at: SocketAddr,
+    mtu: u32,
+) {
     let echo = TcpServer::echo(&net.host, at);
     let before = secgroup.counters();
     let mut stream = tcp::connect(&net.far, echo.address()).unwrap();
@@ -128,7 +138,7 @@ fn serves(net: &Routed, secgroup: &Secgroup<'_>, device: &str, at: SocketAddr, m
     assert_eq!(known_mtu(net, stream.local_addr().unwrap()), mtu);
 }
 
-/// What the host knows of a path.
+/// The MTU that the host knows for a path.
 fn known_mtu(net: &Routed, to: SocketAddr) -> u32 {
     socket::path_mtu(&udp::connect(&net.host, to), to)
 }

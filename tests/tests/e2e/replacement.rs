@@ -1,5 +1,5 @@
-//! Programs that are replaced again and again while packets pass: none is lost, no flow ends and no
-//! counter goes back.
+//! Programs replaced repeatedly under traffic: no packet is lost, no flow ends and no counter
+//! decreases.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,28 +15,30 @@ use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
-/// How often programs are replaced, unless the environment says otherwise.
-const USUAL: u32 = 20;
-const ASK: &str = "SECGROUP_REPLACEMENTS";
+use crate::support::StopOnDrop;
+
+/// How often programs are replaced, unless the environment variable is set.
+const DEFAULT_REPLACEMENTS: u32 = 20;
+const REPLACEMENTS_VARIABLE: &str = "SECGROUP_REPLACEMENTS";
 
 const RULES: [&str; 2] = ["udp --port 53", "tcp --port 80"];
 
 #[test]
-fn nothing_is_lost_while_programs_are_replaced_on_tcx() {
-    nothing_is_lost(tc_hook());
+fn no_packet_is_lost_while_programs_are_replaced_at_tcx() {
+    replace_under_traffic(tc_hook());
 }
 
 #[test]
-fn nothing_is_lost_while_programs_are_replaced_on_native_xdp() {
-    nothing_is_lost("xdp");
+fn no_packet_is_lost_while_programs_are_replaced_at_native_xdp() {
+    replace_under_traffic("xdp");
 }
 
 #[test]
-fn nothing_is_lost_while_programs_are_replaced_on_clsact() {
-    nothing_is_lost("clsact");
+fn no_packet_is_lost_while_programs_are_replaced_at_clsact() {
+    replace_under_traffic("clsact");
 }
 
-fn nothing_is_lost(hook: &str) {
+fn replace_under_traffic(hook: &str) {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
@@ -50,45 +52,48 @@ fn nothing_is_lost(hook: &str) {
     let _servers = at(Pair::SERVER, 80).map(|end| TcpServer::echo(&net.server, end));
     let sockets = at(Pair::SERVER, 53).map(|end| udp::connect(&net.client, end));
     let mut streams = at(Pair::SERVER, 80).map(|end| tcp::connect(&net.client, end).unwrap());
-    // Twice, so that it has moved to the proven tier.
-    sockets.iter().for_each(|socket| (0..2).for_each(|number| ask(socket, number)));
+    // Twice, so that the UDP flows move to the proven tier.
+    sockets.iter().for_each(|socket| (0..2).for_each(|number| exchange_datagram(socket, number)));
     streams.iter_mut().for_each(|stream| tcp::exchange(stream, b"hello").unwrap());
     let flows = flows(&secgroup);
     assert_eq!(flows.len(), 4, "{flows:?}");
 
-    let times = env::var(ASK).ok().and_then(|times| times.parse().ok()).unwrap_or(USUAL);
+    let times = env::var(REPLACEMENTS_VARIABLE)
+        .ok()
+        .and_then(|times| times.parse().ok())
+        .unwrap_or(DEFAULT_REPLACEMENTS);
     let stop = AtomicBool::new(false);
     let exchanged: [AtomicU64; 4] = Default::default();
-    // Only `established` moves: a packet that is dropped, and one that finds no flow, has a reason
-    // of another name. Counters that go back are told here, too.
+    // Only `established` increases: a dropped packet and one without a flow have other reasons.
+    // This also fails if a counter decreases.
     secgroup.moved_over_flows(&[], || {
         thread::scope(|scope| {
             let [udp_v4, udp_v6, tcp_v4, tcp_v6] = &exchanged;
             let stop = &stop;
-            let mut talkers = Vec::new();
+            let mut clients = Vec::new();
             for (socket, exchanged) in sockets.iter().zip([udp_v4, udp_v6]) {
-                talkers.push(scope.spawn(move || {
+                clients.push(scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        // Asked once: an answer that does not come is a packet that was lost.
-                        ask(socket, exchanged.fetch_add(1, Ordering::Relaxed) + 2);
+                        // Without retransmission, so a missing reply is a lost packet.
+                        exchange_datagram(socket, exchanged.fetch_add(1, Ordering::Relaxed) + 2);
                     }
                 }));
             }
             for (stream, exchanged) in streams.iter_mut().zip([tcp_v4, tcp_v6]) {
-                talkers.push(scope.spawn(move || {
+                clients.push(scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         tcp::exchange(stream, &[7; 1 << 16]).unwrap();
                         exchanged.fetch_add(1, Ordering::Relaxed);
                     }
                 }));
             }
-            let _stop = Stop(stop);
+            let _stop = StopOnDrop(stop);
             let counts = || exchanged.each_ref().map(|count| count.load(Ordering::Relaxed));
             for _ in 0..times {
                 let (before, counted) = (counts(), secgroup.counters());
                 secgroup.ok(&attach);
-                wait_until(PATIENCE, "everybody to talk on", || {
-                    talkers.iter().all(|talker| !talker.is_finished())
+                wait_until(PATIENCE, "every client to make progress", || {
+                    clients.iter().all(|client| !client.is_finished())
                         && counts().iter().zip(before).all(|(now, before)| *now > before)
                 });
                 let _ = secgroup.counters().since(&counted);
@@ -99,42 +104,33 @@ fn nothing_is_lost(hook: &str) {
     assert!(flows.keys().eq(after.keys()), "{flows:?} became {after:?}");
     for (socket, exchanged) in sockets.iter().zip(&exchanged) {
         let outside = socket.local_addr().unwrap();
-        let questions = exchanged.load(Ordering::Relaxed) + 2;
+        let requests = exchanged.load(Ordering::Relaxed) + 2;
         let of = after.iter().find(|(((_, _, end), _), _)| *end == outside);
-        assert_eq!(of.unwrap().1, &[questions; 2], "packets of {outside}");
+        assert_eq!(of.unwrap().1, &[requests; 2], "packets of {outside}");
     }
 }
 
-/// Ends the talk, also when the test panics.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Sends a numbered question and waits for its answer.
-fn ask(socket: &UdpSocket, number: u64) {
+/// Sends a numbered request and waits for its reply.
+fn exchange_datagram(socket: &UdpSocket, number: u64) {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send(&number.to_be_bytes()).unwrap();
     let mut answer = [0; 8];
     let length =
-        socket.recv(&mut answer).unwrap_or_else(|error| panic!("question {number}: {error}"));
+        socket.recv(&mut answer).unwrap_or_else(|error| panic!("request {number}: {error}"));
     assert_eq!((length, u64::from_be_bytes(answer)), (8, number));
 }
 
-/// What of a flow is fixed: protocol and ends, the moment when it began, and its rule.
-type Fixed = ((u8, SocketAddr, SocketAddr), (u32, u32));
+/// The constant fields of a flow: protocol and ends, its creation time, and its rule.
+type FlowIdentity = ((u8, SocketAddr, SocketAddr), (u32, u32));
 
-/// Every flow by what of it is fixed, with its packets from outside and from inside.
-fn flows(secgroup: &Secgroup<'_>) -> BTreeMap<Fixed, [u64; 2]> {
+/// Every flow by its constant fields, with its packets from outside and from inside.
+fn flows(secgroup: &Secgroup<'_>) -> BTreeMap<FlowIdentity, [u64; 2]> {
     let maps = Maps::open(&Pins::new(secgroup.pin_dir())).unwrap();
     let flows = maps.flows().unwrap().into_iter().map(|entry| {
         let inside = SocketAddr::new(entry.inside, entry.inside_port);
         let outside = SocketAddr::new(entry.outside, entry.outside_port);
-        let fixed = (entry.flow.created, entry.flow.rule);
-        (((entry.protocol, inside, outside), fixed), entry.flow.packets.map(u64::from))
+        let identity = (entry.flow.created, entry.flow.rule);
+        (((entry.protocol, inside, outside), identity), entry.flow.packets.map(u64::from))
     });
     flows.collect()
 }

@@ -1,4 +1,4 @@
-//! `attach --trace`: a line for each packet, while somebody reads.
+//! `attach --trace` prints a line for each packet until it is interrupted.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -9,16 +9,16 @@ use secgroup_tests::wait::PATIENCE;
 use secgroup_tests::{Pair, Process, Secgroup, tc_hook};
 
 #[test]
-fn tcx_tells_of_each_packet_until_interrupted() {
-    story(tc_hook(), ["sg_tcx_rx", "sg_tcx_tx"]);
+fn tcx_reports_each_packet_until_interrupted() {
+    trace_packets(tc_hook(), ["sg_tcx_rx", "sg_tcx_tx"]);
 }
 
 #[test]
-fn native_xdp_tells_of_each_packet_until_interrupted() {
-    story("xdp", ["sg_tcx_tx", "sg_xdp_rx"]);
+fn native_xdp_reports_each_packet_until_interrupted() {
+    trace_packets("xdp", ["sg_tcx_tx", "sg_xdp_rx"]);
 }
 
-fn story(hook: &str, programs: [&str; 2]) {
+fn trace_packets(hook: &str, programs: [&str; 2]) {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create dns --description x");
@@ -40,35 +40,36 @@ fn story(hook: &str, programs: [&str; 2]) {
             || assert!(udp::answers(&client, PATIENCE)),
         );
         let closed = SocketAddr::new(end.ip(), 54);
-        let refused = udp::connect(&net.client, closed);
-        refused.send(b"14 octets long").unwrap();
+        let denied_client = udp::connect(&net.client, closed);
+        denied_client.send(b"14 octets long").unwrap();
 
         let length = 14 + if end.is_ipv4() { 20 } else { 40 } + 8 + 14;
-        let [from, other] = [&client, &refused].map(|socket| socket.local_addr().unwrap());
+        let [from, denied_from] =
+            [&client, &denied_client].map(|socket| socket.local_addr().unwrap());
         for line in [
             format!("pass ingress new-flow proto 17 {from} > {end} length {length}"),
             format!("pass egress established proto 17 {end} > {from} length {length}"),
-            format!("drop ingress no-rule proto 17 {other} > {closed} length {length}"),
+            format!("drop ingress no-rule proto 17 {denied_from} > {closed} length {length}"),
         ] {
             trace.wait_for_words(&line);
-            let said = trace.said();
-            assert_eq!(said.iter().filter(|said| **said == line).count(), 1, "{said:#?}");
+            let lines = trace.said();
+            assert_eq!(lines.iter().filter(|printed| **printed == line).count(), 1, "{lines:#?}");
         }
         (client, echo)
     });
 
     assert_eq!(trace.interrupt().code(), Some(130));
     assert_eq!(program_names(&secgroup), programs);
-    let again = |(client, _): &(UdpSocket, UdpEcho)| assert!(udp::answers(client, PATIENCE));
-    let known = [("eth0", "ingress", "established", 2), ("eth0", "egress", "established", 2)];
-    secgroup.moved(&known, || clients.iter().for_each(again));
+    let check = |(client, _): &(UdpSocket, UdpEcho)| assert!(udp::answers(client, PATIENCE));
+    let expected = [("eth0", "ingress", "established", 2), ("eth0", "egress", "established", 2)];
+    secgroup.moved(&expected, || clients.iter().for_each(check));
 }
 
-/// The names of the pinned programs of the interface, in the kernel.
+/// The kernel's names of the interface's pinned programs.
 fn program_names(secgroup: &Secgroup<'_>) -> Vec<String> {
     let version = secgroup.pin_dir().read_dir().unwrap().next().unwrap().unwrap().path();
     let pins = version.join("programs").read_dir().unwrap().map(|pin| pin.unwrap().path());
-    // Those of an interface begin with its slot.
+    // The pin names of an interface begin with its slot.
     let of_interface = pins.filter(|pin| {
         pin.file_name().unwrap().to_str().unwrap().starts_with(|first: char| first.is_ascii_digit())
     });

@@ -4,19 +4,19 @@ use std::cell::Cell;
 
 use secgroup_tests::{Pair, Secgroup};
 
-use super::policies::{Met, Probe};
-use super::{at_every_moment, is_after, pins, state};
+use super::policies::{Probe, Reachable};
+use super::{is_new_policy, kill_at_every_moment, pins, state};
 
-/// A host with a group, and who asks it.
-fn group<'a>(net: &'a Pair, secgroup: &Secgroup<'_>) -> (Probe<'a>, Met) {
+/// Creates a group; returns a probe and the ends that the group's rules allow.
+fn create_group<'a>(net: &'a Pair, secgroup: &Secgroup<'_>) -> (Probe<'a>, Reachable) {
     let probe = Probe::new(net, secgroup);
     let cidrs = "--cidr 10.77.0.0/24 --cidr fd77::/64";
     secgroup.ok("group create web --description x");
     secgroup.ok("rule remove web egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
     secgroup.ok(&format!("rule add web ingress --protocol udp --port 1001-1002 {cidrs}"));
     secgroup.ok(&format!("rule add web egress --protocol udp --port 2001 {cidrs}"));
-    let guarded = probe.of(&[1001, 1002], &[2001]);
-    (probe, guarded)
+    let with_rules = probe.expected(&[1001, 1002], &[2001]);
+    (probe, with_rules)
 }
 
 fn is_stored(secgroup: &Secgroup<'_>) -> bool {
@@ -27,20 +27,21 @@ fn is_stored(secgroup: &Secgroup<'_>) -> bool {
 fn a_first_attach_can_be_killed_at_any_moment() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    let (probe, guarded) = group(&net, &secgroup);
+    let (probe, with_rules) = create_group(&net, &secgroup);
     let all = probe.all();
     secgroup.ok("attach eth0 --group web");
-    let undisturbed = pins(secgroup.pin_dir());
+    let expected_pins = pins(secgroup.pin_dir());
     secgroup.ok("detach eth0");
     let line = || ["attach", "eth0", "--group", "web"].map(str::to_owned).to_vec();
-    at_every_moment(&secgroup, line, |when| {
+    kill_at_every_moment(&secgroup, line, |when| {
         let stored = is_stored(&secgroup);
-        let is_guarded = is_after(&probe, [&all, &guarded], when);
-        assert!(!is_guarded || stored, "{when}: in force and not stored");
+        let is_attached = is_new_policy(&probe, [&all, &with_rules], when);
+        assert!(!is_attached || stored, "{when}: active and not stored");
         secgroup.ok("reconcile");
         assert_eq!(is_stored(&secgroup), stored, "{when}");
-        let (met, wanted) = if stored { (&guarded, &undisturbed[..]) } else { (&all, &[][..]) };
-        assert_eq!(probe.ask(), *met, "{when}, after reconcile");
+        let (reachable, wanted) =
+            if stored { (&with_rules, &expected_pins[..]) } else { (&all, &[][..]) };
+        assert_eq!(probe.reachable(), *reachable, "{when}, after reconcile");
         assert_eq!(pins(secgroup.pin_dir()), wanted, "{when}");
         if stored {
             assert_eq!(state(&secgroup).as_deref(), Some("enforcing"), "{when}");
@@ -53,10 +54,10 @@ fn a_first_attach_can_be_killed_at_any_moment() {
 fn a_detach_can_be_killed_at_any_moment() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    let (probe, guarded) = group(&net, &secgroup);
+    let (probe, with_rules) = create_group(&net, &secgroup);
     let all = probe.all();
     secgroup.ok("attach eth0 --group web");
-    let undisturbed = pins(secgroup.pin_dir());
+    let expected_pins = pins(secgroup.pin_dir());
     let attached = Cell::new(true);
     let line = || {
         if !attached.replace(true) {
@@ -64,14 +65,15 @@ fn a_detach_can_be_killed_at_any_moment() {
         }
         ["detach", "eth0"].map(str::to_owned).to_vec()
     };
-    at_every_moment(&secgroup, line, |when| {
+    kill_at_every_moment(&secgroup, line, |when| {
         let stored = is_stored(&secgroup);
-        let is_gone = is_after(&probe, [&guarded, &all], when);
-        assert!(!is_gone || !stored, "{when}: gone and still stored");
+        let is_detached = is_new_policy(&probe, [&with_rules, &all], when);
+        assert!(!is_detached || !stored, "{when}: detached and still stored");
         secgroup.ok("reconcile");
         assert_eq!(is_stored(&secgroup), stored, "{when}");
-        let (met, wanted) = if stored { (&guarded, &undisturbed[..]) } else { (&all, &[][..]) };
-        assert_eq!(probe.ask(), *met, "{when}, after reconcile");
+        let (reachable, wanted) =
+            if stored { (&with_rules, &expected_pins[..]) } else { (&all, &[][..]) };
+        assert_eq!(probe.reachable(), *reachable, "{when}, after reconcile");
         assert_eq!(pins(secgroup.pin_dir()), wanted, "{when}");
         attached.set(stored);
     });

@@ -1,4 +1,4 @@
-//! A guest behind a device of its host: what the host receives from it is egress.
+//! A guest behind a device of its host: packets that the host receives from it are egress.
 
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
@@ -7,21 +7,21 @@ use secgroup_tests::wait::PATIENCE;
 use secgroup_tests::{Guest, Secgroup, ping, tc_hook};
 
 #[test]
-fn tcx_guards_a_guest() {
-    story(tc_hook());
+fn tcx_filters_a_guest() {
+    filter_a_guest(tc_hook());
 }
 
 #[test]
-fn native_xdp_guards_a_guest() {
-    story("xdp");
+fn native_xdp_filters_a_guest() {
+    filter_a_guest("xdp");
 }
 
 #[test]
-fn generic_xdp_guards_a_guest() {
-    story("xdp-generic");
+fn generic_xdp_filters_a_guest() {
+    filter_a_guest("xdp-generic");
 }
 
-fn story(hook: &str) {
+fn filter_a_guest(hook: &str) {
     let net = Guest::new();
     let secgroup = Secgroup::inside(&net.host);
     let tap = Guest::DEVICE;
@@ -34,7 +34,7 @@ fn story(hook: &str) {
     let _outside = outside.map(|end| TcpServer::echo(&net.outside, end));
     let echoes = outside.map(|end| UdpEcho::start(&net.outside, end));
 
-    // The guest's server is reached by rule only.
+    // The guest's server is reachable only with a rule.
     secgroup.moved(&[(tap, "ingress", "no-rule", 2)], || {
         assert!(tcp::none_reaches(&net.outside, &inside));
     });
@@ -68,7 +68,7 @@ fn story(hook: &str) {
         });
     }
 
-    // Without its egress rules nothing new leaves the guest; what is open goes on.
+    // Without egress rules the guest opens no new flow; established flows survive.
     secgroup.ok("rule remove vm egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
     secgroup.moved_over_flows(&[(tap, "egress", "no-rule", 2)], || {
         assert!(tcp::none_reaches(&net.guest, &outside));
@@ -81,7 +81,7 @@ fn story(hook: &str) {
 }
 
 #[test]
-fn the_host_itself_is_outside_of_its_guest() {
+fn the_host_is_outside_for_its_guest() {
     let net = Guest::new();
     let secgroup = Secgroup::inside(&net.host);
     let tap = Guest::DEVICE;

@@ -1,5 +1,5 @@
-//! Frames and interfaces of other shapes: several buffers, no Ethernet header, tags beside the
-//! frame, another word on frames that are not IP, another interface's flows.
+//! Frames and interfaces of other kinds: several buffers, no Ethernet header, VLAN tags in
+//! metadata, each option for non-IP frames, another interface's flows, audit.
 
 use firewall_ebpf::decide::decide;
 use firewall_ebpf::event::Event;
@@ -22,7 +22,7 @@ const INGRESS: [Scene; 2] =
     [Scene { family: Family::V4, client: Ingress }, Scene { family: Family::V6, client: Ingress }];
 
 #[test]
-fn a_device_without_ethernet_headers_decides_the_same() {
+fn every_case_holds_on_a_device_without_ethernet_headers() {
     let mut host = Host::with(false, NonIp::default());
     for orientation in [Orientation::Host, Orientation::Guest] {
         let setup = Setup { ethernet: false, ..Setup::new(orientation) };
@@ -36,7 +36,7 @@ fn a_device_without_ethernet_headers_decides_the_same() {
 }
 
 #[test]
-fn without_ethernet_the_version_is_all_the_type_there_is() {
+fn without_ethernet_a_wrong_ip_version_is_dropped() {
     let mut host = Host::with(false, NonIp::All);
     let setup = Setup { ethernet: false, non_ip: NonIp::All, ..Setup::new(Orientation::Host) };
     let mut kernel = Kernel::load(setup);
@@ -53,7 +53,7 @@ fn without_ethernet_the_version_is_all_the_type_there_is() {
 }
 
 #[test]
-fn every_case_holds_when_xdp_frames_lie_in_several_buffers() {
+fn every_case_holds_for_xdp_frames_in_several_buffers() {
     let setup = Setup::new(Orientation::Host);
     let (mut host, cases) = (Host::new(), cases::of(&setup));
     let mut kernel = Kernel::load(setup);
@@ -61,7 +61,7 @@ fn every_case_holds_when_xdp_frames_lie_in_several_buffers() {
         println!("this kernel splits only frames larger than a page, as the next test has them");
         return;
     }
-    // In the Ethernet header's end, the IP header, the transport header, and behind all of them.
+    // At the end of the Ethernet header, in the IP header, in the transport header, and after them.
     for linear in [14, 20, 34, 40, 54, 60, 74] {
         kernel.linear = Some(linear);
         let packets = run(&cases, &mut [&mut host, &mut kernel]);
@@ -70,12 +70,12 @@ fn every_case_holds_when_xdp_frames_lie_in_several_buffers() {
 }
 
 #[test]
-fn frames_larger_than_a_page_are_read_and_counted_whole() {
+fn frames_larger_than_a_page_are_parsed_and_counted() {
     let options = || Extension::destination(255);
     let large = [
         (None, cases::syn().data(8000), Reason::NewFlow),
         (None, Packet::udp(Client).data(20_000), Reason::NoRule),
-        // Ports behind more options than the first buffer holds.
+        // Ports after more options than the first buffer holds.
         (Some(Family::V6), cases::syn().extension(options()).extension(options()), Reason::NewFlow),
         (
             Some(Family::V6),
@@ -100,9 +100,9 @@ fn frames_larger_than_a_page_are_read_and_counted_whole() {
     }
 }
 
-/// The kernel's test run makes no skb with a tag in its metadata; there the host stands in.
+/// On the host only: the kernel's test run makes no skb with a tag in its metadata.
 #[test]
-fn tags_beside_the_frame_count_like_tags_in_it() {
+fn vlan_tags_in_metadata_count_like_tags_in_the_frame() {
     let scene = INGRESS[0];
     for beside in 0..4 {
         for tags in [&[][..], &[DOT1Q], &[DOT1AD, DOT1Q], &[DOT1AD, DOT1Q, DOT1Q]] {
@@ -113,17 +113,17 @@ fn tags_beside_the_frame_count_like_tags_in_it() {
             let packet = HostPacket { tags_beside: beside, ..HostPacket::ethernet(&frame) };
             let answer = decide(&packet, &host.tables, Ingress).reason;
             let depth = usize::try_from(beside).expect("fits") + tags.len();
-            // Without a tag in the frame its type field is read at once; one in the metadata is
-            // then all there can be, whatever its number says.
+            // Without a tag in the frame the type field decides, because an skb holds at most one
+            // tag in its metadata.
             let expected =
                 if depth > 2 && !tags.is_empty() { Reason::VlanDepth } else { Reason::NoRule };
-            assert_eq!(answer, expected, "{beside} tags beside the frame, {} in it", tags.len());
+            assert_eq!(answer, expected, "{beside} tags in metadata, {} in the frame", tags.len());
         }
     }
 }
 
 #[test]
-fn frames_that_are_not_ip_go_by_the_interface() {
+fn non_ip_frames_follow_the_interface_option() {
     let control = [LLDP, EAPOL, SLOW, LLC, 0x05ff];
     let others = [MPLS, PPPOE, 0x0600, 0xffff];
     for non_ip in NonIp::ALL {
@@ -144,8 +144,8 @@ fn frames_that_are_not_ip_go_by_the_interface() {
                     kernel.receive = receive;
                     for engine in [&mut host as &mut dyn Engine, &mut kernel] {
                         let answer = engine.decide(&frame, direction);
-                        let who = engine.name();
-                        assert_eq!(answer, Some(expected), "{who}: {non_ip:?}: type {kind:#06x}");
+                        let name = engine.name();
+                        assert_eq!(answer, Some(expected), "{name}: {non_ip:?}: type {kind:#06x}");
                     }
                 }
             }
@@ -154,7 +154,7 @@ fn frames_that_are_not_ip_go_by_the_interface() {
 }
 
 #[test]
-fn a_flow_of_another_interface_opens_nothing_here() {
+fn a_flow_of_another_interface_does_not_match() {
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
     for scene in INGRESS {
         let mut host = Host::new();
@@ -172,7 +172,7 @@ fn a_flow_of_another_interface_opens_nothing_here() {
         both(cases::syn_ack(), Reason::Established, &mut host, &mut kernel);
         both(cases::handshake_ack(), Reason::Established, &mut host, &mut kernel);
         both(cases::data(Server), Reason::Established, &mut host, &mut kernel);
-        // On the host this interface gets another number, in the kernel the flow does.
+        // On the host the interface gets another slot; in the kernel the flow does.
         host.tables.slot += 1;
         kernel.maps.give_flows_to(2);
         both(cases::data(Server), Reason::NoRule, &mut host, &mut kernel);
@@ -180,10 +180,10 @@ fn a_flow_of_another_interface_opens_nothing_here() {
     }
 }
 
-/// What the later fragments of a packet follow is kept by interface and direction too: its addresses
-/// may come from a stranger on the other side.
+/// The record of a first fragment includes interface and direction, because a host on the other
+/// side may spoof the addresses.
 #[test]
-fn a_first_fragment_speaks_for_its_interface_and_direction_alone() {
+fn a_first_fragment_applies_to_its_interface_and_direction_only() {
     let first = cases::syn().data(64).fragment(0, true);
     let later = Packet::raw(Client, 6).data(64).fragment(13, false);
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
@@ -194,19 +194,20 @@ fn a_first_fragment_speaks_for_its_interface_and_direction_alone() {
         kernel.reset(Some(&policy));
         let (first, later) = (first.frame(&scene), later.frame(&scene));
         for engine in [&mut host as &mut dyn Engine, &mut kernel] {
-            let who = engine.name();
-            assert_eq!(engine.decide(&first, Ingress), Some(Reason::NewFlow), "{who}: {scene}");
-            assert_eq!(engine.decide(&later, Egress), Some(Reason::Fragment), "{who}: {scene}");
-            assert_eq!(engine.decide(&later, Ingress), Some(Reason::LaterFragment), "{who}");
+            let name = engine.name();
+            assert_eq!(engine.decide(&first, Ingress), Some(Reason::NewFlow), "{name}: {scene}");
+            assert_eq!(engine.decide(&later, Egress), Some(Reason::Fragment), "{name}: {scene}");
+            assert_eq!(engine.decide(&later, Ingress), Some(Reason::LaterFragment), "{name}");
         }
         host.tables.slot += 1;
         assert_eq!(host.decide(&later, Ingress), Some(Reason::Fragment), "{scene}");
     }
 }
 
-/// In audit a packet is decided and counted as ever, and passes; the next policy word ends that.
+/// In audit mode a packet is decided and counted as in enforce mode, and passes. The next policy
+/// word ends it.
 #[test]
-fn in_audit_what_would_be_dropped_passes() {
+fn audit_passes_and_counts_dropped_packets() {
     for (orientation, receive) in [Orientation::Host, Orientation::Guest]
         .into_iter()
         .flat_map(|o| Receive::ALL.map(|r| (o, r)))
@@ -216,8 +217,8 @@ fn in_audit_what_would_be_dropped_passes() {
         for scene in Scene::all() {
             let policy = compiled(&usual(), &scene);
             kernel.reset(Some(&policy));
-            let refused = cases::syn().port(80);
-            let (frame, direction) = (refused.frame(&scene), refused.direction(&scene));
+            let dropped = cases::syn().port(80);
+            let (frame, direction) = (dropped.frame(&scene), dropped.direction(&scene));
             for (audit, verdict) in [(true, Verdict::Pass), (false, Verdict::Drop)] {
                 kernel.maps.set_audit(audit);
                 kernel.replace(&policy);
@@ -227,8 +228,8 @@ fn in_audit_what_would_be_dropped_passes() {
                 let at = usize::try_from(at).expect("an index");
                 let after = kernel.maps.counters();
                 assert_eq!(after[at].packets, before[at].packets + 1, "{scene}: {audit}");
-                let spared = kernel.events().get(&Event::Spared).copied();
-                assert_eq!(spared, Some(1), "{scene}: {audit}: once in audit, never else");
+                let audit_passed = kernel.events().get(&Event::Spared).copied();
+                assert_eq!(audit_passed, Some(1), "{scene}: {audit}: once, in audit only");
                 assert!(kernel.flows().is_empty());
             }
             let syn = cases::syn();

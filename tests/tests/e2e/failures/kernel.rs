@@ -1,10 +1,10 @@
-//! Kernels that lack something.
+//! Kernels without a required feature, and system calls that fail.
 
 use secgroup_tests::seccomp::without_bpf;
 use secgroup_tests::secgroup::Answer;
 use secgroup_tests::{Pair, Secgroup};
 
-use super::{operation, refused, unchanged};
+use super::{assert_refused, assert_unchanged, operation};
 
 // Commands of bpf(2).
 const MAP_CREATE: u32 = 0;
@@ -15,23 +15,23 @@ const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
 
 #[test]
-fn what_the_kernel_lacks_is_named_before_anything_changes() {
+fn a_missing_kernel_feature_is_named_before_anything_changes() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
-    unchanged(&secgroup, &net.server, || {
-        for (lacking, errno, what) in [
+    assert_unchanged(&secgroup, &net.server, || {
+        for (failing, errno, feature) in [
             (Some(MAP_CREATE), libc::EINVAL, "LRU hash maps"),
             (Some(PROG_LOAD), libc::EINVAL, "XDP programs"),
             (None, libc::ENOSYS, "bpf system call"),
         ] {
             for line in ["attach eth0 --group web", "reconcile"] {
                 let mut command = secgroup.command(line.split(' '));
-                without_bpf(&mut command, lacking, errno);
-                refused(
+                without_bpf(&mut command, failing, errno);
+                assert_refused(
                     &Answer::of(&mut command),
                     1,
-                    &format!("{}: this kernel has no {what}", operation(line)),
+                    &format!("{}: this kernel has no {feature}", operation(line)),
                     "secgroup needs CONFIG_BPF_SYSCALL and CONFIG_NET, and is tested on Linux 6.1 \
                      and newer; `uname -r` tells the running one",
                 );
@@ -40,46 +40,46 @@ fn what_the_kernel_lacks_is_named_before_anything_changes() {
     });
 }
 
-/// A kernel may refuse at any point: a security module, or no memory.
+/// A security module or a lack of memory may make any step fail.
 #[test]
-fn a_kernel_that_refuses_half_way_leaves_nothing_behind() {
+fn a_system_call_that_fails_leaves_the_state_unchanged() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     net.server.ip("link add eth1 type veth peer name eth2");
-    let forbidden = "run as root; if that is so, kernel lockdown, a security module or the \
+    let not_permitted = "run as root; if that is so, kernel lockdown, a security module or the \
                      seccomp profile of a container forbids it";
-    let memory = "the maps did not fit in memory: make [maps] smaller in the configuration, or \
+    let out_of_memory = "the maps did not fit in memory: make [maps] smaller in the configuration, or \
                   raise the memory limit of the unit or container";
-    let refuses = |device: &str, hook: &str, step: u32, errno: i32, hint: &str| {
+    let attach_fails = |device: &str, hook: &str, step: u32, errno: i32, hint: &str| {
         let line = format!("attach {device} --group web --hook {hook}");
         let mut command = secgroup.command(line.split(' '));
         without_bpf(&mut command, Some(step), errno);
-        let answer = unchanged(&secgroup, &net.server, || Answer::of(&mut command));
+        let answer = assert_unchanged(&secgroup, &net.server, || Answer::of(&mut command));
         assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
         let lines: Vec<_> = answer.stderr.lines().collect();
-        let [error, hinted] = lines[..] else { panic!("{answer}") };
+        let [error, hint_line] = lines[..] else { panic!("{answer}") };
         assert!(error.starts_with(&format!("error: attach {device}: ")), "{error}");
         assert!(error.ends_with(&format!("(os error {errno})")), "{error}");
-        assert_eq!(hinted, format!("hint: {hint}"), "{error}");
+        assert_eq!(hint_line, format!("hint: {hint}"), "{error}");
     };
     let at_every_step = || {
         for hook in ["tcx", "xdp"] {
-            refuses("eth1", hook, MAP_CREATE, libc::ENOMEM, memory);
-            refuses("eth1", hook, MAP_UPDATE, libc::ENOMEM, memory);
-            refuses("eth1", hook, OBJ_PIN, libc::EPERM, forbidden);
-            refuses("eth1", hook, LINK_CREATE, libc::EPERM, forbidden);
+            attach_fails("eth1", hook, MAP_CREATE, libc::ENOMEM, out_of_memory);
+            attach_fails("eth1", hook, MAP_UPDATE, libc::ENOMEM, out_of_memory);
+            attach_fails("eth1", hook, OBJ_PIN, libc::EPERM, not_permitted);
+            attach_fails("eth1", hook, LINK_CREATE, libc::EPERM, not_permitted);
         }
     };
     at_every_step();
-    // Now that maps and another interface are there.
+    // The same with maps and another interface attached.
     secgroup.ok("attach eth0 --group web --hook tcx");
     at_every_step();
-    // From one hook to the other, the last step is the transmit program's.
+    // A change of hook ends with the transmit program.
     for (from, to) in [("tcx", "xdp"), ("xdp", "tcx")] {
         secgroup.ok(&format!("attach eth0 --group web --hook {from}"));
         for step in [OBJ_PIN, LINK_CREATE, LINK_UPDATE] {
-            refuses("eth0", to, step, libc::EPERM, forbidden);
+            attach_fails("eth0", to, step, libc::EPERM, not_permitted);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Idle timeouts to the jiffy, which only the host's clock allows: each state has its own.
+//! The idle timeout of each state, to the jiffy. On the host only, whose clock the test sets.
 
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::reason::Reason;
@@ -6,8 +6,8 @@ use secgroup_tests::decision::rules::compiled;
 use secgroup_tests::decision::scene::Role::{Client, Server};
 use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scene, What, allow, cases};
 
-/// How a flow gets into a state, and a packet that belongs to it there.
-fn ways() -> Vec<(State, Vec<Packet>, Packet)> {
+/// For each state: the packets that lead a flow into it, and a packet that the flow then accepts.
+fn scenarios() -> Vec<(State, Vec<Packet>, Packet)> {
     let handshake = || vec![cases::syn(), cases::syn_ack(), cases::handshake_ack()];
     let after = |more: &[Packet]| handshake().into_iter().chain(more.iter().cloned()).collect();
     let fins = [cases::fin(Client), cases::ack(Server), cases::fin(Server), cases::ack(Client)];
@@ -28,7 +28,7 @@ fn ways() -> Vec<(State, Vec<Packet>, Packet)> {
     ]
 }
 
-/// A timeout of each state that no other has.
+/// A different timeout for each state.
 fn timeout(state: State) -> u64 {
     1000 + 10 * u64::from(state as u8)
 }
@@ -37,7 +37,7 @@ fn decide(host: &mut Host, scene: &Scene, packet: &Packet) -> Option<Reason> {
     host.decide(&packet.frame(scene), packet.direction(scene))
 }
 
-/// A host with one flow in a state, as it is when its last packet has just passed.
+/// A host with one flow in a state, right after its last packet.
 fn host_in(state: State, steps: &[Packet], scene: &Scene) -> Host {
     let mut host = Host::new();
     host.reset(Some(&compiled(&[allow(What::All, Peer::Any)], scene)));
@@ -56,11 +56,13 @@ fn host_in(state: State, steps: &[Packet], scene: &Scene) -> Host {
 }
 
 #[test]
-fn a_flow_is_over_one_jiffy_after_its_states_timeout() {
-    let ways = ways();
-    assert!(State::ALL.iter().all(|state| ways.iter().any(|(way, ..)| way == state)));
+fn a_flow_expires_one_jiffy_after_the_timeout_of_its_state() {
+    let scenarios = scenarios();
+    assert!(
+        State::ALL.iter().all(|state| scenarios.iter().any(|(scenario, ..)| scenario == state))
+    );
     for scene in Scene::all() {
-        for (state, steps, packet) in &ways {
+        for (state, steps, packet) in &scenarios {
             let mut host = host_in(*state, steps, &scene);
             host.tables.advance(timeout(*state));
             let answer = decide(&mut host, &scene, packet);
@@ -75,11 +77,11 @@ fn a_flow_is_over_one_jiffy_after_its_states_timeout() {
     }
 }
 
-/// Another CPU may have read the clock later and have written first.
+/// Another CPU may read the clock later and write first.
 #[test]
-fn a_flow_last_seen_in_the_future_is_not_idle() {
+fn a_flow_last_seen_in_the_future_does_not_expire() {
     let scene = Scene { client: Direction::Ingress, ..Scene::all()[0] };
-    for (state, steps, packet) in ways() {
+    for (state, steps, packet) in scenarios() {
         let mut host = host_in(state, &steps, &scene);
         host.tables.now.set(host.tables.now.get() - 1);
         let answer = decide(&mut host, &scene, &packet);

@@ -1,4 +1,4 @@
-//! Rules whose peer is a group: it stands for the addresses of the interfaces in it.
+//! Rules whose peer is a group match the addresses of the group's interfaces.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -20,13 +20,13 @@ const MOVING: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 3)),
 ];
 
-/// Shorter than the five seconds after which `serve` looks without having been told.
-const AT_ONCE: Duration = Duration::from_secs(3);
+/// Shorter than the five seconds between two polls of `serve`.
+const BEFORE_POLL: Duration = Duration::from_secs(3);
 
-const SILENCE: Duration = Duration::from_millis(200);
+const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[test]
-fn only_while_it_is_attached_is_an_interface_a_member() {
+fn an_interface_is_a_member_only_while_it_is_attached() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let member = format!("eth0 --netns {}", net.client.name());
@@ -43,13 +43,13 @@ fn only_while_it_is_attached_is_an_interface_a_member() {
         tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"hello").unwrap();
     }
     secgroup.ok(&format!("attach {member} --group db"));
-    assert!(tcp::none_reaches(&net.client, &ends), "another group's member");
+    assert!(tcp::none_reaches(&net.client, &ends), "a member of another group");
     secgroup.ok(&format!("attach {member} --group db --group web"));
     for end in ends {
         tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"hello").unwrap();
     }
     secgroup.ok(&format!("detach {member}"));
-    assert!(tcp::none_reaches(&net.client, &ends), "a member no more");
+    assert!(tcp::none_reaches(&net.client, &ends), "no longer a member");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_guest_is_a_member_by_its_declared_addresses() {
     secgroup.ok(&format!("attach {tap}"));
     let ends = at(Guest::OUTSIDE, 5432);
     let _servers = ends.map(|end| TcpServer::echo(&net.outside, end));
-    assert!(tcp::none_reaches(&net.guest, &ends), "the tap's own addresses are the host's");
+    assert!(tcp::none_reaches(&net.guest, &ends), "the tap's own addresses belong to the host");
 
     let [v4, v6] = Guest::GUEST;
     secgroup.ok(&format!("attach {tap} --address {v4} --address {v6}"));
@@ -90,137 +90,143 @@ fn a_guest_is_a_member_by_its_declared_addresses() {
 }
 
 #[test]
-fn serve_follows_the_addresses_of_its_own_namespace_at_once() {
+fn serve_applies_address_changes_of_its_namespace_at_once() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.client);
-    let moving = Moving::start(&net, &secgroup);
+    let moving = MovingAddresses::start(&net, &secgroup);
     let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
     serve.wait_for_words("metrics at");
-    moving.to_the_member();
-    wait_until(AT_ONCE, "the addresses to be let in", || moving.reach() == [true; 2]);
-    moving.to_another_device();
-    wait_until(AT_ONCE, "the addresses to be kept out", || moving.reach() == [false; 2]);
+    moving.move_to_member();
+    wait_until(BEFORE_POLL, "packets from the addresses to pass", || {
+        moving.answered() == [true; 2]
+    });
+    moving.move_to_other_device();
+    wait_until(BEFORE_POLL, "packets from the addresses to be dropped", || {
+        moving.answered() == [false; 2]
+    });
 }
 
 #[test]
-fn serve_follows_the_addresses_of_other_namespaces() {
+fn serve_applies_address_changes_of_other_namespaces() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    let moving = Moving::start(&net, &secgroup);
+    let moving = MovingAddresses::start(&net, &secgroup);
     let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
     serve.wait_for_words("metrics at");
-    moving.to_the_member();
-    wait_until(PATIENCE, "the addresses to be let in", || moving.reach() == [true; 2]);
+    moving.move_to_member();
+    wait_until(PATIENCE, "packets from the addresses to pass", || moving.answered() == [true; 2]);
 }
 
 #[test]
-fn without_serve_the_next_command_follows() {
+fn the_next_command_applies_address_changes_without_serve() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    let moving = Moving::start(&net, &secgroup);
-    moving.to_the_member();
-    assert_eq!(moving.reach(), [false; 2], "nobody has looked");
+    let moving = MovingAddresses::start(&net, &secgroup);
+    moving.move_to_member();
+    assert_eq!(moving.answered(), [false; 2], "the change is not applied yet");
     secgroup.ok("reconcile");
-    assert_eq!(moving.reach(), [true; 2]);
-    moving.to_another_device();
-    assert_eq!(moving.reach(), [true; 2], "nobody has looked");
+    assert_eq!(moving.answered(), [true; 2]);
+    moving.move_to_other_device();
+    assert_eq!(moving.answered(), [true; 2], "the change is not applied yet");
     secgroup.ok("group create unrelated --description x");
-    assert_eq!(moving.reach(), [false; 2]);
+    assert_eq!(moving.answered(), [false; 2]);
 }
 
-/// Verdicts before and after, and where the policy is: what differs goes into the other half of the
-/// tables, also if a command makes the change that knows of no address.
+/// A change of addresses is written to the other half of the tables, also by a command that is not
+/// about addresses.
 #[test]
-fn an_address_of_a_member_changes_what_it_changes() {
+fn an_address_change_switches_the_half_of_the_tables() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    let moving = Moving::start(&net, &secgroup);
-    let first = moving.in_force(&secgroup);
+    let moving = MovingAddresses::start(&net, &secgroup);
+    let first = moving.active(&secgroup);
 
-    moving.one_to("eth0");
-    assert_eq!(moving.in_force(&secgroup), first, "nobody has looked");
-    moving.one_is_refused(&secgroup);
+    moving.move_v4_to("eth0");
+    assert_eq!(moving.active(&secgroup), first, "the change is not applied yet");
+    moving.assert_v4_dropped(&secgroup);
     secgroup.ok("group create unrelated --description x");
-    let second = moving.in_force(&secgroup);
+    let second = moving.active(&secgroup);
     let tables = first.tables();
     assert_eq!(second.tables(), Half { half: 1 - tables.half, ..tables });
     assert_ne!(second.generation(), first.generation(), "another policy");
-    moving.one_is_admitted(&secgroup);
+    moving.assert_v4_passed(&secgroup);
 
-    moving.one_to("lo");
+    moving.move_v4_to("lo");
     secgroup.ok("group create another --description x");
-    assert_eq!(moving.in_force(&secgroup), first, "the same policy, where it was");
+    assert_eq!(moving.active(&secgroup), first, "the same policy in the same half");
 }
 
 #[test]
-fn serve_writes_of_an_address_what_it_changes() {
+fn serve_applies_an_address_change_to_the_other_half() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.client);
-    let moving = Moving::start(&net, &secgroup);
-    let tables = moving.in_force(&secgroup).tables();
+    let moving = MovingAddresses::start(&net, &secgroup);
+    let tables = moving.active(&secgroup).tables();
     let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
     serve.wait_for_words("metrics at");
-    moving.one_to("eth0");
-    wait_until(AT_ONCE, "the address to be let in", || moving.reach() == [true, false]);
-    assert_eq!(moving.in_force(&secgroup).tables(), Half { half: 1 - tables.half, ..tables });
-    moving.one_is_admitted(&secgroup);
+    moving.move_v4_to("eth0");
+    wait_until(BEFORE_POLL, "packets from the address to pass", || {
+        moving.answered() == [true, false]
+    });
+    assert_eq!(moving.active(&secgroup).tables(), Half { half: 1 - tables.half, ..tables });
+    moving.assert_v4_passed(&secgroup);
 }
 
-/// What is noted of addresses is not believed without the kernel's own record.
+/// The stored addresses are checked against the kernel's own record.
 #[test]
-fn what_is_noted_wrongly_of_addresses_costs_a_rewrite() {
+fn wrong_stored_addresses_cause_a_full_rewrite() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    let moving = Moving::start(&net, &secgroup);
-    let tables = moving.in_force(&secgroup).tables();
-    moving.one_to("eth0");
+    let moving = MovingAddresses::start(&net, &secgroup);
+    let tables = moving.active(&secgroup).tables();
+    moving.move_v4_to("eth0");
     let client_slot = 1;
     let wrong = [(client_slot, vec!["192.0.2.1".parse().unwrap()])].into();
     Store::open(&secgroup.state_dir()).unwrap().set_active_addresses(&wrong).unwrap();
     secgroup.ok("group create unrelated --description x");
-    assert_eq!(moving.in_force(&secgroup).tables().bank, 1 - tables.bank, "all of it anew");
-    moving.one_is_admitted(&secgroup);
+    assert_eq!(moving.active(&secgroup).tables().bank, 1 - tables.bank, "a full rewrite");
+    moving.assert_v4_passed(&secgroup);
 }
 
-/// A client whose device is in the group `web`, and further addresses of it that move between that
+/// A client whose device is in the group `web`, with further addresses that move between that
 /// device and another. `db`, the server's group, has a rule for members of `web`.
-struct Moving<'a> {
+struct MovingAddresses<'a> {
     net: &'a Pair,
     echoes: [UdpEcho; 2],
 }
 
-impl<'a> Moving<'a> {
+impl<'a> MovingAddresses<'a> {
     fn start(net: &'a Pair, secgroup: &Secgroup<'_>) -> Self {
         secgroup.ok("group create db --description x");
         secgroup.ok("group create web --description x");
         secgroup.ok("rule add db ingress --protocol udp --port 53 --group web");
         secgroup.ok(&format!("attach eth0 --netns {} --group db", net.server.name()));
         secgroup.ok(&format!("attach eth0 --netns {} --group web", net.client.name()));
-        // The server finds the addresses wherever the client has them.
+        // The server has routes to the addresses on any device of the client.
         for (moving, client) in MOVING.into_iter().zip(Pair::CLIENT) {
             net.server.ip(&format!("route add {moving} via {client}"));
         }
         let moving =
             Self { net, echoes: at(Pair::SERVER, 53).map(|end| UdpEcho::start(&net.server, end)) };
-        moving.change("add", "lo");
-        assert_eq!(moving.reach(), [false; 2]);
+        moving.change_addresses("add", "lo");
+        assert_eq!(moving.answered(), [false; 2]);
         moving
     }
 
-    /// What the kernel has in force on the server's device, which came first.
-    fn in_force(&self, secgroup: &Secgroup<'_>) -> Active {
+    /// The active policy of the server's device, which has slot 0.
+    fn active(&self, secgroup: &Secgroup<'_>) -> Active {
         Maps::open(&Pins::new(secgroup.pin_dir())).unwrap().active(0).unwrap()
     }
 
     /// The server drops what comes from the IPv4 address.
-    fn one_is_refused(&self, secgroup: &Secgroup<'_>) {
+    fn assert_v4_dropped(&self, secgroup: &Secgroup<'_>) {
         let [server, client] = self.devices();
         let expected = [(&client[..], "egress", "new-flow", 1), (&server, "ingress", "no-rule", 1)];
-        assert!(!secgroup.moved(&expected, || self.reach_from(0)));
+        assert!(!secgroup.moved(&expected, || self.is_answered(0)));
     }
 
     /// The server answers the IPv4 address.
-    fn one_is_admitted(&self, secgroup: &Secgroup<'_>) {
+    fn assert_v4_passed(&self, secgroup: &Secgroup<'_>) {
         let [server, client] = self.devices();
         let expected = [
             (&client[..], "egress", "new-flow", 1),
@@ -228,56 +234,56 @@ impl<'a> Moving<'a> {
             (&server, "egress", "established", 1),
             (&client, "ingress", "established", 1),
         ];
-        assert!(secgroup.moved(&expected, || self.reach_from(0)));
+        assert!(secgroup.moved(&expected, || self.is_answered(0)));
     }
 
-    /// As the counters name them.
+    /// The devices, as the counters name them.
     fn devices(&self) -> [String; 2] {
         [&self.net.server, &self.net.client].map(|netns| format!("{}/eth0", netns.name()))
     }
 
-    fn to_the_member(&self) {
-        self.change("delete", "lo");
-        self.change("add", "eth0");
+    fn move_to_member(&self) {
+        self.change_addresses("delete", "lo");
+        self.change_addresses("add", "eth0");
     }
 
-    fn to_another_device(&self) {
-        self.change("delete", "eth0");
-        self.change("add", "lo");
+    fn move_to_other_device(&self) {
+        self.change_addresses("delete", "eth0");
+        self.change_addresses("add", "lo");
     }
 
-    fn change(&self, what: &str, device: &str) {
+    fn change_addresses(&self, what: &str, device: &str) {
         for address in MOVING {
             let (bits, nodad) = if address.is_ipv4() { (32, "") } else { (128, "nodad") };
-            // Asked of an address that is deleted, `nodad` is no argument.
+            // `ip address delete` does not accept `nodad`.
             let nodad = if what == "add" { nodad } else { "" };
             self.net.client.ip(&format!("address {what} {address}/{bits} dev {device} {nodad}"));
         }
     }
 
-    /// Moves the IPv4 address alone to a device: one change, and no word of it on the network.
-    fn one_to(&self, device: &str) {
+    /// Moves only the IPv4 address to a device, which sends no packet.
+    fn move_v4_to(&self, device: &str) {
         let [address, _] = MOVING;
         let other = if device == "lo" { "eth0" } else { "lo" };
         self.net.client.ip(&format!("address delete {address}/32 dev {other}"));
         self.net.client.ip(&format!("address add {address}/32 dev {device}"));
     }
 
-    /// Whether the server answers each of the addresses, asked from a port of its own.
-    fn reach(&self) -> [bool; 2] {
-        [0, 1].map(|family| self.reach_from(family))
+    /// Whether the server replies to each of the addresses, each request from a new port.
+    fn answered(&self) -> [bool; 2] {
+        [0, 1].map(|family| self.is_answered(family))
     }
 
-    fn reach_from(&self, family: usize) -> bool {
+    fn is_answered(&self, family: usize) -> bool {
         let source = SocketAddr::new(MOVING[family], 0);
         let socket = udp::bind(&self.net.client, source);
         socket.connect(self.echoes[family].address()).unwrap();
-        udp::answers(&socket, SILENCE)
+        udp::answers(&socket, REPLY_TIMEOUT)
     }
 }
 
 #[test]
-fn the_other_end_of_a_point_to_point_device_is_no_member() {
+fn the_peer_address_of_a_point_to_point_device_is_not_a_member() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     net.server.ip("address add 10.88.0.1 peer 10.88.0.2 dev eth0");

@@ -1,4 +1,4 @@
-//! Many commands at once, and traffic while policies change.
+//! Concurrent commands, and traffic while policies change.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -11,11 +11,11 @@ use secgroup_tests::wait::wait_for_quiet;
 use secgroup_tests::{Pair, Secgroup};
 
 #[test]
-fn rules_that_are_added_at_the_same_time_are_all_in_force() {
+fn rules_added_concurrently_are_all_active() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
-    // What shows which rules are in force is the flows.
+    // The flows show which rules are active.
     secgroup.ok("attach eth0 --group web --tracking always");
     let ports = 8001..=8008;
     let ids: BTreeSet<String> = thread::scope(|scope| {
@@ -28,14 +28,14 @@ fn rules_that_are_added_at_the_same_time_are_all_in_force() {
             })
         };
         let adding: Vec<_> = ports.clone().map(add).collect();
-        let said: Vec<_> = adding.into_iter().map(|one| one.join().unwrap()).collect();
-        said.iter().flat_map(|ids| ids.split_whitespace()).map(str::to_owned).collect()
+        let outputs: Vec<_> = adding.into_iter().map(|thread| thread.join().unwrap()).collect();
+        outputs.iter().flat_map(|ids| ids.split_whitespace()).map(str::to_owned).collect()
     });
     assert_eq!(ids.len(), 16);
     for port in ports {
         for end in at(Pair::SERVER, port) {
             let server = TcpServer::echo(&net.server, end);
-            tcp::exchange(&mut tcp::connect(&net.client, server.address()).unwrap(), b"in force")
+            tcp::exchange(&mut tcp::connect(&net.client, server.address()).unwrap(), b"active")
                 .unwrap();
         }
     }
@@ -49,7 +49,7 @@ fn rules_that_are_added_at_the_same_time_are_all_in_force() {
 }
 
 #[test]
-fn no_packet_meets_half_a_change() {
+fn no_packet_is_decided_by_half_a_change() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
@@ -64,8 +64,8 @@ fn no_packet_meets_half_a_change() {
     let ends = [allowed, never].concat();
     let ((), sent) = udp::while_flooding(&net.client, &ends, || {
         for number in 0..15 {
-            // A network around the client, another each time: it moves the client's address to
-            // another class, from which the search for the rule has to go on.
+            // A different network around the client each time: it moves the client's address to
+            // another class, and the rule lookup continues from there to the parent class.
             let (v4, v6) = (32 - number / 2, 128 - number);
             let rule = format!(
                 "web ingress --protocol udp --port {} --cidr 10.77.0.2/{v4} --cidr fd77::2/{v6}",
@@ -77,16 +77,16 @@ fn no_packet_meets_half_a_change() {
     });
     wait_for_quiet(Duration::from_millis(100), "the last packets", || secgroup.counters());
     let moved = secgroup.counters().since(&before);
-    let [through, dropped] = [&sent[..2], &sent[2..]].map(|sent| sent.iter().sum());
-    assert!(through > 1000, "{sent:?} packets are no flood");
-    // The kernel may give a client a port again, whose flow is known then.
+    let [allowed_packets, dropped] = [&sent[..2], &sent[2..]].map(|sent| sent.iter().sum());
+    assert!(allowed_packets > 1000, "{sent:?}: too few packets for a flood");
+    // The kernel may assign a client port again, and then its flow exists.
     let passed = ["new-flow", "established"].map(|reason| moved.packets("eth0", "ingress", reason));
-    assert_eq!(passed.iter().sum::<u64>(), through, "sent {sent:?}, moved\n{moved}");
+    assert_eq!(passed.iter().sum::<u64>(), allowed_packets, "sent {sent:?}, moved\n{moved}");
     let others = moved.clone().without("new-flow").without("established");
     let expected = [("eth0", "ingress", "no-rule", dropped)];
     assert!(others.is_exactly(&expected), "sent {sent:?}, moved\n{moved}");
     for socket in closed {
         socket.set_nonblocking(true).unwrap();
-        assert!(socket.recv(&mut [0; 64]).is_err(), "a packet without a rule came through");
+        assert!(socket.recv(&mut [0; 64]).is_err(), "a packet without a rule passed");
     }
 }

@@ -1,10 +1,9 @@
-//! Frames that end too early: cut at every byte, none of them ever passes, and host and kernel say
-//! the same about each.
+//! Truncated frames: cut at every byte, none passes, and host and kernel give the same reason.
 //!
-//! Compared is every length that the kernel's test run takes. For XDP that is 14 bytes and more.
-//! Of an skb the test run wants something behind the Ethernet header, and in newer kernels the
-//! whole fixed IP header if the frame says that it is IP; inside tags it looks no further. What it
-//! does not take the host alone is asked about, and the XDP program, which shares the parser.
+//! The comparison covers every length that the kernel's test run accepts. XDP accepts 14 bytes and
+//! more. An skb needs bytes after the Ethernet header, and in newer kernels the whole fixed IP
+//! header if the frame's type is IP; behind VLAN tags the kernel does not check. Shorter frames are
+//! tested on the host, and by the XDP program, which shares the parser.
 
 use firewall_ebpf::decide::decide;
 use firewall_ebpf::host::HostPacket;
@@ -20,7 +19,7 @@ use secgroup_tests::decision::{
     back, cases,
 };
 
-/// Whole packets of every kind that the parser reads, all of which the rules allow.
+/// Complete packets of every kind that the parser reads; the rules allow all of them.
 fn packets() -> Vec<(Option<Family>, Packet)> {
     let chain = |packet: Packet| {
         packet
@@ -48,8 +47,8 @@ fn packets() -> Vec<(Option<Family>, Packet)> {
     ]
 }
 
-/// What the test run may want behind the Ethernet header of an skb.
-fn header(frame: &[u8]) -> usize {
+/// The bytes that the test run may require after the Ethernet header of an skb.
+fn required_after_ethernet(frame: &[u8]) -> usize {
     match frame.get(12..14) {
         Some([0x08, 0x00]) => 20,
         Some([0x86, 0xdd]) => 40,
@@ -69,26 +68,26 @@ fn host(scene: &Scene) -> Host {
     host
 }
 
-fn each(mut look: impl FnMut(&Scene, &Packet)) {
+fn for_each_packet(mut check: impl FnMut(&Scene, &Packet)) {
     for scene in Scene::all() {
         for (family, packet) in packets() {
             if family.is_none_or(|family| family == scene.family) {
-                look(&scene, &packet);
+                check(&scene, &packet);
             }
         }
     }
 }
 
 #[test]
-fn none_passes_on_the_host() {
-    each(|scene, packet| {
+fn no_truncated_frame_passes_on_the_host() {
+    for_each_packet(|scene, packet| {
         let mut host = host(scene);
         let frame = packet.frame(scene);
         for end in 0..frame.len() {
             let answer = host.decide(&frame[..end], packet.direction(scene));
             assert!(
                 answer.is_some_and(|reason| reason.verdict() == Verdict::Drop),
-                "{scene}: cut to {end} of {} bytes: {}: bytes {}",
+                "{scene}: truncated to {end} of {} bytes: {}: bytes {}",
                 frame.len(),
                 word(answer),
                 hex(&frame[..end])
@@ -98,8 +97,8 @@ fn none_passes_on_the_host() {
 }
 
 #[test]
-fn it_does_not_matter_which_buffer_the_bytes_lie_in() {
-    each(|scene, packet| {
+fn the_length_of_the_linear_buffer_does_not_change_the_verdict() {
+    for_each_packet(|scene, packet| {
         let frame = packet.frame(scene);
         let direction = packet.direction(scene);
         let whole = host(scene).decide(&frame, direction);
@@ -112,41 +111,50 @@ fn it_does_not_matter_which_buffer_the_bytes_lie_in() {
 }
 
 #[test]
-fn host_and_kernel_agree() {
+fn host_and_kernel_agree_on_every_truncated_frame() {
     let mut frames = 0;
     for orientation in [Orientation::Host, Orientation::Guest] {
         let mut kernel = Kernel::load(Setup::new(orientation));
         for receive in Receive::ALL {
             kernel.receive = receive;
-            each(|scene, packet| {
+            for_each_packet(|scene, packet| {
                 let mut host = host(scene);
                 kernel.reset(Some(&policy(scene)));
                 let frame = packet.frame(scene);
                 let direction = packet.direction(scene);
                 for end in 0..frame.len() {
-                    let cut = &frame[..end];
-                    let expected = host.decide(cut, direction);
-                    let answer = kernel.decide(cut, direction);
+                    let truncated = &frame[..end];
+                    let expected = host.decide(truncated, direction);
+                    let answer = kernel.decide(truncated, direction);
                     if answer.is_none() {
-                        let least = if kernel.uses_xdp(direction) { 14 } else { 14 + header(cut) };
-                        assert!(end < least, "{}: refuses {}", kernel.name(), hex(cut));
-                        assert_eq!(expected, Some(Reason::TruncatedFrame), "bytes {}", hex(cut));
+                        let least = if kernel.uses_xdp(direction) {
+                            14
+                        } else {
+                            14 + required_after_ethernet(truncated)
+                        };
+                        assert!(end < least, "{}: refuses {}", kernel.name(), hex(truncated));
+                        assert_eq!(
+                            expected,
+                            Some(Reason::TruncatedFrame),
+                            "bytes {}",
+                            hex(truncated)
+                        );
                         continue;
                     }
                     frames += 1;
                     assert_eq!(
                         answer,
                         expected,
-                        "{scene}: cut to {end} of {} bytes: host {}, {} {}: bytes {}",
+                        "{scene}: truncated to {end} of {} bytes: host {}, {} {}: bytes {}",
                         frame.len(),
                         word(expected),
                         kernel.name(),
                         word(answer),
-                        hex(cut)
+                        hex(truncated)
                     );
                 }
             });
         }
     }
-    println!("{frames} cut frames compared");
+    println!("{frames} truncated frames compared");
 }

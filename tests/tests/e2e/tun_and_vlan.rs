@@ -21,14 +21,14 @@ const fn addresses(host: u8) -> [IpAddr; 2] {
 const RULE: &str = "web ingress --protocol udp --port 53 --cidr 10.90.0.0/24 --cidr fd90::/64";
 
 #[test]
-fn a_device_without_ethernet_is_guarded() {
+fn a_device_without_ethernet_is_filtered() {
     let host = Namespace::new();
     let tun = device(&host, "tun0", Kind::Tun);
     let secgroup = Secgroup::inside(&host);
     secgroup.ok("group create web --description x");
     secgroup.ok(&format!("rule add {RULE}"));
-    let said = secgroup.refused("attach tun0 --group web --hook xdp", 1);
-    assert!(said.contains("no Ethernet header"), "{said}");
+    let error = secgroup.refused("attach tun0 --group web --hook xdp", 1);
+    assert!(error.contains("no Ethernet header"), "{error}");
     secgroup.ok("attach tun0 --group web");
     for (inside, outside) in at(INSIDE, 53).into_iter().zip(at(OUTSIDE, 40_000)) {
         let echo = UdpEcho::start(&host, inside);
@@ -42,35 +42,35 @@ fn a_device_without_ethernet_is_guarded() {
             tun.send(&packet(outside, closed, b"question"));
         });
 
-        let asking = udp::connect(&host, outside);
-        let asked = [("tun0", "egress", "new-flow", 1), ("tun0", "ingress", "established", 1)];
-        secgroup.moved(&asked, || {
-            asking.send(b"from inside").unwrap();
+        let client = udp::connect(&host, outside);
+        let request = [("tun0", "egress", "new-flow", 1), ("tun0", "ingress", "established", 1)];
+        secgroup.moved(&request, || {
+            client.send(b"from inside").unwrap();
             let _ = tun.receive(|sent| is_datagram(sent, outside, b"from inside"));
-            let port = asking.local_addr().unwrap().port();
+            let port = client.local_addr().unwrap().port();
             tun.send(&packet(outside, SocketAddr::new(inside.ip(), port), b"answer"));
-            assert_eq!(asking.recv(&mut [0; 16]).unwrap(), 6);
+            assert_eq!(client.recv(&mut [0; 16]).unwrap(), 6);
         });
     }
 }
 
 #[test]
-fn tags_are_looked_through_on_tcx() {
-    tags_are_looked_through(tc_hook());
+fn packets_behind_vlan_tags_are_filtered_at_tcx() {
+    filter_behind_vlan_tags(tc_hook());
 }
 
 #[test]
-fn tags_are_looked_through_on_native_xdp() {
-    tags_are_looked_through("xdp");
+fn packets_behind_vlan_tags_are_filtered_at_native_xdp() {
+    filter_behind_vlan_tags("xdp");
 }
 
 #[test]
-fn tags_are_looked_through_on_generic_xdp() {
-    tags_are_looked_through("xdp-generic");
+fn packets_behind_vlan_tags_are_filtered_at_generic_xdp() {
+    filter_behind_vlan_tags("xdp-generic");
 }
 
-/// On TCX the kernel has taken the outermost tag out of the frame.
-fn tags_are_looked_through(hook: &str) {
+/// At TCX the kernel has moved the outermost tag from the frame to its metadata.
+fn filter_behind_vlan_tags(hook: &str) {
     const CUSTOMER: u16 = 0x8100;
     const SERVICE: u16 = 0x88a8;
     let host = Namespace::new();
@@ -82,7 +82,7 @@ fn tags_are_looked_through(hook: &str) {
     let tagged: [&[u16]; 5] =
         [&[], &[CUSTOMER], &[SERVICE], &[CUSTOMER, CUSTOMER], &[SERVICE, CUSTOMER]];
     for ((inside, outside), port) in INSIDE.into_iter().zip(OUTSIDE).zip([1000, 2000]) {
-        // A port of its own for each: tags are no part of a flow, and it would find another's.
+        // Another port for each, because tags are not part of the flow key.
         for (tags, port) in tagged.into_iter().zip(port..) {
             let from = SocketAddr::new(outside, port);
             for (to, reason) in [(53, "new-flow"), (54, "no-rule"), (53, "established")] {

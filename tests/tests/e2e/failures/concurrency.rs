@@ -1,4 +1,4 @@
-//! Several commands at once.
+//! Concurrent commands.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -10,51 +10,51 @@ use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 
-use super::{CHANGES, unchanged};
+use super::{CHANGES, assert_unchanged};
 
-/// Starts a command, and waits until it says that it waits.
-fn waiting(secgroup: &Secgroup<'_>, line: &str) -> Child {
+/// Starts a command, and waits until it reports that it waits for the lock.
+fn spawn_waiting(secgroup: &Secgroup<'_>, line: &str) -> Child {
     let mut command = secgroup.command(line.split(' '));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    let mut message = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut message).unwrap();
     let lock = secgroup.state_dir().join("lock");
     let expected = format!(
         "secgroup: waiting for another secgroup command to finish (`fuser {}` finds it)\n",
         lock.display()
     );
-    assert_eq!(told, expected, "{line}");
+    assert_eq!(message, expected, "{line}");
     child
 }
 
 #[test]
-fn a_command_waits_for_one_that_holds_on_and_can_be_ended() {
+fn a_command_waits_for_the_lock_and_can_be_interrupted() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     secgroup.ok("attach eth0 --group web");
     let lock = File::open(secgroup.state_dir().join("lock")).unwrap();
     lock.lock().unwrap();
-    // It never lets go: whoever has seen enough ends the command, and nothing has happened.
-    unchanged(&secgroup, &net.server, || {
+    // While the lock is held, SIGINT ends a waiting command, which has changed nothing.
+    assert_unchanged(&secgroup, &net.server, || {
         for line in CHANGES {
-            let mut child = waiting(&secgroup, line);
+            let mut child = spawn_waiting(&secgroup, line);
             kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
-            assert_eq!(child.wait().unwrap().code(), None, "{line}: a signal ended it");
+            assert_eq!(child.wait().unwrap().code(), None, "{line}: ended by the signal");
         }
-        // What only reads does not wait.
+        // Commands that only read do not wait.
         secgroup.ok("status");
         secgroup.ok("stats");
     });
-    // It lets go.
-    let mut child = waiting(&secgroup, "detach eth0");
+    // The command continues when the lock is released.
+    let mut child = spawn_waiting(&secgroup, "detach eth0");
     lock.unlock().unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(secgroup.run(["status"]).stdout, "nothing is attached\n");
 }
 
 #[test]
-fn commands_at_once_all_come_into_force() {
+fn concurrent_changes_all_become_active() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");

@@ -1,11 +1,11 @@
-//! Rules change while connections are open.
+//! Rules are removed while connections are open.
 
 use secgroup_tests::http::{Download, HttpServer, PAGE, get};
 use secgroup_tests::network::at;
 use secgroup_tests::{Pair, Secgroup, tcp};
 
 #[test]
-fn a_download_outlives_the_rule_that_allowed_it() {
+fn a_download_survives_the_removal_of_its_rule() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");

@@ -1,4 +1,4 @@
-//! Connections that are open when an interface is attached.
+//! Connections that are open when an interface is attached are learned as flows.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -13,33 +13,33 @@ use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Namespace, Pair, Secgroup};
 
-/// A group that lets nothing through in either direction.
-fn closed(secgroup: &Secgroup<'_>) {
+/// Creates a group without rules in either direction.
+fn create_empty_group(secgroup: &Secgroup<'_>) {
     secgroup.ok("group create none --description x");
     secgroup.ok("rule remove none egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
 }
 
 /// Connections of both families, each to an echo server.
-struct Talk {
+struct Connections {
     streams: Vec<TcpStream>,
     sockets: Vec<UdpSocket>,
     _tcp: [TcpServer; 2],
     _udp: [UdpEcho; 2],
 }
 
-impl Talk {
-    fn new(asking: &Namespace, answering: &Namespace, addresses: [IpAddr; 2], port: u16) -> Self {
+impl Connections {
+    fn new(client: &Namespace, server: &Namespace, addresses: [IpAddr; 2], port: u16) -> Self {
         let ends = at(addresses, port);
-        let tcp = ends.map(|end| TcpServer::echo(answering, end));
-        let udp = ends.map(|end| UdpEcho::start(answering, end));
-        let streams = ends.iter().map(|end| tcp::connect(asking, *end).unwrap()).collect();
-        let sockets = ends.iter().map(|end| udp::connect(asking, *end)).collect();
-        let mut talk = Self { streams, sockets, _tcp: tcp, _udp: udp };
-        assert!(talk.goes_on());
-        talk
+        let tcp = ends.map(|end| TcpServer::echo(server, end));
+        let udp = ends.map(|end| UdpEcho::start(server, end));
+        let streams = ends.iter().map(|end| tcp::connect(client, *end).unwrap()).collect();
+        let sockets = ends.iter().map(|end| udp::connect(client, *end)).collect();
+        let mut connections = Self { streams, sockets, _tcp: tcp, _udp: udp };
+        assert!(connections.survive());
+        connections
     }
 
-    fn goes_on(&mut self) -> bool {
+    fn survive(&mut self) -> bool {
         let mut streams = self.streams.iter_mut();
         let mut sockets = self.sockets.iter();
         streams.all(|stream| tcp::exchange(stream, &[7; 5000]).is_ok())
@@ -47,11 +47,11 @@ impl Talk {
     }
 }
 
-/// Protocol, who opened it, state, tier, and the port that was asked.
+/// All flows: protocol, opening direction, state, tier, and the server's port.
 fn flows(secgroup: &Secgroup<'_>) -> Vec<String> {
     let list = secgroup.json("flows list");
     let list = list["Flows"].as_array().unwrap();
-    let mut told: Vec<String> = list
+    let mut listed: Vec<String> = list
         .iter()
         .map(|flow| {
             assert_eq!(flow["Learned"], true);
@@ -67,22 +67,22 @@ fn flows(secgroup: &Secgroup<'_>) -> Vec<String> {
             )
         })
         .collect();
-    told.sort();
-    told
+    listed.sort();
+    listed
 }
 
 #[test]
-fn connections_of_the_host_go_on_however_tcp_is_followed() {
+fn connections_of_a_host_survive_the_attach_with_every_option() {
     for options in ["", "--tcp-loose off", "--tcp strict", "--hook xdp", "--timeout udp-stream=60"]
     {
         let net = Pair::new();
         let secgroup = Secgroup::inside(&net.server);
-        closed(&secgroup);
-        let mut served = Talk::new(&net.client, &net.server, Pair::SERVER, 7001);
-        let mut own = Talk::new(&net.server, &net.client, Pair::CLIENT, 7002);
-        let said = secgroup.ok(&format!("attach eth0 --group none {options}"));
-        // Of the UDP sockets of the server that only wait nothing is known.
-        assert!(said.contains("\n6 open connections learned\n"), "{options}: {said}");
+        create_empty_group(&secgroup);
+        let mut inbound = Connections::new(&net.client, &net.server, Pair::SERVER, 7001);
+        let mut outbound = Connections::new(&net.server, &net.client, Pair::CLIENT, 7002);
+        let output = secgroup.ok(&format!("attach eth0 --group none {options}"));
+        // Unconnected UDP sockets of the server show no peer, so they are not learned.
+        assert!(output.contains("\n6 open connections learned\n"), "{options}: {output}");
         assert_eq!(
             flows(&secgroup),
             [
@@ -96,14 +96,14 @@ fn connections_of_the_host_go_on_however_tcp_is_followed() {
         );
         assert!(secgroup.ok("flows list").contains("learned"));
         let none = secgroup.counters();
-        assert!(own.goes_on(), "{options}: {}", secgroup.view());
-        served.sockets.clear();
-        assert!(served.goes_on(), "{options}: {}", secgroup.view());
+        assert!(outbound.survive(), "{options}: {}", secgroup.view());
+        inbound.sockets.clear();
+        assert!(inbound.survive(), "{options}: {}", secgroup.view());
         assert!(tcp::none_reaches(&net.client, &at(Pair::SERVER, 7001)));
         let moved = secgroup.counters().since(&none).without("established");
         assert!(moved.is_exactly(&[("eth0", "ingress", "no-rule", 2)]), "{options}: {moved}");
-        // They end as others do.
-        drop((served.streams, own.streams));
+        // Learned connections close like others.
+        drop((inbound.streams, outbound.streams));
         wait_until(PATIENCE, "the connections to close", || {
             secgroup.json("flows count --state established")["Count"] == 0
         });
@@ -112,24 +112,24 @@ fn connections_of_the_host_go_on_however_tcp_is_followed() {
 }
 
 #[test]
-fn a_half_closed_connection_and_a_bulk_transfer_go_on() {
+fn a_half_closed_connection_with_a_bulk_transfer_survives_the_attach() {
     const SIZE: usize = 24 << 20;
     for options in ["", "--tcp strict"] {
         let net = Pair::new();
         let secgroup = Secgroup::inside(&net.server);
-        closed(&secgroup);
+        create_empty_group(&secgroup);
         let address = at(Pair::SERVER, 7003)[0];
         let listener = net.server.run(|| TcpListener::bind(address)).unwrap();
         let mut client = tcp::connect(&net.client, address).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(server.read(&mut [0]).unwrap(), 0);
-        // The socket is full when the programs come.
+        // The socket's send buffer is full during the attach.
         let sent = thread::spawn(move || server.write_all(&vec![9; SIZE]));
         let mut part = vec![0; 1 << 20];
         client.read_exact(&mut part).unwrap();
-        let said = secgroup.ok(&format!("attach eth0 --group none {options}"));
-        assert!(said.contains("\n1 open connections learned\n"), "{said}");
+        let output = secgroup.ok(&format!("attach eth0 --group none {options}"));
+        assert!(output.contains("\n1 open connections learned\n"), "{output}");
         assert_eq!(flows(&secgroup), ["6 ingress close-wait proven 7003"]);
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).unwrap();
@@ -139,19 +139,19 @@ fn a_half_closed_connection_and_a_bulk_transfer_go_on() {
 }
 
 #[test]
-fn nothing_is_learned_where_that_is_not_wanted_or_not_the_first_time() {
+fn nothing_is_learned_with_no_learn_or_after_the_first_attach() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    closed(&secgroup);
-    let mut talk = Talk::new(&net.client, &net.server, Pair::SERVER, 7004);
-    let said = secgroup.ok("attach eth0 --group none --no-learn");
-    assert!(!said.contains("learned"), "{said}");
+    create_empty_group(&secgroup);
+    let mut connections = Connections::new(&net.client, &net.server, Pair::SERVER, 7004);
+    let output = secgroup.ok("attach eth0 --group none --no-learn");
+    assert!(!output.contains("learned"), "{output}");
     assert!(!secgroup.ok("attach eth0 --group none").contains("learned"));
     secgroup.ok("reconcile");
     assert_eq!(secgroup.json("flows count")["Count"], 0);
-    let cut = &mut talk.streams[0];
-    cut.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(tcp::exchange(cut, b"cut").is_err());
+    let unlearned = &mut connections.streams[0];
+    unlearned.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(tcp::exchange(unlearned, b"cut").is_err());
 }
 
 #[test]
@@ -161,20 +161,20 @@ fn other_devices_and_local_connections_are_not_learned() {
     net.server.ip("link set eth1 up");
     net.server.ip("address add 10.99.0.1/24 dev eth1");
     let secgroup = Secgroup::inside(&net.server);
-    closed(&secgroup);
-    let _talk = Talk::new(&net.client, &net.server, Pair::SERVER, 7005);
-    let _local = Talk::new(&net.server, &net.server, Pair::SERVER, 7006);
+    create_empty_group(&secgroup);
+    let _remote = Connections::new(&net.client, &net.server, Pair::SERVER, 7005);
+    let _local = Connections::new(&net.server, &net.server, Pair::SERVER, 7006);
     assert!(!secgroup.ok("attach eth1 --group none").contains("learned"));
-    let said = secgroup.ok("attach eth0 --group none");
-    assert!(said.contains("\n2 open connections learned\n"), "{said}");
+    let output = secgroup.ok("attach eth0 --group none");
+    assert!(output.contains("\n2 open connections learned\n"), "{output}");
 }
 
 #[test]
-fn a_full_table_is_told() {
+fn connections_beyond_a_full_table_are_reported() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure("[maps]\nflows_new = 1024\nflows_proven = 16\nrules = 64\ninterfaces = 8\n");
-    closed(&secgroup);
+    create_empty_group(&secgroup);
     let address: SocketAddr = at(Pair::SERVER, 7007)[0];
     let _server = TcpServer::echo(&net.server, address);
     let _streams: Vec<_> = (0..40).map(|_| tcp::connect(&net.client, address).unwrap()).collect();
@@ -187,27 +187,27 @@ fn a_full_table_is_told() {
 }
 
 #[test]
-fn what_a_guests_host_forwards_goes_on() {
+fn forwarded_connections_of_a_guest_survive_the_attach() {
     let net = Guest::new();
-    // Without a rule that asks for it, the kernel tracks nothing.
+    // nf_conntrack tracks nothing without a rule that needs it.
     let rules = "add table inet t; add chain inet t c { type filter hook forward priority 0; }; \
                  add rule inet t c ct state established accept";
     output(net.host.command("nft").arg(rules));
     let secgroup = Secgroup::inside(&net.host);
-    closed(&secgroup);
-    let mut out = Talk::new(&net.guest, &net.outside, Guest::OUTSIDE, 7008);
-    let mut back = Talk::new(&net.outside, &net.guest, Guest::GUEST, 7009);
+    create_empty_group(&secgroup);
+    let mut outbound = Connections::new(&net.guest, &net.outside, Guest::OUTSIDE, 7008);
+    let mut inbound = Connections::new(&net.outside, &net.guest, Guest::GUEST, 7009);
     let line = format!("attach {} --group none --orientation guest --tcp-loose off", Guest::DEVICE);
-    let said = secgroup.ok(&line);
-    assert!(said.contains("\n8 open connections learned\n"), "{said}");
+    let output = secgroup.ok(&line);
+    assert!(output.contains("\n8 open connections learned\n"), "{output}");
     let opened =
-        |direction: &str| flows(&secgroup).iter().filter(|one| one.contains(direction)).count();
+        |direction: &str| flows(&secgroup).iter().filter(|flow| flow.contains(direction)).count();
     assert_eq!((opened("egress"), opened("ingress")), (4, 4));
-    assert!(out.goes_on() && back.goes_on(), "{}", secgroup.view());
+    assert!(outbound.survive() && inbound.survive(), "{}", secgroup.view());
 }
 
 #[test]
-fn a_port_of_a_bridge_carries_what_the_bridge_routes() {
+fn connections_of_a_bridge_are_learned_at_its_port() {
     let net = Pair::new();
     net.server.ip("link add br0 type bridge mcast_snooping 0");
     net.server.ip("link set eth0 master br0");
@@ -218,33 +218,33 @@ fn a_port_of_a_bridge_carries_what_the_bridge_routes() {
     }
     net.server.ip("link set br0 up");
     let secgroup = Secgroup::inside(&net.server);
-    closed(&secgroup);
-    let mut talk = Talk::new(&net.client, &net.server, Pair::SERVER, 7010);
-    let client = talk.streams[0].local_addr().unwrap();
-    let login = format!("{} {} 10.77.0.1 7010", client.ip(), client.port());
-    let mut locked = secgroup.command(["attach", "eth0", "--group", "none"]);
-    let answer = Answer::of(locked.env("SSH_CONNECTION", login));
+    create_empty_group(&secgroup);
+    let mut connections = Connections::new(&net.client, &net.server, Pair::SERVER, 7010);
+    let client = connections.streams[0].local_addr().unwrap();
+    let ssh_connection = format!("{} {} 10.77.0.1 7010", client.ip(), client.port());
+    let mut from_ssh = secgroup.command(["attach", "eth0", "--group", "none"]);
+    let answer = Answer::of(from_ssh.env("SSH_CONNECTION", ssh_connection));
     assert!(answer.stderr.contains("this would lock you out"), "{answer}");
-    let said = secgroup.ok("attach eth0 --group none --tcp-loose off");
-    assert!(said.contains("\n2 open connections learned\n"), "{said}");
-    talk.sockets.clear();
-    assert!(talk.goes_on(), "{}", secgroup.view());
+    let output = secgroup.ok("attach eth0 --group none --tcp-loose off");
+    assert!(output.contains("\n2 open connections learned\n"), "{output}");
+    connections.sockets.clear();
+    assert!(connections.survive(), "{}", secgroup.view());
 }
 
 #[test]
-fn what_needs_no_flow_gets_none() {
+fn untracked_connections_are_not_learned() {
     for (options, learned) in [("--tcp-loose off", 0), ("--tcp-loose off --tracking always", 2)] {
         let net = Pair::new();
         let secgroup = Secgroup::inside(&net.server);
         secgroup.ok("group create open --description x");
         secgroup
             .ok("rule add open ingress --protocol tcp --port 7011 --cidr 0.0.0.0/0 --cidr ::/0");
-        let mut talk = Talk::new(&net.client, &net.server, Pair::SERVER, 7011);
-        talk.sockets.clear();
-        let said = secgroup.ok(&format!("attach eth0 --group open {options}"));
+        let mut connections = Connections::new(&net.client, &net.server, Pair::SERVER, 7011);
+        connections.sockets.clear();
+        let output = secgroup.ok(&format!("attach eth0 --group open {options}"));
         let line = format!("\n{learned} open connections learned\n");
-        assert_eq!(said.contains(&line), learned > 0, "{said}");
-        assert!(talk.goes_on(), "{options}: {}", secgroup.view());
+        assert_eq!(output.contains(&line), learned > 0, "{output}");
+        assert!(connections.survive(), "{options}: {}", secgroup.view());
         assert_eq!(secgroup.json("flows count")["Count"], learned);
     }
 }

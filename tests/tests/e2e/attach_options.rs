@@ -1,4 +1,4 @@
-//! What an attachment says of TCP and of tracking.
+//! The attach options for TCP checks, mid-stream pickup and connection tracking.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 use serde_json::{Value, json};
 
-/// A connection to port 80, which a rule allows from anywhere beside the default egress rules.
-fn open_to_all(net: &Pair) -> (Secgroup<'_>, TcpServer) {
+/// A server on port 80, which a rule allows from anywhere, with the default egress rules.
+fn allow_http_from_anywhere(net: &Pair) -> (Secgroup<'_>, TcpServer) {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 0.0.0.0/0");
@@ -17,7 +17,7 @@ fn open_to_all(net: &Pair) -> (Secgroup<'_>, TcpServer) {
     (secgroup, TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]))
 }
 
-fn connected(net: &Pair, server: &TcpServer) -> TcpStream {
+fn connect_and_exchange(net: &Pair, server: &TcpServer) -> TcpStream {
     let mut stream = tcp::connect(&net.client, server.address()).unwrap();
     tcp::exchange(&mut stream, b"hello").unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -25,14 +25,19 @@ fn connected(net: &Pair, server: &TcpServer) -> TcpStream {
 }
 
 fn options(secgroup: &Secgroup<'_>) -> Value {
-    let one = &secgroup.json("status")["NetworkInterfaces"][0];
-    json!([one["Tcp"], one["TcpLoose"], one["Tracking"], one["UntrackedFamilies"]])
+    let interface = &secgroup.json("status")["NetworkInterfaces"][0];
+    json!([
+        interface["Tcp"],
+        interface["TcpLoose"],
+        interface["Tracking"],
+        interface["UntrackedFamilies"]
+    ])
 }
 
 #[test]
-fn options_stay_until_others_are_given() {
+fn options_persist_until_they_are_changed() {
     let net = Pair::new();
-    let (secgroup, _server) = open_to_all(&net);
+    let (secgroup, _server) = allow_http_from_anywhere(&net);
     assert_eq!(options(&secgroup), json!(["guard", true, "auto", ["ipv4"]]));
     let table = secgroup.ok("status");
     assert!(table.contains("eth0: rules allow some ipv4 traffic from anywhere"), "{table}");
@@ -59,32 +64,32 @@ fn options_stay_until_others_are_given() {
     assert_eq!(options(&secgroup), before);
 }
 
-/// As in EC2: nothing is remembered of an untracked connection, so nothing outlives its rule.
+/// As in EC2: an untracked connection has no flow, so it ends with its rule.
 #[test]
-fn an_untracked_connection_ends_with_its_rule_and_a_tracked_one_goes_on() {
-    for (tracking, goes_on) in [("auto", false), ("always", true)] {
+fn an_untracked_connection_ends_with_its_rule_and_a_tracked_one_survives() {
+    for (tracking, survives) in [("auto", false), ("always", true)] {
         let net = Pair::new();
-        let (secgroup, server) = open_to_all(&net);
+        let (secgroup, server) = allow_http_from_anywhere(&net);
         secgroup.ok(&format!("attach eth0 --group web --tracking {tracking}"));
-        let mut stream = connected(&net, &server);
+        let mut stream = connect_and_exchange(&net, &server);
         let flows = secgroup.json("flows count")["Count"].as_u64();
-        assert_eq!(flows, Some(u64::from(goes_on)), "{tracking}");
+        assert_eq!(flows, Some(u64::from(survives)), "{tracking}");
         secgroup.ok("rule remove web ingress --protocol tcp --port 80 --cidr 0.0.0.0/0");
-        assert_eq!(tcp::exchange(&mut stream, b"after it").is_ok(), goes_on, "{tracking}");
+        assert_eq!(tcp::exchange(&mut stream, b"after it").is_ok(), survives, "{tracking}");
     }
 }
 
 #[test]
-fn a_connection_is_picked_up_only_where_that_is_asked_for() {
+fn a_connection_is_picked_up_mid_stream_only_with_the_option() {
     for (given, reason) in [
         ("--tcp-loose on", "new-flow"),
         ("--tcp-loose off", "tcp-not-opened"),
         ("--tcp strict", "tcp-not-opened"),
     ] {
         let net = Pair::new();
-        let (secgroup, server) = open_to_all(&net);
+        let (secgroup, server) = allow_http_from_anywhere(&net);
         secgroup.ok("attach eth0 --group web --tracking always");
-        let mut stream = connected(&net, &server);
+        let mut stream = connect_and_exchange(&net, &server);
         secgroup.ok(&format!("attach eth0 --group web {given}"));
         assert_eq!(secgroup.ok("flows flush"), "1 flows removed\n");
         let before = secgroup.counters().packets("eth0", "ingress", reason);

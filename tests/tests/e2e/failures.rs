@@ -1,13 +1,13 @@
-//! What goes wrong on a host: each refusal is one line that names operation and object, one that
-//! says what to do, the right exit code, and changes nothing.
+//! Commands that are refused: each prints one line that names operation and object and one hint,
+//! returns the documented exit code, and changes nothing.
 
+mod capabilities;
+mod capacity;
+mod concurrency;
 mod device;
 mod kernel;
-mod place;
-mod privilege;
-mod room;
+mod locations;
 mod store;
-mod together;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,16 +21,16 @@ use firewall_user::dataplane::tables::maps::Maps;
 use secgroup_tests::secgroup::Answer;
 use secgroup_tests::{Namespace, Secgroup};
 
-/// All that a refused command must not touch.
+/// Everything that a refused command must not change.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
-    /// The store's file: its length, and a hash of it. Its journals come and go with readers.
+    /// The length and a hash of the store's file. Readers create and remove its journals.
     store: Option<(usize, u64)>,
-    /// Every pin, with its inode: one that was replaced has another.
+    /// Every pin with its inode, which changes when the pin is replaced.
     pins: BTreeMap<PathBuf, u64>,
-    /// The words that put policies in force.
+    /// The words that select the active policies.
     active: Vec<u64>,
-    /// By device: the XDP program, and revision and programs of both TCX hooks.
+    /// By device: the XDP program, and the revision and programs of both TCX hooks.
     attached: BTreeMap<String, Vec<String>>,
 }
 
@@ -48,14 +48,14 @@ impl State {
         let links = namespace.ip("-oneline link show");
         let attached = links.lines().map(|line| {
             let device = line.split([':', '@']).nth(1).unwrap().trim().to_owned();
-            // The mode, `prog/xdp`, and what follows: `id 12`.
+            // The mode, `prog/xdp`, and the next two words, `id 12`.
             let words: Vec<_> = line.split_whitespace().collect();
             let xdp = words.iter().enumerate().filter(|(_, word)| word.contains("xdp"));
             let xdp = xdp.flat_map(|(at, _)| &words[at..(at + 3).min(words.len())]);
             let mut programs = vec![xdp.copied().collect::<Vec<_>>().join(" ")];
             for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
                 let query = || SchedClassifier::query_tcx(device.as_str(), hook);
-                // A kernel without TCX has no list of it.
+                // A kernel without TCX returns an error.
                 let (revision, list) = namespace.run(query).unwrap_or_default();
                 let ids: Vec<u32> = list.iter().map(ProgramInfo::id).collect();
                 programs.push(format!("{revision} {ids:?}"));
@@ -86,24 +86,28 @@ fn list(directory: &Path, pins: &mut BTreeMap<PathBuf, u64>) {
     }
 }
 
-/// Does what must change nothing.
+/// Runs work that must change nothing.
 #[track_caller]
-fn unchanged<T>(secgroup: &Secgroup<'_>, namespace: &Namespace, work: impl FnOnce() -> T) -> T {
+fn assert_unchanged<T>(
+    secgroup: &Secgroup<'_>,
+    namespace: &Namespace,
+    work: impl FnOnce() -> T,
+) -> T {
     let before = State::of(secgroup, namespace);
     let result = work();
     assert_eq!(State::of(secgroup, namespace), before);
     result
 }
 
-/// Asserts that a command was refused in these words: an error and a hint.
+/// Asserts that a command was refused with this exit code, error and hint.
 #[track_caller]
-fn refused(answer: &Answer, code: i32, error: &str, hint: &str) {
-    let words = format!("error: {error}\nhint: {hint}\n");
-    let said = (answer.code, answer.stdout.as_str(), answer.stderr.as_str());
-    assert_eq!(said, (Some(code), "", words.as_str()));
+fn assert_refused(answer: &Answer, code: i32, error: &str, hint: &str) {
+    let expected = format!("error: {error}\nhint: {hint}\n");
+    let actual = (answer.code, answer.stdout.as_str(), answer.stderr.as_str());
+    assert_eq!(actual, (Some(code), "", expected.as_str()));
 }
 
-/// The commands that change something, on an interface `eth0` with the group `web`.
+/// The commands that change state, for an interface `eth0` with the group `web`.
 const CHANGES: [&str; 5] = [
     "attach eth0 --group web",
     "rule add web ingress --protocol tcp --port 443 --cidr 10.0.0.0/8",
@@ -112,7 +116,7 @@ const CHANGES: [&str; 5] = [
     "detach eth0",
 ];
 
-/// What a command calls itself when it fails.
+/// The operation that a command names when it fails.
 fn operation(line: &str) -> &str {
     match line.split(' ').next() {
         Some("rule") => "add rule to group web",

@@ -1,4 +1,4 @@
-//! Stores and configurations that cannot be used.
+//! Stores and configurations that are unusable.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use secgroup_tests::secgroup::Answer;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 
-use super::{CHANGES, operation, refused, unchanged};
+use super::{CHANGES, assert_refused, assert_unchanged, operation};
 
-/// The header of an SQLite file: where its version of ours and its application are.
+/// Offsets in the header of an SQLite file: the user version and the application ID.
 const VERSION: usize = 60;
 const APPLICATION: usize = 68;
 
 #[test]
-fn a_store_that_cannot_be_used_is_left_alone_and_enforcement_goes_on() {
+fn an_unusable_store_is_unchanged_and_enforcement_continues() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 0)[0]);
@@ -51,10 +51,10 @@ fn a_store_that_cannot_be_used_is_left_alone_and_enforcement_goes_on() {
         ),
     ] {
         fs::write(&file, content).unwrap();
-        unchanged(&secgroup, &net.server, || {
+        assert_unchanged(&secgroup, &net.server, || {
             for line in CHANGES.into_iter().chain(["status", "stats", "metrics", "serve"]) {
                 let error = format!("{}: {error}", operation(line));
-                refused(&secgroup.run(line.split(' ')), 1, &error, hint);
+                assert_refused(&secgroup.run(line.split(' ')), 1, &error, hint);
             }
         });
         assert!(!tcp::reaches(&net.client, server.address()));
@@ -64,22 +64,22 @@ fn a_store_that_cannot_be_used_is_left_alone_and_enforcement_goes_on() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_written_is_no_place() {
+fn a_read_only_state_directory_is_refused() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     secgroup.ok("attach eth0 --group web");
     let state = secgroup.state_dir();
     let state = state.display();
-    // Root may write wherever it is not read-only; the mount ends with the command.
+    // Root may write anywhere but a read-only mount; this one ends with the command.
     let script = format!(
         "mount --bind {state} {state} && mount -o remount,bind,ro {state} && exec \"$0\" \"$@\""
     );
-    unchanged(&secgroup, &net.server, || {
+    assert_unchanged(&secgroup, &net.server, || {
         for line in CHANGES {
             let wrapper = ["unshare", "--mount", "sh", "-c", &script];
             let answer = Answer::of(&mut secgroup.command_under(&wrapper, line));
-            refused(
+            assert_refused(
                 &answer,
                 1,
                 &format!(
@@ -93,7 +93,7 @@ fn a_state_directory_that_cannot_be_written_is_no_place() {
 }
 
 #[test]
-fn a_configuration_with_a_mistake_is_refused_with_its_place() {
+fn an_invalid_configuration_is_refused_with_line_and_column() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
@@ -107,12 +107,12 @@ fn a_configuration_with_a_mistake_is_refused_with_its_place() {
         ("[maps]\ninterfaces = 257\n", "line 2, column 14: 257 is not 1 to 256"),
     ] {
         secgroup.configure(config);
-        unchanged(&secgroup, &net.server, || {
+        assert_unchanged(&secgroup, &net.server, || {
             for line in CHANGES {
-                let said = secgroup.refused(line, 1);
+                let error = secgroup.refused(line, 1);
                 let start = format!("error: configuration {}: {message}", file.display());
-                assert!(said.starts_with(&start), "{said}");
-                assert_eq!(said.lines().count(), 1, "{said}");
+                assert!(error.starts_with(&start), "{error}");
+                assert_eq!(error.lines().count(), 1, "{error}");
             }
         });
     }

@@ -1,10 +1,10 @@
-//! Maps that are too small for what is asked.
+//! Maps that are too small for a change.
 
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 
-use super::{refused, unchanged};
+use super::{assert_refused, assert_unchanged};
 
 fn sizes(rules: u32, interfaces: u32) -> String {
     format!(
@@ -13,7 +13,7 @@ fn sizes(rules: u32, interfaces: u32) -> String {
 }
 
 #[test]
-fn a_policy_that_does_not_fit_is_refused_with_the_numbers() {
+fn a_policy_that_does_not_fit_is_refused_with_its_size_and_the_limit() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure(&sizes(16, 2));
@@ -27,49 +27,49 @@ fn a_policy_that_does_not_fit_is_refused_with_the_numbers() {
             ));
         }
     };
-    // Two rules came with the group: sixteen.
+    // With the group's two default rules: sixteen.
     add(1..=14);
     secgroup.ok("attach eth0 --group web");
     let fifteenth = "rule add web ingress --protocol tcp --port 15 --cidr 10.77.0.0/24";
-    unchanged(&secgroup, &net.server, || {
+    assert_unchanged(&secgroup, &net.server, || {
         let error = "add rule to group web: rule counters: 17 rules, 1 more than the 16 that fit";
-        refused(&secgroup.run(fifteenth.split(' ')), 1, error, hint);
+        assert_refused(&secgroup.run(fifteenth.split(' ')), 1, error, hint);
     });
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 14)[0]);
-    assert!(tcp::reaches(&net.client, server.address()), "what was in force is");
+    assert!(tcp::reaches(&net.client, server.address()), "the old policy stays active");
 
     secgroup.ok("detach eth0");
     add(15..=20);
-    unchanged(&secgroup, &net.server, || {
+    assert_unchanged(&secgroup, &net.server, || {
         let answer = secgroup.run("attach eth0 --group web".split(' '));
         let error = "attach eth0: rule counters: 22 rules, 6 more than the 16 that fit";
-        refused(&answer, 1, error, hint);
+        assert_refused(&answer, 1, error, hint);
     });
-    // What the hint says helps.
+    // The hint works.
     secgroup.configure(&sizes(22, 2));
     secgroup.ok("attach eth0 --group web");
 }
 
 #[test]
-fn there_is_room_for_so_many_interfaces() {
+fn attach_beyond_the_interface_limit_is_refused() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure(&sizes(16, 1));
     secgroup.ok("group create web --description x");
     secgroup.ok("attach eth0 --group web");
     let attach_lo = || secgroup.run("attach lo --group web".split(' '));
-    unchanged(&secgroup, &net.server, || {
-        refused(
+    assert_unchanged(&secgroup, &net.server, || {
+        assert_refused(
             &attach_lo(),
             1,
             "attach lo: there would be 2 attached interfaces, and the limit is 1",
             "interfaces in the configuration's [maps] sets the limit",
         );
     });
-    // The maps keep the size that they were made with.
+    // Existing maps keep their size.
     secgroup.configure(&sizes(16, 2));
-    unchanged(&secgroup, &net.server, || {
-        refused(
+    assert_unchanged(&secgroup, &net.server, || {
+        assert_refused(
             &attach_lo(),
             1,
             "attach lo: maps: created for 1 interfaces, 1 fewer than needed",

@@ -8,27 +8,29 @@ use secgroup_tests::tun::{Kind, Tun};
 use secgroup_tests::wait::{PATIENCE, wait_until};
 use secgroup_tests::{Pair, Process, Secgroup};
 
+use crate::support::interface_state;
+
 #[test]
-fn serve_attaches_a_device_that_comes_back() {
+fn serve_attaches_a_recreated_device() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    comes_back(&net, &secgroup, "");
+    recreate_device(&net, &secgroup, "");
 }
 
 #[test]
-fn serve_attaches_a_device_that_comes_back_in_another_namespace() {
+fn serve_attaches_a_recreated_device_in_another_namespace() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.client);
-    comes_back(&net, &secgroup, &format!("--netns {}", net.server.name()));
+    recreate_device(&net, &secgroup, &format!("--netns {}", net.server.name()));
 }
 
-fn comes_back(net: &Pair, secgroup: &Secgroup<'_>, place: &str) {
+fn recreate_device(net: &Pair, secgroup: &Secgroup<'_>, options: &str) {
     secgroup.ok("group create fresh --description x");
-    secgroup.ok(&format!("attach eth0 --group fresh {place}"));
+    secgroup.ok(&format!("attach eth0 --group fresh {options}"));
     let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
     serve.wait_for_words("metrics at");
     net.server.ip("link delete eth0");
-    wait_until(PATIENCE, "the device to be gone", || state(secgroup) == "device-missing");
+    wait_until(PATIENCE, "the device to be gone", || interface_state(secgroup) == "device-missing");
 
     let began = Instant::now();
     join([
@@ -36,18 +38,18 @@ fn comes_back(net: &Pair, secgroup: &Secgroup<'_>, place: &str) {
         End { namespace: &net.client, device: "eth0", addresses: &["10.77.0.2/24", "fd77::2/64"] },
     ]);
     serve.wait_for_words("eth0 appeared: attached, ");
-    // For those who run this with --nocapture, on an idle machine.
-    eprintln!("guarded at most {:?} after it appeared", began.elapsed());
-    assert_eq!(state(secgroup), "enforcing");
+    // An upper bound, shown with --nocapture.
+    eprintln!("attached at most {:?} after it appeared", began.elapsed());
+    assert_eq!(interface_state(secgroup), "enforcing");
     let ends = at(Pair::SERVER, 80);
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
     assert!(tcp::none_reaches(&net.client, &ends));
-    let times = serve.said().iter().filter(|line| line.contains("appeared")).count();
-    assert_eq!(times, 1, "{:?}", serve.said());
+    let reports = serve.said().iter().filter(|line| line.contains("appeared")).count();
+    assert_eq!(reports, 1, "{:?}", serve.said());
 }
 
 #[test]
-fn what_cannot_be_attached_is_told_once() {
+fn a_failed_attach_is_reported_once() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create fresh --description x");
@@ -55,23 +57,20 @@ fn what_cannot_be_attached_is_told_once() {
     let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
     serve.wait_for_words("metrics at");
     net.server.ip("link delete eth0");
-    wait_until(PATIENCE, "the device to be gone", || state(&secgroup) == "device-missing");
-    // Of a kind that has no Ethernet header, and so no XDP.
+    wait_until(PATIENCE, "the device to be gone", || {
+        interface_state(&secgroup) == "device-missing"
+    });
+    // A tun device has no Ethernet header, so XDP cannot attach.
     let end = End { namespace: &net.server, device: "eth0", addresses: &["10.77.9.1/24"] };
     let _tun = Tun::new(end, Kind::Tun);
     serve.wait_for_words("eth0 appeared: ");
     net.server.ip("address add 10.77.9.3/32 dev eth0");
-    // It has looked again when it has done what else it does.
-    let lines = || serve.said().iter().filter(|line| line.contains("appeared")).count();
+    // A later report proves that `serve` has handled the address change.
+    let reports = || serve.said().iter().filter(|line| line.contains("appeared")).count();
     net.server.ip("link add other0 type veth peer name other1");
     secgroup.ok("attach other0 --group fresh");
     net.server.ip("link delete other0");
     net.server.ip("link add other0 type veth peer name other1");
     serve.wait_for_words("other0 appeared: attached");
-    assert_eq!(lines(), 2, "{:?}", serve.said());
-}
-
-fn state(secgroup: &Secgroup<'_>) -> String {
-    let status = secgroup.json("status");
-    status["NetworkInterfaces"][0]["State"].as_str().unwrap().to_owned()
+    assert_eq!(reports(), 2, "{:?}", serve.said());
 }
