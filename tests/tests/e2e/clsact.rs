@@ -161,9 +161,9 @@ fn a_filter_that_runs_before_ours_is_refused() {
         let message = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
         assert_eq!(
             message,
-            "error: attach eth0: attach clsact to eth0: the u32 filter of preference 1 would run \
-             first\nhint: add that filter again with a larger preference (`tc filter`): secgroup must \
-             be first\n"
+            "error: attach eth0: attach clsact to eth0: the u32 filter of preference 1 would \
+             run first\nhint: add that filter again with a larger preference (`tc filter`): \
+             secgroup must be first\n"
         );
         assert_eq!(filters(&net.server), before);
         assert!(!secgroup.pin_dir().exists(), "{}", secgroup.view());
