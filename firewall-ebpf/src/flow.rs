@@ -183,7 +183,7 @@ pub const fn has_passed(since: u64, now: u64, timeout: u64) -> bool {
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Tier {
     /// An LRU: flows of which one end may be an invention. A flood evicts its own kind.
-    #[cfg_attr(feature = "clap", value(help = "Not proven yet; a full table evicts the oldest"))]
+    #[cfg_attr(feature = "clap", value(help = "Not proven; a full table evicts the longest idle"))]
     New = 0,
     /// A plain hash: both ends have shown that they exist. Nothing evicts them.
     #[cfg_attr(feature = "clap", value(help = "Both ends have sent; a full table evicts none"))]
