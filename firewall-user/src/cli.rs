@@ -195,7 +195,7 @@ impl Context {
     /// The way to the store, which has in it nothing that should have been taken back by now.
     pub(crate) fn control(&self) -> Result<Control> {
         let mut control = self.unsettled()?;
-        control.settle()?;
+        control.roll_back_overdue()?;
         Ok(control)
     }
 

@@ -1,7 +1,7 @@
-//! Changes that would lock their caller out.
+//! Refusing changes that would lock their caller out.
 //!
-//! What counts is whether the caller could connect once more: a tracked flow goes on without its
-//! rule, but at the next login nobody gets in.
+//! The criterion is whether the caller could connect again: a tracked flow goes on without its rule, but
+//! the next login would fail.
 
 use std::path::Path;
 
@@ -26,12 +26,12 @@ pub struct LockedOut {
     cut: Cut,
 }
 
-/// Why.
+/// The reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Cut {
     #[error("and no rule there would admit the next one")]
     NoRule,
-    #[error("which has no flow, and with pick-up off only a SYN opens one")]
+    #[error("which has no flow, and with --tcp-loose off only a SYN opens one")]
     NotOpened,
 }
 
@@ -44,13 +44,12 @@ impl LockedOut {
         match cut {
             Cut::NoRule => format!(
                 "`secgroup rule add {group} ingress --protocol tcp --port {} --cidr {}/{length}` \
-                 admits it; --force makes the change all the same",
+                 admits it; --force makes the change anyway",
                 server.port(),
                 client.ip()
             ),
             Cut::NotOpened => {
-                "--pick-up on lets it go on; --force makes the change all the same, then log in \
-                 again"
+                "--tcp-loose on lets it go on; --force makes the change anyway, then log in again"
                     .to_owned()
             }
         }
@@ -64,7 +63,7 @@ type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
 /// interface is attached get a flow.
 ///
 /// # Errors
-/// [`LockedOut`], and when the kernel cannot be asked.
+/// [`LockedOut`], or netlink fails.
 pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     let Some((connection, place)) = ssh::own() else { return Ok(()) };
     let question = question(&connection);
@@ -72,7 +71,7 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     for interface in after.interfaces.values() {
         let rules = in_force(after, &members_after, interface);
         if interface.mode == Mode::Audit && !after.is_panicking {
-            // It cuts nothing.
+            // It drops nothing.
             continue;
         }
         let was = before.interfaces.get(&interface.slot).filter(|was| was.id == interface.id);
@@ -92,7 +91,7 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     Ok(())
 }
 
-/// The connection's first packet, if it came once more.
+/// The first packet of a new connection like this one.
 fn question(connection: &Connection) -> Question {
     Question {
         direction: Direction::Ingress,
@@ -102,7 +101,7 @@ fn question(connection: &Connection) -> Question {
     }
 }
 
-/// What a change does to a connection; `None` if it was shut out before, too.
+/// Why a change breaks a connection; `None` if it does not, or if the rules did not admit it before.
 fn cut(
     before: Option<Policy<'_>>,
     (interface, rules): Policy<'_>,
@@ -129,7 +128,7 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
     let Interface { device, netns, orientation, .. } = interface;
     let file =
         netns.as_ref().map_or_else(|| Path::new("/proc/self/ns/net").into(), |n| netns::path(n));
-    // A guest's traffic is not the host's.
+    // The host's own connections are not those of a guest.
     if *orientation == Orientation::Guest || ssh::netns(&file) != Some(place) {
         return Ok(false);
     }
@@ -138,11 +137,11 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
         return Ok(name == device);
     }
     let ends = (connection.server.ip(), connection.client.ip());
-    let way = routes::devices(netns.as_deref(), [ends])?.get(&ends).copied();
-    // Answers may leave by another device than questions come in by; but not by the loopback device,
-    // whose number is 1 in every namespace.
-    Ok(way.is_some_and(|index| found.carries(index))
-        || (way != Some(1) && found.addresses.contains(&ends.0)))
+    let device = routes::devices(netns.as_deref(), [ends])?.get(&ends).copied();
+    // Replies may leave by another device than requests arrive by, but not by the loopback device, whose
+    // index is 1 in every namespace.
+    Ok(device.is_some_and(|index| found.carries(index))
+        || (device != Some(1) && found.addresses.contains(&ends.0)))
 }
 
 #[cfg(test)]
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_could_connect_can_be_locked_out() {
+    fn only_a_caller_that_could_connect_is_locked_out() {
         let question = Question {
             direction: Direction::Ingress,
             outside: "192.0.2.7".parse().unwrap(),
@@ -212,7 +211,7 @@ mod tests {
             (Some((&on, &mine)), (&on, &anyone), true, None),
             (Some((&on, &none)), (&on, &others), true, None),
             (Some((&off, &mine)), (&off, &anyone), true, None),
-            // What had no flow needs one now.
+            // A connection that was untracked needs a flow now.
             (Some((&on, &anyone_untracked)), (&on, &mine), true, None),
             (Some((&off, &anyone_untracked)), (&off, &mine), true, Some(Cut::NotOpened)),
             (Some((&off, &anyone_untracked)), (&off, &anyone_untracked), true, None),

@@ -146,7 +146,7 @@ fn the_next_command_takes_back_what_a_killed_watcher_did_not() {
         let answer = secgroup.run(line.split(' '));
         assert_eq!(answer.code, Some(0), "{answer}");
         let said =
-            "secgroup: `rule remove web` was not confirmed in time: the state before is back";
+            "secgroup: `rule remove web` was not confirmed in time and is rolled back";
         assert!(answer.stderr.contains(said), "{line}: {answer}");
         assert!(is_reached(&net));
     }
@@ -218,7 +218,7 @@ fn an_attachment_gets_its_groups_options_and_hook_back() {
 fn no_other_change_while_one_waits() {
     let net = Pair::new();
     let (secgroup, _servers) = guarded(&net);
-    let hint = "hint: `secgroup confirm` keeps it, `secgroup rollback` takes it back; then run \
+    let hint = "hint: `secgroup confirm` keeps it, `secgroup rollback` reverts it; then run \
                 this again";
     secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
     let rules = secgroup.ok("rule list");

@@ -144,7 +144,7 @@ fn a_connection_without_a_flow_needs_pick_up() {
     let line = "rule remove ssh egress --protocol all --cidr 0.0.0.0/0";
     let answer = login.run(&secgroup, line);
     assert_eq!(answer.code, Some(1), "{answer}");
-    let said = "comes in by eth0, which has no flow, and with pick-up off only a SYN opens one";
+    let said = "comes in by eth0, which has no flow, and with --tcp-loose off only a SYN opens one";
     assert!(answer.stderr.contains(said), "{answer}");
     login.ok(&secgroup, "attach eth0 --group ssh --pick-up on");
     login.ok(&secgroup, line);

@@ -141,7 +141,7 @@ fn it_does_not_keep_its_caller_out() {
         assert!(answer.stderr.contains(said), "{line}: {answer}");
         assert_eq!(secgroup.json("status")["Panic"], false);
     };
-    refused("panic", "no management network is set, so nothing at all would pass");
+    refused("panic", "no management network is set, so every packet would be dropped");
     secgroup.ok("management set 192.0.2.0/24");
     refused("panic", "your SSH connection comes from 10.77.0.2, which is in no management network");
     secgroup.refused("management set 0.0.0.0/0", 2);
