@@ -32,18 +32,18 @@ pub(super) fn compile(
     model: &Model,
     addresses: &Addresses,
 ) -> Result<Policies> {
-    let mut made: HashMap<(&[GroupId], Tracking), Rc<Compiled>> = HashMap::new();
+    let mut compiled_groups: HashMap<(&[GroupId], Tracking), Rc<Compiled>> = HashMap::new();
     let mut policies = Policies::new();
     for interface in model.interfaces.values() {
         let key = (&interface.groups[..], interface.tracking);
-        let compiled = match made.get(&key) {
+        let compiled = match compiled_groups.get(&key) {
             Some(compiled) => Rc::clone(compiled),
             None => {
                 let before = before.get(&interface.slot).map(Rc::as_ref);
                 Rc::new(compile_one(book, before, model, addresses, interface)?)
             }
         };
-        made.insert(key, Rc::clone(&compiled));
+        compiled_groups.insert(key, Rc::clone(&compiled));
         policies.insert(interface.slot, compiled);
     }
     Ok(policies)

@@ -18,37 +18,39 @@ use crate::policy::{ResolvedRule, in_force};
 
 /// The change would lock its caller out.
 #[derive(Debug, thiserror::Error)]
-#[error("this would lock you out: your SSH connection {connection} comes in by {interface}, {cut}")]
+#[error(
+    "this would lock you out: your SSH connection {connection} comes in by {interface}, {breakage}"
+)]
 pub struct LockedOut {
     connection: Connection,
     interface: String,
     group: String,
-    cut: Cut,
+    breakage: Breakage,
 }
 
 /// The reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Cut {
+enum Breakage {
     #[error("and no rule there would admit the next one")]
     NoRule,
     #[error("which has no flow, and with --tcp-loose off only a SYN opens one")]
-    NotOpened,
+    NoFlow,
 }
 
 impl LockedOut {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
-        let Self { connection: Connection { client, server, .. }, group, cut, .. } = self;
+        let Self { connection: Connection { client, server, .. }, group, breakage, .. } = self;
         let length = if client.is_ipv4() { 32 } else { 128 };
-        match cut {
-            Cut::NoRule => format!(
+        match breakage {
+            Breakage::NoRule => format!(
                 "`secgroup rule add {group} ingress --protocol tcp --port {} --cidr {}/{length}` \
                  admits it; --force makes the change anyway",
                 server.port(),
                 client.ip()
             ),
-            Cut::NotOpened => {
+            Breakage::NoFlow => {
                 "--tcp-loose on lets it go on; --force makes the change anyway, then log in again"
                     .to_owned()
             }
@@ -80,12 +82,14 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
         if old == Some((interface, &rules[..])) {
             continue;
         }
-        if let Some(cut) = cut(old, (interface, &rules), learns, question)
+        if let Some(breakage) = breakage(old, (interface, &rules), learns, question)
             && carries(interface, &connection, place)?
         {
             let group = interface.groups.first().and_then(|id| after.groups.get(id));
             let group = group.map_or_else(String::new, |group| group.name.clone());
-            return Err(LockedOut { connection, interface: interface.label(), group, cut }.into());
+            return Err(
+                LockedOut { connection, interface: interface.label(), group, breakage }.into()
+            );
         }
     }
     Ok(())
@@ -102,12 +106,12 @@ fn question(connection: &Connection) -> Question {
 }
 
 /// Why a change breaks a connection; `None` if it does not, or if the rules did not admit it before.
-fn cut(
+fn breakage(
     before: Option<Policy<'_>>,
     (interface, rules): Policy<'_>,
     learns: bool,
     question: Question,
-) -> Option<Cut> {
+) -> Option<Breakage> {
     let admits = |rules| evaluate(rules, question).next().is_some();
     let needs_no_flow = |(interface, rules): Policy<'_>| {
         interface.tracking == Tracking::Auto && is_untracked(rules, question)
@@ -116,11 +120,11 @@ fn cut(
         return None;
     }
     if !admits(rules) {
-        return Some(Cut::NoRule);
+        return Some(Breakage::NoRule);
     }
     let had_flow = before.map_or(learns, |before| !needs_no_flow(before));
-    let is_cut = !had_flow && !needs_no_flow((interface, rules)) && !interface.picks_up();
-    is_cut.then_some(Cut::NotOpened)
+    let is_broken = !had_flow && !needs_no_flow((interface, rules)) && !interface.picks_up();
+    is_broken.then_some(Breakage::NoFlow)
 }
 
 /// Whether a connection's packets go through an interface's device.
@@ -196,24 +200,24 @@ mod tests {
             (vec![ssh("0.0.0.0/0")], vec![ssh("0.0.0.0/0"), all_out()]);
         let (on, off) = (interface(true), interface(false));
         let judge =
-            |before: Option<Policy<'_>>, after, learns| cut(before, after, learns, question);
+            |before: Option<Policy<'_>>, after, learns| breakage(before, after, learns, question);
         for (before, after, learns, expected) in [
             // A first attach.
-            (None, (&on, &none), true, Some(Cut::NoRule)),
-            (None, (&on, &others), true, Some(Cut::NoRule)),
+            (None, (&on, &none), true, Some(Breakage::NoRule)),
+            (None, (&on, &others), true, Some(Breakage::NoRule)),
             (None, (&on, &mine), true, None),
             (None, (&off, &mine), true, None),
             (None, (&on, &mine), false, None),
-            (None, (&off, &mine), false, Some(Cut::NotOpened)),
+            (None, (&off, &mine), false, Some(Breakage::NoFlow)),
             (None, (&off, &anyone_untracked), false, None),
             // A change of rules.
-            (Some((&on, &mine)), (&on, &none), true, Some(Cut::NoRule)),
+            (Some((&on, &mine)), (&on, &none), true, Some(Breakage::NoRule)),
             (Some((&on, &mine)), (&on, &anyone), true, None),
             (Some((&on, &none)), (&on, &others), true, None),
             (Some((&off, &mine)), (&off, &anyone), true, None),
             // A connection that was untracked needs a flow now.
             (Some((&on, &anyone_untracked)), (&on, &mine), true, None),
-            (Some((&off, &anyone_untracked)), (&off, &mine), true, Some(Cut::NotOpened)),
+            (Some((&off, &anyone_untracked)), (&off, &mine), true, Some(Breakage::NoFlow)),
             (Some((&off, &anyone_untracked)), (&off, &anyone_untracked), true, None),
         ] {
             let before = before.map(|(one, rules): (_, &Vec<_>)| (one, &rules[..]));

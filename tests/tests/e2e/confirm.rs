@@ -145,8 +145,7 @@ fn the_next_command_takes_back_what_a_killed_watcher_did_not() {
         pretend(&secgroup, "deadline = 1");
         let answer = secgroup.run(line.split(' '));
         assert_eq!(answer.code, Some(0), "{answer}");
-        let said =
-            "secgroup: `rule remove web` was not confirmed in time and is rolled back";
+        let said = "secgroup: `rule remove web` was not confirmed in time and is rolled back";
         assert!(answer.stderr.contains(said), "{line}: {answer}");
         assert!(is_reached(&net));
     }
