@@ -29,15 +29,15 @@ fn every_generated_packet_is_counted_and_every_figure_told() {
             continue;
         }
         let lab = Lab::new(subject, &object());
-        if Metric::Refused.is_of(subject) && subject.firewall != Firewall::Nothing {
-            assert_eq!(lab.count(Traffic::Foreign, MANY), u64::from(MANY), "{subject} refuses");
+        if Metric::Dropped.is_of(subject) && subject.firewall != Firewall::Nothing {
+            assert_eq!(lab.count(Traffic::Unmatched, MANY), u64::from(MANY), "{subject} refuses");
         }
         if Metric::Established.is_of(subject) {
             lab.establish();
-            let refused = lab.refused();
+            let refused = lab.dropped();
             lab.fill();
-            assert_eq!(lab.count(Traffic::Known, MANY), u64::from(MANY), "{subject} passes");
-            assert_eq!(lab.refused(), refused, "{subject} refuses no packet of a flow");
+            assert_eq!(lab.count(Traffic::Established, MANY), u64::from(MANY), "{subject} passes");
+            assert_eq!(lab.dropped(), refused, "{subject} refuses no packet of a flow");
         }
         if is_small {
             for metric in Metric::ALL.into_iter().filter(|metric| metric.is_of(subject)) {

@@ -12,11 +12,11 @@ use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::reason::{Reason, Verdict};
 use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
 use secgroup_tests::decision::rules::compiled;
-use secgroup_tests::decision::run::{hex, word};
-use secgroup_tests::decision::scene::Role::{Client, Server};
+use secgroup_tests::decision::run::{hex, reason_name};
+use secgroup_tests::decision::scenario::Role::{Client, Server};
 use secgroup_tests::decision::{
-    Engine, Extension, Family, Host, Kernel, Packet, Peer, Receive, Scene, Setup, What, allow,
-    back, cases,
+    Engine, Extension, Family, Host, Kernel, Packet, Peer, Receive, Scenario, Setup, Traffic,
+    allow, allow_reverse, cases,
 };
 
 /// Whole packets of every kind that the parser reads, all of which the rules allow.
@@ -57,18 +57,18 @@ fn header(frame: &[u8]) -> usize {
 }
 
 /// Rules that allow everything, so that only the parser can refuse.
-fn host(scene: &Scene) -> Host {
-    let everything = [allow(What::All, Peer::Any), back(What::All, Peer::Any)];
+fn host(scenario: &Scenario) -> Host {
+    let everything = [allow(Traffic::All, Peer::Any), allow_reverse(Traffic::All, Peer::Any)];
     let mut host = Host::new();
-    host.reset(Some(&compiled(&everything, scene)));
+    host.reset(Some(&compiled(&everything, scenario)));
     host
 }
 
-fn each(mut look: impl FnMut(&Scene, &Packet)) {
-    for scene in Scene::all() {
+fn each(mut look: impl FnMut(&Scenario, &Packet)) {
+    for scenario in Scenario::all() {
         for (family, packet) in packets() {
-            if family.is_none_or(|family| family == scene.family) {
-                look(&scene, &packet);
+            if family.is_none_or(|family| family == scenario.family) {
+                look(&scenario, &packet);
             }
         }
     }
@@ -76,16 +76,16 @@ fn each(mut look: impl FnMut(&Scene, &Packet)) {
 
 #[test]
 fn none_passes_on_the_host() {
-    each(|scene, packet| {
-        let mut host = host(scene);
-        let frame = packet.frame(scene);
+    each(|scenario, packet| {
+        let mut host = host(scenario);
+        let frame = packet.frame(scenario);
         for end in 0..frame.len() {
-            let answer = host.decide(&frame[..end], packet.direction(scene));
+            let answer = host.decide(&frame[..end], packet.direction(scenario));
             assert!(
                 answer.is_some_and(|reason| reason.verdict() == Verdict::Drop),
-                "{scene}: cut to {end} of {} bytes: {}: bytes {}",
+                "{scenario}: cut to {end} of {} bytes: {}: bytes {}",
                 frame.len(),
-                word(answer),
+                reason_name(answer),
                 hex(&frame[..end])
             );
         }
@@ -94,14 +94,14 @@ fn none_passes_on_the_host() {
 
 #[test]
 fn it_does_not_matter_which_buffer_the_bytes_lie_in() {
-    each(|scene, packet| {
-        let frame = packet.frame(scene);
-        let direction = packet.direction(scene);
-        let whole = host(scene).decide(&frame, direction);
+    each(|scenario, packet| {
+        let frame = packet.frame(scenario);
+        let direction = packet.direction(scenario);
+        let whole = host(scenario).decide(&frame, direction);
         for linear in 0..=frame.len() {
             let packet = HostPacket { linear, ..HostPacket::ethernet(&frame) };
-            let answer = decide(&packet, &host(scene).tables, direction).reason;
-            assert_eq!(Some(answer), whole, "{scene}: {linear} bytes linear: {}", hex(&frame));
+            let answer = decide(&packet, &host(scenario).tables, direction).reason;
+            assert_eq!(Some(answer), whole, "{scenario}: {linear} bytes linear: {}", hex(&frame));
         }
     });
 }
@@ -113,11 +113,11 @@ fn host_and_kernel_agree() {
         let mut kernel = Kernel::load(Setup::new(orientation));
         for receive in Receive::ALL {
             kernel.receive = receive;
-            each(|scene, packet| {
-                let mut host = host(scene);
+            each(|scenario, packet| {
+                let mut host = host(scenario);
                 kernel.reset(host.tables.policy());
-                let frame = packet.frame(scene);
-                let direction = packet.direction(scene);
+                let frame = packet.frame(scenario);
+                let direction = packet.direction(scenario);
                 for end in 0..frame.len() {
                     let cut = &frame[..end];
                     let expected = host.decide(cut, direction);
@@ -132,11 +132,11 @@ fn host_and_kernel_agree() {
                     assert_eq!(
                         answer,
                         expected,
-                        "{scene}: cut to {end} of {} bytes: host {}, {} {}: bytes {}",
+                        "{scenario}: cut to {end} of {} bytes: host {}, {} {}: bytes {}",
                         frame.len(),
-                        word(expected),
+                        reason_name(expected),
                         kernel.name(),
-                        word(answer),
+                        reason_name(answer),
                         hex(cut)
                     );
                 }

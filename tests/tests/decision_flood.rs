@@ -5,59 +5,63 @@ use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::{Direction, Orientation, State};
 use firewall_ebpf::reason::{Reason, Verdict};
 use secgroup_tests::decision::kernel_maps::NEW;
-use secgroup_tests::decision::rules::{compiled, usual};
-use secgroup_tests::decision::scene::Role::{Client, Server};
+use secgroup_tests::decision::rules::{compiled, default_rules};
+use secgroup_tests::decision::scenario::Role::{Client, Server};
 use secgroup_tests::decision::{
-    Engine, Family, Host, Kernel, Packet, Peer, Receive, Scene, Setup, What, allow, cases,
+    Engine, Family, Host, Kernel, Packet, Peer, Receive, Scenario, Setup, Traffic, allow, cases,
 };
 
-const INGRESS: [Scene; 2] = [
-    Scene { family: Family::V4, client: Direction::Ingress },
-    Scene { family: Family::V6, client: Direction::Ingress },
+const INGRESS: [Scenario; 2] = [
+    Scenario { family: Family::V4, client: Direction::Ingress },
+    Scenario { family: Family::V6, client: Direction::Ingress },
 ];
 
-fn pass(engine: &mut dyn Engine, scene: &Scene, packet: &Packet, expected: Reason) {
-    let answer = engine.decide(&packet.frame(scene), packet.direction(scene));
-    assert_eq!(answer, Some(expected), "{}: {scene}: {packet:?}", engine.name());
+fn pass(engine: &mut dyn Engine, scenario: &Scenario, packet: &Packet, expected: Reason) {
+    let answer = engine.decide(&packet.frame(scenario), packet.direction(scenario));
+    assert_eq!(answer, Some(expected), "{}: {scenario}: {packet:?}", engine.name());
 }
 
 #[test]
 fn an_idle_proven_flow_outlives_ten_tables_of_spoofed_syns() {
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
-    for (scene, receive) in INGRESS.into_iter().zip(Receive::ALL) {
+    for (scenario, receive) in INGRESS.into_iter().zip(Receive::ALL) {
         kernel.receive = receive;
-        kernel.reset(Some(&compiled(&usual(), &scene)));
-        pass(&mut kernel, &scene, &cases::syn(), Reason::NewFlow);
-        pass(&mut kernel, &scene, &cases::syn_ack(), Reason::Established);
-        pass(&mut kernel, &scene, &cases::handshake_ack(), Reason::Established);
+        kernel.reset(Some(&compiled(&default_rules(), &scenario)));
+        pass(&mut kernel, &scenario, &cases::syn(), Reason::NewFlow);
+        pass(&mut kernel, &scenario, &cases::syn_ack(), Reason::Established);
+        pass(&mut kernel, &scenario, &cases::handshake_ack(), Reason::Established);
         kernel.wait(3600);
 
         for number in 0..10 * NEW {
             // Another client every time, all in the allowed network.
             let packet =
                 cases::syn().ports(u16::try_from(number % 50_000 + 1).expect("a port"), 443);
-            let mut frame = packet.frame(&scene);
-            let last = if scene.family == Family::V4 { 14 + 15 } else { 14 + 23 };
+            let mut frame = packet.frame(&scenario);
+            let last = if scenario.family == Family::V4 { 14 + 15 } else { 14 + 23 };
             frame[last] = 9 + u8::try_from(number / 50_000).expect("few hosts");
             assert_eq!(kernel.verdict(&frame, Direction::Ingress), Some(Verdict::Pass));
         }
-        kernel.skip_counters();
+        kernel.reset_baseline();
 
         let flows = kernel.flows();
         let proven: Vec<_> = flows.iter().filter(|((tier, _), _)| *tier == Tier::Proven).collect();
-        assert_eq!(proven.len(), 1, "{scene}: the proven flow is gone");
+        assert_eq!(proven.len(), 1, "{scenario}: the proven flow is gone");
         assert_eq!(proven[0].1.flow.state(), Some(State::Established));
-        assert!(flows.len() > 1, "{scene}: the flood left nothing, so it was none");
-        assert!(flows.len() <= usize::try_from(NEW).expect("fits") + 1, "{scene}: {}", flows.len());
-        pass(&mut kernel, &scene, &cases::data(Server), Reason::Established);
-        pass(&mut kernel, &scene, &cases::data(Client), Reason::Established);
+        assert!(flows.len() > 1, "{scenario}: the flood left nothing, so it was none");
+        assert!(
+            flows.len() <= usize::try_from(NEW).expect("fits") + 1,
+            "{scenario}: {}",
+            flows.len()
+        );
+        pass(&mut kernel, &scenario, &cases::data(Server), Reason::Established);
+        pass(&mut kernel, &scenario, &cases::data(Client), Reason::Established);
     }
 }
 
 /// Only the host can refuse an insert into the new tier: the kernel's LRU makes room.
 #[test]
 fn a_flow_that_cannot_be_stored_never_passes() {
-    let rules = [allow(What::All, Peer::Any)];
+    let rules = [allow(Traffic::All, Peer::Any)];
     let packets = [
         cases::syn(),
         cases::ack(Client),
@@ -66,16 +70,16 @@ fn a_flow_that_cannot_be_stored_never_passes() {
         Packet::echo(Client, 1),
         Packet::raw(Client, 47),
     ];
-    for scene in Scene::all() {
+    for scenario in Scenario::all() {
         for packet in &packets {
             let mut host = Host::new();
-            host.reset(Some(&compiled(&rules, &scene)));
+            host.reset(Some(&compiled(&rules, &scenario)));
             host.tables.full.set(Some(Tier::New));
-            pass(&mut host, &scene, packet, Reason::FlowTableFull);
+            pass(&mut host, &scenario, packet, Reason::FlowTableFull);
             assert_eq!(Reason::FlowTableFull.verdict(), Verdict::Drop);
-            assert!(host.flows().is_empty(), "{scene}: {packet:?}");
+            assert!(host.flows().is_empty(), "{scenario}: {packet:?}");
             host.tables.full.set(None);
-            pass(&mut host, &scene, packet, Reason::NewFlow);
+            pass(&mut host, &scenario, packet, Reason::NewFlow);
         }
     }
 }
@@ -83,8 +87,8 @@ fn a_flow_that_cannot_be_stored_never_passes() {
 #[test]
 fn flows_that_found_the_proven_tier_full_are_counted_and_go_on() {
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
-    for scene in INGRESS {
-        kernel.reset(Some(&compiled(&usual(), &scene)));
+    for scenario in INGRESS {
+        kernel.reset(Some(&compiled(&default_rules(), &scenario)));
         kernel.fill_proven(true);
         for port in 1..=20 {
             for (packet, reason) in [
@@ -92,18 +96,23 @@ fn flows_that_found_the_proven_tier_full_are_counted_and_go_on() {
                 (cases::syn_ack(), Reason::Established),
                 (cases::handshake_ack(), Reason::Established),
             ] {
-                pass(&mut kernel, &scene, &packet.ports(port, 443), reason);
+                pass(&mut kernel, &scenario, &packet.ports(port, 443), reason);
             }
         }
-        assert_eq!(kernel.events()[&Event::Unpromoted], 20, "{scene}");
+        assert_eq!(kernel.events()[&Event::Unpromoted], 20, "{scenario}");
         // With room again, each moves with its next packet.
         kernel.fill_proven(false);
         kernel.wait(1);
         for port in 1..=20 {
-            pass(&mut kernel, &scene, &cases::data(Server).ports(port, 443), Reason::Established);
+            pass(
+                &mut kernel,
+                &scenario,
+                &cases::data(Server).ports(port, 443),
+                Reason::Established,
+            );
         }
         let flows = kernel.flows();
-        assert_eq!(flows.len(), 20, "{scene}");
-        assert!(flows.keys().all(|(tier, _)| *tier == Tier::Proven), "{scene}");
+        assert_eq!(flows.len(), 20, "{scenario}");
+        assert!(flows.keys().all(|(tier, _)| *tier == Tier::Proven), "{scenario}");
     }
 }

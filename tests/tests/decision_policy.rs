@@ -17,9 +17,9 @@ use proptest::test_runner::TestRunner;
 use secgroup_tests::decision::packet::Body;
 use secgroup_tests::decision::packet::flags::{ACK, SYN};
 use secgroup_tests::decision::random::config;
-use secgroup_tests::decision::run::word;
-use secgroup_tests::decision::scene::{Outside, Role};
-use secgroup_tests::decision::{Engine, Family, Kernel, Packet, Receive, Scene, Setup};
+use secgroup_tests::decision::run::reason_name;
+use secgroup_tests::decision::scenario::{Outside, Role};
+use secgroup_tests::decision::{Engine, Family, Kernel, Packet, Receive, Scenario, Setup};
 
 /// Policies that are tried; each is asked several questions.
 const POLICIES: u32 = 60;
@@ -41,12 +41,12 @@ fn the_kernel_admits_what_the_rules_say() {
         kernel.receive = if at_xdp { Receive::Xdp } else { Receive::Tcx };
         kernel.reset(Some(&compile(&rules, tracking).expect("a hundred rules fit")));
         for ask in &asks {
-            let (scene, packet, question) = ask.packet(&rules);
+            let (scenario, packet, question) = ask.packet(&rules);
             let allowing: Vec<u32> = evaluate(&rules, question).collect();
             kernel.maps.clear_flows();
             let before = kernel.rules();
-            let answer = kernel.decide(&packet.frame(&scene), question.direction);
-            *counted.borrow_mut().entry(word(answer)).or_default() += 1;
+            let answer = kernel.decide(&packet.frame(&scenario), question.direction);
+            *counted.borrow_mut().entry(reason_name(answer)).or_default() += 1;
             let answers =
                 Question { direction: question.direction.opposite(), port: ask.source, ..question };
             let untracked = tracking == Tracking::Auto
@@ -62,7 +62,7 @@ fn the_kernel_admits_what_the_rules_say() {
             prop_assert!(
                 right,
                 "{question:?}: {}; allowing are {allowing:?}, untracked {untracked}",
-                word(answer)
+                reason_name(answer)
             );
             // The rule that the kernel names is one of those that allow the packet.
             let after = kernel.rules();
@@ -199,7 +199,7 @@ fn question() -> impl Strategy<Value = Ask> {
 /// An ICMP message that quotes a packet of no flow.
 fn message(kind: (u8, u8), outside: IpAddr) -> Body {
     let about = Box::new(Packet::udp(Role::Server).outside(Outside::At(outside)));
-    Body::Error { v4: kind, v6: kind, about, quoted: 8 }
+    Body::Error { v4: kind, v6: kind, about, embedded: 8 }
 }
 
 impl Ask {
@@ -208,7 +208,7 @@ impl Ask {
         self.body.0 == 6 && self.flags != SYN
     }
 
-    fn packet(&self, rules: &[ResolvedRule]) -> (Scene, Packet, Question) {
+    fn packet(&self, rules: &[ResolvedRule]) -> (Scenario, Packet, Question) {
         let outside = self.outside(rules);
         let family = if outside.is_ipv4() { Family::V4 } else { Family::V6 };
         let (protocol, port) = self.body;
@@ -229,8 +229,8 @@ impl Ask {
             port: if matches!(body, Body::Raw(_)) { 0 } else { port },
         };
         let packet = Packet { body, ..Packet::udp(Role::Client).ports(self.source, port) };
-        let scene = Scene { family, client: self.direction };
-        (scene, packet.outside(Outside::At(outside)), question)
+        let scenario = Scenario { family, client: self.direction };
+        (scenario, packet.outside(Outside::At(outside)), question)
     }
 
     /// The first or last address of some rule's network, or one beside it, or any at all.

@@ -14,8 +14,8 @@ use proptest::test_runner::TestRunner;
 use secgroup_tests::decision::engine::lines;
 use secgroup_tests::decision::random::{Event, config, rules, sequence};
 use secgroup_tests::decision::rules::{Rule, resolved};
-use secgroup_tests::decision::run::{hex, word};
-use secgroup_tests::decision::{Engine, Host, Kernel, Receive, Scene, Setup};
+use secgroup_tests::decision::run::{hex, reason_name};
+use secgroup_tests::decision::{Engine, Host, Kernel, Receive, Scenario, Setup};
 
 /// Sequences per hook and orientation.
 const SEQUENCES: u32 = 150;
@@ -32,7 +32,7 @@ fn host_and_kernel_agree_on_a_guest_interface() {
 
 fn agree(orientation: Orientation, seeds: [u64; 2]) {
     let judged = RefCell::new(BTreeMap::new());
-    for setup in Setup::ways(orientation) {
+    for setup in Setup::variants(orientation) {
         let kernel = RefCell::new(Kernel::load(setup));
         for (receive, seed) in Receive::ALL.into_iter().zip(seeds) {
             kernel.borrow_mut().receive = receive;
@@ -60,10 +60,10 @@ fn agree(orientation: Orientation, seeds: [u64; 2]) {
     assert!(packets < 2000 || missing.is_empty(), "no random packet met {missing:?}");
 }
 
-/// The rules in every scene at once, so that any sequence meets them.
+/// The rules in every scenario at once, so that any sequence meets them.
 fn policy(rules: &[Rule]) -> CompiledPolicy {
     let mut all: Vec<ResolvedRule> =
-        Scene::all().iter().flat_map(|scene| resolved(rules, scene)).collect();
+        Scenario::all().iter().flat_map(|scenario| resolved(rules, scenario)).collect();
     for (number, rule) in (1..).zip(&mut all) {
         rule.number = number;
     }
@@ -100,14 +100,14 @@ fn play(
             prop_assert_eq!(expected, Some(Reason::TruncatedFrame), "bytes {}", hex(frame));
             continue;
         }
-        *judged.entry(word(answer)).or_default() += 1;
+        *judged.entry(reason_name(answer)).or_default() += 1;
         prop_assert!(
             answer == expected,
             "step {at}, {}: host {}, kernel {}\n  bytes {}\n  flows on the host:{}\n  in the \
              kernel:{}",
             direction.name(),
-            word(expected),
-            word(answer),
+            reason_name(expected),
+            reason_name(answer),
             hex(frame),
             lines(&host.flows()),
             lines(&kernel.flows())

@@ -7,7 +7,7 @@ use secgroup_tests::http::{Download, HttpServer, PAGE, get};
 use secgroup_tests::network::{End, Switch, at};
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Guest, Namespace, Pair, Process, ping, wait_until};
 
 #[test]
@@ -20,7 +20,7 @@ fn two_hosts_talk_over_both_families() {
         tcp::exchange(&mut stream, &[7; 10_000]).unwrap();
 
         let echo = UdpEcho::start(&net.server, address);
-        assert!(udp::answers(&udp::connect(&net.client, echo.address()), PATIENCE));
+        assert!(udp::is_echoed(&udp::connect(&net.client, echo.address()), MAX_WAIT));
 
         assert!(ping::ping(&net.client, address.ip()));
     }
@@ -75,9 +75,9 @@ fn what_nobody_answers_is_told_soon() {
         net.client.ip("neighbour replace fd77::9 lladdr 02:00:00:00:00:09 dev eth0");
         let nobody = host.parse().unwrap();
         assert!(!tcp::reaches(&net.client, nobody));
-        assert!(!udp::answers(&udp::connect(&net.client, nobody), Duration::from_millis(100)));
+        assert!(!udp::is_echoed(&udp::connect(&net.client, nobody), Duration::from_millis(100)));
     }
-    assert!(start.elapsed() < PATIENCE);
+    assert!(start.elapsed() < MAX_WAIT);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_namespace_goes_with_what_runs_in_it_even_after_a_panic() {
     assert!(result.is_err());
     let (name, pid) = seen.lock().unwrap().take().unwrap();
     assert!(!Path::new("/run/netns").join(name).exists());
-    wait_until(PATIENCE, "the program to be killed", || !is_running(pid));
+    wait_until(MAX_WAIT, "the program to be killed", || !is_running(pid));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! As many interfaces and groups as fit unless the configuration says more: what each command takes.
+//! As many interfaces and groups as fit unless the configuration says more: what each command
+//! takes.
 
 mod containers;
 mod groups;
@@ -13,7 +14,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use self::containers::Who::{Container, Host};
 use self::containers::{COUNT, Containers, address, device};
 use self::groups::{ALL, GROUPS, POOL, POOL_PORT};
-use crate::secgroup::Answer;
+use crate::secgroup::CommandOutput;
 use crate::{Secgroup, interrupt};
 
 /// Ports that rules allow, in the order in which they come.
@@ -139,7 +140,7 @@ fn attach(number: usize, groups: &[String]) -> String {
 fn timed(command: &mut Command) -> Result<Cost> {
     let before = children()?;
     let start = Instant::now();
-    let answer = Answer::of(command);
+    let answer = CommandOutput::of(command);
     let wall = start.elapsed();
     ensure!(answer.code == Some(0), "{answer}");
     let after = children()?;

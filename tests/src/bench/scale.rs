@@ -1,4 +1,5 @@
-//! Large policies: what admission costs beside one lookup in the same trie, and what a change takes.
+//! Large policies: what admission costs beside one lookup in the same trie, and what a change
+//! takes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;

@@ -1,5 +1,6 @@
 //! The table of cases, by theme.
 
+pub mod connectionless;
 pub mod conntrack;
 pub mod exempt;
 pub mod fragments;
@@ -8,7 +9,7 @@ pub mod icmp_errors;
 pub mod ipv6;
 pub mod revalidate;
 pub mod rules;
-pub mod talk;
+
 pub mod tcp;
 pub mod tcp_close;
 pub mod untracked;
@@ -18,7 +19,7 @@ use crate::decision::case::{Case, Step, send};
 use crate::decision::kernel::Setup;
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
-use crate::decision::scene::Role::{self, Client, Server};
+use crate::decision::scenario::Role::{self, Client, Server};
 use firewall_ebpf::reason::Reason;
 
 /// Every case.
@@ -27,7 +28,7 @@ pub fn all() -> Vec<Case> {
     let themes = [
         tcp::cases(),
         tcp_close::cases(),
-        talk::cases(),
+        connectionless::cases(),
         headers::cases(),
         ipv6::cases(),
         fragments::cases(),

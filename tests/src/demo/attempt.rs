@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::lab::Host;
 use super::services::{BANNER, ECHO, SSH, WEB};
-use crate::wait::PATIENCE;
+use crate::wait::MAX_WAIT;
 use crate::{Namespace, http, ping, tcp, udp};
 
 /// How long silence is taken for a drop: short of the second after which a client repeats its SYN,
@@ -55,7 +55,7 @@ impl Attempt<'_> {
     pub(super) fn run(&self, family: usize) -> Outcome {
         let (namespace, address) = (&self.from.namespace, self.to.addresses[family]);
         // What is expected to work may take its time on a busy machine.
-        let limit = if self.expected == Expected::Works { PATIENCE } else { SILENCE };
+        let limit = if self.expected == Expected::Works { MAX_WAIT } else { SILENCE };
         let start = Instant::now();
         let result = match self.service {
             Service::Page => page(namespace, SocketAddr::new(address, WEB), self.expected),

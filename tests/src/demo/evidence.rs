@@ -10,7 +10,7 @@ use super::part::{Blocked, Part};
 use super::screen::Screen;
 use super::services::SSH;
 use super::shell::{self, Show};
-use crate::wait::PATIENCE;
+use crate::wait::MAX_WAIT;
 
 /// What a download carries, headers aside.
 const DOWNLOAD: u64 = 16 << 20;
@@ -26,7 +26,7 @@ pub(super) fn show(
     let Part { lab, inside, secgroup, .. } = part;
     let sessions = inside
         .addresses
-        .map(|address| ssh(&lab.office.namespace, SocketAddr::new(address, SSH), PATIENCE));
+        .map(|address| ssh(&lab.office.namespace, SocketAddr::new(address, SSH), MAX_WAIT));
     let opened = sessions.each_ref().map(|session| match session {
         Ok(_) => Outcome::Worked("open".to_owned()),
         Err(error) => Outcome::from(error),

@@ -197,7 +197,7 @@ impl Guard {
 
     /// Packets refused so far, as the firewall itself counts them; nothing if there is none.
     #[must_use]
-    pub fn refused(&self, server: &Namespace, generator: &Generator) -> Option<u64> {
+    pub fn dropped(&self, server: &Namespace, generator: &Generator) -> Option<u64> {
         match self {
             Self::Drop => Some(generator.dropped()),
             Self::Nothing => None,

@@ -40,18 +40,18 @@ const DATA_V6: usize = 62;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
     /// From hosts that nobody knows, between the networks of [`super::rules::Rules`].
-    Foreign,
+    Unmatched,
     /// From the client, of the [`FLOWS`].
-    Known,
+    Established,
 }
 
 impl Traffic {
     const fn program(self, family: Family) -> &'static str {
         match (self, family) {
-            (Self::Foreign, Family::V4) => "generate_foreign",
-            (Self::Known, Family::V4) => "generate_known",
-            (Self::Foreign, Family::V6) => "generate_foreign_v6",
-            (Self::Known, Family::V6) => "generate_known_v6",
+            (Self::Unmatched, Family::V4) => "generate_foreign",
+            (Self::Established, Family::V4) => "generate_known",
+            (Self::Unmatched, Family::V6) => "generate_foreign_v6",
+            (Self::Established, Family::V6) => "generate_known_v6",
         }
     }
 
@@ -59,11 +59,11 @@ impl Traffic {
     /// renewed; an IPv6 one has to have one, and words that keep it right whatever changes.
     fn frame(self, family: Family) -> Vec<u8> {
         let (from, port) = match (self, family) {
-            (Self::Foreign, Family::V4) => (IpAddr::V4(Ipv4Addr::new(20, 0, 0, 9)), PORT),
-            (Self::Foreign, Family::V6) => {
+            (Self::Unmatched, Family::V4) => (IpAddr::V4(Ipv4Addr::new(20, 0, 0, 9)), PORT),
+            (Self::Unmatched, Family::V6) => {
                 (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9)), PORT)
             }
-            (Self::Known, _) => (Pair::CLIENT[family as usize], FLOWS_PORT),
+            (Self::Established, _) => (Pair::CLIENT[family as usize], FLOWS_PORT),
         };
         let to = SocketAddr::new(Pair::SERVER[family as usize], port);
         let of = |data: [u8; 18]| {
@@ -103,7 +103,7 @@ impl Generator {
             .override_global("GENERATOR_FLOWS", &FLOWS, true)
             .load(&bytes)
             .unwrap_or_else(|error| panic!("load {}: {error}", object.display()));
-        let generators = [Traffic::Foreign, Traffic::Known]
+        let generators = [Traffic::Unmatched, Traffic::Established]
             .map(|traffic| [Family::V4, Family::V6].map(|family| traffic.program(family)));
         for name in generators.into_iter().flatten().chain([DROP, PASS]) {
             let loaded = program(&mut ebpf, name).load();

@@ -16,7 +16,7 @@ use super::rules::PORT;
 use super::stopwatch::Stopwatch;
 use crate::decision::Family;
 use crate::process::output;
-use crate::wait::PATIENCE;
+use crate::wait::MAX_WAIT;
 use crate::{Namespace, Pair, Process, udp};
 
 /// How long things are measured.
@@ -79,10 +79,10 @@ impl Lab {
     #[must_use]
     pub fn measure(&self, metric: Metric, effort: &Effort) -> f64 {
         match metric {
-            Metric::Refused => self.flood(Traffic::Foreign, effort.packets),
+            Metric::Dropped => self.flood(Traffic::Unmatched, effort.packets),
             Metric::Established => {
                 self.establish();
-                self.flood(Traffic::Known, effort.packets)
+                self.flood(Traffic::Established, effort.packets)
             }
             Metric::Connections => self.connections(effort.connections),
             Metric::Throughput => self.throughput(effort.stream),
@@ -128,7 +128,7 @@ impl Lab {
     /// Fills the queue of the server's socket, which nobody reads.
     pub fn fill(&self) {
         let _receiver = Receiver::start(&self.pair.server);
-        self.send(Traffic::Known, WARM);
+        self.send(Traffic::Established, WARM);
     }
 
     fn send(&self, traffic: Traffic, frames: u32) {
@@ -137,21 +137,21 @@ impl Lab {
 
     /// Packets that the firewall has refused so far.
     #[must_use]
-    pub fn refused(&self) -> Option<u64> {
-        self.guard.refused(&self.pair.server, &self.generator)
+    pub fn dropped(&self) -> Option<u64> {
+        self.guard.dropped(&self.pair.server, &self.generator)
     }
 
     /// Where packets end: at the firewall, or in the full queue of the server's socket.
     fn handled(&self, traffic: Traffic) -> u64 {
         let refused = match traffic {
-            Traffic::Foreign => self.refused(),
-            Traffic::Known => None,
+            Traffic::Unmatched => self.dropped(),
+            Traffic::Established => None,
         };
         refused.unwrap_or_else(|| received(&self.pair.server, self.subject.family))
     }
 
-    /// Makes each flow of the generator's known: a datagram of the server's, its answer, and another
-    /// one. Only so may the client's pass.
+    /// Makes each flow of the generator's known: a datagram of the server's, its answer, and
+    /// another one. Only so may the client's pass.
     pub fn establish(&self) {
         let (client, [server, _]) = (&self.pair.client, &self.sockets);
         let address = Pair::CLIENT[self.subject.family as usize];
@@ -159,12 +159,12 @@ impl Lab {
         server.set_nonblocking(true).expect("a socket that does not wait");
         while server.recv(&mut data).is_ok() {}
         server.set_nonblocking(false).expect("a socket that waits");
-        server.set_read_timeout(Some(PATIENCE)).expect("bound a socket's waiting");
+        server.set_read_timeout(Some(MAX_WAIT)).expect("bound a socket's waiting");
         client.run(|| {
             for port in FIRST_PORT..FIRST_PORT + FLOWS {
                 let there = SocketAddr::new(address, port);
                 let socket = UdpSocket::bind(there).expect("a port of the client");
-                socket.set_read_timeout(Some(PATIENCE)).expect("bound a socket's waiting");
+                socket.set_read_timeout(Some(MAX_WAIT)).expect("bound a socket's waiting");
                 for is_answered in [true, false] {
                     server.send_to(b"question", there).expect("ask");
                     let (_, asked_by) = socket.recv_from(&mut data).expect("be asked");
@@ -201,7 +201,7 @@ impl Lab {
         let (mut server, _) = listener.accept().expect("accept");
         for stream in [&client, &server] {
             stream.set_nodelay(true).expect("send at once");
-            stream.set_read_timeout(Some(PATIENCE)).expect("bound a socket's waiting");
+            stream.set_read_timeout(Some(MAX_WAIT)).expect("bound a socket's waiting");
         }
         let mut byte = [7];
         let mut once = || {
@@ -223,7 +223,8 @@ impl Lab {
         (listener, to)
     }
 
-    /// Gbit/s of one connection from the client, with each end on a CPU of its own if there are two.
+    /// Gbit/s of one connection from the client, with each end on a CPU of its own if there are
+    /// two.
     fn throughput(&self, seconds: u32) -> f64 {
         let mut iperf = self.pair.client.command("iperf3");
         let (server, port) = (Pair::SERVER[0].to_string(), STREAM_PORT.to_string());
@@ -247,8 +248,8 @@ fn cpus() -> String {
 fn streams(server: &Namespace) -> Process {
     let mut command = server.command("iperf3");
     command.args(["--server", "--forceflush", "--port", &STREAM_PORT.to_string()]);
-    let process = Process::listen(command);
-    process.wait_for_words("Server listening");
+    let process = Process::capture(command);
+    process.wait_for_output("Server listening");
     process
 }
 

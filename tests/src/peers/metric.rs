@@ -8,7 +8,7 @@ use crate::decision::Family;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     /// Nanoseconds that a packet of a flood takes that no rule allows.
-    Refused,
+    Dropped,
     /// Nanoseconds that a packet of an existing flow takes.
     Established,
     /// TCP connections opened and closed in a second.
@@ -22,17 +22,17 @@ pub enum Metric {
 impl Metric {
     /// All of them, in the order of figures.
     pub const ALL: [Self; 5] =
-        [Self::Refused, Self::Established, Self::Connections, Self::Throughput, Self::RoundTrip];
+        [Self::Dropped, Self::Established, Self::Connections, Self::Throughput, Self::RoundTrip];
 
     /// Whether it is measured of a subject. What only established connections see does not depend
     /// on rules.
     #[must_use]
     pub fn is_of(self, subject: Subject) -> bool {
         if subject.family == Family::V6 {
-            return matches!(self, Self::Refused | Self::Established);
+            return matches!(self, Self::Dropped | Self::Established);
         }
         match self {
-            Self::Refused => subject.firewall != Firewall::XdpPass,
+            Self::Dropped => subject.firewall != Firewall::XdpPass,
             Self::Established | Self::Connections => subject.firewall != Firewall::XdpDrop,
             Self::Throughput | Self::RoundTrip => {
                 matches!(subject.firewall, Firewall::Nothing | Firewall::XdpPass)
@@ -45,7 +45,7 @@ impl Metric {
     #[must_use]
     pub fn speed(self, one: f64, other: f64) -> f64 {
         match self {
-            Self::Refused | Self::Established | Self::RoundTrip => other / one,
+            Self::Dropped | Self::Established | Self::RoundTrip => other / one,
             Self::Connections | Self::Throughput => one / other,
         }
     }
@@ -54,7 +54,7 @@ impl Metric {
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Refused => "Flood refused",
+            Self::Dropped => "Flood refused",
             Self::Established => "Established accepted",
             Self::Connections => "New connections",
             Self::Throughput => "TCP throughput",
@@ -66,7 +66,7 @@ impl Metric {
     #[must_use]
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Refused | Self::Established => "ns per packet, less is better",
+            Self::Dropped | Self::Established => "ns per packet, less is better",
             Self::Connections => "TCP connections a second on one CPU, more is better",
             Self::Throughput => "Gbit/s, more is better",
             Self::RoundTrip => "µs for a byte there and back over TCP, less is better",
@@ -77,7 +77,7 @@ impl Metric {
     #[must_use]
     pub const fn digits(self) -> usize {
         match self {
-            Self::Refused | Self::Established | Self::Connections => 0,
+            Self::Dropped | Self::Established | Self::Connections => 0,
             Self::Throughput => 1,
             Self::RoundTrip => 2,
         }

@@ -76,7 +76,7 @@ mod tests {
     fn the_faster_one_has_the_larger_speed() {
         let [one, other] = [0, 1].map(|place| Subject::all()[place]);
         let mut results = Results::default();
-        for (metric, better, worse) in [(Metric::Refused, 2.0, 6.0), (Metric::Throughput, 6.0, 2.0)]
+        for (metric, better, worse) in [(Metric::Dropped, 2.0, 6.0), (Metric::Throughput, 6.0, 2.0)]
         {
             results.add(metric, one, better);
             results.add(metric, other, worse);

@@ -14,7 +14,8 @@ pub struct Target {
     pub wanted: f64,
     /// How many times as fast.
     pub measured: Spread,
-    /// How many times as fast an XDP program is that only passes, where secgroup is one that passes.
+    /// How many times as fast an XDP program is that only passes, where secgroup is one that
+    /// passes.
     pub bare: Option<f64>,
 }
 
@@ -36,7 +37,7 @@ pub fn targets(results: &Results) -> Vec<Target> {
         targets.extend(measured.map(|measured| Target { what, wanted, measured, bare }));
     };
     let xdp = of(Firewall::Xdp);
-    let refused = results.speed(Metric::Refused, xdp, xdp.peer());
+    let refused = results.speed(Metric::Dropped, xdp, xdp.peer());
     add("a flood refused at xdp, beside nftables, 1 rule".to_owned(), 5.0, refused, None);
     let throughput = results.speed(Metric::Throughput, of(Firewall::Tcx), nothing);
     add("TCP throughput at the hook auto (tcx), beside nothing".to_owned(), 0.95, throughput, None);

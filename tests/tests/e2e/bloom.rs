@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use secgroup_tests::network::at;
-use secgroup_tests::socket::Wire;
+use secgroup_tests::socket::PacketSocket;
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, bloom, frame, tc_hook};
 
 /// Few, so that flows come and go and leave their bits behind.
@@ -74,7 +74,7 @@ fn story(hook: &str) {
             Ok::<_, std::io::Error>(())
         });
         scope.spawn(|| {
-            let wire = Wire::new(&net.client, Pair::DEVICE);
+            let wire = PacketSocket::new(&net.client, Pair::DEVICE);
             for burst in strangers().chunks(BURST).cycle().take_while(|_| goes_on()) {
                 burst.iter().for_each(|frame| wire.send(frame));
                 thread::sleep(PACE);
@@ -82,7 +82,7 @@ fn story(hook: &str) {
         });
         let renewed = || {
             let before = bloom::in_use(&secgroup);
-            wait_until(PATIENCE, "the filter to be made anew", || {
+            wait_until(MAX_WAIT, "the filter to be made anew", || {
                 secgroup.ok("gc");
                 conversations.is_finished()
                     || connections.is_finished()

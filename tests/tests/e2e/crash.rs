@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use secgroup_tests::Secgroup;
-use secgroup_tests::crash::{Traced, moments, run};
+use secgroup_tests::crash::{Traced, kill_points, run};
 
 use policies::{Met, Probe};
 
@@ -24,12 +24,12 @@ fn at_every_moment(
     mut line: impl FnMut() -> Vec<String>,
     mut check: impl FnMut(&str),
 ) {
-    let Traced { calls, killed, said } = run(secgroup.command(line()), None);
+    let Traced { calls, killed, stderr: said } = run(secgroup.command(line()), None);
     assert!(!killed && said.is_empty(), "undisturbed, it said {said}");
     assert!(calls.len() > 20, "few calls to be killed at: {calls:?}");
     check("undisturbed");
     let limit = if env::var_os(ASK).is_some() { usize::MAX } else { USUAL };
-    let moments = moments(&calls, limit);
+    let moments = kill_points(&calls, limit);
     eprintln!("{} calls, killed at {} of them", calls.len(), moments.len());
     let mut deaths = 0;
     for moment in moments {

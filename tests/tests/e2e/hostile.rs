@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use firewall_user::dataplane::Pins;
 use firewall_user::dataplane::maps::Maps;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::{Namespace, Secgroup};
 
 /// All that a refused command must not touch.
@@ -97,7 +97,7 @@ fn unchanged<T>(secgroup: &Secgroup<'_>, namespace: &Namespace, work: impl FnOnc
 
 /// Asserts that a command was refused in these words: an error and a hint.
 #[track_caller]
-fn refused(answer: &Answer, code: i32, error: &str, hint: &str) {
+fn refused(answer: &CommandOutput, code: i32, error: &str, hint: &str) {
     let words = format!("error: {error}\nhint: {hint}\n");
     let said = (answer.code, answer.stdout.as_str(), answer.stderr.as_str());
     assert_eq!(said, (Some(code), "", words.as_str()));

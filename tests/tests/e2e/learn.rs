@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use secgroup_tests::network::{Guest, at};
 use secgroup_tests::process::output;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Namespace, Pair, Secgroup};
 
 /// A group that lets nothing through in either direction.
@@ -43,7 +43,7 @@ impl Talk {
         let mut streams = self.streams.iter_mut();
         let mut sockets = self.sockets.iter();
         streams.all(|stream| tcp::exchange(stream, &[7; 5000]).is_ok())
-            && sockets.all(|socket| udp::answers(socket, PATIENCE))
+            && sockets.all(|socket| udp::is_echoed(socket, MAX_WAIT))
     }
 }
 
@@ -103,7 +103,7 @@ fn connections_of_the_host_go_on_however_tcp_is_followed() {
         assert!(moved.is_exactly(&[("eth0", "ingress", "no-rule", 2)]), "{options}: {moved}");
         // They end as others do.
         drop((served.streams, own.streams));
-        wait_until(PATIENCE, "the connections to close", || {
+        wait_until(MAX_WAIT, "the connections to close", || {
             secgroup.json("flows count --state established")["Count"] == 0
         });
         secgroup.ok("metrics");
@@ -222,7 +222,7 @@ fn a_port_of_a_bridge_carries_what_the_bridge_routes() {
     let client = talk.streams[0].local_addr().unwrap();
     let login = format!("{} {} 10.77.0.1 7010", client.ip(), client.port());
     let mut locked = secgroup.command(["attach", "eth0", "--group", "none"]);
-    let answer = Answer::of(locked.env("SSH_CONNECTION", login));
+    let answer = CommandOutput::of(locked.env("SSH_CONNECTION", login));
     assert!(answer.stderr.contains("this would lock you out"), "{answer}");
     let said = secgroup.ok("attach eth0 --group none --pick-up off");
     assert!(said.contains("\n2 open connections learned\n"), "{said}");

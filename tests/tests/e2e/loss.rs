@@ -24,8 +24,8 @@ const BAD: Faults = Faults {
     lost: 10,
     twice: 20,
     late: 50,
-    way: Duration::from_millis(1),
-    lateness: Duration::from_millis(15),
+    delay: Duration::from_millis(1),
+    max_jitter: Duration::from_millis(15),
 };
 
 /// How long a connection may be silent. After SYN-ACKs that were lost a Linux server with early
@@ -100,7 +100,7 @@ fn over_a_path(how: &str, faults: Faults, may_drop: &[&str]) {
     let opened = moved.packets("eth0", "ingress", "new-flow");
     let connections = 2 * (u64::from(SHORT) + CROSSED + 1);
     assert!((connections..connections + connections / 20).contains(&opened), "{moved}");
-    let tally = &path.tally;
+    let tally = &path.counts;
     for (chance, count) in
         [(faults.lost, &tally.lost), (faults.twice, &tally.twice), (faults.late, &tally.late)]
     {

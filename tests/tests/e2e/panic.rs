@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use secgroup_tests::network::{End, at, join};
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Namespace, Pair, Secgroup, ping};
 
 const OPEN: &str = "open ingress --protocol all --cidr 0.0.0.0/0 --cidr ::/0";
@@ -63,7 +63,7 @@ fn only_the_management_networks_pass_until_it_is_over() {
         let mut others = far.map(|end| tcp::connect(stranger, end).unwrap());
         let datagrams = udp::connect(stranger, echo.address());
         assert!(managed.iter_mut().chain(&mut others).all(goes_on));
-        assert!(udp::answers(&datagrams, PATIENCE));
+        assert!(udp::is_echoed(&datagrams, MAX_WAIT));
 
         secgroup.ok(&format!("management set {MANAGEMENT}"));
         let said = secgroup.ok("panic");
@@ -75,7 +75,7 @@ fn only_the_management_networks_pass_until_it_is_over() {
         for again in ["panic", "reconcile", "attach eth1 --group open"] {
             assert!(managed.iter_mut().all(goes_on), "{options}, {again}: {}", secgroup.view());
             assert!(!others.iter_mut().any(goes_on), "{options}, {again}: {}", secgroup.view());
-            assert!(!udp::answers(&datagrams, Duration::from_millis(100)));
+            assert!(!udp::is_echoed(&datagrams, Duration::from_millis(100)));
             assert!(near.iter().all(|end| tcp::connect(&net.client, *end).is_ok()));
             assert!(tcp::none_reaches(stranger, &far));
             assert!(!ping::ping(
@@ -133,7 +133,7 @@ fn it_does_not_keep_its_caller_out() {
     secgroup.ok("attach eth0 --group open");
     let as_caller = |line: &str| {
         let mut command = secgroup.command(line.split(' '));
-        Answer::of(command.env("SSH_CONNECTION", "10.77.0.2 50000 10.77.0.1 22"))
+        CommandOutput::of(command.env("SSH_CONNECTION", "10.77.0.2 50000 10.77.0.1 22"))
     };
     let refused = |line: &str, said: &str| {
         let answer = as_caller(line);

@@ -10,7 +10,7 @@ use firewall_user::store::Store;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Guest, Pair, Process, Secgroup};
 use serde_json::json;
 
@@ -94,8 +94,8 @@ fn serve_follows_the_addresses_of_its_own_namespace_at_once() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.client);
     let moving = Moving::start(&net, &secgroup);
-    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
-    serve.wait_for_words("metrics at");
+    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_output("metrics at");
     moving.to_the_member();
     wait_until(AT_ONCE, "the addresses to be let in", || moving.reach() == [true; 2]);
     moving.to_another_device();
@@ -107,10 +107,10 @@ fn serve_follows_the_addresses_of_other_namespaces() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let moving = Moving::start(&net, &secgroup);
-    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
-    serve.wait_for_words("metrics at");
+    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_output("metrics at");
     moving.to_the_member();
-    wait_until(PATIENCE, "the addresses to be let in", || moving.reach() == [true; 2]);
+    wait_until(MAX_WAIT, "the addresses to be let in", || moving.reach() == [true; 2]);
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn serve_writes_of_an_address_what_it_changes() {
     let secgroup = Secgroup::inside(&net.client);
     let moving = Moving::start(&net, &secgroup);
     let tables = moving.in_force(&secgroup).tables();
-    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
-    serve.wait_for_words("metrics at");
+    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_output("metrics at");
     moving.one_to("eth0");
     wait_until(AT_ONCE, "the address to be let in", || moving.reach() == [true, false]);
     assert_eq!(moving.in_force(&secgroup).tables(), Half { half: 1 - tables.half, ..tables });
@@ -272,7 +272,7 @@ impl<'a> Moving<'a> {
         let source = SocketAddr::new(MOVING[family], 0);
         let socket = udp::bind(&self.net.client, source);
         socket.connect(self.echoes[family].address()).unwrap();
-        udp::answers(&socket, SILENCE)
+        udp::is_echoed(&socket, SILENCE)
     }
 }
 

@@ -12,7 +12,7 @@ use firewall_user::dataplane::maps::Maps;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
 /// How often programs are replaced, unless the environment says otherwise.
@@ -87,7 +87,7 @@ fn nothing_is_lost(hook: &str) {
             for _ in 0..times {
                 let (before, counted) = (counts(), secgroup.counters());
                 secgroup.ok(&attach);
-                wait_until(PATIENCE, "everybody to talk on", || {
+                wait_until(MAX_WAIT, "everybody to talk on", || {
                     talkers.iter().all(|talker| !talker.is_finished())
                         && counts().iter().zip(before).all(|(now, before)| *now > before)
                 });
@@ -116,7 +116,7 @@ impl Drop for Stop<'_> {
 
 /// Sends a numbered question and waits for its answer.
 fn ask(socket: &UdpSocket, number: u64) {
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(MAX_WAIT)).unwrap();
     socket.send(&number.to_be_bytes()).unwrap();
     let mut answer = [0; 8];
     let length =

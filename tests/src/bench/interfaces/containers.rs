@@ -7,10 +7,11 @@ use anyhow::{Result, ensure};
 
 use crate::network::{End, join};
 use crate::udp::{self, UdpEcho};
-use crate::wait::{PATIENCE, wait_until};
+use crate::wait::{MAX_WAIT, wait_until};
 use crate::{Namespace, Secgroup, interrupt};
 
-/// Containers, and interfaces: as many as the maps have room for unless the configuration says more.
+/// Containers, and interfaces: as many as the maps have room for unless the configuration says
+/// more.
 pub(super) const COUNT: usize = 64;
 /// Long enough for a datagram to come back that nothing holds up; it decides no verdict.
 const MOMENT: Duration = Duration::from_millis(50);
@@ -51,7 +52,7 @@ impl Containers {
     pub(super) fn require_open(&self, who: Who, number: usize, port: u16) -> Result<()> {
         let to = SocketAddr::new(address(number), port);
         let _echo = UdpEcho::start(&self.inside[number], to);
-        let is_open = udp::answers(&udp::connect(self.of(who), to), PATIENCE);
+        let is_open = udp::is_echoed(&udp::connect(self.of(who), to), MAX_WAIT);
         ensure!(is_open, "{who:?} does not get through to {} at {port}", device(number));
         Ok(())
     }
@@ -70,8 +71,8 @@ impl Containers {
         let to = SocketAddr::new(address(number), port);
         let _echo = UdpEcho::start(&self.inside[number], to);
         let socket = udp::connect(self.of(who), to);
-        ensure!(!udp::answers(&socket, MOMENT), "{who:?} gets through to {device} at {port}");
-        wait_until(PATIENCE, "a refused packet to be counted", || refused() > before);
+        ensure!(!udp::is_echoed(&socket, MOMENT), "{who:?} gets through to {device} at {port}");
+        wait_until(MAX_WAIT, "a refused packet to be counted", || refused() > before);
         Ok(())
     }
 

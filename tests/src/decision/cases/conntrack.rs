@@ -10,9 +10,10 @@ use crate::decision::case::Step::Flow;
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::scenario::Role::{Client, Server};
 
-/// A segment so many bytes behind its sender's first one, which acknowledges so many of the other's.
+/// A segment so many bytes behind its sender's first one, which acknowledges so many of the
+/// other's.
 fn client(flags: u8, by: u32, acked: u32) -> Packet {
     Packet::tcp(Client, flags, after(C, 1 + by), after(S, 1 + acked))
 }
@@ -28,10 +29,11 @@ pub fn cases() -> Vec<Case> {
     let pass = R::Established;
     let mut all = vec![
         case("ack_loss_stall: data is repeated because its acknowledgements are lost", stall())
-            .either(),
+            .all_tcp_checks(),
         case("rst_invalid: RSTs that are not exact, guard", invalid_resets(pass)),
         case("rst_invalid: RSTs that are not exact, strict", invalid_resets(R::TcpReset)).strict(),
-        case("inexact_rst: a RST about data that was sent before a FIN", inexact_reset()).either(),
+        case("inexact_rst: a RST about data that was sent before a FIN", inexact_reset())
+            .all_tcp_checks(),
     ];
     all.extend(new_beside_old());
     all
@@ -114,7 +116,7 @@ fn new_beside_old() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "synack_old: a SYN-ACK of the former connection is late, the right one is lower",
             [
@@ -128,7 +130,7 @@ fn new_beside_old() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "synack_reuse: a SYN with another number inside a connection",
             connected([
@@ -145,6 +147,6 @@ fn new_beside_old() -> Vec<Case> {
                 Flow(New, S_::SynRecv),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
     ]
 }

@@ -7,9 +7,9 @@ use super::syn;
 use crate::decision::case::Step::Flows;
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::{DOT1Q, Extension, Packet};
-use crate::decision::rules::{Peer, What, allow};
-use crate::decision::scene::Family::{V4, V6};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{Peer, Traffic, allow};
+use crate::decision::scenario::Family::{V4, V6};
+use crate::decision::scenario::Role::{Client, Server};
 
 /// ARP's EtherType.
 pub const ARP: u16 = 0x0806;
@@ -53,9 +53,10 @@ fn link() -> Vec<Case> {
         case("spanning tree", both(LLC, R::LinkControl)).rules([]),
         case("LLC with the longest length", both(0x05ff, R::LinkControl)).rules([]),
         case("the first number that is a type", both(0x0600, R::NonIp)),
-        case("MPLS, whatever the rules", both(MPLS, R::NonIp)).rules([allow(What::All, Peer::Any)]),
+        case("MPLS, whatever the rules", both(MPLS, R::NonIp))
+            .rules([allow(Traffic::All, Peer::Any)]),
         case("PPPoE, whatever the rules", both(PPPOE, R::NonIp))
-            .rules([allow(What::All, Peer::Any)]),
+            .rules([allow(Traffic::All, Peer::Any)]),
         case("an unknown type", both(0xffff, R::NonIp)),
     ]
 }
@@ -90,7 +91,7 @@ fn neighbours() -> Vec<Case> {
                     send(message(Client, kind).fragment(0, true), R::NeighbourDiscoveryInvalid),
                 ],
             )
-            .rules([allow(What::All, Peer::Any)])
+            .rules([allow(Traffic::All, Peer::Any)])
             .family(V6),
         );
     }

@@ -6,17 +6,17 @@ use super::{connected, syn};
 use crate::decision::case::Step::{Flows, Wait};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::{Layer, Packet};
-use crate::decision::rules::{ECHO, Peer, What, allow};
-use crate::decision::scene::Family::{V4, V6};
-use crate::decision::scene::Outside;
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{ECHO, Peer, Traffic, allow};
+use crate::decision::scenario::Family::{V4, V6};
+use crate::decision::scenario::Outside;
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let udp = [
-        allow(What::Udp(53, 53), Peer::Near),
-        allow(What::Tcp(443, 443), Peer::Near),
+        allow(Traffic::Udp(53, 53), Peer::Near),
+        allow(Traffic::Tcp(443, 443), Peer::Near),
         allow(ECHO, Peer::Near),
     ];
     let rest =

@@ -7,9 +7,9 @@ use crate::decision::case::Step::Flows;
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::flags::{ACK, SYN};
 use crate::decision::packet::{DOT1AD, DOT1Q, Layer, Packet};
-use crate::decision::rules::{Peer, What, allow};
-use crate::decision::scene::Family::V4;
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{Peer, Traffic, allow};
+use crate::decision::scenario::Family::V4;
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
@@ -139,7 +139,7 @@ fn v4() -> Vec<Case> {
 }
 
 fn transport() -> Vec<Case> {
-    let everything = [allow(What::All, Peer::Any)];
+    let everything = [allow(Traffic::All, Peer::Any)];
     let one = |name, packet: Packet, reason| {
         case(name, [send(packet, reason), Flows(0)]).rules(everything)
     };

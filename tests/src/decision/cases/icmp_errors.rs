@@ -8,10 +8,10 @@ use super::{ack, connected, data, syn};
 use crate::decision::case::Step::{Flow, Flows, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::{Extension, Layer, Packet};
-use crate::decision::rules::{ECHO, Peer, What, allow};
-use crate::decision::scene::Family::{V4, V6};
-use crate::decision::scene::Outside;
-use crate::decision::scene::Role::{self, Client, Server};
+use crate::decision::rules::{ECHO, Peer, Traffic, allow};
+use crate::decision::scenario::Family::{V4, V6};
+use crate::decision::scenario::Outside;
+use crate::decision::scenario::Role::{self, Client, Server};
 
 /// Fragmentation needed, packet too big.
 fn too_big(from: Role, about: Packet) -> Packet {
@@ -52,7 +52,7 @@ fn related() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "about the SYN itself",
             [
@@ -61,7 +61,7 @@ fn related() -> Vec<Case> {
                 Flow(New, S_::SynSent),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "about UDP, an echo request and another protocol",
             [
@@ -76,17 +76,17 @@ fn related() -> Vec<Case> {
             ],
         )
         .rules([
-            allow(What::Udp(53, 53), Peer::Near),
+            allow(Traffic::Udp(53, 53), Peer::Near),
             allow(ECHO, Peer::Near),
-            allow(What::Protocol(47), Peer::Near),
+            allow(Traffic::Protocol(47), Peer::Near),
         ]),
         case(
-            "with IPv4 options before the quoted ports",
+            "with IPv4 options before the embedded ports",
             connected([send(too_big(Server, data(Client).options(24)), R::Related)]),
         )
         .family(V4),
         case(
-            "with extension headers before the quoted ports",
+            "with extension headers before the embedded ports",
             connected([send(
                 too_big(
                     Server,
@@ -143,7 +143,7 @@ fn on_the_path() -> Vec<Case> {
 }
 
 fn unrelated() -> Vec<Case> {
-    let only_too_big = What::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
+    let only_too_big = Traffic::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
     vec![
         case(
             "about a packet of no flow: the rules decide",
@@ -206,12 +206,12 @@ fn about_no_id(name: &'static str, icmp: u8) -> Case {
 
 fn invalid() -> Vec<Case> {
     let cut: Vec<Step> = (0..8)
-        .map(|bytes| send(too_big(Server, data(Client)).quoting(bytes), R::IcmpErrorInvalid))
+        .map(|bytes| send(too_big(Server, data(Client)).embedding(bytes), R::IcmpErrorInvalid))
         .collect();
     vec![
-        case("less than eight bytes behind the quoted IP header", connected(cut)),
+        case("less than eight bytes behind the embedded IP header", connected(cut)),
         case(
-            "nothing quoted, and half an IP header",
+            "nothing embedded, and half an IP header",
             connected([
                 send(too_big(Server, data(Client)).only(8), R::IcmpErrorInvalid),
                 send(too_big(Server, data(Client)).only(18), R::IcmpErrorInvalid),
@@ -220,7 +220,7 @@ fn invalid() -> Vec<Case> {
         case(
             "padding behind the packet is not part of the quotation",
             connected([send(
-                too_big(Server, data(Client)).quoting(4).padding(40),
+                too_big(Server, data(Client)).embedding(4).padding(40),
                 R::IcmpErrorInvalid,
             )]),
         ),
@@ -232,7 +232,7 @@ fn invalid() -> Vec<Case> {
             ]),
         ),
         case(
-            "quoting what is no IP header",
+            "embedding what is no IP header",
             connected([send(
                 too_big(Server, data(Client).edit(Layer::Ip, 0, &[0x12])),
                 R::IcmpErrorInvalid,

@@ -6,8 +6,8 @@ use super::{handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::Flows;
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::{Extension, Layer, Packet};
-use crate::decision::scene::Family::V6;
-use crate::decision::scene::Role::Client;
+use crate::decision::scenario::Family::V6;
+use crate::decision::scenario::Role::Client;
 
 /// The cases.
 #[must_use]
@@ -65,7 +65,7 @@ fn refused() -> Vec<Case> {
     let d = Extension::destination;
     let nine = (0..9).fold(syn(), |packet, _| packet.extension(d(1)));
     let ninth = (0..8).fold(syn(), |packet, _| packet.extension(d(1)));
-    let ninth = ninth.extension(d(1).claiming(255));
+    let ninth = ninth.extension(d(1).length_field(255));
     let thirty = (0..30).fold(syn(), |packet, _| packet.extension(d(1)));
     let routing0 = || Extension::routing(0);
     let one =
@@ -100,10 +100,10 @@ fn refused() -> Vec<Case> {
         ),
         one(
             "options longer than the packet",
-            syn().extension(d(1).claiming(200)),
+            syn().extension(d(1).length_field(200)),
             R::IpTotalLength,
         ),
-        one("options that end inside TCP", syn().extension(d(1).claiming(2)), R::TcpHeader),
+        one("options that end inside TCP", syn().extension(d(1).length_field(2)), R::TcpHeader),
         one(
             "an options header with nothing behind it",
             Packet::raw(Client, 60).data(0),
@@ -113,7 +113,7 @@ fn refused() -> Vec<Case> {
         // Read in 8-byte units this one would end beyond the packet, in 4-byte units it ends in it.
         one(
             "authentication longer than the packet",
-            syn().extension(Extension::authentication(3).claiming(20)),
+            syn().extension(Extension::authentication(3).length_field(20)),
             R::IpTotalLength,
         ),
         one(

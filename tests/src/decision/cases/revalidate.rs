@@ -8,18 +8,18 @@ use super::{ack, connected, data, rst, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, Learned, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
-use crate::decision::rules::{ECHO, Peer, What, allow, usual};
-use crate::decision::scene::Outside::{Near, Neighbour};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{ECHO, Peer, Traffic, allow, default_rules};
+use crate::decision::scenario::Outside::{Near, Neighbour};
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let member = |outside| allow(What::Tcp(443, 443), Peer::Host(outside));
+    let member = |outside| allow(Traffic::Tcp(443, 443), Peer::Host(outside));
     let talk = [
-        allow(What::Udp(53, 53), Peer::Near),
+        allow(Traffic::Udp(53, 53), Peer::Near),
         allow(ECHO, Peer::Near),
-        allow(What::Protocol(132), Peer::Near),
+        allow(Traffic::Protocol(132), Peer::Near),
     ];
     let query = || Packet::udp(Client).port(53);
     let answer = || Packet::udp(Server).port(53);
@@ -46,11 +46,11 @@ pub fn cases() -> Vec<Case> {
             ]),
         ),
         case(
-            "its rule comes back: the connection goes on",
+            "its rule comes allow_reverse: the connection goes on",
             connected([
                 Rules(vec![]),
                 send(data(Client), R::Revoked),
-                Rules(usual()),
+                Rules(default_rules()),
                 send(data(Server), R::Established),
                 send(data(Client), R::Established),
                 Flow(Proven, State::Established),
@@ -59,10 +59,10 @@ pub fn cases() -> Vec<Case> {
         case(
             "another rule allows it: it goes on",
             connected([
-                Rules(vec![allow(What::Tcp(400, 500), Peer::Near)]),
+                Rules(vec![allow(Traffic::Tcp(400, 500), Peer::Near)]),
                 send(data(Server), R::Established),
                 send(data(Client), R::Established),
-                Rules(vec![allow(What::Tcp(443, 443), Peer::Any)]),
+                Rules(vec![allow(Traffic::Tcp(443, 443), Peer::Any)]),
                 send(data(Client), R::Established),
                 send(data(Server), R::Established),
             ]),
@@ -84,7 +84,7 @@ pub fn cases() -> Vec<Case> {
                 send(syn_ack(), R::Revoked),
                 send(syn(), R::NoRule),
                 Flow(New, State::SynSent),
-                Rules(usual()),
+                Rules(default_rules()),
                 send(syn(), R::Established),
                 send(syn_ack(), R::Established),
             ],
@@ -116,7 +116,7 @@ pub fn cases() -> Vec<Case> {
                 send(answer(), R::Established),
                 send(Packet::echo_reply(Server, 7), R::Established),
                 send(Packet::raw(Server, 132), R::Established),
-                Rules(vec![allow(What::Tcp(1, 2), Peer::Near)]),
+                Rules(vec![allow(Traffic::Tcp(1, 2), Peer::Near)]),
                 send(answer(), R::Revoked),
                 send(Packet::echo_reply(Server, 7), R::Revoked),
                 send(Packet::raw(Server, 132), R::Revoked),
@@ -146,7 +146,7 @@ pub fn cases() -> Vec<Case> {
                 send(Packet::error(Client, (3, 1), (1, 0), data(Server)), R::Related),
                 send(data(Client), R::Established),
                 send(data(Server), R::Established),
-                Rules(usual()),
+                Rules(default_rules()),
                 send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::Related),
                 Flow(Proven, State::Established),
             ]),

@@ -9,9 +9,9 @@ use crate::decision::case::Step::{Flow, Flows, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::SYN;
-use crate::decision::rules::{Peer, What, allow, back};
-use crate::decision::scene::Outside::{Far, Near, Neighbour};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{Peer, Traffic, allow, allow_reverse};
+use crate::decision::scenario::Outside::{Far, Near, Neighbour};
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
@@ -26,13 +26,13 @@ fn matching() -> Vec<Case> {
     let refused = |port| send(syn().port(port), R::NoRule);
     vec![
         case("the ends of a port range", [refused(999), opens(1000), opens(1999), refused(2000)])
-            .rules([allow(What::Tcp(1000, 1999), Peer::Near)]),
+            .rules([allow(Traffic::Tcp(1000, 1999), Peer::Near)]),
         case("the ends of all ports", [opens(0), opens(1), opens(65_535)])
-            .rules([allow(What::Tcp(0, 65_535), Peer::Near)]),
+            .rules([allow(Traffic::Tcp(0, 65_535), Peer::Near)]),
         case("the outermost ports alone", [opens(0), refused(1), refused(65_534), opens(65_535)])
             .rules([
-                allow(What::Tcp(0, 0), Peer::Near),
-                allow(What::Tcp(65_535, 65_535), Peer::Near),
+                allow(Traffic::Tcp(0, 0), Peer::Near),
+                allow(Traffic::Tcp(65_535, 65_535), Peer::Near),
             ]),
         case(
             "TCP's last port is not the next protocol's first",
@@ -42,12 +42,15 @@ fn matching() -> Vec<Case> {
                 send(Packet::raw(Client, 5), R::NoRule),
             ],
         )
-        .rules([allow(What::Tcp(0, 65_535), Peer::Near)]),
+        .rules([allow(Traffic::Tcp(0, 65_535), Peer::Near)]),
         case(
             "a wide network allows one port, a network in it another: rules add up",
             [opens(22), opens(443), refused(80), send(syn().port(22).outside(Far), R::NoRule)],
         )
-        .rules([allow(What::Tcp(22, 22), Peer::Wide), allow(What::Tcp(443, 443), Peer::Near)]),
+        .rules([
+            allow(Traffic::Tcp(22, 22), Peer::Wide),
+            allow(Traffic::Tcp(443, 443), Peer::Near),
+        ]),
         case(
             "four networks around each other, each with a port",
             [
@@ -63,26 +66,32 @@ fn matching() -> Vec<Case> {
             ],
         )
         .rules([
-            allow(What::Tcp(1, 1), Peer::Host(Near)),
-            allow(What::Tcp(2, 2), Peer::Near),
-            allow(What::Tcp(3, 3), Peer::Wide),
-            allow(What::Tcp(4, 4), Peer::Any),
+            allow(Traffic::Tcp(1, 1), Peer::Host(Near)),
+            allow(Traffic::Tcp(2, 2), Peer::Near),
+            allow(Traffic::Tcp(3, 3), Peer::Wide),
+            allow(Traffic::Tcp(4, 4), Peer::Any),
         ]),
         case(
             "a network that has rules only for the other direction asks the one around it",
             [opens(443), send(Packet::tcp(Server, SYN, 1, 0).ports(9000, 9001), R::NoRule)],
         )
-        .rules([allow(What::Tcp(443, 443), Peer::Any), back(What::Udp(1, 1), Peer::Near)]),
+        .rules([
+            allow(Traffic::Tcp(443, 443), Peer::Any),
+            allow_reverse(Traffic::Udp(1, 1), Peer::Near),
+        ]),
         case(
             "rules that overlap, of two groups",
             [opens(100), opens(150), opens(200), opens(250), refused(301), refused(99)],
         )
-        .rules([allow(What::Tcp(100, 200), Peer::Near), allow(What::Tcp(150, 300), Peer::Near)]),
+        .rules([
+            allow(Traffic::Tcp(100, 200), Peer::Near),
+            allow(Traffic::Tcp(150, 300), Peer::Near),
+        ]),
         case(
             "rules that touch",
             [refused(9), opens(10), opens(19), opens(20), opens(29), refused(30)],
         )
-        .rules([allow(What::Tcp(10, 19), Peer::Near), allow(What::Tcp(20, 29), Peer::Near)]),
+        .rules([allow(Traffic::Tcp(10, 19), Peer::Near), allow(Traffic::Tcp(20, 29), Peer::Near)]),
         case(
             "each of two groups allows half of what is asked",
             [
@@ -91,7 +100,10 @@ fn matching() -> Vec<Case> {
                 send(Packet::udp(Client).port(80), R::NoRule),
             ],
         )
-        .rules([allow(What::Tcp(443, 443), Peer::Near), allow(What::Udp(443, 443), Peer::Near)]),
+        .rules([
+            allow(Traffic::Tcp(443, 443), Peer::Near),
+            allow(Traffic::Udp(443, 443), Peer::Near),
+        ]),
         case(
             "no rule for the server's packets at all: nothing but replies",
             [
@@ -103,7 +115,7 @@ fn matching() -> Vec<Case> {
                 send(Packet::raw(Server, 47), R::NoRule),
             ],
         )
-        .rules([allow(What::All, Peer::Any)]),
+        .rules([allow(Traffic::All, Peer::Any)]),
         case(
             "no rule at all",
             [
@@ -115,14 +127,14 @@ fn matching() -> Vec<Case> {
         )
         .rules([]),
         case("a group without members allows nobody", [refused(443)])
-            .rules([allow(What::All, Peer::Nobody)]),
+            .rules([allow(Traffic::All, Peer::EmptyGroup)]),
         case("one address", [opens(443), send(syn().outside(Neighbour), R::NoRule)])
-            .rules([allow(What::All, Peer::Host(Near))]),
+            .rules([allow(Traffic::All, Peer::Host(Near))]),
     ]
 }
 
 fn changes() -> Vec<Case> {
-    let member = |host| allow(What::Tcp(443, 443), Peer::Host(host));
+    let member = |host| allow(Traffic::Tcp(443, 443), Peer::Host(host));
     vec![
         case(
             "a tracked flow outlives its rule, a new one needs a rule",
@@ -167,18 +179,18 @@ fn changes() -> Vec<Case> {
                 send(syn().port(20), R::NoRule),
                 send(syn().port(30), R::NoRule),
                 Rules(vec![
-                    allow(What::Tcp(10, 10), Peer::Wide),
-                    allow(What::Tcp(20, 20), Peer::Any),
+                    allow(Traffic::Tcp(10, 10), Peer::Wide),
+                    allow(Traffic::Tcp(20, 20), Peer::Any),
                 ]),
                 send(syn().ports(40_001, 10), R::NewFlow),
                 send(syn().port(20), R::NewFlow),
                 send(syn().port(30), R::NoRule),
-                Rules(vec![allow(What::Tcp(10, 10), Peer::Host(Near))]),
+                Rules(vec![allow(Traffic::Tcp(10, 10), Peer::Host(Near))]),
                 send(syn().ports(40_002, 10), R::NewFlow),
                 send(syn().ports(40_002, 20), R::NoRule),
                 send(syn().port(30), R::NoRule),
             ],
         )
-        .rules([allow(What::Tcp(10, 10), Peer::Near)]),
+        .rules([allow(Traffic::Tcp(10, 10), Peer::Near)]),
     ]
 }

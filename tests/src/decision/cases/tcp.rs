@@ -11,9 +11,9 @@ use crate::decision::case::Step::{Flow, Flows, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG};
-use crate::decision::rules::{Peer, What, allow, back};
-use crate::decision::scene::Outside::Far;
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{Peer, Traffic, allow, allow_reverse};
+use crate::decision::scenario::Outside::Far;
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
@@ -130,7 +130,7 @@ fn handshakes() -> Vec<Case> {
                 Flows(2),
             ],
         )
-        .rules([allow(What::Tcp(1, 2), Peer::Near)]),
+        .rules([allow(Traffic::Tcp(1, 2), Peer::Near)]),
     ]
 }
 
@@ -195,8 +195,8 @@ fn proofs() -> Vec<Case> {
             ],
         )
         .rules([
-            allow(What::Tcp(443, 443), Peer::Near),
-            back(What::Tcp(40_000, 40_000), Peer::Near),
+            allow(Traffic::Tcp(443, 443), Peer::Near),
+            allow_reverse(Traffic::Tcp(40_000, 40_000), Peer::Near),
         ]),
         case(
             "simultaneous open, the other SYN-ACK first",
@@ -300,7 +300,7 @@ fn refusals() -> Vec<Case> {
             "no policy yet, then one",
             [
                 send(syn(), R::NoPolicy),
-                Rules(vec![allow(What::Tcp(443, 443), Peer::Any)]),
+                Rules(vec![allow(Traffic::Tcp(443, 443), Peer::Any)]),
                 send(syn(), R::NewFlow),
             ],
         )

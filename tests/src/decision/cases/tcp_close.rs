@@ -9,8 +9,8 @@ use crate::decision::case::Step::{Flow, Flows, Rules, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, RST, SYN};
-use crate::decision::rules::{Peer, What, back};
-use crate::decision::scene::Role::{self, Client, Server};
+use crate::decision::rules::{Peer, Traffic, allow_reverse};
+use crate::decision::scenario::Role::{self, Client, Server};
 
 /// The cases.
 #[must_use]
@@ -100,7 +100,7 @@ fn endings(first: Role, second: Role) -> Vec<Case> {
             then(
                 closed(first, second),
                 [
-                    Rules(vec![back(What::Tcp(5432, 5432), Peer::Far)]),
+                    Rules(vec![allow_reverse(Traffic::Tcp(5432, 5432), Peer::Far)]),
                     send(reopened(), R::NoRule),
                     // What is dropped ends nothing: a late segment still belongs to the flow.
                     send(ack(first), R::Established),

@@ -7,13 +7,13 @@ use super::{ack, connected, data, rst, syn, syn_ack};
 use crate::decision::case::Step::{Flows, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
-use crate::decision::rules::{ECHO, Peer, Rule, What, allow, back};
-use crate::decision::scene::Outside;
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{ECHO, Peer, Rule, Traffic, allow, allow_reverse};
+use crate::decision::scenario::Outside;
+use crate::decision::scenario::Role::{Client, Server};
 
 /// A service for everybody, and everything back.
 fn open() -> [Rule; 2] {
-    [allow(What::Tcp(443, 443), Peer::Any), back(What::All, Peer::Any)]
+    [allow(Traffic::Tcp(443, 443), Peer::Any), allow_reverse(Traffic::All, Peer::Any)]
 }
 
 /// The cases.
@@ -21,7 +21,7 @@ fn open() -> [Rule; 2] {
 pub fn cases() -> Vec<Case> {
     vec![
         case(
-            "a service for everybody, and everything back: no flow",
+            "a service for everybody, and everything allow_reverse: no flow",
             [
                 send(syn(), R::Untracked),
                 send(syn_ack(), R::Untracked),
@@ -49,7 +49,7 @@ pub fn cases() -> Vec<Case> {
             [
                 send(syn(), R::Untracked),
                 send(syn_ack(), R::Untracked),
-                Rules(vec![back(What::All, Peer::Any)]),
+                Rules(vec![allow_reverse(Traffic::All, Peer::Any)]),
                 send(data(Client), R::NoRule),
                 send(syn_ack(), R::UnsolicitedSynAck),
                 Flows(0),
@@ -57,17 +57,17 @@ pub fn cases() -> Vec<Case> {
         )
         .rules(open()),
         case(
-            "tracked where the rule back leaves a port out, or a protocol, or an address",
+            "tracked where the rule allow_reverse leaves a port out, or a protocol, or an address",
             [
                 send(syn(), R::NewFlow),
-                Rules(vec![open()[0], back(What::Udp(0, 65_535), Peer::Any)]),
+                Rules(vec![open()[0], allow_reverse(Traffic::Udp(0, 65_535), Peer::Any)]),
                 send(syn().ports(40_001, 443), R::NewFlow),
-                Rules(vec![open()[0], back(What::All, Peer::Wide)]),
+                Rules(vec![open()[0], allow_reverse(Traffic::All, Peer::Wide)]),
                 send(syn().ports(40_002, 443), R::NewFlow),
                 Flows(3),
             ],
         )
-        .rules([open()[0], back(What::Tcp(1, 65_535), Peer::Any)]),
+        .rules([open()[0], allow_reverse(Traffic::Tcp(1, 65_535), Peer::Any)]),
         case(
             "a narrower rule for the same traffic tracks nothing",
             [
@@ -77,7 +77,7 @@ pub fn cases() -> Vec<Case> {
                 Flows(1),
             ],
         )
-        .rules([open()[0], open()[1], allow(What::Tcp(0, 65_535), Peer::Near)]),
+        .rules([open()[0], open()[1], allow(Traffic::Tcp(0, 65_535), Peer::Near)]),
         case(
             "ICMP and other protocols are always tracked",
             [
@@ -87,7 +87,7 @@ pub fn cases() -> Vec<Case> {
                 Flows(2),
             ],
         )
-        .rules([allow(What::All, Peer::Any), back(What::All, Peer::Any)]),
+        .rules([allow(Traffic::All, Peer::Any), allow_reverse(Traffic::All, Peer::Any)]),
         case(
             "a tracked flow stays tracked when rules would not track it any more",
             connected([
@@ -107,7 +107,7 @@ pub fn cases() -> Vec<Case> {
                 send(Packet::error(Client, (3, 4), (2, 0), Packet::udp(Server).port(9)), R::NoRule),
             ],
         )
-        .rules([open()[0], back(What::Tcp(0, 65_535), Peer::Any)]),
+        .rules([open()[0], allow_reverse(Traffic::Tcp(0, 65_535), Peer::Any)]),
         case(
             "with tracking always, the same rules track",
             [send(syn(), R::NewFlow), send(syn_ack(), R::Established), Flows(1)],
@@ -118,6 +118,6 @@ pub fn cases() -> Vec<Case> {
             "echo from anywhere is tracked like any other",
             [send(Packet::echo(Client, 1), R::NewFlow), Flows(1)],
         )
-        .rules([allow(ECHO, Peer::Any), back(What::All, Peer::Any)]),
+        .rules([allow(ECHO, Peer::Any), allow_reverse(Traffic::All, Peer::Any)]),
     ]
 }

@@ -11,7 +11,7 @@ use crate::decision::case::Step::{Flow, Flows, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, RST, SYN};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::scenario::Role::{Client, Server};
 
 /// A segment of the client's, so far behind its first byte.
 fn client(by: u32, bytes: usize) -> Packet {
@@ -60,7 +60,7 @@ fn opening() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "strict: both ends open at once",
             [
@@ -74,7 +74,7 @@ fn opening() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "strict: a challenge to the SYN of a client that lost its connection",
             [
@@ -87,7 +87,7 @@ fn opening() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
     ]
 }
 
@@ -155,7 +155,7 @@ fn windows() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "strict: no scale unless both ends ask for it",
             [
@@ -201,7 +201,7 @@ fn windows() -> Vec<Case> {
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 101)), R::Established),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "strict: a closed window, a probe into it, and its reopening",
             [
@@ -217,7 +217,7 @@ fn windows() -> Vec<Case> {
                 send(client(1001, 1000), R::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "strict: FIN both ways",
             connected([
@@ -228,7 +228,7 @@ fn windows() -> Vec<Case> {
                 Flow(Proven, S_::TimeWait),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "strict: a FIN out of window ends nothing",
             connected([
@@ -280,7 +280,7 @@ fn resets() -> Vec<Case> {
                 Flow(Proven, S_::Close),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "a RST with the number that its receiver acknowledged last",
             connected([
@@ -289,7 +289,7 @@ fn resets() -> Vec<Case> {
                 Flow(Proven, S_::Close),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
             "strict: a RST to the acknowledgement of a flow that the other end forgot",
             connected([
@@ -298,7 +298,7 @@ fn resets() -> Vec<Case> {
                 Flow(Proven, S_::Close),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
     ]
 }
 
@@ -324,6 +324,6 @@ fn picking_up() -> Vec<Case> {
                 send(syn(), R::NewFlow),
             ],
         )
-        .without_pick_up(),
+        .without_tcp_loose(),
     ]
 }

@@ -10,7 +10,7 @@ use firewall_user::dataplane::Pins;
 use firewall_user::dataplane::maps::Maps;
 use secgroup_tests::network::at;
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup};
 
 /// What was answered: whether it was asked from outside, and the end that was asked.
@@ -74,7 +74,7 @@ impl<'a> Probe<'a> {
         };
         let mut open: Vec<(bool, SocketAddr, UdpSocket)> = self.echoes.iter().map(ask).collect();
         let mut met = Met::new();
-        wait_until(PATIENCE, "every question to be answered or dropped", || {
+        wait_until(MAX_WAIT, "every question to be answered or dropped", || {
             open.retain(|(inward, end, socket)| {
                 let answered = socket.recv(&mut [0; 32]).is_ok();
                 if answered {

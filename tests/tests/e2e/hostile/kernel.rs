@@ -1,7 +1,7 @@
 //! Kernels that lack something.
 
 use secgroup_tests::seccomp::without_bpf;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::{Pair, Secgroup};
 
 use super::{operation, refused, unchanged};
@@ -29,7 +29,7 @@ fn what_the_kernel_lacks_is_named_before_anything_changes() {
                 let mut command = secgroup.command(line.split(' '));
                 without_bpf(&mut command, lacking, errno);
                 refused(
-                    &Answer::of(&mut command),
+                    &CommandOutput::of(&mut command),
                     1,
                     &format!("{}: this kernel has no {what}", operation(line)),
                     "secgroup needs CONFIG_BPF_SYSCALL and CONFIG_NET, and is tested on Linux 6.1 \
@@ -55,7 +55,7 @@ fn a_kernel_that_refuses_half_way_leaves_nothing_behind() {
         let line = format!("attach {device} --group web --hook {hook}");
         let mut command = secgroup.command(line.split(' '));
         without_bpf(&mut command, Some(step), errno);
-        let answer = unchanged(&secgroup, &net.server, || Answer::of(&mut command));
+        let answer = unchanged(&secgroup, &net.server, || CommandOutput::of(&mut command));
         assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
         let lines: Vec<_> = answer.stderr.lines().collect();
         let [error, hinted] = lines[..] else { panic!("{answer}") };

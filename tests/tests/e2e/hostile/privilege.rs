@@ -1,6 +1,6 @@
 //! Not root, or not all of root.
 
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
 use super::{CHANGES, operation, refused, unchanged};
@@ -19,7 +19,7 @@ fn the_capability_that_is_missing_is_named() {
     secgroup.ok("attach eth0 --group web");
     let without = |dropped: &str, line: &str| {
         let set = format!("--bounding-set={dropped}");
-        Answer::of(&mut secgroup.command_under(&["setpriv", &set], line))
+        CommandOutput::of(&mut secgroup.command_under(&["setpriv", &set], line))
     };
     unchanged(&secgroup, &net.server, || {
         for line in CHANGES {
@@ -52,7 +52,7 @@ fn three_capabilities_are_enough() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let few = |line: &str| {
-        let answer = Answer::of(&mut secgroup.command_under(&FEW, line));
+        let answer = CommandOutput::of(&mut secgroup.command_under(&FEW, line));
         assert_eq!(answer.code, Some(0), "{line}: {answer}");
     };
     few("group create web --description x");
@@ -67,8 +67,9 @@ fn three_capabilities_are_enough() {
     // Another namespace is more than they give.
     let there = net.client.name();
     let line = format!("attach eth0 --group web --netns {there}");
-    let answer =
-        unchanged(&secgroup, &net.server, || Answer::of(&mut secgroup.command_under(&FEW, &line)));
+    let answer = unchanged(&secgroup, &net.server, || {
+        CommandOutput::of(&mut secgroup.command_under(&FEW, &line))
+    });
     let error =
         format!("attach eth0: enter network namespace {there:?}: EPERM: Operation not permitted");
     refused(&answer, 1, &error, "entering a namespace needs CAP_SYS_ADMIN");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use secgroup_tests::network::at;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 
@@ -77,7 +77,7 @@ fn a_state_directory_that_cannot_be_written_is_no_place() {
     unchanged(&secgroup, &net.server, || {
         for line in CHANGES {
             let wrapper = ["unshare", "--mount", "sh", "-c", &script];
-            let answer = Answer::of(&mut secgroup.command_under(&wrapper, line));
+            let answer = CommandOutput::of(&mut secgroup.command_under(&wrapper, line));
             refused(
                 &answer,
                 1,

@@ -8,10 +8,10 @@ use super::{connected, data, handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, ProvenFull, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
-use crate::decision::rules::{ECHO, Peer, What, allow, back};
-use crate::decision::scene::Family;
-use crate::decision::scene::Outside::{Far, Neighbour};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{ECHO, Peer, Traffic, allow, allow_reverse};
+use crate::decision::scenario::Family;
+use crate::decision::scenario::Outside::{Far, Neighbour};
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
@@ -24,7 +24,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn udp() -> Vec<Case> {
-    let dns = [allow(What::Udp(53, 53), Peer::Near)];
+    let dns = [allow(Traffic::Udp(53, 53), Peer::Near)];
     let query = || Packet::udp(Client).port(53);
     let answer = || Packet::udp(Server).port(53);
     let stream = || {
@@ -80,7 +80,7 @@ fn udp() -> Vec<Case> {
             ],
         ),
         case("UDP to a TCP rule's port", [send(Packet::udp(Client), R::NoRule)])
-            .rules([allow(What::Tcp(443, 443), Peer::Near)]),
+            .rules([allow(Traffic::Tcp(443, 443), Peer::Near)]),
     ]
     .into_iter()
     .map(|case| if case.name.contains("TCP") { case } else { case.rules(dns) })
@@ -88,7 +88,7 @@ fn udp() -> Vec<Case> {
 }
 
 fn icmp() -> Vec<Case> {
-    let too_big = What::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
+    let too_big = Traffic::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
     vec![
         case(
             "an echo reply follows its request by its identifier",
@@ -121,7 +121,7 @@ fn icmp() -> Vec<Case> {
                 Flows(2),
             ],
         )
-        .rules([allow(ECHO, Peer::Near), back(ECHO, Peer::Near)]),
+        .rules([allow(ECHO, Peer::Near), allow_reverse(ECHO, Peer::Near)]),
         case(
             "an echo reply after 29 s",
             [
@@ -149,7 +149,7 @@ fn icmp() -> Vec<Case> {
                 Flows(0),
             ],
         )
-        .rules([allow(What::Icmp { v4: (0, None), v6: (129, None) }, Peer::Near)]),
+        .rules([allow(Traffic::Icmp { v4: (0, None), v6: (129, None) }, Peer::Near)]),
         case(
             "IPv4 timestamp request and reply",
             [
@@ -157,7 +157,7 @@ fn icmp() -> Vec<Case> {
                 send(Packet::icmp(Server, (14, 0), (14, 0)), R::Established),
             ],
         )
-        .rules([allow(What::Icmp { v4: (13, None), v6: (13, None) }, Peer::Near)])
+        .rules([allow(Traffic::Icmp { v4: (13, None), v6: (13, None) }, Peer::Near)])
         .family(Family::V4),
         case(
             "one ICMP code is allowed, its neighbours are not",
@@ -179,7 +179,7 @@ fn icmp() -> Vec<Case> {
                 send(Packet::error(Client, (10, 255), (2, 255), Packet::udp(Server)), R::NoRule),
             ],
         )
-        .rules([allow(What::Icmp { v4: (11, None), v6: (3, None) }, Peer::Near)]),
+        .rules([allow(Traffic::Icmp { v4: (11, None), v6: (3, None) }, Peer::Near)]),
         case(
             "a redirect goes by the rules",
             [send(Packet::icmp(Client, (5, 1), (137, 0)), R::NoRule)],
@@ -188,7 +188,7 @@ fn icmp() -> Vec<Case> {
             "a redirect that a rule allows",
             [send(Packet::icmp(Client, (5, 1), (137, 0)).hop_limit(255), R::Admitted)],
         )
-        .rules([allow(What::All, Peer::Near)]),
+        .rules([allow(Traffic::All, Peer::Near)]),
         case(
             "the other family's ICMP is a protocol without types",
             [send(Packet::raw(Client, 58), R::NoRule)],
@@ -205,10 +205,10 @@ fn icmp() -> Vec<Case> {
 }
 
 fn others() -> Vec<Case> {
-    let gre = [allow(What::Protocol(47), Peer::Near)];
+    let gre = [allow(Traffic::Protocol(47), Peer::Near)];
     vec![
         case(
-            "GRE out, GRE back within its timeout, and after it",
+            "GRE out, GRE allow_reverse within its timeout, and after it",
             [
                 send(Packet::raw(Client, 47), R::NewFlow),
                 Flow(New, State::Other),
@@ -245,7 +245,7 @@ fn others() -> Vec<Case> {
                 Flows(5),
             ],
         )
-        .rules([allow(What::All, Peer::Near)]),
+        .rules([allow(Traffic::All, Peer::Near)]),
     ]
 }
 
