@@ -9,7 +9,7 @@ use firewall_ebpf::interface::Direction::{Egress, Ingress};
 use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::policy::counter_index;
 use firewall_ebpf::reason::{Reason, Verdict};
-use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW};
+use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW_PROTOCOLS};
 use secgroup_tests::decision::host::SLOT;
 use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
 use secgroup_tests::decision::rules::{compiled, default_rules};
@@ -126,7 +126,7 @@ fn tags_beside_the_frame_count_like_tags_in_it() {
 
 #[test]
 fn frames_that_are_not_ip_go_by_the_interface() {
-    let control = [LLDP, EAPOL, SLOW, LLC, 0x05ff];
+    let control = [LLDP, EAPOL, SLOW_PROTOCOLS, LLC, 0x05ff];
     let others = [MPLS, PPPOE, 0x0600, 0xffff];
     for non_ip in NonIp::ALL {
         let mut host = Host::with(true, non_ip);

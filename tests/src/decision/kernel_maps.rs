@@ -127,7 +127,7 @@ impl Maps {
 
     /// Writes a policy into the inactive bank and activates it; `None` removes the active policy.
     pub fn activate(&mut self, policy: Option<&CompiledPolicy>) {
-        let reason_name = policy.map_or(Active(0), |policy| {
+        let active = policy.map_or(Active(0), |policy| {
             self.policies += 1;
             let (bank, half) = (self.policies & 1, self.policies >> 1 & 1);
             self.banks[usize::from(bank == 1)].write(policy, half == 1);
@@ -135,7 +135,7 @@ impl Maps {
             Active::new(Half { slot: SLOT, bank, half }, policy.has(), self.generation)
                 .with_audit(self.audit)
         });
-        self.active.set(u32::from(SLOT), reason_name.0, 0).expect("write the active reason_name");
+        self.active.set(u32::from(SLOT), active.0, 0).expect("write the active word");
         // Creates the counters of the policy's rules; those of earlier rules stay, because flows
         // that these admitted refer to them.
         for rule in policy.into_iter().flat_map(CompiledPolicy::rules) {
