@@ -1,21 +1,21 @@
-//! What is measured, and how it is told.
+//! The metrics and their presentation.
 
 use super::firewall::{Firewall, Subject};
 use super::rules::Rules;
 use crate::decision::Family;
 
-/// What is measured.
+/// A metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
-    /// Nanoseconds that a packet of a flood takes that no rule allows.
+    /// Nanoseconds of a packet of a flood, which no rule allows.
     Dropped,
-    /// Nanoseconds that a packet of an existing flow takes.
+    /// Nanoseconds of a packet of an established flow.
     Established,
-    /// TCP connections opened and closed in a second.
+    /// TCP connections opened and closed per second.
     Connections,
     /// Gbit/s of one TCP connection.
     Throughput,
-    /// Microseconds until a byte over TCP has come back.
+    /// Microseconds of the round trip of a byte over TCP.
     RoundTrip,
 }
 
@@ -24,8 +24,8 @@ impl Metric {
     pub const ALL: [Self; 5] =
         [Self::Dropped, Self::Established, Self::Connections, Self::Throughput, Self::RoundTrip];
 
-    /// Whether it is measured of a subject. What only established connections see does not depend
-    /// on rules.
+    /// Whether it is measured for a subject. Metrics of established connections do not depend on
+    /// the number of rules.
     #[must_use]
     pub fn is_of(self, subject: Subject) -> bool {
         if subject.family == Family::V6 {
@@ -41,7 +41,7 @@ impl Metric {
         }
     }
 
-    /// How many times as fast the first is as the second.
+    /// The speed of the first as a multiple of the second's.
     #[must_use]
     pub fn speed(self, one: f64, other: f64) -> f64 {
         match self {
@@ -50,11 +50,11 @@ impl Metric {
         }
     }
 
-    /// As printed.
+    /// The printed title.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Dropped => "Flood refused",
+            Self::Dropped => "Flood dropped",
             Self::Established => "Established accepted",
             Self::Connections => "New connections",
             Self::Throughput => "TCP throughput",
@@ -62,18 +62,18 @@ impl Metric {
         }
     }
 
-    /// The unit, and which end of the scale is the better one.
+    /// The unit, and whether more or less is better.
     #[must_use]
     pub const fn unit(self) -> &'static str {
         match self {
             Self::Dropped | Self::Established => "ns per packet, less is better",
-            Self::Connections => "TCP connections a second on one CPU, more is better",
+            Self::Connections => "TCP connections per second on one CPU, more is better",
             Self::Throughput => "Gbit/s, more is better",
-            Self::RoundTrip => "µs for a byte there and back over TCP, less is better",
+            Self::RoundTrip => "µs for the round trip of a byte over TCP, less is better",
         }
     }
 
-    /// Digits behind the point.
+    /// Digits after the decimal point.
     #[must_use]
     pub const fn digits(self) -> usize {
         match self {
