@@ -1,4 +1,4 @@
-//! Rules through the compiler against the rules as they are written.
+//! Fuzzes the policy compiler against the direct evaluation of the rules.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,48 +14,48 @@ use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
 use firewall_user::policy::{Question, ResolvedRule, compile, evaluate};
 use ipnet::IpNet;
 
-/// Rules of one input.
+/// The maximal number of rules of one input.
 const RULES: u32 = 24;
-/// Questions of one input.
-const QUESTIONS: u64 = 64;
+/// The maximal number of lookups of one input.
+const MAX_LOOKUPS: u64 = 64;
 
-/// Compiles the rules that the bytes stand for, asks about traffic, and returns how often.
+/// Compiles the rules that the bytes encode and looks up traffic; returns the number of lookups.
 ///
 /// # Panics
-/// If the tables say something else than the rules.
+/// If the tables and the rules have different results.
 #[must_use]
 pub fn run(input: &[u8]) -> u64 {
     let mut bytes = Unstructured::new(input);
-    let mut asked = 0;
-    // Bytes that have run out end the questions.
-    let _ = play(&mut bytes, &mut asked);
-    asked
+    let mut lookups = 0;
+    // Exhausted bytes end the lookups.
+    let _ = run_lookups(&mut bytes, &mut lookups);
+    lookups
 }
 
-fn play(bytes: &mut Unstructured<'_>, asked: &mut u64) -> Result<()> {
+fn run_lookups(bytes: &mut Unstructured<'_>, lookups: &mut u64) -> Result<()> {
     let count = bytes.int_in_range(0..=RULES)?;
     let tracking = if bytes.arbitrary()? { Tracking::Always } else { Tracking::Auto };
     let rules = (1..=count).map(|number| rule(bytes, number)).collect::<Result<Vec<_>>>()?;
     let policy = compile(&rules, tracking).expect("a few rules fit");
-    check_form(&policy);
-    let backwards: Vec<_> = rules.iter().rev().cloned().collect();
+    check_lists(&policy);
+    let reversed: Vec<_> = rules.iter().rev().cloned().collect();
     assert_eq!(
-        compile(&backwards, tracking).as_ref(),
+        compile(&reversed, tracking).as_ref(),
         Ok(&policy),
-        "rules have no order: {rules:?}"
+        "the order of rules matters: {rules:?}"
     );
 
     let tables = HostTables::new(1, policy);
-    while !bytes.is_empty() && *asked < QUESTIONS {
+    while !bytes.is_empty() && *lookups < MAX_LOOKUPS {
         let question = question(bytes, &rules)?;
         assert_agrees(&tables, &rules, question);
-        *asked += 1;
+        *lookups += 1;
     }
     Ok(())
 }
 
-/// Ranges of a list are sorted and disjoint, which the search in them needs.
-fn check_form(policy: &CompiledPolicy) {
+/// The ranges of a list are sorted and disjoint, which the binary search requires.
+fn check_lists(policy: &CompiledPolicy) {
     for list in &policy.lists {
         assert!(list.iter().all(|range| range.low <= range.high && range.rule != 0));
         assert!(list.is_sorted_by(|one, next| one.high < next.low), "{list:?}");
@@ -65,21 +65,21 @@ fn check_form(policy: &CompiledPolicy) {
 fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Question) {
     let Question { direction, outside, protocol, port } = question;
     let active = tables.active();
-    let asked = traffic(protocol, port);
+    let traffic = traffic(protocol, port);
     let found = match outside {
         IpAddr::V4(v4) => {
             let address = V4::from_ne_bytes(v4.octets());
-            admit::<V4, _>(tables, active, direction, address, asked)
+            admit::<V4, _>(tables, active, direction, address, traffic)
         }
         IpAddr::V6(v6) => {
             let octets = v6.octets();
             let half = |at: usize| octets[at..at + 8].try_into().expect("eight bytes");
             let address: V6 = [0, 8].map(|at| u64::from_ne_bytes(half(at)));
-            admit::<V6, _>(tables, active, direction, address, asked)
+            admit::<V6, _>(tables, active, direction, address, traffic)
         }
     };
     if found.is_some_and(|rule| rule & UNTRACKED != 0) {
-        assert_answers_pass(rules, question);
+        assert_replies_pass(rules, question);
     }
     let owner = found.map(|rule| rule & !UNTRACKED);
     let allowing: Vec<u32> = evaluate(rules, question).collect();
@@ -89,24 +89,27 @@ fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Question
     );
 }
 
-/// Traffic without flows needs rules for all its answers, whoever sends them.
-fn assert_answers_pass(rules: &[ResolvedRule], asked: Question) {
-    assert!(matches!(asked.protocol, 6 | 17), "{asked:?} needs a flow");
-    let outside: [IpAddr; 2] = match asked.outside {
+/// Untracked traffic needs rules for all its replies, from every address.
+fn assert_replies_pass(rules: &[ResolvedRule], request: Question) {
+    assert!(matches!(request.protocol, 6 | 17), "{request:?} needs a flow");
+    let outside: [IpAddr; 2] = match request.outside {
         IpAddr::V4(_) => [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into()],
         IpAddr::V6(_) => [Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::from_bits(u128::MAX).into()],
     };
-    let direction = asked.direction.opposite();
+    let direction = request.direction.opposite();
     for outside in outside {
         for port in [0, 1, 22, 79, 80, 443, 1024, 40_000, u16::MAX] {
-            let answer = Question { direction, outside, port, ..asked };
+            let reply = Question { direction, outside, port, ..request };
             assert!(
-                evaluate(rules, answer).next().is_some(),
-                "{asked:?} untracked, not {answer:?}"
+                evaluate(rules, reply).next().is_some(),
+                "{request:?} is untracked, but {reply:?} is not allowed"
             );
         }
-        let question = Question { outside, ..asked };
-        assert!(evaluate(rules, question).next().is_some(), "{asked:?}, but not {question:?}");
+        let question = Question { outside, ..request };
+        assert!(
+            evaluate(rules, question).next().is_some(),
+            "{request:?} is untracked, but {question:?} is not allowed"
+        );
     }
 }
 
@@ -117,12 +120,12 @@ fn rule(bytes: &mut Unstructured<'_>, number: u32) -> Result<ResolvedRule> {
         number,
         direction: Direction::ALL[usize::from(kind & 1)],
         traffic: any_traffic(bytes, kind >> 1 & 7)?,
-        // A group without members is no network at all.
+        // A group without members has no networks.
         networks: if kind & 0x30 == 0x30 { Vec::new() } else { networks },
     })
 }
 
-/// Networks that nest: prefixes of a few addresses, of every length.
+/// Nested networks: prefixes of all lengths of a few addresses.
 fn network(bytes: &mut Unstructured<'_>) -> Result<IpNet> {
     let address = address(bytes)?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
@@ -130,16 +133,16 @@ fn network(bytes: &mut Unstructured<'_>) -> Result<IpNet> {
     Ok(IpNet::new(address, length).expect("not longer than the address").trunc())
 }
 
-/// A well-known address of either family, now and then with a bit turned over.
+/// A fixed address of either family, sometimes with one bit flipped.
 fn address(bytes: &mut Unstructured<'_>) -> Result<IpAddr> {
     let [kind, bit]: [u8; 2] = bytes.arbitrary()?;
-    let is_turned = kind & 2 != 0;
+    let is_flipped = kind & 2 != 0;
     Ok(if kind & 1 == 0 {
-        let turned = if is_turned { 1_u32 << (bit & 31) } else { 0 };
-        Ipv4Addr::from_bits(0xc633_6407 ^ turned).into()
+        let mask = if is_flipped { 1_u32 << (bit & 31) } else { 0 };
+        Ipv4Addr::from_bits(0xc633_6407 ^ mask).into()
     } else {
-        let turned = if is_turned { 1_u128 << (bit & 127) } else { 0 };
-        Ipv6Addr::from_bits(0x2001_0db8_0002_0000_0000_0000_0000_0007 ^ turned).into()
+        let mask = if is_flipped { 1_u128 << (bit & 127) } else { 0 };
+        Ipv6Addr::from_bits(0x2001_0db8_0002_0000_0000_0000_0000_0007 ^ mask).into()
     })
 }
 
@@ -173,7 +176,7 @@ fn port(bytes: &mut Unstructured<'_>) -> Result<u16> {
     if which & 8 == 0 { Ok(known[usize::from(which & 7)]) } else { bytes.arbitrary() }
 }
 
-/// A question at an edge of a rule, or any at all.
+/// A lookup at a boundary of a rule, or a random one.
 fn question(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Question> {
     let [direction, protocol, at, edge]: [u8; 4] = bytes.arbitrary()?;
     let networks: Vec<&IpNet> = rules.iter().flat_map(|rule| &rule.networks).collect();
@@ -181,7 +184,7 @@ fn question(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Ques
         (0, _) | (_, 3) => address(bytes)?,
         (count, 0) => networks[usize::from(at) % count].network(),
         (count, 1) => networks[usize::from(at) % count].broadcast(),
-        (count, _) => beyond(networks[usize::from(at) % count].broadcast()),
+        (count, _) => next_address(networks[usize::from(at) % count].broadcast()),
     };
     let protocol = [6, 6, 17, 17, 1, 58, 47, protocol][usize::from(protocol & 7)];
     let port = match protocol {
@@ -198,7 +201,7 @@ fn icmp_port(bytes: &mut Unstructured<'_>) -> Result<u16> {
     Ok(u16::from_be_bytes([kind & 15, code & 3]))
 }
 
-fn beyond(address: IpAddr) -> IpAddr {
+fn next_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().wrapping_add(1)).into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().wrapping_add(1)).into(),
