@@ -155,12 +155,12 @@ fn stop(thread: Pid) -> Option<Stop> {
     let info = ptrace::syscall_info(thread).ok()?;
     match info.op {
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
-            // SAFETY: `op` says that this is the variant.
+            // SAFETY: `op` selects this variant.
             let entry = unsafe { info.u.entry };
             Call::of(entry.nr, entry.args).map(Stop::Before)
         }
         libc::PTRACE_SYSCALL_INFO_EXIT => {
-            // SAFETY: the same.
+            // SAFETY: as above.
             let exit = unsafe { info.u.exit };
             Some(Stop::After { failed: exit.is_error != 0 })
         }
@@ -168,9 +168,9 @@ fn stop(thread: Pid) -> Option<Stop> {
     }
 }
 
-/// The kill_points worth dying at, of calls that a whole run made: before every one of them, but of
-/// a series of calls of one kind only before the first two and the last. Of more than a limit, so
-/// many that are spread evenly.
+/// Indexes of the calls before which to kill, from the calls of a complete run: every call, but in
+/// a series of equal calls only the first two and the last. If these are more than `limit`, an
+/// evenly spread selection of them.
 #[must_use]
 pub fn kill_points(calls: &[Call], limit: usize) -> Vec<usize> {
     let mut kill_points = Vec::new();

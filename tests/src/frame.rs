@@ -32,7 +32,7 @@ pub fn syn(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
 pub fn echo_request(from: IpAddr, to: IpAddr, id: u16) -> Vec<u8> {
     let [high, low] = id.to_be_bytes();
     let kind = if from.is_ipv4() { 8 } else { 128 };
-    icmp(from, to, [kind, 0], [high, low, 0, 1], b"echo request")
+    icmp(from, to, [kind, 0], [high, low, 0, 1], b"a 14-byte text")
 }
 
 /// An ICMP or ICMPv6 message: type and code, the rest of its header, and its payload.

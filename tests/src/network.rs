@@ -326,9 +326,9 @@ impl Edge {
 
     /// Waits for the host to send an IP packet that matches.
     #[must_use]
-    pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    pub fn receive(&self, matches: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let is_ip = |sent: &[u8]| matches!(sent[12..14], [0x08, 0x00] | [0x86, 0xdd]);
-        self.tap.receive(|sent| is_ip(sent) && wanted(&sent[14..])).split_off(14)
+        self.tap.receive(|sent| is_ip(sent) && matches(&sent[14..])).split_off(14)
     }
 }
 

@@ -41,7 +41,7 @@ pub fn set(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) {
 
 fn try_set(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let value = (&raw const value).cast::<c_void>();
-    // SAFETY: the value is a `c_int`, as the length says, and outlives the call.
+    // SAFETY: the value is a `c_int`, as `length_of` gives, and outlives the call.
     let set =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length_of::<c_int>()) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -1,4 +1,4 @@
-//! Removes what test runs left behind that were killed before their cleanup.
+//! Removes the leftovers of test runs that were killed before their cleanup.
 
 use std::env;
 use std::fs;

@@ -62,9 +62,9 @@ impl Tun {
 
     /// Waits for the device to transmit a matching packet, and skips all others.
     #[must_use]
-    pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    pub fn receive(&self, matches: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         wait_for(MAX_WAIT, "a tun to transmit", || {
-            self.transmitted().filter(|packet| wanted(packet))
+            self.transmitted().filter(|packet| matches(packet))
         })
     }
 }

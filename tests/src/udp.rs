@@ -95,7 +95,7 @@ fn flood(to: SocketAddr, stop: &AtomicBool) -> u64 {
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         let socket = UdpSocket::bind(any(to)).expect("a free port");
-        socket.send_to(b"flood", to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
+        socket.send_to(b"some data", to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
         sent += 1;
         // Often enough to hit a gap of one millisecond; other tests need the CPU too.
         thread::sleep(Duration::from_micros(250));
@@ -133,7 +133,7 @@ pub fn connect(namespace: &Namespace, to: SocketAddr) -> UdpSocket {
 /// Sends one datagram to an echo server; whether it came back within the limit.
 #[must_use]
 pub fn is_echoed(socket: &UdpSocket, limit: Duration) -> bool {
-    const DATA: &[u8] = b"echo request";
+    const DATA: &[u8] = b"a 14-byte text";
     socket.set_read_timeout(Some(limit)).expect("set a read timeout");
     socket.send(DATA).unwrap_or_else(|error| panic!("send a datagram: {error}"));
     let mut buffer = [0; 64];

@@ -87,10 +87,10 @@ fn assert_same(one: Parsed, general: Parsed, packet: &HostPacket<'_>) {
     assert_eq!(one.0, general.0, "{packet:?}");
     match one.0 {
         Ok(Frame::V4) => {
-            assert_eq!(without_fragment(one.1.v4), without_fragment(general.1.v4), "{packet:?}")
+            assert_eq!(without_fragment(one.1.v4), without_fragment(general.1.v4), "{packet:?}");
         }
         Ok(Frame::V6) => {
-            assert_eq!(without_fragment(one.1.v6), without_fragment(general.1.v6), "{packet:?}")
+            assert_eq!(without_fragment(one.1.v6), without_fragment(general.1.v6), "{packet:?}");
         }
         Ok(Frame::NonIp(_)) | Err(_) => {}
     }

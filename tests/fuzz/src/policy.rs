@@ -47,8 +47,8 @@ fn run_lookups(bytes: &mut Unstructured<'_>, lookups: &mut u64) -> Result<()> {
 
     let tables = HostTables::new(1, policy);
     while !bytes.is_empty() && *lookups < MAX_LOOKUPS {
-        let question = question(bytes, &rules)?;
-        assert_agrees(&tables, &rules, question);
+        let query = query(bytes, &rules)?;
+        assert_agrees(&tables, &rules, query);
         *lookups += 1;
     }
     Ok(())
@@ -62,8 +62,8 @@ fn check_lists(policy: &CompiledPolicy) {
     }
 }
 
-fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Question) {
-    let Question { direction, outside, protocol, port } = question;
+fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], query: Question) {
+    let Question { direction, outside, protocol, port } = query;
     let active = tables.active();
     let traffic = traffic(protocol, port);
     let found = match outside {
@@ -79,13 +79,13 @@ fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], question: Question
         }
     };
     if found.is_some_and(|rule| rule & UNTRACKED != 0) {
-        assert_replies_pass(rules, question);
+        assert_replies_pass(rules, query);
     }
     let owner = found.map(|rule| rule & !UNTRACKED);
-    let allowing: Vec<u32> = evaluate(rules, question).collect();
+    let allowing: Vec<u32> = evaluate(rules, query).collect();
     assert!(
         owner.map_or(allowing.is_empty(), |rule| allowing.contains(&rule)),
-        "{question:?}: tables {owner:?}, rules {allowing:?} of {rules:?}"
+        "{query:?}: tables {owner:?}, rules {allowing:?} of {rules:?}"
     );
 }
 
@@ -105,10 +105,10 @@ fn assert_replies_pass(rules: &[ResolvedRule], request: Question) {
                 "{request:?} is untracked, but {reply:?} is not allowed"
             );
         }
-        let question = Question { outside, ..request };
+        let query = Question { outside, ..request };
         assert!(
-            evaluate(rules, question).next().is_some(),
-            "{request:?} is untracked, but {question:?} is not allowed"
+            evaluate(rules, query).next().is_some(),
+            "{request:?} is untracked, but {query:?} is not allowed"
         );
     }
 }
@@ -177,7 +177,7 @@ fn port(bytes: &mut Unstructured<'_>) -> Result<u16> {
 }
 
 /// A lookup at a boundary of a rule, or a random one.
-fn question(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Question> {
+fn query(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Question> {
     let [direction, protocol, at, edge]: [u8; 4] = bytes.arbitrary()?;
     let networks: Vec<&IpNet> = rules.iter().flat_map(|rule| &rule.networks).collect();
     let outside = match (networks.len(), edge & 3) {

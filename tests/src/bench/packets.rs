@@ -99,12 +99,12 @@ fn measure_gc(pins: &Pins, maps: &Maps, ebpf: &mut Ebpf) -> Result<Gc> {
     let flows = maps.flows()?;
     let reading = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let reaped = reap(pins, flows.iter().filter(|flow| flow.slot == slot))?;
+    let removed = reap(pins, flows.iter().filter(|flow| flow.slot == slot))?;
     let removing = start.elapsed().as_secs_f64();
     ensure!(
-        reaped.proven == u64::from(EXPIRED),
+        removed.proven == u64::from(EXPIRED),
         "{} of {EXPIRED} expired flows removed",
-        reaped.proven
+        removed.proven
     );
     Ok(Gc { reading, removing })
 }

@@ -130,13 +130,13 @@ impl CaseRun<'_> {
                     *in_tier == tier && view.flow.state() == Some(state)
                 });
             if !matches {
-                let wanted = format!(
+                let expected = format!(
                     "{}: one {} flow, {}",
                     engines[index].name(),
                     tier.name(),
                     state.name()
                 );
-                return self.fail(at, &format!("expected on {wanted}"), engines);
+                return self.fail(at, &format!("expected on {expected}"), engines);
             }
         }
         Ok(())

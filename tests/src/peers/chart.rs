@@ -158,8 +158,8 @@ impl Scale {
         if self.is_logarithmic {
             return steps.filter(|tick| (self.from..=self.to).contains(tick)).collect();
         }
-        let wanted = self.to / 6.0;
-        let step = steps.into_iter().find(|step| *step >= wanted).unwrap_or(self.to);
+        let min_step = self.to / 6.0;
+        let step = steps.into_iter().find(|step| *step >= min_step).unwrap_or(self.to);
         (0..=6).map(|number| step * f64::from(number)).filter(|tick| *tick <= self.to).collect()
     }
 }

@@ -143,7 +143,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "segments of one end after a RST do not keep the flow alive",
+            "segments of one end after a RST do not refresh the flow",
             connected([
                 send(rst(Server), R::Established),
                 Wait(4),

@@ -38,7 +38,7 @@ pub(super) struct Connection {
 pub(super) enum Effect {
     /// It passes and refreshes the idle timeout.
     Refresh,
-    /// It passes and changes nothing.
+    /// It passes and does not refresh the idle timeout.
     Ignore,
     /// It begins the next connection with the same key.
     Reopen,
