@@ -7,7 +7,7 @@
 
 use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::reason::Reason;
-use secgroup_tests::decision::run::{hex, word};
+use secgroup_tests::decision::run::{hex, reason_name};
 use secgroup_tests::decision::truncated::{for_each_packet, host, policy};
 use secgroup_tests::decision::{Engine as _, Kernel, Receive, Setup};
 
@@ -27,11 +27,11 @@ fn host_and_kernel_agree_on_every_truncated_frame() {
         let mut kernel = Kernel::load(Setup::new(orientation));
         for receive in Receive::ALL {
             kernel.receive = receive;
-            for_each_packet(|scene, packet| {
-                let mut host = host(scene);
-                kernel.reset(Some(&policy(scene)));
-                let frame = packet.frame(scene);
-                let direction = packet.direction(scene);
+            for_each_packet(|scenario, packet| {
+                let mut host = host(scenario);
+                kernel.reset(Some(&policy(scenario)));
+                let frame = packet.frame(scenario);
+                let direction = packet.direction(scenario);
                 for end in 0..frame.len() {
                     let truncated = &frame[..end];
                     let expected = host.decide(truncated, direction);
@@ -55,11 +55,11 @@ fn host_and_kernel_agree_on_every_truncated_frame() {
                     assert_eq!(
                         answer,
                         expected,
-                        "{scene}: truncated to {end} of {} bytes: host {}, {} {}: bytes {}",
+                        "{scenario}: truncated to {end} of {} bytes: host {}, {} {}: bytes {}",
                         frame.len(),
-                        word(expected),
+                        reason_name(expected),
                         kernel.name(),
-                        word(answer),
+                        reason_name(answer),
                         hex(truncated)
                     );
                 }

@@ -2,8 +2,11 @@
 
 use firewall_policy::CompiledPolicy;
 
-use super::scene::Role::{Client, Server};
-use super::{Engine as _, Extension, Family, Host, Packet, Peer, Scene, What, allow, back, cases};
+use super::scenario::Role::{Client, Server};
+use super::{
+    Engine as _, Extension, Family, Host, Packet, Peer, Scenario, Traffic, allow, allow_reverse,
+    cases,
+};
 use crate::decision::packet::{DOT1AD, DOT1Q};
 use crate::decision::rules::compiled;
 
@@ -35,12 +38,12 @@ fn packets() -> Vec<(Option<Family>, Packet)> {
     ]
 }
 
-/// Calls `check` with each packet in each scene of its family.
-pub fn for_each_packet(mut check: impl FnMut(&Scene, &Packet)) {
-    for scene in Scene::all() {
+/// Calls `check` with each packet in each scenario of its family.
+pub fn for_each_packet(mut check: impl FnMut(&Scenario, &Packet)) {
+    for scenario in Scenario::all() {
         for (family, packet) in packets() {
-            if family.is_none_or(|family| family == scene.family) {
-                check(&scene, &packet);
+            if family.is_none_or(|family| family == scenario.family) {
+                check(&scenario, &packet);
             }
         }
     }
@@ -48,14 +51,14 @@ pub fn for_each_packet(mut check: impl FnMut(&Scene, &Packet)) {
 
 /// Rules that allow everything, so that only the parser can drop.
 #[must_use]
-pub fn policy(scene: &Scene) -> CompiledPolicy {
-    compiled(&[allow(What::All, Peer::Any), back(What::All, Peer::Any)], scene)
+pub fn policy(scenario: &Scenario) -> CompiledPolicy {
+    compiled(&[allow(Traffic::All, Peer::Any), allow_reverse(Traffic::All, Peer::Any)], scenario)
 }
 
 /// A host with [`policy`].
 #[must_use]
-pub fn host(scene: &Scene) -> Host {
+pub fn host(scenario: &Scenario) -> Host {
     let mut host = Host::new();
-    host.reset(Some(&policy(scene)));
+    host.reset(Some(&policy(scenario)));
     host
 }

@@ -19,7 +19,7 @@ pub fn page(results: &Results, rounds: usize) -> String {
          ![the figures of the tables below as bars](peers.svg)\n\n\
          Bars are medians, lines the interquartile range; *2 × nftables* is twice as fast as \
          nftables\nwith the same rules.\n\n",
-        said("date", &["-u", "+%Y-%m-%d"]),
+        first_line("date", &["-u", "+%Y-%m-%d"]),
         machine(),
     );
     page += &summary(results);
@@ -38,11 +38,11 @@ pub fn summary(results: &Results) -> String {
     for target in targets(results) {
         let Spread { low, median, high } = target.measured;
         let met = if target.is_met() { "met" } else { "**missed**" };
-        let (what, wanted) = (&target.what, target.wanted);
+        let (what, required) = (&target.what, target.required);
         let bare = target.bare.map_or_else(String::new, |bare| format!("{bare:.2}"));
         let _ = writeln!(
             text,
-            "| {what} | {wanted:.2} | {median:.2} | {low:.2} to {high:.2} | {bare} | {met} |"
+            "| {what} | {required:.2} | {median:.2} | {low:.2} to {high:.2} | {bare} | {met} |"
         );
     }
     for metric in Metric::ALL {
@@ -110,9 +110,9 @@ fn machine() -> String {
     let count = of("processor\t: ").count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let versions = [
-        said("nft", &["--version"]),
-        said("iptables-legacy", &["--version"]),
-        said("iperf3", &["--version"]),
+        first_line("nft", &["--version"]),
+        first_line("iptables-legacy", &["--version"]),
+        first_line("iperf3", &["--version"]),
     ];
     let versions =
         versions.map(|version| version.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
@@ -120,7 +120,7 @@ fn machine() -> String {
 }
 
 /// The first line that a program says.
-fn said(program: &str, arguments: &[&str]) -> String {
-    let said = output(Command::new(program).args(arguments));
-    said.lines().next().unwrap_or_default().to_owned()
+fn first_line(program: &str, arguments: &[&str]) -> String {
+    let printed = output(Command::new(program).args(arguments));
+    printed.lines().next().unwrap_or_default().to_owned()
 }

@@ -4,17 +4,17 @@
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::reason::{Reason, Verdict};
 use secgroup_tests::decision::rules::compiled;
-use secgroup_tests::decision::scene::Role::Client;
-use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scene, What, allow, cases};
+use secgroup_tests::decision::scenario::Role::Client;
+use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scenario, Traffic, allow, cases};
 
-fn decide(host: &mut Host, scene: &Scene, packet: &Packet, expected: Reason) {
-    let answer = host.decide(&packet.frame(scene), packet.direction(scene));
-    assert_eq!(answer, Some(expected), "{scene}: {packet:?}");
+fn decide(host: &mut Host, scenario: &Scenario, packet: &Packet, expected: Reason) {
+    let answer = host.decide(&packet.frame(scenario), packet.direction(scenario));
+    assert_eq!(answer, Some(expected), "{scenario}: {packet:?}");
 }
 
 #[test]
 fn a_packet_whose_flow_cannot_be_stored_is_dropped() {
-    let rules = [allow(What::All, Peer::Any)];
+    let rules = [allow(Traffic::All, Peer::Any)];
     let packets = [
         cases::syn(),
         cases::ack(Client),
@@ -23,16 +23,16 @@ fn a_packet_whose_flow_cannot_be_stored_is_dropped() {
         Packet::echo(Client, 1),
         Packet::raw(Client, 47),
     ];
-    for scene in Scene::all() {
+    for scenario in Scenario::all() {
         for packet in &packets {
             let mut host = Host::new();
-            host.reset(Some(&compiled(&rules, &scene)));
+            host.reset(Some(&compiled(&rules, &scenario)));
             host.tables.full.set(Some(Tier::New));
-            decide(&mut host, &scene, packet, Reason::FlowTableFull);
+            decide(&mut host, &scenario, packet, Reason::FlowTableFull);
             assert_eq!(Reason::FlowTableFull.verdict(), Verdict::Drop);
-            assert!(host.flows().is_empty(), "{scene}: {packet:?}");
+            assert!(host.flows().is_empty(), "{scenario}: {packet:?}");
             host.tables.full.set(None);
-            decide(&mut host, &scene, packet, Reason::NewFlow);
+            decide(&mut host, &scenario, packet, Reason::NewFlow);
         }
     }
 }

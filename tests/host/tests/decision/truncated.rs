@@ -4,21 +4,21 @@ use firewall_ebpf::decide::decide;
 use firewall_ebpf::host::HostPacket;
 use firewall_ebpf::reason::Verdict;
 use secgroup_tests::decision::Engine as _;
-use secgroup_tests::decision::run::{hex, word};
+use secgroup_tests::decision::run::{hex, reason_name};
 use secgroup_tests::decision::truncated::{for_each_packet, host};
 
 #[test]
 fn no_truncated_frame_passes_on_the_host() {
-    for_each_packet(|scene, packet| {
-        let mut host = host(scene);
-        let frame = packet.frame(scene);
+    for_each_packet(|scenario, packet| {
+        let mut host = host(scenario);
+        let frame = packet.frame(scenario);
         for end in 0..frame.len() {
-            let answer = host.decide(&frame[..end], packet.direction(scene));
+            let answer = host.decide(&frame[..end], packet.direction(scenario));
             assert!(
                 answer.is_some_and(|reason| reason.verdict() == Verdict::Drop),
-                "{scene}: truncated to {end} of {} bytes: {}: bytes {}",
+                "{scenario}: truncated to {end} of {} bytes: {}: bytes {}",
                 frame.len(),
-                word(answer),
+                reason_name(answer),
                 hex(&frame[..end])
             );
         }
@@ -27,14 +27,14 @@ fn no_truncated_frame_passes_on_the_host() {
 
 #[test]
 fn the_length_of_the_linear_buffer_does_not_change_the_verdict() {
-    for_each_packet(|scene, packet| {
-        let frame = packet.frame(scene);
-        let direction = packet.direction(scene);
-        let whole = host(scene).decide(&frame, direction);
+    for_each_packet(|scenario, packet| {
+        let frame = packet.frame(scenario);
+        let direction = packet.direction(scenario);
+        let whole = host(scenario).decide(&frame, direction);
         for linear in 0..=frame.len() {
             let packet = HostPacket { linear, ..HostPacket::ethernet(&frame) };
-            let answer = decide(&packet, &host(scene).tables, direction).reason;
-            assert_eq!(Some(answer), whole, "{scene}: {linear} bytes linear: {}", hex(&frame));
+            let answer = decide(&packet, &host(scenario).tables, direction).reason;
+            assert_eq!(Some(answer), whole, "{scenario}: {linear} bytes linear: {}", hex(&frame));
         }
     });
 }
