@@ -1,33 +1,20 @@
-//! What the kernel program and userspace agree on, and the whole decision about a packet.
+//! What the kernel program and userspace share, and the whole decision about a packet.
 //!
-//! Everything here is pure and `no_std`: it compiles for the kernel over BPF maps and for the
-//! host over ordinary tables (feature `host`), so the logic that guards an interface is the logic
-//! that tests, fuzzers and the reference runs exercise.
+//! Everything here is `no_std` and without I/O. It compiles for the kernel over BPF maps and for the host over
+//! ordinary tables (feature `host`), so tests, fuzzers and simulations run the same logic that guards
+//! an interface.
 //!
-//! The packet's way: [`decide::decide`] parses it ([`parse`]), lets exempt traffic through
-//! ([`exempt`]), looks for its flow ([`flow`], [`tcp`], [`window`]), else asks the policy ([`admit`]), and
-//! ends in exactly one [`reason::Reason`].
+//! Four rooms; each uses only those to its left:
+//!
+//! [`abi`] (keys, records, numbers, layouts) <- [`wire`] (packet access and parsing) <- [`verdict`]
+//! (the decision) <- [`backend`] (maps and entry points in the kernel, ordinary tables on the host).
+//!
+//! [`verdict::decide::decide`] parses a packet, passes exempt traffic, looks up its flow, evaluates
+//! the policy for a packet of no flow, and ends in exactly one [`abi::reason::Reason`].
 
 #![cfg_attr(not(any(test, feature = "host", feature = "clap")), no_std)]
 
-pub mod admit;
-pub mod bloom;
-pub mod decide;
-pub mod event;
-pub mod exempt;
-pub mod flow;
-pub mod fragment;
-#[cfg(any(test, feature = "host"))]
-pub mod host;
-pub mod interface;
-pub mod limits;
-pub mod packet;
-pub mod parse;
-pub mod policy;
-pub mod prefix;
-pub mod reason;
-pub mod tables;
-pub mod tcp;
-#[cfg(feature = "user")]
-mod user;
-pub mod window;
+pub mod abi;
+pub mod backend;
+pub mod verdict;
+pub mod wire;

@@ -1,16 +1,18 @@
-//! The kernel program: maps, packet access, entry points. What it decides is in the library.
+//! The kernel program: maps, packet access, entry points. The decision is in the library.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // The target's atomic additions have no stable name.
 #![cfg_attr(
     target_arch = "bpf",
     feature(core_intrinsics),
-    expect(internal_features, reason = "there is no stable way to them")
+    expect(internal_features, reason = "there is no stable interface to them")
 )]
 
 #[cfg(target_arch = "bpf")]
-mod kernel;
+mod backend {
+    mod bpf;
+}
 
-/// On any other target the programs do not exist; cargo still wants a binary to have a start.
+/// The programs exist only for BPF; on any other target cargo still needs a `main`.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

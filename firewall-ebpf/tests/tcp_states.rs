@@ -1,13 +1,17 @@
 //! The TCP state machine: the transition of every segment type in every state.
 
-use firewall_ebpf::flow::{
-    FIN_EGRESS, Flow, FlowRef, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, PICKED_UP, PROVEN,
-    REPLIED,
+use firewall_ebpf::abi::address::V4;
+use firewall_ebpf::abi::flow::{
+    FIN_EGRESS, Flow, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, PICKED_UP, PROVEN, REPLIED,
 };
-use firewall_ebpf::interface::{Direction, State};
-use firewall_ebpf::parse::{Fragment, Kind, Segment, V4};
-use firewall_ebpf::tcp::{JUDGED_FLAGS, Shape, Step, begin, shape, step};
-use firewall_ebpf::window::{self, Fit};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::state::State;
+use firewall_ebpf::verdict::flow::FlowRef;
+use firewall_ebpf::verdict::tcp::{Transition, first_transition, transition};
+use firewall_ebpf::verdict::window;
+use firewall_ebpf::verdict::window::Position;
+use firewall_ebpf::wire::headers::{Fragment, Kind, PacketHeaders};
+use firewall_ebpf::wire::tcp::{JUDGED_FLAGS, SegmentType, segment_type};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -32,8 +36,8 @@ fn direction(initiator: Direction, sender: Sender) -> Direction {
     if sender == Initiator { initiator } else { initiator.opposite() }
 }
 
-fn segment(flags: u8, seq: u32, ack: u32, payload: u32) -> Segment<V4> {
-    Segment {
+fn segment(flags: u8, seq: u32, ack: u32, payload: u32) -> PacketHeaders<V4> {
+    PacketHeaders {
         src: 1,
         dst: 2,
         protocol: 6,
@@ -54,7 +58,7 @@ fn segment(flags: u8, seq: u32, ack: u32, payload: u32) -> Segment<V4> {
 }
 
 /// A segment with the sequence and acknowledgement numbers that are next from that end.
-fn in_sequence(sender: Sender, flags: u8) -> Segment<V4> {
+fn in_sequence(sender: Sender, flags: u8) -> PacketHeaders<V4> {
     let (own, other) = if sender == Initiator { (C, S) } else { (S, C) };
     let seq = if flags & SYN != 0 { own } else { own.wrapping_add(1) };
     segment(flags, seq, if flags & ACK != 0 { other.wrapping_add(1) } else { 0 }, 0)
@@ -82,40 +86,40 @@ fn flow(state: State, initiator: Direction, closer: Sender) -> Flow {
     };
     let [client, server] =
         [Initiator, Responder].map(|sender| direction(initiator, sender) as usize);
-    flow.end[client] = C.wrapping_add(1);
+    flow.next_seq[client] = C.wrapping_add(1);
     if state != State::SynSent {
-        (flow.end[server], flow.acked[server]) = (S + 1, C.wrapping_add(1));
+        (flow.next_seq[server], flow.last_ack[server]) = (S + 1, C.wrapping_add(1));
     }
     if !matches!(state, State::SynSent | State::SynRecv) {
-        flow.acked[client] = S + 1;
+        flow.last_ack[client] = S + 1;
     }
     flow
 }
 
-fn apply(flow: &mut Flow, sender: Sender, segment: &Segment<V4>) -> Step {
+fn apply(flow: &mut Flow, sender: Sender, segment: &PacketHeaders<V4>) -> Transition {
     let (state, initiator) = (flow.state().expect("a state"), flow.initiator());
-    let kind = shape(segment.tcp_flags).expect("flags that a stack sends");
+    let kind = segment_type(segment.tcp_flags).expect("flags that a stack sends");
     // SAFETY: the record outlives the reference, and nothing else accesses it.
     let reference = unsafe { FlowRef::new(flow) };
-    step(&reference, state, segment, kind, direction(initiator, sender))
+    transition(&reference, state, segment, kind, direction(initiator, sender))
 }
 
-const UNCHANGED: Step = Step::Stay;
-const IGNORE: Step = Step::Ignore;
-const INVALID: Step = Step::Doubt;
-const REOPEN: Step = Step::Fresh;
-const CLOSE: Step = Step::Move(State::Close);
+const UNCHANGED: Transition = Transition::Unchanged;
+const IGNORE: Transition = Transition::Ignored;
+const INVALID: Transition = Transition::Invalid;
+const REOPEN: Transition = Transition::Reopen;
+const CLOSE: Transition = Transition::Move(State::Close);
 
-const fn to(state: State) -> Step {
-    Step::Move(state)
+const fn to(state: State) -> Transition {
+    Transition::Move(state)
 }
 
-const fn proves(state: State) -> Step {
-    Step::Prove(state)
+const fn proves(state: State) -> Transition {
+    Transition::Prove(state)
 }
 
 /// A row: the transitions of SYN, SYN-ACK, ACK, FIN and RST in a state.
-type Row = (State, Sender, [Step; 5]);
+type Row = (State, Sender, [Transition; 5]);
 
 /// For segments in sequence. In the closing states the initiator sent the first FIN.
 const MACHINE: [Row; 16] = [
@@ -212,7 +216,8 @@ fn a_wrong_acknowledgement_number_changes_nothing() {
         for (state, sender, flags, ack, expected) in cases {
             let before = flow(state, Direction::Ingress, Initiator);
             let mut after = before;
-            let step = apply(&mut after, sender, &Segment { ack, ..in_sequence(sender, flags) });
+            let step =
+                apply(&mut after, sender, &PacketHeaders { ack, ..in_sequence(sender, flags) });
             assert_eq!(step, expected, "{state:?}, {sender:?}, {flags:#04x}, ack {ack}");
             assert_eq!(after, before, "{state:?}, {sender:?}, {flags:#04x}, ack {ack}");
         }
@@ -236,7 +241,7 @@ fn only_a_rst_at_the_expected_sequence_number_closes_a_flow() {
         for off in [1, 1000, 0x7fff_ffff, u32::MAX] {
             let valid = in_sequence(sender, RST);
             let mut after = before;
-            let guess = Segment { seq: valid.seq.wrapping_add(off), ..valid };
+            let guess = PacketHeaders { seq: valid.seq.wrapping_add(off), ..valid };
             assert_eq!(apply(&mut after, sender, &guess), expected, "{state:?}, {sender:?}, {off}");
             assert_eq!(after, before, "{state:?}, {sender:?}, {off}");
         }
@@ -244,8 +249,8 @@ fn only_a_rst_at_the_expected_sequence_number_closes_a_flow() {
     // Data in flight, and a RST right after it; then more data than can be in flight.
     for (sent, expected) in [(3000, CLOSE), (0xffff, CLOSE), (0x1_0000, INVALID)] {
         let mut flow = flow(State::Established, Direction::Ingress, Initiator);
-        flow.end[0] = C.wrapping_add(1).wrapping_add(sent);
-        let rst = segment(RST, flow.end[0], 0, 0);
+        flow.next_seq[0] = C.wrapping_add(1).wrapping_add(sent);
+        let rst = segment(RST, flow.next_seq[0], 0, 0);
         assert_eq!(apply(&mut flow, Initiator, &rst), expected, "{sent} bytes in flight");
     }
 }
@@ -256,7 +261,8 @@ fn any_part_of_the_data_on_a_syn_may_be_acknowledged() {
     for (acknowledged, expected) in
         [(0, true), (1, true), (100, true), (101, false), (u32::MAX, false)]
     {
-        let (state, flags, ack_low, ack_high) = begin(&segment(SYN, C, 0, 100), Shape::Syn);
+        let (state, flags, ack_low, ack_high) =
+            first_transition(&segment(SYN, C, 0, 100), SegmentType::Syn);
         assert_eq!((state, flags), (State::SynSent, 0));
         let mut flow = Flow { state: state as u8, flags, ack_low, ack_high, ..Flow::default() };
         let ack = C.wrapping_add(1).wrapping_add(acknowledged);
@@ -305,7 +311,7 @@ fn the_newest_syn_and_syn_ack_set_the_expected_acknowledgement() {
     assert_eq!((flow.ack_low, flow.ack_high), (S + 10, S + 10));
 }
 
-/// Segments of both ends after a RST show that it was forged; segments of one end do not.
+/// HeadersByFamily of both ends after a RST show that it was forged; segments of one end do not.
 #[test]
 fn a_closed_flow_reopens_only_after_segments_of_both_ends() {
     for initiator in Direction::ALL {
@@ -329,7 +335,7 @@ fn a_closed_flow_reopens_only_after_segments_of_both_ends() {
 
 #[test]
 fn a_connection_picked_up_mid_stream_is_proven_by_a_reply_and_then_an_ack() {
-    let (state, flags, ..) = begin(&in_sequence(Initiator, ACK), Shape::Ack);
+    let (state, flags, ..) = first_transition(&in_sequence(Initiator, ACK), SegmentType::Ack);
     assert_eq!((state, flags), (State::Established, PICKED_UP));
     let mut flow = Flow { state: state as u8, flags, ..Flow::default() };
     assert_eq!(apply(&mut flow, Initiator, &in_sequence(Initiator, ACK)), UNCHANGED);
@@ -340,7 +346,7 @@ fn a_connection_picked_up_mid_stream_is_proven_by_a_reply_and_then_an_ack() {
         proves(State::Established)
     );
 
-    let (state, flags, ..) = begin(&in_sequence(Initiator, FIN | ACK), Shape::Fin);
+    let (state, flags, ..) = first_transition(&in_sequence(Initiator, FIN | ACK), SegmentType::Fin);
     assert_eq!((state, flags), (State::FinWait, PICKED_UP));
 }
 
@@ -351,14 +357,14 @@ fn every_flag_combination_is_classified() {
     for flags in 0..=u8::MAX {
         let [fin, syn, rst, ack, urg] = [FIN, SYN, RST, ACK, URG].map(|flag| flags & flag != 0);
         let expected = match (syn, fin, rst) {
-            (true, false, false) if !ack => Some(Shape::Syn),
-            (true, false, false) if !urg => Some(Shape::SynAck),
-            (false, true, false) if ack => Some(Shape::Fin),
-            (false, false, true) if !urg => Some(Shape::Rst),
-            (false, false, false) if ack => Some(Shape::Ack),
+            (true, false, false) if !ack => Some(SegmentType::Syn),
+            (true, false, false) if !urg => Some(SegmentType::SynAck),
+            (false, true, false) if ack => Some(SegmentType::Fin),
+            (false, false, true) if !urg => Some(SegmentType::Rst),
+            (false, false, false) if ack => Some(SegmentType::Ack),
             _ => None,
         };
-        assert_eq!(shape(flags & JUDGED_FLAGS), expected, "{flags:#04x}");
+        assert_eq!(segment_type(flags & JUDGED_FLAGS), expected, "{flags:#04x}");
     }
 }
 
@@ -369,7 +375,7 @@ fn a_connection_picked_up_mid_stream_has_no_window_check() {
     for base in [5, 1 << 30, 3 << 30, u32::MAX - 50] {
         let mut seen = flow(State::Established, Direction::Ingress, Initiator);
         seen.flags |= PICKED_UP;
-        (seen.end, seen.acked, seen.window, seen.limit) = ([0; 2], [0; 2], [0; 2], [0; 2]);
+        (seen.next_seq, seen.last_ack, seen.window, seen.limit) = ([0; 2], [0; 2], [0; 2], [0; 2]);
         // SAFETY: a local variable that nothing else refers to.
         let seen = unsafe { FlowRef::new(&raw mut seen) };
         let far = base.wrapping_add(1 << 20);
@@ -380,11 +386,11 @@ fn a_connection_picked_up_mid_stream_has_no_window_check() {
             (Direction::Ingress, ack(base.wrapping_sub(200_000), far)),
             (Direction::Egress, ack(far, base.wrapping_add(200_000))),
         ] {
-            assert_eq!(window::fit(&seen, &segment, sender), Fit::In, "{base}");
-            window::advance(&seen, &segment, sender);
+            assert_eq!(window::position(&seen, &segment, sender), Position::Inside, "{base}");
+            window::update(&seen, &segment, sender);
         }
         // A RST is compared with these numbers.
-        assert_eq!(seen.acked(Direction::Egress), base.wrapping_add(200_000));
-        assert_eq!(seen.end(Direction::Egress), far.wrapping_add(100));
+        assert_eq!(seen.last_ack(Direction::Egress), base.wrapping_add(200_000));
+        assert_eq!(seen.next_seq(Direction::Egress), far.wrapping_add(100));
     }
 }

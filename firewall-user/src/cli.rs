@@ -222,9 +222,10 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use clap::ValueEnum;
-    use firewall_ebpf::exempt::NonIp;
-    use firewall_ebpf::flow::Tier;
-    use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
+    use firewall_ebpf::abi::flow::Tier;
+    use firewall_ebpf::abi::interface::NonIp;
+    use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
+    use firewall_ebpf::abi::state::State;
 
     use super::*;
     use crate::model::{Family, HookChoice, Mode, Tracking};

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use firewall_ebpf::limits::MAX_INTERFACES;
+use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;

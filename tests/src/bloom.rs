@@ -3,7 +3,7 @@
 use std::borrow::BorrowMut;
 
 use aya::maps::{Array, Map, MapData, MapError};
-use firewall_ebpf::bloom::{Bit, LINES, Line};
+use firewall_ebpf::abi::bloom::{Bit, LINES, Line};
 use firewall_user::dataplane::Pins;
 
 use crate::Secgroup;

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::fs;
 
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
 use firewall_user::dataplane::hooks::load::{self, Settings};
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::{Pins, instance, object};

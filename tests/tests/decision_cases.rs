@@ -1,8 +1,8 @@
 //! The table of decision cases, run in the kernel beside the host.
 
-use firewall_ebpf::flow::{QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE};
-use firewall_ebpf::interface::{Direction, Orientation};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::flow::{QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE};
+use firewall_ebpf::abi::interface::{Direction, Orientation};
+use firewall_ebpf::abi::reason::Reason;
 use secgroup_tests::decision::host::SLOT;
 use secgroup_tests::decision::packet::flags::SYN;
 use secgroup_tests::decision::rules::compiled;

@@ -1,9 +1,10 @@
 //! Flow tables under a flood of spoofed packets, and a full proven tier.
 
-use firewall_ebpf::event::Event;
-use firewall_ebpf::flow::Tier;
-use firewall_ebpf::interface::{Direction, Orientation, State};
-use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::interface::{Direction, Orientation};
+use firewall_ebpf::abi::reason::{Reason, Verdict};
+use firewall_ebpf::abi::state::State;
 use secgroup_tests::decision::kernel_maps::NEW;
 use secgroup_tests::decision::rules::{compiled, default_rules};
 use secgroup_tests::decision::scenario::Role::{Client, Server};

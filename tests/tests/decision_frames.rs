@@ -1,14 +1,14 @@
 //! Frames and interfaces of other kinds: several buffers, no Ethernet header, VLAN tags in
 //! metadata, each option for non-IP frames, another interface's flows, audit.
 
-use firewall_ebpf::decide::decide;
-use firewall_ebpf::event::Event;
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::host::HostPacket;
-use firewall_ebpf::interface::Direction::{Egress, Ingress};
-use firewall_ebpf::interface::Orientation;
-use firewall_ebpf::policy::counter_index;
-use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::abi::counter::counter_index;
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::interface::Direction::{Egress, Ingress};
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::Orientation;
+use firewall_ebpf::abi::reason::{Reason, Verdict};
+use firewall_ebpf::backend::host::HostPacket;
+use firewall_ebpf::verdict::decide::decide;
 use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW_PROTOCOLS};
 use secgroup_tests::decision::host::SLOT;
 use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
@@ -112,7 +112,7 @@ fn vlan_tags_in_metadata_count_like_tags_in_the_frame() {
             let frame = packet.frame(&scenario);
             let mut host = Host::new();
             host.reset(Some(&compiled(&default_rules(), &scenario)));
-            let packet = HostPacket { tags_beside: beside, ..HostPacket::ethernet(&frame) };
+            let packet = HostPacket { metadata_tags: beside, ..HostPacket::ethernet(&frame) };
             let answer = decide(&packet, &host.tables, Ingress).reason;
             let depth = usize::try_from(beside).expect("fits") + tags.len();
             // Without a tag in the frame the type field decides, because an skb holds at most one
@@ -230,7 +230,7 @@ fn audit_passes_and_counts_dropped_packets() {
                 let at = usize::try_from(at).expect("an index");
                 let after = kernel.maps.counters();
                 assert_eq!(after[at].packets, before[at].packets + 1, "{scenario}: {audit}");
-                let audit_passed = kernel.events().get(&Event::Spared).copied();
+                let audit_passed = kernel.events().get(&Event::AuditPassed).copied();
                 assert_eq!(audit_passed, Some(1), "{scenario}: {audit}: once, in audit only");
                 assert!(kernel.flows().is_empty());
             }

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use firewall_ebpf::interface::{Direction, Orientation};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::interface::{Direction, Orientation};
+use firewall_ebpf::abi::reason::Reason;
 use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
 use firewall_user::policy::{Probe, ResolvedRule, compile, evaluate, is_untracked};
 use ipnet::IpNet;

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use firewall_ebpf::interface::Orientation;
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::interface::Orientation;
+use firewall_ebpf::abi::reason::Reason;
 use firewall_user::model::Tracking;
 use firewall_user::policy::{CompiledPolicy, ResolvedRule, compile};
 use proptest::prelude::*;

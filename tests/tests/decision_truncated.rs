@@ -5,8 +5,8 @@
 //! header if the frame's type is IP; behind VLAN tags the kernel does not check. Shorter frames are
 //! tested on the host, and by the XDP program, which shares the parser.
 
-use firewall_ebpf::interface::Orientation;
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::interface::Orientation;
+use firewall_ebpf::abi::reason::Reason;
 use secgroup_tests::decision::run::{hex, reason_name};
 use secgroup_tests::decision::truncated::{for_each_packet, host, policy};
 use secgroup_tests::decision::{Engine as _, Kernel, Receive, Setup};

@@ -6,7 +6,7 @@ use aya_ebpf::btf_maps::LpmTrie;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_store_bytes};
 use aya_ebpf::macros::btf_map;
-use firewall_ebpf::policy::{MAX_PROBED, PROBE_LIST};
+use firewall_ebpf::abi::helper::{MAX_PROBED, PROBE_LIST};
 
 /// The loader puts the trie of a policy in its place.
 #[btf_map]

@@ -20,8 +20,8 @@ mod kernel {
     use aya_ebpf::helpers::generated::bpf_jiffies64;
     use aya_ebpf::macros::btf_map;
     use aya_ebpf::programs::{TcContext, XdpContext};
-    use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
-    use firewall_ebpf::policy::Counter;
+    use firewall_ebpf::abi::counter::Counter;
+    use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
 
     /// The same keys, values and sizes as the product's tables.
     #[btf_map]

@@ -1,7 +1,7 @@
 //! The rules that are active on an interface, in emergency mode and otherwise.
 
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::policy::MAX_RULE;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::policy::MAX_RULE;
 
 use crate::model::{Interface, Model, Traffic};
 use crate::resolve::{Addresses, ResolvedRule, resolve};

@@ -1,6 +1,6 @@
 //! Lists of ranges as words of [`Page`]s.
 
-use firewall_ebpf::policy::{LEAF, List, PAGE, Page, Range};
+use firewall_ebpf::abi::policy::{LEAF, List, PAGE, Page, Range};
 
 use crate::number::{count, index};
 

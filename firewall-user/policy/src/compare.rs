@@ -1,7 +1,7 @@
 //! What two policies of an interner have in common, and which rows of classes stay in use.
 
-use firewall_ebpf::policy::ANY_V6;
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::policy::ANY_V6;
+use firewall_ebpf::abi::prefix::Prefix;
 use hashbrown::{HashMap, HashSet};
 
 use crate::number::index;

@@ -1,7 +1,7 @@
 //! The compiler: rules to prefixes, classes and lists of ranges. The same rules give the same tables.
 
-use firewall_ebpf::limits::{MAX_CLASSES, MAX_PREFIXES};
-use firewall_ebpf::policy::{ANY_V4, ANY_V6};
+use firewall_ebpf::abi::limits::{MAX_CLASSES, MAX_PREFIXES};
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6};
 
 use crate::compiled::CompiledPolicy;
 use crate::family::FamilyCompiler;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, Class, Has, List, NO_CLASS, Range, UNTRACKED};
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Class, Has, List, NO_CLASS, Range, UNTRACKED};
+use firewall_ebpf::abi::prefix::Prefix;
 
 use crate::arena::Arena;
 use crate::number::index;

@@ -6,8 +6,8 @@
 //! overwritten: a new one takes free words, and a list that no row points at any more takes its words
 //! until the tables are made anew.
 
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, Class, List, NO_CLASS, PAGE, Page};
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Class, List, NO_CLASS, PAGE, Page};
+use firewall_ebpf::abi::prefix::Prefix;
 use hashbrown::HashMap;
 
 use crate::arena::Arena;

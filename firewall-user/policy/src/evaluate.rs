@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 
 use crate::model::{IcmpMatch, Traffic};
 use crate::resolve::ResolvedRule;

@@ -1,6 +1,6 @@
 //! A policy taken out of its interner.
 
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, NO_CLASS};
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, NO_CLASS};
 use hashbrown::HashMap;
 
 use crate::compiled::{CompiledClass, CompiledPolicy};

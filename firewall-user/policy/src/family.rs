@@ -1,7 +1,7 @@
 //! The compiler of one address family.
 
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::policy::Range;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::policy::Range;
 use hashbrown::HashMap;
 
 use crate::compiled::CompiledClass;

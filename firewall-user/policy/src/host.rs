@@ -1,6 +1,6 @@
 //! A compiled policy as tables in ordinary memory.
 
-use firewall_ebpf::host::HostPolicy;
+use firewall_ebpf::backend::host::HostPolicy;
 
 use crate::compiled::CompiledPolicy;
 

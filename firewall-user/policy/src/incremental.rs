@@ -4,8 +4,8 @@
 //! traffic that needs no flow. So a rule that is added or removed changes nothing outside of its
 //! networks, unless it changes what needs no flow.
 
-use firewall_ebpf::policy::{ANY_V4, ANY_V6};
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6};
+use firewall_ebpf::abi::prefix::Prefix;
 use ipnet::IpNet;
 
 use crate::compile::TooLarge;

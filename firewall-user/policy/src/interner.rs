@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, Has, NO_CLASS, Range, UNTRACKED};
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Has, NO_CLASS, Range, UNTRACKED};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
+use firewall_ebpf::abi::state::State;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub mod apply;

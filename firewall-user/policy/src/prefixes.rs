@@ -1,6 +1,6 @@
 //! The prefixes of a family with their classes.
 
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::prefix::Prefix;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Prefixes with their classes, in the order of [`Prefix`]: an enclosing prefix comes before those

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use firewall_ebpf::parse::protocol;
-use firewall_ebpf::policy::UNTRACKED;
+use firewall_ebpf::abi::policy::UNTRACKED;
+use firewall_ebpf::wire::protocol;
 use ipnet::IpNet;
 
 use crate::evaluate::{Probe, evaluate, is_untracked};
@@ -178,7 +178,7 @@ fn rules_by_probe(
 
 #[cfg(test)]
 mod tests {
-    use firewall_ebpf::interface::Direction;
+    use firewall_ebpf::abi::interface::Direction;
 
     use super::*;
     use crate::model::PortRange;

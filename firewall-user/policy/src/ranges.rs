@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_ebpf::parse::protocol;
-use firewall_ebpf::policy::{MAX_LIST, Range, TRAFFIC_MAX, traffic};
+use firewall_ebpf::abi::policy::{MAX_LIST, Range, TRAFFIC_MAX, traffic};
+use firewall_ebpf::wire::protocol;
 
 use crate::model::{IcmpMatch, Traffic};
 

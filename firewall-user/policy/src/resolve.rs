@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use crate::model::{GroupId, Interface, Model, Peer, Traffic};

@@ -1,6 +1,6 @@
 //! Which rules name which prefixes.
 
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::prefix::Prefix;
 use ipnet::IpNet;
 
 use crate::prefixes::{prefix_v4, prefix_v6};

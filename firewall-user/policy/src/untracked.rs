@@ -4,8 +4,8 @@
 //! EC2 does not document whether several rules may add up to all ports of the reply. Here they do:
 //! what counts is what the rules of all groups allow together.
 
-use firewall_ebpf::parse::protocol;
-use firewall_ebpf::policy::{Range, UNTRACKED, traffic};
+use firewall_ebpf::abi::policy::{Range, UNTRACKED, traffic};
+use firewall_ebpf::wire::protocol;
 
 /// The traffic of one direction and family that needs no flow: sorted intervals with gaps between
 /// them, both ends included.

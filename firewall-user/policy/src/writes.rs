@@ -1,7 +1,7 @@
 //! Writes into the tables of a bank.
 
-use firewall_ebpf::policy::{Class, Page};
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::policy::{Class, Page};
+use firewall_ebpf::abi::prefix::Prefix;
 
 /// What is taken in a bank and how much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

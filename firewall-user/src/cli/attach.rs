@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Orientation, State, TcpChecks};
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::state::State;
 
 use super::failure::UsageError;
 use super::safety::Safety;

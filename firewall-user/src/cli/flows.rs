@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use firewall_ebpf::flow::Flow;
-use firewall_ebpf::interface::State;
+use firewall_ebpf::abi::flow::Flow;
+use firewall_ebpf::abi::state::State;
 
 use super::output::{self, Format, Output};
 use super::table::{Column, table};

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::policy::Counter;
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::counter::Counter;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason;
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use firewall_ebpf::event::Event;
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Orientation, TcpChecks};
-use firewall_ebpf::policy::Active;
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::policy::Active;
 
 use super::confirm;
 use super::interfaces::Selection;
@@ -276,7 +276,7 @@ fn notes(one: &Seen<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<String>> {
         notes.push(format!("{label}: {evicted} unproven flows were evicted by newer ones"));
     }
     let events = maps.events(one.interface.slot)?;
-    let audited = events[&Event::Spared];
+    let audited = events[&Event::AuditPassed];
     if audited > 0 {
         notes.push(format!(
             "{label}: {audited} packets counted as dropped have passed, in audit mode"

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use anyhow::Result;
-use firewall_ebpf::interface::Orientation;
+use firewall_ebpf::abi::interface::Orientation;
 
 use crate::dataplane::DataplaneError;
 use crate::dataplane::host::device;

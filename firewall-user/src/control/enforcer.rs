@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 
 use super::compiled::addresses;
 use super::gc::{Extent, gc};

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Result;
-use firewall_ebpf::interface::{Direction, Orientation};
-use firewall_ebpf::parse::protocol;
+use firewall_ebpf::abi::interface::{Direction, Orientation};
+use firewall_ebpf::wire::protocol;
 
 use super::compiled::addresses;
 use super::ssh::{self, Connection, Netns};
@@ -153,8 +153,8 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
 mod tests {
     use std::collections::BTreeMap;
 
-    use firewall_ebpf::exempt::NonIp;
-    use firewall_ebpf::interface::TcpChecks;
+    use firewall_ebpf::abi::interface::NonIp;
+    use firewall_ebpf::abi::interface::TcpChecks;
 
     use super::*;
     use crate::model::{HookChoice, InterfaceId, PortRange, Traffic};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use firewall_ebpf::limits::ABI_VERSION;
+use firewall_ebpf::abi::limits::ABI_VERSION;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::hooks::detach::detach_all;

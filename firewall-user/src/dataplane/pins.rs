@@ -15,7 +15,7 @@
 
 use std::path::{Path, PathBuf};
 
-use firewall_ebpf::limits::ABI_VERSION;
+use firewall_ebpf::abi::limits::ABI_VERSION;
 
 /// The places of an interface where a program can be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -191,6 +191,12 @@ impl Pins {
         self.helper("probe", is_v6)
     }
 
+    /// The pin of the helper program that makes policies active.
+    #[must_use]
+    pub fn set_active(&self) -> PathBuf {
+        self.programs_dir().join("set_active")
+    }
+
     fn helper(&self, name: &str, is_v6: bool) -> PathBuf {
         self.programs_dir().join(format!("{name}_{}", if is_v6 { "v6" } else { "v4" }))
     }
@@ -213,7 +219,12 @@ mod tests {
 
     #[test]
     fn only_pins_of_interfaces_have_a_slot() {
-        for (name, slot) in [("7_rx", Some(7)), ("12_clsact_tx_next", Some(12)), ("clock", None)] {
+        for (name, slot) in [
+            ("7_rx", Some(7)),
+            ("12_clsact_tx_next", Some(12)),
+            ("clock", None),
+            ("set_active", None),
+        ] {
             assert_eq!(Pins::slot_of(name), slot, "{name}");
         }
     }

@@ -1,7 +1,8 @@
 //! Reads the whole model: a fixed number of queries, whatever the number of rows.
 
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{Orientation, State, TcpChecks};
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::state::State;
 use rusqlite::{Connection, Row};
 
 use super::rows;

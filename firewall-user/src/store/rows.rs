@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Error, Row};
 

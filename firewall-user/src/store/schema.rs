@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firewall_ebpf::policy::MAX_RULE;
+use firewall_ebpf::abi::policy::MAX_RULE;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{BUSY, Error};

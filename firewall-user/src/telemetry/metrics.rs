@@ -7,11 +7,11 @@ use std::collections::HashSet;
 use std::fmt;
 
 use anyhow::{Context as _, Result};
-use firewall_ebpf::event::Event;
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::limits::ABI_VERSION;
-use firewall_ebpf::policy::Counter;
-use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::abi::counter::Counter;
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::limits::ABI_VERSION;
+use firewall_ebpf::abi::reason::{Reason, Verdict};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -238,7 +238,7 @@ impl Collector for Reading {
         encode(to, &FLOWS, self.by_table(|table| table.entries))?;
         encode(to, &FLOWS_CAPACITY, self.by_table(|table| table.capacity.into()))?;
         encode(to, &FLOWS_UNPROMOTED, event(Event::Unpromoted))?;
-        encode(to, &AUDITED_PACKETS, event(Event::Spared))?;
+        encode(to, &AUDITED_PACKETS, event(Event::AuditPassed))?;
         encode(to, &FLOWS_OPENED, event(Event::Opened))?;
         encode(to, &FLOWS_PROMOTED, event(Event::Promoted))?;
         encode(to, &FLOWS_EVICTED, self.by_interface(|one| one.evicted))?;
@@ -276,7 +276,7 @@ mod tests {
             evicted: 0,
         };
         let table = Occupancy {
-            tier: firewall_ebpf::flow::Tier::New,
+            tier: firewall_ebpf::abi::flow::Tier::New,
             is_v6: false,
             entries: 0,
             capacity: 1,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::CommandCargoExt as _;
-use firewall_ebpf::interface::Orientation;
+use firewall_ebpf::abi::interface::Orientation;
 use firewall_user::model::{HookChoice, Interface, InterfaceId, Model};
 use firewall_user::store::Store;
 use tempfile::TempDir;

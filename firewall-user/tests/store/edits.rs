@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_ebpf::interface::{Direction, Orientation, State, TcpChecks};
-use firewall_ebpf::policy::MAX_RULE;
+use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
+use firewall_ebpf::abi::policy::MAX_RULE;
+use firewall_ebpf::abi::state::State;
 use firewall_user::model::{Family, Peer};
 use firewall_user::model::{
     GroupId, HookChoice, Interface, InterfaceId, Limits, NewRule, PortRange, RuleSpec, Tracking,

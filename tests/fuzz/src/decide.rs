@@ -3,12 +3,13 @@
 mod check;
 
 use arbitrary::{Result, Unstructured};
-use firewall_ebpf::decide::{Decision, decide};
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::flow::Tier;
-use firewall_ebpf::host::{HostPacket, HostTables};
-use firewall_ebpf::interface::{Direction, State, TcpChecks};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::{Direction, TcpChecks};
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::abi::state::State;
+use firewall_ebpf::backend::host::{HostPacket, HostTables};
+use firewall_ebpf::verdict::decide::{Decision, decide};
 
 use self::check::Invariants;
 use crate::packet::flags::{ACK, FIN, PSH, RST, SYN};
@@ -62,10 +63,10 @@ impl Fuzzer {
         let tables = || {
             let mut tables = HostTables::new(1, rules::tables(&rules));
             tables.tcp_checks = TcpChecks::ALL[usize::from(settings & 1)];
-            tables.no_pick_up = settings & 6 == 6;
+            tables.no_tcp_loose = settings & 6 == 6;
             tables.non_ip = NonIp::ALL[usize::from(settings >> 3) % 3];
             if settings & 0xe0 == 0xe0 {
-                tables.put(None);
+                tables.set_policy(None);
             }
             tables
         };
@@ -87,7 +88,7 @@ impl Fuzzer {
             26..29 => self.wait(bytes)?,
             29 => {
                 self.rules = rules::any(bytes)?;
-                self.change(|tables, rules| tables.put(Some(rules::tables(rules).into())));
+                self.change(|tables, rules| tables.set_policy(Some(rules::tables(rules).into())));
             }
             30 => {
                 let full = [None, Some(Tier::New), Some(Tier::Proven)]

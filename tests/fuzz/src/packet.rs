@@ -1,6 +1,6 @@
 //! Packets between one protected host and a few others, and their bytes.
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 
 /// TCP flags.
 pub mod flags {

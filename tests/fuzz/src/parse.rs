@@ -1,11 +1,13 @@
 //! Fuzzes the parser with frames.
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use firewall_ebpf::flow::Address;
-use firewall_ebpf::host::HostPacket;
-use firewall_ebpf::limits::MAX_VLAN_TAGS;
-use firewall_ebpf::parse::{self, Fragment, Frame, Kind, Segment, Segments};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::limits::MAX_VLAN_TAGS;
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::backend::host::HostPacket;
+use firewall_ebpf::wire;
+use firewall_ebpf::wire::address::Address;
+use firewall_ebpf::wire::headers::{Fragment, Kind, PacketHeaders};
+use firewall_ebpf::wire::{Frame, HeadersByFamily};
 
 /// Bytes of an input before its frame.
 const SETTINGS: usize = 3;
@@ -22,8 +24,8 @@ pub fn run(input: &[u8]) -> u64 {
     let has_ethernet = kind & 1 == 0;
     write_ip_header(&mut frame, kind >> 4, if has_ethernet { 14 } else { 0 });
     let linear = usize::from(u16::from_le_bytes([low, high])) % (frame.len() + 1);
-    let tags_beside = u32::from(kind >> 1 & 3);
-    let packet = HostPacket { bytes: &frame, linear, has_ethernet, tags_beside };
+    let metadata_tags = u32::from(kind >> 1 & 3);
+    let packet = HostPacket { bytes: &frame, linear, has_ethernet, metadata_tags };
 
     // Without linear data only the general parser runs, not the one for common frames.
     let general = read(&HostPacket { linear: 0, ..packet });
@@ -35,7 +37,7 @@ pub fn run(input: &[u8]) -> u64 {
         Ok(Frame::V6) => check(&packet, &segments.v6),
         Ok(Frame::NonIp(_)) | Err(_) => {}
     }
-    if tags_beside == 0 && has_ethernet {
+    if metadata_tags == 0 && has_ethernet {
         assert_agrees_with_etherparse(&frame, found, &segments);
     }
     3
@@ -70,18 +72,18 @@ fn write_ip_header(frame: &mut [u8], how: u8, at: usize) {
     }
 }
 
-type Parsed = (Result<Frame, Reason>, Segments);
+type Parsed = (Result<Frame, Reason>, HeadersByFamily);
 
 fn read(packet: &HostPacket<'_>) -> Parsed {
-    let mut segments = Segments::new();
-    let found = parse::parse(packet, &mut segments);
+    let mut segments = HeadersByFamily::new();
+    let found = wire::parse(packet, &mut segments);
     (found, segments)
 }
 
 fn assert_same(one: Parsed, general: Parsed, packet: &HostPacket<'_>) {
     // Only the general parser counts offloaded VLAN tags. The one for common frames leaves frames
     // with a tag in their data to the general one, and a device never offloads more than one tag.
-    if packet.tags_beside > MAX_VLAN_TAGS && general.0 == Err(Reason::VlanDepth) {
+    if packet.metadata_tags > MAX_VLAN_TAGS && general.0 == Err(Reason::VlanDepth) {
         return;
     }
     assert_eq!(one.0, general.0, "{packet:?}");
@@ -98,7 +100,7 @@ fn assert_same(one: Parsed, general: Parsed, packet: &HostPacket<'_>) {
 
 /// The parser for common frames does not store the length and identification of unfragmented
 /// packets.
-fn without_fragment<A>(mut segment: Segment<A>) -> Segment<A> {
+fn without_fragment<A>(mut segment: PacketHeaders<A>) -> PacketHeaders<A> {
     if segment.fragment.offset == 0 && !segment.fragment.more {
         segment.fragment = Fragment::WHOLE;
     }
@@ -106,7 +108,7 @@ fn without_fragment<A>(mut segment: Segment<A>) -> Segment<A> {
 }
 
 /// The invariants of every parsed packet.
-fn check<A: Address>(packet: &HostPacket<'_>, segment: &Segment<A>) {
+fn check<A: Address>(packet: &HostPacket<'_>, segment: &PacketHeaders<A>) {
     let size = u32::try_from(packet.bytes.len()).expect("a frame");
     let end = segment.at + segment.length;
     assert!(end <= size, "the packet ends at {end}: {packet:?}");
@@ -115,20 +117,20 @@ fn check<A: Address>(packet: &HostPacket<'_>, segment: &Segment<A>) {
             assert_eq!(segment.protocol, 6, "{packet:?}");
             assert_eq!(20 + segment.options + segment.payload, segment.length, "{packet:?}");
             assert!(segment.options <= 40, "{packet:?}");
-            let scale = parse::window_scale(packet, segment);
+            let scale = wire::window_scale(packet, segment);
             assert!(scale <= 14 || scale == u8::MAX, "window scale {scale}: {packet:?}");
         }
         Kind::Udp => assert!(segment.protocol == 17 && segment.length >= 8, "{packet:?}"),
         Kind::Error => {
             let mut embedded = *segment;
-            if A::quoted(packet, segment, &mut embedded) {
+            if A::parse_embedded(packet, segment, &mut embedded) {
                 assert!(
                     segment.length >= 8 + 20 + 8,
                     "the embedded packet is too short: {packet:?}"
                 );
             }
         }
-        Kind::Rest => {
+        Kind::LaterFragment => {
             assert!(segment.fragment.offset > 0 && segment.ports == 0, "{packet:?}");
             assert!(segment.fragment.offset + segment.fragment.length <= 65_535, "{packet:?}");
         }
@@ -145,7 +147,11 @@ fn check<A: Address>(packet: &HostPacket<'_>, segment: &Segment<A>) {
 }
 
 /// Compares with the parser of etherparse, if that accepts the frame.
-fn assert_agrees_with_etherparse(frame: &[u8], found: Result<Frame, Reason>, segments: &Segments) {
+fn assert_agrees_with_etherparse(
+    frame: &[u8],
+    found: Result<Frame, Reason>,
+    segments: &HeadersByFamily,
+) {
     let Ok(sliced) = SlicedPacket::from_ethernet(frame) else { return };
     // An authentication header in IPv4 is not parsed: rules match its protocol number.
     if found == Ok(Frame::V4) && segments.v4.protocol == 51 {
@@ -225,8 +231,8 @@ struct Fields {
     payload: u32,
 }
 
-impl<A> From<&Segment<A>> for Fields {
-    fn from(segment: &Segment<A>) -> Self {
+impl<A> From<&PacketHeaders<A>> for Fields {
+    fn from(segment: &PacketHeaders<A>) -> Self {
         Self {
             kind: segment.kind,
             ports: (u16::from_be(segment.src_port()), u16::from_be(segment.dst_port())),

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arbitrary::{Result, Unstructured};
-use firewall_ebpf::admit::admit;
-use firewall_ebpf::host::HostTables;
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::parse::{V4, V6};
-use firewall_ebpf::policy::{UNTRACKED, traffic};
-use firewall_ebpf::tables::Policy as _;
+use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::policy::{UNTRACKED, traffic};
+use firewall_ebpf::backend::host::HostTables;
+use firewall_ebpf::verdict::lookup::lookup_rule;
+use firewall_ebpf::verdict::tables::Policy as _;
 use firewall_policy::model::{IcmpMatch, PortRange, Tracking, Traffic};
 use firewall_policy::{CompiledPolicy, Probe, ResolvedRule, compile, evaluate};
 use ipnet::IpNet;
@@ -68,13 +68,13 @@ fn assert_agrees(tables: &HostTables, rules: &[ResolvedRule], probe: Probe) {
     let found = match outside {
         IpAddr::V4(v4) => {
             let address = V4::from_ne_bytes(v4.octets());
-            admit::<V4, _>(tables, active, direction, address, traffic)
+            lookup_rule::<V4, _>(tables, active, direction, address, traffic)
         }
         IpAddr::V6(v6) => {
             let octets = v6.octets();
             let half = |at: usize| octets[at..at + 8].try_into().expect("eight bytes");
             let address: V6 = [0, 8].map(|at| u64::from_ne_bytes(half(at)));
-            admit::<V6, _>(tables, active, direction, address, traffic)
+            lookup_rule::<V6, _>(tables, active, direction, address, traffic)
         }
     };
     if found.is_some_and(|rule| rule & UNTRACKED != 0) {

@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 
 use arbitrary::{Result, Unstructured};
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, NO_CLASS, Range, TRAFFIC_MAX, UNTRACKED, traffic};
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::policy::{
+    ANY_V4, ANY_V6, NO_CLASS, Range, TRAFFIC_MAX, UNTRACKED, traffic,
+};
+use firewall_ebpf::abi::prefix::Prefix;
 use firewall_policy::{CompiledClass, CompiledPolicy};
 
 use crate::packet::{NEAR_V4, NEAR_V6, is_near};

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap};
-use firewall_ebpf::flow::{Flow, FlowKey4};
+use firewall_ebpf::abi::flow::{Flow, FlowKey4};
 use firewall_user::dataplane::flows::expire::expire;
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::clock;

@@ -7,9 +7,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::limits::ABI_VERSION;
-use firewall_ebpf::policy::{Active, MAX_PROBED, ask, traffic};
+use firewall_ebpf::abi::helper::{MAX_PROBED, pack_query};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::limits::ABI_VERSION;
+use firewall_ebpf::abi::policy::{Active, traffic};
 use firewall_user::dataplane::instance;
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::maps::Maps;
@@ -156,7 +157,7 @@ impl Policies {
 fn list(active: Active, count: u32, from: u32) -> Vec<u8> {
     let mut list = active.0.to_ne_bytes().to_vec();
     for n in 0..MAX_PROBED {
-        list.extend(ask(Direction::Ingress, traffic(TCP, 22)).to_ne_bytes());
+        list.extend(pack_query(Direction::Ingress, traffic(TCP, 22)).to_ne_bytes());
         list.extend([0; 4]);
         let number = 1 + spread(from * MAX_PROBED + n) % count;
         list.extend(spread(number).to_be_bytes());

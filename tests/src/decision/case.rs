@@ -1,8 +1,9 @@
 //! A test case: rules, and steps with their expected results.
 
-use firewall_ebpf::flow::Tier;
-use firewall_ebpf::interface::{Direction, State, TcpChecks};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::interface::{Direction, TcpChecks};
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::abi::state::State;
 use firewall_user::model::Tracking;
 
 use crate::decision::kernel::Setup;

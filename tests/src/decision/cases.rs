@@ -20,7 +20,7 @@ use crate::decision::kernel::Setup;
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
 use crate::decision::scenario::Role::{self, Client, Server};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::reason::Reason;
 
 /// Every case.
 #[must_use]

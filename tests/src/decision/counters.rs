@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::{Map, MapData};
 use aya::util::nr_cpus;
-use firewall_ebpf::policy::Counter;
+use firewall_ebpf::abi::counter::Counter;
 
 /// Linux: `enum bpf_cmd`.
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;

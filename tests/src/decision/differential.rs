@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use firewall_ebpf::interface::{Orientation, TcpChecks};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::reason::Reason;
 use firewall_user::model::Tracking;
 use firewall_user::policy::{ResolvedRule, compile};
 use proptest::strategy::{Strategy as _, ValueTree as _};

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::mem::transmute;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use firewall_ebpf::event::Event;
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, Tier};
-use firewall_ebpf::interface::{Direction, State};
-use firewall_ebpf::parse::V6;
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::address::V6;
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::abi::state::State;
 use firewall_user::policy::CompiledPolicy;
 
 /// A key of either family.

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use firewall_ebpf::decide::decide;
-use firewall_ebpf::event::Event;
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::flow::Tier;
-use firewall_ebpf::host::{HostPacket, HostTables};
-use firewall_ebpf::interface::{Direction, State};
-use firewall_ebpf::parse::{V4, V6};
-use firewall_ebpf::reason::Reason;
-use firewall_ebpf::tables::Flows;
+use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::abi::state::State;
+use firewall_ebpf::backend::host::{HostPacket, HostTables};
+use firewall_ebpf::verdict::decide::decide;
+use firewall_ebpf::verdict::tables::Flows;
 use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::engine::{Engine, FlowView, FlowViews};
@@ -53,7 +54,7 @@ impl Host {
     pub fn of(setup: &Setup) -> Self {
         let mut host = Self::with(setup.ethernet, setup.non_ip);
         host.tables.tcp_checks = setup.tcp_checks;
-        host.tables.no_pick_up = !setup.tcp_loose;
+        host.tables.no_tcp_loose = !setup.tcp_loose;
         host.tables.revalidate = setup.revalidate;
         host
     }
@@ -75,7 +76,7 @@ impl Default for Host {
 fn tables(non_ip: NonIp) -> HostTables {
     let timeouts = State::ALL.iter().map(|&state| (state, timeout(state, HostTables::HZ)));
     let mut tables = HostTables::new(SLOT, CompiledPolicy::deny_all());
-    tables.forget_policy();
+    tables.clear_policy();
     tables.timeouts = timeouts.collect();
     tables.non_ip = non_ip;
     tables
@@ -87,16 +88,16 @@ impl Engine for Host {
     }
 
     fn reset(&mut self, policy: Option<&CompiledPolicy>) {
-        let HostTables { non_ip, tcp_checks, no_pick_up, revalidate, .. } = self.tables;
+        let HostTables { non_ip, tcp_checks, no_tcp_loose, revalidate, .. } = self.tables;
         self.tables = tables(non_ip);
-        self.tables.put(policy.map(Into::into));
+        self.tables.set_policy(policy.map(Into::into));
         self.tables.tcp_checks = tcp_checks;
-        self.tables.no_pick_up = no_pick_up;
+        self.tables.no_tcp_loose = no_tcp_loose;
         self.tables.revalidate = revalidate;
     }
 
     fn replace(&mut self, policy: &CompiledPolicy) {
-        self.tables.put(Some(policy.into()));
+        self.tables.set_policy(Some(policy.into()));
     }
 
     fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {
@@ -115,10 +116,10 @@ impl Engine for Host {
     fn learn_flows(&mut self) {
         let Self { tables, .. } = self;
         for (tier, key) in tables.flows_v4().into_keys() {
-            Flows::<V4>::find(tables, tier, &key).expect("a flow that was listed").set_rule(0);
+            Flows::<V4>::lookup(tables, tier, &key).expect("a flow that was listed").set_rule(0);
         }
         for (tier, key) in tables.flows_v6().into_keys() {
-            Flows::<V6>::find(tables, tier, &key).expect("a flow that was listed").set_rule(0);
+            Flows::<V6>::lookup(tables, tier, &key).expect("a flow that was listed").set_rule(0);
         }
     }
 

@@ -6,13 +6,14 @@ use std::fs;
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use firewall_ebpf::event::Event;
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{
-    Direction, FRAGMENT_TIMEOUT, Orientation, State, TcpChecks, glances,
+use firewall_ebpf::abi::counter::{Counter, counter_index};
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::{
+    Direction, FRAGMENT_TIMEOUT, Orientation, TcpChecks, has_fast_path,
 };
-use firewall_ebpf::policy::{Counter, counter_index};
-use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::abi::reason::{Reason, Verdict};
+use firewall_ebpf::abi::state::State;
 use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::engine::{Engine, FlowViews};
@@ -118,16 +119,16 @@ impl Kernel {
         let (non_ip, tcp_checks) = (setup.non_ip as u8, setup.tcp_checks as u8);
         let tcp_loose = u8::from(setup.tcp_loose);
         let revalidate = u8::from(setup.revalidate);
-        let glance = u8::from(glances(setup.ethernet, setup.tcp_checks));
+        let glance = u8::from(has_fast_path(setup.ethernet, setup.tcp_checks));
         let fragment_timeout = padded_timeout(FRAGMENT_TIMEOUT, hz);
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &SLOT, true)
             .override_global("ORIENTATION", &orientation, true)
             .override_global("ETHERNET", &ethernet, true)
             .override_global("NON_IP", &non_ip, true)
-            .override_global("GLANCE", &glance, true)
+            .override_global("FAST_PATH", &glance, true)
             .override_global("TCP_CHECKS", &tcp_checks, true)
-            .override_global("PICK_UP", &tcp_loose, true)
+            .override_global("TCP_LOOSE", &tcp_loose, true)
             .override_global("REVALIDATE", &revalidate, true)
             .override_global("FRAGMENT_TIMEOUT", &fragment_timeout, true)
             .override_global("TIMEOUTS", &timeouts, true)

@@ -11,13 +11,15 @@ use aya::maps::{
 };
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
-use firewall_ebpf::bloom::Line;
-use firewall_ebpf::event::{Event, event_index};
-use firewall_ebpf::flow::{Address as _, Flow, FlowKey4, FlowKey6, Tier};
-use firewall_ebpf::fragment::FirstFragment;
-use firewall_ebpf::parse::{V4, V6};
-use firewall_ebpf::policy::{Active, Class, Counter, Half, Page, index};
-use firewall_ebpf::reason::REASON_SPACE;
+use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::bloom::Line;
+use firewall_ebpf::abi::counter::Counter;
+use firewall_ebpf::abi::event::{Event, event_index};
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::abi::fragment::FirstFragment;
+use firewall_ebpf::abi::policy::{Active, Class, Half, Page, index};
+use firewall_ebpf::abi::reason::REASON_SPACE;
+use firewall_ebpf::wire::address::Address as _;
 use firewall_user::policy::CompiledPolicy;
 
 use self::bank::Bank;

@@ -7,11 +7,14 @@ mod packet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use firewall_ebpf::flow::Tier;
-use firewall_ebpf::host::HostPacket;
-use firewall_ebpf::interface::Direction::{self, Ingress};
-use firewall_ebpf::parse::{self, Frame, Kind, Segments};
-use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::interface::Direction::Ingress;
+use firewall_ebpf::abi::reason::{Reason, Verdict};
+use firewall_ebpf::backend::host::HostPacket;
+use firewall_ebpf::wire;
+use firewall_ebpf::wire::headers::Kind;
+use firewall_ebpf::wire::{Frame, HeadersByFamily};
 use firewall_user::model::Traffic;
 use firewall_user::policy::{Probe, ResolvedRule, evaluate};
 
@@ -50,8 +53,8 @@ impl Model {
     /// Decides a frame; `None` for frames outside the model: not IP, or malformed.
     pub fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {
         let raw = HostPacket::ethernet(frame);
-        let mut segments = Segments::new();
-        let (packet, embedded) = match parse::parse(&raw, &mut segments).ok()? {
+        let mut segments = HeadersByFamily::new();
+        let (packet, embedded) = match wire::parse(&raw, &mut segments).ok()? {
             Frame::V4 => read(&raw, &segments.v4, direction, v4),
             Frame::V6 => read(&raw, &segments.v6, direction, v6),
             Frame::NonIp(_) => return None,
@@ -62,7 +65,7 @@ impl Model {
     fn decide_packet(&mut self, packet: &ModelPacket, embedded: Option<&ModelPacket>) -> Reason {
         let protocol = if packet.src.is_ipv4() { packet.protocol } else { 0 };
         let key = (packet.src, packet.dst, packet.fragment.id, protocol, packet.direction);
-        if packet.kind == Kind::Rest {
+        if packet.kind == Kind::LaterFragment {
             return match self.first_fragments.get(&key) {
                 Some((when, _)) if self.now - when > FRAGMENT_TIMEOUT => Reason::Fragment,
                 Some((_, end)) if packet.fragment.offset < *end => Reason::FragmentOverlap,
@@ -93,7 +96,8 @@ impl Model {
             let Some(embedded) = embedded.filter(|embedded| embedded.src == packet.dst) else {
                 return Reason::IcmpErrorInvalid;
             };
-            let has_flow = !matches!(embedded.kind, Kind::Rest | Kind::Error | Kind::Message);
+            let has_flow =
+                !matches!(embedded.kind, Kind::LaterFragment | Kind::Error | Kind::Message);
             if has_flow && (self.is_live(&embedded.id()) || self.is_untracked(embedded)) {
                 return Reason::Related;
             }

@@ -6,7 +6,7 @@
 use std::env;
 use std::sync::LazyLock;
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;

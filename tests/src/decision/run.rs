@@ -1,8 +1,9 @@
 //! Runs cases on all engines in parallel, step by step.
 
-use firewall_ebpf::flow::Tier;
-use firewall_ebpf::interface::{Direction, State};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::abi::state::State;
 use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::case::{Case, Step};

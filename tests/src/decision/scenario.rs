@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 /// Address family of a scenario.

@@ -1,6 +1,6 @@
 //! Audit mode: packets that would be dropped are counted and pass.
 
-use firewall_ebpf::limits::ABI_VERSION;
+use firewall_ebpf::abi::limits::ABI_VERSION;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup, tc_hook};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use firewall_ebpf::policy::{Active, Half};
+use firewall_ebpf::abi::policy::{Active, Half};
 use firewall_user::dataplane::Pins;
 use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::store::Store;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use firewall_ebpf::limits::ABI_VERSION;
+use firewall_ebpf::abi::limits::ABI_VERSION;
 use secgroup_tests::http::get_any_status;
 use secgroup_tests::network::at;
 use secgroup_tests::prometheus::{Prometheus, check_metrics};

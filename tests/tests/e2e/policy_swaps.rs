@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 use firewall_user::config::{Config, Paths};
 use firewall_user::control::{Control, Terms};
 use firewall_user::model::{GroupId, NewRule, Peer, PortRange, RuleId, RuleSpec, Traffic};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 
 use super::{Error, Family, Peer, RuleSpec, Traffic, rule_description};
 

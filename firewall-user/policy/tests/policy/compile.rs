@@ -6,12 +6,12 @@ use std::mem::transmute;
 use std::net::IpAddr;
 
 use crate::random::{at_edge, config, probe, rules};
-use firewall_ebpf::admit::admit;
-use firewall_ebpf::host::HostTables;
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::parse::{V4, V6};
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, NO_CLASS, UNTRACKED, traffic};
-use firewall_ebpf::tables::{Policy as _, Prefixes};
+use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, NO_CLASS, UNTRACKED, traffic};
+use firewall_ebpf::backend::host::HostTables;
+use firewall_ebpf::verdict::lookup::lookup_rule;
+use firewall_ebpf::verdict::tables::{Policy as _, Rules};
 use firewall_policy::model::{PortRange, Tracking, Traffic};
 use firewall_policy::{CompiledPolicy, Probe, ResolvedRule, compile, evaluate, is_untracked};
 use ipnet::IpNet;
@@ -25,12 +25,12 @@ fn lookup(tables: &HostTables, probe: Probe) -> Option<u32> {
     let (active, traffic) = (tables.active(), traffic(protocol, port));
     match outside {
         IpAddr::V4(v4) => {
-            admit(tables, active, direction, u32::from_ne_bytes(v4.octets()), traffic)
+            lookup_rule(tables, active, direction, u32::from_ne_bytes(v4.octets()), traffic)
         }
         IpAddr::V6(v6) => {
             // SAFETY: same size, and any bytes are an address as it lies in a packet.
             let raw = unsafe { transmute::<[u8; 16], V6>(v6.octets()) };
-            admit(tables, active, direction, raw, traffic)
+            lookup_rule(tables, active, direction, raw, traffic)
         }
     }
 }
@@ -40,8 +40,8 @@ fn is_marked(tables: &HostTables, probe: Probe) -> bool {
     let Probe { direction, outside, protocol, port } = probe;
     let (active, traffic) = (tables.active(), traffic(protocol, port));
     let found = match outside {
-        IpAddr::V4(_) => Prefixes::<V4>::rule_for_anywhere(tables, active, direction, traffic),
-        IpAddr::V6(_) => Prefixes::<V6>::rule_for_anywhere(tables, active, direction, traffic),
+        IpAddr::V4(_) => Rules::<V4>::lookup_anywhere(tables, active, direction, traffic),
+        IpAddr::V6(_) => Rules::<V6>::lookup_anywhere(tables, active, direction, traffic),
     };
     found.is_some_and(|rule| rule & UNTRACKED != 0)
 }

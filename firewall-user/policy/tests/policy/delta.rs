@@ -7,12 +7,13 @@ use std::iter;
 use std::net::IpAddr;
 
 use crate::random::{at_edge, config, probe, rules};
-use firewall_ebpf::admit::{self, admit};
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::parse::{V4, V6};
-use firewall_ebpf::policy::{Active, Class, Half, List, Page, UNTRACKED, traffic};
-use firewall_ebpf::prefix::Prefix;
-use firewall_ebpf::tables::{Policy, Prefixes};
+use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::policy::{Active, Class, Half, List, Page, UNTRACKED, traffic};
+use firewall_ebpf::abi::prefix::Prefix;
+use firewall_ebpf::verdict::lookup;
+use firewall_ebpf::verdict::lookup::lookup_rule;
+use firewall_ebpf::verdict::tables::{Policy, Prefixes};
 use firewall_policy::delta::{Bank, PrefixWrites, Room, Writes, plan};
 use firewall_policy::model::{PortRange, Tracking, Traffic};
 use firewall_policy::{
@@ -76,13 +77,13 @@ impl Memory {
         let traffic = traffic(protocol, port);
         match outside {
             IpAddr::V4(v4) => {
-                admit(self, self.active, direction, u32::from_ne_bytes(v4.octets()), traffic)
+                lookup_rule(self, self.active, direction, u32::from_ne_bytes(v4.octets()), traffic)
             }
             IpAddr::V6(v6) => {
                 let octets = v6.octets();
                 let half = |at: usize| octets[at..at + 8].try_into().expect("eight bytes");
                 let address: V6 = [0, 8].map(|at| u64::from_ne_bytes(half(at)));
-                admit(self, self.active, direction, address, traffic)
+                lookup_rule(self, self.active, direction, address, traffic)
             }
         }
     }
@@ -141,14 +142,14 @@ impl Policy for Memory {
         self.active
     }
 
-    fn list(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
+    fn class(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
         let row = self.rows.get(index(class))?[active.half()];
         Some((row.lists[direction as usize], row.parent))
     }
 
     fn search(&self, _: Active, at: u32, len: u32, traffic: u32) -> Option<u32> {
         let page = |number| self.pages.get(index(number));
-        admit::search(at.into(), len.into(), u64::from(traffic) + 1, page)
+        lookup::search(at.into(), len.into(), u64::from(traffic) + 1, page)
     }
 }
 
@@ -163,13 +164,13 @@ fn longest<const N: usize>(
 }
 
 impl Prefixes<V4> for Memory {
-    fn longest(&self, active: Active, address: V4) -> Option<u32> {
+    fn longest_prefix(&self, active: Active, address: V4) -> Option<u32> {
         longest(&self.v4, address.to_ne_bytes(), active.half())
     }
 }
 
 impl Prefixes<V6> for Memory {
-    fn longest(&self, active: Active, address: V6) -> Option<u32> {
+    fn longest_prefix(&self, active: Active, address: V6) -> Option<u32> {
         let mut octets = [0; 16];
         octets[..8].copy_from_slice(&address[0].to_ne_bytes());
         octets[8..].copy_from_slice(&address[1].to_ne_bytes());

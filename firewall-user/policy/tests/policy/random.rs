@@ -3,8 +3,8 @@
 use std::env;
 use std::net::IpAddr;
 
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::policy::MAX_RULE;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::policy::MAX_RULE;
 use firewall_policy::model::{IcmpMatch, PortRange, Traffic};
 use firewall_policy::{Probe, ResolvedRule};
 use ipnet::IpNet;

@@ -1,7 +1,7 @@
 //! `secgroup flows --output json`
 
-use firewall_ebpf::flow::PROVEN;
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::flow::PROVEN;
+use firewall_ebpf::abi::interface::Direction;
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use clap::Args;
-use firewall_ebpf::flow::Tier;
-use firewall_ebpf::interface::State;
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::state::State;
 use ipnet::IpNet;
 
 use crate::control::Control;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 
 use crate::cli::failure::UsageError;
 use crate::model::{Error, Model, Peer, RuleSpec, Traffic, parse_cidr};

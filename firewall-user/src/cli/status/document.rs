@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use firewall_ebpf::event::Event;
-use firewall_ebpf::interface::State;
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::state::State;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -250,7 +250,7 @@ impl NetworkInterface {
             revalidate: interface.revalidate,
             policy_memory_bytes: one.memory,
             bytes_per_rule: one.bytes_per_rule(),
-            audited_packets: count(Event::Spared),
+            audited_packets: count(Event::AuditPassed),
             untracked_families: one.untracked.clone(),
             rules: one.rules,
             opened_flows: count(Event::Opened),

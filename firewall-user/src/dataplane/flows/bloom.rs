@@ -2,8 +2,8 @@
 //! rebuilding it without the bits of removed flows.
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use firewall_ebpf::bloom::{BITS, LINES, Line};
-use firewall_ebpf::flow::MAX_NOTED;
+use firewall_ebpf::abi::bloom::{BITS, LINES, Line};
+use firewall_ebpf::abi::helper::MAX_BLOOM_KEYS;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::flows::key::AnyKey;
@@ -11,7 +11,7 @@ use crate::dataplane::sys::entries;
 use crate::dataplane::tables::maps::Maps;
 
 /// Flows in one run of the kernel program.
-const PER_CALL: usize = MAX_NOTED as usize;
+const PER_CALL: usize = MAX_BLOOM_KEYS as usize;
 
 /// Bits of removed flows that are tolerated before the filter is rebuilt: one packet of an unknown flow
 /// in 256 is looked up in the tables for nothing.
@@ -26,14 +26,18 @@ impl Maps {
                 continue;
             }
             let program = SchedClassifier::from_pin(self.pins.bloom_insert(is_v6))
-                .context("open program sg_note")?;
+                .context("open program sg_bloom_insert")?;
             for call in keys.chunks(PER_CALL) {
                 let list: Vec<u8> = call.iter().flat_map(|key| key.bytes()).copied().collect();
                 let options = TestRunOptions { data_in: Some(&list), ..TestRunOptions::default() };
-                let run = program.test_run(options).context("run program sg_note")?;
+                let run = program.test_run(options).context("run program sg_bloom_insert")?;
                 if usize::try_from(run.return_value) != Ok(call.len()) {
                     return Err(DataplaneError::new(
-                        format!("program sg_note: inserted {} of {}", run.return_value, call.len()),
+                        format!(
+                            "program sg_bloom_insert: inserted {} of {}",
+                            run.return_value,
+                            call.len()
+                        ),
                         "it is another build's: `secgroup detach --all`, then attach again",
                     ));
                 }

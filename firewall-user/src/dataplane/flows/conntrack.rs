@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use firewall_ebpf::interface::State;
-use firewall_ebpf::parse::protocol;
+use firewall_ebpf::abi::state::State;
+use firewall_ebpf::wire::protocol;
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Status,
     Tuple,

@@ -2,7 +2,8 @@
 //! has refreshed since.
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use firewall_ebpf::flow::{MAX_REAPED, REAP_LIST, Tier};
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::helper::{EXPIRE_LIST, MAX_EXPIRED};
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::list::FlowEntry;
@@ -10,7 +11,7 @@ use crate::dataplane::pins::Pins;
 use crate::dataplane::sys;
 
 /// Flows in one run of the kernel program.
-const PER_CALL: usize = MAX_REAPED as usize;
+const PER_CALL: usize = MAX_EXPIRED as usize;
 
 /// How many flows were removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,10 +35,10 @@ pub fn expire<'a>(pins: &Pins, flows: impl IntoIterator<Item = &'a FlowEntry>) -
             continue;
         }
         let program =
-            SchedClassifier::from_pin(pins.expire(is_v6)).context("open program sg_reap")?;
+            SchedClassifier::from_pin(pins.expire(is_v6)).context("open program sg_expire")?;
         for (tier, data) in inputs {
             let options = TestRunOptions { data_in: Some(&data), ..TestRunOptions::default() };
-            let removed = program.test_run(options).context("run program sg_reap")?.return_value;
+            let removed = program.test_run(options).context("run program sg_expire")?.return_value;
             match tier {
                 Tier::New => expired.new += u64::from(removed),
                 Tier::Proven => expired.proven += u64::from(removed),
@@ -66,7 +67,7 @@ fn inputs(flows: &[&FlowEntry], is_v6: bool) -> Vec<(Tier, Vec<u8>)> {
     inputs
 }
 
-const _: () = assert!(REAP_LIST as usize == size_of::<u64>());
+const _: () = assert!(EXPIRE_LIST as usize == size_of::<u64>());
 
 /// Whether a flow has been idle for longer than its timeout, all in jiffies, as the kernel program
 /// computes it. A flow that was refreshed after `now` was read has not expired.
@@ -80,7 +81,7 @@ pub const fn has_expired(last_seen: u64, now: u64, timeout: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
+    use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
 
     use super::*;
     use crate::dataplane::flows::key::AnyKey;

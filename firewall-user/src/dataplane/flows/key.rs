@@ -1,6 +1,6 @@
 //! The key of a flow of either family.
 
-use firewall_ebpf::flow::{FlowKey4, FlowKey6};
+use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6};
 
 use crate::dataplane::sys;
 

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use firewall_ebpf::flow::{
+use firewall_ebpf::abi::flow::{
     FIN_EGRESS, Flow, FlowKey4, FlowKey6, INITIATOR_EGRESS, PICKED_UP, PROVEN, REPLIED, Tier,
 };
-use firewall_ebpf::interface::{Direction, Orientation, State};
-use firewall_ebpf::parse::protocol;
+use firewall_ebpf::abi::interface::{Direction, Orientation};
+use firewall_ebpf::abi::state::State;
+use firewall_ebpf::wire::protocol;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::conntrack::{self, Tracked};

@@ -5,15 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 use aya::Pod;
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
-use firewall_ebpf::fragment::FirstFragment;
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::counter::UserCounter;
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
+use firewall_ebpf::abi::fragment::FirstFragment;
+use firewall_ebpf::abi::interface::Direction;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::key::AnyKey;
 use crate::dataplane::sys::entries;
 use crate::dataplane::sys::memory::memory;
-use crate::dataplane::tables::maps::{Maps, UserCounter};
+use crate::dataplane::tables::maps::Maps;
 
 /// A flow of the kernel's tables, in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

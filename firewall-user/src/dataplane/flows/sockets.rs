@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
-use firewall_ebpf::interface::State;
-use firewall_ebpf::parse::protocol;
+use firewall_ebpf::abi::state::State;
+use firewall_ebpf::wire::protocol;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{
     AF_INET, AF_INET6, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use firewall_ebpf::event::Event;
-use firewall_ebpf::flow::Tier;
+use firewall_ebpf::abi::counter::UserCounter;
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::flow::Tier;
 
 use crate::dataplane::error::Result;
 use crate::dataplane::flows::list::FlowEntry;
-use crate::dataplane::tables::maps::{Maps, UserCounter};
+use crate::dataplane::tables::maps::Maps;
 
 /// The flow tables at one moment.
 #[derive(Clone, Debug, Default)]

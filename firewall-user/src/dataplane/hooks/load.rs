@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use firewall_ebpf::exempt::NonIp;
-use firewall_ebpf::interface::{FRAGMENT_TIMEOUT, Orientation, State, TcpChecks, glances};
+use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::interface::{FRAGMENT_TIMEOUT, Orientation, TcpChecks, has_fast_path};
+use firewall_ebpf::abi::state::State;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::object::shapes::Sizes;
@@ -53,9 +54,9 @@ pub fn open(pins: &Pins, sizes: &Sizes, settings: &Settings) -> Result<Ebpf> {
         .override_global("ORIENTATION", &(orientation as u8), true)
         .override_global("ETHERNET", &u8::from(has_ethernet), true)
         .override_global("NON_IP", &(non_ip as u8), true)
-        .override_global("GLANCE", &u8::from(glances(has_ethernet, tcp_checks)), true)
+        .override_global("FAST_PATH", &u8::from(has_fast_path(has_ethernet, tcp_checks)), true)
         .override_global("TCP_CHECKS", &(tcp_checks as u8), true)
-        .override_global("PICK_UP", &u8::from(settings.tcp_loose), true)
+        .override_global("TCP_LOOSE", &u8::from(settings.tcp_loose), true)
         .override_global("REVALIDATE", &u8::from(settings.revalidate), true)
         .override_global("FRAGMENT_TIMEOUT", &clock::jiffies(u64::from(FRAGMENT_TIMEOUT)), true)
         .override_global("TIMEOUTS", &timeouts, true)

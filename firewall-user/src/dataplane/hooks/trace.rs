@@ -4,8 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use aya_log::EbpfLogger;
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason;
 use log::{Log, Metadata, Record};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};

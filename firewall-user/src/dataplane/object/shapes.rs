@@ -1,12 +1,12 @@
 //! The maps of the kernel object that outlive a process: types, keys, values, numbers of entries.
 
 use aya::maps::MapType;
-use firewall_ebpf::bloom::{LINES, Line};
-use firewall_ebpf::event::EVENT_SPACE;
-use firewall_ebpf::flow::{Flow, FlowKey4, FlowKey6};
-use firewall_ebpf::fragment::FirstFragment;
-use firewall_ebpf::policy::Counter;
-use firewall_ebpf::reason::REASON_SPACE;
+use firewall_ebpf::abi::bloom::{LINES, Line};
+use firewall_ebpf::abi::counter::Counter;
+use firewall_ebpf::abi::event::EVENT_SPACE;
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
+use firewall_ebpf::abi::fragment::FirstFragment;
+use firewall_ebpf::abi::reason::REASON_SPACE;
 
 /// How many entries the maps have: fixed from their creation until their removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

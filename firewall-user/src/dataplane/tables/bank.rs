@@ -19,9 +19,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, MapData, MapError};
-use firewall_ebpf::limits::{MAX_CLASSES, MAX_PAGES, MAX_PREFIXES};
-use firewall_ebpf::policy::{Class, Half, Page, index};
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::limits::{MAX_CLASSES, MAX_PAGES, MAX_PREFIXES};
+use firewall_ebpf::abi::policy::{Class, Half, Page, index};
+use firewall_ebpf::abi::prefix::Prefix;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::pins::Pins;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use aya::maps::PerCpuValues;
-use firewall_ebpf::event::{Event, event_index};
-use firewall_ebpf::interface::Direction;
-use firewall_ebpf::policy::{Counter, counter_index};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::counter::{Counter, UserCounter, counter_index};
+use firewall_ebpf::abi::event::{Event, event_index};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason;
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::tables::maps::{Maps, UserCounter};
+use crate::dataplane::tables::maps::Maps;
 
 /// Packets and bytes of an interface by direction and reason; zeros included.
 pub type ByReason = BTreeMap<(Direction, Reason), Counter>;
@@ -53,7 +53,7 @@ impl Maps {
         counter: UserCounter,
         slot: u16,
     ) -> Result<u64> {
-        self.user_counters.get(&counter.index(slot), 0).context("read map TALLIES")
+        self.user_counters.get(&counter.index(slot), 0).context("read map USER_COUNTERS")
     }
 
     /// Writes a counter of userspace.
@@ -63,7 +63,7 @@ impl Maps {
         slot: u16,
         value: u64,
     ) -> Result<()> {
-        self.user_counters.set(counter.index(slot), value, 0).context("write map TALLIES")
+        self.user_counters.set(counter.index(slot), value, 0).context("write map USER_COUNTERS")
     }
 
     /// Sets a slot's counters to zero, for its next interface.

@@ -16,12 +16,13 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
     let mut object = loader(pins, sizes).load(embedded()?).context("create the maps")?;
     for (name, pin) in [
         ("sg_clock", pins.clock()),
-        ("sg_note_v4", pins.bloom_insert(false)),
-        ("sg_note_v6", pins.bloom_insert(true)),
-        ("sg_reap_v4", pins.expire(false)),
-        ("sg_reap_v6", pins.expire(true)),
+        ("sg_bloom_insert_v4", pins.bloom_insert(false)),
+        ("sg_bloom_insert_v6", pins.bloom_insert(true)),
+        ("sg_expire_v4", pins.expire(false)),
+        ("sg_expire_v6", pins.expire(true)),
         ("sg_probe_v4", pins.probe(false)),
         ("sg_probe_v6", pins.probe(true)),
+        ("sg_set_active", pins.set_active()),
     ] {
         let program: &mut SchedClassifier = object::program(&mut object, name)?;
         program.load().context(format_args!("load {name}"))?;

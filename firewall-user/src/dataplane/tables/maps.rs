@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
-use firewall_ebpf::policy::Counter;
+use firewall_ebpf::abi::counter::{Counter, UserCounter};
 
 use crate::dataplane::error::{Context, DataplaneError, Result, chain};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
@@ -14,33 +14,14 @@ use crate::dataplane::tables::bank::Note;
 
 /// The counters that userspace keeps, by [`UserCounter::index`]; the kernel program does not use them.
 pub(super) const USER_COUNTERS: Shape = Shape::new::<u32, u64>(
-    "TALLIES",
+    "USER_COUNTERS",
     MapType::Array,
-    Size::Interfaces { each: UserCounter::COUNT },
+    Size::Interfaces { each: UserCounter::ALL.len() as u32 },
 );
 
-/// The record of each bank, by [`firewall_ebpf::policy::index`]; the kernel program does not use it.
+/// The record of each bank, by [`firewall_ebpf::abi::policy::index`]; the kernel program does not use it.
 pub(super) const BANKS: Shape =
     Shape::new::<u32, Note>("BANKS", MapType::Array, Size::Interfaces { each: 2 });
-
-/// A counter of an interface that userspace keeps in the kernel between its runs.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::dataplane) enum UserCounter {
-    /// Flows that userspace removed from the new tier.
-    Removed,
-    /// The highest number of evictions that was ever reported.
-    Evicted,
-}
-
-impl UserCounter {
-    const COUNT: u32 = 2;
-
-    pub(super) const ALL: [Self; 2] = [Self::Removed, Self::Evicted];
-
-    pub(super) fn index(self, slot: u16) -> u32 {
-        u32::from(slot) * Self::COUNT + self as u32
-    }
-}
 
 /// The opened maps.
 pub struct Maps {
@@ -84,7 +65,7 @@ impl Maps {
             events: open!("EVENTS", PerCpuArray),
             active: open!("ACTIVE", Array),
             clock: open!("CLOCK", Array),
-            user_counters: open!("TALLIES", Array),
+            user_counters: open!("USER_COUNTERS", Array),
             banks: open!("BANKS", Array),
             bloom_in_use: open!("BLOOM_IN_USE", Array),
             raw: SHAPES

@@ -1,9 +1,10 @@
 //! Writing policies: into tables that no packet uses, which one word then makes active.
 
-use firewall_ebpf::policy::{Active, Half, index};
+use firewall_ebpf::abi::policy::{Active, Half, index};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::sys::entries;
+use crate::dataplane::tables::active::set_active;
 use crate::dataplane::tables::bank::{self, ActiveBank, Bank, Note, Record, Table};
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::probe::probe;
@@ -202,7 +203,7 @@ impl Maps {
     /// The map cannot be written.
     pub fn stage_pass_all(&mut self, shadow: &Shadow) -> Result<()> {
         let word = shadow.active.with_audit(true);
-        self.active.set(u32::from(shadow.slot), word.0, 0).context("write map ACTIVE")
+        set_active(&self.pins, &[(shadow.slot, word)])
     }
 
     /// Switches a slot's policy to audit mode: every packet passes from now on. For programs that can
@@ -215,17 +216,17 @@ impl Maps {
         if !word.is_present() {
             return Ok(());
         }
-        self.active.set(u32::from(slot), word.0, 0).context("write map ACTIVE")
+        set_active(&self.pins, &[(slot, word)])
     }
 
-    /// Makes published shadows active: one write of the active word each, so that every packet is
+    /// Makes published shadows active: one store of the active word each, so that every packet is
     /// evaluated by the old policy or by the new one. Then releases the old ones.
     ///
     /// # Errors
     /// A write fails: the remaining policies stay as they were.
     pub fn flip(&mut self, shadows: Vec<Shadow>) -> Result<()> {
-        let words = shadows.iter().map(|shadow| (u32::from(shadow.slot), shadow.active.0));
-        entries::put_all(self.fd("ACTIVE"), words, &mut |_| {}).context("write map ACTIVE")?;
+        let words: Vec<_> = shadows.iter().map(|shadow| (shadow.slot, shadow.active)).collect();
+        set_active(&self.pins, &words)?;
         let Some(first) = shadows.first() else { return Ok(()) };
         self.wait_for_readers(&first.bank)?;
         for shadow in &shadows {
@@ -289,7 +290,7 @@ impl Maps {
     /// # Errors
     /// A map cannot be written.
     pub fn clear_policy(&mut self, slot: u16) -> Result<()> {
-        self.active.set(u32::from(slot), 0, 0).context("write map ACTIVE")?;
+        set_active(&self.pins, &[(slot, Active(0))])?;
         for number in [0, 1] {
             bank::remove(&self.pins, slot, number)?;
             let at = index(slot, number);

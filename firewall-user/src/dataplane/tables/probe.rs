@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use firewall_ebpf::policy::{Active, MAX_PROBED, PROBE_LIST, ask, traffic};
+use firewall_ebpf::abi::helper::{MAX_PROBED, PROBE_LIST, pack_query};
+use firewall_ebpf::abi::policy::{Active, traffic};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::pins::Pins;
@@ -13,7 +14,7 @@ use crate::policy::Probe;
 const PER_CALL: usize = MAX_PROBED as usize;
 
 /// The kernel program's answer to each question with the tables of `active`: the number of the rule,
-/// with [`firewall_ebpf::policy::UNTRACKED`] where it applies; `None` where no rule does.
+/// with [`firewall_ebpf::abi::policy::UNTRACKED`] where it applies; `None` where no rule does.
 ///
 /// # Errors
 /// The pinned programs cannot be run.
@@ -63,7 +64,7 @@ pub(super) fn probe(
 fn list(active: Active, questions: &[Probe]) -> Vec<u8> {
     let mut list = active.0.to_ne_bytes().to_vec();
     for Probe { direction, outside, protocol, port } in questions {
-        list.extend(ask(*direction, traffic(*protocol, *port)).to_ne_bytes());
+        list.extend(pack_query(*direction, traffic(*protocol, *port)).to_ne_bytes());
         list.extend([0; 4]);
         match outside {
             IpAddr::V4(v4) => list.extend(v4.octets()),

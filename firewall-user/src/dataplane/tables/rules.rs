@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firewall_ebpf::policy::Counter;
+use firewall_ebpf::abi::counter::Counter;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::sys::entries;

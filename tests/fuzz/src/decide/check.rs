@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use firewall_ebpf::decide::Decision;
-use firewall_ebpf::event::Event;
-use firewall_ebpf::flow::{
-    self, Address, Flow, FlowKey4, FlowKey6, PICKED_UP, PROVEN, REPLIED, Tier,
-};
-use firewall_ebpf::fragment;
-use firewall_ebpf::host::{HostPacket, HostTables};
-use firewall_ebpf::interface::{Direction, FRAGMENT_TIMEOUT, State, TcpChecks};
-use firewall_ebpf::parse::{self, Frame, Kind, Segment, Segments};
-use firewall_ebpf::policy::traffic;
-use firewall_ebpf::reason::{Reason, Verdict};
-use firewall_ebpf::tcp::{self, Shape};
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, PICKED_UP, PROVEN, REPLIED, Tier};
+use firewall_ebpf::abi::interface::{Direction, FRAGMENT_TIMEOUT, TcpChecks};
+use firewall_ebpf::abi::policy::traffic;
+use firewall_ebpf::abi::reason::{Reason, Verdict};
+use firewall_ebpf::abi::state::State;
+use firewall_ebpf::backend::host::{HostPacket, HostTables};
+use firewall_ebpf::verdict::decide::Decision;
+use firewall_ebpf::verdict::flow::flow_key;
+use firewall_ebpf::verdict::fragment;
+use firewall_ebpf::wire;
+use firewall_ebpf::wire::address::Address;
+use firewall_ebpf::wire::headers::{Kind, PacketHeaders};
+use firewall_ebpf::wire::tcp::{SegmentType, segment_type};
+use firewall_ebpf::wire::{Frame, HeadersByFamily};
 
 use crate::rules::{self, Rule};
 
@@ -51,9 +54,9 @@ impl Invariants {
     ) {
         let case = Case { tables, rules, direction, decision, bytes: packet.bytes };
         let (v4, v6) = (tables.flows_v4(), tables.flows_v6());
-        let mut segments = Segments::new();
+        let mut segments = HeadersByFamily::new();
         assert_eq!(usize::try_from(decision.bytes), Ok(packet.bytes.len()), "{case}");
-        match parse::parse(packet, &mut segments) {
+        match wire::parse(packet, &mut segments) {
             Ok(Frame::V4) => {
                 assert!(v6 == self.v6, "IPv4 changes an IPv6 flow: {case}");
                 let outside = outside(&segments.v4, direction).to_ne_bytes();
@@ -101,7 +104,7 @@ impl Invariants {
     }
 }
 
-fn outside<A: Address>(segment: &Segment<A>, direction: Direction) -> A {
+fn outside<A: Address>(segment: &PacketHeaders<A>, direction: Direction) -> A {
     match direction {
         Direction::Ingress => segment.src,
         Direction::Egress => segment.dst,
@@ -129,12 +132,12 @@ impl Case<'_> {
     /// Later fragments pass only after a first one that passed, within the fragment timeout.
     fn check_fragment<A: Address>(
         &self,
-        segment: &Segment<A>,
+        segment: &PacketHeaders<A>,
         first_fragments: &mut BTreeMap<(bool, Vec<u8>), u64>,
     ) where
         A::Key: Debug,
     {
-        let key = fragment::key(segment, self.direction, 1);
+        let key = fragment::fragment_key(segment, self.direction, 1);
         let key = (A::IS_V4, format!("{key:?}").into_bytes());
         let now = self.tables.now.get();
         let reason = self.decision.reason;
@@ -142,7 +145,7 @@ impl Case<'_> {
             let seen = first_fragments.get(&key);
             let timeout = u64::from(FRAGMENT_TIMEOUT) * HostTables::HZ;
             assert!(seen.is_some_and(|seen| now - seen <= timeout), "seen {seen:?}: {self}");
-        } else if segment.kind == Kind::Rest {
+        } else if segment.kind == Kind::LaterFragment {
             assert_eq!(reason.verdict(), Verdict::Drop, "no first fragment: {self}");
         } else if segment.fragment.more && reason.verdict() == Verdict::Pass {
             first_fragments.insert(key, now);
@@ -152,7 +155,7 @@ impl Case<'_> {
     /// Checks the packet's flow, and that no other flow changed; returns the tier of the flow.
     fn check_flows<A: Address>(
         &self,
-        segment: &Segment<A>,
+        segment: &PacketHeaders<A>,
         outside: &[u8],
         before: &Flows<A::Key>,
         after: &Flows<A::Key>,
@@ -161,7 +164,7 @@ impl Case<'_> {
         A::Key: Ord + Debug,
     {
         let reason = self.decision.reason;
-        let key = flow::key(segment, self.direction, 1);
+        let key = flow_key(segment, self.direction, 1);
         let of_key = |flows: &Flows<A::Key>| {
             let both = Tier::ALL.map(|tier| flows.get(&(tier, key)).map(|flow| (tier, *flow)));
             assert!(both[0].is_none() || both[1].is_none(), "in both tiers: {self}");
@@ -199,7 +202,7 @@ impl Case<'_> {
             Reason::NoPolicy => assert!(self.tables.policy().is_none(), "{self}"),
             Reason::TcpWindow | Reason::TcpReset => assert!(self.is_strict(), "{self}"),
             Reason::TcpNotOpened => {
-                assert!(self.is_strict() || self.tables.no_pick_up, "{self}");
+                assert!(self.is_strict() || self.tables.no_tcp_loose, "{self}");
             }
             _ => {}
         }
@@ -219,7 +222,7 @@ impl Case<'_> {
     /// Only a packet of the initiator promotes a flow, and it has to acknowledge the reply.
     fn check_promotion<A>(
         &self,
-        segment: &Segment<A>,
+        segment: &PacketHeaders<A>,
         was: Option<(Tier, Flow)>,
         is: Option<(Tier, Flow)>,
     ) {
@@ -260,13 +263,13 @@ impl Case<'_> {
     }
 
     /// All valid packets of a flow that is not expired pass, unless the TCP checks are strict.
-    fn check_continuity<A: Address>(&self, segment: &Segment<A>, flow: &Flow) {
+    fn check_continuity<A: Address>(&self, segment: &PacketHeaders<A>, flow: &Flow) {
         let reason = self.decision.reason;
         let is_valid = match segment.kind {
-            Kind::Tcp => match tcp::shape(segment.tcp_flags) {
+            Kind::Tcp => match segment_type(segment.tcp_flags) {
                 None => reason == Reason::TcpFlags,
                 // It opens the next connection with the same key.
-                Some(Shape::Syn)
+                Some(SegmentType::Syn)
                     if matches!(flow.state(), Some(State::TimeWait | State::Close)) =>
                 {
                     true
@@ -275,7 +278,7 @@ impl Case<'_> {
             },
             Kind::Udp => matches!(reason, Reason::Established | Reason::Dhcp),
             Kind::Request | Kind::Reply | Kind::Other => reason == Reason::Established,
-            Kind::Error | Kind::Message | Kind::Rest => true,
+            Kind::Error | Kind::Message | Kind::LaterFragment => true,
         };
         assert!(is_valid, "a packet of an active flow: {self}");
     }

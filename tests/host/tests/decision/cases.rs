@@ -1,6 +1,6 @@
 //! The table of decision cases; the suite `decision_cases` runs it in the kernel too.
 
-use firewall_ebpf::interface::Orientation;
+use firewall_ebpf::abi::interface::Orientation;
 use secgroup_tests::decision::{Host, Setup, cases, run};
 
 #[test]

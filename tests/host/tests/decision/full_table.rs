@@ -1,8 +1,8 @@
 //! A failed insert into the new tier, which only the host can have: the kernel's LRU evicts an entry
 //! instead.
 
-use firewall_ebpf::flow::Tier;
-use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::reason::{Reason, Verdict};
 use secgroup_tests::decision::rules::compiled;
 use secgroup_tests::decision::scenario::Role::Client;
 use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scenario, Traffic, allow, cases};

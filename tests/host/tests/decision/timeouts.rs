@@ -1,7 +1,8 @@
 //! The idle timeout of each state, to the jiffy. On the host only, whose clock the test sets.
 
-use firewall_ebpf::interface::{Direction, State};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::abi::state::State;
 use secgroup_tests::decision::rules::compiled;
 use secgroup_tests::decision::scenario::Role::{Client, Server};
 use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scenario, Traffic, allow, cases};

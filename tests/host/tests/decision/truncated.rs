@@ -1,8 +1,8 @@
 //! Frames cut at every byte; the suite `decision_truncated` compares them with the kernel.
 
-use firewall_ebpf::decide::decide;
-use firewall_ebpf::host::HostPacket;
-use firewall_ebpf::reason::Verdict;
+use firewall_ebpf::abi::reason::Verdict;
+use firewall_ebpf::backend::host::HostPacket;
+use firewall_ebpf::verdict::decide::decide;
 use secgroup_tests::decision::Engine as _;
 use secgroup_tests::decision::run::{hex, reason_name};
 use secgroup_tests::decision::truncated::{for_each_packet, host};

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::{env, fs};
 
-use firewall_ebpf::interface::State;
-use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::abi::reason::{Reason, Verdict};
+use firewall_ebpf::abi::state::State;
 use secgroup_tests::root;
 
 mod cli;

@@ -1,8 +1,8 @@
 //! UDP, ICMP queries and other protocols: flows without a handshake; and a full proven tier.
 
-use firewall_ebpf::flow::Tier::{New, Proven};
-use firewall_ebpf::interface::State;
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::flow::Tier::{New, Proven};
+use firewall_ebpf::abi::reason::Reason as R;
+use firewall_ebpf::abi::state::State;
 
 use super::{connected, data, handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, ProvenFull, Wait};

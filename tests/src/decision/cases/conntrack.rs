@@ -1,9 +1,9 @@
 //! The regression tests of nf_conntrack, after its packetdrill scripts
 //! (tools/testing/selftests/net/netfilter/packetdrill in Linux).
 
-use firewall_ebpf::flow::Tier::{New, Proven};
-use firewall_ebpf::interface::State as S_;
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::flow::Tier::{New, Proven};
+use firewall_ebpf::abi::reason::Reason as R;
+use firewall_ebpf::abi::state::State as S_;
 
 use super::{C, S, after, connected, handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::Flow;
@@ -105,7 +105,7 @@ fn inexact_reset() -> Vec<Step> {
     ])
 }
 
-/// Segments of a former and a new connection of one tuple.
+/// HeadersByFamily of a former and a new connection of one tuple.
 fn tuple_reuse() -> Vec<Case> {
     let (pass, old_seq, old_ack) = (R::Established, 145_824_453, 643_160_523);
     vec![

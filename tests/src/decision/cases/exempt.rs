@@ -1,7 +1,7 @@
 //! Packets that are decided without the rules.
 
-use firewall_ebpf::interface::Direction::{Egress, Ingress};
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::interface::Direction::{Egress, Ingress};
+use firewall_ebpf::abi::reason::Reason as R;
 
 use super::syn;
 use crate::decision::case::Step::Flows;

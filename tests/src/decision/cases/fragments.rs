@@ -1,6 +1,6 @@
 //! Fragments: the later ones get the verdict of the first.
 
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::reason::Reason as R;
 
 use super::{connected, syn};
 use crate::decision::case::Step::{Flows, Wait};

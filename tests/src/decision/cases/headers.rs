@@ -1,6 +1,6 @@
 //! VLAN tags, IPv4 headers and transport headers: the offset of the ports, and malformed packets.
 
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::reason::Reason as R;
 
 use super::{C, connected, data, syn};
 use crate::decision::case::Step::Flows;

@@ -1,8 +1,9 @@
 //! ICMP errors: related to a flow by their embedded packet, unrelated or invalid.
 
-use firewall_ebpf::flow::Tier::{New, Proven};
-use firewall_ebpf::interface::{Direction, State as S_};
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::flow::Tier::{New, Proven};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason as R;
+use firewall_ebpf::abi::state::State as S_;
 
 use super::{ack, connected, data, syn};
 use crate::decision::case::Step::{Flow, Flows, Wait};

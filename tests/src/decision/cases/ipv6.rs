@@ -1,6 +1,6 @@
 //! IPv6 extension headers: the port after them decides, or the packet is dropped.
 
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::reason::Reason as R;
 
 use super::{handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::Flows;

@@ -1,8 +1,8 @@
 //! Flows that are re-evaluated after a policy change.
 
-use firewall_ebpf::flow::Tier::{New, Proven};
-use firewall_ebpf::interface::State;
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::flow::Tier::{New, Proven};
+use firewall_ebpf::abi::reason::Reason as R;
+use firewall_ebpf::abi::state::State;
 
 use super::{ack, connected, data, rst, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, Learned, Rules};

@@ -1,8 +1,8 @@
 //! Rules: matching, overlaps and nested networks, and the effect of a change on flows.
 
-use firewall_ebpf::flow::Tier::Proven;
-use firewall_ebpf::interface::State;
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::flow::Tier::Proven;
+use firewall_ebpf::abi::reason::Reason as R;
+use firewall_ebpf::abi::state::State;
 
 use super::{ack, connected, data, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, Rules};

@@ -1,8 +1,8 @@
 //! TCP: opening a connection, and packets that open none.
 
-use firewall_ebpf::flow::Tier::{New, Proven};
-use firewall_ebpf::interface::State as S_;
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::flow::Tier::{New, Proven};
+use firewall_ebpf::abi::reason::Reason as R;
+use firewall_ebpf::abi::state::State as S_;
 
 use super::{
     C, S, ack, after, connected, data, established, fin, handshake_ack, rst, syn, syn_ack,

@@ -1,8 +1,8 @@
 //! TCP: closing a connection, resetting it, and its idle timeouts.
 
-use firewall_ebpf::flow::Tier::{New, Proven};
-use firewall_ebpf::interface::State as S_;
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::flow::Tier::{New, Proven};
+use firewall_ebpf::abi::reason::Reason as R;
+use firewall_ebpf::abi::state::State as S_;
 
 use super::{C, S, ack, after, connected, data, established, fin, rst, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, Rules, Wait};

@@ -1,7 +1,7 @@
 //! Untracked connections, as EC2 defines them: rules of both directions allow all of their packets
 //! from anywhere.
 
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::reason::Reason as R;
 
 use super::{ack, connected, data, rst, syn, syn_ack};
 use crate::decision::case::Step::{Flows, Rules};

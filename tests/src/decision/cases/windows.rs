@@ -1,8 +1,8 @@
 //! Strict TCP checks: segments outside of the window are dropped.
 
-use firewall_ebpf::flow::Tier::{New, Proven};
-use firewall_ebpf::interface::State as S_;
-use firewall_ebpf::reason::Reason as R;
+use firewall_ebpf::abi::flow::Tier::{New, Proven};
+use firewall_ebpf::abi::reason::Reason as R;
+use firewall_ebpf::abi::state::State as S_;
 
 use super::{
     C, S, ack, after, connected, data, established, fin, handshake_ack, rst, syn, syn_ack,

@@ -2,8 +2,8 @@
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, MapData, MapError};
-use firewall_ebpf::policy::{ANY_V4, ANY_V6, Class, Page};
-use firewall_ebpf::prefix::Prefix;
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Class, Page};
+use firewall_ebpf::abi::prefix::Prefix;
 use firewall_user::policy::CompiledPolicy;
 
 /// Capacities of the inner maps.

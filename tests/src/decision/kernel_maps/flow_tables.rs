@@ -2,8 +2,8 @@
 
 use aya::Pod;
 use aya::maps::{HashMap, MapData};
-use firewall_ebpf::bloom::Bit;
-use firewall_ebpf::flow::{Flow, Tier};
+use firewall_ebpf::abi::bloom::Bit;
+use firewall_ebpf::abi::flow::{Flow, Tier};
 
 /// Linux: only if the key exists.
 const BPF_EXIST: u64 = 2;

@@ -1,7 +1,8 @@
 //! A connection of the model.
 
-use firewall_ebpf::interface::{Direction, State};
-use firewall_ebpf::parse::Kind;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::state::State;
+use firewall_ebpf::wire::headers::Kind;
 
 use super::packet::ModelPacket;
 use crate::decision::packet::flags::{ACK, FIN, SYN};

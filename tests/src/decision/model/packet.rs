@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use firewall_ebpf::flow::Address;
-use firewall_ebpf::host::HostPacket;
-use firewall_ebpf::interface::Direction::{self, Egress, Ingress};
-use firewall_ebpf::parse::{Fragment, Kind, Segment, V4, V6};
-use firewall_ebpf::reason::Reason;
+use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::interface::Direction::{Egress, Ingress};
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::backend::host::HostPacket;
+use firewall_ebpf::wire::address::Address;
+use firewall_ebpf::wire::headers::{Fragment, Kind, PacketHeaders};
 
 use crate::decision::engine::FlowId;
 use crate::decision::host::SLOT;
@@ -31,7 +33,7 @@ pub(super) struct ModelPacket {
 }
 
 impl ModelPacket {
-    fn new<A: Copy>(segment: &Segment<A>, direction: Direction, ip: fn(A) -> IpAddr) -> Self {
+    fn new<A: Copy>(segment: &PacketHeaders<A>, direction: Direction, ip: fn(A) -> IpAddr) -> Self {
         Self {
             direction,
             src: ip(segment.src),
@@ -130,12 +132,13 @@ impl ModelPacket {
 /// A packet, and the packet embedded in an ICMP error.
 pub(super) fn read<A: Address>(
     packet: &HostPacket<'_>,
-    segment: &Segment<A>,
+    segment: &PacketHeaders<A>,
     direction: Direction,
     ip: fn(A) -> IpAddr,
 ) -> (ModelPacket, Option<ModelPacket>) {
     let mut embedded = *segment;
-    let has_embedded = segment.kind == Kind::Error && A::quoted(packet, segment, &mut embedded);
+    let has_embedded =
+        segment.kind == Kind::Error && A::parse_embedded(packet, segment, &mut embedded);
     let embedded = has_embedded.then(|| ModelPacket::new(&embedded, direction.opposite(), ip));
     (ModelPacket::new(segment, direction, ip), embedded)
 }

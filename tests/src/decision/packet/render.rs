@@ -6,7 +6,7 @@ use etherparse::{
     EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header,
     SingleVlanHeader, VlanId,
 };
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 
 use super::{Body, Extension, Layer, Packet};
 use crate::decision::scenario::{Family, Role, Scenario};

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 
-use firewall_ebpf::event::Event;
-use firewall_ebpf::reason::{Reason, Verdict};
+use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_user::dataplane::Pins;
 use firewall_user::dataplane::tables::maps::Maps;
 use secgroup_tests::network::at;
@@ -101,7 +101,7 @@ impl<'a> Probe<'a> {
             let counters = maps.counters(slot).unwrap();
             let drops = counters.iter().filter(|((_, reason), _)| is_drop(*reason));
             let drops: u64 = drops.map(|(_, counter)| counter.packets).sum();
-            drops - maps.events(slot).unwrap()[&Event::Spared]
+            drops - maps.events(slot).unwrap()[&Event::AuditPassed]
         };
         slots.map(dropped_in_slot).sum()
     }

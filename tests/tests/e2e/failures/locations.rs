@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use firewall_ebpf::limits::ABI_VERSION;
+use firewall_ebpf::abi::limits::ABI_VERSION;
 use secgroup_tests::network::at;
 use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};

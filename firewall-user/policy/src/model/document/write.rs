@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firewall_ebpf::interface::Direction;
+use firewall_ebpf::abi::interface::Direction;
 
 use super::{
     Document, Entry, IpPermission, IpRange, Ipv6Range, ManagedPrefixList, OWNER,

@@ -1,0 +1,162 @@
+//! Tracked connections: their keys and their record in the maps.
+
+use super::address::{V4, V6};
+use super::interface::Direction;
+use super::state::State;
+
+/// The 5-tuple of an IPv4 flow as its interface sees it. Oriented (inside, outside), so that both
+/// directions of a flow give the same key. Addresses and ports in network byte order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C, align(8))]
+pub struct FlowKey4 {
+    /// Address of the protected end.
+    pub inside: V4,
+    /// Address of the other end.
+    pub outside: V4,
+    /// Port of the protected end; of an ICMP query its identifier; else 0.
+    pub inside_port: u16,
+    /// Port of the other end; of an ICMP query its identifier; else 0.
+    pub outside_port: u16,
+    /// The interface's attachment number, host byte order.
+    pub slot: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Of an ICMP query the end that sent the request ([`QUERY_FROM_INSIDE`],
+    /// [`QUERY_FROM_OUTSIDE`]), because a request in the other direction belongs to another flow;
+    /// else 0.
+    pub query: u8,
+}
+
+/// The 5-tuple of an IPv6 flow; fields as in [`FlowKey4`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C, align(8))]
+pub struct FlowKey6 {
+    /// Address of the protected end.
+    pub inside: V6,
+    /// Address of the other end.
+    pub outside: V6,
+    /// See [`FlowKey4::inside_port`].
+    pub inside_port: u16,
+    /// See [`FlowKey4::outside_port`].
+    pub outside_port: u16,
+    /// See [`FlowKey4::slot`].
+    pub slot: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// See [`FlowKey4::query`].
+    pub query: u8,
+}
+
+/// [`FlowKey4::query`]: the inside sent the request.
+pub const QUERY_FROM_INSIDE: u8 = 1;
+/// [`FlowKey4::query`]: the outside sent the request.
+pub const QUERY_FROM_OUTSIDE: u8 = 2;
+
+const _: () = assert!(size_of::<FlowKey4>() == 16 && size_of::<FlowKey6>() == 40);
+
+/// Which table holds a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Tier {
+    /// An LRU hash: flows of which one end may be spoofed. A flood evicts only these.
+    #[cfg_attr(feature = "clap", value(help = "Not proven; a full table evicts the longest idle"))]
+    New = 0,
+    /// A plain hash: flows whose both ends have answered each other. Nothing evicts them.
+    #[cfg_attr(feature = "clap", value(help = "Both ends have sent; a full table evicts none"))]
+    Proven = 1,
+}
+
+impl Tier {
+    /// Both tiers.
+    pub const ALL: [Self; 2] = [Self::New, Self::Proven];
+
+    /// The word used in metric labels and in `flows list`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Proven => "proven",
+        }
+    }
+}
+
+/// [`Flow::flags`]: the first packet was egress.
+pub const INITIATOR_EGRESS: u8 = 1 << 0;
+/// The responder sent something other than a RST.
+pub const REPLIED: u8 = 1 << 1;
+/// Both ends have answered each other; the flow is in the proven tier, or stays in the new one while
+/// the proven tier is full (nf_conntrack's ASSURED).
+pub const PROVEN: u8 = 1 << 2;
+/// TCP whose handshake was not seen, so that its windows are not known: they are not checked.
+pub const PICKED_UP: u8 = 1 << 3;
+/// The first FIN was egress.
+pub const FIN_EGRESS: u8 = 1 << 4;
+/// The outside has sent a segment without RST since the last RST.
+pub const HEARD_INGRESS: u8 = 1 << 5;
+/// The inside has sent a segment without RST since the last RST.
+pub const HEARD_EGRESS: u8 = 1 << 6;
+
+/// One tracked connection. A packet of an established flow reads and writes only the first 64 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// When a packet of the flow last passed, in jiffies.
+    pub last_seen: u64,
+    /// Packets, by [`Direction`]. A lower bound: CPUs that count at once may lose one.
+    pub packets: [u64; 2],
+    /// Bytes of whole frames, by [`Direction`]. A lower bound, as `packets`.
+    pub bytes: [u64; 2],
+    /// TCP: the sequence number that follows what was sent, by [`Direction`]: of the latest segment
+    /// in [`Guard`](super::interface::TcpChecks::Guard), the highest in
+    /// [`Strict`](super::interface::TcpChecks::Strict). Host byte order.
+    pub next_seq: [u32; 2],
+    /// TCP: the latest acknowledgement number sent, by [`Direction`]; 0 until there is one. Host
+    /// byte order.
+    pub last_ack: [u32; 2],
+    /// A [`State`].
+    pub state: u8,
+    /// See [`INITIATOR_EGRESS`] and its neighbours.
+    pub flags: u8,
+    /// TCP, strict: the window scale in each end's SYN, by [`Direction`] (RFC 7323), or
+    /// [`NO_SCALE`].
+    pub scale: [u8; 2],
+    /// The number of the rule that admitted the flow; 0 if it was open before its interface was
+    /// attached.
+    pub rule: u32,
+    /// When the flow began, the low half of jiffies.
+    pub created: u32,
+    /// The generation of the policy that last evaluated the flow (when it was created and, with
+    /// revalidation, after each change of policy); the complement of it if no rule allowed the flow.
+    pub epoch: u32,
+    /// TCP handshake: the lowest acknowledgement number that answers it.
+    pub ack_low: u32,
+    /// TCP handshake: the highest such number; with data on the SYN or after the SYN-ACK (TCP Fast
+    /// Open, RFC 7413) there are several.
+    pub ack_high: u32,
+    /// TCP, strict: the first sequence number beyond the receiver's window, by [`Direction`] of the
+    /// data.
+    pub limit: [u32; 2],
+    /// TCP, strict: the largest window that each end announced, by [`Direction`] of the
+    /// announcement, in bytes; 0 until there is one.
+    pub window: [u32; 2],
+}
+
+/// [`Flow::scale`]: the SYN had no window scale option.
+pub const NO_SCALE: u8 = u8::MAX;
+
+const _: () = assert!(size_of::<Flow>() == 96 && core::mem::offset_of!(Flow, created) == 64);
+
+impl Flow {
+    /// The direction of the flow's first packet.
+    #[must_use]
+    pub const fn initiator(&self) -> Direction {
+        if self.flags & INITIATOR_EGRESS != 0 { Direction::Egress } else { Direction::Ingress }
+    }
+
+    /// The flow's state; `None` if the record was not written by this version.
+    #[must_use]
+    pub const fn state(&self) -> Option<State> {
+        State::from_number(self.state)
+    }
+}

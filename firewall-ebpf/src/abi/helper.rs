@@ -1,0 +1,45 @@
+//! Formats of the lists that userspace hands to the helper programs through `BPF_PROG_TEST_RUN`, as
+//! the data of an skb. Integers are in host byte order unless stated otherwise.
+
+use super::interface::Direction;
+use super::policy::TRAFFIC_MAX;
+
+/// Offset of the first entry in a list for `sg_expire_v4` or `sg_expire_v6`, after the number of the
+/// [`Tier`](super::flow::Tier) as a `u64`. An entry is a flow's
+/// [`last_seen`](super::flow::Flow::last_seen) and its key.
+pub const EXPIRE_LIST: u32 = 8;
+/// Entries of one such list that are read.
+pub const MAX_EXPIRED: u32 = 64;
+
+/// Keys of one list for `sg_bloom_insert_v4` or `sg_bloom_insert_v6` that are read. The list has
+/// nothing but keys.
+pub const MAX_BLOOM_KEYS: u32 = 64;
+
+/// Offset of the first query in a list for `sg_probe_v4` or `sg_probe_v6`, after an
+/// [`Active`](super::policy::Active) word. A query is what [`pack_query`] returns (`u32`), room for
+/// the result (`u32`: a rule as in [`Range::rule`](super::policy::Range::rule), or 0), and the
+/// outside address in network byte order.
+pub const PROBE_LIST: u32 = 8;
+/// Queries of one such list that are evaluated.
+pub const MAX_PROBED: u32 = 128;
+
+/// Bytes of an entry in a list for `sg_set_active`: the slot as a `u64`, and the
+/// [`Active`](super::policy::Active) word.
+pub const SET_ACTIVE_ENTRY: u32 = 16;
+/// Entries of one such list that are written.
+pub const MAX_SET_ACTIVE: u32 = 128;
+
+/// Direction and traffic in one word.
+#[must_use]
+#[inline(always)]
+pub const fn pack_query(direction: Direction, traffic: u32) -> u32 {
+    (direction as u32) << 31 | traffic
+}
+
+/// The two parts of [`pack_query`].
+#[must_use]
+#[inline(always)]
+pub const fn unpack_query(query: u32) -> (Direction, u32) {
+    let direction = if query >> 31 == 0 { Direction::Ingress } else { Direction::Egress };
+    (direction, query & TRAFFIC_MAX)
+}

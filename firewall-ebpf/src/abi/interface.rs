@@ -1,0 +1,159 @@
+//! Settings of an interface: direction, orientation, TCP checks, frames that are not IP.
+
+/// The direction of a packet relative to the protected endpoint: a property of the packet, not of
+/// the hook that received it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Direction {
+    /// To the inside.
+    #[cfg_attr(feature = "clap", value(help = "Toward the protected end"))]
+    Ingress = 0,
+    /// From the inside.
+    #[cfg_attr(feature = "clap", value(help = "From the protected end"))]
+    Egress = 1,
+}
+
+impl Direction {
+    /// Both directions, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The word used in the CLI, in metric labels and in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    /// The other direction.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Ingress => Self::Egress,
+            Self::Egress => Self::Ingress,
+        }
+    }
+}
+
+/// Which end of the device is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Orientation {
+    /// The device belongs to the protected host: what it receives is ingress.
+    Host = 0,
+    /// The device is the host's end of a VM's tap or a container's veth: what it receives is
+    /// egress, because the guest sent it.
+    Guest = 1,
+}
+
+impl Orientation {
+    /// The word used in the CLI and in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Guest => "guest",
+        }
+    }
+
+    /// The direction of a packet that the device receives.
+    #[must_use]
+    pub const fn received(self) -> Direction {
+        match self {
+            Self::Host => Direction::Ingress,
+            Self::Guest => Direction::Egress,
+        }
+    }
+
+    /// The direction of a packet that the device transmits.
+    #[must_use]
+    pub const fn transmitted(self) -> Direction {
+        self.received().opposite()
+    }
+}
+
+/// How closely TCP is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum TcpChecks {
+    /// Only what could end a connection is checked: a SYN-ACK must acknowledge the SYN, a RST must
+    /// have the expected sequence number. Any other segment that does not fit passes and changes
+    /// nothing; the endpoints discard it.
+    #[default]
+    #[cfg_attr(feature = "clap", value(help = "Check SYN-ACK and RST, by their numbers"))]
+    Guard = 0,
+    /// Sequence and acknowledgement numbers must be in the window of their connection, which must
+    /// have been seen from its first SYN. A segment that does not fit is dropped.
+    #[cfg_attr(feature = "clap", value(help = "Check all segments, by the windows as well"))]
+    Strict = 1,
+}
+
+impl TcpChecks {
+    /// Both choices.
+    pub const ALL: [Self; 2] = [Self::Guard, Self::Strict];
+
+    /// The word used in the CLI and in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guard => "guard",
+            Self::Strict => "strict",
+        }
+    }
+}
+
+/// Whether packets of established flows take the fast path: it reads Ethernet frames only, and does
+/// not track TCP windows.
+#[must_use]
+pub const fn has_fast_path(has_ethernet: bool, checks: TcpChecks) -> bool {
+    has_ethernet && matches!(checks, TcpChecks::Guard)
+}
+
+/// Seconds for which a first fragment stays valid: as long as a Linux host keeps an incomplete
+/// packet (net.ipv4.ipfrag_time; net.ipv6.ip6frag_time is twice as long).
+pub const FRAGMENT_TIMEOUT: u32 = 30;
+
+/// Which frames that are not IP pass, besides ARP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum NonIp {
+    /// Link-local control frames.
+    #[default]
+    #[cfg_attr(feature = "clap", value(help = "LLDP, LACP, EAPOL, STP and other 802.2 LLC"))]
+    Control = 0,
+    /// Every frame. IP inside PPPoE or MPLS then passes without a rule.
+    All = 1,
+    /// Nothing.
+    None = 2,
+}
+
+impl NonIp {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::Control, Self::All, Self::None];
+
+    /// The word used in the CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::All => "all",
+            Self::None => "none",
+        }
+    }
+
+    /// The choice with this number, as overridden at load; unknown numbers are the strictest.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Control,
+            1 => Self::All,
+            _ => Self::None,
+        }
+    }
+}

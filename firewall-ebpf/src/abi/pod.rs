@@ -1,0 +1,16 @@
+//! Types that userspace reads from maps and writes into maps through aya.
+
+use super::counter::Counter;
+use super::flow::{Flow, FlowKey4, FlowKey6};
+use super::policy::Class;
+
+// SAFETY: integers in a `repr(C)` struct whose size is the sum of its fields: no padding.
+unsafe impl aya::Pod for FlowKey4 {}
+// SAFETY: as above.
+unsafe impl aya::Pod for FlowKey6 {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Flow {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Class {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Counter {}

@@ -1,0 +1,21 @@
+//! The kernel program: entry points ([`programs`]), helper programs for userspace ([`helpers`]), BPF
+//! functions that are not inlined ([`subprograms`]), and the decision's tables over BPF maps.
+
+mod globals;
+mod helpers;
+mod maps;
+mod programs;
+mod subprograms;
+mod tables;
+mod trace;
+mod view;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never reached: the verifier rejects a program that can reach a panic.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

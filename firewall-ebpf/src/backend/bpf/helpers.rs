@@ -1,0 +1,159 @@
+//! Helper programs that userspace runs through `BPF_PROG_TEST_RUN` and that are attached nowhere. The
+//! formats of their lists are in `abi::helper`.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_skb_store_bytes};
+use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::event::{Event, event_index};
+use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::abi::helper::{
+    EXPIRE_LIST, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, PROBE_LIST,
+    SET_ACTIVE_ENTRY, unpack_query,
+};
+use firewall_ebpf::abi::policy::Active;
+use firewall_ebpf::verdict::tables::{Flows, Rules};
+use firewall_ebpf::wire::address::Address;
+use firewall_ebpf::wire::packet::{Packet, Wire};
+
+use super::maps;
+use super::tables::Kernel;
+use super::view::Skb;
+
+/// Writes the kernel's clock to `CLOCK`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_clock(_: *mut __sk_buff) -> i32 {
+    // SAFETY: the helper takes no argument and has no effect.
+    let now = unsafe { bpf_jiffies64() };
+    // Two runs at once may write in either order: both values are current.
+    let _ = maps::CLOCK.set(0, now, 0);
+    0
+}
+
+/// Makes the policies of a list active, one slot after the other, each by one aligned 64-bit store;
+/// returns how many there were.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {
+    let list = Skb::new(ctx);
+    let mut written = 0;
+    for index in 0..MAX_SET_ACTIVE {
+        let Some([slot, word]) = list.load::<[u64; 2]>(index * SET_ACTIVE_ENTRY) else { break };
+        let Some(active) = maps::ACTIVE.get_ptr_mut(slot as u32) else { break };
+        // SAFETY: an element of the map, aligned to 8 bytes. Programs on other CPUs read the word
+        // meanwhile, each the old or the new value; userspace writes under its lock.
+        unsafe { active.write_volatile(word) };
+        written += 1;
+    }
+    written
+}
+
+/// Sets the bits of the IPv4 flows of a list in both Bloom filters; returns how many there were.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_bloom_insert_v4(ctx: *mut __sk_buff) -> i32 {
+    bloom_insert::<V4>(ctx)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_bloom_insert_v6(ctx: *mut __sk_buff) -> i32 {
+    bloom_insert::<V6>(ctx)
+}
+
+#[inline(always)]
+fn bloom_insert<A: Address<Key: Wire>>(ctx: *mut __sk_buff) -> i32 {
+    let list = Skb::new(ctx);
+    let mut inserted = 0;
+    for index in 0..MAX_BLOOM_KEYS {
+        let Some(key) = list.load::<A::Key>(index * size_of::<A::Key>() as u32) else { break };
+        maps::bloom_insert(A::bit(&key));
+        inserted += 1;
+    }
+    inserted
+}
+
+/// Removes the IPv4 flows of a list that no packet has refreshed since userspace read them; returns
+/// their number.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_expire_v4(ctx: *mut __sk_buff) -> i32 {
+    expire::<V4>(ctx, |key: &FlowKey4| key.slot)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_expire_v6(ctx: *mut __sk_buff) -> i32 {
+    expire::<V6>(ctx, |key: &FlowKey6| key.slot)
+}
+
+#[inline(always)]
+fn expire<A: Address<Key: Wire>>(ctx: *mut __sk_buff, slot: impl Fn(&A::Key) -> u16) -> i32
+where
+    Kernel: Flows<A>,
+{
+    let list = Skb::new(ctx);
+    let Some([tier]) = list.load::<[u64; 1]>(0) else { return 0 };
+    let tier = if tier == Tier::Proven as u64 { Tier::Proven } else { Tier::New };
+    let mut removed = 0;
+    for index in 0..MAX_EXPIRED {
+        let at = EXPIRE_LIST + index * (8 + size_of::<A::Key>() as u32);
+        let (Some([last_seen]), Some(key)) =
+            (list.load::<[u64; 1]>(at), list.load::<A::Key>(at + 8))
+        else {
+            break;
+        };
+        // A packet may use the key between the lookup and the removal. It finds the flow expired, as
+        // userspace did, and creates another in the new tier. At worst that one is removed after its
+        // first packet, and its second packet creates it again.
+        if Flows::<A>::lookup(&Kernel, tier, &key).is_some_and(|flow| flow.last_seen() == last_seen)
+        {
+            Flows::<A>::remove(&Kernel, tier, &key);
+            if tier == Tier::New {
+                maps::count_event(event_index(slot(&key), Event::Removed));
+            }
+            removed += 1;
+        }
+    }
+    removed
+}
+
+/// Evaluates a list of queries about IPv4 addresses in tables that need not be active, and stores the
+/// results in the list; returns how many there were.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_probe_v4(ctx: *mut __sk_buff) -> i32 {
+    probe::<V4>(ctx)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_probe_v6(ctx: *mut __sk_buff) -> i32 {
+    probe::<V6>(ctx)
+}
+
+#[inline(always)]
+fn probe<A: Address + Wire>(ctx: *mut __sk_buff) -> i32
+where
+    Kernel: Rules<A>,
+{
+    let list = Skb::new(ctx);
+    let Some([active]) = list.load::<[u64; 1]>(0) else { return 0 };
+    let mut evaluated = 0;
+    for index in 0..MAX_PROBED {
+        let at = PROBE_LIST + index * (8 + size_of::<A>() as u32);
+        let (Some([query]), Some(outside)) = (list.load::<[u32; 1]>(at), list.load::<A>(at + 8))
+        else {
+            break;
+        };
+        let (direction, traffic) = unpack_query(query);
+        let rule = Kernel.lookup_rule(Active(active), direction, outside, traffic).unwrap_or(0);
+        // SAFETY: the helper copies four bytes from the stack, and checks that they fit.
+        unsafe { bpf_skb_store_bytes(ctx, at + 4, (&raw const rule).cast(), 4, 0) };
+        evaluated += 1;
+    }
+    evaluated
+}

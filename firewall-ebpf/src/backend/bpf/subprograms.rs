@@ -1,0 +1,144 @@
+//! BPF functions that are not inlined. The verifier verifies each of them once instead of on every path
+//! that reaches it, and each has its own registers. A BPF function takes at most five words, hence the
+//! packed arguments; 0 means "no rule", because no rule has that number.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use firewall_ebpf::abi::address::V4;
+use firewall_ebpf::abi::bloom::Bit;
+use firewall_ebpf::abi::helper::unpack_query;
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::policy::Active;
+use firewall_ebpf::abi::reason::Verdict;
+use firewall_ebpf::verdict::decide::Decision;
+use firewall_ebpf::verdict::fast_path::FastPath;
+use firewall_ebpf::verdict::lookup;
+use firewall_ebpf::verdict::slow_path::slow_path;
+use firewall_ebpf::verdict::tables::Interface;
+use firewall_ebpf::wire;
+use firewall_ebpf::wire::packet::Packet;
+
+use super::tables::Kernel;
+use super::view::{Skb, Xdp};
+use super::{globals, maps, trace};
+
+// The slow path, so that the fast path has all registers. `no_flow`: the fast path found no proven flow.
+// Each returns the reason's number, counted.
+
+/// The slow path at XDP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_slow_xdp(ctx: *mut xdp_md, no_flow: u32) -> u32 {
+    slow(&Xdp::new(ctx), globals::orientation().received(), no_flow)
+}
+
+/// The slow path at TCX on receive.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_slow_rx(ctx: *mut __sk_buff, no_flow: u32) -> u32 {
+    slow(&Skb::new(ctx), globals::orientation().received(), no_flow)
+}
+
+/// The slow path at TCX on transmit.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_slow_tx(ctx: *mut __sk_buff, no_flow: u32) -> u32 {
+    slow(&Skb::new(ctx), globals::orientation().transmitted(), no_flow)
+}
+
+#[inline(always)]
+fn slow<P: Packet>(packet: &P, direction: Direction, no_flow: u32) -> u32 {
+    let fast_path = if no_flow == 0 { FastPath::Undecided } else { FastPath::NoFlow };
+    let Decision { reason, bytes } = slow_path(packet, &Kernel, direction, fast_path);
+    if reason.verdict() == Verdict::Drop {
+        globals::record_drop(Kernel.now());
+    }
+    maps::count_reason(direction, reason as u32, bytes)
+}
+
+// Rule lookup: inlined, the verifier would walk the chain of classes on every path that reaches it
+// (30 times the instructions).
+
+/// [`lookup::lookup_rule`] for IPv4.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_lookup_v4(active: u64, query: u32, outside: V4) -> u32 {
+    let (direction, traffic) = unpack_query(query);
+    lookup::lookup_rule(&Kernel, Active(active), direction, outside, traffic).unwrap_or(0)
+}
+
+/// [`lookup::lookup_rule`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_lookup_v6(active: u64, query: u32, first: u64, second: u64) -> u32 {
+    let (direction, traffic) = unpack_query(query);
+    lookup::lookup_rule(&Kernel, Active(active), direction, [first, second], traffic).unwrap_or(0)
+}
+
+/// [`lookup::lookup_class`] of an "any" class.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_lookup_any(active: u64, query: u32, class: u32) -> u32 {
+    let (direction, traffic) = unpack_query(query);
+    lookup::lookup_class(&Kernel, Active(active), direction, class, traffic).0.unwrap_or(0)
+}
+
+/// [`lookup::search`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_search(index: u32, at: u64, len: u64, limit: u64) -> u32 {
+    lookup::search(at, len, limit, |page| maps::RANGES.get_value(index, &page)).unwrap_or(0)
+}
+
+// The Bloom filter: Linux 6.1 adds up the stack of the longest chain of calls, rounded up to 32 bytes
+// for each, and inlined these would exceed 512.
+
+/// [`maps::bloom_may_contain`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_bloom_test(bit: u32) -> u32 {
+    u32::from(maps::bloom_may_contain(Bit(bit)))
+}
+
+/// [`maps::bloom_insert`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_bloom_set(bit: u32) -> u32 {
+    maps::bloom_insert(Bit(bit));
+    0
+}
+
+// The search for a TCP option: inlined, the verifier of Linux 6.1 would continue from every option that can be the
+// last, with more than a million instructions.
+
+/// [`wire::find_window_scale`] at XDP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_scale_xdp(ctx: *mut xdp_md, at: u32, end: u32) -> u32 {
+    wire::find_window_scale(&Xdp::new(ctx), at, end).into()
+}
+
+/// [`wire::find_window_scale`] at TCX.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_scale_skb(ctx: *mut __sk_buff, at: u32, end: u32) -> u32 {
+    wire::find_window_scale(&Skb::new(ctx), at, end).into()
+}
+
+// Tracing: called after the decision, because the decision and a log line each use more than half of
+// the 512 bytes of stack.
+
+/// Logs a packet at XDP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_trace_xdp(ctx: *mut xdp_md, direction: u32, reason: u32) -> u32 {
+    trace::log(&Xdp::new(ctx), direction, reason);
+    0
+}
+
+/// Logs a packet at TCX.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_trace_skb(ctx: *mut __sk_buff, direction: u32, reason: u32) -> u32 {
+    trace::log(&Skb::new(ctx), direction, reason);
+    0
+}

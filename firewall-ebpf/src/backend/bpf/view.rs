@@ -1,0 +1,186 @@
+//! Packets as XDP and TCX provide them.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use firewall_ebpf::wire::packet::{Packet, Wire};
+
+use super::globals;
+use super::subprograms::{sg_scale_skb, sg_scale_xdp};
+
+/// The hook's context, for tracing.
+pub(super) trait Context {
+    /// The context type of aya-log.
+    type Raw: EbpfContext;
+
+    /// The hook's context.
+    fn context(&self) -> Self::Raw;
+}
+
+/// The linear head of a packet.
+#[derive(Clone, Copy)]
+struct Linear {
+    start: usize,
+    end: usize,
+}
+
+impl Linear {
+    #[inline(always)]
+    fn read<T: Wire>(self, offset: u32) -> Option<T> {
+        let at = self.start + offset as usize;
+        if at + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: within the packet, as the verifier checks again. The address may be odd where
+        // T's alignment is 4: BPF requires no alignment, the verifier allows it for packet pointers
+        // on machines that load unaligned words, and `read_unaligned` would compile to a load for
+        // every byte (64 instead of 52 ns for an IPv6 lookup).
+        Some(unsafe { (at as *const T).read() })
+    }
+}
+
+/// A packet at XDP.
+pub(super) struct Xdp {
+    ctx: *mut xdp_md,
+    linear: Linear,
+}
+
+impl Xdp {
+    #[inline(always)]
+    pub(super) fn new(ctx: *mut xdp_md) -> Self {
+        let view = XdpContext::new(ctx);
+        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() } }
+    }
+}
+
+impl Packet for Xdp {
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: the context is the kernel's. Counts every buffer of the frame; never negative.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) as u32 }
+    }
+
+    /// Without the helper call, which costs a fifth of the fast path.
+    #[inline(always)]
+    fn linear_len(&self) -> u32 {
+        (self.linear.end - self.linear.start) as u32
+    }
+
+    #[inline(always)]
+    fn has_ethernet(&self) -> bool {
+        globals::has_ethernet()
+    }
+
+    /// XDP runs before the kernel moves a tag into the metadata.
+    #[inline(always)]
+    fn metadata_tags(&self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn head<T: Wire>(&self, offset: u32) -> Option<T> {
+        self.linear.read(offset)
+    }
+
+    #[inline(always)]
+    fn load<T: Wire>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        let into = value.as_mut_ptr().cast::<c_void>();
+        // SAFETY: the helper fills the whole of `value` or returns an error.
+        unsafe {
+            if bpf_xdp_load_bytes(self.ctx, offset, into, size_of::<T>() as u32) != 0 {
+                return None;
+            }
+            Some(value.assume_init())
+        }
+    }
+
+    #[inline(always)]
+    fn window_scale(&self, at: u32, end: u32) -> u8 {
+        sg_scale_xdp(self.ctx, at, end) as u8
+    }
+}
+
+impl Context for Xdp {
+    type Raw = XdpContext;
+
+    #[inline(always)]
+    fn context(&self) -> XdpContext {
+        XdpContext::new(self.ctx)
+    }
+}
+
+/// A packet at TCX.
+pub(super) struct Skb {
+    ctx: *mut __sk_buff,
+    linear: Linear,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub(super) fn new(ctx: *mut __sk_buff) -> Self {
+        let view = TcContext::new(ctx);
+        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() } }
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.ctx).len }
+    }
+
+    #[inline(always)]
+    fn linear_len(&self) -> u32 {
+        self.length()
+    }
+
+    #[inline(always)]
+    fn has_ethernet(&self) -> bool {
+        globals::has_ethernet()
+    }
+
+    #[inline(always)]
+    fn metadata_tags(&self) -> u32 {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.ctx).vlan_present }
+    }
+
+    #[inline(always)]
+    fn head<T: Wire>(&self, offset: u32) -> Option<T> {
+        self.linear.read(offset)
+    }
+
+    /// Reads page fragments too, so nothing needs to be pulled into the linear head.
+    #[inline(always)]
+    fn load<T: Wire>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        let into = value.as_mut_ptr().cast::<c_void>();
+        // SAFETY: the helper fills the whole of `value` or returns an error.
+        unsafe {
+            if bpf_skb_load_bytes(self.ctx.cast(), offset, into, size_of::<T>() as u32) != 0 {
+                return None;
+            }
+            Some(value.assume_init())
+        }
+    }
+
+    #[inline(always)]
+    fn window_scale(&self, at: u32, end: u32) -> u8 {
+        sg_scale_skb(self.ctx, at, end) as u8
+    }
+}
+
+impl Context for Skb {
+    type Raw = TcContext;
+
+    #[inline(always)]
+    fn context(&self) -> TcContext {
+        TcContext::new(self.ctx)
+    }
+}

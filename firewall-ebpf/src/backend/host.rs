@@ -1,0 +1,369 @@
+//! The tables and the packet in ordinary memory, for tests, fuzzers and simulation.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+
+use crate::abi::address::{V4, V6};
+use crate::abi::event::Event;
+use crate::abi::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use crate::abi::fragment::FirstFragment;
+use crate::abi::interface::{Direction, FRAGMENT_TIMEOUT, NonIp, TcpChecks, has_fast_path};
+use crate::abi::policy::{Active, Class, Half, Has, List, Page};
+use crate::abi::prefix::Prefix;
+use crate::abi::state::State;
+use crate::verdict::flow::FlowRef;
+use crate::verdict::lookup;
+use crate::verdict::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes, Rules};
+use crate::wire::address::Address;
+use crate::wire::find_window_scale;
+use crate::wire::packet::{Packet, Wire};
+
+/// A frame in a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct HostPacket<'a> {
+    /// The whole frame.
+    pub bytes: &'a [u8],
+    /// How many of them are in the linear head; the others are as in page fragments.
+    pub linear: usize,
+    /// Whether the frame starts with an Ethernet header.
+    pub has_ethernet: bool,
+    /// Number of VLAN tags in the metadata, outside of the frame.
+    pub metadata_tags: u32,
+}
+
+impl<'a> HostPacket<'a> {
+    /// A linear Ethernet frame.
+    #[must_use]
+    pub const fn ethernet(bytes: &'a [u8]) -> Self {
+        Self { bytes, linear: bytes.len(), has_ethernet: true, metadata_tags: 0 }
+    }
+}
+
+fn read<T: Wire>(bytes: &[u8], offset: u32) -> Option<T> {
+    let start = usize::try_from(offset).ok()?;
+    let slice = bytes.get(start..start.checked_add(size_of::<T>())?)?;
+    // SAFETY: the slice has the size of T, which is valid for any bytes.
+    Some(unsafe { slice.as_ptr().cast::<T>().read_unaligned() })
+}
+
+impl Packet for HostPacket<'_> {
+    fn length(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn linear_len(&self) -> u32 {
+        u32::try_from(self.linear.min(self.bytes.len())).unwrap_or(u32::MAX)
+    }
+
+    fn has_ethernet(&self) -> bool {
+        self.has_ethernet
+    }
+
+    fn metadata_tags(&self) -> u32 {
+        self.metadata_tags
+    }
+
+    fn head<T: Wire>(&self, offset: u32) -> Option<T> {
+        read(&self.bytes[..self.linear.min(self.bytes.len())], offset)
+    }
+
+    fn load<T: Wire>(&self, offset: u32) -> Option<T> {
+        read(self.bytes, offset)
+    }
+
+    fn window_scale(&self, at: u32, end: u32) -> u8 {
+        find_window_scale(self, at, end)
+    }
+}
+
+/// A policy as the kernel's tables hold it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostPolicy {
+    /// Class by prefix, without /0.
+    pub prefixes_v4: BTreeMap<Prefix<4>, u32>,
+    /// The same for IPv6.
+    pub prefixes_v6: BTreeMap<Prefix<16>, u32>,
+    /// Rows by class.
+    pub rows: Vec<Class>,
+    /// Pages of ranges by number.
+    pub pages: Vec<Page>,
+    /// See [`Has`].
+    pub has: Has,
+}
+
+type Table<K> = RefCell<HashMap<(Tier, K), Box<UnsafeCell<Flow>>>>;
+
+/// All tables of one interface, in ordinary memory, with a clock that the test moves.
+#[derive(Default)]
+pub struct HostTables {
+    /// See [`Interface::slot`].
+    pub slot: u16,
+    /// See [`Interface::non_ip`].
+    pub non_ip: NonIp,
+    /// Timeouts in jiffies that differ from the default seconds times [`HostTables::HZ`].
+    pub timeouts: BTreeMap<State, u64>,
+    /// Jiffies.
+    pub now: Cell<u64>,
+    policy: Option<HostPolicy>,
+    /// Fail every insert into this tier, as a full map does.
+    pub full: Cell<Option<Tier>>,
+    /// Packets and bytes by rule.
+    pub rules: RefCell<BTreeMap<u32, (u64, u64)>>,
+    /// Count of each event.
+    pub events: RefCell<BTreeMap<Event, u64>>,
+    /// See [`Interface::tcp_checks`].
+    pub tcp_checks: TcpChecks,
+    /// See [`Interface::revalidates`].
+    pub revalidate: bool,
+    /// Policies so far: the generation of the active one.
+    generation: u32,
+    /// The opposite of [`Interface::tcp_loose`], so that the default is the interface's.
+    pub no_tcp_loose: bool,
+    v4: Table<FlowKey4>,
+    v6: Table<FlowKey6>,
+    fragments_v4: RefCell<HashMap<FlowKey4, FirstFragment>>,
+    fragments_v6: RefCell<HashMap<FlowKey6, FirstFragment>>,
+}
+
+impl HostTables {
+    /// Jiffies in a second of the host's clock.
+    pub const HZ: u64 = 250;
+
+    /// Tables of an interface with this policy. The clock starts far from a wrap.
+    #[must_use]
+    pub fn new(slot: u16, policy: impl Into<HostPolicy>) -> Self {
+        let mut tables = Self { slot, ..Self::default() };
+        tables.set_policy(Some(policy.into()));
+        tables.now.set(Self::HZ * 1_000_000);
+        tables
+    }
+
+    /// The active policy.
+    #[must_use]
+    pub const fn policy(&self) -> Option<&HostPolicy> {
+        self.policy.as_ref()
+    }
+
+    /// Returns to the state before the first policy.
+    pub fn clear_policy(&mut self) {
+        (self.policy, self.generation) = (None, 0);
+    }
+
+    /// Makes a policy active; `None`: the state before the first one.
+    pub fn set_policy(&mut self, policy: Option<HostPolicy>) {
+        self.generation += u32::from(policy.is_some());
+        self.policy = policy;
+    }
+
+    /// Advances the clock.
+    pub fn advance(&self, jiffies: u64) {
+        self.now.set(self.now.get() + jiffies);
+    }
+
+    /// A copy of every IPv4 flow.
+    #[must_use]
+    pub fn flows_v4(&self) -> BTreeMap<(Tier, FlowKey4), Flow> {
+        snapshot(&self.v4)
+    }
+
+    /// A copy of every IPv6 flow.
+    #[must_use]
+    pub fn flows_v6(&self) -> BTreeMap<(Tier, FlowKey6), Flow> {
+        snapshot(&self.v6)
+    }
+
+    fn lookup_flow<'a, K: Copy + Eq + Hash>(
+        table: &'a Table<K>,
+        tier: Tier,
+        key: &K,
+    ) -> Option<FlowRef<'a>> {
+        let table = table.borrow();
+        let record = table.get(&(tier, *key))?.get();
+        // SAFETY: the record is boxed, so it does not move while the table grows, and only
+        // `FlowRef` and `snapshot` (a copy) read it. `decide` drops the reference before it
+        // removes the flow.
+        Some(unsafe { FlowRef::new(record) })
+    }
+
+    fn insert_flow<K: Copy + Eq + Hash>(
+        &self,
+        table: &Table<K>,
+        tier: Tier,
+        key: &K,
+        flow: &Flow,
+    ) -> Result<bool, Full> {
+        if self.full.get() == Some(tier) {
+            return Err(Full);
+        }
+        match table.borrow_mut().entry((tier, *key)) {
+            Entry::Occupied(_) => Ok(false),
+            Entry::Vacant(entry) => {
+                entry.insert(Box::new(UnsafeCell::new(*flow)));
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn snapshot<K: Copy + Ord + Hash>(table: &Table<K>) -> BTreeMap<(Tier, K), Flow> {
+    // SAFETY: a copy of a record that is not written meanwhile: the tables are not `Sync`.
+    table.borrow().iter().map(|(key, flow)| (*key, unsafe { *flow.get() })).collect()
+}
+
+impl Interface for HostTables {
+    fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    fn non_ip(&self) -> NonIp {
+        self.non_ip
+    }
+
+    fn timeout(&self, state: State) -> u64 {
+        let default = || u64::from(state.default_timeout()) * Self::HZ;
+        self.timeouts.get(&state).copied().unwrap_or_else(default)
+    }
+
+    fn tcp_checks(&self) -> TcpChecks {
+        self.tcp_checks
+    }
+
+    fn has_fast_path<P: Packet>(&self, packet: &P) -> bool {
+        has_fast_path(packet.has_ethernet(), self.tcp_checks)
+    }
+
+    fn tcp_loose(&self) -> bool {
+        !self.no_tcp_loose
+    }
+
+    fn revalidates(&self) -> bool {
+        self.revalidate
+    }
+
+    fn under_flood(&self) -> bool {
+        false
+    }
+
+    fn fragment_timeout(&self) -> u64 {
+        u64::from(FRAGMENT_TIMEOUT) * Self::HZ
+    }
+
+    fn now(&self) -> u64 {
+        self.now.get()
+    }
+}
+
+macro_rules! flows {
+    ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident) => {
+        impl Flows<$address> for HostTables {
+            fn may_contain(&self, key: &$key) -> bool {
+                let table = self.$field.borrow();
+                Tier::ALL.iter().any(|tier| table.contains_key(&(*tier, *key)))
+            }
+
+            fn lookup(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
+                Self::lookup_flow(&self.$field, tier, key)
+            }
+
+            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<bool, Full> {
+                self.insert_flow(&self.$field, tier, key, flow)
+            }
+
+            fn remove(&self, tier: Tier, key: &$key) {
+                self.$field.borrow_mut().remove(&(tier, *key));
+            }
+        }
+
+        impl Fragments<$address> for HostTables {
+            fn lookup_fragment(&self, key: &$key) -> Option<FirstFragment> {
+                self.$fragments.borrow().get(key).copied()
+            }
+
+            fn insert_fragment(&self, key: &$key, first: &FirstFragment) {
+                self.$fragments.borrow_mut().insert(*key, *first);
+            }
+        }
+
+        impl Prefixes<$address> for HostTables {
+            fn longest_prefix(&self, _: Active, address: $address) -> Option<u32> {
+                longest_prefix(&self.policy.as_ref()?.$prefixes, octets(&address))
+            }
+        }
+
+        impl Rules<$address> for HostTables {
+            fn lookup_anywhere(
+                &self,
+                active: Active,
+                direction: Direction,
+                traffic: u32,
+            ) -> Option<u32> {
+                lookup::lookup_class(self, active, direction, <$address>::ANY, traffic).0
+            }
+
+            fn lookup_rule(
+                &self,
+                active: Active,
+                direction: Direction,
+                outside: $address,
+                traffic: u32,
+            ) -> Option<u32> {
+                lookup::lookup_rule(self, active, direction, outside, traffic)
+            }
+        }
+    };
+}
+
+flows!(V4, FlowKey4, v4, fragments_v4, prefixes_v4);
+flows!(V6, FlowKey6, v6, fragments_v6, prefixes_v6);
+
+/// The octets of an address in network byte order.
+fn octets<A: Address + Wire, const N: usize>(address: &A) -> [u8; N] {
+    const { assert!(size_of::<A>() == N) };
+    // SAFETY: same size, and any bytes are valid octets.
+    unsafe { core::ptr::from_ref(address).cast::<[u8; N]>().read() }
+}
+
+/// The class of the longest prefix that contains an address.
+fn longest_prefix<const N: usize>(
+    prefixes: &BTreeMap<Prefix<N>, u32>,
+    octets: [u8; N],
+) -> Option<u32> {
+    let host = Prefix::host(octets);
+    std::iter::once(host).chain(host.enclosing()).find_map(|prefix| prefixes.get(&prefix).copied())
+}
+
+impl Policy for HostTables {
+    fn active(&self) -> Active {
+        let tables = Half { slot: self.slot, ..Half::default() };
+        self.policy
+            .as_ref()
+            .map_or(Active(0), |policy| Active::new(tables, policy.has, self.generation))
+    }
+
+    fn class(&self, _: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
+        let row = self.policy.as_ref()?.rows.get(usize::try_from(class).ok()?)?;
+        Some((row.lists[direction as usize], row.parent))
+    }
+
+    fn search(&self, _: Active, at: u32, len: u32, traffic: u32) -> Option<u32> {
+        let pages = &self.policy.as_ref()?.pages;
+        let page = |number| pages.get(usize::try_from(number).ok()?);
+        lookup::search(at.into(), len.into(), u64::from(traffic) + 1, page)
+    }
+}
+
+impl Counts for HostTables {
+    fn count_rule(&self, rule: u32, bytes: u32) {
+        let mut rules = self.rules.borrow_mut();
+        let count = rules.entry(rule).or_default();
+        count.0 += 1;
+        count.1 += u64::from(bytes);
+    }
+
+    fn count_event(&self, event: Event) {
+        *self.events.borrow_mut().entry(event).or_default() += 1;
+    }
+}

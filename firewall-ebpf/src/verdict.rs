@@ -1,0 +1,22 @@
+//! The decision about a packet, the same for every hook, family and orientation.
+//!
+//! [`decide`](decide::decide) tries the [`fast_path`] of an established flow, then takes the
+//! [`slow_path`]: parse, exemptions ([`exempt`]), fragments ([`fragment`]), flow lookup and state
+//! ([`tcp`], [`window`]), and for a packet of no flow the policy ([`lookup`]) and a [`new_flow`].
+//! All reach maps through the traits in [`tables`].
+
+mod context;
+pub mod decide;
+mod evaluate;
+pub mod exempt;
+pub mod fast_path;
+pub mod flow;
+pub mod fragment;
+pub mod lookup;
+mod new_flow;
+mod related;
+pub mod slow_path;
+pub mod tables;
+pub mod tcp;
+mod update;
+pub mod window;

@@ -1,0 +1,18 @@
+//! A packet on its way through the decision.
+
+use crate::abi::interface::Direction;
+use crate::wire::headers::PacketHeaders;
+use crate::wire::tcp::SegmentType;
+
+/// A packet, and what the decision about it needs besides its headers.
+pub(super) struct PacketContext<'a, A> {
+    pub(super) direction: Direction,
+    pub(super) headers: &'a PacketHeaders<A>,
+    /// `None` unless TCP.
+    pub(super) segment: Option<SegmentType>,
+    /// The window scale of a SYN or SYN-ACK where windows are tracked, else
+    /// [`NO_SCALE`](crate::abi::flow::NO_SCALE).
+    pub(super) scale: u8,
+    pub(super) bytes: u32,
+    pub(super) now: u64,
+}

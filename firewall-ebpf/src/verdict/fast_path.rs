@@ -1,0 +1,101 @@
+//! The fast path: a packet of an established, proven flow that changes nothing but its times and
+//! numbers. Nine packets of ten take it.
+
+use super::flow::{flow_key, is_expired};
+use super::tables::{Flows, Tables};
+use crate::abi::flow::Tier;
+use crate::abi::interface::Direction;
+use crate::abi::state::State;
+use crate::wire::address::Address;
+use crate::wire::headers::{Kind, PacketHeaders};
+use crate::wire::packet::Packet;
+use crate::wire::{HeadersByFamily, parse_common_v4, parse_common_v6, tcp, tcp_numbers};
+
+/// The result of [`fast_path`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastPath {
+    /// The packet belongs to a proven flow and changes nothing about its state: it passes.
+    Hit,
+    /// The proven tier has no flow of the packet's key.
+    NoFlow,
+    /// The slow path decides.
+    Undecided,
+}
+
+/// The first half of [`decide`](super::decide::decide). Compiled once for each direction, so that
+/// nothing in it branches on the direction; the verifier removes the one that a hook never uses.
+#[inline(always)]
+pub fn fast_path<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> FastPath {
+    // In a flood the slow path alone is shorter: the Bloom filter recognises packets of unknown flows
+    // without the flow tables.
+    if !tables.has_fast_path(packet) || tables.under_flood() {
+        FastPath::Undecided
+    } else if direction == Direction::Ingress {
+        common_frame(packet, tables, Direction::Ingress)
+    } else {
+        common_frame(packet, tables, Direction::Egress)
+    }
+}
+
+/// The common frame of either family, if this is one.
+#[inline(always)]
+fn common_frame<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> FastPath {
+    let mut headers = HeadersByFamily::new();
+    if parse_common_v4(packet, &mut headers.v4) {
+        established(packet, tables, direction, &headers.v4)
+    } else if parse_common_v6(packet, &mut headers.v6) {
+        established(packet, tables, direction, &headers.v6)
+    } else {
+        FastPath::Undecided
+    }
+}
+
+/// A TCP segment with no flag but ACK in an established flow, or UDP in a proven one. The slow path
+/// would decide the same ([`Transition::Unchanged`](super::tcp::Transition::Unchanged)); here fewer
+/// values are live, which makes the path a third shorter.
+#[inline(always)]
+fn established<A: Address, P: Packet, T: Tables + Flows<A>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    headers: &PacketHeaders<A>,
+) -> FastPath {
+    match headers.kind {
+        Kind::Tcp if headers.tcp_flags == tcp::ACK => {
+            refresh(packet, tables, direction, headers, State::Established)
+        }
+        Kind::Udp => refresh(packet, tables, direction, headers, State::UdpStream),
+        _ => FastPath::Undecided,
+    }
+}
+
+/// Counts a packet in its proven flow and restarts the idle timeout, if the flow is in `state`.
+#[inline(always)]
+fn refresh<A: Address, P: Packet, T: Tables + Flows<A>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    headers: &PacketHeaders<A>,
+    state: State,
+) -> FastPath {
+    let key = flow_key(headers, direction, tables.slot());
+    let Some(flow) = Flows::<A>::lookup(tables, Tier::Proven, &key) else {
+        return FastPath::NoFlow;
+    };
+    let now = tables.now();
+    if flow.state() != state as u8 || is_expired(flow.last_seen(), now, tables.timeout(state)) {
+        return FastPath::Undecided;
+    }
+    if tables.revalidates() && flow.epoch() != tables.active().generation() {
+        return FastPath::Undecided;
+    }
+    if state == State::Established {
+        // Read again: keeping the numbers in registers across the lookup costs more.
+        let Some((seq, ack)) = tcp_numbers(packet, headers) else { return FastPath::Undecided };
+        flow.set_next_seq(direction, seq.wrapping_add(headers.payload));
+        flow.set_last_ack(direction, ack);
+    }
+    flow.count(direction, packet.linear_len());
+    flow.set_last_seen(now);
+    FastPath::Hit
+}

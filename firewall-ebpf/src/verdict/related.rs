@@ -1,0 +1,57 @@
+//! ICMP errors about packets of flows.
+
+use super::evaluate::evaluate;
+use super::flow::{FlowRef, flow_key, is_expired};
+use super::tables::{Family, Flows, Tables};
+use crate::abi::flow::Tier;
+use crate::abi::interface::Direction;
+use crate::abi::reason::Reason;
+use crate::abi::state::State;
+use crate::wire::address::Address;
+use crate::wire::headers::{Kind, PacketHeaders};
+use crate::wire::packet::Packet;
+
+/// Whether the packet embedded in an ICMP error belongs to a live flow, or to traffic that is not
+/// tracked. Refreshes nothing and creates nothing.
+///
+/// # Errors
+/// The embedded packet cannot be parsed, or was not sent by the receiver of the error.
+#[inline(always)]
+pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    error: &PacketHeaders<A>,
+) -> Result<bool, Reason> {
+    let mut embedded = *error;
+    // Any node on the path may send the error, but only to the source of the packet.
+    if !A::parse_embedded(packet, error, &mut embedded) || embedded.src != error.dst {
+        return Err(Reason::IcmpErrorInvalid);
+    }
+    // An embedded later fragment has no ports, and no error is sent about an error (RFC 1122, 3.2.2).
+    if matches!(embedded.kind, Kind::LaterFragment | Kind::Error | Kind::Message) {
+        return Ok(false);
+    }
+    let direction = direction.opposite();
+    let key = flow_key(&embedded, direction, tables.slot());
+    let now = tables.now();
+    if Flows::<A>::may_contain(tables, &key) {
+        for tier in [Tier::Proven, Tier::New] {
+            if let Some(flow) = Flows::<A>::lookup(tables, tier, &key)
+                && let Some(state) = State::from_number(flow.state())
+                && !is_expired(flow.last_seen(), now, tables.timeout(state))
+                && !needs_revalidation(tables, &flow)
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(evaluate(tables, direction, &embedded).is_ok_and(|allowed| allowed.is_untracked))
+}
+
+/// Whether the active policy has not evaluated the flow yet. The flow's own next packet triggers that;
+/// until then the policy is evaluated for the embedded packet instead.
+#[inline(always)]
+fn needs_revalidation<T: Tables>(tables: &T, flow: &FlowRef<'_>) -> bool {
+    tables.revalidates() && !flow.is_learned() && flow.epoch() != tables.active().generation()
+}

@@ -1,0 +1,127 @@
+//! The slow path: every packet that the fast path does not decide.
+
+use super::context::PacketContext;
+use super::evaluate::evaluate;
+use super::fast_path::FastPath;
+use super::flow::flow_key;
+use super::new_flow::create_flow;
+use super::related::is_related;
+use super::tables::{Family, Flows, Tables};
+use super::update::{FlowOutcome, remove_new, update_flow};
+use super::{exempt, fragment};
+use crate::abi::flow::{NO_SCALE, Tier};
+use crate::abi::interface::{Direction, TcpChecks};
+use crate::abi::reason::{Reason, Verdict};
+use crate::wire::address::Address;
+use crate::wire::headers::{Kind, PacketHeaders};
+use crate::wire::packet::Packet;
+use crate::wire::tcp::{SegmentType, segment_type};
+use crate::wire::{Frame, HeadersByFamily, parse, window_scale};
+
+/// The decision about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The reason, which implies the verdict.
+    pub reason: Reason,
+    /// Length of the frame in bytes, which the caller counts.
+    pub bytes: u32,
+}
+
+/// The second half of [`decide`](super::decide::decide). It parses the packet again: to keep the
+/// parsed headers would cost the fast path more than parsing again costs other packets.
+#[inline(always)]
+pub fn slow_path<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    fast_path: FastPath,
+) -> Decision {
+    let bytes = packet.length();
+    let mut headers = HeadersByFamily::new();
+    let result = match parse(packet, &mut headers) {
+        Ok(Frame::V4) => decide_ip(packet, tables, direction, &headers.v4, bytes, fast_path),
+        Ok(Frame::V6) => decide_ip(packet, tables, direction, &headers.v6, bytes, fast_path),
+        Ok(Frame::NonIp(ether_type)) => Ok(exempt::non_ip(ether_type, tables.non_ip())),
+        Err(reason) => Err(reason),
+    };
+    match result {
+        Ok(reason) | Err(reason) => Decision { reason, bytes },
+    }
+}
+
+#[inline(always)]
+fn decide_ip<A: Address, P: Packet, T: Tables + Family<A>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    headers: &PacketHeaders<A>,
+    bytes: u32,
+    fast_path: FastPath,
+) -> Result<Reason, Reason> {
+    if headers.kind == Kind::LaterFragment {
+        return fragment::decide_later(tables, direction, headers);
+    }
+    let reason = decide_transport(packet, tables, direction, headers, bytes, fast_path)?;
+    // A fragmented neighbour discovery message is exempt from the rules and still dropped.
+    if headers.fragment.more && reason.verdict() == Verdict::Pass {
+        fragment::store_first(tables, direction, headers);
+    }
+    Ok(reason)
+}
+
+/// A whole packet, or a first fragment.
+#[inline(always)]
+fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    headers: &PacketHeaders<A>,
+    bytes: u32,
+    fast_path: FastPath,
+) -> Result<Reason, Reason> {
+    let segment = if headers.kind == Kind::Tcp {
+        Some(segment_type(headers.tcp_flags).ok_or(Reason::TcpFlags)?)
+    } else {
+        if let Some(reason) = exempt::ip(headers, direction) {
+            return Ok(reason);
+        }
+        None
+    };
+    if headers.kind == Kind::Error && is_related(packet, tables, direction, headers)? {
+        return Ok(Reason::Related);
+    }
+    if headers.kind == Kind::Error || headers.kind == Kind::Message {
+        let allowed = evaluate(tables, direction, headers)?;
+        tables.count_rule(allowed.rule, bytes);
+        return Ok(Reason::Admitted);
+    }
+    let is_strict = tables.tcp_checks() == TcpChecks::Strict;
+    let scale = match segment {
+        Some(SegmentType::Syn | SegmentType::SynAck) if is_strict => window_scale(packet, headers),
+        _ => NO_SCALE,
+    };
+    let packet = PacketContext { direction, headers, segment, scale, bytes, now: tables.now() };
+    let key = flow_key(headers, direction, tables.slot());
+    let mut closed = None;
+    if fast_path == FastPath::Undecided && !Flows::<A>::may_contain(tables, &key) {
+        // No tier has the flow. A flood that no rule allows ends here, without lookups in tables that
+        // are far larger than a processor's caches.
+    } else if fast_path == FastPath::Undecided
+        && let Some(flow) = Flows::<A>::lookup(tables, Tier::Proven, &key)
+    {
+        match update_flow(tables, &packet, &key, flow, Tier::Proven) {
+            FlowOutcome::Belongs => return Ok(Reason::Established),
+            FlowOutcome::Drop(reason) => return Err(reason),
+            FlowOutcome::Expired => Flows::<A>::remove(tables, Tier::Proven, &key),
+            FlowOutcome::Closed => closed = Some(Tier::Proven),
+        }
+    } else if let Some(flow) = Flows::<A>::lookup(tables, Tier::New, &key) {
+        match update_flow(tables, &packet, &key, flow, Tier::New) {
+            FlowOutcome::Belongs => return Ok(Reason::Established),
+            FlowOutcome::Drop(reason) => return Err(reason),
+            FlowOutcome::Expired => remove_new::<A, T>(tables, &key),
+            FlowOutcome::Closed => closed = Some(Tier::New),
+        }
+    }
+    create_flow(tables, &packet, &key, closed)
+}

@@ -1,0 +1,137 @@
+//! What the decision reads and writes: BPF maps in the kernel, ordinary tables on the host.
+
+use crate::abi::address::{V4, V6};
+use crate::abi::event::Event;
+use crate::abi::flow::{Flow, Tier};
+use crate::abi::fragment::FirstFragment;
+use crate::abi::interface::{Direction, NonIp, TcpChecks};
+use crate::abi::policy::{Active, List};
+use crate::abi::state::State;
+use crate::verdict::flow::FlowRef;
+use crate::wire::address::Address;
+use crate::wire::packet::Packet;
+
+/// The settings of an interface, which are constant while its programs are loaded, and the clock.
+pub trait Interface {
+    /// The attachment number.
+    fn slot(&self) -> u16;
+
+    /// Which frames that are not IP pass.
+    fn non_ip(&self) -> NonIp;
+
+    /// The idle timeout of a state, in jiffies.
+    fn timeout(&self, state: State) -> u64;
+
+    /// How closely TCP is checked.
+    fn tcp_checks(&self) -> TcpChecks;
+
+    /// [`has_fast_path`](crate::abi::interface::has_fast_path), stored as one word, because every
+    /// packet reads it.
+    fn has_fast_path<P: Packet>(&self, packet: &P) -> bool;
+
+    /// Whether TCP connections are picked up mid-stream (nf_conntrack's `tcp_loose`). Never with
+    /// [`TcpChecks::Strict`], which needs the windows of both SYNs.
+    fn tcp_loose(&self) -> bool;
+
+    /// Whether the policy is evaluated again for each flow after it has changed.
+    fn revalidates(&self) -> bool;
+
+    /// Whether many packets were dropped in the last jiffies: then the next packet probably has no
+    /// flow either, and [`Flows::may_contain`] is checked first.
+    fn under_flood(&self) -> bool;
+
+    /// For how long a first fragment stays valid, in jiffies.
+    fn fragment_timeout(&self) -> u64;
+
+    /// Jiffies since an arbitrary start.
+    fn now(&self) -> u64;
+}
+
+/// A flow could not be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// The flow tables of one address family.
+pub trait Flows<A: Address> {
+    /// Whether either tier may contain the flow: `false` is certain.
+    fn may_contain(&self, key: &A::Key) -> bool;
+
+    /// The flow's record; a lookup in the new tier makes the flow recently used.
+    fn lookup(&self, tier: Tier, key: &A::Key) -> Option<FlowRef<'_>>;
+
+    /// Stores a flow, unless there is one with the same key, which stays; that is no error.
+    /// Returns whether the flow was stored.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing was stored.
+    fn insert(&self, tier: Tier, key: &A::Key, flow: &Flow) -> Result<bool, Full>;
+
+    /// Removes a flow, if it is there.
+    fn remove(&self, tier: Tier, key: &A::Key);
+}
+
+/// The first fragments of one address family that passed.
+pub trait Fragments<A: Address> {
+    /// The first fragment stored under [`fragment_key`](crate::verdict::fragment::fragment_key).
+    fn lookup_fragment(&self, key: &A::Key) -> Option<FirstFragment>;
+
+    /// Stores a first fragment; it replaces an earlier one of the same key. Without room it is not
+    /// stored, and its later fragments are dropped.
+    fn insert_fragment(&self, key: &A::Key, first: &FirstFragment);
+}
+
+/// The compiled policy of the interface.
+pub trait Policy {
+    /// The active policy. Each evaluation reads it once and uses only tables that it selects.
+    fn active(&self) -> Active;
+
+    /// The ranges of a class in one direction, and the class's parent.
+    fn class(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)>;
+
+    /// The rule, with [`UNTRACKED`](crate::abi::policy::UNTRACKED) if set, whose range contains
+    /// `traffic`, in a list of several ranges: [`search`](crate::verdict::lookup::search).
+    fn search(&self, active: Active, at: u32, len: u32, traffic: u32) -> Option<u32>;
+}
+
+/// The prefixes of one address family.
+pub trait Prefixes<A: Address>: Policy + Sized {
+    /// The class of the longest prefix that covers the address.
+    fn longest_prefix(&self, active: Active, address: A) -> Option<u32>;
+}
+
+/// Rule lookup of one address family: [`lookup`](crate::verdict::lookup) over [`Prefixes`], as BPF functions
+/// of their own in the kernel.
+pub trait Rules<A: Address>: Prefixes<A> {
+    /// The rule that allows `traffic` from or to any address.
+    fn lookup_anywhere(&self, active: Active, direction: Direction, traffic: u32) -> Option<u32>;
+
+    /// The rule that allows `traffic` from or to `outside`, with
+    /// [`UNTRACKED`](crate::abi::policy::UNTRACKED) where that traffic needs no flow:
+    /// [`lookup_rule`](crate::verdict::lookup::lookup_rule).
+    fn lookup_rule(
+        &self,
+        active: Active,
+        direction: Direction,
+        outside: A,
+        traffic: u32,
+    ) -> Option<u32>;
+}
+
+/// Counters besides those of the reasons.
+pub trait Counts {
+    /// Counts a packet that a rule allowed.
+    fn count_rule(&self, rule: u32, bytes: u32);
+
+    /// Counts an event.
+    fn count_event(&self, event: Event);
+}
+
+/// All that [`decide`](crate::verdict::decide::decide) needs.
+pub trait Tables: Interface + Policy + Counts + Family<V4> + Family<V6> {}
+
+impl<T> Tables for T where T: Interface + Policy + Counts + Family<V4> + Family<V6> {}
+
+/// The tables of one address family.
+pub trait Family<A: Address>: Flows<A> + Fragments<A> + Rules<A> {}
+
+impl<A: Address, T> Family<A> for T where T: Flows<A> + Fragments<A> + Rules<A> {}

@@ -1,0 +1,16 @@
+//! Packets: access to their bytes, and parsing into what the decision needs.
+
+pub mod address;
+mod common;
+mod embedded;
+mod header;
+pub mod headers;
+mod options;
+pub mod packet;
+mod parse;
+pub mod tcp;
+
+pub use common::{parse_common_v4, parse_common_v6, tcp_numbers};
+pub use header::protocol;
+pub use options::{find_window_scale, window_scale};
+pub use parse::{Frame, HeadersByFamily, parse};

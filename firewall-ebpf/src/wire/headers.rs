@@ -1,0 +1,197 @@
+//! What the parser extracts from a packet.
+
+use super::header::{Icmp, TCP, Tcp, Udp, protocol};
+use super::tcp::JUDGED_FLAGS;
+
+/// The fields of a packet's headers that the decision uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketHeaders<A> {
+    /// Source address, network byte order.
+    pub src: A,
+    /// Destination address, network byte order.
+    pub dst: A,
+    /// IP protocol number of the transport header.
+    pub protocol: u8,
+    /// How flows treat the packet.
+    pub kind: Kind,
+    /// TCP flags, of which only [`JUDGED_FLAGS`] are kept.
+    pub tcp_flags: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// Which part of its packet this is.
+    pub fragment: Fragment,
+    /// Source and destination port in network byte order, in one word; of an ICMP query its
+    /// identifier twice; else 0.
+    pub ports: u32,
+    /// The number that a rule's ports are compared with, host byte order: the destination port, or
+    /// ICMP type and code as high and low byte; else 0.
+    pub rule_port: u16,
+    /// TCP sequence number, host byte order.
+    pub seq: u32,
+    /// TCP acknowledgement number, host byte order.
+    pub ack: u32,
+    /// TCP payload in bytes, without SYN and FIN.
+    pub payload: u32,
+    /// TCP window as announced, unscaled.
+    pub window: u16,
+    /// Bytes of TCP options.
+    pub options: u32,
+    /// Offset of the transport header in the frame.
+    pub at: u32,
+    /// Bytes from there to the end of the packet.
+    pub length: u32,
+}
+
+/// The place of a fragment in its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Bytes of the packet's payload before it.
+    pub offset: u32,
+    /// Bytes in it.
+    pub length: u32,
+    /// Whether others follow.
+    pub more: bool,
+    /// The identification field, network byte order.
+    pub id: u32,
+}
+
+impl Fragment {
+    /// A packet in one piece.
+    pub const WHOLE: Self = Self { offset: 0, length: 0, more: false, id: 0 };
+}
+
+impl<A> PacketHeaders<A> {
+    /// A packet of which only the addresses are known.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(src: A, dst: A) -> Self {
+        Self {
+            src,
+            dst,
+            protocol: 0,
+            kind: Kind::Other,
+            tcp_flags: 0,
+            hop_limit: 0,
+            fragment: Fragment::WHOLE,
+            ports: 0,
+            rule_port: 0,
+            seq: 0,
+            ack: 0,
+            payload: 0,
+            window: 0,
+            options: 0,
+            at: 0,
+            length: 0,
+        }
+    }
+
+    /// Takes the fields of a TCP header; `payload` is the number of bytes after it.
+    #[inline(always)]
+    pub(super) fn set_tcp(&mut self, header: &Tcp, payload: u32) {
+        self.kind = Kind::Tcp;
+        self.tcp_flags = header.flags & JUDGED_FLAGS;
+        self.set_ports(header.ports);
+        self.seq = u32::from_be(header.seq);
+        self.ack = u32::from_be(header.ack);
+        self.payload = payload;
+        self.window = u16::from_be(header.window);
+        self.options = u32::from(header.offset >> 4) * 4 - TCP;
+    }
+
+    /// Takes the fields of a UDP header.
+    #[inline(always)]
+    pub(super) fn set_udp(&mut self, header: &Udp) {
+        self.kind = Kind::Udp;
+        self.set_ports(header.ports);
+    }
+
+    #[inline(always)]
+    pub(super) fn set_ports(&mut self, ports: u32) {
+        self.ports = ports;
+        self.rule_port = u16::from_be(self.dst_port());
+    }
+
+    /// Takes the fields of an ICMP or ICMPv6 header; `protocol` says of which.
+    #[inline(always)]
+    pub(super) fn set_icmp(&mut self, protocol: u8, header: &Icmp) {
+        self.rule_port = u16::from(header.kind) << 8 | u16::from(header.code);
+        self.kind = icmp_kind(protocol, header.kind);
+        if matches!(self.kind, Kind::Request | Kind::Reply) {
+            self.ports = u32::from(header.id) << 16 | u32::from(header.id);
+        }
+    }
+
+    /// The [`Self::rule_port`] of the request that this packet replies to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn request_port(&self) -> u16 {
+        match self.kind {
+            // The request's type, with code 0: see `icmp_kind`.
+            Kind::Reply => match self.rule_port >> 8 {
+                0 => 8 << 8,
+                14 => 13 << 8,
+                _ => 128 << 8,
+            },
+            // 0 where there are no ports.
+            _ => u16::from_be(self.src_port()),
+        }
+    }
+
+    /// Source port, network byte order; of an ICMP query its identifier; else 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn src_port(&self) -> u16 {
+        (self.ports & 0xffff) as u16
+    }
+
+    /// Destination port, network byte order; of an ICMP query its identifier; else 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn dst_port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+}
+
+/// How flows treat a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// An ICMP or ICMPv6 query, whose reply has the same identifier.
+    Request,
+    /// The reply to such a query.
+    Reply,
+    /// An ICMP or ICMPv6 error, which embeds the packet that caused it.
+    Error,
+    /// Any other ICMP or ICMPv6 message; it has no reply.
+    Message,
+    /// A fragment other than the first, without the transport header.
+    LaterFragment,
+    /// Any other protocol.
+    Other,
+}
+
+/// Echo and timestamp (RFC 792), echo (RFC 4443): the messages whose reply repeats an identifier.
+/// Destination unreachable, packet too big, time exceeded and parameter problem are errors; source
+/// quench is not (RFC 6633 deprecates it), and a redirect changes routes, not connections.
+#[inline(always)]
+const fn icmp_kind(icmp: u8, kind: u8) -> Kind {
+    if icmp == protocol::ICMP {
+        match kind {
+            8 | 13 => Kind::Request,
+            0 | 14 => Kind::Reply,
+            3 | 11 | 12 => Kind::Error,
+            _ => Kind::Message,
+        }
+    } else {
+        match kind {
+            128 => Kind::Request,
+            129 => Kind::Reply,
+            1..=4 => Kind::Error,
+            _ => Kind::Message,
+        }
+    }
+}
