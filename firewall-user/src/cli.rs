@@ -178,7 +178,7 @@ impl Context {
     /// Opens the store, and rolls back a change whose deadline for confirmation is over.
     pub(crate) fn control(&self) -> Result<Control> {
         let mut control = self.control_unsettled()?;
-        control.settle()?;
+        control.roll_back_overdue()?;
         Ok(control)
     }
 

@@ -1,5 +1,4 @@
-//! What the model means for the interfaces of this host: their rules with every peer as networks, and
-//! their policies.
+//! The compiled policies of this host's interfaces: their rules with every peer resolved to networks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -13,38 +12,38 @@ use crate::dataplane::host::device;
 use crate::model::{GroupId, Interface, Model, Peer, Tracking};
 use crate::policy::{Addresses, InternedPolicy, PolicyInterner, ResolvedRule, active_rules};
 
-/// A policy and what it was made of.
+/// A policy and the rules that it was compiled from.
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) rules: Vec<ResolvedRule>,
     pub(super) policy: InternedPolicy,
 }
 
-/// Policies by slot; those of the same groups are one.
+/// Policies by slot; interfaces with the same groups share one.
 pub(super) type Policies = BTreeMap<u16, Rc<Compiled>>;
 
-/// Every interface's policy, by slot; `before` are those of the same book from before a change.
+/// Every interface's policy, by slot; `before` are those of the same interner before a change.
 ///
 /// # Errors
-/// One does not fit.
+/// A policy does not fit.
 pub(super) fn compile(
     book: &mut PolicyInterner,
     before: &Policies,
     model: &Model,
     addresses: &Addresses,
 ) -> Result<Policies> {
-    let mut made: HashMap<(&[GroupId], Tracking), Rc<Compiled>> = HashMap::new();
+    let mut compiled_groups: HashMap<(&[GroupId], Tracking), Rc<Compiled>> = HashMap::new();
     let mut policies = Policies::new();
     for interface in model.interfaces.values() {
         let key = (&interface.groups[..], interface.tracking);
-        let compiled = match made.get(&key) {
+        let compiled = match compiled_groups.get(&key) {
             Some(compiled) => Rc::clone(compiled),
             None => {
                 let before = before.get(&interface.slot).map(Rc::as_ref);
                 Rc::new(compile_one(book, before, model, addresses, interface)?)
             }
         };
-        made.insert(key, Rc::clone(&compiled));
+        compiled_groups.insert(key, Rc::clone(&compiled));
         policies.insert(interface.slot, compiled);
     }
     Ok(policies)
@@ -82,13 +81,13 @@ fn compile_one(
     Ok(Compiled { rules, policy })
 }
 
-/// The numbers of the rules that own something of the policies: sorted, each once.
+/// The numbers of the rules that the policies contain: sorted, each once.
 pub(super) fn numbers(book: &PolicyInterner, policies: &Policies) -> Vec<u32> {
     book.rules(policies.values().map(|compiled| &compiled.policy))
 }
 
-/// The inside addresses of every interface: those of the device, where it belongs to the
-/// protected end, and those that the user declared.
+/// The inside addresses of interfaces, by slot: those of the device, where it belongs to the protected
+/// end, and the declared ones. Only of members of a group that a rule names.
 pub(super) fn addresses(model: &Model) -> Result<Addresses> {
     let rules = model.groups.values().flat_map(|group| &group.rules);
     let peers = rules.filter_map(|rule| match &rule.spec.peer {
@@ -98,7 +97,7 @@ pub(super) fn addresses(model: &Model) -> Result<Addresses> {
     let referenced: BTreeSet<_> = peers.collect();
     let mut addresses = Addresses::new();
     for interface in model.interfaces.values() {
-        // Asking netlink costs a round trip: only for members of a group that a rule names.
+        // Each device costs two requests of netlink.
         if interface.groups.iter().any(|group| referenced.contains(group)) {
             addresses.insert(interface.slot, inside(interface)?);
         }
@@ -109,7 +108,7 @@ pub(super) fn addresses(model: &Model) -> Result<Addresses> {
 /// The inside addresses of one interface.
 ///
 /// # Errors
-/// rtnetlink fails. A device that is gone has no addresses.
+/// rtnetlink fails. A device that does not exist has no addresses.
 pub fn inside(interface: &Interface) -> Result<Vec<IpAddr>> {
     let mut all = interface.addresses.clone();
     if interface.orientation == Orientation::Host

@@ -1,9 +1,8 @@
-//! Changes that return by themselves: made as others are, and taken back unless someone confirms
-//! them in time.
+//! Changes that are rolled back unless they are confirmed in time.
 //!
-//! The store keeps what was before until the change is confirmed or taken back. A process of its
-//! own waits for the deadline (`watch`), and since a process can be killed, every command looks,
-//! too. After a reboot no one has confirmed.
+//! The store keeps a copy of its earlier contents until the change is confirmed or rolled back. A
+//! separate process waits for the deadline (`watch`); since it can be killed, every command checks the
+//! deadline too. A reboot ends the time for confirmation.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -17,27 +16,27 @@ use crate::dataplane::instance;
 use crate::explain::{Exit, Explain};
 use crate::store::{Pending, Store, Transaction};
 
-/// On what terms a change is made.
+/// The terms of a change.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// What it is called: the command.
+    /// The command that makes it.
     pub what: String,
-    /// It returns by itself after this time, unless it is confirmed.
+    /// The time after which it is rolled back, unless it is confirmed.
     pub confirm: Option<Duration>,
-    /// Also if it locks its caller out.
+    /// Whether it is made even if it locks its caller out.
     pub force: bool,
 }
 
-/// A change that waits for its confirmation.
+/// A change that is not confirmed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// What it is called: the command.
+    /// The command that made it.
     pub what: String,
-    /// How long it still waits; 0 if it should have been taken back.
+    /// The time that is left; 0 if it is about to be rolled back.
     pub left: Duration,
 }
 
-/// A change waits for its confirmation, so there is no other one now.
+/// Another change is not confirmed yet.
 #[derive(Debug, thiserror::Error)]
 #[error("`{what}` is not confirmed yet")]
 pub struct Unconfirmed {
@@ -50,9 +49,9 @@ impl Explain for Unconfirmed {
     }
 }
 
-/// No change waits for its confirmation.
+/// Every change is confirmed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("no change waits for its confirmation")]
+#[error("no change is waiting for confirmation")]
 pub struct NothingPending;
 
 impl Explain for NothingPending {
@@ -71,7 +70,7 @@ impl Explain for NothingPending {
 /// Begins a change on these terms.
 ///
 /// # Errors
-/// Another change waits for its confirmation: what it is compared with would be gone.
+/// Another change is not confirmed yet: the store has one copy of its earlier contents.
 pub(super) fn begin<'a>(store: &'a mut Store, terms: &Terms) -> Result<Transaction<'a>> {
     let mut transaction = store.begin()?;
     if let Some(Pending { what, .. }) = transaction.pending()? {
@@ -83,10 +82,10 @@ pub(super) fn begin<'a>(store: &'a mut Store, terms: &Terms) -> Result<Transacti
     Ok(transaction)
 }
 
-/// Right before the commit: sets the deadline, and starts who watches over it.
+/// Sets the deadline right before the commit, and starts the process that waits for it.
 ///
 /// # Errors
-/// No process can be started, and nobody would take the change back.
+/// The process cannot be started, so nothing would roll the change back.
 pub(super) fn arm(paths: &Paths, terms: &Terms, transaction: &mut Transaction<'_>) -> Result<()> {
     let Some(time) = terms.confirm else { return Ok(()) };
     let deadline =
@@ -94,10 +93,10 @@ pub(super) fn arm(paths: &Paths, terms: &Terms, transaction: &mut Transaction<'_
     let (boot, deadline) = deadline().context("read the clock")?;
     let deadline = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
     transaction.pend(&Pending { what: terms.what.clone(), boot, deadline })?;
-    watch::start(paths).context("start the process that takes the change back")
+    watch::start(paths).context("start the process that rolls the change back")
 }
 
-/// How long a change still waits; `None` if its time is over.
+/// The time that is left to confirm a change; `None` after its deadline.
 fn left(pending: &Pending) -> Result<Option<Duration>> {
     let clock = || -> std::io::Result<_> { Ok((boot::id()?, boot::now()?)) };
     let (boot, now) = clock().context("read the clock")?;
@@ -106,7 +105,7 @@ fn left(pending: &Pending) -> Result<Option<Duration>> {
 }
 
 impl Control {
-    /// The change that waits for its confirmation, if there is one.
+    /// The change that is not confirmed yet, if there is one.
     ///
     /// # Errors
     /// The store or the clock cannot be read.
@@ -116,10 +115,10 @@ impl Control {
         Ok(Some(Waiting { what: pending.what, left }))
     }
 
-    /// Keeps the change that waits; returns what it is called.
+    /// Confirms the change; returns its command.
     ///
     /// # Errors
-    /// [`NothingPending`], also if its time is over.
+    /// [`NothingPending`], also after its deadline.
     pub fn confirm(&mut self) -> Result<String> {
         let _lock = self.exclusive()?;
         let pending = self.store.pending()?.ok_or(NothingPending)?;
@@ -127,52 +126,52 @@ impl Control {
         Ok(pending.what)
     }
 
-    /// Takes the change back that waits; returns what it is called.
+    /// Rolls the change back; returns its command.
     ///
     /// # Errors
-    /// [`NothingPending`], or the kernel refuses what was before.
+    /// [`NothingPending`], or the kernel refuses the earlier policies.
     pub fn roll_back(&mut self) -> Result<String> {
         let _lock = self.lock()?;
         let pending = self.store.pending()?.ok_or(NothingPending)?;
-        self.take_back()?;
+        self.restore_earlier()?;
         Ok(pending.what)
     }
 
-    /// Takes a change back whose time is over, and says so. Without one nothing waits for anyone.
+    /// Rolls a change back after its deadline, and reports it. Without one the lock is not taken.
     ///
     /// # Errors
-    /// It cannot be taken back.
-    pub fn settle(&mut self) -> Result<()> {
+    /// It cannot be rolled back.
+    pub fn roll_back_overdue(&mut self) -> Result<()> {
         match self.store.pending()? {
             Some(pending) if left(&pending)?.is_none() => self.exclusive().map(drop),
             _ => Ok(()),
         }
     }
 
-    /// Waits until no other command is changing something, and takes a change back whose time is
-    /// over.
+    /// Waits until no other command is changing something, and rolls a change back after its deadline.
     pub(super) fn exclusive(&mut self) -> Result<File> {
         let lock = self.lock()?;
         if let Some(pending) = self.store.pending()?
             && left(&pending)?.is_none()
         {
             let what = &pending.what;
-            self.take_back().with_context(|| format!("take back `{what}`, never confirmed"))?;
-            watch::tell(&format!("`{what}` was not confirmed in time: the state before is back"));
+            self.restore_earlier()
+                .with_context(|| format!("roll back `{what}`, which was not confirmed"))?;
+            watch::report(&format!("`{what}` was not confirmed in time and is rolled back"));
         }
         Ok(lock)
     }
 
-    /// Brings back what was before. The copy goes last: whoever finds it begins anew.
-    fn take_back(&mut self) -> Result<()> {
+    /// Restores the earlier contents. Their copy is removed last: a command that finds it starts again.
+    fn restore_earlier(&mut self) -> Result<()> {
         let mut transaction = self.store.begin()?;
         transaction.restore()?;
         transaction.commit()?;
-        // After a reboot there is nothing in the kernel, until reconcile.
+        // After a reboot the kernel has nothing, until `reconcile`.
         if instance::exists(&self.enforcer.pins) {
             for Reconciled { interface, outcome } in self.restore_all()?.interfaces {
                 if let Outcome::Failed(error) = outcome {
-                    watch::tell(&format!("{}: {error:#}", interface.label()));
+                    watch::report(&format!("{}: {error:#}", interface.label()));
                 }
             }
         } else {

@@ -1,7 +1,7 @@
-//! Changes that would lock their caller out.
+//! Refusing changes that would lock their caller out.
 //!
-//! What counts is whether the caller could connect once more: a tracked flow goes on without its
-//! rule, but at the next login nobody gets in.
+//! The criterion is whether the caller could connect again: a tracked flow goes on without its rule, but
+//! the next login would fail.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -19,38 +19,39 @@ use crate::policy::{Probe, ResolvedRule, active_rules, evaluate, is_untracked};
 
 /// The change would lock its caller out.
 #[derive(Debug, thiserror::Error)]
-#[error("this would lock you out: your SSH connection {connection} comes in by {interface}, {cut}")]
+#[error(
+    "this would lock you out: your SSH connection {connection} comes in by {interface}, {breakage}"
+)]
 pub struct LockedOut {
     connection: Connection,
     interface: String,
     group: String,
-    cut: Cut,
+    breakage: Breakage,
 }
 
-/// Why.
+/// The reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Cut {
+enum Breakage {
     #[error("and no rule there would admit the next one")]
     NoRule,
     #[error("which has no flow, and with --tcp-loose off only a SYN opens one")]
-    NotOpened,
+    NoFlow,
 }
 
 impl Explain for LockedOut {
     fn hint(&self) -> Option<Cow<'static, str>> {
-        let Self { connection: Connection { client, server, .. }, group, cut, .. } = self;
+        let Self { connection: Connection { client, server, .. }, group, breakage, .. } = self;
         let length = if client.is_ipv4() { 32 } else { 128 };
-        Some(match cut {
-            Cut::NoRule => format!(
+        Some(match breakage {
+            Breakage::NoRule => format!(
                 "`secgroup rule add {group} ingress --protocol tcp --port {} --cidr {}/{length}` \
-                 admits it; --force makes the change all the same",
+                 admits it; --force makes the change anyway",
                 server.port(),
                 client.ip()
             )
             .into(),
-            Cut::NotOpened => {
-                "`--tcp-loose on` keeps it; --force makes the change all the same, then log in \
-                 again"
+            Breakage::NoFlow => {
+                "`--tcp-loose on` keeps it; --force makes the change anyway, then log in again"
                     .into()
             }
         })
@@ -64,7 +65,7 @@ type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
 /// interface is attached get a flow.
 ///
 /// # Errors
-/// [`LockedOut`], and when the kernel cannot be asked.
+/// [`LockedOut`], or netlink fails.
 pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     let Some((connection, place)) = ssh::own() else { return Ok(()) };
     let question = question(&connection);
@@ -72,7 +73,7 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     for interface in after.interfaces.values() {
         let rules = active_rules(after, &members_after, interface);
         if interface.mode == Mode::Audit && !after.is_panicking {
-            // It cuts nothing.
+            // It drops nothing.
             continue;
         }
         let was = before.interfaces.get(&interface.slot).filter(|was| was.id == interface.id);
@@ -81,18 +82,20 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
         if old == Some((interface, &rules[..])) {
             continue;
         }
-        if let Some(cut) = cut(old, (interface, &rules), learns, question)
+        if let Some(breakage) = breakage(old, (interface, &rules), learns, question)
             && carries(interface, &connection, place)?
         {
             let group = interface.groups.first().and_then(|id| after.groups.get(id));
             let group = group.map_or_else(String::new, |group| group.name.clone());
-            return Err(LockedOut { connection, interface: interface.label(), group, cut }.into());
+            return Err(
+                LockedOut { connection, interface: interface.label(), group, breakage }.into()
+            );
         }
     }
     Ok(())
 }
 
-/// The connection's first packet, if it came once more.
+/// The first packet of a new connection like this one.
 fn question(connection: &Connection) -> Probe {
     Probe {
         direction: Direction::Ingress,
@@ -102,13 +105,13 @@ fn question(connection: &Connection) -> Probe {
     }
 }
 
-/// What a change does to a connection; `None` if it was shut out before, too.
-fn cut(
+/// Why a change breaks a connection; `None` if it does not, or if the rules did not admit it before.
+fn breakage(
     before: Option<Policy<'_>>,
     (interface, rules): Policy<'_>,
     learns: bool,
     question: Probe,
-) -> Option<Cut> {
+) -> Option<Breakage> {
     let admits = |rules| evaluate(rules, question).next().is_some();
     let needs_no_flow = |(interface, rules): Policy<'_>| {
         interface.tracking == Tracking::Auto && is_untracked(rules, question)
@@ -117,11 +120,11 @@ fn cut(
         return None;
     }
     if !admits(rules) {
-        return Some(Cut::NoRule);
+        return Some(Breakage::NoRule);
     }
     let had_flow = before.map_or(learns, |before| !needs_no_flow(before));
-    let is_cut = !had_flow && !needs_no_flow((interface, rules)) && !interface.is_tcp_loose();
-    is_cut.then_some(Cut::NotOpened)
+    let is_broken = !had_flow && !needs_no_flow((interface, rules)) && !interface.is_tcp_loose();
+    is_broken.then_some(Breakage::NoFlow)
 }
 
 /// Whether a connection's packets go through an interface's device.
@@ -129,7 +132,7 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
     let Interface { device, netns, orientation, .. } = interface;
     let file =
         netns.as_ref().map_or_else(|| Path::new("/proc/self/ns/net").into(), |n| netns::path(n));
-    // A guest's traffic is not the host's.
+    // The host's own connections are not those of a guest.
     if *orientation == Orientation::Guest || ssh::netns(&file) != Some(place) {
         return Ok(false);
     }
@@ -138,11 +141,11 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
         return Ok(name == device);
     }
     let ends = (connection.server.ip(), connection.client.ip());
-    let way = routes::devices(netns.as_deref(), [ends])?.get(&ends).copied();
-    // Answers may leave by another device than questions come in by; but not by the loopback device,
-    // whose number is 1 in every namespace.
-    Ok(way.is_some_and(|index| found.carries(index))
-        || (way != Some(1) && found.addresses.contains(&ends.0)))
+    let device = routes::devices(netns.as_deref(), [ends])?.get(&ends).copied();
+    // Replies may leave by another device than requests arrive by, but not by the loopback device, whose
+    // index is 1 in every namespace.
+    Ok(device.is_some_and(|index| found.carries(index))
+        || (device != Some(1) && found.addresses.contains(&ends.0)))
 }
 
 #[cfg(test)]
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_could_connect_can_be_locked_out() {
+    fn only_a_caller_that_could_connect_is_locked_out() {
         let question = Probe {
             direction: Direction::Ingress,
             outside: "192.0.2.7".parse().unwrap(),
@@ -197,24 +200,24 @@ mod tests {
             (vec![ssh("0.0.0.0/0")], vec![ssh("0.0.0.0/0"), all_out()]);
         let (on, off) = (interface(true), interface(false));
         let judge =
-            |before: Option<Policy<'_>>, after, learns| cut(before, after, learns, question);
+            |before: Option<Policy<'_>>, after, learns| breakage(before, after, learns, question);
         for (before, after, learns, expected) in [
             // A first attach.
-            (None, (&on, &none), true, Some(Cut::NoRule)),
-            (None, (&on, &others), true, Some(Cut::NoRule)),
+            (None, (&on, &none), true, Some(Breakage::NoRule)),
+            (None, (&on, &others), true, Some(Breakage::NoRule)),
             (None, (&on, &mine), true, None),
             (None, (&off, &mine), true, None),
             (None, (&on, &mine), false, None),
-            (None, (&off, &mine), false, Some(Cut::NotOpened)),
+            (None, (&off, &mine), false, Some(Breakage::NoFlow)),
             (None, (&off, &anyone_untracked), false, None),
             // A change of rules.
-            (Some((&on, &mine)), (&on, &none), true, Some(Cut::NoRule)),
+            (Some((&on, &mine)), (&on, &none), true, Some(Breakage::NoRule)),
             (Some((&on, &mine)), (&on, &anyone), true, None),
             (Some((&on, &none)), (&on, &others), true, None),
             (Some((&off, &mine)), (&off, &anyone), true, None),
-            // What had no flow needs one now.
+            // A connection that was untracked needs a flow now.
             (Some((&on, &anyone_untracked)), (&on, &mine), true, None),
-            (Some((&off, &anyone_untracked)), (&off, &mine), true, Some(Cut::NotOpened)),
+            (Some((&off, &anyone_untracked)), (&off, &mine), true, Some(Breakage::NoFlow)),
             (Some((&off, &anyone_untracked)), (&off, &anyone_untracked), true, None),
         ] {
             let before = before.map(|(one, rules): (_, &Vec<_>)| (one, &rules[..]));

@@ -1,5 +1,5 @@
-//! Panic: everything is dropped but the traffic of the networks that the host is managed from, until
-//! someone says that it is over. Groups may change meanwhile; it shows when it is over.
+//! Emergency mode: everything is dropped except the traffic of the management networks, until the mode
+//! is ended. Groups may change meanwhile; the changes become active at its end.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -17,17 +17,17 @@ use crate::explain::Explain;
 use crate::model::{Interface, Model};
 use crate::store::Transaction;
 
-/// How often the flow tables are read for what is to go: a flow that moves between them while they
-/// are read is met the next time.
+/// How often the flow tables are read for flows to remove: a flow that moves between them while they are
+/// read is found in the next pass.
 const PASSES: u32 = 8;
 
-/// A panic that would keep its caller out.
+/// Emergency mode would lock its caller out.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum Unmanaged {
-    /// Nobody has said where the host is managed from.
-    #[error("no management network is set, so nothing at all would pass")]
+    /// No management network is set.
+    #[error("no management network is set, so every packet would be dropped")]
     Nowhere,
-    /// The caller is elsewhere.
+    /// The caller's address is in no management network.
     #[error("your SSH connection comes from {0}, which is in no management network")]
     Elsewhere(IpAddr),
 }
@@ -39,31 +39,32 @@ impl Explain for Unmanaged {
             Self::Elsewhere(address) => IpNet::from(*address).to_string(),
         };
         Some(
-            format!("`secgroup management set {example}` sets one; --force does without it").into(),
+            format!("`secgroup management set {example}` sets one; --force makes the change anyway")
+                .into(),
         )
     }
 }
 
-/// What a panic came to.
+/// The result of switching emergency mode.
 #[derive(Debug)]
 pub struct Panicked {
-    /// The interfaces on which it is in force, or no longer.
+    /// The attached interfaces.
     pub interfaces: Vec<Interface>,
-    /// Flows of other networks that were ended.
+    /// Flows of other networks that were removed.
     pub ended: u64,
 }
 
 impl Control {
-    /// Begins panic, or ends it. Either may be said twice.
+    /// Begins emergency mode, or ends it. Either may be repeated.
     ///
     /// # Errors
-    /// [`Unmanaged`], or at its end [`super::LockedOut`], unless forced; and when the kernel
-    /// refuses: `reconcile` completes it then.
+    /// [`Unmanaged`], or at its end [`super::LockedOut`], unless forced; or the kernel refuses, and
+    /// `reconcile` completes it then.
     pub fn panic(&mut self, is_panicking: bool, force: bool) -> Result<Panicked> {
         self.emergency(force, |change| Ok(change.set_panic(is_panicking)?))
     }
 
-    /// Says which networks the host is managed from; in a panic it is in force at once.
+    /// Sets the management networks; in emergency mode they are active at once.
     ///
     /// # Errors
     /// As [`Self::panic`].
@@ -71,7 +72,7 @@ impl Control {
         self.emergency(force, |change| Ok(change.set_management(networks)?))
     }
 
-    /// Also while a change waits for its confirmation: what it would bring back is another matter.
+    /// Works also while another change is not confirmed: a rollback does not restore emergency mode.
     fn emergency(
         &mut self,
         force: bool,
@@ -95,10 +96,10 @@ impl Control {
         };
         preflight::capabilities(Work::Maps)?;
         if after.is_panicking {
-            // What needed no flow needs one now.
+            // Untracked connections need a flow now.
             for interface in after.interfaces.values() {
                 if let Err(error) = learn_managed(&self.enforcer, &mut maps, &after, interface) {
-                    watch::tell(&format!("{}: {error:#}", interface.label()));
+                    watch::report(&format!("{}: {error:#}", interface.label()));
                 }
             }
         }
@@ -106,7 +107,7 @@ impl Control {
         transaction.commit()?;
         let mut maps = staged.flip()?;
         if after.is_panicking {
-            panicked.ended = end_others(&mut maps, &after)?;
+            panicked.ended = remove_unmanaged(&mut maps, &after)?;
         }
         Ok(panicked)
     }
@@ -123,7 +124,7 @@ fn learn_managed(
     found.map_or(Ok(()), learn)
 }
 
-/// Whether the caller can still come in.
+/// Refuses emergency mode if the caller could not connect again.
 fn check(model: &Model) -> Result<(), Unmanaged> {
     if model.management.is_empty() {
         return Err(Unmanaged::Nowhere);
@@ -136,19 +137,19 @@ fn check(model: &Model) -> Result<(), Unmanaged> {
     }
 }
 
-/// Ends the flows of other networks; returns how many there were.
-pub(super) fn end_others(maps: &mut Maps, model: &Model) -> Result<u64> {
-    let mut ended = 0;
+/// Removes the flows of other networks; returns how many there were.
+pub(super) fn remove_unmanaged(maps: &mut Maps, model: &Model) -> Result<u64> {
+    let mut removed = 0;
     for _ in 0..PASSES {
         let mut flows = maps.flows()?;
         flows.retain(|flow| !is_managed(model, flow.outside));
         if flows.is_empty() {
             break;
         }
-        ended += maps.remove_flows(&flows)?;
+        removed += maps.remove_flows(&flows)?;
     }
     for slot in model.interfaces.keys() {
         maps.remove_fragments(*slot)?;
     }
-    Ok(ended)
+    Ok(removed)
 }

@@ -1,11 +1,11 @@
-//! The kernel's state made equal to the store.
+//! Making the kernel's state equal to the store.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 
 use super::Control;
-use super::panic::end_others;
+use super::panic::remove_unmanaged;
 use super::staged::Before;
 use crate::dataplane::hooks::attach::Attached;
 use crate::dataplane::hooks::attached;
@@ -15,48 +15,48 @@ use crate::dataplane::instance;
 use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model};
 
-/// What `reconcile` did.
+/// The result of `reconcile`.
 #[derive(Debug)]
 pub struct Reconciliation {
-    /// About what is stored.
+    /// The stored interfaces.
     pub interfaces: Vec<Reconciled>,
-    /// Slots that were enforced and not stored, and are no more.
+    /// Slots that were enforced but not stored; they are released.
     pub strays: Vec<u16>,
 }
 
-/// What `reconcile` did about one interface.
+/// The result of `reconcile` for one interface.
 #[derive(Debug)]
 pub struct Reconciled {
-    /// As stored.
+    /// The interface as stored.
     pub interface: Interface,
-    /// What it came to.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
-/// What became of an interface.
+/// The outcome for an interface.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Its programs run.
+    /// Its programs are attached.
     Attached(Attached),
-    /// There is no such device now; the policy waits for it.
+    /// Its device does not exist now; its policy is active for when it does.
     DeviceMissing,
     /// It could not be attached.
     Failed(anyhow::Error),
 }
 
 impl Control {
-    /// Makes the kernel's state equal to the store: attaches what should be and is not, replaces
-    /// every program by this build's, writes every policy, and removes what should not be. Flows
-    /// and counters of interfaces that stay are kept.
+    /// Makes the kernel's state equal to the store: attaches stored interfaces, replaces every program by
+    /// this build's, writes every policy, and releases what is not stored. Flows and counters of stored
+    /// interfaces are kept.
     ///
     /// # Errors
-    /// Nothing at all could be done. What went wrong with one interface is in its outcome.
+    /// Nothing could be done. The error of a single interface is in its outcome.
     pub fn reconcile(&mut self) -> Result<Reconciliation> {
         let _lock = self.exclusive()?;
         self.restore_all()
     }
 
-    /// [`Self::reconcile`], for those who hold the lock.
+    /// [`Self::reconcile`], for a caller that holds the lock.
     pub(super) fn restore_all(&mut self) -> Result<Reconciliation> {
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
@@ -64,7 +64,7 @@ impl Control {
         let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
             instance::refuse_other_versions(&self.enforcer.pins)?;
-            // Also what a process has left that was killed while it made or removed pins.
+            // Also the remains of a process that was killed while it created or removed pins.
             instance::remove_all(&self.enforcer.pins)?;
             return Ok(Reconciliation { interfaces: Vec::new(), strays });
         }
@@ -76,7 +76,7 @@ impl Control {
         self.store.set_active_addresses(staged.addresses())?;
         let mut maps = staged.flip()?;
         if model.is_panicking {
-            end_others(&mut maps, &model)?;
+            remove_unmanaged(&mut maps, &model)?;
         }
         let kept = model.interfaces.clone();
         let interfaces = model.interfaces.into_values();
@@ -86,13 +86,13 @@ impl Control {
                 Reconciled { interface, outcome }
             })
             .collect();
-        // With the timeouts that the programs now have.
+        // Now, with the timeouts of the new programs.
         self.enforcer.gc_partly(&mut maps, &kept);
         Ok(Reconciliation { interfaces, strays })
     }
 
-    /// Slots that are enforced in the kernel although the store does not know them: it was lost,
-    /// or put back to an earlier state.
+    /// Slots that are enforced in the kernel but not stored: the store was lost, or restored from an
+    /// earlier copy.
     ///
     /// # Errors
     /// The pins cannot be listed.
@@ -102,8 +102,8 @@ impl Control {
         Ok(linked)
     }
 
-    /// Attaches what is stored and whose device is there without our programs: it appeared after the
-    /// last command. `refused` keeps the numbers of devices, by slot, that were tried in vain, so that
+    /// Attaches stored interfaces whose device exists without our programs: it appeared after the last
+    /// command. `refused` keeps, by slot, the indexes of the devices that could not be attached, so that
     /// each is tried once.
     ///
     /// # Errors

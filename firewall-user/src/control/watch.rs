@@ -1,5 +1,5 @@
-//! The process that waits for a change's deadline. It has a session of its own and nothing open, so
-//! that neither a terminal that hangs up nor a shell that dies takes it along.
+//! The process that waits for a change's deadline. It has a session of its own and no open files, so that
+//! it survives its terminal and its shell.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -17,26 +17,26 @@ use super::{Control, boot};
 use crate::config::{Config, Paths};
 use crate::store::FILE;
 
-/// The command that is this process.
+/// The command line of this process.
 pub const COMMAND: [&str; 2] = ["confirm", "--watch"];
 
-/// How often it looks whether the change still waits.
-const GLANCE: Duration = Duration::from_secs(1);
+/// How often it checks whether the change is still unconfirmed.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `daemon.warning` (RFC 3164).
 const PRIORITY: u8 = 3 << 3 | 4;
 
-/// Where syslog and the journal listen.
+/// The socket of syslog and the journal.
 const SYSLOG: &str = "/dev/log";
 
-/// Starts it, and returns when it is on its own.
+/// Starts the process, and returns when it has a session of its own.
 ///
 /// # Errors
-/// It could not be started, or ended at once.
+/// It cannot be started, or ends at once.
 pub(super) fn start(paths: &Paths) -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("secgroup");
-    // It works elsewhere.
+    // Its working directory is /.
     command.arg("--state-dir").arg(path::absolute(&paths.state_dir)?);
     command.arg("--pin-dir").arg(path::absolute(&paths.pin_dir)?);
     if let Some(config) = &paths.config {
@@ -46,35 +46,35 @@ pub(super) fn start(paths: &Paths) -> io::Result<()> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     let mut ready = [0];
-    let said = child.stdout.take().map_or(Ok(0), |mut stdout| stdout.read(&mut ready))?;
-    if said == 0 {
+    let received = child.stdout.take().map_or(Ok(0), |mut stdout| stdout.read(&mut ready))?;
+    if received == 0 {
         let status = child.wait()?;
         return Err(io::Error::other(format!("it ended with {status}")));
     }
-    // Never waited for: init takes it over when this process ends.
+    // No wait: init is its parent when this process has ended.
     Ok(())
 }
 
-/// What the process does.
+/// Runs the process.
 ///
 /// # Errors
-/// It cannot watch, or what was before cannot be brought back.
+/// It cannot read the deadline, or the change cannot be rolled back.
 pub fn run(paths: &Paths, config: Config) -> Result<()> {
     setsid()?;
-    let_go()?;
+    close_inherited_files()?;
     leave_cgroup();
     let mut stdout = io::stdout();
     stdout.write_all(b".")?;
     stdout.flush()?;
     dup2_stdout(File::open("/dev/null")?)?;
-    // Whoever started it holds the lock until the change is made.
+    // The command that started it holds the lock until the change is made.
     let mut control = Control::open(paths, config)?;
     drop(control.lock()?);
     while let Some(waiting) = control.waiting()? {
         if waiting.left.is_zero() {
-            return control.settle();
+            return control.roll_back_overdue();
         }
-        boot::sleep_until(boot::now()? + waiting.left.min(GLANCE));
+        boot::sleep_until(boot::now()? + waiting.left.min(POLL_INTERVAL));
         if !paths.state_dir.join(FILE).exists() {
             break;
         }
@@ -83,28 +83,28 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
     Ok(())
 }
 
-/// Closes what a caller left open: somebody may wait for its end.
-fn let_go() -> io::Result<()> {
+/// Closes the files that it inherited: another process may wait for their end.
+fn close_inherited_files() -> io::Result<()> {
     let open = fs::read_dir("/proc/self/fd")?;
     let numbers = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let numbers: Vec<RawFd> = numbers.filter(|number| *number > 2).collect();
     for number in numbers {
-        // Also that of the listing, which is closed by now.
+        // One number is that of the listing, which is closed already.
         let _ = close(number);
     }
     Ok(())
 }
 
-/// A service manager kills what is left in the control group of a session or a service. Where it may
-/// not leave, every later command still looks at the deadline.
+/// Leaves the control group of a session or a service, whose remaining processes a service manager kills.
+/// Where this fails, every later command still checks the deadline.
 fn leave_cgroup() {
     for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"] {
         let _ = fs::write(Path::new(root).join("cgroup.procs"), "0");
     }
 }
 
-/// Tells what nobody asked for: on stderr, and since that may be nobody's, in the system's log.
-pub(super) fn tell(text: &str) {
+/// Reports an event on stderr and, as that may be closed, in the system's log.
+pub(super) fn report(text: &str) {
     eprintln!("secgroup: {text}");
     let line = format!("<{PRIORITY}>secgroup[{}]: {text}", std::process::id());
     let send = || UnixDatagram::unbound()?.send_to(line.as_bytes(), SYSLOG);

@@ -63,7 +63,7 @@ pub fn refuse_other_versions(pins: &Pins) -> Result<()> {
             ),
             format!(
                 "they still enforce: `rm -r {}` ends that, and `secgroup reconcile` right after \
-                 it starts anew from what is stored; or go on with the build that made them",
+                 it starts it again from the store; or use the build that created them",
                 dir.display()
             ),
         ))
@@ -92,7 +92,7 @@ fn create_all(pins: &Pins, sizes: &Sizes) -> Result<()> {
 pub fn remove_all(pins: &Pins) -> Result<()> {
     remove_tree(&pins.partial().version_dir())?;
     remove_version(pins)?;
-    // Not empty (another version's pins), or not ours to remove: either is fine.
+    // It stays if it is not empty (another version's pins) or may not be removed.
     let _ = fs::remove_dir(pins.root());
     Ok(())
 }

@@ -13,8 +13,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use aya::Pod;
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: `attr` is the command's attribute, fully initialised, and its pointers are to
-    // buffers that the callers below keep alive and large enough for the call.
+    // SAFETY: `attr` is the command's attribute, fully initialised, and its pointers are to buffers
+    // that the callers in this module keep alive and large enough for the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -31,13 +31,13 @@ fn address<T>(pointer: *const T) -> u64 {
 
 /// The bytes of a value, as the kernel reads them.
 pub(super) fn bytes<T: Pod>(value: &T) -> &[u8] {
-    // SAFETY: a `Pod` has no padding that anyone looks at, and any bytes of it may be read.
+    // SAFETY: the types that are passed here have no padding, so every byte is initialised.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
 /// The file descriptor that a command returned.
 fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made it for us.
+    // SAFETY: the kernel has just opened it for this process, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -37,8 +37,8 @@ fn an_unconfirmed_change_is_announced_and_can_be_rolled_back() {
     assert_eq!(done.code, 3);
     assert_eq!(
         done.stderr,
-        "error: confirm: no change waits for its confirmation\nhint: it was confirmed, or rolled \
-         back at its deadline: `secgroup rule list` shows which\n"
+        "error: confirm: no change is waiting for confirmation\nhint: it was confirmed, or \
+         rolled back at its deadline: `secgroup rule list` shows which\n"
     );
     for wrong in ["0s", "25h", "soon", "30"] {
         assert_eq!(host.run(&[&RULE[..], &["--confirm", wrong]].concat()).code, 2, "{wrong}");
@@ -93,8 +93,8 @@ fn management_networks_are_kept_canonical() {
         (done.code, done.stderr.as_str()),
         (
             1,
-            "error: panic: no management network is set, so nothing at all would pass\nhint: \
-             `secgroup management set 192.0.2.0/24` sets one; --force does without it\n"
+            "error: panic: no management network is set, so every packet would be dropped\n\
+             hint: `secgroup management set 192.0.2.0/24` sets one; --force makes the change anyway\n"
         )
     );
 }

@@ -146,7 +146,7 @@ fn the_next_command_rolls_back_after_a_killed_watcher() {
         let answer = secgroup.run(line.split(' '));
         assert_eq!(answer.code, Some(0), "{answer}");
         let error =
-            "secgroup: `rule remove web` was not confirmed in time: the state before is back";
+            "secgroup: `rule remove web` was not confirmed in time and is rolled back";
         assert!(answer.stderr.contains(error), "{line}: {answer}");
         assert!(is_reachable(&net));
     }

@@ -155,7 +155,7 @@ fn panic_does_not_lock_its_caller_out() {
         assert!(answer.stderr.contains(output), "{line}: {answer}");
         assert_eq!(secgroup.json("status")["Panic"], false);
     };
-    assert_refused("panic", "no management network is set, so nothing at all would pass");
+    assert_refused("panic", "no management network is set, so every packet would be dropped");
     secgroup.ok("management set 192.0.2.0/24");
     assert_refused(
         "panic",

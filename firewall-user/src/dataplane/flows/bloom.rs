@@ -33,7 +33,7 @@ impl Maps {
                 let run = program.test_run(options).context("run program sg_note")?;
                 if usize::try_from(run.return_value) != Ok(call.len()) {
                     return Err(DataplaneError::new(
-                        format!("program sg_note: took {} of {}", run.return_value, call.len()),
+                        format!("program sg_note: inserted {} of {}", run.return_value, call.len()),
                         "it is another build's: `secgroup detach --all`, then attach again",
                     ));
                 }

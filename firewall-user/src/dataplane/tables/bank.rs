@@ -1,7 +1,8 @@
 //! A bank: one set of the tables that hold an interface's policy.
 //!
-//! An interface has two banks, and each value in a bank's tables has two halves. The active word names
-//! the bank and the half that packets use:
+//! An interface has two banks. The class of a prefix and the row of a class are stored twice in a bank,
+//! once per half; pages of port ranges are shared. The active word names the bank and the half that
+//! packets use:
 //!
 //! ```text
 //!            bank 0                      bank 1
@@ -258,7 +259,7 @@ impl ActiveBank<'_> {
         entries::get(self.bank.fd(table), key).context(what())?.ok_or_else(|| {
             DataplaneError::new(
                 format!("{}: an entry is missing", what()),
-                "the tables do not match their record: `secgroup reconcile` writes them anew",
+                "the tables do not match their record: `secgroup reconcile` writes them again",
             )
         })
     }

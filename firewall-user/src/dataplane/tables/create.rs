@@ -9,7 +9,7 @@ use crate::dataplane::object::shapes::{Shape, Sizes};
 use crate::dataplane::object::{self, OBJECT, loader};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::Note;
-use crate::dataplane::tables::maps::{BANKS, TALLIES};
+use crate::dataplane::tables::maps::{BANKS, USER_COUNTERS};
 
 /// Creates and pins every shared map and helper program. The directories exist already.
 pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
@@ -27,7 +27,7 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
         program.load().context(format_args!("load {name}"))?;
         program.pin(pin).context(format_args!("pin {name}"))?;
     }
-    create_array::<u64>(pins, sizes, &TALLIES)?;
+    create_array::<u64>(pins, sizes, &USER_COUNTERS)?;
     create_array::<Note>(pins, sizes, &BANKS)
 }
 

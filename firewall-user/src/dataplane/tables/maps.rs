@@ -13,7 +13,7 @@ use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::Note;
 
 /// The counters that userspace keeps, by [`UserCounter::index`]; the kernel program does not use them.
-pub(super) const TALLIES: Shape = Shape::new::<u32, u64>(
+pub(super) const USER_COUNTERS: Shape = Shape::new::<u32, u64>(
     "TALLIES",
     MapType::Array,
     Size::Interfaces { each: UserCounter::COUNT },
@@ -115,7 +115,7 @@ impl Maps {
 /// would be read and written beyond its end. Returns the sizes that the maps were created with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { flows_new: 0, flows_proven: 0, fragments: 0, rules: 0, interfaces: 0 };
-    for shape in SHAPES.iter().chain([&TALLIES, &BANKS]) {
+    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS]) {
         let path = pins.map(shape.name);
         let info =
             MapInfo::from_pin(&path).map_err(|error| damaged(pins, shape.name, &chain(&error)))?;
@@ -145,7 +145,7 @@ fn damaged(pins: &Pins, name: &str, why: &str) -> DataplaneError {
         format!("map {name} pinned under {}: {why}", pins.version_dir().display()),
         format!(
             "the pins are not of this build: `rm -r {}` stops enforcement and removes them, then \
-             `secgroup reconcile` starts it anew",
+             `secgroup reconcile` starts it again",
             pins.version_dir().display()
         ),
     )

@@ -108,7 +108,7 @@ fn pins_of_another_version_are_refused_and_unchanged() {
             );
             let hint = format!(
                 "they still enforce: `rm -r {}` ends that, and `secgroup reconcile` right after \
-                 it starts anew from what is stored; or go on with the build that made them",
+                 it starts it again from the store; or use the build that created them",
                 other.display()
             );
             assert_refused(&secgroup.run(line.split(' ')), 1, &error, &hint);

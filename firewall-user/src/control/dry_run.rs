@@ -13,7 +13,7 @@ impl Control {
     ///
     /// # Errors
     /// `edit` fails, or a policy does not fit.
-    pub fn rehearse<T>(
+    pub fn dry_run<T>(
         &mut self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
