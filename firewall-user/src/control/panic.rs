@@ -39,8 +39,10 @@ impl Explain for Unmanaged {
             Self::Elsewhere(address) => IpNet::from(*address).to_string(),
         };
         Some(
-            format!("`secgroup management set {example}` sets one; --force makes the change anyway")
-                .into(),
+            format!(
+                "`secgroup management set {example}` sets one; --force makes the change anyway"
+            )
+            .into(),
         )
     }
 }

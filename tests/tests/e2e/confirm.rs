@@ -145,8 +145,7 @@ fn the_next_command_rolls_back_after_a_killed_watcher() {
         update_pending(&secgroup, "deadline = 1");
         let answer = secgroup.run(line.split(' '));
         assert_eq!(answer.code, Some(0), "{answer}");
-        let error =
-            "secgroup: `rule remove web` was not confirmed in time and is rolled back";
+        let error = "secgroup: `rule remove web` was not confirmed in time and is rolled back";
         assert!(answer.stderr.contains(error), "{line}: {answer}");
         assert!(is_reachable(&net));
     }
