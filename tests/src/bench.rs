@@ -1,10 +1,11 @@
-//! Measuring the kernel program: subjects, the measuring itself, and the report.
+//! Benchmarks of the kernel program, of large policies and of commands.
 
 pub mod command;
 pub mod frames;
 pub mod interfaces;
 pub mod measure;
 pub mod memory;
+pub mod packets;
 pub mod report;
 pub mod scale;
-pub mod subject;
+mod subject;

@@ -1,4 +1,4 @@
-//! The filter of flows, for tests that write flows themselves.
+//! The Bloom filter of flows, for tests that write flow entries directly.
 
 use std::borrow::BorrowMut;
 
@@ -8,7 +8,7 @@ use firewall_user::dataplane::Pins;
 
 use crate::Secgroup;
 
-/// Sets bits in both filters, while nothing else does.
+/// Sets bits in both filters. Not atomic: nothing else may write to the map.
 ///
 /// # Errors
 /// The map cannot be read or written.
@@ -31,7 +31,7 @@ pub fn clear<T: BorrowMut<MapData>>(map: &mut Array<T, Line>) -> Result<(), MapE
     (0..2 * LINES).try_for_each(|at| map.set(at, Line::default(), 0))
 }
 
-/// Which of the two filters packets ask.
+/// Which of the two filters the programs read.
 #[must_use]
 pub fn in_use(secgroup: &Secgroup<'_>) -> u32 {
     let pin = Pins::new(secgroup.pin_dir()).map("BLOOM_IN_USE");

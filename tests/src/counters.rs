@@ -1,4 +1,4 @@
-//! The packet counters, as `secgroup stats` tells them.
+//! The packet counters, as `secgroup stats` prints them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde_json::Value;
 /// A counter's name: device, direction, reason.
 type Name = (String, String, String);
 
-/// What moves whenever the kernel sees fit to look after its neighbours, in any test.
+/// Reasons that the kernel's neighbour discovery counts at any time, in any test.
 const BACKGROUND: [&str; 2] = ["arp", "neighbour-discovery"];
 
 /// Packets by device (`NETNS/DEVICE` if attached with `--netns`), direction and reason; zeros left
@@ -19,7 +19,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counters written down in a test.
+    /// Counters from a list in a test.
     #[must_use]
     pub fn of(list: &[(&str, &str, &str, u64)]) -> Self {
         let packets = list
@@ -31,7 +31,7 @@ impl Counters {
         Self { packets }
     }
 
-    /// What `secgroup stats --output json` says.
+    /// Reads the output of `secgroup stats --output json`.
     #[must_use]
     pub fn from_json(stats: &Value) -> Self {
         let mut counters = Self::default();
@@ -59,24 +59,24 @@ impl Counters {
         counters
     }
 
-    /// What was counted after an earlier moment. A counter never goes back.
+    /// The differences to earlier counters; panics if a counter decreased.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let names = self.packets.keys().chain(earlier.packets.keys());
         let packets = names
             .map(|name| {
                 let [now, then] = [self, earlier].map(|counters| counters.get(name));
-                let moved = now.checked_sub(then).unwrap_or_else(|| {
-                    panic!("counter {name:?} went back from {then} to {now}");
+                let increase = now.checked_sub(then).unwrap_or_else(|| {
+                    panic!("counter {name:?} decreased from {then} to {now}");
                 });
-                (name.clone(), moved)
+                (name.clone(), increase)
             })
-            .filter(|(_, moved)| *moved > 0)
+            .filter(|(_, increase)| *increase > 0)
             .collect();
         Self { packets }
     }
 
-    /// All but those of one reason.
+    /// All except those of one reason.
     #[must_use]
     pub fn without(mut self, reason: &str) -> Self {
         self.packets.retain(|name, _| name.2 != reason);
@@ -89,16 +89,16 @@ impl Counters {
         self.get(&(device.to_owned(), direction.to_owned(), reason.to_owned()))
     }
 
-    /// Whether these are the counters of a list and no others, apart from what hosts say to their
-    /// neighbours by themselves; that counts only where the list names it.
+    /// Whether these are exactly the counters of a list, apart from neighbour discovery that hosts
+    /// send unprompted; it is compared only where the list names it.
     #[must_use]
     pub fn is_exactly(&self, expected: &[(&str, &str, &str, u64)]) -> bool {
         let expected = Self::of(expected);
         let named = |name: &Name| {
             expected.packets.contains_key(name) || !BACKGROUND.contains(&name.2.as_str())
         };
-        let moved = self.packets.iter().filter(|(name, _)| named(name));
-        moved.eq(expected.packets.iter().filter(|(_, packets)| **packets > 0))
+        let compared = self.packets.iter().filter(|(name, _)| named(name));
+        compared.eq(expected.packets.iter().filter(|(_, packets)| **packets > 0))
     }
 
     fn get(&self, name: &Name) -> u64 {
@@ -109,7 +109,7 @@ impl Counters {
 impl fmt::Display for Counters {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.packets.is_empty() {
-            return writeln!(out, "  nothing");
+            return writeln!(out, "  none");
         }
         for ((device, direction, reason), packets) in &self.packets {
             writeln!(out, "  {device} {direction} {reason}: {packets}")?;
@@ -125,7 +125,7 @@ mod tests {
     use super::Counters;
 
     #[test]
-    fn only_what_moved_is_left() {
+    fn since_keeps_only_counters_that_increased() {
         let stats = |no_rule: u64, arp: u64| {
             Counters::from_json(&json!({"Interfaces": [{"Device": "eth0", "Counters": [
                 {"Direction": "ingress", "Reason": "no-rule", "Packets": no_rule, "Bytes": 60},
@@ -133,18 +133,18 @@ mod tests {
                 {"Direction": "egress", "Reason": "established", "Packets": 5, "Bytes": 60},
             ]}]}))
         };
-        let moved = stats(9, 2).since(&stats(7, 1));
-        assert!(moved.is_exactly(&[("eth0", "ingress", "no-rule", 2)]), "{moved}");
-        assert!(!moved.is_exactly(&[("eth0", "ingress", "no-rule", 1)]));
-        assert!(!moved.is_exactly(&[]));
+        let increased = stats(9, 2).since(&stats(7, 1));
+        assert!(increased.is_exactly(&[("eth0", "ingress", "no-rule", 2)]), "{increased}");
+        assert!(!increased.is_exactly(&[("eth0", "ingress", "no-rule", 1)]));
+        assert!(!increased.is_exactly(&[]));
         let with_arp = [("eth0", "ingress", "no-rule", 2), ("eth0", "ingress", "arp", 2)];
-        assert!(!moved.is_exactly(&with_arp), "named, ARP counts");
-        assert!(stats(7, 3).since(&stats(7, 1)).is_exactly(&[]), "unnamed, it does not");
+        assert!(!increased.is_exactly(&with_arp), "ARP is compared if the list names it");
+        assert!(stats(7, 3).since(&stats(7, 1)).is_exactly(&[]), "ARP is ignored otherwise");
     }
 
     #[test]
-    #[should_panic(expected = "went back")]
-    fn a_counter_that_goes_back_is_told() {
+    #[should_panic(expected = "decreased")]
+    fn since_panics_if_a_counter_decreased() {
         let before = Counters::of(&[("eth0", "ingress", "no-rule", 2)]);
         let _ = Counters::default().since(&before);
     }

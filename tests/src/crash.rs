@@ -1,8 +1,7 @@
-//! Killing a program right before one of its system calls.
+//! Kills a program right before one of its system calls.
 //!
-//! What a process leaves behind when it dies changes only with its system calls, so to kill it before
-//! each of them is to kill it at every moment. Of those that cannot change anything none is a
-//! moment of its own.
+//! State outside of a process changes only by its system calls, so a kill before each of them
+//! covers a crash at any time. Calls that cannot change anything are left out.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
@@ -14,13 +13,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Commands of `bpf(2)` that change what outlives the process (include/uapi/linux/bpf.h): entries of
-/// maps, pins, links, runs of a program. To make a map or load a program is none: it ends with the
+/// Commands of `bpf(2)` whose effect outlives the process (include/uapi/linux/bpf.h): map updates,
+/// pins, links, test runs. Creating a map or loading a program is not one: it is freed with the
 /// process unless it is pinned.
 const BPF: [u64; 11] = [2, 3, 6, 8, 9, 10, 26, 27, 28, 29, 34];
 
-/// System calls that change something outside of the process. Messages to netlink are questions, unless
-/// there is a qdisc to make.
+/// System calls that change something outside of the process. Netlink messages are left out: they
+/// are dumps, except where a qdisc has to be created.
 const CALLS: [libc::c_long; 16] = [
     libc::SYS_write,
     libc::SYS_pwrite64,
@@ -33,7 +32,7 @@ const CALLS: [libc::c_long; 16] = [
     libc::SYS_renameat2,
     libc::SYS_flock,
     libc::SYS_exit_group,
-    // The ways of older libraries.
+    // Used by older libraries.
     libc::SYS_unlink,
     libc::SYS_mkdir,
     libc::SYS_rmdir,
@@ -45,9 +44,9 @@ const CALLS: [libc::c_long; 16] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     number: u64,
-    /// Of `bpf(2)`, whose first argument says what it does.
+    /// The command of `bpf(2)`, its first argument.
     command: Option<u64>,
-    /// It was refused, and so has changed nothing.
+    /// It returned an error, and so has changed nothing.
     failed: bool,
 }
 
@@ -64,62 +63,62 @@ impl Call {
     }
 }
 
-/// What became of a traced program.
+/// The result of a traced run.
 #[derive(Debug)]
 pub struct Traced {
-    /// The calls that it made, those that change nothing left out.
+    /// Its calls, without those that cannot change anything.
     pub calls: Vec<Call>,
-    /// Whether it was killed; else it has ended by itself.
+    /// Whether it was killed; otherwise it ended normally.
     pub killed: bool,
-    /// What it said on standard error.
-    pub said: String,
+    /// Its standard error.
+    pub stderr: String,
 }
 
-/// Runs a program to its end, or kills it right before it makes its call of this number, counted from
-/// 0 among those that [`Traced::calls`] lists.
+/// Runs a program to its end, or kills it right before the call with this index in
+/// [`Traced::calls`].
 #[expect(clippy::zombie_processes, reason = "`follow` waits for its end")]
 pub fn run(mut command: Command, until: Option<usize>) -> Traced {
-    // SAFETY: between fork and exec only `ptrace` is called, which is a bare system call.
+    // SAFETY: between fork and exec only `ptrace` is called, which is a plain system call.
     unsafe { command.pre_exec(|| ptrace::traceme().map_err(io::Error::from)) };
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let child = child.unwrap_or_else(|error| panic!("start {command:?}: {error}"));
     let leader = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-    // It stops at the first instruction of the program.
+    // It stops at the program's first instruction.
     waitpid(leader, None).unwrap_or_else(|error| panic!("wait for {command:?}: {error}"));
     let options =
         Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
     ptrace::setoptions(leader, options).unwrap_or_else(|error| panic!("trace: {error}"));
     resume(leader, None);
     let (calls, killed) = follow(leader, until);
-    let mut said = String::new();
-    if let Some(mut stderr) = child.stderr {
-        let _ = stderr.read_to_string(&mut said);
+    let mut stderr = String::new();
+    if let Some(mut pipe) = child.stderr {
+        let _ = pipe.read_to_string(&mut stderr);
     }
-    Traced { calls, killed, said }
+    Traced { calls, killed, stderr }
 }
 
 fn follow(leader: Pid, until: Option<usize>) -> (Vec<Call>, bool) {
     let (mut calls, mut killed) = (Vec::<Call>::new(), false);
-    // What each thread is doing.
-    let mut under_way = HashMap::new();
+    // The index of the call that each thread is in.
+    let mut pending = HashMap::new();
     loop {
-        // Any thread of the program, but nobody else's children.
+        // Any thread of the program, but no children of other test threads.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         match waitpid(None, Some(flags)).unwrap_or_else(|error| panic!("wait: {error}")) {
             WaitStatus::PtraceSyscall(thread) => {
                 match stop(thread) {
                     Some(Stop::Before(_)) if until == Some(calls.len()) => {
-                        // Dying, it does not make the call any more.
+                        // A killed thread does not enter the call.
                         kill(leader, Signal::SIGKILL).unwrap_or_else(|error| panic!("{error}"));
                         killed = true;
                         continue;
                     }
                     Some(Stop::Before(call)) => {
-                        under_way.insert(thread, calls.len());
+                        pending.insert(thread, calls.len());
                         calls.push(call);
                     }
                     Some(Stop::After { failed }) => {
-                        if let Some(call) = under_way.remove(&thread) {
+                        if let Some(call) = pending.remove(&thread) {
                             calls[call].failed = failed;
                         }
                     }
@@ -140,11 +139,11 @@ fn follow(leader: Pid, until: Option<usize>) -> (Vec<Call>, bool) {
 }
 
 fn resume(thread: Pid, signal: Option<Signal>) {
-    // One that has been killed meanwhile cannot go on.
+    // Fails if the thread was killed in the meantime.
     let _ = ptrace::syscall(thread, signal);
 }
 
-/// Where a thread has stopped.
+/// The point at which a thread has stopped.
 enum Stop {
     /// Before a call that may change something.
     Before(Call),
@@ -156,12 +155,12 @@ fn stop(thread: Pid) -> Option<Stop> {
     let info = ptrace::syscall_info(thread).ok()?;
     match info.op {
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
-            // SAFETY: `op` says that this is the variant.
+            // SAFETY: `op` selects this variant.
             let entry = unsafe { info.u.entry };
             Call::of(entry.nr, entry.args).map(Stop::Before)
         }
         libc::PTRACE_SYSCALL_INFO_EXIT => {
-            // SAFETY: the same.
+            // SAFETY: as above.
             let exit = unsafe { info.u.exit };
             Some(Stop::After { failed: exit.is_error != 0 })
         }
@@ -169,38 +168,38 @@ fn stop(thread: Pid) -> Option<Stop> {
     }
 }
 
-/// The moments worth dying at, of calls that a whole run made: before every one of them, but of a
-/// series of calls of one kind only before the first two and the last. Of more than a limit, so many
-/// that are spread evenly.
+/// Indexes of the calls before which to kill, from the calls of a complete run: every call, but in
+/// a series of equal calls only the first two and the last. If these are more than `limit`, an
+/// evenly spread selection of them.
 #[must_use]
-pub fn moments(calls: &[Call], limit: usize) -> Vec<usize> {
-    let mut moments = Vec::new();
+pub fn kill_points(calls: &[Call], limit: usize) -> Vec<usize> {
+    let mut kill_points = Vec::new();
     let mut start = 0;
     for series in calls.chunk_by(PartialEq::eq) {
         let last = series.len() - 1;
         if !series[0].failed {
-            moments.extend([0, 1.min(last), last].map(|at| start + at));
+            kill_points.extend([0, 1.min(last), last].map(|at| start + at));
         }
         start += series.len();
     }
-    moments.dedup();
-    if moments.len() <= limit {
-        return moments;
+    kill_points.dedup();
+    if kill_points.len() <= limit {
+        return kill_points;
     }
-    (0..limit).map(|at| moments[at * (moments.len() - 1) / (limit - 1)]).collect()
+    (0..limit).map(|at| kill_points[at * (kill_points.len() - 1) / (limit - 1)]).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Call, moments};
+    use super::{Call, kill_points};
 
     #[test]
-    fn a_series_is_not_killed_everywhere() {
+    fn a_series_of_equal_calls_has_three_kill_points() {
         let [one, other] = [1, 2].map(|number| Call { number, command: None, failed: false });
-        let refused = Call { failed: true, ..one };
-        let calls = [&[one; 9][..], &[other], &[refused; 2], &[one; 2], &[other; 3]].concat();
-        assert_eq!(moments(&calls, 99), [0, 1, 8, 9, 12, 13, 14, 15, 16]);
-        assert_eq!(moments(&calls, 3), [0, 12, 16]);
-        assert_eq!(moments(&[], 3), [0; 0]);
+        let failed = Call { failed: true, ..one };
+        let calls = [&[one; 9][..], &[other], &[failed; 2], &[one; 2], &[other; 3]].concat();
+        assert_eq!(kill_points(&calls, 99), [0, 1, 8, 9, 12, 13, 14, 15, 16]);
+        assert_eq!(kill_points(&calls, 3), [0, 12, 16]);
+        assert_eq!(kill_points(&[], 3), [0; 0]);
     }
 }

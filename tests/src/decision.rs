@@ -1,7 +1,7 @@
-//! What the tests of the decision stand on: packets, tables of cases, and the two that answer
-//! them, the logic on the host and the same logic in the kernel through `BPF_PROG_TEST_RUN`.
+//! The library of the verdict tests: packets, tables of cases, and the two engines that decide
+//! them, the logic compiled for the host and the same logic in the kernel by `BPF_PROG_TEST_RUN`.
 //!
-//! No packet leaves for a network here and nothing sleeps: the clock is moved by hand.
+//! No packet is sent over a network and nothing sleeps: the tests set the clock.
 
 pub mod case;
 pub mod cases;
@@ -16,13 +16,14 @@ pub mod packet;
 pub mod random;
 pub mod rules;
 pub mod run;
-pub mod scene;
+pub mod scenario;
+pub mod truncated;
 
 pub use case::{Case, Step, case};
 pub use engine::{Engine, FlowId, FlowView};
 pub use host::Host;
 pub use kernel::{Kernel, Receive, Setup};
 pub use packet::{Extension, Layer, Packet};
-pub use rules::{Peer, Rule, What, allow, back};
+pub use rules::{Peer, Rule, Traffic, allow, allow_reverse};
 pub use run::{run, run_bare};
-pub use scene::{Family, Role, Scene};
+pub use scenario::{Family, Role, Scenario};

@@ -1,5 +1,5 @@
-//! A demonstration: services and clients in namespaces, a guarded interface between them, and each
-//! step printed with what was expected and what happened.
+//! The demo: services and clients in namespaces, a protected interface between them, and each step
+//! printed with its expected and actual result.
 
 mod attempt;
 mod evidence;
@@ -20,34 +20,34 @@ use self::screen::Screen;
 use self::services::Services;
 use crate::{Secgroup, interrupt};
 
-/// Shows everything with a built `secgroup`; tells whether all happened as expected.
+/// Runs the demo with a built `secgroup`; whether all results were as expected.
 pub fn run(program: &Path) -> Result<bool> {
     if !program.is_file() {
         bail!("no {}: run the demo by `cargo xtask demo`", program.display());
     }
-    // Before anything is made, and before the first thread, which inherits it.
+    // Before anything is created, and before the first thread, which inherits the signal mask.
     interrupt::catch()?;
     let start = Instant::now();
     let mut screen = Screen::new();
-    let told = tell(program, &mut screen);
-    // Also after a story that broke off: what it had checked by then was checked.
-    let nothing_differed = screen.close(start.elapsed())?;
-    told?;
-    Ok(nothing_differed)
+    let result = run_parts(program, &mut screen);
+    // Also after a failure: the checks until then count.
+    let all_passed = screen.close(start.elapsed())?;
+    result?;
+    Ok(all_passed)
 }
 
-/// Tells the whole story. What it makes is gone when it returns, however it does.
-fn tell(program: &Path, screen: &mut Screen) -> Result<()> {
+/// Runs both parts. All that it creates is removed when it returns, also on failure.
+fn run_parts(program: &Path, screen: &mut Screen) -> Result<()> {
     screen
-        .say("secgroup demo: real traffic between network namespaces, nothing of it leaves them")?;
+        .print("secgroup demo: real traffic between network namespaces; no packet leaves them")?;
     let lab = Lab::new();
     lab.describe(screen)?;
-    // After the lab, so that the services end before the namespaces they live in.
+    // Declared after the lab, so that the services are dropped before their namespaces.
     let hosts = [&lab.office, &lab.server, &lab.container];
     let [_office, server, container] = hosts.map(Services::start);
 
-    screen.part("Part 1: a server guards its own interface")?;
-    screen.say("The commands run on the server.")?;
+    screen.part("Part 1: a server protects its own interface")?;
+    screen.print("The commands run on the server.")?;
     Part {
         lab: &lab,
         secgroup: &Secgroup::of(program, &lab.server.namespace),
@@ -56,10 +56,14 @@ fn tell(program: &Path, screen: &mut Screen) -> Result<()> {
         device: "eth0",
         options: &[],
     }
-    .show(screen)?;
+    .run_all(screen)?;
 
-    screen.part("Part 2: a host guards a container, at its own end of the container's veth")?;
-    screen.say("The commands run on that host; what it receives from the container is egress.")?;
+    screen.part(
+        "Part 2: a host protects a container, at the host's end of the container's veth pair",
+    )?;
+    screen.print(
+        "The commands run on that host. Packets that it receives from the container are egress.",
+    )?;
     Part {
         lab: &lab,
         secgroup: &Secgroup::of(program, &lab.host.namespace),
@@ -68,5 +72,5 @@ fn tell(program: &Path, screen: &mut Screen) -> Result<()> {
         device: "veth0",
         options: &["--orientation", "guest"],
     }
-    .show(screen)
+    .run_all(screen)
 }

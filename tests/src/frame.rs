@@ -1,4 +1,4 @@
-//! Packets made by hand, with checksums.
+//! Builds packets with checksums.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader};
 use etherparse::{IpHeaders, Ipv6FlowLabel, Ipv6Header, PacketBuilder, PacketBuilderStep};
 
-/// The hosts' MAC addresses: to the inside, from the outside.
+/// Destination and source MAC address: the inside host's, the outside host's.
 const ETHERNET: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
 /// A datagram.
@@ -32,10 +32,10 @@ pub fn syn(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
 pub fn echo_request(from: IpAddr, to: IpAddr, id: u16) -> Vec<u8> {
     let [high, low] = id.to_be_bytes();
     let kind = if from.is_ipv4() { 8 } else { 128 };
-    icmp(from, to, [kind, 0], [high, low, 0, 1], b"anybody there?")
+    icmp(from, to, [kind, 0], [high, low, 0, 1], b"a 14-byte text")
 }
 
-/// An ICMP or ICMPv6 message: type and code, the rest of its header, and what follows.
+/// An ICMP or ICMPv6 message: type and code, the rest of its header, and its payload.
 #[must_use]
 pub fn icmp(from: IpAddr, to: IpAddr, what: [u8; 2], rest: [u8; 4], data: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
@@ -57,11 +57,11 @@ fn ip(from: IpAddr, to: IpAddr) -> PacketBuilderStep<IpHeaders> {
     }
 }
 
-/// A fragment of a packet: these bytes of what follows its IP header, and whether others follow.
+/// A fragment of a packet: a range of its IP payload, and the more-fragments flag.
 #[must_use]
 pub fn fragment(packet: &[u8], id: u16, bytes: Range<usize>, more: bool) -> Vec<u8> {
-    let offset = u16::try_from(bytes.start / 8).expect("a place in a packet");
-    let offset = IpFragOffset::try_new(offset).expect("a place in a packet");
+    let offset = u16::try_from(bytes.start / 8).expect("an offset in a packet");
+    let offset = IpFragOffset::try_new(offset).expect("an offset in a packet");
     let mut fragment = Vec::new();
     if packet[0] >> 4 == 4 {
         let (mut header, payload) = Ipv4Header::from_slice(packet).expect("an IPv4 packet");
@@ -77,18 +77,18 @@ pub fn fragment(packet: &[u8], id: u16, bytes: Range<usize>, more: bool) -> Vec<
     } else {
         let (mut header, payload) = Ipv6Header::from_slice(packet).expect("an IPv6 packet");
         let payload = &payload[bytes];
-        let place = Ipv6FragmentHeader::new(header.next_header, offset, more, id.into());
+        let extension = Ipv6FragmentHeader::new(header.next_header, offset, more, id.into());
         header.next_header = IpNumber::IPV6_FRAGMENTATION_HEADER;
         header.flow_label = Ipv6FlowLabel::ZERO;
-        header.set_payload_length(place.header_len() + payload.len()).expect("it fits");
+        header.set_payload_length(extension.header_len() + payload.len()).expect("it fits");
         header.write(&mut fragment).expect("room in memory");
-        place.write(&mut fragment).expect("room in memory");
+        extension.write(&mut fragment).expect("room in memory");
         fragment.extend(payload);
     }
     fragment
 }
 
-/// A packet in its frame.
+/// The Ethernet frame of a packet.
 #[must_use]
 pub fn ethernet(packet: &[u8]) -> Vec<u8> {
     let ether_type: [u8; 2] = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };

@@ -1,4 +1,4 @@
-//! As much HTTP as a page and a download need.
+//! A minimal HTTP server and client: a page, and a download with a pause.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,20 +7,20 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crate::Namespace;
 use crate::tcp::{self, TcpServer};
 
-/// What `/` is.
+/// The body of `/`.
 pub const PAGE: &str = "hello from inside\n";
 
-/// Half of what `/slow` is: more than a socket holds unread, so that it cannot all be under way.
+/// Half of the body of `/slow`: more than the socket buffers hold.
 const HALF: usize = 8 << 20;
 
-/// A web server with a page, and a download that pauses in the middle until it is let go on.
+/// A web server with a page, and a download that pauses in the middle until it is resumed.
 pub struct HttpServer {
     gate: Arc<Gate>,
-    // Dropped after the gate was opened, for it waits for its connections.
+    // Dropped after the gate was opened: its drop joins the connections.
     server: TcpServer,
 }
 
-/// Closed until the test opens it.
+/// Blocks downloads until the test opens it.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -33,7 +33,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    fn pass(&self) {
+    fn wait(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         while !*open {
             open = self.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
@@ -42,7 +42,7 @@ impl Gate {
 }
 
 impl HttpServer {
-    /// Serves in a namespace.
+    /// Starts the server in a namespace.
     #[must_use]
     pub fn start(namespace: &Namespace, address: SocketAddr) -> Self {
         let gate = Arc::new(Gate::default());
@@ -53,13 +53,13 @@ impl HttpServer {
         Self { gate, server }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Sends the second half of every download, now and from now on.
+    /// Resumes all paused downloads; later ones do not pause.
     pub fn finish_downloads(&self) {
         self.gate.open();
     }
@@ -78,11 +78,10 @@ fn serve(stream: &TcpStream, gate: &Gate) -> io::Result<()> {
         let half = vec![b'.'; HALF];
         out.write_all(header(2 * HALF).as_bytes())?;
         out.write_all(&half)?;
-        gate.pass();
+        gate.wait();
         out.write_all(&half)
     } else {
-        // In one piece, as everything that is written here: `write!` would send each of its parts
-        // as a packet.
+        // One write, as everywhere here: `write!` sends each of its parts as a packet.
         out.write_all((header(PAGE.len()) + PAGE).as_bytes())
     }
 }
@@ -94,31 +93,31 @@ fn header(length: usize) -> String {
 fn read_request(stream: &TcpStream) -> io::Result<String> {
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
-    // To the empty line; a body has no meaning here.
+    // Up to the empty line; a body is not supported.
     while !lines.next().ok_or(io::ErrorKind::UnexpectedEof)??.is_empty() {}
     Ok(request.split(' ').nth(1).unwrap_or("/").to_owned())
 }
 
-/// Loads a page from a namespace.
+/// Requests a page from a namespace; an error unless the status is 200.
 pub fn get(namespace: &Namespace, server: SocketAddr, path: &str) -> io::Result<String> {
     let mut body = String::new();
     request(namespace, server, path)?.read_to_string(&mut body)?;
     Ok(body)
 }
 
-/// What a server answers, whatever its status: that and the body.
-pub fn answer(ns: &Namespace, server: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+/// Requests a page from a namespace; returns the status and the body, whatever the status.
+pub fn get_any_status(ns: &Namespace, server: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = tcp::connect(ns, server)?;
-    // An older version, so that the end of the body is the end of the connection.
+    // HTTP/1.0: the body ends with the connection.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let (head, body) = response.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
 }
 
-/// A download that has arrived to its middle.
+/// A download whose first half has arrived.
 pub struct Download {
     body: BufReader<TcpStream>,
 }
@@ -140,17 +139,17 @@ impl Download {
 fn request(ns: &Namespace, server: SocketAddr, path: &str) -> io::Result<BufReader<TcpStream>> {
     let mut stream = tcp::connect(ns, server)?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n").as_bytes())?;
-    let mut answer = BufReader::new(stream);
+    let mut response = BufReader::new(stream);
     let mut line = String::new();
-    answer.read_line(&mut line)?;
+    response.read_line(&mut line)?;
     if !line.starts_with("HTTP/1.1 200 ") {
-        return Err(io::Error::other(format!("the server answered {line:?}")));
+        return Err(io::Error::other(format!("the server replied {line:?}")));
     }
     while line != "\r\n" {
         line.clear();
-        if answer.read_line(&mut line)? == 0 {
+        if response.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Ok(answer)
+    Ok(response)
 }

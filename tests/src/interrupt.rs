@@ -1,4 +1,4 @@
-//! Ctrl-C: what is watched stops at its next step and takes away what it made.
+//! Ctrl-C: a program stops at its next step and cleans up.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
@@ -6,25 +6,25 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
-/// What asks a program to end.
+/// The signals that end a program.
 const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// The signal that came; 0 is none.
+/// The signal that was received; 0 is none.
 static CAUGHT: AtomicU8 = AtomicU8::new(0);
 
-/// From now on signals that ask to end are noted, and [`check`] tells of them.
+/// Records [`SIGNALS`] for [`check`] from now on.
 ///
-/// They are ignored too, which the programs we start inherit: a terminal sends Ctrl-C to all of
-/// them, and one that dies halfway, above all one that is cleaning up, would leave its work undone.
+/// They are also ignored, which child processes inherit: a terminal sends Ctrl-C to all of them,
+/// and a child that is killed, above all one that is cleaning up, would leave its work undone.
 /// Linux keeps a blocked signal for `sigwait` although it is ignored.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A system call fails.
 pub fn catch() -> Result<()> {
     let signals: SigSet = SIGNALS.into_iter().collect();
     signals.thread_block().context("block signals")?;
     for one in SIGNALS {
-        // SAFETY: no handler is installed, so none can run at a bad moment.
+        // SAFETY: `SIG_IGN` installs no handler.
         unsafe { signal(one, SigHandler::SigIgn) }.with_context(|| format!("ignore {one}"))?;
     }
     thread::spawn(move || {
@@ -36,18 +36,18 @@ pub fn catch() -> Result<()> {
     Ok(())
 }
 
-/// Fails once a signal came.
+/// Fails once a signal was received.
 ///
 /// # Errors
-/// It did.
+/// A signal was received.
 pub fn check() -> Result<()> {
     match CAUGHT.load(Ordering::Relaxed) {
         0 => Ok(()),
-        _ => bail!("interrupted; everything that was made is gone again"),
+        _ => bail!("interrupted; everything that was created is removed"),
     }
 }
 
-/// What to end with after a signal, as shells tell of one.
+/// The exit code after a signal: 128 plus its number, as shells report it.
 #[must_use]
 pub fn exit_code() -> Option<u8> {
     match CAUGHT.load(Ordering::Relaxed) {

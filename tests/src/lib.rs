@@ -1,10 +1,10 @@
-//! What the end-to-end tests stand on: namespaces joined by veth, servers and clients in them, and
-//! the built `secgroup` with a state directory and pins of its own.
+//! The library of the end-to-end tests: namespaces joined by veth, servers and clients in them, and
+//! the built `secgroup` with its own state directory and pins.
 //!
-//! Nothing here touches a device of the machine: every test makes its own network namespaces and
-//! they are gone when it ends, however it ends ([`sweep`]). Nothing sleeps for a fixed time: a test
-//! waits for what it needs ([`wait`]). Every helper panics with what it was doing, to whom, and
-//! what came back, because the panic is the report.
+//! Nothing here uses a device of the machine: every test makes its own network namespaces, and they
+//! are removed when it ends, also after a crash ([`sweep`]). Nothing sleeps for a fixed time: a
+//! test waits for a condition ([`wait`]). Every helper panics with the operation, its object and
+//! the result, because the panic message is the report.
 
 pub mod bench;
 pub mod bloom;
@@ -12,6 +12,7 @@ pub mod counters;
 pub mod crash;
 pub mod decision;
 pub mod demo;
+pub mod foreign_xdp;
 pub mod frame;
 pub mod http;
 pub mod interrupt;
@@ -26,7 +27,7 @@ pub mod prometheus;
 pub mod seccomp;
 pub mod secgroup;
 pub mod socket;
-pub mod stranger;
+
 pub mod sweep;
 pub mod tcp;
 pub mod tun;
@@ -48,17 +49,20 @@ pub use prometheus::Prometheus;
 pub use secgroup::Secgroup;
 pub use wait::wait_until;
 
-/// How TC programs hang on an interface of this kernel: `tcx`, or `clsact` where there is none.
+/// The TC hook of this kernel: `tcx`, or `clsact` where the kernel has no TCX.
 #[must_use]
 pub fn tc_hook() -> &'static str {
     if preflight::has_tcx() { "tcx" } else { "clsact" }
 }
 
-/// The top of the repository. Cargo says it when it runs a test: what it said when the test was
-/// compiled would name the old place of a checkout that was moved.
+/// The root directory of the repository. Read from the environment that Cargo sets when it runs a
+/// test: the value at compile time is wrong after the checkout was moved.
 #[must_use]
 pub fn root() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR");
     let package = package.unwrap_or_else(|| OsString::from(env!("CARGO_MANIFEST_DIR")));
-    Path::new(&package).parent().unwrap_or(Path::new(".")).to_owned()
+    let package = Path::new(&package);
+    let top = package.ancestors().find(|directory| directory.join("Cargo.lock").exists());
+    // A machine in the emulator has no sources, and runs only the tests of this package.
+    top.or(package.parent()).unwrap_or(Path::new(".")).to_owned()
 }

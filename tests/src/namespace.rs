@@ -1,4 +1,4 @@
-//! Network namespaces that end with the test.
+//! Network namespaces that are deleted when the test ends.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
@@ -13,10 +13,10 @@ use nix::sched::{CloneFlags, setns};
 use crate::process::{Process, output};
 use crate::sweep;
 
-/// A network namespace of its own, with the loopback device up and nothing else.
+/// A new network namespace with the loopback device up and no other device.
 ///
-/// It is a named one, so that `secgroup attach --netns` and `ip netns exec` find it. Dropping it
-/// kills what runs inside and deletes it with all its devices.
+/// It is named, so that `secgroup attach --netns` and `ip netns exec` find it. Dropping it kills
+/// the processes inside and deletes it with all its devices.
 pub struct Namespace {
     name: String,
     file: File,
@@ -33,12 +33,12 @@ impl Namespace {
         let path = format!("/run/netns/{name}");
         let file = File::open(&path).unwrap_or_else(|error| panic!("open {path}: {error}"));
         let namespace = Self { name, file };
-        namespace.quieten();
+        namespace.disable_background_traffic();
         namespace.ip("link set lo up");
         namespace
     }
 
-    /// What the namespace is called in `/run/netns`.
+    /// The name of the namespace in `/run/netns`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -53,15 +53,15 @@ impl Namespace {
     /// Sets a kernel parameter of the namespace: `net.ipv4.ip_forward`.
     pub fn sysctl(&self, key: &str, value: &str) {
         let path = format!("/proc/sys/{}", key.replace('.', "/"));
-        // The kernel shows each thread the parameters of the thread's own namespace.
+        // A thread reads and writes the parameters of its own namespace.
         self.run(|| {
             fs::write(&path, value)
                 .unwrap_or_else(|error| panic!("{}: write {value} to {path}: {error}", self.name));
         });
     }
 
-    /// Runs a closure inside, on a thread of its own. Sockets made there stay there, whichever
-    /// thread uses them afterwards.
+    /// Runs a closure inside, on a new thread. Sockets that it creates stay in this namespace,
+    /// whichever thread uses them afterwards.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
@@ -73,8 +73,8 @@ impl Namespace {
         })
     }
 
-    /// A command that will run inside. Unlike under `ip netns exec`, which mounts a sysfs of its
-    /// own, the command sees `/sys/fs/bpf`.
+    /// A command that will run inside. Unlike `ip netns exec`, which mounts a new sysfs, it sees
+    /// `/sys/fs/bpf`.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
@@ -85,7 +85,7 @@ impl Namespace {
     /// Makes a command run inside.
     pub fn enter(&self, command: &mut Command) {
         let file = self.file.try_clone().expect("duplicate a namespace's descriptor");
-        // SAFETY: between fork and exec only `setns` is called, which is a bare system call.
+        // SAFETY: between fork and exec only `setns` is called, which is a plain system call.
         unsafe {
             command.pre_exec(move || {
                 setns(file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from)
@@ -93,7 +93,7 @@ impl Namespace {
         }
     }
 
-    /// Starts a program inside, which ends with what is returned.
+    /// Starts a program inside; it is killed when the returned value is dropped.
     #[must_use]
     pub fn spawn(&self, program: &str, arguments: &[&str]) -> Process {
         let mut command = self.command(program);
@@ -101,10 +101,10 @@ impl Namespace {
         Process::start(command)
     }
 
-    /// What a host says by itself would move counters that no test expects: duplicate address
-    /// detection and router solicitation go, multicast reports are sent at once and not within
-    /// seconds.
-    fn quieten(&self) {
+    /// Packets that a host sends unprompted would change counters that no test expects: disables
+    /// duplicate address detection and router solicitation, and makes the kernel send multicast
+    /// reports at once instead of within seconds.
+    fn disable_background_traffic(&self) {
         for scope in ["all", "default"] {
             for (key, value) in [
                 ("accept_dad", "0"),
@@ -125,7 +125,7 @@ impl Drop for Namespace {
     }
 }
 
-/// `sgt-<pid>-<n>`: a later run can tell whose it is, and whether that one still lives.
+/// `sgt-<pid>-<n>`: names the process that made it, so that a later run sees whether it has ended.
 pub(crate) fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

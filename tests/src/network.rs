@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use crate::process::output;
 use crate::tun::{Kind, Tun};
-use crate::wait::{PATIENCE, wait_for_quiet, wait_until};
+use crate::wait::{MAX_WAIT, wait_for_quiet, wait_until};
 use crate::{Namespace, frame};
 
-/// One end of a cable: a device in a namespace, with its addresses (`10.0.0.1/24`, `fd00::1/64`).
+/// One end of a link: a device in a namespace, with its addresses (`10.0.0.1/24`, `fd00::1/64`).
 #[derive(Clone, Copy)]
 pub struct End<'a> {
-    /// Where the device is.
+    /// The namespace of the device.
     pub namespace: &'a Namespace,
-    /// What it is called there.
+    /// Its name there.
     pub device: &'a str,
     /// Addresses with prefix lengths.
     pub addresses: &'a [&'a str],
 }
 
-/// Joins two namespaces by a veth pair and waits until both ends are up and silent.
+/// Joins two namespaces by a veth pair and waits until both ends are up and idle.
 pub fn join(ends: [End<'_>; 2]) {
     let [left, right] = ends;
     output(
@@ -37,27 +37,27 @@ pub fn join(ends: [End<'_>; 2]) {
         }
         namespace.ip(&format!("link set {device} up"));
     }
-    settle(&ends);
+    wait_until_ready(&ends);
 }
 
-/// Waits until new devices have said what hosts say by themselves.
-pub(crate) fn settle(ends: &[End<'_>]) {
+/// Waits until the kernel has sent the packets that it sends unprompted over new devices.
+pub(crate) fn wait_until_ready(ends: &[End<'_>]) {
     for end in ends {
-        wait_until(PATIENCE, "a new link to make itself known", || end.has_reported());
+        wait_until(MAX_WAIT, "multicast reports of a new link", || end.has_reported());
     }
-    wait_for_silence(ends);
+    wait_until_idle(ends);
 }
 
-/// Waits until devices carry nothing.
-pub(crate) fn wait_for_silence(ends: &[End<'_>]) {
-    wait_for_quiet(Duration::from_millis(100), "a new link to fall silent", || {
+/// Waits until devices carry no packets.
+pub(crate) fn wait_until_idle(ends: &[End<'_>]) {
+    wait_for_quiet(Duration::from_millis(100), "a new link to become idle", || {
         ends.iter().copied().map(End::counters).collect::<Vec<_>>()
     });
 }
 
 impl End<'_> {
-    /// Whether the host has reported its multicast groups, which is what it says by itself when a
-    /// device comes up, some milliseconds later; later still it would surprise a test.
+    /// Whether the host has reported its multicast groups. It does so unprompted some milliseconds
+    /// after a device comes up; during a test the report would change its counters.
     fn has_reported(self) -> bool {
         let (disabled, sent) = self.namespace.run(|| {
             let base = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.device);
@@ -82,19 +82,19 @@ impl End<'_> {
     }
 }
 
-/// A switch: what is plugged in shares one link.
+/// A switch: its ports share one link.
 pub struct Switch {
     namespace: Namespace,
     ports: std::cell::Cell<u32>,
 }
 
 impl Switch {
-    /// A switch without cables.
+    /// A switch without ports.
     #[expect(clippy::new_without_default, reason = "a kernel object, not a value")]
     #[must_use]
     pub fn new() -> Self {
         let namespace = Namespace::new();
-        // A switch has no address of its own to talk from.
+        // Without addresses a switch sends nothing.
         namespace.sysctl("net.ipv6.conf.all.disable_ipv6", "1");
         namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1");
         namespace.ip("link add switch type bridge mcast_snooping 0");
@@ -102,7 +102,7 @@ impl Switch {
         Self { namespace, ports: std::cell::Cell::new(0) }
     }
 
-    /// Plugs a device in.
+    /// Connects a device to a new port.
     pub fn plug(&self, end: End<'_>) {
         let number = self.ports.get();
         self.ports.set(number + 1);
@@ -112,7 +112,7 @@ impl Switch {
     }
 }
 
-/// A server and a client on one link: the server's [`Pair::DEVICE`] is the one to protect.
+/// A server and a client on one link. The protected device is the server's [`Pair::DEVICE`].
 pub struct Pair {
     /// The protected host.
     pub server: Namespace,
@@ -153,19 +153,19 @@ const fn pair_address(host: u8) -> [IpAddr; 2] {
     [IpAddr::V4(v4), IpAddr::V6(v6)]
 }
 
-/// A guest behind a host that routes for it, as a VM or a container is: the host's
-/// [`Guest::DEVICE`] is the one to protect, with the orientation `guest`.
+/// A guest behind a host that routes for it, as a VM or a container is. The protected device is the
+/// host's [`Guest::DEVICE`], with the orientation `guest`.
 pub struct Guest {
-    /// Behind the host.
+    /// The guest behind the host.
     pub guest: Namespace,
-    /// Between.
+    /// The router between the two.
     pub host: Namespace,
-    /// Beyond the host.
+    /// The network beyond the host.
     pub outside: Namespace,
 }
 
 impl Guest {
-    /// The host's end of the guest's cable.
+    /// The host's end of the guest's link.
     pub const DEVICE: &str = "tap0";
     /// The guest's addresses.
     pub const GUEST: [IpAddr; 2] = guest_address(78);
@@ -202,14 +202,15 @@ const fn guest_address(subnet: u8) -> [IpAddr; 2] {
     [IpAddr::V4(v4), IpAddr::V6(Ipv6Addr::new(digits, 0, 0, 0, 0, 0, 0, 2))]
 }
 
-/// A host behind two routers, and a server beyond them. What is protected is the host's
-/// [`Routed::HOST_DEVICE`], or from outside the first router's [`Routed::ROUTER_DEVICE`].
+/// A host behind two routers, and a server beyond them. The protected device is the host's
+/// [`Routed::HOST_DEVICE`], or with the guest orientation the first router's
+/// [`Routed::ROUTER_DEVICE`].
 pub struct Routed {
-    /// At this end.
+    /// The host at the near end.
     pub host: Namespace,
-    /// On the way, the host's first.
+    /// The two routers, the host's first.
     pub routers: [Namespace; 2],
-    /// At the far end.
+    /// The server at the far end.
     pub far: Namespace,
 }
 
@@ -220,13 +221,13 @@ impl Routed {
     pub const ROUTER_DEVICE: &str = "tap0";
     /// The host's addresses.
     pub const HOST: [IpAddr; 2] = subnet_address(0x81, 1);
-    /// The routers' addresses, as they are seen from the host, the first one's first.
+    /// The routers' addresses as the host sees them, the first router's first.
     pub const ROUTERS: [[IpAddr; 2]; 2] = [subnet_address(0x81, 2), subnet_address(0x82, 2)];
     /// The far end's addresses.
     pub const FAR: [IpAddr; 2] = subnet_address(0x83, 2);
 
-    /// Four namespaces in a row, with routes; routers tell of every packet that they cannot
-    /// forward.
+    /// Four namespaces in a row, with routes; routers send an ICMP error for every packet that they
+    /// cannot forward.
     #[expect(clippy::new_without_default, reason = "kernel objects, not a value")]
     #[must_use]
     pub fn new() -> Self {
@@ -265,9 +266,9 @@ impl Routed {
         all
     }
 
-    /// Gives the link between the routers another MTU, and lets the ends forget what they have
-    /// learnt.
-    pub fn narrow(&self, mtu: u32) {
+    /// Sets the MTU of the link between the routers, and flushes the path MTUs that the ends have
+    /// cached.
+    pub fn set_path_mtu(&self, mtu: u32) {
         for router in &self.routers {
             router.ip(&format!("link set wan0 mtu {mtu}"));
         }
@@ -286,7 +287,7 @@ const fn subnet_address(digits: u8, host: u8) -> [IpAddr; 2] {
     [IpAddr::V4(v4), IpAddr::V6(v6)]
 }
 
-/// A host whose network is the test: what the test writes, the host's [`Edge::DEVICE`] receives.
+/// A host whose [`Edge::DEVICE`] is a tap: it receives the frames that the test writes.
 pub struct Edge {
     /// The protected host.
     pub host: Namespace,
@@ -318,20 +319,20 @@ impl Edge {
         Self { host, tap }
     }
 
-    /// Makes the host receive an IP packet.
+    /// Lets the host receive an IP packet.
     pub fn send(&self, packet: &[u8]) {
         self.tap.send(&frame::ethernet(packet));
     }
 
-    /// Waits for the host to send an IP packet that the test wants.
+    /// Waits for the host to send an IP packet that matches.
     #[must_use]
-    pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    pub fn receive(&self, matches: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let is_ip = |sent: &[u8]| matches!(sent[12..14], [0x08, 0x00] | [0x86, 0xdd]);
-        self.tap.receive(|sent| is_ip(sent) && wanted(&sent[14..])).split_off(14)
+        self.tap.receive(|sent| is_ip(sent) && matches(&sent[14..])).split_off(14)
     }
 }
 
-/// The addresses with one port, as servers and clients take them.
+/// The addresses with one port.
 #[must_use]
 pub fn at(addresses: [IpAddr; 2], port: u16) -> [SocketAddr; 2] {
     addresses.map(|address| SocketAddr::new(address, port))

@@ -1,4 +1,4 @@
-//! A path that loses, repeats and delays frames, and so changes their order.
+//! A network path that loses, duplicates, delays and reorders frames.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,29 +14,29 @@ use std::time::{Duration, Instant};
 use crate::tun::{Kind, Tun};
 use crate::{Namespace, Pair};
 
-/// What happens to frames: chances in a thousand, and times.
+/// Faults of a path: probabilities in a thousand, and times.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
     /// A frame is lost.
     pub lost: u64,
-    /// A frame arrives twice, the second time late.
+    /// A frame is duplicated; the copy is late.
     pub twice: u64,
-    /// A frame is late: others overtake it.
+    /// A frame is delayed, so that later ones overtake it.
     pub late: u64,
-    /// How long a frame is on its way.
-    pub way: Duration,
-    /// How much longer a late one is, at most.
-    pub lateness: Duration,
+    /// The one-way delay of every frame.
+    pub delay: Duration,
+    /// The maximal additional delay of a late frame.
+    pub max_jitter: Duration,
 }
 
-/// What a path did so far.
+/// Faults of a path so far.
 #[derive(Debug, Default)]
-pub struct Tally {
-    /// Frames that were lost.
+pub struct PathCounts {
+    /// Lost frames.
     pub lost: AtomicU64,
-    /// Frames that arrived twice.
+    /// Duplicated frames.
     pub twice: AtomicU64,
-    /// Frames that were overtaken by those behind them, or could have been.
+    /// Delayed frames.
     pub late: AtomicU64,
 }
 
@@ -44,44 +44,44 @@ pub struct Tally {
 pub struct Path {
     /// The two hosts.
     pub pair: Pair,
-    /// What happened on the way.
-    pub tally: Arc<Tally>,
+    /// The faults so far.
+    pub counts: Arc<PathCounts>,
     seed: u64,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Path {
-    /// Makes two hosts, and carries frames between them for as long as this lives. What becomes of
-    /// a frame follows from `SECGROUP_SEED`, or from a seed of its own which a failure tells.
+    /// Makes two hosts, and carries frames between them until this is dropped. The faults follow
+    /// from `SECGROUP_SEED`, or from a random seed, which is printed if the test fails.
     #[must_use]
     pub fn new(faults: Faults) -> Self {
         let pair = Pair { server: Namespace::new(), client: Namespace::new() };
         let ends = pair.ends();
         let devices = ends.map(|end| Tun::new(end, Kind::Tap));
         for (here, there) in [(0, 1), (1, 0)] {
-            // Neighbours that are known: to find each other again would take the kernel seconds.
+            // Permanent neighbour entries: after a lost frame, resolution takes seconds.
             let namespace = ends[here].namespace;
             namespace.ip(&format!("link set {} address {}", Pair::DEVICE, MAC[here]));
             for address in [Pair::SERVER, Pair::CLIENT][there] {
                 let to = format!("{address} lladdr {} dev {}", MAC[there], Pair::DEVICE);
                 namespace.ip(&format!("neighbour replace {to} nud permanent"));
             }
-            // What is lost is sent again soon.
+            // A short minimal RTO: lost segments are repeated soon.
             for (family, subnet) in [("-4", "10.77.0.0/24"), ("-6", "fd77::/64")] {
                 let route = format!("{subnet} dev {} rto_min 20ms", Pair::DEVICE);
                 namespace.ip(&format!("{family} route replace {route}"));
             }
         }
-        let asked = env::var("SECGROUP_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = asked.unwrap_or_else(|| RandomState::new().hash_one(0));
+        let given = env::var("SECGROUP_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));
         let stop = Arc::new(AtomicBool::new(false));
-        let tally = Arc::new(Tally::default());
+        let counts = Arc::new(PathCounts::default());
         let thread = {
-            let (stop, tally) = (Arc::clone(&stop), Arc::clone(&tally));
-            thread::spawn(move || carry(&devices, faults, seed, &tally, &stop))
+            let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
+            thread::spawn(move || carry(&devices, faults, seed, &counts, &stop))
         };
-        Self { pair, tally, seed, stop, thread: Some(thread) }
+        Self { pair, counts, seed, stop, thread: Some(thread) }
     }
 }
 
@@ -102,38 +102,38 @@ impl Drop for Path {
 
 const MAC: [&str; 2] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
 
-/// How often the thread looks whether it should end.
+/// How often the thread checks whether it has to stop.
 const TICK: Duration = Duration::from_millis(20);
 
-/// A frame on its way: when it is due, how many were due before it was sent, where it goes.
-type Travelling = Reverse<(Instant, u64, usize, Vec<u8>)>;
+/// A frame in flight: its delivery time, its sequence number, its destination and its bytes.
+type InFlight = Reverse<(Instant, u64, usize, Vec<u8>)>;
 
-fn carry(devices: &[Tun; 2], faults: Faults, seed: u64, tally: &Tally, stop: &AtomicBool) {
+fn carry(devices: &[Tun; 2], faults: Faults, seed: u64, counts: &PathCounts, stop: &AtomicBool) {
     let mut random = Random(seed);
-    let mut under_way: BinaryHeap<Travelling> = BinaryHeap::new();
+    let mut in_flight: BinaryHeap<InFlight> = BinaryHeap::new();
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        let due = under_way.peek().map(|Reverse((due, ..))| *due);
+        let due = in_flight.peek().map(|Reverse((due, ..))| *due);
         let now = Instant::now();
         wait(devices, due.map_or(TICK, |due| due.saturating_duration_since(now)).min(TICK));
         let now = Instant::now();
         for (from, device) in devices.iter().enumerate() {
             while let Some(frame) = device.transmitted() {
-                if random.happens(faults.lost) {
-                    tally.lost.fetch_add(1, Ordering::Relaxed);
+                if random.chance(faults.lost) {
+                    counts.lost.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
                 let mut send = |delay, frame| {
                     number += 1;
-                    under_way.push(Reverse((now + faults.way + delay, number, 1 - from, frame)));
+                    in_flight.push(Reverse((now + faults.delay + delay, number, 1 - from, frame)));
                 };
-                if random.happens(faults.twice) {
-                    tally.twice.fetch_add(1, Ordering::Relaxed);
-                    send(random.up_to(faults.lateness), frame.clone());
+                if random.chance(faults.twice) {
+                    counts.twice.fetch_add(1, Ordering::Relaxed);
+                    send(random.up_to(faults.max_jitter), frame.clone());
                 }
-                let delay = if random.happens(faults.late) {
-                    tally.late.fetch_add(1, Ordering::Relaxed);
-                    random.up_to(faults.lateness)
+                let delay = if random.chance(faults.late) {
+                    counts.late.fetch_add(1, Ordering::Relaxed);
+                    random.up_to(faults.max_jitter)
                 } else {
                     Duration::ZERO
                 };
@@ -141,14 +141,14 @@ fn carry(devices: &[Tun; 2], faults: Faults, seed: u64, tally: &Tally, stop: &At
             }
         }
         let now = Instant::now();
-        while under_way.peek().is_some_and(|Reverse((due, ..))| *due <= now) {
-            let Some(Reverse((_, _, to, frame))) = under_way.pop() else { break };
+        while in_flight.peek().is_some_and(|Reverse((due, ..))| *due <= now) {
+            let Some(Reverse((_, _, to, frame))) = in_flight.pop() else { break };
             devices[to].send(&frame);
         }
     }
 }
 
-/// Waits until a device has something to carry, or for a time.
+/// Waits until a device has transmitted a frame, or for a time.
 fn wait(devices: &[Tun; 2], limit: Duration) {
     let mut ready = devices.each_ref().map(|device| libc::pollfd {
         fd: device.as_raw_fd(),
@@ -176,7 +176,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn happens(&mut self, in_a_thousand: u64) -> bool {
+    fn chance(&mut self, in_a_thousand: u64) -> bool {
         self.next() % 1000 < in_a_thousand
     }
 

@@ -1,5 +1,5 @@
-//! secgroup beside nothing, nftables and iptables: the same packets over the same kind of cable, in
-//! turns.
+//! Compares secgroup with no firewall, nftables and iptables: the same packets over the same kind
+//! of link, in alternating rounds.
 
 pub mod chart;
 pub mod firewall;
@@ -26,17 +26,17 @@ use self::metric::Metric;
 use self::results::Results;
 use crate::interrupt;
 
-/// Times that everything is measured, in turn.
+/// Number of rounds; in each, everything is measured once.
 const ROUNDS: usize = 9;
 
 const EFFORT: Effort =
     Effort { packets: Duration::from_millis(100), connections: 1500, round_trips: 5000, stream: 1 };
 
-/// Compares, prints the figures, and writes them to `peers.md` and `peers.svg` of a directory. What
-/// it makes besides is gone when it returns, however it does.
+/// Measures, prints the figures, and writes them to `peers.md` and `peers.svg` in a directory. All
+/// else that it creates is removed when it returns, also on failure.
 ///
 /// # Errors
-/// A signal came, or a file cannot be written.
+/// A signal was received, or a file cannot be written.
 pub fn run(object: &Path, directory: &Path) -> Result<()> {
     let results = compare(object)?;
     println!("{}", report::summary(&results));
@@ -60,7 +60,7 @@ fn compare(object: &Path) -> Result<Results> {
     let mut results = Results::default();
     for round in 1..=ROUNDS {
         for metric in Metric::ALL {
-            // One soon after the other: they are compared with each other.
+            // All subjects of a metric in close succession, because they are compared.
             for lab in labs.iter().filter(|lab| metric.is_of(lab.subject)) {
                 interrupt::check()?;
                 let (title, name) = (metric.title(), lab.subject.to_string());

@@ -1,11 +1,11 @@
-//! ICMP echo, by the program that people use.
+//! ICMP echo by the `ping` program.
 
 use std::net::IpAddr;
 use std::process::Stdio;
 
 use crate::Namespace;
 
-/// Sends one echo request; tells whether the reply came within a second.
+/// Sends one echo request; whether the reply came within a second.
 #[must_use]
 pub fn ping(namespace: &Namespace, to: IpAddr) -> bool {
     let mut ping = namespace.command("ping");

@@ -1,17 +1,17 @@
-//! A directory for pins that ends with the test.
+//! A pin directory that is removed when the test ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{namespace, sweep};
 
-/// A pin directory of its own, on the machine's bpffs.
+/// A new pin directory on the machine's bpffs.
 pub struct PinDirectory {
     path: PathBuf,
 }
 
 impl PinDirectory {
-    /// Makes a directory that exists nowhere else.
+    /// Creates a directory with a unique name.
     #[expect(clippy::new_without_default, reason = "a kernel object, not a value")]
     #[must_use]
     pub fn new() -> Self {
@@ -23,7 +23,7 @@ impl PinDirectory {
         Self { path }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,4 +1,4 @@
-//! Running programs: to their end for what they print, or beside the test.
+//! Runs programs to their end for their output, or in the background of a test.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,19 +8,19 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::wait::{PATIENCE, wait_for, wait_until};
+use crate::wait::{MAX_WAIT, wait_for, wait_until};
 
-/// A program that runs beside the test and is killed with it.
+/// A program in the background, killed when this is dropped.
 pub struct Process {
     child: Child,
     name: String,
-    said: Lines,
+    lines: Lines,
 }
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Process {
-    /// Starts a program, its output among the test's own.
+    /// Starts a program that writes to the test's own output.
     #[must_use]
     pub fn start(mut command: Command) -> Self {
         let name = command.get_program().display().to_string();
@@ -28,33 +28,33 @@ impl Process {
             .stdin(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-        Self { child, name, said: Lines::default() }
+        Self { child, name, lines: Lines::default() }
     }
 
-    /// Starts a program whose output, of both kinds, is kept for the test to read.
+    /// Starts a program and keeps its standard output and standard error for [`Process::lines`].
     #[must_use]
-    pub fn listen(mut command: Command) -> Self {
+    pub fn capture(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self::start(command);
         if let (Some(stdout), Some(stderr)) =
             (process.child.stdout.take(), process.child.stderr.take())
         {
-            keep(stdout, Arc::clone(&process.said));
-            keep(stderr, Arc::clone(&process.said));
+            keep(stdout, Arc::clone(&process.lines));
+            keep(stderr, Arc::clone(&process.lines));
         }
         process
     }
 
-    /// The lines that it has said so far, if it was started to be listened to.
+    /// The lines that it has printed so far, if it was started by [`Process::capture`].
     #[must_use]
-    pub fn said(&self) -> Vec<String> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until it has said some words.
-    pub fn wait_for_words(&self, words: &str) {
-        let what = format!("{} to say {words:?}", self.name);
-        wait_until(PATIENCE, &what, || self.said().iter().any(|line| line.contains(words)));
+    /// Waits until a line of its output contains `text`.
+    pub fn wait_for_output(&self, text: &str) {
+        let what = format!("{} to print {text:?}", self.name);
+        wait_until(MAX_WAIT, &what, || self.lines().iter().any(|line| line.contains(text)));
     }
 
     /// Its process id.
@@ -63,12 +63,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Interrupts it, as Ctrl-C would, and waits until it has ended.
+    /// Sends SIGINT, as Ctrl-C does, and waits until it has ended.
     pub fn interrupt(&mut self) -> ExitStatus {
         self.end(Signal::SIGINT)
     }
 
-    /// Asks it to end, as a service manager does, and waits until it has.
+    /// Sends SIGTERM, as a service manager does, and waits until it has ended.
     pub fn terminate(&mut self) -> ExitStatus {
         self.end(Signal::SIGTERM)
     }
@@ -76,24 +76,24 @@ impl Process {
     fn end(&mut self, signal: Signal) -> ExitStatus {
         let id = Pid::from_raw(i32::try_from(self.id()).expect("a process id"));
         kill(id, signal).unwrap_or_else(|error| panic!("{}: send {signal}: {error}", self.name));
-        wait_for(PATIENCE, &format!("{} to end after {signal}", self.name), || {
+        wait_for(MAX_WAIT, &format!("{} to end after {signal}", self.name), || {
             self.child.try_wait().unwrap_or_else(|error| panic!("wait for {}: {error}", self.name))
         })
     }
 
-    /// Kills it, as a crash would: without a chance to clean up.
+    /// Sends SIGKILL, so that it cannot clean up.
     pub fn kill(&mut self) {
-        // A program that ended already cannot be killed, and need not.
+        // Fails if it has ended already.
         let _ = self.child.kill();
         self.child.wait().unwrap_or_else(|error| panic!("wait for {}: {error}", self.name));
     }
 }
 
-/// Ends with the program.
-fn keep(stream: impl Read + Send + 'static, said: Lines) {
+/// Collects lines until the program closes the stream.
+fn keep(stream: impl Read + Send + 'static, lines: Lines) {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
     });
 }
@@ -105,12 +105,12 @@ impl Drop for Process {
     }
 }
 
-/// Runs a program that must succeed; returns what it prints.
+/// Runs a program that must succeed; returns its standard output.
 pub fn output(command: &mut Command) -> String {
     output_or_error(command).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Runs a program; returns what it prints, or everything about its failure.
+/// Runs a program; returns its standard output, or its status and all its output if it fails.
 pub(crate) fn output_or_error(command: &mut Command) -> Result<String, String> {
     let result = command.stdin(Stdio::null()).output();
     let output = result.map_err(|error| format!("start {command:?}: {error}"))?;

@@ -1,4 +1,4 @@
-//! A real Prometheus, for which the metrics are made.
+//! A real Prometheus server that scrapes the metrics.
 
 use std::env;
 use std::fs;
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use crate::{Namespace, Process, http, root, sweep};
 
-/// Where it listens, in a namespace of its own.
+/// The address that it listens on, in the namespace of the test.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
-/// A server that scrapes once a second, for as long as it lives.
+/// A server that scrapes once a second until it is dropped.
 pub struct Prometheus<'a> {
     namespace: &'a Namespace,
     // Dropped before the directory that it writes to.
@@ -24,13 +24,13 @@ pub struct Prometheus<'a> {
 }
 
 impl<'a> Prometheus<'a> {
-    /// Starts it in a namespace, where it scrapes one target.
+    /// Starts it in a namespace with one target.
     #[must_use]
     pub fn scrape(namespace: &'a Namespace, target: SocketAddr) -> Self {
         let directory = tempfile::Builder::new()
             .prefix(&format!("{}{}-", sweep::PREFIX, std::process::id()))
             .tempdir()
-            .unwrap_or_else(|error| panic!("make a directory for Prometheus: {error}"));
+            .unwrap_or_else(|error| panic!("create a directory for Prometheus: {error}"));
         let config = directory.path().join("prometheus.yml");
         let text = format!(
             "global: {{scrape_interval: 1s}}\n\
@@ -48,24 +48,25 @@ impl<'a> Prometheus<'a> {
         Self { namespace, _process: Process::start(command), _directory: directory }
     }
 
-    /// The value of an expression now; none while it does not answer, or has no such series.
+    /// The current value of an expression; none while the server does not reply or has no such
+    /// series.
     #[must_use]
     pub fn value(&self, expression: &str) -> Option<f64> {
         let path = format!("/api/v1/query?query={}", encoded(expression));
-        // It listens a while after it was started.
-        let (status, body) = http::answer(self.namespace, ADDRESS, &path).ok()?;
-        let answer: Value = serde_json::from_str(&body).ok()?;
+        // It starts to listen some time after it was started.
+        let (status, body) = http::get_any_status(self.namespace, ADDRESS, &path).ok()?;
+        let response: Value = serde_json::from_str(&body).ok()?;
         if status == 503 {
             return None;
         }
-        assert_eq!(answer["status"], "success", "query {expression}: {answer:#}");
-        let result = answer["data"]["result"].as_array().cloned().unwrap_or_default();
-        assert!(result.len() <= 1, "query {expression} has several answers: {answer:#}");
+        assert_eq!(response["status"], "success", "query {expression}: {response:#}");
+        let result = response["data"]["result"].as_array().cloned().unwrap_or_default();
+        assert!(result.len() <= 1, "query {expression} has several results: {response:#}");
         result.first()?["value"][1].as_str()?.parse().ok()
     }
 }
 
-/// Asserts that `promtool` finds nothing to say about a text of metrics.
+/// Asserts that `promtool check metrics` reports nothing about a text of metrics.
 pub fn check_metrics(text: &str) {
     let mut command = Command::new(program("promtool"));
     command.args(["check", "metrics"]).stdin(Stdio::piped());
@@ -74,20 +75,20 @@ pub fn check_metrics(text: &str) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-    let mut input = child.stdin.take().expect("a pipe was asked for");
+    let mut input = child.stdin.take().expect("stdin is a pipe");
     input.write_all(text.as_bytes()).unwrap_or_else(|error| panic!("write to promtool: {error}"));
     drop(input);
     let output = child.wait_with_output().unwrap_or_else(|error| panic!("promtool: {error}"));
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
+    let messages = [output.stdout, output.stderr].concat();
+    let messages = String::from_utf8_lossy(&messages);
     assert!(
-        output.status.success() && said.is_empty(),
-        "promtool: {}\n{said}{text}",
+        output.status.success() && messages.is_empty(),
+        "promtool: {}\n{messages}{text}",
         output.status
     );
 }
 
-/// Where `cargo xtask setup` unpacks Prometheus, else in `PATH`.
+/// The program that `cargo xtask setup` unpacked, otherwise the one in `PATH`.
 fn program(name: &str) -> PathBuf {
     let unpacked = root().join("target/tools/prometheus/usr/bin");
     let path = env::var_os("PATH").unwrap_or_default();
@@ -98,7 +99,7 @@ fn program(name: &str) -> PathBuf {
     })
 }
 
-/// An expression as part of an address.
+/// Percent-encodes an expression for a URL.
 fn encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => char::from(byte).to_string(),
@@ -112,7 +113,7 @@ mod tests {
     use super::encoded;
 
     #[test]
-    fn an_expression_survives_an_address() {
+    fn an_expression_is_percent_encoded() {
         assert_eq!(encoded(r#"up{job="a b"}"#), "up%7Bjob%3D%22a%20b%22%7D");
     }
 }

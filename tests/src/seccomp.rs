@@ -1,4 +1,4 @@
-//! Older and smaller kernels, played by a filter of system calls.
+//! Simulates older and smaller kernels with a seccomp filter.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -11,13 +11,13 @@ const RETURN: u16 = 0x06;
 const NUMBER: u32 = 0;
 const FIRST_ARGUMENT: u32 = 16;
 
-/// Makes one command of `bpf(2)`, or all of them, fail with an error in the program and in what it
-/// starts.
+/// Makes one command of `bpf(2)`, or all of them, fail with `errno` in the program and its
+/// children.
 pub fn without_bpf(command: &mut Command, bpf_command: Option<u32>, errno: i32) {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let bpf = u32::try_from(libc::SYS_bpf).expect("a number of a system call");
     let errno = u32::try_from(errno).expect("a number of an error");
-    // Without a command, equal or not comes to the same.
+    // Without a command, both branches return the error.
     let elsewhere = u8::from(bpf_command.is_some());
     let filter = [
         step(LOAD, 0, 0, NUMBER),
@@ -36,7 +36,7 @@ pub fn without_bpf(command: &mut Command, bpf_command: Option<u32>, errno: i32) 
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
-    // SAFETY: between fork and exec only a bare system call is made.
+    // SAFETY: between fork and exec only a plain system call is made.
     unsafe {
         command.pre_exec(install);
     }

@@ -1,4 +1,4 @@
-//! The built program, run as a user runs it, with a state directory and pins of its own.
+//! The built program, run as a user runs it, with its own state directory and pins.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use crate::counters::Counters;
 use crate::{Namespace, PinDirectory, sweep};
 
-/// Maps of a size that a test can make in a moment; their memory is taken at once.
+/// Small maps, which are fast to create; their memory is allocated at once.
 const CONFIG: &str =
     "[maps]\nflows_new = 1024\nflows_proven = 1024\nrules = 4096\ninterfaces = 8\n";
 
-/// What a command said and how it ended.
+/// The output and exit code of a command.
 #[derive(Debug)]
-pub struct Answer {
+pub struct CommandOutput {
     /// The exit code; none if a signal ended it.
     pub code: Option<i32>,
     /// Standard output.
@@ -28,7 +28,7 @@ pub struct Answer {
     pub stderr: String,
 }
 
-impl Answer {
+impl CommandOutput {
     /// Runs a command to its end, however it ends.
     pub fn of(command: &mut Command) -> Self {
         let output = command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
@@ -40,17 +40,17 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for CommandOutput {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, stdout, stderr } = self;
-        write!(out, "it ended with {code:?} and said\n{stdout}{stderr}")
+        write!(out, "it ended with {code:?} and printed\n{stdout}{stderr}")
     }
 }
 
-/// An instance of secgroup on this machine that nobody else uses.
+/// A separate instance of secgroup on this machine.
 ///
-/// Dropping it detaches what it attached. Declare it after the namespaces whose devices it guards,
-/// so that it goes first.
+/// Dropping it detaches its interfaces. Declare it after the namespaces of these interfaces, so
+/// that it is dropped first.
 pub struct Secgroup<'a> {
     program: PathBuf,
     inside: Option<&'a Namespace>,
@@ -59,8 +59,8 @@ pub struct Secgroup<'a> {
 }
 
 impl Secgroup<'static> {
-    /// An instance that runs in the machine's own network namespace, where it must only name
-    /// devices together with `--netns`.
+    /// An instance that runs in the machine's own network namespace: its commands must name devices
+    /// only together with `--netns`.
     #[expect(clippy::new_without_default, reason = "a directory and kernel objects, not a value")]
     #[must_use]
     pub fn new() -> Self {
@@ -69,13 +69,13 @@ impl Secgroup<'static> {
 }
 
 impl<'a> Secgroup<'a> {
-    /// An instance whose every command runs in a namespace.
+    /// An instance whose commands run in a namespace.
     #[must_use]
     pub fn inside(namespace: &'a Namespace) -> Self {
         Self::make(binary(), Some(namespace))
     }
 
-    /// The same with a program that is not where the tests' own is.
+    /// The same with another `secgroup` program than [`binary`].
     #[must_use]
     pub fn of(program: &Path, namespace: &'a Namespace) -> Self {
         Self::make(program.to_owned(), Some(namespace))
@@ -98,13 +98,13 @@ impl<'a> Secgroup<'a> {
             .unwrap_or_else(|error| panic!("write {}: {error}", file.display()));
     }
 
-    /// Where the store is.
+    /// The directory of the store.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         self.directory.path().join("state")
     }
 
-    /// Where the pins are.
+    /// The directory of the pins.
     #[must_use]
     pub fn pin_dir(&self) -> &Path {
         self.pins.path()
@@ -122,8 +122,8 @@ impl<'a> Secgroup<'a> {
         command
     }
 
-    /// A command that another program starts, which takes it and its arguments as its own last
-    /// arguments: `setpriv`, say. Both split at spaces.
+    /// A command that a wrapper such as `setpriv` starts, which takes it and its arguments as its
+    /// last arguments. `line` is split at spaces.
     #[must_use]
     pub fn command_under(&self, wrapper: &[&str], line: &str) -> Command {
         let [program, options @ ..] = wrapper else { panic!("no program to start {line} under") };
@@ -145,11 +145,11 @@ impl<'a> Secgroup<'a> {
     }
 
     /// Runs a command to its end, however it ends.
-    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Answer {
-        Answer::of(&mut self.command(arguments))
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> CommandOutput {
+        CommandOutput::of(&mut self.command(arguments))
     }
 
-    /// Runs a command line, split at spaces, that must succeed; returns what it prints.
+    /// Runs a command line, split at spaces, that must succeed; returns its standard output.
     pub fn ok(&self, line: &str) -> String {
         self.ok_with(line.split_whitespace())
     }
@@ -157,66 +157,66 @@ impl<'a> Secgroup<'a> {
     /// The same for arguments with spaces in them.
     pub fn ok_with<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
         let arguments: Vec<S> = arguments.into_iter().collect();
-        let answer = self.run(&arguments);
-        if answer.code != Some(0) {
+        let output = self.run(&arguments);
+        if output.code != Some(0) {
             let line: Vec<_> =
                 arguments.iter().map(|word| word.as_ref().display().to_string()).collect();
-            panic!("secgroup {} was to succeed, but {answer}", line.join(" "));
+            panic!("secgroup {} has to succeed, but {output}", line.join(" "));
         }
-        answer.stdout
+        output.stdout
     }
 
-    /// Runs a command line that must fail with a code; returns what it says on standard error.
+    /// Runs a command line that must fail with an exit code; returns its standard error.
     pub fn refused(&self, line: &str, code: i32) -> String {
-        let answer = self.run(line.split_whitespace());
+        let output = self.run(line.split_whitespace());
         assert_eq!(
-            answer.code,
+            output.code,
             Some(code),
-            "secgroup {line} was to be refused with {code}, but {answer}"
+            "secgroup {line} has to fail with {code}, but {output}"
         );
-        answer.stderr
+        output.stderr
     }
 
-    /// Runs a command that reads, for its JSON.
+    /// Runs a command with `--output json`; returns the document.
     pub fn json(&self, line: &str) -> Value {
         let text = self.ok(&format!("{line} --output json"));
         serde_json::from_str(&text)
             .unwrap_or_else(|error| panic!("secgroup {line} --output json: {error}\n{text}"))
     }
 
-    /// What has been counted so far.
+    /// The current counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
         Counters::from_json(&self.json("stats"))
     }
 
-    /// What an operator would look at.
+    /// The output of the commands that an operator uses for diagnosis.
     #[must_use]
     pub fn view(&self) -> String {
         let show = |line: &str| {
-            let Answer { stdout, stderr, .. } = self.run(line.split_whitespace());
+            let CommandOutput { stdout, stderr, .. } = self.run(line.split_whitespace());
             format!("$ secgroup {line}\n{stdout}{stderr}\n")
         };
         ["status", "stats", "flows list", "rule list"].map(show).concat()
     }
 
-    /// Runs what moves packets, and asserts which counters that moved, by how many packets, and
-    /// that no other did: `("eth0", "ingress", "no-rule", 1)`.
+    /// Runs `work` and asserts that exactly these counters increased, by these numbers of packets:
+    /// `("eth0", "ingress", "no-rule", 1)`.
     pub fn moved<T>(&self, expected: &[(&str, &str, &str, u64)], work: impl FnOnce() -> T) -> T {
-        let (result, moved) = self.count(work);
-        self.assert_exactly(expected, &moved);
+        let (result, increased) = self.count(work);
+        self.assert_exactly(expected, &increased);
         result
     }
 
-    /// The same for work that exchanges nobody knows how many packets over flows: `established` is
-    /// left out of the comparison.
+    /// The same for work with an unknown number of packets over flows: `established` is left out of
+    /// the comparison.
     pub fn moved_over_flows<T>(
         &self,
         expected: &[(&str, &str, &str, u64)],
         work: impl FnOnce() -> T,
     ) -> T {
-        let (result, moved) = self.count(work);
-        self.assert_exactly(expected, &moved.without("established"));
+        let (result, increased) = self.count(work);
+        self.assert_exactly(expected, &increased.without("established"));
         result
     }
 
@@ -226,10 +226,10 @@ impl<'a> Secgroup<'a> {
         (result, self.counters().since(&before))
     }
 
-    fn assert_exactly(&self, expected: &[(&str, &str, &str, u64)], moved: &Counters) {
+    fn assert_exactly(&self, expected: &[(&str, &str, &str, u64)], increased: &Counters) {
         assert!(
-            moved.is_exactly(expected),
-            "other counters moved than expected\nexpected:\n{}moved:\n{moved}\n{}",
+            increased.is_exactly(expected),
+            "other counters increased than expected\nexpected:\n{}increased:\n{increased}\n{}",
             Counters::of(expected),
             self.view()
         );
@@ -238,8 +238,8 @@ impl<'a> Secgroup<'a> {
 
 impl Drop for Secgroup<'_> {
     fn drop(&mut self) {
-        // Nothing attached is no failure; pins and their links go in any case. And no panic: there
-        // may be one already, and two end the process with everything left behind.
+        // That nothing is attached is no failure; the pins and their links are removed in any case.
+        // No panic here: a second panic aborts the process without further cleanup.
         let detach = || self.command(["detach", "--all"]).output();
         let mut outcome = detach();
         if matches!(&outcome, Ok(output) if output.status.code() == Some(1)) {
@@ -254,12 +254,12 @@ impl Drop for Secgroup<'_> {
     }
 }
 
-/// The program that `cargo xtask build` leaves.
+/// The program that `cargo xtask build` builds.
 #[must_use]
 pub fn binary() -> PathBuf {
     let target =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-    let binary = target.join("release/secgroup");
+    let binary = target.join("debug/secgroup");
     assert!(binary.exists(), "no {}: run the tests by `cargo xtask test`", binary.display());
     binary
 }

@@ -1,4 +1,4 @@
-//! What sockets can do and `std` has no words for.
+//! Socket operations that `std` does not have.
 
 use std::ffi::CString;
 use std::io::{self, ErrorKind};
@@ -18,12 +18,12 @@ pub fn open(namespace: &Namespace, domain: c_int, kind: c_int, protocol: c_int) 
 }
 
 fn new(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
-    // SAFETY: takes three numbers.
+    // SAFETY: `socket` takes three integers.
     let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just made, and nobody else knows it.
+    // SAFETY: the descriptor was just created, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn domain(address: IpAddr) -> c_int {
     if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
 }
 
-/// Sets an option that is a number.
+/// Sets an integer option.
 pub fn set(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) {
     try_set(socket, level, option, value)
         .unwrap_or_else(|error| panic!("set option {option} of level {level}: {error}"));
@@ -41,13 +41,13 @@ pub fn set(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) {
 
 fn try_set(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let value = (&raw const value).cast::<c_void>();
-    // SAFETY: the value is a `c_int`, as is said, and outlives the call.
+    // SAFETY: the value is a `c_int`, as `length_of` gives, and outlives the call.
     let set =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length_of::<c_int>()) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes a socket refuse what is too large for its path, as far as that is known.
+/// Makes sends fail that exceed the known path MTU, instead of fragmenting.
 pub fn never_fragment(socket: &impl AsRawFd, like: SocketAddr) {
     if like.is_ipv4() {
         set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO);
@@ -56,7 +56,7 @@ pub fn never_fragment(socket: &impl AsRawFd, like: SocketAddr) {
     }
 }
 
-/// What is known of the path of a connected socket.
+/// The path MTU that the kernel has cached for a connected socket.
 #[must_use]
 pub fn path_mtu(socket: &impl AsRawFd, like: SocketAddr) -> u32 {
     let mtu = if like.is_ipv4() {
@@ -67,7 +67,7 @@ pub fn path_mtu(socket: &impl AsRawFd, like: SocketAddr) -> u32 {
     u32::from_ne_bytes(mtu)
 }
 
-/// What two ends of a TCP connection agreed on: `TCPI_OPT_ECN`, `TCPI_OPT_SYN_DATA` and others.
+/// The negotiated options of a TCP connection: `TCPI_OPT_ECN`, `TCPI_OPT_SYN_DATA` and others.
 #[must_use]
 pub fn tcp_options(stream: &TcpStream) -> u8 {
     // State, congestion state, retransmits, probes, backoff, options: a byte each.
@@ -77,7 +77,7 @@ pub fn tcp_options(stream: &TcpStream) -> u8 {
 fn get_bytes<const N: usize>(socket: &impl AsRawFd, level: c_int, option: c_int) -> [u8; N] {
     let mut value = [0; N];
     let mut length = socklen_t::try_from(N).expect("few bytes");
-    // SAFETY: the value has as many bytes as are said; both outlive the call.
+    // SAFETY: the value has `length` bytes; both outlive the call.
     let got = unsafe {
         let value = value.as_mut_ptr().cast::<c_void>();
         libc::getsockopt(socket.as_raw_fd(), level, option, value, &raw mut length)
@@ -86,14 +86,14 @@ fn get_bytes<const N: usize>(socket: &impl AsRawFd, level: c_int, option: c_int)
     value
 }
 
-/// A connection whose first data goes with the SYN, if the server gave a cookie before (RFC 7413).
-/// To be called in the client's namespace. The SYN goes out with the first write.
+/// Connects with TCP Fast Open (RFC 7413): the first write sends the SYN, with data if the server
+/// gave a cookie before. Has to be called in the client's namespace.
 pub fn connect_fast(to: SocketAddr) -> io::Result<TcpStream> {
     const TCP_FASTOPEN_CONNECT: c_int = 30;
     let socket = new(domain(to.ip()), libc::SOCK_STREAM, 0)?;
     try_set(&socket, libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)?;
     let (address, length) = raw_address(to);
-    // SAFETY: the address outlives the call, and its length is that of its family.
+    // SAFETY: the address outlives the call, and the length is that of its family.
     let connected = unsafe {
         libc::connect(socket.as_raw_fd(), (&raw const address).cast::<libc::sockaddr>(), length)
     };
@@ -104,7 +104,7 @@ pub fn connect_fast(to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 fn raw_address(address: SocketAddr) -> (sockaddr_storage, socklen_t) {
-    // SAFETY: all of it is numbers and arrays of them, for which zero is a value.
+    // SAFETY: it consists of integers and arrays of them, for which zero is valid.
     let mut storage: sockaddr_storage = unsafe { std::mem::zeroed() };
     match address {
         SocketAddr::V4(v4) => {
@@ -136,19 +136,19 @@ fn length_of<T>() -> socklen_t {
 
 /// An ICMP error that reached a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reported {
-    /// What the socket makes of it: `EHOSTUNREACH`.
+pub struct IcmpError {
+    /// The error of the socket, for example `EHOSTUNREACH`.
     pub errno: c_int,
     /// ICMP type.
     pub kind: u8,
     /// ICMP code.
     pub code: u8,
-    /// Who sent it.
+    /// The sender's address.
     pub by: IpAddr,
 }
 
-/// Makes a socket keep ICMP errors for [`reported`].
-pub fn keep_errors(socket: &impl AsRawFd, address: IpAddr) {
+/// Makes a socket queue ICMP errors for [`next_icmp_error`].
+pub fn enable_error_queue(socket: &impl AsRawFd, address: IpAddr) {
     if address.is_ipv4() {
         set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1);
     } else {
@@ -156,15 +156,15 @@ pub fn keep_errors(socket: &impl AsRawFd, address: IpAddr) {
     }
 }
 
-/// The next ICMP error that reached a socket, if there is one.
+/// The next ICMP error in a socket's error queue, if any.
 #[must_use]
-pub fn reported(socket: &impl AsRawFd) -> Option<Reported> {
+pub fn next_icmp_error(socket: &impl AsRawFd) -> Option<IcmpError> {
     let mut data = [0_u8; 2048];
-    // Of a type that is aligned as control messages have to be.
+    // `u64` for the alignment of control messages.
     let mut control = [0_u64; 64];
     let mut part =
         libc::iovec { iov_base: data.as_mut_ptr().cast::<c_void>(), iov_len: data.len() };
-    // SAFETY: all of it is numbers and pointers, for which zero is a value.
+    // SAFETY: it consists of integers and pointers, for which zero is valid.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
@@ -185,7 +185,9 @@ pub fn reported(socket: &impl AsRawFd) -> Option<Reported> {
         while !header.is_null() {
             match ((*header).cmsg_level, (*header).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
-                    return Some(told(libc::CMSG_DATA(header).cast::<libc::sock_extended_err>()));
+                    return Some(read_error(
+                        libc::CMSG_DATA(header).cast::<libc::sock_extended_err>(),
+                    ));
                 }
                 _ => header = libc::CMSG_NXTHDR(&raw const message, header),
             }
@@ -195,9 +197,9 @@ pub fn reported(socket: &impl AsRawFd) -> Option<Reported> {
 }
 
 /// # Safety
-/// Behind the error there is the address of who sent it, as the kernel puts it.
-unsafe fn told(error: *const libc::sock_extended_err) -> Reported {
-    // SAFETY: the caller's promise; neither has to be aligned.
+/// The sender's address has to follow the error, as the kernel writes it.
+unsafe fn read_error(error: *const libc::sock_extended_err) -> IcmpError {
+    // SAFETY: the caller guarantees both; the reads need no alignment.
     let (error, address) = unsafe {
         (error.read_unaligned(), error.add(1).cast::<libc::sockaddr_in6>().read_unaligned())
     };
@@ -208,36 +210,36 @@ unsafe fn told(error: *const libc::sock_extended_err) -> Reported {
         IpAddr::V4(Ipv4Addr::from(address.sin6_flowinfo.to_ne_bytes()))
     };
     let errno = c_int::try_from(error.ee_errno).expect("an error number");
-    Reported { errno, kind: error.ee_type, code: error.ee_code, by }
+    IcmpError { errno, kind: error.ee_type, code: error.ee_code, by }
 }
 
-/// The number of a device.
+/// The index of a device.
 #[must_use]
 pub fn device_index(namespace: &Namespace, device: &str) -> u32 {
-    let name = CString::new(device).expect("a name without zeros");
-    // SAFETY: the name outlives the call and ends with a zero.
+    let name = CString::new(device).expect("a name without NUL");
+    // SAFETY: the name outlives the call and ends with NUL.
     let index = namespace.run(|| unsafe { libc::if_nametoindex(name.as_ptr()) });
     assert_ne!(index, 0, "no device {device} in {}", namespace.name());
     index
 }
 
-/// A device of a namespace to which frames are written as they are.
-pub struct Wire {
+/// A packet socket that sends raw frames over a device.
+pub struct PacketSocket {
     socket: OwnedFd,
 }
 
-impl Wire {
+impl PacketSocket {
     /// Binds to a device.
     #[must_use]
     pub fn new(namespace: &Namespace, device: &str) -> Self {
         let socket = open(namespace, libc::AF_PACKET, libc::SOCK_RAW, 0);
         let index = device_index(namespace, device);
-        // SAFETY: all of it is numbers and arrays of them, for which zero is a value.
+        // SAFETY: it consists of integers and arrays of them, for which zero is valid.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = family(libc::AF_PACKET);
         address.sll_ifindex = c_int::try_from(index).expect("an interface's number");
         let length = length_of::<libc::sockaddr_ll>();
-        // SAFETY: the address outlives the call, and its length is right.
+        // SAFETY: the address outlives the call, and the length is its size.
         let bound = unsafe {
             libc::bind(socket.as_raw_fd(), (&raw const address).cast::<libc::sockaddr>(), length)
         };
@@ -249,7 +251,7 @@ impl Wire {
     pub fn send(&self, frame: &[u8]) {
         let (start, length) = (frame.as_ptr().cast::<c_void>(), frame.len());
         loop {
-            // SAFETY: the frame outlives the call, and has as many bytes.
+            // SAFETY: the frame outlives the call, and has `length` bytes.
             let sent = unsafe { libc::send(self.socket.as_raw_fd(), start, length, 0) };
             if usize::try_from(sent) == Ok(length) {
                 return;
@@ -260,14 +262,14 @@ impl Wire {
     }
 }
 
-/// What a device does to make fewer, larger packets.
+/// Offloads that make fewer, larger packets.
 #[derive(Clone, Copy, Debug)]
 pub enum Offload {
-    /// It takes TCP segments that are larger than its frames (TSO).
+    /// The device takes TCP segments that are larger than its frames (TSO).
     TcpSegmentation,
-    /// The kernel cuts what the device cannot (GSO).
+    /// The kernel segments what the device cannot (GSO).
     Segmentation,
-    /// Segments that arrive one after the other are merged (GRO).
+    /// Consecutive received segments are merged (GRO).
     Receive,
 }
 
@@ -287,7 +289,7 @@ pub fn set_offload(namespace: &Namespace, device: &str, offload: Offload, on: bo
     };
     let mut value = Value { command, data: on.into() };
     let socket = open(namespace, libc::AF_INET, libc::SOCK_DGRAM, 0);
-    // SAFETY: all of it is numbers and pointers, for which zero is a value.
+    // SAFETY: it consists of integers and pointers, for which zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);

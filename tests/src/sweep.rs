@@ -1,4 +1,4 @@
-//! Leftovers of runs that were killed before they could clean up.
+//! Removes the leftovers of test runs that were killed before their cleanup.
 
 use std::env;
 use std::fs;
@@ -11,19 +11,19 @@ use crate::process::output_or_error;
 /// Everything a test makes on the machine is called `sgt-<pid>-…`.
 pub const PREFIX: &str = "sgt-";
 
-/// Where pins of tests live.
+/// The bpffs with the pins of tests.
 pub const BPFFS: &str = "/sys/fs/bpf";
 
-/// Sweeps, the first time that a test of this process makes something.
+/// Sweeps once per process, before its first test creates anything.
 pub(crate) fn once() {
     static SWEPT: Once = Once::new();
     SWEPT.call_once(sweep);
 }
 
-/// Removes what dead processes left: pins first, which hold programs to devices, then namespaces
-/// and state directories.
+/// Removes the objects of test processes that have ended: pins first, which keep programs attached
+/// to devices, then namespaces and state directories.
 ///
-/// Another process may sweep at the same time, so a failure here is the other one's success.
+/// Another process may sweep at the same time, so failures are ignored.
 pub fn sweep() {
     for name in orphans(BPFFS) {
         remove_pins(&Path::new(BPFFS).join(name));
@@ -37,7 +37,7 @@ pub fn sweep() {
     }
 }
 
-/// Kills what runs in a namespace and deletes it, with its devices.
+/// Kills the processes in a namespace and deletes it with its devices.
 pub(crate) fn remove_namespace(name: &str) {
     let pids = output_or_error(Command::new("ip").args(["netns", "pids", name]));
     for pid in pids.unwrap_or_default().split_whitespace() {
@@ -54,7 +54,7 @@ pub(crate) fn remove_namespace(name: &str) {
     }
 }
 
-/// Removes a directory of pins; programs whose only holder was a pin detach.
+/// Removes a directory of pins; programs that only a pin kept attached are detached.
 pub(crate) fn remove_pins(directory: &Path) {
     if directory.exists()
         && let Err(error) = fs::remove_dir_all(directory)
@@ -63,7 +63,7 @@ pub(crate) fn remove_pins(directory: &Path) {
     }
 }
 
-/// The entries of a directory that a test made whose process is no more.
+/// The entries of a directory that were made by a test process that has ended.
 fn orphans(directory: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -72,7 +72,7 @@ fn orphans(directory: impl AsRef<Path>) -> Vec<String> {
         .collect()
 }
 
-/// The process id in a name that a test gave.
+/// The process id in a name made by [`crate::namespace`].
 fn owner(name: &str) -> Option<&str> {
     let (pid, _number) = name.strip_prefix(PREFIX)?.split_once('-')?;
     pid.bytes().all(|byte| byte.is_ascii_digit()).then_some(pid)
@@ -83,7 +83,7 @@ mod tests {
     use super::owner;
 
     #[test]
-    fn only_our_names_have_an_owner() {
+    fn only_names_made_by_tests_have_an_owner() {
         assert_eq!(owner("sgt-123-0"), Some("123"));
         for name in ["sgt-123", "sgt-x-0", "secgroup", "my-sgt-1-2"] {
             assert_eq!(owner(name), None, "{name}");

@@ -9,13 +9,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::Namespace;
-use crate::wait::PATIENCE;
+use crate::wait::MAX_WAIT;
 
-/// Long enough for a handshake on a busy machine, short of the second after which a client sends
-/// its SYN again: an attempt that is blocked is exactly one packet.
+/// Long enough for a handshake on a busy machine, and less than the second after which a client
+/// repeats its SYN: an attempt that is dropped is exactly one packet.
 const ONE_SYN: Duration = Duration::from_millis(700);
 
-/// A server that lives as long as this.
+/// A server that runs until this is dropped.
 pub struct TcpServer {
     address: SocketAddr,
     listener: TcpListener,
@@ -24,8 +24,8 @@ pub struct TcpServer {
 }
 
 impl TcpServer {
-    /// Listens in a namespace; each connection is handed to a closure, on a thread of its own.
-    /// What goes wrong with a connection is for its client to notice.
+    /// Listens in a namespace and calls a closure for each connection, on a new thread. Errors of
+    /// a connection are ignored: its client sees them.
     pub fn start(
         namespace: &Namespace,
         address: SocketAddr,
@@ -44,7 +44,7 @@ impl TcpServer {
         Self { address, listener, connections, thread: Some(thread) }
     }
 
-    /// A server that sends everything back.
+    /// A server that sends back all data.
     #[must_use]
     pub fn echo(namespace: &Namespace, address: SocketAddr) -> Self {
         Self::start(namespace, address, |mut stream| {
@@ -53,7 +53,7 @@ impl TcpServer {
         })
     }
 
-    /// Where it listens; the port is a free one if it was started with port 0.
+    /// The address that it listens on; with a free port if it was started with port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -73,7 +73,7 @@ fn accept(
             scope.spawn(|| {
                 let done = stream.try_clone();
                 let served = serve(stream);
-                // The list holds the connection open; its client waits for the end.
+                // `connections` keeps the socket open; the client waits for the FIN.
                 done?.shutdown(Shutdown::Write)?;
                 served
             });
@@ -83,11 +83,11 @@ fn accept(
 
 impl Drop for TcpServer {
     fn drop(&mut self) {
-        // A listener has no shutdown of its own in std, and shutting down is what ends `accept`.
+        // std has no shutdown of a listener, and only a shutdown ends `accept`.
         if let Ok(listener) = self.listener.try_clone() {
             let _ = TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both);
         }
-        // A connection that arrives after this finds its client gone: tests drop clients first.
+        // A connection accepted after this has no client: tests drop clients first.
         for stream in self.connections.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -97,13 +97,13 @@ impl Drop for TcpServer {
     }
 }
 
-/// Connects from a namespace, patiently. Reading and writing are bounded too.
+/// Connects from a namespace, with [`MAX_WAIT`] as the timeout of connecting, reading and writing.
 pub fn connect(namespace: &Namespace, to: SocketAddr) -> io::Result<TcpStream> {
-    connect_within(namespace, to, PATIENCE)
+    connect_within(namespace, to, MAX_WAIT)
 }
 
-/// Whether a connection comes about. An attempt that is answered with a refusal is an error of the
-/// test: nobody listens there.
+/// Whether a connection is established. A RST in reply to the SYN is an error of the test: no
+/// server listens there.
 #[must_use]
 pub fn reaches(namespace: &Namespace, to: SocketAddr) -> bool {
     match connect_within(namespace, to, ONE_SYN) {
@@ -113,24 +113,24 @@ pub fn reaches(namespace: &Namespace, to: SocketAddr) -> bool {
     }
 }
 
-/// Connects from a namespace, or times out after a limit.
+/// Connects from a namespace; the attempt times out after a limit.
 pub fn connect_within(
     namespace: &Namespace,
     to: SocketAddr,
     limit: Duration,
 ) -> io::Result<TcpStream> {
     let stream = namespace.run(|| TcpStream::connect_timeout(&to, limit))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(MAX_WAIT))?;
+    stream.set_write_timeout(Some(MAX_WAIT))?;
     Ok(stream)
 }
 
-/// Whether none of several connections comes about, all tried at the same time: one SYN each.
+/// Whether none of several connections is established, all tried at the same time: one SYN each.
 #[must_use]
 pub fn none_reaches(namespace: &Namespace, to: &[SocketAddr]) -> bool {
     thread::scope(|scope| {
         let tries: Vec<_> = to.iter().map(|to| scope.spawn(|| reaches(namespace, *to))).collect();
-        // All of them, so that none goes on beside what the test does next.
+        // Join all, so that no attempt runs into the next part of the test.
         let reached: Vec<_> = tries
             .into_iter()
             .map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic)))
@@ -139,8 +139,8 @@ pub fn none_reaches(namespace: &Namespace, to: &[SocketAddr]) -> bool {
     })
 }
 
-/// Sends over a connection to an echo server and waits for the same back. Both at once: what is
-/// under way may be less than what is sent.
+/// Sends data to an echo server and reads it back. Both at the same time: the data may exceed what
+/// the socket buffers hold.
 pub fn exchange(stream: &mut TcpStream, data: &[u8]) -> io::Result<()> {
     let mut back = vec![0; data.len()];
     let mut out = stream.try_clone()?;

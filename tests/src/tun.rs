@@ -1,12 +1,12 @@
-//! Devices whose other end is the test: what is written there, the device receives.
+//! Tun and tap devices: the device receives what the test writes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use crate::network::{End, settle, wait_for_silence};
-use crate::wait::{PATIENCE, wait_for};
+use crate::network::{End, wait_until_idle, wait_until_ready};
+use crate::wait::{MAX_WAIT, wait_for};
 
 /// Whether a device has an Ethernet header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +17,13 @@ pub enum Kind {
     Tap,
 }
 
-/// A tun or tap device, which is gone when this is dropped.
+/// A tun or tap device, deleted when this is dropped.
 pub struct Tun {
     file: File,
 }
 
 impl Tun {
-    /// Makes a device in the namespace of an end, and waits until it is up and silent.
+    /// Creates a device in the namespace of an end, and waits until it is up and idle.
     #[must_use]
     pub fn new(end: End<'_>, kind: Kind) -> Self {
         let End { namespace, device, addresses } = end;
@@ -34,21 +34,21 @@ impl Tun {
         }
         namespace.ip(&format!("link set {device} up"));
         match kind {
-            Kind::Tap => settle(&[end]),
-            // It has no neighbours to make itself known to.
-            Kind::Tun => wait_for_silence(&[end]),
+            Kind::Tap => wait_until_ready(&[end]),
+            // It has no link layer, so it sends no multicast reports.
+            Kind::Tun => wait_until_idle(&[end]),
         }
         tun
     }
 
-    /// Makes the device receive a packet, or a frame.
+    /// Lets the device receive a packet, or a frame.
     pub fn send(&self, packet: &[u8]) {
         let sent = (&self.file).write(packet);
         let sent = sent.unwrap_or_else(|error| panic!("write {packet:02x?} to a tun: {error}"));
         assert_eq!(sent, packet.len(), "a tun takes packets whole");
     }
 
-    /// What the device has transmitted, if it has.
+    /// The next packet or frame that the device has transmitted, if any.
     #[must_use]
     pub fn transmitted(&self) -> Option<Vec<u8>> {
         let mut packet = vec![0; 1 << 16];
@@ -60,11 +60,11 @@ impl Tun {
         Some(packet)
     }
 
-    /// Waits for the device to transmit what the test wants, and skips everything else.
+    /// Waits for the device to transmit a matching packet, and skips all others.
     #[must_use]
-    pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-        wait_for(PATIENCE, "a tun to transmit", || {
-            self.transmitted().filter(|packet| wanted(packet))
+    pub fn receive(&self, matches: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        wait_for(MAX_WAIT, "a tun to transmit", || {
+            self.transmitted().filter(|packet| matches(packet))
         })
     }
 }

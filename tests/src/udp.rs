@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::Namespace;
 
-/// How often a server looks whether it should end.
+/// How often a server checks whether it has to stop.
 const TICK: Duration = Duration::from_millis(20);
 
-/// A server that sends every datagram back, for as long as it lives.
+/// A server that sends every datagram back until it is dropped.
 pub struct UdpEcho {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -21,11 +21,11 @@ pub struct UdpEcho {
 }
 
 impl UdpEcho {
-    /// Serves in a namespace.
+    /// Starts the server in a namespace.
     #[must_use]
     pub fn start(namespace: &Namespace, address: SocketAddr) -> Self {
         let socket = bind(namespace, address);
-        socket.set_read_timeout(Some(TICK)).expect("bound a socket's waiting");
+        socket.set_read_timeout(Some(TICK)).expect("set a read timeout");
         let address = socket.local_addr().expect("a bound socket has an address");
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
@@ -34,7 +34,7 @@ impl UdpEcho {
                 let mut buffer = vec![0; 1 << 16];
                 while !stop.load(Ordering::Relaxed) {
                     if let Ok((length, client)) = socket.recv_from(&mut buffer) {
-                        // A client that left gets nothing.
+                        // The client may have closed its socket.
                         let _ = socket.send_to(&buffer[..length], client);
                     }
                 }
@@ -43,7 +43,7 @@ impl UdpEcho {
         Self { address, stop, thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -59,8 +59,8 @@ impl Drop for UdpEcho {
     }
 }
 
-/// Works while datagrams go to each of several ends, every one from any free port, so that most
-/// are of no flow; returns how many went to each.
+/// Runs `work` while datagrams are sent to each of several addresses, each from a new port, so that
+/// most belong to no flow; returns how many were sent to each.
 pub fn while_flooding<T>(
     namespace: &Namespace,
     to: &[SocketAddr],
@@ -74,7 +74,7 @@ pub fn while_flooding<T>(
         };
         let floods: Vec<_> = to.iter().map(flood).collect();
         let result = {
-            // Also when the work panics: the scope waits for the floods.
+            // Also when `work` panics: the scope joins the sending threads.
             let _stop = StopAtEnd(&stop);
             work()
         };
@@ -95,15 +95,15 @@ fn flood(to: SocketAddr, stop: &AtomicBool) -> u64 {
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         let socket = UdpSocket::bind(any(to)).expect("a free port");
-        socket.send_to(b"let me in", to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
+        socket.send_to(b"some data", to).unwrap_or_else(|error| panic!("send to {to}: {error}"));
         sent += 1;
-        // Often enough to meet a gap of a millisecond; the machine has other tests to run.
+        // Often enough to hit a gap of one millisecond; other tests need the CPU too.
         thread::sleep(Duration::from_micros(250));
     }
     sent
 }
 
-/// Any address of the same family, and any port.
+/// The unspecified address of the same family, and any port.
 fn any(like: SocketAddr) -> SocketAddr {
     let any = match like.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -120,30 +120,30 @@ pub fn bind(namespace: &Namespace, address: SocketAddr) -> UdpSocket {
         .unwrap_or_else(|error| panic!("bind to {address} in {}: {error}", namespace.name()))
 }
 
-/// A socket in a namespace that talks to one other.
+/// A connected socket in a namespace.
 #[must_use]
 pub fn connect(namespace: &Namespace, to: SocketAddr) -> UdpSocket {
     let socket = bind(namespace, any(to));
     namespace
         .run(|| socket.connect(to))
-        .unwrap_or_else(|error| panic!("choose {to} in {}: {error}", namespace.name()));
+        .unwrap_or_else(|error| panic!("connect to {to} in {}: {error}", namespace.name()));
     socket
 }
 
-/// Sends one datagram and tells whether it came back within the limit.
+/// Sends one datagram to an echo server; whether it came back within the limit.
 #[must_use]
-pub fn answers(socket: &UdpSocket, limit: Duration) -> bool {
-    const QUESTION: &[u8] = b"anybody there?";
-    socket.set_read_timeout(Some(limit)).expect("bound a socket's waiting");
-    socket.send(QUESTION).unwrap_or_else(|error| panic!("send a datagram: {error}"));
+pub fn is_echoed(socket: &UdpSocket, limit: Duration) -> bool {
+    const DATA: &[u8] = b"a 14-byte text";
+    socket.set_read_timeout(Some(limit)).expect("set a read timeout");
+    socket.send(DATA).unwrap_or_else(|error| panic!("send a datagram: {error}"));
     let mut buffer = [0; 64];
     loop {
         match socket.recv(&mut buffer) {
-            Ok(length) => return buffer[..length] == *QUESTION,
+            Ok(length) => return buffer[..length] == *DATA,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            // Waiting with a limit ends so when the process is stopped and goes on, for one.
+            // For example after the process was stopped and continued.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => panic!("wait for a datagram: {error}"),
+            Err(error) => panic!("receive a datagram: {error}"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Waiting for what a test needs, and not a moment longer.
+//! Waiting for conditions by polling.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Long enough for anything that happens at all, on a busy machine or an emulated one.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The upper limit for anything that has to happen, also on a busy or emulated machine.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds; panics when it does not within the limit.
 pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
@@ -18,16 +18,16 @@ pub fn wait_for<T>(limit: Duration, what: &str, mut value: impl FnMut() -> Optio
         if let Some(value) = value() {
             return value;
         }
-        assert!(start.elapsed() < limit, "waited {limit:?} in vain for: {what}");
+        assert!(start.elapsed() < limit, "timed out after {limit:?} waiting for: {what}");
         sleep(Duration::from_millis(5));
     }
 }
 
-/// Waits until a value has stayed the same for a while: until nothing happens any more.
+/// Waits until a value has not changed for the time `quiet`.
 pub fn wait_for_quiet<T: PartialEq>(quiet: Duration, what: &str, mut value: impl FnMut() -> T) {
     let mut last = value();
     let mut since = Instant::now();
-    wait_until(PATIENCE, what, || {
+    wait_until(MAX_WAIT, what, || {
         let now = value();
         if now != last {
             last = now;

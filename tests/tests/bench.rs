@@ -30,15 +30,23 @@ fn every_generated_packet_is_counted_and_every_figure_is_reported() {
             continue;
         }
         let lab = Lab::new(subject, &object());
-        if Metric::Refused.is_of(subject) && subject.firewall != Firewall::Nothing {
-            assert_eq!(lab.count(Traffic::Foreign, PACKETS), u64::from(PACKETS), "{subject} drops");
+        if Metric::Dropped.is_of(subject) && subject.firewall != Firewall::Nothing {
+            assert_eq!(
+                lab.count(Traffic::Unmatched, PACKETS),
+                u64::from(PACKETS),
+                "{subject} drops"
+            );
         }
         if Metric::Established.is_of(subject) {
             lab.establish();
-            let dropped = lab.refused();
+            let dropped = lab.dropped();
             lab.fill();
-            assert_eq!(lab.count(Traffic::Known, PACKETS), u64::from(PACKETS), "{subject} passes");
-            assert_eq!(lab.refused(), dropped, "{subject} drops no packet of a flow");
+            assert_eq!(
+                lab.count(Traffic::Established, PACKETS),
+                u64::from(PACKETS),
+                "{subject} passes"
+            );
+            assert_eq!(lab.dropped(), dropped, "{subject} drops no packet of a flow");
         }
         if is_small {
             for metric in Metric::ALL.into_iter().filter(|metric| metric.is_of(subject)) {

@@ -9,17 +9,19 @@ use firewall_ebpf::interface::Direction::{Egress, Ingress};
 use firewall_ebpf::interface::Orientation;
 use firewall_ebpf::policy::counter_index;
 use firewall_ebpf::reason::{Reason, Verdict};
-use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW};
+use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW_PROTOCOLS};
 use secgroup_tests::decision::host::SLOT;
 use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
-use secgroup_tests::decision::rules::{compiled, usual};
-use secgroup_tests::decision::scene::Role::{Client, Server};
+use secgroup_tests::decision::rules::{compiled, default_rules};
+use secgroup_tests::decision::scenario::Role::{Client, Server};
 use secgroup_tests::decision::{
-    Engine, Extension, Family, Host, Kernel, Packet, Receive, Scene, Setup, cases, run, run_bare,
+    Engine, Extension, Family, Host, Kernel, Packet, Receive, Scenario, Setup, cases, run, run_bare,
 };
 
-const INGRESS: [Scene; 2] =
-    [Scene { family: Family::V4, client: Ingress }, Scene { family: Family::V6, client: Ingress }];
+const INGRESS: [Scenario; 2] = [
+    Scenario { family: Family::V4, client: Ingress },
+    Scenario { family: Family::V6, client: Ingress },
+];
 
 #[test]
 fn every_case_holds_on_a_device_without_ethernet_headers() {
@@ -40,9 +42,9 @@ fn without_ethernet_a_wrong_ip_version_is_dropped() {
     let mut host = Host::with(false, NonIp::All);
     let setup = Setup { ethernet: false, non_ip: NonIp::All, ..Setup::new(Orientation::Host) };
     let mut kernel = Kernel::load(setup);
-    for scene in INGRESS {
+    for scenario in INGRESS {
         for nibble in [0, 1, 5, 7, 15] {
-            let mut packet = cases::syn().ip(&scene);
+            let mut packet = cases::syn().ip(&scenario);
             packet[0] = nibble << 4 | packet[0] & 0xf;
             for engine in [&mut host as &mut dyn Engine, &mut kernel] {
                 let answer = engine.decide(&packet, Ingress);
@@ -85,16 +87,16 @@ fn frames_larger_than_a_page_are_parsed_and_counted() {
     ];
     let mut host = Host::new();
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
-    for scene in INGRESS {
-        let policy = compiled(&usual(), &scene);
+    for scenario in INGRESS {
+        let policy = compiled(&default_rules(), &scenario);
         for (family, packet, expected) in &large {
-            if family.is_some_and(|family| family != scene.family) {
+            if family.is_some_and(|family| family != scenario.family) {
                 continue;
             }
             for engine in [&mut host as &mut dyn Engine, &mut kernel] {
                 engine.reset(Some(&policy));
-                let answer = engine.decide(&packet.frame(&scene), Ingress);
-                assert_eq!(answer, Some(*expected), "{}: {scene}: {packet:?}", engine.name());
+                let answer = engine.decide(&packet.frame(&scenario), Ingress);
+                assert_eq!(answer, Some(*expected), "{}: {scenario}: {packet:?}", engine.name());
             }
         }
     }
@@ -103,13 +105,13 @@ fn frames_larger_than_a_page_are_parsed_and_counted() {
 /// On the host only: the kernel's test run makes no skb with a tag in its metadata.
 #[test]
 fn vlan_tags_in_metadata_count_like_tags_in_the_frame() {
-    let scene = INGRESS[0];
+    let scenario = INGRESS[0];
     for beside in 0..4 {
         for tags in [&[][..], &[DOT1Q], &[DOT1AD, DOT1Q], &[DOT1AD, DOT1Q, DOT1Q]] {
             let packet = tags.iter().fold(Packet::udp(Client), |packet, &tag| packet.tag(tag));
-            let frame = packet.frame(&scene);
+            let frame = packet.frame(&scenario);
             let mut host = Host::new();
-            host.reset(Some(&compiled(&usual(), &scene)));
+            host.reset(Some(&compiled(&default_rules(), &scenario)));
             let packet = HostPacket { tags_beside: beside, ..HostPacket::ethernet(&frame) };
             let answer = decide(&packet, &host.tables, Ingress).reason;
             let depth = usize::try_from(beside).expect("fits") + tags.len();
@@ -124,7 +126,7 @@ fn vlan_tags_in_metadata_count_like_tags_in_the_frame() {
 
 #[test]
 fn non_ip_frames_follow_the_interface_option() {
-    let control = [LLDP, EAPOL, SLOW, LLC, 0x05ff];
+    let control = [LLDP, EAPOL, SLOW_PROTOCOLS, LLC, 0x05ff];
     let others = [MPLS, PPPOE, 0x0600, 0xffff];
     for non_ip in NonIp::ALL {
         let mut host = Host::with(true, non_ip);
@@ -156,16 +158,16 @@ fn non_ip_frames_follow_the_interface_option() {
 #[test]
 fn a_flow_of_another_interface_does_not_match() {
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
-    for scene in INGRESS {
+    for scenario in INGRESS {
         let mut host = Host::new();
-        let policy = compiled(&usual(), &scene);
+        let policy = compiled(&default_rules(), &scenario);
         host.reset(Some(&policy));
         kernel.reset(Some(&policy));
         let both = |packet: Packet, expected: Reason, host: &mut Host, kernel: &mut Kernel| {
-            let (frame, direction) = (packet.frame(&scene), packet.direction(&scene));
+            let (frame, direction) = (packet.frame(&scenario), packet.direction(&scenario));
             for engine in [host as &mut dyn Engine, kernel] {
                 let answer = engine.decide(&frame, direction);
-                assert_eq!(answer, Some(expected), "{}: {scene}: {packet:?}", engine.name());
+                assert_eq!(answer, Some(expected), "{}: {scenario}: {packet:?}", engine.name());
             }
         };
         both(cases::syn(), Reason::NewFlow, &mut host, &mut kernel);
@@ -174,7 +176,7 @@ fn a_flow_of_another_interface_does_not_match() {
         both(cases::data(Server), Reason::Established, &mut host, &mut kernel);
         // On the host the interface gets another slot; in the kernel the flow does.
         host.tables.slot += 1;
-        kernel.maps.give_flows_to(2);
+        kernel.maps.move_flows_to_slot(2);
         both(cases::data(Server), Reason::NoRule, &mut host, &mut kernel);
         both(cases::data(Client).port(80), Reason::NoRule, &mut host, &mut kernel);
     }
@@ -187,20 +189,20 @@ fn a_first_fragment_applies_to_its_interface_and_direction_only() {
     let first = cases::syn().data(64).fragment(0, true);
     let later = Packet::raw(Client, 6).data(64).fragment(13, false);
     let mut kernel = Kernel::load(Setup::new(Orientation::Host));
-    for scene in INGRESS {
+    for scenario in INGRESS {
         let mut host = Host::new();
-        let policy = compiled(&usual(), &scene);
+        let policy = compiled(&default_rules(), &scenario);
         host.reset(Some(&policy));
         kernel.reset(Some(&policy));
-        let (first, later) = (first.frame(&scene), later.frame(&scene));
+        let (first, later) = (first.frame(&scenario), later.frame(&scenario));
         for engine in [&mut host as &mut dyn Engine, &mut kernel] {
             let name = engine.name();
-            assert_eq!(engine.decide(&first, Ingress), Some(Reason::NewFlow), "{name}: {scene}");
-            assert_eq!(engine.decide(&later, Egress), Some(Reason::Fragment), "{name}: {scene}");
+            assert_eq!(engine.decide(&first, Ingress), Some(Reason::NewFlow), "{name}: {scenario}");
+            assert_eq!(engine.decide(&later, Egress), Some(Reason::Fragment), "{name}: {scenario}");
             assert_eq!(engine.decide(&later, Ingress), Some(Reason::LaterFragment), "{name}");
         }
         host.tables.slot += 1;
-        assert_eq!(host.decide(&later, Ingress), Some(Reason::Fragment), "{scene}");
+        assert_eq!(host.decide(&later, Ingress), Some(Reason::Fragment), "{scenario}");
     }
 }
 
@@ -214,26 +216,26 @@ fn audit_passes_and_counts_dropped_packets() {
     {
         let mut kernel = Kernel::load(Setup::new(orientation));
         kernel.receive = receive;
-        for scene in Scene::all() {
-            let policy = compiled(&usual(), &scene);
+        for scenario in Scenario::all() {
+            let policy = compiled(&default_rules(), &scenario);
             kernel.reset(Some(&policy));
             let dropped = cases::syn().port(80);
-            let (frame, direction) = (dropped.frame(&scene), dropped.direction(&scene));
+            let (frame, direction) = (dropped.frame(&scenario), dropped.direction(&scenario));
             for (audit, verdict) in [(true, Verdict::Pass), (false, Verdict::Drop)] {
                 kernel.maps.set_audit(audit);
                 kernel.replace(&policy);
                 let before = kernel.maps.counters();
-                assert_eq!(kernel.verdict(&frame, direction), Some(verdict), "{scene}: {audit}");
+                assert_eq!(kernel.verdict(&frame, direction), Some(verdict), "{scenario}: {audit}");
                 let at = counter_index(SLOT, direction, Reason::NoRule as u32);
                 let at = usize::try_from(at).expect("an index");
                 let after = kernel.maps.counters();
-                assert_eq!(after[at].packets, before[at].packets + 1, "{scene}: {audit}");
+                assert_eq!(after[at].packets, before[at].packets + 1, "{scenario}: {audit}");
                 let audit_passed = kernel.events().get(&Event::Spared).copied();
-                assert_eq!(audit_passed, Some(1), "{scene}: {audit}: once, in audit only");
+                assert_eq!(audit_passed, Some(1), "{scenario}: {audit}: once, in audit only");
                 assert!(kernel.flows().is_empty());
             }
             let syn = cases::syn();
-            let (frame, direction) = (syn.frame(&scene), syn.direction(&scene));
+            let (frame, direction) = (syn.frame(&scenario), syn.direction(&scenario));
             assert_eq!(kernel.verdict(&frame, direction), Some(Verdict::Pass));
             assert_eq!(kernel.flows().len(), 1);
         }

@@ -17,9 +17,9 @@ use proptest::test_runner::TestRunner;
 use secgroup_tests::decision::packet::Body;
 use secgroup_tests::decision::packet::flags::{ACK, SYN};
 use secgroup_tests::decision::random::config;
-use secgroup_tests::decision::run::word;
-use secgroup_tests::decision::scene::{Outside, Role};
-use secgroup_tests::decision::{Engine, Family, Kernel, Packet, Receive, Scene, Setup};
+use secgroup_tests::decision::run::reason_name;
+use secgroup_tests::decision::scenario::{Outside, Role};
+use secgroup_tests::decision::{Engine, Family, Kernel, Packet, Receive, Scenario, Setup};
 
 /// Policies, and packets for each.
 const POLICIES: u32 = 60;
@@ -41,12 +41,12 @@ fn the_kernel_allows_what_the_reference_evaluator_allows() {
         kernel.receive = if at_xdp { Receive::Xdp } else { Receive::Tcx };
         kernel.reset(Some(&compile(&rules, tracking).expect("a hundred rules fit")));
         for spec in &specs {
-            let (scene, packet, question) = spec.packet(&rules);
+            let (scenario, packet, question) = spec.packet(&rules);
             let allowing: Vec<u32> = evaluate(&rules, question).collect();
             kernel.maps.clear_flows();
             let before = kernel.rules();
-            let decided = kernel.decide(&packet.frame(&scene), question.direction);
-            *counts.borrow_mut().entry(word(decided)).or_default() += 1;
+            let decided = kernel.decide(&packet.frame(&scenario), question.direction);
+            *counts.borrow_mut().entry(reason_name(decided)).or_default() += 1;
             let reply =
                 Probe { direction: question.direction.opposite(), port: spec.source, ..question };
             let untracked = tracking == Tracking::Auto
@@ -62,7 +62,7 @@ fn the_kernel_allows_what_the_reference_evaluator_allows() {
             prop_assert!(
                 is_expected,
                 "{question:?}: {}; allowing are {allowing:?}, untracked {untracked}",
-                word(decided)
+                reason_name(decided)
             );
             // The rule that the kernel counts is one of those that allow the packet.
             let after = kernel.rules();
@@ -199,7 +199,7 @@ fn packet_spec() -> impl Strategy<Value = PacketSpec> {
 /// An ICMP message whose embedded packet belongs to no flow.
 fn message(kind: (u8, u8), outside: IpAddr) -> Body {
     let about = Box::new(Packet::udp(Role::Server).outside(Outside::At(outside)));
-    Body::Error { v4: kind, v6: kind, about, quoted: 8 }
+    Body::Error { v4: kind, v6: kind, about, embedded: 8 }
 }
 
 impl PacketSpec {
@@ -208,7 +208,7 @@ impl PacketSpec {
         self.body.0 == 6 && self.flags != SYN
     }
 
-    fn packet(&self, rules: &[ResolvedRule]) -> (Scene, Packet, Probe) {
+    fn packet(&self, rules: &[ResolvedRule]) -> (Scenario, Packet, Probe) {
         let outside = self.outside(rules);
         let family = if outside.is_ipv4() { Family::V4 } else { Family::V6 };
         let (protocol, port) = self.body;
@@ -229,8 +229,8 @@ impl PacketSpec {
             port: if matches!(body, Body::Raw(_)) { 0 } else { port },
         };
         let packet = Packet { body, ..Packet::udp(Role::Client).ports(self.source, port) };
-        let scene = Scene { family, client: self.direction };
-        (scene, packet.outside(Outside::At(outside)), question)
+        let scenario = Scenario { family, client: self.direction };
+        (scenario, packet.outside(Outside::At(outside)), question)
     }
 
     /// The first or last address of some rule's network, an adjacent one, or any address.

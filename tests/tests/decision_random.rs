@@ -13,8 +13,8 @@ use proptest::test_runner::TestRunner;
 use secgroup_tests::decision::engine::lines;
 use secgroup_tests::decision::random::{Event, config, rules, sequence};
 use secgroup_tests::decision::rules::{Rule, resolved};
-use secgroup_tests::decision::run::{hex, word};
-use secgroup_tests::decision::{Engine, Host, Kernel, Receive, Scene, Setup};
+use secgroup_tests::decision::run::{hex, reason_name};
+use secgroup_tests::decision::{Engine, Host, Kernel, Receive, Scenario, Setup};
 
 /// Sequences per hook and orientation.
 const SEQUENCES: u32 = 150;
@@ -31,7 +31,7 @@ fn host_and_kernel_agree_on_a_guest_interface() {
 
 fn assert_agreement(orientation: Orientation, seeds: [u64; 2]) {
     let counts = RefCell::new(BTreeMap::new());
-    for setup in Setup::ways(orientation) {
+    for setup in Setup::variants(orientation) {
         let kernel = RefCell::new(Kernel::load(setup));
         for (receive, seed) in Receive::ALL.into_iter().zip(seeds) {
             kernel.borrow_mut().receive = receive;
@@ -59,10 +59,10 @@ fn assert_agreement(orientation: Orientation, seeds: [u64; 2]) {
     assert!(packets < 2000 || missing.is_empty(), "no random packet had the reason {missing:?}");
 }
 
-/// The rules of every scene at once, so that they apply to any sequence.
+/// The rules of every scenario at once, so that they apply to any sequence.
 fn policy(rules: &[Rule]) -> CompiledPolicy {
     let mut all: Vec<ResolvedRule> =
-        Scene::all().iter().flat_map(|scene| resolved(rules, scene)).collect();
+        Scenario::all().iter().flat_map(|scenario| resolved(rules, scenario)).collect();
     for (number, rule) in (1..).zip(&mut all) {
         rule.number = number;
     }
@@ -99,14 +99,14 @@ fn run_sequence(
             prop_assert_eq!(expected, Some(Reason::TruncatedFrame), "bytes {}", hex(frame));
             continue;
         }
-        *counts.entry(word(answer)).or_default() += 1;
+        *counts.entry(reason_name(answer)).or_default() += 1;
         prop_assert!(
             answer == expected,
             "step {step}, {}: host {}, kernel {}\n  bytes {}\n  flows on the host:{}\n  in the \
              kernel:{}",
             direction.name(),
-            word(expected),
-            word(answer),
+            reason_name(expected),
+            reason_name(answer),
             hex(frame),
             lines(&host.flows()),
             lines(&kernel.flows())

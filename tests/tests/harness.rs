@@ -7,7 +7,7 @@ use secgroup_tests::http::{Download, HttpServer, PAGE, get};
 use secgroup_tests::network::{End, Switch, at};
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Guest, Namespace, Pair, Process, ping, wait_until};
 
 #[test]
@@ -20,7 +20,7 @@ fn two_hosts_communicate_over_both_families() {
         tcp::exchange(&mut stream, &[7; 10_000]).unwrap();
 
         let echo = UdpEcho::start(&net.server, address);
-        assert!(udp::answers(&udp::connect(&net.client, echo.address()), PATIENCE));
+        assert!(udp::is_echoed(&udp::connect(&net.client, echo.address()), MAX_WAIT));
 
         assert!(ping::ping(&net.client, address.ip()));
     }
@@ -79,9 +79,9 @@ fn an_absent_host_is_reported_in_time() {
         net.client.ip("neighbour replace fd77::9 lladdr 02:00:00:00:00:09 dev eth0");
         let absent = host.parse().unwrap();
         assert!(!tcp::reaches(&net.client, absent));
-        assert!(!udp::answers(&udp::connect(&net.client, absent), Duration::from_millis(100)));
+        assert!(!udp::is_echoed(&udp::connect(&net.client, absent), Duration::from_millis(100)));
     }
-    assert!(start.elapsed() < PATIENCE);
+    assert!(start.elapsed() < MAX_WAIT);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_namespace_and_its_processes_end_with_a_panic() {
     assert!(result.is_err());
     let (name, pid) = started.lock().unwrap().take().unwrap();
     assert!(!Path::new("/run/netns").join(name).exists());
-    wait_until(PATIENCE, "the process to be killed", || !is_running(pid));
+    wait_until(MAX_WAIT, "the process to be killed", || !is_running(pid));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use secgroup_tests::root;
-use secgroup_tests::secgroup::{Answer, binary};
+use secgroup_tests::secgroup::{CommandOutput, binary};
 
 const UNITS: [&str; 2] = ["secgroup-reconcile.service", "secgroup.service"];
 
@@ -36,7 +36,7 @@ fn systemd_accepts_the_units_without_a_warning() {
         file
     });
     let verify = |files: &[&Path]| {
-        Answer::of(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(files))
+        CommandOutput::of(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(files))
     };
     let answer = verify(&files.each_ref().map(PathBuf::as_path));
     assert_eq!((answer.code, &*answer.stderr), (Some(0), ""), "{answer}");

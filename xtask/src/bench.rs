@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what packets, policies and commands cost.
+//! `cargo xtask bench`: the cost of packets, policies and commands.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use crate::{build, exec, machine, object, paths, setup};
 
-/// What is measured.
+/// A part of the bench.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Part {
     /// A packet, by hook, family and number of rules
@@ -29,31 +29,31 @@ impl Part {
     }
 }
 
-/// Becomes the bench, which prints tables or JSON on standard output. Returns only if that fails.
+/// Executes the bench, which prints tables or JSON on standard output. Returns only on failure.
 pub(crate) fn run(json: bool, part: Option<Part>) -> Result<()> {
     machine::prepare("bench")?;
     setup::ensure(setup::Scope::Demo)?;
-    let what = if json { "json" } else { part.map_or("all", Part::name) };
-    become_it(compile("bench")?.arg(what))
+    let mode = if json { "json" } else { part.map_or("all", Part::name) };
+    execute(compile("bench")?.arg(mode))
 }
 
-/// Becomes the bench beside peers. Returns only if that fails.
+/// Executes the comparison with peers. Returns only on failure.
 pub(crate) fn peers() -> Result<()> {
     machine::prepare("bench --peers")?;
     setup::ensure(setup::Scope::Demo)?;
     setup::ensure_peers()?;
-    become_it(compile("peers")?.arg(paths::root().join("docs")))
+    execute(compile("peers")?.arg(paths::root().join("docs")))
 }
 
-/// So that Ctrl-C and the exit code are the bench's own.
-fn become_it(bench: &mut Command) -> Result<()> {
+/// Replaces this process, so that Ctrl-C and the exit code are the bench's own.
+fn execute(bench: &mut Command) -> Result<()> {
     Err(bench.exec()).context("start the bench")
 }
 
-/// Builds everything and a program of the tests' that measures; it is to be given the object with
-/// the programs to compare with.
+/// Builds everything and a measuring program of the tests, in the `release` profile; its first
+/// argument is the object with the reference programs.
 fn compile(bin: &str) -> Result<Command> {
-    let object = object::build_bench(&build::build()?)?;
+    let object = object::build_bench(&build::release()?)?;
     let mut cargo = exec::cargo();
     cargo.args(["build", "--release", "--locked", "--package", "secgroup-tests", "--bin", bin]);
     exec::run(&mut cargo, "build the bench")?;

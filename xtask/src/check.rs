@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what can be said of the code without running it.
+//! `cargo xtask check`: the checks that run no packet.
 
 use std::process::Command;
 
@@ -7,16 +7,18 @@ use anyhow::{Result, bail};
 use crate::toolchain::Toolchain;
 use crate::{exec, object, setup};
 
-/// One thing that is checked.
+/// Suites that read the sources: which module uses which.
+const STRUCTURE: [&str; 1] = ["layering"];
+
+/// One check.
 pub(crate) struct Check {
-    /// What is printed and counted.
+    /// Printed and counted by this name.
     pub(crate) name: &'static str,
-    /// What finds out.
     command: Command,
 }
 
 impl Check {
-    /// Runs the check; what is wrong goes to the terminal.
+    /// Runs the check; its findings go to the terminal.
     pub(crate) fn run(&mut self) -> Result<()> {
         exec::step(self.name);
         exec::run(&mut self.command, self.name)
@@ -25,11 +27,12 @@ impl Check {
 
 /// Runs every check, also after one has failed: a contributor wants the whole list.
 pub(crate) fn run() -> Result<()> {
-    let toolchain = setup::ensure(setup::Scope::Test)?;
-    // Userspace embeds the object, so not even a lint of it goes without.
-    object::build(&toolchain)?;
+    let toolchain = setup::ensure_lints()?;
+    let mut checks = all(&toolchain);
+    // `cargo xtask test` counts these suites among its tests.
+    checks.push(Check { name: "structure", command: structure() });
     let mut failed = Vec::new();
-    for mut check in all(&toolchain) {
+    for mut check in checks {
         if let Err(error) = check.run() {
             eprintln!("error: {error:#}");
             failed.push(check.name);
@@ -41,13 +44,19 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The checks, the quick ones first.
+/// The checks that are no tests.
 pub(crate) fn all(toolchain: &Toolchain) -> Vec<Check> {
+    let mut checks = quick(toolchain);
+    checks.push(Check { name: "documentation", command: documentation() });
+    checks
+}
+
+/// Those of the quick tier.
+pub(crate) fn quick(toolchain: &Toolchain) -> Vec<Check> {
     vec![
         Check { name: "format", command: format() },
         Check { name: "lints of userspace", command: clippy() },
         Check { name: "lints of the kernel program", command: kernel_clippy(toolchain) },
-        Check { name: "documentation", command: documentation() },
     ]
 }
 
@@ -64,13 +73,13 @@ fn clippy() -> Command {
     cargo
 }
 
-/// The library and the program as the kernel gets them: other code than on the host, wherever it
-/// says `cfg(target_arch = "bpf")`, and other lints apply.
+/// The library and the program as compiled for the kernel: other code than on the host, wherever it
+/// has `cfg(target_arch = "bpf")`, and other lints apply.
 fn kernel_clippy(toolchain: &Toolchain) -> Command {
     let mut cargo = object::command(toolchain, "check");
     cargo
         .args(["--lib", "--bins", "--quiet"])
-        // What `cargo clippy` does, without asking that cargo and the compiler be of one version.
+        // As `cargo clippy` does, but cargo and the compiler may be of different versions.
         .env("RUSTC_WORKSPACE_WRAPPER", toolchain.clippy())
         .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__");
     cargo
@@ -81,5 +90,12 @@ fn documentation() -> Command {
     cargo
         .args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
         .env("RUSTDOCFLAGS", "-D warnings");
+    cargo
+}
+
+fn structure() -> Command {
+    let mut cargo = exec::cargo();
+    cargo.args(["test", "--workspace", "--locked", "--quiet"]);
+    cargo.args(STRUCTURE.iter().flat_map(|suite| ["--test", suite]));
     cargo
 }

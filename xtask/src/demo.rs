@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: security groups at work, watched.
+//! `cargo xtask demo`: security groups at work on real connections.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -7,16 +7,13 @@ use anyhow::{Context as _, Result};
 
 use crate::{build, exec, machine, paths, setup};
 
-/// Builds everything and becomes the demo, so that Ctrl-C and the exit code are the demo's own.
-/// Returns only if that fails.
+/// Builds what the demo needs and executes the demo in place of this process, so that Ctrl-C and the
+/// exit code are the demo's own. Returns only on failure.
 pub(crate) fn run() -> Result<()> {
     machine::prepare("demo")?;
     setup::ensure(setup::Scope::Demo)?;
-    build::build()?;
-    let mut cargo = exec::cargo();
-    cargo.args(["build", "--release", "--locked", "--package", "secgroup-tests", "--bin", "demo"]);
-    exec::run(&mut cargo, "build the demo")?;
+    build::development(&["demo"])?;
     exec::step("demo");
-    let error = Command::new(paths::target().join("release/demo")).arg(paths::binary()).exec();
+    let error = Command::new(paths::debug().join("demo")).arg(paths::tested()).exec();
     Err(error).context("start the demo")
 }

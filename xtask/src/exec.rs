@@ -1,4 +1,4 @@
-//! Running other programs, with errors that name what was being done.
+//! Running other programs, with errors that name the operation.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ pub(crate) fn step(text: &str) {
     eprintln!("==> {text}");
 }
 
-/// The cargo that runs us, so that a toolchain chosen on the command line is kept.
+/// The cargo that runs xtask, so that a toolchain chosen on the command line is kept.
 pub(crate) fn cargo() -> Command {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
@@ -22,7 +22,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Runs a program whose output the contributor sees.
+/// Runs a program whose output goes to the terminal.
 pub(crate) fn run(command: &mut Command, doing: &str) -> Result<()> {
     let status = command
         .stdin(Stdio::null())
@@ -34,21 +34,21 @@ pub(crate) fn run(command: &mut Command, doing: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program for what it prints; what it says on failure becomes part of the error.
+/// Runs a program and returns its standard output; its standard error becomes part of the error.
 pub(crate) fn output(command: &mut Command, doing: &str) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("{doing}: cannot start {}", command.get_program().display()))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8_lossy(&output.stderr);
         let program = command.get_program().display();
-        bail!("{doing}: {program} ended with {}: {}", output.status, said.trim());
+        bail!("{doing}: {program} ended with {}: {}", output.status, printed.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Looks a program up in `PATH`, and in the system directories that a user's `PATH` may lack.
+/// Finds a program in `PATH`, and in the system directories that a user's `PATH` may lack.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: any bytes against the decision logic.
+//! `cargo xtask fuzz`: arbitrary bytes against the decision logic and the policy compiler.
 //!
-//! libFuzzer needs neither nightly nor cargo-fuzz: coverage is a pass of LLVM that stable rustc
-//! runs when asked to, and the library is C++ that cargo builds.
+//! libFuzzer needs neither nightly nor cargo-fuzz: coverage is a pass of LLVM that a flag
+//! of stable rustc enables, and the library is C++ that cargo builds.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{exec, object, paths, setup, toolchain};
+use crate::{exec, paths, setup, toolchain};
 
 const PACKAGE: &str = "secgroup-fuzz";
 const TARGETS: [&str; 3] = ["parse", "decide", "policy"];
 
-/// What rustc is told so that libFuzzer sees which code ran and which comparisons failed.
+/// The flags of rustc that show libFuzzer which code ran and which comparisons failed.
 const COVERAGE: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -28,27 +28,25 @@ const COVERAGE: [&str; 5] = [
 
 /// How to fuzz.
 pub(crate) struct Options {
-    /// For how long, each target.
+    /// Seconds for each target.
     pub(crate) seconds: u64,
     /// Only this target.
     pub(crate) target: Option<String>,
-    /// Random inputs without coverage: many more, and blind.
+    /// Random inputs without coverage.
     pub(crate) plain: bool,
-    /// Where random inputs start.
+    /// The seed of random inputs.
     pub(crate) seed: u64,
     /// Put inputs that reach new code into the committed corpus.
     pub(crate) keep: bool,
 }
 
-/// Fuzzes, and prints a line for each target; tells whether no fault was found.
+/// Fuzzes, and prints a line for each target; returns whether no fault was found.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let wanted = |name: &&str| options.target.as_ref().is_none_or(|target| target == name);
     let targets: Vec<&'static str> = TARGETS.into_iter().filter(wanted).collect();
     if targets.is_empty() {
         bail!("no such fuzz target; there are {}", TARGETS.join(", "));
     }
-    // The compiler of rules is part of userspace, which embeds the kernel object.
-    object::build(&setup::ensure(setup::Scope::Build)?)?;
     let driver = if options.plain { Driver::plain()? } else { Driver::lib_fuzzer(&targets)? };
     let mut lines = Vec::new();
     for target in targets {
@@ -64,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(lines.iter().all(|line| !line.is_fault))
 }
 
-/// What gives a target its inputs.
+/// The source of inputs.
 enum Driver {
     /// The directory of the programs.
     LibFuzzer(PathBuf),
@@ -72,12 +70,12 @@ enum Driver {
     Plain(PathBuf),
 }
 
-/// What came of one target.
+/// The result of one target.
 struct Line {
     target: &'static str,
     driver: &'static str,
     executions: u64,
-    /// Frames read, packets decided, questions asked; libFuzzer does not count them.
+    /// Frames parsed, packets decided, or policy lookups; libFuzzer does not count them.
     answers: Option<u64>,
     seconds: f64,
     is_fault: bool,
@@ -102,8 +100,8 @@ impl Driver {
     fn lib_fuzzer(targets: &[&str]) -> Result<Self> {
         setup::ensure_cxx()?;
         exec::step("build the fuzz targets with coverage (minutes, the first time)");
-        // Cargo's output with other flags, and for a named target, so that they are not those of
-        // build scripts.
+        // A directory of its own for other flags, and a named target, so that build scripts are
+        // built without them.
         let directory = paths::target().join("libfuzzer");
         let host = toolchain::host()?;
         let mut cargo = exec::cargo();
@@ -123,7 +121,7 @@ impl Driver {
         let output = output(&mut command, &format!("fuzz {target}"))?;
         let is_fault = !output.status.success();
         if is_fault {
-            // The panic names the input, libFuzzer where it put it.
+            // The panic names the input, libFuzzer the file.
             eprint!("{}", String::from_utf8_lossy(&output.stderr));
         }
         let (executions, answers) = match self {
@@ -159,7 +157,7 @@ impl Driver {
                     .arg(format!("-seed={seed}"))
                     .args(["-max_len=512", "-print_final_stats=1"])
                     .arg(prefix)
-                    // What is new goes to the first.
+                    // New inputs go to the first directory.
                     .arg(found)
                     .arg(committed(target));
                 Ok(command)
@@ -172,11 +170,11 @@ impl Driver {
         Command::new(directory.join(format!("fuzz-{target}")))
     }
 
-    /// Makes the committed corpus the fewest inputs that reach all code that was reached. How often
-    /// code ran is left out: that would be thousands.
+    /// Reduces the committed corpus to the fewest inputs that reach all code reached so far. Execution
+    /// counts are left out: with them there would be thousands of inputs.
     fn keep(&self, target: &str) -> Result<()> {
         let fresh = paths::target().join("libfuzzer/fresh").join(target);
-        // What an interrupted run left would be taken for wanted.
+        // An interrupted run may have left inputs.
         let _ = fs::remove_dir_all(&fresh);
         create(&fresh)?;
         let mut command = self.program(target);
@@ -194,7 +192,7 @@ fn committed(target: &str) -> PathBuf {
     paths::root().join("tests/fuzz/corpus").join(target)
 }
 
-/// What this machine found besides.
+/// The inputs that this machine found besides.
 fn found(target: &str) -> PathBuf {
     paths::target().join("libfuzzer/corpus").join(target)
 }
@@ -203,7 +201,7 @@ fn create(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))
 }
 
-/// Leaves in `to` what is in `from` and nothing else, but for faults that were given a name.
+/// Makes `to` a copy of `from`, but keeps inputs of faults, whose names have an extension.
 fn replace(from: &Path, to: &Path) -> Result<()> {
     for file in fs::read_dir(to).with_context(|| format!("list {}", to.display()))? {
         let path = file?.path();
@@ -226,9 +224,10 @@ fn output(command: &mut Command, doing: &str) -> Result<Output> {
         .with_context(|| format!("{doing}: cannot start {}", command.get_program().display()))
 }
 
-/// How many inputs libFuzzer says it tried.
-fn executed(said: &str) -> u64 {
-    said.lines()
+/// The number of inputs that libFuzzer reports.
+fn executed(output: &str) -> u64 {
+    output
+        .lines()
         .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))
         .and_then(|number| number.trim().parse().ok())
         .unwrap_or(0)
@@ -262,9 +261,10 @@ mod tests {
     use super::executed;
 
     #[test]
-    fn executions_are_read_from_what_lib_fuzzer_says() {
-        let said = "Done 12 runs in 1 second(s)\nstat::number_of_executed_units: 12\nstat::x: 3\n";
-        assert_eq!(executed(said), 12);
+    fn executions_are_read_from_the_output_of_lib_fuzzer() {
+        let output =
+            "Done 12 runs in 1 second(s)\nstat::number_of_executed_units: 12\nstat::x: 3\n";
+        assert_eq!(executed(output), 12);
         assert_eq!(executed("==1== ERROR"), 0);
     }
 }

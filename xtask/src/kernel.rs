@@ -1,7 +1,7 @@
 //! Tests in other kernels: each boots under emulation, from memory, with the built tests inside.
 //!
-//! What the machine in the emulator says on its serial line is what cargo would have printed here, so
-//! the report counts it the same way.
+//! The machine in the emulator prints on its serial line what cargo prints here, so the report counts
+//! it the same way.
 
 mod cpio;
 mod image;
@@ -23,8 +23,8 @@ use crate::{exec, paths};
 /// The kernels of a plain `cargo xtask test`: Debian 12's own and its newer one.
 pub(crate) const USUAL: [&str; 2] = ["6.1", "6.12"];
 
-/// What runs in each without a filter: the verifier, verdicts, and life over veth. Emulation is slow,
-/// so it is a selection; the names are parts of tests' names.
+/// The tests that run in each without a filter: the verifier, verdicts, and the life cycle over veth. A
+/// selection, because emulation is slow; the words are parts of tests' names.
 const SELECTION: [(&str, &[&str]); 2] = [
     ("decision_cases", &["a_flow_counts", "kernel_of_a_host"]),
     (
@@ -45,19 +45,19 @@ const SELECTION: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// How long a suite and a whole machine may take.
+/// The time limits of a suite and of a whole machine.
 const SUITE_SECONDS: u64 = 900;
 const MACHINE: Duration = Duration::from_secs(1500);
 
-/// Without what protects a kernel from its programs and slows it down, and without the watchdog, which
-/// would take a busy host for a stuck processor.
+/// No mitigations, which slow emulation down, and no watchdog, which reports a stuck processor on a busy
+/// host.
 const COMMAND_LINE: &str =
     "console=ttyS0 quiet loglevel=2 panic=-1 mitigations=off init_on_alloc=0 nowatchdog";
 
-/// The last word of a machine that got to its end.
+/// The last line of a machine that ran every suite.
 const END: &str = "every suite has run";
-/// What a machine says where its kernel has found itself at fault.
-const COMPLAINT: &str = "the kernel complains:";
+/// The prefix of a warning in the machine's kernel log.
+const COMPLAINT: &str = "kernel warning:";
 
 /// A suite in the machine, and which of its tests.
 struct Suite {
@@ -67,15 +67,15 @@ struct Suite {
     filters: Vec<String>,
 }
 
-/// Boots a kernel and runs tests in it; what they said goes into the report. With a filter: all tests
-/// whose names contain it.
+/// Boots a kernel and runs tests in it; the results go into the report. With a filter: all tests whose
+/// names contain it.
 pub(crate) fn run(kernel: &Kernel, filter: Option<&str>, report: &mut Report) -> Result<()> {
     let Kernel { release, .. } = kernel;
     exec::step(&format!("tests in Linux {release} (emulated)"));
     let suites = suites(filter)?;
     let image = image::build(kernel, &suites)?;
     let mut qemu = emulator::qemu();
-    // An old processor, of which there is less to emulate.
+    // An old processor, which has fewer instructions to emulate.
     qemu.args(["-machine", "q35", "-cpu", "Nehalem", "-accel", "tcg,thread=multi", "-smp", "2"])
         .args(["-m", "3G", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"])
         .args(["-append", COMMAND_LINE])
@@ -87,7 +87,7 @@ pub(crate) fn run(kernel: &Kernel, filter: Option<&str>, report: &mut Report) ->
         .stdout(Stdio::piped());
     let mut machine = qemu.spawn().context("start the emulator")?;
     let ended = listen(&mut machine, report);
-    // It has ended, or is to.
+    // Stops it if it still runs.
     let _ = machine.kill();
     machine.wait().context("wait for the emulator")?;
     if let Err(why) = ended? {
@@ -96,7 +96,7 @@ pub(crate) fn run(kernel: &Kernel, filter: Option<&str>, report: &mut Report) ->
     Ok(())
 }
 
-/// Shows and counts what a machine says, until it ends; how it did not end well.
+/// Shows and counts the output of a machine until it ends; the inner error is an abnormal end.
 fn listen(machine: &mut Child, report: &mut Report) -> Result<Result<(), &'static str>> {
     let output = machine.stdout.take().context("read the serial line")?;
     let (sender, lines) = mpsc::channel();
@@ -111,21 +111,21 @@ fn listen(machine: &mut Child, report: &mut Report) -> Result<Result<(), &'stati
         }
     });
     let deadline = Instant::now() + MACHINE;
-    let mut got_to_its_end = false;
+    let mut reached_end = false;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match lines.recv_timeout(left) {
             Ok(line) => {
-                // A terminal that went away must not end the run.
+                // A closed terminal does not end the run.
                 let _ = writeln!(stderr(), "{line}");
-                got_to_its_end |= line == END;
+                reached_end |= line == END;
                 if line.starts_with(COMPLAINT) {
                     report.problem(line.clone());
                 }
                 report.line(&line);
             }
-            Err(RecvTimeoutError::Timeout) => return Ok(Err("took too long and was ended")),
-            Err(RecvTimeoutError::Disconnected) if got_to_its_end => return Ok(Ok(())),
+            Err(RecvTimeoutError::Timeout) => return Ok(Err("took too long and was stopped")),
+            Err(RecvTimeoutError::Disconnected) if reached_end => return Ok(Ok(())),
             Err(RecvTimeoutError::Disconnected) => return Ok(Err("died before its last suite")),
         }
     }
@@ -137,9 +137,9 @@ fn suites(filter: Option<&str>) -> Result<Vec<Suite>> {
     cargo.args(["test", "--package", "secgroup-tests", "--locked", "--no-run", "--tests"]);
     cargo.env("CARGO_TERM_COLOR", "never").stderr(Stdio::piped()).stdout(Stdio::null());
     let output = cargo.stdin(Stdio::null()).output().context("build the tests: start cargo")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "build the tests: {said}");
-    let built: Vec<_> = said.lines().filter_map(executable).collect();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "build the tests: {printed}");
+    let built: Vec<_> = printed.lines().filter_map(executable).collect();
     let chosen = |wanted: &dyn Fn(&str) -> Option<Vec<String>>| {
         let suites = built.iter().filter_map(|(source, binary)| {
             let name = binary.file_name()?.to_str()?.rsplit_once('-')?.0.to_owned();
@@ -153,7 +153,7 @@ fn suites(filter: Option<&str>) -> Result<Vec<Suite>> {
             let (_, tests) = SELECTION.iter().find(|(suite, _)| *suite == name)?;
             Some(tests.iter().map(|&test| test.to_owned()).collect())
         });
-        ensure!(suites.len() == SELECTION.len(), "a suite of the selection is gone");
+        ensure!(suites.len() == SELECTION.len(), "a suite of the selection does not exist");
         for suite in &suites {
             for test in &suite.filters {
                 ensure!(has(suite, test)?, "{}: no test is called {test}", suite.name);
@@ -161,14 +161,14 @@ fn suites(filter: Option<&str>) -> Result<Vec<Suite>> {
         }
         return Ok(suites);
     };
-    let mut suites = chosen(&|name| is_about_kernels(name).then(|| vec![filter.to_owned()]));
+    let mut suites = chosen(&|name| depends_on_kernel(name).then(|| vec![filter.to_owned()]));
     let mut found = Vec::new();
     for suite in suites.drain(..) {
         if has(&suite, filter)? {
             found.push(suite);
         }
     }
-    ensure!(!found.is_empty(), "no test that asks the kernel has {filter} in its name");
+    ensure!(!found.is_empty(), "no test that runs in a kernel has {filter} in its name");
     Ok(found)
 }
 
@@ -179,8 +179,8 @@ fn has(suite: &Suite, test: &str) -> Result<bool> {
     Ok(!exec::output(&mut list, "list tests")?.trim().is_empty())
 }
 
-/// Whether a suite asks the kernel anything; the others say the same everywhere.
-fn is_about_kernels(suite: &str) -> bool {
+/// Whether a suite depends on the kernel; the others have the same result in every kernel.
+fn depends_on_kernel(suite: &str) -> bool {
     suite == "e2e" || suite == "harness" || suite.starts_with("decision_")
 }
 

@@ -1,5 +1,5 @@
-//! bpf-linker, which turns the compiler's bitcode into the kernel object. It is built for the
-//! LLVM of the compiler and lives in `target/tools`, away from a contributor's own.
+//! bpf-linker, which links the compiler's bitcode into the kernel object. It is built for the LLVM of
+//! the compiler and installed in `target/tools`, apart from a contributor's own.
 
 use std::env;
 use std::fs;
@@ -10,23 +10,23 @@ use anyhow::{Context as _, Result, bail};
 use crate::toolchain::Toolchain;
 use crate::{exec, paths};
 
-/// The release that the kernel object was tried with.
+/// The release that the kernel object is tested with.
 const VERSION: &str = "0.13.0";
 
 /// The LLVM majors that this release can be built for.
 const LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 
-/// Where the linker is once installed.
+/// The path of the installed linker.
 pub(crate) fn path() -> PathBuf {
     paths::tools().join("bin/bpf-linker")
 }
 
-/// Written beside the linker, because the linker does not tell which LLVM it has.
+/// A file beside the linker with its version and LLVM, which the linker does not print.
 fn stamp() -> PathBuf {
     paths::tools().join("bpf-linker.version")
 }
 
-/// What to say of the installed linker; `None` when there is none of the right version.
+/// The description of the installed linker; `None` if none of the right version is installed.
 pub(crate) fn found(toolchain: &Toolchain) -> Option<String> {
     let stamp = fs::read_to_string(stamp()).ok()?;
     let (version, llvm) = parse_stamp(&stamp)?;
@@ -34,14 +34,14 @@ pub(crate) fn found(toolchain: &Toolchain) -> Option<String> {
     usable.then(|| format!("bpf-linker {version}, LLVM {llvm}, {}", paths::short(&path())))
 }
 
-/// Where the LLVM of a major version is, with what a linker is built from.
+/// The directory of an LLVM major version, with headers and libraries.
 pub(crate) fn llvm_prefix(major: u32) -> Option<PathBuf> {
     let named = env::var_os("LLVM_PREFIX").map(PathBuf::from);
     named.into_iter().chain([PathBuf::from(format!("/usr/lib/llvm-{major}"))]).find(|prefix| {
         let config = prefix.join("bin/llvm-config");
         let version = exec::output(
             std::process::Command::new(config).arg("--version"),
-            "ask LLVM for its version",
+            "get the version of LLVM",
         );
         version.is_ok_and(|text| text.split('.').next() == Some(&major.to_string()))
     })
@@ -52,7 +52,7 @@ pub(crate) fn install(toolchain: &Toolchain) -> Result<()> {
     let major = toolchain.llvm;
     if !LLVM.contains(&major) {
         bail!(
-            "bpf-linker {VERSION} knows LLVM {} to {}, rustc {} has LLVM {major}: \
+            "bpf-linker {VERSION} supports LLVM {} to {}, rustc {} has LLVM {major}: \
              use a compiler between",
             LLVM.start(),
             LLVM.end(),
@@ -68,14 +68,14 @@ pub(crate) fn install(toolchain: &Toolchain) -> Result<()> {
         .args(["--no-default-features", "--features", &format!("llvm-{major}"), "--root"])
         .arg(paths::tools())
         .env("LLVM_PREFIX", prefix)
-        // A shared target directory would fill with the linker's dependencies.
+        // Keeps the linker's dependencies out of a shared target directory.
         .env_remove("CARGO_TARGET_DIR");
     exec::run(&mut cargo, "build bpf-linker")?;
     fs::write(stamp(), format!("{VERSION} {major}\n"))
         .with_context(|| format!("write {}", paths::short(&stamp())))
 }
 
-/// Fails, in one line, when compiler and linker were not made for each other.
+/// Fails if compiler and linker have different LLVM versions.
 pub(crate) fn check(toolchain: &Toolchain) -> Result<()> {
     let stamp = fs::read_to_string(stamp())
         .with_context(|| format!("read {}: run `cargo xtask setup`", paths::short(&stamp())))?;
@@ -88,8 +88,8 @@ fn parse_stamp(stamp: &str) -> Option<(&str, u32)> {
     Some((version, llvm.parse().ok()?))
 }
 
-/// LLVM reads bitcode of its own version and of older ones; we ask for the same, so that two
-/// contributors' objects differ in nothing.
+/// LLVM reads bitcode of its own version and of older ones; xtask requires equal versions, so that two
+/// contributors build the same object.
 fn agree(toolchain: &Toolchain, linker_llvm: u32) -> Result<()> {
     if toolchain.llvm == linker_llvm {
         return Ok(());

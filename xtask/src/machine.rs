@@ -1,4 +1,4 @@
-//! Whether this machine can load programs and lay out networks, asked before minutes of building.
+//! Whether this machine can load programs and make networks, checked before minutes of building.
 
 use std::fs;
 use std::process::Command;
@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::exec;
 
-/// Where maps and programs are pinned.
+/// The directory of pinned maps and programs.
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// What the chores do that a process may not by default, by the capability's bit.
+/// The capabilities that chores need, by bit, with the reason.
 const CAPABILITIES: [(u32, &str, &str); 4] = [
     (12, "CAP_NET_ADMIN", "make network devices and attach programs to them"),
     (21, "CAP_SYS_ADMIN", "make network namespaces"),
@@ -18,8 +18,7 @@ const CAPABILITIES: [(u32, &str, &str); 4] = [
     (39, "CAP_BPF", "load programs and make maps"),
 ];
 
-/// Checks what only the machine's owner can give for a chore (`test`), and mounts bpffs if nobody
-/// has.
+/// Checks the capabilities for a chore (`test`), and mounts bpffs if it is not mounted.
 pub(crate) fn prepare(chore: &str) -> Result<()> {
     capabilities(chore)?;
     mount_bpffs()
@@ -31,7 +30,7 @@ fn capabilities(chore: &str) -> Result<()> {
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .context("/proc/self/status tells no capabilities")?;
+        .context("/proc/self/status has no capabilities")?;
     if let Some(missing) = missing(effective) {
         bail!(
             "cargo xtask {chore} needs root's capabilities, missing here: {missing}.\n  \
@@ -56,11 +55,11 @@ fn mount_bpffs() -> Result<()> {
     if is_mounted(&mounts) {
         return Ok(());
     }
-    exec::step(&format!("mounting bpffs on {BPFFS}"));
+    exec::step(&format!("mount bpffs on {BPFFS}"));
     let mut mount = Command::new("mount");
     mount.args(["-t", "bpf", "bpf", BPFFS]);
     exec::run(&mut mount, "mount bpffs").context(
-        "no bpffs, which keeps programs without a process; \
+        "no bpffs for pinned programs; \
          in a container, pass the host's with --volume /sys/fs/bpf:/sys/fs/bpf",
     )
 }
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn bpffs_is_told_from_another_mount_there() {
+    fn only_a_mount_of_type_bpf_counts() {
         assert!(is_mounted("proc /proc proc rw 0 0\nbpf /sys/fs/bpf bpf rw,nosuid 0 0\n"));
         assert!(!is_mounted("tmpfs /sys/fs/bpf tmpfs rw 0 0\n"));
         assert!(!is_mounted("bpf /sys/fs/bpf/other bpf rw 0 0\n"));

@@ -1,5 +1,6 @@
-//! Every chore a contributor to secgroup has, as `cargo xtask <chore>`.
+//! The chores of a contributor to secgroup, as `cargo xtask <chore>`.
 
+mod audit;
 mod bench;
 mod budget;
 mod build;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Every chore a contributor to secgroup has.
+/// The chores of a contributor to secgroup.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -31,19 +32,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Find or install what building and testing need; says what and why.
+    /// Find or install what the other chores need, and print what each item is for.
     Setup,
     /// Build the kernel object, then `target/release/secgroup` with the object inside.
     Build,
-    /// Build, then watch security groups let real connections through and drop others.
+    /// Build, then show security groups pass and drop real connections in network namespaces.
     Demo,
-    /// Measure what a packet costs, beside the least that a stateful firewall does, what large
-    /// policies cost, and what commands take on a host with many interfaces and groups.
+    /// Measure packets beside a minimal stateful firewall, large policies, and commands on a host
+    /// with many interfaces and groups.
     Bench {
         /// Print JSON, of packets only.
         #[arg(long, conflicts_with = "peers")]
         json: bool,
-        /// Only this.
+        /// Measure only this part.
         #[arg(long, conflicts_with_all = ["json", "peers"])]
         part: Option<bench::Part>,
         /// Compare with no firewall, nftables and iptables instead; writes docs/peers.md and
@@ -51,45 +52,61 @@ enum Chore {
         #[arg(long)]
         peers: bool,
     },
-    /// Formatting, lints and documentation, of userspace and of the kernel program.
+    /// Check formatting, lints, documentation, and which module uses which; no root needed.
     Check,
-    /// The verifier's work by program, beside the committed budget.
+    /// Check licences, duplicates, sources and advisories of dependencies, and spelling; needs
+    /// cargo-deny and typos.
+    Audit {
+        /// Do not fetch the advisory database.
+        #[arg(long)]
+        no_advisories: bool,
+    },
+    /// Print the verifier's instruction counts by program, beside the committed budget.
     Budget {
-        /// Make what is measured the budget.
+        /// Write the measured counts as the new budget.
         #[arg(long)]
         update: bool,
     },
-    /// Try any bytes against the decision logic and the compiler of rules, on the host.
+    /// Run arbitrary bytes through the decision logic and the policy compiler, on the host.
     Fuzz {
-        /// For how long, each target.
+        /// Seconds for each target.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
-        /// Only this one: parse, decide or policy.
+        /// Only this target: parse, decide or policy.
         #[arg(long)]
         target: Option<String>,
-        /// Random inputs instead of libFuzzer's: many more, and blind to coverage.
+        /// Random inputs instead of libFuzzer's: many more, without coverage.
         #[arg(long)]
         plain: bool,
-        /// Where random inputs start.
+        /// The seed of random inputs.
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// Afterwards put inputs that reach new code into tests/fuzz/corpus.
         #[arg(long)]
         keep: bool,
     },
-    /// Compare host, kernel, reference evaluator and a plain model on random packets.
+    /// Compare host, kernel, reference evaluator and a simple model on random packets.
     Differential {
-        /// How many packets to compare.
+        /// The number of packets to compare.
         #[arg(long, default_value_t = 100_000)]
         pairs: u64,
-        /// Where random sequences start.
+        /// The seed of random sequences.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Build, check, and run every test; needs root for real packets through real interfaces.
+    /// Build, check, and run every test; needs root.
+    ///
+    /// Runs the checks of `cargo xtask check`, every suite of the workspace on this kernel, and a
+    /// selection in Debian's kernels 6.1 and 6.12 under emulation. The last line counts all of them.
+    /// A plain `cargo test` needs neither root nor the kernel object, and prints which suites it
+    /// leaves out.
     Test {
         /// Run only the tests whose names contain this, and no checks.
         filter: Option<String>,
+        /// The tier for a pull request: formatting and lints, what `cargo test` runs, the decision
+        /// cases in the kernel, and a selection of end-to-end tests; prints what it leaves out.
+        #[arg(long, conflicts_with_all = ["filter", "kernel"])]
+        quick: bool,
         /// Run in Debian's kernel of this version (6.1, 6.12, 6.18, newest), emulated; without a
         /// filter a selection.
         #[arg(long, value_name = "VERSION")]
@@ -105,17 +122,21 @@ fn main() -> ExitCode {
         Chore::Bench { peers: true, .. } => bench::peers().map(|()| true),
         Chore::Bench { json, part, .. } => bench::run(json, part).map(|()| true),
         Chore::Check => check::run().map(|()| true),
+        Chore::Audit { no_advisories } => audit::run(!no_advisories).map(|()| true),
         Chore::Budget { update } => budget::run(update).map(|()| true),
         Chore::Fuzz { seconds, target, plain, seed, keep } => {
             fuzz::run(&fuzz::Options { seconds, target, plain, seed, keep })
         }
         Chore::Differential { pairs, seed } => differential::run(pairs, seed).map(|()| true),
-        Chore::Test { filter, kernel: None } => test::run(filter.as_deref()),
-        Chore::Test { filter, kernel: Some(version) } => test::run_in(&version, filter.as_deref()),
+        Chore::Test { quick: true, .. } => test::run_quick(),
+        Chore::Test { filter, kernel: None, .. } => test::run(filter.as_deref()),
+        Chore::Test { filter, kernel: Some(version), .. } => {
+            test::run_in(&version, filter.as_deref())
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
-        // What failed has been told.
+        // The report has named what failed.
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -13,11 +13,11 @@ use crate::{exec, linker, paths};
 const PACKAGE: &str = "firewall-ebpf";
 /// The kernel program.
 pub(crate) const BIN: &str = "secgroup-ebpf";
-/// The least that a stateful firewall does.
+/// A minimal stateful firewall, for comparison.
 const BENCH: &str = "secgroup-bench-ebpf";
 
-/// Compiles the object to [`paths::bpf_object`], which is touched only when its bytes change, so
-/// that userspace is not built again for nothing.
+/// Compiles the object to [`paths::bpf_object`], which is written only if its bytes change: cargo builds
+/// userspace again after each write.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     linker::check(toolchain)?;
     exec::step(&format!("kernel object (rustc {}, LLVM {})", toolchain.release, toolchain.llvm));
@@ -35,10 +35,10 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
     fs::rename(&stripped, &object).with_context(|| format!("write {}", object.display()))
 }
 
-/// Compiles what the bench compares with; returns where it is.
+/// Compiles the reference programs of the bench; returns the path of their object.
 pub(crate) fn build_bench(toolchain: &Toolchain) -> Result<PathBuf> {
     let mut cargo = command(toolchain, "build");
-    exec::run(cargo.args(["--bin", BENCH]), "build the programs to compare with")?;
+    exec::run(cargo.args(["--bin", BENCH]), "build the reference programs of the bench")?;
     Ok(built(BENCH))
 }
 
@@ -46,8 +46,8 @@ fn built(bin: &str) -> PathBuf {
     paths::bpf_target().join(toolchain::TARGET).join("release").join(bin)
 }
 
-/// Leaves DWARF out of what every user carries: it is six times the rest. BTF, with the source
-/// lines that the verifier quotes, stays.
+/// Removes DWARF, which is six times the rest. BTF, with the source lines that the verifier prints,
+/// stays.
 fn strip(toolchain: &Toolchain, from: &Path, to: &Path) -> Result<()> {
     let prefix = linker::llvm_prefix(toolchain.llvm)
         .with_context(|| format!("strip the kernel object: no LLVM {}", toolchain.llvm))?;
@@ -67,8 +67,8 @@ pub(crate) fn command(toolchain: &Toolchain, verb: &str) -> Command {
         // The BPF target is unstable Rust; the kernel program uses unstable intrinsics besides.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags())
-        // BTF and the verifier's line numbers are made from debug information. Not a flag: cargo
-        // would strip what its profile does not know of.
+        // BTF and the verifier's line numbers come from debug information. Not a flag of rustc: cargo
+        // strips debug information that its profile does not have.
         .env("CARGO_PROFILE_RELEASE_DEBUG", "full")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
@@ -82,13 +82,13 @@ pub(crate) fn command(toolchain: &Toolchain, verb: &str) -> Command {
 fn rustflags() -> String {
     let arch = if ARCH.starts_with("riscv64") { "riscv64" } else { ARCH };
     [
-        // Which registers hold a probe's arguments; aya-ebpf wants to know even without probes.
+        // The registers of a probe's arguments, which aya-ebpf requires even without probes.
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         "-Clink-arg=--btf".to_owned(),
-        // The linker inlines across the whole program only if it gets it in one piece.
+        // The linker inlines only within one codegen unit.
         "-Ccodegen-units=1".to_owned(),
         format!("-Clinker={}", linker::path().display()),
-        // Else every memset becomes a call to a loop over bytes.
+        // Without it every memset becomes a call to a loop over bytes.
         "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         // Atomic operations that return a value, and 32-bit jumps: Linux 5.12.
         "-Ctarget-cpu=v3".to_owned(),

@@ -1,13 +1,13 @@
-//! Where things are. Tools and the kernel object have one place whatever `CARGO_TARGET_DIR` says,
-//! because `firewall-user/build.rs` must find the object also when xtask does not run it.
+//! Paths. Tools and the kernel object have one place whatever `CARGO_TARGET_DIR` is, because
+//! `firewall-user/build.rs` must find the object also when xtask does not run it.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// The top of the repository. Cargo says it when it runs us: what it said when we were compiled
-/// would name the old place of a checkout that was moved.
+/// The top of the repository, from cargo's variable at run time: the one at compile time names the old
+/// place of a checkout that was moved.
 pub(crate) fn root() -> &'static Path {
     static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         let package = env::var_os("CARGO_MANIFEST_DIR");
@@ -17,12 +17,12 @@ pub(crate) fn root() -> &'static Path {
     &ROOT
 }
 
-/// What the chores install, away from the contributor's own tools.
+/// The tools that chores install, apart from the contributor's own.
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
-/// Cargo's output for the kernel object: another compiler, so another directory.
+/// Cargo's output for the kernel object, which another compiler builds.
 pub(crate) fn bpf_target() -> PathBuf {
     root().join("target/bpf")
 }
@@ -32,15 +32,24 @@ pub(crate) fn bpf_object() -> PathBuf {
     bpf_target().join("secgroup.bpf.o")
 }
 
-/// Cargo's output for everything that runs in userspace; absolute, because cargo and the tests run
-/// elsewhere than we were called.
+/// Cargo's output for userspace; absolute, because cargo and the tests run in other directories.
 pub(crate) fn target() -> PathBuf {
     let named = env::var_os("CARGO_TARGET_DIR").and_then(|named| std::path::absolute(named).ok());
     named.unwrap_or_else(|| root().join("target"))
 }
 
-/// The program that a user gets.
-pub(crate) fn binary() -> PathBuf {
+/// Cargo's output in the `dev` profile, in which demo and tests are built.
+pub(crate) fn debug() -> PathBuf {
+    target().join("debug")
+}
+
+/// The program that demo and tests run.
+pub(crate) fn tested() -> PathBuf {
+    debug().join("secgroup")
+}
+
+/// The program that a user installs.
+pub(crate) fn released() -> PathBuf {
     target().join("release/secgroup")
 }
 

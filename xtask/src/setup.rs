@@ -1,7 +1,7 @@
 //! `cargo xtask setup`, and the same for the other chores when something is missing.
 //!
-//! Each item is looked for first and installed only if absent, so that setting up twice costs a
-//! moment. What is a program of its own goes to `target/tools`; the rest are Debian packages.
+//! Each item is installed only if it is not found, so a second set-up is quick. Separate programs go to
+//! `target/tools`; the rest are Debian packages.
 
 mod debian;
 pub(crate) mod emulator;
@@ -15,18 +15,18 @@ use self::item::Item;
 use crate::toolchain::{self, Toolchain};
 use crate::{exec, linker};
 
-/// Which chores a machine is set up for.
+/// The chores that a machine is set up for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     /// The kernel object and the binary.
     Build,
-    /// Also what lays out networks and sends packets.
+    /// Also the programs that make networks and send packets.
     Demo,
-    /// Also lints of the kernel program and everything the tests run.
+    /// Also lints of the kernel program, and every program that the tests run.
     Test,
 }
 
-/// Sets up everything, and says of each item what it is, what it is for, and where it was found.
+/// Sets up everything, and prints each item with its purpose and its path.
 pub(crate) fn run() -> Result<()> {
     let toolchain = install(Scope::Test)?;
     for item in item::survey(Scope::Test, Some(&toolchain)) {
@@ -35,28 +35,40 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Sets up what is missing for a chore; silent and quick when nothing is.
+/// Sets up what a chore needs; silent and quick when nothing is missing.
 pub(crate) fn ensure(scope: Scope) -> Result<Toolchain> {
     install(scope)
 }
 
-/// Sets up what libFuzzer is compiled with, which no other chore needs.
+/// Sets up the compiler of libFuzzer, which no other chore needs.
 pub(crate) fn ensure_cxx() -> Result<()> {
     packages(&[item::cxx()])
 }
 
-/// Sets up what the bench compares secgroup with.
+/// Sets up the firewalls that the bench compares with.
 pub(crate) fn ensure_peers() -> Result<()> {
     packages(&item::peers())
 }
 
-fn install(scope: Scope) -> Result<Toolchain> {
-    // Two rounds of packages: which LLVM the linker needs is known once the compiler is there.
-    packages(&item::survey(scope, toolchain::find().as_ref()))?;
-    let toolchain = toolchain::find().context(
+/// Sets up the compiler of the kernel object and its clippy: lints need no linker.
+pub(crate) fn ensure_lints() -> Result<Toolchain> {
+    packages(&[item::compiler(toolchain::find().as_ref())])?;
+    let toolchain = installed()?;
+    packages(&[item::clippy(&toolchain)])?;
+    Ok(toolchain)
+}
+
+fn installed() -> Result<Toolchain> {
+    toolchain::find().context(
         "no compiler with `core` for BPF, although its packages are installed: \
          is /usr/bin/rustc the one of rustc-web?",
-    )?;
+    )
+}
+
+fn install(scope: Scope) -> Result<Toolchain> {
+    // Two rounds of packages: the compiler decides which LLVM the linker needs.
+    packages(&item::survey(scope, toolchain::find().as_ref()))?;
+    let toolchain = installed()?;
     let items = item::survey(scope, Some(&toolchain));
     packages(&items)?;
     if linker::found(&toolchain).is_none() {
@@ -70,7 +82,7 @@ fn install(scope: Scope) -> Result<Toolchain> {
     Ok(toolchain)
 }
 
-/// Sets up what boots other kernels, and the kernels.
+/// Sets up the emulator and the kernels.
 pub(crate) fn ensure_kernels(wanted: &[&str]) -> Result<Vec<kernels::Kernel>> {
     if !emulator::found() {
         exec::step("unpacking qemu and busybox into target/tools (to boot other kernels in tests)");
@@ -79,7 +91,7 @@ pub(crate) fn ensure_kernels(wanted: &[&str]) -> Result<Vec<kernels::Kernel>> {
     wanted.iter().map(|version| kernels::ensure(version)).collect()
 }
 
-/// Installs the packages of what is missing, or says how to.
+/// Installs the packages of missing items, or fails with the commands that do.
 fn packages(items: &[Item]) -> Result<()> {
     let missing: Vec<&Item> =
         items.iter().filter(|item| item.found.is_none() && !item.packages.is_empty()).collect();
@@ -91,7 +103,7 @@ fn packages(items: &[Item]) -> Result<()> {
     }
     if !debian::is_debian() {
         let remedies: Vec<&str> = missing.iter().map(|item| item.elsewhere.as_str()).collect();
-        bail!("set up: missing on this machine, please install:\n  {}", remedies.join("\n  "));
+        bail!("set up: missing on this machine; install\n  {}", remedies.join("\n  "));
     }
     let names: Vec<&str> =
         missing.iter().flat_map(|item| &item.packages).map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! The compiler of the kernel object: one that has `core` for BPF, ready-made or as source.
+//! The compiler of the kernel object: one that has `core` for BPF, prebuilt or as source.
 //!
 //! Userspace builds with the contributor's own stable Rust. The BPF target is not among those that
 //! rustup distributes, so its `core` comes from Debian's packages, or from the source component of
@@ -14,11 +14,11 @@ use anyhow::{Context as _, Result};
 
 use crate::{exec, paths};
 
-/// Little or big endian as the machine is: the kernel runs no other kind.
+/// The byte order of the machine, which is also that of its kernel.
 pub(crate) const TARGET: &str =
     if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
 
-/// Where Debian's `rustc-web` puts the compiler; a rustup proxy of the same name may hide it.
+/// The compiler of Debian's `rustc-web`; a rustup proxy of the same name may precede it in `PATH`.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
 /// A compiler that can build the kernel object.
@@ -27,30 +27,30 @@ pub(crate) struct Toolchain {
     pub(crate) rustc: PathBuf,
     /// Its version.
     pub(crate) release: String,
-    /// The major version of its LLVM, on which the linker must agree.
+    /// The major version of its LLVM, which must be the linker's.
     pub(crate) llvm: u32,
-    /// Where `core` comes from.
+    /// The form of its `core` for BPF.
     pub(crate) core: Core,
 }
 
 impl Toolchain {
-    /// The linter that belongs to the compiler.
+    /// The clippy of the compiler.
     pub(crate) fn clippy(&self) -> PathBuf {
         self.rustc.with_file_name("clippy-driver")
     }
 }
 
-/// Where `core` for BPF comes from.
+/// The form of `core` for BPF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Core {
-    /// The compiler has it compiled.
+    /// Compiled.
     Prebuilt,
-    /// The compiler has its source; cargo compiles it.
+    /// As source, which cargo compiles.
     Source,
 }
 
-/// The best compiler on this machine. A ready-made `core` wins: with it everybody who follows the
-/// README gets the same object from the same compiler.
+/// The best compiler on this machine. A prebuilt `core` has priority: then every contributor on the same
+/// Debian release builds the object with the same compiler.
 pub(crate) fn find() -> Option<Toolchain> {
     let mut candidates: Vec<Toolchain> = Vec::new();
     for rustc in [Some(PathBuf::from(SYSTEM_RUSTC)), own_rustc()].into_iter().flatten() {
@@ -63,26 +63,26 @@ pub(crate) fn find() -> Option<Toolchain> {
     }
 }
 
-/// The name of this machine to the compiler of userspace.
+/// The target triple of this machine.
 pub(crate) fn host() -> Result<String> {
     let rustc = own_rustc().context("no rustc in PATH")?;
-    let version = ask(&rustc, &["--version", "--verbose"])?;
+    let version = query(&rustc, &["--version", "--verbose"])?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(|name| name.trim().to_owned()).context("rustc does not name its host")
+    host.map(|name| name.trim().to_owned()).context("rustc prints no host")
 }
 
-/// The compiler of the cargo that runs us. A rustup proxy is asked for the real path, because the
-/// proxy would look at the environment again.
+/// The compiler of the cargo that runs xtask. The real path of a rustup proxy comes from its sysroot,
+/// because a proxy would evaluate the environment again.
 fn own_rustc() -> Option<PathBuf> {
     let rustc =
         env::var_os("RUSTC").map_or_else(|| exec::find("rustc"), |path| Some(path.into()))?;
-    let sysroot = ask(&rustc, &["--print", "sysroot"]).ok()?;
+    let sysroot = query(&rustc, &["--print", "sysroot"]).ok()?;
     let real = Path::new(sysroot.trim()).join("bin/rustc");
     Some(if real.exists() { real } else { rustc })
 }
 
 fn examine(rustc: &Path) -> Option<Toolchain> {
-    let version = ask(rustc, &["--version", "--verbose"]).ok()?;
+    let version = query(rustc, &["--version", "--verbose"]).ok()?;
     let (release, llvm) = parse_version(&version)?;
     if !new_enough(&release) {
         return None;
@@ -114,9 +114,9 @@ fn new_enough(release: &str) -> bool {
     numbers(release) >= numbers(env!("CARGO_PKG_RUST_VERSION"))
 }
 
-/// Compiles an empty crate: a `core` of another compiler version is there and still of no use.
+/// Compiles an empty crate: a `core` of another compiler version is found but not usable.
 fn has_prebuilt_core(rustc: &Path) -> bool {
-    // A directory of our own to write to: rustc replaces its output, be it a device of root's.
+    // A separate directory: rustc replaces its output, even a device such as /dev/null.
     let probe = paths::tools().join("probe");
     if fs::create_dir_all(&probe).is_err() {
         return false;
@@ -127,25 +127,25 @@ fn has_prebuilt_core(rustc: &Path) -> bool {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(mut child) = child else { return false };
     if let Some(mut stdin) = child.stdin.take() {
-        // A compiler that ended already has its reason in the status.
+        // If the compiler has ended already, its exit status has the result.
         let _ = stdin.write_all(b"#![no_std]");
     }
     child.wait().is_ok_and(|status| status.success())
 }
 
 fn has_core_source(rustc: &Path) -> bool {
-    ask(rustc, &["--print", "sysroot"]).is_ok_and(|sysroot| {
+    query(rustc, &["--print", "sysroot"]).is_ok_and(|sysroot| {
         Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
     })
 }
 
-fn ask(rustc: &Path, arguments: &[&str]) -> Result<String> {
-    exec::output(command(rustc).args(arguments), "ask the compiler about itself")
+fn query(rustc: &Path, arguments: &[&str]) -> Result<String> {
+    exec::output(command(rustc).args(arguments), "query the compiler")
         .with_context(|| format!("compiler {}", rustc.display()))
 }
 
-/// A compiler without the traces of the toolchain that runs us: cargo puts its own libraries into
-/// the search path of what it runs, and they are another compiler's.
+/// A command of a compiler without the library search path that cargo sets, which has the libraries of
+/// another compiler.
 fn command(rustc: &Path) -> Command {
     let mut command = Command::new(rustc);
     command.env_remove("LD_LIBRARY_PATH");
@@ -157,7 +157,7 @@ mod tests {
     use super::{new_enough, parse_version};
 
     #[test]
-    fn version_is_read_from_what_rustc_prints() {
+    fn version_is_read_from_the_output_of_rustc() {
         let text = "rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)\n\
                     binary: rustc\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
         assert_eq!(parse_version(text), Some(("1.96.0".to_owned(), 22)));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compiler_older_than_the_workspace_is_passed_over() {
+    fn a_compiler_older_than_the_workspace_is_not_used() {
         assert!(!new_enough("1.63.0"));
         assert!(!new_enough("rustc"));
         assert!(new_enough(env!("CARGO_PKG_RUST_VERSION")));

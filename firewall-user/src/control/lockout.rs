@@ -51,7 +51,8 @@ impl Explain for LockedOut {
             )
             .into(),
             Breakage::NoFlow => {
-                "`--tcp-loose on` keeps it; --force makes the change anyway, then log in again"
+                "`--tcp-loose on` lets it go on; --force makes the change anyway, then log in \
+                 again"
                     .into()
             }
         })

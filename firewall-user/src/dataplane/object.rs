@@ -9,8 +9,22 @@ use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::object::shapes::{SHAPES, Sizes};
 use crate::dataplane::pins::Pins;
 
-/// The kernel object, as `cargo xtask build` made it.
-pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/secgroup.bpf.o"));
+/// The kernel object from `cargo xtask build`; empty if the library was built before it.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/secgroup.bpf.o"));
+
+/// The kernel object.
+///
+/// # Errors
+/// This build has none.
+pub(super) fn embedded() -> Result<&'static [u8]> {
+    if OBJECT.is_empty() {
+        return Err(DataplaneError::new(
+            "load the kernel object: this build of secgroup has none",
+            "run `cargo xtask build`, then use target/release/secgroup",
+        ));
+    }
+    Ok(OBJECT)
+}
 
 /// A loader that uses the pinned maps, and creates and pins those that do not exist.
 pub(super) fn loader<'a>(pins: &Pins, sizes: &Sizes) -> EbpfLoader<'a> {

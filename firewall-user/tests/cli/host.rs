@@ -126,4 +126,16 @@ impl Host {
         change.put_interface(&interface).unwrap();
         change.commit().unwrap();
     }
+
+    /// Detaches everything, as far as the store is concerned: a change of a host with attached
+    /// interfaces needs a BPF file system, which a machine that only tests may lack.
+    pub(crate) fn detach_all(&self) {
+        let mut store = self.store();
+        let mut change = store.begin().unwrap();
+        let slots: Vec<u16> = change.model().interfaces.keys().copied().collect();
+        for slot in slots {
+            change.delete_interface(slot).unwrap();
+        }
+        change.commit().unwrap();
+    }
 }

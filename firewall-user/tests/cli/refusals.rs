@@ -114,6 +114,7 @@ fn invalid_and_used_groups_are_refused() {
          {sql} {back}",
     );
     // Only its own rules name it, and those go with it.
+    fixture.host.detach_all();
     fixture.host.ok(&["group", "delete", "own"]);
 }
 
@@ -207,6 +208,7 @@ fn the_limits_of_the_configuration_are_enforced() {
         "error: create group new: there would be 4 groups, and the limit is 3\n\
          hint: groups in the configuration's [limits] sets the limit",
     );
+    fixture.host.detach_all();
     fixture.host.ok(&["group", "delete", "own"]);
     fixture.refuses(
         &["group", "create", "new", "--description", "d", "--tag", "a=1", "--tag", "b=2"],

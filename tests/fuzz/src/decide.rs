@@ -1,4 +1,4 @@
-//! Sequences of packets, pauses and changes of rules against the decision.
+//! Fuzzes the verdict logic with sequences of packets, pauses and policy changes.
 
 mod check;
 
@@ -10,54 +10,54 @@ use firewall_ebpf::host::{HostPacket, HostTables};
 use firewall_ebpf::interface::{Direction, State, TcpChecks};
 use firewall_ebpf::reason::Reason;
 
-use self::check::Checked;
+use self::check::Invariants;
 use crate::packet::flags::{ACK, FIN, PSH, RST, SYN};
 use crate::packet::{Body, HOSTS, Packet, Tcp};
 use crate::rules::{self, Rule};
 
-/// Steps of one input.
-const MOST: u64 = 32;
+/// The maximal number of steps of one input.
+const MAX_STEPS: u64 = 32;
 
-/// Plays the sequence that the bytes stand for, and returns how many packets were decided.
+/// Runs the sequence that the bytes encode; returns how many packets were decided.
 ///
 /// # Panics
-/// If an invariant does not hold.
+/// If an invariant is violated.
 #[must_use]
 pub fn run(input: &[u8]) -> u64 {
     let mut bytes = Unstructured::new(input);
     let mut packets = 0;
-    // Bytes that have run out end the sequence.
-    let _ = play(&mut bytes, &mut packets);
+    // Exhausted bytes end the sequence.
+    let _ = run_sequence(&mut bytes, &mut packets);
     packets
 }
 
-fn play(bytes: &mut Unstructured<'_>, packets: &mut u64) -> Result<()> {
+fn run_sequence(bytes: &mut Unstructured<'_>, packets: &mut u64) -> Result<()> {
     let settings: u8 = bytes.arbitrary()?;
     let rules = rules::any(bytes)?;
-    let mut world = World::new(settings, rules);
+    let mut fuzzer = Fuzzer::new(settings, rules);
     let mut steps = 0;
-    while !bytes.is_empty() && steps < MOST {
+    while !bytes.is_empty() && steps < MAX_STEPS {
         steps += 1;
-        world.step(bytes)?;
-        *packets = world.decided;
+        fuzzer.step(bytes)?;
+        *packets = fuzzer.decided;
     }
-    world.end();
+    fuzzer.compare_tables();
     Ok(())
 }
 
-/// An interface with its rules, and what was last sent past it.
-struct World {
+/// An interface with its rules, and the last packet.
+struct Fuzzer {
     tables: HostTables,
-    /// The same interface, whose frames are never in the linear head: what the steady state's own
-    /// path does must come out the same without it.
-    apart: HostTables,
+    /// The same interface for frames without linear data: the established fast path and the general
+    /// path must have the same results.
+    nonlinear: HostTables,
     rules: Vec<Rule>,
-    checked: Checked,
+    invariants: Invariants,
     last: Option<(Packet, Reason)>,
     decided: u64,
 }
 
-impl World {
+impl Fuzzer {
     fn new(settings: u8, rules: Vec<Rule>) -> Self {
         let tables = || {
             let mut tables = HostTables::new(1, rules::tables(&rules));
@@ -69,8 +69,8 @@ impl World {
             }
             tables
         };
-        let (tables, apart) = (tables(), tables());
-        Self { tables, apart, rules, checked: Checked::default(), last: None, decided: 0 }
+        let (tables, nonlinear) = (tables(), tables());
+        Self { tables, nonlinear, rules, invariants: Invariants::default(), last: None, decided: 0 }
     }
 
     fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
@@ -79,11 +79,11 @@ impl World {
                 let packet = any(bytes)?;
                 self.send(&packet);
             }
-            12..17 => self.answer(bytes)?,
-            17..20 => self.go_on(bytes)?,
+            12..17 => self.send_reply(bytes)?,
+            17..20 => self.send_next(bytes)?,
             20..23 => self.connect(bytes)?,
-            23..25 => self.complain(bytes)?,
-            25 => self.follow_up(bytes)?,
+            23..25 => self.send_icmp_error(bytes)?,
+            25 => self.send_later_fragment(bytes)?,
             26..29 => self.wait(bytes)?,
             29 => {
                 self.rules = rules::any(bytes)?;
@@ -94,78 +94,78 @@ impl World {
                     [usize::from(bytes.arbitrary::<u8>()?) % 3];
                 self.change(|tables, _| tables.full.set(full));
             }
-            _ => self.raw(bytes)?,
+            _ => self.send_raw(bytes)?,
         }
         Ok(())
     }
 
     fn change(&mut self, how: impl Fn(&mut HostTables, &[Rule])) {
         how(&mut self.tables, &self.rules);
-        how(&mut self.apart, &self.rules);
-        // What was just promised may not hold any more.
+        how(&mut self.nonlinear, &self.rules);
+        // The expectations of a reply to the last packet may not hold any more.
         self.last = None;
     }
 
-    /// Lets a packet past and remembers it.
+    /// Decides a packet and stores it as the last one.
     fn send(&mut self, packet: &Packet) -> Reason {
-        let reason = self.judge(&packet.frame(), packet.direction).reason;
+        let reason = self.decide(&packet.frame(), packet.direction).reason;
         self.last = Some((packet.clone(), reason));
         reason
     }
 
-    fn judge(&mut self, frame: &[u8], direction: Direction) -> Decision {
+    fn decide(&mut self, frame: &[u8], direction: Direction) -> Decision {
         let packet = HostPacket::ethernet(frame);
         let decision = decide(&packet, &self.tables, direction);
-        let apart = HostPacket { linear: 0, ..packet };
-        let other = decide(&apart, &self.apart, direction);
-        assert_eq!(decision, other, "with and without a linear head: {direction:?} {frame:02x?}");
+        let nonlinear = HostPacket { linear: 0, ..packet };
+        let other = decide(&nonlinear, &self.nonlinear, direction);
+        assert_eq!(decision, other, "with and without linear data: {direction:?} {frame:02x?}");
         self.decided += 1;
-        self.checked.packet(&packet, &self.tables, &self.rules, direction, decision);
+        self.invariants.packet(&packet, &self.tables, &self.rules, direction, decision);
         decision
     }
 
-    /// The other end answers the last packet, which it may if that passed as part of a flow.
-    fn answer(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+    /// Replies to the last packet; the reply must pass if that one belongs to a flow.
+    fn send_reply(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let Some((packet, reason)) = self.last.take() else { return Ok(()) };
         let is_strict = self.tables.tcp_checks == TcpChecks::Strict;
-        let is_rest = packet.fragment.is_some_and(|(offset, _)| offset > 0);
+        let is_later_fragment = packet.fragment.is_some_and(|(offset, _)| offset > 0);
         let body = match packet.body.clone() {
-            Body::Tcp(tcp) => Body::Tcp(reply(&packet, tcp, bytes.arbitrary()?)),
+            Body::Tcp(tcp) => Body::Tcp(reply_segment(&packet, tcp, bytes.arbitrary()?)),
             Body::Icmp { kind, code, id } => Body::Icmp {
                 kind: [(8, 0), (13, 14), (128, 129)]
                     .into_iter()
-                    .find_map(|(ask, tell)| (ask == kind).then_some(tell))
+                    .find_map(|(request, reply)| (request == kind).then_some(reply))
                     .unwrap_or(kind),
                 code,
                 id,
             },
             body => body,
         };
-        let answer = packet.answer(body);
-        let answered = self.send(&answer);
+        let reply = packet.reply(body);
+        let reply_reason = self.send(&reply);
         let is_request = match packet.body {
             Body::Tcp(_) | Body::Udp | Body::Raw(_) => true,
             Body::Icmp { kind, .. } if packet.is_v4 => matches!(kind, 8 | 13),
             Body::Icmp { kind, .. } => kind == 128,
             Body::Error { .. } => false,
         };
-        let was_taken = match reason {
+        let has_flow = match reason {
             Reason::NewFlow => true,
-            // It may have closed the flow, or been no request itself.
+            // An established ICMP packet may be no request.
             Reason::Established => !matches!(packet.body, Body::Icmp { .. }),
             _ => false,
         };
-        if !is_request || !was_taken || is_rest {
+        if !is_request || !has_flow || is_later_fragment {
             return Ok(());
         }
-        let Body::Tcp(tcp) = answer.body else {
-            assert_eq!(answered, Reason::Established, "answer to a flow's packet: {answer:?}");
+        let Body::Tcp(tcp) = reply.body else {
+            assert_eq!(reply_reason, Reason::Established, "reply to a flow's packet: {reply:?}");
             return Ok(());
         };
-        let good = match answered {
+        let is_valid = match reply_reason {
             Reason::Established => true,
-            Reason::TcpFlags => matches!(tcp.flags, 0 | FIN | NONSENSE),
-            // A SYN asks the rules once a flow is over.
+            Reason::TcpFlags => matches!(tcp.flags, 0 | FIN | INVALID_FLAGS),
+            // A SYN is evaluated by the rules after the flow has ended.
             Reason::NewFlow
             | Reason::NoRule
             | Reason::NoPolicy
@@ -174,16 +174,16 @@ impl World {
             Reason::TcpWindow | Reason::TcpReset => is_strict,
             _ => false,
         };
-        assert!(good, "{}: answer to a flow's packet: {answer:?}", answered.name());
+        assert!(is_valid, "{}: reply to a flow's packet: {reply:?}", reply_reason.name());
         Ok(())
     }
 
-    /// The sender of the last packet sends another.
-    fn go_on(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+    /// Sends another packet of the last one's sender.
+    fn send_next(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let Some((mut packet, _)) = self.last.take() else { return Ok(()) };
         let flags = FLAGS[usize::from(bytes.arbitrary::<u8>()?) % FLAGS.len()];
         if let Body::Tcp(tcp) = &mut packet.body {
-            tcp.seq = end(tcp, packet.data);
+            tcp.seq = next_seq(tcp, packet.data);
             tcp.flags = flags;
         }
         packet.data = u16::from(bytes.arbitrary::<u8>()? & 0x3f);
@@ -192,7 +192,8 @@ impl World {
         Ok(())
     }
 
-    /// A whole handshake with right numbers: if it may begin, it ends in the proven tier.
+    /// A complete handshake with valid numbers: if its SYN passes, the flow ends in the proven
+    /// tier.
     fn connect(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let start: u32 = bytes.arbitrary()?;
         let mut syn = any(bytes)?;
@@ -208,44 +209,44 @@ impl World {
         if self.send(&syn) != Reason::NewFlow {
             return Ok(());
         }
-        let answer = Tcp { flags: SYN | ACK, seq: !start, ack: start.wrapping_add(1), ..numbers };
-        let answer = syn.answer(Body::Tcp(answer));
-        assert_eq!(self.send(&answer), Reason::Established, "SYN-ACK: {answer:?}");
+        let syn_ack = Tcp { flags: SYN | ACK, seq: !start, ack: start.wrapping_add(1), ..numbers };
+        let syn_ack = syn.reply(Body::Tcp(syn_ack));
+        assert_eq!(self.send(&syn_ack), Reason::Established, "SYN-ACK: {syn_ack:?}");
         let (seq, ack) = (start.wrapping_add(1), (!start).wrapping_add(1));
-        let proof = Tcp { flags: ACK, seq, ack, ..numbers };
-        let proof = Packet { body: Body::Tcp(proof), ..syn };
-        assert_eq!(self.send(&proof), Reason::Established, "handshake's last: {proof:?}");
+        let last_ack = Tcp { flags: ACK, seq, ack, ..numbers };
+        let last_ack = Packet { body: Body::Tcp(last_ack), ..syn };
+        assert_eq!(self.send(&last_ack), Reason::Established, "last ACK: {last_ack:?}");
         if self.tables.full.get() != Some(Tier::Proven) {
-            self.checked.assert_last_is_proven();
+            self.invariants.assert_last_is_proven();
         }
         Ok(())
     }
 
-    /// Somebody sends an ICMP error about the last packet.
-    fn complain(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+    /// Sends an ICMP error about the last packet.
+    fn send_icmp_error(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let Some((packet, _)) = self.last.clone() else { return Ok(()) };
         let [kind, length, host]: [u8; 3] = bytes.arbitrary()?;
-        let mut quote = packet.frame().split_off(if packet.is_tagged { 18 } else { 14 });
-        quote.truncate(usize::from(length));
+        let mut embedded = packet.frame().split_off(if packet.is_tagged { 18 } else { 14 });
+        embedded.truncate(usize::from(length));
         let kinds = if packet.is_v4 { [3, 11, 12, 5] } else { [1, 2, 3, 4] };
-        let mut error = packet.answer(Body::Error { kind: kinds[usize::from(kind & 3)], quote });
+        let mut error = packet.reply(Body::Error { kind: kinds[usize::from(kind & 3)], embedded });
         if host & 0xc0 == 0xc0 {
             error.host = host % HOSTS;
         }
-        self.judge(&error.frame(), error.direction);
+        self.decide(&error.frame(), error.direction);
         Ok(())
     }
 
-    /// A further fragment of the last packet.
-    fn follow_up(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+    /// Sends a later fragment of the last packet.
+    fn send_later_fragment(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let Some((mut packet, _)) = self.last.clone() else { return Ok(()) };
         let [offset, more]: [u8; 2] = bytes.arbitrary()?;
         packet.fragment = Some((u16::from(offset & 0x1f), more & 1 == 1));
-        self.judge(&packet.frame(), packet.direction);
+        self.decide(&packet.frame(), packet.direction);
         Ok(())
     }
 
-    /// Time passes, mostly just up to or beyond what some state may be idle.
+    /// Advances the clock, mostly exactly to or just beyond the idle timeout of a state.
     fn wait(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let [state, by]: [u8; 2] = bytes.arbitrary()?;
         let timeout = State::ALL[usize::from(state) % State::ALL.len()].default_timeout();
@@ -260,8 +261,8 @@ impl World {
         Ok(())
     }
 
-    /// Any bytes behind a type that the parser knows, or one that it does not.
-    fn raw(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+    /// Sends any bytes after an EtherType, known or unknown to the parser.
+    fn send_raw(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let [size, kind, direction]: [u8; 3] = bytes.arbitrary()?;
         let size = usize::from(size).min(bytes.len());
         let mut frame = bytes.bytes(size)?.to_vec();
@@ -270,20 +271,20 @@ impl World {
             let kind = kinds[usize::from(kind) % kinds.len()];
             frame[12..14].copy_from_slice(&kind.to_be_bytes());
         }
-        self.judge(&frame, Direction::ALL[usize::from(direction & 1)]);
+        self.decide(&frame, Direction::ALL[usize::from(direction & 1)]);
         Ok(())
     }
 
-    fn end(&self) {
-        assert_eq!(self.tables.flows_v4(), self.apart.flows_v4(), "IPv4 without a linear head");
-        assert_eq!(self.tables.flows_v6(), self.apart.flows_v6(), "IPv6 without a linear head");
-        assert_eq!(self.tables.rules, self.apart.rules, "rules without a linear head");
-        assert_eq!(self.tables.events, self.apart.events, "events without a linear head");
+    fn compare_tables(&self) {
+        assert_eq!(self.tables.flows_v4(), self.nonlinear.flows_v4(), "IPv4 without linear data");
+        assert_eq!(self.tables.flows_v6(), self.nonlinear.flows_v6(), "IPv6 without linear data");
+        assert_eq!(self.tables.rules, self.nonlinear.rules, "rules without linear data");
+        assert_eq!(self.tables.events, self.nonlinear.events, "events without linear data");
     }
 }
 
-/// No stack sends it.
-const NONSENSE: u8 = SYN | FIN;
+/// Flags that no TCP stack sends.
+const INVALID_FLAGS: u8 = SYN | FIN;
 
 const FLAGS: [u8; 16] = [
     SYN,
@@ -300,11 +301,11 @@ const FLAGS: [u8; 16] = [
     RST | ACK,
     SYN | 0xc0,
     FIN,
-    NONSENSE,
+    INVALID_FLAGS,
     0,
 ];
 
-/// Any packet, out of small pools, so that packets meet each other's flows.
+/// A random packet from small pools, so that packets often belong to the same flows.
 fn any(bytes: &mut Unstructured<'_>) -> Result<Packet> {
     let [ends, ports, body, numbers, more, data]: [u8; 6] = bytes.arbitrary()?;
     let is_v4 = ends & 1 == 0;
@@ -350,15 +351,15 @@ fn any(bytes: &mut Unstructured<'_>) -> Result<Packet> {
     })
 }
 
-/// The sequence number behind a segment.
-fn end(tcp: &Tcp, data: u16) -> u32 {
+/// The sequence number after a segment.
+fn next_seq(tcp: &Tcp, data: u16) -> u32 {
     let length = u32::from(data) + u32::from(tcp.flags & (SYN | FIN) != 0);
     tcp.seq.wrapping_add(length)
 }
 
-/// An answer with the numbers that are due.
-fn reply(packet: &Packet, tcp: Tcp, how: u8) -> Tcp {
-    let due = if tcp.flags & (SYN | ACK) == SYN { SYN | ACK } else { ACK };
-    let flags = if how & 0x80 == 0 { due } else { FLAGS[usize::from(how & 15)] };
-    Tcp { flags, seq: tcp.ack, ack: end(&tcp, packet.data), ..tcp }
+/// A TCP reply with the expected numbers.
+fn reply_segment(packet: &Packet, tcp: Tcp, how: u8) -> Tcp {
+    let expected = if tcp.flags & (SYN | ACK) == SYN { SYN | ACK } else { ACK };
+    let flags = if how & 0x80 == 0 { expected } else { FLAGS[usize::from(how & 15)] };
+    Tcp { flags, seq: tcp.ack, ack: next_seq(&tcp, packet.data), ..tcp }
 }

@@ -1,8 +1,8 @@
-//! Any bytes against the decision logic on the host, with invariants that hold for all of them.
+//! Fuzz targets of the verdict logic on the host, with invariants that hold for all inputs.
 //!
-//! A target is a function from bytes to a panic or none. libFuzzer drives it with coverage
-//! (`fuzz_targets/`), a seeded generator drives it without (`fuzz-plain`), and a test replays what
-//! was found worth keeping (`corpus/`).
+//! A target is a function of bytes that panics if an invariant is violated. libFuzzer runs it with
+//! coverage (`fuzz_targets/`), a seeded generator runs it without (`fuzz-plain`), and a test runs
+//! the stored inputs (`corpus/`).
 
 pub mod decide;
 pub mod packet;
@@ -11,14 +11,14 @@ pub mod plain;
 pub mod policy;
 pub mod rules;
 
-/// What is fuzzed.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The parser.
     Parse,
-    /// The decision, over sequences of packets.
+    /// The verdict logic, over sequences of packets.
     Decide,
-    /// The compiler of rules.
+    /// The policy compiler.
     Policy,
 }
 
@@ -26,7 +26,7 @@ impl Target {
     /// Every target.
     pub const ALL: [Self; 3] = [Self::Parse, Self::Decide, Self::Policy];
 
-    /// The word for it on the command line and in `corpus/`.
+    /// Its name on the command line and in `corpus/`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,10 +42,11 @@ impl Target {
         Self::ALL.into_iter().find(|target| target.name() == name)
     }
 
-    /// Tries one input and returns how many questions the logic answered.
+    /// Runs one input; returns how many results were checked: frames parsed, packets decided or
+    /// lookups.
     ///
     /// # Panics
-    /// If an invariant does not hold.
+    /// If an invariant is violated.
     #[must_use]
     pub fn run(self, input: &[u8]) -> u64 {
         match self {

@@ -1,4 +1,4 @@
-//! `fuzz-plain TARGET SECONDS SEED`: random inputs without coverage; prints executions and answers.
+//! `fuzz-plain TARGET SECONDS SEED`: random inputs without coverage; prints executions and results.
 
 use std::env;
 use std::process::ExitCode;
@@ -25,6 +25,6 @@ fn run() -> Result<()> {
     let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).context(usage);
     let (seconds, seed) = (number()?, number()?);
     let count = plain::run(target, seed, Duration::from_secs(seconds));
-    println!("{} {}", count.executions, count.answers);
+    println!("{} {}", count.executions, count.results);
     Ok(())
 }

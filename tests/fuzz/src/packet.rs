@@ -22,9 +22,9 @@ pub const HOSTS: u8 = 3;
 /// A packet.
 #[derive(Clone, Debug)]
 pub struct Packet {
-    /// IPv4, else IPv6.
+    /// IPv4 or IPv6.
     pub is_v4: bool,
-    /// Toward the inside, or from it.
+    /// The direction at the protected host.
     pub direction: Direction,
     /// The host outside, below [`HOSTS`].
     pub host: u8,
@@ -32,13 +32,13 @@ pub struct Packet {
     pub inside_port: u16,
     /// The outside's port.
     pub outside_port: u16,
-    /// What it carries.
+    /// The payload.
     pub body: Body,
-    /// Bytes behind the transport header.
+    /// Bytes after the transport header.
     pub data: u16,
-    /// As a fragment: offset in units of eight bytes, and whether more follow.
+    /// For a fragment: offset in units of eight bytes, and the more-fragments flag.
     pub fragment: Option<(u16, bool)>,
-    /// What identifies the fragments of a packet.
+    /// The identification of the fragments of a packet.
     pub id: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
@@ -48,7 +48,7 @@ pub struct Packet {
     pub is_tagged: bool,
 }
 
-/// What a packet carries.
+/// The payload of a packet.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// TCP.
@@ -64,12 +64,12 @@ pub enum Body {
         /// Identifier.
         id: u16,
     },
-    /// An ICMP or ICMPv6 error with what it quotes.
+    /// An ICMP or ICMPv6 error with its embedded packet.
     Error {
         /// Type.
         kind: u8,
-        /// The packet that it is about.
-        quote: Vec<u8>,
+        /// The embedded packet.
+        embedded: Vec<u8>,
     },
     /// Any protocol without a header of its own.
     Raw(u8),
@@ -78,7 +78,7 @@ pub enum Body {
 /// The numbers of a TCP segment.
 #[derive(Clone, Copy, Debug)]
 pub struct Tcp {
-    /// As they lie in the header.
+    /// TCP flags, as in the header.
     pub flags: u8,
     /// Sequence number.
     pub seq: u32,
@@ -90,7 +90,7 @@ pub struct Tcp {
     pub scale: Option<u8>,
 }
 
-/// Whether an outside address is in the network that rules with a prefix speak of.
+/// Whether an outside address is in the network of the rules with a prefix.
 #[must_use]
 pub fn is_near(address: &[u8]) -> bool {
     address.starts_with(&NEAR_V4) || address.starts_with(&NEAR_V6)
@@ -107,7 +107,7 @@ fn outside_v4(host: u8) -> [u8; 4] {
     if host + 1 < HOSTS { [NEAR_V4[0], NEAR_V4[1], NEAR_V4[2], 7 + host] } else { FAR_V4 }
 }
 
-/// The IPv6 address beside an IPv4 one: the same last byte, in a network of its own.
+/// The IPv6 address for an IPv4 one: the same last byte, in another network.
 fn v6(network: u8, host: u8) -> [u8; 16] {
     let mut address = [0; 16];
     address[..8].copy_from_slice(&NEAR_V6);
@@ -121,9 +121,9 @@ fn outside_v6(host: u8) -> [u8; 16] {
 }
 
 impl Packet {
-    /// The same conversation the other way; the caller gives it a body.
+    /// A packet of the same flow in the reverse direction, with this payload.
     #[must_use]
-    pub fn answer(&self, body: Body) -> Self {
+    pub fn reply(&self, body: Body) -> Self {
         let direction = self.direction.opposite();
         Self { direction, body, fragment: None, data: 0, ..self.clone() }
     }
@@ -204,9 +204,9 @@ impl Packet {
             Direction::Ingress => (self.outside_port, self.inside_port),
             Direction::Egress => (self.inside_port, self.outside_port),
         };
-        let is_rest = self.fragment.is_some_and(|(offset, _)| offset > 0);
+        let is_later_fragment = self.fragment.is_some_and(|(offset, _)| offset > 0);
         match &self.body {
-            _ if is_rest => {}
+            _ if is_later_fragment => {}
             Body::Tcp(Tcp { flags, seq, ack, window, scale }) => {
                 frame.extend(src.to_be_bytes());
                 frame.extend(dst.to_be_bytes());
@@ -229,9 +229,9 @@ impl Packet {
                 let [high, low] = id.to_be_bytes();
                 frame.extend([*kind, *code, 0, 0, high, low, 0, 1]);
             }
-            Body::Error { kind, quote } => {
+            Body::Error { kind, embedded } => {
                 frame.extend([*kind, 0, 0, 0, 0, 0, 0, 0]);
-                frame.extend(quote);
+                frame.extend(embedded);
             }
             Body::Raw(_) => {}
         }

@@ -1,4 +1,4 @@
-//! Frames against the parser.
+//! Fuzzes the parser with frames.
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use firewall_ebpf::flow::Address;
@@ -10,29 +10,29 @@ use firewall_ebpf::reason::Reason;
 /// Bytes of an input before its frame.
 const SETTINGS: usize = 3;
 
-/// Tries a frame. The first byte of the input says what kind of device it is for and whether it is
-/// made to look like IP, the next two how much of it is in the linear head.
+/// Parses a frame. The first byte of the input selects the device type and whether the frame gets a
+/// valid IP header, the next two the length of its linear data.
 ///
 /// # Panics
-/// If the two readings of a frame differ, or if what was read is not in the frame.
+/// If the two parsers of a frame differ, or if a parsed packet exceeds the frame.
 #[must_use]
 pub fn run(input: &[u8]) -> u64 {
     let Some((&[kind, low, high], frame)) = input.split_first_chunk::<SETTINGS>() else { return 0 };
     let mut frame = frame.to_vec();
     let has_ethernet = kind & 1 == 0;
-    dress(&mut frame, kind >> 4, if has_ethernet { 14 } else { 0 });
+    write_ip_header(&mut frame, kind >> 4, if has_ethernet { 14 } else { 0 });
     let linear = usize::from(u16::from_le_bytes([low, high])) % (frame.len() + 1);
     let tags_beside = u32::from(kind >> 1 & 3);
     let packet = HostPacket { bytes: &frame, linear, has_ethernet, tags_beside };
 
-    // Nothing in the head: the common frame cannot be read, so all is left to the second reading.
-    let apart = read(&HostPacket { linear: 0, ..packet });
-    assert_same(read(&packet), apart, &packet);
-    assert_same(read(&HostPacket { linear: frame.len(), ..packet }), apart, &packet);
-    let (found, segments) = apart;
+    // Without linear data only the general parser runs, not the one for common frames.
+    let general = read(&HostPacket { linear: 0, ..packet });
+    assert_same(read(&packet), general, &packet);
+    assert_same(read(&HostPacket { linear: frame.len(), ..packet }), general, &packet);
+    let (found, segments) = general;
     match found {
-        Ok(Frame::V4) => examine(&packet, &segments.v4),
-        Ok(Frame::V6) => examine(&packet, &segments.v6),
+        Ok(Frame::V4) => check(&packet, &segments.v4),
+        Ok(Frame::V6) => check(&packet, &segments.v6),
         Ok(Frame::NonIp(_)) | Err(_) => {}
     }
     if tags_beside == 0 && has_ethernet {
@@ -41,8 +41,8 @@ pub fn run(input: &[u8]) -> u64 {
     3
 }
 
-/// Makes a frame look like what is behind most of the parser, so that not only luck gets there.
-fn dress(frame: &mut [u8], how: u8, at: usize) {
+/// Writes parts of a valid IP header into a frame, so that inputs reach most of the parser.
+fn write_ip_header(frame: &mut [u8], how: u8, at: usize) {
     let (ether_type, is_v4) = match how & 3 {
         1 => (0x0800_u16, true),
         2 => (0x86dd, false),
@@ -70,38 +70,43 @@ fn dress(frame: &mut [u8], how: u8, at: usize) {
     }
 }
 
-type Reading = (Result<Frame, Reason>, Segments);
+type Parsed = (Result<Frame, Reason>, Segments);
 
-fn read(packet: &HostPacket<'_>) -> Reading {
+fn read(packet: &HostPacket<'_>) -> Parsed {
     let mut segments = Segments::new();
     let found = parse::parse(packet, &mut segments);
     (found, segments)
 }
 
-fn assert_same(one: Reading, apart: Reading, packet: &HostPacket<'_>) {
-    // Only the second reading counts tags beside the frame. The first leaves a frame with a tag in
-    // it to the second, and more than one is never beside.
-    if packet.tags_beside > MAX_VLAN_TAGS && apart.0 == Err(Reason::VlanDepth) {
+fn assert_same(one: Parsed, general: Parsed, packet: &HostPacket<'_>) {
+    // Only the general parser counts offloaded VLAN tags. The one for common frames leaves frames
+    // with a tag in their data to the general one, and a device never offloads more than one tag.
+    if packet.tags_beside > MAX_VLAN_TAGS && general.0 == Err(Reason::VlanDepth) {
         return;
     }
-    assert_eq!(one.0, apart.0, "{packet:?}");
+    assert_eq!(one.0, general.0, "{packet:?}");
     match one.0 {
-        Ok(Frame::V4) => assert_eq!(whole(one.1.v4), whole(apart.1.v4), "{packet:?}"),
-        Ok(Frame::V6) => assert_eq!(whole(one.1.v6), whole(apart.1.v6), "{packet:?}"),
+        Ok(Frame::V4) => {
+            assert_eq!(without_fragment(one.1.v4), without_fragment(general.1.v4), "{packet:?}");
+        }
+        Ok(Frame::V6) => {
+            assert_eq!(without_fragment(one.1.v6), without_fragment(general.1.v6), "{packet:?}");
+        }
         Ok(Frame::NonIp(_)) | Err(_) => {}
     }
 }
 
-/// Of a packet in one piece the common reading keeps neither length nor identification.
-fn whole<A>(mut segment: Segment<A>) -> Segment<A> {
+/// The parser for common frames does not store the length and identification of unfragmented
+/// packets.
+fn without_fragment<A>(mut segment: Segment<A>) -> Segment<A> {
     if segment.fragment.offset == 0 && !segment.fragment.more {
         segment.fragment = Fragment::WHOLE;
     }
     segment
 }
 
-/// What holds for every packet that parses.
-fn examine<A: Address>(packet: &HostPacket<'_>, segment: &Segment<A>) {
+/// The invariants of every parsed packet.
+fn check<A: Address>(packet: &HostPacket<'_>, segment: &Segment<A>) {
     let size = u32::try_from(packet.bytes.len()).expect("a frame");
     let end = segment.at + segment.length;
     assert!(end <= size, "the packet ends at {end}: {packet:?}");
@@ -115,9 +120,12 @@ fn examine<A: Address>(packet: &HostPacket<'_>, segment: &Segment<A>) {
         }
         Kind::Udp => assert!(segment.protocol == 17 && segment.length >= 8, "{packet:?}"),
         Kind::Error => {
-            let mut quote = *segment;
-            if A::quoted(packet, segment, &mut quote) {
-                assert!(segment.length >= 8 + 20 + 8, "quotes too little: {packet:?}");
+            let mut embedded = *segment;
+            if A::quoted(packet, segment, &mut embedded) {
+                assert!(
+                    segment.length >= 8 + 20 + 8,
+                    "the embedded packet is too short: {packet:?}"
+                );
             }
         }
         Kind::Rest => {
@@ -130,39 +138,39 @@ fn examine<A: Address>(packet: &HostPacket<'_>, segment: &Segment<A>) {
         Kind::Message | Kind::Other => assert_eq!(segment.ports, 0, "{packet:?}"),
     }
     if segment.length > 0 {
-        let cut = usize::try_from(end - 1).expect("within the frame");
-        let cut = HostPacket { bytes: &packet.bytes[..cut], ..*packet };
-        assert!(read(&cut).0.is_err(), "parses without its last byte: {packet:?}");
+        let end = usize::try_from(end - 1).expect("within the frame");
+        let truncated = HostPacket { bytes: &packet.bytes[..end], ..*packet };
+        assert!(read(&truncated).0.is_err(), "parses without its last byte: {packet:?}");
     }
 }
 
-/// A stranger's parser, where it takes the frame too.
+/// Compares with the parser of etherparse, if that accepts the frame.
 fn assert_agrees_with_etherparse(frame: &[u8], found: Result<Frame, Reason>, segments: &Segments) {
     let Ok(sliced) = SlicedPacket::from_ethernet(frame) else { return };
-    // Behind an authentication header in IPv4 we do not look: its number is what a rule names.
+    // An authentication header in IPv4 is not parsed: rules match its protocol number.
     if found == Ok(Frame::V4) && segments.v4.protocol == 51 {
         return;
     }
-    let (src, dst, seen) = match (found, &sliced.net) {
+    let (src, dst, fields) = match (found, &sliced.net) {
         (Ok(Frame::V4), Some(NetSlice::Ipv4(ip))) => {
             let header = ip.header();
             let src = u32::from_ne_bytes(header.source()) == segments.v4.src;
             let dst = u32::from_ne_bytes(header.destination()) == segments.v4.dst;
-            (src, dst, Seen::from(&segments.v4))
+            (src, dst, Fields::from(&segments.v4))
         }
         (Ok(Frame::V6), Some(NetSlice::Ipv6(ip))) => {
             let header = ip.header();
             let src = header.source() == octets(segments.v6.src);
             let dst = header.destination() == octets(segments.v6.dst);
-            (src, dst, Seen::from(&segments.v6))
+            (src, dst, Fields::from(&segments.v6))
         }
-        (Ok(Frame::V4 | Frame::V6), net) => panic!("we read IP, etherparse {net:?}: {frame:?}"),
+        (Ok(Frame::V4 | Frame::V6), net) => panic!("IP, but etherparse has {net:?}: {frame:?}"),
         (Ok(Frame::NonIp(_)), Some(NetSlice::Ipv4(_) | NetSlice::Ipv6(_))) => {
-            panic!("etherparse reads IP, we do not: {frame:?}")
+            panic!("not IP, but IP for etherparse: {frame:?}")
         }
         _ => return,
     };
-    assert!(src && dst, "other addresses than etherparse: {frame:?}");
+    assert!(src && dst, "the addresses differ from etherparse: {frame:?}");
     match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => {
             let flags = u32::from(tcp.fin())
@@ -170,23 +178,31 @@ fn assert_agrees_with_etherparse(frame: &[u8], found: Result<Frame, Reason>, seg
                 | u32::from(tcp.rst()) << 2
                 | u32::from(tcp.ack()) << 4
                 | u32::from(tcp.urg()) << 5;
-            assert_eq!(seen.kind, Kind::Tcp, "{frame:?}");
-            assert_eq!(seen.ports, (tcp.source_port(), tcp.destination_port()), "{frame:?}");
-            assert_eq!(u32::from(seen.flags), flags, "{frame:?}");
+            assert_eq!(fields.kind, Kind::Tcp, "{frame:?}");
+            assert_eq!(fields.ports, (tcp.source_port(), tcp.destination_port()), "{frame:?}");
+            assert_eq!(u32::from(fields.flags), flags, "{frame:?}");
             let numbers = (tcp.sequence_number(), tcp.acknowledgment_number());
-            assert_eq!(seen.numbers, numbers, "{frame:?}");
-            assert_eq!(usize::try_from(seen.payload), Ok(tcp.payload().len()), "{frame:?}");
+            assert_eq!(fields.numbers, numbers, "{frame:?}");
+            assert_eq!(usize::try_from(fields.payload), Ok(tcp.payload().len()), "{frame:?}");
         }
         Some(TransportSlice::Udp(udp)) => {
-            assert_eq!(seen.kind, Kind::Udp, "{frame:?}");
-            assert_eq!(seen.ports, (udp.source_port(), udp.destination_port()), "{frame:?}");
+            assert_eq!(fields.kind, Kind::Udp, "{frame:?}");
+            assert_eq!(fields.ports, (udp.source_port(), udp.destination_port()), "{frame:?}");
         }
-        // An ICMPv6 message in IPv4, or the other way, has no types to us.
+        // ICMPv6 in IPv4 and ICMP in IPv6 are protocols without types.
         Some(TransportSlice::Icmpv4(icmp)) if matches!(found, Ok(Frame::V4)) => {
-            assert_eq!(seen.rule_port.to_be_bytes(), [icmp.type_u8(), icmp.code_u8()], "{frame:?}");
+            assert_eq!(
+                fields.rule_port.to_be_bytes(),
+                [icmp.type_u8(), icmp.code_u8()],
+                "{frame:?}"
+            );
         }
         Some(TransportSlice::Icmpv6(icmp)) if matches!(found, Ok(Frame::V6)) => {
-            assert_eq!(seen.rule_port.to_be_bytes(), [icmp.type_u8(), icmp.code_u8()], "{frame:?}");
+            assert_eq!(
+                fields.rule_port.to_be_bytes(),
+                [icmp.type_u8(), icmp.code_u8()],
+                "{frame:?}"
+            );
         }
         _ => {}
     }
@@ -199,8 +215,8 @@ fn octets([first, second]: [u64; 2]) -> [u8; 16] {
     octets
 }
 
-/// A segment without its family.
-struct Seen {
+/// The compared fields of a packet of either family.
+struct Fields {
     kind: Kind,
     ports: (u16, u16),
     rule_port: u16,
@@ -209,7 +225,7 @@ struct Seen {
     payload: u32,
 }
 
-impl<A> From<&Segment<A>> for Seen {
+impl<A> From<&Segment<A>> for Fields {
     fn from(segment: &Segment<A>) -> Self {
         Self {
             kind: segment.kind,

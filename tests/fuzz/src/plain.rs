@@ -1,60 +1,60 @@
-//! Targets driven without coverage, as fast as they go.
+//! Runs targets with random inputs, without coverage.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Target;
 
-/// The longest input; longer ones say nothing new.
-pub const LONGEST: usize = 480;
-/// Inputs between two looks at the clock.
+/// The maximal length of an input.
+pub const MAX_INPUT: usize = 480;
+/// Inputs between two reads of the clock.
 const ROUND: u64 = 256;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// Inputs that were tried.
+    /// Inputs that were run.
     pub executions: u64,
-    /// Questions that the logic answered: frames read, packets decided.
-    pub answers: u64,
+    /// Results that were checked.
+    pub results: u64,
 }
 
-/// Tries random inputs for a while; the same seed gives the same inputs.
+/// Runs random inputs for a time; the same seed gives the same inputs.
 ///
 /// # Panics
-/// If an invariant does not hold.
+/// If an invariant is violated.
 #[must_use]
 pub fn run(target: Target, seed: u64, time: Duration) -> Count {
     let mut random = Random(seed);
-    let mut count = Count { executions: 0, answers: 0 };
+    let mut count = Count { executions: 0, results: 0 };
     let mut buffer = buffer();
     let begin = Instant::now();
     while begin.elapsed() < time {
         for _ in 0..ROUND {
             let input = random.input(&mut buffer);
             count.executions += 1;
-            let told = Told(input);
-            count.answers += target.run(input);
-            drop(told);
+            let on_panic = PrintOnPanic(input);
+            count.results += target.run(input);
+            drop(on_panic);
         }
     }
     count
 }
 
-/// Room for the longest input.
+/// A buffer for the longest input.
 #[must_use]
-pub const fn buffer() -> [u8; LONGEST] {
-    [0; LONGEST]
+pub const fn buffer() -> [u8; MAX_INPUT] {
+    [0; MAX_INPUT]
 }
 
-/// Prints its input if a target panics on it.
-struct Told<'a>(&'a [u8]);
+/// Prints the input if the target panics.
+struct PrintOnPanic<'a>(&'a [u8]);
 
-impl Drop for Told<'_> {
+impl Drop for PrintOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-            eprintln!("fault on the input {hex}");
+            eprintln!("failed with the input {hex}");
         }
     }
 }
@@ -73,11 +73,11 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    /// Random bytes, short ones as often as long ones.
-    pub fn input<'a>(&mut self, buffer: &'a mut [u8; LONGEST]) -> &'a [u8] {
+    /// Random bytes; half of the inputs are at most a quarter of the maximal length.
+    pub fn input<'a>(&mut self, buffer: &'a mut [u8; MAX_INPUT]) -> &'a [u8] {
         let word = self.word();
-        let most = if word & 1 == 0 { LONGEST } else { LONGEST / 4 };
-        let length = usize::try_from(word >> 32).unwrap_or(0) % most;
+        let limit = if word & 1 == 0 { MAX_INPUT } else { MAX_INPUT / 4 };
+        let length = usize::try_from(word >> 32).unwrap_or(0) % limit;
         for chunk in buffer[..length].chunks_mut(8) {
             let bytes = self.word().to_le_bytes();
             chunk.copy_from_slice(&bytes[..chunk.len()]);

@@ -1,7 +1,7 @@
-//! A few rules, the tables that say the same, and the plain reading of them.
+//! A few rules, their policy tables, and their direct evaluation.
 //!
-//! The compiler is fuzzed by a target of its own; here the tables are made by other code, so that
-//! an error of the compiler is not taken for one of the decision.
+//! The compiler has its own target. Here other code makes the tables, so that an error of the
+//! compiler is not taken for one of the verdict logic.
 
 use std::collections::BTreeSet;
 
@@ -17,15 +17,15 @@ use crate::packet::{NEAR_V4, NEAR_V6, is_near};
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     direction: Direction,
-    /// Only with the near network.
+    /// Whether it applies only to the near network.
     is_near: bool,
     low: u32,
     high: u32,
-    /// The number, perhaps with [`UNTRACKED`].
+    /// The number, optionally with [`UNTRACKED`].
     number: u32,
 }
 
-/// Spans of traffic that packets of the pools meet.
+/// Ranges of traffic that match packets of the pools.
 const SPANS: [(u32, u32); 8] = [
     (0, TRAFFIC_MAX),
     (traffic(6, 443), traffic(6, 443)),
@@ -37,10 +37,10 @@ const SPANS: [(u32, u32); 8] = [
     (traffic(47, 0), traffic(132, u16::MAX)),
 ];
 
-/// Any rules.
+/// Random rules.
 ///
 /// # Errors
-/// None that a caller could see: bytes that have run out read as zeros.
+/// None in practice: exhausted bytes are read as zeros.
 pub fn any(bytes: &mut Unstructured<'_>) -> Result<Vec<Rule>> {
     let count = bytes.int_in_range(1..=4)?;
     (1..=count).map(|number| rule(bytes, number)).collect()
@@ -50,14 +50,14 @@ fn rule(bytes: &mut Unstructured<'_>, number: u32) -> Result<Rule> {
     let (kind, span): (u8, u8) = (bytes.arbitrary()?, bytes.arbitrary()?);
     let (low, high) = SPANS[usize::from(span) % SPANS.len()];
     let is_near = kind & 2 != 0;
-    // Untracked traffic is to or from anywhere.
-    let mark = if kind & 28 == 28 && !is_near { UNTRACKED } else { 0 };
+    // Rules with UNTRACKED apply to all addresses.
+    let flag = if kind & 28 == 28 && !is_near { UNTRACKED } else { 0 };
     Ok(Rule {
         direction: Direction::ALL[usize::from(kind & 1)],
         is_near,
         low,
         high,
-        number: number | mark,
+        number: number | flag,
     })
 }
 
@@ -77,13 +77,13 @@ pub fn allowing(
     rules.iter().filter(allows).map(|rule| rule.number & !UNTRACKED)
 }
 
-/// Whether any rule makes traffic untracked.
+/// Whether a rule makes traffic untracked.
 #[must_use]
 pub fn has_untracked(rules: &[Rule]) -> bool {
     rules.iter().any(|rule| rule.number & UNTRACKED != 0)
 }
 
-/// The rules as tables.
+/// The policy tables of the rules.
 #[must_use]
 pub fn tables(rules: &[Rule]) -> CompiledPolicy {
     let mut policy = CompiledPolicy::deny_all();
@@ -108,14 +108,15 @@ fn number(count: usize) -> u32 {
     u32::try_from(count).expect("few ranges")
 }
 
-/// Between two edges the same rules hold everywhere; the first of them owns the traffic.
+/// Splits the rules into disjoint ranges; the first of the rules that contain a range owns it.
 fn disjoint(rules: &[Rule], direction: Direction, is_near: bool) -> Vec<Range> {
-    let held = rules.iter().filter(|rule| rule.direction == direction && rule.is_near == is_near);
-    let held: Vec<&Rule> = held.collect();
-    let edges: BTreeSet<u32> = held.iter().flat_map(|rule| [rule.low, rule.high + 1]).collect();
+    let selected =
+        rules.iter().filter(|rule| rule.direction == direction && rule.is_near == is_near);
+    let selected: Vec<&Rule> = selected.collect();
+    let edges: BTreeSet<u32> = selected.iter().flat_map(|rule| [rule.low, rule.high + 1]).collect();
     let edges: Vec<u32> = edges.into_iter().collect();
     let spans = edges.windows(2).filter_map(|pair| {
-        let owner = held.iter().find(|rule| rule.low <= pair[0] && pair[0] <= rule.high)?;
+        let owner = selected.iter().find(|rule| rule.low <= pair[0] && pair[0] <= rule.high)?;
         Some(Range { low: pair[0], high: pair[1] - 1, rule: owner.number })
     });
     spans.collect()

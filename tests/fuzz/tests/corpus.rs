@@ -1,4 +1,4 @@
-//! What fuzzing found worth keeping, tried again without libFuzzer.
+//! Runs the corpus and random inputs without libFuzzer.
 
 use std::fs;
 use std::path::Path;
@@ -11,15 +11,15 @@ fn every_input_of_the_corpus_keeps_the_invariants() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name());
         let files = fs::read_dir(&directory)
             .unwrap_or_else(|error| panic!("list {}: {error}", directory.display()));
-        let (mut inputs, mut answers) = (0, 0);
+        let (mut inputs, mut results) = (0, 0);
         for file in files {
             let path = file.unwrap().path();
             println!("{}", path.display());
-            answers += target.run(&fs::read(&path).unwrap());
+            results += target.run(&fs::read(&path).unwrap());
             inputs += 1;
         }
-        println!("{}: {inputs} inputs, {answers} answers", target.name());
-        assert!(answers > 100, "the corpus of {} asks nothing", target.name());
+        println!("{}: {inputs} inputs, {results} results", target.name());
+        assert!(results > 100, "the corpus of {} has too few results: {results}", target.name());
     }
 }
 
@@ -28,7 +28,7 @@ fn random_inputs_keep_the_invariants() {
     for target in Target::ALL {
         let mut random = secgroup_fuzz::plain::Random(1);
         let mut buffer = secgroup_fuzz::plain::buffer();
-        let answers: u64 = (0..2000).map(|_| target.run(random.input(&mut buffer))).sum();
-        assert!(answers > 2000, "{}: {answers} answers", target.name());
+        let results: u64 = (0..2000).map(|_| target.run(random.input(&mut buffer))).sum();
+        assert!(results > 2000, "{}: {results} results", target.name());
     }
 }

@@ -1,5 +1,5 @@
-//! What a whole command takes where a policy is large: the store, the compiler, the kernel's tables
-//! and the wait for packets that are being judged.
+//! The time of whole commands with a large policy: the store, the compiler, the kernel's tables and
+//! the wait for an RCU grace period.
 
 use std::fs;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::scale::address;
 use crate::{Pair, Secgroup};
 
-/// Rules of the group, each for an address of its own.
+/// Rules of the group, each for another address.
 const RULES: u32 = 100_000;
 /// How often a rule is added and removed.
 const ROUNDS: u16 = 5;
@@ -19,10 +19,10 @@ const CONFIG: &str = "[limits]\nrules_per_group = 200000\nrules_per_interface = 
 
 /// Seconds of a command.
 #[derive(Clone, Copy, Debug)]
-pub struct Taken {
+pub struct CommandTime {
     /// The command.
     pub what: &'static str,
-    /// The least of its rounds.
+    /// The minimum of its rounds.
     pub seconds: f64,
 }
 
@@ -30,7 +30,7 @@ pub struct Taken {
 ///
 /// # Errors
 /// A file cannot be written. A command that fails panics, as in tests.
-pub fn measure() -> Result<Vec<Taken>> {
+pub fn measure() -> Result<Vec<CommandTime>> {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure(CONFIG);
@@ -53,11 +53,11 @@ pub fn measure() -> Result<Vec<Taken>> {
         begin.elapsed().as_secs_f64()
     };
     let mut all = vec![
-        Taken {
+        CommandTime {
             what: "apply of 100,000 rules",
             seconds: time(&format!("apply {}", document.display())),
         },
-        Taken { what: "attach", seconds: time("attach eth0 --group big") },
+        CommandTime { what: "attach", seconds: time("attach eth0 --group big") },
     ];
     let (mut add, mut remove) = (f64::INFINITY, f64::INFINITY);
     for port in 1..=ROUNDS {
@@ -65,17 +65,17 @@ pub fn measure() -> Result<Vec<Taken>> {
         add = add.min(time(&format!("rule add {rule}")));
         remove = remove.min(time(&format!("rule remove {rule}")));
     }
-    all.push(Taken { what: "rule add", seconds: add });
-    all.push(Taken { what: "rule remove", seconds: remove });
+    all.push(CommandTime { what: "rule add", seconds: add });
+    all.push(CommandTime { what: "rule remove", seconds: remove });
     Ok(all)
 }
 
-/// The figures, for people.
-pub fn print(all: &[Taken]) {
+/// Prints the figures.
+pub fn print(all: &[CommandTime]) {
     println!(
-        "\nwhole commands on a group of 100,000 rules, milliseconds (best of {ROUNDS} from the third on)"
+        "\nwhole commands on a group of 100,000 rules, milliseconds (rule add and remove: best of {ROUNDS})"
     );
-    for Taken { what, seconds } in all {
+    for CommandTime { what, seconds } in all {
         println!("{what:24} {:>8.0}", seconds * 1e3);
     }
 }

@@ -1,4 +1,4 @@
-//! As many interfaces and groups as fit unless the configuration says more: what each command takes.
+//! The time of commands with as many interfaces and groups as the default configuration allows.
 
 mod containers;
 mod groups;
@@ -10,49 +10,49 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use self::containers::Who::{Container, Host};
+use self::containers::Sender::{Container, Host};
 use self::containers::{COUNT, Containers, address, device};
 use self::groups::{ALL, GROUPS, POOL, POOL_PORT};
-use crate::secgroup::Answer;
+use crate::secgroup::CommandOutput;
 use crate::{Secgroup, interrupt};
 
-/// Ports that rules allow, in the order in which they come.
+/// Ports that rules allow, in the order of the steps.
 const FIRST: u16 = 5100;
 const SECOND: u16 = 5101;
 const OWN: u16 = 5102;
 const COMMON: u16 = 5103;
 const LAST: usize = COUNT - 1;
 
-/// What a command took.
+/// The time of a command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// From start to end.
     pub wall: Duration,
-    /// Of that, CPU time in the program.
+    /// CPU time of the program in user mode.
     pub user: Duration,
-    /// Of that, CPU time in the kernel.
+    /// CPU time of the program in the kernel.
     pub kernel: Duration,
 }
 
-/// A command, and what it took.
+/// A command and its time.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What the command is.
+    /// The command.
     pub what: &'static str,
-    /// What it took.
+    /// Its time.
     pub cost: Cost,
 }
 
-/// Goes through the life of such a host. After each change packets tell whether it is in force.
+/// Runs the commands of such a host. After each change, packets verify that it is active.
 ///
 /// # Errors
-/// A verdict is wrong, or a signal came. Panics if a command fails.
+/// A verdict is wrong, or a signal was received. Panics if a command fails.
 pub fn measure() -> Result<Vec<Step>> {
     let containers = Containers::new()?;
     let secgroup = Secgroup::inside(&containers.host);
-    // As large as they are for everybody.
+    // The default configuration.
     secgroup.configure("");
-    let file = tempfile::NamedTempFile::new().context("make a file for a document")?;
+    let file = tempfile::NamedTempFile::new().context("create a file for a document")?;
     let apply = format!("apply {}", file.path().display());
     let document = |port| std::fs::write(file.path(), groups::document(port)).context("write it");
     let mut bench = Bench { secgroup: &secgroup, steps: Vec::new() };
@@ -61,42 +61,42 @@ pub fn measure() -> Result<Vec<Step>> {
     bench.step("apply all groups, nothing attached", &apply)?;
     bench.attach_all()?;
     for number in [0, LAST] {
-        containers.require_open(Host, number, FIRST)?;
-        containers.require_shut(&secgroup, Host, number, SECOND)?;
+        containers.require_passed(Host, number, FIRST)?;
+        containers.require_dropped(&secgroup, Host, number, SECOND)?;
     }
-    containers.require_open(Container(0), LAST, POOL_PORT)?;
-    containers.require_shut(&secgroup, Container(1), LAST, POOL_PORT)?;
+    containers.require_passed(Container(0), LAST, POOL_PORT)?;
+    containers.require_dropped(&secgroup, Container(1), LAST, POOL_PORT)?;
 
     document(SECOND)?;
     bench.step("apply, another rule in every group", &apply)?;
     for number in [0, LAST] {
-        containers.require_open(Host, number, SECOND)?;
-        containers.require_shut(&secgroup, Host, number, FIRST)?;
+        containers.require_passed(Host, number, SECOND)?;
+        containers.require_dropped(&secgroup, Host, number, FIRST)?;
     }
-    bench.step("apply, nothing different", &apply)?;
+    bench.step("apply, no change", &apply)?;
 
     let rule = |group: &str, port: u16| {
         format!("rule add {group} ingress --protocol udp --port {port} --cidr 10.80.0.0/16")
     };
     bench.step("rule add, a group of one interface", &rule(&groups::own(LAST), OWN))?;
-    containers.require_open(Host, LAST, OWN)?;
-    containers.require_shut(&secgroup, Host, 0, OWN)?;
+    containers.require_passed(Host, LAST, OWN)?;
+    containers.require_dropped(&secgroup, Host, 0, OWN)?;
     bench.step("rule add, a group of all", &rule(ALL, COMMON))?;
     for number in [0, LAST] {
-        containers.require_open(Host, number, COMMON)?;
+        containers.require_passed(Host, number, COMMON)?;
     }
 
     let mut fewer = groups::of(0);
     fewer.retain(|group| group != POOL);
-    bench.step("attach, a group that all have a rule about goes", &attach(0, &fewer))?;
-    containers.require_shut(&secgroup, Container(0), LAST, POOL_PORT)?;
-    containers.require_open(Container(2), LAST, POOL_PORT)?;
+    bench.step("attach, without a group that rules of all name", &attach(0, &fewer))?;
+    containers.require_dropped(&secgroup, Container(0), LAST, POOL_PORT)?;
+    containers.require_passed(Container(2), LAST, POOL_PORT)?;
     bench.step("status", "status")?;
     bench.step("reconcile", "reconcile")?;
-    containers.require_open(Host, LAST, COMMON)?;
-    containers.require_shut(&secgroup, Host, LAST, FIRST)?;
+    containers.require_passed(Host, LAST, COMMON)?;
+    containers.require_dropped(&secgroup, Host, LAST, FIRST)?;
     bench.step("detach --all", "detach --all")?;
-    containers.require_open(Host, LAST, FIRST)?;
+    containers.require_passed(Host, LAST, FIRST)?;
     Ok(bench.steps)
 }
 
@@ -114,7 +114,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Attaches every interface; tells of the first, and of the last.
+    /// Attaches every interface; records the first and the last.
     fn attach_all(&mut self) -> Result<()> {
         for number in 0..COUNT {
             eprint!("\rattach {} of {COUNT} interfaces", number + 1);
@@ -135,28 +135,28 @@ fn attach(number: usize, groups: &[String]) -> String {
     format!("attach {device} --orientation guest --address {address}{groups}")
 }
 
-/// Runs a command to its end, which must be a good one, while nothing else that we started runs.
+/// Runs a command that must succeed, while no other child process runs.
 fn timed(command: &mut Command) -> Result<Cost> {
     let before = children()?;
     let start = Instant::now();
-    let answer = Answer::of(command);
+    let output = CommandOutput::of(command);
     let wall = start.elapsed();
-    ensure!(answer.code == Some(0), "{answer}");
+    ensure!(output.code == Some(0), "{output}");
     let after = children()?;
     let [user, kernel] = [0, 1].map(|kind| after[kind].saturating_sub(before[kind]));
     Ok(Cost { wall, user, kernel })
 }
 
-/// CPU time of programs that have ended: their own, and the kernel's for them.
+/// User and kernel CPU time of child processes that have ended.
 fn children() -> Result<[Duration; 2]> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("ask for CPU time")?;
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("read CPU times")?;
     let duration = |time: TimeVal| {
         Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap_or_default())
     };
     Ok([usage.user_time(), usage.system_time()].map(duration))
 }
 
-/// The figures, for people.
+/// Prints the figures.
 pub fn print(steps: &[Step]) {
     println!(
         "\ncommands on a host with {COUNT} interfaces and {GROUPS} groups, milliseconds, on one CPU"

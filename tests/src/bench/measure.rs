@@ -1,4 +1,4 @@
-//! Nanoseconds of a packet.
+//! Measures nanoseconds of a packet by test runs.
 
 use std::iter::repeat_with;
 
@@ -9,19 +9,19 @@ use aya::programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xd
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Runs of one measurement of a packet that may be repeated.
+/// Test runs of one measurement.
 const REPEAT: u32 = 25_000;
-/// Measurements of such a packet in a round.
+/// Measurements of a row in a round.
 const SAMPLES: usize = 4;
 
-/// Keeps this process on one CPU: per-CPU memory stays warm, and so does the flow table.
+/// Pins this process to CPU 0, so that per-CPU memory and the flow table stay in its caches.
 ///
 /// # Errors
-/// The kernel refuses.
+/// The system call fails.
 pub fn pin_to_one_cpu() -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(0).context("choose CPU 0")?;
-    sched_setaffinity(Pid::from_raw(0), &cpus).context("stay on CPU 0")
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("pin to CPU 0")
 }
 
 /// The hook of a program.
@@ -37,7 +37,7 @@ impl Hook {
     /// Both hooks.
     pub const ALL: [Self; 2] = [Self::Xdp, Self::Tcx];
 
-    /// As printed.
+    /// The printed name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -46,7 +46,8 @@ impl Hook {
         }
     }
 
-    /// The program that makes every packet another, and its map of the program to go on with.
+    /// The program that turns every packet into another SYN, and the map with its tail call's
+    /// program.
     const fn renewer(self) -> (&'static str, &'static str) {
         match self {
             Self::Xdp => ("renew_xdp", "BENCH_NEXT_XDP"),
@@ -54,7 +55,7 @@ impl Hook {
         }
     }
 
-    /// The program of the product.
+    /// secgroup's program for received packets.
     #[must_use]
     pub const fn receive(self) -> &'static str {
         match self {
@@ -64,21 +65,21 @@ impl Hook {
     }
 }
 
-/// What the program is to answer; another answer means that something else was measured.
+/// The expected verdict; another one means that something else was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The packet goes on.
+pub enum Expected {
+    /// The packet passes.
     Pass,
-    /// It ends.
+    /// The packet is dropped.
     Drop,
 }
 
-impl Answer {
-    fn is(self, hook: Hook, value: u32) -> bool {
+impl Expected {
+    fn matches(self, hook: Hook, value: u32) -> bool {
         match (hook, self) {
             (Hook::Xdp, Self::Pass) => value == 2,
             (Hook::Xdp, Self::Drop) => value == 1,
-            // TCX_NEXT of the product, TCX_PASS of the empty program.
+            // TCX_NEXT of secgroup, TCX_PASS of the empty program.
             (Hook::Tcx, Self::Pass) => value == u32::MAX || value == 0 || value == 2,
             (Hook::Tcx, Self::Drop) => value == 2 || value == 1,
         }
@@ -88,7 +89,7 @@ impl Answer {
 /// Loads a program of an object.
 ///
 /// # Errors
-/// It is not there, or the kernel refuses it.
+/// There is no such program, or it does not load.
 pub fn load(ebpf: &mut Ebpf, hook: Hook, name: &str) -> Result<()> {
     let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
     match hook {
@@ -98,8 +99,8 @@ pub fn load(ebpf: &mut Ebpf, hook: Hook, name: &str) -> Result<()> {
     .with_context(|| format!("load {name}"))
 }
 
-/// Runs a program; nanoseconds of one run, by the kernel's count in whole ones, and the answer of
-/// the last.
+/// Runs a program; returns whole nanoseconds of one run as the kernel measures them, and the
+/// verdict of the last.
 fn test_run(
     ebpf: &Ebpf,
     hook: Hook,
@@ -115,24 +116,25 @@ fn test_run(
     Ok((u32::try_from(result.duration.as_nanos())?, result.return_value))
 }
 
-/// Nanoseconds of a frame that is the same every time, the harness' floor included; several times.
+/// Nanoseconds of the same frame in every run, including the overhead of the test run; several
+/// samples.
 ///
 /// # Errors
-/// The program answers otherwise.
+/// The program returns another verdict.
 pub fn repeated(
     ebpf: &Ebpf,
     hook: Hook,
     name: &str,
     frame: &[u8],
-    want: Answer,
+    expected: Expected,
 ) -> Result<Vec<f64>> {
     let sample = || {
-        // The kernel's own figure, though it is in whole nanoseconds: from outside, a run of XDP
-        // takes ten milliseconds more, in which the kernel patches its dispatcher.
+        // The kernel's own measurement, although in whole nanoseconds: measured from outside, a run
+        // of XDP takes ten milliseconds more, in which the kernel patches its dispatcher.
         let options =
             TestRunOptions { data_in: Some(frame), repeat: REPEAT, ..TestRunOptions::default() };
-        let (nanoseconds, answer) = test_run(ebpf, hook, name, options)?;
-        ensure!(want.is(hook, answer), "{name}: answered {answer}, not {want:?}");
+        let (nanoseconds, verdict) = test_run(ebpf, hook, name, options)?;
+        ensure!(expected.matches(hook, verdict), "{name}: returned {verdict}, not {expected:?}");
         Ok(f64::from(nanoseconds))
     };
     repeat_with(sample).take(SAMPLES).collect()
@@ -147,18 +149,18 @@ pub fn descriptor(ebpf: &Ebpf, name: &str) -> Result<ProgramFd> {
     Ok(program.fd()?.try_clone()?)
 }
 
-/// Nanoseconds of a SYN that is of another connection every time: the renewing program makes it so
-/// and hands it to `next`; several times. `frame` becomes the last one, for the next measurement to
-/// go on from.
+/// Nanoseconds of a SYN of another connection in every run, which the renewing program makes and
+/// passes to `next` by a tail call; several samples. `frame` becomes the last SYN, from which the
+/// next measurement continues.
 ///
 /// # Errors
-/// The program answers otherwise.
+/// The program returns another verdict.
 pub fn renewed(
     renewer: &mut Ebpf,
     hook: Hook,
     next: &ProgramFd,
     frame: &mut Vec<u8>,
-    want: Answer,
+    expected: Expected,
 ) -> Result<Vec<f64>> {
     let (name, next_map) = hook.renewer();
     let map = renewer.map_mut(next_map).with_context(|| format!("no map {next_map}"))?;
@@ -171,8 +173,8 @@ pub fn renewed(
             repeat: REPEAT,
             ..TestRunOptions::default()
         };
-        let (nanoseconds, answer) = test_run(renewer, hook, name, options)?;
-        ensure!(want.is(hook, answer), "{name}: answered {answer}, not {want:?}");
+        let (nanoseconds, verdict) = test_run(renewer, hook, name, options)?;
+        ensure!(expected.matches(hook, verdict), "{name}: returned {verdict}, not {expected:?}");
         *frame = after;
         Ok(f64::from(nanoseconds))
     };

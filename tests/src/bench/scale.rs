@@ -1,4 +1,5 @@
-//! Large policies: what admission costs beside one lookup in the same trie, and what a change takes.
+//! Large policies: the time of an admission compared with one lookup in the same trie, and of a
+//! policy change.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
@@ -20,49 +21,48 @@ use ipnet::IpNet;
 use super::subject::Scratch;
 use crate::interrupt;
 
-/// Rules of the policies, each for an address of its own.
+/// Numbers of rules of the policies, each rule for another address.
 const RULES: [u32; 4] = [100, 1_000, 10_000, 100_000];
 /// Entries of the prefix list.
 const ENTRIES: u32 = 1_000_000;
-/// Lists of questions for each policy.
+/// Lists of lookups for each policy.
 const LISTS: u32 = 200;
-/// Rounds in which the programs take turns.
+/// Rounds, in each of which every program runs.
 const ROUNDS: usize = 5;
 const TCP: u8 = 6;
 
-/// Of one policy.
+/// The times of one policy.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission {
-    /// Rules, and prefixes.
+    /// Rules, which equals prefixes.
     pub rules: u32,
-    /// Nanoseconds of one lookup in its trie, net of reading the question.
+    /// Nanoseconds of one lookup in its trie, without reading the key.
     pub lookup: f64,
-    /// Of admission, in the same way.
+    /// Nanoseconds of an admission, without reading the key.
     pub admission: f64,
 }
 
-/// Seconds of a change.
+/// Seconds of a policy change.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// What changes.
+    /// The change.
     pub what: &'static str,
-    /// To compile the new policy, beside the old one if there is one.
+    /// To compile the new policy, incrementally if there is an old one.
     pub compiled: f64,
-    /// To find what differs from the tables in force.
+    /// To find the differences to the active tables.
     pub planned: f64,
-    /// To write it where no packet looks.
+    /// To write it to the inactive bank or half.
     pub written: f64,
-    /// From the word that puts it in force until the old one is let go of: mostly a wait for
-    /// packets that are being judged.
+    /// From its activation until the old one is released: mostly the wait for an RCU grace period.
     pub settled: f64,
     /// Bytes of the policy in the kernel.
     pub memory: u64,
 }
 
-/// Measures it all.
+/// Measures admissions and changes.
 ///
 /// # Errors
-/// The kernel refuses, or an answer is wrong.
+/// A kernel operation fails, or a lookup returns a wrong result.
 pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
     let pins = Scratch::new("scale");
     let sizes = Sizes {
@@ -83,7 +83,7 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
         if count == RULES[RULES.len() - 1] {
             changes.push(change);
             rules.push(rule(count + 1, 81, vec![address(7)]));
-            changes.push(policies.change(&mut maps, slot, "one more", &rules)?);
+            changes.push(policies.change(&mut maps, slot, "one more rule", &rules)?);
         }
     }
     interrupt::check()?;
@@ -94,7 +94,7 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
     let mut policies = Policies::default();
     changes.push(policies.change(&mut maps, slot, "1,000,000 prefixes", &rules)?);
     rules.push(rule(2, 81, vec![address(7)]));
-    changes.push(policies.change(&mut maps, slot, "one rule more", &rules)?);
+    changes.push(policies.change(&mut maps, slot, "one more rule", &rules)?);
     Ok((admissions, changes))
 }
 
@@ -103,21 +103,21 @@ pub(super) fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule
     ResolvedRule { number, direction: Direction::Ingress, traffic, networks }
 }
 
-/// Spread over all addresses: an odd factor maps numbers one to one.
+/// Spreads numbers over all addresses: an odd factor is a bijection.
 fn spread(number: u32) -> u32 {
     number.wrapping_mul(2_654_435_761)
 }
 
-/// Of a rule or an entry by its number.
+/// The address of a rule or an entry by its number.
 pub(super) fn address(number: u32) -> IpNet {
     IpNet::from(IpAddr::V4(Ipv4Addr::from(spread(number))))
 }
 
-/// The policies of a slot, one after the other.
+/// The successive policies of a slot.
 #[derive(Default)]
 pub(super) struct Policies {
     book: PolicyInterner,
-    in_force: Option<(Vec<ResolvedRule>, InternedPolicy)>,
+    active: Option<(Vec<ResolvedRule>, InternedPolicy)>,
 }
 
 impl Policies {
@@ -129,12 +129,12 @@ impl Policies {
         rules: &[ResolvedRule],
     ) -> Result<Change> {
         let begin = Instant::now();
-        let policy = match &self.in_force {
+        let policy = match &self.active {
             Some((old, known)) => self.book.compile_after((old, known), rules, Tracking::Auto)?,
             None => self.book.compile(rules, Tracking::Auto)?,
         };
         let compiled = begin.elapsed().as_secs_f64();
-        let known = self.in_force.as_ref().map(|(_, policy)| policy);
+        let known = self.active.as_ref().map(|(_, policy)| policy);
         let wanted = Wanted { slot, book: &self.book, policy: &policy, known, audit: false };
         let begin = Instant::now();
         let plan = maps.plan(&wanted)?;
@@ -147,12 +147,12 @@ impl Policies {
         maps.flip(vec![shadow])?;
         let settled = begin.elapsed().as_secs_f64();
         let memory = maps.policy_memory(slot)?.unwrap_or(0);
-        self.in_force = Some((rules.to_vec(), policy));
+        self.active = Some((rules.to_vec(), policy));
         Ok(Change { what, compiled, planned, written, settled, memory })
     }
 }
 
-/// A list of questions about addresses that have a rule, for a port that has none: the longest way.
+/// A list of lookups for addresses with a rule and a port without: the longest path.
 fn list(active: Active, count: u32, from: u32) -> Vec<u8> {
     let mut list = active.0.to_ne_bytes().to_vec();
     for n in 0..MAX_PROBED {
@@ -200,23 +200,23 @@ fn program<'a>(bench: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifie
     Ok(bench.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
 }
 
-/// Nanoseconds of a question.
+/// Nanoseconds of one lookup.
 fn time(program: &mut SchedClassifier, lists: &[Vec<u8>]) -> Result<f64> {
     let mut total = 0.0;
     for list in lists {
         let options = TestRunOptions { data_in: Some(list), ..TestRunOptions::default() };
         let run = program.test_run(options)?;
-        ensure!(run.return_value == MAX_PROBED, "{} questions answered", run.return_value);
+        ensure!(run.return_value == MAX_PROBED, "{} lookups done", run.return_value);
         total += run.duration.as_secs_f64() * 1e9;
     }
-    let questions = f64::from(MAX_PROBED) * f64::from(LISTS);
-    Ok(total / questions)
+    let lookups = f64::from(MAX_PROBED) * f64::from(LISTS);
+    Ok(total / lookups)
 }
 
-/// The figures, for people.
+/// Prints the figures.
 pub fn print(admissions: &[Admission], changes: &[Change]) {
     println!(
-        "\nadmission beside one lookup in the policy's own trie, nanoseconds, best of {ROUNDS}"
+        "\nadmission compared with one lookup in the policy's trie, nanoseconds, best of {ROUNDS}"
     );
     println!("{:>8} {:>8} {:>10} {:>8}", "RULES", "LOOKUP", "ADMISSION", "X");
     for Admission { rules, lookup, admission } in admissions {

@@ -1,12 +1,12 @@
-//! `cargo xtask bench`: what a packet costs, by `BPF_PROG_TEST_RUN`, beside the least that a
-//! stateful firewall does; what large policies cost; and what commands take on a host with many
-//! interfaces and groups. Ratios within one run are what carries over between machines.
+//! `cargo xtask bench`: the time of a packet by `BPF_PROG_TEST_RUN`, compared with a minimal
+//! stateful program; of large policies; and of commands on a host with many interfaces and groups.
+//! Only ratios within one run are comparable between machines.
 
 use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use secgroup_tests::bench::{command, interfaces, measure, memory, report, scale, subject};
+use secgroup_tests::bench::{command, interfaces, measure, memory, packets, report, scale};
 use secgroup_tests::interrupt;
 
 const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|policies|interfaces";
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Everything is cleaned up by now: what was made is gone with the values that held it.
+            // Everything is cleaned up by now: `run` has dropped what it created.
             eprintln!("error: {error:#}");
             interrupt::exit_code().map_or(ExitCode::FAILURE, ExitCode::from)
         }
@@ -26,32 +26,32 @@ fn run() -> Result<()> {
     let mut arguments = env::args().skip(1);
     let object = arguments.next().context(USAGE)?;
     let part = arguments.next().context(USAGE)?;
-    // Before anything is made, and before the first thread, which inherits both.
+    // Before anything is created, and before the first thread, which inherits both.
     interrupt::catch()?;
     measure::pin_to_one_cpu()?;
     match part.as_str() {
         "json" => {
-            let (cells, collection) = subject::measure_all(&object)?;
-            report::json(&cells, collection)
+            let (cells, gc) = packets::measure(&object)?;
+            report::json(&cells, gc)
         }
         "all" => {
-            packets(&object)?;
-            policies(&object)?;
+            print_packets(&object)?;
+            print_policies(&object)?;
             print_interfaces()
         }
-        "packets" => packets(&object),
-        "policies" => policies(&object),
+        "packets" => print_packets(&object),
+        "policies" => print_policies(&object),
         "interfaces" => print_interfaces(),
         _ => bail!(USAGE),
     }
 }
 
-fn packets(object: &str) -> Result<()> {
-    let (cells, collection) = subject::measure_all(object)?;
-    report::table(&cells, collection)
+fn print_packets(object: &str) -> Result<()> {
+    let (cells, gc) = packets::measure(object)?;
+    report::table(&cells, gc)
 }
 
-fn policies(object: &str) -> Result<()> {
+fn print_policies(object: &str) -> Result<()> {
     let (admissions, changes) = scale::measure(object)?;
     scale::print(&admissions, &changes);
     command::print(&command::measure()?);

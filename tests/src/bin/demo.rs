@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: real connections that are let through and dropped by security groups.
+//! `cargo xtask demo`: real connections that security groups allow and drop.
 
 use std::env;
 use std::path::Path;
@@ -10,10 +10,10 @@ use secgroup_tests::{demo, interrupt};
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
-        // What differed has been told.
+        // The failed checks are printed.
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // Everything is cleaned up by now: what was made is gone with the values that held it.
+            // Everything is cleaned up by now: `run` has dropped what it created.
             eprintln!("error: {error:#}");
             interrupt::exit_code().map_or(ExitCode::FAILURE, ExitCode::from)
         }

@@ -1,4 +1,5 @@
-//! `cargo xtask differential`: random packets on host, kernel, reference evaluator and model.
+//! `cargo xtask differential`: compares host, kernel, reference evaluator and model on random
+//! packets.
 
 use std::env;
 use std::process::ExitCode;

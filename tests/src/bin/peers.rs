@@ -1,4 +1,4 @@
-//! `cargo xtask bench --peers`: secgroup beside nothing, nftables and iptables.
+//! `cargo xtask bench --peers`: secgroup compared with no firewall, nftables and iptables.
 
 use std::env;
 use std::path::Path;
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Everything is cleaned up by now: what was made is gone with the values that held it.
+            // Everything is cleaned up by now: `run` has dropped what it created.
             eprintln!("error: {error:#}");
             interrupt::exit_code().map_or(ExitCode::FAILURE, ExitCode::from)
         }
@@ -23,7 +23,7 @@ fn run() -> Result<()> {
     let mut arguments = env::args_os().skip(1);
     let mut argument = || arguments.next().context("usage: peers BENCH-OBJECT DIRECTORY");
     let (object, directory) = (argument()?, argument()?);
-    // Before anything is made, and before the first thread, which inherits both.
+    // Before anything is created, and before the first thread, which inherits both.
     interrupt::catch()?;
     pin_to_one_cpu()?;
     peers::run(Path::new(&object), Path::new(&directory))

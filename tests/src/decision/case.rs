@@ -1,4 +1,4 @@
-//! A case: rules, and steps that each say what must come of them.
+//! A test case: rules, and steps with their expected results.
 
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::{Direction, State, TcpChecks};
@@ -7,62 +7,63 @@ use firewall_user::model::Tracking;
 
 use crate::decision::kernel::Setup;
 use crate::decision::packet::{Body, Layer, Packet};
-use crate::decision::rules::{Rule, usual};
-use crate::decision::scene::{Family, Scene};
+use crate::decision::rules::{Rule, default_rules};
+use crate::decision::scenario::{Family, Scenario};
 
 /// One step of a case.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// A packet, and the reason with which it must leave.
+    /// A packet, and its expected reason.
     Send(Box<Packet>, Reason),
     /// Seconds pass.
     Wait(u32),
-    /// Other rules are in force from now on.
+    /// These rules replace the active ones.
     Rules(Vec<Rule>),
-    /// There is exactly one flow, in this tier and state.
+    /// Expects exactly one flow, in this tier and state.
     Flow(Tier, State),
-    /// There are this many flows.
+    /// Expects this many flows.
     Flows(usize),
-    /// The proven tier has no room left, or has room again.
+    /// The proven tier becomes full, or gets room again.
     ProvenFull(bool),
-    /// The flows become such as were open when the interface was attached: no rule let them in.
+    /// The flows become learned ones, as of connections that were open at the attach: no rule
+    /// admitted them.
     Learned,
 }
 
 /// A case of a table.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What a failure is reported under.
+    /// The requirement, as a failure reports it.
     pub name: &'static str,
-    /// `None`: no policy at all.
+    /// The rules; `None` is no policy.
     pub rules: Option<Vec<Rule>>,
-    /// Only in this family.
+    /// Runs only in this family.
     pub family: Option<Family>,
-    /// Only with the client's packets in this direction.
+    /// Runs only with the client's packets in this direction.
     pub client: Option<Direction>,
-    /// How closely TCP is followed; `None`: the case means the same either way.
+    /// The TCP checks; `None`: the results are the same with all.
     pub checks: Option<TcpChecks>,
-    /// Whether connections are picked up in their middle.
-    pub pick_up: bool,
-    /// Whether flows are asked about again after a change of policy; `None`: no matter.
+    /// Whether TCP connections are picked up mid-stream.
+    pub tcp_loose: bool,
+    /// Whether flows are re-evaluated after a policy change; `None`: the results are the same.
     pub revalidate: Option<bool>,
-    /// Whether what needs no flow has none.
+    /// Whether traffic that needs no flow is untracked.
     pub tracking: Tracking,
-    /// What happens, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
-/// A case with the usual rules, for every scene.
+/// A case with the default rules, for every scenario.
 #[must_use]
 pub fn case(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Case {
     let steps = steps.into_iter().collect();
     Case {
         name,
-        rules: Some(usual()),
+        rules: Some(default_rules()),
         family: None,
         client: None,
         checks: Some(TcpChecks::Guard),
-        pick_up: true,
+        tcp_loose: true,
         revalidate: None,
         tracking: Tracking::Auto,
         steps,
@@ -70,62 +71,62 @@ pub fn case(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Case {
 }
 
 impl Case {
-    /// With these rules instead.
+    /// With these rules.
     #[must_use]
     pub fn rules(self, rules: impl IntoIterator<Item = Rule>) -> Self {
         Self { rules: Some(rules.into_iter().collect()), ..self }
     }
 
-    /// Before there is a policy.
+    /// Without a policy.
     #[must_use]
     pub fn without_policy(self) -> Self {
         Self { rules: None, ..self }
     }
 
-    /// On an interface that follows TCP windows.
+    /// On an interface with strict TCP checks.
     #[must_use]
     pub fn strict(self) -> Self {
         Self { checks: Some(TcpChecks::Strict), ..self }
     }
 
-    /// However closely TCP is followed.
+    /// With all TCP checks.
     #[must_use]
-    pub fn either(self) -> Self {
+    pub fn all_tcp_checks(self) -> Self {
         Self { checks: None, ..self }
     }
 
-    /// On an interface that asks about flows again after a change of policy, or does not.
+    /// On an interface that re-evaluates flows after a policy change, or does not.
     #[must_use]
     pub fn revalidate(self, revalidate: bool) -> Self {
         Self { revalidate: Some(revalidate), ..self }
     }
 
-    /// On an interface that picks no connection up.
+    /// On an interface without mid-stream pickup.
     #[must_use]
-    pub fn without_pick_up(self) -> Self {
-        Self { pick_up: false, ..self }
+    pub fn without_tcp_loose(self) -> Self {
+        Self { tcp_loose: false, ..self }
     }
 
-    /// On an interface that keeps a flow of everything.
+    /// On an interface that tracks all traffic.
     #[must_use]
     pub fn always_tracked(self) -> Self {
         Self { tracking: Tracking::Always, ..self }
     }
 
-    /// Only in one family.
+    /// Runs only in one family.
     #[must_use]
     pub fn family(self, family: Family) -> Self {
         Self { family: Some(family), ..self }
     }
 
-    /// Only with the client on that side: its packets have this direction.
+    /// Runs only with the client's packets in this direction.
     #[must_use]
     pub fn client(self, direction: Direction) -> Self {
         Self { client: Some(direction), ..self }
     }
 
-    /// Whether the case means the same without an Ethernet header: it has no tags, no frames but
-    /// IP, and does not touch the version field, which is all the type that is left then.
+    /// Whether the case has the same results without an Ethernet header: it has no tags, only IP
+    /// frames, and does not edit the version field, which then is the only type field.
     #[must_use]
     pub fn is_bare(&self) -> bool {
         self.packets().all(|packet| {
@@ -135,12 +136,12 @@ impl Case {
         })
     }
 
-    /// Whether the case is about an interface of this setup.
+    /// Whether the case applies to an interface of this setup.
     #[must_use]
     pub fn is_for(&self, setup: &Setup) -> bool {
         self.checks.is_none_or(|checks| checks == setup.tcp_checks)
             && self.revalidate.is_none_or(|revalidate| revalidate == setup.revalidate)
-            && (self.pick_up == setup.pick_up || setup.tcp_checks == TcpChecks::Strict)
+            && (self.tcp_loose == setup.tcp_loose || setup.tcp_checks == TcpChecks::Strict)
     }
 
     /// The packets of the case, in order.
@@ -151,16 +152,16 @@ impl Case {
         })
     }
 
-    /// The scenes that the case is played in.
-    pub fn scenes(&self) -> impl Iterator<Item = Scene> {
-        Scene::all().into_iter().filter(|scene| {
-            self.family.is_none_or(|family| family == scene.family)
-                && self.client.is_none_or(|client| client == scene.client)
+    /// The scenarios in which the case runs.
+    pub fn scenarios(&self) -> impl Iterator<Item = Scenario> {
+        Scenario::all().into_iter().filter(|scenario| {
+            self.family.is_none_or(|family| family == scenario.family)
+                && self.client.is_none_or(|client| client == scenario.client)
         })
     }
 }
 
-/// A packet that must leave with this reason.
+/// A packet that must be decided with this reason.
 #[must_use]
 pub fn send(packet: Packet, reason: Reason) -> Step {
     Step::Send(Box::new(packet), reason)

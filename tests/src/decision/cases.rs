@@ -1,5 +1,6 @@
-//! The table of cases, by theme.
+//! The tables of cases, by topic.
 
+pub mod connectionless;
 pub mod conntrack;
 pub mod exempt;
 pub mod fragments;
@@ -8,7 +9,7 @@ pub mod icmp_errors;
 pub mod ipv6;
 pub mod revalidate;
 pub mod rules;
-pub mod talk;
+
 pub mod tcp;
 pub mod tcp_close;
 pub mod untracked;
@@ -18,16 +19,16 @@ use crate::decision::case::{Case, Step, send};
 use crate::decision::kernel::Setup;
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
-use crate::decision::scene::Role::{self, Client, Server};
+use crate::decision::scenario::Role::{self, Client, Server};
 use firewall_ebpf::reason::Reason;
 
 /// Every case.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    let themes = [
+    let topics = [
         tcp::cases(),
         tcp_close::cases(),
-        talk::cases(),
+        connectionless::cases(),
         headers::cases(),
         ipv6::cases(),
         fragments::cases(),
@@ -39,21 +40,22 @@ pub fn all() -> Vec<Case> {
         conntrack::cases(),
         revalidate::cases(),
     ];
-    themes.into_iter().flatten().collect()
+    topics.into_iter().flatten().collect()
 }
 
-/// The cases that are about an interface of that setup.
+/// The cases that apply to an interface of this setup.
 #[must_use]
 pub fn of(setup: &Setup) -> Vec<Case> {
     all().into_iter().filter(|case| case.is_for(setup)).collect()
 }
 
-/// The client's initial sequence number, close below the wrap: numbers are compared modulo 2^32.
+/// The client's initial sequence number, just below the wraparound: numbers are compared modulo
+/// 2^32.
 pub const C: u32 = 0xffff_fff0;
 /// The server's.
 pub const S: u32 = 5000;
 
-/// The number that is `by` behind `number`.
+/// The sequence number `by` after `number`.
 #[must_use]
 pub const fn after(number: u32, by: u32) -> u32 {
     number.wrapping_add(by)
@@ -65,13 +67,13 @@ pub fn syn() -> Packet {
     Packet::tcp(Client, SYN, C, 0).tcp_options(5)
 }
 
-/// The server's answer to [`syn`].
+/// The server's reply to [`syn`].
 #[must_use]
 pub fn syn_ack() -> Packet {
     Packet::tcp(Server, SYN | ACK, S, after(C, 1)).tcp_options(5)
 }
 
-/// The client's answer to [`syn_ack`].
+/// The client's ACK of [`syn_ack`].
 #[must_use]
 pub fn handshake_ack() -> Packet {
     Packet::tcp(Client, ACK, after(C, 1), after(S, 1))
@@ -101,7 +103,7 @@ pub fn rst(from: Role) -> Packet {
     established(from, RST)
 }
 
-/// A segment with the numbers that are due after the handshake.
+/// A segment with the expected numbers after the handshake.
 #[must_use]
 pub fn established(from: Role, flags: u8) -> Packet {
     match from {
@@ -110,7 +112,7 @@ pub fn established(from: Role, flags: u8) -> Packet {
     }
 }
 
-/// A handshake, and then `then`.
+/// A handshake, followed by `then`.
 #[must_use]
 pub fn connected(then: impl IntoIterator<Item = Step>) -> Vec<Step> {
     let mut steps = vec![

@@ -1,5 +1,5 @@
-//! Reads the counters by reason whole, after every packet: that nothing else moved is half of the
-//! answer. One call instead of one for each counter, of which there are hundreds.
+//! Reads all counters by reason after every packet, to verify that no other one increased. A batch
+//! lookup replaces hundreds of single ones.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -11,7 +11,7 @@ use firewall_ebpf::policy::Counter;
 /// Linux: `enum bpf_cmd`.
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
-/// The part of Linux' `union bpf_attr` that batch commands use.
+/// The fields of Linux' `union bpf_attr` for batch commands.
 #[derive(Default)]
 #[repr(C)]
 struct Batch {
@@ -25,7 +25,7 @@ struct Batch {
     flags: u64,
 }
 
-/// The per-CPU array of counters.
+/// The per-CPU array of packet and byte counters.
 pub(crate) struct Counters {
     map: MapData,
     cpus: usize,
@@ -33,9 +33,9 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Takes over a map of `len` counters.
+    /// Wraps a map of `len` counters.
     pub(crate) fn new(map: Map, len: u32) -> Self {
-        let Map::PerCpuArray(map) = map else { panic!("the counters are no per-CPU array") };
+        let Map::PerCpuArray(map) = map else { panic!("the counters are not a per-CPU array") };
         let cpus = nr_cpus().unwrap_or_else(|(what, error)| panic!("{what}: {error}"));
         Self { map, cpus, len }
     }
@@ -55,12 +55,12 @@ impl Counters {
             ..Batch::default()
         };
         // SAFETY: the buffers outlive the call, and have room for `count` keys and for `count`
-        // values of every possible CPU, which is what the kernel writes at most.
+        // values of every possible CPU; the kernel writes no more.
         let done = unsafe {
             libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw const batch, size_of::<Batch>())
         };
         let error = io::Error::last_os_error();
-        // ENOENT: there is nothing after the last one.
+        // ENOENT: the end of the map was reached.
         assert!(
             done == 0 || error.raw_os_error() == Some(libc::ENOENT),
             "read all counters at once: {error}"

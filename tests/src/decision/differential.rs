@@ -1,4 +1,4 @@
-//! Host, kernel, reference evaluator and model on the same random packets.
+//! Compares host, kernel, reference evaluator and model on the same random packets.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,29 +16,29 @@ use crate::decision::engine::lines;
 use crate::decision::model::Model;
 use crate::decision::random::{Event, config, rules, sequence};
 use crate::decision::rules::{Rule, resolved};
-use crate::decision::run::{hex, word};
-use crate::decision::{Engine as _, Host, Kernel, Receive, Scene, Setup};
+use crate::decision::run::{hex, reason_name};
+use crate::decision::{Engine as _, Host, Kernel, Receive, Scenario, Setup};
 
-/// The kernel's clock goes on while a sequence is played, and after half a second it counts: a
-/// machine that stood still for about so long has said nothing.
+/// The kernel's clock advances while a sequence runs, which can change results after half a second:
+/// a difference after a longer stall of the machine is ignored.
 const STALL: Duration = Duration::from_millis(400);
 
 /// What was compared.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Summary {
-    /// Packets that both host and kernel decided.
+    /// Packets that host and kernel decided.
     pub pairs: u64,
-    /// Packets of these about which the model had an opinion too.
+    /// Packets of these that the model decided too.
     pub modelled: u64,
-    /// Sequences that they came in.
+    /// Sequences of these packets.
     pub sequences: u64,
-    /// How long it took.
+    /// The run time.
     pub time: Duration,
-    /// Packets by the reason that all agreed on.
+    /// Packets by reason.
     pub reasons: BTreeMap<&'static str, u64>,
 }
 
-/// Answers that are not the same, with the fewest events that show it.
+/// Results that differ, with the smallest sequence of events that shows it.
 #[derive(Debug)]
 pub struct Difference {
     seed: u64,
@@ -77,11 +77,7 @@ struct Pair {
 
 impl Pair {
     fn new(setup: Setup) -> Self {
-        let mut host = Host::new();
-        host.tables.tcp_checks = setup.tcp_checks;
-        host.tables.no_pick_up = !setup.pick_up;
-        host.tables.revalidate = setup.revalidate;
-        Self { setup, host, kernel: RefCell::new(Kernel::load(setup)) }
+        Self { setup, host: Host::of(&setup), kernel: RefCell::new(Kernel::load(setup)) }
     }
 }
 
@@ -96,32 +92,26 @@ pub fn run(pairs: u64, seed: u64) -> Result<Summary, Box<Difference>> {
     let mut interfaces = setups.map(Pair::new);
     let inputs = (rules(), sequence());
     let mut runner = TestRunner::new(config(1, seed));
-    let mut summary = Summary {
-        pairs: 0,
-        modelled: 0,
-        sequences: 0,
-        time: Duration::ZERO,
-        reasons: BTreeMap::new(),
-    };
+    let mut summary = Summary::default();
     let begin = Instant::now();
     while summary.pairs < pairs {
         let (rules, events) = inputs.new_tree(&mut runner).expect("no filters").current();
-        let rules = everywhere(&rules);
+        let rules = in_all_scenarios(&rules);
         let at = summary.sequences;
         let pair = &mut interfaces[usize::try_from(at % 3).expect("small")];
         pair.kernel.get_mut().receive = Receive::ALL[usize::from(at % 6 > 2)];
         summary.sequences += 1;
         let start = Instant::now();
-        if let Err(first) = pair.play(&rules, &events, &mut summary) {
+        if let Err(first) = pair.compare(&rules, &events, &mut summary) {
             let was_stalled = start.elapsed() > STALL;
             let events = pair.shrink(&rules, events);
-            let what = match pair.play(&rules, &events, &mut summary) {
+            let what = match pair.compare(&rules, &events, &mut summary) {
                 Err(what) => what,
                 Ok(()) if was_stalled => {
                     eprintln!("warning: sequence {at} took too long to compare: {first}");
                     continue;
                 }
-                Ok(()) => format!("once and not again: {first}"),
+                Ok(()) => format!("not reproducible: {first}"),
             };
             let setup = format!("{:?} {}", pair.setup, pair.kernel.get_mut().name());
             return Err(Box::new(Difference { seed, sequence: at, setup, rules, events, what }));
@@ -131,10 +121,10 @@ pub fn run(pairs: u64, seed: u64) -> Result<Summary, Box<Difference>> {
     Ok(summary)
 }
 
-/// The rules in every scene at once, so that any sequence meets them.
-fn everywhere(rules: &[Rule]) -> Vec<ResolvedRule> {
-    let scenes = Scene::all();
-    let mut all: Vec<_> = scenes.iter().flat_map(|scene| resolved(rules, scene)).collect();
+/// The rules of all scenarios together, so that they match the packets of any sequence.
+fn in_all_scenarios(rules: &[Rule]) -> Vec<ResolvedRule> {
+    let scenarios = Scenario::all();
+    let mut all: Vec<_> = scenarios.iter().flat_map(|scenario| resolved(rules, scenario)).collect();
     for (number, rule) in (1..).zip(&mut all) {
         rule.number = number;
     }
@@ -142,7 +132,7 @@ fn everywhere(rules: &[Rule]) -> Vec<ResolvedRule> {
 }
 
 impl Pair {
-    fn play(
+    fn compare(
         &mut self,
         rules: &[ResolvedRule],
         events: &[Event],
@@ -167,21 +157,21 @@ impl Pair {
             let on_host = host.decide(frame, direction);
             let in_kernel = kernel.decide(frame, direction);
             if in_kernel.is_none() && on_host == Some(Reason::TruncatedFrame) {
-                // Too short for a test run.
+                // Shorter than the test run accepts.
                 continue;
             }
             summary.pairs += 1;
             let in_model = is_modelled.then(|| model.decide(frame, direction)).flatten();
             summary.modelled += u64::from(in_model.is_some());
             if on_host != in_kernel || in_model.is_some_and(|reason| on_host != Some(reason)) {
-                let expected = in_model.map_or("no opinion", Reason::name);
+                let expected = in_model.map_or("none", Reason::name);
                 return Err(format!(
                     "event {at}: host {}, kernel {}, model {expected}",
-                    word(on_host),
-                    word(in_kernel)
+                    reason_name(on_host),
+                    reason_name(in_kernel)
                 ));
             }
-            *summary.reasons.entry(word(on_host)).or_default() += 1;
+            *summary.reasons.entry(reason_name(on_host)).or_default() += 1;
         }
         let (flows, in_kernel) = (host.flows(), kernel.flows());
         if flows != in_kernel {
@@ -191,31 +181,25 @@ impl Pair {
                 lines(&in_kernel)
             ));
         }
-        if is_modelled && let Some(what) = model.contradiction(&flows) {
+        if is_modelled && let Some(what) = model.difference(&flows) {
             return Err(format!("at the end: {what}"));
         }
         if host.rules() != kernel.rules() || host.events() != kernel.events() {
-            return Err("counters by rule or by event".to_owned());
+            return Err("counters by rule or by event differ".to_owned());
         }
         Ok(())
     }
 
-    /// Leaves out events, many at once and then one by one, while a difference remains.
+    /// Removes events, first many at once and then single ones, while a difference remains.
     fn shrink(&mut self, rules: &[ResolvedRule], mut events: Vec<Event>) -> Vec<Event> {
-        let mut summary = Summary {
-            pairs: 0,
-            modelled: 0,
-            sequences: 0,
-            time: Duration::ZERO,
-            reasons: BTreeMap::new(),
-        };
+        let mut summary = Summary::default();
         let mut size = events.len().div_ceil(2);
         while size > 0 {
             let mut at = 0;
             while at < events.len() {
                 let mut fewer = events.clone();
                 fewer.drain(at..events.len().min(at + size));
-                if self.play(rules, &fewer, &mut summary).is_err() {
+                if self.compare(rules, &fewer, &mut summary).is_err() {
                     events = fewer;
                 } else {
                     at += size;

@@ -1,4 +1,4 @@
-//! What answers a case, and the form in which answers are compared.
+//! The interface of what decides a case, and the types in which results are compared.
 
 use std::collections::BTreeMap;
 use std::mem::transmute;
@@ -22,11 +22,11 @@ pub struct FlowId {
     pub inside_port: u16,
     /// Host byte order.
     pub outside_port: u16,
-    /// The attachment number.
+    /// The slot of the interface.
     pub slot: u16,
     /// IP protocol number.
     pub protocol: u8,
-    /// Who asked, of an ICMP query.
+    /// For an ICMP query, which end sent the request; otherwise 0.
     pub query: u8,
 }
 
@@ -44,7 +44,7 @@ impl From<FlowKey6> for FlowId {
     fn from(key: FlowKey6) -> Self {
         let FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol, query } = key;
         let address = |raw: V6| {
-            // SAFETY: same size, and any bytes are octets: the address as it lies in a packet.
+            // SAFETY: same size, and any bytes are octets: both in network byte order.
             IpAddr::V6(Ipv6Addr::from(unsafe { transmute::<V6, [u8; 16]>(raw) }))
         };
         let (inside, outside) = (address(inside), address(outside));
@@ -53,7 +53,8 @@ impl From<FlowKey6> for FlowId {
     }
 }
 
-/// A flow, as far as host and kernel must agree: all but the clock, of which whole seconds.
+/// A flow as it is compared between host and kernel: without times, except the idle time in whole
+/// seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowView {
     /// The record without its times.
@@ -63,7 +64,8 @@ pub struct FlowView {
 }
 
 impl FlowView {
-    /// A record as seen at `now`. A case takes moments, and lets whole seconds pass.
+    /// A record at the time `now`, in jiffies. A case itself runs in less than a second, and its
+    /// steps wait whole seconds.
     #[must_use]
     pub fn new(flow: Flow, now: u64, hz: u64) -> Self {
         let idle = now.saturating_sub(flow.last_seen) / hz;
@@ -74,7 +76,7 @@ impl FlowView {
 /// Every flow of one interface.
 pub type FlowViews = BTreeMap<(Tier, FlowId), FlowView>;
 
-/// One line for each flow, for a report.
+/// One line per flow, for a failure message.
 #[must_use]
 pub fn lines(flows: &FlowViews) -> String {
     let line = |((tier, id), view): (&(Tier, FlowId), &FlowView)| {
@@ -91,36 +93,36 @@ pub fn lines(flows: &FlowViews) -> String {
     flows.iter().map(line).collect()
 }
 
-/// One implementation of the decision with its tables and its clock.
+/// One implementation of the verdict logic with its tables and its clock.
 pub trait Engine {
-    /// The word for it in a report.
+    /// Its name in a failure message.
     fn name(&self) -> String;
 
-    /// Forgets every flow and count, and takes another policy.
+    /// Clears all flows and counters, and replaces the policy.
     fn reset(&mut self, policy: Option<&CompiledPolicy>);
 
-    /// Takes another policy and keeps the flows.
+    /// Replaces the policy and keeps the flows.
     fn replace(&mut self, policy: &CompiledPolicy);
 
-    /// Decides about a frame. `None` if the frame cannot even be handed over: the kernel takes
-    /// none that is shorter than an Ethernet header.
+    /// Decides a frame. `None` if the kernel's test run does not accept it, because it is shorter
+    /// than an Ethernet header.
     fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason>;
 
-    /// Lets time pass.
+    /// Advances the clock.
     fn wait(&mut self, seconds: u32);
 
-    /// Leaves no room in the proven tier, or makes room again.
+    /// Fills the proven tier, or makes room in it again.
     fn fill_proven(&mut self, full: bool);
 
-    /// Makes every flow one that was learned: no rule let it in.
+    /// Turns every flow into a learned one, which no rule admitted.
     fn learn_flows(&mut self);
 
-    /// Every flow.
+    /// All flows.
     fn flows(&mut self) -> FlowViews;
 
     /// Packets and bytes by rule, without rules that admitted nothing.
     fn rules(&mut self) -> BTreeMap<u32, (u64, u64)>;
 
-    /// How often each event happened, without those that never did.
+    /// The count of each event, without zeros.
     fn events(&mut self) -> BTreeMap<Event, u64>;
 }

@@ -1,4 +1,4 @@
-//! The decision on the host, over ordinary tables.
+//! The verdict logic compiled for the host, over ordinary maps.
 
 use std::collections::BTreeMap;
 
@@ -16,49 +16,50 @@ use firewall_user::policy::CompiledPolicy;
 use crate::decision::engine::{Engine, FlowView, FlowViews};
 use crate::decision::kernel::Setup;
 
-/// The slot of the interface under test, on the host and in the kernel. Not 0, so that a slot that
-/// was forgotten somewhere shows.
+/// The slot of the interface under test, on the host and in the kernel. Not 0, so that code that
+/// ignores the slot fails.
 pub const SLOT: u16 = 1;
 
-/// A timeout in jiffies, as both sides are told. Most of a second is added: steps are whole seconds,
-/// and the moments that a case takes on a busy machine must not decide anything.
+/// A timeout in jiffies plus 0.9 seconds, for both engines: steps wait whole seconds, and the run
+/// time of a case on a busy machine must not change a result.
 #[must_use]
-pub fn lenient(seconds: u32, hz: u64) -> u64 {
+pub fn padded_timeout(seconds: u32, hz: u64) -> u64 {
     u64::from(seconds) * hz + hz * 9 / 10
 }
 
-/// The idle timeout of a state, [`lenient`].
+/// The idle timeout of a state, [padded](padded_timeout).
 #[must_use]
 pub fn timeout(state: State, hz: u64) -> u64 {
-    lenient(state.default_timeout(), hz)
+    padded_timeout(state.default_timeout(), hz)
 }
 
-/// The host's side.
+/// The engine on the host.
 pub struct Host {
-    /// What [`decide`] looks into.
+    /// The tables of [`decide`].
     pub tables: HostTables,
     /// Whether frames start with an Ethernet header.
     pub ethernet: bool,
 }
 
 impl Host {
-    /// Tables with nothing in them.
+    /// An Ethernet interface with empty tables.
     #[must_use]
     pub fn new() -> Self {
         Self { tables: tables(NonIp::default()), ethernet: true }
     }
 
-    /// For an interface of that setup.
+    /// An interface of this setup.
     #[must_use]
     pub fn of(setup: &Setup) -> Self {
         let mut host = Self::with(setup.ethernet, setup.non_ip);
         host.tables.tcp_checks = setup.tcp_checks;
-        host.tables.no_pick_up = !setup.pick_up;
+        host.tables.no_pick_up = !setup.tcp_loose;
         host.tables.revalidate = setup.revalidate;
         host
     }
 
-    /// For frames with or without an Ethernet header, and with a word on frames that are not IP.
+    /// An interface with or without an Ethernet header, and its treatment of frames that are not
+    /// IP.
     #[must_use]
     pub fn with(ethernet: bool, non_ip: NonIp) -> Self {
         Self { tables: tables(non_ip), ethernet }
@@ -114,10 +115,10 @@ impl Engine for Host {
     fn learn_flows(&mut self) {
         let Self { tables, .. } = self;
         for (tier, key) in tables.flows_v4().into_keys() {
-            Flows::<V4>::find(tables, tier, &key).expect("a flow that is there").set_rule(0);
+            Flows::<V4>::find(tables, tier, &key).expect("a flow that was listed").set_rule(0);
         }
         for (tier, key) in tables.flows_v6().into_keys() {
-            Flows::<V6>::find(tables, tier, &key).expect("a flow that is there").set_rule(0);
+            Flows::<V6>::find(tables, tier, &key).expect("a flow that was listed").set_rule(0);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The decision in the kernel: the real object, run on one packet at a time.
+//! The verdict logic in the kernel: the real object, run on one packet at a time.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,11 +16,11 @@ use firewall_ebpf::reason::{Reason, Verdict};
 use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::engine::{Engine, FlowViews};
-use crate::decision::host::{SLOT, lenient, timeout};
+use crate::decision::host::{SLOT, padded_timeout, timeout};
 use crate::decision::kernel_maps::{COUNTERS, Maps, NEW, PROVEN, RULES};
 use crate::decision::run::hex;
 
-/// Names the kernel object, as for the build of the binary that embeds it.
+/// The environment variable with the path of the kernel object, as in the build of `secgroup`.
 const OBJECT: &str = "SECGROUP_BPF_OBJECT";
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/secgroup.bpf.o");
 
@@ -29,7 +29,7 @@ const XDP_PASS: u32 = 2;
 const TCX_NEXT: u32 = u32::MAX;
 const TCX_DROP: u32 = 2;
 
-/// Where received packets are looked at.
+/// The hook of received packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receive {
     /// `sg_xdp_rx`.
@@ -43,25 +43,25 @@ impl Receive {
     pub const ALL: [Self; 2] = [Self::Xdp, Self::Tcx];
 }
 
-/// What is fixed when the programs are loaded.
+/// The settings that are fixed when the programs are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Which end is protected.
+    /// Which direction of the device is ingress.
     pub orientation: Orientation,
     /// Whether frames start with an Ethernet header.
     pub ethernet: bool,
     /// Which frames that are not IP pass.
     pub non_ip: NonIp,
-    /// How closely TCP is followed.
+    /// The TCP checks.
     pub tcp_checks: TcpChecks,
-    /// Whether TCP may be taken up in its middle.
-    pub pick_up: bool,
-    /// Whether flows are asked about again after a change of policy.
+    /// Whether TCP connections are picked up mid-stream.
+    pub tcp_loose: bool,
+    /// Whether flows are re-evaluated after a policy change.
     pub revalidate: bool,
 }
 
 impl Setup {
-    /// An Ethernet device that lets link control through, with TCP as usual.
+    /// An Ethernet device with the default settings.
     #[must_use]
     pub const fn new(orientation: Orientation) -> Self {
         Self {
@@ -69,29 +69,29 @@ impl Setup {
             ethernet: true,
             non_ip: NonIp::Control,
             tcp_checks: TcpChecks::Guard,
-            pick_up: true,
+            tcp_loose: true,
             revalidate: false,
         }
     }
 
-    /// The ways in which an interface of that orientation can follow flows.
+    /// The variants of flow tracking on an interface of this orientation.
     #[must_use]
-    pub fn ways(orientation: Orientation) -> [Self; 4] {
-        let usual = Self::new(orientation);
-        let strict = Self { tcp_checks: TcpChecks::Strict, pick_up: false, ..usual };
-        let again = Self { revalidate: true, ..usual };
-        [usual, Self { pick_up: false, ..usual }, strict, again]
+    pub fn variants(orientation: Orientation) -> [Self; 4] {
+        let default = Self::new(orientation);
+        let strict = Self { tcp_checks: TcpChecks::Strict, tcp_loose: false, ..default };
+        let revalidating = Self { revalidate: true, ..default };
+        [default, Self { tcp_loose: false, ..default }, strict, revalidating]
     }
 }
 
-/// The kernel's side.
+/// The engine in the kernel.
 pub struct Kernel {
     ebpf: Ebpf,
     /// The program's maps.
     pub maps: Maps,
-    /// The hook that receives; transmitted packets always go through `sg_tcx_tx`.
+    /// The hook of received packets; transmitted packets always go through `sg_tcx_tx`.
     pub receive: Receive,
-    /// Bytes of a frame in the first buffer of XDP; the rest lies in further ones.
+    /// Bytes of a frame in the linear part of the XDP buffer; the rest is in its fragments.
     pub linear: Option<u32>,
     orientation: Orientation,
     hz: u64,
@@ -99,10 +99,10 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the object's programs; the verifier walks every one.
+    /// Loads the object's programs, each of which the verifier checks.
     ///
     /// # Panics
-    /// If the object is missing or the kernel refuses it.
+    /// If the object is missing or does not load.
     #[must_use]
     pub fn load(setup: Setup) -> Self {
         let path = env::var(OBJECT).unwrap_or_else(|_| BUILT.to_owned());
@@ -116,10 +116,10 @@ impl Kernel {
         }
         let (orientation, ethernet) = (setup.orientation as u8, u8::from(setup.ethernet));
         let (non_ip, tcp_checks) = (setup.non_ip as u8, setup.tcp_checks as u8);
-        let pick_up = u8::from(setup.pick_up);
+        let tcp_loose = u8::from(setup.tcp_loose);
         let revalidate = u8::from(setup.revalidate);
         let glance = u8::from(glances(setup.ethernet, setup.tcp_checks));
-        let fragment_timeout = lenient(FRAGMENT_TIMEOUT, hz);
+        let fragment_timeout = padded_timeout(FRAGMENT_TIMEOUT, hz);
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &SLOT, true)
             .override_global("ORIENTATION", &orientation, true)
@@ -127,7 +127,7 @@ impl Kernel {
             .override_global("NON_IP", &non_ip, true)
             .override_global("GLANCE", &glance, true)
             .override_global("TCP_CHECKS", &tcp_checks, true)
-            .override_global("PICK_UP", &pick_up, true)
+            .override_global("PICK_UP", &tcp_loose, true)
             .override_global("REVALIDATE", &revalidate, true)
             .override_global("FRAGMENT_TIMEOUT", &fragment_timeout, true)
             .override_global("TIMEOUTS", &timeouts, true)
@@ -139,10 +139,10 @@ impl Kernel {
             .map_max_entries("RULE_COUNTERS", RULES)
             .load(&object)
             .unwrap_or_else(|error| panic!("load {path}: {error:?}"));
-        let refused = |name: &str, error: ProgramError| -> ! { panic!("load {name}: {error}") };
-        xdp(&mut ebpf, "sg_xdp_rx").load().unwrap_or_else(|e| refused("sg_xdp_rx", e));
+        let fail = |name: &str, error: ProgramError| -> ! { panic!("load {name}: {error}") };
+        xdp(&mut ebpf, "sg_xdp_rx").load().unwrap_or_else(|e| fail("sg_xdp_rx", e));
         for name in ["sg_tcx_rx", "sg_tcx_tx", "sg_clock"] {
-            tcx(&mut ebpf, name).load().unwrap_or_else(|error| refused(name, error));
+            tcx(&mut ebpf, name).load().unwrap_or_else(|error| fail(name, error));
         }
         let maps = Maps::new(&mut ebpf);
         let counters = maps.counters();
@@ -156,31 +156,31 @@ impl Kernel {
         self.program(direction) == "sg_xdp_rx"
     }
 
-    /// Whether this kernel's test run can put a part of a small frame into further buffers: Linux
-    /// does since 6.18, and before it refuses.
+    /// Whether this kernel's test run supports a linear part smaller than a small frame (Linux
+    /// 6.18).
     pub fn splits_frames(&mut self) -> bool {
         let direction = self.orientation.received();
         self.linear = Some(20);
-        let taken = self.verdict(&[0; 60], direction).is_some();
+        let accepted = self.verdict(&[0; 60], direction).is_some();
         self.linear = None;
-        self.skip_counters();
-        taken
+        self.reset_baseline();
+        accepted
     }
 
-    /// Takes the counters as they are, after packets that were only given to
+    /// Sets the baseline of the counters, after packets that only went through
     /// [`Kernel::verdict`].
-    pub fn skip_counters(&mut self) {
+    pub fn reset_baseline(&mut self) {
         self.counters = self.maps.counters();
     }
 
-    /// The clock as the programs see it.
+    /// The current time of the programs, in jiffies.
     pub fn now(&mut self) -> u64 {
         let options = TestRunOptions { data_in: Some(&[0; 60]), ..TestRunOptions::new() };
         tcx(&mut self.ebpf, "sg_clock").test_run(options).expect("run sg_clock");
         self.maps.clock()
     }
 
-    /// The program that sees a packet of this direction.
+    /// The program for packets of this direction.
     fn program(&self, direction: Direction) -> &'static str {
         match (self.orientation.received() == direction, self.receive) {
             (true, Receive::Xdp) => "sg_xdp_rx",
@@ -189,8 +189,8 @@ impl Kernel {
         }
     }
 
-    /// Runs a program on a frame; the verdict it returned. `None` for a frame that the kernel does
-    /// not take.
+    /// Runs a program on a frame; returns its verdict. `None` for a frame that the test run does
+    /// not accept.
     pub fn verdict(&mut self, frame: &[u8], direction: Direction) -> Option<Verdict> {
         let name = self.program(direction);
         let run = if name == "sg_xdp_rx" {
@@ -219,10 +219,11 @@ impl Kernel {
         })
     }
 
-    /// The one counter that moved since the last look, by one packet with the frame's bytes.
+    /// The reason whose counter increased since the last call, by one packet with the frame's
+    /// bytes; panics if other counters changed.
     fn counted(&mut self, frame: &[u8], direction: Direction) -> Reason {
         let after = self.maps.counters();
-        let moved: Vec<_> = (0_u32..)
+        let changed: Vec<_> = (0_u32..)
             .zip(self.counters.iter().zip(&after))
             .filter(|(_, (before, after))| before != after)
             .map(|(at, (before, after))| {
@@ -231,7 +232,7 @@ impl Kernel {
             .collect();
         self.counters = after;
         let first = counter_index(SLOT, direction, 0);
-        if let [(at, 1, bytes)] = moved[..]
+        if let [(at, 1, bytes)] = changed[..]
             && bytes == u64::from(length(frame))
             && let Some(number) = at.checked_sub(first).and_then(|number| u8::try_from(number).ok())
             && let Some(reason) = Reason::from_number(number)
@@ -239,8 +240,8 @@ impl Kernel {
             return reason;
         }
         panic!(
-            "{}: one {} packet of {} bytes moved these counters (index, packets, bytes): \
-             {moved:?}; the direction's first is {first}: bytes {}",
+            "{}: one {} packet of {} bytes increased these counters (index, packets, \
+             bytes): {changed:?}; the direction's first is {first}: bytes {}",
             self.name(),
             direction.name(),
             frame.len(),
@@ -315,7 +316,7 @@ fn tcx<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
     program.try_into().unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Linux' `struct xdp_md` with `data_end` set: how much of the frame the first buffer holds.
+/// Linux' `struct xdp_md` with `data_end` set to the size of the linear part.
 fn xdp_md(linear: u32) -> [u8; 24] {
     let mut context = [0; 24];
     context[4..8].copy_from_slice(&linear.to_ne_bytes());
@@ -326,10 +327,10 @@ fn length(frame: &[u8]) -> u32 {
     u32::try_from(frame.len()).expect("a frame")
 }
 
-/// The kernel's HZ: the coarse clock advances once in a jiffy.
+/// The kernel's HZ: the coarse clock advances once per jiffy.
 fn ticks_per_second() -> u64 {
     let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of ours.
+    // SAFETY: the pointer is to a local timespec.
     let done = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut resolution) };
     assert_eq!(done, 0, "clock_getres(CLOCK_MONOTONIC_COARSE) failed");
     1_000_000_000 / u64::try_from(resolution.tv_nsec).expect("a positive resolution")

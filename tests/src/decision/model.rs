@@ -1,8 +1,8 @@
-//! What a connection is, said once more: plainly, slowly, with a map and whole seconds, sharing with
-//! the decision nothing but the parser. It knows interfaces with TCP as usual, not strict ones.
+//! A second, simple implementation of connection tracking with a map and whole seconds. It shares
+//! only the parser with the verdict logic. It does not implement strict TCP checks.
 
 mod connection;
-mod seen;
+mod packet;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,140 +15,147 @@ use firewall_ebpf::reason::{Reason, Verdict};
 use firewall_user::model::Traffic;
 use firewall_user::policy::{Probe, ResolvedRule, evaluate};
 
-use self::connection::{Connection, Part};
-use self::seen::{Seen, read, v4, v6};
+use self::connection::{Connection, Effect};
+use self::packet::{ModelPacket, read, v4, v6};
 use crate::decision::engine::{FlowId, FlowViews};
 use crate::decision::packet::flags::{ACK, SYN};
 
-/// Seconds for which a first fragment speaks for the others.
-const FRAGMENTS: u64 = 30;
+/// Seconds for which later fragments pass after the first one.
+const FRAGMENT_TIMEOUT: u64 = 30;
 
 /// One interface.
 pub struct Model {
     rules: Vec<ResolvedRule>,
     now: u64,
     connections: BTreeMap<FlowId, Connection>,
-    /// When a first fragment passed, and how long it was.
-    firsts: BTreeMap<Fragmented, (u64, u32)>,
+    /// When a first fragment passed, and its length.
+    first_fragments: BTreeMap<FragmentKey, (u64, u32)>,
 }
 
-/// What the fragments of a packet have in common: addresses, identification, protocol, direction.
-type Fragmented = (IpAddr, IpAddr, u32, u8, Direction);
+/// Addresses, identification, protocol and direction, which are equal in all fragments of a packet.
+type FragmentKey = (IpAddr, IpAddr, u32, u8, Direction);
 
 impl Model {
-    /// An interface with these rules, where nothing happened yet.
+    /// An interface with these rules and without connections.
     #[must_use]
     pub const fn new(rules: Vec<ResolvedRule>) -> Self {
-        Self { rules, now: 0, connections: BTreeMap::new(), firsts: BTreeMap::new() }
+        Self { rules, now: 0, connections: BTreeMap::new(), first_fragments: BTreeMap::new() }
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub const fn wait(&mut self, seconds: u32) {
         self.now += seconds as u64;
     }
 
-    /// Decides about a frame; `None` where the model has no opinion: not IP, or not sound.
+    /// Decides a frame; `None` for frames outside the model: not IP, or malformed.
     pub fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {
-        let packet = HostPacket::ethernet(frame);
+        let raw = HostPacket::ethernet(frame);
         let mut segments = Segments::new();
-        let (seen, quote) = match parse::parse(&packet, &mut segments).ok()? {
-            Frame::V4 => read(&packet, &segments.v4, direction, v4),
-            Frame::V6 => read(&packet, &segments.v6, direction, v6),
+        let (packet, embedded) = match parse::parse(&raw, &mut segments).ok()? {
+            Frame::V4 => read(&raw, &segments.v4, direction, v4),
+            Frame::V6 => read(&raw, &segments.v6, direction, v6),
             Frame::NonIp(_) => return None,
         };
-        Some(self.judge(&seen, quote.as_ref()))
+        Some(self.decide_packet(&packet, embedded.as_ref()))
     }
 
-    fn judge(&mut self, seen: &Seen, quote: Option<&Seen>) -> Reason {
-        let protocol = if seen.src.is_ipv4() { seen.protocol } else { 0 };
-        let whole = (seen.src, seen.dst, seen.fragment.id, protocol, seen.direction);
-        if seen.kind == Kind::Rest {
-            return match self.firsts.get(&whole) {
-                Some((when, _)) if self.now - when > FRAGMENTS => Reason::Fragment,
-                Some((_, end)) if seen.fragment.offset < *end => Reason::FragmentOverlap,
+    fn decide_packet(&mut self, packet: &ModelPacket, embedded: Option<&ModelPacket>) -> Reason {
+        let protocol = if packet.src.is_ipv4() { packet.protocol } else { 0 };
+        let key = (packet.src, packet.dst, packet.fragment.id, protocol, packet.direction);
+        if packet.kind == Kind::Rest {
+            return match self.first_fragments.get(&key) {
+                Some((when, _)) if self.now - when > FRAGMENT_TIMEOUT => Reason::Fragment,
+                Some((_, end)) if packet.fragment.offset < *end => Reason::FragmentOverlap,
                 Some(_) => Reason::LaterFragment,
                 None => Reason::Fragment,
             };
         }
-        let reason = self.judge_whole(seen, quote);
-        if seen.fragment.more && reason.verdict() == Verdict::Pass {
-            self.firsts.insert(whole, (self.now, seen.fragment.length));
+        let reason = self.decide_unfragmented(packet, embedded);
+        if packet.fragment.more && reason.verdict() == Verdict::Pass {
+            self.first_fragments.insert(key, (self.now, packet.fragment.length));
         }
         reason
     }
 
-    fn judge_whole(&mut self, seen: &Seen, quote: Option<&Seen>) -> Reason {
-        if seen.kind == Kind::Tcp && !seen.is_sound_tcp() {
+    /// Decides a packet that has its transport header.
+    fn decide_unfragmented(
+        &mut self,
+        packet: &ModelPacket,
+        embedded: Option<&ModelPacket>,
+    ) -> Reason {
+        if packet.kind == Kind::Tcp && !packet.has_valid_flags() {
             return Reason::TcpFlags;
         }
-        if let Some(reason) = seen.exempt() {
+        if let Some(reason) = packet.exempt() {
             return reason;
         }
-        if seen.kind == Kind::Error {
-            let Some(quote) = quote.filter(|quote| quote.src == seen.dst) else {
+        if packet.kind == Kind::Error {
+            let Some(embedded) = embedded.filter(|embedded| embedded.src == packet.dst) else {
                 return Reason::IcmpErrorInvalid;
             };
-            let has_flow = !matches!(quote.kind, Kind::Rest | Kind::Error | Kind::Message);
-            if has_flow && (self.is_live(&quote.id()) || self.is_untracked(quote)) {
+            let has_flow = !matches!(embedded.kind, Kind::Rest | Kind::Error | Kind::Message);
+            if has_flow && (self.is_live(&embedded.id()) || self.is_untracked(embedded)) {
                 return Reason::Related;
             }
         }
-        let may = if self.allowing(seen).is_empty() { Reason::NoRule } else { Reason::Admitted };
-        if matches!(seen.kind, Kind::Error | Kind::Message) {
-            return may;
+        let by_rules =
+            if self.allowing(packet).is_empty() { Reason::NoRule } else { Reason::Admitted };
+        if matches!(packet.kind, Kind::Error | Kind::Message) {
+            return by_rules;
         }
-        let id = seen.id();
+        let id = packet.id();
         if !self.is_live(&id) {
             self.connections.remove(&id);
         }
         let now = self.now;
         if let Some(connection) = self.connections.get_mut(&id) {
-            match connection.hear(seen) {
-                Part::Successor => {}
-                Part::Stray => return Reason::Established,
-                Part::Sound => {
-                    connection.seen = now;
+            match connection.update(packet) {
+                Effect::Reopen => {}
+                Effect::Ignore => return Reason::Established,
+                Effect::Refresh => {
+                    connection.last_seen = now;
                     return Reason::Established;
                 }
             }
         }
-        if self.is_untracked(seen) {
+        if self.is_untracked(packet) {
             return Reason::Untracked;
         }
-        if seen.is_tcp(SYN | ACK) {
+        if packet.is_tcp(SYN | ACK) {
             return Reason::UnsolicitedSynAck;
         }
-        // Nothing answers to these.
-        if may == Reason::NoRule || seen.is_rst() || seen.kind == Kind::Reply {
-            return may;
+        // RST and ICMP replies get no reply, so they open no flow.
+        if by_rules == Reason::NoRule || packet.is_rst() || packet.kind == Kind::Reply {
+            return by_rules;
         }
-        let connection = Connection::new(seen, now, self.allowing(seen));
+        let connection = Connection::new(packet, now, self.allowing(packet));
         self.connections.insert(id, connection);
         Reason::NewFlow
     }
 
     fn is_live(&self, id: &FlowId) -> bool {
         self.connections.get(id).is_some_and(|connection| {
-            self.now - connection.seen <= u64::from(connection.state.default_timeout())
+            self.now - connection.last_seen <= u64::from(connection.state.default_timeout())
         })
     }
 
-    fn allowing(&self, seen: &Seen) -> Vec<u32> {
-        let Seen { direction, protocol, rule_port: port, .. } = *seen;
-        let outside = if direction == Ingress { seen.src } else { seen.dst };
+    fn allowing(&self, packet: &ModelPacket) -> Vec<u32> {
+        let ModelPacket { direction, protocol, rule_port: port, .. } = *packet;
+        let outside = if direction == Ingress { packet.src } else { packet.dst };
         evaluate(&self.rules, Probe { direction, outside, protocol, port }).collect()
     }
 
-    /// EC2's untracked connections: allowed from anywhere, and so is every answer. Or such an answer.
-    fn is_untracked(&self, seen: &Seen) -> bool {
-        let back = seen.direction.opposite();
-        let is_v4 = seen.src.is_ipv4();
-        let (protocol, from, to) = (seen.protocol, seen.src_port, seen.dst_port);
-        let asks = self.is_open(seen.direction, is_v4, protocol, to)
-            && self.is_wide_open(back, is_v4, protocol);
-        let answers = self.is_open(back, is_v4, protocol, from)
-            && self.is_wide_open(seen.direction, is_v4, protocol);
-        matches!(protocol, 6 | 17) && !self.allowing(seen).is_empty() && (asks || answers)
+    /// EC2's untracked connections: rules allow the packet from anywhere, and all replies; or the
+    /// packet is such a reply.
+    fn is_untracked(&self, packet: &ModelPacket) -> bool {
+        let reverse = packet.direction.opposite();
+        let is_v4 = packet.src.is_ipv4();
+        let (protocol, from, to) = (packet.protocol, packet.src_port, packet.dst_port);
+        let is_request = self.is_open(packet.direction, is_v4, protocol, to)
+            && self.allows_all(reverse, is_v4, protocol);
+        let is_reply = self.is_open(reverse, is_v4, protocol, from)
+            && self.allows_all(packet.direction, is_v4, protocol);
+        matches!(protocol, 6 | 17) && !self.allowing(packet).is_empty() && (is_request || is_reply)
     }
 
     /// The port ranges that are allowed from anywhere.
@@ -172,12 +179,14 @@ impl Model {
         })
     }
 
+    /// Whether a port is allowed from anywhere.
     fn is_open(&self, direction: Direction, is_v4: bool, protocol: u8, port: u16) -> bool {
         let mut ranges = self.anywhere(direction, is_v4, protocol);
         ranges.any(|(from, to)| (from..=to).contains(&port))
     }
 
-    fn is_wide_open(&self, direction: Direction, is_v4: bool, protocol: u8) -> bool {
+    /// Whether all ports are allowed from anywhere.
+    fn allows_all(&self, direction: Direction, is_v4: bool, protocol: u8) -> bool {
         let mut ranges: Vec<_> = self.anywhere(direction, is_v4, protocol).collect();
         ranges.sort_unstable();
         let mut next = 0_u32;
@@ -189,23 +198,23 @@ impl Model {
         next > u32::from(u16::MAX)
     }
 
-    /// What is wrong with flows that should be these connections.
+    /// The first difference between flows and the connections of the model.
     #[must_use]
-    pub fn contradiction(&self, flows: &FlowViews) -> Option<String> {
+    pub fn difference(&self, flows: &FlowViews) -> Option<String> {
         for (id, connection) in &self.connections {
             let tier = if connection.is_proven { Tier::Proven } else { Tier::New };
             let Some(view) = flows.get(&(tier, *id)) else {
                 return Some(format!("no {} flow {id:?} {connection:?}", tier.name()));
             };
             let same = view.flow.state() == Some(connection.state)
-                && view.idle == self.now - connection.seen
-                && view.flow.initiator() == connection.opener
+                && view.idle == self.now - connection.last_seen
+                && view.flow.initiator() == connection.initiator
                 && connection.allowing.contains(&view.flow.rule);
             if !same {
-                return Some(format!("{view:?} should be {connection:?}"));
+                return Some(format!("{view:?} differs from {connection:?}"));
             }
         }
-        let is_more = flows.len() > self.connections.len();
-        is_more.then(|| format!("{} flows, not {}", flows.len(), self.connections.len()))
+        let has_more = flows.len() > self.connections.len();
+        has_more.then(|| format!("{} flows, not {}", flows.len(), self.connections.len()))
     }
 }

@@ -1,14 +1,14 @@
-//! Packets as a table writes them down, and the bytes they are in a scene.
+//! Packets in the notation of the case tables, and their bytes in a scenario.
 //!
-//! Checksums of transport headers are left zero: nothing in the decision reads them, and on veth
-//! they are as unfinished.
+//! Checksums of transport headers are zero: the verdict logic does not read them, and on veth they
+//! are incomplete anyway.
 
 mod extension;
 mod render;
 
 pub use extension::Extension;
 
-use crate::decision::scene::{Outside, Role};
+use crate::decision::scenario::{Outside, Role};
 
 /// TCP flags.
 pub mod flags {
@@ -35,12 +35,12 @@ pub const DOT1Q: u16 = 0x8100;
 /// 802.1ad's EtherType.
 pub const DOT1AD: u16 = 0x88a8;
 
-/// What a packet carries.
+/// The payload of a packet.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// TCP.
     Tcp {
-        /// As they lie in the header.
+        /// TCP flags, as in the header.
         flags: u8,
         /// Sequence number.
         seq: u32,
@@ -66,10 +66,10 @@ pub enum Body {
         v4: (u8, u8),
         /// Type and code for IPv6.
         v6: (u8, u8),
-        /// What it is about.
+        /// The embedded packet.
         about: Box<Packet>,
-        /// Bytes of its transport header that are quoted.
-        quoted: usize,
+        /// Embedded bytes of its transport header.
+        embedded: usize,
     },
     /// Any protocol, without a header of its own.
     Raw(u8),
@@ -77,7 +77,7 @@ pub enum Body {
     Link(u16),
 }
 
-/// Where an edit counts from.
+/// The header that the offset of an edit is relative to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
     /// The IP header.
@@ -86,10 +86,10 @@ pub enum Layer {
     Transport,
 }
 
-/// A packet, as far as its scene does not decide about it.
+/// A packet without what its scenario defines: addresses and direction.
 #[derive(Clone, Debug)]
 pub struct Packet {
-    /// Who sends it.
+    /// The sender.
     pub from: Role,
     /// The host outside.
     pub outside: Outside,
@@ -103,19 +103,19 @@ pub struct Packet {
     pub options: usize,
     /// IPv6 extension headers, outermost first.
     pub extensions: Vec<Extension>,
-    /// Offset in units of eight bytes, and whether more follow.
+    /// Offset in units of eight bytes, and the more-fragments flag.
     pub fragment: Option<(u16, bool)>,
     /// TTL or hop limit.
     pub hop_limit: u8,
-    /// What it carries.
+    /// The payload.
     pub body: Body,
-    /// Bytes behind the transport header.
+    /// Bytes after the transport header.
     pub data: usize,
     /// Bytes written over the finished packet.
     pub edits: Vec<(Layer, usize, Vec<u8>)>,
-    /// Bytes of the IP payload that a sender left out and does not count in its lengths.
+    /// Truncates the IP payload to this number of bytes; the length fields match.
     pub cut_payload: Option<usize>,
-    /// Bytes of padding behind the IP packet.
+    /// Bytes of padding after the IP packet.
     pub padding: usize,
 }
 
@@ -151,23 +151,23 @@ impl Packet {
         Self::new(from, Body::Udp).data(12)
     }
 
-    /// An ICMP message of another type in each family.
+    /// An ICMP message with a type and code for each family.
     #[must_use]
     pub fn icmp(from: Role, v4: (u8, u8), v6: (u8, u8)) -> Self {
         Self::new(from, Body::Icmp { v4, v6, id: 0 }).data(28)
     }
 
-    /// An ICMP error about a packet, with the least that has to be quoted of it.
+    /// An ICMP error about a packet, with the required minimum of it embedded.
     #[must_use]
     pub fn error(from: Role, v4: (u8, u8), v6: (u8, u8), about: Self) -> Self {
-        Self::new(from, Body::Error { v4, v6, about: Box::new(about), quoted: 8 })
+        Self::new(from, Body::Error { v4, v6, about: Box::new(about), embedded: 8 })
     }
 
-    /// Quoting that many bytes of the transport header instead.
+    /// With that many embedded bytes of the transport header.
     #[must_use]
-    pub fn quoting(mut self, bytes: usize) -> Self {
-        if let Body::Error { quoted, .. } = &mut self.body {
-            *quoted = bytes;
+    pub fn embedding(mut self, bytes: usize) -> Self {
+        if let Body::Error { embedded, .. } = &mut self.body {
+            *embedded = bytes;
         }
         self
     }
@@ -240,7 +240,7 @@ impl Packet {
         self
     }
 
-    /// As a fragment: offset in units of eight bytes, and whether more follow.
+    /// As a fragment: offset in units of eight bytes, and the more-fragments flag.
     #[must_use]
     pub fn fragment(self, offset: u16, more: bool) -> Self {
         Self { fragment: Some((offset, more)), ..self }
@@ -272,13 +272,13 @@ impl Packet {
         self
     }
 
-    /// With only that many bytes from the transport header on; the lengths say so too.
+    /// With only that many bytes from the transport header on; the length fields match.
     #[must_use]
     pub fn only(self, bytes: usize) -> Self {
         Self { cut_payload: Some(bytes), ..self }
     }
 
-    /// With that many bytes behind the IP packet.
+    /// With that many bytes of padding after the IP packet.
     #[must_use]
     pub fn padding(self, bytes: usize) -> Self {
         Self { padding: bytes, ..self }

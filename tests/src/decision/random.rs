@@ -1,7 +1,7 @@
 //! Random packets, rules and times, from a seed.
 //!
-//! Pools are small on purpose: with few hosts, ports and numbers, random packets meet each other's
-//! flows, and most of what can happen to a flow does.
+//! Pools are small on purpose: with few hosts, ports and numbers, random packets often belong to
+//! the flows of others, so that most transitions of a flow occur.
 
 use std::env;
 use std::sync::LazyLock;
@@ -17,20 +17,20 @@ use crate::decision::case::Case;
 use crate::decision::cases;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
 use crate::decision::packet::{Body, DOT1AD, DOT1Q, Extension, Packet};
-use crate::decision::rules::{ECHO, Peer, Rule, What, allow, back, usual};
-use crate::decision::scene::Outside::{Far, Near, Neighbour};
-use crate::decision::scene::Role::{Client, Server};
-use crate::decision::scene::{Family, Scene};
+use crate::decision::rules::{ECHO, Peer, Rule, Traffic, allow, allow_reverse, default_rules};
+use crate::decision::scenario::Outside::{Far, Near, Neighbour};
+use crate::decision::scenario::Role::{Client, Server};
+use crate::decision::scenario::{Family, Scenario};
 
-/// How many inputs a property is tried with unless `PROPTEST_CASES` says, and from which seed
-/// unless `PROPTEST_RNG_SEED` does. Both are fixed, so that a failure is there again in the next
-/// run; nothing is written beside the tests.
+/// The number of inputs of a property, which `PROPTEST_CASES` overrides, and their seed, which
+/// `PROPTEST_RNG_SEED` overrides. Both are fixed, so that a failure is reproducible; no regression
+/// files are written.
 #[must_use]
 pub fn config(cases: u32, seed: u64) -> Config {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let asked = number("PROPTEST_CASES").and_then(|count| u32::try_from(count).ok());
+    let requested = number("PROPTEST_CASES").and_then(|count| u32::try_from(count).ok());
     Config {
-        cases: asked.unwrap_or(cases),
+        cases: requested.unwrap_or(cases),
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(number("PROPTEST_RNG_SEED").unwrap_or(seed)),
         ..Config::default()
@@ -46,45 +46,45 @@ pub enum Event {
     Wait(u32),
 }
 
-/// A sequence of frames, most of them sound, and of pauses. Between random frames come the packets
-/// of whole cases of the table, now and then damaged.
+/// A sequence of frames, most of them well-formed, and of pauses. Between random frames are the
+/// packets of whole cases of the tables, some of them damaged.
 pub fn sequence() -> impl Strategy<Value = Vec<Event>> {
     let seconds =
         select(vec![1, 2, 9, 11, 29, 31, 59, 61, 119, 121, 179, 181, 599, 601, 3600, 432_001]);
     let piece = prop_oneof![
-        12 => (scene(), packet(), damage())
-            .prop_map(|(scene, packet, damage)| vec![event(&scene, &packet, &damage)]),
+        12 => (scenario(), packet(), damage())
+            .prop_map(|(scenario, packet, damage)| vec![event(&scenario, &packet, &damage)]),
         2 => seconds.prop_map(|seconds| vec![Event::Wait(seconds)]),
-        3 => played(),
-        1 => pieces(),
+        3 => case_packets(),
+        1 => fragments(),
         1 => garbage().prop_map(|frame| vec![frame]),
     ];
     vec(piece, 1..25).prop_map(|pieces| pieces.into_iter().flatten().collect())
 }
 
-/// A datagram in pieces, of which some may lie on the first.
-fn pieces() -> impl Strategy<Value = Vec<Event>> {
+/// A fragmented datagram, of which some fragments may overlap the first.
+fn fragments() -> impl Strategy<Value = Vec<Event>> {
     let later = vec((0_u16..12, any::<bool>()), 1..4);
-    (scene(), later).prop_map(|(scene, later)| {
+    (scenario(), later).prop_map(|(scenario, later)| {
         let of = |(offset, more)| {
             let datagram = Packet::udp(Client).ports(40_000, 53).data(40);
-            event(&scene, &datagram.fragment(offset, more), &Damage::default())
+            event(&scenario, &datagram.fragment(offset, more), &Damage::default())
         };
         [(0, true)].into_iter().chain(later).map(of).collect()
     })
 }
 
-/// The packets of a case of the table.
-fn played() -> impl Strategy<Value = Vec<Event>> {
-    (any::<Index>(), any::<Index>(), vec(damage(), 16)).prop_map(|(case, scene, damage)| {
+/// The packets of a case of the tables.
+fn case_packets() -> impl Strategy<Value = Vec<Event>> {
+    (any::<Index>(), any::<Index>(), vec(damage(), 16)).prop_map(|(case, scenario, damage)| {
         let case = case.get(&CASES);
-        let scenes: Vec<_> = case.scenes().collect();
+        let scenarios: Vec<_> = case.scenarios().collect();
         let packets = case.packets().zip(&damage);
-        packets.map(|(packet, damage)| event(scene.get(&scenes), packet, damage)).collect()
+        packets.map(|(packet, damage)| event(scenario.get(&scenarios), packet, damage)).collect()
     })
 }
 
-/// Any bytes behind a type that the parser knows, or one that it does not.
+/// Any bytes after an EtherType, known or unknown to the parser.
 fn garbage() -> impl Strategy<Value = Event> {
     let kind = select(vec![0x0800_u16, 0x86dd, 0x8100, 0x1234]);
     (vec(any::<u8>(), 15..200), kind, select(&Direction::ALL[..])).prop_map(
@@ -97,18 +97,18 @@ fn garbage() -> impl Strategy<Value = Event> {
 
 static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases::all);
 
-fn event(scene: &Scene, packet: &Packet, damage: &Damage) -> Event {
-    let mut frame = packet.frame(scene);
+fn event(scenario: &Scenario, packet: &Packet, damage: &Damage) -> Event {
+    let mut frame = packet.frame(scenario);
     damage.apply(&mut frame);
-    Event::Frame(frame, packet.direction(scene))
+    Event::Frame(frame, packet.direction(scenario))
 }
 
-fn scene() -> impl Strategy<Value = Scene> {
+fn scenario() -> impl Strategy<Value = Scenario> {
     (select(&Family::ALL[..]), select(&Direction::ALL[..]))
-        .prop_map(|(family, client)| Scene { family, client })
+        .prop_map(|(family, client)| Scenario { family, client })
 }
 
-/// What happens to a frame after it was made.
+/// Changes to a finished frame.
 #[derive(Clone, Debug, Default)]
 struct Damage {
     bytes: Vec<(Index, u8)>,
@@ -184,7 +184,7 @@ fn extension() -> impl Strategy<Value = Extension> {
         Just(Extension::shim6()),
     ];
     (plain, weighted(0.1, any::<u8>())).prop_map(|(header, length)| match length {
-        Some(length) => header.claiming(length),
+        Some(length) => header.length_field(length),
         None => header,
     })
 }
@@ -222,28 +222,31 @@ fn packet() -> impl Strategy<Value = Packet> {
     })
 }
 
-/// Rules: mostly those that the cases were written for, and a few more.
+/// Rules: mostly the default rules of the cases, and a few more.
 pub fn rules() -> impl Strategy<Value = Vec<Rule>> {
-    let what = select(vec![
-        What::All,
-        What::Tcp(443, 443),
-        What::Tcp(443, 443),
-        What::Tcp(0, 65_535),
-        What::Udp(53, 53),
-        What::Udp(0, 1023),
+    let traffic = select(vec![
+        Traffic::All,
+        Traffic::Tcp(443, 443),
+        Traffic::Tcp(443, 443),
+        Traffic::Tcp(0, 65_535),
+        Traffic::Udp(53, 53),
+        Traffic::Udp(0, 1023),
         ECHO,
-        What::Icmp { v4: (3, None), v6: (1, None) },
-        What::Protocol(47),
-        What::Protocol(132),
+        Traffic::Icmp { v4: (3, None), v6: (1, None) },
+        Traffic::Protocol(47),
+        Traffic::Protocol(132),
     ]);
     let peer =
         select(vec![Peer::Near, Peer::Near, Peer::Wide, Peer::Far, Peer::Any, Peer::Host(Near)]);
-    let rule = (select(vec![Client, Client, Server]), what, peer);
-    let more = vec(rule.prop_map(|(from, what, peer)| Rule { from, what, peer }), 0..6);
-    // Now and then both directions from anywhere: traffic without flows.
-    let wide = select(vec![What::All, What::Tcp(0, 65_535), What::Udp(0, 65_535)]);
-    let both = wide.prop_map(|what| [allow(what, Peer::Any), back(what, Peer::Any)]);
-    (weighted(0.8, Just(usual())), more, weighted(0.2, both)).prop_map(|(usual, more, both)| {
-        usual.into_iter().flatten().chain(more).chain(both.into_iter().flatten()).collect()
-    })
+    let rule = (select(vec![Client, Client, Server]), traffic, peer);
+    let more = vec(rule.prop_map(|(from, traffic, peer)| Rule { from, traffic, peer }), 0..6);
+    // Sometimes both directions from anywhere: untracked traffic.
+    let wide = select(vec![Traffic::All, Traffic::Tcp(0, 65_535), Traffic::Udp(0, 65_535)]);
+    let both =
+        wide.prop_map(|traffic| [allow(traffic, Peer::Any), allow_reverse(traffic, Peer::Any)]);
+    (weighted(0.8, Just(default_rules())), more, weighted(0.2, both)).prop_map(
+        |(defaults, more, both)| {
+            defaults.into_iter().flatten().chain(more).chain(both.into_iter().flatten()).collect()
+        },
+    )
 }

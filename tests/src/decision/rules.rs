@@ -1,14 +1,15 @@
-//! Rules as a table of cases writes them down, and what the compiler makes of them in a scene.
+//! Rules in the notation of the case tables, and their compiled policy in a scenario.
 
-use firewall_user::model::{IcmpMatch, PortRange, Tracking, Traffic};
-use firewall_user::policy::{CompiledPolicy, ResolvedRule, compile};
+use firewall_user::model::{self, IcmpMatch, PortRange, Tracking};
+use firewall_user::policy::CompiledPolicy;
+use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::IpNet;
 
-use crate::decision::scene::{Family, Outside, Role, Scene};
+use crate::decision::scenario::{Family, Outside, Role, Scenario};
 
-/// What a rule allows.
+/// The traffic that a rule allows.
 #[derive(Clone, Copy, Debug)]
-pub enum What {
+pub enum Traffic {
     /// Every protocol.
     All,
     /// TCP ports.
@@ -17,7 +18,7 @@ pub enum What {
     Udp(u16, u16),
     /// ICMP, or ICMPv6, by type and code of the family.
     Icmp {
-        /// Type and code for IPv4; without a code every one.
+        /// Type and code for IPv4; no code is every code.
         v4: (u8, Option<u8>),
         /// The same for IPv6.
         v6: (u8, Option<u8>),
@@ -29,7 +30,7 @@ pub enum What {
 /// The other end of a rule.
 #[derive(Clone, Copy, Debug)]
 pub enum Peer {
-    /// The near host's network.
+    /// The network of the near host.
     Near,
     /// A network around the near host's.
     Wide,
@@ -39,91 +40,94 @@ pub enum Peer {
     Any,
     /// One host.
     Host(Outside),
-    /// A group without members: no address at all.
-    Nobody,
+    /// A group without members: no address.
+    EmptyGroup,
 }
 
 /// A rule of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// Whose packets it allows.
+    /// The end whose packets it allows.
     pub from: Role,
-    /// Which of them.
-    pub what: What,
-    /// To or from which hosts outside.
+    /// The traffic that it allows.
+    pub traffic: Traffic,
+    /// The outside hosts.
     pub peer: Peer,
 }
 
 /// A rule for the client's packets.
 #[must_use]
-pub const fn allow(what: What, peer: Peer) -> Rule {
-    Rule { from: Role::Client, what, peer }
+pub const fn allow(traffic: Traffic, peer: Peer) -> Rule {
+    Rule { from: Role::Client, traffic, peer }
 }
 
 /// A rule for the server's packets.
 #[must_use]
-pub const fn back(what: What, peer: Peer) -> Rule {
-    Rule { from: Role::Server, what, peer }
+pub const fn allow_reverse(traffic: Traffic, peer: Peer) -> Rule {
+    Rule { from: Role::Server, traffic, peer }
 }
 
 /// Echo requests.
-pub const ECHO: What = What::Icmp { v4: (8, None), v6: (128, None) };
+pub const ECHO: Traffic = Traffic::Icmp { v4: (8, None), v6: (128, None) };
 
-/// The rules that a case has unless it says otherwise: one service for the near network, and the
-/// other way one service for another network.
+/// The default rules of a case: one service for the near network, and in the reverse direction one
+/// service in the far network.
 #[must_use]
-pub fn usual() -> Vec<Rule> {
-    vec![allow(What::Tcp(443, 443), Peer::Near), back(What::Tcp(5432, 5432), Peer::Far)]
+pub fn default_rules() -> Vec<Rule> {
+    vec![
+        allow(Traffic::Tcp(443, 443), Peer::Near),
+        allow_reverse(Traffic::Tcp(5432, 5432), Peer::Far),
+    ]
 }
 
-/// The rules in a scene. Their numbers are their places in the table, from 1.
+/// The rules in a scenario, numbered from 1 in the order of the table.
 #[must_use]
-pub fn resolved(rules: &[Rule], scene: &Scene) -> Vec<ResolvedRule> {
+pub fn resolved(rules: &[Rule], scenario: &Scenario) -> Vec<ResolvedRule> {
     let numbered = (1..).zip(rules);
     let resolved = numbered.map(|(number, rule)| ResolvedRule {
         number,
-        direction: scene.direction(rule.from),
-        traffic: traffic(rule.what, scene.family),
-        networks: networks(rule.peer, scene),
+        direction: scenario.direction(rule.from),
+        traffic: traffic(rule.traffic, scenario.family),
+        networks: networks(rule.peer, scenario),
     });
     resolved.collect()
 }
 
-/// The rules as the compiler leaves them, on an interface with the usual tracking.
+/// The compiled policy of the rules, with `Tracking::Auto`.
 #[must_use]
-pub fn compiled(rules: &[Rule], scene: &Scene) -> CompiledPolicy {
-    compiled_with(rules, scene, Tracking::Auto)
+pub fn compiled(rules: &[Rule], scenario: &Scenario) -> CompiledPolicy {
+    compiled_with(rules, scenario, Tracking::Auto)
 }
 
-/// The rules as the compiler leaves them.
+/// The compiled policy of the rules.
 #[must_use]
-pub fn compiled_with(rules: &[Rule], scene: &Scene, tracking: Tracking) -> CompiledPolicy {
-    let policy = compile(&resolved(rules, scene), tracking);
+pub fn compiled_with(rules: &[Rule], scenario: &Scenario, tracking: Tracking) -> CompiledPolicy {
+    let policy = compile(&resolved(rules, scenario), tracking);
     policy.unwrap_or_else(|error| panic!("compile {rules:?}: {error}"))
 }
 
-fn networks(peer: Peer, scene: &Scene) -> Vec<IpNet> {
+fn networks(peer: Peer, scenario: &Scenario) -> Vec<IpNet> {
     match peer {
-        Peer::Near => vec![scene.near()],
-        Peer::Wide => vec![scene.wide()],
-        Peer::Far => vec![scene.far()],
-        Peer::Any => vec![scene.any()],
-        Peer::Host(host) => vec![scene.outside(host).into()],
-        Peer::Nobody => Vec::new(),
+        Peer::Near => vec![scenario.near()],
+        Peer::Wide => vec![scenario.wide()],
+        Peer::Far => vec![scenario.far()],
+        Peer::Any => vec![scenario.any()],
+        Peer::Host(host) => vec![scenario.outside(host).into()],
+        Peer::EmptyGroup => Vec::new(),
     }
 }
 
-fn traffic(what: What, family: Family) -> Traffic {
+fn traffic(traffic: Traffic, family: Family) -> model::Traffic {
     let icmp = |(kind, code): (u8, Option<u8>)| match code {
         Some(code) => IcmpMatch::TypeCode(kind, code),
         None => IcmpMatch::Type(kind),
     };
-    match (what, family) {
-        (What::All, _) => Traffic::All,
-        (What::Tcp(from, to), _) => Traffic::Tcp(PortRange { from, to }),
-        (What::Udp(from, to), _) => Traffic::Udp(PortRange { from, to }),
-        (What::Icmp { v4, .. }, Family::V4) => Traffic::Icmp(icmp(v4)),
-        (What::Icmp { v6, .. }, Family::V6) => Traffic::Icmpv6(icmp(v6)),
-        (What::Protocol(number), _) => Traffic::Other(number),
+    match (traffic, family) {
+        (Traffic::All, _) => model::Traffic::All,
+        (Traffic::Tcp(from, to), _) => model::Traffic::Tcp(PortRange { from, to }),
+        (Traffic::Udp(from, to), _) => model::Traffic::Udp(PortRange { from, to }),
+        (Traffic::Icmp { v4, .. }, Family::V4) => model::Traffic::Icmp(icmp(v4)),
+        (Traffic::Icmp { v6, .. }, Family::V6) => model::Traffic::Icmpv6(icmp(v6)),
+        (Traffic::Protocol(number), _) => model::Traffic::Other(number),
     }
 }

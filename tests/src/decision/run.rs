@@ -1,4 +1,4 @@
-//! Plays a case on every engine, step by step side by side.
+//! Runs cases on all engines in parallel, step by step.
 
 use firewall_ebpf::flow::Tier;
 use firewall_ebpf::interface::{Direction, State};
@@ -9,56 +9,55 @@ use crate::decision::case::{Case, Step};
 use crate::decision::engine::{Engine, lines};
 use crate::decision::packet::Packet;
 use crate::decision::rules::{Rule, compiled_with};
-use crate::decision::scene::Scene;
+use crate::decision::scenario::Scenario;
 
-/// Plays every case in every one of its scenes and returns how many packets were judged.
+/// Runs every case in each of its scenarios; returns how many packets were decided.
 ///
-/// # Panics
-/// If an answer is wrong: with the case, the step, the packet and every engine's answer, of every
-/// scene where that is so.
+/// # Panics If a result is wrong: with the case, the step, the packet and every engine's result, of
+/// the first scenarios that failed.
 pub fn run(cases: &[Case], engines: &mut [&mut dyn Engine]) -> usize {
-    play(cases, Packet::frame, engines)
+    run_rendered(cases, Packet::frame, engines)
 }
 
-/// [`run`] without Ethernet headers, for the cases that mean the same without them.
+/// [`run`] without Ethernet headers, for the cases that do not depend on them.
 ///
 /// # Panics
 /// As [`run`].
 pub fn run_bare(cases: &[Case], engines: &mut [&mut dyn Engine]) -> usize {
     let bare: Vec<_> = cases.iter().filter(|case| case.is_bare()).cloned().collect();
-    play(&bare, Packet::ip, engines)
+    run_rendered(&bare, Packet::ip, engines)
 }
 
-type Render = fn(&Packet, &Scene) -> Vec<u8>;
+type Render = fn(&Packet, &Scenario) -> Vec<u8>;
 
-fn play(cases: &[Case], render: Render, engines: &mut [&mut dyn Engine]) -> usize {
+fn run_rendered(cases: &[Case], render: Render, engines: &mut [&mut dyn Engine]) -> usize {
     let mut packets = 0;
-    let mut wrong = Vec::new();
+    let mut failures = Vec::new();
     for case in cases {
-        for scene in case.scenes() {
-            match (Play { case, scene, render }).run(engines) {
-                Ok(judged) => packets += judged,
-                Err(report) => wrong.push(report),
+        for scenario in case.scenarios() {
+            match (CaseRun { case, scenario, render }).run(engines) {
+                Ok(decided) => packets += decided,
+                Err(report) => failures.push(report),
             }
         }
     }
-    // One wrong line of code can be a hundred wrong cases; the first few say where.
+    // One error can fail a hundred cases; the first few show where it is.
     assert!(
-        wrong.is_empty(),
-        "{} cases went wrong, of which:\n\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(8)].join("\n\n")
+        failures.is_empty(),
+        "{} cases failed, the first of them:\n\n{}",
+        failures.len(),
+        failures[..failures.len().min(8)].join("\n\n")
     );
     packets
 }
 
-struct Play<'a> {
+struct CaseRun<'a> {
     case: &'a Case,
-    scene: Scene,
+    scenario: Scenario,
     render: Render,
 }
 
-impl Play<'_> {
+impl CaseRun<'_> {
     fn run(&self, engines: &mut [&mut dyn Engine]) -> Result<usize, String> {
         let policy = self.case.rules.as_ref().map(|rules| self.compiled(rules));
         for engine in engines.iter_mut() {
@@ -85,7 +84,7 @@ impl Play<'_> {
                 Step::Learned => engines.iter_mut().for_each(|engine| engine.learn_flows()),
             }
         }
-        self.agree(engines)?;
+        self.compare_tables(engines)?;
         Ok(packets)
     }
 
@@ -96,18 +95,20 @@ impl Play<'_> {
         expected: Reason,
         engines: &mut [&mut dyn Engine],
     ) -> Result<(), String> {
-        let frame = (self.render)(packet, &self.scene);
-        let direction = packet.direction(&self.scene);
-        let answers: Vec<_> = engines
+        let frame = (self.render)(packet, &self.scenario);
+        let direction = packet.direction(&self.scenario);
+        let results: Vec<_> = engines
             .iter_mut()
             .map(|engine| (engine.name(), engine.decide(&frame, direction)))
             .collect();
-        if answers.iter().any(|(_, answer)| *answer != Some(expected)) {
-            let answers: Vec<_> =
-                answers.iter().map(|(name, answer)| format!("{name}: {}", word(*answer))).collect();
+        if results.iter().any(|(_, reason)| *reason != Some(expected)) {
+            let results: Vec<_> = results
+                .iter()
+                .map(|(name, reason)| format!("{name}: {}", reason_name(*reason)))
+                .collect();
             let packet = describe(packet, &frame, direction);
-            let answers = answers.join("\n  ");
-            let what = format!("{packet}\n  expected {}\n  {answers}", expected.name());
+            let results = results.join("\n  ");
+            let what = format!("{packet}\n  expected {}\n  {results}", expected.name());
             return self.fail(at, &what, engines);
         }
         Ok(())
@@ -124,18 +125,18 @@ impl Play<'_> {
             let flows = engines[index].flows();
             let mut all = flows.iter();
             let (first, rest) = (all.next(), all.next());
-            let right = rest.is_none()
+            let matches = rest.is_none()
                 && first.is_some_and(|((in_tier, _), view)| {
                     *in_tier == tier && view.flow.state() == Some(state)
                 });
-            if !right {
-                let wanted = format!(
+            if !matches {
+                let expected = format!(
                     "{}: one {} flow, {}",
                     engines[index].name(),
                     tier.name(),
                     state.name()
                 );
-                return self.fail(at, &format!("expected on {wanted}"), engines);
+                return self.fail(at, &format!("expected on {expected}"), engines);
             }
         }
         Ok(())
@@ -157,11 +158,11 @@ impl Play<'_> {
     }
 
     fn compiled(&self, rules: &[Rule]) -> CompiledPolicy {
-        compiled_with(rules, &self.scene, self.case.tracking)
+        compiled_with(rules, &self.scenario, self.case.tracking)
     }
 
-    /// At the end all tables are the same everywhere, the rules' counters too.
-    fn agree(&self, engines: &mut [&mut dyn Engine]) -> Result<(), String> {
+    /// At the end all engines have the same flows and the same counters by rule and event.
+    fn compare_tables(&self, engines: &mut [&mut dyn Engine]) -> Result<(), String> {
         let at = self.case.steps.len();
         let summaries: Vec<_> = engines
             .iter_mut()
@@ -181,23 +182,23 @@ impl Play<'_> {
         Err(format!(
             "case \"{}\" ({}), step {at}: {what}\n{}",
             self.case.name,
-            self.scene,
+            self.scenario,
             tables.join("\n")
         ))
     }
 }
 
-/// A reason for a report.
+/// The name of a result, for a failure message.
 #[must_use]
-pub fn word(answer: Option<Reason>) -> &'static str {
-    answer.map_or("refused by the kernel's test run", Reason::name)
+pub fn reason_name(reason: Option<Reason>) -> &'static str {
+    reason.map_or("not accepted by the kernel's test run", Reason::name)
 }
 
 fn describe(packet: &Packet, frame: &[u8], direction: Direction) -> String {
     format!("{} packet {packet:?}\n  bytes {}", direction.name(), hex(frame))
 }
 
-/// Bytes for a report.
+/// Bytes in hexadecimal, for a failure message.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! Trying to reach something: what is tried, what is expected, what happened.
+//! Connection attempts: the service, the expected and the actual result.
 
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::lab::Host;
 use super::services::{BANNER, ECHO, SSH, WEB};
-use crate::wait::PATIENCE;
+use crate::wait::MAX_WAIT;
 use crate::{Namespace, http, ping, tcp, udp};
 
-/// How long silence is taken for a drop: short of the second after which a client repeats its SYN,
-/// so that each blocked connection is one packet.
-const SILENCE: Duration = Duration::from_millis(900);
+/// The time without a reply that counts as a drop: less than the second after which a client
+/// repeats its SYN, so that each dropped connection is one packet.
+const DROP_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What is tried.
+/// The service to reach.
 #[derive(Clone, Copy)]
 pub(super) enum Service {
     Page,
@@ -24,24 +24,24 @@ pub(super) enum Service {
     Ping,
 }
 
-/// What should come of it.
+/// The expected result of an attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     Works,
     Dropped,
 }
 
-/// What came of it.
+/// The result of an attempt.
 pub(super) enum Outcome {
-    /// In which way.
+    /// It worked, with details.
     Worked(String),
-    /// Nobody answered, which is what a drop looks like.
-    Silent,
-    /// Something else, for example a refusal by the other end.
+    /// No reply, as after a drop.
+    NoReply,
+    /// Another error, for example a RST.
     Failed(String),
 }
 
-/// Somebody trying to reach somebody.
+/// An attempt of one host to reach a service of another.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt<'a> {
     pub(super) from: &'a Host,
@@ -51,11 +51,11 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Tries over one family.
+    /// Runs the attempt over one family.
     pub(super) fn run(&self, family: usize) -> Outcome {
         let (namespace, address) = (&self.from.namespace, self.to.addresses[family]);
-        // What is expected to work may take its time on a busy machine.
-        let limit = if self.expected == Expected::Works { PATIENCE } else { SILENCE };
+        // A success may take long on a busy machine.
+        let limit = if self.expected == Expected::Works { MAX_WAIT } else { DROP_TIMEOUT };
         let start = Instant::now();
         let result = match self.service {
             Service::Page => page(namespace, SocketAddr::new(address, WEB), self.expected),
@@ -70,7 +70,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Tries several at once, over both families; reports each as it ends, in their order.
+/// Runs several attempts at the same time, over both families; reports them in their order.
 pub(super) fn all<E>(
     attempts: &[Attempt<'_>],
     mut report: impl FnMut(&Attempt<'_>, &[Outcome; 2]) -> Result<(), E>,
@@ -92,23 +92,23 @@ pub(super) fn all<E>(
 fn page(namespace: &Namespace, to: SocketAddr, expected: Expected) -> io::Result<&'static str> {
     match expected {
         Expected::Works => http::get(namespace, to, "/").map(|_| "page"),
-        // A connection is all that a drop has to prevent.
-        Expected::Dropped => tcp::connect_within(namespace, to, SILENCE).map(|_| "connected"),
+        // The connection has to fail already.
+        Expected::Dropped => tcp::connect_within(namespace, to, DROP_TIMEOUT).map(|_| "connected"),
     }
 }
 
-/// Opens a session and has one line sent back. The session goes on until it is dropped.
+/// Opens a session and reads one echoed line. The session stays open until it is dropped.
 pub(super) fn ssh(ns: &Namespace, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let mut stream = tcp::connect_within(ns, to, limit)?;
-    let mut answers = BufReader::new(stream.try_clone()?);
+    let mut replies = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
-    answers.read_line(&mut line)?;
+    replies.read_line(&mut line)?;
     if line != BANNER {
-        return Err(io::Error::other(format!("no banner but {line:?}")));
+        return Err(io::Error::other(format!("no banner, but {line:?}")));
     }
     stream.write_all(b"uptime\n")?;
     line.clear();
-    answers.read_line(&mut line)?;
+    replies.read_line(&mut line)?;
     if line == "uptime\n" { Ok(stream) } else { Err(io::Error::other("no echo")) }
 }
 
@@ -134,7 +134,7 @@ fn milliseconds(time: Duration) -> String {
 impl Service {
     fn name(self) -> &'static str {
         match self {
-            Self::Page => "page, tcp/80",
+            Self::Page => "http, tcp/80",
             Self::Ssh => "ssh, tcp/22",
             Self::Echo => "echo, udp/7",
             Self::Ping => "ping",
@@ -146,7 +146,7 @@ impl Outcome {
     pub(super) fn is(&self, expected: Expected) -> bool {
         match self {
             Self::Worked(_) => expected == Expected::Works,
-            Self::Silent => expected == Expected::Dropped,
+            Self::NoReply => expected == Expected::Dropped,
             Self::Failed(_) => false,
         }
     }
@@ -155,7 +155,7 @@ impl Outcome {
 impl From<&io::Error> for Outcome {
     fn from(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Silent,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::NoReply,
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -181,7 +181,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Worked(how) => out.write_str(how),
-            Self::Silent => out.write_str("no answer"),
+            Self::NoReply => out.write_str("no reply"),
             Self::Failed(why) => out.write_str(why),
         }
     }

@@ -9,7 +9,7 @@ use super::screen::Screen;
 use crate::Namespace;
 use crate::network::{End, Switch, join};
 
-/// A host with an address of each family, all of them from the ranges kept for documentation.
+/// A host with an address of each family, from the documentation ranges.
 pub(super) struct Host {
     pub(super) name: &'static str,
     pub(super) addresses: [IpAddr; 2],
@@ -18,22 +18,22 @@ pub(super) struct Host {
     networks: [&'static str; 2],
 }
 
-/// The hosts; what is guarded differs by part.
+/// The hosts of both parts.
 pub(super) struct Lab {
-    /// Guarded on its own interface.
+    /// Protected on its own interface.
     pub(super) server: Host,
-    /// Guards the container's cable.
+    /// Protects the container's link.
     pub(super) host: Host,
-    /// Behind the host.
+    /// The container behind the host.
     pub(super) container: Host,
-    /// Inside the networks that rules name.
+    /// A client in the networks of the rules.
     pub(super) office: Host,
-    /// Outside of them.
-    pub(super) stranger: Host,
+    /// A client outside of these networks.
+    pub(super) outside: Host,
     switch: Switch,
 }
 
-/// The office's networks, as rules name them.
+/// The office's networks, which the rules name.
 pub(super) const OFFICE: [&str; 2] = ["198.51.100.0/24", "2001:db8:51::/48"];
 
 impl Lab {
@@ -44,10 +44,10 @@ impl Lab {
             host: Host::new("host", ["192.0.2.20/25", "2001:db8::20/64"]),
             container: Host::new("container", ["192.0.2.130/25", "2001:db8:c::130/64"]),
             office: Host::new("office", ["198.51.100.7/24", "2001:db8:51::7/64"]),
-            stranger: Host::new("stranger", ["203.0.113.9/24", "2001:db8:71::9/64"]),
+            outside: Host::new("outside", ["203.0.113.9/24", "2001:db8:71::9/64"]),
             switch: Switch::new(),
         };
-        for host in [&lab.server, &lab.host, &lab.office, &lab.stranger] {
+        for host in [&lab.server, &lab.host, &lab.office, &lab.outside] {
             lab.switch.plug(host.end("eth0"));
             // One link carries all networks, so that no router is needed for them.
             host.namespace.ip("route add default dev eth0");
@@ -57,7 +57,7 @@ impl Lab {
         lab
     }
 
-    /// The container has the host for a router, as one of Docker's has.
+    /// The host is the container's router, as with Docker.
     fn connect_container(&self) {
         let Self { host, container, .. } = self;
         host.namespace.sysctl("net.ipv4.ip_forward", "1");
@@ -73,7 +73,7 @@ impl Lab {
         container.namespace.ip("route add default via 192.0.2.129");
         container.namespace.ip("-6 route add default via 2001:db8:c::129");
         let [v4, v6] = host.addresses;
-        for neighbour in [&self.office, &self.stranger] {
+        for neighbour in [&self.office, &self.outside] {
             neighbour.namespace.ip(&format!("route add 192.0.2.128/25 via {v4} dev eth0 onlink"));
             neighbour
                 .namespace
@@ -81,18 +81,18 @@ impl Lab {
         }
     }
 
-    /// Who is who.
+    /// Prints the hosts and their roles.
     pub(super) fn describe(&self, screen: &mut Screen) -> Result<()> {
         let roles = [
-            (&self.server, "guarded in part 1"),
-            (&self.container, "guarded in part 2, behind a host of its own"),
-            (&self.office, "inside the networks that the rules name"),
-            (&self.stranger, "outside of them"),
+            (&self.server, "protected in part 1"),
+            (&self.container, "protected in part 2, behind its host"),
+            (&self.office, "a client in the networks of the rules"),
+            (&self.outside, "a client outside of these networks"),
         ];
-        screen.say("")?;
+        screen.print("")?;
         for (Host { name, addresses: [v4, v6], .. }, role) in roles {
             let (v4, v6) = (v4.to_string(), v6.to_string());
-            screen.say(&format!("   {name:<11}{v4:<15}{v6:<18}{role}"))?;
+            screen.print(&format!("   {name:<11}{v4:<15}{v6:<18}{role}"))?;
         }
         Ok(())
     }

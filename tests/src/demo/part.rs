@@ -1,4 +1,4 @@
-//! The story that each part tells of its guarded interface.
+//! The steps that each part runs with its protected interface.
 
 use std::net::SocketAddr;
 
@@ -16,11 +16,11 @@ use crate::{Secgroup, interrupt};
 use Expected::{Dropped, Works};
 use Service::{Echo, Page, Ping, Ssh};
 
-/// A guarded interface.
+/// A protected interface.
 pub(super) struct Part<'a> {
     pub(super) lab: &'a Lab,
     pub(super) secgroup: &'a Secgroup<'a>,
-    /// Who is behind the interface.
+    /// The host behind the interface.
     pub(super) inside: &'a Host,
     pub(super) services: &'a Services,
     pub(super) device: &'a str,
@@ -28,37 +28,39 @@ pub(super) struct Part<'a> {
     pub(super) options: &'a [&'a str],
 }
 
-/// Blocked packets of each direction, at the least: an answer to a drop may be another try.
+/// The minimal number of dropped packets by direction: a client may retransmit after a drop.
 #[derive(Default)]
 pub(super) struct Blocked {
     pub(super) ingress: u64,
     pub(super) egress: u64,
 }
 
-/// What a step tries: who, whom, what, with what success.
+/// An attempt of a step: source, destination, service and expected result.
 type Try<'a> = (&'a Host, &'a Host, Service, Expected);
 
-/// The traffic of the rules, as `rule add` and `rule remove` take it.
-const PAGES: [&str; 5] = ["ingress", "--protocol", "tcp", "--port", "80"];
+/// The traffic of the rules, as arguments of `rule add` and `rule remove`.
+const HTTP: [&str; 5] = ["ingress", "--protocol", "tcp", "--port", "80"];
 
 impl Part<'_> {
-    /// Tells the whole story.
-    pub(super) fn show(&self, screen: &mut Screen) -> Result<()> {
+    /// Runs all steps.
+    pub(super) fn run_all(&self, screen: &mut Screen) -> Result<()> {
         let mut blocked = Blocked::default();
-        self.fresh_group(screen, &mut blocked)?;
+        self.new_group(screen, &mut blocked)?;
         let rules = self.one_rule(screen, &mut blocked)?;
-        self.stranger(screen, &mut blocked)?;
-        self.rule_revoked(screen, &mut blocked)?;
+        self.outside_client(screen, &mut blocked)?;
+        self.rule_removed(screen, &mut blocked)?;
         self.second_group(screen, &mut blocked)?;
         evidence::show(self, screen, &blocked, &rules)
     }
 
-    fn fresh_group(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<()> {
+    fn new_group(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<()> {
         let Self { inside, lab: Lab { office, .. }, .. } = *self;
-        screen.step("A fresh group: nothing comes in; everything goes out, and is answered")?;
+        screen.step(
+            "A new group: all ingress is dropped; all egress passes, and so do its replies",
+        )?;
         self.run(screen, &["group", "create", "web", "--description", "web servers"])?;
         self.attach(screen, &["web"])?;
-        self.tries(
+        self.attempt(
             screen,
             blocked,
             &[
@@ -73,14 +75,16 @@ impl Part<'_> {
         )
     }
 
-    /// Returns the ids of the rules that let the pages through.
+    /// Returns the ids of the rules that allow HTTP.
     fn one_rule(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<Vec<String>> {
         let Self { inside, lab: Lab { office, .. }, .. } = *self;
-        screen.step("Pages for the office; replies need no egress rule, so that goes")?;
-        let added = self.rule(screen, "add", "web", &PAGES)?;
+        screen.step(
+            "A rule allows HTTP from the office; replies need no egress rule, so it is removed",
+        )?;
+        let added = self.rule(screen, "add", "web", &HTTP)?;
         let out = ["rule", "remove", "web", "egress", "--protocol", "all"];
         self.run(screen, &[&out[..], &["--cidr", "0.0.0.0/0", "--cidr", "::/0"]].concat())?;
-        self.tries(
+        self.attempt(
             screen,
             blocked,
             &[
@@ -94,23 +98,23 @@ impl Part<'_> {
         Ok(added.split_whitespace().map(str::to_owned).collect())
     }
 
-    fn stranger(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<()> {
-        let Self { inside, lab: Lab { office, stranger, .. }, .. } = *self;
-        screen.step("Somebody outside of the rule's networks")?;
-        self.tries(
+    fn outside_client(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<()> {
+        let Self { inside, lab: Lab { office, outside, .. }, .. } = *self;
+        screen.step("A client outside of the rule's networks is dropped")?;
+        self.attempt(
             screen,
             blocked,
             &[
                 (office, inside, Page, Works),
-                (stranger, inside, Page, Dropped),
-                (stranger, inside, Ping, Dropped),
+                (outside, inside, Page, Dropped),
+                (outside, inside, Ping, Dropped),
             ],
         )
     }
 
-    fn rule_revoked(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<()> {
+    fn rule_removed(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<()> {
         let Self { inside, lab: Lab { office, .. }, services, .. } = *self;
-        screen.step("The rule is revoked during a download")?;
+        screen.step("The rule is removed during a download: the download continues")?;
         let address = |family: usize| SocketAddr::new(inside.addresses[family], WEB);
         let downloads = [0, 1].map(|family| Download::start(&office.namespace, address(family)));
         let halves = downloads.each_ref().map(|download| match download {
@@ -119,8 +123,8 @@ impl Part<'_> {
         });
         let what = |what| format!("{:<23}{what}", format!("{} -> {}", office.name, inside.name));
         screen.check(&what("slow download"), Works, &halves)?;
-        self.rule(screen, "remove", "web", &PAGES)?;
-        self.tries(screen, blocked, &[(office, inside, Page, Dropped)])?;
+        self.rule(screen, "remove", "web", &HTTP)?;
+        self.attempt(screen, blocked, &[(office, inside, Page, Dropped)])?;
         services.finish_downloads();
         let finished = downloads.map(|download| match download.and_then(Download::finish) {
             Ok(()) => Outcome::Worked("16 of 16 MiB".to_owned()),
@@ -130,10 +134,10 @@ impl Part<'_> {
     }
 
     fn second_group(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<()> {
-        let Self { inside, lab: Lab { office, stranger, .. }, .. } = *self;
-        screen.step("A second group adds to the first")?;
-        self.rule(screen, "add", "web", &PAGES)?;
-        self.run(screen, &["group", "create", "ops", "--description", "who looks after servers"])?;
+        let Self { inside, lab: Lab { office, outside, .. }, .. } = *self;
+        screen.step("The rules of a second group are added to those of the first")?;
+        self.rule(screen, "add", "web", &HTTP)?;
+        self.run(screen, &["group", "create", "ops", "--description", "operators"])?;
         self.rule(screen, "add", "ops", &["ingress", "--protocol", "tcp", "--port", "22"])?;
         self.rule(screen, "add", "ops", &["ingress", "--protocol", "udp", "--port", "7"])?;
         for (protocol, request, network) in [("icmp", "8", OFFICE[0]), ("icmpv6", "128", OFFICE[1])]
@@ -142,7 +146,7 @@ impl Part<'_> {
             self.run(screen, &[&["rule", "add", "ops"], &traffic[..]].concat())?;
         }
         self.attach(screen, &["web", "ops"])?;
-        self.tries(
+        self.attempt(
             screen,
             blocked,
             &[
@@ -150,13 +154,13 @@ impl Part<'_> {
                 (office, inside, Ssh, Works),
                 (office, inside, Echo, Works),
                 (office, inside, Ping, Works),
-                (stranger, inside, Ssh, Dropped),
-                (stranger, inside, Ping, Dropped),
+                (outside, inside, Ssh, Dropped),
+                (outside, inside, Ping, Dropped),
             ],
         )
     }
 
-    /// Attaches groups in place of those that were.
+    /// Replaces the attached groups.
     fn attach(&self, screen: &mut Screen, groups: &[&str]) -> Result<()> {
         let mut arguments = vec!["attach", self.device];
         groups.iter().for_each(|group| arguments.extend(["--group", group]));
@@ -164,7 +168,7 @@ impl Part<'_> {
         self.run(screen, &arguments).map(drop)
     }
 
-    /// Adds or removes what a group allows the office.
+    /// Adds or removes rules of a group for the networks of the office.
     fn rule(
         &self,
         screen: &mut Screen,
@@ -177,11 +181,11 @@ impl Part<'_> {
     }
 
     pub(super) fn run(&self, screen: &mut Screen, arguments: &[&str]) -> Result<String> {
-        shell::run(screen, self.secgroup, arguments, Show::Aside)
+        shell::run(screen, self.secgroup, arguments, Show::Dimmed)
     }
 
-    /// Tries all at once, and shows how each went.
-    pub(super) fn tries(
+    /// Runs all attempts at the same time, and prints their results.
+    pub(super) fn attempt(
         &self,
         screen: &mut Screen,
         blocked: &mut Blocked,
@@ -194,11 +198,11 @@ impl Part<'_> {
             .collect();
         for attempt in attempts.iter().filter(|attempt| attempt.expected == Dropped) {
             let from_inside = attempt.from.name == self.inside.name;
-            // Over two families.
+            // One packet per family.
             *(if from_inside { &mut blocked.egress } else { &mut blocked.ingress }) += 2;
         }
         attempt::all(&attempts, |attempt, outcomes| {
-            // Programs that Ctrl-C ended have nothing to tell.
+            // After Ctrl-C the results are of killed programs.
             interrupt::check()?;
             screen.check(&attempt.to_string(), attempt.expected, outcomes)
         })

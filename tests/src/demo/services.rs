@@ -1,4 +1,4 @@
-//! What there is to reach on a host.
+//! The services of a host.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ pub(super) const WEB: u16 = 80;
 pub(super) const SSH: u16 = 22;
 pub(super) const ECHO: u16 = 7;
 
-/// What the service on port 22 says first.
+/// The banner of the service on port 22.
 pub(super) const BANNER: &str = "SSH-2.0-demo\r\n";
 
-/// A host's services, on both of its addresses, until this is dropped.
+/// The services of a host on both of its addresses, until this is dropped.
 pub(super) struct Services {
     web: [HttpServer; 2],
     _ssh: [TcpServer; 2],
@@ -33,18 +33,18 @@ impl Services {
         }
     }
 
-    /// Lets downloads go on that wait in their middle.
+    /// Resumes the paused downloads.
     pub(super) fn finish_downloads(&self) {
         self.web.iter().for_each(HttpServer::finish_downloads);
     }
 }
 
-/// As much of SSH as shows that a session works: a banner, then each line comes back.
+/// A minimal session: a banner, then each line is sent back.
 fn ssh(stream: TcpStream) -> io::Result<()> {
     let mut out = &stream;
     out.write_all(BANNER.as_bytes())?;
     for line in BufReader::new(&stream).lines() {
-        // In one piece: the second of two small ones would wait for the first one's ACK.
+        // One write: Nagle's algorithm would delay the second of two small ones until an ACK.
         out.write_all(format!("{}\n", line?).as_bytes())?;
     }
     Ok(())

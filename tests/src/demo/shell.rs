@@ -1,4 +1,4 @@
-//! The commands, shown as they are typed and run as they are shown.
+//! Prints and runs the commands.
 
 use anyhow::{Result, bail};
 
@@ -8,13 +8,13 @@ use crate::{Secgroup, interrupt};
 /// How a command's output is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Show {
-    /// Ids and confirmations: aside.
-    Aside,
-    /// What the command was run for.
+    /// Dimmed: ids and confirmations.
+    Dimmed,
+    /// As it is.
     Plain,
 }
 
-/// Runs a command that must succeed; returns what it printed.
+/// Runs a command that must succeed; returns its standard output.
 pub(super) fn run(
     screen: &mut Screen,
     secgroup: &Secgroup<'_>,
@@ -24,16 +24,16 @@ pub(super) fn run(
     interrupt::check()?;
     let line = arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     screen.command(&format!("secgroup {line}"))?;
-    let answer = secgroup.run(arguments);
-    if answer.code != Some(0) {
+    let output = secgroup.run(arguments);
+    if output.code != Some(0) {
         interrupt::check()?;
-        bail!("secgroup {line}: {answer}");
+        bail!("secgroup {line}: {output}");
     }
-    screen.output(&answer.stdout, show == Show::Aside)?;
-    Ok(answer.stdout)
+    screen.output(&output.stdout, show == Show::Dimmed)?;
+    Ok(output.stdout)
 }
 
-/// A word as a shell takes it.
+/// Quotes a word with spaces for a shell.
 fn quoted(word: &str) -> String {
     if word.contains(' ') { format!("\"{word}\"") } else { word.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! The figures as bars, in SVG: a panel for each metric.
+//! The figures as a bar chart in SVG, with a panel for each metric.
 
 use std::fmt::Write as _;
 
@@ -8,17 +8,17 @@ use super::results::{Results, Spread};
 
 // In pixels.
 const WIDTH: f64 = 920.0;
-/// Where bars start; names stand left of it.
+/// The left end of the bars; names are left of it.
 const LEFT: f64 = 190.0;
-/// Where the scale ends; figures stand right of the bars.
+/// The right end of the scale; figures are right of the bars.
 const RIGHT: f64 = 730.0;
 const ROW: f64 = 18.0;
 const BAR: f64 = 12.0;
-/// Above the bars of a panel: its title and its scale.
+/// The height of a panel's title and scale.
 const HEAD: f64 = 46.0;
 const GAP: f64 = 18.0;
 
-/// Draws everything.
+/// Draws all panels.
 #[must_use]
 pub fn draw(results: &Results) -> String {
     let mut body = String::new();
@@ -35,7 +35,7 @@ pub fn draw(results: &Results) -> String {
     )
 }
 
-/// Draws a metric below a line; returns where its panel ends.
+/// Draws the panel of a metric from `top` on; returns its lower end.
 fn panel(out: &mut String, results: &Results, metric: Metric, top: f64) -> f64 {
     let measured = |subject| Some((subject, results.spread(metric, subject)?));
     let rows: Vec<(Subject, Spread)> = Subject::all().into_iter().filter_map(measured).collect();
@@ -121,12 +121,12 @@ fn legend(out: &mut String, top: f64) {
             x + BAR + 5.0,
             top + 10.0
         );
-        // About the width of the text.
+        // The approximate width of the text.
         x += BAR + 18.0 + 6.0 * name.len() as f64;
     }
 }
 
-/// From figures to places.
+/// Maps figures to horizontal positions.
 struct Scale {
     from: f64,
     to: f64,
@@ -134,7 +134,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// Linear from zero, unless the figures are too far apart.
+    /// Linear from zero, or logarithmic if the range is large.
     fn over(rows: &[(Subject, Spread)]) -> Self {
         let least = rows.iter().map(|(_, spread)| spread.low).fold(f64::INFINITY, f64::min);
         let most = rows.iter().map(|(_, spread)| spread.high).fold(0.0, f64::max);
@@ -152,14 +152,14 @@ impl Scale {
         LEFT + (RIGHT - LEFT) * part
     }
 
-    /// Round numbers within: 1, 2 and 5 of each power of ten, or multiples of one of those.
+    /// Round numbers in the range: 1, 2 and 5 times a power of ten, or multiples of one of these.
     fn ticks(&self) -> Vec<f64> {
         let steps = (-3..9).flat_map(|power| [1.0, 2.0, 5.0].map(|one| one * 10_f64.powi(power)));
         if self.is_logarithmic {
             return steps.filter(|tick| (self.from..=self.to).contains(tick)).collect();
         }
-        let wanted = self.to / 6.0;
-        let step = steps.into_iter().find(|step| *step >= wanted).unwrap_or(self.to);
+        let min_step = self.to / 6.0;
+        let step = steps.into_iter().find(|step| *step >= min_step).unwrap_or(self.to);
         (0..=6).map(|number| step * f64::from(number)).filter(|tick| *tick <= self.to).collect()
     }
 }

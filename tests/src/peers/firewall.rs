@@ -1,4 +1,4 @@
-//! The firewalls that are compared, each put in force at a server.
+//! The compared firewalls, each activated on a server.
 
 use std::fmt;
 use std::io::Write as _;
@@ -15,21 +15,21 @@ const IPTABLES_LEGACY: &str = "iptables-legacy-restore";
 /// A firewall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Firewall {
-    /// No firewall: an XDP program that drops everything, which is the floor of a figure.
+    /// No firewall: an XDP program that drops everything, the lower bound of a figure.
     XdpDrop,
-    /// None.
+    /// No firewall.
     Nothing,
-    /// No firewall: an XDP program that passes everything, which tells what XDP itself costs.
+    /// No firewall: an XDP program that passes everything, which shows the cost of XDP itself.
     XdpPass,
-    /// secgroup at native XDP.
+    /// secgroup with native XDP.
     Xdp,
-    /// secgroup at the hook that `auto` chooses on veth.
+    /// secgroup with the hook that `auto` chooses on veth.
     Tcx,
     /// nftables with connection tracking.
     Nftables,
-    /// The iptables that write nftables.
+    /// iptables with the nftables backend.
     IptablesNft,
-    /// The old iptables.
+    /// iptables with the legacy backend.
     IptablesLegacy,
 }
 
@@ -46,7 +46,7 @@ impl Firewall {
         Self::IptablesLegacy,
     ];
 
-    /// The numbers of rules that are measured; none for what has no rules.
+    /// The measured numbers of rules; `None` without a firewall.
     #[must_use]
     pub fn rules(self) -> Vec<Option<Rules>> {
         let every = Rules::ALL.into_iter();
@@ -63,7 +63,7 @@ impl Firewall {
         matches!(self, Self::Nothing | Self::Xdp | Self::Tcx | Self::Nftables)
     }
 
-    /// As printed.
+    /// The printed name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,14 +79,14 @@ impl Firewall {
     }
 }
 
-/// A firewall with its rules, which is one line of a figure.
+/// A firewall with its rules: one row of the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
     /// The firewall.
     pub firewall: Firewall,
-    /// What it has to search.
+    /// The number of rules or the set to search.
     pub rules: Option<Rules>,
-    /// The packets' and the rules'.
+    /// The address family of packets and rules.
     pub family: Family,
 }
 
@@ -96,7 +96,7 @@ impl Subject {
     pub fn all() -> Vec<Self> {
         let subjects = |firewall: Firewall| {
             let v4 = firewall.rules().into_iter().map(move |rules| Self::v4(firewall, rules));
-            // With the least rules, of some.
+            // Some firewalls, with the smallest number of rules.
             let v6 = firewall
                 .is_measured_over_v6()
                 .then(|| Self { family: Family::V6, ..Self::v4(firewall, firewall.rules()[0]) });
@@ -105,14 +105,14 @@ impl Subject {
         Firewall::ALL.into_iter().flat_map(subjects).collect()
     }
 
-    /// Over IPv4.
+    /// A subject over IPv4.
     #[must_use]
     pub const fn v4(firewall: Firewall, rules: Option<Rules>) -> Self {
         Self { firewall, rules, family: Family::V4 }
     }
 
-    /// Those that the kernel has: one of the two kinds of iptables may be left out of it, which is
-    /// said.
+    /// The subjects that the kernel supports. It may lack one of the two backends of iptables,
+    /// which is then printed.
     #[must_use]
     pub fn present() -> Vec<Self> {
         let mut subjects = Self::all();
@@ -127,14 +127,14 @@ impl Subject {
         subjects
     }
 
-    /// nftables with the same rules; what has no rules is compared with one.
+    /// nftables with the same rules; with one rule, if the subject has none.
     #[must_use]
     pub fn peer(self) -> Self {
         let rules = self.rules.or(Some(Rules::Each(1)));
         Self { firewall: Firewall::Nftables, rules, ..self }
     }
 
-    /// No firewall, with packets of the same family.
+    /// No firewall, for the same address family.
     #[must_use]
     pub const fn nothing(self) -> Self {
         Self { firewall: Firewall::Nothing, rules: None, family: self.family }
@@ -149,22 +149,22 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A firewall in force, for as long as this and its namespace live.
-pub enum Guard {
+/// An active firewall, until this or its namespace is dropped.
+pub enum ActiveFirewall {
     /// See [`Firewall::XdpDrop`].
     Drop,
-    /// Nothing is refused.
+    /// Drops nothing.
     Nothing,
-    /// With the counters' name of its device.
+    /// secgroup, and the name of the device in its counters.
     Secgroup(Box<Secgroup<'static>>, String),
     /// nftables.
     Nftables,
-    /// The program that tells the counters.
+    /// The program that prints the counters.
     Iptables(&'static str),
 }
 
-impl Guard {
-    /// Puts a firewall in force at the device of a server.
+impl ActiveFirewall {
+    /// Activates a firewall on the device of a server.
     #[must_use]
     pub fn new(subject: Subject, server: &Namespace, generator: &mut Generator) -> Self {
         let rules = || subject.rules.unwrap_or(Rules::Each(1));
@@ -181,23 +181,23 @@ impl Guard {
             Firewall::Xdp => secgroup(subject, server, "--hook xdp", "; xdp "),
             Firewall::Tcx => secgroup(subject, server, "", "; tcx "),
             Firewall::Nftables => {
-                force(load(server, "nft", &["-f"], &rules().nftables(subject.family)));
+                require(load(server, "nft", &["-f"], &rules().nftables(subject.family)));
                 Self::Nftables
             }
             Firewall::IptablesNft => {
-                force(load(server, IPTABLES_NFT, &[], &rules().iptables()));
+                require(load(server, IPTABLES_NFT, &[], &rules().iptables()));
                 Self::Iptables("iptables-nft-save")
             }
             Firewall::IptablesLegacy => {
-                force(load(server, IPTABLES_LEGACY, &[], &rules().iptables()));
+                require(load(server, IPTABLES_LEGACY, &[], &rules().iptables()));
                 Self::Iptables("iptables-legacy-save")
             }
         }
     }
 
-    /// Packets refused so far, as the firewall itself counts them; nothing if there is none.
+    /// Packets dropped so far, as the firewall itself counts them; `None` without a firewall.
     #[must_use]
-    pub fn refused(&self, server: &Namespace, generator: &Generator) -> Option<u64> {
+    pub fn dropped(&self, server: &Namespace, generator: &Generator) -> Option<u64> {
         match self {
             Self::Drop => Some(generator.dropped()),
             Self::Nothing => None,
@@ -205,35 +205,40 @@ impl Guard {
                 Some(secgroup.counters().packets(device, "ingress", "no-rule"))
             }
             Self::Nftables => {
-                let told = output(server.command("nft").args(["list", "table", "inet", "bench"]));
-                Some(number_after(&told, "packets "))
+                let listing =
+                    output(server.command("nft").args(["list", "table", "inet", "bench"]));
+                Some(number_after(&listing, "packets "))
             }
             Self::Iptables(save) => {
-                let told = output(server.command(save).args(["-c", "-t", "filter"]));
-                Some(number_after(&told, ":INPUT DROP ["))
+                let listing = output(server.command(save).args(["-c", "-t", "filter"]));
+                Some(number_after(&listing, ":INPUT DROP ["))
             }
         }
     }
 }
 
-/// `hook`: what `attach` is asked for, and what it must answer.
-fn secgroup(subject: Subject, server: &Namespace, asked: &str, answer: &str) -> Guard {
+/// `options` are arguments of `attach`, whose output has to contain `expected`.
+fn secgroup(subject: Subject, server: &Namespace, options: &str, expected: &str) -> ActiveFirewall {
     let secgroup = Secgroup::new();
     subject.rules.unwrap_or(Rules::Each(1)).secgroup(&secgroup, subject.family);
     let (device, namespace) = (Pair::DEVICE, server.name());
-    let said = secgroup.ok(&format!("attach {device} --netns {namespace} --group bench {asked}"));
-    assert!(said.contains(answer), "attach {asked} was to answer {answer:?}: {said}");
-    Guard::Secgroup(Box::new(secgroup), format!("{namespace}/{device}"))
+    let printed =
+        secgroup.ok(&format!("attach {device} --netns {namespace} --group bench {options}"));
+    assert!(
+        printed.contains(expected),
+        "attach {options} has to print {expected:?}, not {printed}"
+    );
+    ActiveFirewall::Secgroup(Box::new(secgroup), format!("{namespace}/{device}"))
 }
 
-/// Hands a file with rules to a program.
+/// Writes rules to a file and runs a program with it.
 fn load(server: &Namespace, program: &str, options: &[&str], rules: &str) -> Result<(), String> {
-    let mut file = tempfile::NamedTempFile::new().expect("make a file for rules");
+    let mut file = tempfile::NamedTempFile::new().expect("create a file for rules");
     file.write_all(rules.as_bytes()).expect("write rules");
     output_or_error(server.command(program).args(options).arg(file.path())).map(drop)
 }
 
-fn force(loaded: Result<(), String>) {
+fn require(loaded: Result<(), String>) {
     loaded.unwrap_or_else(|error| panic!("{error}"));
 }
 

@@ -1,4 +1,4 @@
-//! Packets by the million: a frame leaves the client again and again, each time changed.
+//! The packet generator: the client sends a frame repeatedly, changed each time.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,11 +15,11 @@ use crate::decision::Family;
 use crate::socket::device_index;
 use crate::{Namespace, Pair, frame};
 
-/// Flows between server and client that packets are generated of.
+/// Number of flows between server and client of which packets are generated.
 pub const FLOWS: u16 = 4096;
 /// The server's port in them, which no rule allows.
 pub const FLOWS_PORT: u16 = 6000;
-/// The client's port in the first of them; of its lowest bits the generator makes the others.
+/// The client's port in the first of them; the generator changes its low bits for the others.
 pub const FIRST_PORT: u16 = 0x4000;
 
 /// The program that drops everything.
@@ -27,7 +27,7 @@ pub const DROP: &str = "drop_xdp";
 /// The program that passes everything.
 pub const PASS: &str = "empty_xdp";
 
-/// Frames that the kernel sends before it lets the server receive them: a veth holds 256.
+/// Frames that the kernel sends before the server receives them: the ring of a veth holds 256.
 const BATCH: u32 = 64;
 
 /// Offsets in a frame.
@@ -36,34 +36,34 @@ const NETWORK_V6: usize = 28;
 const PORT_V6: usize = 54;
 const DATA_V6: usize = 62;
 
-/// What is sent.
+/// The generated traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// From hosts that nobody knows, between the networks of [`super::rules::Rules`].
-    Foreign,
-    /// From the client, of the [`FLOWS`].
-    Known,
+    /// From hosts between the networks of [`super::rules::Rules`], which no rule allows.
+    Unmatched,
+    /// From the client, in the [`FLOWS`].
+    Established,
 }
 
 impl Traffic {
     const fn program(self, family: Family) -> &'static str {
         match (self, family) {
-            (Self::Foreign, Family::V4) => "generate_foreign",
-            (Self::Known, Family::V4) => "generate_known",
-            (Self::Foreign, Family::V6) => "generate_foreign_v6",
-            (Self::Known, Family::V6) => "generate_known_v6",
+            (Self::Unmatched, Family::V4) => "generate_foreign",
+            (Self::Established, Family::V4) => "generate_known",
+            (Self::Unmatched, Family::V6) => "generate_foreign_v6",
+            (Self::Established, Family::V6) => "generate_known_v6",
         }
     }
 
-    /// A datagram of 18 bytes. An IPv4 one is without a checksum of its own, so that none has to be
-    /// renewed; an IPv6 one has to have one, and words that keep it right whatever changes.
+    /// A datagram of 18 bytes. Over IPv4 it has no UDP checksum. Over IPv6 a checksum is required,
+    /// so the payload contains words that compensate the changes of the generator.
     fn frame(self, family: Family) -> Vec<u8> {
         let (from, port) = match (self, family) {
-            (Self::Foreign, Family::V4) => (IpAddr::V4(Ipv4Addr::new(20, 0, 0, 9)), PORT),
-            (Self::Foreign, Family::V6) => {
+            (Self::Unmatched, Family::V4) => (IpAddr::V4(Ipv4Addr::new(20, 0, 0, 9)), PORT),
+            (Self::Unmatched, Family::V6) => {
                 (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9)), PORT)
             }
-            (Self::Known, _) => (Pair::CLIENT[family as usize], FLOWS_PORT),
+            (Self::Established, _) => (Pair::CLIENT[family as usize], FLOWS_PORT),
         };
         let to = SocketAddr::new(Pair::SERVER[family as usize], port);
         let of = |data: [u8; 18]| {
@@ -86,7 +86,7 @@ impl Traffic {
     }
 }
 
-/// The programs that generate, for the cable of one [`Pair`].
+/// The generator programs for the link of one [`Pair`].
 pub struct Generator {
     ebpf: Ebpf,
 }
@@ -103,7 +103,7 @@ impl Generator {
             .override_global("GENERATOR_FLOWS", &FLOWS, true)
             .load(&bytes)
             .unwrap_or_else(|error| panic!("load {}: {error}", object.display()));
-        let generators = [Traffic::Foreign, Traffic::Known]
+        let generators = [Traffic::Unmatched, Traffic::Established]
             .map(|traffic| [Family::V4, Family::V6].map(|family| traffic.program(family)));
         for name in generators.into_iter().flatten().chain([DROP, PASS]) {
             let loaded = program(&mut ebpf, name).load();
@@ -112,7 +112,7 @@ impl Generator {
         Self { ebpf }
     }
 
-    /// Makes the client send so many frames.
+    /// Sends a number of frames from the client.
     pub fn send(&self, client: &Namespace, traffic: Traffic, family: Family, frames: u32) {
         let name = traffic.program(family);
         let program = self.ebpf.program(name).unwrap_or_else(|| panic!("no program {name}"));
@@ -129,7 +129,7 @@ impl Generator {
         });
     }
 
-    /// Attaches [`DROP`] or [`PASS`] to the server's device, for as long as this lives.
+    /// Attaches [`DROP`] or [`PASS`] to the server's device, until this is dropped.
     pub fn attach(&mut self, name: &str, server: &Namespace) {
         let program = program(&mut self.ebpf, name);
         server
@@ -137,7 +137,7 @@ impl Generator {
             .unwrap_or_else(|error| panic!("attach {name} in {}: {error}", server.name()));
     }
 
-    /// How many packets [`DROP`] has dropped so far.
+    /// The number of packets that [`DROP`] has dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         let map = self.ebpf.map("GENERATOR_DROPPED").expect("the object has it");
@@ -151,7 +151,7 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
     program.try_into().expect("it is for XDP")
 }
 
-/// The object that `cargo xtask bench` and `cargo xtask test` leave.
+/// The object that `cargo xtask bench` and `cargo xtask test` build.
 #[must_use]
 pub fn object() -> PathBuf {
     let object = crate::root().join("target/bpf/bpfel-unknown-none/release/secgroup-bench-ebpf");

@@ -14,12 +14,12 @@ use crate::process::output;
 #[must_use]
 pub fn page(results: &Results, rounds: usize) -> String {
     let mut page = format!(
-        "# Beside its peers\n\n\
-         Made by `cargo xtask bench --peers` on {}, {rounds} rounds in turns on\n{}.\n\n\
+        "# Comparison with nftables and iptables\n\n\
+         Made by `cargo xtask bench --peers` on {}, {rounds} rounds in alternation on\n{}.\n\n\
          ![the figures of the tables below as bars](peers.svg)\n\n\
-         Bars are medians, lines the middle half of the rounds; *2 × nftables* is twice as fast as \
+         Bars are medians, lines the interquartile range; *2 × nftables* is twice as fast as \
          nftables\nwith the same rules.\n\n",
-        said("date", &["-u", "+%Y-%m-%d"]),
+        first_line("date", &["-u", "+%Y-%m-%d"]),
         machine(),
     );
     page += &summary(results);
@@ -31,25 +31,25 @@ pub fn page(results: &Results, rounds: usize) -> String {
 #[must_use]
 pub fn summary(results: &Results) -> String {
     let mut text = String::from(
-        "## Targets\n\nTimes as fast, with the number of rules that is worst for it.\n\n\
+        "## Targets\n\nSpeed as a multiple, with the number of rules that gives the lowest.\n\n\
          | target | at least | median | quartiles | XDP, always pass | |\n\
          | --- | ---: | ---: | ---: | ---: | --- |\n",
     );
     for target in targets(results) {
         let Spread { low, median, high } = target.measured;
         let met = if target.is_met() { "met" } else { "**missed**" };
-        let (what, wanted) = (&target.what, target.wanted);
+        let (what, required) = (&target.what, target.required);
         let bare = target.bare.map_or_else(String::new, |bare| format!("{bare:.2}"));
         let _ = writeln!(
             text,
-            "| {what} | {wanted:.2} | {median:.2} | {low:.2} to {high:.2} | {bare} | {met} |"
+            "| {what} | {required:.2} | {median:.2} | {low:.2} to {high:.2} | {bare} | {met} |"
         );
     }
     for metric in Metric::ALL {
         let _ = write!(
             text,
-            "\n## {}\n\n{}; and times as fast as nftables with the same rules, and as nothing.\n\n\
-             | | median | quartiles | beside nftables | beside nothing |\n\
+            "\n## {}\n\n{}; and the speed as a multiple of nftables with the same rules, and of no firewall.\n\n\
+             | | median | quartiles | × nftables | × nothing |\n\
              | --- | ---: | ---: | ---: | ---: |\n",
             metric.title(),
             metric.unit(),
@@ -77,28 +77,27 @@ fn row(text: &mut String, results: &Results, metric: Metric, subject: Subject) {
 const METHOD: &str = "
 ## How it is measured
 
-Each subject has a server and a client of its own, two network namespaces joined by veth; all are
-there from the start, and in each round they are measured one after the other, by metric. A flood and
-established packets are measured over IPv6, too, with one rule; everything else is IPv4.
+Each subject has a server and a client of its own, two network namespaces joined by veth. All exist from
+the start; in each round they are measured one after the other, metric by metric. A flood and established
+packets are also measured over IPv6, with one rule; everything else is IPv4.
 
 - **Rules.** Each allows UDP to one port from one network, a /25 (nftables takes twice the time to
-  compare a /24); the last network is the client's, which one more rule allows TCP. A set is one of
-  nftables (`flags interval`), for secgroup a prefix list.
-  Everything else is refused, and what is established passes by the first rule of the peers.
-  secgroup filters what the server sends, too.
-- **Packets** are UDP datagrams of 60 bytes, over IPv6 of 80, made by an XDP program that the kernel
+  compare a /24). The last network is the client's, which one more rule allows TCP. A set is one of
+  nftables (`flags interval`), and for secgroup a prefix list. Everything else is dropped. With the peers,
+  their first rule accepts established traffic. secgroup also filters what the server sends.
+- **Packets** are UDP datagrams of 60 bytes, over IPv6 of 80, sent by an XDP program that the kernel
   runs with live frames. The figure is the CPU time of the server's side alone: the kernel thread that
-  polls its device (threaded NAPI), from the device's ring to the packet's end, divided by the packets
-  that the firewall, or the server, has counted. It contains *XDP, always drop*: the ring, and a program
-  that drops.
-- **Flood refused**: from 8,192 hosts in networks between those allowed, each packet from another
-  port than the last of its host. *nothing* receives them.
-- **Established accepted**: answers in 4,096 flows that the server began and no rule allows; they end
+  polls its device (threaded NAPI), from the device's ring to the end of the packet's processing, divided
+  by the packets that the firewall, or the server, counted. It contains *XDP, always drop*: the ring, and
+  a program that drops.
+- **Flood dropped**: from 8,192 hosts in networks between those allowed, each packet from another
+  port than the previous one of its host. *nothing* delivers them.
+- **Established accepted**: replies in 4,096 flows that the server began and no rule allows; they end
   at the full queue of a UDP socket.
-- **New connections**: one thread connects, accepts and closes at both ends; time that it waited for
+- **New connections**: one thread connects, accepts and closes at both ends; time in which it waited for
   the CPU is not counted.
-- **TCP throughput**: iperf3, one connection for a second, the ends on a CPU each.
-- **Round trip**: the median of many; both ends in one thread, so that no wake-up is in it.
+- **TCP throughput**: iperf3, one connection for a second, each end on a CPU of its own.
+- **Round trip**: the median of many; both ends in one thread, so that no wake-up is included.
 
 Native XDP on veth switches its receive offload off and copies what a socket sends, whatever the
 program does: *XDP, always pass*. The hook `auto` chooses TCX there.
@@ -111,9 +110,9 @@ fn machine() -> String {
     let count = of("processor\t: ").count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let versions = [
-        said("nft", &["--version"]),
-        said("iptables-legacy", &["--version"]),
-        said("iperf3", &["--version"]),
+        first_line("nft", &["--version"]),
+        first_line("iptables-legacy", &["--version"]),
+        first_line("iperf3", &["--version"]),
     ];
     let versions =
         versions.map(|version| version.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
@@ -121,7 +120,7 @@ fn machine() -> String {
 }
 
 /// The first line that a program says.
-fn said(program: &str, arguments: &[&str]) -> String {
-    let said = output(Command::new(program).args(arguments));
-    said.lines().next().unwrap_or_default().to_owned()
+fn first_line(program: &str, arguments: &[&str]) -> String {
+    let printed = output(Command::new(program).args(arguments));
+    printed.lines().next().unwrap_or_default().to_owned()
 }

@@ -1,45 +1,45 @@
-//! What was measured, round by round.
+//! The measured figures by round.
 
 use std::collections::BTreeMap;
 
 use super::firewall::Subject;
 use super::metric::Metric;
 
-/// Figures by metric and subject, one of each round.
+/// Figures by metric and subject, one per round.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
     samples: BTreeMap<(Metric, Subject), Vec<f64>>,
 }
 
-/// Where the middle half of some figures lies.
+/// The quartiles of some figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// A quarter is below.
+    /// The first quartile.
     pub low: f64,
-    /// Half is below.
+    /// The median.
     pub median: f64,
-    /// Three quarters are below.
+    /// The third quartile.
     pub high: f64,
 }
 
 impl Spread {
-    /// Of figures in any order; none if there are none.
+    /// The quartiles of figures in any order; `None` without figures.
     #[must_use]
     pub fn of(mut figures: Vec<f64>) -> Option<Self> {
         figures.sort_by(f64::total_cmp);
         let last = figures.len().checked_sub(1)?;
         let quarter = |number: usize| {
-            // Between two figures, as far as it lies from the one to the other.
-            let (place, rest) = (last * number / 4, last * number % 4);
-            let next = figures[(place + 1).min(last)];
-            figures[place] + (next - figures[place]) * rest as f64 / 4.0
+            // Linear interpolation between two figures.
+            let (index, rest) = (last * number / 4, last * number % 4);
+            let next = figures[(index + 1).min(last)];
+            figures[index] + (next - figures[index]) * rest as f64 / 4.0
         };
         Some(Self { low: quarter(1), median: quarter(2), high: quarter(3) })
     }
 }
 
 impl Results {
-    /// Adds a figure of a round.
+    /// Adds the figure of a round.
     pub fn add(&mut self, metric: Metric, subject: Subject, figure: f64) {
         self.samples.entry((metric, subject)).or_default().push(figure);
     }
@@ -50,7 +50,7 @@ impl Results {
         Spread::of(self.samples.get(&(metric, subject))?.clone())
     }
 
-    /// How many times as fast a subject is as another one, by rounds.
+    /// The speed of a subject as a multiple of another's, by round.
     #[must_use]
     pub fn speed(&self, metric: Metric, subject: Subject, other: Subject) -> Option<Spread> {
         let own = self.samples.get(&(metric, subject))?;
@@ -65,7 +65,7 @@ mod tests {
     use crate::peers::firewall::Subject;
 
     #[test]
-    fn quarters_lie_between_figures() {
+    fn quartiles_are_interpolated_between_figures() {
         assert_eq!(Spread::of(vec![]), None);
         assert_eq!(Spread::of(vec![7.0]), Some(Spread { low: 7.0, median: 7.0, high: 7.0 }));
         let four = Spread::of(vec![4.0, 1.0, 3.0, 2.0]);
@@ -73,10 +73,10 @@ mod tests {
     }
 
     #[test]
-    fn the_faster_one_has_the_larger_speed() {
+    fn a_faster_subject_has_a_larger_speed() {
         let [one, other] = [0, 1].map(|place| Subject::all()[place]);
         let mut results = Results::default();
-        for (metric, better, worse) in [(Metric::Refused, 2.0, 6.0), (Metric::Throughput, 6.0, 2.0)]
+        for (metric, better, worse) in [(Metric::Dropped, 2.0, 6.0), (Metric::Throughput, 6.0, 2.0)]
         {
             results.add(metric, one, better);
             results.add(metric, other, worse);

@@ -1,4 +1,4 @@
-//! The same rules for every firewall, each in its own words.
+//! The same rules for every firewall, each in its own syntax.
 
 use std::fmt::{self, Write as _};
 
@@ -10,7 +10,7 @@ pub const PORT: u16 = 5000;
 /// The TCP ports of the bench.
 const TCP_PORTS: [u16; 2] = [PORT, 5299];
 
-/// Where the client is.
+/// The client's network.
 const fn client(family: Family) -> &'static str {
     match family {
         Family::V4 => "10.77.0.0/25",
@@ -18,26 +18,26 @@ const fn client(family: Family) -> &'static str {
     }
 }
 
-/// How much a firewall has to search. Each network may send UDP to [`PORT`]; the last one is the
-/// client's, which may open TCP connections, too.
+/// The rules of a firewall. Each network may send UDP to [`PORT`]; the last one is the client's,
+/// which may also open TCP connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rules {
-    /// A rule for each of so many networks.
+    /// A rule for each of this number of networks.
     Each(u32),
-    /// So many networks in a set of nftables, or in a prefix list of secgroup.
+    /// This number of networks in a set of nftables, or in a prefix list of secgroup.
     Set(u32),
 }
 
 impl Rules {
-    /// Those that are measured.
+    /// The measured rules.
     pub const ALL: [Self; 4] = [Self::Each(1), Self::Each(100), Self::Each(1000), Self::SET];
-    /// What iptables has no words for.
+    /// Not possible with iptables.
     pub const SET: Self = Self::Set(10_000);
 
     fn networks(self, family: Family) -> impl Iterator<Item = String> {
         let (Self::Each(count) | Self::Set(count)) = self;
-        // With room between, so that none can be merged; what is generated comes from there. Not
-        // /24, of which nftables loads the three bytes by its slower way.
+        // With gaps, so that networks cannot be merged; the flood comes from the gaps. Not /24,
+        // whose three bytes nftables loads more slowly.
         let others = (1..count).map(move |number| {
             let [_, _, high, low] = (number * 2).to_be_bytes();
             match family {
@@ -79,13 +79,13 @@ impl Rules {
             }
         }
         format!(
-            "table inet bench {{\ncounter refused {{ }}\n{set}chain input {{\n\
+            "table inet bench {{\ncounter dropped {{ }}\n{set}chain input {{\n\
              type filter hook input priority filter; policy drop;\n\
-             ct state established,related accept\n{rules}counter name refused drop\n}}\n}}\n"
+             ct state established,related accept\n{rules}counter name dropped drop\n}}\n}}\n"
         )
     }
 
-    /// A table for `iptables-restore`, which counts what it refuses by the policy of INPUT.
+    /// A table for `iptables-restore`; the policy of INPUT counts drops.
     #[must_use]
     pub fn iptables(self) -> String {
         let mut text = String::from(
@@ -101,7 +101,7 @@ impl Rules {
         text + "COMMIT\n"
     }
 
-    /// Makes a group `bench`.
+    /// Creates the group `bench`.
     pub fn secgroup(self, secgroup: &Secgroup<'_>, family: Family) {
         secgroup.configure(
             "[limits]\nrules_per_group = 20200\ngroups_per_interface = 1\n\

@@ -1,11 +1,11 @@
-//! What the scheduler tells of threads.
+//! CPU and wait times of threads from the scheduler.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The threads of the kernel whose names start so, as their places in `/proc`. In a container they
-/// are out of sight.
+/// The kernel threads whose names start with `name`, as paths in `/proc`. A container does not see
+/// them.
 pub(super) fn kernel_threads(name: &str) -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let paths = processes.map(|process| process.path());
@@ -14,19 +14,20 @@ pub(super) fn kernel_threads(name: &str) -> Vec<PathBuf> {
     paths.filter(|path| named(path)).collect()
 }
 
-/// How long a thread ran so far; exact while it does not run.
-pub(super) fn ran(thread: &Path) -> Duration {
+/// The CPU time of a thread so far; exact while it does not run.
+pub(super) fn cpu_time(thread: &Path) -> Duration {
     figure(thread, 0)
 }
 
-/// How long a thread was ready to run so far, and did not.
-pub(super) fn waited(thread: &Path) -> Duration {
+/// The time that a thread has waited for a CPU so far.
+pub(super) fn wait_time(thread: &Path) -> Duration {
     figure(thread, 1)
 }
 
 fn figure(thread: &Path, number: usize) -> Duration {
-    let told = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-    let nanoseconds = told.split_whitespace().nth(number).and_then(|figure| figure.parse().ok());
-    // A thread that has ended, or a kernel that keeps no such figures, tells nothing.
+    let schedstat = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    let nanoseconds =
+        schedstat.split_whitespace().nth(number).and_then(|figure| figure.parse().ok());
+    // Zero if the thread has ended, or if the kernel has no schedstat.
     nanoseconds.map_or(Duration::ZERO, Duration::from_nanos)
 }

@@ -1,15 +1,15 @@
-//! Time that a CPU spends on a thread's work, whoever else wants the CPU.
+//! Measures the time of a thread without that of others on its CPU.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::scheduler::{self, kernel_threads, ran};
+use super::scheduler::{self, cpu_time, kernel_threads};
 
-/// Runs from when it is made, on the thread that made it, which has to stay on CPU 0.
+/// Measures from its creation, on the thread that created it, which has to be pinned to CPU 0.
 ///
-/// The CPU time that the kernel keeps of a thread would not do: in some kernels it is without the
-/// packets that the thread's CPU receives meanwhile.
+/// The CPU time of the thread is not sufficient: some kernels do not include the packets that its
+/// CPU receives in softirqs.
 pub(super) struct Stopwatch {
     start: Instant,
     waited: Duration,
@@ -23,8 +23,8 @@ impl Stopwatch {
         Self { start: Instant::now(), waited, deferred }
     }
 
-    /// The time since, less what the thread waited for its CPU, and with what the kernel did with
-    /// packets in a thread of its own.
+    /// The time since the start, minus the time that the thread waited for its CPU, plus the time
+    /// of ksoftirqd.
     pub(super) fn read(&self) -> Duration {
         let elapsed = self.start.elapsed() + (deferred() - self.deferred);
         elapsed.saturating_sub(waited() - self.waited)
@@ -32,12 +32,12 @@ impl Stopwatch {
 }
 
 fn waited() -> Duration {
-    scheduler::waited(Path::new("/proc/thread-self"))
+    scheduler::wait_time(Path::new("/proc/thread-self"))
 }
 
-/// How long the kernel's thread for packets ran on CPU 0.
+/// The CPU time of ksoftirqd on CPU 0.
 fn deferred() -> Duration {
     static THREAD: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let thread = THREAD.get_or_init(|| kernel_threads("ksoftirqd/0"));
-    thread.iter().map(|thread| ran(thread)).sum()
+    thread.iter().map(|thread| cpu_time(thread)).sum()
 }

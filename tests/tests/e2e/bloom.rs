@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use secgroup_tests::network::at;
-use secgroup_tests::socket::Wire;
+use secgroup_tests::socket::PacketSocket;
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, bloom, frame, tc_hook};
 
 /// Small tables, so that flows are evicted and leave their bits set.
@@ -76,7 +76,7 @@ fn rebuild_under_traffic(hook: &str) {
             Ok::<_, std::io::Error>(())
         });
         scope.spawn(|| {
-            let wire = Wire::new(&net.client, Pair::DEVICE);
+            let wire = PacketSocket::new(&net.client, Pair::DEVICE);
             for burst in packets_of_unknown_flows().chunks(BURST).cycle().take_while(|_| running())
             {
                 burst.iter().for_each(|frame| wire.send(frame));
@@ -85,7 +85,7 @@ fn rebuild_under_traffic(hook: &str) {
         });
         let rebuild = || {
             let before = bloom::in_use(&secgroup);
-            wait_until(PATIENCE, "the filter to be rebuilt", || {
+            wait_until(MAX_WAIT, "the filter to be rebuilt", || {
                 secgroup.ok("gc");
                 established.is_finished()
                     || connections.is_finished()

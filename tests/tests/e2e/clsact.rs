@@ -6,9 +6,9 @@ use aya::programs::loaded_programs;
 use secgroup_tests::network::{End, at, join};
 use secgroup_tests::process::output;
 use secgroup_tests::seccomp::without_bpf;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Namespace, Pair, Secgroup, udp};
 
 // Commands of bpf(2).
@@ -63,7 +63,7 @@ fn a_kernel_without_tcx_uses_clsact() {
 
     let mut command = secgroup.command(["attach", "eth0", "--group", "fresh", "--hook", "tcx"]);
     without_bpf(&mut command, Some(LINK_CREATE), libc::EINVAL);
-    let answer = Answer::of(&mut command);
+    let answer = CommandOutput::of(&mut command);
     assert_eq!(answer.code, Some(1), "{answer}");
     let hint = "hint: TCX needs Linux 6.6 or newer: use --hook clsact, or auto\n";
     assert!(answer.stderr.ends_with(hint), "{answer}");
@@ -81,7 +81,7 @@ fn a_failed_attach_leaves_the_device_unchanged() {
         let line = "attach eth0 --group fresh --hook clsact";
         let mut command = secgroup.command(line.split(' '));
         without_bpf(&mut command, Some(OBJ_PIN), libc::EPERM);
-        let answer = Answer::of(&mut command);
+        let answer = CommandOutput::of(&mut command);
         assert_eq!(answer.code, Some(1), "{answer}");
     };
     attach_without_pinning();
@@ -136,7 +136,7 @@ fn the_last_detach_removes_filters_and_qdisc() {
     secgroup.ok("detach --all");
     assert!(!secgroup.pin_dir().exists());
     assert_eq!((filters(&net.server), qdisc(&net.server).as_str()), (Default::default(), ""));
-    wait_until(PATIENCE, "the programs to be gone", || {
+    wait_until(MAX_WAIT, "the programs to be gone", || {
         loaded_programs().flatten().all(|program| !programs.contains(&program.id()))
     });
 }

@@ -9,9 +9,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rusqlite::Connection;
 use secgroup_tests::network::at;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::{PATIENCE, wait_for, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_for, wait_until};
 use secgroup_tests::{Pair, Process, Secgroup, ping};
 
 const RULE: &str = "web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64";
@@ -50,13 +50,13 @@ fn watcher(secgroup: &Secgroup<'_>) -> Option<Pid> {
 /// Kills the watcher, as an operator may.
 fn kill_watcher(secgroup: &Secgroup<'_>) {
     kill(watcher(secgroup).unwrap(), Signal::SIGKILL).unwrap();
-    wait_until(PATIENCE, "the watcher to be gone", || watcher(secgroup).is_none());
+    wait_until(MAX_WAIT, "the watcher to be gone", || watcher(secgroup).is_none());
 }
 
 /// Edits the pending change in the store.
 fn update_pending(secgroup: &Secgroup<'_>, assignment: &str) {
     let store = Connection::open(secgroup.state_dir().join("secgroup.db")).unwrap();
-    store.busy_timeout(PATIENCE).unwrap();
+    store.busy_timeout(MAX_WAIT).unwrap();
     let changed = store.execute(&format!("UPDATE pending SET {assignment}"), []).unwrap();
     assert_eq!(changed, 1, "no change is pending");
 }
@@ -72,9 +72,9 @@ fn an_unconfirmed_change_is_rolled_back_and_its_rule_ids_are_not_reused() {
 
     secgroup.ok(&format!("rule remove {RULE} --confirm 2s"));
     assert!(is_unreachable(&net));
-    wait_until(PATIENCE, "the rollback", || secgroup.ok("rule list") == rules);
+    wait_until(MAX_WAIT, "the rollback", || secgroup.ok("rule list") == rules);
     assert!(is_reachable(&net));
-    wait_until(PATIENCE, "the watcher to end", || watcher(&secgroup).is_none());
+    wait_until(MAX_WAIT, "the watcher to end", || watcher(&secgroup).is_none());
     assert_eq!(secgroup.refused("confirm", 3).lines().count(), 2);
     secgroup.refused("confirm --show", 3);
     secgroup.refused("rollback", 3);
@@ -94,7 +94,7 @@ fn a_confirmed_change_stays() {
     assert_eq!(secgroup.json("status")["Pending"]["Command"], "rule remove web");
     secgroup.ok("confirm");
     assert!(secgroup.json("status")["Pending"].is_null());
-    wait_until(PATIENCE, "the watcher to end", || watcher(&secgroup).is_none());
+    wait_until(MAX_WAIT, "the watcher to end", || watcher(&secgroup).is_none());
     assert!(is_unreachable(&net));
 }
 
@@ -106,15 +106,15 @@ fn a_killed_shell_does_not_prevent_the_rollback() {
     let script = ["sh", "-c", "\"$@\"; echo done; sleep 100", "sh"];
     let mut command = secgroup.command_under(&script, &line);
     command.process_group(0);
-    let mut shell = Process::listen(command);
-    shell.wait_for_words("done");
+    let mut shell = Process::capture(command);
+    shell.wait_for_output("done");
     let group = Pid::from_raw(i32::try_from(shell.id()).unwrap());
     killpg(group, Signal::SIGHUP).unwrap();
     killpg(group, Signal::SIGKILL).unwrap();
     shell.kill();
     assert!(is_unreachable(&net));
     // The watcher alone rolls back; no command runs.
-    wait_until(PATIENCE, "the rollback", || watcher(&secgroup).is_none());
+    wait_until(MAX_WAIT, "the rollback", || watcher(&secgroup).is_none());
     assert!(is_reachable(&net));
 }
 
@@ -125,7 +125,7 @@ fn a_caller_that_reads_until_eof_does_not_wait_for_the_deadline() {
     let (secgroup, _servers) = with_http_rule(&net);
     let script = ["sh", "-c", "exec 7>&1 8>&2; \"$@\"", "sh"];
     let line = format!("rule remove {RULE} --confirm 1h");
-    let answer = Answer::of(&mut secgroup.command_under(&script, &line));
+    let answer = CommandOutput::of(&mut secgroup.command_under(&script, &line));
     assert_eq!(answer.code, Some(0), "{answer}");
     assert!(watcher(&secgroup).is_some());
     secgroup.ok("rollback");
@@ -158,8 +158,8 @@ fn serve_rolls_back_after_a_killed_watcher() {
     secgroup.ok(&format!("rule remove {RULE} --confirm 1h"));
     kill_watcher(&secgroup);
     update_pending(&secgroup, "deadline = 1");
-    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
-    serve.wait_for_words("was not confirmed in time");
+    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_output("was not confirmed in time");
     assert!(is_reachable(&net));
 }
 
@@ -187,9 +187,9 @@ fn an_unconfirmed_first_attach_is_detached() {
     secgroup.ok("group create web --description x");
     secgroup.ok("attach eth0 --group web --confirm 2s");
     assert!(!ping::ping(&net.client, Pair::SERVER[0]));
-    wait_until(PATIENCE, "the device to be free", || !secgroup.pin_dir().exists());
+    wait_until(MAX_WAIT, "the device to be free", || !secgroup.pin_dir().exists());
     assert!(ping::ping(&net.client, Pair::SERVER[0]));
-    wait_until(PATIENCE, "the watcher to end", || watcher(&secgroup).is_none());
+    wait_until(MAX_WAIT, "the watcher to end", || watcher(&secgroup).is_none());
     secgroup.refused("status", 3);
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use secgroup_tests::Secgroup;
-use secgroup_tests::crash::{Traced, moments, run};
+use secgroup_tests::crash::{Traced, kill_points, run};
 
 use policies::{Probe, Reachable};
 
@@ -24,13 +24,13 @@ fn kill_at_every_moment(
     mut line: impl FnMut() -> Vec<String>,
     mut check: impl FnMut(&str),
 ) {
-    let Traced { calls, killed, said } = run(secgroup.command(line()), None);
+    let Traced { calls, killed, stderr: said } = run(secgroup.command(line()), None);
     assert!(!killed && said.is_empty(), "without a kill it printed {said}");
     assert!(calls.len() > 20, "too few calls: {calls:?}");
     check("not killed");
     let limit =
         if env::var_os(ALL_MOMENTS_VARIABLE).is_some() { usize::MAX } else { DEFAULT_MOMENTS };
-    let moments = moments(&calls, limit);
+    let moments = kill_points(&calls, limit);
     eprintln!("{} calls, killed at {} of them", calls.len(), moments.len());
     let mut kills = 0;
     for moment in moments {

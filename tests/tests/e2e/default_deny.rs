@@ -3,7 +3,7 @@
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Guest, Pair, Secgroup, ping};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn a_new_group_drops_inbound_packets() {
         secgroup.moved(&[("eth0", "ingress", "no-rule", 3)], || {
             assert!(!tcp::reaches(&net.client, tcp.address()));
             let socket = udp::connect(&net.client, udp.address());
-            assert!(!udp::answers(&socket, Duration::from_millis(300)));
+            assert!(!udp::is_echoed(&socket, Duration::from_millis(300)));
             assert!(!ping::ping(&net.client, address.ip()));
         });
     }
@@ -39,7 +39,7 @@ fn a_new_group_passes_outbound_packets_and_their_replies() {
         let socket = udp::connect(&net.server, udp.address());
         secgroup.moved(
             &[("eth0", "egress", "new-flow", 1), ("eth0", "ingress", "established", 1)],
-            || assert!(udp::answers(&socket, PATIENCE)),
+            || assert!(udp::is_echoed(&socket, MAX_WAIT)),
         );
         assert!(ping::ping(&net.server, address.ip()));
     }

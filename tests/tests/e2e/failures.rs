@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use firewall_user::dataplane::Pins;
 use firewall_user::dataplane::tables::maps::Maps;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::{Namespace, Secgroup};
 
 /// Everything that a refused command must not change.
@@ -101,7 +101,7 @@ fn assert_unchanged<T>(
 
 /// Asserts that a command was refused with this exit code, error and hint.
 #[track_caller]
-fn assert_refused(answer: &Answer, code: i32, error: &str, hint: &str) {
+fn assert_refused(answer: &CommandOutput, code: i32, error: &str, hint: &str) {
     let expected = format!("error: {error}\nhint: {hint}\n");
     let actual = (answer.code, answer.stdout.as_str(), answer.stderr.as_str());
     assert_eq!(actual, (Some(code), "", expected.as_str()));

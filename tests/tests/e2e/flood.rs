@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use secgroup_tests::network::at;
-use secgroup_tests::socket::Wire;
+use secgroup_tests::socket::PacketSocket;
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, frame, tc_hook, udp};
 
 /// Capacity for unproven flows, by family.
@@ -69,13 +69,13 @@ fn idle_flows_survive_floods(hook: &str) {
     let expected = 2 * (usize::from(SOCKETS * SOCKETS) + STREAMS);
     assert_eq!(proven(), u64::try_from(expected).ok());
 
-    let wire = Wire::new(&net.client, Pair::DEVICE);
+    let wire = PacketSocket::new(&net.client, Pair::DEVICE);
     for (family, flows) in flows_by_family.iter_mut().enumerate() {
         for kind in KINDS {
             let frames = spoofed_frames(family, kind);
             // A device may drop frames before the program.
             let before = secgroup.counters();
-            wait_until(PATIENCE, &format!("ten tables of {kind:?}"), || {
+            wait_until(MAX_WAIT, &format!("ten tables of {kind:?}"), || {
                 frames.iter().for_each(|frame| wire.send(frame));
                 let moved = secgroup.counters().since(&before);
                 assert!(moved.is_exactly(&[(
@@ -129,7 +129,7 @@ impl IdleFlows {
         let sockets = |namespace, address: IpAddr| {
             let bind = |port| {
                 let socket = udp::bind(namespace, SocketAddr::new(address, port));
-                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                socket.set_read_timeout(Some(MAX_WAIT)).unwrap();
                 socket
             };
             (1000..1000 + SOCKETS).map(bind).collect()
@@ -205,7 +205,11 @@ fn spoofed_frames(family: usize, kind: Kind) -> Vec<Vec<u8>> {
 }
 
 /// Runs work while frames are sent repeatedly; returns its result and the number of frames sent.
-fn while_sending<T>(wire: &Wire, frames: &[Vec<u8>], work: impl FnOnce() -> T) -> (T, usize) {
+fn while_sending<T>(
+    wire: &PacketSocket,
+    frames: &[Vec<u8>],
+    work: impl FnOnce() -> T,
+) -> (T, usize) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let flood = scope.spawn(|| {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Pair, Secgroup, ping};
 use serde_json::{Value, json};
 
 /// A server with six flows that rules allow: TCP on port 80, UDP on port 53, and ping, each over
 /// both families.
-struct Scene<'a> {
+struct Scenario<'a> {
     secgroup: Secgroup<'a>,
     /// The rules' ids, IPv4's first.
     tcp: [String; 2],
@@ -22,7 +22,7 @@ struct Scene<'a> {
     _udp_servers: [UdpEcho; 2],
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Scenario<'a> {
     fn new(net: &'a Pair) -> Self {
         let secgroup = Secgroup::inside(&net.server);
         secgroup.ok("group create web --description x");
@@ -47,7 +47,7 @@ impl<'a> Scene<'a> {
         });
         let sockets = udp_servers.each_ref().map(|server| {
             let socket = udp::connect(&net.client, server.address());
-            assert!(udp::answers(&socket, PATIENCE));
+            assert!(udp::is_echoed(&socket, MAX_WAIT));
             socket
         });
         for address in Pair::SERVER {
@@ -83,10 +83,10 @@ fn every_filter_selects_the_matching_flows() {
     const UDP: [(u64, IpAddr); 2] = [(17, Pair::SERVER[0]), (17, Pair::SERVER[1])];
     const ECHO: [(u64, IpAddr); 2] = [(1, Pair::SERVER[0]), (58, Pair::SERVER[1])];
     let net = Pair::new();
-    let scene = Scene::new(&net);
+    let scenario = Scenario::new(&net);
     let all = [TCP, UDP, ECHO].concat();
     let of = |family: usize| [TCP[family], UDP[family], ECHO[family]].to_vec();
-    let rule = format!("--rule {}", scene.tcp[1]);
+    let rule = format!("--rule {}", scenario.tcp[1]);
     let filters = [
         ("", all.clone()),
         ("--interface eth0", all.clone()),
@@ -113,8 +113,8 @@ fn every_filter_selects_the_matching_flows() {
         flows.into_iter().map(|(protocol, inside)| (protocol, inside.to_string())).collect()
     };
     for (filter, expected) in &filters {
-        let count = scene.secgroup.json(&format!("flows count {filter}"))["Count"].as_u64();
-        assert_eq!(scene.names(filter), names(expected.clone()), "list {filter}");
+        let count = scenario.secgroup.json(&format!("flows count {filter}"))["Count"].as_u64();
+        assert_eq!(scenario.names(filter), names(expected.clone()), "list {filter}");
         assert_eq!(count, Some(expected.len() as u64), "count {filter}");
     }
     // In reverse, from narrow to wide, so that a flush removes only a part.
@@ -123,19 +123,19 @@ fn every_filter_selects_the_matching_flows() {
         let before = remaining.len();
         remaining.retain(|flow| !selected.contains(flow));
         let removed = before - remaining.len();
-        let output = scene.secgroup.ok(&format!("flows flush {filter}"));
+        let output = scenario.secgroup.ok(&format!("flows flush {filter}"));
         assert_eq!(output, format!("{removed} flows removed\n"), "flush {filter}");
-        assert_eq!(scene.names(""), names(remaining.clone()), "after flush {filter}");
+        assert_eq!(scenario.names(""), names(remaining.clone()), "after flush {filter}");
     }
 }
 
 #[test]
 fn a_listed_flow_has_its_rule_state_and_packets() {
     let net = Pair::new();
-    let scene = Scene::new(&net);
-    let listed = scene.list("--protocol tcp");
+    let scenario = Scenario::new(&net);
+    let listed = scenario.list("--protocol tcp");
     for (family, flow) in listed.iter().enumerate() {
-        let client = scene.streams[family].local_addr().unwrap();
+        let client = scenario.streams[family].local_addr().unwrap();
         let expected = json!({
             "Device": "eth0",
             "Netns": null,
@@ -147,7 +147,7 @@ fn a_listed_flow_has_its_rule_state_and_packets() {
             "State": "established",
             "Tier": "proven",
             "Proven": true,
-            "SecurityGroupRuleId": scene.tcp[family],
+            "SecurityGroupRuleId": scenario.tcp[family],
             "GroupName": "web",
             "RuleRemoved": false,
         });
@@ -160,10 +160,10 @@ fn a_listed_flow_has_its_rule_state_and_packets() {
         [flow["IngressBytes"].as_u64().unwrap(), flow["EgressBytes"].as_u64().unwrap()]
     };
     // 14 bytes of datagram; 56 of ping; and the headers of Ethernet, IP, and UDP or ICMP.
-    let udp: Vec<_> = scene.list("--protocol udp").iter().map(request_and_reply).collect();
+    let udp: Vec<_> = scenario.list("--protocol udp").iter().map(request_and_reply).collect();
     assert_eq!(udp, [[14 + 20 + 8 + 14; 2], [14 + 40 + 8 + 14; 2]]);
     for (protocol, length) in [("icmp", 14 + 20 + 8 + 56), ("icmpv6", 14 + 40 + 8 + 56)] {
-        let flows = scene.list(&format!("--protocol {protocol}"));
+        let flows = scenario.list(&format!("--protocol {protocol}"));
         assert_eq!(flows.iter().map(request_and_reply).collect::<Vec<_>>(), [[length; 2]]);
         assert_eq!(flows[0]["State"], "icmp");
     }
@@ -172,17 +172,17 @@ fn a_listed_flow_has_its_rule_state_and_packets() {
 #[test]
 fn the_packets_of_a_flow_are_counted_in_both_directions() {
     let net = Pair::new();
-    let scene = Scene::new(&net);
+    let scenario = Scenario::new(&net);
     let packets = |flow: &Value| {
         [flow["IngressPackets"].as_u64().unwrap(), flow["EgressPackets"].as_u64().unwrap()]
     };
-    let before: Vec<_> = scene.list("--protocol udp").iter().map(packets).collect();
-    for socket in &scene.sockets {
+    let before: Vec<_> = scenario.list("--protocol udp").iter().map(packets).collect();
+    for socket in &scenario.sockets {
         for _ in 0..5 {
-            assert!(udp::answers(socket, PATIENCE));
+            assert!(udp::is_echoed(socket, MAX_WAIT));
         }
     }
-    let after = scene.list("--protocol udp");
+    let after = scenario.list("--protocol udp");
     for (flow, [ingress, egress]) in after.iter().zip(before) {
         assert_eq!(packets(flow), [ingress + 5, egress + 5]);
         assert_eq!(flow["State"], "udp-stream");
@@ -193,17 +193,20 @@ fn the_packets_of_a_flow_are_counted_in_both_directions() {
 #[test]
 fn a_flushed_flow_is_decided_by_the_rules_again() {
     let net = Pair::new();
-    let mut scene = Scene::new(&net);
-    let secgroup = &scene.secgroup;
-    secgroup.ok(&format!("rule remove web {}", scene.tcp[0]));
-    for stream in &mut scene.streams {
+    let mut scenario = Scenario::new(&net);
+    let secgroup = &scenario.secgroup;
+    secgroup.ok(&format!("rule remove web {}", scenario.tcp[0]));
+    for stream in &mut scenario.streams {
         tcp::exchange(stream, b"until a flush").unwrap();
     }
     let removed = secgroup.json("flows list --protocol tcp")["Flows"].clone();
     assert_eq!([&removed[0]["RuleRemoved"], &removed[1]["RuleRemoved"]], [true, false]);
-    assert_eq!(secgroup.ok(&format!("flows flush --rule {}", scene.tcp[0])), "1 flows removed\n");
+    assert_eq!(
+        secgroup.ok(&format!("flows flush --rule {}", scenario.tcp[0])),
+        "1 flows removed\n"
+    );
     assert_eq!(secgroup.ok("flows flush --protocol tcp"), "1 flows removed\n");
-    let [cut, allowed] = &mut scene.streams;
+    let [cut, allowed] = &mut scenario.streams;
     tcp::exchange(allowed, b"picked up by its rule").unwrap();
     cut.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert!(tcp::exchange(cut, b"cut").is_err());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use secgroup_tests::network::at;
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Edge, Guest, Namespace, Pair, Secgroup, frame, tc_hook};
 
 /// A datagram that takes some forty frames.
@@ -94,7 +94,7 @@ fn echo_large_datagrams(
                 (device, first, "later-fragment", later_fragments),
                 (device, then, "later-fragment", later_fragments),
             ];
-            secgroup.moved(&expected, || assert!(echoes(client, PATIENCE), "{inner} and {outer}"));
+            secgroup.moved(&expected, || assert!(echoes(client, MAX_WAIT), "{inner} and {outer}"));
         };
         both_ways(&client, "new-flow", "ingress", "egress");
         both_ways(&client, "established", "ingress", "egress");
@@ -153,7 +153,7 @@ fn drop_forged_fragments(hook: &str) {
     secgroup.ok(&format!("attach {} --group dns --hook {hook}", Edge::DEVICE));
     for (outside, inside) in at(Edge::OUTSIDE, 4000).into_iter().zip(at(Edge::INSIDE, 53)) {
         let server = udp::bind(&net.host, inside);
-        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        server.set_read_timeout(Some(MAX_WAIT)).unwrap();
         let datagram = frame::udp(outside, inside, &[7; 2000]);
         let closed = frame::udp(outside, SocketAddr::new(inside.ip(), 54), &[7; 2000]);
         let syn = frame::syn(outside, inside, 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup};
 
 /// A server behind rules for UDP and TCP, with UDP timeouts of one second.
@@ -42,7 +42,7 @@ fn flows_in_both_tiers(net: &Pair) -> Vec<UdpEcho> {
         for exchanges in [1, 2] {
             let socket = udp::connect(&net.client, server.address());
             for _ in 0..exchanges {
-                assert!(udp::answers(&socket, PATIENCE));
+                assert!(udp::is_echoed(&socket, MAX_WAIT));
             }
         }
     }
@@ -59,7 +59,7 @@ fn gc_removes_expired_flows_and_keeps_live_ones() {
     tcp::exchange(&mut stream, b"hello").unwrap();
     let _servers = flows_in_both_tiers(&net);
     assert_eq!(entries(&secgroup), 5);
-    wait_until(PATIENCE, "the UDP flows to expire", || live_flows(&secgroup) == 1);
+    wait_until(MAX_WAIT, "the UDP flows to expire", || live_flows(&secgroup) == 1);
     assert_eq!(entries(&secgroup), 5, "expired entries stay until gc");
     assert_eq!(secgroup.ok("gc"), "4 expired flows removed: 2 new, 2 proven\n");
     assert_eq!((entries(&secgroup), live_flows(&secgroup)), (1, 1));
@@ -77,7 +77,7 @@ fn every_change_removes_expired_flows() {
         let net = Pair::new();
         let secgroup = with_short_timeouts(&net);
         let _servers = flows_in_both_tiers(&net);
-        wait_until(PATIENCE, "the UDP flows to expire", || live_flows(&secgroup) == 0);
+        wait_until(MAX_WAIT, "the UDP flows to expire", || live_flows(&secgroup) == 0);
         assert_eq!(entries(&secgroup), 4);
         let output = secgroup.ok(command);
         assert_eq!(entries(&secgroup), 0, "{command}");
@@ -93,14 +93,14 @@ fn a_flow_in_use_is_never_removed() {
     let server = UdpEcho::start(&net.server, at(Pair::SERVER, 53)[0]);
     let socket = udp::connect(&net.client, server.address());
     for _ in 0..4 {
-        assert!(udp::answers(&socket, PATIENCE));
+        assert!(udp::is_echoed(&socket, MAX_WAIT));
     }
     secgroup.ok("rule remove web ingress --protocol udp --port 53 --cidr 10.77.0.0/24");
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(secgroup.ok("gc"), "0 expired flows removed: 0 new, 0 proven\n");
         // The packet passes by its flow alone.
-        assert!(udp::answers(&socket, PATIENCE));
+        assert!(udp::is_echoed(&socket, MAX_WAIT));
     }
 }
 
@@ -155,7 +155,7 @@ fn evictions_exclude_flows_removed_by_packets_and_commands() {
 
     // Later expiry and flushes do not change the count.
     secgroup.ok("attach eth0 --group web --timeout UdpTimeout=1");
-    wait_until(PATIENCE, "the UDP flows to expire", || live_flows(&secgroup) == 0);
+    wait_until(MAX_WAIT, "the UDP flows to expire", || live_flows(&secgroup) == 0);
     secgroup.ok("gc");
     assert_eq!(figures(), (503, 0, evicted, 0));
     let text = secgroup.ok("metrics");

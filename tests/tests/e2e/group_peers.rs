@@ -10,7 +10,7 @@ use firewall_user::store::Store;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Guest, Pair, Process, Secgroup};
 use serde_json::json;
 
@@ -94,8 +94,8 @@ fn serve_applies_address_changes_of_its_namespace_at_once() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.client);
     let moving = MovingAddresses::start(&net, &secgroup);
-    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
-    serve.wait_for_words("metrics at");
+    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_output("metrics at");
     moving.move_to_member();
     wait_until(BEFORE_POLL, "packets from the addresses to pass", || {
         moving.answered() == [true; 2]
@@ -111,10 +111,10 @@ fn serve_applies_address_changes_of_other_namespaces() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let moving = MovingAddresses::start(&net, &secgroup);
-    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
-    serve.wait_for_words("metrics at");
+    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_output("metrics at");
     moving.move_to_member();
-    wait_until(PATIENCE, "packets from the addresses to pass", || moving.answered() == [true; 2]);
+    wait_until(MAX_WAIT, "packets from the addresses to pass", || moving.answered() == [true; 2]);
 }
 
 #[test]
@@ -162,8 +162,8 @@ fn serve_applies_an_address_change_to_the_other_half() {
     let secgroup = Secgroup::inside(&net.client);
     let moving = MovingAddresses::start(&net, &secgroup);
     let tables = moving.active(&secgroup).tables();
-    let serve = Process::listen(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
-    serve.wait_for_words("metrics at");
+    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_output("metrics at");
     moving.move_v4_to("eth0");
     wait_until(BEFORE_POLL, "packets from the address to pass", || {
         moving.answered() == [true, false]
@@ -278,7 +278,7 @@ impl<'a> MovingAddresses<'a> {
         let source = SocketAddr::new(MOVING[family], 0);
         let socket = udp::bind(&self.net.client, source);
         socket.connect(self.echoes[family].address()).unwrap();
-        udp::answers(&socket, REPLY_TIMEOUT)
+        udp::is_echoed(&socket, REPLY_TIMEOUT)
     }
 }
 

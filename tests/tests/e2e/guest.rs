@@ -3,7 +3,7 @@
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Guest, Secgroup, ping, tc_hook};
 
 #[test]
@@ -58,8 +58,8 @@ fn filter_a_guest(hook: &str) {
     for echo in &echoes {
         let socket = udp::connect(&net.guest, echo.address());
         secgroup.moved_over_flows(&[(tap, "egress", "new-flow", 1)], || {
-            assert!(udp::answers(&socket, PATIENCE));
-            assert!(udp::answers(&socket, PATIENCE));
+            assert!(udp::is_echoed(&socket, MAX_WAIT));
+            assert!(udp::is_echoed(&socket, MAX_WAIT));
         });
     }
     for address in Guest::OUTSIDE {

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use secgroup_tests::network::at;
-use secgroup_tests::socket::{self, Reported};
+use secgroup_tests::socket::{self, IcmpError};
 use secgroup_tests::udp;
-use secgroup_tests::wait::{PATIENCE, wait_for};
+use secgroup_tests::wait::{MAX_WAIT, wait_for};
 use secgroup_tests::{Edge, Routed, Secgroup, frame, tc_hook};
 
 #[test]
@@ -58,7 +58,7 @@ fn receive_errors(net: &Routed, secgroup: &Secgroup<'_>, device: &str, options: 
         let refused = expect_error(secgroup, device, &probe, far, 64, "established");
         let (kind, code) = if far.is_ipv4() { (3, 3) } else { (1, 4) };
         let errno = libc::ECONNREFUSED;
-        assert_eq!(refused, Reported { errno, kind, code, by: far });
+        assert_eq!(refused, IcmpError { errno, kind, code, by: far });
 
         let echo = if far.is_ipv4() { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
         let domain = if far.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
@@ -71,7 +71,7 @@ fn receive_errors(net: &Routed, secgroup: &Secgroup<'_>, device: &str, options: 
         secgroup.moved(&answered, || {
             set_hops(&ping, far, 64);
             send(&ping, far);
-            ping.set_read_timeout(Some(PATIENCE)).unwrap();
+            ping.set_read_timeout(Some(MAX_WAIT)).unwrap();
             let mut answer = [0; 64];
             assert_eq!(ping.recv(&mut answer).unwrap(), ECHO.len());
             assert_eq!(answer[0], if far.is_ipv4() { 0 } else { 129 });
@@ -82,7 +82,7 @@ fn receive_errors(net: &Routed, secgroup: &Secgroup<'_>, device: &str, options: 
         let expected = [(device, "egress", "new-flow", 1), (device, "ingress", "related", 1)];
         secgroup.moved(&expected, || {
             client.send(b"request").unwrap();
-            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.set_read_timeout(Some(MAX_WAIT)).unwrap();
             let error = client.recv(&mut [0]).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED), "{error}");
         });
@@ -96,11 +96,11 @@ fn trace_route(
     far: IpAddr,
     hops: [IpAddr; 2],
 ) {
-    socket::keep_errors(probe, far);
+    socket::enable_error_queue(probe, far);
     let kind = if far.is_ipv4() { 11 } else { 3 };
     for (distance, (by, counted)) in (1..).zip(hops.into_iter().zip(["new-flow", "established"])) {
         let error = expect_error(secgroup, device, probe, far, distance, counted);
-        assert_eq!(error, Reported { errno: libc::EHOSTUNREACH, kind, code: 0, by });
+        assert_eq!(error, IcmpError { errno: libc::EHOSTUNREACH, kind, code: 0, by });
     }
 }
 
@@ -112,13 +112,13 @@ fn expect_error(
     far: IpAddr,
     hops: i32,
     counted: &str,
-) -> Reported {
+) -> IcmpError {
     let expected = [(device, "egress", counted, 1), (device, "ingress", "related", 1)];
     secgroup.moved(&expected, || {
         set_hops(probe, far, hops);
         send(probe, far);
         let what = format!("an error from {hops} hops away");
-        wait_for(PATIENCE, &what, || socket::reported(probe))
+        wait_for(MAX_WAIT, &what, || socket::next_icmp_error(probe))
     })
 }
 
@@ -157,7 +157,7 @@ fn drop_forged_errors(hook: &str) {
     for (outside, inside) in at(Edge::OUTSIDE, 53).into_iter().zip(Edge::INSIDE) {
         let (far, v4) = (outside.ip(), inside.is_ipv4());
         let client = udp::connect(&net.host, outside);
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(MAX_WAIT)).unwrap();
         client.send(b"a question").unwrap();
         let ip_header = if v4 { 20 } else { 40 };
         let is_request = |sent: &[u8]| sent.ends_with(b"a question");

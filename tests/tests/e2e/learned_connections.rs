@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use secgroup_tests::network::{Guest, at};
 use secgroup_tests::process::output;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Namespace, Pair, Secgroup};
 
 /// Creates a group without rules in either direction.
@@ -43,7 +43,7 @@ impl Connections {
         let mut streams = self.streams.iter_mut();
         let mut sockets = self.sockets.iter();
         streams.all(|stream| tcp::exchange(stream, &[7; 5000]).is_ok())
-            && sockets.all(|socket| udp::answers(socket, PATIENCE))
+            && sockets.all(|socket| udp::is_echoed(socket, MAX_WAIT))
     }
 }
 
@@ -104,7 +104,7 @@ fn connections_of_a_host_survive_the_attach_with_every_option() {
         assert!(moved.is_exactly(&[("eth0", "ingress", "no-rule", 2)]), "{options}: {moved}");
         // Learned connections close like others.
         drop((inbound.streams, outbound.streams));
-        wait_until(PATIENCE, "the connections to close", || {
+        wait_until(MAX_WAIT, "the connections to close", || {
             secgroup.json("flows count --state established")["Count"] == 0
         });
         secgroup.ok("metrics");
@@ -223,7 +223,7 @@ fn connections_of_a_bridge_are_learned_at_its_port() {
     let client = connections.streams[0].local_addr().unwrap();
     let ssh_connection = format!("{} {} 10.77.0.1 7010", client.ip(), client.port());
     let mut from_ssh = secgroup.command(["attach", "eth0", "--group", "none"]);
-    let answer = Answer::of(from_ssh.env("SSH_CONNECTION", ssh_connection));
+    let answer = CommandOutput::of(from_ssh.env("SSH_CONNECTION", ssh_connection));
     assert!(answer.stderr.contains("this would lock you out"), "{answer}");
     let output = secgroup.ok("attach eth0 --group none --tcp-loose off");
     assert!(output.contains("\n2 open connections learned\n"), "{output}");

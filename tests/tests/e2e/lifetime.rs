@@ -7,7 +7,7 @@ use std::time::Duration;
 use aya::programs::{ProgramInfo, loaded_programs};
 use secgroup_tests::network::{End, at, join};
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Process, Secgroup, ping, tc_hook, udp};
 
 use crate::support::interface_state;
@@ -155,7 +155,7 @@ fn the_last_detach_removes_everything_from_the_kernel() {
     secgroup.ok("detach --all");
     assert!(!secgroup.pin_dir().exists());
     // The kernel frees a program some time after its last pin.
-    wait_until(PATIENCE, "the programs to be gone", || {
+    wait_until(MAX_WAIT, "the programs to be gone", || {
         loaded_programs().flatten().all(|program| !programs.contains(&program.id()))
     });
     assert_eq!(secgroup.run(["status"]).code, Some(3));
@@ -177,7 +177,7 @@ fn an_idle_flow_expires() {
     let outside_sockets = at(Pair::CLIENT, 9).map(|end| udp::bind(&net.client, end));
     let inside_sockets = outside_sockets.each_ref().map(|socket| {
         let inside = udp::connect(&net.server, socket.local_addr().unwrap());
-        inside.set_read_timeout(Some(PATIENCE)).unwrap();
+        inside.set_read_timeout(Some(MAX_WAIT)).unwrap();
         inside.send(b"question").unwrap();
         let mut buffer = [0; 8];
         let (_, from) = socket.recv_from(&mut buffer).unwrap();
@@ -191,7 +191,7 @@ fn an_idle_flow_expires() {
         stream
     });
     secgroup.ok("rule remove fresh egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
-    wait_until(PATIENCE, "all flows to expire", || secgroup.json("flows count")["Count"] == 0);
+    wait_until(MAX_WAIT, "all flows to expire", || secgroup.json("flows count")["Count"] == 0);
 
     secgroup.moved(&[("eth0", "ingress", "no-rule", 2)], || {
         for (outside, inside) in outside_sockets.iter().zip(&inside_sockets) {

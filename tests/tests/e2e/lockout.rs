@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use secgroup_tests::network::at;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::{Pair, Secgroup, tcp};
 
 /// A login from the client: a connection to the server's port 22.
@@ -39,16 +39,16 @@ impl Login {
     }
 
     /// Runs a command as if from this login.
-    fn run(&self, secgroup: &Secgroup<'_>, line: &str) -> Answer {
+    fn run(&self, secgroup: &Secgroup<'_>, line: &str) -> CommandOutput {
         let mut command = secgroup.command(line.split_whitespace());
-        Answer::of(command.env("SSH_CONNECTION", self.ssh_connection()))
+        CommandOutput::of(command.env("SSH_CONNECTION", self.ssh_connection()))
     }
 
     #[track_caller]
     fn assert_refused(&self, secgroup: &Secgroup<'_>, line: &str) {
         let state = || (secgroup.ok("rule list"), secgroup.ok("prefix-list list"));
         let before = state();
-        let Answer { code, stdout, stderr } = self.run(secgroup, line);
+        let CommandOutput { code, stdout, stderr } = self.run(secgroup, line);
         let expected = format!(
             "this would lock you out: your SSH connection {} comes in by eth0, and no rule there \
              would admit the next one\n",
@@ -83,7 +83,7 @@ fn a_change_that_cuts_the_callers_connection_is_refused() {
         login.assert_refused(&secgroup, "attach eth0 --group ssh");
         login.assert_refused(&secgroup, "attach eth0 --group ssh --confirm 1m");
         // The hint works.
-        let Answer { stderr, .. } = login.run(&secgroup, "attach eth0 --group ssh");
+        let CommandOutput { stderr, .. } = login.run(&secgroup, "attach eth0 --group ssh");
         let hint = stderr.lines().find_map(|line| line.strip_prefix("hint: `secgroup ")).unwrap();
         assert_eq!(hint.split_once('`').unwrap().0, format!("rule add {}", ssh(narrow)));
         login.ok(&secgroup, hint.split_once('`').unwrap().0);
@@ -173,13 +173,13 @@ fn the_connection_is_found_without_the_environment_variable() {
     from_sshd_socket.stdin(Stdio::from(OwnedFd::from(login.server.try_clone().unwrap())));
 
     let assert_refused = |mut command: Command| {
-        let answer = Answer::of(&mut command);
+        let answer = CommandOutput::of(&mut command);
         assert_eq!(answer.code, Some(1), "{answer}");
         assert!(answer.stderr.contains(&login.displayed()), "{answer}");
     };
     assert_refused(from_shell);
     assert_refused(from_sshd_socket);
     let mut without_connection = secgroup.command(line.split(' '));
-    let answer = Answer::of(without_connection.env_remove("SSH_CONNECTION"));
+    let answer = CommandOutput::of(without_connection.env_remove("SSH_CONNECTION"));
     assert_eq!(answer.code, Some(0), "{answer}");
 }

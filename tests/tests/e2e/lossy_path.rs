@@ -24,8 +24,8 @@ const ALL_FAULTS: Faults = Faults {
     lost: 10,
     twice: 20,
     late: 50,
-    way: Duration::from_millis(1),
-    lateness: Duration::from_millis(15),
+    delay: Duration::from_millis(1),
+    max_jitter: Duration::from_millis(15),
 };
 
 /// How long a connection may be silent. After lost SYN-ACKs a Linux server with early data waits
@@ -104,7 +104,7 @@ fn complete_connections_with(options: &str, faults: Faults, allowed_drops: &[&st
     let opened = moved.packets("eth0", "ingress", "new-flow");
     let connections = 2 * (u64::from(SHORT_CONNECTIONS) + SIMULTANEOUS_CLOSES + 1);
     assert!((connections..connections + connections / 20).contains(&opened), "{moved}");
-    let tally = &path.tally;
+    let tally = &path.counts;
     for (chance, count) in
         [(faults.lost, &tally.lost), (faults.twice, &tally.twice), (faults.late, &tally.late)]
     {

@@ -36,3 +36,4 @@ mod rule_removal;
 mod support;
 mod trace;
 mod tun_and_vlan;
+mod unknown_interface;

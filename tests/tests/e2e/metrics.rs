@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use firewall_ebpf::limits::ABI_VERSION;
-use secgroup_tests::http::answer;
+use secgroup_tests::http::get_any_status;
 use secgroup_tests::network::at;
 use secgroup_tests::prometheus::{Prometheus, check_metrics};
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::{PATIENCE, wait_for, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_for, wait_until};
 use secgroup_tests::{Namespace, Pair, Process, Secgroup};
 
 const SERVED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9911);
@@ -17,7 +17,7 @@ const SERVED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 /// `secgroup serve` in a namespace, ready to answer.
 fn serve(secgroup: &Secgroup<'_>, namespace: &Namespace) -> Process {
     let process = Process::start(secgroup.command(["serve", "--metrics", &SERVED.to_string()]));
-    wait_until(PATIENCE, "secgroup to serve", || answer(namespace, SERVED, "/").is_ok());
+    wait_until(MAX_WAIT, "secgroup to serve", || get_any_status(namespace, SERVED, "/").is_ok());
     process
 }
 
@@ -39,19 +39,19 @@ fn the_metrics_command_and_serve_report_the_same() {
     secgroup.ok("attach eth0 --group web");
 
     // A packet of the kernel itself between two readings would make them differ.
-    let (text, (status, served)) = wait_for(PATIENCE, "a moment without a packet", || {
+    let (text, (status, served)) = wait_for(MAX_WAIT, "a moment without a packet", || {
         let before = secgroup.ok("metrics");
-        let served = answer(&net.server, SERVED, "/metrics").unwrap();
+        let served = get_any_status(&net.server, SERVED, "/metrics").unwrap();
         (before == secgroup.ok("metrics")).then_some((before, served))
     });
     assert_eq!((status, served), (200, text.clone()));
     check_metrics(&text);
 
     for path in ["/", "/metrics?x=y"] {
-        assert_eq!(answer(&net.server, SERVED, path).unwrap().0, 200, "{path}");
+        assert_eq!(get_any_status(&net.server, SERVED, path).unwrap().0, 200, "{path}");
     }
     for path in ["/metric", "/metrics/", "/api/v1/query"] {
-        assert_eq!(answer(&net.server, SERVED, path).unwrap().0, 404, "{path}");
+        assert_eq!(get_any_status(&net.server, SERVED, path).unwrap().0, 404, "{path}");
     }
     let error = secgroup.refused(&format!("serve --metrics {SERVED}"), 1);
     assert_eq!(
@@ -181,7 +181,7 @@ fn prometheus_counts_dropped_connections() {
     for address in at(Pair::SERVER, 80).into_iter().chain(at(Pair::SERVER, 81)) {
         assert!(!tcp::reaches(&net.client, address));
     }
-    wait_until(PATIENCE, "a scrape of four drops", || {
+    wait_until(MAX_WAIT, "a scrape of four drops", || {
         let counted = prometheus.value(drops).unwrap_or_default();
         assert!(counted <= 4.0, "{counted} drops of four packets");
         counted == 4.0
@@ -197,5 +197,5 @@ fn prometheus_counts_dropped_connections() {
     secgroup.moved(&[("eth0", "ingress", "no-rule", 1)], || {
         assert!(!tcp::reaches(&net.client, at(Pair::SERVER, 80)[0]));
     });
-    wait_until(PATIENCE, "a scrape that fails", || prometheus.value("up") == Some(0.0));
+    wait_until(MAX_WAIT, "a scrape that fails", || prometheus.value("up") == Some(0.0));
 }

@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use secgroup_tests::network::{End, at, join};
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Namespace, Pair, Secgroup, ping};
 
 const OPEN: &str = "open ingress --protocol all --cidr 0.0.0.0/0 --cidr ::/0";
@@ -66,7 +66,7 @@ fn only_the_management_networks_pass_until_panic_is_off() {
         let mut other_streams = other_ends.map(|end| tcp::connect(other_host, end).unwrap());
         let datagrams = udp::connect(other_host, echo.address());
         assert!(management_streams.iter_mut().chain(&mut other_streams).all(survives));
-        assert!(udp::answers(&datagrams, PATIENCE));
+        assert!(udp::is_echoed(&datagrams, MAX_WAIT));
 
         secgroup.ok(&format!("management set {MANAGEMENT}"));
         let output = secgroup.ok("panic");
@@ -86,7 +86,7 @@ fn only_the_management_networks_pass_until_panic_is_off() {
                 "{options}, {command}: {}",
                 secgroup.view()
             );
-            assert!(!udp::answers(&datagrams, Duration::from_millis(100)));
+            assert!(!udp::is_echoed(&datagrams, Duration::from_millis(100)));
             assert!(management_ends.iter().all(|end| tcp::connect(&net.client, *end).is_ok()));
             assert!(tcp::none_reaches(other_host, &other_ends));
             assert!(!ping::ping(
@@ -147,7 +147,7 @@ fn panic_does_not_lock_its_caller_out() {
     secgroup.ok("attach eth0 --group open");
     let as_caller = |line: &str| {
         let mut command = secgroup.command(line.split(' '));
-        Answer::of(command.env("SSH_CONNECTION", "10.77.0.2 50000 10.77.0.1 22"))
+        CommandOutput::of(command.env("SSH_CONNECTION", "10.77.0.2 50000 10.77.0.1 22"))
     };
     let assert_refused = |line: &str, output: &str| {
         let answer = as_caller(line);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Routed, Secgroup, socket, tc_hook};
 
 #[test]
@@ -55,11 +55,11 @@ fn discover_mtus(net: &Routed, secgroup: &Secgroup<'_>, device: &str, options: &
     for mtu in [1400, 1280] {
         for (host, far) in Routed::HOST.into_iter().zip(Routed::FAR) {
             let [request, reply, page] = [(far, 53), (host, 53), (host, 80)].map(SocketAddr::from);
-            net.narrow(mtu);
+            net.set_path_mtu(mtu);
             send_datagram(net, secgroup, device, request, mtu);
-            net.narrow(mtu);
+            net.set_path_mtu(mtu);
             send_reply(net, secgroup, device, reply, mtu);
-            net.narrow(mtu);
+            net.set_path_mtu(mtu);
             transfer_over_tcp(net, secgroup, device, page, mtu);
         }
     }
@@ -76,7 +76,7 @@ fn filling(mtu: u32, to: SocketAddr) -> Vec<u8> {
 fn send_datagram(net: &Routed, secgroup: &Secgroup<'_>, device: &str, to: SocketAddr, mtu: u32) {
     let _echo = UdpEcho::start(&net.far, to);
     let client = udp::connect(&net.host, to);
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(MAX_WAIT)).unwrap();
     socket::never_fragment(&client, to);
     assert_eq!(socket::path_mtu(&client, to), 1500);
     let opened = [(device, "egress", "new-flow", 1), (device, "ingress", "related", 1)];
@@ -98,7 +98,7 @@ fn send_datagram(net: &Routed, secgroup: &Secgroup<'_>, device: &str, to: Socket
 /// The same for a reply to a client that a rule allows.
 fn send_reply(net: &Routed, secgroup: &Secgroup<'_>, device: &str, at: SocketAddr, mtu: u32) {
     let server = udp::bind(&net.host, at);
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.set_read_timeout(Some(MAX_WAIT)).unwrap();
     socket::never_fragment(&server, at);
     let client = udp::connect(&net.far, at);
     client.send(b"question").unwrap();
@@ -107,13 +107,13 @@ fn send_reply(net: &Routed, secgroup: &Secgroup<'_>, device: &str, at: SocketAdd
     secgroup.moved(&reply, || {
         server.send_to(&filling(1500, at), from).unwrap();
         // The route receives the error; the socket does not, because it has no peer.
-        wait_until(PATIENCE, "the host to learn an MTU", || known_mtu(net, from) == mtu);
+        wait_until(MAX_WAIT, "the host to learn an MTU", || known_mtu(net, from) == mtu);
     });
     secgroup.moved(&[(device, "egress", "established", 1)], || {
         let refused = server.send_to(&filling(mtu + 1, at), from).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EMSGSIZE), "{at}: {refused}");
         server.send_to(&filling(mtu, at), from).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(MAX_WAIT)).unwrap();
         assert_eq!(client.recv(&mut [0; 2000]).unwrap(), filling(mtu, at).len());
     });
 }

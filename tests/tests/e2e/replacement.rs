@@ -12,7 +12,7 @@ use firewall_user::dataplane::tables::maps::Maps;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
 use crate::support::StopOnDrop;
@@ -92,7 +92,7 @@ fn replace_under_traffic(hook: &str) {
             for _ in 0..times {
                 let (before, counted) = (counts(), secgroup.counters());
                 secgroup.ok(&attach);
-                wait_until(PATIENCE, "every client to make progress", || {
+                wait_until(MAX_WAIT, "every client to make progress", || {
                     clients.iter().all(|client| !client.is_finished())
                         && counts().iter().zip(before).all(|(now, before)| *now > before)
                 });
@@ -112,7 +112,7 @@ fn replace_under_traffic(hook: &str) {
 
 /// Sends a numbered request and waits for its reply.
 fn exchange_datagram(socket: &UdpSocket, number: u64) {
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(MAX_WAIT)).unwrap();
     socket.send(&number.to_be_bytes()).unwrap();
     let mut answer = [0; 8];
     let length =

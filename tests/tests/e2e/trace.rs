@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use aya::programs::ProgramInfo;
 use secgroup_tests::network::at;
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::PATIENCE;
+use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Pair, Process, Secgroup, tc_hook};
 
 #[test]
@@ -29,15 +29,15 @@ fn trace_packets(hook: &str, programs: [&str; 2]) {
     assert_eq!(program_names(&secgroup), programs);
 
     let traced = format!("{attach} --trace");
-    let mut trace = Process::listen(secgroup.command(traced.split(' ')));
-    trace.wait_for_words("groups dns");
+    let mut trace = Process::capture(secgroup.command(traced.split(' ')));
+    trace.wait_for_output("groups dns");
     assert_eq!(program_names(&secgroup), programs.map(|name| format!("{name}_trace")));
     let clients = at(Pair::SERVER, 53).map(|end| {
         let echo = UdpEcho::start(&net.server, end);
         let client = udp::connect(&net.client, end);
         secgroup.moved(
             &[("eth0", "ingress", "new-flow", 1), ("eth0", "egress", "established", 1)],
-            || assert!(udp::answers(&client, PATIENCE)),
+            || assert!(udp::is_echoed(&client, MAX_WAIT)),
         );
         let closed = SocketAddr::new(end.ip(), 54);
         let denied_client = udp::connect(&net.client, closed);
@@ -51,8 +51,8 @@ fn trace_packets(hook: &str, programs: [&str; 2]) {
             format!("pass egress established proto 17 {end} > {from} length {length}"),
             format!("drop ingress no-rule proto 17 {denied_from} > {closed} length {length}"),
         ] {
-            trace.wait_for_words(&line);
-            let lines = trace.said();
+            trace.wait_for_output(&line);
+            let lines = trace.lines();
             assert_eq!(lines.iter().filter(|printed| **printed == line).count(), 1, "{lines:#?}");
         }
         (client, echo)
@@ -60,7 +60,7 @@ fn trace_packets(hook: &str, programs: [&str; 2]) {
 
     assert_eq!(trace.interrupt().code(), Some(130));
     assert_eq!(program_names(&secgroup), programs);
-    let check = |(client, _): &(UdpSocket, UdpEcho)| assert!(udp::answers(client, PATIENCE));
+    let check = |(client, _): &(UdpSocket, UdpEcho)| assert!(udp::is_echoed(client, MAX_WAIT));
     let expected = [("eth0", "ingress", "established", 2), ("eth0", "egress", "established", 2)];
     secgroup.moved(&expected, || clients.iter().for_each(check));
 }

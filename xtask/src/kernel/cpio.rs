@@ -1,5 +1,5 @@
-//! The archive that a kernel takes its first files from: `newc`, as
-//! Documentation/driver-api/early-userspace/buffer-format.rst of the kernel has it.
+//! The initramfs archive of a kernel: format `newc`, as in the kernel's
+//! Documentation/driver-api/early-userspace/buffer-format.rst.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const LINK: u32 = 0o120_777;
 
-/// An archive in the making.
+/// An archive to which entries are added.
 #[derive(Default)]
 pub(super) struct Archive {
     bytes: Vec<u8>,
@@ -16,7 +16,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Adds a directory, with those above it.
+    /// Adds a directory and its parents.
     pub(super) fn directory(&mut self, path: &str) {
         let path = path.trim_matches('/');
         if path.is_empty() || !self.directories.insert(path.to_owned()) {
@@ -26,7 +26,7 @@ impl Archive {
         self.entry(path, DIRECTORY, &[]);
     }
 
-    /// Adds a file that can be run.
+    /// Adds an executable file.
     pub(super) fn file(&mut self, path: &str, contents: &[u8]) {
         self.above(path);
         self.entry(path.trim_matches('/'), PROGRAM, contents);
@@ -54,7 +54,7 @@ impl Archive {
         let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let links = 1;
         self.bytes.extend_from_slice(b"070701");
-        // Inode, mode, owner, group, links, time, size, device and its kind of two, name, check.
+        // Inode, mode, owner, group, links, time, size, two device numbers twice, name size, checksum.
         for field in
             [0, mode, 0, 0, links, 0, length(contents.len()), 0, 0, 0, 0, length(name.len() + 1), 0]
         {
@@ -77,7 +77,7 @@ mod tests {
     use super::Archive;
 
     #[test]
-    fn an_archive_has_directories_before_what_is_in_them() {
+    fn an_archive_has_directories_before_their_entries() {
         let mut archive = Archive::default();
         archive.file("/a/b/c", b"hello");
         archive.link("/a/d", "b");

@@ -1,5 +1,5 @@
-//! The files of a machine in the emulator: busybox, the network tools, modules, and the built tests at
-//! the paths that they have here.
+//! The files of a machine in the emulator: busybox, network tools, modules, and the built tests at the
+//! paths that they have here.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,10 +15,10 @@ use crate::setup::emulator;
 use crate::setup::kernels::{Kernel, module_file};
 use crate::{exec, paths};
 
-/// What the tests' networks are made of, where it is not built into the kernel.
+/// Modules of the tests' networks, where they are not built into the kernel.
 const MODULES: [&str; 7] = ["veth", "bridge", "tun", "8021q", "sch_ingress", "cls_bpf", "cls_u32"];
 
-/// What the tests run and busybox has not, or not as they need it.
+/// Programs that the tests run and that busybox lacks, or has with fewer options.
 const PROGRAMS: [&str; 4] = ["ip", "tc", "ping", "setpriv"];
 
 const SERVICES: [&str; 2] = ["/etc/passwd", "/etc/group"];
@@ -34,13 +34,13 @@ pub(super) fn build(kernel: &Kernel, suites: &[Suite]) -> Result<PathBuf> {
     let mut programs = Programs { archive: &mut archive, libraries: BTreeSet::new() };
     for name in PROGRAMS {
         let path =
-            exec::find(name).with_context(|| format!("put together a machine: no {name}"))?;
+            exec::find(name).with_context(|| format!("build the image of a machine: no {name}"))?;
         programs.add(&path, &format!("/usr/bin/{name}"))?;
     }
     for file in SERVICES {
         programs.archive.file(file, &read(Path::new(file))?);
     }
-    for path in [paths::binary(), paths::bpf_object()] {
+    for path in [paths::tested(), paths::bpf_object()] {
         let place = as_in_repository(&path);
         programs.add(&path, &place)?;
     }
@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("read {}", path.display()))
 }
 
-/// Where the tests look for what is built, wherever it is built here.
+/// The path at which the tests find a built file, whatever the target directory is here.
 fn as_in_repository(path: &Path) -> String {
     let inside = path.strip_prefix(paths::target()).unwrap_or(path);
     paths::root().join("target").join(inside).display().to_string()
@@ -82,7 +82,7 @@ struct Programs<'a> {
 impl Programs<'_> {
     fn add(&mut self, path: &Path, place: &str) -> Result<()> {
         self.archive.file(place, &read(path)?);
-        // Fails for what is linked statically, or is no program.
+        // Fails for a statically linked program and for a file that is no program.
         let listed = exec::output(Command::new("ldd").arg(path), "list libraries");
         for library in listed.iter().flat_map(|text| text.split_whitespace()) {
             if library.starts_with('/') && self.libraries.insert(library.to_owned()) {
@@ -93,7 +93,7 @@ impl Programs<'_> {
     }
 }
 
-/// A copy without debug information, which is most of a test.
+/// A copy without debug information, which is most of the file.
 fn stripped(binary: &Path) -> Result<PathBuf> {
     let copy = binary.with_extension("stripped");
     let mut strip = Command::new("strip");
@@ -117,7 +117,7 @@ fn modules(archive: &mut Archive, kernel: &Kernel) -> Result<Vec<String>> {
             {
                 continue;
             }
-            bail!("put together a machine: Linux {} has no module {name}", kernel.release);
+            bail!("build the image of a machine: Linux {} has no module {name}", kernel.release);
         };
         let bytes = unpacked(&file)?;
         let missing: Vec<String> =
@@ -127,7 +127,7 @@ fn modules(archive: &mut Archive, kernel: &Kernel) -> Result<Vec<String>> {
             archive.file(&format!("/modules/{name}.ko"), &bytes);
             loads.push(name);
         } else {
-            // Once more when they are there.
+            // Again, after its dependencies.
             wanted.push(name);
             wanted.extend(missing);
         }
@@ -150,7 +150,7 @@ fn unpacked(file: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// What a module's own description says that it needs: `depends=stp,llc`.
+/// The dependencies in a module's description: `depends=stp,llc`.
 fn depends(module: &[u8]) -> Vec<String> {
     const FIELD: &[u8] = b"\0depends=";
     let at = module.windows(FIELD.len()).position(|window| window == FIELD);
@@ -160,7 +160,7 @@ fn depends(module: &[u8]) -> Vec<String> {
     names.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
 }
 
-/// The first program: mounts, modules, and one suite after another, announced as cargo does.
+/// The first program: mounts, modules, and one suite after another, named as cargo names them.
 fn init(loads: &[String], kernel: &Kernel, suites: &[Suite]) -> String {
     let root = paths::root().display();
     let release = &kernel.release;
@@ -181,14 +181,14 @@ fn init(loads: &[String], kernel: &Kernel, suites: &[Suite]) -> String {
     }
     for suite in suites {
         let Suite { name, source, filters, .. } = suite;
-        // The last word is where the report takes the suite's name from.
+        // The report takes the suite's name from the last word.
         let _ = writeln!(script, "echo '     Running {source} (/Linux {version}: {name}-0)'");
         let place = place_of(suite);
         let filters = filters.join(" ");
         let _ =
             writeln!(script, "timeout -s KILL {SUITE_SECONDS} {place} --test-threads=2 {filters}");
     }
-    // A warning of the kernel's own code; emulation makes it late, which is no fault.
+    // Warnings of the kernel, without stalls, which emulation causes.
     let _ = writeln!(
         script,
         "dmesg | grep -E 'WARNING: |BUG: |Oops' | grep -v stall | sed 's/^/{COMPLAINT} /'\n\

@@ -1,5 +1,5 @@
-//! What boots another kernel: qemu, unpacked because its package may not fit beside what the machine
-//! has of it, and busybox, which is the first program of such a kernel.
+//! The emulator that boots other kernels: qemu, unpacked because its package may conflict with installed
+//! ones, and busybox, the first program in such a kernel.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,7 +20,7 @@ pub(crate) fn busybox() -> PathBuf {
     paths::tools().join("busybox/bin/busybox")
 }
 
-/// Whether both are there.
+/// Whether both are found.
 pub(crate) fn found() -> bool {
     (unpacked().exists() || exec::find(PROGRAM).is_some()) && busybox().exists()
 }
@@ -45,10 +45,12 @@ pub(crate) fn qemu() -> Command {
     qemu
 }
 
-/// Downloads and unpacks what is missing.
+/// Downloads and unpacks missing ones.
 pub(crate) fn install() -> Result<()> {
     if !debian::is_debian() {
-        bail!("set up: tests in other kernels need Debian's packages, or `cargo xtask test NAME`");
+        bail!(
+            "set up: tests in other kernels need Debian; `cargo xtask test --quick` runs without them"
+        );
     }
     if exec::find(PROGRAM).is_none() && !unpacked().exists() {
         debian::unpack_with_dependencies("qemu-system-x86", &qemu_directory())?;

@@ -1,4 +1,4 @@
-//! What the chores need of a machine.
+//! What the chores need on a machine.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use super::{Scope, prometheus};
 use crate::toolchain::{Core, Toolchain};
 use crate::{exec, linker};
 
-/// One thing that has to be there.
+/// A program or a library that a chore needs.
 pub(crate) struct Item {
-    /// What it is.
+    /// Its name.
     name: &'static str,
     /// What it is for.
     why: &'static str,
-    /// Where and which, if it is there.
+    /// Version and path, if it is found.
     pub(crate) found: Option<String>,
-    /// The Debian packages that bring it; none for what is built or unpacked into `target/tools`.
+    /// The Debian packages that contain it; none for what is built or unpacked into `target/tools`.
     pub(crate) packages: Vec<String>,
-    /// What to do where there are no Debian packages.
+    /// What to install on other systems.
     pub(crate) elsewhere: String,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for Item {
     }
 }
 
-/// Everything a scope needs, as far as it can be told before there is a compiler.
+/// Everything that a scope needs; some items depend on the compiler and come once it is found.
 pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
     let mut items = vec![
         program("cc", "gcc", "compiles SQLite, which the binary contains"),
@@ -44,7 +44,7 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
         items.push(program("ping", "iputils-ping", "is a client in demo and tests"));
     }
     if scope >= Scope::Test {
-        items.push(program("nft", "nftables", "has the kernel track connections in tests"));
+        items.push(program("nft", "nftables", "enables connection tracking in tests"));
         items.push(program("systemd-analyze", "systemd", "checks the unit files in a test"));
         items.extend(toolchain.map(clippy));
         items.push(server());
@@ -58,9 +58,9 @@ pub(super) fn cxx() -> Item {
     program("c++", "g++", "compiles libFuzzer")
 }
 
-/// What the bench compares secgroup with.
+/// The firewalls that the bench compares with.
 pub(super) fn peers() -> [Item; 3] {
-    let compared = "is what the bench compares with";
+    let compared = "is measured beside secgroup in the bench";
     [
         program("nft", "nftables", compared),
         program("iptables-legacy", "iptables", compared),
@@ -78,7 +78,7 @@ fn program(name: &'static str, package: &str, why: &'static str) -> Item {
     }
 }
 
-fn compiler(toolchain: Option<&Toolchain>) -> Item {
+pub(super) fn compiler(toolchain: Option<&Toolchain>) -> Item {
     let found = toolchain.map(|found| {
         let core = match found.core {
             Core::Prebuilt => "core for BPF",
@@ -100,7 +100,7 @@ fn llvm(toolchain: &Toolchain) -> Item {
     let major = toolchain.llvm;
     Item {
         name: "llvm",
-        why: "is what bpf-linker is built from",
+        why: "is linked into bpf-linker",
         found: linker::llvm_prefix(major).map(|prefix| prefix.display().to_string()),
         packages: vec![format!("llvm-{major}-dev"), format!("libpolly-{major}-dev")],
         elsewhere: format!("LLVM {major} with headers, and LLVM_PREFIX set to where it is"),
@@ -117,7 +117,7 @@ fn bpf_linker(toolchain: &Toolchain) -> Item {
     }
 }
 
-fn clippy(toolchain: &Toolchain) -> Item {
+pub(super) fn clippy(toolchain: &Toolchain) -> Item {
     let driver = toolchain.clippy();
     Item {
         name: "clippy",

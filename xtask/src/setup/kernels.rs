@@ -1,5 +1,5 @@
-//! Debian's kernels, unpacked and not installed. Their packages are found through lists of our own:
-//! the machine's sources stay as they are.
+//! Debian's kernels, unpacked and not installed. Their packages are found through separate package
+//! lists: the machine's sources stay as they are.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -11,14 +11,14 @@ use anyhow::{Context as _, Result, bail};
 use super::debian;
 use crate::{exec, paths};
 
-/// The word for the newest of all releases.
+/// The name of the newest of all releases.
 const NEWEST: &str = "newest";
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where Debian 12's own kernels are.
+/// The suites with Debian 12's own kernels.
 const OWN: &[(&str, &str)] = &[("debian", "bookworm"), ("debian-security", "bookworm-security")];
-/// Where the others are.
+/// The suites with the others.
 const ALL: &[(&str, &str)] = &[
     ("debian", "bullseye"),
     ("debian-security", "bullseye-security"),
@@ -32,22 +32,22 @@ const ALL: &[(&str, &str)] = &[
 
 /// An unpacked kernel.
 pub(crate) struct Kernel {
-    /// As `uname -r` will say.
+    /// As `uname -r` prints it.
     pub(crate) release: String,
     directory: PathBuf,
 }
 
 impl Kernel {
-    /// What the emulator boots.
+    /// The file that the emulator boots.
     pub(crate) fn image(&self) -> PathBuf {
         let boot = self.directory.join("boot").join(format!("vmlinuz-{}", self.release));
-        // Newer packages leave the copy in /boot to their installation.
+        // Newer packages copy it to /boot when they are installed.
         if boot.exists() { boot } else { self.modules().join("vmlinuz") }
     }
 
-    /// Where its modules are.
+    /// The directory of its modules.
     pub(crate) fn modules(&self) -> PathBuf {
-        // Debian 13 has one tree where Debian 12 has two.
+        // Debian 13 has merged /lib into /usr/lib.
         let trees = ["usr/lib/modules", "lib/modules"];
         let trees = trees.map(|tree| self.directory.join(tree).join(&self.release));
         let [new, old] = trees;
@@ -61,7 +61,7 @@ pub(crate) fn ensure(wanted: &str) -> Result<Kernel> {
     let here = fs::read_dir(&home).into_iter().flatten().flatten();
     let here = here.filter_map(|entry| entry.file_name().into_string().ok());
     let here = choose(wanted, here.filter(|name| !name.ends_with(".part")));
-    // Which one is the newest is not told by what is here.
+    // Only the package lists have the newest one.
     if let Some(release) = here.filter(|_| wanted != NEWEST) {
         return Ok(Kernel { directory: home.join(&release), release });
     }
@@ -75,10 +75,10 @@ pub(crate) fn ensure(wanted: &str) -> Result<Kernel> {
     if directory.exists() {
         return Ok(Kernel { directory, release });
     }
-    // Under its own name only when it is complete.
+    // It gets its name when it is complete.
     let part = home.join(format!("{release}.part"));
     let _ = fs::remove_dir_all(&part);
-    // Newer ones are split in three.
+    // Newer ones are split into three packages.
     for package in lists.parts(&release)? {
         debian::unpack(|| lists.command("apt-get"), &package, &part)?;
     }
@@ -86,7 +86,7 @@ pub(crate) fn ensure(wanted: &str) -> Result<Kernel> {
     Ok(Kernel { directory, release })
 }
 
-/// The highest of the releases that are of a version.
+/// The highest release of a version.
 fn choose(wanted: &str, releases: impl Iterator<Item = String>) -> Option<String> {
     let fits = |release: &String| {
         wanted == NEWEST || release.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
@@ -103,7 +103,7 @@ fn compare(one: &str, other: &str) -> Ordering {
     numbers(one).cmp(&numbers(other))
 }
 
-/// Package lists of our own.
+/// Separate package lists.
 struct Lists {
     directory: PathBuf,
 }
@@ -145,7 +145,7 @@ impl Lists {
             format!("Dir::State={}", at("state")),
             format!("Dir::State::status={}", at("status")),
             format!("Dir::Cache={}", at("cache")),
-            // Descriptions and icons.
+            // No descriptions and icons.
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
         ] {
@@ -154,8 +154,8 @@ impl Lists {
         command
     }
 
-    /// The newest release of a version. Its package is named after it; a package that only points
-    /// at another has two numbers in its name, and a kernel three.
+    /// The newest release of a version, by the names of packages: a kernel has three numbers in its
+    /// name, a metapackage two.
     fn newest(&self, wanted: &str) -> Result<String> {
         let mut search = self.command("apt-cache");
         search.args(["search", "--names-only", "^linux-image-[0-9.+deb-]*-cloud-amd64$"]);
@@ -167,7 +167,7 @@ impl Lists {
         choose(wanted, releases).with_context(|| format!("kernel {wanted}: Debian has none now"))
     }
 
-    /// The packages that a release is made of.
+    /// The packages of a release.
     fn parts(&self, release: &str) -> Result<Vec<String>> {
         let image = format!("linux-image-{release}");
         let mut show = self.command("apt-cache");
@@ -182,7 +182,7 @@ impl Lists {
     }
 }
 
-/// The modules' files by name.
+/// The file of a module.
 pub(crate) fn module_file(modules: &Path, name: &str) -> Option<PathBuf> {
     let mut directories = vec![modules.join("kernel")];
     while let Some(directory) = directories.pop() {

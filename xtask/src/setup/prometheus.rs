@@ -1,5 +1,5 @@
-//! A real Prometheus for the tests, unpacked and not installed: Debian's package would start a
-//! service on the contributor's machine.
+//! Prometheus for a test, unpacked and not installed: Debian's package would start a service on the
+//! contributor's machine.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::{exec, paths};
 
 const PROGRAMS: [&str; 2] = ["prometheus", "promtool"];
 
-/// Where the package is unpacked; the tests look here, then in `PATH`.
+/// The unpacked package; the tests look here, then in `PATH`.
 fn directory() -> PathBuf {
     paths::tools().join("prometheus")
 }
@@ -20,12 +20,12 @@ fn program(name: &str) -> Option<PathBuf> {
     if unpacked.exists() { Some(unpacked) } else { exec::find(name) }
 }
 
-/// Whether the server and its checker are there.
+/// Whether the server and its checker are found.
 pub(crate) fn found() -> bool {
     PROGRAMS.iter().all(|name| program(name).is_some())
 }
 
-/// Where they are.
+/// Their paths.
 pub(crate) fn describe() -> String {
     let paths = PROGRAMS.iter().filter_map(|name| program(name));
     paths.map(|path| paths::short(&path)).collect::<Vec<_>>().join(", ")
@@ -34,7 +34,7 @@ pub(crate) fn describe() -> String {
 /// Downloads Debian's package and unpacks it.
 pub(crate) fn install() -> Result<()> {
     if !debian::is_debian() {
-        bail!("set up: please put `prometheus` and `promtool` into PATH (prometheus.io)");
+        bail!("set up: missing `prometheus` and `promtool`: put them into PATH (prometheus.io)");
     }
     debian::unpack(debian::apt, "prometheus", &directory())
 }

@@ -1,8 +1,7 @@
-//! What the suites said, counted.
+//! The results of checks and suites, counted.
 //!
-//! The counts come from libtest's own closing lines. A suite that was started and has none did not
-//! end on its own, and counts as one failure: silence is never a pass. Nor is a test that was
-//! skipped.
+//! The counts come from libtest's own closing lines. A suite without one did not end by itself and
+//! counts as one failure. A skipped test is no pass.
 
 use std::fmt;
 
@@ -10,9 +9,9 @@ use std::fmt;
 #[derive(Default)]
 pub(crate) struct Report {
     suites: Vec<Suite>,
-    /// Where the tests' suites begin, behind the checks.
-    tests: usize,
-    /// Failures that belong to no suite: code that does not compile, above all.
+    /// Where the suites of the current run of cargo begin, after checks and earlier runs.
+    current: usize,
+    /// Failures that belong to no suite, such as code that does not compile.
     problems: Vec<String>,
 }
 
@@ -36,14 +35,14 @@ impl Report {
         let failures = if passed { Vec::new() } else { vec![name.to_owned()] };
         let name = format!("check: {name}");
         self.suites.push(Suite { name, outcome: Some(outcome), failures });
-        self.tests = self.suites.len();
+        self.current = self.suites.len();
     }
 
-    /// Takes one line of what cargo and the suites print.
+    /// Takes one line of the output of cargo and the suites.
     pub(crate) fn line(&mut self, line: &str) {
         if let Some(name) = suite_name(line) {
             self.suites.push(Suite { name, outcome: None, failures: Vec::new() });
-        } else if let Some(suite) = self.suites[self.tests..].last_mut() {
+        } else if let Some(suite) = self.suites[self.current..].last_mut() {
             if let Some(outcome) = outcome(line) {
                 suite.outcome = Some(outcome);
             } else if let Some(test) = failed_test(line) {
@@ -52,23 +51,24 @@ impl Report {
         }
     }
 
-    /// Takes cargo's own verdict, which may know of a failure that no suite told. What the checks
-    /// found explains nothing here.
+    /// Takes the exit status of a run of cargo. A failure that none of its suites has explained is a
+    /// problem of its own.
     pub(crate) fn end(&mut self, succeeded: bool) {
-        let tests = count(&self.suites[self.tests..]);
+        let tests = count(&self.suites[self.current..]);
         if !succeeded && tests.failed == 0 {
-            self.problems.push("cargo test failed outside of the tests (see above)".to_owned());
+            self.problems.push("cargo test failed outside the tests (see above)".to_owned());
         } else if tests.passed + tests.failed == 0 {
             self.problems.push("no test ran".to_owned());
         }
+        self.current = self.suites.len();
     }
 
-    /// Takes a failure that no suite tells.
+    /// Takes a failure outside the suites.
     pub(crate) fn problem(&mut self, problem: String) {
         self.problems.push(problem);
     }
 
-    /// Whether everything that there is passed, and there is something.
+    /// Whether everything passed and something ran.
     pub(crate) fn passed(&self) -> bool {
         let count = self.count();
         count.failed == 0 && count.ignored == 0 && count.passed > 0
@@ -81,7 +81,7 @@ impl Report {
     }
 }
 
-/// What suites come to; one that did not end counts as a failure.
+/// The sum of suites; one that did not end counts as a failure.
 fn count(suites: &[Suite]) -> Outcome {
     let mut total = Outcome { passed: 0, failed: 0, ignored: 0 };
     for suite in suites {
@@ -122,7 +122,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The suite that cargo says it starts.
+/// The suite that cargo starts.
 fn suite_name(line: &str) -> Option<String> {
     let line = line.trim_start();
     if let Some(package) = line.strip_prefix("Doc-tests ") {
@@ -130,7 +130,7 @@ fn suite_name(line: &str) -> Option<String> {
     }
     let (source, binary) = line.strip_prefix("Running ")?.strip_suffix(')')?.split_once(" (")?;
     let binary = binary.rsplit('/').next()?;
-    // The file is named after its target, with a hash behind the last dash.
+    // The file is named after its target, with a hash after the last dash.
     let target = binary.rsplit_once('-').map_or(binary, |(target, _hash)| target);
     Some(format!("{target} {}", source.strip_prefix("unittests ").unwrap_or(source)))
 }
@@ -206,7 +206,7 @@ test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn code_that_does_not_compile_failed_whatever_the_checks_said() {
+    fn code_that_does_not_compile_is_a_failure_beside_any_check() {
         for (format, closing_line) in [(true, "1 passed, 1 failed"), (false, "0 passed, 2 failed")]
         {
             let mut report = Report::default();
@@ -229,6 +229,14 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; fini
         report.end(true);
         assert!(!report.passed(), "a check is no test");
         assert_eq!(closing(&report), "1 passed, 1 failed");
+    }
+
+    #[test]
+    fn each_run_of_cargo_is_judged_by_its_own_suites() {
+        let mut report = report(&PASSING.replace("0 failed", "1 failed"), false);
+        report.line("error: no test target named `life`");
+        report.end(false);
+        assert_eq!(closing(&report), "7 passed, 3 failed", "two tests, and a run without a suite");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use firewall_ebpf::interface::{FRAGMENT_TIMEOUT, Orientation, State, TcpChecks, 
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::object::shapes::Sizes;
-use crate::dataplane::object::{OBJECT, loader};
+use crate::dataplane::object::{embedded, loader};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::clock;
 
@@ -59,6 +59,6 @@ pub fn open(pins: &Pins, sizes: &Sizes, settings: &Settings) -> Result<Ebpf> {
         .override_global("REVALIDATE", &u8::from(settings.revalidate), true)
         .override_global("FRAGMENT_TIMEOUT", &clock::jiffies(u64::from(FRAGMENT_TIMEOUT)), true)
         .override_global("TIMEOUTS", &timeouts, true)
-        .load(OBJECT)
+        .load(embedded()?)
         .context("open the kernel object")
 }

@@ -6,14 +6,14 @@ use aya::programs::SchedClassifier;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::object::shapes::{Shape, Sizes};
-use crate::dataplane::object::{self, OBJECT, loader};
+use crate::dataplane::object::{self, embedded, loader};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::Note;
 use crate::dataplane::tables::maps::{BANKS, USER_COUNTERS};
 
 /// Creates and pins every shared map and helper program. The directories exist already.
 pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
-    let mut object = loader(pins, sizes).load(OBJECT).context("create the maps")?;
+    let mut object = loader(pins, sizes).load(embedded()?).context("create the maps")?;
     for (name, pin) in [
         ("sg_clock", pins.clock()),
         ("sg_note_v4", pins.bloom_insert(false)),

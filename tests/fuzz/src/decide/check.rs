@@ -1,4 +1,4 @@
-//! What holds after every packet.
+//! The invariants after every packet.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -22,15 +22,15 @@ type Flows<K> = BTreeMap<(Tier, K), Flow>;
 
 /// The flows as they were after the last packet.
 #[derive(Default)]
-pub(super) struct Checked {
+pub(super) struct Invariants {
     v4: Flows<FlowKey4>,
     v6: Flows<FlowKey6>,
-    /// First fragments that passed: their key and when.
-    firsts: BTreeMap<(bool, Vec<u8>), u64>,
+    /// First fragments that passed: key and time.
+    first_fragments: BTreeMap<(bool, Vec<u8>), u64>,
     last_tier: Option<Tier>,
 }
 
-/// A packet, what it was decided to be, and where.
+/// A packet, its decision and its interface.
 struct Case<'a> {
     tables: &'a HostTables,
     rules: &'a [Rule],
@@ -39,8 +39,8 @@ struct Case<'a> {
     bytes: &'a [u8],
 }
 
-impl Checked {
-    /// Compares what is there now with what was there before the packet.
+impl Invariants {
+    /// Checks the flows after a packet against those before it.
     pub(super) fn packet(
         &mut self,
         packet: &HostPacket<'_>,
@@ -57,15 +57,15 @@ impl Checked {
             Ok(Frame::V4) => {
                 assert!(v6 == self.v6, "IPv4 changes an IPv6 flow: {case}");
                 let outside = outside(&segments.v4, direction).to_ne_bytes();
-                case.firsts(&segments.v4, &mut self.firsts);
-                self.last_tier = case.flows(&segments.v4, &outside, &self.v4, &v4);
+                case.check_fragment(&segments.v4, &mut self.first_fragments);
+                self.last_tier = case.check_flows(&segments.v4, &outside, &self.v4, &v4);
             }
             Ok(Frame::V6) => {
                 assert!(v4 == self.v4, "IPv6 changes an IPv4 flow: {case}");
                 let [first, second] = outside(&segments.v6, direction).map(u64::to_ne_bytes);
-                case.firsts(&segments.v6, &mut self.firsts);
+                case.check_fragment(&segments.v6, &mut self.first_fragments);
                 let outside = [first, second].concat();
-                self.last_tier = case.flows(&segments.v6, &outside, &self.v6, &v6);
+                self.last_tier = case.check_flows(&segments.v6, &outside, &self.v6, &v6);
             }
             Ok(Frame::NonIp(_)) => {
                 let reasons =
@@ -75,26 +75,29 @@ impl Checked {
             }
             Err(reason) => {
                 assert_eq!(decision.reason, reason, "{case}");
-                assert!(v4 == self.v4 && v6 == self.v6, "no packet changes a flow: {case}");
+                assert!(
+                    v4 == self.v4 && v6 == self.v6,
+                    "a malformed packet changes a flow: {case}"
+                );
             }
         }
         (self.v4, self.v6) = (v4, v6);
-        self.events(tables);
+        self.check_events(tables);
     }
 
-    /// The last packet's flow is in the proven tier.
+    /// The flow of the last packet is in the proven tier.
     pub(super) fn assert_last_is_proven(&self) {
-        assert_eq!(self.last_tier, Some(Tier::Proven), "a whole handshake proves a flow");
+        assert_eq!(self.last_tier, Some(Tier::Proven), "a complete handshake promotes the flow");
     }
 
-    /// What was counted explains how many flows there are in the new tier.
-    fn events(&self, tables: &HostTables) {
+    /// The event counters match the number of flows in the new tier.
+    fn check_events(&self, tables: &HostTables) {
         let events = tables.events.borrow();
         let count = |event| events.get(&event).copied().unwrap_or(0);
-        let left = count(Event::Opened) - count(Event::Promoted) - count(Event::Removed);
+        let expected = count(Event::Opened) - count(Event::Promoted) - count(Event::Removed);
         let v4 = self.v4.keys().filter(|(tier, _)| *tier == Tier::New).count();
         let v6 = self.v6.keys().filter(|(tier, _)| *tier == Tier::New).count();
-        assert_eq!(usize::try_from(left), Ok(v4 + v6), "events {events:?}");
+        assert_eq!(usize::try_from(expected), Ok(v4 + v6), "events {events:?}");
     }
 }
 
@@ -118,14 +121,17 @@ impl Case<'_> {
     }
 
     fn is_live(&self, flow: &Flow) -> bool {
-        let state = flow.state().expect("a state of this version");
+        let state = flow.state().expect("a valid state");
         let timeout = u64::from(state.default_timeout()) * HostTables::HZ;
         self.tables.now.get() <= flow.last_seen + timeout
     }
 
-    /// Later fragments pass only behind a first one that did, and not for long.
-    fn firsts<A: Address>(&self, segment: &Segment<A>, firsts: &mut BTreeMap<(bool, Vec<u8>), u64>)
-    where
+    /// Later fragments pass only after a first one that passed, within the fragment timeout.
+    fn check_fragment<A: Address>(
+        &self,
+        segment: &Segment<A>,
+        first_fragments: &mut BTreeMap<(bool, Vec<u8>), u64>,
+    ) where
         A::Key: Debug,
     {
         let key = fragment::key(segment, self.direction, 1);
@@ -133,18 +139,18 @@ impl Case<'_> {
         let now = self.tables.now.get();
         let reason = self.decision.reason;
         if reason == Reason::LaterFragment {
-            let seen = firsts.get(&key);
-            let lasts = u64::from(FRAGMENT_TIMEOUT) * HostTables::HZ;
-            assert!(seen.is_some_and(|seen| now - seen <= lasts), "seen {seen:?}: {self}");
+            let seen = first_fragments.get(&key);
+            let timeout = u64::from(FRAGMENT_TIMEOUT) * HostTables::HZ;
+            assert!(seen.is_some_and(|seen| now - seen <= timeout), "seen {seen:?}: {self}");
         } else if segment.kind == Kind::Rest {
             assert_eq!(reason.verdict(), Verdict::Drop, "no first fragment: {self}");
         } else if segment.fragment.more && reason.verdict() == Verdict::Pass {
-            firsts.insert(key, now);
+            first_fragments.insert(key, now);
         }
     }
 
-    /// Returns the tier of the packet's flow.
-    fn flows<A: Address>(
+    /// Checks the packet's flow, and that no other flow changed; returns the tier of the flow.
+    fn check_flows<A: Address>(
         &self,
         segment: &Segment<A>,
         outside: &[u8],
@@ -163,17 +169,17 @@ impl Case<'_> {
         };
         let (was, is) = (of_key(before), of_key(after));
         for (other, flow) in before.iter().filter(|((_, other), _)| *other != key) {
-            assert_eq!(after.get(other), Some(flow), "another's flow: {self}");
+            assert_eq!(after.get(other), Some(flow), "another flow changes: {self}");
         }
         let count = |flows: &Flows<A::Key>| flows.keys().filter(|(_, k)| *k != key).count();
-        assert_eq!(count(before), count(after), "another's flow appears: {self}");
+        assert_eq!(count(before), count(after), "another flow appears: {self}");
 
-        let asked = traffic(segment.protocol, segment.rule_port);
-        let allowing = || rules::allowing(self.rules, self.direction, outside, asked);
+        let traffic = traffic(segment.protocol, segment.rule_port);
+        let allowing = || rules::allowing(self.rules, self.direction, outside, traffic);
         match reason {
             Reason::Established => {
-                self.belongs(was, is);
-                self.proves(segment, was, is);
+                self.check_update(was, is);
+                self.check_promotion(segment, was, is);
             }
             Reason::NewFlow => {
                 let (tier, flow) = is.expect("a new flow is in a table");
@@ -186,8 +192,8 @@ impl Case<'_> {
             }
             Reason::Admitted => assert!(allowing().next().is_some(), "no rule: {self}"),
             Reason::Untracked => {
-                let marked = rules::has_untracked(self.rules);
-                assert!(marked && allowing().next().is_some(), "no rule: {self}");
+                let has_untracked = rules::has_untracked(self.rules);
+                assert!(has_untracked && allowing().next().is_some(), "no rule: {self}");
             }
             Reason::NoRule => assert!(allowing().next().is_none(), "a rule allows: {self}"),
             Reason::NoPolicy => assert!(self.tables.policy().is_none(), "{self}"),
@@ -200,39 +206,48 @@ impl Case<'_> {
         if !matches!(reason, Reason::Established | Reason::NewFlow)
             && let Some((_, flow)) = is
         {
-            assert_eq!(was.map(|(_, was)| was), Some(flow), "changes or makes a flow: {self}");
+            assert_eq!(was.map(|(_, was)| was), Some(flow), "changes or creates a flow: {self}");
         }
         if !self.is_strict()
             && let Some((_, flow)) = was.filter(|(_, flow)| self.is_live(flow))
         {
-            self.keeps(segment, &flow);
+            self.check_continuity(segment, &flow);
         }
         is.map(|(tier, _)| tier)
     }
 
-    /// A flow is proven by its initiator alone, who has to know what the other end sent.
-    fn proves<A>(&self, segment: &Segment<A>, was: Option<(Tier, Flow)>, is: Option<(Tier, Flow)>) {
+    /// Only a packet of the initiator promotes a flow, and it has to acknowledge the reply.
+    fn check_promotion<A>(
+        &self,
+        segment: &Segment<A>,
+        was: Option<(Tier, Flow)>,
+        is: Option<(Tier, Flow)>,
+    ) {
         let (Some((_, was)), Some((_, is))) = (was, is) else { return };
         if was.flags & PROVEN != 0 || is.flags & PROVEN == 0 {
             return;
         }
-        assert_eq!(self.direction, was.initiator(), "the responder proves nothing: {self}");
+        assert_eq!(self.direction, was.initiator(), "the responder promotes the flow: {self}");
         if segment.kind == Kind::Tcp && was.flags & PICKED_UP == 0 {
             let ahead = segment.ack.wrapping_sub(was.ack_low);
-            let most = was.ack_high.wrapping_sub(was.ack_low);
-            assert!(ahead <= most, "acknowledges something else than the SYN: {self}");
-            assert_eq!(was.state(), Some(State::SynRecv), "proves what nobody answered: {self}");
+            let range = was.ack_high.wrapping_sub(was.ack_low);
+            assert!(ahead <= range, "does not acknowledge the SYN: {self}");
+            assert_eq!(
+                was.state(),
+                Some(State::SynRecv),
+                "promotes a flow without a reply: {self}"
+            );
         } else {
-            assert!(was.flags & REPLIED != 0, "proves what nobody answered: {self}");
+            assert!(was.flags & REPLIED != 0, "promotes a flow without a reply: {self}");
         }
     }
 
-    /// A packet of a live flow.
-    fn belongs(&self, was: Option<(Tier, Flow)>, is: Option<(Tier, Flow)>) {
-        let (from, was) = was.unwrap_or_else(|| panic!("there was no flow: {self}"));
-        let (to, is) = is.unwrap_or_else(|| panic!("the flow is gone: {self}"));
-        assert!(self.is_live(&was), "the flow was over: {self}");
-        assert!(from <= to, "no flow leaves the proven tier alive: {self}");
+    /// A packet of an existing flow updates only its own counters and times.
+    fn check_update(&self, was: Option<(Tier, Flow)>, is: Option<(Tier, Flow)>) {
+        let (from, was) = was.unwrap_or_else(|| panic!("no flow before the packet: {self}"));
+        let (to, is) = is.unwrap_or_else(|| panic!("no flow after the packet: {self}"));
+        assert!(self.is_live(&was), "the flow was expired: {self}");
+        assert!(from <= to, "the flow leaves the proven tier: {self}");
         let at = self.direction as usize;
         let mut counted = was;
         counted.packets[at] += 1;
@@ -244,13 +259,13 @@ impl Case<'_> {
         assert!(is.last_seen == was.last_seen || is.last_seen == now, "{self}");
     }
 
-    /// While a flow lives, all that is sound in it passes, unless TCP is checked strictly.
-    fn keeps<A: Address>(&self, segment: &Segment<A>, flow: &Flow) {
+    /// All valid packets of a flow that is not expired pass, unless the TCP checks are strict.
+    fn check_continuity<A: Address>(&self, segment: &Segment<A>, flow: &Flow) {
         let reason = self.decision.reason;
-        let good = match segment.kind {
+        let is_valid = match segment.kind {
             Kind::Tcp => match tcp::shape(segment.tcp_flags) {
                 None => reason == Reason::TcpFlags,
-                // It begins the next connection of the same key.
+                // It opens the next connection with the same key.
                 Some(Shape::Syn)
                     if matches!(flow.state(), Some(State::TimeWait | State::Close)) =>
                 {
@@ -262,6 +277,6 @@ impl Case<'_> {
             Kind::Request | Kind::Reply | Kind::Other => reason == Reason::Established,
             Kind::Error | Kind::Message | Kind::Rest => true,
         };
-        assert!(good, "a live flow's packet: {self}");
+        assert!(is_valid, "a packet of an active flow: {self}");
     }
 }

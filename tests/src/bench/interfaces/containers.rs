@@ -1,4 +1,4 @@
-//! A host that routes for many containers, each with a device of the host's to itself.
+//! A host that routes for many containers, each behind its own device of the host.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -7,26 +7,26 @@ use anyhow::{Result, ensure};
 
 use crate::network::{End, join};
 use crate::udp::{self, UdpEcho};
-use crate::wait::{PATIENCE, wait_until};
+use crate::wait::{MAX_WAIT, wait_until};
 use crate::{Namespace, Secgroup, interrupt};
 
-/// Containers, and interfaces: as many as the maps have room for unless the configuration says more.
+/// Containers and interfaces: the default capacity of the maps.
 pub(super) const COUNT: usize = 64;
-/// Long enough for a datagram to come back that nothing holds up; it decides no verdict.
-const MOMENT: Duration = Duration::from_millis(50);
+/// Long enough for the reply to a datagram that passes. The verdict is read from a counter.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The host and its containers.
 pub(super) struct Containers {
-    /// What has the devices.
+    /// The namespace of the devices.
     pub(super) host: Namespace,
     inside: Vec<Namespace>,
 }
 
 impl Containers {
-    /// Makes them all.
+    /// Creates all namespaces and links.
     ///
     /// # Errors
-    /// A signal came.
+    /// A signal was received.
     pub(super) fn new() -> Result<Self> {
         let mut all = Self { host: Namespace::new(), inside: Vec::new() };
         all.host.sysctl("net.ipv4.ip_forward", "1");
@@ -47,45 +47,52 @@ impl Containers {
         Ok(all)
     }
 
-    /// Fails unless someone gets through to a container at a port.
-    pub(super) fn require_open(&self, who: Who, number: usize, port: u16) -> Result<()> {
+    /// Fails unless a datagram to a container's port and its reply pass.
+    pub(super) fn require_passed(&self, from: Sender, number: usize, port: u16) -> Result<()> {
         let to = SocketAddr::new(address(number), port);
         let _echo = UdpEcho::start(&self.inside[number], to);
-        let is_open = udp::answers(&udp::connect(self.of(who), to), PATIENCE);
-        ensure!(is_open, "{who:?} does not get through to {} at {port}", device(number));
+        let is_passed = udp::is_echoed(&udp::connect(self.namespace(from), to), MAX_WAIT);
+        ensure!(
+            is_passed,
+            "a datagram of {from:?} to port {port} of {} is dropped",
+            device(number)
+        );
         Ok(())
     }
 
-    /// Fails unless a container's interface refuses someone at a port, and counts it.
-    pub(super) fn require_shut(
+    /// Fails unless a container's interface drops a datagram to a port, and counts it.
+    pub(super) fn require_dropped(
         &self,
         secgroup: &Secgroup<'_>,
-        who: Who,
+        from: Sender,
         number: usize,
         port: u16,
     ) -> Result<()> {
         let device = device(number);
-        let refused = || secgroup.counters().packets(&device, "ingress", "no-rule");
-        let before = refused();
+        let dropped = || secgroup.counters().packets(&device, "ingress", "no-rule");
+        let before = dropped();
         let to = SocketAddr::new(address(number), port);
         let _echo = UdpEcho::start(&self.inside[number], to);
-        let socket = udp::connect(self.of(who), to);
-        ensure!(!udp::answers(&socket, MOMENT), "{who:?} gets through to {device} at {port}");
-        wait_until(PATIENCE, "a refused packet to be counted", || refused() > before);
+        let socket = udp::connect(self.namespace(from), to);
+        ensure!(
+            !udp::is_echoed(&socket, REPLY_TIMEOUT),
+            "a datagram of {from:?} to port {port} of {device} passes"
+        );
+        wait_until(MAX_WAIT, "a dropped packet to be counted", || dropped() > before);
         Ok(())
     }
 
-    fn of(&self, who: Who) -> &Namespace {
-        match who {
-            Who::Host => &self.host,
-            Who::Container(number) => &self.inside[number],
+    fn namespace(&self, from: Sender) -> &Namespace {
+        match from {
+            Sender::Host => &self.host,
+            Sender::Container(number) => &self.inside[number],
         }
     }
 }
 
-/// Who asks.
+/// The sender of a datagram.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Who {
+pub(super) enum Sender {
     /// The host.
     Host,
     /// One of its containers.
@@ -102,7 +109,7 @@ pub(super) fn address(number: usize) -> IpAddr {
     of_link(number, 2)
 }
 
-/// The host's address on the cable of a container.
+/// The host's address on the link to a container.
 fn host(number: usize) -> IpAddr {
     of_link(number, 1)
 }

@@ -1,20 +1,20 @@
-//! The groups of a host that has as many as there may be.
+//! The groups of a host with as many as the default configuration allows.
 
 use serde_json::{Value, json};
 
 use super::containers::COUNT;
 
-/// As many as EC2 allows, and secgroup unless it is told otherwise.
+/// The limit of EC2, and the default one of secgroup.
 pub(super) const GROUPS: usize = 2500;
-/// What every interface is in.
+/// The group of every interface.
 pub(super) const ALL: &str = "all";
-/// What every other interface is in, the first among them; a rule of [`ALL`] names it.
+/// The group of every second interface, from the first on; a rule of [`ALL`] names it.
 pub(super) const POOL: &str = "pool";
-/// The port that members of [`POOL`] may ask on every interface.
+/// The port that members of [`POOL`] may reach on every interface.
 pub(super) const POOL_PORT: u16 = 5000;
 /// Interfaces that share a tier.
 const TIER: usize = 8;
-/// Rules of every group that is a single interface's, or nobody's.
+/// Rules of every group of one interface or none.
 const RULES: u16 = 12;
 
 /// The groups of an interface.
@@ -26,7 +26,7 @@ pub(super) fn of(number: usize) -> Vec<String> {
     groups
 }
 
-/// The group that one interface alone is in.
+/// The group of one interface alone.
 pub(super) fn own(number: usize) -> String {
     format!("own-{number}")
 }
@@ -35,7 +35,7 @@ fn tier(number: usize) -> String {
     format!("tier-{number}")
 }
 
-/// A document with all groups; in each the networks of containers may ask `port`.
+/// A document with all groups; in each, the networks of containers may reach `port`.
 pub(super) fn document(port: u16) -> String {
     let from_pool = udp(POOL_PORT, json!({ "UserIdGroupPairs": [{ "GroupName": POOL }] }));
     let everything = json!({ "IpProtocol": "-1", "IpRanges": [{ "CidrIp": "0.0.0.0/0" }] });
@@ -48,7 +48,7 @@ pub(super) fn document(port: u16) -> String {
         group(&tier(number), port, vec![udp(POOL_PORT + 1, peer)], &[])
     }));
     groups.extend((0..COUNT).map(|number| group(&own(number), port, rules(number), &[])));
-    // Stored, and attached to nothing.
+    // Stored, and not attached.
     let others = groups.len()..GROUPS;
     groups.extend(others.map(|number| group(&format!("g-{number}"), port, rules(number), &[])));
     json!({ "SecurityGroups": groups }).to_string()
@@ -58,13 +58,13 @@ fn group(name: &str, port: u16, mut ingress: Vec<Value>, egress: &[Value]) -> Va
     ingress.push(from("10.0.0.0/8", port));
     json!({
         "GroupName": name,
-        "Description": "of the bench",
+        "Description": "bench",
         "IpPermissions": ingress,
         "IpPermissionsEgress": egress,
     })
 }
 
-/// For networks that nobody here has.
+/// Rules for networks of no container.
 fn rules(number: usize) -> Vec<Value> {
     let (high, low) = (number / 250, number % 250);
     let network = |rule: u16| format!("172.{}.{low}.{}/32", 16 + high, 10 + rule);

@@ -1,4 +1,4 @@
-//! What once went wrong in nf_conntrack: the situations of its packetdrill scripts
+//! The regression tests of nf_conntrack, after its packetdrill scripts
 //! (tools/testing/selftests/net/netfilter/packetdrill in Linux).
 
 use firewall_ebpf::flow::Tier::{New, Proven};
@@ -10,16 +10,16 @@ use crate::decision::case::Step::Flow;
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::scenario::Role::{Client, Server};
 
-/// A segment so many bytes behind its sender's first one, which acknowledges so many of the other's.
-fn client(flags: u8, by: u32, acked: u32) -> Packet {
-    Packet::tcp(Client, flags, after(C, 1 + by), after(S, 1 + acked))
+/// A segment of the client, `offset` bytes after its first one, that acknowledges `acked` bytes.
+fn client(flags: u8, offset: u32, acked: u32) -> Packet {
+    Packet::tcp(Client, flags, after(C, 1 + offset), after(S, 1 + acked))
 }
 
-/// The same from the server.
-fn server(flags: u8, by: u32, acked: u32) -> Packet {
-    Packet::tcp(Server, flags, after(S, 1 + by), after(C, 1 + acked))
+/// A segment of the server, `offset` bytes after its first one, that acknowledges `acked` bytes.
+fn server(flags: u8, offset: u32, acked: u32) -> Packet {
+    Packet::tcp(Server, flags, after(S, 1 + offset), after(C, 1 + acked))
 }
 
 /// The cases.
@@ -27,40 +27,48 @@ fn server(flags: u8, by: u32, acked: u32) -> Packet {
 pub fn cases() -> Vec<Case> {
     let pass = R::Established;
     let mut all = vec![
-        case("ack_loss_stall: data is repeated because its acknowledgements are lost", stall())
-            .either(),
-        case("rst_invalid: RSTs that are not exact, guard", invalid_resets(pass)),
-        case("rst_invalid: RSTs that are not exact, strict", invalid_resets(R::TcpReset)).strict(),
-        case("inexact_rst: a RST about data that was sent before a FIN", inexact_reset()).either(),
+        case(
+            "ack_loss_stall: retransmitted data passes after its acknowledgements were lost",
+            stall(),
+        )
+        .all_tcp_checks(),
+        case("rst_invalid: an inexact RST passes and closes nothing, guard", invalid_resets(pass)),
+        case("rst_invalid: an inexact RST is dropped, strict", invalid_resets(R::TcpReset))
+            .strict(),
+        case(
+            "inexact_rst: a RST with the number of old data does not change the state",
+            inexact_reset(),
+        )
+        .all_tcp_checks(),
     ];
-    all.extend(new_beside_old());
+    all.extend(tuple_reuse());
     all
 }
 
-/// 46 segments of 1,460 bytes, each acknowledged, and then the first once more.
+/// 46 segments of 1,460 bytes, each acknowledged, and then a retransmission of the first.
 fn stall() -> Vec<Step> {
-    let sent = |by| send(client(PSH | ACK, by, 0).window(257).data(1460), R::Established);
+    let sent = |offset| send(client(PSH | ACK, offset, 0).window(257).data(1460), R::Established);
     let mut steps = connected([]);
-    for by in (0..46).map(|segment| segment * 1460) {
-        steps.extend([sent(by), send(server(ACK, 0, by + 1460), R::Established)]);
+    for offset in (0..46).map(|segment| segment * 1460) {
+        steps.extend([sent(offset), send(server(ACK, 0, offset + 1460), R::Established)]);
     }
     steps.extend([sent(0), send(server(ACK, 0, 46 * 1460), R::Established)]);
     steps.push(Flow(Proven, S_::Established));
     steps
 }
 
-/// The server sends 3,000 bytes; RSTs before them, far beyond, among them, and one short of exact
-/// close nothing. The exact one does.
+/// The server sends 3,000 bytes. RSTs with a number before them, far after them, within them, and
+/// one below the exact one close nothing; the exact one does.
 fn invalid_resets(reason: R) -> Vec<Step> {
     let mut steps = connected([]);
-    for by in [0, 1000, 2000] {
-        steps.push(send(server(ACK, by, 0).data(1000), R::Established));
+    for offset in [0, 1000, 2000] {
+        steps.push(send(server(ACK, offset, 0).data(1000), R::Established));
     }
     for acked in [1000, 2000, 3000] {
         steps.push(send(client(ACK, 0, acked), R::Established));
     }
-    for by in [u32::MAX, 999_999, 41] {
-        let reset = Packet::tcp(Server, RST, after(S, 1u32.wrapping_add(by)), 0).window(0);
+    for offset in [u32::MAX, 999_999, 41] {
+        let reset = Packet::tcp(Server, RST, after(S, 1u32.wrapping_add(offset)), 0).window(0);
         steps.extend([send(reset, reason), Flow(Proven, S_::Established)]);
     }
     steps.extend([
@@ -74,8 +82,8 @@ fn invalid_resets(reason: R) -> Vec<Step> {
     steps
 }
 
-/// The server sends 3,000 bytes and FIN; the client closes with a RST, which the server answers
-/// with one that is far behind.
+/// The server sends 3,000 bytes and FIN; the client closes with a RST, and the server replies with
+/// a RST whose number is far below.
 fn inexact_reset() -> Vec<Step> {
     let pass = R::Established;
     connected([
@@ -97,12 +105,12 @@ fn inexact_reset() -> Vec<Step> {
     ])
 }
 
-/// Two incarnations of one tuple meet.
-fn new_beside_old() -> Vec<Case> {
+/// Segments of a former and a new connection of one tuple.
+fn tuple_reuse() -> Vec<Case> {
     let (pass, old_seq, old_ack) = (R::Established, 145_824_453, 643_160_523);
     vec![
         case(
-            "syn_challenge_ack: the server still has the former connection",
+            "syn_challenge_ack: a client reconnects while the server has the former connection",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, ACK, old_seq, old_ack).window(240), pass),
@@ -114,9 +122,9 @@ fn new_beside_old() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "synack_old: a SYN-ACK of the former connection is late, the right one is lower",
+            "synack_old: a late SYN-ACK of the former connection does not change the flow",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, SYN | ACK, old_seq, old_ack).window(240), pass),
@@ -128,9 +136,9 @@ fn new_beside_old() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "synack_reuse: a SYN with another number inside a connection",
+            "synack_reuse: a SYN with another number opens a new flow only after the RST",
             connected([
                 send(client(PSH | ACK, 0, 0).data(100), pass),
                 send(server(ACK, 0, 100), pass),
@@ -145,6 +153,6 @@ fn new_beside_old() -> Vec<Case> {
                 Flow(New, S_::SynRecv),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
     ]
 }

@@ -1,4 +1,4 @@
-//! ICMP errors: which belong to a flow by the packet they quote, and which are on their own.
+//! ICMP errors: related to a flow by their embedded packet, unrelated or invalid.
 
 use firewall_ebpf::flow::Tier::{New, Proven};
 use firewall_ebpf::interface::{Direction, State as S_};
@@ -8,23 +8,23 @@ use super::{ack, connected, data, syn};
 use crate::decision::case::Step::{Flow, Flows, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::{Extension, Layer, Packet};
-use crate::decision::rules::{ECHO, Peer, What, allow};
-use crate::decision::scene::Family::{V4, V6};
-use crate::decision::scene::Outside;
-use crate::decision::scene::Role::{self, Client, Server};
+use crate::decision::rules::{ECHO, Peer, Traffic, allow};
+use crate::decision::scenario::Family::{V4, V6};
+use crate::decision::scenario::Outside;
+use crate::decision::scenario::Role::{self, Client, Server};
 
-/// Fragmentation needed, packet too big.
+/// Fragmentation needed, or packet too big.
 fn too_big(from: Role, about: Packet) -> Packet {
     Packet::error(from, (3, 4), (2, 0), about)
 }
 
-/// The port is unreachable.
-fn no_port(from: Role, about: Packet) -> Packet {
+/// Port unreachable.
+fn port_unreachable(from: Role, about: Packet) -> Packet {
     Packet::error(from, (3, 3), (1, 4), about)
 }
 
-/// The hop limit was reached on the way.
-fn expired(from: Role, about: Packet) -> Packet {
+/// Time exceeded.
+fn time_exceeded(from: Role, about: Packet) -> Packet {
     Packet::error(from, (11, 0), (3, 0), about)
 }
 
@@ -42,51 +42,51 @@ fn related() -> Vec<Case> {
     let udp = || Packet::udp(Client).port(53);
     vec![
         case(
-            "about a packet of a proven flow, in either direction",
+            "an error about an established flow is related in both directions",
             connected([
                 send(too_big(Client, data(Server)), R::Related),
                 send(too_big(Server, data(Client)), R::Related),
-                send(no_port(Server, data(Client)), R::Related),
-                send(expired(Server, data(Client)), R::Related),
+                send(port_unreachable(Server, data(Client)), R::Related),
+                send(time_exceeded(Server, data(Client)), R::Related),
                 send(Packet::error(Server, (12, 0), (4, 0), data(Client)), R::Related),
                 Flow(Proven, S_::Established),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "about the SYN itself",
+            "an error about a SYN is related",
             [
                 send(syn(), R::NewFlow),
                 send(too_big(Server, syn()), R::Related),
                 Flow(New, S_::SynSent),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "about UDP, an echo request and another protocol",
+            "an error about UDP, an echo request or another protocol is related",
             [
                 send(udp(), R::NewFlow),
-                send(no_port(Server, udp()), R::Related),
+                send(port_unreachable(Server, udp()), R::Related),
                 send(Packet::echo(Client, 7), R::NewFlow),
-                send(expired(Server, Packet::echo(Client, 7)), R::Related),
-                send(expired(Server, Packet::echo(Client, 8)), R::NoRule),
+                send(time_exceeded(Server, Packet::echo(Client, 7)), R::Related),
+                send(time_exceeded(Server, Packet::echo(Client, 8)), R::NoRule),
                 send(Packet::raw(Client, 47), R::NewFlow),
-                send(expired(Server, Packet::raw(Client, 47)), R::Related),
+                send(time_exceeded(Server, Packet::raw(Client, 47)), R::Related),
                 Flows(3),
             ],
         )
         .rules([
-            allow(What::Udp(53, 53), Peer::Near),
+            allow(Traffic::Udp(53, 53), Peer::Near),
             allow(ECHO, Peer::Near),
-            allow(What::Protocol(47), Peer::Near),
+            allow(Traffic::Protocol(47), Peer::Near),
         ]),
         case(
-            "with IPv4 options before the quoted ports",
+            "an error about a packet with IPv4 options is related",
             connected([send(too_big(Server, data(Client).options(24)), R::Related)]),
         )
         .family(V4),
         case(
-            "with extension headers before the quoted ports",
+            "an error about a packet with extension headers is related",
             connected([send(
                 too_big(
                     Server,
@@ -99,16 +99,16 @@ fn related() -> Vec<Case> {
         )
         .family(V6),
         case(
-            "about a first fragment, which has the ports",
+            "an error about a first fragment is related",
             connected([send(too_big(Server, data(Client).fragment(0, true)), R::Related)]),
         ),
         case(
-            "the error itself behind options or extension headers",
+            "an error after IPv4 options is related",
             connected([send(too_big(Server, data(Client)).options(8), R::Related)]),
         )
         .family(V4),
         case(
-            "errors keep no flow alive",
+            "an error does not refresh the flow",
             connected([
                 Wait(431_990),
                 send(too_big(Server, data(Client)), R::Related),
@@ -121,21 +121,21 @@ fn related() -> Vec<Case> {
     ]
 }
 
-/// A router between the ends is no end itself.
+/// Errors of a router between both ends, from an address of neither.
 fn on_the_path() -> Vec<Case> {
     let from_router = |error: Packet| error.outside(Outside::Far);
-    // The error goes to the inside, which is the server if the client's packets are ingress.
+    // The inside host receives the error: it is the server if the client's packets are ingress.
     vec![
         case(
-            "from a router on the path to the client",
+            "an error of a router about a packet to the client is related",
             connected([
                 send(from_router(too_big(Client, data(Server))), R::Related),
-                send(from_router(expired(Client, data(Server))), R::Related),
+                send(from_router(time_exceeded(Client, data(Server))), R::Related),
             ]),
         )
         .client(Direction::Ingress),
         case(
-            "from a router on the path to the server",
+            "an error of a router about a packet to the server is related",
             connected([send(from_router(too_big(Server, data(Client))), R::Related)]),
         )
         .client(Direction::Egress),
@@ -143,20 +143,20 @@ fn on_the_path() -> Vec<Case> {
 }
 
 fn unrelated() -> Vec<Case> {
-    let only_too_big = What::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
+    let only_too_big = Traffic::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
     vec![
         case(
-            "about a packet of no flow: the rules decide",
+            "an error about a packet without a flow needs a rule",
             [
                 send(too_big(Client, data(Server)), R::Admitted),
-                send(no_port(Client, data(Server)), R::NoRule),
+                send(port_unreachable(Client, data(Server)), R::NoRule),
                 send(too_big(Server, data(Client)), R::NoRule),
                 Flows(0),
             ],
         )
         .rules([allow(only_too_big, Peer::Near)]),
         case(
-            "about another port, another host, the other direction",
+            "an error about another port or protocol is not related",
             connected([
                 send(too_big(Server, data(Client).ports(40_001, 443)), R::NoRule),
                 send(too_big(Server, data(Client).port(444)), R::NoRule),
@@ -164,75 +164,78 @@ fn unrelated() -> Vec<Case> {
             ]),
         ),
         case(
-            "redirects and source quench are no errors of a flow",
+            "a redirect about a flow is not related",
             connected([
                 send(Packet::error(Server, (5, 1), (137, 0), data(Client)), R::NoRule),
                 send(Packet::error(Server, (5, 0), (137, 0), data(Client)), R::NoRule),
             ]),
         ),
         case(
-            "about a later fragment, which has no ports",
+            "an error about a later fragment is not related",
             connected([send(
                 too_big(Server, Packet::raw(Client, 6).data(64).fragment(9, true)),
                 R::NoRule,
             )]),
         ),
         case(
-            "about another error",
+            "an error about an error is not related",
             connected([send(
-                too_big(Server, no_port(Client, data(Server)).outside(Outside::Near)),
+                too_big(Server, port_unreachable(Client, data(Server)).outside(Outside::Near)),
                 R::NoRule,
             )]),
         ),
-        // Id 0 makes the key that anything without ports and ids would have.
-        about_no_id("an echo request has id 0; about an error, and about a later fragment", 1)
+        // Identifier 0 gives the same key as a packet without ports and identifier.
+        about_identifier_0("an error about a later fragment or an error does not match an echo flow with identifier 0", 1)
             .family(V4),
-        about_no_id("an echo request has id 0; about an error, and about a later fragment", 58)
+        about_identifier_0("an error about a later fragment or an error does not match an echo flow with identifier 0", 58)
             .family(V6),
     ]
 }
 
-fn about_no_id(name: &'static str, icmp: u8) -> Case {
+fn about_identifier_0(name: &'static str, icmp: u8) -> Case {
     let later = Packet::raw(Client, icmp).data(64).fragment(9, true);
     let steps = [
         send(Packet::echo(Client, 0), R::NewFlow),
         send(too_big(Server, Packet::echo(Client, 0)), R::Related),
         send(too_big(Server, later), R::NoRule),
-        send(too_big(Server, no_port(Client, data(Server))), R::NoRule),
+        send(too_big(Server, port_unreachable(Client, data(Server))), R::NoRule),
         send(too_big(Server, Packet::icmp(Client, (9, 0), (133, 0))), R::NoRule),
     ];
     case(name, steps).rules([allow(ECHO, Peer::Near)])
 }
 
 fn invalid() -> Vec<Case> {
-    let cut: Vec<Step> = (0..8)
-        .map(|bytes| send(too_big(Server, data(Client)).quoting(bytes), R::IcmpErrorInvalid))
+    let truncated: Vec<Step> = (0..8)
+        .map(|bytes| send(too_big(Server, data(Client)).embedding(bytes), R::IcmpErrorInvalid))
         .collect();
     vec![
-        case("less than eight bytes behind the quoted IP header", connected(cut)),
         case(
-            "nothing quoted, and half an IP header",
+            "an error with less than eight bytes after the embedded IP header is dropped",
+            connected(truncated),
+        ),
+        case(
+            "an error without a whole embedded IP header is dropped",
             connected([
                 send(too_big(Server, data(Client)).only(8), R::IcmpErrorInvalid),
                 send(too_big(Server, data(Client)).only(18), R::IcmpErrorInvalid),
             ]),
         ),
         case(
-            "padding behind the packet is not part of the quotation",
+            "padding is not part of the embedded packet",
             connected([send(
-                too_big(Server, data(Client)).quoting(4).padding(40),
+                too_big(Server, data(Client)).embedding(4).padding(40),
                 R::IcmpErrorInvalid,
             )]),
         ),
         case(
-            "about a packet that its receiver did not send",
+            "an error about a packet that its receiver did not send is dropped",
             connected([
                 send(too_big(Server, data(Server)), R::IcmpErrorInvalid),
                 send(too_big(Client, data(Client)), R::IcmpErrorInvalid),
             ]),
         ),
         case(
-            "quoting what is no IP header",
+            "an error with an invalid embedded IP header is dropped",
             connected([send(
                 too_big(Server, data(Client).edit(Layer::Ip, 0, &[0x12])),
                 R::IcmpErrorInvalid,

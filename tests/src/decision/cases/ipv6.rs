@@ -1,4 +1,4 @@
-//! IPv6 extension headers: the port at its true offset decides, or the packet is dropped.
+//! IPv6 extension headers: the port after them decides, or the packet is dropped.
 
 use firewall_ebpf::reason::Reason as R;
 
@@ -6,37 +6,58 @@ use super::{handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::Flows;
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::{Extension, Layer, Packet};
-use crate::decision::scene::Family::V6;
-use crate::decision::scene::Role::Client;
+use crate::decision::scenario::Family::V6;
+use crate::decision::scenario::Role::Client;
 
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let mut all = read();
-    all.extend(refused());
+    let mut all = parsed();
+    all.extend(dropped());
     all
 }
 
-fn read() -> Vec<Case> {
+fn parsed() -> Vec<Case> {
     let e = Extension::hop_by_hop;
     let d = Extension::destination;
     let chains: Vec<(&'static str, Vec<Extension>)> = vec![
-        ("hop-by-hop options", vec![e(1)]),
-        ("long hop-by-hop options", vec![e(32)]),
-        ("destination options", vec![d(1)]),
-        ("hop-by-hop, then destination options", vec![e(2), d(3)]),
-        ("destination, routing, destination options", vec![d(1), Extension::routing(2), d(1)]),
-        ("segment routing", vec![Extension::routing(4)]),
-        ("authentication header, 12 bytes", vec![Extension::authentication(3)]),
-        ("authentication header, 24 bytes", vec![Extension::authentication(6)]),
-        ("authentication header, 28 bytes", vec![Extension::authentication(7)]),
-        ("authentication between options", vec![e(1), Extension::authentication(6), d(1)]),
-        ("mobility header", vec![Extension::mobility()]),
-        ("host identity header", vec![Extension::hip()]),
-        ("shim6 header", vec![Extension::shim6()]),
-        ("atomic fragment", vec![Extension::fragment(0, false)]),
-        ("atomic fragment behind options", vec![e(1), Extension::fragment(0, false), d(2)]),
-        ("eight headers", vec![e(1), d(1), d(1), d(1), d(1), d(1), d(1), d(1)]),
+        ("the port after hop-by-hop options decides", vec![e(1)]),
+        ("the port after long hop-by-hop options decides", vec![e(32)]),
+        ("the port after destination options decides", vec![d(1)]),
+        ("the port after hop-by-hop and destination options decides", vec![e(2), d(3)]),
+        (
+            "the port after destination, routing and destination options decides",
+            vec![d(1), Extension::routing(2), d(1)],
+        ),
+        ("the port after a segment routing header decides", vec![Extension::routing(4)]),
+        (
+            "the port after an authentication header of 12 bytes decides",
+            vec![Extension::authentication(3)],
+        ),
+        (
+            "the port after an authentication header of 24 bytes decides",
+            vec![Extension::authentication(6)],
+        ),
+        (
+            "the port after an authentication header of 28 bytes decides",
+            vec![Extension::authentication(7)],
+        ),
+        (
+            "the port after an authentication header between options decides",
+            vec![e(1), Extension::authentication(6), d(1)],
+        ),
+        ("the port after a mobility header decides", vec![Extension::mobility()]),
+        ("the port after a host identity header decides", vec![Extension::hip()]),
+        ("the port after a shim6 header decides", vec![Extension::shim6()]),
+        ("the port after an atomic fragment header decides", vec![Extension::fragment(0, false)]),
+        (
+            "the port after options and an atomic fragment header decides",
+            vec![e(1), Extension::fragment(0, false), d(2)],
+        ),
+        (
+            "the port after eight extension headers decides",
+            vec![e(1), d(1), d(1), d(1), d(1), d(1), d(1), d(1)],
+        ),
     ];
     let with = |chain: &[Extension], packet: Packet| {
         chain.iter().fold(packet, |packet, header| packet.extension(header.clone()))
@@ -60,70 +81,102 @@ fn read() -> Vec<Case> {
         .collect()
 }
 
-fn refused() -> Vec<Case> {
+fn dropped() -> Vec<Case> {
     let e = Extension::hop_by_hop;
     let d = Extension::destination;
     let nine = (0..9).fold(syn(), |packet, _| packet.extension(d(1)));
     let ninth = (0..8).fold(syn(), |packet, _| packet.extension(d(1)));
-    let ninth = ninth.extension(d(1).claiming(255));
+    let ninth = ninth.extension(d(1).length_field(255));
     let thirty = (0..30).fold(syn(), |packet, _| packet.extension(d(1)));
     let routing0 = || Extension::routing(0);
     let one =
         |name, packet: Packet, reason| case(name, [send(packet, reason), Flows(0)]).family(V6);
     vec![
-        one("nine extension headers", nine, R::ExtensionHeaders),
-        one("nine extension headers, the ninth beyond the packet", ninth, R::ExtensionHeaders),
-        one("thirty extension headers", thirty, R::ExtensionHeaders),
+        one("nine extension headers are dropped", nine, R::ExtensionHeaders),
         one(
-            "hop-by-hop in second place",
+            "nine extension headers, the ninth longer than the packet, are dropped",
+            ninth,
+            R::ExtensionHeaders,
+        ),
+        one("thirty extension headers are dropped", thirty, R::ExtensionHeaders),
+        one(
+            "a hop-by-hop header in second place is dropped",
             syn().extension(d(1)).extension(e(1)),
             R::ExtensionHeaders,
         ),
-        one("two hop-by-hop headers", syn().extension(e(1)).extension(e(1)), R::ExtensionHeaders),
-        one("routing header type 0", syn().extension(routing0()), R::RoutingHeader0),
         one(
-            "routing header type 0 behind options",
+            "two hop-by-hop headers are dropped",
+            syn().extension(e(1)).extension(e(1)),
+            R::ExtensionHeaders,
+        ),
+        one(
+            "a routing header of type 0 is dropped",
+            syn().extension(routing0()),
+            R::RoutingHeader0,
+        ),
+        one(
+            "a routing header of type 0 after options is dropped",
             syn().extension(e(1)).extension(routing0()),
             R::RoutingHeader0,
         ),
-        one("no next header", Packet::raw(Client, 59), R::NoNextHeader),
-        one("no next header, and nothing", Packet::raw(Client, 59).data(0), R::NoNextHeader),
+        one("no next header is dropped", Packet::raw(Client, 59), R::NoNextHeader),
         one(
-            "no next header behind options",
+            "no next header without payload is dropped",
+            Packet::raw(Client, 59).data(0),
+            R::NoNextHeader,
+        ),
+        one(
+            "no next header after options is dropped",
             Packet::raw(Client, 59).extension(d(1)),
             R::NoNextHeader,
         ),
         one(
-            "no next header on an allowed service",
+            "no next header is dropped before an allowed TCP header",
             syn().edit(Layer::Ip, 6, &[59]),
             R::NoNextHeader,
         ),
         one(
-            "options longer than the packet",
-            syn().extension(d(1).claiming(200)),
+            "options longer than the packet are dropped",
+            syn().extension(d(1).length_field(200)),
             R::IpTotalLength,
         ),
-        one("options that end inside TCP", syn().extension(d(1).claiming(2)), R::TcpHeader),
         one(
-            "an options header with nothing behind it",
+            "options that overlap the TCP header are dropped",
+            syn().extension(d(1).length_field(2)),
+            R::TcpHeader,
+        ),
+        one(
+            "an options header without bytes is dropped",
             Packet::raw(Client, 60).data(0),
             R::IpTotalLength,
         ),
-        one("an options header of seven bytes", Packet::raw(Client, 60).data(7), R::IpTotalLength),
-        // Read in 8-byte units this one would end beyond the packet, in 4-byte units it ends in it.
         one(
-            "authentication longer than the packet",
-            syn().extension(Extension::authentication(3).claiming(20)),
+            "an options header of seven bytes is dropped",
+            Packet::raw(Client, 60).data(7),
+            R::IpTotalLength,
+        ),
+        // In 8-byte units this length would be beyond the packet; in 4-byte units it is within.
+        one(
+            "an authentication header longer than the packet is dropped",
+            syn().extension(Extension::authentication(3).length_field(20)),
             R::IpTotalLength,
         ),
         one(
-            "payload length beyond the frame",
+            "a payload length beyond the frame is dropped",
             syn().edit(Layer::Ip, 4, &[0xff, 0xff]),
             R::IpTotalLength,
         ),
-        // The jumbo payload option is not understood: a length of 0 is no TCP segment.
-        one("payload length 0", syn().edit(Layer::Ip, 4, &[0, 0]), R::TcpHeader),
-        one("version 4 in an IPv6 frame", syn().edit(Layer::Ip, 0, &[0x45]), R::IpVersion),
-        one("version 0 in an IPv6 frame", syn().edit(Layer::Ip, 0, &[0x00]), R::IpVersion),
+        // The jumbo payload option is not supported: a length of 0 contains no TCP header.
+        one("a payload length of 0 is dropped", syn().edit(Layer::Ip, 4, &[0, 0]), R::TcpHeader),
+        one(
+            "version 4 in an IPv6 frame is dropped",
+            syn().edit(Layer::Ip, 0, &[0x45]),
+            R::IpVersion,
+        ),
+        one(
+            "version 0 in an IPv6 frame is dropped",
+            syn().edit(Layer::Ip, 0, &[0x00]),
+            R::IpVersion,
+        ),
     ]
 }

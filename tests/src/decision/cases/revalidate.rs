@@ -1,4 +1,4 @@
-//! Flows that are asked about again after a change of rules.
+//! Flows that are re-evaluated after a policy change.
 
 use firewall_ebpf::flow::Tier::{New, Proven};
 use firewall_ebpf::interface::State;
@@ -8,24 +8,24 @@ use super::{ack, connected, data, rst, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, Learned, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
-use crate::decision::rules::{ECHO, Peer, What, allow, usual};
-use crate::decision::scene::Outside::{Near, Neighbour};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{ECHO, Peer, Traffic, allow, default_rules};
+use crate::decision::scenario::Outside::{Near, Neighbour};
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let member = |outside| allow(What::Tcp(443, 443), Peer::Host(outside));
-    let talk = [
-        allow(What::Udp(53, 53), Peer::Near),
+    let member = |outside| allow(Traffic::Tcp(443, 443), Peer::Host(outside));
+    let rules = [
+        allow(Traffic::Udp(53, 53), Peer::Near),
         allow(ECHO, Peer::Near),
-        allow(What::Protocol(132), Peer::Near),
+        allow(Traffic::Protocol(132), Peer::Near),
     ];
-    let query = || Packet::udp(Client).port(53);
-    let answer = || Packet::udp(Server).port(53);
+    let request = || Packet::udp(Client).port(53);
+    let reply = || Packet::udp(Server).port(53);
     let mut all = vec![
         case(
-            "its rule goes: cut both ways, and open to nobody",
+            "an established flow without a rule is revoked in both directions",
             connected([
                 send(data(Client), R::Established),
                 Rules(vec![]),
@@ -38,7 +38,7 @@ pub fn cases() -> Vec<Case> {
             ]),
         ),
         case(
-            "its rule goes, and the other end is the first to send",
+            "a flow without a rule is revoked when the responder sends first",
             connected([
                 Rules(vec![]),
                 send(data(Server), R::Revoked),
@@ -46,29 +46,29 @@ pub fn cases() -> Vec<Case> {
             ]),
         ),
         case(
-            "its rule comes back: the connection goes on",
+            "a revoked flow continues when its rule is added again",
             connected([
                 Rules(vec![]),
                 send(data(Client), R::Revoked),
-                Rules(usual()),
+                Rules(default_rules()),
                 send(data(Server), R::Established),
                 send(data(Client), R::Established),
                 Flow(Proven, State::Established),
             ]),
         ),
         case(
-            "another rule allows it: it goes on",
+            "a flow continues when another rule allows it",
             connected([
-                Rules(vec![allow(What::Tcp(400, 500), Peer::Near)]),
+                Rules(vec![allow(Traffic::Tcp(400, 500), Peer::Near)]),
                 send(data(Server), R::Established),
                 send(data(Client), R::Established),
-                Rules(vec![allow(What::Tcp(443, 443), Peer::Any)]),
+                Rules(vec![allow(Traffic::Tcp(443, 443), Peer::Any)]),
                 send(data(Client), R::Established),
                 send(data(Server), R::Established),
             ]),
         ),
         case(
-            "only the answers' rule is left, from the middle of which nothing is picked up",
+            "a revoked flow is not picked up mid-stream by a rule for its replies",
             connected([
                 Rules(vec![]),
                 send(data(Server), R::Revoked),
@@ -77,20 +77,20 @@ pub fn cases() -> Vec<Case> {
             ]),
         ),
         case(
-            "an unproven flow",
+            "a flow of the new tier is revoked, and continues when its rule is added again",
             [
                 send(syn(), R::NewFlow),
                 Rules(vec![]),
                 send(syn_ack(), R::Revoked),
                 send(syn(), R::NoRule),
                 Flow(New, State::SynSent),
-                Rules(usual()),
+                Rules(default_rules()),
                 send(syn(), R::Established),
                 send(syn_ack(), R::Established),
             ],
         ),
         case(
-            "a member joins, and leaves: it is cut, the others are not",
+            "the flows of a removed group member are revoked, those of others are not",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -104,31 +104,31 @@ pub fn cases() -> Vec<Case> {
         )
         .rules([member(Near)]),
         case(
-            "UDP, echo and another protocol: from either end",
+            "UDP, echo and other protocols are re-evaluated in both directions",
             [
-                send(query(), R::NewFlow),
-                send(answer(), R::Established),
+                send(request(), R::NewFlow),
+                send(reply(), R::Established),
                 send(Packet::echo(Client, 7), R::NewFlow),
                 send(Packet::echo_reply(Server, 7), R::Established),
                 send(Packet::raw(Client, 132), R::NewFlow),
                 send(Packet::raw(Server, 132), R::Established),
-                Rules(talk.to_vec()),
-                send(answer(), R::Established),
+                Rules(rules.to_vec()),
+                send(reply(), R::Established),
                 send(Packet::echo_reply(Server, 7), R::Established),
                 send(Packet::raw(Server, 132), R::Established),
-                Rules(vec![allow(What::Tcp(1, 2), Peer::Near)]),
-                send(answer(), R::Revoked),
+                Rules(vec![allow(Traffic::Tcp(1, 2), Peer::Near)]),
+                send(reply(), R::Revoked),
                 send(Packet::echo_reply(Server, 7), R::Revoked),
                 send(Packet::raw(Server, 132), R::Revoked),
-                send(query(), R::Revoked),
+                send(request(), R::Revoked),
                 send(Packet::echo(Client, 7), R::Revoked),
                 send(Packet::raw(Client, 132), R::Revoked),
                 Flows(3),
             ],
         )
-        .rules(talk),
+        .rules(rules),
         case(
-            "an ICMP error about a flow that is cut",
+            "an ICMP error about a revoked flow is not related",
             connected([
                 send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::Related),
                 Rules(vec![]),
@@ -138,7 +138,7 @@ pub fn cases() -> Vec<Case> {
             ]),
         ),
         case(
-            "no rule let in what was open at the attach: it goes on, and so do errors about it",
+            "a learned flow survives a policy without its rule, and so do ICMP errors about it",
             connected([
                 Learned,
                 Rules(vec![]),
@@ -146,7 +146,7 @@ pub fn cases() -> Vec<Case> {
                 send(Packet::error(Client, (3, 1), (1, 0), data(Server)), R::Related),
                 send(data(Client), R::Established),
                 send(data(Server), R::Established),
-                Rules(usual()),
+                Rules(default_rules()),
                 send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::Related),
                 Flow(Proven, State::Established),
             ]),

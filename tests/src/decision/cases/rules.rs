@@ -1,4 +1,4 @@
-//! Rules: what adds up, what encloses what, and what a change does to flows.
+//! Rules: matching, overlaps and nested networks, and the effect of a change on flows.
 
 use firewall_ebpf::flow::Tier::Proven;
 use firewall_ebpf::interface::State;
@@ -9,9 +9,9 @@ use crate::decision::case::Step::{Flow, Flows, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::SYN;
-use crate::decision::rules::{Peer, What, allow, back};
-use crate::decision::scene::Outside::{Far, Near, Neighbour};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{Peer, Traffic, allow, allow_reverse};
+use crate::decision::scenario::Outside::{Far, Near, Neighbour};
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
@@ -23,33 +23,36 @@ pub fn cases() -> Vec<Case> {
 
 fn matching() -> Vec<Case> {
     let opens = |port| send(syn().port(port), R::NewFlow);
-    let refused = |port| send(syn().port(port), R::NoRule);
+    let dropped = |port| send(syn().port(port), R::NoRule);
     vec![
-        case("the ends of a port range", [refused(999), opens(1000), opens(1999), refused(2000)])
-            .rules([allow(What::Tcp(1000, 1999), Peer::Near)]),
-        case("the ends of all ports", [opens(0), opens(1), opens(65_535)])
-            .rules([allow(What::Tcp(0, 65_535), Peer::Near)]),
-        case("the outermost ports alone", [opens(0), refused(1), refused(65_534), opens(65_535)])
+        case("a port range includes both of its ends", [dropped(999), opens(1000), opens(1999), dropped(2000)])
+            .rules([allow(Traffic::Tcp(1000, 1999), Peer::Near)]),
+        case("a rule for all ports includes port 0 and port 65535", [opens(0), opens(1), opens(65_535)])
+            .rules([allow(Traffic::Tcp(0, 65_535), Peer::Near)]),
+        case("rules for port 0 and port 65535 allow no port between", [opens(0), dropped(1), dropped(65_534), opens(65_535)])
             .rules([
-                allow(What::Tcp(0, 0), Peer::Near),
-                allow(What::Tcp(65_535, 65_535), Peer::Near),
+                allow(Traffic::Tcp(0, 0), Peer::Near),
+                allow(Traffic::Tcp(65_535, 65_535), Peer::Near),
             ]),
         case(
-            "TCP's last port is not the next protocol's first",
+            "a rule for all TCP ports does not allow the adjacent protocols",
             [
                 opens(65_535),
                 send(Packet::raw(Client, 7), R::NoRule),
                 send(Packet::raw(Client, 5), R::NoRule),
             ],
         )
-        .rules([allow(What::Tcp(0, 65_535), Peer::Near)]),
+        .rules([allow(Traffic::Tcp(0, 65_535), Peer::Near)]),
         case(
-            "a wide network allows one port, a network in it another: rules add up",
-            [opens(22), opens(443), refused(80), send(syn().port(22).outside(Far), R::NoRule)],
+            "rules of a network and of a network in it add up",
+            [opens(22), opens(443), dropped(80), send(syn().port(22).outside(Far), R::NoRule)],
         )
-        .rules([allow(What::Tcp(22, 22), Peer::Wide), allow(What::Tcp(443, 443), Peer::Near)]),
+        .rules([
+            allow(Traffic::Tcp(22, 22), Peer::Wide),
+            allow(Traffic::Tcp(443, 443), Peer::Near),
+        ]),
         case(
-            "four networks around each other, each with a port",
+            "rules of four nested networks add up",
             [
                 opens(1),
                 opens(2),
@@ -63,37 +66,46 @@ fn matching() -> Vec<Case> {
             ],
         )
         .rules([
-            allow(What::Tcp(1, 1), Peer::Host(Near)),
-            allow(What::Tcp(2, 2), Peer::Near),
-            allow(What::Tcp(3, 3), Peer::Wide),
-            allow(What::Tcp(4, 4), Peer::Any),
+            allow(Traffic::Tcp(1, 1), Peer::Host(Near)),
+            allow(Traffic::Tcp(2, 2), Peer::Near),
+            allow(Traffic::Tcp(3, 3), Peer::Wide),
+            allow(Traffic::Tcp(4, 4), Peer::Any),
         ]),
         case(
-            "a network that has rules only for the other direction asks the one around it",
+            "the rules of the enclosing network apply if the inner one has rules only for the other direction",
             [opens(443), send(Packet::tcp(Server, SYN, 1, 0).ports(9000, 9001), R::NoRule)],
         )
-        .rules([allow(What::Tcp(443, 443), Peer::Any), back(What::Udp(1, 1), Peer::Near)]),
+        .rules([
+            allow(Traffic::Tcp(443, 443), Peer::Any),
+            allow_reverse(Traffic::Udp(1, 1), Peer::Near),
+        ]),
         case(
-            "rules that overlap, of two groups",
-            [opens(100), opens(150), opens(200), opens(250), refused(301), refused(99)],
+            "overlapping port ranges of two rules add up",
+            [opens(100), opens(150), opens(200), opens(250), dropped(301), dropped(99)],
         )
-        .rules([allow(What::Tcp(100, 200), Peer::Near), allow(What::Tcp(150, 300), Peer::Near)]),
+        .rules([
+            allow(Traffic::Tcp(100, 200), Peer::Near),
+            allow(Traffic::Tcp(150, 300), Peer::Near),
+        ]),
         case(
-            "rules that touch",
-            [refused(9), opens(10), opens(19), opens(20), opens(29), refused(30)],
+            "adjacent port ranges of two rules add up",
+            [dropped(9), opens(10), opens(19), opens(20), opens(29), dropped(30)],
         )
-        .rules([allow(What::Tcp(10, 19), Peer::Near), allow(What::Tcp(20, 29), Peer::Near)]),
+        .rules([allow(Traffic::Tcp(10, 19), Peer::Near), allow(Traffic::Tcp(20, 29), Peer::Near)]),
         case(
-            "each of two groups allows half of what is asked",
+            "a TCP rule and a UDP rule for one port do not extend each other",
             [
                 opens(443),
                 send(Packet::udp(Client).port(443), R::NewFlow),
                 send(Packet::udp(Client).port(80), R::NoRule),
             ],
         )
-        .rules([allow(What::Tcp(443, 443), Peer::Near), allow(What::Udp(443, 443), Peer::Near)]),
+        .rules([
+            allow(Traffic::Tcp(443, 443), Peer::Near),
+            allow(Traffic::Udp(443, 443), Peer::Near),
+        ]),
         case(
-            "no rule for the server's packets at all: nothing but replies",
+            "without rules for one direction only replies pass in it",
             [
                 opens(443),
                 send(syn_ack(), R::Established),
@@ -103,29 +115,29 @@ fn matching() -> Vec<Case> {
                 send(Packet::raw(Server, 47), R::NoRule),
             ],
         )
-        .rules([allow(What::All, Peer::Any)]),
+        .rules([allow(Traffic::All, Peer::Any)]),
         case(
-            "no rule at all",
+            "everything is dropped without rules",
             [
-                refused(443),
+                dropped(443),
                 send(Packet::tcp(Server, SYN, 1, 0), R::NoRule),
                 send(Packet::udp(Client), R::NoRule),
                 Flows(0),
             ],
         )
         .rules([]),
-        case("a group without members allows nobody", [refused(443)])
-            .rules([allow(What::All, Peer::Nobody)]),
-        case("one address", [opens(443), send(syn().outside(Neighbour), R::NoRule)])
-            .rules([allow(What::All, Peer::Host(Near))]),
+        case("a rule for a group without members allows nothing", [dropped(443)])
+            .rules([allow(Traffic::All, Peer::EmptyGroup)]),
+        case("a rule for one address does not allow its neighbour", [opens(443), send(syn().outside(Neighbour), R::NoRule)])
+            .rules([allow(Traffic::All, Peer::Host(Near))]),
     ]
 }
 
 fn changes() -> Vec<Case> {
-    let member = |host| allow(What::Tcp(443, 443), Peer::Host(host));
+    let member = |host| allow(Traffic::Tcp(443, 443), Peer::Host(host));
     vec![
         case(
-            "a tracked flow outlives its rule, a new one needs a rule",
+            "an established flow survives rule removal, and a new flow is dropped",
             connected([
                 Rules(vec![]),
                 send(data(Client), R::Established),
@@ -136,7 +148,7 @@ fn changes() -> Vec<Case> {
         )
         .revalidate(false),
         case(
-            "an unproven flow outlives its rule too",
+            "a flow of the new tier survives rule removal",
             [
                 send(syn(), R::NewFlow),
                 Rules(vec![]),
@@ -147,7 +159,7 @@ fn changes() -> Vec<Case> {
         )
         .revalidate(false),
         case(
-            "a member joins: new flows follow at once; it leaves: its flows stay",
+            "a new group member can open flows at once, and keeps them after it left",
             [
                 send(syn().outside(Neighbour), R::NoRule),
                 Rules(vec![member(Near), member(Neighbour)]),
@@ -161,24 +173,24 @@ fn changes() -> Vec<Case> {
         .rules([member(Near)])
         .revalidate(false),
         case(
-            "a change of rules: what both allow is not cut, what neither does not passed",
+            "a policy change applies to new flows at once",
             [
                 send(syn().port(10), R::NewFlow),
                 send(syn().port(20), R::NoRule),
                 send(syn().port(30), R::NoRule),
                 Rules(vec![
-                    allow(What::Tcp(10, 10), Peer::Wide),
-                    allow(What::Tcp(20, 20), Peer::Any),
+                    allow(Traffic::Tcp(10, 10), Peer::Wide),
+                    allow(Traffic::Tcp(20, 20), Peer::Any),
                 ]),
                 send(syn().ports(40_001, 10), R::NewFlow),
                 send(syn().port(20), R::NewFlow),
                 send(syn().port(30), R::NoRule),
-                Rules(vec![allow(What::Tcp(10, 10), Peer::Host(Near))]),
+                Rules(vec![allow(Traffic::Tcp(10, 10), Peer::Host(Near))]),
                 send(syn().ports(40_002, 10), R::NewFlow),
                 send(syn().ports(40_002, 20), R::NoRule),
                 send(syn().port(30), R::NoRule),
             ],
         )
-        .rules([allow(What::Tcp(10, 10), Peer::Near)]),
+        .rules([allow(Traffic::Tcp(10, 10), Peer::Near)]),
     ]
 }

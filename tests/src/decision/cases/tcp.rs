@@ -1,4 +1,4 @@
-//! TCP: opening a connection, and what is not one.
+//! TCP: opening a connection, and packets that open none.
 
 use firewall_ebpf::flow::Tier::{New, Proven};
 use firewall_ebpf::interface::State as S_;
@@ -11,24 +11,24 @@ use crate::decision::case::Step::{Flow, Flows, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG};
-use crate::decision::rules::{Peer, What, allow, back};
-use crate::decision::scene::Outside::Far;
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{Peer, Traffic, allow, allow_reverse};
+use crate::decision::scenario::Outside::Far;
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let mut all = handshakes();
-    all.extend(proofs());
-    all.extend(refusals());
-    all.extend(odd_openings());
+    all.extend(promotions());
+    all.extend(drops());
+    all.extend(invalid_flags());
     all
 }
 
 fn handshakes() -> Vec<Case> {
     vec![
         case(
-            "a SYN opens a flow, its answer needs no rule, the last ACK proves it",
+            "a SYN opens a flow, its reply needs no rule, and the last ACK promotes it",
             [
                 send(syn(), R::NewFlow),
                 Flow(New, S_::SynSent),
@@ -43,7 +43,7 @@ fn handshakes() -> Vec<Case> {
             ],
         ),
         case(
-            "the third packet carries data",
+            "a last ACK with data promotes the flow",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -52,7 +52,7 @@ fn handshakes() -> Vec<Case> {
             ],
         ),
         case(
-            "the third packet carries data and FIN",
+            "a last ACK with data and FIN promotes the flow into FIN_WAIT",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -61,7 +61,7 @@ fn handshakes() -> Vec<Case> {
             ],
         ),
         case(
-            "a SYN with ECE and CWR is a SYN (RFC 3168), so is its answer with ECE",
+            "SYN and SYN-ACK with ECN flags open a flow (RFC 3168)",
             [
                 send(Packet::tcp(Client, SYN | ECE | CWR, C, 0), R::NewFlow),
                 send(Packet::tcp(Server, SYN | ACK | ECE, S, after(C, 1)), R::Established),
@@ -70,7 +70,7 @@ fn handshakes() -> Vec<Case> {
             ],
         ),
         case(
-            "a SYN with data that the server takes (RFC 7413)",
+            "a SYN-ACK may acknowledge the data of a SYN (RFC 7413)",
             [
                 send(syn().data(300), R::NewFlow),
                 send(Packet::tcp(Server, SYN | ACK, S, after(C, 301)), R::Established),
@@ -80,7 +80,7 @@ fn handshakes() -> Vec<Case> {
             ],
         ),
         case(
-            "a SYN with data that the server does not take",
+            "a SYN-ACK may leave the data of a SYN unacknowledged",
             [
                 send(syn().data(300), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -89,7 +89,7 @@ fn handshakes() -> Vec<Case> {
             ],
         ),
         case(
-            "the server sends data behind its SYN-ACK and the last ACK covers it",
+            "the last ACK may cover data that follows the SYN-ACK",
             [
                 send(syn().data(10), R::NewFlow),
                 send(Packet::tcp(Server, SYN | ACK, S, after(C, 11)), R::Established),
@@ -99,7 +99,7 @@ fn handshakes() -> Vec<Case> {
             ],
         ),
         case(
-            "a repeated SYN and a repeated SYN-ACK change nothing",
+            "a retransmitted SYN or SYN-ACK changes nothing",
             [
                 send(syn(), R::NewFlow),
                 send(syn(), R::Established),
@@ -110,7 +110,7 @@ fn handshakes() -> Vec<Case> {
             ],
         ),
         case(
-            "source and destination port are the same",
+            "equal source and destination ports open a flow",
             [
                 send(syn().ports(443, 443), R::NewFlow),
                 send(syn_ack().ports(443, 443), R::Established),
@@ -130,11 +130,11 @@ fn handshakes() -> Vec<Case> {
                 Flows(2),
             ],
         )
-        .rules([allow(What::Tcp(1, 2), Peer::Near)]),
+        .rules([allow(Traffic::Tcp(1, 2), Peer::Near)]),
     ]
 }
 
-fn proofs() -> Vec<Case> {
+fn promotions() -> Vec<Case> {
     let wrong_last_ack = |name, number| {
         case(
             name,
@@ -143,25 +143,28 @@ fn proofs() -> Vec<Case> {
                 send(syn_ack(), R::Established),
                 send(Packet::tcp(Client, ACK, after(C, 1), number), R::Established),
                 Flow(New, S_::SynRecv),
-                // The right one still does.
+                // The right ACK still promotes it.
                 send(handshake_ack(), R::Established),
                 Flow(Proven, S_::Established),
             ],
         )
     };
     vec![
-        wrong_last_ack("the last ACK is one too low", S),
-        wrong_last_ack("the last ACK is one too high", S + 2),
-        wrong_last_ack("the last ACK is far off", S ^ 0x8000_0000),
+        wrong_last_ack("a last ACK one too low does not promote the flow", S),
+        wrong_last_ack("a last ACK one too high does not promote the flow", S + 2),
+        wrong_last_ack(
+            "a last ACK with an unrelated number does not promote the flow",
+            S ^ 0x8000_0000,
+        ),
         case(
-            "a stale SYN-ACK changes nothing, the right one moves the flow",
+            "a stale SYN-ACK changes nothing, and the right one does",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, SYN | ACK, 77, C), R::Established),
                 Flow(New, S_::SynSent),
                 send(Packet::tcp(Server, SYN | ACK, 77, after(C, 2)), R::Established),
                 Flow(New, S_::SynSent),
-                // Nor can its number prove anything later.
+                // An ACK of its number does not promote the flow either.
                 send(Packet::tcp(Client, ACK, after(C, 1), 78), R::Established),
                 Flow(New, S_::SynSent),
                 send(syn_ack(), R::Established),
@@ -171,7 +174,7 @@ fn proofs() -> Vec<Case> {
             ],
         ),
         case(
-            "the client tries again with another number: only the newest is answered",
+            "a SYN-ACK has to acknowledge the last of several SYNs",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Client, SYN, 9000, 0), R::Established),
@@ -182,7 +185,7 @@ fn proofs() -> Vec<Case> {
             ],
         ),
         case(
-            "simultaneous open",
+            "a simultaneous open promotes the flow",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, SYN, S, 0), R::Established),
@@ -195,11 +198,11 @@ fn proofs() -> Vec<Case> {
             ],
         )
         .rules([
-            allow(What::Tcp(443, 443), Peer::Near),
-            back(What::Tcp(40_000, 40_000), Peer::Near),
+            allow(Traffic::Tcp(443, 443), Peer::Near),
+            allow_reverse(Traffic::Tcp(40_000, 40_000), Peer::Near),
         ]),
         case(
-            "simultaneous open, the other SYN-ACK first",
+            "a simultaneous open promotes the flow after the responder's SYN-ACK",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, SYN, S, 0), R::Established),
@@ -209,7 +212,7 @@ fn proofs() -> Vec<Case> {
             ],
         ),
         case(
-            "a spoofed client cannot prove itself: neither data nor FIN with a guessed number",
+            "data or FIN of a spoofed client does not promote the flow",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -219,7 +222,7 @@ fn proofs() -> Vec<Case> {
             ],
         ),
         case(
-            "a connection seen from its middle is picked up, and proven by an answer and an ACK",
+            "a connection picked up mid-stream is promoted by a reply and an ACK",
             [
                 send(ack(Client), R::NewFlow),
                 Flow(New, S_::Established),
@@ -232,7 +235,7 @@ fn proofs() -> Vec<Case> {
             ],
         ),
         case(
-            "a connection picked up at its FIN",
+            "a FIN picks a connection up in FIN_WAIT",
             [
                 send(fin(Client), R::NewFlow),
                 Flow(New, S_::FinWait),
@@ -241,7 +244,7 @@ fn proofs() -> Vec<Case> {
             ],
         ),
         case(
-            "a connection whose answers take another way is passed, not proven",
+            "a connection with asymmetric routing passes and is not promoted",
             [
                 send(syn(), R::NewFlow),
                 send(handshake_ack(), R::Established),
@@ -252,18 +255,18 @@ fn proofs() -> Vec<Case> {
     ]
 }
 
-fn refusals() -> Vec<Case> {
+fn drops() -> Vec<Case> {
     vec![
         case(
-            "a SYN from outside the allowed network",
+            "a SYN from outside the allowed network is dropped",
             [send(syn().outside(Far), R::NoRule), Flows(0)],
         ),
         case(
-            "a SYN to the next port on either side",
+            "a SYN to a port next to the allowed one is dropped",
             [send(syn().port(442), R::NoRule), send(syn().port(444), R::NoRule), Flows(0)],
         ),
         case(
-            "the answer's direction has no rule of its own",
+            "a rule does not allow new flows in the reverse direction",
             [
                 send(Packet::tcp(Server, SYN, S, 0), R::NoRule),
                 send(data(Server), R::NoRule),
@@ -273,11 +276,11 @@ fn refusals() -> Vec<Case> {
             ],
         ),
         case(
-            "an ACK of no flow to a port that no rule allows",
+            "an ACK without a flow and a rule is dropped",
             [send(ack(Client).port(80), R::NoRule), Flows(0)],
         ),
         case(
-            "an unsolicited SYN-ACK, where SYN would pass and where not",
+            "an unsolicited SYN-ACK is dropped, with and without a rule",
             [
                 send(Packet::tcp(Client, SYN | ACK, C, 1), R::UnsolicitedSynAck),
                 send(Packet::tcp(Client, SYN | ACK, C, 1).port(80), R::UnsolicitedSynAck),
@@ -286,7 +289,7 @@ fn refusals() -> Vec<Case> {
             ],
         ),
         case(
-            "a RST of no flow: it passes by the rules and opens nothing",
+            "a RST without a flow passes by a rule and creates no flow",
             [
                 send(rst(Client), R::Admitted),
                 send(rst(Client).port(80), R::NoRule),
@@ -294,13 +297,16 @@ fn refusals() -> Vec<Case> {
                 Flows(0),
             ],
         ),
-        case("no policy yet", [send(syn(), R::NoPolicy), send(ack(Client), R::NoPolicy), Flows(0)])
-            .without_policy(),
         case(
-            "no policy yet, then one",
+            "everything is dropped without a policy",
+            [send(syn(), R::NoPolicy), send(ack(Client), R::NoPolicy), Flows(0)],
+        )
+        .without_policy(),
+        case(
+            "a new flow passes after the first policy",
             [
                 send(syn(), R::NoPolicy),
-                Rules(vec![allow(What::Tcp(443, 443), Peer::Any)]),
+                Rules(vec![allow(Traffic::Tcp(443, 443), Peer::Any)]),
                 send(syn(), R::NewFlow),
             ],
         )
@@ -308,27 +314,27 @@ fn refusals() -> Vec<Case> {
     ]
 }
 
-/// Flags that no stack sends, as a scanner would: whatever the state.
-fn odd_openings() -> Vec<Case> {
-    let odd = [
-        ("no flags", 0),
-        ("only PSH", PSH),
-        ("only URG", URG),
-        ("SYN+FIN", SYN | FIN),
-        ("SYN+FIN+ACK", SYN | FIN | ACK),
-        ("SYN+RST", SYN | RST),
-        ("SYN+RST+ACK", SYN | RST | ACK),
-        ("FIN+RST+ACK", FIN | RST | ACK),
-        ("FIN+PSH+URG", FIN | PSH | URG),
-        ("FIN without ACK", FIN),
-        ("all flags", 0xff),
-        ("ECE and CWR only", ECE | CWR),
-        ("RST+URG", RST | URG),
+/// Flags that no TCP stack sends, as a scanner does: dropped in every state.
+fn invalid_flags() -> Vec<Case> {
+    let invalid = [
+        ("a segment without flags is dropped", 0),
+        ("a segment with PSH alone is dropped", PSH),
+        ("a segment with URG alone is dropped", URG),
+        ("a segment with SYN+FIN is dropped", SYN | FIN),
+        ("a segment with SYN+FIN+ACK is dropped", SYN | FIN | ACK),
+        ("a segment with SYN+RST is dropped", SYN | RST),
+        ("a segment with SYN+RST+ACK is dropped", SYN | RST | ACK),
+        ("a segment with FIN+RST+ACK is dropped", FIN | RST | ACK),
+        ("a segment with FIN+PSH+URG is dropped", FIN | PSH | URG),
+        ("a FIN without ACK is dropped", FIN),
+        ("a segment with all flags is dropped", 0xff),
+        ("a segment with ECE and CWR alone is dropped", ECE | CWR),
+        ("a segment with RST+URG is dropped", RST | URG),
     ];
-    let none = odd.map(|(name, flags)| {
+    let without_flow = invalid.map(|(name, flags)| {
         case(name, [send(Packet::tcp(Client, flags, C, 0), R::TcpFlags), Flows(0)])
     });
-    let live = odd.map(|(name, flags)| {
+    let with_flow = invalid.map(|(name, flags)| {
         let steps = [
             send(established(Client, flags), R::TcpFlags),
             send(established(Server, flags), R::TcpFlags),
@@ -337,11 +343,11 @@ fn odd_openings() -> Vec<Case> {
         ];
         case(name, connected(steps))
     });
-    let even = [SYN | PSH, SYN | URG, SYN | ECE].map(|flags| {
+    let valid = [SYN | PSH, SYN | URG, SYN | ECE].map(|flags| {
         case(
-            "a SYN with a flag that says nothing",
+            "a SYN with PSH, URG or ECE opens a flow",
             [send(Packet::tcp(Client, flags, C, 0), R::NewFlow)],
         )
     });
-    none.into_iter().chain(live).chain(even).collect()
+    without_flow.into_iter().chain(with_flow).chain(valid).collect()
 }

@@ -1,4 +1,4 @@
-//! TCP: ending a connection, breaking it, and letting it sleep.
+//! TCP: closing a connection, resetting it, and its idle timeouts.
 
 use firewall_ebpf::flow::Tier::{New, Proven};
 use firewall_ebpf::interface::State as S_;
@@ -9,20 +9,20 @@ use crate::decision::case::Step::{Flow, Flows, Rules, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, RST, SYN};
-use crate::decision::rules::{Peer, What, back};
-use crate::decision::scene::Role::{self, Client, Server};
+use crate::decision::rules::{Peer, Traffic, allow_reverse};
+use crate::decision::scenario::Role::{self, Client, Server};
 
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let mut all = endings(Client, Server);
-    all.extend(endings(Server, Client));
+    let mut all = closing(Client, Server);
+    all.extend(closing(Server, Client));
     all.extend(resets());
     all.extend(idle());
     all
 }
 
-/// FIN both ways and the last ACK.
+/// A handshake, FIN in both directions and the last ACK.
 fn closed(first: Role, second: Role) -> Vec<Step> {
     connected([
         send(fin(first), R::Established),
@@ -41,11 +41,11 @@ fn then(mut steps: Vec<Step>, more: impl IntoIterator<Item = Step>) -> Vec<Step>
     steps
 }
 
-fn endings(first: Role, second: Role) -> Vec<Case> {
+fn closing(first: Role, second: Role) -> Vec<Case> {
     let reopened = || Packet::tcp(Client, SYN, 777_000, 0);
     vec![
         case(
-            "FIN both ways: TIME_WAIT, and gone after its timeout",
+            "FIN in both directions leads to TIME_WAIT, which expires",
             then(
                 closed(first, second),
                 [
@@ -61,7 +61,7 @@ fn endings(first: Role, second: Role) -> Vec<Case> {
             ),
         ),
         case(
-            "FIN and FIN cross",
+            "simultaneous FINs lead to TIME_WAIT",
             connected([
                 send(fin(first), R::Established),
                 send(fin(second), R::Established),
@@ -72,7 +72,7 @@ fn endings(first: Role, second: Role) -> Vec<Case> {
             ]),
         ),
         case(
-            "a repeated FIN is still the first end's",
+            "a retransmitted FIN is not taken for the other end's",
             connected([
                 send(fin(first), R::Established),
                 send(fin(first), R::Established),
@@ -83,7 +83,7 @@ fn endings(first: Role, second: Role) -> Vec<Case> {
             ]),
         ),
         case(
-            "TIME_WAIT, then a new SYN on the same ports",
+            "a SYN in TIME_WAIT opens a new flow",
             then(
                 closed(first, second),
                 [
@@ -96,13 +96,13 @@ fn endings(first: Role, second: Role) -> Vec<Case> {
             ),
         ),
         case(
-            "TIME_WAIT, then a new SYN, but its rule is gone",
+            "a SYN in TIME_WAIT needs a rule",
             then(
                 closed(first, second),
                 [
-                    Rules(vec![back(What::Tcp(5432, 5432), Peer::Far)]),
+                    Rules(vec![allow_reverse(Traffic::Tcp(5432, 5432), Peer::Far)]),
                     send(reopened(), R::NoRule),
-                    // What is dropped ends nothing: a late segment still belongs to the flow.
+                    // The dropped SYN does not end the flow: a late segment still belongs to it.
                     send(ack(first), R::Established),
                     Flows(1),
                 ],
@@ -110,7 +110,7 @@ fn endings(first: Role, second: Role) -> Vec<Case> {
         )
         .revalidate(false),
         case(
-            "half closed: the other end goes on sending for as long as it likes",
+            "a half-closed connection stays open while the other end sends",
             connected([
                 send(fin(first), R::Established),
                 send(ack(second), R::Established),
@@ -130,7 +130,7 @@ fn endings(first: Role, second: Role) -> Vec<Case> {
 fn resets() -> Vec<Case> {
     vec![
         case(
-            "a RST closes the flow, what is still on the way passes, then it is over",
+            "a RST closes the flow, and segments in flight pass until it expires",
             connected([
                 send(rst(Client), R::Established),
                 Flow(Proven, S_::Close),
@@ -143,7 +143,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "one end goes on after a RST: nothing keeps the flow alive",
+            "segments of one end after a RST do not refresh the flow",
             connected([
                 send(rst(Server), R::Established),
                 Wait(4),
@@ -156,7 +156,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "a RST that was forged: both ends go on, and the flow lives",
+            "the flow is established again when both ends continue after a RST",
             connected([
                 send(rst(Client), R::Established),
                 Flow(Proven, S_::Close),
@@ -169,7 +169,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "a real RST is answered with RST, which does not count as going on",
+            "a RST in reply to a segment does not reopen a reset flow",
             connected([
                 send(rst(Client), R::Established),
                 send(data(Server), R::Established),
@@ -180,7 +180,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "after a RST a SYN opens a fresh flow",
+            "a SYN after a RST opens a new flow",
             connected([
                 send(rst(Server), R::Established),
                 send(syn(), R::NewFlow),
@@ -188,7 +188,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "a SYN inside a connection, the challenge ACK, the RST it provokes, a new SYN",
+            "a client that lost its connection reconnects after challenge ACK and RST (RFC 5961)",
             connected([
                 send(Packet::tcp(Client, SYN, 31_337, 0), R::Established),
                 Flow(Proven, S_::Established),
@@ -204,7 +204,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "a refused SYN: RST+ACK with the right number closes, with a wrong one it does not",
+            "RST+ACK in reply to a SYN closes the flow only with the right number",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, RST | ACK, 0, 4711), R::Established),
@@ -216,7 +216,7 @@ fn resets() -> Vec<Case> {
             ],
         ),
         case(
-            "the client gives up",
+            "a RST of the client closes a half-open flow",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -225,7 +225,7 @@ fn resets() -> Vec<Case> {
             ],
         ),
         case(
-            "a SYN-ACK inside a connection changes nothing",
+            "a SYN-ACK in an established flow changes nothing",
             connected([
                 send(syn_ack(), R::Established),
                 send(Packet::tcp(Server, SYN | ACK, 1, 1), R::Established),
@@ -234,7 +234,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "data that was acknowledged already is sent again",
+            "retransmitted data passes after it was acknowledged",
             connected([
                 send(data(Client), R::Established),
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 101)), R::Established),
@@ -244,7 +244,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "a SYN inside an idle connection does not keep it alive",
+            "a SYN does not refresh an established flow",
             connected([
                 Wait(431_990),
                 send(Packet::tcp(Client, SYN, 31_337, 0), R::Established),
@@ -258,32 +258,28 @@ fn resets() -> Vec<Case> {
 
 /// A flow in a state, one second before and one second after its timeout.
 fn idle() -> Vec<Case> {
-    let opened = || vec![send(syn(), R::NewFlow)];
-    let answered = || then(opened(), [send(syn_ack(), R::Established)]);
-    let finished = || connected([send(fin(Client), R::Established)]);
-    let half = || then(finished(), [send(ack(Server), R::Established)]);
-    let both = || then(half(), [send(fin(Server), R::Established)]);
+    let syn_sent = || vec![send(syn(), R::NewFlow)];
+    let syn_recv = || then(syn_sent(), [send(syn_ack(), R::Established)]);
+    let fin_wait = || connected([send(fin(Client), R::Established)]);
+    let close_wait = || then(fin_wait(), [send(ack(Server), R::Established)]);
+    let last_ack = || then(close_wait(), [send(fin(Server), R::Established)]);
     let states: [(&'static str, Vec<Step>, u32, Packet); 6] = [
-        ("idle after a SYN", opened(), 120, syn_ack()),
-        ("idle after a SYN-ACK", answered(), 60, syn_ack()),
-        ("idle and established", connected([]), 432_000, data(Server)),
-        ("idle after a FIN", finished(), 120, established(Server, ACK)),
-        ("idle and half closed", half(), 60, data(Server)),
-        ("idle before the last ACK", both(), 30, fin(Server)),
+        ("a flow in SYN_SENT expires after 120 s idle", syn_sent(), 120, syn_ack()),
+        ("a flow in SYN_RECV expires after 60 s idle", syn_recv(), 60, syn_ack()),
+        ("an established flow expires after 432,000 s idle", connected([]), 432_000, data(Server)),
+        ("a flow in FIN_WAIT expires after 120 s idle", fin_wait(), 120, established(Server, ACK)),
+        ("a flow in CLOSE_WAIT expires after 60 s idle", close_wait(), 60, data(Server)),
+        ("a flow in LAST_ACK expires after 30 s idle", last_ack(), 30, fin(Server)),
     ];
     let mut all = Vec::new();
     for (name, steps, seconds, packet) in states {
-        let over = if name == "idle after a SYN" || name == "idle after a SYN-ACK" {
-            R::UnsolicitedSynAck
-        } else {
-            R::NoRule
-        };
-        let just = [Wait(seconds - 1), send(packet.clone(), R::Established), Flows(1)];
-        all.push(case(name, then(steps.clone(), just)));
-        all.push(case(name, then(steps, [Wait(seconds + 1), send(packet, over), Flows(0)])));
+        let expired = if name.contains("SYN") { R::UnsolicitedSynAck } else { R::NoRule };
+        let before = [Wait(seconds - 1), send(packet.clone(), R::Established), Flows(1)];
+        all.push(case(name, then(steps.clone(), before)));
+        all.push(case(name, then(steps, [Wait(seconds + 1), send(packet, expired), Flows(0)])));
     }
     all.push(case(
-        "each packet starts the idle time anew",
+        "every packet refreshes the idle timeout",
         connected([
             Wait(431_999),
             send(data(Server), R::Established),
@@ -294,7 +290,7 @@ fn idle() -> Vec<Case> {
         ]),
     ));
     all.push(case(
-        "what arrives after the timeout where a rule allows it is picked up",
+        "a segment after the timeout is picked up mid-stream if a rule allows it",
         connected([Wait(432_001), send(data(Client), R::NewFlow), Flow(New, S_::Established)]),
     ));
     all

@@ -1,4 +1,4 @@
-//! Flows that need no entry, as EC2 defines them: rules of both directions allow everything of them
+//! Untracked connections, as EC2 defines them: rules of both directions allow all of their packets
 //! from anywhere.
 
 use firewall_ebpf::reason::Reason as R;
@@ -7,13 +7,13 @@ use super::{ack, connected, data, rst, syn, syn_ack};
 use crate::decision::case::Step::{Flows, Rules};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::Packet;
-use crate::decision::rules::{ECHO, Peer, Rule, What, allow, back};
-use crate::decision::scene::Outside;
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{ECHO, Peer, Rule, Traffic, allow, allow_reverse};
+use crate::decision::scenario::Outside;
+use crate::decision::scenario::Role::{Client, Server};
 
-/// A service for everybody, and everything back.
-fn open() -> [Rule; 2] {
-    [allow(What::Tcp(443, 443), Peer::Any), back(What::All, Peer::Any)]
+/// A service for all addresses, and all traffic in the reverse direction.
+fn untracked_rules() -> [Rule; 2] {
+    [allow(Traffic::Tcp(443, 443), Peer::Any), allow_reverse(Traffic::All, Peer::Any)]
 }
 
 /// The cases.
@@ -21,7 +21,7 @@ fn open() -> [Rule; 2] {
 pub fn cases() -> Vec<Case> {
     vec![
         case(
-            "a service for everybody, and everything back: no flow",
+            "traffic that rules allow from anywhere in both directions creates no flow",
             [
                 send(syn(), R::Untracked),
                 send(syn_ack(), R::Untracked),
@@ -31,9 +31,9 @@ pub fn cases() -> Vec<Case> {
                 Flows(0),
             ],
         )
-        .rules(open()),
+        .rules(untracked_rules()),
         case(
-            "what the other end opens is tracked, because its answers are not allowed",
+            "a connection whose replies need a flow is tracked",
             [
                 send(Packet::tcp(Server, super::SYN, 7, 0).ports(80, 40_000), R::NewFlow),
                 Flows(1),
@@ -43,33 +43,36 @@ pub fn cases() -> Vec<Case> {
                 ),
             ],
         )
-        .rules(open()),
+        .rules(untracked_rules()),
         case(
-            "the rule goes: cut at once, both ways",
+            "an untracked connection without its rule is dropped at once in both directions",
             [
                 send(syn(), R::Untracked),
                 send(syn_ack(), R::Untracked),
-                Rules(vec![back(What::All, Peer::Any)]),
+                Rules(vec![allow_reverse(Traffic::All, Peer::Any)]),
                 send(data(Client), R::NoRule),
                 send(syn_ack(), R::UnsolicitedSynAck),
                 Flows(0),
             ],
         )
-        .rules(open()),
+        .rules(untracked_rules()),
         case(
-            "tracked where the rule back leaves a port out, or a protocol, or an address",
+            "a connection is tracked if the reverse rule lacks a port, a protocol or an address",
             [
                 send(syn(), R::NewFlow),
-                Rules(vec![open()[0], back(What::Udp(0, 65_535), Peer::Any)]),
+                Rules(vec![
+                    untracked_rules()[0],
+                    allow_reverse(Traffic::Udp(0, 65_535), Peer::Any),
+                ]),
                 send(syn().ports(40_001, 443), R::NewFlow),
-                Rules(vec![open()[0], back(What::All, Peer::Wide)]),
+                Rules(vec![untracked_rules()[0], allow_reverse(Traffic::All, Peer::Wide)]),
                 send(syn().ports(40_002, 443), R::NewFlow),
                 Flows(3),
             ],
         )
-        .rules([open()[0], back(What::Tcp(1, 65_535), Peer::Any)]),
+        .rules([untracked_rules()[0], allow_reverse(Traffic::Tcp(1, 65_535), Peer::Any)]),
         case(
-            "a narrower rule for the same traffic tracks nothing",
+            "a narrower rule for the same traffic does not make it tracked",
             [
                 send(syn(), R::Untracked),
                 send(syn().outside(Outside::Far), R::Untracked),
@@ -77,7 +80,11 @@ pub fn cases() -> Vec<Case> {
                 Flows(1),
             ],
         )
-        .rules([open()[0], open()[1], allow(What::Tcp(0, 65_535), Peer::Near)]),
+        .rules([
+            untracked_rules()[0],
+            untracked_rules()[1],
+            allow(Traffic::Tcp(0, 65_535), Peer::Near),
+        ]),
         case(
             "ICMP and other protocols are always tracked",
             [
@@ -87,11 +94,11 @@ pub fn cases() -> Vec<Case> {
                 Flows(2),
             ],
         )
-        .rules([allow(What::All, Peer::Any), back(What::All, Peer::Any)]),
+        .rules([allow(Traffic::All, Peer::Any), allow_reverse(Traffic::All, Peer::Any)]),
         case(
-            "a tracked flow stays tracked when rules would not track it any more",
+            "an established flow stays tracked when new rules make its traffic untracked",
             connected([
-                Rules(open().to_vec()),
+                Rules(untracked_rules().to_vec()),
                 send(data(Client), R::Established),
                 send(ack(Server), R::Established),
                 send(syn().ports(40_001, 443), R::Untracked),
@@ -99,7 +106,7 @@ pub fn cases() -> Vec<Case> {
             ]),
         ),
         case(
-            "an ICMP error about a packet that needed no flow",
+            "an ICMP error about an untracked packet is related",
             [
                 send(syn(), R::Untracked),
                 send(Packet::error(Server, (3, 4), (2, 0), data(Client)), R::Related),
@@ -107,17 +114,17 @@ pub fn cases() -> Vec<Case> {
                 send(Packet::error(Client, (3, 4), (2, 0), Packet::udp(Server).port(9)), R::NoRule),
             ],
         )
-        .rules([open()[0], back(What::Tcp(0, 65_535), Peer::Any)]),
+        .rules([untracked_rules()[0], allow_reverse(Traffic::Tcp(0, 65_535), Peer::Any)]),
         case(
-            "with tracking always, the same rules track",
+            "with tracking `always` the same rules create a flow",
             [send(syn(), R::NewFlow), send(syn_ack(), R::Established), Flows(1)],
         )
-        .rules(open())
+        .rules(untracked_rules())
         .always_tracked(),
         case(
-            "echo from anywhere is tracked like any other",
+            "an echo request from anywhere is tracked",
             [send(Packet::echo(Client, 1), R::NewFlow), Flows(1)],
         )
-        .rules([allow(ECHO, Peer::Any), back(What::All, Peer::Any)]),
+        .rules([allow(ECHO, Peer::Any), allow_reverse(Traffic::All, Peer::Any)]),
     ]
 }

@@ -1,4 +1,4 @@
-//! Strict TCP: numbers out of the connection's window are dropped.
+//! Strict TCP checks: segments outside of the window are dropped.
 
 use firewall_ebpf::flow::Tier::{New, Proven};
 use firewall_ebpf::interface::State as S_;
@@ -11,14 +11,14 @@ use crate::decision::case::Step::{Flow, Flows, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, RST, SYN};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::scenario::Role::{Client, Server};
 
-/// A segment of the client's, so far behind its first byte.
-fn client(by: u32, bytes: usize) -> Packet {
-    Packet::tcp(Client, ACK, after(C, 1u32.wrapping_add(by)), after(S, 1)).data(bytes)
+/// A segment of the client, `offset` bytes after its first one.
+fn client(offset: u32, bytes: usize) -> Packet {
+    Packet::tcp(Client, ACK, after(C, 1u32.wrapping_add(offset)), after(S, 1)).data(bytes)
 }
 
-/// The server's acknowledgement of that many bytes.
+/// The server's acknowledgement of this number of bytes.
 fn server(bytes: u32) -> Packet {
     Packet::tcp(Server, ACK, after(S, 1), after(C, 1u32.wrapping_add(bytes)))
 }
@@ -29,14 +29,14 @@ pub fn cases() -> Vec<Case> {
     let mut all = opening();
     all.extend(windows());
     all.extend(resets());
-    all.extend(picking_up());
+    all.extend(mid_stream());
     all
 }
 
 fn opening() -> Vec<Case> {
     vec![
         case(
-            "strict: the acknowledgement of a SYN-ACK that was not sent",
+            "strict: a last ACK with a wrong number is dropped",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -49,7 +49,7 @@ fn opening() -> Vec<Case> {
         )
         .strict(),
         case(
-            "strict: a stale SYN-ACK, the RST it provokes, then the right one",
+            "a handshake completes after a stale SYN-ACK and the RST in reply",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, SYN | ACK, 99, 99), R::Established),
@@ -60,9 +60,9 @@ fn opening() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "strict: both ends open at once",
+            "a simultaneous open completes",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, SYN, S, 0), R::Established),
@@ -74,9 +74,9 @@ fn opening() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "strict: a challenge to the SYN of a client that lost its connection",
+            "a client reconnects after a challenge ACK",
             [
                 send(syn(), R::NewFlow),
                 send(Packet::tcp(Server, ACK, 4242, 777), R::Established),
@@ -87,18 +87,18 @@ fn opening() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
     ]
 }
 
 fn windows() -> Vec<Case> {
-    // Scales of 2 and 0: NOP, then the option.
+    // NOP, then the window scale option.
     let scale = |shift| [1, 3, 3, shift];
     vec![
         case(
-            "strict: up to the right edge of the window, and beyond it",
+            "strict: data up to the right edge of the window passes, and beyond it is dropped",
             connected([
-                // The server announced 65,535 bytes with its SYN-ACK and nothing since.
+                // The server announced 65,535 bytes with its SYN-ACK and has sent nothing since.
                 send(client(65_535, 1), R::Established),
                 send(client(0, 1000), R::Established),
                 send(client(200_000, 100), R::TcpWindow),
@@ -107,7 +107,7 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
-            "strict: a larger window by the scale that both ends asked for",
+            "strict: the window scale applies if both ends offer it",
             [
                 send(syn().with_tcp_options(&scale(2)), R::NewFlow),
                 send(syn_ack().with_tcp_options(&scale(2)), R::Established),
@@ -119,7 +119,7 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
-            "strict: a scale above 14 counts as 14 (RFC 7323, section 2.3)",
+            "strict: a window scale above 14 is used as 14 (RFC 7323, section 2.3)",
             [
                 send(syn().with_tcp_options(&scale(15)), R::NewFlow),
                 send(syn_ack().window(10).with_tcp_options(&scale(15)), R::Established),
@@ -131,7 +131,7 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
-            "strict: data behind the SYN-ACK, as far as the SYN had room for",
+            "strict: data after the SYN-ACK passes within the window of the SYN",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -144,7 +144,7 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
-            "early data behind a SYN-ACK that is repeated",
+            "the last ACK may cover early data after a retransmitted SYN-ACK",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -155,9 +155,9 @@ fn windows() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "strict: no scale unless both ends ask for it",
+            "strict: the window scale does not apply if only one end offers it",
             [
                 send(syn().with_tcp_options(&scale(2)), R::NewFlow),
                 send(syn_ack(), R::Established),
@@ -172,7 +172,7 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
-            "strict: an acknowledgement of what was not sent",
+            "strict: an acknowledgement of unsent data is dropped",
             connected([
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 2)), R::TcpWindow),
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 1)), R::Established),
@@ -180,7 +180,7 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
-            "strict: what is older than a window passes and keeps nothing alive",
+            "strict: segments older than a window pass and do not refresh the flow",
             connected([
                 Wait(432_000 - 1),
                 send(client(u32::MAX - 100_000, 100), R::Established),
@@ -191,7 +191,7 @@ fn windows() -> Vec<Case> {
         )
         .strict(),
         case(
-            "strict: data that was acknowledged already is sent again, and a keepalive",
+            "retransmitted data and keepalives pass",
             connected([
                 send(data(Client), R::Established),
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 101)), R::Established),
@@ -201,9 +201,9 @@ fn windows() -> Vec<Case> {
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 101)), R::Established),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "strict: a closed window, a probe into it, and its reopening",
+            "window probes pass, and data after the window opens again",
             [
                 send(syn(), R::NewFlow),
                 send(syn_ack().window(1000), R::Established),
@@ -217,9 +217,9 @@ fn windows() -> Vec<Case> {
                 send(client(1001, 1000), R::Established),
             ],
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "strict: FIN both ways",
+            "FIN in both directions leads to TIME_WAIT",
             connected([
                 send(fin(Client), R::Established),
                 send(Packet::tcp(Server, ACK, after(S, 1), after(C, 2)), R::Established),
@@ -228,9 +228,9 @@ fn windows() -> Vec<Case> {
                 Flow(Proven, S_::TimeWait),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "strict: a FIN out of window ends nothing",
+            "strict: a FIN outside of the window is dropped and changes nothing",
             connected([
                 send(
                     Packet::tcp(Client, super::FIN | ACK, after(C, 1 << 30), after(S, 1)),
@@ -253,10 +253,14 @@ fn resets() -> Vec<Case> {
             .collect()
     };
     vec![
-        case("guard: a RST that was guessed closes nothing", connected(blind(R::Established))),
-        case("strict: a RST that was guessed", connected(blind(R::TcpReset))).strict(),
         case(
-            "a guess that is prepared by data at a guess closes nothing",
+            "guard: a RST with a guessed number passes and closes nothing",
+            connected(blind(R::Established)),
+        ),
+        case("strict: a RST with a guessed number is dropped", connected(blind(R::TcpReset)))
+            .strict(),
+        case(
+            "a guessed RST closes nothing after data with the same guessed number",
             connected([
                 send(client(1 << 22, 100), R::Established),
                 send(Packet::tcp(Client, RST, after(C, 1 + (1 << 22) + 100), 0), R::Established),
@@ -264,7 +268,7 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "a SYN in the middle tells nothing about the numbers that a RST has to have",
+            "a SYN mid-stream does not change the number that a RST needs",
             connected([
                 send(Packet::tcp(Server, SYN, 1 << 30, 0), R::Established),
                 send(Packet::tcp(Client, RST, 0, 0), R::Established),
@@ -273,39 +277,39 @@ fn resets() -> Vec<Case> {
             ]),
         ),
         case(
-            "a RST right behind data that is not acknowledged yet",
+            "a RST after unacknowledged data closes the flow",
             connected([
                 send(data(Client), R::Established),
                 send(Packet::tcp(Client, RST | ACK, after(C, 101), after(S, 1)), R::Established),
                 Flow(Proven, S_::Close),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "a RST with the number that its receiver acknowledged last",
+            "a RST with the last acknowledged number closes the flow",
             connected([
                 send(data(Client), R::Established),
                 send(rst(Client), R::Established),
                 Flow(Proven, S_::Close),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
         case(
-            "strict: a RST to the acknowledgement of a flow that the other end forgot",
+            "a RST of an end that lost the connection closes the flow",
             connected([
                 send(data(Client), R::Established),
                 send(Packet::tcp(Server, RST, after(S, 1), 0), R::Established),
                 Flow(Proven, S_::Close),
             ]),
         )
-        .either(),
+        .all_tcp_checks(),
     ]
 }
 
-fn picking_up() -> Vec<Case> {
+fn mid_stream() -> Vec<Case> {
     vec![
         case(
-            "strict: the middle of a connection that nobody saw opened",
+            "strict: a mid-stream segment without a flow is dropped",
             [
                 send(ack(Client), R::TcpNotOpened),
                 send(fin(Client), R::TcpNotOpened),
@@ -316,7 +320,7 @@ fn picking_up() -> Vec<Case> {
         )
         .strict(),
         case(
-            "the same without pick-up",
+            "without mid-stream pickup a segment without a flow is dropped",
             [
                 send(ack(Client), R::TcpNotOpened),
                 send(data(Client), R::TcpNotOpened),
@@ -324,6 +328,6 @@ fn picking_up() -> Vec<Case> {
                 send(syn(), R::NewFlow),
             ],
         )
-        .without_pick_up(),
+        .without_tcp_loose(),
     ]
 }

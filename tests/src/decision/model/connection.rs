@@ -1,53 +1,55 @@
-//! Two ends that talk.
+//! A connection of the model.
 
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::parse::Kind;
 
-use super::seen::Seen;
+use super::packet::ModelPacket;
 use crate::decision::packet::flags::{ACK, FIN, SYN};
 
-/// How far a RST may be ahead of what its receiver acknowledged.
-const TRAIN: u32 = 0xffff;
+/// How far the number of a RST may be ahead of what its receiver acknowledged.
+const MAX_RST_AHEAD: u32 = 0xffff;
 
-/// What is known of two ends that talk. Pairs are by direction.
+/// The state of a connection. Arrays are indexed by direction.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) state: State,
-    pub(super) seen: u64,
-    pub(super) opener: Direction,
-    /// The rules that allowed it; one of them gets the honour.
+    /// The time of the last packet that refreshed it, in seconds.
+    pub(super) last_seen: u64,
+    pub(super) initiator: Direction,
+    /// The rules that allowed it; the flow records one of them.
     pub(super) allowing: Vec<u32>,
     has_reply: bool,
     pub(super) is_proven: bool,
-    /// It began before we looked.
+    /// It was picked up mid-stream.
     is_picked_up: bool,
-    /// The acknowledgement numbers that only somebody who saw the last SYN can know.
-    proof: (u32, u32),
-    /// Behind the last byte that was sent.
-    sent: [u32; 2],
+    /// The lowest and highest acknowledgement of the last SYN: only its receiver knows them.
+    syn_acks: (u32, u32),
+    /// The sequence number after the last segment.
+    next_seq: [u32; 2],
     /// The last acknowledgement.
-    acked: [u32; 2],
-    finisher: Direction,
-    /// Who spoke since the last RST.
-    heard: [bool; 2],
+    last_ack: [u32; 2],
+    /// The sender of the first FIN.
+    first_fin: Direction,
+    /// Whether this end sent a segment after the last RST.
+    sent_after_rst: [bool; 2],
 }
 
-/// What a segment is to its connection.
-pub(super) enum Part {
-    /// It belongs there.
-    Sound,
-    /// It is let through, and that is all.
-    Stray,
-    /// It begins the next connection.
-    Successor,
+/// The effect of a packet on its connection.
+pub(super) enum Effect {
+    /// It passes and refreshes the idle timeout.
+    Refresh,
+    /// It passes and does not refresh the idle timeout.
+    Ignore,
+    /// It begins the next connection with the same key.
+    Reopen,
 }
 
 impl Connection {
-    /// Begins with a packet that the rules allow.
-    pub(super) fn new(seen: &Seen, now: u64, allowing: Vec<u32>) -> Self {
-        let state = match seen.kind {
-            Kind::Tcp if seen.is_tcp(SYN) => State::SynSent,
-            Kind::Tcp if seen.flags & FIN != 0 => State::FinWait,
+    /// A connection whose first packet the rules allow.
+    pub(super) fn new(packet: &ModelPacket, now: u64, allowing: Vec<u32>) -> Self {
+        let state = match packet.kind {
+            Kind::Tcp if packet.is_tcp(SYN) => State::SynSent,
+            Kind::Tcp if packet.flags & FIN != 0 => State::FinWait,
             Kind::Tcp => State::Established,
             Kind::Udp => State::Udp,
             Kind::Request => State::Icmp,
@@ -55,47 +57,47 @@ impl Connection {
         };
         let mut connection = Self {
             state,
-            seen: now,
-            opener: seen.direction,
+            last_seen: now,
+            initiator: packet.direction,
             allowing,
             has_reply: false,
             is_proven: false,
-            is_picked_up: seen.kind == Kind::Tcp && state != State::SynSent,
-            proof: seen.proof(),
-            sent: [0; 2],
-            acked: [0; 2],
-            finisher: seen.direction,
-            heard: [false; 2],
+            is_picked_up: packet.kind == Kind::Tcp && state != State::SynSent,
+            syn_acks: packet.acknowledgements(),
+            next_seq: [0; 2],
+            last_ack: [0; 2],
+            first_fin: packet.direction,
+            sent_after_rst: [false; 2],
         };
-        connection.note(seen);
+        connection.record_numbers(packet);
         connection
     }
 
-    /// A later packet.
-    pub(super) fn hear(&mut self, seen: &Seen) -> Part {
-        if seen.kind != Kind::Tcp {
-            self.converse(seen.direction);
-            return Part::Sound;
+    /// Applies a later packet.
+    pub(super) fn update(&mut self, packet: &ModelPacket) -> Effect {
+        if packet.kind != Kind::Tcp {
+            self.udp_transition(packet.direction);
+            return Effect::Refresh;
         }
         let before = self.state;
-        let part = self.hear_tcp(seen);
-        if before == State::SynSent && seen.is_plain() {
-            self.acked[seen.direction as usize] = seen.ack;
-        } else if matches!(part, Part::Sound) && !seen.is_rst() {
-            self.note(seen);
+        let effect = self.update_tcp(packet);
+        if before == State::SynSent && packet.is_plain_ack() {
+            self.last_ack[packet.direction as usize] = packet.ack;
+        } else if matches!(effect, Effect::Refresh) && !packet.is_rst() {
+            self.record_numbers(packet);
         }
-        part
+        effect
     }
 
-    /// Remembers a segment's numbers.
-    fn note(&mut self, seen: &Seen) {
-        self.sent[seen.direction as usize] = seen.end();
-        self.acked[seen.direction as usize] = seen.ack;
+    /// Stores a segment's numbers.
+    fn record_numbers(&mut self, packet: &ModelPacket) {
+        self.next_seq[packet.direction as usize] = packet.next_seq();
+        self.last_ack[packet.direction as usize] = packet.ack;
     }
 
-    /// Question, answer, question: then both exist.
-    fn converse(&mut self, from: Direction) {
-        if from != self.opener {
+    /// A packet, a reply and another packet prove that both ends exist.
+    fn udp_transition(&mut self, from: Direction) {
+        if from != self.initiator {
             self.has_reply = true;
         } else if self.has_reply {
             self.is_proven = true;
@@ -105,127 +107,127 @@ impl Connection {
         }
     }
 
-    fn hear_tcp(&mut self, seen: &Seen) -> Part {
-        let is_opener = seen.direction == self.opener;
-        if seen.is_rst() {
-            return self.reset(seen);
+    fn update_tcp(&mut self, packet: &ModelPacket) -> Effect {
+        let is_initiator = packet.direction == self.initiator;
+        if packet.is_rst() {
+            return self.reset(packet);
         }
         match self.state {
-            State::SynSent => self.hear_syn_sent(seen, is_opener),
-            State::SynRecv => self.hear_syn_recv(seen, is_opener),
-            State::TimeWait | State::Close if seen.is_tcp(SYN) => Part::Successor,
-            State::TimeWait => Part::Sound,
+            State::SynSent => self.update_syn_sent(packet, is_initiator),
+            State::SynRecv => self.update_syn_recv(packet, is_initiator),
+            State::TimeWait | State::Close if packet.is_tcp(SYN) => Effect::Reopen,
+            State::TimeWait => Effect::Refresh,
             State::Close => {
-                // Both ends go on as if there had been no RST: then there was none.
-                self.heard[seen.direction as usize] = true;
-                if self.heard != [true; 2] {
-                    return Part::Stray;
+                // Both ends continue after the RST, so neither has accepted it.
+                self.sent_after_rst[packet.direction as usize] = true;
+                if self.sent_after_rst != [true; 2] {
+                    return Effect::Ignore;
                 }
                 self.state = State::Established;
-                Part::Sound
+                Effect::Refresh
             }
-            _ if seen.flags & SYN != 0 => Part::Stray,
+            _ if packet.flags & SYN != 0 => Effect::Ignore,
             _ => {
-                self.hear_established(seen);
-                Part::Sound
+                self.update_established(packet);
+                Effect::Refresh
             }
         }
     }
 
-    /// A RST counts if it refuses the SYN, or has the number that its receiver expects.
-    fn reset(&mut self, seen: &Seen) -> Part {
-        let (from, to) = (seen.direction, seen.direction.opposite());
-        let is_good = if self.state == State::SynSent {
-            from != self.opener && self.is_proof(seen)
+    /// A RST is valid if it acknowledges the SYN, or has the number that its receiver expects.
+    fn reset(&mut self, packet: &ModelPacket) -> Effect {
+        let (from, to) = (packet.direction, packet.direction.opposite());
+        let is_valid = if self.state == State::SynSent {
+            from != self.initiator && self.acknowledges_syn(packet)
         } else {
-            let expected = self.acked[to as usize];
-            let ahead = seen.seq.wrapping_sub(expected);
-            let follows = seen.seq == self.sent[from as usize];
-            ahead == 0 || (follows && (ahead <= TRAIN || expected == 0))
+            let expected = self.last_ack[to as usize];
+            let ahead = packet.seq.wrapping_sub(expected);
+            let follows = packet.seq == self.next_seq[from as usize];
+            ahead == 0 || (follows && (ahead <= MAX_RST_AHEAD || expected == 0))
         };
-        if !is_good {
-            return Part::Stray;
+        if !is_valid {
+            return Effect::Ignore;
         }
         self.state = State::Close;
-        self.heard = [false; 2];
-        Part::Sound
+        self.sent_after_rst = [false; 2];
+        Effect::Refresh
     }
 
-    fn hear_syn_sent(&mut self, seen: &Seen, is_opener: bool) -> Part {
-        if seen.is_tcp(SYN) {
-            self.proof = seen.proof();
-            if !is_opener {
+    fn update_syn_sent(&mut self, packet: &ModelPacket, is_initiator: bool) -> Effect {
+        if packet.is_tcp(SYN) {
+            self.syn_acks = packet.acknowledgements();
+            if !is_initiator {
                 self.state = State::SynRecv;
             }
-            Part::Sound
-        } else if seen.is_tcp(SYN | ACK) && !is_opener && self.is_proof(seen) {
+            Effect::Refresh
+        } else if packet.is_tcp(SYN | ACK) && !is_initiator && self.acknowledges_syn(packet) {
             self.has_reply = true;
-            self.proof = seen.proof();
+            self.syn_acks = packet.acknowledgements();
             self.state = State::SynRecv;
-            Part::Sound
-        } else if seen.flags & SYN == 0 && is_opener {
-            Part::Sound
+            Effect::Refresh
+        } else if packet.flags & SYN == 0 && is_initiator {
+            Effect::Refresh
         } else {
-            Part::Stray
+            Effect::Ignore
         }
     }
 
-    fn hear_syn_recv(&mut self, seen: &Seen, is_opener: bool) -> Part {
-        if seen.is_tcp(SYN) {
-            return Part::Sound;
+    fn update_syn_recv(&mut self, packet: &ModelPacket, is_initiator: bool) -> Effect {
+        if packet.is_tcp(SYN) {
+            return Effect::Refresh;
         }
-        if is_opener {
-            if !self.is_proof(seen) {
-                return Part::Stray;
+        if is_initiator {
+            if !self.acknowledges_syn(packet) {
+                return Effect::Ignore;
             }
             self.is_proven = true;
             self.state = State::Established;
-            if seen.flags & FIN != 0 {
+            if packet.flags & FIN != 0 {
                 self.state = State::FinWait;
-                self.finisher = seen.direction;
+                self.first_fin = packet.direction;
             }
-        } else if seen.is_tcp(SYN | ACK) {
+        } else if packet.is_tcp(SYN | ACK) {
             self.has_reply = true;
-            // One that is repeated takes back nothing of the data that was sent behind it.
-            let proof = seen.proof();
-            if proof.0 != self.proof.0 {
-                self.proof = proof;
+            // A retransmission keeps the range that data after the SYN-ACK has extended.
+            let syn_acks = packet.acknowledgements();
+            if syn_acks.0 != self.syn_acks.0 {
+                self.syn_acks = syn_acks;
             }
         } else {
-            // Data behind the SYN-ACK: the proof may acknowledge it too.
-            let end = seen.seq.wrapping_add(seen.payload);
-            let (low, high) = self.proof;
+            // Data after the SYN-ACK: the last ACK of the handshake may cover it too.
+            let end = packet.seq.wrapping_add(packet.payload);
+            let (low, high) = self.syn_acks;
             if is_between(end, high, low.wrapping_add(0xffff)) {
-                self.proof.1 = end;
+                self.syn_acks.1 = end;
             }
         }
-        Part::Sound
+        Effect::Refresh
     }
 
-    fn hear_established(&mut self, seen: &Seen) {
-        let is_finisher = seen.direction == self.finisher;
-        let is_fin = seen.flags & FIN != 0;
+    fn update_established(&mut self, packet: &ModelPacket) {
+        let is_first_fin = packet.direction == self.first_fin;
+        let is_fin = packet.flags & FIN != 0;
         match self.state {
             State::Established if is_fin => {
-                self.finisher = seen.direction;
+                self.first_fin = packet.direction;
                 self.state = State::FinWait;
             }
-            State::Established if self.is_picked_up => self.converse(seen.direction),
-            State::FinWait | State::CloseWait if is_fin && !is_finisher => {
+            State::Established if self.is_picked_up => self.udp_transition(packet.direction),
+            State::FinWait | State::CloseWait if is_fin && !is_first_fin => {
                 self.state = State::LastAck;
             }
-            State::FinWait if !is_fin && !is_finisher => self.state = State::CloseWait,
-            State::LastAck if !is_fin && is_finisher => self.state = State::TimeWait,
+            State::FinWait if !is_fin && !is_first_fin => self.state = State::CloseWait,
+            State::LastAck if !is_fin && is_first_fin => self.state = State::TimeWait,
             _ => {}
         }
     }
 
-    fn is_proof(&self, seen: &Seen) -> bool {
-        seen.flags & ACK != 0 && is_between(seen.ack, self.proof.0, self.proof.1)
+    fn acknowledges_syn(&self, packet: &ModelPacket) -> bool {
+        packet.flags & ACK != 0 && is_between(packet.ack, self.syn_acks.0, self.syn_acks.1)
     }
 }
 
-/// In sequence space, which is a circle.
+/// Comparison modulo 2^32 (RFC 9293, section 3.4).
 fn is_between(number: u32, low: u32, high: u32) -> bool {
     number.wrapping_sub(low) <= high.wrapping_sub(low)
 }

@@ -1,6 +1,6 @@
-//! IPv6 extension headers, right and wrong ones.
+//! IPv6 extension headers, valid and invalid.
 
-/// An extension header; its first byte, the next header, is written when the packet is.
+/// An extension header; its first byte, the next header, is set when the packet is rendered.
 #[derive(Clone, Debug)]
 pub struct Extension {
     /// Its protocol number.
@@ -56,7 +56,7 @@ impl Extension {
         Self::in_eights(140, 1)
     }
 
-    /// A fragment header; the offset counts eight bytes.
+    /// A fragment header; the offset is in units of eight bytes.
     #[must_use]
     pub fn fragment(offset: u16, more: bool) -> Self {
         let field = (offset << 3 | u16::from(more)).to_be_bytes();
@@ -64,14 +64,14 @@ impl Extension {
         Self { number: 44, bytes: vec![0, 0xff, field[0], field[1], 0xde, 0xad, 0xbe, 0xef] }
     }
 
-    /// With another value in its length field.
+    /// With this value in its length field.
     #[must_use]
-    pub fn claiming(mut self, length: u8) -> Self {
+    pub fn length_field(mut self, length: u8) -> Self {
         self.bytes[1] = length;
         self
     }
 
-    /// Options are PadN, so that the packet is one that a stack would take.
+    /// Options are PadN, so that a TCP/IP stack accepts the packet.
     fn in_eights(number: u8, units: u8) -> Self {
         let mut bytes = vec![0; usize::from(units) * 8];
         bytes[1] = units - 1;

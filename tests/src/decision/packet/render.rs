@@ -1,4 +1,4 @@
-//! From a packet of a table to its bytes in a scene.
+//! Renders a packet of a case table to its bytes in a scenario.
 
 use std::net::IpAddr;
 
@@ -9,41 +9,41 @@ use etherparse::{
 use firewall_ebpf::interface::Direction;
 
 use super::{Body, Extension, Layer, Packet};
-use crate::decision::scene::{Family, Role, Scene};
+use crate::decision::scenario::{Family, Role, Scenario};
 
 /// Locally administered addresses of the two ends.
 const INSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OUTSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 impl Packet {
-    /// The direction of the packet in a scene.
+    /// The direction of the packet in a scenario.
     #[must_use]
-    pub const fn direction(&self, scene: &Scene) -> Direction {
-        scene.direction(self.from)
+    pub const fn direction(&self, scenario: &Scenario) -> Direction {
+        scenario.direction(self.from)
     }
 
     /// The whole Ethernet frame.
     #[must_use]
-    pub fn frame(&self, scene: &Scene) -> Vec<u8> {
-        let mut frame = self.link_header(scene);
-        frame.extend(self.ip(scene));
+    pub fn frame(&self, scenario: &Scenario) -> Vec<u8> {
+        let mut frame = self.link_header(scenario);
+        frame.extend(self.ip(scenario));
         frame
     }
 
-    /// The frame without its Ethernet header and tags, as a tun device would hand it over.
+    /// The frame without its Ethernet header and tags, as from a tun device.
     #[must_use]
-    pub fn ip(&self, scene: &Scene) -> Vec<u8> {
+    pub fn ip(&self, scenario: &Scenario) -> Vec<u8> {
         if let Body::Link(_) = self.body {
             return vec![0; self.data];
         }
-        let mut transport = self.transport(scene);
+        let mut transport = self.transport(scenario);
         if let Some(bytes) = self.cut_payload {
             transport.truncate(bytes);
         }
-        let (mut packet, at) = match self.addresses(scene) {
+        let (mut packet, at) = match self.addresses(scenario) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.v4(src.octets(), dst.octets(), &transport),
             (IpAddr::V6(src), IpAddr::V6(dst)) => self.v6(src.octets(), dst.octets(), &transport),
-            ends => unreachable!("a scene has one family, not {ends:?}"),
+            ends => unreachable!("a scenario has one family, not {ends:?}"),
         };
         for (layer, offset, bytes) in &self.edits {
             let start = offset + if *layer == Layer::Ip { 0 } else { at };
@@ -54,20 +54,20 @@ impl Packet {
     }
 
     /// Source and destination.
-    fn addresses(&self, scene: &Scene) -> (IpAddr, IpAddr) {
-        match self.direction(scene) {
-            Direction::Ingress => (scene.outside(self.outside), scene.inside()),
-            Direction::Egress => (scene.inside(), scene.outside(self.outside)),
+    fn addresses(&self, scenario: &Scenario) -> (IpAddr, IpAddr) {
+        match self.direction(scenario) {
+            Direction::Ingress => (scenario.outside(self.outside), scenario.inside()),
+            Direction::Egress => (scenario.inside(), scenario.outside(self.outside)),
         }
     }
 
-    fn link_header(&self, scene: &Scene) -> Vec<u8> {
-        let inner = match (&self.body, scene.family) {
+    fn link_header(&self, scenario: &Scenario) -> Vec<u8> {
+        let inner = match (&self.body, scenario.family) {
             (Body::Link(ether_type), _) => EtherType(*ether_type),
             (_, Family::V4) => EtherType::IPV4,
             (_, Family::V6) => EtherType::IPV6,
         };
-        let (source, destination) = match self.direction(scene) {
+        let (source, destination) = match self.direction(scenario) {
             Direction::Ingress => (OUTSIDE_MAC, INSIDE_MAC),
             Direction::Egress => (INSIDE_MAC, OUTSIDE_MAC),
         };
@@ -82,7 +82,7 @@ impl Packet {
         bytes
     }
 
-    /// The packet, and where its transport header starts.
+    /// The packet, and the offset of its transport header.
     fn v4(&self, source: [u8; 4], destination: [u8; 4], transport: &[u8]) -> (Vec<u8>, usize) {
         let (offset, more) = self.fragment.unwrap_or((0, false));
         let mut header = Ipv4Header {
@@ -106,7 +106,7 @@ impl Packet {
         (bytes, at)
     }
 
-    /// The packet, and where its transport header starts.
+    /// The packet, and the offset of its transport header.
     fn v6(&self, source: [u8; 16], destination: [u8; 16], transport: &[u8]) -> (Vec<u8>, usize) {
         let mut chain = self.extensions.clone();
         chain.extend(self.fragment.map(|(offset, more)| Extension::fragment(offset, more)));
@@ -143,20 +143,20 @@ impl Packet {
         }
     }
 
-    /// Transport header and data. Written by hand: tables want fields that no library would write.
-    fn transport(&self, scene: &Scene) -> Vec<u8> {
+    /// Transport header and data. Without a library, because cases need invalid fields.
+    fn transport(&self, scenario: &Scenario) -> Vec<u8> {
         let (src, dst) = match self.from {
             Role::Client => (self.client_port, self.server_port),
             Role::Server => (self.server_port, self.client_port),
         };
         let mut bytes = Vec::new();
         match &self.body {
-            Body::Error { v4, v6, about, quoted } => {
-                let (kind, code) = if scene.family == Family::V4 { v4 } else { v6 };
+            Body::Error { v4, v6, about, embedded } => {
+                let (kind, code) = if scenario.family == Family::V4 { v4 } else { v6 };
                 bytes.extend([*kind, *code, 0, 0, 0, 0, 5, 0x78]);
-                let all = about.ip(scene);
-                let transport = about.transport(scene).len();
-                bytes.extend(&all[..all.len() - transport + quoted.min(&transport)]);
+                let all = about.ip(scenario);
+                let transport = about.transport(scenario).len();
+                bytes.extend(&all[..all.len() - transport + embedded.min(&transport)]);
             }
             &Body::Tcp { flags, seq, ack, options } => {
                 bytes.extend(src.to_be_bytes());
@@ -174,7 +174,7 @@ impl Packet {
                 bytes.extend([0, 0]);
             }
             &Body::Icmp { v4, v6, id } => {
-                let (kind, code) = if scene.family == Family::V4 { v4 } else { v6 };
+                let (kind, code) = if scenario.family == Family::V4 { v4 } else { v6 };
                 let [high, low] = id.to_be_bytes();
                 bytes.extend([kind, code, 0, 0, high, low, 0, 1]);
             }

@@ -10,7 +10,7 @@ use firewall_user::dataplane::Pins;
 use firewall_user::dataplane::tables::maps::Maps;
 use secgroup_tests::network::at;
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{PATIENCE, wait_until};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup};
 
 /// The ends that replied, each with whether the request came from outside.
@@ -79,7 +79,7 @@ impl<'a> Probe<'a> {
         let mut open: Vec<(bool, SocketAddr, UdpSocket)> =
             self.servers.iter().map(send_request).collect();
         let mut reachable = Reachable::new();
-        wait_until(PATIENCE, "every request to be answered or dropped", || {
+        wait_until(MAX_WAIT, "every request to be answered or dropped", || {
             open.retain(|(inbound, end, socket)| {
                 let answered = socket.recv(&mut [0; 32]).is_ok();
                 if answered {

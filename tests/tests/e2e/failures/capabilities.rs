@@ -1,6 +1,6 @@
 //! Commands without root's capabilities.
 
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
 use super::{CHANGES, assert_refused, assert_unchanged, operation};
@@ -19,7 +19,7 @@ fn a_missing_capability_is_named() {
     secgroup.ok("attach eth0 --group web");
     let without = |dropped: &str, line: &str| {
         let set = format!("--bounding-set={dropped}");
-        Answer::of(&mut secgroup.command_under(&["setpriv", &set], line))
+        CommandOutput::of(&mut secgroup.command_under(&["setpriv", &set], line))
     };
     assert_unchanged(&secgroup, &net.server, || {
         for line in CHANGES {
@@ -52,7 +52,7 @@ fn three_capabilities_are_enough() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let run_with_three = |line: &str| {
-        let answer = Answer::of(&mut secgroup.command_under(&THREE_CAPABILITIES, line));
+        let answer = CommandOutput::of(&mut secgroup.command_under(&THREE_CAPABILITIES, line));
         assert_eq!(answer.code, Some(0), "{line}: {answer}");
     };
     run_with_three("group create web --description x");
@@ -68,7 +68,7 @@ fn three_capabilities_are_enough() {
     let namespace = net.client.name();
     let line = format!("attach eth0 --group web --netns {namespace}");
     let answer = assert_unchanged(&secgroup, &net.server, || {
-        Answer::of(&mut secgroup.command_under(&THREE_CAPABILITIES, &line))
+        CommandOutput::of(&mut secgroup.command_under(&THREE_CAPABILITIES, &line))
     });
     let error = format!(
         "attach eth0: enter network namespace {namespace:?}: EPERM: Operation not permitted"

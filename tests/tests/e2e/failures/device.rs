@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use secgroup_tests::foreign_xdp::ForeignXdp;
 use secgroup_tests::network::at;
-use secgroup_tests::stranger::Stranger;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::{Pair, Secgroup};
@@ -16,12 +16,12 @@ fn the_xdp_program_of_another_owner_stays() {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     for is_native in [true, false] {
-        let foreign = Stranger::attach(&net.server, "eth0", is_native);
+        let foreign = ForeignXdp::attach(&net.server, "eth0", is_native);
         assert_unchanged(&secgroup, &net.server, || {
             for hook in ["xdp", "xdp-generic"] {
                 let line = format!("attach eth0 --group web --hook {hook}");
                 let error = format!(
-                    "attach eth0: attach {hook} to eth0: the XDP hook is taken by program stranger \
+                    "attach eth0: attach {hook} to eth0: the XDP hook is taken by program foreign_xdp \
                      (id {})",
                     foreign.id()
                 );

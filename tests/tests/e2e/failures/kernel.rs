@@ -1,7 +1,7 @@
 //! Kernels without a required feature, and system calls that fail.
 
 use secgroup_tests::seccomp::without_bpf;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::{Pair, Secgroup};
 
 use super::{assert_refused, assert_unchanged, operation};
@@ -29,7 +29,7 @@ fn a_missing_kernel_feature_is_named_before_anything_changes() {
                 let mut command = secgroup.command(line.split(' '));
                 without_bpf(&mut command, failing, errno);
                 assert_refused(
-                    &Answer::of(&mut command),
+                    &CommandOutput::of(&mut command),
                     1,
                     &format!("{}: this kernel has no {feature}", operation(line)),
                     "secgroup needs CONFIG_BPF_SYSCALL and CONFIG_NET, and is tested on Linux 6.1 \
@@ -55,7 +55,7 @@ fn a_system_call_that_fails_leaves_the_state_unchanged() {
         let line = format!("attach {device} --group web --hook {hook}");
         let mut command = secgroup.command(line.split(' '));
         without_bpf(&mut command, Some(step), errno);
-        let answer = assert_unchanged(&secgroup, &net.server, || Answer::of(&mut command));
+        let answer = assert_unchanged(&secgroup, &net.server, || CommandOutput::of(&mut command));
         assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
         let lines: Vec<_> = answer.stderr.lines().collect();
         let [error, hint_line] = lines[..] else { panic!("{answer}") };

@@ -4,7 +4,7 @@ use std::fs;
 
 use firewall_ebpf::limits::ABI_VERSION;
 use secgroup_tests::network::at;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ fn pins_outside_a_bpf_file_system_are_refused() {
     let pins = other_directory.path().join("not/there");
     assert_unchanged(&secgroup, &net.server, || {
         let mut command = secgroup.command(["attach", "eth0", "--group", "web"]);
-        let answer = Answer::of(command.arg("--pin-dir").arg(&pins));
+        let answer = CommandOutput::of(command.arg("--pin-dir").arg(&pins));
         let error =
             format!("attach eth0: pin directory {}: not in a BPF file system", pins.display());
         assert_refused(&answer, 1, &error, MOUNT);
@@ -41,7 +41,7 @@ fn hidden_pins_are_not_treated_as_absent() {
     let hidden = ["ip", "netns", "exec", net.server.name()];
     assert_unchanged(&secgroup, &net.server, || {
         for line in CHANGES.into_iter().chain(["detach --all", "status", "stats", "flows list"]) {
-            let answer = Answer::of(&mut secgroup.command_under(&hidden, line));
+            let answer = CommandOutput::of(&mut secgroup.command_under(&hidden, line));
             let pins = secgroup.pin_dir().display();
             let error =
                 format!("{}: pin directory {pins}: not in a BPF file system", operation(line));

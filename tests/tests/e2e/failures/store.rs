@@ -3,7 +3,7 @@
 use std::fs;
 
 use secgroup_tests::network::at;
-use secgroup_tests::secgroup::Answer;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 
@@ -78,7 +78,7 @@ fn a_read_only_state_directory_is_refused() {
     assert_unchanged(&secgroup, &net.server, || {
         for line in CHANGES {
             let wrapper = ["unshare", "--mount", "sh", "-c", &script];
-            let answer = Answer::of(&mut secgroup.command_under(&wrapper, line));
+            let answer = CommandOutput::of(&mut secgroup.command_under(&wrapper, line));
             assert_refused(
                 &answer,
                 1,

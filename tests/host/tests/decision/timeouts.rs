@@ -3,8 +3,8 @@
 use firewall_ebpf::interface::{Direction, State};
 use firewall_ebpf::reason::Reason;
 use secgroup_tests::decision::rules::compiled;
-use secgroup_tests::decision::scene::Role::{Client, Server};
-use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scene, What, allow, cases};
+use secgroup_tests::decision::scenario::Role::{Client, Server};
+use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scenario, Traffic, allow, cases};
 
 /// For each state: the packets that lead a flow into it, and a packet that the flow then accepts.
 fn scenarios() -> Vec<(State, Vec<Packet>, Packet)> {
@@ -33,17 +33,17 @@ fn timeout(state: State) -> u64 {
     1000 + 10 * u64::from(state as u8)
 }
 
-fn decide(host: &mut Host, scene: &Scene, packet: &Packet) -> Option<Reason> {
-    host.decide(&packet.frame(scene), packet.direction(scene))
+fn decide(host: &mut Host, scenario: &Scenario, packet: &Packet) -> Option<Reason> {
+    host.decide(&packet.frame(scenario), packet.direction(scenario))
 }
 
 /// A host with one flow in a state, right after its last packet.
-fn host_in(state: State, steps: &[Packet], scene: &Scene) -> Host {
+fn host_in(state: State, steps: &[Packet], scenario: &Scenario) -> Host {
     let mut host = Host::new();
-    host.reset(Some(&compiled(&[allow(What::All, Peer::Any)], scene)));
+    host.reset(Some(&compiled(&[allow(Traffic::All, Peer::Any)], scenario)));
     host.tables.timeouts = State::ALL.iter().map(|&state| (state, timeout(state))).collect();
     for packet in steps {
-        let answer = decide(&mut host, scene, packet);
+        let answer = decide(&mut host, scenario, packet);
         assert!(
             matches!(answer, Some(Reason::NewFlow | Reason::Established)),
             "{state:?}: {packet:?}"
@@ -51,7 +51,7 @@ fn host_in(state: State, steps: &[Packet], scene: &Scene) -> Host {
     }
     let flows = host.flows();
     let states: Vec<_> = flows.values().map(|view| view.flow.state()).collect();
-    assert_eq!(states, [Some(state)], "{scene}");
+    assert_eq!(states, [Some(state)], "{scenario}");
     host
 }
 
@@ -61,18 +61,18 @@ fn a_flow_expires_one_jiffy_after_the_timeout_of_its_state() {
     assert!(
         State::ALL.iter().all(|state| scenarios.iter().any(|(scenario, ..)| scenario == state))
     );
-    for scene in Scene::all() {
+    for scenario in Scenario::all() {
         for (state, steps, packet) in &scenarios {
-            let mut host = host_in(*state, steps, &scene);
+            let mut host = host_in(*state, steps, &scenario);
             host.tables.advance(timeout(*state));
-            let answer = decide(&mut host, &scene, packet);
-            assert_eq!(answer, Some(Reason::Established), "{scene}: {state:?}, at its timeout");
+            let answer = decide(&mut host, &scenario, packet);
+            assert_eq!(answer, Some(Reason::Established), "{scenario}: {state:?}, at its timeout");
 
-            let mut host = host_in(*state, steps, &scene);
+            let mut host = host_in(*state, steps, &scenario);
             host.tables.advance(timeout(*state) + 1);
-            let answer = decide(&mut host, &scene, packet);
-            assert_ne!(answer, Some(Reason::Established), "{scene}: {state:?}, one jiffy later");
-            assert_eq!(host.flows().len(), 0, "{scene}: {state:?}: an expired flow is removed");
+            let answer = decide(&mut host, &scenario, packet);
+            assert_ne!(answer, Some(Reason::Established), "{scenario}: {state:?}, one jiffy later");
+            assert_eq!(host.flows().len(), 0, "{scenario}: {state:?}: an expired flow is removed");
         }
     }
 }
@@ -80,11 +80,11 @@ fn a_flow_expires_one_jiffy_after_the_timeout_of_its_state() {
 /// Another CPU may read the clock later and write first.
 #[test]
 fn a_flow_last_seen_in_the_future_does_not_expire() {
-    let scene = Scene { client: Direction::Ingress, ..Scene::all()[0] };
+    let scenario = Scenario { client: Direction::Ingress, ..Scenario::all()[0] };
     for (state, steps, packet) in scenarios() {
-        let mut host = host_in(state, &steps, &scene);
+        let mut host = host_in(state, &steps, &scenario);
         host.tables.now.set(host.tables.now.get() - 1);
-        let answer = decide(&mut host, &scene, &packet);
+        let answer = decide(&mut host, &scenario, &packet);
         assert_eq!(answer, Some(Reason::Established), "{state:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A program of somebody else on a device's XDP hook. It lets everything pass.
+//! An XDP program that does not belong to secgroup; it passes every packet.
 
 use std::ffi::CStr;
 use std::io;
@@ -8,8 +8,8 @@ use aya::programs::loaded_programs;
 
 use crate::Namespace;
 
-/// What the program is called.
-pub const NAME: &CStr = c"stranger";
+/// The program's name in the kernel.
+pub const NAME: &CStr = c"foreign_xdp";
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -20,8 +20,8 @@ const BPF_XDP: u32 = 37;
 const GENERIC: u32 = 1 << 1;
 const NATIVE: u32 = 1 << 2;
 
-/// The program, on the hook for as long as this lives.
-pub struct Stranger {
+/// The program, attached until this is dropped.
+pub struct ForeignXdp {
     _link: OwnedFd,
     id: u32,
 }
@@ -49,29 +49,30 @@ struct LinkAttr {
     flags: u32,
 }
 
-impl Stranger {
-    /// Takes the hook of a device, natively or not.
+impl ForeignXdp {
+    /// Attaches the program to a device, in native or generic mode.
     #[must_use]
     pub fn attach(namespace: &Namespace, device: &str, native: bool) -> Self {
         let shown = namespace.ip(&format!("-oneline link show {device}"));
         let index = shown.split(':').next().and_then(|index| index.parse().ok());
-        let index = index.unwrap_or_else(|| panic!("no number of {device} in {shown}"));
+        let index = index.unwrap_or_else(|| panic!("no index of {device} in {shown}"));
         let flags = if native { NATIVE } else { GENERIC };
-        let link = namespace.run(|| take(index, flags));
-        let link = link.unwrap_or_else(|error| panic!("take the XDP hook of {device}: {error}"));
+        let link = namespace.run(|| attach(index, flags));
+        let link =
+            link.unwrap_or_else(|error| panic!("attach to the XDP hook of {device}: {error}"));
         let ours = loaded_programs().flatten().filter(|program| program.name() == NAME.to_bytes());
         let id = ours.map(|program| program.id()).max().expect("the program that was just loaded");
         Self { _link: link, id }
     }
 
-    /// The kernel's number of the program.
+    /// The program's id in the kernel.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
     }
 }
 
-fn take(device: u32, flags: u32) -> io::Result<OwnedFd> {
+fn attach(device: u32, flags: u32) -> io::Result<OwnedFd> {
     // r0 = XDP_PASS; exit
     let code: [u64; 2] = [0x2_0000_00b7, 0x95];
     let mut program = ProgramAttr {
@@ -89,13 +90,13 @@ fn take(device: u32, flags: u32) -> io::Result<OwnedFd> {
 }
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is the command's attribute, and what it points at is alive in the caller.
+    // SAFETY: `attr` is the command's attribute, and what it points to outlives the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
     let fd = RawFd::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made it for us.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,4 +1,4 @@
-//! UDP, ICMP queries and other protocols: conversations without a handshake.
+//! UDP, ICMP queries and other protocols: flows without a handshake; and a full proven tier.
 
 use firewall_ebpf::flow::Tier::{New, Proven};
 use firewall_ebpf::interface::State;
@@ -8,79 +8,79 @@ use super::{connected, data, handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, ProvenFull, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
-use crate::decision::rules::{ECHO, Peer, What, allow, back};
-use crate::decision::scene::Family;
-use crate::decision::scene::Outside::{Far, Neighbour};
-use crate::decision::scene::Role::{Client, Server};
+use crate::decision::rules::{ECHO, Peer, Traffic, allow, allow_reverse};
+use crate::decision::scenario::Family;
+use crate::decision::scenario::Outside::{Far, Neighbour};
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let mut all = udp();
     all.extend(icmp());
-    all.extend(others());
-    all.extend(full());
+    all.extend(other_protocols());
+    all.extend(full_tier());
     all
 }
 
 fn udp() -> Vec<Case> {
-    let dns = [allow(What::Udp(53, 53), Peer::Near)];
-    let query = || Packet::udp(Client).port(53);
-    let answer = || Packet::udp(Server).port(53);
+    let dns = [allow(Traffic::Udp(53, 53), Peer::Near)];
+    let request = || Packet::udp(Client).port(53);
+    let reply = || Packet::udp(Server).port(53);
     let stream = || {
         vec![
-            send(query(), R::NewFlow),
+            send(request(), R::NewFlow),
             Flow(New, State::Udp),
-            send(answer(), R::Established),
+            send(reply(), R::Established),
             Flow(New, State::Udp),
-            send(query(), R::Established),
+            send(request(), R::Established),
             Flow(Proven, State::UdpStream),
         ]
     };
     let later = |seconds, reason| -> Vec<Step> {
-        stream().into_iter().chain([Wait(seconds), send(answer(), reason)]).collect()
+        stream().into_iter().chain([Wait(seconds), send(reply(), reason)]).collect()
     };
     vec![
         case(
-            "a UDP answer after 29 s",
-            [send(query(), R::NewFlow), Wait(29), send(answer(), R::Established)],
+            "a UDP reply passes 29 s after its request",
+            [send(request(), R::NewFlow), Wait(29), send(reply(), R::Established)],
         ),
         case(
-            "a UDP answer after 31 s",
-            [send(query(), R::NewFlow), Wait(31), send(answer(), R::NoRule), Flows(0)],
+            "a UDP reply is dropped 31 s after its request",
+            [send(request(), R::NewFlow), Wait(31), send(reply(), R::NoRule), Flows(0)],
         ),
-        case("UDP both ways, then idle for 179 s", later(179, R::Established)),
-        case("UDP both ways, then idle for 181 s", later(181, R::NoRule)),
+        case("a UDP stream survives 179 s idle", later(179, R::Established)),
+        case("a UDP stream expires after 181 s idle", later(181, R::NoRule)),
         case(
-            "UDP in one direction only proves nothing",
+            "UDP in one direction does not promote the flow",
             [
-                send(query(), R::NewFlow),
-                send(query(), R::Established),
-                send(query(), R::Established),
+                send(request(), R::NewFlow),
+                send(request(), R::Established),
+                send(request(), R::Established),
                 Flow(New, State::Udp),
             ],
         ),
         case(
-            "answers alone prove nothing",
+            "replies without a second request do not promote the flow",
             [
-                send(query(), R::NewFlow),
-                send(answer(), R::Established),
-                send(answer(), R::Established),
+                send(request(), R::NewFlow),
+                send(reply(), R::Established),
+                send(reply(), R::Established),
                 Flow(New, State::Udp),
             ],
         ),
         case(
-            "an answer from another port or host is none",
+            "a packet from another port or host is no reply",
             [
-                send(query(), R::NewFlow),
-                send(answer().port(54), R::NoRule),
-                send(answer().outside(Neighbour), R::NoRule),
+                send(request(), R::NewFlow),
+                send(reply().port(54), R::NoRule),
+                send(reply().outside(Neighbour), R::NoRule),
                 send(Packet::udp(Server).ports(40_001, 53), R::NoRule),
                 Flows(1),
             ],
         ),
-        case("UDP to a TCP rule's port", [send(Packet::udp(Client), R::NoRule)])
-            .rules([allow(What::Tcp(443, 443), Peer::Near)]),
+        case("a TCP rule does not allow UDP to its port", [send(Packet::udp(Client), R::NoRule)])
+            .rules([allow(Traffic::Tcp(443, 443), Peer::Near)]),
     ]
     .into_iter()
     .map(|case| if case.name.contains("TCP") { case } else { case.rules(dns) })
@@ -88,10 +88,10 @@ fn udp() -> Vec<Case> {
 }
 
 fn icmp() -> Vec<Case> {
-    let too_big = What::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
+    let too_big = Traffic::Icmp { v4: (3, Some(4)), v6: (2, Some(0)) };
     vec![
         case(
-            "an echo reply follows its request by its identifier",
+            "an echo reply needs a request with the same identifier",
             [
                 send(Packet::echo(Client, 7), R::NewFlow),
                 Flow(New, State::Icmp),
@@ -103,7 +103,7 @@ fn icmp() -> Vec<Case> {
         )
         .rules([allow(ECHO, Peer::Near)]),
         case(
-            "a request the other way with the same identifier is another flow",
+            "an echo request in the other direction belongs to another flow",
             [
                 send(Packet::echo(Client, 7), R::NewFlow),
                 send(Packet::echo(Server, 7), R::NoRule),
@@ -112,7 +112,7 @@ fn icmp() -> Vec<Case> {
         )
         .rules([allow(ECHO, Peer::Near)]),
         case(
-            "both ends ping each other with one identifier",
+            "two echo requests in opposite directions with one identifier are two flows",
             [
                 send(Packet::echo(Client, 7), R::NewFlow),
                 send(Packet::echo(Server, 7), R::NewFlow),
@@ -121,9 +121,9 @@ fn icmp() -> Vec<Case> {
                 Flows(2),
             ],
         )
-        .rules([allow(ECHO, Peer::Near), back(ECHO, Peer::Near)]),
+        .rules([allow(ECHO, Peer::Near), allow_reverse(ECHO, Peer::Near)]),
         case(
-            "an echo reply after 29 s",
+            "an echo reply passes 29 s after its request",
             [
                 send(Packet::echo(Client, 7), R::NewFlow),
                 Wait(29),
@@ -132,7 +132,7 @@ fn icmp() -> Vec<Case> {
         )
         .rules([allow(ECHO, Peer::Near)]),
         case(
-            "an echo reply after 31 s",
+            "an echo reply is dropped 31 s after its request",
             [
                 send(Packet::echo(Client, 7), R::NewFlow),
                 Wait(31),
@@ -142,25 +142,25 @@ fn icmp() -> Vec<Case> {
         )
         .rules([allow(ECHO, Peer::Near)]),
         case(
-            "a reply to nothing that a rule allows passes and opens nothing",
+            "an echo reply without a request passes by a rule and creates no flow",
             [
                 send(Packet::echo_reply(Client, 7), R::Admitted),
                 send(Packet::echo(Server, 7), R::NoRule),
                 Flows(0),
             ],
         )
-        .rules([allow(What::Icmp { v4: (0, None), v6: (129, None) }, Peer::Near)]),
+        .rules([allow(Traffic::Icmp { v4: (0, None), v6: (129, None) }, Peer::Near)]),
         case(
-            "IPv4 timestamp request and reply",
+            "an IPv4 timestamp reply belongs to its request",
             [
                 send(Packet::icmp(Client, (13, 0), (13, 0)), R::NewFlow),
                 send(Packet::icmp(Server, (14, 0), (14, 0)), R::Established),
             ],
         )
-        .rules([allow(What::Icmp { v4: (13, None), v6: (13, None) }, Peer::Near)])
+        .rules([allow(Traffic::Icmp { v4: (13, None), v6: (13, None) }, Peer::Near)])
         .family(Family::V4),
         case(
-            "one ICMP code is allowed, its neighbours are not",
+            "a rule for one ICMP code allows no other code or type",
             [
                 send(Packet::error(Client, (3, 4), (2, 0), Packet::udp(Server)), R::Admitted),
                 send(Packet::error(Client, (3, 3), (2, 1), Packet::udp(Server)), R::NoRule),
@@ -171,7 +171,7 @@ fn icmp() -> Vec<Case> {
         )
         .rules([allow(too_big, Peer::Near)]),
         case(
-            "a whole ICMP type is allowed",
+            "a rule for an ICMP type allows all its codes and no other type",
             [
                 send(Packet::error(Client, (11, 0), (3, 0), Packet::udp(Server)), R::Admitted),
                 send(Packet::error(Client, (11, 255), (3, 255), Packet::udp(Server)), R::Admitted),
@@ -179,24 +179,24 @@ fn icmp() -> Vec<Case> {
                 send(Packet::error(Client, (10, 255), (2, 255), Packet::udp(Server)), R::NoRule),
             ],
         )
-        .rules([allow(What::Icmp { v4: (11, None), v6: (3, None) }, Peer::Near)]),
+        .rules([allow(Traffic::Icmp { v4: (11, None), v6: (3, None) }, Peer::Near)]),
         case(
-            "a redirect goes by the rules",
+            "a redirect without a rule is dropped",
             [send(Packet::icmp(Client, (5, 1), (137, 0)), R::NoRule)],
         ),
         case(
-            "a redirect that a rule allows",
+            "a redirect that a rule allows passes",
             [send(Packet::icmp(Client, (5, 1), (137, 0)).hop_limit(255), R::Admitted)],
         )
-        .rules([allow(What::All, Peer::Near)]),
+        .rules([allow(Traffic::All, Peer::Near)]),
         case(
-            "the other family's ICMP is a protocol without types",
+            "the ICMP of the other family is a protocol without types",
             [send(Packet::raw(Client, 58), R::NoRule)],
         )
         .rules([allow(ECHO, Peer::Any)])
         .family(Family::V4),
         case(
-            "the other family's ICMP is a protocol without types",
+            "the ICMP of the other family is a protocol without types",
             [send(Packet::raw(Client, 1), R::NoRule)],
         )
         .rules([allow(ECHO, Peer::Any)])
@@ -204,11 +204,11 @@ fn icmp() -> Vec<Case> {
     ]
 }
 
-fn others() -> Vec<Case> {
-    let gre = [allow(What::Protocol(47), Peer::Near)];
+fn other_protocols() -> Vec<Case> {
+    let gre = [allow(Traffic::Protocol(47), Peer::Near)];
     vec![
         case(
-            "GRE out, GRE back within its timeout, and after it",
+            "a GRE reply passes until the flow times out",
             [
                 send(Packet::raw(Client, 47), R::NewFlow),
                 Flow(New, State::Other),
@@ -224,7 +224,7 @@ fn others() -> Vec<Case> {
         )
         .rules(gre),
         case(
-            "one protocol is allowed, its neighbours are not",
+            "a rule for one protocol allows no other protocol or host",
             [
                 send(Packet::raw(Client, 46), R::NoRule),
                 send(Packet::raw(Client, 48), R::NoRule),
@@ -233,7 +233,7 @@ fn others() -> Vec<Case> {
         )
         .rules(gre),
         case(
-            "all protocols: SCTP, ESP, an experimental one, and one without a number yet",
+            "a rule for all protocols allows SCTP, ESP, experimental and unassigned ones",
             [
                 send(Packet::raw(Client, 132), R::NewFlow),
                 send(Packet::raw(Client, 50), R::NewFlow),
@@ -245,14 +245,14 @@ fn others() -> Vec<Case> {
                 Flows(5),
             ],
         )
-        .rules([allow(What::All, Peer::Near)]),
+        .rules([allow(Traffic::All, Peer::Near)]),
     ]
 }
 
-fn full() -> Vec<Case> {
+fn full_tier() -> Vec<Case> {
     vec![
         case(
-            "the proven tier is full: the flow goes on in the new one, until there is room",
+            "with a full proven tier a flow stays in the new tier until there is room",
             [
                 ProvenFull(true),
                 send(syn(), R::NewFlow),
@@ -269,7 +269,7 @@ fn full() -> Vec<Case> {
             ],
         ),
         case(
-            "the proven tier is full: who is in it stays in it",
+            "with a full proven tier its own flows continue",
             connected([
                 ProvenFull(true),
                 send(data(Client), R::Established),

@@ -1,4 +1,4 @@
-//! A packet as the model sees it.
+//! The packet of the model.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,8 +12,8 @@ use crate::decision::engine::FlowId;
 use crate::decision::host::SLOT;
 use crate::decision::packet::flags::{ACK, FIN, RST, SYN, URG};
 
-/// A packet without its family.
-pub(super) struct Seen {
+/// A parsed packet of either family, ports in host byte order.
+pub(super) struct ModelPacket {
     pub(super) direction: Direction,
     pub(super) src: IpAddr,
     pub(super) dst: IpAddr,
@@ -30,7 +30,7 @@ pub(super) struct Seen {
     pub(super) fragment: Fragment,
 }
 
-impl Seen {
+impl ModelPacket {
     fn new<A: Copy>(segment: &Segment<A>, direction: Direction, ip: fn(A) -> IpAddr) -> Self {
         Self {
             direction,
@@ -50,17 +50,18 @@ impl Seen {
         }
     }
 
-    pub(super) fn is_sound_tcp(&self) -> bool {
+    /// Whether a TCP stack sends this combination of flags.
+    pub(super) fn has_valid_flags(&self) -> bool {
         let without_urgent = self.flags & !URG;
         match without_urgent {
             SYN | ACK => true,
             _ if without_urgent == FIN | ACK => true,
-            // Urgent data belongs to none of these.
+            // These combinations carry no urgent data.
             flags => self.flags & URG == 0 && [SYN | ACK, RST, RST | ACK].contains(&flags),
         }
     }
 
-    /// Whether it is TCP with these flags and no others that mean something here.
+    /// Whether it is TCP with exactly these of the flags SYN, ACK, FIN and RST.
     pub(super) fn is_tcp(&self, flags: u8) -> bool {
         self.kind == Kind::Tcp && self.flags & (SYN | ACK | FIN | RST) == flags
     }
@@ -69,21 +70,24 @@ impl Seen {
         self.kind == Kind::Tcp && self.flags & RST != 0
     }
 
-    pub(super) fn is_plain(&self) -> bool {
+    /// Whether it is TCP with ACK, without SYN, FIN and RST.
+    pub(super) fn is_plain_ack(&self) -> bool {
         self.is_tcp(ACK)
     }
 
-    pub(super) fn end(&self) -> u32 {
-        let is_counted = self.flags & (SYN | FIN) != 0;
-        self.seq.wrapping_add(self.payload).wrapping_add(u32::from(is_counted))
+    /// The sequence number after the segment.
+    pub(super) fn next_seq(&self) -> u32 {
+        let has_syn_or_fin = self.flags & (SYN | FIN) != 0;
+        self.seq.wrapping_add(self.payload).wrapping_add(u32::from(has_syn_or_fin))
     }
 
-    /// What acknowledges this SYN, and perhaps its data.
-    pub(super) fn proof(&self) -> (u32, u32) {
+    /// The lowest and highest number that acknowledges this SYN, without and with its data.
+    pub(super) fn acknowledgements(&self) -> (u32, u32) {
         let first = self.seq.wrapping_add(1);
         (first, first.wrapping_add(self.payload))
     }
 
+    /// The reason of a packet that passes or is dropped without rules.
     pub(super) fn exempt(&self) -> Option<Reason> {
         let (inside, outside) = match self.direction {
             Ingress => (self.dst_port, self.src_port),
@@ -93,8 +97,8 @@ impl Seen {
         if self.kind == Kind::Udp && matches!((inside, outside), (68, 67) | (546, 547)) {
             Some(Reason::Dhcp)
         } else if self.protocol == 58 && self.src.is_ipv6() && (133..=136).contains(&kind) {
-            let is_near = self.hop_limit == 255 && !self.fragment.more;
-            Some(if is_near {
+            let is_link_local = self.hop_limit == 255 && !self.fragment.more;
+            Some(if is_link_local {
                 Reason::NeighbourDiscovery
             } else {
                 Reason::NeighbourDiscoveryInvalid
@@ -104,7 +108,7 @@ impl Seen {
         }
     }
 
-    /// The connection that it would be of.
+    /// The key of its flow.
     pub(super) fn id(&self) -> FlowId {
         let (inside, outside, inside_port, outside_port) = match self.direction {
             Ingress => (self.dst, self.src, self.dst_port, self.src_port),
@@ -123,17 +127,17 @@ impl Seen {
     }
 }
 
-/// A packet, and the one that it quotes.
+/// A packet, and the packet embedded in an ICMP error.
 pub(super) fn read<A: Address>(
     packet: &HostPacket<'_>,
     segment: &Segment<A>,
     direction: Direction,
     ip: fn(A) -> IpAddr,
-) -> (Seen, Option<Seen>) {
-    let mut quote = *segment;
-    let is_quoted = segment.kind == Kind::Error && A::quoted(packet, segment, &mut quote);
-    let quote = is_quoted.then(|| Seen::new(&quote, direction.opposite(), ip));
-    (Seen::new(segment, direction, ip), quote)
+) -> (ModelPacket, Option<ModelPacket>) {
+    let mut embedded = *segment;
+    let has_embedded = segment.kind == Kind::Error && A::quoted(packet, segment, &mut embedded);
+    let embedded = has_embedded.then(|| ModelPacket::new(&embedded, direction.opposite(), ip));
+    (ModelPacket::new(segment, direction, ip), embedded)
 }
 
 pub(super) fn v4(address: V4) -> IpAddr {

@@ -1,5 +1,5 @@
-//! Who talks to whom: a table of cases speaks of a client and a server, and a scene says which of
-//! them is the protected end and which addresses they have.
+//! Cases name a client and a server; a scenario defines which of them is protected, and the
+//! addresses of both.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use firewall_ebpf::interface::Direction;
 use ipnet::IpNet;
 
-/// Address family of a scene.
+/// Address family of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
@@ -31,36 +31,36 @@ impl Family {
 /// The end that a packet comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It opens connections.
+    /// The initiator of connections.
     Client,
-    /// It answers.
+    /// The responder.
     Server,
 }
 
 /// A host outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
-    /// The one that the rules usually speak of.
+    /// The host in the network of most rules.
     Near,
-    /// Another one in the near network.
+    /// Another host in the near network.
     Neighbour,
-    /// One in another network.
+    /// A host in another network.
     Far,
-    /// Any address of the scene's family.
+    /// Any address of the scenario's family.
     At(IpAddr),
 }
 
-/// One way to play a case.
+/// One variant in which a case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scene {
-    /// Which addresses the two ends have.
+pub struct Scenario {
+    /// The address family of both ends.
     pub family: Family,
     /// The direction of the client's packets: ingress if the server is protected.
     pub client: Direction,
 }
 
-impl Scene {
-    /// Every scene.
+impl Scenario {
+    /// Every scenario.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let pairs = Family::ALL.into_iter().flat_map(|f| Direction::ALL.map(|d| (f, d)));
@@ -99,7 +99,7 @@ impl Scene {
         network(self.family.pick("198.51.100.0/24", "2001:db8:2::/64"))
     }
 
-    /// A network around the near one that holds neither the far nor the inside host.
+    /// A network that contains the near one, but neither the far nor the inside host.
     #[must_use]
     pub fn wide(&self) -> IpNet {
         network(self.family.pick("198.0.0.0/8", "2001:db8:2::/48"))
@@ -118,7 +118,7 @@ impl Scene {
     }
 }
 
-impl fmt::Display for Scene {
+impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = self.family.pick("IPv4", "IPv6");
         write!(f, "{family}, the client's packets are {}", self.client.name())

@@ -1,0 +1,6 @@
+//! The decision on the host, in memory: the same code as in the kernel, over ordinary tables.
+
+mod cases;
+mod full_table;
+mod timeouts;
+mod truncated;

@@ -1,0 +1,27 @@
+//! Commands that name an interface which is not attached.
+
+use secgroup_tests::{Pair, Secgroup};
+
+#[test]
+fn a_command_refuses_an_interface_that_is_not_attached() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("attach eth0 --group web");
+    for (line, command, interface) in [
+        ("detach eth1", "detach eth1", "eth1"),
+        ("detach eth0 --netns vm1", "detach eth0", "vm1/eth0"),
+        ("stats eth1", "stats", "eth1"),
+        ("stats eth0 --netns vm1", "stats", "vm1/eth0"),
+        ("status eth1", "status", "eth1"),
+        ("flows list --interface eth1", "flows list", "eth1"),
+        ("flows count --interface eth1", "flows count", "eth1"),
+        ("flows flush --interface eth1", "flows flush", "eth1"),
+    ] {
+        let expected = format!(
+            "error: {command}: there is no attached interface \"{interface}\"\n\
+             hint: secgroup status shows the interfaces\n"
+        );
+        assert_eq!(secgroup.refused(line, 3), expected);
+    }
+}
