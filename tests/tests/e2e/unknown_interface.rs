@@ -1,6 +1,6 @@
-//! Commands that name an interface which is not attached.
+//! Commands on an interface that is not attached.
 
-use secgroup_tests::{Pair, Secgroup};
+use secgroup_tests::{Namespace, Pair, Secgroup};
 
 #[test]
 fn a_command_refuses_an_interface_that_is_not_attached() {
@@ -23,5 +23,17 @@ fn a_command_refuses_an_interface_that_is_not_attached() {
              hint: secgroup status shows the interfaces\n"
         );
         assert_eq!(secgroup.refused(line, 3), expected);
+    }
+}
+
+#[test]
+fn a_command_on_flows_is_refused_if_nothing_is_attached() {
+    let namespace = Namespace::new();
+    let secgroup = Secgroup::inside(&namespace);
+    secgroup.ok("group create web --description x");
+    for line in ["gc", "flows list", "flows count", "flows flush"] {
+        let expected = format!("error: {line}: nothing is attached\n");
+        let refusal = secgroup.refused(line, 3);
+        assert!(refusal.starts_with(&expected), "{refusal}");
     }
 }
