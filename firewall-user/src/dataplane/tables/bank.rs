@@ -296,3 +296,16 @@ impl delta::Bank for ActiveBank<'_> {
         self.lookup(Table::Ranges, &number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_keeps_the_whole_digest_of_each_half() {
+        let room = Room { next_class: 1, classes: u32::MAX, next_word: 3, pages: 4 };
+        let record = Record { digests: [u64::MAX, 0x0123_4567_89ab_cdef], room };
+        assert_eq!(Record::from(Note::from(record)), record);
+        assert_eq!(Record::from(Note::default()), Record::default());
+    }
+}
