@@ -8,7 +8,7 @@ use crate::toolchain::Toolchain;
 use crate::{exec, object, setup};
 
 /// Suites that read the sources: which module uses which.
-const STRUCTURE: [&str; 1] = ["layering"];
+const STRUCTURE: [&str; 2] = ["layering", "rooms"];
 
 /// One check.
 pub(crate) struct Check {

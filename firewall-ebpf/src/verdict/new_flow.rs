@@ -12,7 +12,7 @@ use crate::abi::reason::Reason;
 use crate::abi::state::State;
 use crate::wire::address::Address;
 use crate::wire::headers::Kind;
-use crate::wire::tcp::{SegmentType, next_seq};
+use crate::wire::tcp::SegmentType;
 
 /// Evaluates the policy for a packet of no flow, and creates its flow if a rule allows it. `closed` is
 /// the tier of a closed flow with the same key: that flow is removed only if a rule allows its
@@ -71,7 +71,7 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
         ..Flow::default()
     };
     let bytes = u64::from(packet.bytes);
-    let (next_seq, last_ack) = (next_seq(headers), headers.ack);
+    let (next_seq, last_ack) = (headers.next_seq(), headers.ack);
     match packet.direction {
         Direction::Ingress => {
             (flow.packets[0], flow.bytes[0]) = (1, bytes);

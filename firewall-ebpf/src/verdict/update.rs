@@ -12,7 +12,7 @@ use crate::abi::interface::TcpChecks;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
 use crate::wire::address::Address;
-use crate::wire::tcp::{SegmentType, next_seq};
+use crate::wire::tcp::SegmentType;
 
 /// How a packet relates to the flow of its key.
 pub(super) enum FlowOutcome {
@@ -84,7 +84,7 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
         }
         Some(_) if is_strict => window::update(&flow, headers, packet.direction),
         Some(_) => {
-            flow.set_next_seq(packet.direction, next_seq(headers));
+            flow.set_next_seq(packet.direction, headers.next_seq());
             flow.set_last_ack(packet.direction, headers.ack);
         }
     }

@@ -8,7 +8,7 @@ use super::flow::FlowRef;
 use crate::abi::flow::{Flow, NO_SCALE, PICKED_UP};
 use crate::abi::interface::Direction;
 use crate::wire::headers::PacketHeaders;
-use crate::wire::tcp::{next_seq, seq_after};
+use crate::wire::tcp::seq_after;
 
 /// Bytes that an acknowledgement number may be before the data sent, at least: more than the largest
 /// unscaled window and one segment (nf_conntrack's MAXACKWINCONST).
@@ -30,7 +30,7 @@ pub enum Position {
 #[inline(always)]
 pub fn position<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Direction) -> Position {
     let receiver = sender.opposite();
-    let next = next_seq(segment);
+    let next = segment.next_seq();
     let receivers_window = flow.window(receiver);
     if receivers_window == 0 {
         return Position::Inside;
@@ -52,7 +52,7 @@ pub fn position<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Direc
 #[inline(always)]
 pub fn update<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Direction) {
     let receiver = sender.opposite();
-    let next = next_seq(segment);
+    let next = segment.next_seq();
     if flow.flags() & PICKED_UP != 0 {
         // Neither the initial sequence numbers nor the window scales are known.
         flow.set_next_seq(sender, next);
@@ -85,15 +85,15 @@ pub fn update<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Directi
 pub fn init<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, scale: u8, sender: Direction) {
     let receiver = sender.opposite();
     // A retransmission, perhaps after early data, does not take back that data.
-    let ahead = flow.next_seq(sender).wrapping_sub(next_seq(segment));
+    let ahead = flow.next_seq(sender).wrapping_sub(segment.next_seq());
     if flow.window(sender) != 0 && ahead <= u32::from(u16::MAX) {
         return;
     }
-    flow.set_next_seq(sender, next_seq(segment));
+    flow.set_next_seq(sender, segment.next_seq());
     flow.set_window(sender, announced(segment));
     flow.set_scale(sender, scale);
     // The sender's limit is the other SYN's window, the other end's limit is this one's.
-    flow.set_limit(sender, next_seq(segment).wrapping_add(flow.window(receiver)));
+    flow.set_limit(sender, segment.next_seq().wrapping_add(flow.window(receiver)));
     flow.set_limit(receiver, flow.next_seq(receiver).wrapping_add(announced(segment)));
 }
 

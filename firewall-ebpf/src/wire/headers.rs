@@ -1,7 +1,7 @@
 //! What the parser extracts from a packet.
 
 use super::header::{Icmp, TCP, Tcp, Udp, protocol};
-use super::tcp::JUDGED_FLAGS;
+use super::tcp::{FIN, JUDGED_FLAGS, SYN};
 
 /// The fields of a packet's headers that the decision uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,15 @@ impl<A> PacketHeaders<A> {
             // 0 where there are no ports.
             _ => u16::from_be(self.src_port()),
         }
+    }
+
+    /// TCP: the sequence number that follows the segment; SYN and FIN count as one each.
+    #[must_use]
+    #[inline(always)]
+    pub const fn next_seq(&self) -> u32 {
+        let is_syn = self.tcp_flags & SYN != 0;
+        let is_fin = self.tcp_flags & FIN != 0;
+        self.seq.wrapping_add(self.payload).wrapping_add((is_syn | is_fin) as u32)
     }
 
     /// Source port, network byte order; of an ICMP query its identifier; else 0.

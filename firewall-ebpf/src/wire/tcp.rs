@@ -1,7 +1,5 @@
 //! TCP flags and sequence numbers (RFC 9293).
 
-use super::headers::PacketHeaders;
-
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
@@ -48,15 +46,6 @@ pub const fn segment_type(flags: u8) -> Option<SegmentType> {
         ACK | ACK_URG => Some(SegmentType::Ack),
         _ => None,
     }
-}
-
-/// The sequence number that follows a segment; SYN and FIN count as one each.
-#[must_use]
-#[inline(always)]
-pub fn next_seq<A>(segment: &PacketHeaders<A>) -> u32 {
-    let is_syn = segment.tcp_flags & SYN != 0;
-    let is_fin = segment.tcp_flags & FIN != 0;
-    segment.seq.wrapping_add(segment.payload).wrapping_add((is_syn | is_fin) as u32)
 }
 
 /// Whether `number` is in `low..=high` of the sequence space (RFC 9293, section 3.4).

@@ -12,7 +12,8 @@ struct Tree {
     directory: &'static str,
     /// Its module in the crate; empty for the crate itself.
     module: &'static [&'static str],
-    /// From the bottom up. A room may use itself and the rooms on the lines above its own.
+    /// From the bottom up. A room may use itself and the rooms on the lines above its own. Empty for one
+    /// room, of which only the files are checked.
     rooms: &'static [&'static [&'static str]],
     /// Files that belong to no room.
     roots: &'static [&'static str],
@@ -20,26 +21,57 @@ struct Tree {
     acyclic_files: bool,
 }
 
-const TREES: &[Tree] = &[Tree {
-    directory: "firewall-user/src/dataplane",
-    module: &["dataplane"],
-    rooms: &[
-        &["error"],
-        &["pins"],
-        &["sys"],
-        &["object"],
-        &["host"],
-        &["tables"],
-        &["hooks", "flows"],
-        &["instance"],
-    ],
-    roots: &[],
-    acyclic_files: true,
-}];
+const TREES: &[Tree] = &[
+    Tree {
+        directory: "firewall-ebpf/src",
+        module: &[],
+        rooms: &[&["abi"], &["wire"], &["verdict"], &["backend"], &["bench"]],
+        roots: &["lib", "main"],
+        // In `backend/bpf` the tables call BPF functions that are in one file, and these use the tables.
+        acyclic_files: false,
+    },
+    Tree {
+        directory: "firewall-ebpf/src/abi",
+        module: &["abi"],
+        rooms: &[],
+        roots: &[],
+        acyclic_files: true,
+    },
+    Tree {
+        directory: "firewall-ebpf/src/wire",
+        module: &["wire"],
+        rooms: &[],
+        roots: &[],
+        acyclic_files: true,
+    },
+    Tree {
+        directory: "firewall-ebpf/src/verdict",
+        module: &["verdict"],
+        rooms: &[],
+        roots: &[],
+        acyclic_files: true,
+    },
+    Tree {
+        directory: "firewall-user/src/dataplane",
+        module: &["dataplane"],
+        rooms: &[
+            &["error"],
+            &["pins"],
+            &["sys"],
+            &["object"],
+            &["host"],
+            &["tables"],
+            &["hooks", "flows"],
+            &["instance"],
+        ],
+        roots: &[],
+        acyclic_files: true,
+    },
+];
 
 #[test]
 fn a_room_uses_only_rooms_below_it() {
-    for tree in TREES {
+    for tree in TREES.iter().filter(|tree| !tree.rooms.is_empty()) {
         let wrong = tree.wrong_arrows(&tree.files());
         assert!(wrong.is_empty(), "{}: arrows up or across:\n{}", tree.directory, wrong.join("\n"));
     }

@@ -32,8 +32,17 @@ fn the_reference_pages_are_current() {
             fs::write(&page, &text).expect("write the page");
         }
         let present = fs::read_to_string(&page).unwrap_or_default();
-        assert_eq!(present, text, "{name}: run `{WRITE}=1 cargo xtask test documents`");
+        let line = first_difference(&present, &text);
+        assert!(
+            present == text,
+            "{name}, line {line}: not current; run `{WRITE}=1 cargo xtask test documents`"
+        );
     }
+}
+
+/// The number of the first line that differs.
+fn first_difference(present: &str, text: &str) -> usize {
+    present.lines().zip(text.lines()).take_while(|(one, other)| one == other).count() + 1
 }
 
 /// The lines on a page's source.
