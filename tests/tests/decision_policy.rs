@@ -41,16 +41,15 @@ fn the_kernel_allows_what_the_reference_evaluator_allows() {
         kernel.receive = if at_xdp { Receive::Xdp } else { Receive::Tcx };
         kernel.reset(Some(&compile(&rules, tracking).expect("a hundred rules fit")));
         for spec in &specs {
-            let (scenario, packet, question) = spec.packet(&rules);
-            let allowing: Vec<u32> = evaluate(&rules, question).collect();
+            let (scenario, packet, probe) = spec.packet(&rules);
+            let allowing: Vec<u32> = evaluate(&rules, probe).collect();
             kernel.maps.clear_flows();
             let before = kernel.rules();
-            let decided = kernel.decide(&packet.frame(&scenario), question.direction);
+            let decided = kernel.decide(&packet.frame(&scenario), probe.direction);
             *counts.borrow_mut().entry(reason_name(decided)).or_default() += 1;
-            let reply =
-                Probe { direction: question.direction.opposite(), port: spec.source, ..question };
+            let reply = Probe { direction: probe.direction.opposite(), port: spec.source, ..probe };
             let untracked = tracking == Tracking::Auto
-                && (is_untracked(&rules, question) || is_untracked(&rules, reply));
+                && (is_untracked(&rules, probe) || is_untracked(&rules, reply));
             let allows = untracked || (!spec.is_syn_ack() && !allowing.is_empty());
             let is_expected = match decided {
                 Some(Reason::Untracked) => untracked,
@@ -61,7 +60,7 @@ fn the_kernel_allows_what_the_reference_evaluator_allows() {
             };
             prop_assert!(
                 is_expected,
-                "{question:?}: {}; allowing are {allowing:?}, untracked {untracked}",
+                "{probe:?}: {}; allowing are {allowing:?}, untracked {untracked}",
                 reason_name(decided)
             );
             // The rule that the kernel counts is one of those that allow the packet.
@@ -71,13 +70,13 @@ fn the_kernel_allows_what_the_reference_evaluator_allows() {
                 .filter(|(r, count)| before.get(r) != Some(count))
                 .map(|(r, _)| *r)
                 .collect();
-            prop_assert_eq!(counted.len(), usize::from(allows), "{:?}: {:?}", question, counted);
+            prop_assert_eq!(counted.len(), usize::from(allows), "{:?}: {:?}", probe, counted);
             prop_assert!(
                 counted.iter().all(|rule| allowing.contains(rule)),
-                "{question:?}: kernel counts {counted:?}, allowing are {allowing:?}"
+                "{probe:?}: kernel counts {counted:?}, allowing are {allowing:?}"
             );
             let flows = kernel.flows();
-            prop_assert!(flows.is_empty() || decided == Some(Reason::NewFlow), "{question:?}");
+            prop_assert!(flows.is_empty() || decided == Some(Reason::NewFlow), "{probe:?}");
             for ((_, id), view) in flows {
                 prop_assert_eq!(&[view.flow.rule][..], &counted[..], "{:?}", id);
             }
@@ -222,7 +221,7 @@ impl PacketSpec {
             58 if family == Family::V6 => message((kind, code), outside),
             other => Body::Raw(other),
         };
-        let question = Probe {
+        let probe = Probe {
             direction: self.direction,
             outside,
             protocol,
@@ -230,7 +229,7 @@ impl PacketSpec {
         };
         let packet = Packet { body, ..Packet::udp(Role::Client).ports(self.source, port) };
         let scenario = Scenario { family, client: self.direction };
-        (scenario, packet.outside(Outside::At(outside)), question)
+        (scenario, packet.outside(Outside::At(outside)), probe)
     }
 
     /// The first or last address of some rule's network, an adjacent one, or any address.

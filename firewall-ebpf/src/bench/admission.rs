@@ -1,4 +1,4 @@
-//! What admission is measured against: one lookup in the policy's own trie, for each question of a list
+//! What admission is measured against: one lookup in the policy's own trie, for each query of a list
 //! as `sg_probe_v4` takes it.
 
 use aya_ebpf::bindings::__sk_buff;
@@ -12,7 +12,7 @@ use firewall_ebpf::abi::helper::{MAX_PROBED, PROBE_LIST};
 #[btf_map]
 static BENCH_PREFIXES: LpmTrie<u32, [u32; 2], 1> = LpmTrie::new();
 
-/// Reads each question and answers it with 0: what the list itself costs.
+/// Reads each query and stores 0 as its result: the cost of the list itself.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn list_v4(ctx: *mut __sk_buff) -> i32 {

@@ -119,7 +119,7 @@ fn send<const BYTES: usize>(ctx: *mut xdp_md, change: impl FnOnce(usize, u32)) -
     if data + BYTES > end {
         return XDP_ABORTED;
     }
-    // SAFETY: arrays are allocated when they are made; nobody else writes meanwhile.
+    // SAFETY: arrays are allocated when they are made; nothing else writes meanwhile.
     let number = unsafe { *count };
     // SAFETY: as above.
     unsafe { *count = number.wrapping_add(1) };

@@ -4,7 +4,7 @@
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
-/// On any other target the programs do not exist; cargo still wants a binary to have a start.
+/// On any other target the programs do not exist; cargo still needs a `main`.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
 

@@ -4,7 +4,7 @@
 //! inactive half is written, so that packets see the old policy whole; after it the half that was
 //! active is made equal, so that the next change finds both the same. Lists of ranges are never
 //! overwritten: a new one takes free words, and a list that no row points at any more takes its words
-//! until the tables are made anew.
+//! until the tables are rewritten.
 
 use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Class, List, NO_CLASS, PAGE, Page};
 use firewall_ebpf::abi::prefix::Prefix;
@@ -53,7 +53,7 @@ pub trait Bank {
     fn page(&self, number: u32) -> Result<Page, Self::Error>;
 }
 
-/// Plans a change; `None` where the bank has no room for it and has to be made anew, and where a policy
+/// Plans a change; `None` where the bank has no room for it and has to be rewritten, and where a policy
 /// is of another interner. Policies of one interner have the same numbers for what they have in common:
 /// beyond one pass over the prefixes of both, the work is that of what differs.
 ///

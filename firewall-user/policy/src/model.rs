@@ -200,7 +200,7 @@ pub struct Interface {
     pub netns: Option<String>,
     /// At least one group, without repeats.
     pub groups: Vec<GroupId>,
-    /// As asked for; what it came to is a fact of the kernel.
+    /// As configured; the kernel says which hook is used.
     pub hook: HookChoice,
     /// Which end of the device is protected.
     pub orientation: Orientation,

@@ -27,7 +27,7 @@ pub(super) type Policies = BTreeMap<u16, Rc<Compiled>>;
 /// # Errors
 /// A policy does not fit.
 pub(super) fn compile(
-    book: &mut PolicyInterner,
+    interner: &mut PolicyInterner,
     before: &Policies,
     model: &Model,
     addresses: &Addresses,
@@ -40,7 +40,7 @@ pub(super) fn compile(
             Some(compiled) => Rc::clone(compiled),
             None => {
                 let before = before.get(&interface.slot).map(Rc::as_ref);
-                Rc::new(compile_one(book, before, model, addresses, interface)?)
+                Rc::new(compile_one(interner, before, model, addresses, interface)?)
             }
         };
         compiled_groups.insert(key, Rc::clone(&compiled));
@@ -50,7 +50,7 @@ pub(super) fn compile(
 }
 
 fn compile_one(
-    book: &mut PolicyInterner,
+    interner: &mut PolicyInterner,
     before: Option<&Compiled>,
     model: &Model,
     addresses: &Addresses,
@@ -59,9 +59,9 @@ fn compile_one(
     let rules = active_rules(model, addresses, interface);
     let policy = match before {
         Some(Compiled { rules: old, policy }) => {
-            book.compile_after((old, policy), &rules, interface.tracking)
+            interner.compile_after((old, policy), &rules, interface.tracking)
         }
-        None => book.compile(&rules, interface.tracking),
+        None => interner.compile(&rules, interface.tracking),
     };
     let policy = policy.map_err(|error| {
         DataplaneError::new(
@@ -82,8 +82,8 @@ fn compile_one(
 }
 
 /// The numbers of the rules that the policies contain: sorted, each once.
-pub(super) fn numbers(book: &PolicyInterner, policies: &Policies) -> Vec<u32> {
-    book.rules(policies.values().map(|compiled| &compiled.policy))
+pub(super) fn numbers(interner: &PolicyInterner, policies: &Policies) -> Vec<u32> {
+    interner.rules(policies.values().map(|compiled| &compiled.policy))
 }
 
 /// The inside addresses of interfaces, by slot: those of the device, where it belongs to the protected

@@ -74,12 +74,11 @@ impl Enforcer {
         let rules = active_rules(model, &addresses(model)?, interface);
         let mut known = BTreeMap::new();
         open.retain(|one| {
-            let question = question(one);
+            let probe = probe(one);
             // Of the outside address only its family matters.
-            let Probe { direction, outside, protocol, port } = question;
+            let Probe { direction, outside, protocol, port } = probe;
             let kind = (direction, protocol, port, outside.is_ipv4());
-            let needs_none =
-                || interface.tracking == Tracking::Auto && is_untracked(&rules, question);
+            let needs_none = || interface.tracking == Tracking::Auto && is_untracked(&rules, probe);
             !*known.entry(kind).or_insert_with(needs_none)
         });
         let now = clock::now(&self.pins, maps)?;
@@ -102,7 +101,7 @@ impl Enforcer {
 }
 
 /// A connection's first packet.
-const fn question(one: &Open) -> Probe {
+const fn probe(one: &Open) -> Probe {
     let Open { protocol, inside, outside, initiator, .. } = *one;
     let destination = match initiator {
         Direction::Ingress => inside,

@@ -69,7 +69,7 @@ type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
 /// [`LockedOut`], or netlink fails.
 pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
     let Some((connection, place)) = ssh::own() else { return Ok(()) };
-    let question = question(&connection);
+    let probe = probe(&connection);
     let (members_before, members_after) = (addresses(before)?, addresses(after)?);
     for interface in after.interfaces.values() {
         let rules = active_rules(after, &members_after, interface);
@@ -83,7 +83,7 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
         if old == Some((interface, &rules[..])) {
             continue;
         }
-        if let Some(breakage) = breakage(old, (interface, &rules), learns, question)
+        if let Some(breakage) = breakage(old, (interface, &rules), learns, probe)
             && carries(interface, &connection, place)?
         {
             let group = interface.groups.first().and_then(|id| after.groups.get(id));
@@ -97,7 +97,7 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
 }
 
 /// The first packet of a new connection like this one.
-fn question(connection: &Connection) -> Probe {
+fn probe(connection: &Connection) -> Probe {
     Probe {
         direction: Direction::Ingress,
         outside: connection.client.ip(),
@@ -111,11 +111,11 @@ fn breakage(
     before: Option<Policy<'_>>,
     (interface, rules): Policy<'_>,
     learns: bool,
-    question: Probe,
+    probe: Probe,
 ) -> Option<Breakage> {
-    let admits = |rules| evaluate(rules, question).next().is_some();
+    let admits = |rules| evaluate(rules, probe).next().is_some();
     let needs_no_flow = |(interface, rules): Policy<'_>| {
-        interface.tracking == Tracking::Auto && is_untracked(rules, question)
+        interface.tracking == Tracking::Auto && is_untracked(rules, probe)
     };
     if before.is_some_and(|(_, rules)| !admits(rules)) {
         return None;
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn only_a_caller_that_could_connect_is_locked_out() {
-        let question = Probe {
+        let probe = Probe {
             direction: Direction::Ingress,
             outside: "192.0.2.7".parse().unwrap(),
             protocol: 6,
@@ -201,7 +201,7 @@ mod tests {
             (vec![ssh("0.0.0.0/0")], vec![ssh("0.0.0.0/0"), all_out()]);
         let (on, off) = (interface(true), interface(false));
         let judge =
-            |before: Option<Policy<'_>>, after, learns| breakage(before, after, learns, question);
+            |before: Option<Policy<'_>>, after, learns| breakage(before, after, learns, probe);
         for (before, after, learns, expected) in [
             // A first attach.
             (None, (&on, &none), true, Some(Breakage::NoRule)),

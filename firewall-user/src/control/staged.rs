@@ -48,23 +48,23 @@ impl Enforcer {
         model: &Model,
     ) -> Result<Staged> {
         let mut progress = Progress::new();
-        let mut book = PolicyInterner::default();
+        let mut interner = PolicyInterner::default();
         let addresses = addresses(model)?;
         let known = match before {
             Before::Known(before, addresses) => {
-                compile(&mut book, &Policies::new(), before, addresses)?
+                compile(&mut interner, &Policies::new(), before, addresses)?
             }
             Before::Unknown => Policies::new(),
         };
-        let policies = compile(&mut book, &known, model, &addresses)?;
+        let policies = compile(&mut interner, &known, model, &addresses)?;
         // Every rule that is active before or after has a counter: those of old rules are removed last.
         // Rules that are stored but not active, as after a reboot, have none yet.
-        let rules = numbers(&book, &policies);
+        let rules = numbers(&interner, &policies);
         let mut are_active = matches!(before, Before::Known(..));
         for (slot, known) in &known {
             are_active = are_active && maps.is_active(*slot, &known.policy)?;
         }
-        let counted = if are_active { numbers(&book, &known) } else { maps.counted_rules()? };
+        let counted = if are_active { numbers(&interner, &known) } else { maps.counted_rules()? };
         let removed: Vec<u32> = without(&counted, &rules).collect();
         maps.require_counters(rules.len() + removed.len())?;
         maps.add_rule_counters(without(&rules, &counted))?;
@@ -75,7 +75,8 @@ impl Enforcer {
             // Emergency mode enforces, also in audit mode.
             let audit = !model.is_panicking
                 && model.interfaces.get(slot).is_some_and(|one| one.mode == Mode::Audit);
-            let one = Wanted { slot: *slot, book: &book, policy: &compiled.policy, known, audit };
+            let one =
+                Wanted { slot: *slot, interner: &interner, policy: &compiled.policy, known, audit };
             if matches!(before, Before::Unknown) || !maps.is_current(&one)? {
                 wanted.push(one);
             }

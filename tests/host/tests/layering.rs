@@ -131,7 +131,7 @@ fn uses_are_found_in_every_form() {
 struct File {
     name: String,
     module: String,
-    /// Without comments, which may speak of any module.
+    /// Without comments, which may name any module.
     code: String,
 }
 

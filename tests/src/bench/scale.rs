@@ -117,7 +117,7 @@ pub(super) fn address(number: u32) -> IpNet {
 /// The successive policies of a slot.
 #[derive(Default)]
 pub(super) struct Policies {
-    book: PolicyInterner,
+    interner: PolicyInterner,
     active: Option<(Vec<ResolvedRule>, InternedPolicy)>,
 }
 
@@ -131,12 +131,15 @@ impl Policies {
     ) -> Result<Change> {
         let begin = Instant::now();
         let policy = match &self.active {
-            Some((old, known)) => self.book.compile_after((old, known), rules, Tracking::Auto)?,
-            None => self.book.compile(rules, Tracking::Auto)?,
+            Some((old, known)) => {
+                self.interner.compile_after((old, known), rules, Tracking::Auto)?
+            }
+            None => self.interner.compile(rules, Tracking::Auto)?,
         };
         let compiled = begin.elapsed().as_secs_f64();
         let known = self.active.as_ref().map(|(_, policy)| policy);
-        let wanted = Wanted { slot, book: &self.book, policy: &policy, known, audit: false };
+        let wanted =
+            Wanted { slot, interner: &self.interner, policy: &policy, known, audit: false };
         let begin = Instant::now();
         let plan = maps.plan(&wanted)?;
         let planned = begin.elapsed().as_secs_f64();

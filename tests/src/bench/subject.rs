@@ -115,9 +115,9 @@ fn programs(
     slot: u16,
     rules: &[ResolvedRule],
 ) -> Result<Ebpf> {
-    let mut book = PolicyInterner::default();
-    let policy = book.compile(rules, Tracking::Auto)?;
-    let wanted = Wanted { slot, book: &book, policy: &policy, known: None, audit: false };
+    let mut interner = PolicyInterner::default();
+    let policy = interner.compile(rules, Tracking::Auto)?;
+    let wanted = Wanted { slot, interner: &interner, policy: &policy, known: None, audit: false };
     let plan = maps.plan(&wanted)?;
     let shadow = maps.shadow(&wanted, plan, &mut |_| {})?;
     maps.publish(&[&shadow])?;

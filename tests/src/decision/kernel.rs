@@ -119,14 +119,14 @@ impl Kernel {
         let (non_ip, tcp_checks) = (setup.non_ip as u8, setup.tcp_checks as u8);
         let tcp_loose = u8::from(setup.tcp_loose);
         let revalidate = u8::from(setup.revalidate);
-        let glance = u8::from(has_fast_path(setup.ethernet, setup.tcp_checks));
+        let fast_path = u8::from(has_fast_path(setup.ethernet, setup.tcp_checks));
         let fragment_timeout = padded_timeout(FRAGMENT_TIMEOUT, hz);
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &SLOT, true)
             .override_global("ORIENTATION", &orientation, true)
             .override_global("ETHERNET", &ethernet, true)
             .override_global("NON_IP", &non_ip, true)
-            .override_global("FAST_PATH", &glance, true)
+            .override_global("FAST_PATH", &fast_path, true)
             .override_global("TCP_CHECKS", &tcp_checks, true)
             .override_global("TCP_LOOSE", &tcp_loose, true)
             .override_global("REVALIDATE", &revalidate, true)

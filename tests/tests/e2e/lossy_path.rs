@@ -104,11 +104,11 @@ fn complete_connections_with(options: &str, faults: Faults, allowed_drops: &[&st
     let opened = moved.packets("eth0", "ingress", "new-flow");
     let connections = 2 * (u64::from(SHORT_CONNECTIONS) + SIMULTANEOUS_CLOSES + 1);
     assert!((connections..connections + connections / 20).contains(&opened), "{moved}");
-    let tally = &path.counts;
+    let counts = &path.counts;
     for (chance, count) in
-        [(faults.lost, &tally.lost), (faults.twice, &tally.twice), (faults.late, &tally.late)]
+        [(faults.lost, &counts.lost), (faults.twice, &counts.twice), (faults.late, &counts.late)]
     {
-        assert!(chance == 0 || count.load(Ordering::Relaxed) > 100, "{tally:?}: too few faults");
+        assert!(chance == 0 || count.load(Ordering::Relaxed) > 100, "{counts:?}: too few faults");
     }
 }
 

@@ -398,7 +398,7 @@ fn a_rule_for_most_of_a_prefix_list_does_not_rewrite_the_prefixes() {
     assert!(written.is_some_and(|written| written < 20), "{written:?} writes, undone");
 }
 
-/// Where the tables are full there is no plan: they have to be made anew.
+/// Where the tables are full there is no plan: they have to be rewritten.
 #[test]
 fn without_room_there_is_no_plan() {
     let mut interner = PolicyInterner::default();

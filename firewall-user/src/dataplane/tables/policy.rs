@@ -40,7 +40,7 @@ pub struct Wanted<'a> {
     /// The interface.
     pub slot: u16,
     /// The interner that the policies were compiled with.
-    pub book: &'a PolicyInterner,
+    pub interner: &'a PolicyInterner,
     /// Its policy.
     pub policy: &'a InternedPolicy,
     /// The active policy, if it is known: what does not differ from it is not written again.
@@ -56,8 +56,8 @@ fn generation(digest: u64) -> u32 {
 }
 
 fn active(tables: Half, wanted: &Wanted<'_>) -> Active {
-    let Wanted { book, policy, audit, .. } = wanted;
-    Active::new(tables, book.contents(policy), generation(policy.digest())).with_audit(*audit)
+    let Wanted { interner, policy, audit, .. } = wanted;
+    Active::new(tables, interner.contents(policy), generation(policy.digest())).with_audit(*audit)
 }
 
 impl Maps {
@@ -153,7 +153,7 @@ impl Maps {
         let (bank, room) = Bank::create(
             &self.pins,
             (slot, number),
-            &wanted.book.extract(wanted.policy),
+            &wanted.interner.extract(wanted.policy),
             progress,
         )?;
         self.set_record(&bank, Record { digests: [digest; 2], room })?;
@@ -171,7 +171,7 @@ impl Maps {
         }
         let Some(bank) = Bank::open(&self.pins, wanted.slot, tables.bank)? else { return Ok(None) };
         let active = ActiveBank { bank: &bank, tables, room: record.room };
-        let delta = delta::plan(wanted.book, known, wanted.policy, &active)?;
+        let delta = delta::plan(wanted.interner, known, wanted.policy, &active)?;
         Ok(delta.map(|delta| (bank, delta)))
     }
 
@@ -188,12 +188,12 @@ impl Maps {
         self.refer(fresh.map(|shadow| (shadow.bank.index(), &shadow.bank)))
     }
 
-    /// The kernel program's answers to questions with a shadow's tables.
+    /// The kernel program's results of probes with a shadow's tables.
     ///
     /// # Errors
     /// The pinned programs cannot be run.
-    pub fn probe(&self, shadow: &Shadow, questions: &[Probe]) -> Result<Vec<(Probe, Option<u32>)>> {
-        probe(&self.pins, shadow.active, questions)
+    pub fn probe(&self, shadow: &Shadow, probes: &[Probe]) -> Result<Vec<(Probe, Option<u32>)>> {
+        probe(&self.pins, shadow.active, probes)
     }
 
     /// Makes a published shadow active, in audit mode until it is flipped: every packet passes. For an

@@ -10,10 +10,10 @@ use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::pins::Pins;
 use crate::policy::Probe;
 
-/// Questions in one run of the kernel program.
+/// Probes in one run of the kernel program.
 const PER_CALL: usize = MAX_PROBED as usize;
 
-/// The kernel program's answer to each question with the tables of `active`: the number of the rule,
+/// The kernel program's result for each probe with the tables of `active`: the number of the rule,
 /// with [`firewall_ebpf::abi::policy::UNTRACKED`] where it applies; `None` where no rule does.
 ///
 /// # Errors
@@ -21,12 +21,12 @@ const PER_CALL: usize = MAX_PROBED as usize;
 pub(super) fn probe(
     pins: &Pins,
     active: Active,
-    questions: &[Probe],
+    probes: &[Probe],
 ) -> Result<Vec<(Probe, Option<u32>)>> {
-    let mut answers = Vec::with_capacity(questions.len());
+    let mut results = Vec::with_capacity(probes.len());
     for is_v6 in [false, true] {
         let of_family: Vec<Probe> =
-            questions.iter().filter(|one| one.outside.is_ipv6() == is_v6).copied().collect();
+            probes.iter().filter(|one| one.outside.is_ipv6() == is_v6).copied().collect();
         if of_family.is_empty() {
             continue;
         }
@@ -43,27 +43,27 @@ pub(super) fn probe(
             let run = program.test_run(options).context("run program sg_probe")?;
             if usize::try_from(run.return_value) != Ok(call.len()) {
                 return Err(DataplaneError::new(
-                    format!("program sg_probe: answered {} of {}", run.return_value, call.len()),
+                    format!("program sg_probe: evaluated {} of {}", run.return_value, call.len()),
                     "it is another build's: `secgroup detach --all`, then attach again",
                 ));
             }
             let size = (list.len() - PROBE_LIST as usize) / call.len();
-            let rules = out[PROBE_LIST as usize..].chunks(size).map(|answer| {
+            let rules = out[PROBE_LIST as usize..].chunks(size).map(|result| {
                 let rule =
-                    answer[4..8].iter().rev().fold(0, |rule, byte| rule << 8 | u32::from(*byte));
+                    result[4..8].iter().rev().fold(0, |rule, byte| rule << 8 | u32::from(*byte));
                 (rule != 0).then_some(rule)
             });
-            answers.extend(call.iter().copied().zip(rules));
+            results.extend(call.iter().copied().zip(rules));
         }
     }
-    Ok(answers)
+    Ok(results)
 }
 
-/// The input of a family's program: the active word, then each question with four bytes for its
-/// answer.
-fn list(active: Active, questions: &[Probe]) -> Vec<u8> {
+/// The input of a family's program: the active word, then each probe with four bytes for its
+/// result.
+fn list(active: Active, probes: &[Probe]) -> Vec<u8> {
     let mut list = active.0.to_ne_bytes().to_vec();
-    for Probe { direction, outside, protocol, port } in questions {
+    for Probe { direction, outside, protocol, port } in probes {
         list.extend(pack_query(*direction, traffic(*protocol, *port)).to_ne_bytes());
         list.extend([0; 4]);
         match outside {
