@@ -175,15 +175,15 @@ const COLUMNS: [Column; 13] = [
     Column::text("PROTOCOL").dropped(11),
     Column::text("INSIDE"),
     Column::text("OUTSIDE"),
-    Column::text("OPENED BY").dropped(7),
+    Column::text("OPENED BY").dropped(6),
     Column::text("STATE").dropped(10),
     Column::text("TIER").dropped(4),
     Column::number("IDLE").dropped(5),
     Column::number("LEFT").dropped(3),
     Column::text("PACKETS IN/OUT").dropped(2),
     Column::text("BYTES IN/OUT").dropped(1),
-    Column::text("GROUP").dropped(8),
-    Column::text("RULE").dropped(6),
+    Column::text("GROUP").dropped(7),
+    Column::text("RULE").dropped(8),
 ];
 
 fn print(flows: &[Known<'_>]) -> Result<()> {
