@@ -38,7 +38,7 @@ impl Maps {
                             run.return_value,
                             call.len()
                         ),
-                        "it is another build's: `secgroup detach --all`, then attach again",
+                        self.pins.hint_to_recreate(),
                     ));
                 }
             }

@@ -1,4 +1,4 @@
-//! The pinned maps: opening them, and checking that they look as this version creates them.
+//! The pinned maps: opening them, and checking that this version creates the same types and sizes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,7 +36,7 @@ pub struct Maps {
     raw: BTreeMap<&'static str, MapData>,
     /// The pins of the maps and of the policies' tables.
     pub(in crate::dataplane) pins: Pins,
-    /// The sizes that the maps were created with, whatever the configuration says now.
+    /// The sizes that the maps were created with; the configuration may have changed since.
     pub sizes: Sizes,
 }
 
@@ -124,10 +124,6 @@ fn check(pins: &Pins) -> Result<Sizes> {
 fn damaged(pins: &Pins, name: &str, why: &str) -> DataplaneError {
     DataplaneError::new(
         format!("map {name} pinned under {}: {why}", pins.version_dir().display()),
-        format!(
-            "the pins are not of this build: `rm -r {}` stops enforcement and removes them, then \
-             `secgroup reconcile` starts it again",
-            pins.version_dir().display()
-        ),
+        pins.hint_to_recreate(),
     )
 }
