@@ -20,7 +20,7 @@ use crate::dataplane::host::{netns, routes};
 use crate::dataplane::sys::entries;
 use crate::dataplane::tables::maps::Maps;
 
-/// A connection as an interface sees it.
+/// A connection as a device carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Open {
     /// IP protocol number.

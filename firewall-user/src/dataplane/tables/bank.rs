@@ -42,8 +42,9 @@ pub(super) type Note = [u64; 4];
 /// What a bank holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
-    /// The digest of the policy in each half; 0 while the half is being written, and when its contents
-    /// are unknown.
+    /// The digest of the policy in each half; 0 while a new policy is written into the half, and if it
+    /// has none. After a flip the inactive half keeps its old digest until it equals the active one: only
+    /// a bank with equal digests is changed in place.
     pub(super) digests: [u64; 2],
     /// What is free.
     pub(super) room: Room,

@@ -78,7 +78,7 @@ impl Maps {
         Ok(word == active(word.tables(), wanted) && self.is_active(wanted.slot, wanted.policy)?)
     }
 
-    /// Whether this policy is active on a slot, in whichever mode: its whole digest is compared.
+    /// Whether this policy is active on a slot, in either mode: its whole digest is compared.
     ///
     /// # Errors
     /// The map cannot be read.
