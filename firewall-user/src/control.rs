@@ -101,12 +101,6 @@ impl Control {
     }
 }
 
-/// The error of an operation that needs an attached interface.
-#[must_use]
-pub const fn nothing_attached() -> NothingAttached {
-    NothingAttached
-}
-
 /// Nothing is attached in the kernel, so there is nothing to read.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("nothing is attached")]

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use firewall_ebpf::abi::interface::NonIp;
-use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 
 use super::failure::UsageError;

@@ -11,7 +11,7 @@ use firewall_ebpf::abi::state::State;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
-use crate::control::{Control, nothing_attached};
+use crate::control::{Control, NothingAttached};
 use crate::dataplane::flows::list::FlowEntry;
 use crate::dataplane::tables::clock;
 use crate::model::{Interface, Model};
@@ -120,7 +120,7 @@ fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
 
 fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<Known<'a>>> {
     let rules_of_filter = filter.check(control, model)?;
-    let maps = control.maps()?.ok_or_else(nothing_attached)?;
+    let maps = control.maps()?.ok_or(NothingAttached)?;
     let now = clock::now(control.pins(), &maps)?;
     let mut names: HashMap<u32, Option<RuleName>> = HashMap::new();
     let rules = model.groups.values().flat_map(|group| &group.rules);

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::interface::NonIp;
-use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
 
 use super::confirm;
@@ -239,7 +238,7 @@ fn print(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
     seen.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
 }
 
-/// The options that differ from the defaults of `secgroup attach`, as it takes them.
+/// The options of `secgroup attach` that differ from its defaults.
 fn options(interface: &Interface) -> Vec<String> {
     let switch = |is_on: bool| if is_on { "on" } else { "off" };
     let Interface { orientation, non_ip, tcp, tcp_loose, tracking, mode, revalidate, .. } =
@@ -261,7 +260,7 @@ fn options(interface: &Interface) -> Vec<String> {
     options.chain(timeouts).collect()
 }
 
-/// What an operator should know beside the tables.
+/// The lines below the tables.
 fn notes(one: &Seen<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<String>> {
     let label = one.interface.label();
     let mut notes = Vec::new();

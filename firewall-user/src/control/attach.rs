@@ -62,7 +62,7 @@ impl Control {
         let hook = attached::hook(pins, &interface, &device)?;
         let is_new = !attached::slots(pins)?.contains(&slot);
         if is_new {
-            // Whatever is stored, every packet has passed so far.
+            // Also if it is stored already: every packet has passed so far.
             before.interfaces.remove(&slot);
         }
         let learns = how.learns && is_new;
@@ -84,7 +84,7 @@ impl Control {
         };
         match attempt.run(maps, transaction) {
             Ok((attached, learned)) => Ok(Attachment { interface, attached, learned }),
-            // Stored already: `reconcile` completes it.
+            // The store has committed: `reconcile` completes it.
             Err(error) if is_new && self.store.model()?.interfaces.contains_key(&slot) => {
                 Err(error)
             }

@@ -103,7 +103,7 @@ fn leave_cgroup() {
     }
 }
 
-/// Reports an event on stderr and, as that may be closed, in the system's log.
+/// Reports an event on standard error and, because that may be closed, in the system's log.
 pub(super) fn report(text: &str) {
     eprintln!("secgroup: {text}");
     let line = format!("<{PRIORITY}>secgroup[{}]: {text}", std::process::id());
