@@ -29,7 +29,7 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// Runs a command to its end, however it ends.
+    /// Runs a command until it ends, also if it fails.
     pub fn of(command: &mut Command) -> Self {
         let output = command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         Self {
@@ -85,7 +85,7 @@ impl<'a> Secgroup<'a> {
         let directory = tempfile::Builder::new()
             .prefix(&format!("{}{}-", sweep::PREFIX, std::process::id()))
             .tempdir()
-            .unwrap_or_else(|error| panic!("make a state directory: {error}"));
+            .unwrap_or_else(|error| panic!("create a state directory: {error}"));
         let secgroup = Self { program, inside, directory, pins: PinDirectory::new() };
         secgroup.configure(CONFIG);
         secgroup
@@ -122,8 +122,8 @@ impl<'a> Secgroup<'a> {
         command
     }
 
-    /// A command that a wrapper such as `setpriv` starts, which takes it and its arguments as its
-    /// last arguments. `line` is split at spaces.
+    /// A command that a wrapper such as `setpriv` starts; it and its arguments are the last arguments
+    /// of the wrapper. `line` is split at spaces.
     #[must_use]
     pub fn command_under(&self, wrapper: &[&str], line: &str) -> Command {
         let [program, options @ ..] = wrapper else { panic!("no program to start {line} under") };
@@ -144,7 +144,7 @@ impl<'a> Secgroup<'a> {
         command
     }
 
-    /// Runs a command to its end, however it ends.
+    /// Runs a command until it ends, also if it fails.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> CommandOutput {
         CommandOutput::of(&mut self.command(arguments))
     }
