@@ -32,7 +32,7 @@ mod ssh;
 mod staged;
 pub mod watch;
 
-pub use attach::{Attaching, Attachment};
+pub use attach::{AttachOptions, Attachment};
 pub use compiled::inside;
 pub use confirm::Terms;
 pub use lock::LockError;

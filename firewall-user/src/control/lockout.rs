@@ -68,7 +68,7 @@ type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
 /// # Errors
 /// [`LockedOut`], or netlink fails.
 pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
-    let Some((connection, place)) = ssh::own() else { return Ok(()) };
+    let Some((connection, place)) = ssh::own_connection() else { return Ok(()) };
     let probe = probe(&connection);
     let (members_before, members_after) = (addresses(before)?, addresses(after)?);
     for interface in after.interfaces.values() {

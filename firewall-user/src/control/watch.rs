@@ -70,11 +70,11 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
     // The command that started it holds the lock until the change is made.
     let mut control = Control::open(paths, config)?;
     drop(control.lock()?);
-    while let Some(waiting) = control.waiting()? {
-        if waiting.left.is_zero() {
+    while let Some(change) = control.unconfirmed_change()? {
+        if change.left.is_zero() {
             return control.roll_back_overdue();
         }
-        boot::sleep_until(boot::now()? + waiting.left.min(POLL_INTERVAL));
+        boot::sleep_until(boot::now()? + change.left.min(POLL_INTERVAL));
         if !paths.state_dir.join(FILE).exists() {
             break;
         }
