@@ -64,7 +64,7 @@ impl Secgroup<'static> {
     #[expect(clippy::new_without_default, reason = "a directory and kernel objects, not a value")]
     #[must_use]
     pub fn new() -> Self {
-        Self::make(binary(), None)
+        Self::create(binary(), None)
     }
 }
 
@@ -72,16 +72,16 @@ impl<'a> Secgroup<'a> {
     /// An instance whose commands run in a namespace.
     #[must_use]
     pub fn inside(namespace: &'a Namespace) -> Self {
-        Self::make(binary(), Some(namespace))
+        Self::create(binary(), Some(namespace))
     }
 
     /// The same with another `secgroup` program than [`binary`].
     #[must_use]
     pub fn of(program: &Path, namespace: &'a Namespace) -> Self {
-        Self::make(program.to_owned(), Some(namespace))
+        Self::create(program.to_owned(), Some(namespace))
     }
 
-    fn make(program: PathBuf, inside: Option<&'a Namespace>) -> Self {
+    fn create(program: PathBuf, inside: Option<&'a Namespace>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix(&format!("{}{}-", sweep::PREFIX, std::process::id()))
             .tempdir()
@@ -238,7 +238,7 @@ impl<'a> Secgroup<'a> {
 
 impl Drop for Secgroup<'_> {
     fn drop(&mut self) {
-        // That nothing is attached is no failure; the pins and their links are removed in any case.
+        // Code 3, nothing is attached, is no failure; the pins and their links are removed anyway.
         // No panic here: a second panic aborts the process without further cleanup.
         let detach = || self.command(["detach", "--all"]).output();
         let mut outcome = detach();
