@@ -33,7 +33,7 @@ fn a_missing_kernel_feature_is_named_before_anything_changes() {
                     1,
                     &format!("{}: this kernel has no {feature}", operation(line)),
                     "secgroup needs CONFIG_BPF_SYSCALL and CONFIG_NET, and is tested on Linux 6.1 \
-                     and newer; `uname -r` tells the running one",
+                     and newer; `uname -r` prints the running one",
                 );
             }
         }
