@@ -38,7 +38,7 @@ impl Maps {
                             run.return_value,
                             call.len()
                         ),
-                        self.pins.hint_to_recreate(),
+                        "it is another build's: `secgroup detach --all`, then attach again",
                     ));
                 }
             }

@@ -44,7 +44,7 @@ pub(super) fn probe(
             if usize::try_from(run.return_value) != Ok(call.len()) {
                 return Err(DataplaneError::new(
                     format!("program sg_probe: evaluated {} of {}", run.return_value, call.len()),
-                    pins.hint_to_recreate(),
+                    "it is another build's: `secgroup detach --all`, then attach again",
                 ));
             }
             let size = (list.len() - PROBE_LIST as usize) / call.len();
