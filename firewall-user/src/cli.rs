@@ -223,8 +223,7 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     use clap::ValueEnum;
     use firewall_ebpf::abi::flow::Tier;
-    use firewall_ebpf::abi::interface::NonIp;
-    use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
+    use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
     use firewall_ebpf::abi::state::State;
 
     use super::*;

@@ -32,7 +32,7 @@ mod ssh;
 mod staged;
 pub mod watch;
 
-pub use attach::{Attaching, Attachment};
+pub use attach::{AttachOptions, Attachment};
 pub use compiled::inside;
 pub use confirm::Terms;
 pub use lock::LockError;
@@ -99,12 +99,6 @@ impl Control {
         self.enforcer.require_bpffs_visible(&self.store.model()?)?;
         self.enforcer.maps()
     }
-}
-
-/// The error of an operation that needs an attached interface.
-#[must_use]
-pub const fn nothing_attached() -> NothingAttached {
-    NothingAttached
 }
 
 /// Nothing is attached in the kernel, so there is nothing to read.

@@ -1,6 +1,6 @@
 //! The only module that uses BPF: loading, attaching, pinning, writing maps, reading counters and flows.
 //!
-//! Four rooms over a common base, each of which uses only what stands before it:
+//! A common base and four rooms, each of which uses only what is listed before it:
 //!
 //! - the base: [`error`], the `bpf(2)` commands that aya lacks (`sys`), the paths of the pins
 //!   ([`pins`]) and the embedded kernel object with its maps ([`object`]);

@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(dir: &Path, limits: Limits) -> Result<Self, Error> {
-        make_dir(dir)?;
+        create_dir(dir)?;
         let path = dir.join(FILE);
         let connection = connect(&path).map_err(|error| Error::sqlite(&path, error))?;
         let mut store = Self { connection, path, limits };
@@ -147,7 +147,7 @@ impl Store {
         read().map_err(self.failed())
     }
 
-    /// Begins a change; waits for the end of another process's.
+    /// Begins a change; waits until no other process writes.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -207,7 +207,7 @@ impl Store {
     }
 }
 
-fn make_dir(dir: &Path) -> Result<(), Error> {
+fn create_dir(dir: &Path) -> Result<(), Error> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -215,7 +215,7 @@ fn make_dir(dir: &Path) -> Result<(), Error> {
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent)?;
         }
-        // The rules of a host are not for every local user to read.
+        // Unprivileged users must not read the rules of the host.
         DirBuilder::new().mode(0o700).create(dir)
     };
     match make() {

@@ -18,8 +18,8 @@ use nix::unistd::Pid;
 /// process unless it is pinned.
 const BPF: [u64; 11] = [2, 3, 6, 8, 9, 10, 26, 27, 28, 29, 34];
 
-/// System calls that change something outside of the process. Netlink messages are left out: they
-/// are dumps, except where a qdisc has to be created.
+/// System calls that change something outside of the process. Netlink messages are left out: on a
+/// kernel with TCX they only read.
 const CALLS: [libc::c_long; 16] = [
     libc::SYS_write,
     libc::SYS_pwrite64,

@@ -105,7 +105,7 @@ pub fn get(namespace: &Namespace, server: SocketAddr, path: &str) -> io::Result<
     Ok(body)
 }
 
-/// Requests a page from a namespace; returns the status and the body, whatever the status.
+/// Requests a page from a namespace; returns the status and the body, also of an error status.
 pub fn get_any_status(ns: &Namespace, server: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = tcp::connect(ns, server)?;
     // HTTP/1.0: the body ends with the connection.

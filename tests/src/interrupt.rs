@@ -15,7 +15,7 @@ static CAUGHT: AtomicU8 = AtomicU8::new(0);
 /// Records [`SIGNALS`] for [`check`] from now on.
 ///
 /// They are also ignored, which child processes inherit: a terminal sends Ctrl-C to all of them,
-/// and a child that is killed, above all one that is cleaning up, would leave its work undone.
+/// and a child that is killed would not finish its work, for example a cleanup.
 /// Linux keeps a blocked signal for `sigwait` although it is ignored.
 ///
 /// # Errors

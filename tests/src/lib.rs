@@ -1,7 +1,7 @@
 //! The library of the end-to-end tests: namespaces joined by veth, servers and clients in them, and
 //! the built `secgroup` with its own state directory and pins.
 //!
-//! Nothing here uses a device of the machine: every test makes its own network namespaces, and they
+//! Nothing here uses a device of the machine: every test creates its own network namespaces, and they
 //! are removed when it ends, also after a crash ([`sweep`]). Nothing sleeps for a fixed time: a
 //! test waits for a condition ([`wait`]). Every helper panics with the operation, its object and
 //! the result, because the panic message is the report.

@@ -23,7 +23,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a namespace.
+    /// Creates a namespace.
     #[expect(clippy::new_without_default, reason = "a kernel object, not a value")]
     #[must_use]
     pub fn new() -> Self {
@@ -61,7 +61,7 @@ impl Namespace {
     }
 
     /// Runs a closure inside, on a new thread. Sockets that it creates stay in this namespace,
-    /// whichever thread uses them afterwards.
+    /// also if another thread uses them afterwards.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
@@ -125,7 +125,8 @@ impl Drop for Namespace {
     }
 }
 
-/// `sgt-<pid>-<n>`: names the process that made it, so that a later run sees whether it has ended.
+/// `sgt-<pid>-<n>`, with the id of the process that created it, so that a later run can check whether
+/// it has ended.
 pub(crate) fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

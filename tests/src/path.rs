@@ -52,7 +52,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// Makes two hosts, and carries frames between them until this is dropped. The faults follow
+    /// Creates two hosts, and carries frames between them until this is dropped. The faults follow
     /// from `SECGROUP_SEED`, or from a random seed, which is printed if the test fails.
     #[must_use]
     pub fn new(faults: Faults) -> Self {

@@ -29,7 +29,7 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// Runs a command to its end, however it ends.
+    /// Runs a command until it ends, also if it fails.
     pub fn of(command: &mut Command) -> Self {
         let output = command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         Self {
@@ -64,7 +64,7 @@ impl Secgroup<'static> {
     #[expect(clippy::new_without_default, reason = "a directory and kernel objects, not a value")]
     #[must_use]
     pub fn new() -> Self {
-        Self::make(binary(), None)
+        Self::create(binary(), None)
     }
 }
 
@@ -72,20 +72,20 @@ impl<'a> Secgroup<'a> {
     /// An instance whose commands run in a namespace.
     #[must_use]
     pub fn inside(namespace: &'a Namespace) -> Self {
-        Self::make(binary(), Some(namespace))
+        Self::create(binary(), Some(namespace))
     }
 
     /// The same with another `secgroup` program than [`binary`].
     #[must_use]
     pub fn of(program: &Path, namespace: &'a Namespace) -> Self {
-        Self::make(program.to_owned(), Some(namespace))
+        Self::create(program.to_owned(), Some(namespace))
     }
 
-    fn make(program: PathBuf, inside: Option<&'a Namespace>) -> Self {
+    fn create(program: PathBuf, inside: Option<&'a Namespace>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix(&format!("{}{}-", sweep::PREFIX, std::process::id()))
             .tempdir()
-            .unwrap_or_else(|error| panic!("make a state directory: {error}"));
+            .unwrap_or_else(|error| panic!("create a state directory: {error}"));
         let secgroup = Self { program, inside, directory, pins: PinDirectory::new() };
         secgroup.configure(CONFIG);
         secgroup
@@ -122,8 +122,8 @@ impl<'a> Secgroup<'a> {
         command
     }
 
-    /// A command that a wrapper such as `setpriv` starts, which takes it and its arguments as its
-    /// last arguments. `line` is split at spaces.
+    /// A command that a wrapper such as `setpriv` starts; it and its arguments are the last arguments
+    /// of the wrapper. `line` is split at spaces.
     #[must_use]
     pub fn command_under(&self, wrapper: &[&str], line: &str) -> Command {
         let [program, options @ ..] = wrapper else { panic!("no program to start {line} under") };
@@ -144,7 +144,7 @@ impl<'a> Secgroup<'a> {
         command
     }
 
-    /// Runs a command to its end, however it ends.
+    /// Runs a command until it ends, also if it fails.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> CommandOutput {
         CommandOutput::of(&mut self.command(arguments))
     }
@@ -238,7 +238,7 @@ impl<'a> Secgroup<'a> {
 
 impl Drop for Secgroup<'_> {
     fn drop(&mut self) {
-        // That nothing is attached is no failure; the pins and their links are removed in any case.
+        // Code 3, nothing is attached, is no failure; the pins and their links are removed anyway.
         // No panic here: a second panic aborts the process without further cleanup.
         let detach = || self.command(["detach", "--all"]).output();
         let mut outcome = detach();

@@ -9,11 +9,11 @@ use libc::{c_int, c_void, sockaddr_storage, socklen_t};
 
 use crate::Namespace;
 
-/// Makes a socket in a namespace.
+/// Creates a socket in a namespace.
 #[must_use]
 pub fn open(namespace: &Namespace, domain: c_int, kind: c_int, protocol: c_int) -> OwnedFd {
     namespace.run(|| new(domain, kind, protocol)).unwrap_or_else(|error| {
-        panic!("make a socket ({domain}, {kind}, {protocol}) in {}: {error}", namespace.name())
+        panic!("create a socket ({domain}, {kind}, {protocol}) in {}: {error}", namespace.name())
     })
 }
 
@@ -178,8 +178,8 @@ pub fn next_icmp_error(socket: &impl AsRawFd) -> Option<IcmpError> {
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "read the error queue: {error}");
         return None;
     }
-    // SAFETY: the kernel has filled the message; each header that the macros give lies in
-    // `control`, and what follows it is of the kind that it names.
+    // SAFETY: the kernel has filled the message; each header that the macros return is in
+    // `control`, and its data has the type that it names.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
@@ -206,7 +206,7 @@ unsafe fn read_error(error: *const libc::sock_extended_err) -> IcmpError {
     let by = if i32::from(address.sin6_family) == libc::AF_INET6 {
         IpAddr::V6(Ipv6Addr::from(address.sin6_addr.s6_addr))
     } else {
-        // `sin_addr` lies where `sin6_flowinfo` does.
+        // `sin_addr` has the offset of `sin6_flowinfo`.
         IpAddr::V4(Ipv4Addr::from(address.sin6_flowinfo.to_ne_bytes()))
     };
     let errno = c_int::try_from(error.ee_errno).expect("an error number");
@@ -265,7 +265,7 @@ impl PacketSocket {
 /// Offloads that make fewer, larger packets.
 #[derive(Clone, Copy, Debug)]
 pub enum Offload {
-    /// The device takes TCP segments that are larger than its frames (TSO).
+    /// The device accepts TCP segments that are larger than its frames (TSO).
     TcpSegmentation,
     /// The kernel segments what the device cannot (GSO).
     Segmentation,

@@ -8,7 +8,7 @@ use std::sync::Once;
 
 use crate::process::output_or_error;
 
-/// Everything a test makes on the machine is called `sgt-<pid>-…`.
+/// The names of all objects that a test creates on the machine: `sgt-<pid>-…`.
 pub const PREFIX: &str = "sgt-";
 
 /// The bpffs with the pins of tests.

@@ -45,7 +45,7 @@ impl Tun {
     pub fn send(&self, packet: &[u8]) {
         let sent = (&self.file).write(packet);
         let sent = sent.unwrap_or_else(|error| panic!("write {packet:02x?} to a tun: {error}"));
-        assert_eq!(sent, packet.len(), "a tun takes packets whole");
+        assert_eq!(sent, packet.len(), "a tun accepts only whole packets");
     }
 
     /// The next packet or frame that the device has transmitted, if any.
@@ -93,7 +93,7 @@ fn open(name: &str, kind: Kind) -> File {
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(kind | libc::IFF_NO_PI).expect("two flags of a short");
     // SAFETY: the command takes an `ifreq`, which outlives the call.
-    let made = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-    assert_eq!(made, 0, "make {name}: {}", std::io::Error::last_os_error());
+    let created = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    assert_eq!(created, 0, "create {name}: {}", std::io::Error::last_os_error());
     file
 }

@@ -25,7 +25,7 @@ impl Check {
     }
 }
 
-/// Runs every check, also after one has failed: a contributor wants the whole list.
+/// Runs every check, also after one has failed, so that the list of failures is complete.
 pub(crate) fn run() -> Result<()> {
     let toolchain = setup::ensure_lints()?;
     let mut checks = all(&toolchain);

@@ -57,7 +57,7 @@ const COMMAND_LINE: &str =
 /// The last line of a machine that ran every suite.
 const END: &str = "every suite has run";
 /// The prefix of a warning in the machine's kernel log.
-const COMPLAINT: &str = "kernel warning:";
+const KERNEL_WARNING: &str = "kernel warning:";
 
 /// A suite in the machine, and which of its tests.
 struct Suite {
@@ -86,7 +86,7 @@ pub(crate) fn run(kernel: &Kernel, filter: Option<&str>, report: &mut Report) ->
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut machine = qemu.spawn().context("start the emulator")?;
-    let ended = listen(&mut machine, report);
+    let ended = follow_output(&mut machine, report);
     // Stops it if it still runs.
     let _ = machine.kill();
     machine.wait().context("wait for the emulator")?;
@@ -97,7 +97,7 @@ pub(crate) fn run(kernel: &Kernel, filter: Option<&str>, report: &mut Report) ->
 }
 
 /// Shows and counts the output of a machine until it ends; the inner error is an abnormal end.
-fn listen(machine: &mut Child, report: &mut Report) -> Result<Result<(), &'static str>> {
+fn follow_output(machine: &mut Child, report: &mut Report) -> Result<Result<(), &'static str>> {
     let output = machine.stdout.take().context("read the serial line")?;
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
@@ -119,14 +119,14 @@ fn listen(machine: &mut Child, report: &mut Report) -> Result<Result<(), &'stati
                 // A closed terminal does not end the run.
                 let _ = writeln!(stderr(), "{line}");
                 reached_end |= line == END;
-                if line.starts_with(COMPLAINT) {
+                if line.starts_with(KERNEL_WARNING) {
                     report.problem(line.clone());
                 }
                 report.line(&line);
             }
             Err(RecvTimeoutError::Timeout) => return Ok(Err("took too long and was stopped")),
             Err(RecvTimeoutError::Disconnected) if reached_end => return Ok(Ok(())),
-            Err(RecvTimeoutError::Disconnected) => return Ok(Err("died before its last suite")),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Err("ended before its last suite")),
         }
     }
 }

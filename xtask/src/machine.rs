@@ -1,4 +1,4 @@
-//! Whether this machine can load programs and make networks, checked before minutes of building.
+//! Whether this machine can load programs and create networks, checked before minutes of building.
 
 use std::fs;
 use std::process::Command;
@@ -12,10 +12,10 @@ const BPFFS: &str = "/sys/fs/bpf";
 
 /// The capabilities that chores need, by bit, with the reason.
 const CAPABILITIES: [(u32, &str, &str); 4] = [
-    (12, "CAP_NET_ADMIN", "make network devices and attach programs to them"),
-    (21, "CAP_SYS_ADMIN", "make network namespaces"),
+    (12, "CAP_NET_ADMIN", "create network devices and attach programs to them"),
+    (21, "CAP_SYS_ADMIN", "create network namespaces"),
     (38, "CAP_PERFMON", "load programs that use pointers"),
-    (39, "CAP_BPF", "load programs and make maps"),
+    (39, "CAP_BPF", "load programs and create maps"),
 ];
 
 /// Checks the capabilities for a chore (`test`), and mounts bpffs if it is not mounted.

@@ -1,4 +1,4 @@
-//! Paths. Tools and the kernel object have one place whatever `CARGO_TARGET_DIR` is, because
+//! Paths. Tools and the kernel object have one place for any `CARGO_TARGET_DIR`, because
 //! `firewall-user/build.rs` must find the object also when xtask does not run it.
 
 use std::env;

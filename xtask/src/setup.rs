@@ -20,7 +20,7 @@ use crate::{exec, linker};
 pub(crate) enum Scope {
     /// The kernel object and the binary.
     Build,
-    /// Also the programs that make networks and send packets.
+    /// Also the programs that create networks and send packets.
     Demo,
     /// Also lints of the kernel program, and every program that the tests run.
     Test,

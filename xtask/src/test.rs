@@ -108,7 +108,7 @@ fn cargo_test() -> Command {
 /// one pipe: cargo names a suite on one and the suite prints its result on the other, so the order
 /// assigns each result to its suite.
 fn run_suites(cargo: &mut Command, report: &mut Report) -> Result<()> {
-    let (reader, writer) = pipe().context("test: make a pipe")?;
+    let (reader, writer) = pipe().context("test: create a pipe")?;
     cargo
         .env("CARGO_TERM_COLOR", "never")
         .env("RUST_TEST_THREADS", threads().to_string())

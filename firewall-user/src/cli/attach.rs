@@ -5,14 +5,13 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use firewall_ebpf::abi::interface::NonIp;
-use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 
 use super::failure::UsageError;
 use super::safety::Safety;
 use super::{Context, Exit, output};
-use crate::control::{Attaching, Attachment, Terms};
+use crate::control::{AttachOptions, Attachment, Terms};
 use crate::dataplane::hooks::{hook, trace};
 use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
 use crate::store::Transaction;
@@ -102,8 +101,8 @@ impl Command {
         let timeouts = timeouts(&self.timeouts)?;
         let mut control = context.control()?;
         let capacity = context.config.maps.interfaces.get();
-        let how = Attaching { traced: self.trace, learns: !self.no_learn };
-        let made = control.attach(&self.safety.terms(what), how, |change| {
+        let options = AttachOptions { traced: self.trace, learns: !self.no_learn };
+        let made = control.attach(&self.safety.terms(what), options, |change| {
             let interface = self.interface(change, timeouts, capacity)?;
             change.put_interface(&interface)?;
             Ok(interface)
@@ -132,7 +131,8 @@ impl Command {
         }
         if self.trace {
             trace::until_interrupted(control.pins(), interface.slot)?;
-            control.attach(&Terms::default(), Attaching::default(), |_| Ok(interface.clone()))?;
+            control
+                .attach(&Terms::default(), AttachOptions::default(), |_| Ok(interface.clone()))?;
             return Ok(Exit::Interrupted);
         }
         Ok(Exit::Done)

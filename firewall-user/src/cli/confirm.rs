@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, output};
-use crate::control::confirm::{NothingPending, Waiting};
+use crate::control::confirm::{NothingPending, UnconfirmedChange};
 use crate::control::watch;
 
 /// Confirm a change that was made with --confirm.
@@ -45,8 +45,8 @@ impl Confirm {
         } else if cancel {
             return Rollback {}.run(context);
         } else if show {
-            let waiting = context.control()?.waiting()?.ok_or(NothingPending);
-            output::lines([text(&waiting.context("confirm --show")?)])?;
+            let change = context.control()?.unconfirmed_change()?.ok_or(NothingPending);
+            output::lines([text(&change.context("confirm --show")?)])?;
         } else {
             let what = context.control().and_then(|mut control| control.confirm());
             output::lines([format!("confirmed: {}", what.context("confirm")?)])?;
@@ -65,11 +65,11 @@ impl Rollback {
 }
 
 /// The unconfirmed change, for a person.
-pub(super) fn text(waiting: &Waiting) -> String {
+pub(super) fn text(change: &UnconfirmedChange) -> String {
     format!(
         "unconfirmed: {}; rolled back in {} unless `secgroup confirm` keeps it",
-        waiting.what,
-        humantime::format_duration(Duration::from_secs(whole_seconds(waiting.left)))
+        change.what,
+        humantime::format_duration(Duration::from_secs(whole_seconds(change.left)))
     )
 }
 

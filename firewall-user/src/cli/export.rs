@@ -26,7 +26,7 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let model = context.control()?.model()?;
         let document = if self.groups.is_empty() {
-            together(model.groups.values(), document::prefix_lists(model.prefix_lists.values()))
+            combined(model.groups.values(), document::prefix_lists(model.prefix_lists.values()))
         } else {
             let mut named = Vec::new();
             for word in &self.groups {
@@ -40,7 +40,7 @@ impl Command {
     }
 }
 
-fn together<'a>(groups: impl IntoIterator<Item = &'a Group>, lists: Document) -> Document {
+fn combined<'a>(groups: impl IntoIterator<Item = &'a Group>, lists: Document) -> Document {
     Document { prefix_lists: lists.prefix_lists, ..document::groups(groups) }
 }
 
@@ -63,7 +63,7 @@ fn self_contained<'a>(model: &'a Model, mut open: Vec<&'a Group>) -> Document {
         }
     }
     let lists = lists.into_iter().filter_map(|id| model.prefix_lists.get(id));
-    together(
+    combined(
         groups.into_iter().filter_map(|id| model.groups.get(id)),
         document::prefix_lists(lists),
     )

@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    /// `Explain` is implemented for these types, in whichever file.
+    /// The types with an implementation of `Explain`, in all files.
     fn implementations(directory: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

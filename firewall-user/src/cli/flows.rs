@@ -11,7 +11,7 @@ use firewall_ebpf::abi::state::State;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
-use crate::control::{Control, nothing_attached};
+use crate::control::{Control, NothingAttached};
 use crate::dataplane::flows::list::FlowEntry;
 use crate::dataplane::tables::clock;
 use crate::model::{Interface, Model};
@@ -55,7 +55,7 @@ pub(super) enum Command {
 }
 
 /// A live flow with its objects in the store.
-struct Known<'a> {
+struct LiveFlow<'a> {
     entry: FlowEntry,
     interface: &'a Interface,
     state: State,
@@ -82,7 +82,7 @@ fn list(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
     let list = || -> Result<()> {
         let control = context.control()?;
         let model = control.model()?;
-        let flows = live(&control, &model, filter)?;
+        let flows = live_flows(&control, &model, filter)?;
         match format {
             Format::Json => output::value(&FlowList::new(&flows)),
             Format::Table => print(&flows),
@@ -96,7 +96,7 @@ fn count(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
     let count = || -> Result<usize> {
         let control = context.control()?;
         let model = control.model()?;
-        Ok(live(&control, &model, filter)?.len())
+        Ok(live_flows(&control, &model, filter)?.len())
     };
     let count = count().context("flows count")?;
     match format {
@@ -118,9 +118,13 @@ fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<Known<'a>>> {
+fn live_flows<'a>(
+    control: &Control,
+    model: &'a Model,
+    filter: &Filter,
+) -> Result<Vec<LiveFlow<'a>>> {
     let rules_of_filter = filter.check(control, model)?;
-    let maps = control.maps()?.ok_or_else(nothing_attached)?;
+    let maps = control.maps()?.ok_or(NothingAttached)?;
     let now = clock::now(control.pins(), &maps)?;
     let mut names: HashMap<u32, Option<RuleName>> = HashMap::new();
     let rules = model.groups.values().flat_map(|group| &group.rules);
@@ -146,7 +150,7 @@ fn live<'a>(control: &Control, model: &'a Model, filter: &Filter) -> Result<Vec<
             }
         };
         let rule_removed = rule.is_some() && !present.contains(&entry.flow.rule);
-        flows.push(Known { entry, interface, state, idle, left, rule, rule_removed });
+        flows.push(LiveFlow { entry, interface, state, idle, left, rule, rule_removed });
     }
     flows.sort_by_key(|known| {
         let FlowEntry { slot, protocol, inside, outside, inside_port, outside_port, .. } =
@@ -186,7 +190,7 @@ const COLUMNS: [Column; 13] = [
     Column::text("RULE").dropped(8),
 ];
 
-fn print(flows: &[Known<'_>]) -> Result<()> {
+fn print(flows: &[LiveFlow<'_>]) -> Result<()> {
     table(
         COLUMNS,
         flows.iter().map(|known| {

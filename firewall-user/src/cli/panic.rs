@@ -39,14 +39,14 @@ impl Command {
             Ok((panicked, control.model()?.management))
         };
         let (panicked, management) = act().context(if off { "panic --off" } else { "panic" })?;
-        let Panicked { interfaces, ended } = panicked;
+        let Panicked { interfaces, removed } = panicked;
         let labels: Vec<_> = interfaces.iter().map(Interface::label).collect();
         let place =
             if labels.is_empty() { "nothing is attached".to_owned() } else { labels.join(", ") };
         let line = if off {
             format!("panic ended: {place}")
         } else {
-            format!("{}: {place}; {ended} flows removed", text(&management))
+            format!("{}: {place}; {removed} flows removed", text(&management))
         };
         output::lines([line])?;
         Ok(Exit::Done)

@@ -50,7 +50,7 @@ impl Safety {
     /// Prints what is left to do after a change.
     pub(super) fn remind(self, control: &Control) -> Result<()> {
         // A change without edits needs no confirmation.
-        if let (Some(time), Some(_)) = (self.confirm, control.waiting()?) {
+        if let (Some(time), Some(_)) = (self.confirm, control.unconfirmed_change()?) {
             eprintln!(
                 "secgroup: this change is rolled back in {} unless `secgroup confirm` keeps it",
                 humantime::format_duration(time)

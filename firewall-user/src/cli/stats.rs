@@ -18,7 +18,7 @@ use super::json::SCHEMA_VERSION;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
-use crate::control::{Control, nothing_attached};
+use crate::control::{Control, NothingAttached};
 use crate::dataplane::tables::counters::ByReason;
 use crate::model::Interface;
 
@@ -66,7 +66,7 @@ impl Command {
 }
 
 fn read(control: &Control, interfaces: &[&Interface]) -> Result<Counters> {
-    let maps = control.maps()?.ok_or_else(nothing_attached)?;
+    let maps = control.maps()?.ok_or(NothingAttached)?;
     interfaces.iter().map(|one| Ok((one.slot, maps.counters(one.slot)?))).collect()
 }
 

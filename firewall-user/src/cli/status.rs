@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::interface::NonIp;
-use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
 
 use super::confirm;
@@ -48,7 +47,7 @@ pub(super) struct Command {
 const DEVICE_MISSING: &str = "device-missing";
 
 /// An interface of the store, and its state in the kernel.
-struct Seen<'a> {
+struct InterfaceStatus<'a> {
     interface: &'a Interface,
     state: &'static str,
     hook: Option<Hook>,
@@ -61,7 +60,7 @@ struct Seen<'a> {
     addresses: Vec<IpAddr>,
 }
 
-impl Seen<'_> {
+impl InterfaceStatus<'_> {
     /// Average memory of a rule: its share of the policy, and its counter.
     fn bytes_per_rule(&self) -> Option<u64> {
         let rules = u64::try_from(self.rules).unwrap_or(u64::MAX);
@@ -81,31 +80,31 @@ impl Command {
         let interfaces = self.selection.of(&model)?;
         let strays =
             if self.selection.device.is_none() { control.strays(&model)? } else { Vec::new() };
-        let seen: Vec<_> = interfaces
+        let statuses: Vec<_> = interfaces
             .into_iter()
             .map(|interface| inspect(&control, maps.as_ref(), &model, interface))
             .collect::<Result<_>>()?;
-        let slots = seen.iter().map(|one| one.interface.slot);
+        let slots = statuses.iter().map(|one| one.interface.slot);
         let survey = maps.as_mut().map(|maps| maps.survey(slots)).transpose()?.unwrap_or_default();
-        let waiting = control.waiting()?;
+        let change = control.unconfirmed_change()?;
         if self.output.output == Format::Table {
             output::lines(model.is_panicking.then(|| panic_text(&model)))?;
-            output::lines(waiting.as_ref().map(confirm::text))?;
+            output::lines(change.as_ref().map(confirm::text))?;
         }
         match self.output.output {
             Format::Json => output::value(&StatusDocument::new(Reading {
                 model: &model,
-                seen: &seen,
+                statuses: &statuses,
                 maps: maps.as_ref(),
                 survey: &survey,
                 strays: strays.clone(),
-                waiting: waiting.as_ref(),
+                change: change.as_ref(),
             })?)?,
-            Format::Table if seen.is_empty() && strays.is_empty() => {
+            Format::Table if statuses.is_empty() && strays.is_empty() => {
                 output::lines(["nothing is attached"])?;
             }
             Format::Table => {
-                print(&model, &seen, maps.as_ref(), &survey)?;
+                print(&model, &statuses, maps.as_ref(), &survey)?;
                 output::lines(strays.iter().map(|slot| {
                     format!(
                         "slot {slot}: enforcing, but not in the store: restore the store, or run \
@@ -114,7 +113,7 @@ impl Command {
                 }))?;
             }
         }
-        Ok(if seen.is_empty() && strays.is_empty() { Exit::NotFound } else { Exit::Done })
+        Ok(if statuses.is_empty() && strays.is_empty() { Exit::NotFound } else { Exit::Done })
     }
 }
 
@@ -123,9 +122,9 @@ fn inspect<'a>(
     maps: Option<&Maps>,
     model: &Model,
     interface: &'a Interface,
-) -> Result<Seen<'a>> {
+) -> Result<InterfaceStatus<'a>> {
     let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
-    let mut seen = Seen {
+    let mut status = InterfaceStatus {
         interface,
         state: DEVICE_MISSING,
         hook: None,
@@ -139,27 +138,27 @@ fn inspect<'a>(
         addresses: inside(interface)?,
     };
     let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)? else {
-        return Ok(seen);
+        return Ok(status);
     };
     let pins = control.pins();
-    seen.hook = attached::hook(pins, interface, &device)?;
+    status.hook = attached::hook(pins, interface, &device)?;
     let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
     let families =
         [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
     let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
-    seen.untracked = marked.map(|(family, _)| family.name()).collect();
+    status.untracked = marked.map(|(family, _)| family.name()).collect();
     let complete = active.is_present() && attached::transmits(pins, interface, &device)?;
-    seen.state = match seen.hook {
+    status.state = match status.hook {
         Some(hook) if complete => {
-            seen.why = hook::why(interface.hook, hook, &device);
+            status.why = hook::why(interface.hook, hook, &device);
             if let Some(other) = attached::preceding_filter(pins, interface, &device)? {
-                seen.why += &format!("; but {other} runs before it");
+                status.why += &format!("; but {other} runs before it");
             }
             if active.is_audit() { "auditing" } else { "enforcing" }
         }
         _ => "not-enforcing",
     };
-    Ok(seen)
+    Ok(status)
 }
 
 /// What passes in the panic, and how to end it.
@@ -172,7 +171,12 @@ fn group_names(model: &Model, interface: &Interface) -> Vec<String> {
     groups.map(|group| group.name.clone()).collect()
 }
 
-fn print(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey) -> Result<()> {
+fn print(
+    model: &Model,
+    statuses: &[InterfaceStatus<'_>],
+    maps: Option<&Maps>,
+    survey: &Survey,
+) -> Result<()> {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     table(
         [
@@ -184,7 +188,7 @@ fn print(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
             Column::number("BYTES/RULE").dropped(1),
             Column::text("GROUPS"),
         ],
-        seen.iter().map(|one| {
+        statuses.iter().map(|one| {
             [
                 one.interface.label(),
                 one.state.to_owned(),
@@ -196,7 +200,7 @@ fn print(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
             ]
         }),
     )?;
-    for one in seen {
+    for one in statuses {
         let label = one.interface.label();
         if let Some(hook) = one.hook.filter(|_| !one.why.is_empty()) {
             output::lines([format!("{label}: hook {}: {}", hook.name(), one.why)])?;
@@ -236,10 +240,10 @@ fn print(model: &Model, seen: &[Seen<'_>], maps: Option<&Maps>, survey: &Survey)
         format!("; {} bytes each, {} in all", RULE_COUNTER, size(bytes))
     });
     output::lines([format!("rule counters: {entries} of {capacity}{memory}")])?;
-    seen.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
+    statuses.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
 }
 
-/// The options that differ from the defaults of `secgroup attach`, as it takes them.
+/// The options of `secgroup attach` that differ from its defaults.
 fn options(interface: &Interface) -> Vec<String> {
     let switch = |is_on: bool| if is_on { "on" } else { "off" };
     let Interface { orientation, non_ip, tcp, tcp_loose, tracking, mode, revalidate, .. } =
@@ -261,8 +265,8 @@ fn options(interface: &Interface) -> Vec<String> {
     options.chain(timeouts).collect()
 }
 
-/// What an operator should know beside the tables.
-fn notes(one: &Seen<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<String>> {
+/// The lines below the tables.
+fn notes(one: &InterfaceStatus<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<String>> {
     let label = one.interface.label();
     let mut notes = Vec::new();
     if !one.untracked.is_empty() {

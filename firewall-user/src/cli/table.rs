@@ -13,7 +13,7 @@ const MAX_WIDTH: usize = 100;
 /// Spaces between two columns.
 const GAP: u16 = 2;
 
-/// A column that stays is cut to this many characters, if need be, and no further.
+/// The minimum width of a cut column.
 const MIN_CUT: usize = 8;
 
 /// A column of a table.
@@ -86,8 +86,8 @@ pub(super) fn text<const N: usize>(
     table.trim_fmt()
 }
 
-/// The width of each column, `None` for one that is left out. The columns to drop go first, in their
-/// order; if the others are still too wide, the widest of them is cut, and then the next.
+/// The width of each column, `None` for one that is left out. Columns to drop are left out first, in
+/// their order; if the others are still too wide, the widest is cut, and then the next.
 fn fit<const N: usize>(
     columns: &[Column; N],
     widths: [usize; N],
@@ -118,7 +118,7 @@ fn fit<const N: usize>(
     }
 }
 
-/// Ids, names, devices and addresses are of one column per character.
+/// Cuts a cell. Characters are counted, because those of ids, names, devices and addresses have width 1.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();

@@ -17,9 +17,9 @@ use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model};
 use crate::store::Transaction;
 
-/// How an interface is attached.
+/// Options of attaching that are not stored.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Attaching {
+pub struct AttachOptions {
     /// With programs that print a line per packet.
     pub traced: bool,
     /// Open connections of a device that is not attached yet get flows.
@@ -47,7 +47,7 @@ impl Control {
     pub fn attach(
         &mut self,
         terms: &Terms,
-        how: Attaching,
+        options: AttachOptions,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
     ) -> Result<Attachment> {
         let _lock = self.exclusive()?;
@@ -62,10 +62,10 @@ impl Control {
         let hook = attached::hook(pins, &interface, &device)?;
         let is_new = !attached::slots(pins)?.contains(&slot);
         if is_new {
-            // Whatever is stored, every packet has passed so far.
+            // Also if it is stored already: every packet has passed so far.
             before.interfaces.remove(&slot);
         }
-        let learns = how.learns && is_new;
+        let learns = options.learns && is_new;
         if !terms.force {
             lockout::check(&before, transaction.model(), learns)?;
         }
@@ -80,11 +80,11 @@ impl Control {
             device: &device,
             is_new,
             learns,
-            traced: how.traced,
+            traced: options.traced,
         };
         match attempt.run(maps, transaction) {
             Ok((attached, learned)) => Ok(Attachment { interface, attached, learned }),
-            // Stored already: `reconcile` completes it.
+            // The store has committed: `reconcile` completes it.
             Err(error) if is_new && self.store.model()?.interfaces.contains_key(&slot) => {
                 Err(error)
             }

@@ -29,7 +29,7 @@ pub struct Terms {
 
 /// A change that is not confirmed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct UnconfirmedChange {
     /// The command that made it.
     pub what: String,
     /// The time that is left; 0 if it is about to be rolled back.
@@ -49,7 +49,7 @@ impl Explain for Unconfirmed {
     }
 }
 
-/// Every change is confirmed.
+/// No change is unconfirmed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no change is waiting for confirmation")]
 pub struct NothingPending;
@@ -109,10 +109,10 @@ impl Control {
     ///
     /// # Errors
     /// The store or the clock cannot be read.
-    pub fn waiting(&self) -> Result<Option<Waiting>> {
+    pub fn unconfirmed_change(&self) -> Result<Option<UnconfirmedChange>> {
         let Some(pending) = self.store.pending()? else { return Ok(None) };
         let left = left(&pending)?.unwrap_or_default();
-        Ok(Some(Waiting { what: pending.what, left }))
+        Ok(Some(UnconfirmedChange { what: pending.what, left }))
     }
 
     /// Confirms the change; returns its command.
@@ -162,7 +162,8 @@ impl Control {
         Ok(lock)
     }
 
-    /// Restores the earlier contents. Their copy is removed last: a command that finds it starts again.
+    /// Restores the earlier contents. Their copy is removed last, so that the rollback can be
+    /// repeated if this process is killed.
     fn restore_earlier(&mut self) -> Result<()> {
         let mut transaction = self.store.begin()?;
         transaction.restore()?;

@@ -8,7 +8,7 @@ use firewall_ebpf::abi::interface::Direction;
 
 use super::compiled::addresses;
 use super::gc::{Extent, gc};
-use crate::dataplane::flows::learn::{self, Learned, Open};
+use crate::dataplane::flows::learn::{self, Learned, OpenConnection};
 use crate::dataplane::hooks::attach::{self, Attached};
 use crate::dataplane::hooks::detach;
 use crate::dataplane::host::bpffs;
@@ -101,8 +101,8 @@ impl Enforcer {
 }
 
 /// A connection's first packet.
-const fn probe(one: &Open) -> Probe {
-    let Open { protocol, inside, outside, initiator, .. } = *one;
+const fn probe(one: &OpenConnection) -> Probe {
+    let OpenConnection { protocol, inside, outside, initiator, .. } = *one;
     let destination = match initiator {
         Direction::Ingress => inside,
         Direction::Egress => outside,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Control, nothing_attached};
+use super::{Control, NothingAttached};
 use crate::dataplane::flows::list::FlowEntry;
 use crate::dataplane::host::preflight::{self, Work};
 
@@ -15,7 +15,7 @@ impl Control {
     pub fn flush(&mut self, select: impl Fn(&FlowEntry) -> bool) -> Result<u64> {
         let _lock = self.exclusive()?;
         preflight::capabilities(Work::Maps)?;
-        let Some(mut maps) = self.maps()? else { return Err(nothing_attached().into()) };
+        let Some(mut maps) = self.maps()? else { return Err(NothingAttached.into()) };
         let flows: Vec<_> = maps.flows()?.into_iter().filter(select).collect();
         Ok(maps.remove_flows(&flows)?)
     }

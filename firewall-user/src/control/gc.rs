@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{Control, nothing_attached};
+use super::{Control, NothingAttached};
 use crate::dataplane::Pins;
-use crate::dataplane::flows::expire;
-use crate::dataplane::flows::expire::{Expired, has_expired};
+use crate::dataplane::flows::expire::{self, Expired, has_expired};
 use crate::dataplane::flows::list::FlowEntry;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::tables::clock;
@@ -22,7 +21,7 @@ use crate::model::Interface;
 pub(super) enum Extent {
     /// Every entry.
     Full,
-    /// So many entries that a command does not get slow: on most hosts that is every one.
+    /// As many entries as a command reads fast; on most hosts that is every one.
     Partial,
 }
 
@@ -45,7 +44,7 @@ impl Control {
         let _lock = self.exclusive()?;
         preflight::capabilities(Work::Maps)?;
         let model = self.store.model()?;
-        let Some(mut maps) = self.maps()? else { return Err(nothing_attached().into()) };
+        let Some(mut maps) = self.maps()? else { return Err(NothingAttached.into()) };
         gc(&self.enforcer.pins, &mut maps, &model.interfaces, Extent::Full)
     }
 }

@@ -1,7 +1,7 @@
 //! Refusing changes that would lock their caller out.
 //!
-//! The criterion is whether the caller could connect again: a tracked flow goes on without its rule, but
-//! the next login would fail.
+//! The criterion is whether the caller could connect again: a tracked flow continues without its rule,
+//! but the next login would fail.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -51,7 +51,7 @@ impl Explain for LockedOut {
             )
             .into(),
             Breakage::NoFlow => {
-                "`--tcp-loose on` lets it go on; --force makes the change anyway, then log in \
+                "`--tcp-loose on` keeps it open; --force makes the change anyway, then log in \
                  again"
                     .into()
             }
@@ -68,7 +68,7 @@ type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
 /// # Errors
 /// [`LockedOut`], or netlink fails.
 pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
-    let Some((connection, place)) = ssh::own() else { return Ok(()) };
+    let Some((connection, place)) = ssh::own_connection() else { return Ok(()) };
     let probe = probe(&connection);
     let (members_before, members_after) = (addresses(before)?, addresses(after)?);
     for interface in after.interfaces.values() {
@@ -133,7 +133,7 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
     let Interface { device, netns, orientation, .. } = interface;
     let file =
         netns.as_ref().map_or_else(|| Path::new("/proc/self/ns/net").into(), |n| netns::path(n));
-    // The host's own connections are not those of a guest.
+    // A connection of the host does not go through the device of a guest.
     if *orientation == Orientation::Guest || ssh::netns(&file) != Some(place) {
         return Ok(false);
     }
@@ -153,8 +153,7 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
 mod tests {
     use std::collections::BTreeMap;
 
-    use firewall_ebpf::abi::interface::NonIp;
-    use firewall_ebpf::abi::interface::TcpChecks;
+    use firewall_ebpf::abi::interface::{NonIp, TcpChecks};
 
     use super::*;
     use crate::model::{HookChoice, InterfaceId, PortRange, Traffic};
@@ -200,7 +199,7 @@ mod tests {
         let (anyone, anyone_untracked) =
             (vec![ssh("0.0.0.0/0")], vec![ssh("0.0.0.0/0"), all_out()]);
         let (on, off) = (interface(true), interface(false));
-        let judge =
+        let result =
             |before: Option<Policy<'_>>, after, learns| breakage(before, after, learns, probe);
         for (before, after, learns, expected) in [
             // A first attach.
@@ -222,7 +221,7 @@ mod tests {
             (Some((&off, &anyone_untracked)), (&off, &anyone_untracked), true, None),
         ] {
             let before = before.map(|(one, rules): (_, &Vec<_>)| (one, &rules[..]));
-            assert_eq!(judge(before, (after.0, &after.1[..]), learns), expected, "{after:?}");
+            assert_eq!(result(before, (after.0, &after.1[..]), learns), expected, "{after:?}");
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::explain::Explain;
 use crate::model::{Interface, Model};
 use crate::store::Transaction;
 
-/// How often the flow tables are read for flows to remove: a flow that moves between them while they are
-/// read is found in the next pass.
+/// The most passes over the flow tables to remove flows: one that moves between them during a pass is
+/// found in the next.
 const PASSES: u32 = 8;
 
 /// Emergency mode would lock its caller out.
@@ -53,7 +53,7 @@ pub struct Panicked {
     /// The attached interfaces.
     pub interfaces: Vec<Interface>,
     /// Flows of other networks that were removed.
-    pub ended: u64,
+    pub removed: u64,
 }
 
 impl Control {
@@ -91,7 +91,7 @@ impl Control {
         }
         self.enforcer.require_bpffs_visible(&after)?;
         let mut panicked =
-            Panicked { interfaces: after.interfaces.values().cloned().collect(), ended: 0 };
+            Panicked { interfaces: after.interfaces.values().cloned().collect(), removed: 0 };
         let Some(mut maps) = self.enforcer.maps()? else {
             transaction.commit()?;
             return Ok(panicked);
@@ -109,7 +109,7 @@ impl Control {
         transaction.commit()?;
         let mut maps = staged.flip()?;
         if after.is_panicking {
-            panicked.ended = remove_unmanaged(&mut maps, &after)?;
+            panicked.removed = remove_unmanaged(&mut maps, &after)?;
         }
         Ok(panicked)
     }
@@ -131,7 +131,7 @@ fn check(model: &Model) -> Result<(), Unmanaged> {
     if model.management.is_empty() {
         return Err(Unmanaged::Nowhere);
     }
-    match ssh::own() {
+    match ssh::own_connection() {
         Some((connection, _)) if !is_managed(model, connection.client.ip()) => {
             Err(Unmanaged::Elsewhere(connection.client.ip()))
         }

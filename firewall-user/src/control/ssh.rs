@@ -40,7 +40,7 @@ impl fmt::Display for Connection {
 
 /// The connection that this process was run over, and the network namespace of its server; `None` if
 /// there is none that this process can see.
-pub(super) fn own() -> Option<(Connection, Netns)> {
+pub(super) fn own_connection() -> Option<(Connection, Netns)> {
     let chain = ancestors(Process::myself().ok()?);
     let server = chain.iter().find(|process| is_server(process));
     let variables: Vec<_> = chain.iter().map(variable).collect();

@@ -26,7 +26,7 @@ pub(super) struct Staged {
     addresses: Addresses,
 }
 
-/// What is known of the active policies.
+/// What is known about the active policies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Before<'a> {
     /// They are those of this model with these addresses, where their digests agree: what does not
@@ -146,7 +146,7 @@ impl Staged {
     }
 }
 
-/// Refuses tables with which the kernel program's answers differ from the rules.
+/// Refuses tables with which the kernel program's results differ from the rules.
 fn verify(
     maps: &Maps,
     shadow: &Shadow,
@@ -154,8 +154,8 @@ fn verify(
     old: &[ResolvedRule],
     new: &[ResolvedRule],
 ) -> Result<()> {
-    let answers = maps.probe(shadow, &probes(old, new))?;
-    check(new, interface.tracking, &answers).map_err(|error| {
+    let results = maps.probe(shadow, &probes(old, new))?;
+    check(new, interface.tracking, &results).map_err(|error| {
         let what = format!("policy of {}: {error}", interface.device);
         let hint = "this is a fault of secgroup, and the policy from before stays active: please \
                     report it with `secgroup export`";

@@ -70,11 +70,11 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
     // The command that started it holds the lock until the change is made.
     let mut control = Control::open(paths, config)?;
     drop(control.lock()?);
-    while let Some(waiting) = control.waiting()? {
-        if waiting.left.is_zero() {
+    while let Some(change) = control.unconfirmed_change()? {
+        if change.left.is_zero() {
             return control.roll_back_overdue();
         }
-        boot::sleep_until(boot::now()? + waiting.left.min(POLL_INTERVAL));
+        boot::sleep_until(boot::now()? + change.left.min(POLL_INTERVAL));
         if !paths.state_dir.join(FILE).exists() {
             break;
         }
@@ -103,7 +103,7 @@ fn leave_cgroup() {
     }
 }
 
-/// Reports an event on stderr and, as that may be closed, in the system's log.
+/// Reports an event on standard error and, because that may be closed, in the system's log.
 pub(super) fn report(text: &str) {
     eprintln!("secgroup: {text}");
     let line = format!("<{PRIORITY}>secgroup[{}]: {text}", std::process::id());

@@ -1,4 +1,4 @@
-//! Everything that one instance has pinned, as one: it is created at once and removed at once.
+//! Everything that one instance has pinned, as a whole: created at once and removed at once.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -98,7 +98,7 @@ pub fn remove_all(pins: &Pins) -> Result<()> {
 }
 
 fn remove_version(pins: &Pins) -> Result<()> {
-    // At once: the kernel frees pins some time later, and until then the programs would go on.
+    // At once: the kernel frees pins some time later, and until then the programs would keep running.
     detach_all(pins)?;
     let (dir, removed) = (pins.version_dir(), pins.removed().version_dir());
     remove_tree(&removed)?;

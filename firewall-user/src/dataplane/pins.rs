@@ -92,6 +92,16 @@ impl Pins {
         name.strip_prefix(VERSION_PREFIX)?.parse().ok()
     }
 
+    /// The hint where pins do not fit this build.
+    pub(super) fn hint_to_recreate(&self) -> String {
+        let dir = self.version_dir();
+        format!(
+            "the pins are not of this build: `rm -r {}` stops enforcement and removes them, then \
+             `secgroup reconcile` starts it again",
+            dir.display()
+        )
+    }
+
     /// The same pins while the set is not complete.
     pub(super) fn partial(&self) -> Self {
         Self { root: self.root.clone(), version: PARTIAL.to_owned() }

@@ -1,7 +1,6 @@
-//! Reads the whole model: a fixed number of queries, whatever the number of rows.
+//! Reads the whole model: a fixed number of queries for any number of rows.
 
-use firewall_ebpf::abi::interface::NonIp;
-use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 use rusqlite::{Connection, Row};
 

@@ -149,8 +149,8 @@ pub fn descriptor(ebpf: &Ebpf, name: &str) -> Result<ProgramFd> {
     Ok(program.fd()?.try_clone()?)
 }
 
-/// Nanoseconds of a SYN of another connection in every run, which the renewing program makes and
-/// passes to `next` by a tail call; several samples. `frame` becomes the last SYN, from which the
+/// Nanoseconds of a SYN of another connection in every run, which the renewing program creates
+/// and passes to `next` by a tail call; several samples. `frame` becomes the last SYN, from which the
 /// next measurement continues.
 ///
 /// # Errors

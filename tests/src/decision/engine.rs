@@ -112,7 +112,7 @@ pub trait Engine {
     /// Advances the clock.
     fn wait(&mut self, seconds: u32);
 
-    /// Fills the proven tier, or makes room in it again.
+    /// Fills the proven tier, or removes the filling flows.
     fn fill_proven(&mut self, full: bool);
 
     /// Turns every flow into a learned one, which no rule admitted.

@@ -8,9 +8,8 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions,
 use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::abi::counter::{Counter, counter_index};
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::interface::NonIp;
 use firewall_ebpf::abi::interface::{
-    Direction, FRAGMENT_TIMEOUT, Orientation, TcpChecks, has_fast_path,
+    Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
 };
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::abi::state::State;

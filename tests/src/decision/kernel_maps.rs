@@ -39,8 +39,8 @@ pub const COUNTERS: u32 = 2 * 2 * REASON_SPACE;
 const _: () = assert!(SLOT == 1);
 /// Capacity of the counters by rule.
 pub const RULES: u32 = 4096;
-/// The Bloom filter is cleared only once in so many times that the flows are, because it takes a
-/// millisecond.
+/// The number of times that the flows are cleared for each time that the Bloom filter is, because that
+/// takes a millisecond.
 const CLEARS_PER_BLOOM_CLEAR: u32 = 256;
 
 /// The slot of flows that only fill a table.

@@ -14,8 +14,9 @@ use crate::decision::scenario::Scenario;
 
 /// Runs every case in each of its scenarios; returns how many packets were decided.
 ///
-/// # Panics If a result is wrong: with the case, the step, the packet and every engine's result, of
-/// the first scenarios that failed.
+/// # Panics
+/// If a result is wrong: with the case, the step, the packet and every engine's result, of the first
+/// scenarios that failed.
 pub fn run(cases: &[Case], engines: &mut [&mut dyn Engine]) -> usize {
     run_rendered(cases, Packet::frame, engines)
 }

@@ -37,7 +37,7 @@ pub(super) struct Lab {
 pub(super) const OFFICE: [&str; 2] = ["198.51.100.0/24", "2001:db8:51::/48"];
 
 impl Lab {
-    /// Makes the hosts and joins them.
+    /// Creates the hosts and joins them.
     pub(super) fn new() -> Self {
         let lab = Self {
             server: Host::new("server", ["192.0.2.10/25", "2001:db8::10/64"]),

@@ -223,7 +223,7 @@ impl Lab {
         (listener, to)
     }
 
-    /// Gbit/s of one connection from the client, with each end on a CPU of its own if there are
+    /// Gbit/s of one connection from the client, with each end on a separate CPU if there are
     /// two.
     fn throughput(&self, seconds: u32) -> f64 {
         let mut iperf = self.pair.client.command("iperf3");

@@ -119,7 +119,7 @@ fn machine() -> String {
     format!("{count} CPUs {model}, Linux {}; {}", kernel.trim(), versions.join(", "))
 }
 
-/// The first line that a program says.
+/// The first line that a program prints.
 fn first_line(program: &str, arguments: &[&str]) -> String {
     let printed = output(Command::new(program).args(arguments));
     printed.lines().next().unwrap_or_default().to_owned()

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::cpio::Archive;
-use super::{COMPLAINT, END, SUITE_SECONDS, Suite};
+use super::{END, KERNEL_WARNING, SUITE_SECONDS, Suite};
 use crate::setup::emulator;
 use crate::setup::kernels::{Kernel, module_file};
 use crate::{exec, paths};
@@ -63,7 +63,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("read {}", path.display()))
 }
 
-/// The path at which the tests find a built file, whatever the target directory is here.
+/// The path at which the tests find a built file: in `target`, also if this build has another target
+/// directory.
 fn as_in_repository(path: &Path) -> String {
     let inside = path.strip_prefix(paths::target()).unwrap_or(path);
     paths::root().join("target").join(inside).display().to_string()
@@ -135,7 +136,7 @@ fn modules(archive: &mut Archive, kernel: &Kernel) -> Result<Vec<String>> {
     Ok(loads)
 }
 
-/// A module's bytes, whichever way its package compresses it.
+/// A module's bytes, decompressed.
 fn unpacked(file: &Path) -> Result<Vec<u8>> {
     let applet = match file.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => "xzcat",
@@ -191,7 +192,7 @@ fn init(loads: &[String], kernel: &Kernel, suites: &[Suite]) -> String {
     // Warnings of the kernel, without stalls, which emulation causes.
     let _ = writeln!(
         script,
-        "dmesg | grep -E 'WARNING: |BUG: |Oops' | grep -v stall | sed 's/^/{COMPLAINT} /'\n\
+        "dmesg | grep -E 'WARNING: |BUG: |Oops' | grep -v stall | sed 's/^/{KERNEL_WARNING} /'\n\
          echo '{END}'\n\
          poweroff -f"
     );

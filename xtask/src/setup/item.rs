@@ -40,7 +40,7 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
         items.extend([llvm(toolchain), bpf_linker(toolchain)]);
     }
     if scope >= Scope::Demo {
-        items.push(program("ip", "iproute2", "lays out the networks of demo and tests"));
+        items.push(program("ip", "iproute2", "creates the networks of demo and tests"));
         items.push(program("ping", "iputils-ping", "is a client in demo and tests"));
     }
     if scope >= Scope::Test {

@@ -16,7 +16,7 @@ const NEWEST: &str = "newest";
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The suites with Debian 12's own kernels.
+/// The suites with the kernels of Debian 12 itself.
 const OWN: &[(&str, &str)] = &[("debian", "bookworm"), ("debian-security", "bookworm-security")];
 /// The suites with the others.
 const ALL: &[(&str, &str)] = &[
@@ -57,13 +57,13 @@ impl Kernel {
 
 /// The kernel of a version (`6.1`) or the newest one, downloaded if it is not there yet.
 pub(crate) fn ensure(wanted: &str) -> Result<Kernel> {
-    let home = paths::tools().join("kernels");
-    let here = fs::read_dir(&home).into_iter().flatten().flatten();
-    let here = here.filter_map(|entry| entry.file_name().into_string().ok());
-    let here = choose(wanted, here.filter(|name| !name.ends_with(".part")));
+    let kernels = paths::tools().join("kernels");
+    let present = fs::read_dir(&kernels).into_iter().flatten().flatten();
+    let present = present.filter_map(|entry| entry.file_name().into_string().ok());
+    let present = choose(wanted, present.filter(|name| !name.ends_with(".part")));
     // Only the package lists have the newest one.
-    if let Some(release) = here.filter(|_| wanted != NEWEST) {
-        return Ok(Kernel { directory: home.join(&release), release });
+    if let Some(release) = present.filter(|_| wanted != NEWEST) {
+        return Ok(Kernel { directory: kernels.join(&release), release });
     }
     if !debian::is_debian() {
         bail!("set up: kernels for tests are Debian's, and this is another system");
@@ -71,12 +71,12 @@ pub(crate) fn ensure(wanted: &str) -> Result<Kernel> {
     exec::step(&format!("looking for Debian's kernel {wanted}, to boot it in tests"));
     let lists = Lists::of(wanted)?;
     let release = lists.newest(wanted)?;
-    let directory = home.join(&release);
+    let directory = kernels.join(&release);
     if directory.exists() {
         return Ok(Kernel { directory, release });
     }
     // It gets its name when it is complete.
-    let part = home.join(format!("{release}.part"));
+    let part = kernels.join(format!("{release}.part"));
     let _ = fs::remove_dir_all(&part);
     // Newer ones are split into three packages.
     for package in lists.parts(&release)? {

@@ -38,7 +38,7 @@ impl Report {
         self.current = self.suites.len();
     }
 
-    /// Takes one line of the output of cargo and the suites.
+    /// Reads one line of the output of cargo and the suites.
     pub(crate) fn line(&mut self, line: &str) {
         if let Some(name) = suite_name(line) {
             self.suites.push(Suite { name, outcome: None, failures: Vec::new() });
@@ -51,8 +51,7 @@ impl Report {
         }
     }
 
-    /// Takes the exit status of a run of cargo. A failure that none of its suites has explained is a
-    /// problem of its own.
+    /// Records the exit status of a run of cargo. A failure outside its suites is a separate problem.
     pub(crate) fn end(&mut self, succeeded: bool) {
         let tests = count(&self.suites[self.current..]);
         if !succeeded && tests.failed == 0 {
@@ -63,7 +62,7 @@ impl Report {
         self.current = self.suites.len();
     }
 
-    /// Takes a failure outside the suites.
+    /// Records a failure outside the suites.
     pub(crate) fn problem(&mut self, problem: String) {
         self.problems.push(problem);
     }
@@ -85,8 +84,8 @@ impl Report {
 fn count(suites: &[Suite]) -> Outcome {
     let mut total = Outcome { passed: 0, failed: 0, ignored: 0 };
     for suite in suites {
-        let died = Outcome { passed: 0, failed: 1, ignored: 0 };
-        let Outcome { passed, failed, ignored } = suite.outcome.unwrap_or(died);
+        let unfinished = Outcome { passed: 0, failed: 1, ignored: 0 };
+        let Outcome { passed, failed, ignored } = suite.outcome.unwrap_or(unfinished);
         total.passed += passed;
         total.failed += failed;
         total.ignored += ignored;
@@ -232,7 +231,7 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; fini
     }
 
     #[test]
-    fn each_run_of_cargo_is_judged_by_its_own_suites() {
+    fn each_run_of_cargo_is_counted_by_its_own_suites() {
         let mut report = report(&PASSING.replace("0 failed", "1 failed"), false);
         report.line("error: no test target named `life`");
         report.end(false);

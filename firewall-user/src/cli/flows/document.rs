@@ -5,7 +5,7 @@ use firewall_ebpf::abi::interface::Direction;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Known, is_learned};
+use super::{LiveFlow, is_learned};
 use crate::cli::json::SCHEMA_VERSION;
 
 /// The live flows.
@@ -83,7 +83,7 @@ struct Flow {
 }
 
 impl FlowList {
-    pub(super) fn new(flows: &[Known<'_>]) -> Self {
+    pub(super) fn new(flows: &[LiveFlow<'_>]) -> Self {
         Self { schema_version: SCHEMA_VERSION, flows: flows.iter().map(Flow::new).collect() }
     }
 }
@@ -95,7 +95,7 @@ impl FlowCount {
 }
 
 impl Flow {
-    fn new(known: &Known<'_>) -> Self {
+    fn new(known: &LiveFlow<'_>) -> Self {
         let entry = &known.entry;
         let flow = &entry.flow;
         let rule = known.rule.as_ref();

@@ -9,10 +9,10 @@ use firewall_ebpf::abi::state::State;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{DEVICE_MISSING, Seen};
+use super::{DEVICE_MISSING, InterfaceStatus};
 use crate::cli::confirm;
 use crate::cli::json::SCHEMA_VERSION;
-use crate::control::confirm::Waiting;
+use crate::control::confirm::UnconfirmedChange;
 use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::flows::survey::Survey;
 use crate::dataplane::hooks::hook::Hook;
@@ -179,28 +179,28 @@ struct PendingChange {
 /// What `secgroup status` has read.
 pub(super) struct Reading<'a> {
     pub(super) model: &'a Model,
-    pub(super) seen: &'a [Seen<'a>],
+    pub(super) statuses: &'a [InterfaceStatus<'a>],
     pub(super) maps: Option<&'a Maps>,
     pub(super) survey: &'a Survey,
     pub(super) strays: Vec<u16>,
-    pub(super) waiting: Option<&'a Waiting>,
+    pub(super) change: Option<&'a UnconfirmedChange>,
 }
 
 impl StatusDocument {
     pub(super) fn new(reading: Reading<'_>) -> Result<Self> {
-        let Reading { model, seen, maps, survey, strays, waiting } = reading;
+        let Reading { model, statuses, maps, survey, strays, change } = reading;
         let interface = |one| NetworkInterface::new(model, one, maps, survey);
         let tables = maps.map(|maps| maps.occupancy(&survey.flows)).unwrap_or_default();
         let counters = maps.map(Maps::rule_counter_usage).transpose()?;
         Ok(Self {
             schema_version: SCHEMA_VERSION,
-            network_interfaces: seen.iter().map(interface).collect::<Result<_>>()?,
+            network_interfaces: statuses.iter().map(interface).collect::<Result<_>>()?,
             flow_tables: tables.iter().map(FlowTable::new).collect(),
             rule_counters: counters.map(RuleCounters::new),
             stray_slots: strays,
-            pending: waiting.map(|waiting| PendingChange {
-                command: waiting.what.clone(),
-                left_seconds: confirm::whole_seconds(waiting.left),
+            pending: change.map(|change| PendingChange {
+                command: change.what.clone(),
+                left_seconds: confirm::whole_seconds(change.left),
             }),
             panic: model.is_panicking,
             management_networks: model.management.iter().map(ToString::to_string).collect(),
@@ -209,7 +209,12 @@ impl StatusDocument {
 }
 
 impl NetworkInterface {
-    fn new(model: &Model, one: &Seen<'_>, maps: Option<&Maps>, survey: &Survey) -> Result<Self> {
+    fn new(
+        model: &Model,
+        one: &InterfaceStatus<'_>,
+        maps: Option<&Maps>,
+        survey: &Survey,
+    ) -> Result<Self> {
         let interface = one.interface;
         let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
         let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) =

@@ -20,9 +20,9 @@ use crate::dataplane::host::{netns, routes};
 use crate::dataplane::sys::entries;
 use crate::dataplane::tables::maps::Maps;
 
-/// A connection as an interface sees it.
+/// A connection as a device carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Open {
+pub struct OpenConnection {
     /// IP protocol number.
     pub protocol: u8,
     /// The protected end; port 0 where the protocol has none.
@@ -63,7 +63,7 @@ pub fn open_on(
     netns: Option<&str>,
     device: &Device,
     orientation: Orientation,
-) -> Result<BTreeSet<Open>> {
+) -> Result<BTreeSet<OpenConnection>> {
     let (sockets, tracked) =
         netns::within(netns, || Ok((sockets::connected()?, conntrack::tracked()?)))?;
     let any = |to: SocketAddr| (unspecified(to.ip()), to.ip());
@@ -117,7 +117,7 @@ fn is_own(one: &Connected, device: &Device) -> bool {
     has(&one.local.ip()) && !has(&one.remote.ip())
 }
 
-fn of_socket(one: &Connected, orientation: Orientation) -> Open {
+fn of_socket(one: &Connected, orientation: Orientation) -> OpenConnection {
     let Connected { protocol, local, remote, state, is_server, is_finisher, .. } = *one;
     let (out, back) = (orientation.transmitted(), orientation.received());
     let (inside, outside) = match orientation {
@@ -125,7 +125,7 @@ fn of_socket(one: &Connected, orientation: Orientation) -> Open {
         Orientation::Guest => (remote, local),
     };
     let initiator = if is_server { back } else { out };
-    Open {
+    OpenConnection {
         protocol,
         inside,
         outside,
@@ -141,14 +141,14 @@ fn of_tracked(
     source: SocketAddr,
     destination: SocketAddr,
     initiator: Direction,
-) -> Open {
+) -> OpenConnection {
     let (inside, outside) = match initiator {
         Direction::Ingress => (destination, source),
         Direction::Egress => (source, destination),
     };
     let Tracked { protocol, state, .. } = *one;
     // conntrack does not store the direction of the first FIN; usually the initiator sends it.
-    Open { protocol, inside, outside, initiator, state, finisher: initiator }
+    OpenConnection { protocol, inside, outside, initiator, state, finisher: initiator }
 }
 
 impl Maps {
@@ -160,7 +160,7 @@ impl Maps {
     pub fn learn<'a>(
         &mut self,
         slot: u16,
-        open: impl IntoIterator<Item = &'a Open>,
+        open: impl IntoIterator<Item = &'a OpenConnection>,
         now: u64,
     ) -> Result<Learned> {
         let epoch = self.active(slot)?.generation();
@@ -198,7 +198,7 @@ fn write<K: aya::Pod>(
     entries::insert(proven, key, flow)
 }
 
-fn record(one: &Open, now: u64, epoch: u32) -> Flow {
+fn record(one: &OpenConnection, now: u64, epoch: u32) -> Flow {
     let set = |is_set, flag| if is_set { flag } else { 0 };
     let is_tcp = one.protocol == protocol::TCP;
     Flow {
@@ -215,8 +215,8 @@ fn record(one: &Open, now: u64, epoch: u32) -> Flow {
     }
 }
 
-fn key(one: &Open, slot: u16) -> AnyKey {
-    let Open { protocol, inside, outside, .. } = *one;
+fn key(one: &OpenConnection, slot: u16) -> AnyKey {
+    let OpenConnection { protocol, inside, outside, .. } = *one;
     let (inside_port, outside_port) = (inside.port().to_be(), outside.port().to_be());
     match (inside.ip(), outside.ip()) {
         (IpAddr::V4(inside), IpAddr::V4(outside)) => {
@@ -270,7 +270,8 @@ mod tests {
                 [(Direction::Ingress, Direction::Egress), (Direction::Egress, Direction::Ingress)]
             {
                 let state = State::CloseWait;
-                let open = Open { protocol: 6, inside, outside, initiator, state, finisher };
+                let open =
+                    OpenConnection { protocol: 6, inside, outside, initiator, state, finisher };
                 let flow = record(&open, 0x1_0000_0007, 3);
                 let entry = entry_for_test(key(&open, 7), Tier::Proven, flow);
                 assert_eq!((entry.slot, entry.protocol), (7, 6));

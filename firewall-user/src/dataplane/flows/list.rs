@@ -126,7 +126,7 @@ impl FlowEntry {
 
 impl Maps {
     /// Every flow of every slot, in no order. Flows that move while the tables are read may be
-    /// missed or seen twice.
+    /// missed or returned twice.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -134,7 +134,7 @@ impl Maps {
         self.flows_limited(usize::MAX)
     }
 
-    /// As [`Self::flows`], but of each table not many more than `limit`.
+    /// As [`Self::flows`], but stops reading each table after about `limit` entries.
     ///
     /// # Errors
     /// A map cannot be read.

@@ -23,8 +23,8 @@ impl Maps {
     /// Every flow, and how many unproven flows of each of these slots the kernel evicted for newer ones.
     ///
     /// The kernel does not report evictions from an LRU map, so they are computed: the flows that were
-    /// opened, without those that were promoted, that a packet, [`expire`] or [`Self::remove_flows`]
-    /// removed, and that are still in the table. Packets go on meanwhile, so opened flows are read
+    /// opened, minus those that were promoted, those that a packet, [`expire`] or [`Self::remove_flows`]
+    /// removed, and those that are still in the table. Packets arrive meanwhile, so opened flows are read
     /// before the tables and ended ones after them: a flow that begins or ends in between makes the
     /// number smaller, never larger. The highest number that was ever reported is stored, so that it
     /// never decreases. Of two readers at the same time, the lower one may overwrite the higher.

@@ -14,7 +14,7 @@ use crate::dataplane::host::netns;
 use crate::dataplane::pins::{Pins, Place};
 use crate::model::Interface;
 
-/// The slots that have a link or a program, whatever the store contains.
+/// The slots that have a link or a program, also those that are not in the store.
 ///
 /// # Errors
 /// A directory cannot be read.

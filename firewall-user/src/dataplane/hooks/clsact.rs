@@ -120,7 +120,7 @@ fn ensure_qdisc(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
                     return Ok(false);
                 }
             }
-            // A marker is of an earlier device.
+            // A marker that exists belongs to an earlier device.
             remove_dir(&marker).map(|()| false)
         }
         Some(kind) => Err(DataplaneError::new(
@@ -169,7 +169,7 @@ pub(super) fn preceding_filter(
     Ok(first.map(Filter::describe))
 }
 
-/// Detaches the filters of a slot, in whichever network namespace they are, and removes the qdisc if
+/// Detaches the filters of a slot, in any network namespace, and removes the qdisc if
 /// secgroup created it and it contains no other filter.
 pub(super) fn detach(pins: &Pins, slot: u16) -> Result<()> {
     Place::CLSACT.into_iter().try_for_each(|place| detach_place(pins, slot, place))

@@ -23,7 +23,7 @@ pub(super) fn detach_place(pins: &Pins, slot: u16, place: Place) -> Result<()> {
         return clsact::detach_place(pins, slot, place);
     }
     let link = pins.link(slot, place);
-    // Before the pin is removed: the kernel frees a pin later, and until then the program would go on
+    // Before the pin is removed: the kernel frees a pin later, and until then the program would run
     // with a policy that is removed already.
     links::detach(&link).context(format_args!("detach link {}", link.display()))?;
     unpin(&link)?;

@@ -13,7 +13,7 @@ use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netlink::Netlink;
 use crate::dataplane::pins::Place;
 
-/// Filters run in the order of their preferences, so ours is the lowest. Of several with one preference
+/// Filters run in the order of their preferences, and this is the lowest. Of several with one preference
 /// the newest runs first.
 pub(super) const PREFERENCE: u16 = 1;
 

@@ -1,4 +1,4 @@
-//! The hooks: which one a receive program is attached to, and why.
+//! The hooks of programs: which one an interface has, and why.
 
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::preflight;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use firewall_ebpf::abi::interface::NonIp;
-use firewall_ebpf::abi::interface::{FRAGMENT_TIMEOUT, Orientation, TcpChecks, has_fast_path};
+use firewall_ebpf::abi::interface::{
+    FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
+};
 use firewall_ebpf::abi::state::State;
 
 use crate::dataplane::error::{Context, Result};

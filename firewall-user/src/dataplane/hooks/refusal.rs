@@ -1,4 +1,4 @@
-//! Errors of attaching: the kernel's error number as a reason and a hint.
+//! Errors of attaching: a reason and a hint by the kernel's error number.
 
 use std::error::Error as StdError;
 
@@ -72,10 +72,10 @@ pub(super) fn no_ethernet(device: &Device, tc: Hook) -> DataplaneError {
     )
 }
 
-/// The driver has XDP, but not by BPF links.
+/// The driver has XDP, but does not support BPF links.
 pub(super) fn no_link(device: &Device, tc: Hook) -> DataplaneError {
     DataplaneError::new(
-        format!("attach XDP to {}: the driver takes no BPF link", device.name),
+        format!("attach XDP to {}: the driver does not support BPF links", device.name),
         format!("use --hook {}", tc.name()),
     )
 }

@@ -87,7 +87,9 @@ fn query(name: &str) -> Result<Option<Device>> {
         if let RouteNetlinkMessage::NewAddress(address) = reply
             && address.header.index == device.index
         {
-            device.addresses.extend(own(&address.attributes).filter(|one| is_reachable(*one)));
+            device
+                .addresses
+                .extend(own_address(&address.attributes).filter(|one| is_reachable(*one)));
         }
     }
     device.addresses.sort();
@@ -171,7 +173,7 @@ fn xdp_state(attributes: &[LinkXdp]) -> (Option<u32>, Option<bool>) {
 
 /// The device's own address in a message: `Local`, and where there is none, `Address`. With both,
 /// `Address` is the other end's if the device is point-to-point.
-fn own(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+fn own_address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
     let local = attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,

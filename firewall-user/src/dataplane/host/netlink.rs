@@ -42,7 +42,7 @@ impl Netlink {
         replies.into_iter().collect::<Result<_, _>>().map_err(io::Error::other)
     }
 
-    /// As [`Self::dump`], without the objects that this version of the parser does not know.
+    /// As [`Self::dump`], without the objects that the parser does not support.
     ///
     /// # Errors
     /// The kernel's error number.
@@ -119,8 +119,8 @@ fn kernel_error(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code.saturating_abs())
 }
 
-/// Whether an error means that the kernel does not have the family or the kind of object: its module
-/// is neither built in nor to be loaded, so there are no such objects.
+/// Whether an error means that the kernel lacks the family or the kind of object: its module is neither
+/// built in nor loadable, so there are no such objects.
 pub(in crate::dataplane) fn is_unsupported(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(

@@ -19,7 +19,7 @@ const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 /// Flag of an update: only if the key does not exist.
 const BPF_NOEXIST: u64 = 1;
 
-/// Entries of a batch: a progress bar moves between batches.
+/// Entries of a batch; progress is reported after each.
 const CHUNK: usize = 4096;
 
 #[repr(C)]

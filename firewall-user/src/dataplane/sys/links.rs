@@ -62,7 +62,7 @@ pub(in crate::dataplane) fn detach(pin: &Path) -> io::Result<()> {
     bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw(fd.as_fd()) }).map(drop)
 }
 
-/// The index of the device that a pinned XDP or TCX link is attached to; 0 if the device is gone.
+/// The index of the device that a pinned XDP or TCX link is attached to; 0 if the device was removed.
 pub(in crate::dataplane) fn device(pin: &Path) -> io::Result<u32> {
     let fd = open(pin)?;
     let mut info = LinkInfo::default();

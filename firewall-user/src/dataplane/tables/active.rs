@@ -11,7 +11,7 @@ use crate::dataplane::pins::Pins;
 const PER_CALL: usize = MAX_SET_ACTIVE as usize;
 
 /// Writes the active words of slots, one after the other. The helper program `set_active` stores each with
-/// one aligned 64-bit instruction, so that a packet sees the old word or the new one; `bpf(2)` promises
+/// one aligned 64-bit instruction, so that a program reads the old word or the new one; `bpf(2)` promises
 /// only a `memcpy` of the value (`array_map_update_elem`, kernel/bpf/arraymap.c).
 ///
 /// # Errors
@@ -33,7 +33,7 @@ pub(super) fn set_active(pins: &Pins, words: &[(u16, Active)]) -> Result<()> {
         if usize::try_from(run.return_value) != Ok(call.len()) {
             return Err(DataplaneError::new(
                 format!("program set_active: wrote {} of {} words", run.return_value, call.len()),
-                "its pin is another build's: `secgroup detach --all`, then attach again",
+                pins.hint_to_recreate(),
             ));
         }
     }

@@ -37,19 +37,20 @@ const NO_PREALLOC: u32 = 1;
 const INNER_MAP: u32 = 1 << 12;
 
 /// A [`Record`] as an entry of the map `BANKS`.
-pub(super) type Note = [u64; 4];
+pub(super) type RawRecord = [u64; 4];
 
 /// What a bank holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
-    /// The digest of the policy in each half; 0 while the half is being written, and when its contents
-    /// are unknown.
+    /// The digest of the policy in each half; 0 while a new policy is written into the half, and if it
+    /// has none. After a flip the inactive half keeps its old digest until it equals the active one: only
+    /// a bank with equal digests is changed in place.
     pub(super) digests: [u64; 2],
     /// What is free.
     pub(super) room: Room,
 }
 
-impl From<Record> for Note {
+impl From<Record> for RawRecord {
     fn from(record: Record) -> Self {
         let Room { next_class, classes, next_word, pages } = record.room;
         let pair = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
@@ -58,8 +59,8 @@ impl From<Record> for Note {
     }
 }
 
-impl From<Note> for Record {
-    fn from([first, second, class, word]: Note) -> Self {
+impl From<RawRecord> for Record {
+    fn from([first, second, class, word]: RawRecord) -> Self {
         let halves = |pair: u64| {
             let half = |half: u64| u32::try_from(half & 0xffff_ffff).unwrap_or(0);
             (half(pair), half(pair >> 32))
@@ -305,7 +306,7 @@ mod tests {
     fn a_record_keeps_the_whole_digest_of_each_half() {
         let room = Room { next_class: 1, classes: u32::MAX, next_word: 3, pages: 4 };
         let record = Record { digests: [u64::MAX, 0x0123_4567_89ab_cdef], room };
-        assert_eq!(Record::from(Note::from(record)), record);
-        assert_eq!(Record::from(Note::default()), Record::default());
+        assert_eq!(Record::from(RawRecord::from(record)), record);
+        assert_eq!(Record::from(RawRecord::default()), Record::default());
     }
 }

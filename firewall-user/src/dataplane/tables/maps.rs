@@ -1,4 +1,4 @@
-//! The pinned maps: opening them, and checking that they look as this version creates them.
+//! The pinned maps: opening them, and checking that this version creates the same types and sizes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use firewall_ebpf::abi::counter::{Counter, UserCounter};
 use crate::dataplane::error::{Context, DataplaneError, Result, chain};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
 use crate::dataplane::pins::Pins;
-use crate::dataplane::tables::bank::Note;
+use crate::dataplane::tables::bank::RawRecord;
 
 /// The counters that userspace keeps, by [`UserCounter::index`]; the kernel program does not use them.
 pub(super) const USER_COUNTERS: Shape = Shape::new::<u32, u64>(
@@ -21,7 +21,7 @@ pub(super) const USER_COUNTERS: Shape = Shape::new::<u32, u64>(
 
 /// The record of each bank, by [`firewall_ebpf::abi::policy::index`]; the kernel program does not use it.
 pub(super) const BANKS: Shape =
-    Shape::new::<u32, Note>("BANKS", MapType::Array, Size::Interfaces { each: 2 });
+    Shape::new::<u32, RawRecord>("BANKS", MapType::Array, Size::Interfaces { each: 2 });
 
 /// The opened maps.
 pub struct Maps {
@@ -30,13 +30,13 @@ pub struct Maps {
     pub(super) active: Array<MapData, u64>,
     pub(super) clock: Array<MapData, u64>,
     pub(super) user_counters: Array<MapData, u64>,
-    pub(super) banks: Array<MapData, Note>,
+    pub(super) banks: Array<MapData, RawRecord>,
     pub(in crate::dataplane) bloom_in_use: Array<MapData, u32>,
     /// The same maps once more: aya's typed maps do not give access to their file descriptors.
     raw: BTreeMap<&'static str, MapData>,
     /// The pins of the maps and of the policies' tables.
     pub(in crate::dataplane) pins: Pins,
-    /// The sizes that the maps were created with, whatever the configuration says now.
+    /// The sizes that the maps were created with; the configuration may have changed since.
     pub sizes: Sizes,
 }
 
@@ -124,10 +124,6 @@ fn check(pins: &Pins) -> Result<Sizes> {
 fn damaged(pins: &Pins, name: &str, why: &str) -> DataplaneError {
     DataplaneError::new(
         format!("map {name} pinned under {}: {why}", pins.version_dir().display()),
-        format!(
-            "the pins are not of this build: `rm -r {}` stops enforcement and removes them, then \
-             `secgroup reconcile` starts it again",
-            pins.version_dir().display()
-        ),
+        pins.hint_to_recreate(),
     )
 }

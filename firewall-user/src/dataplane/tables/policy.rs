@@ -5,7 +5,7 @@ use firewall_ebpf::abi::policy::{Active, Half, index};
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::sys::entries;
 use crate::dataplane::tables::active::set_active;
-use crate::dataplane::tables::bank::{self, ActiveBank, Bank, Note, Record, Table};
+use crate::dataplane::tables::bank::{self, ActiveBank, Bank, RawRecord, Record, Table};
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::probe::probe;
 use crate::policy::delta::{self, Delta, Room, Writes};
@@ -78,7 +78,7 @@ impl Maps {
         Ok(word == active(word.tables(), wanted) && self.is_active(wanted.slot, wanted.policy)?)
     }
 
-    /// Whether this policy is active on a slot, in whichever mode: its whole digest is compared.
+    /// Whether this policy is active on a slot, in either mode: its whole digest is compared.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -176,7 +176,7 @@ impl Maps {
     }
 
     fn set_record(&mut self, bank: &Bank, record: Record) -> Result<()> {
-        self.banks.set(bank.index(), Note::from(record), 0).context("write map BANKS")
+        self.banks.set(bank.index(), RawRecord::from(record), 0).context("write map BANKS")
     }
 
     /// Makes shadows known to the kernel programs, so that they can be probed; none is active.
@@ -185,7 +185,7 @@ impl Maps {
     /// A map cannot be written.
     pub fn publish(&self, shadows: &[&Shadow]) -> Result<()> {
         let fresh = shadows.iter().filter(|shadow| shadow.after.is_none());
-        self.refer(fresh.map(|shadow| (shadow.bank.index(), &shadow.bank)))
+        self.set_outer_maps(fresh.map(|shadow| (shadow.bank.index(), &shadow.bank)))
     }
 
     /// The kernel program's results of probes with a shadow's tables.
@@ -243,7 +243,7 @@ impl Maps {
     /// Lets the kernel free the banks that these have replaced: the entries that referred to them now
     /// refer to the new ones, where no packet uses them.
     fn free<'a>(&self, shadows: impl Iterator<Item = &'a Shadow> + Clone) -> Result<()> {
-        self.refer(shadows.map(|shadow| {
+        self.set_outer_maps(shadows.map(|shadow| {
             let tables = shadow.active.tables();
             (index(shadow.slot, 1 - tables.bank), &shadow.bank)
         }))
@@ -251,7 +251,10 @@ impl Maps {
 
     /// Sets entries of the outer maps: all of a map at once, because the kernel waits for RCU readers
     /// after each call.
-    fn refer<'a>(&self, banks: impl Iterator<Item = (u32, &'a Bank)> + Clone) -> Result<()> {
+    fn set_outer_maps<'a>(
+        &self,
+        banks: impl Iterator<Item = (u32, &'a Bank)> + Clone,
+    ) -> Result<()> {
         for table in Table::ALL {
             let entries = banks.clone().map(|(at, bank)| (at, bank.descriptor(table)));
             entries::put_all(self.fd(table.name()), entries, &mut |_| {})
@@ -294,7 +297,7 @@ impl Maps {
         for number in [0, 1] {
             bank::remove(&self.pins, slot, number)?;
             let at = index(slot, number);
-            self.banks.set(at, Note::from(Record::default()), 0).context("write map BANKS")?;
+            self.banks.set(at, RawRecord::from(Record::default()), 0).context("write map BANKS")?;
             for table in Table::ALL {
                 entries::remove(self.fd(table.name()), &at)
                     .context(format!("clear map {}", table.name()))?;

@@ -15,7 +15,7 @@ pub struct Metric {
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It grows until the interface is detached.
+    /// It grows until its interface is detached or its rule is deleted.
     Counter,
     /// It goes up and down.
     Gauge,

@@ -105,7 +105,7 @@ fn inexact_reset() -> Vec<Step> {
     ])
 }
 
-/// HeadersByFamily of a former and a new connection of one tuple.
+/// Segments of a former and a new connection with the same tuple.
 fn tuple_reuse() -> Vec<Case> {
     let (pass, old_seq, old_ack) = (R::Established, 145_824_453, 643_160_523);
     vec![
