@@ -14,7 +14,8 @@ use crate::model::Interface;
 ///
 /// On every attached interface, all traffic from and to the management networks passes and everything
 /// else is dropped; flows with other networks are removed. It lasts until `secgroup panic --off`, also
-/// over a reboot. Groups, rules and attachments can be changed meanwhile; they take effect at its end.
+/// after a reboot. Groups, rules and attachments can be changed meanwhile; changes of rules become
+/// active at its end.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +26,7 @@ pub(super) struct Command {
     /// End the emergency mode: the rules of the groups are active again
     #[arg(long)]
     off: bool,
-    /// Also if it cuts the SSH session that this command runs in
+    /// Begin or end it even if this cuts the SSH connection that the command runs in
     #[arg(long)]
     force: bool,
 }

@@ -267,7 +267,7 @@ fn notes(one: &Seen<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     if !one.untracked.is_empty() {
         notes.push(format!(
-            "{label}: rules allow some {} traffic from anywhere with all its answers: it has no flows",
+            "{label}: some {} traffic is untracked: rules allow it and its replies from anywhere",
             one.untracked.join(" and ")
         ));
     }
@@ -279,14 +279,14 @@ fn notes(one: &Seen<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<String>> {
     let audited = events[&Event::AuditPassed];
     if audited > 0 {
         notes.push(format!(
-            "{label}: {audited} packets counted as dropped have passed, in audit mode"
+            "{label}: audit mode passed {audited} packets that it counted as dropped"
         ));
     }
     let unpromoted = events[&Event::Unpromoted];
     if unpromoted > 0 {
         notes.push(format!(
-            "{label}: {unpromoted} times a proven flow stayed in the table of new flows, because that \
-             of proven flows was full"
+            "{label}: {unpromoted} times a flow could not move to the table of proven flows, because \
+             it was full"
         ));
     }
     Ok(notes)

@@ -36,7 +36,7 @@ fn invalid_rules_are_refused_with_a_hint() {
         (
             "--protocol tcp --port 65536 --cidr ::/0",
             "port 65536 is not 0 to 65535",
-            "every port is 0-65535",
+            "write 0-65535 for every port",
         ),
         (
             "--protocol tcp --port 90-80 --cidr ::/0",

@@ -242,7 +242,7 @@ impl Error {
                     .to_owned()
             }
             Self::PortsMissing { .. } => "name a port, or 0-65535 for every port".to_owned(),
-            Self::Port { .. } => "every port is 0-65535".to_owned(),
+            Self::Port { .. } => "write 0-65535 for every port".to_owned(),
             Self::PortsReversed { from, to } => format!("write {to}-{from}"),
             Self::IcmpMissing { .. } => "-1 and -1 mean every type and code".to_owned(),
             Self::IcmpNumber { .. } => "-1 means every one".to_owned(),

@@ -75,7 +75,7 @@ pub(super) fn no_ethernet(device: &Device, tc: Hook) -> DataplaneError {
 /// The driver has XDP, but not by BPF links.
 pub(super) fn no_link(device: &Device, tc: Hook) -> DataplaneError {
     DataplaneError::new(
-        format!("attach XDP to {}: the driver takes no BPF link", device.name),
+        format!("attach XDP to {}: the driver does not support BPF links", device.name),
         format!("use --hook {}", tc.name()),
     )
 }

@@ -107,8 +107,8 @@ fn pins_of_another_version_are_refused_and_unchanged() {
                 other.display()
             );
             let hint = format!(
-                "they still enforce: `rm -r {}` ends that, and `secgroup reconcile` right after \
-                 it starts it again from the store; or use the build that created them",
+                "they still enforce: `rm -r {}` ends enforcement, and `secgroup reconcile` \
+                 right after it resumes it from the store; or use the build that created them",
                 other.display()
             );
             assert_refused(&secgroup.run(line.split(' ')), 1, &error, &hint);
