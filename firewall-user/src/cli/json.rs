@@ -9,7 +9,7 @@ use super::status::StatusDocument;
 use crate::model::document::Document;
 
 /// The version of the documents that do not have the form of AWS. It changes when a field changes its
-/// meaning or goes away, and not when one is added.
+/// meaning or is removed, and not when one is added.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
 
 /// A JSON document on standard output.

@@ -108,8 +108,8 @@ impl Command {
                 print(&model, &seen, maps.as_ref(), &survey)?;
                 output::lines(strays.iter().map(|slot| {
                     format!(
-                        "slot {slot}: enforcing, but not in the store: restore the store, or run \
-                         `secgroup detach --all`"
+                        "slot {slot}: enforcing, but not in the store: use the --state-dir that it was \
+                         attached with, restore the store, or run `secgroup detach --all`"
                     )
                 }))?;
             }

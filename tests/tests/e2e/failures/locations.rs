@@ -142,8 +142,8 @@ fn a_slot_missing_from_the_store_is_reported_and_can_be_detached() {
         let status = secgroup.ok("status");
         assert!(
             status.contains(
-                "slot 0: enforcing, but not in the store: restore the store, or run \
-                 `secgroup detach --all`"
+                "slot 0: enforcing, but not in the store: use the --state-dir that it was attached \
+                 with, restore the store, or run `secgroup detach --all`"
             ),
             "{status}"
         );
