@@ -12,8 +12,9 @@ use crate::model::Interface;
 
 /// Emergency mode: drop everything except the management networks.
 ///
-/// On every attached interface, all traffic from and to the management networks passes and everything
-/// else is dropped; flows with other networks are removed. It lasts until `secgroup panic --off`, also
+/// On every attached interface, all traffic from and to the management networks passes, and so does
+/// exempt traffic (ARP, neighbour discovery, DHCP clients); everything else is dropped. Flows with
+/// other networks are removed. It lasts until `secgroup panic --off`, also
 /// after a reboot. Groups, rules and attachments can be changed meanwhile; changes of rules become
 /// active at its end.
 #[derive(Debug, Args)]
