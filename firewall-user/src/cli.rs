@@ -133,7 +133,7 @@ enum Command {
     Flows(flows::Command),
     /// Remove expired flows from the flow tables
     Gc(gc::Command),
-    /// Restore in the kernel what the store holds: at boot, and after an upgrade
+    /// Make the kernel's state equal to the store: at boot, and after an upgrade
     Reconcile(reconcile::Command),
     /// Serve metrics over HTTP, attach interfaces that appear, follow address changes
     Serve(serve::Command),

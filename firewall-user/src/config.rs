@@ -45,13 +45,13 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Maps {
-    /// Flows of each family that are not proven yet. A new flow in the full table evicts the one that
-    /// was idle longest.
+    /// Flows of each family that are not proven yet. A new flow in the full table evicts one that was
+    /// not used recently.
     pub flows_new: Entries,
     /// Proven flows of each family. While the table is full, flows stay in the table of new flows.
     pub flows_proven: Entries,
     /// First fragments of each family whose verdict later fragments get. A new one in the full table
-    /// evicts the oldest.
+    /// evicts one that was not used recently.
     pub fragments: Entries,
     /// Rules with a counter: those of all groups that are attached.
     pub rules: Entries,

@@ -34,7 +34,7 @@ exits! {
     Failed = 1;
     /// Invalid usage: the arguments are malformed or contradict one another.
     Usage = 2;
-    /// A named object does not exist, nothing is attached, or no change is to be confirmed.
+    /// A named object does not exist, nothing is attached, or there is no unconfirmed change.
     NotFound = 3;
     /// The document differs from the store (`apply --dry-run`).
     Differs = 4;

@@ -60,7 +60,10 @@ const _: () = assert!(size_of::<FlowKey4>() == 16 && size_of::<FlowKey6>() == 40
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Tier {
     /// An LRU hash: flows of which one end may be spoofed. A flood evicts only these.
-    #[cfg_attr(feature = "clap", value(help = "Not proven; a full table evicts the longest idle"))]
+    #[cfg_attr(
+        feature = "clap",
+        value(help = "Not proven; a full table evicts flows that were not used recently")
+    )]
     New = 0,
     /// A plain hash: flows whose both ends have answered each other. Nothing evicts them.
     #[cfg_attr(feature = "clap", value(help = "Both ends have sent; a full table evicts none"))]

@@ -84,11 +84,11 @@ pub enum TcpChecks {
     /// have the expected sequence number. Any other segment that does not fit passes and changes
     /// nothing; the endpoints discard it.
     #[default]
-    #[cfg_attr(feature = "clap", value(help = "Check SYN-ACK and RST, by their numbers"))]
+    #[cfg_attr(feature = "clap", value(help = "Check the handshake and RST by their numbers"))]
     Guard = 0,
     /// Sequence and acknowledgement numbers must be in the window of their connection, which must
     /// have been seen from its first SYN. A segment that does not fit is dropped.
-    #[cfg_attr(feature = "clap", value(help = "Check all segments, by the windows as well"))]
+    #[cfg_attr(feature = "clap", value(help = "Check every segment against the window as well"))]
     Strict = 1,
 }
 

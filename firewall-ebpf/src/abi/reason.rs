@@ -91,13 +91,13 @@ reasons! {
     NonIpAllowed = 5, "non-ip-allowed", "The interface was attached with --non-ip all.";
     NeighbourDiscovery = 6, "neighbour-discovery", "IPv6 neighbour and router discovery with hop limit 255 is exempt.";
     Dhcp = 7, "dhcp", "A DHCP or DHCPv6 client's exchange with its server is exempt.";
-    Related = 8, "related", "An ICMP error about a packet of a live or untracked flow.";
+    Related = 8, "related", "The packet is an ICMP error about a packet of a live flow or about untracked traffic.";
     LaterFragment = 9, "later-fragment", "A fragment other than the first, of a packet whose first fragment passed.";
     Untracked = 10, "untracked", "Rules allow the packet and every reply to it, from anywhere: no flow is created.";
     // Dropping: rules and flows.
     NoRule = 16, "no-rule", "No rule of the attached groups allows the packet, and it belongs to no flow.";
     NoPolicy = 17, "no-policy", "The interface has no policy yet: nothing passes until the first one is active.";
-    UnsolicitedSynAck = 18, "unsolicited-syn-ack", "A TCP SYN-ACK without a SYN before it.";
+    UnsolicitedSynAck = 18, "unsolicited-syn-ack", "A TCP SYN-ACK that belongs to no flow.";
     FlowTableFull = 19, "flow-table-full", "A rule allows the packet, but its flow could not be stored, so replies would be dropped.";
     // Dropping: what does not parse.
     TruncatedFrame = 20, "truncated-frame", "The frame ends before its headers do.";

@@ -168,7 +168,7 @@ pub enum HookChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Tracking {
-    /// All but TCP and UDP that rules allow from anywhere together with every answer, as in EC2.
+    /// All but TCP and UDP that rules allow from anywhere together with all replies, as in EC2.
     #[default]
     Auto,
     /// All traffic.

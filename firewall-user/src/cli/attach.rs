@@ -25,7 +25,7 @@ States of --timeout, with the default in seconds (names of EC2 where EC2 has one
   (also accepted in the form tcp-established)
 
 Exit code 3: the device, a group or the network namespace does not exist.
-Exit code 130: --trace, at its end.
+Exit code 130: --trace was interrupted.
 
 Examples:
   secgroup attach eth0 --group web --group ssh
@@ -57,7 +57,7 @@ pub(super) struct Command {
     #[arg(long, value_enum)]
     tcp: Option<TcpChecks>,
     /// Whether a TCP segment in the middle of a connection opens a flow if a rule allows it (on), or
-    /// only a SYN (off) [default: on, or as attached before; always off with --tcp strict]
+    /// only a SYN does (off) [default: on, or as attached before; always off with --tcp strict]
     #[arg(long, value_enum)]
     tcp_loose: Option<Switch>,
     /// Which traffic is tracked in flows [default: auto, or as attached before]
@@ -66,19 +66,19 @@ pub(super) struct Command {
     /// Enforce drops, or only count them [default: enforce, or as attached before]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Whether a flow ends when rules change and none allows it any more (on), or outlives its rule as
-    /// in EC2 (off) [default: off, or as attached before]
+    /// Whether packets of a flow are dropped once no rule allows the flow (on), or a flow outlives its
+    /// rule as in EC2 (off) [default: off, or as attached before]
     #[arg(long, value_enum)]
     revalidate: Option<Switch>,
     /// Address on the protected end that the device does not have itself (a guest's), for rules with
     /// a group as peer; may be repeated
     #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<IpAddr>,
-    /// Do not learn the open connections of a device that is not attached yet: those that no rule
-    /// allows are cut [default: each gets a flow]
+    /// Create no flows for connections that are open at the first attach: those that no rule allows
+    /// are cut [default: each gets a flow]
     #[arg(long)]
     no_learn: bool,
-    /// Print a line for every packet until interrupted, then continue without
+    /// Print a line for every packet until interrupted; the interface stays attached
     #[arg(long, conflicts_with = "confirm")]
     trace: bool,
     #[command(flatten)]

@@ -10,7 +10,7 @@ use super::{Context, Exit};
 use crate::model::document::{self, Document};
 use crate::model::{Group, Model, Peer};
 
-/// Print groups and prefix lists as a document for apply.
+/// Print groups and prefix lists as a document that apply reads.
 ///
 /// The document has the form of `aws ec2 describe-security-groups`, with prefix lists beside the groups.
 /// Named groups are printed with the groups and prefix lists that their rules have as peers.

@@ -20,13 +20,13 @@ Example:
         /// Network; may be repeated
         #[arg(required = true, value_name = "CIDR")]
         networks: Vec<String>,
-        /// Set them also if they exclude the address that this SSH session comes from, in a panic
+        /// In a panic, set them even if they exclude the address of your SSH connection
         #[arg(long)]
         force: bool,
     },
     /// Remove all management networks
     Clear {
-        /// Also in a panic, which then drops everything
+        /// Clear them even in a panic, which then drops everything
         #[arg(long)]
         force: bool,
     },

@@ -19,9 +19,9 @@ pub(crate) struct Output {
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people; leaves out columns that do not fit into the terminal or 100 characters
+    /// Table; leaves out columns that do not fit into the terminal or 100 characters
     Table,
-    /// For programs: has everything, in the form of AWS where AWS has one
+    /// JSON with every field, in the form of AWS where AWS has one
     Json,
 }
 

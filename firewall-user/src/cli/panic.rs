@@ -12,9 +12,11 @@ use crate::model::Interface;
 
 /// Emergency mode: drop everything except the management networks.
 ///
-/// On every attached interface, all traffic from and to the management networks passes and everything
-/// else is dropped; flows with other networks are removed. It lasts until `secgroup panic --off`, also
-/// over a reboot. Groups, rules and attachments can be changed meanwhile; they take effect at its end.
+/// On every attached interface, all traffic from and to the management networks passes, and so does
+/// exempt traffic (ARP, neighbour discovery, DHCP clients); everything else is dropped. Flows with
+/// other networks are removed. It lasts until `secgroup panic --off`, also
+/// after a reboot. Groups, rules and attachments can be changed meanwhile; changes of rules become
+/// active at its end.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +27,7 @@ pub(super) struct Command {
     /// End the emergency mode: the rules of the groups are active again
     #[arg(long)]
     off: bool,
-    /// Also if it cuts the SSH session that this command runs in
+    /// Begin or end it even if this cuts the SSH connection that the command runs in
     #[arg(long)]
     force: bool,
 }

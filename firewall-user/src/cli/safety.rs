@@ -17,7 +17,7 @@ pub(super) struct Safety {
     /// Roll the change back after this time, unless `secgroup confirm` follows: 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     confirm: Option<Duration>,
-    /// Make the change also if it would block new SSH sessions from where this one comes
+    /// Make the change even if it blocks new SSH connections from your address
     #[arg(long)]
     force: bool,
 }

@@ -107,8 +107,8 @@ impl Command {
                 print(&model, &statuses, maps.as_ref(), &survey)?;
                 output::lines(strays.iter().map(|slot| {
                     format!(
-                        "slot {slot}: enforcing, but not in the store: restore the store, or run \
-                         `secgroup detach --all`"
+                        "slot {slot}: enforcing, but not in the store: use the --state-dir that it was \
+                         attached with, restore the store, or run `secgroup detach --all`"
                     )
                 }))?;
             }
@@ -271,7 +271,7 @@ fn notes(one: &InterfaceStatus<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<
     let mut notes = Vec::new();
     if !one.untracked.is_empty() {
         notes.push(format!(
-            "{label}: rules allow some {} traffic from anywhere with all its answers: it has no flows",
+            "{label}: some {} traffic is untracked: rules allow it and its replies from anywhere",
             one.untracked.join(" and ")
         ));
     }
@@ -283,14 +283,14 @@ fn notes(one: &InterfaceStatus<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<
     let audited = events[&Event::AuditPassed];
     if audited > 0 {
         notes.push(format!(
-            "{label}: {audited} packets counted as dropped have passed, in audit mode"
+            "{label}: audit mode passed {audited} packets that it counted as dropped"
         ));
     }
     let unpromoted = events[&Event::Unpromoted];
     if unpromoted > 0 {
         notes.push(format!(
-            "{label}: {unpromoted} times a proven flow stayed in the table of new flows, because that \
-             of proven flows was full"
+            "{label}: {unpromoted} times a flow could not move to the table of proven flows, because \
+             it was full"
         ));
     }
     Ok(notes)

@@ -51,13 +51,13 @@ impl Explain for Unconfirmed {
 
 /// No change is unconfirmed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("no change is waiting for confirmation")]
+#[error("there is no unconfirmed change")]
 pub struct NothingPending;
 
 impl Explain for NothingPending {
     fn hint(&self) -> Option<Cow<'static, str>> {
         Some(
-            "it was confirmed, or rolled back at its deadline: `secgroup rule list` shows which"
+            "it was confirmed, or rolled back at its deadline: `secgroup rule list` shows the rules"
                 .into(),
         )
     }

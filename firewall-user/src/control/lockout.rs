@@ -20,7 +20,7 @@ use crate::policy::{Probe, ResolvedRule, active_rules, evaluate, is_untracked};
 /// The change would lock its caller out.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this would lock you out: your SSH connection {connection} comes in by {interface}, {breakage}"
+    "this would lock you out: your SSH connection {connection} arrives on {interface}, {breakage}"
 )]
 pub struct LockedOut {
     connection: Connection,
@@ -32,7 +32,7 @@ pub struct LockedOut {
 /// The reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Breakage {
-    #[error("and no rule there would admit the next one")]
+    #[error("and no rule there would allow a new one")]
     NoRule,
     #[error("which has no flow, and with --tcp-loose off only a SYN opens one")]
     NoFlow,
@@ -45,7 +45,7 @@ impl Explain for LockedOut {
         Some(match breakage {
             Breakage::NoRule => format!(
                 "`secgroup rule add {group} ingress --protocol tcp --port {} --cidr {}/{length}` \
-                 admits it; --force makes the change anyway",
+                 allows it; --force makes the change anyway",
                 server.port(),
                 client.ip()
             )

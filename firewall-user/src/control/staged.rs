@@ -131,7 +131,7 @@ impl Staged {
         let shadows = self.shadows.into_values().collect();
         self.maps.flip(shadows).context("stored, but perhaps not yet active")?;
         let removed = self.maps.remove_rule_counters(&self.removed);
-        removed.context("stored and active, but rule counters")?;
+        removed.context("stored and active, but counters of removed rules are left")?;
         Ok(self.maps)
     }
 
@@ -157,8 +157,8 @@ fn verify(
     let results = maps.probe(shadow, &probes(old, new))?;
     check(new, interface.tracking, &results).map_err(|error| {
         let what = format!("policy of {}: {error}", interface.device);
-        let hint = "this is a fault of secgroup, and the policy from before stays active: please \
-                    report it with `secgroup export`";
+        let hint = "this is a bug in secgroup, and the previous policy stays active: please \
+                    report it with the output of `secgroup export`";
         DataplaneError::new(what, hint).into()
     })
 }

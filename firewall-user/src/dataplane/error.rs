@@ -93,7 +93,7 @@ fn own_errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
 pub(crate) const fn usual_hint(errno: Errno) -> Option<&'static str> {
     match errno {
         Errno::EPERM => Some(
-            "run as root; if that is so, kernel lockdown, a security module or the seccomp \
+            "run as root; if you are root, kernel lockdown, a security module or the seccomp \
              profile of a container forbids it",
         ),
         Errno::ENOMEM | Errno::E2BIG => Some(

@@ -62,8 +62,8 @@ pub fn refuse_other_versions(pins: &Pins) -> Result<()> {
                 dir.display()
             ),
             format!(
-                "they still enforce: `rm -r {}` ends that, and `secgroup reconcile` right after \
-                 it starts it again from the store; or use the build that created them",
+                "they still enforce: `rm -r {}` ends enforcement, and `secgroup reconcile` \
+                 right after it resumes it from the store; or use the build that created them",
                 dir.display()
             ),
         ))

@@ -26,8 +26,8 @@ mod declaration;
 
 use declaration::{
     AUDITED_PACKETS, BUILD_INFO, BYTES, DROP_BYTES, DROPS, FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED,
-    FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_UNPROMOTED, PACKETS, PANIC, PASSES, POLICY_GENERATION,
-    PREFIX, RULE_BYTES, RULE_PACKETS,
+    FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_UNPROMOTED, PACKETS, PANIC, PASSES, PREFIX, RULE_BYTES,
+    RULE_PACKETS, STORE_GENERATION,
 };
 pub use declaration::{Kind, METRICS, Metric};
 
@@ -244,7 +244,7 @@ impl Collector for Reading {
         encode(to, &FLOWS_EVICTED, self.by_interface(|one| one.evicted))?;
         encode(to, &RULE_PACKETS, self.by_rule(PACKETS_FIELD))?;
         encode(to, &RULE_BYTES, self.by_rule(BYTES_FIELD))?;
-        encode(to, &POLICY_GENERATION, [([], self.generation)])?;
+        encode(to, &STORE_GENERATION, [([], self.generation)])?;
         encode(to, &PANIC, [([], self.panic)])?;
         encode(to, &BUILD_INFO, [(build, 1)])
     }

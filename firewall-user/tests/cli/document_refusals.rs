@@ -85,7 +85,7 @@ fn a_refused_document_is_reported_with_the_place() {
         place(
             with("GroupId", json!("sg-1")),
             "SecurityGroups[1].GroupId: \"sg-1\" is not an id of the form sg-… with 17 hexadecimal digits",
-            "the list command of its kind prints ids",
+            "`secgroup group list` shows the ids",
         ),
         place(
             with("Tags", json!([{"Key": "a"}, {"Key": "a"}])),
@@ -150,17 +150,17 @@ fn a_refused_document_is_reported_with_the_place() {
         ),
         place(
             permission(json!({"IpProtocol": "-1", "PrefixListIds": [{"PrefixListId": "pl-00000000"}]})),
-            &format!("{at}.PrefixListIds[0]: prefix list pl-00000000 is neither here nor in the document"),
+            &format!("{at}.PrefixListIds[0]: prefix list pl-00000000 is neither on this host nor in the document"),
             "add it to the document's PrefixLists, with its Entries",
         ),
         place(
             pair(json!({"GroupId": "sg-00000000"})),
-            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0]: group sg-00000000 is neither here nor in the document",
+            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0]: group sg-00000000 is neither on this host nor in the document",
             "add it to the document, or create it first",
         ),
         place(
             pair(json!({"GroupName": "nope"})),
-            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0]: group \"nope\" is neither here nor in the document",
+            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0]: group \"nope\" is neither on this host nor in the document",
             "add it to the document, or create it first",
         ),
         place(
@@ -195,12 +195,12 @@ fn a_refused_document_is_reported_with_the_place() {
         ),
         place(
             document(&[in_vpc("vpc-1"), in_vpc("vpc-2")]),
-            "SecurityGroups[1]: group web is here twice, from vpc-1 and vpc-2",
+            "SecurityGroups[1]: group web is in the document twice, from vpc-1 and vpc-2",
             twice,
         ),
         place(
             document(&[group("web", json!([])), group("WEB", json!([]))]),
-            "SecurityGroups[1]: group WEB is here twice",
+            "SecurityGroups[1]: group WEB is in the document twice",
             twice,
         ),
         place(
@@ -210,8 +210,8 @@ fn a_refused_document_is_reported_with_the_place() {
         ),
         place(
             with("GroupId", json!(here.as_str())),
-            &format!("SecurityGroups[1]: {here} is the group here here"),
-            "names are fixed: use the name it has here, or leave the id out",
+            &format!("SecurityGroups[1]: on this host {here} is the group here"),
+            "names are fixed: use the name it has on this host, or leave the id out",
         ),
         place(
             document(&[json!({"GroupName": "here", "Description": "e", "IpPermissions": [], "IpPermissionsEgress": []})]),
@@ -245,8 +245,8 @@ fn a_refused_document_is_reported_with_the_place() {
         ),
         place(
             list(json!({"PrefixListName": "x", "AddressFamily": "IPv4", "Entries": [], "PrefixListId": four.as_str()})),
-            &format!("PrefixLists[0]: {four} is the prefix list four here"),
-            "names are fixed: use the name it has here, or leave the id out",
+            &format!("PrefixLists[0]: on this host {four} is the prefix list four"),
+            "names are fixed: use the name it has on this host, or leave the id out",
         ),
     ]);
     let before = host.state();

@@ -73,6 +73,6 @@ impl Fixture {
     }
 }
 
-pub(crate) const SEE_GROUPS: &str = "\nhint: secgroup group list shows the groups";
-pub(crate) const SEE_LISTS: &str = "\nhint: secgroup prefix-list list shows the prefix lists";
+pub(crate) const SEE_GROUPS: &str = "\nhint: `secgroup group list` shows the groups";
+pub(crate) const SEE_LISTS: &str = "\nhint: `secgroup prefix-list list` shows the prefix lists";
 pub(crate) const CHARACTERS: &str = "\nhint: use letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*";

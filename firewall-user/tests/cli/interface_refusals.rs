@@ -18,7 +18,7 @@ fn attach_refuses_invalid_arguments() {
         "sg-123",
         2,
         "\"sg-123\" is not an id of the form sg-… with 17 hexadecimal digits\n\
-         hint: the list command of its kind prints ids",
+         hint: `secgroup group list` shows the ids",
     );
     attach("web --group {web}", 2, "group web is given twice");
     let form = " is not STATE=SECONDS\nhint: write for example TcpEstablishedTimeout=350";
@@ -70,7 +70,7 @@ fn a_filter_by_rule_needs_a_rule_that_exists_or_existed() {
             3,
             &format!(
                 "error: flows {verb}: there never was a rule sgr-0123456789abcdef0\n\
-                 hint: secgroup rule list shows the rules"
+                 hint: `secgroup rule list` shows the rules"
             ),
         );
     }

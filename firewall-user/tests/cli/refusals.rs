@@ -94,7 +94,7 @@ fn invalid_and_used_groups_are_refused() {
             2,
             &format!(
                 "error: {verb} group sg-0123: \"sg-0123\" is not an id of the form sg-… with \
-                 17 hexadecimal digits\nhint: the list command of its kind prints ids"
+                 17 hexadecimal digits\nhint: `secgroup group list` shows the ids"
             ),
         );
         fixture.refuses(
@@ -168,7 +168,7 @@ fn invalid_and_used_prefix_lists_are_refused() {
         &["remove", "office", "--entry", "192.0.2.0/24", "--entry", "10.0.0.0/8"],
         3,
         "error: remove from prefix list office: prefix list office has no entry 10.0.0.0/8\n\
-         hint: secgroup prefix-list show office shows its entries",
+         hint: `secgroup prefix-list show office` shows its entries",
     );
     list(
         &["delete", "office"],
@@ -191,7 +191,7 @@ fn invalid_and_used_prefix_lists_are_refused() {
         &["show", "pl-1"],
         2,
         "error: show prefix list pl-1: \"pl-1\" is not an id of the form pl-… with 17 hexadecimal \
-         digits\nhint: the list command of its kind prints ids",
+         digits\nhint: `secgroup prefix-list list` shows the ids",
     );
 }
 

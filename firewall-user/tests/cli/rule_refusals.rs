@@ -36,7 +36,7 @@ fn invalid_rules_are_refused_with_a_hint() {
         (
             "--protocol tcp --port 65536 --cidr ::/0",
             "port 65536 is not 0 to 65535",
-            "every port is 0-65535",
+            "write 0-65535 for every port",
         ),
         (
             "--protocol tcp --port 90-80 --cidr ::/0",
@@ -73,12 +73,12 @@ fn invalid_rules_are_refused_with_a_hint() {
         (
             "--protocol icmp --icmp 256 --cidr 0.0.0.0/0",
             "ICMP type 256 is not 0 to 255",
-            "-1 means every one",
+            "use 0 to 255, or -1 for all",
         ),
         (
             "--protocol icmp --icmp 3/256 --cidr 0.0.0.0/0",
             "ICMP code 256 is not 0 to 255",
-            "-1 means every one",
+            "use 0 to 255, or -1 for all",
         ),
         (
             "--protocol icmp --icmp -1/3 --cidr 0.0.0.0/0",
@@ -216,25 +216,25 @@ fn duplicate_rules_and_unknown_objects_are_refused() {
         &["web", "{http}", "sgr-00000000"],
         3,
         "error: remove rule from group web: group web has no rule sgr-00000000\n\
-         hint: secgroup rule list web shows its rules",
+         hint: `secgroup rule list web` shows its rules",
     );
     remove(
         &["data base", "{http}"],
         3,
         "error: remove rule from group data base: group data base has no rule {http}\n\
-         hint: secgroup rule list 'data base' shows its rules",
+         hint: `secgroup rule list 'data base'` shows its rules",
     );
     remove(
         &["web", "http"],
         2,
         "error: remove rule from group web: \"http\" is not an id of the form sgr-… with \
-         17 hexadecimal digits\nhint: the list command of its kind prints ids",
+         17 hexadecimal digits\nhint: `secgroup rule list` shows the ids",
     );
     remove(
         &["web", "egress", "--protocol", "tcp", "--port", "80", "--cidr", "10.0.0.0/8"],
         3,
         "error: remove rule from group web: group web has no rule: egress tcp 80 to 10.0.0.0/8\n\
-         hint: secgroup rule list web shows its rules",
+         hint: `secgroup rule list web` shows its rules",
     );
     let either = "error: remove rule from group web: give either ids of rules, or a direction and \
                   options\nhint: `secgroup rule remove --help` has an example of each";

@@ -37,8 +37,8 @@ fn an_unconfirmed_change_is_announced_and_can_be_rolled_back() {
     assert_eq!(done.code, 3);
     assert_eq!(
         done.stderr,
-        "error: confirm: no change is waiting for confirmation\nhint: it was confirmed, or \
-         rolled back at its deadline: `secgroup rule list` shows which\n"
+        "error: confirm: there is no unconfirmed change\nhint: it was confirmed, or rolled back \
+         at its deadline: `secgroup rule list` shows the rules\n"
     );
     for wrong in ["0s", "25h", "soon", "30"] {
         assert_eq!(host.run(&[&RULE[..], &["--confirm", wrong]].concat()).code, 2, "{wrong}");

@@ -79,7 +79,7 @@ impl Part<'_> {
     fn one_rule(&self, screen: &mut Screen, blocked: &mut Blocked) -> Result<Vec<String>> {
         let Self { inside, lab: Lab { office, .. }, .. } = *self;
         screen.step(
-            "A rule allows HTTP from the office; replies need no egress rule, so it is removed",
+            "A rule allows HTTP from the office; the egress rules are removed, as replies need none",
         )?;
         let added = self.rule(screen, "add", "web", &HTTP)?;
         let out = ["rule", "remove", "web", "egress", "--protocol", "all"];

@@ -15,7 +15,7 @@ use crate::process::output;
 pub fn page(results: &Results, rounds: usize) -> String {
     let mut page = format!(
         "# Comparison with nftables and iptables\n\n\
-         Made by `cargo xtask bench --peers` on {}, {rounds} rounds in alternation on\n{}.\n\n\
+         Made by `cargo xtask bench --peers` on {}, {rounds} rounds, subjects in alternation, on\n{}.\n\n\
          ![the figures of the tables below as bars](peers.svg)\n\n\
          Bars are medians, lines the interquartile range; *2 × nftables* is twice as fast as \
          nftables\nwith the same rules.\n\n",
@@ -31,7 +31,7 @@ pub fn page(results: &Results, rounds: usize) -> String {
 #[must_use]
 pub fn summary(results: &Results) -> String {
     let mut text = String::from(
-        "## Targets\n\nSpeed as a multiple, with the number of rules that gives the lowest.\n\n\
+        "## Targets\n\nSpeed as a multiple, for the number of rules with the lowest multiple.\n\n\
          | target | at least | median | quartiles | XDP, always pass | |\n\
          | --- | ---: | ---: | ---: | ---: | --- |\n",
     );
@@ -82,7 +82,7 @@ the start; in each round they are measured one after the other, metric by metric
 packets are also measured over IPv6, with one rule; everything else is IPv4.
 
 - **Rules.** Each allows UDP to one port from one network, a /25 (nftables takes twice the time to
-  compare a /24). The last network is the client's, which one more rule allows TCP. A set is one of
+  compare a /24). The last network is the client's; one more rule allows it TCP. A set is one of
   nftables (`flags interval`), and for secgroup a prefix list. Everything else is dropped. With the peers,
   their first rule accepts established traffic. secgroup also filters what the server sends.
 - **Packets** are UDP datagrams of 60 bytes, over IPv6 of 80, sent by an XDP program that the kernel
@@ -91,11 +91,11 @@ packets are also measured over IPv6, with one rule; everything else is IPv4.
   by the packets that the firewall, or the server, counted. It contains *XDP, always drop*: the ring, and
   a program that drops.
 - **Flood dropped**: from 8,192 hosts in networks between those allowed, each packet from another
-  port than the previous one of its host. *nothing* delivers them.
-- **Established accepted**: replies in 4,096 flows that the server began and no rule allows; they end
-  at the full queue of a UDP socket.
-- **New connections**: one thread connects, accepts and closes at both ends; time in which it waited for
-  the CPU is not counted.
+  port than the previous one of its host. Without a firewall (*nothing*) they are delivered.
+- **Established accepted**: replies in 4,096 flows that the server opened and no rule allows; they are
+  dropped at the full queue of a UDP socket.
+- **New connections**: one thread connects, accepts and closes at both ends; time without the CPU is
+  not counted.
 - **TCP throughput**: iperf3, one connection for a second, each end on a CPU of its own.
 - **Round trip**: the median of many; both ends in one thread, so that no wake-up is included.
 

@@ -172,7 +172,7 @@ fn a_filter_that_runs_before_ours_is_refused() {
     tc(&net.server, "qdisc add dev eth0 ingress");
     let message = secgroup.refused("attach eth0 --group fresh --hook clsact", 1);
     assert!(
-        message.contains("its ingress qdisc is in the way\nhint: `tc qdisc del dev eth0 ingress`")
+        message.contains("its ingress qdisc prevents it\nhint: `tc qdisc del dev eth0 ingress`")
     );
 }
 

@@ -50,8 +50,8 @@ impl Login {
         let before = state();
         let CommandOutput { code, stdout, stderr } = self.run(secgroup, line);
         let expected = format!(
-            "this would lock you out: your SSH connection {} comes in by eth0, and no rule there \
-             would admit the next one\n",
+            "this would lock you out: your SSH connection {} arrives on eth0, and no rule there \
+             would allow a new one\n",
             self.displayed()
         );
         assert!(stderr.contains(&expected), "{line}: {stderr}");
@@ -145,7 +145,7 @@ fn a_connection_without_a_flow_needs_mid_stream_pickup() {
     let answer = login.run(&secgroup, line);
     assert_eq!(answer.code, Some(1), "{answer}");
     let expected =
-        "comes in by eth0, which has no flow, and with --tcp-loose off only a SYN opens one";
+        "arrives on eth0, which has no flow, and with --tcp-loose off only a SYN opens one";
     assert!(answer.stderr.contains(expected), "{answer}");
     login.ok(&secgroup, "attach eth0 --group ssh --tcp-loose on");
     login.ok(&secgroup, line);

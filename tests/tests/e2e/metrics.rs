@@ -92,7 +92,7 @@ fn every_metric_counts_what_happened() {
     let version = env!("CARGO_PKG_VERSION");
     let build = format!("secgroup_build_info{{version=\"{version}\",abi=\"{ABI_VERSION}\"}}");
     assert_eq!(value(&text, &build), 1);
-    assert_eq!(value(&text, "secgroup_policy_generation"), 3);
+    assert_eq!(value(&text, "secgroup_store_generation"), 3);
     for tier in ["new", "proven"] {
         for family in ["ipv4", "ipv6"] {
             let labels = format!("{{tier=\"{tier}\",family=\"{family}\"}}");

@@ -20,7 +20,7 @@ fn a_command_refuses_an_interface_that_is_not_attached() {
     ] {
         let expected = format!(
             "error: {command}: there is no attached interface \"{interface}\"\n\
-             hint: secgroup status shows the interfaces\n"
+             hint: `secgroup status` shows the interfaces\n"
         );
         assert_eq!(secgroup.refused(line, 3), expected);
     }

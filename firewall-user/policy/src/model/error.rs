@@ -65,11 +65,11 @@ pub enum Error {
     // Duplicates, and objects in use.
     #[error("group {name} exists already: {id}")]
     GroupDuplicate { name: String, id: GroupId },
-    #[error("{id} is the group {name} here")]
+    #[error("on this host {id} is the group {name}")]
     GroupIdTaken { name: String, id: GroupId },
     #[error("prefix list {name} exists already: {id}")]
     PrefixListDuplicate { name: String, id: PrefixListId },
-    #[error("{id} is the prefix list {name} here")]
+    #[error("on this host {id} is the prefix list {name}")]
     PrefixListIdTaken { name: String, id: PrefixListId },
     #[error("group {group} has the rule already, as {rule}: {spec}")]
     RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec },
@@ -216,7 +216,12 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::IdMalformed { .. } => "the list command of its kind prints ids".to_owned(),
+            Self::IdMalformed { prefix, .. } => match *prefix {
+                GroupId::PREFIX => "`secgroup group list` shows the ids".to_owned(),
+                RuleId::PREFIX => "`secgroup rule list` shows the ids".to_owned(),
+                PrefixListId::PREFIX => "`secgroup prefix-list list` shows the ids".to_owned(),
+                _ => "`secgroup status --output json` shows the ids".to_owned(),
+            },
             Self::TextCharacter { .. } => {
                 "use letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*".to_owned()
             }
@@ -242,30 +247,30 @@ impl Error {
                     .to_owned()
             }
             Self::PortsMissing { .. } => "name a port, or 0-65535 for every port".to_owned(),
-            Self::Port { .. } => "every port is 0-65535".to_owned(),
+            Self::Port { .. } => "write 0-65535 for every port".to_owned(),
             Self::PortsReversed { from, to } => format!("write {to}-{from}"),
             Self::IcmpMissing { .. } => "-1 and -1 mean every type and code".to_owned(),
-            Self::IcmpNumber { .. } => "-1 means every one".to_owned(),
+            Self::IcmpNumber { .. } => "use 0 to 255, or -1 for all".to_owned(),
             Self::IcmpCodeOfAny { .. } => "name the type, or write -1 for the code too".to_owned(),
             Self::IcmpFamily { family: Family::Ipv6, .. } => "use icmpv6 for IPv6 peers".to_owned(),
             Self::IcmpFamily { family: Family::Ipv4, .. } => "use icmp for IPv4 peers".to_owned(),
-            Self::GroupNotFound(_) => "secgroup group list shows the groups".to_owned(),
+            Self::GroupNotFound(_) => "`secgroup group list` shows the groups".to_owned(),
             Self::PrefixListNotFound(_) => {
-                "secgroup prefix-list list shows the prefix lists".to_owned()
+                "`secgroup prefix-list list` shows the prefix lists".to_owned()
             }
             Self::RuleNotFound { group, .. } | Self::PermissionNotFound { group, .. } => {
-                format!("secgroup rule list {} shows its rules", shell_word(group))
+                format!("`secgroup rule list {}` shows its rules", shell_word(group))
             }
-            Self::RuleUnknown(_) => "secgroup rule list shows the rules".to_owned(),
+            Self::RuleUnknown(_) => "`secgroup rule list` shows the rules".to_owned(),
             Self::EntryNotFound { list, .. } => {
-                format!("secgroup prefix-list show {} shows its entries", shell_word(list))
+                format!("`secgroup prefix-list show {}` shows its entries", shell_word(list))
             }
-            Self::InterfaceNotFound(_) => "secgroup status shows the interfaces".to_owned(),
+            Self::InterfaceNotFound(_) => "`secgroup status` shows the interfaces".to_owned(),
             Self::GroupDuplicate { .. } | Self::PrefixListDuplicate { .. } => {
                 "choose another name; upper and lower case make no difference".to_owned()
             }
             Self::GroupIdTaken { .. } | Self::PrefixListIdTaken { .. } => {
-                "names are fixed: use the name it has here, or leave the id out".to_owned()
+                "names are fixed: use the name it has on this host, or leave the id out".to_owned()
             }
             Self::GroupInUse { users, .. } | Self::PrefixListInUse { users, .. } => remedy(users),
             Self::DescriptionFixed { .. } => {

@@ -54,7 +54,7 @@ struct Flow {
     state: &'static str,
     /// Flow table that holds it: `new` or `proven`.
     tier: &'static str,
-    /// Whether both ends have sent packets that prove their addresses; `Tier` is still `new` if the
+    /// Whether the flow is proven (docs/floods.md); `Tier` is still `new` if the
     /// table of proven flows was full.
     proven: bool,
     /// Seconds since the last packet.

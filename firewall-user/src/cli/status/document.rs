@@ -86,13 +86,13 @@ struct NetworkInterface {
     tracking: &'static str,
     /// `enforce` or `audit`.
     mode: &'static str,
-    /// Whether a flow ends when rules change and none allows it any more.
+    /// Whether packets of a flow are dropped once no rule allows the flow.
     revalidate: bool,
     /// Memory of the policy in the kernel in bytes; null before Linux 6.4.
     policy_memory_bytes: Option<u64>,
     /// Average memory of a rule in bytes, with its counter; null before Linux 6.4 and without rules.
     bytes_per_rule: Option<u64>,
-    /// Packets that audit mode has counted as dropped and passed.
+    /// Packets that audit mode passed and counted as dropped.
     audited_packets: u64,
     /// Families (`ipv4`, `ipv6`) with traffic that passes without flows.
     untracked_families: Vec<&'static str>,
@@ -104,7 +104,7 @@ struct NetworkInterface {
     promoted_flows: u64,
     /// Flows that the full table of new flows evicted.
     evicted_flows: u64,
-    /// Times that a proven flow stayed in the table of new flows because that of proven flows was full.
+    /// Times that a flow could not move to the table of proven flows because it was full.
     unpromoted_flows: u64,
 }
 

@@ -124,7 +124,7 @@ fn ensure_qdisc(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
             remove_dir(&marker).map(|()| false)
         }
         Some(kind) => Err(DataplaneError::new(
-            format!("attach clsact to {}: its {kind} qdisc is in the way", device.name),
+            format!("attach clsact to {}: its {kind} qdisc prevents it", device.name),
             format!("`tc qdisc del dev {} {kind}` removes it, with the filters in it", device.name),
         )),
         None => {

@@ -68,7 +68,7 @@ pub fn why(choice: HookChoice, hook: Hook, device: &Device) -> String {
     }
     let kind = device.kind.as_deref().or(device.bus.as_deref());
     let why = match (kind, hook) {
-        (None, _) => "native XDP is for hardware".to_owned(),
+        (None, _) => "auto uses native XDP on hardware only".to_owned(),
         (Some(kind), Hook::Xdp | Hook::XdpGeneric) => {
             format!("{kind} hardware whose driver has native XDP")
         }

@@ -46,7 +46,7 @@ const NEEDED: [Capability; 3] = [
         number: 38,
         name: "CAP_PERFMON",
         // Without it the verifier refuses every comparison of pointers as a leak.
-        purpose: "load programs that calculate with pointers",
+        purpose: "load programs with pointer arithmetic",
         is_in_sys_admin: true,
     },
     Capability {
@@ -89,9 +89,9 @@ const NEEDS: &str = "secgroup needs CONFIG_BPF_SYSCALL and CONFIG_NET, and is te
 
 /// The newest helpers of the kernel that the programs call.
 const HELPERS: [(ProgramType, BpfHelper, &str); 3] = [
-    (ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_jiffies64, "clock for programs"),
-    (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_get_buff_len, "XDP for frames in several buffers"),
-    (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_load_bytes, "XDP for frames in several buffers"),
+    (ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_jiffies64, "helper bpf_jiffies64"),
+    (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_get_buff_len, "multi-buffer XDP"),
+    (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_load_bytes, "multi-buffer XDP"),
 ];
 
 /// Checks that the kernel has every required feature, by probing for each.

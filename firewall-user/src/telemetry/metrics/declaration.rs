@@ -65,9 +65,9 @@ macro_rules! metrics {
 
 metrics! {
     PACKETS = Counter "packets" ["interface", "direction", "verdict"]
-        "Packets with a verdict, by verdict";
+        "Packets, by verdict";
     BYTES = Counter "bytes" ["interface", "direction", "verdict"]
-        "Bytes of packets with a verdict, by verdict";
+        "Bytes of packets, by verdict";
     DROPS = Counter "drops" ["interface", "direction", "reason"]
         "Dropped packets, by reason";
     DROP_BYTES = Counter "drop_bytes" ["interface", "direction", "reason"]
@@ -79,9 +79,9 @@ metrics! {
     FLOWS_CAPACITY = Gauge "flows_capacity" ["tier", "family"]
         "Entries that fit into the flow tables";
     FLOWS_UNPROMOTED = Counter "flows_unpromoted" ["interface"]
-        "Times that a proven flow stayed in the table of new flows because that of proven flows was full";
+        "Times that a flow could not move to the table of proven flows because it was full";
     AUDITED_PACKETS = Counter "audited_packets" ["interface"]
-        "Packets counted as dropped and passed, in audit mode";
+        "Packets that audit mode passed and counted as dropped";
     FLOWS_OPENED = Counter "flows_opened" ["interface"]
         "Flows that were opened";
     FLOWS_PROMOTED = Counter "flows_promoted" ["interface"]
@@ -92,7 +92,7 @@ metrics! {
         "Packets that a rule allowed and that belonged to no flow";
     RULE_BYTES = Counter "rule_bytes" ["group", "rule"]
         "Bytes of packets that a rule allowed and that belonged to no flow";
-    POLICY_GENERATION = Gauge "policy_generation" []
+    STORE_GENERATION = Gauge "store_generation" []
         "Number of changes to the store";
     PANIC = Gauge "panic" []
         "1 in emergency mode, in which only traffic of the management networks passes, else 0";

@@ -33,7 +33,7 @@ pub(crate) fn page() -> String {
     text += "\n## JSON documents\n\n\
              What `--output json` and `secgroup export` print. Where AWS has such a document, it has the \
              form and\nthe field names of the AWS CLI. `SchemaVersion` changes when a field changes its \
-             meaning or goes away,\nand not when one is added.\n";
+             meaning or is removed,\nand not when one is added.\n";
     for JsonDocument { title, commands, schema, fields: only } in &documents {
         let commands: Vec<_> = commands.iter().map(|one| format!("`secgroup {one}`")).collect();
         let _ = write!(text, "\n### {title} in JSON\n\n{}:\n\n", commands.join(", "));

@@ -40,7 +40,10 @@ pub(crate) fn page() -> String {
 const LABELS: &[(&str, &str)] = &[
     ("interface", "Network device; `NAMESPACE/DEVICE` for one in a named network namespace."),
     ("direction", "`ingress`: toward the protected end; `egress`: from it."),
-    ("verdict", "`pass` or `drop`. In audit mode, dropped packets are counted so, and pass."),
+    (
+        "verdict",
+        "`pass` or `drop`. In audit mode, packets pass although they are counted as `drop`.",
+    ),
     ("reason", "One of [reasons.md](reasons.md)."),
     ("tier", "Flow table: `new`, whose flows newer ones evict, or `proven`, whose flows stay."),
     ("family", "`ipv4` or `ipv6`."),

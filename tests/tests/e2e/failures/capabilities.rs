@@ -28,7 +28,7 @@ fn a_missing_capability_is_named() {
                 ("-bpf,-sys_admin", "CAP_BPF, needed to load programs and create maps"),
                 (
                     "-perfmon,-sys_admin",
-                    "CAP_PERFMON, needed to load programs that calculate with pointers",
+                    "CAP_PERFMON, needed to load programs with pointer arithmetic",
                 ),
                 ("-net_admin", "CAP_NET_ADMIN, needed to attach programs to an interface"),
             ] {

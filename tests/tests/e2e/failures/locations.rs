@@ -107,8 +107,8 @@ fn pins_of_another_version_are_refused_and_unchanged() {
                 other.display()
             );
             let hint = format!(
-                "they still enforce: `rm -r {}` ends that, and `secgroup reconcile` right after \
-                 it starts it again from the store; or use the build that created them",
+                "they still enforce: `rm -r {}` ends enforcement, and `secgroup reconcile` \
+                 right after it resumes it from the store; or use the build that created them",
                 other.display()
             );
             assert_refused(&secgroup.run(line.split(' ')), 1, &error, &hint);
@@ -142,8 +142,8 @@ fn a_slot_missing_from_the_store_is_reported_and_can_be_detached() {
         let status = secgroup.ok("status");
         assert!(
             status.contains(
-                "slot 0: enforcing, but not in the store: restore the store, or run \
-                 `secgroup detach --all`"
+                "slot 0: enforcing, but not in the store: use the --state-dir that it was attached \
+                 with, restore the store, or run `secgroup detach --all`"
             ),
             "{status}"
         );

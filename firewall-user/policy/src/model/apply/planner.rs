@@ -46,7 +46,10 @@ impl<'a> Planner<'a> {
         for list in wanted {
             let at = list.path.as_str();
             if !names.insert(list.name.to_ascii_lowercase()) {
-                return Err(twice(at, format!("prefix list {} is here twice", list.name)));
+                return Err(twice(
+                    at,
+                    format!("prefix list {} is in the document twice", list.name),
+                ));
             }
             check::check_entries(&list.name, list.family, list.entries.keys(), self.limits)
                 .map_err(Error::at(at))?;
@@ -142,9 +145,12 @@ impl<'a> Planner<'a> {
                     at,
                     match (one, two) {
                         (Some(one), Some(two)) if one != two => {
-                            format!("group {} is here twice, from {one} and {two}", group.name)
+                            format!(
+                                "group {} is in the document twice, from {one} and {two}",
+                                group.name
+                            )
                         }
-                        _ => format!("group {} is here twice", group.name),
+                        _ => format!("group {} is in the document twice", group.name),
                     },
                 ));
             }
@@ -292,7 +298,9 @@ impl<'a> Planner<'a> {
                 if !self.after.prefix_lists.contains_key(id) {
                     return Err(Error::Foreign {
                         path: rule.path.clone(),
-                        reason: format!("prefix list {id} is neither here nor in the document"),
+                        reason: format!(
+                            "prefix list {id} is neither on this host nor in the document"
+                        ),
                         hint: "add it to the document's PrefixLists, with its Entries",
                     });
                 }
@@ -392,7 +400,7 @@ fn twice(path: &str, reason: String) -> Error {
 fn unknown_group(rule: &WantedRule, group: &str) -> Error {
     Error::Foreign {
         path: rule.path.clone(),
-        reason: format!("group {group} is neither here nor in the document"),
+        reason: format!("group {group} is neither on this host nor in the document"),
         hint: "add it to the document, or create it first",
     }
 }
