@@ -5,7 +5,10 @@ use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
 
+use aya::maps::MapError;
 use aya::programs::ProgramError;
+use aya::programs::tc::TcError;
+use aya::programs::xdp::XdpError;
 use aya::sys::NetlinkError;
 use nix::errno::Errno;
 
@@ -78,13 +81,30 @@ fn own_errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
         return Some(*errno);
     }
     // aya's transparent variants leave the error that they wrap out of the chain of sources.
-    let number = match error.downcast_ref::<ProgramError>() {
-        Some(ProgramError::IOError(error)) => error.raw_os_error(),
-        Some(ProgramError::NetlinkError(error)) => error.raw_os_error(),
-        _ => match error.downcast_ref::<NetlinkError>() {
-            Some(error) => error.raw_os_error(),
-            None => error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error),
-        },
+    let number = if let Some(error) = error.downcast_ref::<ProgramError>() {
+        match error {
+            ProgramError::IOError(error) => error.raw_os_error(),
+            ProgramError::NetlinkError(error) => error.raw_os_error(),
+            ProgramError::MapError(error) => return own_errno(error),
+            ProgramError::TcError(error) => return own_errno(error),
+            ProgramError::XdpError(error) => return own_errno(error),
+            _ => None,
+        }
+    } else if let Some(error) = error.downcast_ref::<TcError>() {
+        match error {
+            TcError::IoError(error) => error.raw_os_error(),
+            TcError::NetlinkError(error) => error.raw_os_error(),
+            _ => None,
+        }
+    } else if let Some(error) = error.downcast_ref::<XdpError>() {
+        let XdpError::NetlinkError(error) = error;
+        error.raw_os_error()
+    } else if let Some(MapError::IoError(error)) = error.downcast_ref::<MapError>() {
+        error.raw_os_error()
+    } else if let Some(error) = error.downcast_ref::<NetlinkError>() {
+        error.raw_os_error()
+    } else {
+        error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
     };
     number.map(Errno::from_raw)
 }
@@ -125,7 +145,6 @@ fn first_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use aya::maps::MapError;
     use aya::sys::SyscallError;
 
     use super::*;
@@ -135,7 +154,7 @@ mod tests {
         let io = || io::Error::from_raw_os_error(libc::EBUSY);
         let syscall = || SyscallError { call: "bpf_link_create", io_error: io() };
         let map = || MapError::CreateError { name: "FLOWS".to_owned(), io_error: io() };
-        let errors: [Box<dyn StdError>; 8] = [
+        let errors: [Box<dyn StdError>; 11] = [
             Box::new(io()),
             Box::new(Errno::EBUSY),
             Box::new(syscall()),
@@ -144,6 +163,9 @@ mod tests {
             Box::new(ProgramError::from(map())),
             Box::new(map()),
             Box::new(MapError::from(syscall())),
+            Box::new(MapError::IoError(io())),
+            Box::new(TcError::IoError(io())),
+            Box::new(ProgramError::from(TcError::IoError(io()))),
         ];
         for error in errors {
             assert_eq!(errno(&*error), Some(Errno::EBUSY), "{error:?}");

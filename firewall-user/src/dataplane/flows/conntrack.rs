@@ -1,6 +1,7 @@
 //! The connections in the kernel's conntrack table: those that a host forwards.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use firewall_ebpf::abi::state::State;
@@ -51,7 +52,8 @@ pub(super) fn tracked() -> Result<Vec<Tracked>> {
         let header = NetfilterHeader::new(family, 0, 0);
         let request = NetfilterMessage::new(header, ConntrackMessage::Get(Vec::new()));
         let replies = match client.dump(request) {
-            Err(error) if is_unsupported(&error) => continue,
+            // Reading it requires CAP_NET_ADMIN, which a change of maps alone does not.
+            Err(error) if is_unsupported(&error) || is_not_permitted(&error) => continue,
             replies => replies.context("list the connections of conntrack")?,
         };
         all.extend(replies.iter().filter_map(|reply| match &reply.inner {
@@ -60,6 +62,10 @@ pub(super) fn tracked() -> Result<Vec<Tracked>> {
         }));
     }
     Ok(all)
+}
+
+fn is_not_permitted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 fn read(entry: &[ConntrackAttribute]) -> Option<Tracked> {

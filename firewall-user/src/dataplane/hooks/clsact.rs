@@ -12,7 +12,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::hooks::filters::{
-    Filter, PREFERENCE, direction, filters, index, name, qdiscs, remove_empty_qdisc,
+    Filter, PREFERENCE, direction, filters, index, known_filters, name, qdiscs, remove_empty_qdisc,
 };
 use crate::dataplane::hooks::refusal;
 use crate::dataplane::host::device::Device;
@@ -207,7 +207,7 @@ fn detach_filter(
     is_created: bool,
 ) -> Result<bool> {
     for (at, _) in qdiscs(client)? {
-        let filters = filters(client, at, place)?;
+        let filters = known_filters(client, at, place)?;
         let is_ours = |filter: &&Filter| filter.program.is_some_and(|id| programs.contains(&id));
         let Some(filter) = filters.iter().find(is_ours) else { continue };
         let name = name(client, at)?;

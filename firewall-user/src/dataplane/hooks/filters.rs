@@ -68,23 +68,38 @@ pub(super) fn filters(client: &Netlink, index: i32, place: Place) -> Result<Vec<
     Ok(messages(client, index, place)?.iter().filter_map(filter).collect())
 }
 
-/// Every message about the filters of one direction.
+/// The filters of one direction that parse: enough to find our own, which always do. A filter of another
+/// owner that does not parse must not keep us from removing ours.
+pub(super) fn known_filters(client: &Netlink, index: i32, place: Place) -> Result<Vec<Filter>> {
+    let replies = client.dump_known(request(index, place));
+    let replies = replies.context("list the filters of clsact")?;
+    Ok(new_filters(replies).iter().filter_map(filter).collect())
+}
+
+/// Every message about the filters of one direction; one that does not parse is an error.
 fn messages(client: &Netlink, index: i32, place: Place) -> Result<Vec<TcMessage>> {
+    let replies = client.dump(request(index, place)).context("list the filters of clsact")?;
+    Ok(new_filters(replies))
+}
+
+fn request(index: i32, place: Place) -> RouteNetlinkMessage {
     let mut request = TcMessage::with_index(index);
     let minor = match direction(place) {
         TcAttachType::Egress => TcHandle::MIN_EGRESS,
         _ => TcHandle::MIN_INGRESS,
     };
     request.header.parent = TcHandle { minor, ..QDISC };
-    let replies = client.dump(RouteNetlinkMessage::GetTrafficFilter(request));
-    let replies = replies.context("list the filters of clsact")?;
-    Ok(replies
+    RouteNetlinkMessage::GetTrafficFilter(request)
+}
+
+fn new_filters(replies: Vec<RouteNetlinkMessage>) -> Vec<TcMessage> {
+    replies
         .into_iter()
         .filter_map(|reply| match reply {
             RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),
             _ => None,
         })
-        .collect())
+        .collect()
 }
 
 /// A filter that packets meet; `None` for the head of a list of filters, and for a filter of a chain
