@@ -1,8 +1,8 @@
 //! What the kernel program and userspace share, and the whole decision about a packet.
 //!
-//! Everything here is `no_std` and without I/O. It compiles for the kernel over BPF maps and for the host over
-//! ordinary tables (feature `host`), so tests, fuzzers and simulations run the same logic that guards
-//! an interface.
+//! Everything here is `no_std` and without I/O. It compiles for the kernel over BPF maps and for the
+//! host over ordinary tables (feature `host`), so tests, fuzzers and simulations run the same logic
+//! that guards an interface.
 //!
 //! Four rooms; each uses only those to its left:
 //!

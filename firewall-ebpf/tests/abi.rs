@@ -1,6 +1,6 @@
 //! Everything in `abi/` has a digest: sizes, offsets, numbers, names, and the results of the functions
-//! that compute indexes and words. A change of the digest needs another `ABI_VERSION`, so that a program
-//! never meets maps of another layout.
+//! that compute indexes and words. A change of the digest needs another `ABI_VERSION`, so that a
+//! program never opens maps of another layout.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

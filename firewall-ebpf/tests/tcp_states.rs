@@ -311,7 +311,7 @@ fn the_newest_syn_and_syn_ack_set_the_expected_acknowledgement() {
     assert_eq!((flow.ack_low, flow.ack_high), (S + 10, S + 10));
 }
 
-/// HeadersByFamily of both ends after a RST show that it was forged; segments of one end do not.
+/// Segments of both ends after a RST show that it was spoofed; segments of one end do not.
 #[test]
 fn a_closed_flow_reopens_only_after_segments_of_both_ends() {
     for initiator in Direction::ALL {
@@ -350,7 +350,7 @@ fn a_connection_picked_up_mid_stream_is_proven_by_a_reply_and_then_an_ack() {
     assert_eq!((state, flags), (State::FinWait, PICKED_UP));
 }
 
-/// Of the 256 values of the flags field, those that a TCP stack sends have a shape: at most one of
+/// Of the 256 values of the flags field, those that a TCP stack sends have a type: at most one of
 /// SYN, FIN and RST; ACK with everything except a first SYN and a RST; URG where data may be.
 #[test]
 fn every_flag_combination_is_classified() {

@@ -24,8 +24,8 @@ const FILE: &str = "firewall-ebpf/verifier-budget.toml";
 const UPDATE: &str = "SECGROUP_BUDGET_UPDATE";
 
 const HEADER: &str = "\
-# The instructions that the verifier may walk through, by program; a test holds us to it.
-# Written by `cargo xtask budget --update`: what was measured and a twentieth, because kernels differ.
+# The instructions that the verifier may process, by program; a test enforces it.
+# Written by `cargo xtask budget --update`: the measured numbers plus a twentieth, because kernels differ.
 ";
 
 /// Instructions by program.

@@ -26,8 +26,7 @@ pub const fn counter_index(slot: u16, direction: Direction, reason: u32) -> u32 
 pub enum UserCounter {
     /// Flows that userspace removed from the new tier.
     Removed = 0,
-    /// The highest number of evictions that was reported: a later, lower estimate does not take it
-    /// back.
+    /// The highest number of evictions reported so far: a later estimate may be lower.
     Evicted = 1,
 }
 

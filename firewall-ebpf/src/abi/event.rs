@@ -28,7 +28,8 @@ events! {
     Opened = 1;
     /// A flow moved from the new tier to the proven one (nf_conntrack's ASSURED).
     Promoted = 2;
-    /// An expired flow was removed from the new tier by a later packet of its key.
+    /// An expired or closed flow was removed from the new tier, by a later packet of its key or by
+    /// `sg_expire_v4` or `sg_expire_v6`.
     Removed = 3;
     /// A first fragment was stored.
     Fragmented = 4;

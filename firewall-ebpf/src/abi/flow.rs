@@ -65,7 +65,7 @@ pub enum Tier {
         value(help = "Not proven; a full table evicts flows that were not used recently")
     )]
     New = 0,
-    /// A plain hash: flows whose both ends have answered each other. Nothing evicts them.
+    /// A plain hash: flows whose two ends have answered each other. Nothing evicts them.
     #[cfg_attr(feature = "clap", value(help = "Both ends have sent; a full table evicts none"))]
     Proven = 1,
 }
@@ -100,7 +100,7 @@ pub const HEARD_INGRESS: u8 = 1 << 5;
 /// The inside has sent a segment without RST since the last RST.
 pub const HEARD_EGRESS: u8 = 1 << 6;
 
-/// One tracked connection. A packet of an established flow reads and writes only the first 64 bytes.
+/// One tracked connection. The fast path uses only the first 64 bytes, and with revalidation `epoch`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
@@ -119,7 +119,7 @@ pub struct Flow {
     pub last_ack: [u32; 2],
     /// A [`State`].
     pub state: u8,
-    /// See [`INITIATOR_EGRESS`] and its neighbours.
+    /// See [`INITIATOR_EGRESS`] and the constants after it.
     pub flags: u8,
     /// TCP, strict: the window scale in each end's SYN, by [`Direction`] (RFC 7323), or
     /// [`NO_SCALE`].
@@ -132,7 +132,7 @@ pub struct Flow {
     /// The generation of the policy that last evaluated the flow (when it was created and, with
     /// revalidation, after each change of policy); the complement of it if no rule allowed the flow.
     pub epoch: u32,
-    /// TCP handshake: the lowest acknowledgement number that answers it.
+    /// TCP handshake: the lowest acknowledgement number that its next segment may have.
     pub ack_low: u32,
     /// TCP handshake: the highest such number; with data on the SYN or after the SYN-ACK (TCP Fast
     /// Open, RFC 7413) there are several.

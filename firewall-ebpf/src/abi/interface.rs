@@ -75,7 +75,7 @@ impl Orientation {
     }
 }
 
-/// How closely TCP is followed.
+/// How closely TCP is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]

@@ -1,7 +1,7 @@
 //! Sizes and bounds that the kernel program, the compiler and the documents share.
 
 /// The version of this room: keys, values, numbers and their meaning in pinned maps. It names the
-/// pin directory (`abi1`), so programs and maps of different versions never meet. Raise it with
+/// pin directory (`abi1`), so a program never opens maps of another version. Raise it with
 /// every change of layout or meaning.
 pub const ABI_VERSION: u32 = 1;
 
@@ -12,14 +12,14 @@ pub const MAX_INTERFACES: u32 = 256;
 pub const MAX_VLAN_TAGS: u32 = 2;
 
 /// IPv6 extension headers before the transport header. RFC 8200 names six kinds; eight leaves
-/// room for repeats and still bounds the walk.
+/// room for repeats and still bounds the loop.
 pub const MAX_EXTENSION_HEADERS: u32 = 8;
 
-/// Classes in one policy, besides the two "any" classes: prefixes that allow the same share one.
+/// Classes in one policy, besides the two "any" classes: prefixes that allow the same traffic share one.
 pub const MAX_CLASSES: u32 = 1 << 20;
 
 /// Prefixes in one policy, of one family.
 pub const MAX_PREFIXES: u32 = 1 << 22;
 
-/// Pages of port ranges in one policy: 4 GiB.
+/// Pages of ranges in one policy: 4 GiB.
 pub const MAX_PAGES: u32 = 1 << 20;

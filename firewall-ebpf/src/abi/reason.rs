@@ -91,7 +91,7 @@ reasons! {
     NonIpAllowed = 5, "non-ip-allowed", "The interface was attached with --non-ip all.";
     NeighbourDiscovery = 6, "neighbour-discovery", "IPv6 neighbour and router discovery with hop limit 255 is exempt.";
     Dhcp = 7, "dhcp", "A DHCP or DHCPv6 client's exchange with its server is exempt.";
-    Related = 8, "related", "The packet is an ICMP error about a packet of a live flow or about untracked traffic.";
+    Related = 8, "related", "An ICMP error about a packet of a live flow, or of untracked traffic.";
     LaterFragment = 9, "later-fragment", "A fragment other than the first, of a packet whose first fragment passed.";
     Untracked = 10, "untracked", "Rules allow the packet and every reply to it, from anywhere: no flow is created.";
     // Dropping: rules and flows.
@@ -105,7 +105,7 @@ reasons! {
     VlanDepth = 22, "vlan-depth", "More than two VLAN tags.";
     IpVersion = 23, "ip-version", "The IP version field does not match the EtherType.";
     IpHeaderLength = 24, "ip-header-length", "The IPv4 header length is under 20 bytes.";
-    IpTotalLength = 25, "ip-total-length", "The IP length field is shorter than the headers or longer than the frame.";
+    IpTotalLength = 25, "ip-total-length", "The IP length field is shorter than the headers or longer than the frame, or a fragment ends beyond 65,535 bytes.";
     ExtensionHeaders = 26, "extension-headers", "More than eight IPv6 extension headers, or a hop-by-hop header that is not the first.";
     RoutingHeader0 = 27, "routing-header-0", "IPv6 routing header type 0, which RFC 5095 forbids.";
     NoNextHeader = 28, "no-next-header", "IPv6 next header 59: there is no transport header.";
@@ -115,14 +115,14 @@ reasons! {
     IcmpHeader = 32, "icmp-header", "The ICMP or ICMPv6 header is truncated.";
     NeighbourDiscoveryInvalid = 33, "neighbour-discovery-invalid", "Neighbour or router discovery with a hop limit other than 255, which came from beyond the link, or fragmented (RFC 4861, RFC 6980).";
     // Dropping: fragments.
-    Fragment = 34, "fragment", "A fragment other than the first, of a packet whose first fragment was dropped, came later, or never came.";
+    Fragment = 34, "fragment", "A fragment other than the first, of a packet whose first fragment was dropped, or did not come in the 30 s before.";
     TinyFragment = 35, "tiny-fragment", "A first fragment without its whole transport header, or a TCP fragment at offset 8 (RFC 1858, RFC 3128).";
     FragmentOverlap = 36, "fragment-overlap", "A later fragment that overlaps the first one (RFC 5722).";
     // Dropping: what contradicts a flow.
     IcmpErrorInvalid = 37, "icmp-error-invalid", "An ICMP error whose embedded packet was not sent by the receiver of the error, or has less than eight bytes after its IP header.";
     TcpWindow = 38, "tcp-window", "Strict TCP: sequence or acknowledgement number outside of the connection's window.";
     TcpReset = 39, "tcp-reset", "Strict TCP: a RST without the expected sequence number.";
-    TcpNotOpened = 40, "tcp-not-opened", "A TCP segment that is not a SYN and belongs to no flow, on an interface with --tcp-loose off.";
+    TcpNotOpened = 40, "tcp-not-opened", "A TCP ACK or FIN of no flow, though a rule allows it, on an interface with --tcp-loose off or --tcp strict.";
     Revoked = 41, "revoked", "The packet belongs to a flow that no rule allows any more, on an interface with --revalidate on.";
 }
 

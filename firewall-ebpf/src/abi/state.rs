@@ -3,7 +3,7 @@
 macro_rules! states {
     ($($name:ident = $number:literal, $text:literal, $timeout:literal, $default:expr, $help:literal;)*) => {
         /// The state of a flow, which determines its idle timeout. TCP's names are RFC 9293's, with
-        /// nf_conntrack's meaning for a box between the endpoints.
+        /// nf_conntrack's meaning for a middlebox.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
@@ -51,7 +51,7 @@ macro_rules! states {
 states! {
     SynSent = 0, "syn-sent", "TcpSynSentTimeout", 120, "The initiator's SYN was seen. 120 s, as in nf_conntrack; a client with six SYN retries gives up after 127 s.";
     SynRecv = 1, "syn-recv", "TcpSynRecvTimeout", 60, "The responder's SYN-ACK was seen. 60 s: what a listener's five SYN-ACK retries take.";
-    Established = 2, "established", "TcpEstablishedTimeout", 432_000, "The handshake is complete. 5 days: EC2's default off its newest hardware, and nf_conntrack's.";
+    Established = 2, "established", "TcpEstablishedTimeout", 432_000, "The handshake is complete. 5 days: the default of nf_conntrack, and of EC2 except on its newest hardware.";
     FinWait = 3, "fin-wait", "TcpFinWaitTimeout", 120, "One end sent FIN. 120 s: two maximum segment lifetimes for the other end to acknowledge.";
     CloseWait = 4, "close-wait", "TcpCloseWaitTimeout", 60, "The FIN was acknowledged; the other end may still send. 60 s, restarted by each of its segments.";
     LastAck = 5, "last-ack", "TcpLastAckTimeout", 30, "Both ends sent FIN. 30 s for the last acknowledgement.";

@@ -1,5 +1,5 @@
-//! What admission is measured against: one lookup in the policy's own trie, for each query of a list
-//! as `sg_probe_v4` takes it.
+//! The reference for rule lookup: one lookup in the policy's own trie for each query of a list, in the
+//! format of `sg_probe_v4`.
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::btf_maps::LpmTrie;
@@ -19,7 +19,7 @@ extern "C" fn list_v4(ctx: *mut __sk_buff) -> i32 {
     each(ctx, |_| 0)
 }
 
-/// Answers with the class of the longest prefix.
+/// Stores the class of the longest prefix as the result of each query.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn longest_v4(ctx: *mut __sk_buff) -> i32 {
@@ -27,23 +27,23 @@ extern "C" fn longest_v4(ctx: *mut __sk_buff) -> i32 {
 }
 
 #[inline(always)]
-fn each(ctx: *mut __sk_buff, answer: impl Fn(u32) -> u32) -> i32 {
-    let mut answered = 0;
+fn each(ctx: *mut __sk_buff, lookup: impl Fn(u32) -> u32) -> i32 {
+    let mut evaluated = 0;
     for index in 0..MAX_PROBED {
         let at = PROBE_LIST + index * 12;
-        let (mut ask, mut address) = (0_u32, 0_u32);
+        let (mut query, mut address) = (0_u32, 0_u32);
         // SAFETY: the helper fills four bytes or fails.
         unsafe {
-            if bpf_skb_load_bytes(ctx.cast(), at, (&raw mut ask).cast(), 4) != 0
+            if bpf_skb_load_bytes(ctx.cast(), at, (&raw mut query).cast(), 4) != 0
                 || bpf_skb_load_bytes(ctx.cast(), at + 8, (&raw mut address).cast(), 4) != 0
             {
                 break;
             }
         }
-        let class = answer(address);
+        let result = lookup(address);
         // SAFETY: the helper copies four bytes from the stack, and checks that they fit.
-        unsafe { bpf_skb_store_bytes(ctx, at + 4, (&raw const class).cast(), 4, 0) };
-        answered += 1;
+        unsafe { bpf_skb_store_bytes(ctx, at + 4, (&raw const result).cast(), 4, 0) };
+        evaluated += 1;
     }
-    answered
+    evaluated
 }

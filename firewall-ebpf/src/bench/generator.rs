@@ -1,6 +1,6 @@
 //! Packets by the million, for `cargo xtask bench --peers`. Userspace runs these programs by
-//! `BPF_PROG_TEST_RUN` with live frames: the frame that it gives, a UDP datagram, leaves through a
-//! device again and again, each time as a packet of another flow.
+//! `BPF_PROG_TEST_RUN` with live frames: its frame, a UDP datagram, leaves through a device again and
+//! again, each time as a packet of another flow.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP};
@@ -13,11 +13,12 @@ use aya_ebpf::programs::XdpContext;
 /// The device's number, which the loader sets.
 #[unsafe(no_mangle)]
 static GENERATOR_DEVICE: Global<u32> = Global::new(0);
-/// How many flows [`generate_known`] sends of, a power of two, which the loader sets.
+/// Number of flows that [`generate_known`] sends packets of, a power of two, which the loader sets.
 #[unsafe(no_mangle)]
 static GENERATOR_FLOWS: Global<u16> = Global::new(1);
 
-/// Packets made so far: where the next one's flow comes from. One CPU at a time generates.
+/// Packets generated so far, from which the next packet's flow is computed. One CPU at a time
+/// generates.
 #[btf_map]
 static GENERATOR_COUNT: Array<u32, 1> = Array::new();
 
@@ -31,8 +32,8 @@ const SOURCE_MIDDLE: usize = 27;
 const SOURCE_PORT: usize = 34;
 const END: usize = 42;
 
-/// The same for IPv6. Behind the headers two words of data make up for what changes before them, so
-/// that the datagram's checksum stays right: without a right one it would not reach its socket.
+/// The same for IPv6. Two words of data after the headers compensate for the fields that change, so
+/// that the datagram's checksum stays valid: with an invalid one it would not reach its socket.
 const SOURCE_NETWORK_V6: usize = 28;
 const SOURCE_PORT_V6: usize = 54;
 const NETWORK_BALANCE: usize = 62;
@@ -42,8 +43,8 @@ const END_V6: usize = 66;
 /// Odd, so that the products of 65,536 successive numbers differ in 16 bits, and do not ascend.
 const SCATTER: u32 = 40_503;
 
-/// A packet from one of 8,192 hosts by turns, each time from another port of theirs: the second
-/// number of the address is below 64, the third one odd.
+/// A packet from each of 8,192 hosts in turn, each time from another port: the second octet of the
+/// address is below 64, the third one odd.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn generate_foreign(ctx: *mut xdp_md) -> u32 {
@@ -60,7 +61,8 @@ extern "C" fn generate_foreign(ctx: *mut xdp_md) -> u32 {
     })
 }
 
-/// A packet from the frame's own host, whose ports take turns: the lowest bits of the number change.
+/// A packet from the frame's own host, from each of its ports in turn: the lowest bits of the port
+/// change.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn generate_known(ctx: *mut xdp_md) -> u32 {
@@ -75,7 +77,7 @@ extern "C" fn generate_known(ctx: *mut xdp_md) -> u32 {
     })
 }
 
-/// As [`generate_foreign`]: from 8,192 hosts by turns, of which the fourth word of the address is odd.
+/// As [`generate_foreign`]: from each of 8,192 hosts in turn; the fourth word of the address is odd.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn generate_foreign_v6(ctx: *mut xdp_md) -> u32 {
@@ -110,7 +112,7 @@ fn write(at: usize, word: u16) {
     unsafe { *(at as *mut u16) = word.to_be() };
 }
 
-/// Changes the next packet, of so many bytes at least, and lets it go.
+/// Changes the next packet, of at least `BYTES` bytes, and sends it.
 #[inline(always)]
 fn send<const BYTES: usize>(ctx: *mut xdp_md, change: impl FnOnce(usize, u32)) -> u32 {
     let view = XdpContext::new(ctx);
@@ -119,7 +121,7 @@ fn send<const BYTES: usize>(ctx: *mut xdp_md, change: impl FnOnce(usize, u32)) -
     if data + BYTES > end {
         return XDP_ABORTED;
     }
-    // SAFETY: arrays are allocated when they are made; nothing else writes meanwhile.
+    // SAFETY: arrays are allocated when they are created; no other CPU writes meanwhile.
     let number = unsafe { *count };
     // SAFETY: as above.
     unsafe { *count = number.wrapping_add(1) };
@@ -129,7 +131,7 @@ fn send<const BYTES: usize>(ctx: *mut xdp_md, change: impl FnOnce(usize, u32)) -
     u32::try_from(action).unwrap_or(XDP_ABORTED)
 }
 
-/// What is left of a figure without any firewall, without even a socket buffer.
+/// Drops and counts every packet: the cost without a firewall and without socket buffers.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn drop_xdp(_: *mut xdp_md) -> u32 {

@@ -1,5 +1,5 @@
 //! What `cargo xtask bench` measures the kernel program against: the least that a stateful
-//! firewall does, by the same compiler; and what sends packets to it and to its peers. Not part of
+//! firewall does, by the same compiler; and the generators of packets for it and its peers. Not part of
 //! the product.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -31,8 +31,8 @@ mod kernel {
     #[btf_map]
     static BENCH_COUNTER: PerCpuArray<Counter, 2> = PerCpuArray::new();
 
-    /// The program that a renewed packet is handed to. One for each hook: the kernel holds such a
-    /// map to one type of program.
+    /// The program that runs after a packet was changed. One map for each hook: the kernel restricts
+    /// such a map to one type of program.
     #[btf_map]
     static BENCH_NEXT_XDP: ProgramArray<1> = ProgramArray::new();
     #[btf_map]
@@ -41,7 +41,7 @@ mod kernel {
     const PASS: u32 = 2;
     const DROP: u32 = 1;
 
-    /// The floor of `BPF_PROG_TEST_RUN` itself.
+    /// The cost of `BPF_PROG_TEST_RUN` itself.
     #[unsafe(no_mangle)]
     #[unsafe(link_section = "xdp.frags")]
     extern "C" fn empty_xdp(_: *mut xdp_md) -> u32 {
@@ -71,8 +71,8 @@ mod kernel {
         minimal(view.data(), view.data_end()).cast_signed()
     }
 
-    /// Makes a packet of another connection of the IPv4 TCP packet and hands it on. What a program
-    /// writes stays in the packet of `BPF_PROG_TEST_RUN`, so a run of many is of as many flows.
+    /// Changes the IPv4 TCP packet into one of another connection and runs the next program. Changes
+    /// stay in the packet of `BPF_PROG_TEST_RUN`, so that each repetition is of another flow.
     #[unsafe(no_mangle)]
     #[unsafe(link_section = "xdp.frags")]
     extern "C" fn renew_xdp(ctx: *mut xdp_md) -> u32 {

@@ -1,4 +1,4 @@
-//! A packet on its way through the decision.
+//! The packet that a decision is about.
 
 use crate::abi::interface::Direction;
 use crate::wire::headers::PacketHeaders;

@@ -33,7 +33,7 @@ const DHCPV6_SERVER: u16 = 547;
 const ROUTER_SOLICITATION: u16 = 133;
 const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
 
-/// The reason for exempt IP traffic, or for traffic that only looks exempt; `None` for all other.
+/// The reason for exempt IP traffic, and for invalid neighbour discovery; `None` for all other.
 #[inline(always)]
 pub fn ip<A>(headers: &PacketHeaders<A>, direction: Direction) -> Option<Reason> {
     match headers.kind {

@@ -50,9 +50,9 @@ fn common_frame<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Directi
     }
 }
 
-/// A TCP segment with no flag but ACK in an established flow, or UDP in a proven one. The slow path
-/// would decide the same ([`Transition::Unchanged`](super::tcp::Transition::Unchanged)); here fewer
-/// values are live, which makes the path a third shorter.
+/// A TCP segment with no judged flag but ACK in an established flow, or UDP in a proven one. The slow
+/// path would decide the same ([`Transition::Unchanged`](super::tcp::Transition::Unchanged)); here
+/// fewer values are live, which makes the path a third shorter.
 #[inline(always)]
 fn established<A: Address, P: Packet, T: Tables + Flows<A>>(
     packet: &P,

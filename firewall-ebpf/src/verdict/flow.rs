@@ -1,4 +1,4 @@
-//! Flow keys of packets, and access to a flow record that lives in a map.
+//! Flow keys of packets, and access to the flow records in a map.
 
 use core::marker::PhantomData;
 use core::ptr;

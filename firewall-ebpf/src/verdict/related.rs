@@ -49,8 +49,8 @@ pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     Ok(evaluate(tables, direction, &embedded).is_ok_and(|allowed| allowed.is_untracked))
 }
 
-/// Whether the active policy has not evaluated the flow yet. The flow's own next packet triggers that;
-/// until then the policy is evaluated for the embedded packet instead.
+/// Whether the active policy has not evaluated the flow, or does not allow it. The flow's own next
+/// packet causes the evaluation; until then an error about the flow needs a rule.
 #[inline(always)]
 fn needs_revalidation<T: Tables>(tables: &T, flow: &FlowRef<'_>) -> bool {
     tables.revalidates() && !flow.is_learned() && flow.epoch() != tables.active().generation()

@@ -104,8 +104,8 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
     let key = flow_key(headers, direction, tables.slot());
     let mut closed = None;
     if fast_path == FastPath::Undecided && !Flows::<A>::may_contain(tables, &key) {
-        // No tier has the flow. A flood that no rule allows ends here, without lookups in tables that
-        // are far larger than a processor's caches.
+        // No tier has the flow. Packets of a flood that no rule allows are dropped without lookups in
+        // tables that are far larger than a processor's caches.
     } else if fast_path == FastPath::Undecided
         && let Some(flow) = Flows::<A>::lookup(tables, Tier::Proven, &key)
     {

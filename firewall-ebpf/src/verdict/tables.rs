@@ -56,10 +56,10 @@ pub trait Flows<A: Address> {
     /// Whether either tier may contain the flow: `false` is certain.
     fn may_contain(&self, key: &A::Key) -> bool;
 
-    /// The flow's record; a lookup in the new tier makes the flow recently used.
+    /// The flow's record; a lookup in the new tier marks the flow as recently used.
     fn lookup(&self, tier: Tier, key: &A::Key) -> Option<FlowRef<'_>>;
 
-    /// Stores a flow, unless there is one with the same key, which stays; that is no error.
+    /// Stores a flow, unless there is one with the same key, which is kept; that is no error.
     /// Returns whether the flow was stored.
     ///
     /// # Errors
@@ -99,8 +99,8 @@ pub trait Prefixes<A: Address>: Policy + Sized {
     fn longest_prefix(&self, active: Active, address: A) -> Option<u32>;
 }
 
-/// Rule lookup of one address family: [`lookup`](crate::verdict::lookup) over [`Prefixes`], as BPF functions
-/// of their own in the kernel.
+/// Rule lookup of one address family: [`lookup`](crate::verdict::lookup) over [`Prefixes`], in the
+/// kernel as BPF functions of their own.
 pub trait Rules<A: Address>: Prefixes<A> {
     /// The rule that allows `traffic` from or to any address.
     fn lookup_anywhere(&self, active: Active, direction: Direction, traffic: u32) -> Option<u32>;

@@ -1,4 +1,4 @@
-//! TCP's state table as nf_conntrack has it between the endpoints, with the names of RFC 9293.
+//! TCP's state table for a middlebox, as in nf_conntrack, with the names of RFC 9293.
 
 use super::flow::{FlowRef, is_from_initiator};
 use crate::abi::flow::{FIN_EGRESS, HEARD_EGRESS, HEARD_INGRESS, PICKED_UP, PROVEN, REPLIED};
@@ -26,8 +26,8 @@ pub enum Transition {
     Reopen,
 }
 
-/// The state and flags of a flow with this first segment, and the lowest and highest acknowledgement
-/// number that answer it.
+/// The state and flags of a flow with this first segment, and the lowest and the highest
+/// acknowledgement number of its answer.
 #[inline(always)]
 pub fn first_transition<A>(
     segment: &PacketHeaders<A>,
@@ -43,7 +43,8 @@ pub fn first_transition<A>(
     }
 }
 
-/// The transition of a live flow on a segment. One arm for each state and type of segment.
+/// The transition of a live flow on a segment. Stores flags and the numbers of the handshake; the
+/// caller stores the state.
 #[inline(always)]
 pub fn transition<A>(
     flow: &FlowRef<'_>,
@@ -106,7 +107,7 @@ pub fn transition<A>(
             flow.set_flags(flags | REPLIED);
             Transition::Move(State::SynRecv)
         }
-        // The SYN-ACK took another path than through this interface; the initiator has received it.
+        // The SYN-ACK did not pass through this interface; the initiator has received it.
         (State::SynSent, SegmentType::Ack | SegmentType::Fin) if from_initiator => {
             Transition::Unchanged
         }
@@ -134,15 +135,15 @@ pub fn transition<A>(
         }
         (State::SynRecv, SegmentType::Fin) => {
             if answers(flow, segment) {
-                finish(flow, flags, direction);
+                set_first_fin(flow, flags, direction);
                 Transition::Prove(State::FinWait)
             } else {
                 Transition::Invalid
             }
         }
         (State::SynRecv, SegmentType::SynAck) => {
-            // A listener that lost its state sends another number. A retransmission does not take
-            // back the data after it.
+            // A listener that lost its state sends another number. A retransmission does not lower
+            // the limit that data after the first SYN-ACK has raised.
             let answered = segment.seq.wrapping_add(1);
             if answered != flow.ack_low() {
                 flow.set_ack_low(answered);
@@ -177,7 +178,7 @@ pub fn transition<A>(
         (_, SegmentType::Syn | SegmentType::SynAck) => Transition::Ignored,
 
         (State::Established, SegmentType::Fin) => {
-            finish(flow, flags, direction);
+            set_first_fin(flow, flags, direction);
             Transition::Move(State::FinWait)
         }
         (State::Established, SegmentType::Ack) => {
@@ -253,7 +254,7 @@ fn close(flow: &FlowRef<'_>, flags: u8) -> Transition {
 }
 
 #[inline(always)]
-fn finish(flow: &FlowRef<'_>, flags: u8, direction: Direction) {
+fn set_first_fin(flow: &FlowRef<'_>, flags: u8, direction: Direction) {
     flow.set_flags(match direction {
         Direction::Ingress => flags & !FIN_EGRESS,
         Direction::Egress => flags | FIN_EGRESS,

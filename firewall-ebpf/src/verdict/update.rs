@@ -134,7 +134,7 @@ fn is_revoked<A: Address, T: Tables + Family<A>>(
 }
 
 /// Moves a flow to the proven tier: inserted there before it is removed here, so that it is always in
-/// one of them. A packet on another CPU that finds it in the new tier meanwhile passes all the same.
+/// one of them. A packet on another CPU that finds it in the new tier meanwhile passes too.
 #[inline(always)]
 fn promote<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key, flow: FlowRef<'_>) {
     if Flows::<A>::insert(tables, Tier::Proven, key, &flow.copy()).is_ok() {

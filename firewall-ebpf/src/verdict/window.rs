@@ -84,23 +84,23 @@ pub fn update<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Directi
 #[inline(always)]
 pub fn init<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, scale: u8, sender: Direction) {
     let receiver = sender.opposite();
-    // A retransmission, perhaps after early data, does not take back that data.
+    // A retransmission, perhaps after early data, leaves the numbers after that data.
     let ahead = flow.next_seq(sender).wrapping_sub(segment.next_seq());
     if flow.window(sender) != 0 && ahead <= u32::from(u16::MAX) {
         return;
     }
     flow.set_next_seq(sender, segment.next_seq());
-    flow.set_window(sender, announced(segment));
+    flow.set_window(sender, syn_window(segment));
     flow.set_scale(sender, scale);
     // The sender's limit is the other SYN's window, the other end's limit is this one's.
     flow.set_limit(sender, segment.next_seq().wrapping_add(flow.window(receiver)));
-    flow.set_limit(receiver, flow.next_seq(receiver).wrapping_add(announced(segment)));
+    flow.set_limit(receiver, flow.next_seq(receiver).wrapping_add(syn_window(segment)));
 }
 
 /// The same for the first SYN, whose flow is not in a table yet.
 #[inline(always)]
 pub fn init_first<A>(flow: &mut Flow, segment: &PacketHeaders<A>, scale: u8, sender: Direction) {
-    let window = announced(segment);
+    let window = syn_window(segment);
     match sender {
         Direction::Ingress => (flow.window[0], flow.scale[0]) = (window, scale),
         Direction::Egress => (flow.window[1], flow.scale[1]) = (window, scale),
@@ -109,6 +109,6 @@ pub fn init_first<A>(flow: &mut Flow, segment: &PacketHeaders<A>, scale: u8, sen
 
 /// The window of a SYN, which is never scaled; at least 1, because 0 means that none was announced.
 #[inline(always)]
-fn announced<A>(segment: &PacketHeaders<A>) -> u32 {
+fn syn_window<A>(segment: &PacketHeaders<A>) -> u32 {
     if segment.window == 0 { 1 } else { u32::from(segment.window) }
 }

@@ -20,8 +20,8 @@ pub trait Address: Copy + PartialEq {
     /// The longest chain of nested prefixes: one of each length, and "any".
     const MAX_DEPTH: u32;
 
-    /// Parses the packet embedded in an ICMP error; returns `false` if it is not a packet of this
-    /// family, or ends before the eighth byte of its transport header.
+    /// Parses the packet embedded in an ICMP error; returns `false` if it is not a valid packet of
+    /// this family, or ends before the eighth byte of its transport header.
     fn parse_embedded<P: Packet>(
         packet: &P,
         error: &PacketHeaders<Self>,

@@ -3,7 +3,8 @@
 //!
 //! Nine packets of ten are such a frame. It is read in wide words with few bounds checks, because
 //! the path of an established flow has about a hundred instructions. Other frames are parsed by
-//! [`super::parse`], which returns the same result for a common frame and the reason for an invalid one.
+//! [`super::parse`], which returns the same result for a common frame, and the reason for an invalid
+//! one.
 
 use super::header::{
     ETHERNET, ICMP, IPV4, IPV6, Icmp, RAW_IPV4, RAW_IPV6, TCP, Tcp, UDP, Udp, protocol,
@@ -47,7 +48,7 @@ struct FrontV6 {
     next: [u32; 2],
 }
 
-/// Offset of the front: so far before the IP header that its addresses are aligned within it.
+/// Offset of the front in the frame, chosen so that the addresses are aligned within the front.
 const FRONT_V4: u32 = ETHERNET - 4;
 const FRONT_V6: u32 = ETHERNET - 8;
 
@@ -95,7 +96,7 @@ pub fn parse_common_v6<P: Packet>(packet: &P, headers: &mut PacketHeaders<V6>) -
     transport(packet, ETHERNET + IPV6, length, front.next, protocol::ICMPV6, headers)
 }
 
-/// Parses the transport header at `at`, whose first eight bytes are `next`; the IP header says that
+/// Parses the transport header at `at`, whose first eight bytes are `next`; by the IP header,
 /// `length` bytes follow it. Protocols other than TCP, UDP, ICMP and ICMPv6 are not common.
 #[inline(always)]
 fn transport<A, P: Packet>(

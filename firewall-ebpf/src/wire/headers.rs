@@ -111,7 +111,7 @@ impl<A> PacketHeaders<A> {
         self.rule_port = u16::from_be(self.dst_port());
     }
 
-    /// Takes the fields of an ICMP or ICMPv6 header; `protocol` says of which.
+    /// Takes the fields of an ICMP or ICMPv6 header; `protocol` is the IP protocol number of either.
     #[inline(always)]
     pub(super) fn set_icmp(&mut self, protocol: u8, header: &Icmp) {
         self.rule_port = u16::from(header.kind) << 8 | u16::from(header.code);

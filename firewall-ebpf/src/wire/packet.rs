@@ -23,7 +23,7 @@ pub trait Packet {
     fn length(&self) -> u32;
 
     /// Length of the linear head in bytes: [`Self::length`], unless the frame is in several
-    /// buffers. Where the whole length is as cheap, it is that.
+    /// buffers. An implementation may return that length where it costs no more.
     fn linear_len(&self) -> u32;
 
     /// Whether the frame starts with an Ethernet header (else with its IP header: tun, WireGuard).

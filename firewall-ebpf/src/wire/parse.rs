@@ -90,7 +90,7 @@ pub fn parse<P: Packet>(packet: &P, headers: &mut HeadersByFamily) -> Result<Fra
 fn link<P: Packet>(packet: &P) -> Result<(u16, u32), Reason> {
     if !packet.has_ethernet() {
         let first: u16 = packet.load(0).ok_or(Reason::TruncatedFrame)?;
-        // The version nibble is the only type field there is.
+        // The version is the only type field.
         return match u16::from_be(first) >> 12 {
             4 => Ok((RAW_IPV4, 0)),
             6 => Ok((RAW_IPV6, 0)),
@@ -249,7 +249,7 @@ fn ends_here(payload: &IpPayload<V6>) -> Result<bool, Reason> {
 /// Bytes of the longest packet that fragments may form (RFC 791; RFC 8200, section 4.5).
 const MAX_PACKET: u32 = 65_535;
 
-/// What the IP headers say about the bytes after them.
+/// The fields of the IP headers that describe the bytes after them.
 #[derive(Clone, Copy)]
 pub(super) struct IpPayload<A> {
     pub(super) src: A,

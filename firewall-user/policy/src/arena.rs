@@ -22,7 +22,7 @@ impl Arena {
         Self { first: next / PAGE, next, pages: vec![page] }
     }
 
-    /// Places a list behind the last one, in the layout of [`Page`].
+    /// Places a list after the last one, in the layout of [`Page`].
     pub fn place(&mut self, list: &[Range]) -> List {
         let len = count(list.len());
         match *list {

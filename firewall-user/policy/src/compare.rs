@@ -69,8 +69,8 @@ pub(crate) fn compare<const N: usize>(
 }
 
 /// The new classes that do not stay in the row of the old class of the same number, with the old class
-/// whose row they take over, or `None` for a row of their own. A row stays in use where most prefixes
-/// stay unchanged.
+/// whose row they get, or `None` for an unused row. A row stays in use where most prefixes stay
+/// unchanged.
 pub(crate) fn moved(
     common: &Common,
     v4: &[Changed<4>],

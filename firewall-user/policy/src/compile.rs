@@ -35,7 +35,7 @@ pub fn compile(rules: &[ResolvedRule], tracking: Tracking) -> Result<CompiledPol
 
 impl PolicyInterner {
     /// Compiles the rules of one interface. With [`Tracking::Auto`] the traffic that needs no flow is
-    /// marked in the two "any" classes and left out of the others, so that the lookup gets to the mark.
+    /// marked in the two "any" classes and left out of the others, so that the lookup reaches the mark.
     ///
     /// Prefixes that the same rules name, within the same enclosing prefix, share a class: a prefix
     /// list costs its entries in the trie, and one class.

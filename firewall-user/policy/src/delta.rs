@@ -1,10 +1,10 @@
 //! The writes that turn the tables of one policy into those of another.
 //!
 //! Class rows and the classes of prefixes exist twice, once for each half. Before the swap only the
-//! inactive half is written, so that packets see the old policy whole; after it the half that was
-//! active is made equal, so that the next change finds both the same. Lists of ranges are never
-//! overwritten: a new one takes free words, and a list that no row points at any more takes its words
-//! until the tables are rewritten.
+//! inactive half is written, so that packets use the old policy alone; after it the half that was
+//! active is made equal, so that both are the same before the next change. Lists of ranges are never
+//! overwritten: a new one is written to free words, and the words of a list that no row refers to any
+//! more stay occupied until the tables are rewritten.
 
 use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Class, List, NO_CLASS, PAGE, Page};
 use firewall_ebpf::abi::prefix::Prefix;
@@ -25,7 +25,7 @@ pub trait Bank {
     /// The active half.
     fn half(&self) -> usize;
 
-    /// What is taken in them, and how much there is.
+    /// How much of them is used, and their sizes.
     fn room(&self) -> Room;
 
     /// The class of an IPv4 prefix of the old policy, in the active half.
@@ -55,7 +55,7 @@ pub trait Bank {
 
 /// Plans a change; `None` where the bank has no room for it and has to be rewritten, and where a policy
 /// is of another interner. Policies of one interner have the same numbers for what they have in common:
-/// beyond one pass over the prefixes of both, the work is that of what differs.
+/// apart from one pass over the prefixes of both, the cost is that of the difference.
 ///
 /// # Errors
 /// Those of the bank.

@@ -1,5 +1,5 @@
-//! The reference evaluator: the verdict straight from the rules. It is slow and obvious on purpose,
-//! and shares no code with the compiler.
+//! The reference evaluator: the verdict directly from the rules. It is simple and slow on purpose, and
+//! shares no code with the compiler.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! A policy taken out of its interner.
+//! Extraction of a policy from its interner.
 
 use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, NO_CLASS};
 use hashbrown::HashMap;

@@ -1,4 +1,4 @@
-//! The compiler, where the policy of similar rules is known.
+//! Compilation of rules that differ little from those of a known policy.
 //!
 //! What a prefix allows follows from the rules that name it or a prefix that encloses it, and from the
 //! traffic that needs no flow. So a rule that is added or removed changes nothing outside of its
@@ -17,8 +17,8 @@ use crate::resolve::{Difference, ResolvedRule};
 use crate::rules_by_prefix::{PrefixRule, RulesByPrefix, split_any};
 
 impl PolicyInterner {
-    /// What [`Self::compile`] makes of the rules, where a policy of this interner is known, and the
-    /// rules that it was compiled from, in the order of their numbers: only what differs is compiled.
+    /// The result of [`Self::compile`]. `old` is a policy of this interner and `old_rules` the rules it
+    /// was compiled from, in the order of their numbers: only the difference is compiled.
     ///
     /// # Errors
     /// As [`Self::compile`].
@@ -56,7 +56,7 @@ impl PolicyInterner {
 /// Whether the rules that name a prefix are needed: those of the areas, and those of /0, which decide
 /// what needs no flow.
 fn is_needed<const N: usize>(prefix: &Prefix<N>, areas: &Areas<N>) -> bool {
-    prefix.is_any() || areas.have(prefix)
+    prefix.is_any() || areas.contain(prefix)
 }
 
 /// The networks of the rules that are added or removed; `None` if rules are not in the order of their
@@ -81,7 +81,7 @@ impl<const N: usize> Areas<N> {
         prefixes.sort_unstable();
         let mut areas = Self(Vec::new());
         for prefix in prefixes {
-            if !areas.have(&prefix) {
+            if !areas.contain(&prefix) {
                 areas.0.push(prefix);
             }
         }
@@ -89,7 +89,7 @@ impl<const N: usize> Areas<N> {
     }
 
     /// Whether a prefix is within an area.
-    fn have(&self, prefix: &Prefix<N>) -> bool {
+    fn contain(&self, prefix: &Prefix<N>) -> bool {
         let before = self.0.partition_point(|area| area <= prefix);
         before.checked_sub(1).is_some_and(|at| self.0[at].encloses(prefix))
     }

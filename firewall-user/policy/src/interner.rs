@@ -15,7 +15,7 @@ use crate::untracked::Untracked;
 /// The lists and classes of policies that are compiled one after the other, each once.
 #[derive(Debug)]
 pub struct PolicyInterner {
-    /// Tells the policies of this interner from those of another.
+    /// Distinguishes the policies of this interner from those of another.
     id: u64,
     ranges: Vec<Range>,
     /// Where in `ranges` each list begins and ends.
@@ -190,8 +190,8 @@ impl PolicyInterner {
 }
 
 impl InternedPolicy {
-    /// Tells one policy from another: the same in every process, whatever interner the policy was
-    /// compiled with. Never 0.
+    /// Distinguishes policies by their contents: the same in every process and with every interner.
+    /// Never 0.
     #[must_use]
     pub const fn digest(&self) -> u64 {
         self.digest

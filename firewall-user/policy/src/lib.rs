@@ -1,15 +1,15 @@
 //! The model of security groups, its compiler, and the reference evaluator.
 //!
-//! A rule's way: [`model`] holds what the user configured, validated; [`resolve()`] turns the rules of
+//! From rules to tables: [`model`] holds what the user configured, validated; [`resolve()`] turns the rules of
 //! an interface's groups into rules with networks; [`PolicyInterner::compile`] turns those into
 //! prefixes, classes and lists of ranges; [`delta::plan`] finds the writes that turn the tables of one
-//! policy into those of another. [`evaluate()`] gives the verdict straight from the rules, and
+//! policy into those of another. [`evaluate()`] computes the verdict directly from the rules, and
 //! [`probes`] compares the kernel's tables with it before a policy becomes active.
 //!
 //! Nothing here does I/O: no file, no socket, no process, no BPF. The crate does not depend on aya,
 //! SQLite, root or the kernel object, so the same model always gives the same tables, and its tests,
-//! property tests and fuzzers run on any machine with stable Rust. The one thing taken from the
-//! host is random bytes for new ids.
+//! property tests and fuzzers run on any machine with stable Rust. Its only input from the host is
+//! random bytes for new ids.
 
 pub mod active;
 pub mod arena;

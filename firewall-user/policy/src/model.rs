@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use firewall_ebpf::abi::interface::NonIp;
-use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -40,7 +39,7 @@ pub struct Group {
     pub name: String,
     /// Required and immutable, as EC2 has it.
     pub description: String,
-    /// Rules of both directions, in the order of their ids' creation.
+    /// Rules of both directions, in the order of their creation.
     pub rules: Vec<Rule>,
     /// User tags.
     pub tags: BTreeMap<String, String>,
@@ -51,8 +50,8 @@ pub struct Group {
 pub struct Rule {
     /// `sgr-…`.
     pub id: RuleId,
-    /// The number by which the kernel names the rule in flows and counters: unique for the life
-    /// of the store, never reused, never 0.
+    /// The rule's number in the kernel's flows and counters: unique in the store, never reused,
+    /// never 0.
     pub number: u32,
     /// What the rule allows; its identity.
     pub spec: RuleSpec,
@@ -168,7 +167,7 @@ pub enum HookChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Tracking {
-    /// All but TCP and UDP that rules allow from anywhere together with all replies, as in EC2.
+    /// All but TCP and UDP that rules allow from anywhere together with every reply, as in EC2.
     #[default]
     Auto,
     /// All traffic.
@@ -196,22 +195,22 @@ pub struct Interface {
     pub slot: u16,
     /// The device's name.
     pub device: String,
-    /// The named network namespace that the device lives in; `None`: the one secgroup runs in.
+    /// The named network namespace of the device; `None`: the one secgroup runs in.
     pub netns: Option<String>,
     /// At least one group, without repeats.
     pub groups: Vec<GroupId>,
-    /// As configured; the kernel says which hook is used.
+    /// As configured; which hook is used is read from the kernel.
     pub hook: HookChoice,
     /// Which end of the device is protected.
     pub orientation: Orientation,
     /// Which frames that are not IP pass.
     pub non_ip: NonIp,
-    /// How closely TCP is followed.
+    /// How closely TCP is checked.
     pub tcp: TcpChecks,
     /// Whether a segment in the middle of a connection may open a flow (mid-stream pickup), as
     /// configured; see [`Self::is_tcp_loose`].
     pub tcp_loose: bool,
-    /// Which traffic is remembered in flows.
+    /// Which traffic is tracked in flows.
     pub tracking: Tracking,
     /// Whether drops are enforced or only counted.
     pub mode: Mode,
@@ -219,7 +218,7 @@ pub struct Interface {
     pub revalidate: bool,
     /// Idle timeouts in seconds that differ from [`State::default_timeout`].
     pub timeouts: BTreeMap<State, u32>,
-    /// Inside addresses the user declared, for a device that does not carry them itself (guest).
+    /// Inside addresses that the user declared, for a device that does not have them itself (guest).
     pub addresses: Vec<IpAddr>,
 }
 
@@ -262,7 +261,7 @@ pub struct Model {
     pub interfaces: BTreeMap<u16, Interface>,
     /// The management networks, which stay reachable in emergency mode.
     pub management: BTreeSet<IpNet>,
-    /// Emergency mode: only traffic of the management networks passes, whatever the groups allow.
+    /// Emergency mode: only traffic of the management networks passes, regardless of the groups' rules.
     pub is_panicking: bool,
 }
 

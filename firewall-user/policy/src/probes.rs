@@ -1,4 +1,4 @@
-//! Probes at the borders of rules, and whether the kernel's results are right.
+//! Probes at the borders of rules, and the check of the kernel's results.
 
 use std::net::IpAddr;
 
@@ -10,11 +10,11 @@ use crate::evaluate::{Probe, evaluate, is_untracked};
 use crate::model::{IcmpMatch, Tracking, Traffic};
 use crate::resolve::{Difference, ResolvedRule};
 
-/// How many networks may be compared with probes, in all: some tens of milliseconds.
-const EFFORT: usize = 8_000_000;
+/// Comparisons of a probe with a network in one check: some tens of milliseconds.
+const MAX_COMPARISONS: usize = 8_000_000;
 
-/// The fewest probes of what changes, and of what stays unchanged, whatever they cost.
-const FEWEST: usize = 256;
+/// The number of probes of the rules that change, and of the others, that is always permitted.
+const MIN_PROBES: usize = 256;
 
 /// The kernel's tables give another result than the rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,14 +34,14 @@ pub struct Mismatch {
 }
 
 /// Probes of a change from one set of rules to another: at every border of every rule that is added or
-/// removed, and of the others, as many as there is time for, spread evenly.
+/// removed, and at borders of the others, spread evenly, up to a limit of cost.
 #[must_use]
 pub fn probes(old: &[ResolvedRule], new: &[ResolvedRule]) -> Vec<Probe> {
     let networks: usize = new.iter().map(|rule| rule.networks.len().max(1)).sum();
-    let most = (EFFORT / networks.max(1)).max(FEWEST);
+    let most = (MAX_COMPARISONS / networks.max(1)).max(MIN_PROBES);
     let Difference { changed, unchanged } = Difference::new(old, new);
     let mut all = spread(&changed, most);
-    let left = (most - all.len()).max(FEWEST);
+    let left = (most - all.len()).max(MIN_PROBES);
     all.extend(spread(&unchanged, left));
     all
 }
@@ -121,15 +121,15 @@ fn traffic(what: Traffic, is_v4: bool) -> Vec<(u8, u16)> {
         Traffic::Icmpv6(matched) if !is_v4 => icmp(matched),
         Traffic::Icmp(_) | Traffic::Icmpv6(_) => Vec::new(),
         Traffic::Other(number) => {
-            // The neighbours may be protocols with ports: then port 0 stands for them.
+            // The neighbours may be protocols with ports: then only their port 0 is probed.
             let beside = [Some(number), number.checked_sub(1), number.checked_add(1)];
             beside.into_iter().flatten().map(|number| (number, 0)).collect()
         }
     }
 }
 
-/// Compares the kernel's results with the rules: the rule it found allows the packet, and exactly the
-/// traffic that needs no flow is marked.
+/// Compares the kernel's results with the rules: the rule that it found allows the packet, and exactly
+/// the traffic that needs no flow is marked.
 ///
 /// # Errors
 /// The first result that is wrong.

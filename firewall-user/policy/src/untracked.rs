@@ -1,8 +1,8 @@
 //! EC2's untracked connections: traffic that rules allow from anywhere, together with every reply to
 //! it, needs no flow.
 //!
-//! EC2 does not document whether several rules may add up to all ports of the reply. Here they do:
-//! what counts is what the rules of all groups allow together.
+//! EC2 does not document whether several rules may add up to all ports of the reply. Here they
+//! may: the rules of all groups are evaluated together.
 
 use firewall_ebpf::abi::policy::{Range, UNTRACKED, traffic};
 use firewall_ebpf::wire::protocol;

@@ -3,7 +3,7 @@
 use firewall_ebpf::abi::policy::{Class, Page};
 use firewall_ebpf::abi::prefix::Prefix;
 
-/// What is taken in a bank and how much there is.
+/// How much of a bank's tables is used, and their sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// The lowest class that was never used.
@@ -64,6 +64,6 @@ pub struct Delta {
     pub before: Writes,
     /// After the swap, when no packet reads the old half any more.
     pub after: Writes,
-    /// What is taken afterwards.
+    /// What is used afterwards.
     pub room: Room,
 }

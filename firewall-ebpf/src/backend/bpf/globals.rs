@@ -1,6 +1,6 @@
 //! Settings that are constant after an interface's programs are loaded: the loader overrides these
-//! symbols and freezes them, so that the verifier removes branches that the interface does not use. Also
-//! the drop counter that the interface's programs share.
+//! symbols and freezes them, so that the verifier removes branches that the interface does not use.
+//! Also the drop counter that the interface's programs share.
 
 use core::cell::UnsafeCell;
 
@@ -55,9 +55,9 @@ pub(super) fn under_flood(now: impl FnOnce() -> u64) -> bool {
     word & FLOOD_THRESHOLD == FLOOD_THRESHOLD && word / (FLOOD_THRESHOLD + 1) + 1 >= now()
 }
 
-/// Records that a packet is dropped. Writes at most 16 times in a jiffy, so that CPUs do not transfer the
-/// cache line for each packet; where two of them write at once, one drop is not recorded, and the next one
-/// is.
+/// Records that a packet is dropped. Writes about 16 times in a jiffy, so that CPUs do not transfer
+/// the cache line for each packet; where two of them write at once, one drop is not recorded, and the
+/// next one is.
 #[inline(always)]
 pub(super) fn record_drop(now: u64) {
     let word = DROPS.0.get();

@@ -31,7 +31,7 @@ extern "C" fn sg_clock(_: *mut __sk_buff) -> i32 {
 }
 
 /// Makes the policies of a list active, one slot after the other, each by one aligned 64-bit store;
-/// returns how many there were.
+/// returns how many it made active.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {

@@ -21,8 +21,8 @@ use super::tables::Kernel;
 use super::view::{Skb, Xdp};
 use super::{globals, maps, trace};
 
-// The slow path, so that the fast path has all registers. `no_flow`: the fast path found no proven flow.
-// Each returns the reason's number, counted.
+// The slow path, so that the fast path has all registers. `no_flow`: the fast path found no proven
+// flow. Each counts the reason and returns its number.
 
 /// The slow path at XDP.
 #[unsafe(no_mangle)]
@@ -107,8 +107,8 @@ pub(super) extern "C" fn sg_bloom_set(bit: u32) -> u32 {
     0
 }
 
-// The search for a TCP option: inlined, the verifier of Linux 6.1 would continue from every option that can be the
-// last, with more than a million instructions.
+// The search for a TCP option: inlined, the verifier of Linux 6.1 would continue from every option
+// that can be the last, with more than a million instructions.
 
 /// [`wire::find_window_scale`] at XDP.
 #[unsafe(no_mangle)]

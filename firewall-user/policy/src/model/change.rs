@@ -9,7 +9,7 @@ use super::{Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule, Ru
 
 /// One edit. It is checked before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the variants' names and fields say it all")]
+#[expect(missing_docs, reason = "the names of variants and fields are the documentation")]
 pub enum Change {
     CreatePrefixList(PrefixList),
     SetEntries {

@@ -1,4 +1,4 @@
-//! Checks of an edit before the store writes it: what it refers to exists, nothing is there twice,
+//! Checks of an edit before the store writes it: what it refers to exists, nothing is duplicated,
 //! nothing in use is removed, and no limit is exceeded.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,13 +69,13 @@ impl Model {
         }
     }
 
-    /// The groups, without `but`, that have rules with this peer.
+    /// The groups except `excluded` that have rules with this peer.
     fn rules_with<'a>(
         &'a self,
         peer: &'a Peer,
-        but: Option<&'a GroupId>,
+        excluded: Option<&'a GroupId>,
     ) -> impl Iterator<Item = User> + 'a {
-        self.groups.values().filter(move |group| Some(&group.id) != but).filter_map(|group| {
+        self.groups.values().filter(move |group| Some(&group.id) != excluded).filter_map(|group| {
             let rules: Vec<RuleId> = group
                 .rules
                 .iter()

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canonical() {
+    fn every_spelling_of_a_network_has_one_canonical_form() {
         for (text, canonical) in [
             ("100.68.0.18/18", "100.68.0.0/18"),
             ("10.0.0.1/32", "10.0.0.1/32"),
@@ -126,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(text in "\\PC{0,24}") {
+        fn no_text_panics(text in "\\PC{0,24}") {
             let _ = parse_cidr(&text);
         }
     }

@@ -129,7 +129,7 @@ pub enum User {
     Interface {
         /// Its device.
         device: String,
-        /// The namespace that the device lives in.
+        /// The namespace of the device.
         netns: Option<String>,
     },
     /// Rules of another group that name it as their peer.

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn text() {
+    fn a_rule_as_text_names_direction_traffic_and_peer() {
         let http = Traffic::Tcp(PortRange { from: 80, to: 80 });
         assert_eq!(spec(http, "10.0.0.0/8").unwrap().to_string(), "ingress tcp 80 from 10.0.0.0/8");
         let egress = RuleSpec {

@@ -66,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn pairs() {
+    fn a_tag_is_split_at_its_first_equals_sign() {
         assert_eq!(parse("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
         assert_eq!(parse("a=").unwrap(), ("a".to_owned(), String::new()));
         assert_eq!(parse("a").unwrap_err().to_string(), r#"tag "a" is not KEY=VALUE"#);
     }
 
     #[test]
-    fn bounds() {
+    fn keys_and_values_are_limited_as_in_ec2() {
         assert!(one(&"k".repeat(127), &"é".repeat(256)).is_ok());
         for (key, value) in [
             ("", "v"),

@@ -2,7 +2,7 @@
 
 use super::{Error, GroupId, PrefixListId};
 
-/// What EC2 allows beside ASCII letters and digits.
+/// The characters that EC2 allows besides ASCII letters and digits.
 const PUNCTUATION: &str = " ._-:/()#,@[]+=&;{}!$*";
 
 /// The longest name or description.
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths() {
+    fn lengths_are_limited_to_255() {
         let longest = "x".repeat(255);
         let longer = "x".repeat(256);
         assert!(group_name(&longest).is_ok() && group_description(&longest).is_ok());
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn trailing_spaces_go_and_leading_ones_stay() {
+    fn trailing_spaces_are_removed_and_leading_ones_kept() {
         assert_eq!(group_name(" web  ").unwrap(), " web");
         let padded = format!("{}   ", "x".repeat(255));
         assert_eq!(group_name(&padded).unwrap().len(), 255);
     }
 
     #[test]
-    fn names_that_look_like_something_else() {
+    fn names_that_look_like_ids_or_names_of_aws_are_refused() {
         assert!(matches!(group_name("sg-web"), Err(Error::NameReserved { .. })));
         assert!(group_name("sgweb").is_ok());
         assert!(matches!(prefix_list_name("pl-x"), Err(Error::NameReserved { .. })));

@@ -231,7 +231,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn icmp_forms() {
+    fn icmp_has_a_type_and_a_code_or_any() {
         let icmp = |from, to| Traffic::from_ec2("icmp", from, to);
         assert_eq!(icmp(Some(-1), Some(-1)).unwrap(), Traffic::Icmp(IcmpMatch::Any));
         assert_eq!(icmp(Some(8), Some(-1)).unwrap(), Traffic::Icmp(IcmpMatch::Type(8)));
@@ -243,7 +243,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn refusals() {
+    fn malformed_protocols_and_ports_are_refused_with_a_hint() {
         for (protocol, from, to, message) in [
             ("all", None, None, r#"unknown protocol "all""#),
             ("gre", None, None, r#"unknown protocol "gre""#),
@@ -276,13 +276,13 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn ec2s_form_says_everything(traffic in traffic()) {
+        fn the_ec2_form_is_lossless(traffic in traffic()) {
             let Ec2Traffic { protocol, from, to } = traffic.to_ec2();
             prop_assert_eq!(Traffic::from_ec2(&protocol, from, to).unwrap(), traffic);
         }
 
         #[test]
-        fn nothing_panics(protocol in "\\PC{0,8}|[0-9]{1,4}|tcp|icmp", from: Option<i64>, to: Option<i64>) {
+        fn no_input_panics(protocol in "\\PC{0,8}|[0-9]{1,4}|tcp|icmp", from: Option<i64>, to: Option<i64>) {
             let _ = Traffic::from_ec2(&protocol, from, to);
         }
     }

@@ -1,5 +1,4 @@
-//! The compiler against the reference evaluator, on random rules, and what it promises of the
-//! tables it makes.
+//! The compiler against the reference evaluator, on random rules, and the invariants of its tables.
 
 use std::collections::BTreeSet;
 use std::mem::transmute;
@@ -28,7 +27,7 @@ fn lookup(tables: &HostTables, probe: Probe) -> Option<u32> {
             lookup_rule(tables, active, direction, u32::from_ne_bytes(v4.octets()), traffic)
         }
         IpAddr::V6(v6) => {
-            // SAFETY: same size, and any bytes are an address as it lies in a packet.
+            // SAFETY: same size, and any bytes are an address as in a packet.
             let raw = unsafe { transmute::<[u8; 16], V6>(v6.octets()) };
             lookup_rule(tables, active, direction, raw, traffic)
         }
@@ -109,7 +108,7 @@ fn check(
     Ok(())
 }
 
-/// What the kernel's search relies on, and that nothing is there twice or without use.
+/// What the kernel's search relies on, and that nothing is duplicated or unused.
 fn well_formed(policy: &CompiledPolicy) -> Result<(), TestCaseError> {
     for list in &policy.lists {
         prop_assert!(list.iter().all(|range| range.low <= range.high));
@@ -124,7 +123,7 @@ fn well_formed(policy: &CompiledPolicy) -> Result<(), TestCaseError> {
     for (number, class) in (0_u32..).zip(&policy.classes) {
         let is_any = number == ANY_V4 || number == ANY_V6;
         prop_assert_eq!(class.parent == NO_CLASS, is_any, "class {}", number);
-        // Outer networks come first or are "any": no chain of parents is a circle.
+        // Outer networks come first or are "any": no chain of parents is a cycle.
         prop_assert!(is_any || class.parent < number, "class {number} inside {}", class.parent);
         prop_assert!(is_any || class.lists != [0, 0], "class {number} allows nothing");
         for list in class.lists {
@@ -315,7 +314,7 @@ fn a_rule_that_is_narrower_does_not_hide_the_one_that_needs_no_flow() {
     }
 }
 
-/// Entries of a compiled policy: what it takes in memory.
+/// Entries of a compiled policy: its size in memory.
 fn entries(policy: &CompiledPolicy) -> usize {
     let prefixes = policy.prefixes_v4.len() + policy.prefixes_v6.len();
     prefixes + policy.classes.len() + policy.ranges()
@@ -366,7 +365,7 @@ fn one_rule_for_thousands_of_networks_takes_one_range_and_one_class() {
 }
 
 #[test]
-fn a_chain_of_every_prefix_length_is_walked_to_its_end() {
+fn a_chain_of_every_prefix_length_is_searched_to_its_end() {
     for (address, bits) in [("10.1.2.3", 32_u8), ("2001:db8::1", 128)] {
         let outside: IpAddr = address.parse().expect("an address");
         let rules: Vec<_> = (0..=bits)

@@ -222,7 +222,7 @@ fn replace(
     memory.write(&delta.after, |memory| after.check(memory, "after the swap"));
     memory.room = delta.room;
 
-    // Both halves are equal now, and so the next plan may count on them.
+    // Both halves are equal now, and so the next plan may rely on that.
     assert!(memory.v4.values().chain(memory.v6.values()).all(|[one, other]| one == other));
     assert!(memory.rows.iter().all(|[one, other]| one == other));
     assert!(memory.v4.keys().eq(new.prefixes_v4.keys()));
@@ -266,9 +266,9 @@ proptest! {
             }
             rules.sort_by_key(|rule| rule.number);
             let next = interner.compile_after((&old, &policy), &rules, Tracking::Auto).expect("fits");
-            is_independent_of_the_interner(&interner, &next, &rules, Tracking::Auto)?;
+            check_independence_of_the_interner(&interner, &next, &rules, Tracking::Auto)?;
             let always = interner.compile_after((&old, &policy), &rules, Tracking::Always);
-            is_independent_of_the_interner(&interner, &always.expect("fits"), &rules, Tracking::Always)?;
+            check_independence_of_the_interner(&interner, &always.expect("fits"), &rules, Tracking::Always)?;
             let same = interner.extract(&policy) == interner.extract(&next);
             prop_assert_eq!(policy.digest() == next.digest(), same);
             let after = Results::new(&rules, &probes);
@@ -279,8 +279,8 @@ proptest! {
     }
 }
 
-/// Whatever was compiled before: policy and digest are those of a new interner.
-fn is_independent_of_the_interner(
+/// Policy and digest are those of a new interner.
+fn check_independence_of_the_interner(
     interner: &PolicyInterner,
     policy: &InternedPolicy,
     rules: &[ResolvedRule],
@@ -343,7 +343,7 @@ fn a_small_change_of_a_large_policy_is_small() {
         let written =
             replace(&mut memory, &interner, [&old, &new], [&none, &none]).expect("there is room");
         assert!(written <= most, "{what}: {written} writes, at most {most} expected");
-        // And back.
+        // The reverse change.
         let written =
             replace(&mut memory, &interner, [&new, &old], [&none, &none]).expect("there is room");
         assert!(written <= most + 1, "{what}, undone: {written} writes");

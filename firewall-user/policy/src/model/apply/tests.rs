@@ -1,4 +1,4 @@
-//! Documents of random models, written, read and made true.
+//! Documents of random models, written, read and applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -186,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_panics(text in "\\PC{0,60}", model in model(), cut: prop::sample::Index) {
+    fn no_document_panics(text in "\\PC{0,60}", model in model(), cut: prop::sample::Index) {
         let _ = Document::parse(text.as_bytes());
         let mut bytes = Vec::new();
         export(&model, model.groups.values()).write(&mut bytes).unwrap();
