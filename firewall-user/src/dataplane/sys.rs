@@ -2,6 +2,7 @@
 //! map's memory, a probe for TCX; and removing pins ([`unpin`]).
 
 pub(super) mod entries;
+pub(super) mod helper;
 pub(super) mod links;
 pub(super) mod memory;
 pub(super) mod tcx_probe;

@@ -1,6 +1,6 @@
 //! The pinned maps: policies in their banks, counters, clock.
 
-mod active;
+pub mod active;
 mod bank;
 pub mod clock;
 pub mod counters;

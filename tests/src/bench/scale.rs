@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use firewall_ebpf::abi::helper::{MAX_PROBED, pack_query};
+use firewall_ebpf::abi::helper::{LIST_HEADER, MAX_PROBED, pack_query};
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::limits::ABI_VERSION;
 use firewall_ebpf::abi::policy::{Active, traffic};
@@ -159,6 +159,7 @@ impl Policies {
 /// A list of lookups for addresses with a rule and a port without: the longest path.
 fn list(active: Active, count: u32, from: u32) -> Vec<u8> {
     let mut list = active.0.to_ne_bytes().to_vec();
+    list.resize(LIST_HEADER as usize, 0);
     for n in 0..MAX_PROBED {
         list.extend(pack_query(Direction::Ingress, traffic(TCP, 22)).to_ne_bytes());
         list.extend([0; 4]);

@@ -18,6 +18,7 @@ mod fragments;
 mod gc;
 mod group_peers;
 mod guest;
+mod helper_lists;
 mod hooks;
 mod icmp_errors;
 mod learned_connections;

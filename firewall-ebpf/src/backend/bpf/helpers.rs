@@ -7,8 +7,8 @@ use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::event::{Event, event_index};
 use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6, Tier};
 use firewall_ebpf::abi::helper::{
-    EXPIRE_LIST, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, PROBE_LIST,
-    SET_ACTIVE_ENTRY, unpack_query,
+    LIST_HEADER, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, SET_ACTIVE_ENTRY,
+    unpack_query,
 };
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::verdict::tables::{Flows, Rules};
@@ -38,7 +38,8 @@ extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {
     let list = Skb::new(ctx);
     let mut written = 0;
     for index in 0..MAX_SET_ACTIVE {
-        let Some([slot, word]) = list.load::<[u64; 2]>(index * SET_ACTIVE_ENTRY) else { break };
+        let at = LIST_HEADER + index * SET_ACTIVE_ENTRY;
+        let Some([slot, word]) = list.load::<[u64; 2]>(at) else { break };
         let Some(active) = maps::ACTIVE.get_ptr_mut(slot as u32) else { break };
         // SAFETY: an element of the map, aligned to 8 bytes. Programs on other CPUs read the word
         // meanwhile, each the old or the new value; userspace writes under its lock.
@@ -67,7 +68,8 @@ fn bloom_insert<A: Address<Key: Wire>>(ctx: *mut __sk_buff) -> i32 {
     let list = Skb::new(ctx);
     let mut inserted = 0;
     for index in 0..MAX_BLOOM_KEYS {
-        let Some(key) = list.load::<A::Key>(index * size_of::<A::Key>() as u32) else { break };
+        let at = LIST_HEADER + index * size_of::<A::Key>() as u32;
+        let Some(key) = list.load::<A::Key>(at) else { break };
         maps::bloom_insert(A::bit(&key));
         inserted += 1;
     }
@@ -99,7 +101,7 @@ where
     let tier = if tier == Tier::Proven as u64 { Tier::Proven } else { Tier::New };
     let mut removed = 0;
     for index in 0..MAX_EXPIRED {
-        let at = EXPIRE_LIST + index * (8 + size_of::<A::Key>() as u32);
+        let at = LIST_HEADER + index * (8 + size_of::<A::Key>() as u32);
         let (Some([last_seen]), Some(key)) =
             (list.load::<[u64; 1]>(at), list.load::<A::Key>(at + 8))
         else {
@@ -144,7 +146,7 @@ where
     let Some([active]) = list.load::<[u64; 1]>(0) else { return 0 };
     let mut evaluated = 0;
     for index in 0..MAX_PROBED {
-        let at = PROBE_LIST + index * (8 + size_of::<A>() as u32);
+        let at = LIST_HEADER + index * (8 + size_of::<A>() as u32);
         let (Some([query]), Some(outside)) = (list.load::<[u32; 1]>(at), list.load::<A>(at + 8))
         else {
             break;

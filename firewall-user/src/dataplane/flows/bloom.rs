@@ -1,13 +1,12 @@
 //! The Bloom filter of flows ([`firewall_ebpf::bloom`]): inserting the flows that userspace writes, and
 //! rebuilding it without the bits of removed flows.
 
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use firewall_ebpf::abi::bloom::{BITS, LINES, Line};
 use firewall_ebpf::abi::helper::MAX_BLOOM_KEYS;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::flows::key::AnyKey;
-use crate::dataplane::sys::entries;
+use crate::dataplane::sys::{entries, helper};
 use crate::dataplane::tables::maps::Maps;
 
 /// Flows in one run of the kernel program.
@@ -22,22 +21,14 @@ impl Maps {
     pub(super) fn bloom_insert(&self, keys: &[AnyKey]) -> Result<()> {
         for is_v6 in [false, true] {
             let keys: Vec<_> = keys.iter().filter(|key| key.is_v6() == is_v6).collect();
-            if keys.is_empty() {
-                continue;
-            }
-            let program = SchedClassifier::from_pin(self.pins.bloom_insert(is_v6))
-                .context("open program sg_bloom_insert")?;
             for call in keys.chunks(PER_CALL) {
-                let list: Vec<u8> = call.iter().flat_map(|key| key.bytes()).copied().collect();
-                let options = TestRunOptions { data_in: Some(&list), ..TestRunOptions::default() };
-                let run = program.test_run(options).context("run program sg_bloom_insert")?;
-                if usize::try_from(run.return_value) != Ok(call.len()) {
+                let mut list = helper::list(0);
+                list.extend(call.iter().flat_map(|key| key.bytes()));
+                let pin = self.pins.bloom_insert(is_v6);
+                let inserted = helper::run(&pin, "sg_bloom_insert", &list, None)?;
+                if usize::try_from(inserted) != Ok(call.len()) {
                     return Err(DataplaneError::new(
-                        format!(
-                            "program sg_bloom_insert: inserted {} of {}",
-                            run.return_value,
-                            call.len()
-                        ),
+                        format!("program sg_bloom_insert: inserted {} of {}", inserted, call.len()),
                         "it is another build's: `secgroup detach --all`, then attach again",
                     ));
                 }

@@ -1,14 +1,13 @@
 //! Removing expired flows: userspace selects them, and the kernel program removes those that no packet
 //! has refreshed since.
 
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use firewall_ebpf::abi::flow::Tier;
-use firewall_ebpf::abi::helper::{EXPIRE_LIST, MAX_EXPIRED};
+use firewall_ebpf::abi::helper::MAX_EXPIRED;
 
-use crate::dataplane::error::{Context, Result};
+use crate::dataplane::error::Result;
 use crate::dataplane::flows::list::FlowEntry;
 use crate::dataplane::pins::Pins;
-use crate::dataplane::sys;
+use crate::dataplane::sys::{self, helper};
 
 /// Flows in one run of the kernel program.
 const PER_CALL: usize = MAX_EXPIRED as usize;
@@ -31,14 +30,8 @@ pub fn expire<'a>(pins: &Pins, flows: impl IntoIterator<Item = &'a FlowEntry>) -
     let mut expired = Expired::default();
     for is_v6 in [false, true] {
         let inputs = inputs(&flows, is_v6);
-        if inputs.is_empty() {
-            continue;
-        }
-        let program =
-            SchedClassifier::from_pin(pins.expire(is_v6)).context("open program sg_expire")?;
         for (tier, data) in inputs {
-            let options = TestRunOptions { data_in: Some(&data), ..TestRunOptions::default() };
-            let removed = program.test_run(options).context("run program sg_expire")?.return_value;
+            let removed = helper::run(&pins.expire(is_v6), "sg_expire", &data, None)?;
             match tier {
                 Tier::New => expired.new += u64::from(removed),
                 Tier::Proven => expired.proven += u64::from(removed),
@@ -56,7 +49,7 @@ fn inputs(flows: &[&FlowEntry], is_v6: bool) -> Vec<(Tier, Vec<u8>)> {
         let selected: Vec<_> =
             flows.iter().filter(|entry| entry.tier == tier && entry.key.is_v6() == is_v6).collect();
         for chunk in selected.chunks(PER_CALL) {
-            let mut data = sys::bytes(&(tier as u64)).to_vec();
+            let mut data = helper::list(tier as u64);
             for entry in chunk {
                 data.extend_from_slice(sys::bytes(&entry.flow.last_seen));
                 data.extend_from_slice(entry.key.bytes());
@@ -66,8 +59,6 @@ fn inputs(flows: &[&FlowEntry], is_v6: bool) -> Vec<(Tier, Vec<u8>)> {
     }
     inputs
 }
-
-const _: () = assert!(EXPIRE_LIST as usize == size_of::<u64>());
 
 /// Whether a flow has been idle for longer than its timeout, all in jiffies, as the kernel program
 /// computes it. A flow that was refreshed after `now` was read has not expired.

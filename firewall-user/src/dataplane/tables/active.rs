@@ -1,11 +1,11 @@
 //! Writing the words that select the active policies.
 
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use firewall_ebpf::abi::helper::{MAX_SET_ACTIVE, SET_ACTIVE_ENTRY};
+use firewall_ebpf::abi::helper::MAX_SET_ACTIVE;
 use firewall_ebpf::abi::policy::Active;
 
-use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::error::{DataplaneError, Result};
 use crate::dataplane::pins::Pins;
+use crate::dataplane::sys::helper;
 
 /// Slots in one run of the helper program.
 const PER_CALL: usize = MAX_SET_ACTIVE as usize;
@@ -16,23 +16,17 @@ const PER_CALL: usize = MAX_SET_ACTIVE as usize;
 ///
 /// # Errors
 /// The pinned program cannot be run: the remaining slots keep their words.
-pub(super) fn set_active(pins: &Pins, words: &[(u16, Active)]) -> Result<()> {
-    if words.is_empty() {
-        return Ok(());
-    }
-    let program =
-        SchedClassifier::from_pin(pins.set_active()).context("open program set_active")?;
+pub fn set_active(pins: &Pins, words: &[(u16, Active)]) -> Result<()> {
     for call in words.chunks(PER_CALL) {
-        let mut list = Vec::with_capacity(call.len() * SET_ACTIVE_ENTRY as usize);
+        let mut list = helper::list(0);
         for (slot, Active(word)) in call {
             list.extend(u64::from(*slot).to_ne_bytes());
             list.extend(word.to_ne_bytes());
         }
-        let options = TestRunOptions { data_in: Some(&list), ..TestRunOptions::default() };
-        let run = program.test_run(options).context("run program set_active")?;
-        if usize::try_from(run.return_value) != Ok(call.len()) {
+        let written = helper::run(&pins.set_active(), "set_active", &list, None)?;
+        if usize::try_from(written) != Ok(call.len()) {
             return Err(DataplaneError::new(
-                format!("program set_active: wrote {} of {} words", run.return_value, call.len()),
+                format!("program set_active: wrote {} of {} words", written, call.len()),
                 pins.hint_to_recreate(),
             ));
         }

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use firewall_ebpf::abi::helper::{MAX_PROBED, PROBE_LIST, pack_query};
+use firewall_ebpf::abi::helper::{LIST_HEADER, MAX_PROBED, pack_query};
 use firewall_ebpf::abi::policy::{Active, traffic};
 
-use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::error::{DataplaneError, Result};
 use crate::dataplane::pins::Pins;
+use crate::dataplane::sys::helper;
 use crate::policy::Probe;
 
 /// Probes in one run of the kernel program.
@@ -30,25 +30,18 @@ pub(super) fn probe(
         if of_family.is_empty() {
             continue;
         }
-        let program =
-            SchedClassifier::from_pin(pins.probe(is_v6)).context("open program sg_probe")?;
         for call in of_family.chunks(PER_CALL) {
             let list = list(active, call);
             let mut out = vec![0; list.len()];
-            let options = TestRunOptions {
-                data_in: Some(&list),
-                data_out: Some(&mut out),
-                ..TestRunOptions::default()
-            };
-            let run = program.test_run(options).context("run program sg_probe")?;
-            if usize::try_from(run.return_value) != Ok(call.len()) {
+            let evaluated = helper::run(&pins.probe(is_v6), "sg_probe", &list, Some(&mut out))?;
+            if usize::try_from(evaluated) != Ok(call.len()) {
                 return Err(DataplaneError::new(
-                    format!("program sg_probe: evaluated {} of {}", run.return_value, call.len()),
+                    format!("program sg_probe: evaluated {} of {}", evaluated, call.len()),
                     "it is another build's: `secgroup detach --all`, then attach again",
                 ));
             }
-            let size = (list.len() - PROBE_LIST as usize) / call.len();
-            let rules = out[PROBE_LIST as usize..].chunks(size).map(|result| {
+            let size = (list.len() - LIST_HEADER as usize) / call.len();
+            let rules = out[LIST_HEADER as usize..].chunks(size).map(|result| {
                 let rule =
                     result[4..8].iter().rev().fold(0, |rule, byte| rule << 8 | u32::from(*byte));
                 (rule != 0).then_some(rule)
@@ -62,7 +55,7 @@ pub(super) fn probe(
 /// The input of a family's program: the active word, then each probe with four bytes for its
 /// result.
 fn list(active: Active, probes: &[Probe]) -> Vec<u8> {
-    let mut list = active.0.to_ne_bytes().to_vec();
+    let mut list = helper::list(active.0);
     for Probe { direction, outside, protocol, port } in probes {
         list.extend(pack_query(*direction, traffic(*protocol, *port)).to_ne_bytes());
         list.extend([0; 4]);
@@ -73,5 +66,3 @@ fn list(active: Active, probes: &[Probe]) -> Vec<u8> {
     }
     list
 }
-
-const _: () = assert!(PROBE_LIST as usize == size_of::<Active>());
