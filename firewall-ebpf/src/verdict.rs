@@ -2,7 +2,7 @@
 //!
 //! [`decide`](decide::decide) tries the [`fast_path`] of an established flow, then takes the
 //! [`slow_path`]: parse, exemptions ([`exempt`]), fragments ([`fragment`]), flow lookup and state
-//! ([`tcp`], [`window`]), and for a packet of no flow the policy ([`lookup`]) and a [`new_flow`].
+//! ([`tcp`], [`window`]), and for a packet of no flow the policy ([`lookup`]) and a new flow.
 //! All reach maps through the traits in [`tables`].
 
 mod context;

@@ -12,7 +12,7 @@ const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 /// The signal that was received; 0 is none.
 static CAUGHT: AtomicU8 = AtomicU8::new(0);
 
-/// Records [`SIGNALS`] for [`check`] from now on.
+/// Records the signals that end a process for [`check`] from now on.
 ///
 /// They are also ignored, which child processes inherit: a terminal sends Ctrl-C to all of them,
 /// and a child that is killed would not finish its work, for example a cleanup.
