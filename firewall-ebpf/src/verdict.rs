@@ -7,6 +7,7 @@
 
 mod context;
 pub mod decide;
+pub mod dhcp;
 mod evaluate;
 pub mod exempt;
 pub mod fast_path;

@@ -5,6 +5,8 @@ mod common;
 mod embedded;
 mod header;
 pub mod headers;
+mod link_message;
+mod message;
 mod options;
 pub mod packet;
 mod parse;
@@ -12,5 +14,7 @@ pub mod tcp;
 
 pub use common::{parse_common_v4, parse_common_v6, tcp_numbers};
 pub use header::protocol;
+pub use link_message::is_link_message;
+pub use message::LinkMessage;
 pub use options::{find_window_scale, window_scale};
 pub use parse::{Frame, HeadersByFamily, parse};

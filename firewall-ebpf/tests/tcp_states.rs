@@ -52,6 +52,7 @@ fn segment(flags: u8, seq: u32, ack: u32, payload: u32) -> PacketHeaders<V4> {
         payload,
         window: 1000,
         options: 0,
+        ip: 14,
         at: 34,
         length: 20 + payload,
     }

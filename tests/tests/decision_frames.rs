@@ -9,7 +9,9 @@ use firewall_ebpf::abi::interface::Orientation;
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::backend::host::HostPacket;
 use firewall_ebpf::verdict::decide::decide;
-use secgroup_tests::decision::cases::exempt::{ARP, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW_PROTOCOLS};
+use secgroup_tests::decision::cases::exempt::{
+    ARP, BRIDGES, EAPOL, LLC, LLDP, MPLS, PPPOE, SLOW_PROTOCOLS,
+};
 use secgroup_tests::decision::host::SLOT;
 use secgroup_tests::decision::packet::{DOT1AD, DOT1Q};
 use secgroup_tests::decision::rules::{compiled, default_rules};
@@ -136,11 +138,17 @@ fn non_ip_frames_follow_the_interface_option() {
             NonIp::All => (Reason::LinkControl, Reason::NonIpAllowed),
             NonIp::None => (Reason::NonIp, Reason::NonIp),
         };
-        let types = control.map(|kind| (kind, of_control)).into_iter();
-        let types = types.chain(others.map(|kind| (kind, of_others))).chain([(ARP, Reason::Arp)]);
-        for (kind, expected) in types {
+        let mut types = vec![(ARP, false, Reason::Arp)];
+        for kind in control {
+            types.extend([(kind, true, of_control), (kind, false, of_others)]);
+        }
+        for kind in others {
+            types.extend([(kind, true, of_others), (kind, false, of_others)]);
+        }
+        for (kind, is_to_bridges, expected) in types {
             for from in [Client, Server] {
                 let packet = Packet::link(from, kind);
+                let packet = if is_to_bridges { packet.to_mac(BRIDGES) } else { packet };
                 let (frame, direction) = (packet.frame(&INGRESS[0]), packet.direction(&INGRESS[0]));
                 for receive in Receive::ALL {
                     kernel.receive = receive;

@@ -13,9 +13,10 @@ pub struct FlowKey4 {
     pub inside: V4,
     /// Address of the other end.
     pub outside: V4,
-    /// Port of the protected end; of an ICMP query its identifier; else 0.
+    /// Port of the protected end. Of an ICMP query: the identifier if this end sent the request, else type
+    /// and code of the request, the type first. Without ports 0.
     pub inside_port: u16,
-    /// Port of the other end; of an ICMP query its identifier; else 0.
+    /// Port of the other end; of an ICMP query as above.
     pub outside_port: u16,
     /// The interface's attachment number, host byte order.
     pub slot: u16,
@@ -125,7 +126,7 @@ pub struct Flow {
     /// [`NO_SCALE`].
     pub scale: [u8; 2],
     /// The number of the rule that admitted the flow; 0 if it was open before its interface was
-    /// attached.
+    /// attached, or is that of exempt DHCP.
     pub rule: u32,
     /// When the flow began, the low half of jiffies.
     pub created: u32,

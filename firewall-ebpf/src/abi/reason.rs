@@ -87,13 +87,14 @@ reasons! {
     NewFlow = 1, "new-flow", "A rule allows the packet, and a flow was created for it.";
     Admitted = 2, "admitted", "A rule allows the packet; it has no reply, so no flow is created (ICMP other than request and reply, TCP RST).";
     Arp = 3, "arp", "ARP is exempt: it is not IP and no rule can match it.";
-    LinkControl = 4, "link-control", "A link-local control frame (LLDP, EAPOL, LACP, spanning tree and other 802.2 LLC) is exempt.";
+    LinkControl = 4, "link-control", "A control frame of the link (LLDP, EAPOL, LACP, spanning tree and other 802.2 LLC) to 01:80:c2:00:00:00 to 0f, which bridges do not forward, is exempt.";
     NonIpAllowed = 5, "non-ip-allowed", "The interface was attached with --non-ip all.";
-    NeighbourDiscovery = 6, "neighbour-discovery", "IPv6 neighbour and router discovery with hop limit 255 is exempt.";
-    Dhcp = 7, "dhcp", "A DHCP or DHCPv6 client's exchange with its server is exempt.";
+    NeighbourDiscovery = 6, "neighbour-discovery", "IPv6 neighbour and router discovery with hop limit 255 and valid, known options is exempt.";
+    Dhcp = 7, "dhcp", "Exempt: an inside DHCP client's message, the answer within UdpTimeout, and DHCPv6 between link-local addresses.";
     Related = 8, "related", "An ICMP error about a packet of a live flow, or of untracked traffic.";
     LaterFragment = 9, "later-fragment", "A fragment other than the first, of a packet whose first fragment passed.";
     Untracked = 10, "untracked", "Rules allow the packet and every reply to it, from anywhere: no flow is created.";
+    MulticastMembership = 11, "multicast-membership", "MLD and IGMP on the link are exempt: queries to the inside, reports and leaves from it.";
     // Dropping: rules and flows.
     NoRule = 16, "no-rule", "No rule of the attached groups allows the packet, and it belongs to no flow.";
     NoPolicy = 17, "no-policy", "The interface has no policy yet: nothing passes until the first one is active.";
@@ -113,7 +114,7 @@ reasons! {
     TcpFlags = 30, "tcp-flags", "A combination of TCP flags that no stack sends.";
     UdpHeader = 31, "udp-header", "The UDP header is truncated, or its length field is under 8 bytes.";
     IcmpHeader = 32, "icmp-header", "The ICMP or ICMPv6 header is truncated.";
-    NeighbourDiscoveryInvalid = 33, "neighbour-discovery-invalid", "Neighbour or router discovery with a hop limit other than 255, which came from beyond the link, or fragmented (RFC 4861, RFC 6980).";
+    NeighbourDiscoveryInvalid = 33, "neighbour-discovery-invalid", "Neighbour or router discovery with a hop limit other than 255, which came from beyond the link, fragmented or with extension headers, with unknown options, or not valid (RFC 4861, RFC 6980).";
     // Dropping: fragments.
     Fragment = 34, "fragment", "A fragment other than the first, of a packet whose first fragment was dropped, or did not come in the 30 s before.";
     TinyFragment = 35, "tiny-fragment", "A first fragment without its whole transport header, or a TCP fragment at offset 8 (RFC 1858, RFC 3128).";
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn only_exempt_and_allowed_traffic_passes() {
         let passing = Reason::ALL.iter().filter(|r| r.verdict() == Verdict::Pass).count();
-        assert_eq!(passing, 11);
+        assert_eq!(passing, 12);
         assert_eq!(Reason::NoRule.verdict(), Verdict::Drop);
     }
 }

@@ -15,11 +15,13 @@ use crate::abi::policy::{Active, Class, Half, Has, List, Page};
 use crate::abi::prefix::Prefix;
 use crate::abi::state::State;
 use crate::verdict::flow::FlowRef;
-use crate::verdict::lookup;
-use crate::verdict::tables::{Counts, Flows, Fragments, Full, Interface, Policy, Prefixes, Rules};
+use crate::verdict::tables::{
+    Counts, Dhcp, Flows, Fragments, Full, Interface, Policy, Prefixes, Rules,
+};
+use crate::verdict::{dhcp, lookup};
 use crate::wire::address::Address;
-use crate::wire::find_window_scale;
 use crate::wire::packet::{Packet, Wire};
+use crate::wire::{LinkMessage, find_window_scale, is_link_message};
 
 /// A frame in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +78,10 @@ impl Packet for HostPacket<'_> {
 
     fn window_scale(&self, at: u32, end: u32) -> u8 {
         find_window_scale(self, at, end)
+    }
+
+    fn is_link_message(&self, ip: u32, at: u32, end: u32, message: LinkMessage) -> bool {
+        is_link_message(self, ip, at, end, message)
     }
 }
 
@@ -352,6 +358,12 @@ impl Policy for HostTables {
         let pages = &self.policy.as_ref()?.pages;
         let page = |number| pages.get(usize::try_from(number).ok()?);
         lookup::search(at.into(), len.into(), u64::from(traffic) + 1, page)
+    }
+}
+
+impl Dhcp for HostTables {
+    fn track_dhcp(&self, direction: Direction, bytes: u32) -> bool {
+        dhcp::track(self, direction, bytes)
     }
 }
 

@@ -1,65 +1,127 @@
 //! Traffic that is exempt from the rules, because no rule could match it or the link would not work
-//! without it.
+//! without it. [`LinkMessage`] has what a packet must be; see the sources there.
 
+use super::dhcp;
+use super::tables::Tables;
 use crate::abi::interface::{Direction, NonIp};
 use crate::abi::reason::Reason;
+use crate::wire::address::Address;
 use crate::wire::headers::{Kind, PacketHeaders};
-use crate::wire::protocol;
+use crate::wire::packet::Packet;
+use crate::wire::{LinkMessage, protocol};
 
 const ARP: u16 = 0x0806;
 const LLDP: u16 = 0x88cc;
 const EAPOL: u16 = 0x888e;
 /// LACP, marker and OAM frames (IEEE 802.3, annex 57A).
 const SLOW_PROTOCOLS: u16 = 0x8809;
-/// The parser's number for 802.3 frames: spanning tree, CDP and other 802.2 LLC.
+/// The parser's number for 802.3 frames: spanning tree and other 802.2 LLC.
 const LLC: u16 = 0;
 
 /// The reason for a frame that is not IP, by its EtherType in host byte order.
 #[inline(always)]
-pub fn non_ip(ether_type: u16, allowed: NonIp) -> Reason {
+pub fn non_ip<P: Packet>(packet: &P, ether_type: u16, allowed: NonIp) -> Reason {
     match (ether_type, allowed) {
         (ARP, _) => Reason::Arp,
-        (LLDP | EAPOL | SLOW_PROTOCOLS | LLC, NonIp::Control | NonIp::All) => Reason::LinkControl,
+        (LLDP | EAPOL | SLOW_PROTOCOLS | LLC, NonIp::Control | NonIp::All)
+            if is_to_link_control(packet) =>
+        {
+            Reason::LinkControl
+        }
         (_, NonIp::All) => Reason::NonIpAllowed,
         _ => Reason::NonIp,
     }
 }
 
-const DHCP_SERVER: u16 = 67;
-const DHCP_CLIENT: u16 = 68;
+/// Whether the destination is 01:80:c2:00:00:00 to 0f, which bridges do not forward (IEEE 802.1Q,
+/// table 8-1).
+#[inline(always)]
+fn is_to_link_control<P: Packet>(packet: &P) -> bool {
+    packet
+        .load::<[u8; 6]>(0)
+        .is_some_and(|[a, b, c, d, e, f]| (a, b, c, d, e, f & 0xf0) == (0x01, 0x80, 0xc2, 0, 0, 0))
+}
+
 const DHCPV6_CLIENT: u16 = 546;
 const DHCPV6_SERVER: u16 = 547;
-/// Neighbour discovery (RFC 4861) without redirects, which need a rule.
+/// Types of ICMPv6: MLD (RFC 2710, RFC 3810), and neighbour discovery (RFC 4861) without redirects,
+/// which need a rule.
+const MLD_QUERY: u16 = 130;
+const MLD_REPORT: u16 = 131;
+const MLD_DONE: u16 = 132;
+const MLDV2_REPORT: u16 = 143;
 const ROUTER_SOLICITATION: u16 = 133;
 const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
 
 /// The reason for exempt IP traffic, and for invalid neighbour discovery; `None` for all other.
 #[inline(always)]
-pub fn ip<A>(headers: &PacketHeaders<A>, direction: Direction) -> Option<Reason> {
-    match headers.kind {
-        Kind::Udp if is_dhcp(headers, direction) => Some(Reason::Dhcp),
-        Kind::Message if headers.protocol == protocol::ICMPV6 => {
-            let kind = headers.rule_port >> 8;
-            if !(ROUTER_SOLICITATION..=NEIGHBOUR_ADVERTISEMENT).contains(&kind) {
-                None
-            } else if headers.hop_limit == u8::MAX && !headers.fragment.more {
-                Some(Reason::NeighbourDiscovery)
-            } else {
-                Some(Reason::NeighbourDiscoveryInvalid)
-            }
+pub fn ip<A: Address, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    headers: &PacketHeaders<A>,
+    bytes: u32,
+) -> Option<Reason> {
+    let (message, hop_limit) = link_message(headers, direction)?;
+    let end = headers.at + headers.length;
+    let is_exempt = !headers.fragment.more
+        && (hop_limit == ANY_HOP_LIMIT || headers.hop_limit == hop_limit)
+        && packet.is_link_message(headers.ip, headers.at, end, message);
+    match message {
+        LinkMessage::NeighbourDiscovery if is_exempt => Some(Reason::NeighbourDiscovery),
+        LinkMessage::NeighbourDiscovery => Some(Reason::NeighbourDiscoveryInvalid),
+        _ if !is_exempt => None,
+        LinkMessage::DhcpRequest | LinkMessage::DhcpReply => {
+            tables.track_dhcp(direction, bytes).then_some(Reason::Dhcp)
         }
-        _ => None,
+        LinkMessage::Dhcpv6Request | LinkMessage::Dhcpv6Reply => Some(Reason::Dhcp),
+        _ => Some(Reason::MulticastMembership),
     }
 }
 
-/// Whether this is DHCP with the client inside. A server inside needs a rule like any other service.
+/// Not a hop limit that a packet of these messages needs.
+const ANY_HOP_LIMIT: u8 = 0;
+
+/// The message that a packet is by its ports, or type, and direction, and the hop limit it needs. A
+/// server, router or querier inside needs rules like any other service; an inside router may advertise.
 #[inline(always)]
-fn is_dhcp<A>(headers: &PacketHeaders<A>, direction: Direction) -> bool {
-    let (src, dst) = (u16::from_be(headers.src_port()), u16::from_be(headers.dst_port()));
-    let (client, server) = match direction {
-        Direction::Egress => (src, dst),
-        Direction::Ingress => (dst, src),
-    };
-    (client == DHCP_CLIENT && server == DHCP_SERVER)
-        || (client == DHCPV6_CLIENT && server == DHCPV6_SERVER)
+fn link_message<A: Address>(
+    headers: &PacketHeaders<A>,
+    direction: Direction,
+) -> Option<(LinkMessage, u8)> {
+    let is_ingress = matches!(direction, Direction::Ingress);
+    let by_direction = |ingress, egress| if is_ingress { ingress } else { egress };
+    match headers.kind {
+        Kind::Udp => {
+            let (src, dst) = (u16::from_be(headers.src_port()), u16::from_be(headers.dst_port()));
+            let (client, server) = if is_ingress { (dst, src) } else { (src, dst) };
+            let message = if A::IS_V4 {
+                if client != dhcp::CLIENT || server != dhcp::SERVER {
+                    return None;
+                }
+                by_direction(LinkMessage::DhcpReply, LinkMessage::DhcpRequest)
+            } else {
+                // A server may answer from any port (RFC 8415, section 7.2, says only where it listens).
+                if client != DHCPV6_CLIENT || !(is_ingress || server == DHCPV6_SERVER) {
+                    return None;
+                }
+                by_direction(LinkMessage::Dhcpv6Reply, LinkMessage::Dhcpv6Request)
+            };
+            Some((message, ANY_HOP_LIMIT))
+        }
+        Kind::Message if headers.protocol == protocol::ICMPV6 => match headers.rule_port >> 8 {
+            ROUTER_SOLICITATION..=NEIGHBOUR_ADVERTISEMENT => {
+                Some((LinkMessage::NeighbourDiscovery, u8::MAX))
+            }
+            MLD_QUERY if is_ingress => Some((LinkMessage::MldQuery, 1)),
+            MLD_REPORT | MLD_DONE | MLDV2_REPORT if !is_ingress => {
+                Some((LinkMessage::MldReport, 1))
+            }
+            _ => None,
+        },
+        Kind::Other if A::IS_V4 && headers.protocol == protocol::IGMP => {
+            Some((by_direction(LinkMessage::IgmpQuery, LinkMessage::IgmpReport), 1))
+        }
+        _ => None,
+    }
 }

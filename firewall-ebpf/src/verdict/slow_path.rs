@@ -41,7 +41,7 @@ pub fn slow_path<P: Packet, T: Tables>(
     let result = match parse(packet, &mut headers) {
         Ok(Frame::V4) => decide_ip(packet, tables, direction, &headers.v4, bytes, fast_path),
         Ok(Frame::V6) => decide_ip(packet, tables, direction, &headers.v6, bytes, fast_path),
-        Ok(Frame::NonIp(ether_type)) => Ok(exempt::non_ip(ether_type, tables.non_ip())),
+        Ok(Frame::NonIp(ether_type)) => Ok(exempt::non_ip(packet, ether_type, tables.non_ip())),
         Err(reason) => Err(reason),
     };
     match result {
@@ -82,7 +82,7 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
     let segment = if headers.kind == Kind::Tcp {
         Some(segment_type(headers.tcp_flags).ok_or(Reason::TcpFlags)?)
     } else {
-        if let Some(reason) = exempt::ip(headers, direction) {
+        if let Some(reason) = exempt::ip(packet, tables, direction, headers, bytes) {
             return Ok(reason);
         }
         None

@@ -126,10 +126,16 @@ pub trait Counts {
     fn count_event(&self, event: Event);
 }
 
-/// All that [`decide`](crate::verdict::decide::decide) needs.
-pub trait Tables: Interface + Policy + Counts + Family<V4> + Family<V6> {}
+/// The DHCP client's exchange.
+pub trait Dhcp {
+    /// [`dhcp::track`](crate::verdict::dhcp::track); a BPF function of its own in the kernel.
+    fn track_dhcp(&self, direction: Direction, bytes: u32) -> bool;
+}
 
-impl<T> Tables for T where T: Interface + Policy + Counts + Family<V4> + Family<V6> {}
+/// All that [`decide`](crate::verdict::decide::decide) needs.
+pub trait Tables: Interface + Policy + Counts + Dhcp + Family<V4> + Family<V6> {}
+
+impl<T> Tables for T where T: Interface + Policy + Counts + Dhcp + Family<V4> + Family<V6> {}
 
 /// The tables of one address family.
 pub trait Family<A: Address>: Flows<A> + Fragments<A> + Rules<A> {}

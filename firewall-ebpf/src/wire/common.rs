@@ -110,6 +110,7 @@ fn transport<A, P: Packet>(
     if at + length > packet.linear_len() {
         return false;
     }
+    headers.ip = ETHERNET;
     headers.at = at;
     headers.length = length;
     if headers.protocol == protocol::TCP {

@@ -14,6 +14,8 @@ pub mod protocol {
 
     /// ICMP for IPv4.
     pub const ICMP: u8 = IpProto::Icmp as u8;
+    /// IGMP.
+    pub const IGMP: u8 = IpProto::Igmp as u8;
     /// TCP.
     pub const TCP: u8 = IpProto::Tcp as u8;
     /// UDP.
@@ -26,8 +28,6 @@ pub mod protocol {
     pub(in crate::wire) const AUTHENTICATION: u8 = IpProto::Ah as u8;
     pub(in crate::wire) const NO_NEXT: u8 = IpProto::Ipv6NoNxt as u8;
     pub(in crate::wire) const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
-    pub(in crate::wire) const MOBILITY: u8 = IpProto::MobilityHeader as u8;
-    pub(in crate::wire) const HIP: u8 = IpProto::Hip as u8;
     pub(in crate::wire) const SHIM6: u8 = IpProto::Shim6 as u8;
 }
 

@@ -20,8 +20,8 @@ pub struct PacketHeaders<A> {
     pub hop_limit: u8,
     /// Which part of its packet this is.
     pub fragment: Fragment,
-    /// Source and destination port in network byte order, in one word; of an ICMP query its
-    /// identifier twice; else 0.
+    /// Source and destination port in network byte order, in one word. An ICMP query has the identifier
+    /// as the requester's port, and type and code of the request as the responder's. Else 0.
     pub ports: u32,
     /// The number that a rule's ports are compared with, host byte order: the destination port, or
     /// ICMP type and code as high and low byte; else 0.
@@ -36,6 +36,8 @@ pub struct PacketHeaders<A> {
     pub window: u16,
     /// Bytes of TCP options.
     pub options: u32,
+    /// Offset of the IP header in the frame.
+    pub ip: u32,
     /// Offset of the transport header in the frame.
     pub at: u32,
     /// Bytes from there to the end of the packet.
@@ -80,6 +82,7 @@ impl<A> PacketHeaders<A> {
             payload: 0,
             window: 0,
             options: 0,
+            ip: 0,
             at: 0,
             length: 0,
         }
@@ -116,8 +119,13 @@ impl<A> PacketHeaders<A> {
     pub(super) fn set_icmp(&mut self, protocol: u8, header: &Icmp) {
         self.rule_port = u16::from(header.kind) << 8 | u16::from(header.code);
         self.kind = icmp_kind(protocol, header.kind);
-        if matches!(self.kind, Kind::Request | Kind::Reply) {
-            self.ports = u32::from(header.id) << 16 | u32::from(header.id);
+        let id = u32::from(header.id);
+        // As in the packet: type, then code.
+        let code = u32::from(header.code) << 8;
+        match self.kind {
+            Kind::Request => self.ports = (code | u32::from(header.kind)) << 16 | id,
+            Kind::Reply => self.ports = id << 16 | code | u32::from(request_type(header.kind)),
+            _ => {}
         }
     }
 
@@ -125,16 +133,8 @@ impl<A> PacketHeaders<A> {
     #[must_use]
     #[inline(always)]
     pub const fn request_port(&self) -> u16 {
-        match self.kind {
-            // The request's type, with code 0: see `icmp_kind`.
-            Kind::Reply => match self.rule_port >> 8 {
-                0 => 8 << 8,
-                14 => 13 << 8,
-                _ => 128 << 8,
-            },
-            // 0 where there are no ports.
-            _ => u16::from_be(self.src_port()),
-        }
+        // 0 where there are no ports.
+        u16::from_be(self.src_port())
     }
 
     /// TCP: the sequence number that follows the segment; SYN and FIN count as one each.
@@ -146,14 +146,14 @@ impl<A> PacketHeaders<A> {
         self.seq.wrapping_add(self.payload).wrapping_add((is_syn | is_fin) as u32)
     }
 
-    /// Source port, network byte order; of an ICMP query its identifier; else 0.
+    /// Source port, network byte order: see [`Self::ports`].
     #[must_use]
     #[inline(always)]
     pub const fn src_port(&self) -> u16 {
         (self.ports & 0xffff) as u16
     }
 
-    /// Destination port, network byte order; of an ICMP query its identifier; else 0.
+    /// Destination port, network byte order: see [`Self::ports`].
     #[must_use]
     #[inline(always)]
     pub const fn dst_port(&self) -> u16 {
@@ -181,6 +181,16 @@ pub enum Kind {
     LaterFragment,
     /// Any other protocol.
     Other,
+}
+
+/// The type of the request that a [`Kind::Reply`] of this type answers.
+#[inline(always)]
+const fn request_type(reply: u8) -> u8 {
+    match reply {
+        0 => 8,
+        14 => 13,
+        _ => 128,
+    }
 }
 
 /// Echo and timestamp (RFC 792), echo (RFC 4443): the messages whose reply repeats an identifier.

@@ -1,5 +1,7 @@
 //! Access to a packet's bytes, the same for XDP, for an skb and for a slice on the host.
 
+use super::message::LinkMessage;
+
 /// Plain bytes as they are in a packet: integers keep network byte order until [`u16::from_be`].
 ///
 /// # Safety
@@ -42,4 +44,8 @@ pub trait Packet {
     /// [`find_window_scale`](super::find_window_scale) on this packet; a BPF function of its own in
     /// the kernel.
     fn window_scale(&self, at: u32, end: u32) -> u8;
+
+    /// [`is_link_message`](super::is_link_message) on this packet; a BPF function of its own in the
+    /// kernel.
+    fn is_link_message(&self, ip: u32, at: u32, end: u32, message: LinkMessage) -> bool;
 }

@@ -80,9 +80,30 @@ pub fn parse<P: Packet>(packet: &P, headers: &mut HeadersByFamily) -> Result<Fra
         }
         other => {
             let host = u16::from_be(other);
-            Ok(Frame::NonIp(if host < FIRST_ETHERTYPE { 0 } else { host }))
+            if host >= FIRST_ETHERTYPE {
+                return Ok(Frame::NonIp(host));
+            }
+            if is_ip_in_snap(packet, offset) { Err(Reason::NonIp) } else { Ok(Frame::NonIp(0)) }
         }
     }
+}
+
+/// Whether an 802.3 frame has an LLC and SNAP header (RFC 1042, IEEE 802.1H) with the type of IP or of a
+/// VLAN tag. Some hosts take it for IP (CERT VU#855201), so it is not exempt as LLC.
+#[inline(always)]
+fn is_ip_in_snap<P: Packet>(packet: &P, offset: u32) -> bool {
+    let Some([dsap, ssap, control, oui0, oui1, oui2, high, low]) = packet.load::<[u8; 8]>(offset)
+    else {
+        return false;
+    };
+    let ether_type = u16::from_ne_bytes([high, low]);
+    dsap == 0xaa
+        && ssap == 0xaa
+        && control == 3
+        && oui0 == 0
+        && oui1 == 0
+        && (oui2 == 0 || oui2 == 0xf8)
+        && matches!(ether_type, RAW_IPV4 | RAW_IPV6 | RAW_8021Q | RAW_8021AD)
 }
 
 /// EtherType in network byte order, and the offset of what follows it.
@@ -142,7 +163,7 @@ fn ipv4<P: Packet>(packet: &P, offset: u32, headers: &mut PacketHeaders<V4>) -> 
         fragment,
         length: total - header_length,
     };
-    transport(packet, offset + header_length, payload, protocol::ICMP, headers)
+    transport(packet, offset, offset + header_length, payload, protocol::ICMP, headers)
 }
 
 #[inline(always)]
@@ -164,11 +185,12 @@ fn ipv6<P: Packet>(packet: &P, offset: u32, headers: &mut PacketHeaders<V6>) -> 
         length,
     };
     let at = extensions(packet, offset + IPV6, &mut payload)?;
-    transport(packet, at, payload, protocol::ICMPV6, headers)
+    transport(packet, offset, at, payload, protocol::ICMPV6, headers)
 }
 
 /// Whether the number is that of an IPv6 extension header with a next header field (IANA's list,
-/// without ESP, which encrypts what follows), or of "no next header".
+/// without ESP, which encrypts what follows), or of "no next header". Not of mobility and HIP headers,
+/// after which nothing follows (RFC 6275, section 6.1.1; RFC 7401, section 5.1): rules name these.
 #[inline(always)]
 const fn is_extension(next: u8) -> bool {
     matches!(
@@ -178,8 +200,6 @@ const fn is_extension(next: u8) -> bool {
             | protocol::FRAGMENT
             | protocol::AUTHENTICATION
             | protocol::DESTINATION
-            | protocol::MOBILITY
-            | protocol::HIP
             | protocol::SHIM6
             | protocol::NO_NEXT
     )
@@ -264,6 +284,7 @@ pub(super) struct IpPayload<A> {
 #[inline(always)]
 fn transport<A: Copy, P: Packet>(
     packet: &P,
+    ip: u32,
     at: u32,
     payload: IpPayload<A>,
     icmp: u8,
@@ -274,6 +295,7 @@ fn transport<A: Copy, P: Packet>(
     headers.protocol = protocol;
     headers.hop_limit = hop_limit;
     headers.fragment = fragment;
+    headers.ip = ip;
     headers.at = at;
     headers.length = length;
     if fragment.offset != 0 {

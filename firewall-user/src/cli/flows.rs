@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use firewall_ebpf::abi::flow::Flow;
+use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::state::State;
 
 use super::output::{self, Format, Output};
@@ -168,9 +168,20 @@ fn endpoint(address: IpAddr, port: u16) -> String {
     }
 }
 
-/// Whether the connection was open before its interface was attached: no rule allowed the flow.
-const fn is_learned(flow: &Flow) -> bool {
-    flow.rule == 0
+/// Inside and outside with their ports; of an ICMP query the identifier is the port of the end that
+/// sent the request, and type and code that of the other.
+fn endpoints(entry: &FlowEntry) -> [String; 2] {
+    let Some((id, kind, code)) = entry.query() else {
+        return [
+            endpoint(entry.inside, entry.inside_port),
+            endpoint(entry.outside, entry.outside_port),
+        ];
+    };
+    let request = |address: IpAddr| format!("{address} {kind}/{code}");
+    match entry.initiator() {
+        Direction::Egress => [endpoint(entry.inside, id), request(entry.outside)],
+        Direction::Ingress => [request(entry.inside), endpoint(entry.outside, id)],
+    }
 }
 
 /// Addresses stay; the counters of packets and bytes are dropped first.
@@ -196,12 +207,13 @@ fn print(flows: &[LiveFlow<'_>]) -> Result<()> {
         flows.iter().map(|known| {
             let FlowEntry { flow, .. } = &known.entry;
             let rule = known.rule.as_ref();
+            let [inside, outside] = endpoints(&known.entry);
             let note = if known.rule_removed { " (deleted)" } else { "" };
             [
                 known.interface.label(),
                 protocol_name(known.entry.protocol),
-                endpoint(known.entry.inside, known.entry.inside_port),
-                endpoint(known.entry.outside, known.entry.outside_port),
+                inside,
+                outside,
                 known.entry.initiator().name().to_owned(),
                 known.state.name().to_owned(),
                 known.entry.tier.name().to_owned(),
@@ -212,7 +224,8 @@ fn print(flows: &[LiveFlow<'_>]) -> Result<()> {
                 rule.map_or_else(|| "-".to_owned(), |rule| rule.group_name.clone()),
                 match rule {
                     Some(rule) => format!("{}{note}", rule.rule),
-                    None if is_learned(flow) => "learned".to_owned(),
+                    None if known.entry.is_learned() => "learned".to_owned(),
+                    None if known.entry.is_exempt() => "exempt".to_owned(),
                     None if flow.rule == MANAGEMENT_RULE => "management".to_owned(),
                     None => "-".to_owned(),
                 },

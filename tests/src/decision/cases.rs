@@ -2,11 +2,14 @@
 
 pub mod connectionless;
 pub mod conntrack;
+pub mod dhcp;
+pub mod discovery;
 pub mod exempt;
 pub mod fragments;
 pub mod headers;
 pub mod icmp_errors;
 pub mod ipv6;
+pub mod multicast;
 pub mod revalidate;
 pub mod rules;
 
@@ -34,6 +37,9 @@ pub fn all() -> Vec<Case> {
         fragments::cases(),
         rules::cases(),
         exempt::cases(),
+        discovery::cases(),
+        multicast::cases(),
+        dhcp::cases(),
         icmp_errors::cases(),
         windows::cases(),
         untracked::cases(),

@@ -2,6 +2,7 @@
 //! only the parser with the verdict logic. It does not implement strict TCP checks.
 
 mod connection;
+mod exempt;
 mod packet;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use firewall_user::model::Traffic;
 use firewall_user::policy::{Probe, ResolvedRule, evaluate};
 
 use self::connection::{Connection, Effect};
+use self::exempt::dhcp_flow;
 use self::packet::{ModelPacket, read, v4, v6};
 use crate::decision::engine::{FlowId, FlowViews};
 use crate::decision::packet::flags::{ACK, SYN};
@@ -89,8 +91,12 @@ impl Model {
         if packet.kind == Kind::Tcp && !packet.has_valid_flags() {
             return Reason::TcpFlags;
         }
-        if let Some(reason) = packet.exempt() {
-            return reason;
+        match packet.exempt() {
+            Some(Reason::Dhcp) if packet.src.is_ipv6() || self.track_dhcp(packet) => {
+                return Reason::Dhcp;
+            }
+            Some(Reason::Dhcp) | None => {}
+            Some(reason) => return reason,
         }
         if packet.kind == Kind::Error {
             let Some(embedded) = embedded.filter(|embedded| embedded.src == packet.dst) else {
@@ -135,6 +141,17 @@ impl Model {
         let connection = Connection::new(packet, now, self.allowing(packet));
         self.connections.insert(id, connection);
         Reason::NewFlow
+    }
+
+    /// Stores a question of DHCP, or returns whether there was one lately.
+    fn track_dhcp(&mut self, packet: &ModelPacket) -> bool {
+        let (id, now) = (dhcp_flow(), self.now);
+        if packet.direction == Ingress {
+            return self.is_live(&id);
+        }
+        let new = || Connection::new(packet, now, vec![0]);
+        self.connections.entry(id).or_insert_with(new).last_seen = now;
+        true
     }
 
     fn is_live(&self, id: &FlowId) -> bool {

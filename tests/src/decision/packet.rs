@@ -97,6 +97,8 @@ pub struct Packet {
     pub client_port: u16,
     /// The server's port.
     pub server_port: u16,
+    /// The destination MAC address, if not that of the receiver.
+    pub to_mac: Option<[u8; 6]>,
     /// VLAN tags, outermost first, by EtherType.
     pub tags: Vec<u16>,
     /// Bytes of IPv4 options.
@@ -126,6 +128,7 @@ impl Packet {
             outside: Outside::Near,
             client_port: 40_000,
             server_port: 443,
+            to_mac: None,
             tags: Vec::new(),
             options: 0,
             extensions: Vec::new(),
@@ -196,6 +199,13 @@ impl Packet {
         Self::new(from, Body::Link(ether_type)).data(46)
     }
 
+    /// With the first bytes of the frame's payload, for a frame that is not IP.
+    #[must_use]
+    pub fn link_payload(mut self, bytes: &[u8]) -> Self {
+        self.edits.push((Layer::Transport, 0, bytes.to_vec()));
+        self
+    }
+
     /// With that many bytes of data.
     #[must_use]
     pub fn data(self, bytes: usize) -> Self {
@@ -218,6 +228,12 @@ impl Packet {
     #[must_use]
     pub fn outside(self, outside: Outside) -> Self {
         Self { outside, ..self }
+    }
+
+    /// To that MAC address.
+    #[must_use]
+    pub fn to_mac(self, mac: [u8; 6]) -> Self {
+        Self { to_mac: Some(mac), ..self }
     }
 
     /// Inside one more VLAN tag.

@@ -10,11 +10,13 @@ use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::reason::Verdict;
 use firewall_ebpf::verdict::decide::Decision;
+use firewall_ebpf::verdict::dhcp;
 use firewall_ebpf::verdict::fast_path::FastPath;
 use firewall_ebpf::verdict::lookup;
 use firewall_ebpf::verdict::slow_path::slow_path;
 use firewall_ebpf::verdict::tables::Interface;
 use firewall_ebpf::wire;
+use firewall_ebpf::wire::LinkMessage;
 use firewall_ebpf::wire::packet::Packet;
 
 use super::tables::Kernel;
@@ -122,6 +124,44 @@ pub(super) extern "C" fn sg_scale_xdp(ctx: *mut xdp_md, at: u32, end: u32) -> u3
 #[inline(never)]
 pub(super) extern "C" fn sg_scale_skb(ctx: *mut __sk_buff, at: u32, end: u32) -> u32 {
     wire::find_window_scale(&Skb::new(ctx), at, end).into()
+}
+
+// Exempt messages: rare, and inlined the verifier would walk their checks in both families.
+
+/// [`wire::is_link_message`] at XDP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_message_xdp(
+    ctx: *mut xdp_md,
+    ip: u32,
+    at: u32,
+    end: u32,
+    message: u32,
+) -> u32 {
+    let message = LinkMessage::from_number(message);
+    wire::is_link_message(&Xdp::new(ctx), ip, at, end, message).into()
+}
+
+/// [`wire::is_link_message`] at TCX.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_message_skb(
+    ctx: *mut __sk_buff,
+    ip: u32,
+    at: u32,
+    end: u32,
+    message: u32,
+) -> u32 {
+    let message = LinkMessage::from_number(message);
+    wire::is_link_message(&Skb::new(ctx), ip, at, end, message).into()
+}
+
+/// [`dhcp::track`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_dhcp(direction: u32, bytes: u32) -> u32 {
+    let direction = if direction == 0 { Direction::Ingress } else { Direction::Egress };
+    dhcp::track(&Kernel, direction, bytes).into()
 }
 
 // Tracing: called after the decision, because the decision and a log line each use more than half of

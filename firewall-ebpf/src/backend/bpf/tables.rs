@@ -13,13 +13,13 @@ use firewall_ebpf::abi::policy::{Active, List};
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::verdict::flow::FlowRef;
 use firewall_ebpf::verdict::tables::{
-    Counts, Flows, Fragments, Full, Interface, Policy, Prefixes, Rules,
+    Counts, Dhcp, Flows, Fragments, Full, Interface, Policy, Prefixes, Rules,
 };
 use firewall_ebpf::wire::address::Address as _;
 use firewall_ebpf::wire::packet::Packet;
 
 use super::subprograms::{
-    sg_bloom_set, sg_bloom_test, sg_lookup_any, sg_lookup_v4, sg_lookup_v6, sg_search,
+    sg_bloom_set, sg_bloom_test, sg_dhcp, sg_lookup_any, sg_lookup_v4, sg_lookup_v6, sg_search,
 };
 use super::{globals, maps};
 
@@ -222,6 +222,13 @@ impl Policy for Kernel {
             0 => None,
             rule => Some(rule),
         }
+    }
+}
+
+impl Dhcp for Kernel {
+    #[inline(always)]
+    fn track_dhcp(&self, direction: Direction, bytes: u32) -> bool {
+        sg_dhcp(direction as u32, bytes) != 0
     }
 }
 

@@ -7,10 +7,11 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use firewall_ebpf::wire::LinkMessage;
 use firewall_ebpf::wire::packet::{Packet, Wire};
 
 use super::globals;
-use super::subprograms::{sg_scale_skb, sg_scale_xdp};
+use super::subprograms::{sg_message_skb, sg_message_xdp, sg_scale_skb, sg_scale_xdp};
 
 /// The hook's context, for tracing.
 pub(super) trait Context {
@@ -103,6 +104,11 @@ impl Packet for Xdp {
     fn window_scale(&self, at: u32, end: u32) -> u8 {
         sg_scale_xdp(self.ctx, at, end) as u8
     }
+
+    #[inline(always)]
+    fn is_link_message(&self, ip: u32, at: u32, end: u32, message: LinkMessage) -> bool {
+        sg_message_xdp(self.ctx, ip, at, end, message as u32) != 0
+    }
 }
 
 impl Context for Xdp {
@@ -173,6 +179,11 @@ impl Packet for Skb {
     #[inline(always)]
     fn window_scale(&self, at: u32, end: u32) -> u8 {
         sg_scale_skb(self.ctx, at, end) as u8
+    }
+
+    #[inline(always)]
+    fn is_link_message(&self, ip: u32, at: u32, end: u32, message: LinkMessage) -> bool {
+        sg_message_skb(self.ctx, ip, at, end, message as u32) != 0
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Error {
     IcmpCodeOfAny { code: i64 },
     #[error("{protocol} does not exist in {0}, and {peer} is {0}", family.document_name())]
     IcmpFamily { protocol: &'static str, family: Family, peer: String },
+    #[error("protocol {number} is an extension header in IPv6, and {peer} is IPv6")]
+    ExtensionHeader { number: u8, peer: String },
 
     // Objects that do not exist.
     #[error("there is no group {0:?}")]
@@ -178,6 +180,7 @@ impl Error {
             | Self::IcmpNumber { .. }
             | Self::IcmpCodeOfAny { .. }
             | Self::IcmpFamily { .. }
+            | Self::ExtensionHeader { .. }
             | Self::EntryNotFound { .. }
             | Self::PrefixListDuplicate { .. }
             | Self::PrefixListIdTaken { .. }
@@ -254,6 +257,10 @@ impl Error {
             Self::IcmpCodeOfAny { .. } => "name the type, or write -1 for the code too".to_owned(),
             Self::IcmpFamily { family: Family::Ipv6, .. } => "use icmpv6 for IPv6 peers".to_owned(),
             Self::IcmpFamily { family: Family::Ipv4, .. } => "use icmp for IPv4 peers".to_owned(),
+            Self::ExtensionHeader { .. } => {
+                "rules match the protocol after the IPv6 extension headers: name that one"
+                    .to_owned()
+            }
             Self::GroupNotFound(_) => "`secgroup group list` shows the groups".to_owned(),
             Self::PrefixListNotFound(_) => {
                 "`secgroup prefix-list list` shows the prefix lists".to_owned()
@@ -327,6 +334,7 @@ impl Error {
             | Self::IcmpNumber { .. }
             | Self::IcmpCodeOfAny { .. }
             | Self::IcmpFamily { .. }
+            | Self::ExtensionHeader { .. }
             | Self::RuleRepeated(_)
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)

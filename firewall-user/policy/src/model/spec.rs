@@ -53,7 +53,8 @@ impl RuleSpec {
 }
 
 impl Traffic {
-    /// Refuses the ICMP of the other family. `peer` is the text of the peer, for the error.
+    /// Refuses the ICMP of the other family, and extension headers of IPv6, which no packet has as its
+    /// protocol: the one after them decides. `peer` is the text of the peer, for the error.
     pub(super) fn check_family(
         self,
         family: Family,
@@ -66,9 +67,18 @@ impl Traffic {
             (Self::Icmpv6(_), Family::Ipv4) => {
                 Err(Error::IcmpFamily { protocol: "icmpv6", family, peer: peer() })
             }
+            (Self::Other(number), Family::Ipv6) if is_extension_header(number) => {
+                Err(Error::ExtensionHeader { number, peer: peer() })
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// Hop-by-hop options, routing, fragment, authentication, no next header, destination options, shim6.
+/// Not mobility (135) and HIP (139): nothing follows these.
+const fn is_extension_header(number: u8) -> bool {
+    matches!(number, 0 | 43 | 44 | 51 | 59 | 60 | 140)
 }
 
 impl fmt::Display for Peer {
@@ -118,5 +128,18 @@ mod tests {
         assert_eq!(error.hint().unwrap(), "use icmpv6 for IPv6 peers");
         let error = spec(v6, "0.0.0.0/0").unwrap_err();
         assert_eq!(error.hint().unwrap(), "use icmp for IPv4 peers");
+    }
+
+    #[test]
+    fn an_extension_header_is_no_protocol_in_ipv6() {
+        let error = spec(Traffic::Other(51), "2001:db8::/32").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "protocol 51 is an extension header in IPv6, and 2001:db8::/32 is IPv6"
+        );
+        assert!(error.hint().unwrap().contains("the protocol after"));
+        assert!(spec(Traffic::Other(51), "192.0.2.0/24").is_ok());
+        assert!(spec(Traffic::Other(135), "::/0").is_ok());
+        assert!(spec(Traffic::Other(139), "::/0").is_ok());
     }
 }

@@ -5,7 +5,7 @@ use firewall_ebpf::abi::interface::Direction;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{LiveFlow, is_learned};
+use super::LiveFlow;
 use crate::cli::json::SCHEMA_VERSION;
 
 /// The live flows.
@@ -44,9 +44,10 @@ struct Flow {
     inside_address: String,
     /// Address of the other end.
     outside_address: String,
-    /// TCP or UDP port of the protected end; identifier of an ICMP query; else 0.
+    /// TCP or UDP port of the protected end; of an ICMP query the identifier if this end sent the
+    /// request, else 256 times the request's type plus its code; else 0.
     inside_port: u16,
-    /// TCP or UDP port of the other end; identifier of an ICMP query; else 0.
+    /// TCP or UDP port of the other end; of an ICMP query as for `InsidePort`.
     outside_port: u16,
     /// Direction of the first packet: `ingress` or `egress`.
     opened_by: &'static str,
@@ -69,8 +70,8 @@ struct Flow {
     ingress_bytes: u64,
     /// Bytes of whole frames of direction egress.
     egress_bytes: u64,
-    /// Id of the rule that allowed the flow, `sgr-…`; null for learned flows and those of a management
-    /// network.
+    /// Id of the rule that allowed the flow, `sgr-…`; null for learned flows, and those of a management
+    /// network or of exempt DHCP.
     security_group_rule_id: Option<String>,
     /// Id of the rule's group, `sg-…`.
     group_id: Option<String>,
@@ -123,7 +124,7 @@ impl Flow {
             group_id: rule.map(|rule| rule.group.to_string()),
             group_name: rule.map(|rule| rule.group_name.clone()),
             rule_removed: known.rule_removed,
-            learned: is_learned(flow),
+            learned: entry.is_learned(),
         }
     }
 }

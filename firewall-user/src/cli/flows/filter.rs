@@ -25,7 +25,7 @@ pub(in crate::cli) struct Filter {
     /// Network or address of either end
     #[arg(long, value_name = "CIDR", value_parser = network)]
     address: Option<IpNet>,
-    /// Port of either end
+    /// Port of either end; identifier of an ICMP query
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
     /// Tier of the flow table
@@ -100,7 +100,10 @@ impl Filter {
         holds(interface.as_ref().map(|name| device.is_some_and(|i| is_named(i, name))))
             && holds(protocol.map(|number| entry.protocol == number))
             && holds(address.map(|net| net.contains(&entry.inside) || net.contains(&entry.outside)))
-            && holds(port.map(|port| entry.inside_port == port || entry.outside_port == port))
+            && holds(port.map(|port| match entry.query() {
+                Some((id, ..)) => id == port,
+                None => entry.inside_port == port || entry.outside_port == port,
+            }))
             && holds(tier.map(|tier| entry.tier == tier))
             && holds(state.map(|state| entry.flow.state() == Some(state)))
             && holds(rules.map(|rules| rules.contains(&entry.flow.rule)))

@@ -29,9 +29,10 @@ pub struct FlowEntry {
     pub inside: IpAddr,
     /// Address of the other end.
     pub outside: IpAddr,
-    /// Port of the protected end; of an ICMP query its identifier; else 0.
+    /// Port of the protected end; of an ICMP query the identifier if this end sent the request, else
+    /// 256 times its type plus its code; else 0.
     pub inside_port: u16,
-    /// Port of the other end; of an ICMP query its identifier; else 0.
+    /// Port of the other end; of an ICMP query as above.
     pub outside_port: u16,
     /// The record.
     pub flow: Flow,
@@ -121,6 +122,31 @@ impl FlowEntry {
             }
             _ => self.flow.initiator(),
         }
+    }
+
+    /// Identifier, type and code of an ICMP query.
+    #[must_use]
+    pub fn query(&self) -> Option<(u16, u8, u8)> {
+        let (AnyKey::V4(FlowKey4 { query, .. }) | AnyKey::V6(FlowKey6 { query, .. })) = self.key;
+        let (id, request) = match query {
+            0 => return None,
+            QUERY_FROM_INSIDE => (self.inside_port, self.outside_port),
+            _ => (self.outside_port, self.inside_port),
+        };
+        let [kind, code] = request.to_be_bytes();
+        Some((id, kind, code))
+    }
+
+    /// Whether the connection was open before its interface was attached: no rule allowed the flow.
+    #[must_use]
+    pub const fn is_learned(&self) -> bool {
+        self.flow.rule == 0 && !self.is_exempt()
+    }
+
+    /// Whether this is the flow of the exempt DHCP client, which has no addresses.
+    #[must_use]
+    pub const fn is_exempt(&self) -> bool {
+        self.flow.rule == 0 && self.inside.is_unspecified() && self.outside.is_unspecified()
     }
 }
 

@@ -171,6 +171,10 @@ impl Case<'_> {
             both.into_iter().flatten().next()
         };
         let (was, is) = (of_key(before), of_key(after));
+        if reason == Reason::Dhcp {
+            self.check_dhcp(before, after);
+            return is.map(|(tier, _)| tier);
+        }
         for (other, flow) in before.iter().filter(|((_, other), _)| *other != key) {
             assert_eq!(after.get(other), Some(flow), "another flow changes: {self}");
         }
@@ -217,6 +221,17 @@ impl Case<'_> {
             self.check_continuity(segment, &flow);
         }
         is.map(|(tier, _)| tier)
+    }
+
+    /// A DHCP message changes at most one flow, which no rule admitted, and creates only that.
+    fn check_dhcp<K: Ord + Debug>(&self, before: &Flows<K>, after: &Flows<K>) {
+        assert!(before.keys().all(|key| after.contains_key(key)), "a flow is gone: {self}");
+        let changed: Vec<_> =
+            after.iter().filter(|(key, flow)| before.get(key) != Some(flow)).collect();
+        assert!(changed.len() <= 1, "flows change {changed:?}: {self}");
+        for ((tier, _), flow) in changed {
+            assert_eq!((*tier, flow.rule), (Tier::New, 0), "{self}");
+        }
     }
 
     /// Only a packet of the initiator promotes a flow, and it has to acknowledge the reply.
@@ -277,7 +292,10 @@ impl Case<'_> {
                 Some(_) => reason == Reason::Established,
             },
             Kind::Udp => matches!(reason, Reason::Established | Reason::Dhcp),
-            Kind::Request | Kind::Reply | Kind::Other => reason == Reason::Established,
+            Kind::Request | Kind::Reply => reason == Reason::Established,
+            Kind::Other => {
+                matches!(reason, Reason::Established | Reason::MulticastMembership)
+            }
             Kind::Error | Kind::Message | Kind::LaterFragment => true,
         };
         assert!(is_valid, "a packet of an active flow: {self}");

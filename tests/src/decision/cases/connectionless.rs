@@ -7,9 +7,9 @@ use firewall_ebpf::abi::state::State;
 use super::{connected, data, handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows, ProvenFull, Wait};
 use crate::decision::case::{Case, Step, case, send};
-use crate::decision::packet::Packet;
+use crate::decision::packet::{Layer, Packet};
 use crate::decision::rules::{ECHO, Peer, Traffic, allow, allow_reverse};
-use crate::decision::scenario::Family;
+use crate::decision::scenario::Family::{V4, V6};
 use crate::decision::scenario::Outside::{Far, Neighbour};
 use crate::decision::scenario::Role::{Client, Server};
 
@@ -103,6 +103,40 @@ fn icmp() -> Vec<Case> {
         )
         .rules([allow(ECHO, Peer::Near)]),
         case(
+            "an echo with another code needs a rule although its identifier has a flow",
+            [
+                send(Packet::echo(Client, 7), R::NewFlow),
+                send(Packet::echo(Client, 7).edit(Layer::Transport, 1, &[5]), R::NoRule),
+                send(Packet::echo_reply(Server, 7).edit(Layer::Transport, 1, &[5]), R::NoRule),
+                send(Packet::echo_reply(Server, 7), R::Established),
+                Flows(1),
+            ],
+        )
+        .rules([allow(Traffic::Icmp { v4: (8, Some(0)), v6: (128, Some(0)) }, Peer::Near)]),
+        case(
+            "a timestamp request needs a rule although an echo with its identifier has a flow",
+            [
+                send(Packet::echo(Client, 0), R::NewFlow),
+                send(Packet::icmp(Client, (13, 0), (0, 0)), R::NoRule),
+                send(Packet::icmp(Server, (14, 0), (0, 0)), R::NoRule),
+                send(Packet::echo_reply(Server, 0), R::Established),
+                Flows(1),
+            ],
+        )
+        .rules([allow(ECHO, Peer::Near)])
+        .family(V4),
+        case(
+            "an echo and an echo with another code with one identifier are two flows",
+            [
+                send(Packet::echo(Client, 7), R::NewFlow),
+                send(Packet::echo(Client, 7).edit(Layer::Transport, 1, &[5]), R::NewFlow),
+                send(Packet::echo_reply(Server, 7).edit(Layer::Transport, 1, &[5]), R::Established),
+                send(Packet::echo_reply(Server, 7), R::Established),
+                Flows(2),
+            ],
+        )
+        .rules([allow(ECHO, Peer::Near)]),
+        case(
             "an echo request in the other direction belongs to another flow",
             [
                 send(Packet::echo(Client, 7), R::NewFlow),
@@ -158,7 +192,7 @@ fn icmp() -> Vec<Case> {
             ],
         )
         .rules([allow(Traffic::Icmp { v4: (13, None), v6: (13, None) }, Peer::Near)])
-        .family(Family::V4),
+        .family(V4),
         case(
             "a rule for one ICMP code allows no other code or type",
             [
@@ -194,13 +228,13 @@ fn icmp() -> Vec<Case> {
             [send(Packet::raw(Client, 58), R::NoRule)],
         )
         .rules([allow(ECHO, Peer::Any)])
-        .family(Family::V4),
+        .family(V4),
         case(
             "the ICMP of the other family is a protocol without types",
             [send(Packet::raw(Client, 1), R::NoRule)],
         )
         .rules([allow(ECHO, Peer::Any)])
-        .family(Family::V6),
+        .family(V6),
     ]
 }
 

@@ -6,14 +6,16 @@ use super::{handshake_ack, syn, syn_ack};
 use crate::decision::case::Step::Flows;
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::{Extension, Layer, Packet};
+use crate::decision::rules::{Peer, Traffic, allow};
 use crate::decision::scenario::Family::V6;
-use crate::decision::scenario::Role::Client;
+use crate::decision::scenario::Role::{Client, Server};
 
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let mut all = parsed();
     all.extend(dropped());
+    all.extend(final_headers());
     all
 }
 
@@ -46,8 +48,6 @@ fn parsed() -> Vec<Case> {
             "the port after an authentication header between options decides",
             vec![e(1), Extension::authentication(6), d(1)],
         ),
-        ("the port after a mobility header decides", vec![Extension::mobility()]),
-        ("the port after a host identity header decides", vec![Extension::hip()]),
         ("the port after a shim6 header decides", vec![Extension::shim6()]),
         ("the port after an atomic fragment header decides", vec![Extension::fragment(0, false)]),
         (
@@ -79,6 +79,42 @@ fn parsed() -> Vec<Case> {
             .family(V6)
         })
         .collect()
+}
+
+/// Mobility and HIP headers, after which nothing follows, are protocols that rules name.
+fn final_headers() -> Vec<Case> {
+    [(135, Extension::mobility()), (139, Extension::hip())]
+        .into_iter()
+        .map(|(number, header)| {
+            let alone = Packet::raw(Client, 59).data(0).extension(header.clone());
+            let named = |number| [allow(Traffic::Protocol(number), Peer::Near)];
+            [
+                case(
+                    "a rule for a mobility or HIP header allows it",
+                    [
+                        send(alone.clone(), R::NewFlow),
+                        send(
+                            Packet::raw(Server, 59).data(0).extension(header.clone()),
+                            R::Established,
+                        ),
+                        send(Packet::raw(Client, number), R::Established),
+                        // Its data is not taken for a transport header.
+                        send(syn().extension(header), R::Established),
+                        Flows(1),
+                    ],
+                )
+                .rules(named(number))
+                .family(V6),
+                case("a mobility or HIP header needs a rule of its own", [send(alone, R::NoRule)])
+                    .rules([
+                        allow(Traffic::Tcp(0, u16::MAX), Peer::Any),
+                        allow(Traffic::Protocol(59), Peer::Any),
+                    ])
+                    .family(V6),
+            ]
+        })
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn dropped() -> Vec<Case> {

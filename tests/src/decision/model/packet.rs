@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::interface::Direction::{Egress, Ingress};
-use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::backend::host::HostPacket;
 use firewall_ebpf::wire::address::Address;
 use firewall_ebpf::wire::headers::{Fragment, Kind, PacketHeaders};
@@ -30,11 +29,24 @@ pub(super) struct ModelPacket {
     pub(super) payload: u32,
     pub(super) hop_limit: u8,
     pub(super) fragment: Fragment,
+    /// From the IP header on.
+    pub(super) bytes: Vec<u8>,
+    /// Offset of the transport header in [`Self::bytes`].
+    pub(super) transport: usize,
 }
 
 impl ModelPacket {
-    fn new<A: Copy>(segment: &PacketHeaders<A>, direction: Direction, ip: fn(A) -> IpAddr) -> Self {
+    fn new<A: Copy>(
+        packet: &HostPacket<'_>,
+        segment: &PacketHeaders<A>,
+        direction: Direction,
+        ip: fn(A) -> IpAddr,
+    ) -> Self {
+        let at = |offset| usize::try_from(offset).expect("an offset");
+        let end = at(segment.at + segment.length).min(packet.bytes.len());
         Self {
+            bytes: packet.bytes[at(segment.ip)..end].to_vec(),
+            transport: at(segment.at - segment.ip),
             direction,
             src: ip(segment.src),
             dst: ip(segment.dst),
@@ -89,27 +101,6 @@ impl ModelPacket {
         (first, first.wrapping_add(self.payload))
     }
 
-    /// The reason of a packet that passes or is dropped without rules.
-    pub(super) fn exempt(&self) -> Option<Reason> {
-        let (inside, outside) = match self.direction {
-            Ingress => (self.dst_port, self.src_port),
-            Egress => (self.src_port, self.dst_port),
-        };
-        let kind = self.rule_port >> 8;
-        if self.kind == Kind::Udp && matches!((inside, outside), (68, 67) | (546, 547)) {
-            Some(Reason::Dhcp)
-        } else if self.protocol == 58 && self.src.is_ipv6() && (133..=136).contains(&kind) {
-            let is_link_local = self.hop_limit == 255 && !self.fragment.more;
-            Some(if is_link_local {
-                Reason::NeighbourDiscovery
-            } else {
-                Reason::NeighbourDiscoveryInvalid
-            })
-        } else {
-            None
-        }
-    }
-
     /// The key of its flow.
     pub(super) fn id(&self) -> FlowId {
         let (inside, outside, inside_port, outside_port) = match self.direction {
@@ -139,8 +130,9 @@ pub(super) fn read<A: Address>(
     let mut embedded = *segment;
     let has_embedded =
         segment.kind == Kind::Error && A::parse_embedded(packet, segment, &mut embedded);
-    let embedded = has_embedded.then(|| ModelPacket::new(&embedded, direction.opposite(), ip));
-    (ModelPacket::new(segment, direction, ip), embedded)
+    let embedded =
+        has_embedded.then(|| ModelPacket::new(packet, &embedded, direction.opposite(), ip));
+    (ModelPacket::new(packet, segment, direction, ip), embedded)
 }
 
 pub(super) fn v4(address: V4) -> IpAddr {

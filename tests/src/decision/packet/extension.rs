@@ -16,6 +16,12 @@ impl Extension {
         Self::in_eights(0, units)
     }
 
+    /// Hop-by-hop options with the router alert of MLD (RFC 2711).
+    #[must_use]
+    pub fn router_alert() -> Self {
+        Self { number: 0, bytes: vec![0, 0, 5, 2, 0, 0, 1, 0] }
+    }
+
     /// Destination options of `8 * units` bytes.
     #[must_use]
     pub fn destination(units: u8) -> Self {

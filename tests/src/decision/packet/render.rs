@@ -34,7 +34,11 @@ impl Packet {
     #[must_use]
     pub fn ip(&self, scenario: &Scenario) -> Vec<u8> {
         if let Body::Link(_) = self.body {
-            return vec![0; self.data];
+            let mut payload = vec![0; self.data];
+            for (_, at, bytes) in &self.edits {
+                payload[*at..at + bytes.len()].copy_from_slice(bytes);
+            }
+            return payload;
         }
         let mut transport = self.transport(scenario);
         if let Some(bytes) = self.cut_payload {
@@ -71,6 +75,7 @@ impl Packet {
             Direction::Ingress => (OUTSIDE_MAC, INSIDE_MAC),
             Direction::Egress => (INSIDE_MAC, OUTSIDE_MAC),
         };
+        let destination = self.to_mac.unwrap_or(destination);
         let types: Vec<_> = self.tags.iter().map(|&tag| EtherType(tag)).chain([inner]).collect();
         let ethernet = Ethernet2Header { source, destination, ether_type: types[0] };
         let mut bytes = ethernet.to_bytes().to_vec();

@@ -52,11 +52,12 @@ fn spec() -> impl Strategy<Value = RuleSpec> {
     let direction = prop::bool::ANY
         .prop_map(|egress| if egress { Direction::Egress } else { Direction::Ingress });
     (direction, traffic(), peer()).prop_filter_map(
-        "ICMP of the other family",
+        "not of the list's family",
         |(one, two, peer)| {
             let wrong = |number| match two {
                 Traffic::Icmp(_) => family(number) == Family::Ipv6,
                 Traffic::Icmpv6(_) => family(number) == Family::Ipv4,
+                Traffic::Other(_) => traffic_is_refused(two, family(number)),
                 _ => false,
             };
             let bad = matches!(&peer, Peer::PrefixList(id)
@@ -64,6 +65,10 @@ fn spec() -> impl Strategy<Value = RuleSpec> {
             if bad { None } else { RuleSpec::new(one, two, peer).ok() }
         },
     )
+}
+
+fn traffic_is_refused(traffic: Traffic, family: Family) -> bool {
+    traffic.check_family(family, String::new).is_err()
 }
 
 fn text() -> impl Strategy<Value = String> {
