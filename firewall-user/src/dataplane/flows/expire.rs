@@ -73,10 +73,13 @@ pub const fn has_expired(last_seen: u64, now: u64, timeout: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
+    use firewall_ebpf::abi::helper::LIST_HEADER;
 
     use super::*;
     use crate::dataplane::flows::key::AnyKey;
     use crate::dataplane::flows::list::entry_for_test;
+
+    const HEADER: usize = LIST_HEADER as usize;
 
     fn flow(last_seen: u64) -> Flow {
         Flow { last_seen, ..Flow::default() }
@@ -93,16 +96,18 @@ mod tests {
         let entries: Vec<_> = entries.iter().collect();
 
         let [(tier, data)] = &inputs(&entries, false)[..] else { panic!("one input") };
-        assert_eq!((*tier, data.len()), (Tier::Proven, 8 + 8 + 16));
-        assert_eq!(data[..8], 1_u64.to_ne_bytes());
-        assert_eq!(data[8..16], 0x0102_0304_0506_0708_u64.to_ne_bytes());
-        assert_eq!(data[24..26], 0x1234_u16.to_ne_bytes());
-        assert_eq!((data[28], data[30]), (7, 6));
+        let (header, entry) = data.split_at(HEADER);
+        assert_eq!((*tier, entry.len()), (Tier::Proven, 8 + 16));
+        assert_eq!(header[..8], 1_u64.to_ne_bytes());
+        assert_eq!(entry[..8], 0x0102_0304_0506_0708_u64.to_ne_bytes());
+        assert_eq!(entry[16..18], 0x1234_u16.to_ne_bytes());
+        assert_eq!((entry[20], entry[22]), (7, 6));
 
         let [(tier, data)] = &inputs(&entries, true)[..] else { panic!("one input") };
-        assert_eq!((*tier, data.len()), (Tier::New, 8 + 8 + 40));
-        assert_eq!(data[..8], [0; 8]);
-        assert_eq!(data[32..48], [1_u64.to_ne_bytes(), 2_u64.to_ne_bytes()].concat());
+        let (header, entry) = data.split_at(HEADER);
+        assert_eq!((*tier, entry.len()), (Tier::New, 8 + 40));
+        assert_eq!(header[..8], [0; 8]);
+        assert_eq!(entry[24..40], [1_u64.to_ne_bytes(), 2_u64.to_ne_bytes()].concat());
     }
 
     #[test]
@@ -116,7 +121,7 @@ mod tests {
         let entries: Vec<_> = entries.iter().collect();
         let sizes: Vec<_> =
             inputs(&entries, false).iter().map(|(tier, data)| (*tier, data.len())).collect();
-        let size = |flows: usize| 8 + flows * 24;
+        let size = |flows: usize| HEADER + flows * 24;
         assert_eq!(
             sizes,
             [
