@@ -1,14 +1,28 @@
 //! Runs programs to their end for their output, or in the background of a test.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 use crate::wait::{MAX_WAIT, wait_for, wait_until};
+
+/// Makes a command end on SIGINT although the tests may have been started with SIGINT ignored, as a
+/// shell starts what runs in its background.
+pub fn end_on_interrupt(command: &mut Command) {
+    // SAFETY: between fork and exec only `signal` is called, which is async-signal-safe; the default
+    // action runs no code of ours.
+    unsafe {
+        command.pre_exec(|| {
+            signal(Signal::SIGINT, SigHandler::SigDfl)?;
+            Ok(())
+        });
+    }
+}
 
 /// A program in the background, killed when this is dropped.
 pub struct Process {

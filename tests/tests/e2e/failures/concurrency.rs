@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use secgroup_tests::network::at;
+use secgroup_tests::process::end_on_interrupt;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 
@@ -15,6 +16,7 @@ use super::{CHANGES, assert_unchanged};
 /// Starts a command, and waits until it reports that it waits for the lock.
 fn spawn_waiting(secgroup: &Secgroup<'_>, line: &str) -> Child {
     let mut command = secgroup.command(line.split(' '));
+    end_on_interrupt(&mut command);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut message = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut message).unwrap();
