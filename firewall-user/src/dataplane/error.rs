@@ -27,6 +27,11 @@ pub struct DataplaneError {
 pub type Result<T> = std::result::Result<T, DataplaneError>;
 
 impl DataplaneError {
+    /// Whether the named object does not exist.
+    pub(in crate::dataplane) const fn is_not_found(&self) -> bool {
+        self.is_not_found
+    }
+
     /// `message` names the operation, the object and the reason; `hint` says what to do, or is empty.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into(), is_not_found: false }

@@ -186,8 +186,12 @@ pub(super) fn detach_place(pins: &Pins, slot: u16, place: Place) -> Result<()> {
     // The named namespaces come second: entering one needs a further privilege.
     if !search()? {
         for name in netns::names() {
-            if netns::within(Some(&name), search)? {
-                break;
+            match netns::within(Some(&name), search) {
+                Ok(false) => {}
+                Ok(true) => break,
+                // It was removed meanwhile, and its devices with it.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
             }
         }
     }
