@@ -1,8 +1,8 @@
-//! The DHCP client's exchange (RFC 2131): an answer is exempt only for a short time after a question.
+//! The DHCP client's exchange (RFC 2131): a reply is exempt only for a short time after a request.
 //!
-//! Neither addresses nor interface of an answer follow from its question: a client without an address
-//! sends to all, and any server or relay answers to the offered address or to all. So the questions of
-//! an interface share one flow of the new tier, whose addresses are 0.0.0.0, which no packet's key has.
+//! The addresses of a reply do not follow from its request: a client without an address broadcasts, and
+//! any server or relay replies to the offered address or by broadcast. So all requests of an interface
+//! share one flow of the new tier, whose addresses are 0.0.0.0, which no packet's key has.
 
 use super::flow::is_expired;
 use super::tables::{Counts, Flows, Interface};
@@ -19,8 +19,8 @@ pub(super) const CLIENT: u16 = 68;
 /// The DHCP server's UDP port.
 pub(super) const SERVER: u16 = 67;
 
-/// Notes a client's question (egress), or returns whether one was asked within `UdpTimeout`
-/// (ingress). A question that cannot be stored passes too.
+/// Records a client's request (egress) and returns `true`, also if it cannot be stored; returns whether
+/// a request was recorded within `UdpTimeout` (ingress).
 #[inline(always)]
 pub fn track<T: Interface + Counts + Flows<V4>>(
     tables: &T,
@@ -31,9 +31,9 @@ pub fn track<T: Interface + Counts + Flows<V4>>(
     let tail = ports | (tables.slot() as u64) << 32 | (protocol::UDP as u64) << 48;
     let key = V4::key(0, 0, tail);
     let now = tables.now();
-    let is_question = matches!(direction, Direction::Egress);
+    let is_request = matches!(direction, Direction::Egress);
     if let Some(flow) = Flows::<V4>::lookup(tables, Tier::New, &key) {
-        if is_question {
+        if is_request {
             flow.set_last_seen(now);
         } else if is_expired(flow.last_seen(), now, tables.timeout(State::Udp)) {
             return false;
@@ -41,7 +41,7 @@ pub fn track<T: Interface + Counts + Flows<V4>>(
         flow.count(direction, bytes);
         return true;
     }
-    if is_question {
+    if is_request {
         let flow = Flow {
             last_seen: now,
             created: (now & 0xffff_ffff) as u32,
@@ -55,5 +55,5 @@ pub fn track<T: Interface + Counts + Flows<V4>>(
             tables.count_event(Event::Opened);
         }
     }
-    is_question
+    is_request
 }
