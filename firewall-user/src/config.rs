@@ -12,6 +12,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::dataplane::object::shapes::Sizes;
+use crate::dataplane::tables::interface::FlowSizes;
 use crate::explain::Explain;
 use crate::model::Limits;
 
@@ -36,8 +37,10 @@ pub struct Config {
     /// Limits on groups, rules and prefix lists. The defaults are EC2's quotas. A change takes effect at
     /// the next command; existing objects beyond a lowered limit stay.
     pub limits: Limits,
-    /// Sizes of the kernel's maps. Their memory is allocated when the first interface is attached, and
-    /// a change takes effect when no interface is attached: `secgroup detach --all`, then attach again.
+    /// Sizes of the kernel's maps. Flows and fragments have tables of their own for each interface, which
+    /// are created when it is attached; a change takes effect for interfaces that are attached later.
+    /// `rules` and `interfaces` are sizes of maps that all interfaces share, and a change takes effect when
+    /// no interface is attached: `secgroup detach --all`, then attach again.
     pub maps: Maps,
 }
 
@@ -45,13 +48,17 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Maps {
-    /// Flows of each family that are not proven yet. A new flow in the full table evicts one that was
-    /// not used recently.
+    /// Flows that are not proven yet, of each interface and family. A new flow in the full table evicts one
+    /// that was not used recently.
     pub flows_new: Entries,
-    /// Proven flows of each family. While the table is full, flows stay in the table of new flows.
-    pub flows_proven: Entries,
-    /// First fragments of each family whose verdict later fragments get. A new one in the full table
-    /// evicts one that was not used recently.
+    /// Proven UDP flows of each interface and family. A new one in the full table evicts one that was not
+    /// used recently.
+    pub flows_udp: Entries,
+    /// Proven TCP flows of each interface and family; memory is taken for those that exist. While the table
+    /// is full, flows stay in the table of new flows. `attach --max-flows` sets it for one interface.
+    pub flows_tcp: Entries,
+    /// First fragments of each interface and family whose verdict later fragments get. A new one in the
+    /// full table evicts one that was not used recently.
     pub fragments: Entries,
     /// Rules with a counter: those of all groups that are attached.
     pub rules: Entries,
@@ -59,8 +66,13 @@ pub struct Maps {
     pub interfaces: Bounded<1, MAX_INTERFACES>,
 }
 
+/// The least entries of a map.
+pub const MIN_ENTRIES: u32 = 16;
+/// The most entries of a map.
+pub const MAX_ENTRIES: u32 = 16_777_216;
+
 /// A size of a map.
-pub type Entries = Bounded<16, 16_777_216>;
+pub type Entries = Bounded<MIN_ENTRIES, MAX_ENTRIES>;
 
 /// A number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -99,24 +111,31 @@ impl<const MIN: u32, const MAX: u32> JsonSchema for Bounded<MIN, MAX> {
 impl Default for Maps {
     fn default() -> Self {
         Self {
-            flows_new: Bounded(131_072),
-            flows_proven: Bounded(262_144),
-            fragments: Bounded(8192),
+            flows_new: Bounded(16_384),
+            flows_udp: Bounded(8192),
+            flows_tcp: Bounded(65_536),
+            fragments: Bounded(1024),
             rules: Bounded(131_072),
             interfaces: Bounded(64),
         }
     }
 }
 
-impl From<Maps> for Sizes {
-    fn from(maps: Maps) -> Self {
-        let Maps { flows_new, flows_proven, fragments, rules, interfaces } = maps;
-        Self {
-            flows_new: flows_new.get(),
-            flows_proven: flows_proven.get(),
-            fragments: fragments.get(),
-            rules: rules.get(),
-            interfaces: interfaces.get(),
+impl Maps {
+    /// The sizes of the maps that all interfaces share.
+    #[must_use]
+    pub const fn shared(&self) -> Sizes {
+        Sizes { rules: self.rules.get(), interfaces: self.interfaces.get() }
+    }
+
+    /// The sizes of an interface's own tables.
+    #[must_use]
+    pub const fn of_interface(&self) -> FlowSizes {
+        FlowSizes {
+            new: self.flows_new.get(),
+            udp: self.flows_udp.get(),
+            tcp: self.flows_tcp.get(),
+            fragments: self.fragments.get(),
         }
     }
 }

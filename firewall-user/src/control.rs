@@ -55,7 +55,7 @@ impl Control {
     /// It cannot be opened.
     pub fn open(paths: &Paths, config: Config) -> Result<Self> {
         let store = Store::open_with(&paths.state_dir, config.limits)?;
-        let enforcer = Enforcer { pins: Pins::new(&paths.pin_dir), sizes: config.maps.into() };
+        let enforcer = Enforcer { pins: Pins::new(&paths.pin_dir), sizes: config.maps };
         Ok(Self { paths: paths.clone(), config, store, enforcer })
     }
 

@@ -31,7 +31,7 @@ pub fn clear<T: BorrowMut<MapData>>(map: &mut Array<T, Line>) -> Result<(), MapE
     (0..2 * LINES).try_for_each(|at| map.set(at, Line::default(), 0))
 }
 
-/// Which of the two filters the programs read.
+/// Which of the two filters the programs of slot 0 read.
 #[must_use]
 pub fn in_use(secgroup: &Secgroup<'_>) -> u32 {
     let pin = Pins::new(secgroup.pin_dir()).map("BLOOM_IN_USE");

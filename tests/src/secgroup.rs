@@ -15,7 +15,7 @@ use crate::{Namespace, PinDirectory, sweep};
 
 /// Small maps, which are fast to create; their memory is allocated at once.
 const CONFIG: &str =
-    "[maps]\nflows_new = 1024\nflows_proven = 1024\nrules = 4096\ninterfaces = 8\n";
+    "[maps]\nflows_new = 1024\nflows_udp = 1024\nflows_tcp = 1024\nrules = 4096\ninterfaces = 8\n";
 
 /// The output and exit code of a command.
 #[derive(Debug)]

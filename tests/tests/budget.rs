@@ -14,6 +14,8 @@ use firewall_ebpf::abi::interface::NonIp;
 use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
 use firewall_user::dataplane::hooks::load::{self, Settings};
 use firewall_user::dataplane::object::shapes::Sizes;
+use firewall_user::dataplane::tables::interface::FlowSizes;
+use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::dataplane::{Pins, instance, object};
 use secgroup_tests::{PinDirectory, root};
 
@@ -57,8 +59,10 @@ fn every_program_is_within_its_budget() {
 fn measure() -> Counts {
     let directory = PinDirectory::new();
     let pins = Pins::new(directory.path());
-    let sizes = Sizes { flows_new: 16, flows_proven: 16, fragments: 16, rules: 16, interfaces: 1 };
-    instance::ensure_maps(&pins, &sizes).expect("make the maps");
+    let sizes = Sizes { rules: 16, interfaces: 1 };
+    let maps = instance::ensure_maps(&pins, &sizes).expect("make the maps");
+    let flows = FlowSizes { new: 16, udp: 16, tcp: 16, fragments: 16 };
+    maps.ensure_interface_tables([(0, flows)]).expect("make the tables of flows");
 
     let mut worst = Counts::new();
     for orientation in [Orientation::Host, Orientation::Guest] {
@@ -75,8 +79,9 @@ fn measure() -> Counts {
                 tcp_loose: true,
                 revalidate: true,
                 timeouts: BTreeMap::new(),
+                traced: false,
             };
-            for (name, count) in load(&pins, &sizes, &fixed) {
+            for (name, count) in load(&maps, &fixed) {
                 let highest = worst.entry(name).or_default();
                 *highest = count.max(*highest);
             }
@@ -86,8 +91,9 @@ fn measure() -> Counts {
 }
 
 /// Loads every program of the object and reads the kernel's instruction count.
-fn load(pins: &Pins, sizes: &Sizes, fixed: &Settings) -> Counts {
-    let mut object = load::open(pins, sizes, fixed).expect("open the kernel object");
+fn load(maps: &Maps, fixed: &Settings) -> Counts {
+    let record = fixed.record();
+    let mut object = load::open(maps, fixed, (0, &record)).expect("open the kernel object");
     let names: Vec<String> = object.programs().map(|(name, _)| name.to_owned()).collect();
     names
         .into_iter()

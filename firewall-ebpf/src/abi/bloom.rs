@@ -1,5 +1,5 @@
-//! A Bloom filter over the keys of all flows: a key whose bit is not set is in no table. One read in
-//! 128 KiB, which fit into a processor's caches, replaces two lookups in tables that do not, for each
+//! A Bloom filter over the keys of an interface's flows: a key whose bit is not set is in no table. One
+//! read in 64 KiB, which fit into a processor's caches, replaces two lookups in tables that do not, for each
 //! packet of a flood without flows.
 //!
 //! A bit is set before its flow is stored, and is never cleared while the filter is in use. `gc` rebuilds
@@ -13,8 +13,8 @@
 //!
 //! A process that dies in between leaves the filter that packets use unchanged.
 
-/// Bits of a filter. With 100,000 flows it recognises nine of ten keys that have no flow.
-pub const BITS: u32 = 1 << 20;
+/// Bits of a filter. With 50,000 flows it recognises nine of ten keys that have no flow.
+pub const BITS: u32 = 1 << 19;
 /// Lines of one filter; the second filter follows the first.
 pub const LINES: u32 = BITS / (64 * WORDS as u32);
 /// Words of a line.

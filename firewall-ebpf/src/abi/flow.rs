@@ -66,8 +66,8 @@ pub enum Tier {
         value(help = "Not proven; a full table evicts flows that were not used recently")
     )]
     New = 0,
-    /// A plain hash: flows whose two ends have answered each other. Nothing evicts them.
-    #[cfg_attr(feature = "clap", value(help = "Both ends have sent; a full table evicts none"))]
+    /// Flows whose two ends have answered each other, in tables of their own; see [`Table`].
+    #[cfg_attr(feature = "clap", value(help = "Both ends have answered each other"))]
     Proven = 1,
 }
 
@@ -82,6 +82,75 @@ impl Tier {
             Self::New => "new",
             Self::Proven => "proven",
         }
+    }
+}
+
+/// A flow table of an interface; each exists once per address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Table {
+    /// The new tier: an LRU hash.
+    New = 0,
+    /// Proven UDP: an LRU hash of its own. A sender that sees no reply can forge such a flow, so a full
+    /// table evicts the flow that was idle for longest, and never one of TCP.
+    Udp = 1,
+    /// Proven TCP: a hash that evicts nothing.
+    Tcp = 2,
+}
+
+impl Table {
+    /// Every table, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::New, Self::Udp, Self::Tcp];
+
+    /// The table of the proven flows of a protocol. Flows of other protocols are never proven: nothing
+    /// in their packets shows that the sender has seen a reply.
+    #[must_use]
+    #[inline(always)]
+    pub const fn proven(protocol: u8) -> Option<Self> {
+        match protocol {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    /// The word used in metric labels and in `status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// The tier that the table belongs to.
+    #[must_use]
+    pub const fn tier(self) -> Tier {
+        match self {
+            Self::New => Tier::New,
+            Self::Udp | Self::Tcp => Tier::Proven,
+        }
+    }
+
+    /// The table with this number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::New),
+            1 => Some(Self::Udp),
+            2 => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+
+    /// Index of an interface's table in the outer map of LRU tables, which has two for each interface;
+    /// only of [`Self::New`] and [`Self::Udp`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn lru_index(self, slot: u16) -> u32 {
+        (slot as u32) << 1 | (self as u32 & 1)
     }
 }
 

@@ -9,7 +9,7 @@ use super::policy::TRAFFIC_MAX;
 pub const LIST_HEADER: u32 = 16;
 
 /// Entries of a list for `sg_expire_v4` or `sg_expire_v6` that are read. The word is the number of the
-/// [`Tier`](super::flow::Tier); an entry is a flow's [`last_seen`](super::flow::Flow::last_seen) and
+/// [`Table`](super::flow::Table); an entry is a flow's [`last_seen`](super::flow::Flow::last_seen) and
 /// its key.
 pub const MAX_EXPIRED: u32 = 64;
 

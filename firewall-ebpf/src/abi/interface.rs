@@ -1,5 +1,7 @@
 //! Settings of an interface: direction, orientation, TCP checks, frames that are not IP.
 
+use super::state::State;
+
 /// The direction of a packet relative to the protected endpoint: a property of the packet, not of
 /// the hook that received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,5 +157,95 @@ impl NonIp {
             1 => Self::All,
             _ => Self::None,
         }
+    }
+}
+
+/// Timeouts in [`Settings`]: a power of two, so that an index can be masked into bounds.
+pub const TIMEOUT_SPACE: usize = 16;
+const _: () = assert!(State::ALL.len() <= TIMEOUT_SPACE);
+
+/// What the slow path, which all interfaces share, reads about one interface. Userspace writes a record
+/// before a program that refers to it is attached, and never changes it while one is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// Idle timeouts in jiffies, by [`State`].
+    pub timeouts: [u64; TIMEOUT_SPACE],
+    /// For how long a first fragment stays valid, in jiffies.
+    pub fragment_timeout: u64,
+    /// Whether frames start with an Ethernet header: 0 or 1.
+    pub has_ethernet: u8,
+    /// A [`NonIp`].
+    pub non_ip: u8,
+    /// A [`TcpChecks`].
+    pub tcp_checks: u8,
+    /// Whether TCP connections are picked up mid-stream: 0 or 1.
+    pub tcp_loose: u8,
+    /// Whether the policy is evaluated again for each flow after it has changed: 0 or 1.
+    pub revalidate: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+const _: () = assert!(size_of::<Settings>() == 144);
+
+/// Records of [`Settings`] that an interface has. Programs that are attached refer to one; the other is
+/// for the programs that replace them.
+pub const SETTINGS_EACH: u32 = 2;
+
+/// Index of a record of an interface's settings; `half` is 0 or 1.
+#[must_use]
+pub const fn settings_index(slot: u16, half: u8) -> u16 {
+    slot * 2 + (half & 1) as u16
+}
+
+/// What an interface's program hands to the slow path, in one word: bits 0 to 15 the index of its
+/// [`Settings`], bit 16 the direction, bit 17 whether the fast path found no proven flow, bits 32 to 63
+/// the device's index, by which the slow path knows that the word is for its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call(pub u64);
+
+impl Call {
+    /// Packs the word.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(settings: u16, direction: Direction, no_flow: bool, device: u32) -> Self {
+        let flags = (direction as u64) << 16 | (no_flow as u64) << 17;
+        Self(settings as u64 | flags | (device as u64) << 32)
+    }
+
+    /// Index of the settings.
+    #[must_use]
+    #[inline(always)]
+    pub const fn settings(self) -> u32 {
+        (self.0 & 0xffff) as u32
+    }
+
+    /// The attachment number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn slot(self) -> u16 {
+        ((self.0 & 0xffff) >> 1) as u16
+    }
+
+    /// The direction of the packet.
+    #[must_use]
+    #[inline(always)]
+    pub const fn direction(self) -> Direction {
+        if self.0 & 1 << 16 == 0 { Direction::Ingress } else { Direction::Egress }
+    }
+
+    /// Whether the fast path found no proven flow of the packet's key.
+    #[must_use]
+    #[inline(always)]
+    pub const fn no_flow(self) -> bool {
+        self.0 & 1 << 17 != 0
+    }
+
+    /// Index of the device.
+    #[must_use]
+    #[inline(always)]
+    pub const fn device(self) -> u32 {
+        (self.0 >> 32) as u32
     }
 }

@@ -2,6 +2,7 @@
 
 use super::counter::Counter;
 use super::flow::{Flow, FlowKey4, FlowKey6};
+use super::interface::Settings;
 use super::policy::Class;
 
 // SAFETY: integers in a `repr(C)` struct whose size is the sum of its fields: no padding.
@@ -14,3 +15,5 @@ unsafe impl aya::Pod for Flow {}
 unsafe impl aya::Pod for Class {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Counter {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Settings {}

@@ -1,9 +1,11 @@
 //! The kernel program: entry points ([`programs`]), helper programs for userspace ([`helpers`]), BPF
 //! functions that are not inlined ([`subprograms`]), and the decision's tables over BPF maps.
 
+mod entry;
 mod globals;
 mod helpers;
 mod maps;
+mod policy;
 mod programs;
 mod subprograms;
 mod tables;

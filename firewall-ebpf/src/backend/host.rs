@@ -8,7 +8,7 @@ use std::hash::Hash;
 
 use crate::abi::address::{V4, V6};
 use crate::abi::event::Event;
-use crate::abi::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use crate::abi::flow::{Flow, FlowKey4, FlowKey6, Table, Tier};
 use crate::abi::fragment::FirstFragment;
 use crate::abi::interface::{Direction, FRAGMENT_TIMEOUT, NonIp, TcpChecks, has_fast_path};
 use crate::abi::policy::{Active, Class, Half, Has, List, Page};
@@ -16,7 +16,8 @@ use crate::abi::prefix::Prefix;
 use crate::abi::state::State;
 use crate::verdict::flow::FlowRef;
 use crate::verdict::tables::{
-    Counts, Dhcp, Flows, Fragments, Full, Interface, Policy, Prefixes, Rules,
+    Counts, Dhcp, FastPathSettings, FlowLookup, Flows, Fragments, Full, Interface, Policy,
+    Prefixes, Rules, SlowPathSettings,
 };
 use crate::verdict::{dhcp, lookup};
 use crate::wire::address::Address;
@@ -100,36 +101,36 @@ pub struct HostPolicy {
     pub has: Has,
 }
 
-type Table<K> = RefCell<HashMap<(Tier, K), Box<UnsafeCell<Flow>>>>;
+type FlowTables<K> = RefCell<HashMap<(Table, K), Box<UnsafeCell<Flow>>>>;
 
 /// All tables of one interface, in ordinary memory, with a clock that the test moves.
 #[derive(Default)]
 pub struct HostTables {
     /// See [`Interface::slot`].
     pub slot: u16,
-    /// See [`Interface::non_ip`].
+    /// See [`SlowPathSettings::non_ip`].
     pub non_ip: NonIp,
     /// Timeouts in jiffies that differ from the default seconds times [`HostTables::HZ`].
     pub timeouts: BTreeMap<State, u64>,
     /// Jiffies.
     pub now: Cell<u64>,
     policy: Option<HostPolicy>,
-    /// Fail every insert into this tier, as a full map does.
-    pub full: Cell<Option<Tier>>,
+    /// Fail every insert into this table, as a full hash does.
+    pub full: Cell<Option<Table>>,
     /// Packets and bytes by rule.
     pub rules: RefCell<BTreeMap<u32, (u64, u64)>>,
     /// Count of each event.
     pub events: RefCell<BTreeMap<Event, u64>>,
-    /// See [`Interface::tcp_checks`].
+    /// See [`SlowPathSettings::tcp_checks`].
     pub tcp_checks: TcpChecks,
     /// See [`Interface::revalidates`].
     pub revalidate: bool,
     /// Policies so far: the generation of the active one.
     generation: u32,
-    /// The opposite of [`Interface::tcp_loose`], so that the default is the interface's.
+    /// The opposite of [`SlowPathSettings::tcp_loose`], so that the default is the interface's.
     pub no_tcp_loose: bool,
-    v4: Table<FlowKey4>,
-    v6: Table<FlowKey6>,
+    v4: FlowTables<FlowKey4>,
+    v6: FlowTables<FlowKey6>,
     fragments_v4: RefCell<HashMap<FlowKey4, FirstFragment>>,
     fragments_v6: RefCell<HashMap<FlowKey6, FirstFragment>>,
 }
@@ -182,12 +183,12 @@ impl HostTables {
     }
 
     fn lookup_flow<'a, K: Copy + Eq + Hash>(
-        table: &'a Table<K>,
-        tier: Tier,
+        flows: &'a FlowTables<K>,
+        table: Table,
         key: &K,
     ) -> Option<FlowRef<'a>> {
-        let table = table.borrow();
-        let record = table.get(&(tier, *key))?.get();
+        let flows = flows.borrow();
+        let record = flows.get(&(table, *key))?.get();
         // SAFETY: the record is boxed, so it does not move while the table grows, and only
         // `FlowRef` and `snapshot` (a copy) read it. `decide` drops the reference before it
         // removes the flow.
@@ -196,15 +197,15 @@ impl HostTables {
 
     fn insert_flow<K: Copy + Eq + Hash>(
         &self,
-        table: &Table<K>,
-        tier: Tier,
+        flows: &FlowTables<K>,
+        table: Table,
         key: &K,
         flow: &Flow,
     ) -> Result<bool, Full> {
-        if self.full.get() == Some(tier) {
+        if self.full.get() == Some(table) {
             return Err(Full);
         }
-        match table.borrow_mut().entry((tier, *key)) {
+        match flows.borrow_mut().entry((table, *key)) {
             Entry::Occupied(_) => Ok(false),
             Entry::Vacant(entry) => {
                 entry.insert(Box::new(UnsafeCell::new(*flow)));
@@ -214,9 +215,12 @@ impl HostTables {
     }
 }
 
-fn snapshot<K: Copy + Ord + Hash>(table: &Table<K>) -> BTreeMap<(Tier, K), Flow> {
-    // SAFETY: a copy of a record that is not written meanwhile: the tables are not `Sync`.
-    table.borrow().iter().map(|(key, flow)| (*key, unsafe { *flow.get() })).collect()
+fn snapshot<K: Copy + Ord + Hash>(flows: &FlowTables<K>) -> BTreeMap<(Tier, K), Flow> {
+    let copy = |((table, key), flow): (&(Table, K), &Box<UnsafeCell<Flow>>)| {
+        // SAFETY: a copy of a record that is not written meanwhile: the tables are not `Sync`.
+        ((table.tier(), *key), unsafe { *flow.get() })
+    };
+    flows.borrow().iter().map(copy).collect()
 }
 
 impl Interface for HostTables {
@@ -224,37 +228,20 @@ impl Interface for HostTables {
         self.slot
     }
 
-    fn non_ip(&self) -> NonIp {
-        self.non_ip
-    }
-
     fn timeout(&self, state: State) -> u64 {
         let default = || u64::from(state.default_timeout()) * Self::HZ;
         self.timeouts.get(&state).copied().unwrap_or_else(default)
-    }
-
-    fn tcp_checks(&self) -> TcpChecks {
-        self.tcp_checks
-    }
-
-    fn has_fast_path<P: Packet>(&self, packet: &P) -> bool {
-        has_fast_path(packet.has_ethernet(), self.tcp_checks)
-    }
-
-    fn tcp_loose(&self) -> bool {
-        !self.no_tcp_loose
     }
 
     fn revalidates(&self) -> bool {
         self.revalidate
     }
 
-    fn under_flood(&self) -> bool {
-        false
-    }
-
-    fn fragment_timeout(&self) -> u64 {
-        u64::from(FRAGMENT_TIMEOUT) * Self::HZ
+    fn active(&self) -> Active {
+        let tables = Half { slot: self.slot, ..Half::default() };
+        self.policy
+            .as_ref()
+            .map_or(Active(0), |policy| Active::new(tables, policy.has, self.generation))
     }
 
     fn now(&self) -> u64 {
@@ -262,24 +249,54 @@ impl Interface for HostTables {
     }
 }
 
+impl FastPathSettings for HostTables {
+    fn has_fast_path<P: Packet>(&self, packet: &P) -> bool {
+        has_fast_path(packet.has_ethernet(), self.tcp_checks)
+    }
+
+    fn under_flood(&self) -> bool {
+        false
+    }
+}
+
+impl SlowPathSettings for HostTables {
+    fn non_ip(&self) -> NonIp {
+        self.non_ip
+    }
+
+    fn tcp_checks(&self) -> TcpChecks {
+        self.tcp_checks
+    }
+
+    fn tcp_loose(&self) -> bool {
+        !self.no_tcp_loose
+    }
+
+    fn fragment_timeout(&self) -> u64 {
+        u64::from(FRAGMENT_TIMEOUT) * Self::HZ
+    }
+}
+
 macro_rules! flows {
     ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident) => {
+        impl FlowLookup<$address> for HostTables {
+            fn lookup(&self, table: Table, key: &$key) -> Option<FlowRef<'_>> {
+                Self::lookup_flow(&self.$field, table, key)
+            }
+        }
+
         impl Flows<$address> for HostTables {
             fn may_contain(&self, key: &$key) -> bool {
-                let table = self.$field.borrow();
-                Tier::ALL.iter().any(|tier| table.contains_key(&(*tier, *key)))
+                let flows = self.$field.borrow();
+                Table::ALL.iter().any(|table| flows.contains_key(&(*table, *key)))
             }
 
-            fn lookup(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
-                Self::lookup_flow(&self.$field, tier, key)
+            fn insert(&self, table: Table, key: &$key, flow: &Flow) -> Result<bool, Full> {
+                self.insert_flow(&self.$field, table, key, flow)
             }
 
-            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<bool, Full> {
-                self.insert_flow(&self.$field, tier, key, flow)
-            }
-
-            fn remove(&self, tier: Tier, key: &$key) {
-                self.$field.borrow_mut().remove(&(tier, *key));
+            fn remove(&self, table: Table, key: &$key) {
+                self.$field.borrow_mut().remove(&(table, *key));
             }
         }
 
@@ -342,13 +359,6 @@ fn longest_prefix<const N: usize>(
 }
 
 impl Policy for HostTables {
-    fn active(&self) -> Active {
-        let tables = Half { slot: self.slot, ..Half::default() };
-        self.policy
-            .as_ref()
-            .map_or(Active(0), |policy| Active::new(tables, policy.has, self.generation))
-    }
-
     fn class(&self, _: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
         let row = self.policy.as_ref()?.rows.get(usize::try_from(class).ok()?)?;
         Some((row.lists[direction as usize], row.parent))

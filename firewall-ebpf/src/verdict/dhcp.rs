@@ -5,10 +5,10 @@
 //! share one flow of the new tier, whose addresses are 0.0.0.0, which no packet's key has.
 
 use super::flow::is_expired;
-use super::tables::{Counts, Flows, Interface};
+use super::tables::{Counts, FlowLookup, Flows, Interface};
 use crate::abi::address::V4;
 use crate::abi::event::Event;
-use crate::abi::flow::{Flow, INITIATOR_EGRESS, Tier};
+use crate::abi::flow::{Flow, INITIATOR_EGRESS, Table};
 use crate::abi::interface::Direction;
 use crate::abi::state::State;
 use crate::wire::address::Address as _;
@@ -32,7 +32,7 @@ pub fn track<T: Interface + Counts + Flows<V4>>(
     let key = V4::key(0, 0, tail);
     let now = tables.now();
     let is_request = matches!(direction, Direction::Egress);
-    if let Some(flow) = Flows::<V4>::lookup(tables, Tier::New, &key) {
+    if let Some(flow) = FlowLookup::<V4>::lookup(tables, Table::New, &key) {
         if is_request {
             flow.set_last_seen(now);
         } else if is_expired(flow.last_seen(), now, tables.timeout(State::Udp)) {
@@ -51,7 +51,7 @@ pub fn track<T: Interface + Counts + Flows<V4>>(
             flags: INITIATOR_EGRESS,
             ..Flow::default()
         };
-        if Flows::<V4>::insert(tables, Tier::New, &key, &flow) == Ok(true) {
+        if Flows::<V4>::insert(tables, Table::New, &key, &flow) == Ok(true) {
             tables.count_event(Event::Opened);
         }
     }

@@ -2,8 +2,8 @@
 //! numbers. Nine packets of ten take it.
 
 use super::flow::{flow_key, is_expired};
-use super::tables::{Flows, Tables};
-use crate::abi::flow::Tier;
+use super::tables::{FastPathTables, FlowLookup};
+use crate::abi::flow::Table;
 use crate::abi::interface::Direction;
 use crate::abi::state::State;
 use crate::wire::address::Address;
@@ -16,7 +16,7 @@ use crate::wire::{HeadersByFamily, parse_common_v4, parse_common_v6, tcp, tcp_nu
 pub enum FastPath {
     /// The packet belongs to a proven flow and changes nothing about its state: it passes.
     Hit,
-    /// The proven tier has no flow of the packet's key.
+    /// The table of proven flows has none of the packet's key.
     NoFlow,
     /// The slow path decides.
     Undecided,
@@ -25,7 +25,11 @@ pub enum FastPath {
 /// The first half of [`decide`](super::decide::decide). Compiled once for each direction, so that
 /// nothing in it branches on the direction; the verifier removes the one that a hook never uses.
 #[inline(always)]
-pub fn fast_path<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> FastPath {
+pub fn fast_path<P: Packet, T: FastPathTables>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+) -> FastPath {
     // In a flood the slow path alone is shorter: the Bloom filter recognises packets of unknown flows
     // without the flow tables.
     if !tables.has_fast_path(packet) || tables.under_flood() {
@@ -39,7 +43,11 @@ pub fn fast_path<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direct
 
 /// The common frame of either family, if this is one.
 #[inline(always)]
-fn common_frame<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Direction) -> FastPath {
+fn common_frame<P: Packet, T: FastPathTables>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+) -> FastPath {
     let mut headers = HeadersByFamily::new();
     if parse_common_v4(packet, &mut headers.v4) {
         established(packet, tables, direction, &headers.v4)
@@ -54,7 +62,7 @@ fn common_frame<P: Packet, T: Tables>(packet: &P, tables: &T, direction: Directi
 /// path would decide the same ([`Transition::Unchanged`](super::tcp::Transition::Unchanged)); here
 /// fewer values are live, which makes the path a third shorter.
 #[inline(always)]
-fn established<A: Address, P: Packet, T: Tables + Flows<A>>(
+fn established<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
     packet: &P,
     tables: &T,
     direction: Direction,
@@ -62,24 +70,24 @@ fn established<A: Address, P: Packet, T: Tables + Flows<A>>(
 ) -> FastPath {
     match headers.kind {
         Kind::Tcp if headers.tcp_flags == tcp::ACK => {
-            refresh(packet, tables, direction, headers, State::Established)
+            refresh(packet, tables, direction, headers, (Table::Tcp, State::Established))
         }
-        Kind::Udp => refresh(packet, tables, direction, headers, State::UdpStream),
+        Kind::Udp => refresh(packet, tables, direction, headers, (Table::Udp, State::UdpStream)),
         _ => FastPath::Undecided,
     }
 }
 
 /// Counts a packet in its proven flow and restarts the idle timeout, if the flow is in `state`.
 #[inline(always)]
-fn refresh<A: Address, P: Packet, T: Tables + Flows<A>>(
+fn refresh<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
     packet: &P,
     tables: &T,
     direction: Direction,
     headers: &PacketHeaders<A>,
-    state: State,
+    (table, state): (Table, State),
 ) -> FastPath {
     let key = flow_key(headers, direction, tables.slot());
-    let Some(flow) = Flows::<A>::lookup(tables, Tier::Proven, &key) else {
+    let Some(flow) = FlowLookup::<A>::lookup(tables, table, &key) else {
         return FastPath::NoFlow;
     };
     let now = tables.now();

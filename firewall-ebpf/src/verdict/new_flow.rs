@@ -6,7 +6,7 @@ use super::tables::{Family, Flows, Tables};
 use super::update::remove_new;
 use super::{tcp, window};
 use crate::abi::event::Event;
-use crate::abi::flow::{FIN_EGRESS, Flow, INITIATOR_EGRESS, Tier};
+use crate::abi::flow::{FIN_EGRESS, Flow, INITIATOR_EGRESS, Table};
 use crate::abi::interface::{Direction, TcpChecks};
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
@@ -15,7 +15,7 @@ use crate::wire::headers::Kind;
 use crate::wire::tcp::SegmentType;
 
 /// Evaluates the policy for a packet of no flow, and creates its flow if a rule allows it. `closed` is
-/// the tier of a closed flow with the same key: that flow is removed only if a rule allows its
+/// the table of a closed flow with the same key: that flow is removed only if a rule allows its
 /// successor, so that packets that are dropped cannot end a flow.
 ///
 /// # Errors
@@ -25,7 +25,7 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
     tables: &T,
     packet: &PacketContext<'_, A>,
     key: &A::Key,
-    closed: Option<Tier>,
+    closed: Option<Table>,
 ) -> Result<Reason, Reason> {
     let headers = packet.headers;
     let allowed = evaluate(tables, packet.direction, headers);
@@ -88,14 +88,14 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
     // The closed flow would be found before its successor. If another CPU has removed it and created
     // the successor already, the successor is created again.
     match closed {
-        Some(Tier::Proven) => Flows::<A>::remove(tables, Tier::Proven, key),
-        Some(Tier::New) => remove_new::<A, T>(tables, key),
+        Some(Table::New) => remove_new::<A, T>(tables, key),
+        Some(table) => Flows::<A>::remove(tables, table, key),
         None => {}
     }
     // Two CPUs with the first packets of one flow (a SYN and its retransmission) both get here; the
     // first insert succeeds, and the second finds an equal flow. One packet is not counted in the
     // flow.
-    match Flows::<A>::insert(tables, Tier::New, key, &flow) {
+    match Flows::<A>::insert(tables, Table::New, key, &flow) {
         Ok(is_new) => {
             if is_new {
                 tables.count_event(Event::Opened);

@@ -2,8 +2,8 @@
 
 use super::evaluate::evaluate;
 use super::flow::{FlowRef, flow_key, is_expired};
-use super::tables::{Family, Flows, Tables};
-use crate::abi::flow::Tier;
+use super::tables::{Family, FlowLookup, Flows, Tables};
+use crate::abi::flow::Table;
 use crate::abi::interface::Direction;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
@@ -36,8 +36,9 @@ pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     let key = flow_key(&embedded, direction, tables.slot());
     let now = tables.now();
     if Flows::<A>::may_contain(tables, &key) {
-        for tier in [Tier::Proven, Tier::New] {
-            if let Some(flow) = Flows::<A>::lookup(tables, tier, &key)
+        for table in [Table::proven(embedded.protocol), Some(Table::New)] {
+            if let Some(table) = table
+                && let Some(flow) = FlowLookup::<A>::lookup(tables, table, &key)
                 && let Some(state) = State::from_number(flow.state())
                 && !is_expired(flow.last_seen(), now, tables.timeout(state))
                 && !needs_revalidation(tables, &flow)

@@ -6,10 +6,10 @@ use super::fast_path::FastPath;
 use super::flow::flow_key;
 use super::new_flow::create_flow;
 use super::related::is_related;
-use super::tables::{Family, Flows, Tables};
+use super::tables::{Family, FlowLookup, Flows, Tables};
 use super::update::{FlowOutcome, remove_new, update_flow};
 use super::{exempt, fragment};
-use crate::abi::flow::{NO_SCALE, Tier};
+use crate::abi::flow::{NO_SCALE, Table};
 use crate::abi::interface::{Direction, TcpChecks};
 use crate::abi::reason::{Reason, Verdict};
 use crate::wire::address::Address;
@@ -104,23 +104,24 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
     let key = flow_key(headers, direction, tables.slot());
     let mut closed = None;
     if fast_path == FastPath::Undecided && !Flows::<A>::may_contain(tables, &key) {
-        // No tier has the flow. Packets of a flood that no rule allows are dropped without lookups in
+        // No table has the flow. Packets of a flood that no rule allows are dropped without lookups in
         // tables that are far larger than a processor's caches.
     } else if fast_path == FastPath::Undecided
-        && let Some(flow) = Flows::<A>::lookup(tables, Tier::Proven, &key)
+        && let Some(table) = Table::proven(headers.protocol)
+        && let Some(flow) = FlowLookup::<A>::lookup(tables, table, &key)
     {
-        match update_flow(tables, &packet, &key, flow, Tier::Proven) {
+        match update_flow(tables, &packet, &key, flow, table) {
             FlowOutcome::Belongs => return Ok(Reason::Established),
             FlowOutcome::Drop(reason) => return Err(reason),
-            FlowOutcome::Expired => Flows::<A>::remove(tables, Tier::Proven, &key),
-            FlowOutcome::Closed => closed = Some(Tier::Proven),
+            FlowOutcome::Expired => Flows::<A>::remove(tables, table, &key),
+            FlowOutcome::Closed => closed = Some(table),
         }
-    } else if let Some(flow) = Flows::<A>::lookup(tables, Tier::New, &key) {
-        match update_flow(tables, &packet, &key, flow, Tier::New) {
+    } else if let Some(flow) = FlowLookup::<A>::lookup(tables, Table::New, &key) {
+        match update_flow(tables, &packet, &key, flow, Table::New) {
             FlowOutcome::Belongs => return Ok(Reason::Established),
             FlowOutcome::Drop(reason) => return Err(reason),
             FlowOutcome::Expired => remove_new::<A, T>(tables, &key),
-            FlowOutcome::Closed => closed = Some(Tier::New),
+            FlowOutcome::Closed => closed = Some(Table::New),
         }
     }
     create_flow(tables, &packet, &key, closed)

@@ -2,7 +2,7 @@
 
 use crate::abi::address::{V4, V6};
 use crate::abi::event::Event;
-use crate::abi::flow::{Flow, Tier};
+use crate::abi::flow::{Flow, Table};
 use crate::abi::fragment::FirstFragment;
 use crate::abi::interface::{Direction, NonIp, TcpChecks};
 use crate::abi::policy::{Active, List};
@@ -11,63 +11,75 @@ use crate::verdict::flow::FlowRef;
 use crate::wire::address::Address;
 use crate::wire::packet::Packet;
 
-/// The settings of an interface, which are constant while its programs are loaded, and the clock.
+/// What every packet reads about its interface, and the clock.
 pub trait Interface {
     /// The attachment number.
     fn slot(&self) -> u16;
 
-    /// Which frames that are not IP pass.
-    fn non_ip(&self) -> NonIp;
-
     /// The idle timeout of a state, in jiffies.
     fn timeout(&self, state: State) -> u64;
 
-    /// How closely TCP is checked.
-    fn tcp_checks(&self) -> TcpChecks;
+    /// Whether the policy is evaluated again for each flow after it has changed.
+    fn revalidates(&self) -> bool;
 
+    /// The active policy. Each evaluation reads it once and uses only tables that it selects.
+    fn active(&self) -> Active;
+
+    /// Jiffies since an arbitrary start.
+    fn now(&self) -> u64;
+}
+
+/// What only the fast path reads.
+pub trait FastPathSettings: Interface {
     /// [`has_fast_path`](crate::abi::interface::has_fast_path), stored as one word, because every
     /// packet reads it.
     fn has_fast_path<P: Packet>(&self, packet: &P) -> bool;
+
+    /// Whether many packets were dropped in the last jiffies: then the next packet probably has no
+    /// flow either, and [`Flows::may_contain`] is checked first.
+    fn under_flood(&self) -> bool;
+}
+
+/// What only the slow path reads.
+pub trait SlowPathSettings: Interface {
+    /// Which frames that are not IP pass.
+    fn non_ip(&self) -> NonIp;
+
+    /// How closely TCP is checked.
+    fn tcp_checks(&self) -> TcpChecks;
 
     /// Whether TCP connections are picked up mid-stream (nf_conntrack's `tcp_loose`). Never with
     /// [`TcpChecks::Strict`], which needs the windows of both SYNs.
     fn tcp_loose(&self) -> bool;
 
-    /// Whether the policy is evaluated again for each flow after it has changed.
-    fn revalidates(&self) -> bool;
-
-    /// Whether many packets were dropped in the last jiffies: then the next packet probably has no
-    /// flow either, and [`Flows::may_contain`] is checked first.
-    fn under_flood(&self) -> bool;
-
     /// For how long a first fragment stays valid, in jiffies.
     fn fragment_timeout(&self) -> u64;
-
-    /// Jiffies since an arbitrary start.
-    fn now(&self) -> u64;
 }
 
 /// A flow could not be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// The flow tables of one address family.
-pub trait Flows<A: Address> {
-    /// Whether either tier may contain the flow: `false` is certain.
-    fn may_contain(&self, key: &A::Key) -> bool;
+/// Lookup in the flow tables of one address family.
+pub trait FlowLookup<A: Address> {
+    /// The flow's record; a lookup in an LRU table marks the flow as recently used.
+    fn lookup(&self, table: Table, key: &A::Key) -> Option<FlowRef<'_>>;
+}
 
-    /// The flow's record; a lookup in the new tier marks the flow as recently used.
-    fn lookup(&self, tier: Tier, key: &A::Key) -> Option<FlowRef<'_>>;
+/// The flow tables of one address family.
+pub trait Flows<A: Address>: FlowLookup<A> {
+    /// Whether any table may contain the flow: `false` is certain.
+    fn may_contain(&self, key: &A::Key) -> bool;
 
     /// Stores a flow, unless there is one with the same key, which is kept; that is no error.
     /// Returns whether the flow was stored.
     ///
     /// # Errors
     /// [`Full`], and nothing was stored.
-    fn insert(&self, tier: Tier, key: &A::Key, flow: &Flow) -> Result<bool, Full>;
+    fn insert(&self, table: Table, key: &A::Key, flow: &Flow) -> Result<bool, Full>;
 
     /// Removes a flow, if it is there.
-    fn remove(&self, tier: Tier, key: &A::Key);
+    fn remove(&self, table: Table, key: &A::Key);
 }
 
 /// The first fragments of one address family that passed.
@@ -82,9 +94,6 @@ pub trait Fragments<A: Address> {
 
 /// The compiled policy of the interface.
 pub trait Policy {
-    /// The active policy. Each evaluation reads it once and uses only tables that it selects.
-    fn active(&self) -> Active;
-
     /// The ranges of a class in one direction, and the class's parent.
     fn class(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)>;
 
@@ -101,7 +110,7 @@ pub trait Prefixes<A: Address>: Policy + Sized {
 
 /// Rule lookup of one address family: [`lookup`](crate::verdict::lookup) over [`Prefixes`], in the
 /// kernel as BPF functions of their own.
-pub trait Rules<A: Address>: Prefixes<A> {
+pub trait Rules<A: Address> {
     /// The rule that allows `traffic` from or to any address.
     fn lookup_anywhere(&self, active: Active, direction: Direction, traffic: u32) -> Option<u32>;
 
@@ -132,10 +141,15 @@ pub trait Dhcp {
     fn track_dhcp(&self, direction: Direction, bytes: u32) -> bool;
 }
 
-/// All that [`decide`](crate::verdict::decide::decide) needs.
-pub trait Tables: Interface + Policy + Counts + Dhcp + Family<V4> + Family<V6> {}
+/// All that the fast path needs.
+pub trait FastPathTables: FastPathSettings + FlowLookup<V4> + FlowLookup<V6> {}
 
-impl<T> Tables for T where T: Interface + Policy + Counts + Dhcp + Family<V4> + Family<V6> {}
+impl<T> FastPathTables for T where T: FastPathSettings + FlowLookup<V4> + FlowLookup<V6> {}
+
+/// All that the slow path needs.
+pub trait Tables: SlowPathSettings + Counts + Dhcp + Family<V4> + Family<V6> {}
+
+impl<T> Tables for T where T: SlowPathSettings + Counts + Dhcp + Family<V4> + Family<V6> {}
 
 /// The tables of one address family.
 pub trait Family<A: Address>: Flows<A> + Fragments<A> + Rules<A> {}

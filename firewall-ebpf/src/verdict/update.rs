@@ -7,7 +7,7 @@ use super::tables::{Family, Flows, Tables};
 use super::tcp::{self, Transition};
 use super::window::{self, Position};
 use crate::abi::event::Event;
-use crate::abi::flow::{PROVEN, Tier};
+use crate::abi::flow::{PROVEN, Table};
 use crate::abi::interface::TcpChecks;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
@@ -33,7 +33,7 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
     packet: &PacketContext<'_, A>,
     key: &A::Key,
     flow: FlowRef<'_>,
-    tier: Tier,
+    table: Table,
 ) -> FlowOutcome {
     let Some(state) = State::from_number(flow.state()) else { return FlowOutcome::Expired };
     let last_seen = flow.last_seen();
@@ -95,14 +95,14 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
     if let Transition::Move(state) | Transition::Prove(state) = transition {
         flow.set_state(state as u8);
     }
-    if tier == Tier::New {
+    if table == Table::New {
         let is_proven = matches!(transition, Transition::Prove(_));
         if is_proven {
             flow.set_flags(flow.flags() | PROVEN);
         }
         // Where the proven tier was full, at most one packet of each jiffy tries again.
         if is_proven || (flow.flags() & PROVEN != 0 && packet.now != last_seen) {
-            promote::<A, T>(tables, key, flow);
+            promote::<A, T>(tables, key, flow, headers.protocol);
         }
     }
     FlowOutcome::Belongs
@@ -136,9 +136,15 @@ fn is_revoked<A: Address, T: Tables + Family<A>>(
 /// Moves a flow to the proven tier: inserted there before it is removed here, so that it is always in
 /// one of them. A packet on another CPU that finds it in the new tier meanwhile passes too.
 #[inline(always)]
-fn promote<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key, flow: FlowRef<'_>) {
-    if Flows::<A>::insert(tables, Tier::Proven, key, &flow.copy()).is_ok() {
-        Flows::<A>::remove(tables, Tier::New, key);
+fn promote<A: Address, T: Tables + Flows<A>>(
+    tables: &T,
+    key: &A::Key,
+    flow: FlowRef<'_>,
+    protocol: u8,
+) {
+    let Some(table) = Table::proven(protocol) else { return };
+    if Flows::<A>::insert(tables, table, key, &flow.copy()).is_ok() {
+        Flows::<A>::remove(tables, Table::New, key);
         tables.count_event(Event::Promoted);
     } else {
         tables.count_event(Event::Unpromoted);
@@ -148,6 +154,6 @@ fn promote<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key, flow: Flo
 /// Removes an expired or closed flow from the new tier.
 #[inline(always)]
 pub(super) fn remove_new<A: Address, T: Tables + Flows<A>>(tables: &T, key: &A::Key) {
-    Flows::<A>::remove(tables, Tier::New, key);
+    Flows::<A>::remove(tables, Table::New, key);
     tables.count_event(Event::Removed);
 }

@@ -216,6 +216,8 @@ pub struct Interface {
     pub mode: Mode,
     /// Whether flows are re-evaluated after the rules have changed; EC2 does not.
     pub revalidate: bool,
+    /// Proven TCP flows of each family that fit; `None`: as many as configured for every interface.
+    pub max_flows: Option<u32>,
     /// Idle timeouts in seconds that differ from [`State::default_timeout`].
     pub timeouts: BTreeMap<State, u32>,
     /// Inside addresses that the user declared, for a device that does not have them itself (guest).

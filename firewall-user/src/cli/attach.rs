@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 
 use super::failure::UsageError;
 use super::safety::Safety;
 use super::{Context, Exit, output};
+use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
 use crate::control::{AttachOptions, Attachment, Terms};
 use crate::dataplane::hooks::{hook, trace};
 use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
@@ -70,6 +71,10 @@ pub(super) struct Command {
     /// rule as in EC2 (off) [default: off, or as attached before]
     #[arg(long, value_enum)]
     revalidate: Option<Switch>,
+    /// Proven TCP flows of each family that the interface can have; its other flow tables keep their
+    /// proportion to this one [default: maps.flows_tcp of the configuration, or as attached before]
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(i64::from(MIN_ENTRIES)..=i64::from(MAX_ENTRIES)))]
+    max_flows: Option<u32>,
     /// Address on the protected end that the device does not have itself (a guest's), for rules with
     /// a group as peer; may be repeated
     #[arg(long = "address", value_name = "ADDRESS")]
@@ -125,7 +130,7 @@ impl Command {
         if learned.left_out > 0 {
             eprintln!(
                 "secgroup: {} open connections not learned, because the table of proven flows is full: \
-                 flows_proven in the configuration's [maps] sets its size",
+                 `--max-flows` sets its size",
                 learned.left_out
             );
         }
@@ -168,6 +173,7 @@ impl Command {
                 tracking: Tracking::Auto,
                 mode: Mode::Enforce,
                 revalidate: false,
+                max_flows: None,
                 timeouts: BTreeMap::new(),
                 addresses: Vec::new(),
             },
@@ -183,6 +189,7 @@ impl Command {
         interface.mode = self.mode.unwrap_or(interface.mode);
         interface.revalidate =
             self.revalidate.map_or(interface.revalidate, |switch| switch == Switch::On);
+        interface.max_flows = self.max_flows.or(interface.max_flows);
         if self.tcp_loose == Some(Switch::On) && interface.tcp == TcpChecks::Strict {
             return Err(UsageError {
                 message: "--tcp-loose on cannot be used with --tcp strict".to_owned(),

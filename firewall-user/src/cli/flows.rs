@@ -216,7 +216,7 @@ fn print(flows: &[LiveFlow<'_>]) -> Result<()> {
                 outside,
                 known.entry.initiator().name().to_owned(),
                 known.state.name().to_owned(),
-                known.entry.tier.name().to_owned(),
+                known.entry.tier().name().to_owned(),
                 format!("{}s", known.idle),
                 format!("{}s", known.left),
                 format!("{}/{}", flow.packets[0], flow.packets[1]),

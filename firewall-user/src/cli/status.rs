@@ -212,25 +212,30 @@ fn print(
     }
     let Some(maps) = maps else { return Ok(()) };
     output::lines([""])?;
+    let tables = maps.occupancy(&survey.flows)?;
+    let occupied = tables.iter().filter_map(|table| {
+        let one = statuses.iter().find(|one| one.interface.slot == table.slot)?;
+        Some((one.interface.label(), table))
+    });
     table(
         [
-            Column::text("FLOW TABLE"),
+            Column::text("INTERFACE"),
+            Column::text("FLOWS"),
             Column::text("FAMILY"),
             Column::number("ENTRIES"),
             Column::number("CAPACITY"),
             Column::number("FULL"),
-            Column::number("BYTES EACH").dropped(1),
-            Column::number("MEMORY").dropped(2),
+            Column::number("MEMORY").dropped(1),
         ],
-        maps.occupancy(&survey.flows).into_iter().map(|table| {
+        occupied.map(|(label, table)| {
             let family = if table.is_v6 { Family::Ipv6 } else { Family::Ipv4 };
             [
-                table.tier.name().to_owned(),
+                label,
+                table.table.name().to_owned(),
                 family.name().to_owned(),
                 table.entries.to_string(),
                 table.capacity.to_string(),
                 format!("{}%", table.entries * 100 / u64::from(table.capacity.max(1))),
-                or_dash(table.bytes_per_entry().map(|bytes| bytes.to_string())),
                 or_dash(table.memory.map(size)),
             ]
         }),

@@ -107,9 +107,9 @@ impl Control {
         let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
         let device = device::find(interface.netns.as_deref(), &interface.device)?;
         if attached::hook(&self.enforcer.pins, interface, &device)? != hook
-            && let Some(maps) = self.enforcer.maps()?
+            && let Some(mut maps) = self.enforcer.maps()?
         {
-            self.enforcer.attach(&maps, interface, false)?;
+            self.enforcer.attach(&mut maps, interface, false)?;
         }
         Ok(())
     }
@@ -135,6 +135,7 @@ impl Attempt<'_> {
             // A killed process may have left entries of an earlier interface in the slot.
             clear_slot(&mut maps, slot)?;
         }
+        self.enforcer.ensure_tables(&maps, [self.interface])?;
         let mut staged = self.enforcer.stage_change(maps, &mut transaction)?;
         if self.is_new {
             // The programs are attached one after the other, and with only one of them replies would

@@ -8,13 +8,14 @@ use firewall_ebpf::abi::interface::Direction;
 
 use super::compiled::addresses;
 use super::gc::{Extent, gc};
+use crate::config::{self, MAX_ENTRIES, MIN_ENTRIES};
 use crate::dataplane::flows::learn::{self, Learned, OpenConnection};
 use crate::dataplane::hooks::attach::{self, Attached};
 use crate::dataplane::hooks::detach;
 use crate::dataplane::host::bpffs;
 use crate::dataplane::host::device::Device;
-use crate::dataplane::object::shapes::Sizes;
 use crate::dataplane::tables::clock;
+use crate::dataplane::tables::interface::FlowSizes;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::{Pins, instance};
 use crate::model::{Interface, Model, Tracking};
@@ -24,7 +25,8 @@ use crate::policy::{Probe, active_rules, is_untracked};
 #[derive(Debug)]
 pub(super) struct Enforcer {
     pub(super) pins: Pins,
-    pub(super) sizes: Sizes,
+    /// The configured sizes.
+    pub(super) sizes: config::Maps,
 }
 
 impl Enforcer {
@@ -47,17 +49,40 @@ impl Enforcer {
 
     /// The maps, created if they do not exist.
     pub(super) fn ensure_maps(&self) -> Result<Maps> {
-        Ok(instance::ensure_maps(&self.pins, &self.sizes)?)
+        Ok(instance::ensure_maps(&self.pins, &self.sizes.shared())?)
     }
 
     /// Attaches or replaces an interface's programs.
     pub(super) fn attach(
         &self,
-        maps: &Maps,
+        maps: &mut Maps,
         interface: &Interface,
         traced: bool,
     ) -> Result<Attached> {
-        Ok(attach::attach(&self.pins, &maps.sizes, interface, traced)?)
+        self.ensure_tables(maps, [interface])?;
+        Ok(attach::attach(maps, interface, traced)?)
+    }
+
+    /// Creates the tables of flows of interfaces that have none.
+    pub(super) fn ensure_tables<'a>(
+        &self,
+        maps: &Maps,
+        interfaces: impl IntoIterator<Item = &'a Interface>,
+    ) -> Result<()> {
+        let wanted = interfaces.into_iter().map(|one| (one.slot, self.flow_sizes(one)));
+        Ok(maps.ensure_interface_tables(wanted)?)
+    }
+
+    /// The sizes of an interface's tables. With a limit of its own, the other tables keep their proportion
+    /// to that of proven TCP flows.
+    pub(super) fn flow_sizes(&self, interface: &Interface) -> FlowSizes {
+        let configured = self.sizes.of_interface();
+        let Some(tcp) = interface.max_flows else { return configured };
+        let scaled = |entries: u32| {
+            let entries = u64::from(entries) * u64::from(tcp) / u64::from(configured.tcp.max(1));
+            u32::try_from(entries).unwrap_or(u32::MAX).clamp(MIN_ENTRIES, MAX_ENTRIES)
+        };
+        FlowSizes { new: scaled(configured.new), udp: scaled(configured.udp), tcp, ..configured }
     }
 
     /// Writes flows for the connections that are open on an interface's device, where they need one.
@@ -118,8 +143,7 @@ pub(super) fn is_managed(model: &Model, address: IpAddr) -> bool {
 /// Removes a slot's entries in the maps, so that its next interface starts without any.
 pub(super) fn clear_slot(maps: &mut Maps, slot: u16) -> Result<()> {
     maps.clear_policy(slot)?;
-    let flows: Vec<_> = maps.flows()?.into_iter().filter(|flow| flow.slot == slot).collect();
-    maps.remove_flows(&flows)?;
-    maps.remove_fragments(slot)?;
+    maps.remove_interface_tables(slot)?;
+    maps.set_loaded(slot, (0, 0))?;
     Ok(maps.clear_counters(slot)?)
 }

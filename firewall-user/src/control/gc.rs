@@ -67,7 +67,7 @@ pub(super) fn gc(
     let expired =
         expire::expire(pins, flows.iter().filter(|flow| is_expired(flow, interfaces, now, hz)))?;
     if extent == Extent::Full {
-        maps.rebuild_bloom(flows.len())?;
+        maps.rebuild_blooms(&flows)?;
     }
     Ok(expired)
 }

@@ -173,6 +173,7 @@ mod tests {
             tracking: Tracking::Auto,
             mode: Mode::Enforce,
             revalidate: false,
+            max_flows: None,
             timeouts: BTreeMap::new(),
             addresses: Vec::new(),
         }

@@ -45,8 +45,9 @@ pub enum Outcome {
 }
 
 impl Control {
-    /// Makes the kernel's state equal to the store: attaches stored interfaces, replaces every program by
-    /// this build's, writes every policy, and releases what is not stored. Flows and counters of stored
+    /// Makes the kernel's state equal to the store: attaches stored interfaces, replaces every program that
+    /// is not this build's, writes every policy that is not active and complete, and releases what is not
+    /// stored. Flows and counters of stored
     /// interfaces are kept.
     ///
     /// # Errors
@@ -79,10 +80,19 @@ impl Control {
             remove_unmanaged(&mut maps, &model)?;
         }
         let kept = model.interfaces.clone();
+        let mut present = Vec::new();
+        for interface in model.interfaces.values() {
+            if device::lookup(interface.netns.as_deref(), &interface.device)?.is_some() {
+                present.push(interface);
+            }
+        }
+        // Of all at once, because the kernel waits for a grace period in each call. What fails here fails
+        // again below, for the one interface.
+        let _ = self.enforcer.ensure_tables(&maps, present);
         let interfaces = model.interfaces.into_values();
         let interfaces = interfaces
             .map(|interface| {
-                let outcome = self.restore(&maps, &interface).unwrap_or_else(Outcome::Failed);
+                let outcome = self.restore(&mut maps, &interface).unwrap_or_else(Outcome::Failed);
                 Reconciled { interface, outcome }
             })
             .collect();
@@ -111,7 +121,7 @@ impl Control {
     pub fn attach_missing(&mut self, refused: &mut BTreeMap<u16, u32>) -> Result<Vec<Reconciled>> {
         let _lock = self.exclusive()?;
         let model = self.store.model()?;
-        let Some(maps) = self.maps()? else { return Ok(Vec::new()) };
+        let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
         let mut done = Vec::new();
         for (slot, interface) in model.interfaces {
             let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
@@ -125,7 +135,7 @@ impl Control {
             if is_attached || refused.get(&slot) == Some(&device.index) {
                 continue;
             }
-            let outcome = self.restore(&maps, &interface).unwrap_or_else(Outcome::Failed);
+            let outcome = self.restore(&mut maps, &interface).unwrap_or_else(Outcome::Failed);
             if matches!(outcome, Outcome::Failed(_)) {
                 refused.insert(slot, device.index);
             }
@@ -134,7 +144,7 @@ impl Control {
         Ok(done)
     }
 
-    fn restore(&self, maps: &Maps, interface: &Interface) -> Result<Outcome> {
+    fn restore(&self, maps: &mut Maps, interface: &Interface) -> Result<Outcome> {
         if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
             return Ok(Outcome::DeviceMissing);
         }

@@ -32,7 +32,7 @@ pub(super) enum Before<'a> {
     /// They are those of this model with these addresses, where their digests agree: what does not
     /// differ is not written again.
     Known(&'a Model, &'a Addresses),
-    /// Nothing: every policy is written.
+    /// Nothing but their digests: what is not active and complete is written as a whole.
     Unknown,
 }
 
@@ -77,7 +77,9 @@ impl Enforcer {
                 && model.interfaces.get(slot).is_some_and(|one| one.mode == Mode::Audit);
             let one =
                 Wanted { slot: *slot, interner: &interner, policy: &compiled.policy, known, audit };
-            if matches!(before, Before::Unknown) || !maps.is_current(&one)? {
+            let is_written = maps.is_current(&one)?
+                && (matches!(before, Before::Known(..)) || maps.is_complete(&one)?);
+            if !is_written {
                 wanted.push(one);
             }
         }

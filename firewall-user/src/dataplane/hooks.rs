@@ -9,6 +9,7 @@ pub mod hook;
 mod links;
 pub mod load;
 mod refusal;
+pub mod slow_path;
 mod tcx;
 pub mod trace;
 mod xdp;

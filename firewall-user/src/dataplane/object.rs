@@ -26,7 +26,8 @@ pub(super) fn embedded() -> Result<&'static [u8]> {
     Ok(OBJECT)
 }
 
-/// A loader that uses the pinned maps, and creates and pins those that do not exist.
+/// A loader that uses the pinned maps, and creates and pins those that do not exist. The tables of an
+/// interface are not among them.
 pub(super) fn loader<'a>(pins: &Pins, sizes: &Sizes) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for shape in SHAPES {

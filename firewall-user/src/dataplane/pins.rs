@@ -6,6 +6,7 @@
 //!                           /links/<slot>_<place>
 //!                           /qdiscs/<slot>           a clsact qdisc that secgroup created
 //!                           /tables/<slot>_<bank>_<NAME>   the policy of one interface
+//!                           /flows/<slot>_<NAME>     flows and fragments of one interface
 //! ```
 //!
 //! They are created in `<pin-dir>/partial` and removed in `<pin-dir>/removed`: a process that is
@@ -113,8 +114,9 @@ impl Pins {
     }
 
     /// The directories that a complete set has.
-    pub(super) fn directories(&self) -> [PathBuf; 4] {
-        [self.maps_dir(), self.programs_dir(), self.links_dir(), self.tables_dir()]
+    pub(super) fn directories(&self) -> [PathBuf; 5] {
+        let (tables, flows) = (self.tables_dir(), self.flows_dir());
+        [self.maps_dir(), self.programs_dir(), self.links_dir(), tables, flows]
     }
 
     /// The directory of the maps; it exists where a set is complete.
@@ -134,6 +136,17 @@ impl Pins {
 
     fn tables_dir(&self) -> PathBuf {
         self.version_dir().join("tables")
+    }
+
+    /// The directory of the tables of flows.
+    pub(super) fn flows_dir(&self) -> PathBuf {
+        self.version_dir().join("flows")
+    }
+
+    /// The pin of an interface's table of flows or fragments.
+    #[must_use]
+    pub fn flows(&self, slot: u16, name: &str) -> PathBuf {
+        self.flows_dir().join(format!("{slot}_{name}"))
     }
 
     /// The pin of a map.

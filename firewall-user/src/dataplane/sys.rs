@@ -1,6 +1,7 @@
-//! The `bpf(2)` commands that aya lacks: entries of any map ([`entries`]), pinned links ([`links`]), a
-//! map's memory, a probe for TCX; and removing pins ([`unpin`]).
+//! The `bpf(2)` commands that aya lacks: maps of any type ([`create`]) and their entries ([`entries`]),
+//! pinned links ([`links`]), a map's memory, a probe for TCX; and removing pins ([`unpin`]).
 
+pub(super) mod create;
 pub(super) mod entries;
 pub(super) mod helper;
 pub(super) mod links;

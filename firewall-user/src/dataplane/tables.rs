@@ -1,10 +1,11 @@
-//! The pinned maps: policies in their banks, counters, clock.
+//! The pinned maps: policies in their banks, tables of flows, counters, clock.
 
 pub mod active;
 mod bank;
 pub mod clock;
 pub mod counters;
 pub(in crate::dataplane) mod create;
+pub mod interface;
 pub mod maps;
 pub mod memory;
 pub mod policy;

@@ -97,7 +97,7 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
 }
 
 const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, tcp_loose, tracking, \
-     mode, revalidate FROM interfaces";
+     mode, revalidate, max_flows FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -119,6 +119,7 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             tracking: rows::named(row, 9, &Tracking::ALL, Tracking::name)?,
             mode: rows::named(row, 10, &Mode::ALL, Mode::name)?,
             revalidate: row.get(11)?,
+            max_flows: row.get(12)?,
             groups: Vec::new(),
             timeouts: Default::default(),
             addresses: Vec::new(),

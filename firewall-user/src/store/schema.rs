@@ -102,7 +102,8 @@ CREATE TABLE interfaces (
     tcp_loose INTEGER NOT NULL,
     tracking TEXT NOT NULL,
     mode TEXT NOT NULL,
-    revalidate INTEGER NOT NULL
+    revalidate INTEGER NOT NULL,
+    max_flows INTEGER CHECK (max_flows BETWEEN 16 AND 16777216)
 ) STRICT;
 CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
 CREATE TABLE interface_groups (

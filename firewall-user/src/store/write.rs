@@ -185,13 +185,15 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         tracking,
         mode,
         revalidate,
+        max_flows,
         timeouts,
         addresses,
     } = interface;
     // Cascades to the tables that reference it.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
-        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+         ?13)",
         params![
             slot,
             id.as_str(),
@@ -205,6 +207,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             tracking.name(),
             mode.name(),
             revalidate,
+            max_flows,
         ],
     )?;
     for (position, group) in (0_u32..).zip(groups) {

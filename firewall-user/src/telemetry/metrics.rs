@@ -9,6 +9,7 @@ use std::fmt;
 use anyhow::{Context as _, Result};
 use firewall_ebpf::abi::counter::Counter;
 use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::flow::Table;
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::limits::ABI_VERSION;
 use firewall_ebpf::abi::reason::{Reason, Verdict};
@@ -25,9 +26,9 @@ use crate::model::Family;
 mod declaration;
 
 use declaration::{
-    AUDITED_PACKETS, BUILD_INFO, BYTES, DROP_BYTES, DROPS, FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED,
-    FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_UNPROMOTED, PACKETS, PANIC, PASSES, PREFIX, RULE_BYTES,
-    RULE_PACKETS, STORE_GENERATION,
+    ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BUILD_INFO, BYTES, DROP_BYTES, DROPS,
+    FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_UNPROMOTED, PACKETS,
+    PANIC, PASSES, PREFIX, RULE_BYTES, RULE_PACKETS, STORE_GENERATION,
 };
 pub use declaration::{Kind, METRICS, Metric};
 
@@ -47,10 +48,21 @@ struct Reading {
 
 #[derive(Debug)]
 struct Measured {
+    slot: u16,
     label: String,
     counters: ByReason,
     events: ByEvent,
     evicted: u64,
+}
+
+impl Measured {
+    /// How often a flow table was full.
+    fn exceeded(&self) -> u64 {
+        let dropped = Direction::ALL.iter().filter_map(|direction| {
+            Some(self.counters.get(&(*direction, Reason::FlowTableFull))?.packets)
+        });
+        self.evicted + self.events[&Event::Unpromoted] + dropped.sum::<u64>()
+    }
 }
 
 #[derive(Debug)]
@@ -74,13 +86,14 @@ fn read(control: &Control) -> Result<Reading> {
     let survey = maps.survey(model.interfaces.keys().copied())?;
     for interface in model.interfaces.values() {
         reading.interfaces.push(Measured {
+            slot: interface.slot,
             label: interface.label(),
             counters: maps.counters(interface.slot)?,
             events: maps.events(interface.slot)?,
             evicted: survey.evicted.get(&interface.slot).copied().unwrap_or_default(),
         });
     }
-    reading.tables = maps.occupancy(&survey.flows);
+    reading.tables = maps.occupancy(&survey.flows)?;
     let counts = maps.rule_counters()?;
     for group in model.groups.values() {
         for rule in &group.rules {
@@ -206,11 +219,21 @@ impl Reading {
         })
     }
 
-    fn by_table(&self, value: fn(&Occupancy) -> u64) -> impl Iterator<Item = ([String; 2], u64)> {
-        self.tables.iter().map(move |table| {
+    fn by_table(&self, value: fn(&Occupancy) -> u64) -> impl Iterator<Item = ([String; 3], u64)> {
+        self.tables.iter().filter_map(move |table| {
+            let one = self.interfaces.iter().find(|one| one.slot == table.slot)?;
             let family = if table.is_v6 { Family::Ipv6 } else { Family::Ipv4 };
-            ([table.tier.name(), family.name()].map(str::to_owned), value(table))
+            let labels = [one.label.as_str(), table.table.name(), family.name()];
+            Some((labels.map(str::to_owned), value(table)))
         })
+    }
+
+    /// The flows that an interface can still track: free entries for proven TCP flows, of the family that
+    /// has fewer.
+    fn allowance(&self, one: &Measured) -> u64 {
+        let tcp = |table: &&Occupancy| (table.slot, table.table) == (one.slot, Table::Tcp);
+        let free = |table: &Occupancy| u64::from(table.capacity).saturating_sub(table.entries);
+        self.tables.iter().filter(tcp).map(free).min().unwrap_or_default()
     }
 
     fn by_interface(
@@ -242,6 +265,8 @@ impl Collector for Reading {
         encode(to, &FLOWS_OPENED, event(Event::Opened))?;
         encode(to, &FLOWS_PROMOTED, event(Event::Promoted))?;
         encode(to, &FLOWS_EVICTED, self.by_interface(|one| one.evicted))?;
+        encode(to, &ALLOWANCE_AVAILABLE, self.by_interface(|one| self.allowance(one)))?;
+        encode(to, &ALLOWANCE_EXCEEDED, self.by_interface(Measured::exceeded))?;
         encode(to, &RULE_PACKETS, self.by_rule(PACKETS_FIELD))?;
         encode(to, &RULE_BYTES, self.by_rule(BYTES_FIELD))?;
         encode(to, &STORE_GENERATION, [([], self.generation)])?;
@@ -270,13 +295,15 @@ mod tests {
             Reason::ALL.iter().map(move |reason| ((direction, *reason), Counter::default()))
         });
         let interface = Measured {
+            slot: 0,
             label: "eth0".to_owned(),
             counters: counters.collect(),
             events: Event::ALL.iter().map(|event| (*event, 0)).collect(),
             evicted: 0,
         };
         let table = Occupancy {
-            tier: firewall_ebpf::abi::flow::Tier::New,
+            slot: 0,
+            table: Table::New,
             is_v6: false,
             entries: 0,
             capacity: 1,

@@ -120,6 +120,7 @@ impl Host {
             tracking: Default::default(),
             mode: Default::default(),
             revalidate: false,
+            max_flows: None,
             timeouts: BTreeMap::new(),
             addresses: Vec::new(),
         };

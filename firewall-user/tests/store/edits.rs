@@ -40,6 +40,7 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
         tracking: Tracking::ALL[usize::from(slot) / 2 % 2],
         mode: Default::default(),
         revalidate: false,
+        max_flows: Some(1024),
         timeouts: [(State::Established, 350 + u32::from(slot)), (State::Udp, 1)].into(),
         addresses: vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()],
     }

@@ -3,7 +3,7 @@
 mod check;
 
 use arbitrary::{Result, Unstructured};
-use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::flow::Table;
 use firewall_ebpf::abi::interface::NonIp;
 use firewall_ebpf::abi::interface::{Direction, TcpChecks};
 use firewall_ebpf::abi::reason::Reason;
@@ -91,7 +91,7 @@ impl Fuzzer {
                 self.change(|tables, rules| tables.set_policy(Some(rules::tables(rules).into())));
             }
             30 => {
-                let full = [None, Some(Tier::New), Some(Tier::Proven)]
+                let full = [None, Some(Table::New), Some(Table::Tcp)]
                     [usize::from(bytes.arbitrary::<u8>()?) % 3];
                 self.change(|tables, _| tables.full.set(full));
             }
@@ -217,7 +217,7 @@ impl Fuzzer {
         let last_ack = Tcp { flags: ACK, seq, ack, ..numbers };
         let last_ack = Packet { body: Body::Tcp(last_ack), ..syn };
         assert_eq!(self.send(&last_ack), Reason::Established, "last ACK: {last_ack:?}");
-        if self.tables.full.get() != Some(Tier::Proven) {
+        if self.tables.full.get() != Some(Table::Tcp) {
             self.invariants.assert_last_is_proven();
         }
         Ok(())

@@ -8,7 +8,7 @@ use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::policy::{UNTRACKED, traffic};
 use firewall_ebpf::backend::host::HostTables;
 use firewall_ebpf::verdict::lookup::lookup_rule;
-use firewall_ebpf::verdict::tables::Policy as _;
+use firewall_ebpf::verdict::tables::Interface as _;
 use firewall_policy::model::{IcmpMatch, PortRange, Tracking, Traffic};
 use firewall_policy::{CompiledPolicy, Probe, ResolvedRule, compile, evaluate};
 use ipnet::IpNet;

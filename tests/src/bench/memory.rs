@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use firewall_user::config::Config;
 use firewall_user::dataplane::instance;
-use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::policy::ResolvedRule;
 use ipnet::IpNet;
@@ -33,7 +32,9 @@ pub struct Memory {
 /// A kernel operation fails, or the kernel does not report memory.
 pub fn measure() -> Result<Vec<Memory>> {
     let pins = Scratch::new("memory");
-    let mut maps = instance::ensure_maps(pins.pins(), &Sizes::from(Config::default().maps))?;
+    let config = Config::default().maps;
+    let mut maps = instance::ensure_maps(pins.pins(), &config.shared())?;
+    maps.ensure_interface_tables([(SLOT, config.of_interface())])?;
     let mut items = shared(&maps)?;
     let mut add = |what: &str, bytes: f64| items.push(Memory { what: what.to_owned(), bytes });
 
@@ -64,25 +65,24 @@ pub fn measure() -> Result<Vec<Memory>> {
     Ok(items)
 }
 
-/// The maps that exist without an interface.
+/// The maps that all interfaces share, and the flow tables of one.
 fn shared(maps: &Maps) -> Result<Vec<Memory>> {
-    let tables = maps.occupancy(&[]);
-    let all = maps.shared_memory().context(NO_MEMORY)?;
-    let of_flows: u64 = tables.iter().filter_map(|table| table.memory).sum();
+    let tables = maps.occupancy(&[])?;
+    let shared = maps.shared_memory().context(NO_MEMORY)?;
+    let own = maps.interface_tables(SLOT)?.and_then(|own| own.memory()).context(NO_MEMORY)?;
     let mut items: Vec<_> = tables
         .iter()
         .map(|table| Memory {
             what: format!(
-                "a flow, {}, IPv{} (capacity {})",
-                table.tier.name(),
+                "flow table {}, IPv{}, empty (capacity {})",
+                table.table.name(),
                 if table.is_v6 { 6 } else { 4 },
                 table.capacity
             ),
-            bytes: table.bytes_per_entry().unwrap_or(0) as f64,
+            bytes: table.memory.unwrap_or(0) as f64,
         })
         .collect();
-    for (what, bytes) in [("all flow tables", of_flows), ("all other shared maps", all - of_flows)]
-    {
+    for (what, bytes) in [("all tables of an interface", own), ("the shared maps", shared)] {
         items.push(Memory { what: what.to_owned(), bytes: bytes as f64 });
     }
     Ok(items)

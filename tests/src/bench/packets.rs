@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
-use aya::maps::{Array, HashMap};
+use aya::maps::{Array, HashMap, Map, MapData};
 use firewall_ebpf::abi::flow::{Flow, FlowKey4};
+use firewall_user::config::Config;
 use firewall_user::dataplane::flows::expire::expire;
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::clock;
+use firewall_user::dataplane::tables::interface::FlowSizes;
 use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::dataplane::{Pins, instance};
 
@@ -44,21 +46,18 @@ pub struct Cell {
 /// A kernel operation fails, or a program returns an unexpected verdict.
 pub fn measure(bench_object: &str) -> Result<(Vec<Cell>, Gc)> {
     let pins = Scratch::new("bench");
-    let sizes = Sizes {
-        flows_new: 131_072,
-        flows_proven: 262_144,
-        fragments: 8192,
-        rules: 65_536,
-        interfaces: 16,
-    };
+    let sizes = Sizes { rules: 65_536, interfaces: 16 };
     let mut maps = instance::ensure_maps(pins.pins(), &sizes)?;
-    let (mut subjects, untracked) = subjects(pins.pins(), &sizes, &mut maps)?;
+    let flows = Config::default().maps.of_interface();
+    // Room for the flows of a gc run.
+    let flows = FlowSizes { tcp: 2 * EXPIRED, ..flows };
+    let (mut subjects, untracked) = subjects(&mut maps, flows)?;
     let now = clock::now(pins.pins(), &maps)?;
     let mut minimal = minimal(bench_object)?;
     fill(&mut minimal, ["BENCH_V4", "BENCH_V6"], 0, now)?;
-    let bits = fill(&mut subjects[0].ebpf, ["FLOWS_PROVEN_V4", "FLOWS_PROVEN_V6"], 0, now)?;
-    let filters = subjects[0].ebpf.map_mut("BLOOM").context("no map BLOOM")?;
-    bloom::set(&mut Array::try_from(filters)?, &bits)?;
+    let bits = fill(&mut subjects[0].ebpf, ["OWN_TCP_V4", "OWN_TCP_V6"], 0, now)?;
+    let filters = MapData::from_pin(pins.pins().flows(0, "BLOOM")).context("open the filter")?;
+    bloom::set(&mut Array::try_from(Map::Array(filters))?, &bits)?;
 
     // From the allowed prefix.
     let syn = frames::tcp_v4([192, 0, 2, 0], 0, TcpKind::Syn);
@@ -88,9 +87,9 @@ pub struct Gc {
 pub const EXPIRED: u32 = 100_000;
 
 fn measure_gc(pins: &Pins, maps: &Maps, ebpf: &mut Ebpf) -> Result<Gc> {
-    // A slot without an interface, and an expired time.
-    let (slot, last_seen) = (u16::MAX, 1);
-    let proven = ebpf.map_mut("FLOWS_PROVEN_V4").context("no map FLOWS_PROVEN_V4")?;
+    // An expired time, which no other flow has.
+    let (slot, last_seen) = (0, 1);
+    let proven = ebpf.map_mut("OWN_TCP_V4").context("no map OWN_TCP_V4")?;
     let mut map: HashMap<_, FlowKey4, Flow> = proven.try_into()?;
     for outside in 0..EXPIRED {
         let key = FlowKey4 { outside, slot, protocol: 6, ..FlowKey4::default() };
@@ -100,7 +99,7 @@ fn measure_gc(pins: &Pins, maps: &Maps, ebpf: &mut Ebpf) -> Result<Gc> {
     let flows = maps.flows()?;
     let reading = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let removed = expire(pins, flows.iter().filter(|flow| flow.slot == slot))?;
+    let removed = expire(pins, flows.iter().filter(|flow| flow.flow.last_seen == last_seen))?;
     let removing = start.elapsed().as_secs_f64();
     ensure!(
         removed.proven == u64::from(EXPIRED),

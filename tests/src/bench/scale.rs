@@ -66,13 +66,7 @@ pub struct Change {
 /// A kernel operation fails, or a lookup returns a wrong result.
 pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
     let pins = Scratch::new("scale");
-    let sizes = Sizes {
-        flows_new: 1024,
-        flows_proven: 1024,
-        fragments: 1024,
-        rules: 262_144,
-        interfaces: 8,
-    };
+    let sizes = Sizes { rules: 262_144, interfaces: 8 };
     let mut maps = instance::ensure_maps(pins.pins(), &sizes)?;
     let (mut admissions, mut changes) = (Vec::new(), Vec::new());
     for (slot, count) in (0_u16..).zip(RULES) {

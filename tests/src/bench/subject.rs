@@ -13,7 +13,8 @@ use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::wire::address::Address as _;
 use firewall_user::dataplane::hooks::load::{self, Settings};
-use firewall_user::dataplane::object::shapes::Sizes;
+use firewall_user::dataplane::hooks::slow_path::{self, Kind};
+use firewall_user::dataplane::tables::interface::FlowSizes;
 use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::dataplane::tables::policy::Wanted;
 use firewall_user::dataplane::{Pins, instance};
@@ -79,16 +80,12 @@ pub(super) fn outside_v6(number: u32) -> [u8; 16] {
 }
 
 /// A subject for every shape and number of rules, and programs whose policy makes flows untracked.
-pub(super) fn subjects(
-    pins: &Pins,
-    sizes: &Sizes,
-    maps: &mut Maps,
-) -> Result<(Vec<Subject>, Ebpf)> {
+pub(super) fn subjects(maps: &mut Maps, sizes: FlowSizes) -> Result<(Vec<Subject>, Ebpf)> {
     let mut subjects = Vec::new();
     let mut slot = 0;
     for shape in [Shape::Prefixes, Shape::Ports] {
         for rules in RULES {
-            let ebpf = programs(pins, sizes, maps, slot, &policy(shape, rules)?)?;
+            let ebpf = programs(maps, sizes, slot, &policy(shape, rules)?)?;
             subjects.push(Subject { shape, rules, ebpf });
             slot += 1;
         }
@@ -102,18 +99,12 @@ pub(super) fn subjects(
         traffic: Traffic::All,
         networks: any,
     };
-    let untracked = programs(pins, sizes, maps, slot, &[request, reply])?;
+    let untracked = programs(maps, sizes, slot, &[request, reply])?;
     Ok((subjects, untracked))
 }
 
 /// Activates a policy on a slot, and loads the programs that use it.
-fn programs(
-    pins: &Pins,
-    sizes: &Sizes,
-    maps: &mut Maps,
-    slot: u16,
-    rules: &[ResolvedRule],
-) -> Result<Ebpf> {
+fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]) -> Result<Ebpf> {
     let mut interner = PolicyInterner::default();
     let policy = interner.compile(rules, Tracking::Auto)?;
     let wanted = Wanted { slot, interner: &interner, policy: &policy, known: None, audit: false };
@@ -130,8 +121,15 @@ fn programs(
         tcp_loose: true,
         revalidate: false,
         timeouts: BTreeMap::new(),
+        traced: false,
     };
-    let mut ebpf = load::open(pins, sizes, &fixed)?;
+    maps.ensure_interface_tables([(slot, sizes)])?;
+    for kind in [Kind::Xdp, Kind::Tc] {
+        slow_path::ensure(maps, kind)?;
+    }
+    let (half, record) = (0, fixed.record());
+    maps.set_settings((slot, half), record)?;
+    let mut ebpf = load::open(maps, &fixed, (half, &record))?;
     for hook in Hook::ALL {
         load(&mut ebpf, hook, hook.receive())?;
     }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::flow::{Table, Tier};
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::interface::NonIp;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::backend::host::{HostPacket, HostTables};
 use firewall_ebpf::verdict::decide::decide;
-use firewall_ebpf::verdict::tables::Flows;
+use firewall_ebpf::verdict::tables::FlowLookup;
 use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::engine::{Engine, FlowView, FlowViews};
@@ -110,16 +110,20 @@ impl Engine for Host {
     }
 
     fn fill_proven(&mut self, full: bool) {
-        self.tables.full.set(full.then_some(Tier::Proven));
+        self.tables.full.set(full.then_some(Table::Tcp));
     }
 
     fn learn_flows(&mut self) {
         let Self { tables, .. } = self;
         for (tier, key) in tables.flows_v4().into_keys() {
-            Flows::<V4>::lookup(tables, tier, &key).expect("a flow that was listed").set_rule(0);
+            FlowLookup::<V4>::lookup(tables, table(tier, key.protocol), &key)
+                .expect("a flow that was listed")
+                .set_rule(0);
         }
         for (tier, key) in tables.flows_v6().into_keys() {
-            Flows::<V6>::lookup(tables, tier, &key).expect("a flow that was listed").set_rule(0);
+            FlowLookup::<V6>::lookup(tables, table(tier, key.protocol), &key)
+                .expect("a flow that was listed")
+                .set_rule(0);
         }
     }
 
@@ -137,5 +141,13 @@ impl Engine for Host {
 
     fn events(&mut self) -> BTreeMap<Event, u64> {
         self.tables.events.borrow().clone()
+    }
+}
+
+/// The table of a flow.
+fn table(tier: Tier, protocol: u8) -> Table {
+    match tier {
+        Tier::New => Table::New,
+        Tier::Proven => Table::proven(protocol).expect("a protocol whose flows can be proven"),
     }
 }

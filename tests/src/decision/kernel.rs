@@ -1,28 +1,26 @@
 //! The verdict logic in the kernel: the real object, run on one packet at a time.
 
 use std::collections::BTreeMap;
-use std::env;
-use std::fs;
 
+use aya::Ebpf;
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::abi::counter::{Counter, counter_index};
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::interface::{
-    Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
-};
+use firewall_ebpf::abi::interface::{Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::abi::state::State;
+use firewall_user::dataplane::hooks::load::{self, Settings};
+use firewall_user::dataplane::hooks::slow_path::{self, Kind};
+use firewall_user::dataplane::object::shapes::Sizes;
+use firewall_user::dataplane::tables::interface::FlowSizes;
+use firewall_user::dataplane::{DataplaneError, Pins, instance};
 use firewall_user::policy::CompiledPolicy;
 
+use crate::PinDirectory;
 use crate::decision::engine::{Engine, FlowViews};
 use crate::decision::host::{SLOT, padded_timeout, timeout};
-use crate::decision::kernel_maps::{COUNTERS, Maps, NEW, PROVEN, RULES};
+use crate::decision::kernel_maps::{INTERFACES, Maps, NEW, PROVEN, RULES};
 use crate::decision::run::hex;
-
-/// The environment variable with the path of the kernel object, as in the build of `secgroup`.
-const OBJECT: &str = "SECGROUP_BPF_OBJECT";
-const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/secgroup.bpf.o");
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -96,58 +94,71 @@ pub struct Kernel {
     orientation: Orientation,
     hz: u64,
     counters: Vec<Counter>,
+    _pins: PinDirectory,
 }
 
 impl Kernel {
     /// Loads the object's programs, each of which the verifier checks.
     ///
     /// # Panics
-    /// If the object is missing or does not load.
+    /// If this build has no object, or it does not load.
     #[must_use]
     pub fn load(setup: Setup) -> Self {
-        let path = env::var(OBJECT).unwrap_or_else(|_| BUILT.to_owned());
-        let object = fs::read(&path).unwrap_or_else(|error| {
-            panic!("kernel object {path}: {error}: run `cargo xtask build`")
-        });
+        let directory = PinDirectory::new();
+        let pins = Pins::new(directory.path());
+        let sizes = Sizes { rules: RULES, interfaces: INTERFACES };
+        let fail = |what: &str, error: DataplaneError| -> ! {
+            panic!("{what}: {:#}", anyhow::Error::new(error))
+        };
+        let mut instance = instance::ensure_maps(&pins, &sizes)
+            .unwrap_or_else(|error| fail("create the maps", error));
+        let flows = FlowSizes { new: NEW, udp: NEW, tcp: PROVEN, fragments: NEW };
+        instance
+            .ensure_interface_tables([(SLOT, flows)])
+            .unwrap_or_else(|error| fail("create the tables of flows", error));
+        let settings = Settings {
+            slot: SLOT,
+            orientation: setup.orientation,
+            has_ethernet: setup.ethernet,
+            non_ip: setup.non_ip,
+            tcp_checks: setup.tcp_checks,
+            tcp_loose: setup.tcp_loose,
+            revalidate: setup.revalidate,
+            timeouts: BTreeMap::new(),
+            traced: false,
+        };
         let hz = ticks_per_second();
-        let mut timeouts = [0_u64; 16];
+        let mut record = settings.record();
         for &state in State::ALL {
-            timeouts[state as usize] = timeout(state, hz);
+            record.timeouts[state as usize] = timeout(state, hz);
         }
-        let (orientation, ethernet) = (setup.orientation as u8, u8::from(setup.ethernet));
-        let (non_ip, tcp_checks) = (setup.non_ip as u8, setup.tcp_checks as u8);
-        let tcp_loose = u8::from(setup.tcp_loose);
-        let revalidate = u8::from(setup.revalidate);
-        let fast_path = u8::from(has_fast_path(setup.ethernet, setup.tcp_checks));
-        let fragment_timeout = padded_timeout(FRAGMENT_TIMEOUT, hz);
-        let mut ebpf = EbpfLoader::new()
-            .override_global("SLOT", &SLOT, true)
-            .override_global("ORIENTATION", &orientation, true)
-            .override_global("ETHERNET", &ethernet, true)
-            .override_global("NON_IP", &non_ip, true)
-            .override_global("FAST_PATH", &fast_path, true)
-            .override_global("TCP_CHECKS", &tcp_checks, true)
-            .override_global("TCP_LOOSE", &tcp_loose, true)
-            .override_global("REVALIDATE", &revalidate, true)
-            .override_global("FRAGMENT_TIMEOUT", &fragment_timeout, true)
-            .override_global("TIMEOUTS", &timeouts, true)
-            .map_max_entries("FLOWS_NEW_V4", NEW)
-            .map_max_entries("FLOWS_NEW_V6", NEW)
-            .map_max_entries("FLOWS_PROVEN_V4", PROVEN)
-            .map_max_entries("FLOWS_PROVEN_V6", PROVEN)
-            .map_max_entries("COUNTERS", COUNTERS)
-            .map_max_entries("RULE_COUNTERS", RULES)
-            .load(&object)
-            .unwrap_or_else(|error| panic!("load {path}: {error:?}"));
+        record.fragment_timeout = padded_timeout(FRAGMENT_TIMEOUT, hz);
+        // Not the half that a first attach uses, so that code that ignores it fails.
+        let half = 1;
+        instance.set_settings((SLOT, half), record).unwrap_or_else(|e| fail("settings", e));
+        for kind in [Kind::Xdp, Kind::Tc] {
+            slow_path::ensure(&mut instance, kind)
+                .unwrap_or_else(|error| fail("load the slow path", error));
+        }
+        let mut ebpf = load::open(&instance, &settings, (half, &record))
+            .unwrap_or_else(|error| fail("open the object", error));
         let fail = |name: &str, error: ProgramError| -> ! { panic!("load {name}: {error}") };
         xdp(&mut ebpf, "sg_xdp_rx").load().unwrap_or_else(|e| fail("sg_xdp_rx", e));
         for name in ["sg_tcx_rx", "sg_tcx_tx", "sg_clock"] {
             tcx(&mut ebpf, name).load().unwrap_or_else(|error| fail(name, error));
         }
-        let maps = Maps::new(&mut ebpf);
+        let maps = Maps::new(&pins);
         let counters = maps.counters();
-        let receive = Receive::Xdp;
-        Self { ebpf, maps, receive, linear: None, orientation: setup.orientation, hz, counters }
+        Self {
+            ebpf,
+            maps,
+            receive: Receive::Xdp,
+            linear: None,
+            orientation: setup.orientation,
+            hz,
+            counters,
+            _pins: directory,
+        }
     }
 
     /// Whether packets of this direction go through the XDP program.

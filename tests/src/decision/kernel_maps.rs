@@ -1,25 +1,27 @@
-//! The maps of the kernel program, written and read as userspace does, but small and not pinned.
+//! The maps of the kernel program, written and read as userspace does, but small.
 
 mod bank;
 mod flow_tables;
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;
+use std::path::Path;
 
+use aya::Pod;
 use aya::maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
 };
 use aya::util::nr_cpus;
-use aya::{Ebpf, Pod};
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::Line;
 use firewall_ebpf::abi::counter::Counter;
 use firewall_ebpf::abi::event::{Event, event_index};
-use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Table, Tier};
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::policy::{Active, Class, Half, Page, index};
 use firewall_ebpf::abi::reason::REASON_SPACE;
 use firewall_ebpf::wire::address::Address as _;
+use firewall_user::dataplane::Pins;
 use firewall_user::policy::CompiledPolicy;
 
 use self::bank::Bank;
@@ -29,13 +31,14 @@ use crate::decision::counters::Counters;
 use crate::decision::engine::{FlowId, FlowView, FlowViews};
 use crate::decision::host::SLOT;
 
-/// Capacity of the proven tier per family: small, because tests fill it.
+/// Capacity of the table of proven TCP flows per family: small, because tests fill it.
 pub const PROVEN: u32 = 128;
-/// Capacity of the new tier per family. Far more than a test opens: an LRU map of the kernel evicts
+/// Capacity of the other tables per family. Far more than a test opens: an LRU map of the kernel evicts
 /// in batches, long before it is full.
 pub const NEW: u32 = 2048;
-/// Counters of two slots: the one under test, and slot 0, whose counters must not change.
-pub const COUNTERS: u32 = 2 * 2 * REASON_SPACE;
+/// Interfaces: the one under test, and slot 0, whose counters must not change.
+pub const INTERFACES: u32 = 2;
+const COUNTERS: u32 = INTERFACES * 2 * REASON_SPACE;
 const _: () = assert!(SLOT == 1);
 /// Capacity of the counters by rule.
 pub const RULES: u32 = 4096;
@@ -82,23 +85,26 @@ struct Outer {
     _pages: ArrayOfMaps<MapData, Array<MapData, Page>>,
 }
 
-fn take_map(ebpf: &mut Ebpf, name: &str) -> Map {
-    ebpf.take_map(name).unwrap_or_else(|| panic!("the object has no map {name}"))
+fn pinned(pin: &Path) -> MapData {
+    MapData::from_pin(pin).unwrap_or_else(|error| panic!("open {}: {error}", pin.display()))
 }
 
-fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> T {
-    T::try_from(take_map(ebpf, name)).unwrap_or_else(|error| panic!("map {name}: {error}"))
+/// A map as its type.
+fn take<T: TryFrom<Map, Error = MapError>>(pin: &Path, kind: fn(MapData) -> Map) -> T {
+    let map = kind(pinned(pin));
+    T::try_from(map).unwrap_or_else(|error| panic!("map {}: {error}", pin.display()))
 }
 
 impl Maps {
-    /// Takes the maps of a loaded object and creates the inner maps of its slot.
-    pub fn new(ebpf: &mut Ebpf) -> Self {
+    /// Opens the maps of an instance and creates the inner maps of its slot's policies.
+    pub fn new(pins: &Pins) -> Self {
+        let outer = |name: &str| pins.map(name);
         let banks = [Bank::new(), Bank::new()];
         let mut outer = Outer {
-            _v4: take(ebpf, "PREFIXES_V4"),
-            _v6: take(ebpf, "PREFIXES_V6"),
-            _classes: take(ebpf, "CLASSES"),
-            _pages: take(ebpf, "RANGES"),
+            _v4: take(&outer("PREFIXES_V4"), Map::ArrayOfMaps),
+            _v6: take(&outer("PREFIXES_V6"), Map::ArrayOfMaps),
+            _classes: take(&outer("CLASSES"), Map::ArrayOfMaps),
+            _pages: take(&outer("RANGES"), Map::ArrayOfMaps),
         };
         for (number, bank) in (0..).zip(&banks) {
             let at = index(SLOT, number);
@@ -108,16 +114,24 @@ impl Maps {
             outer._pages.set(at, &bank.pages, 0).expect("put pages of ranges in place");
         }
         Self {
-            counters: Counters::new(take_map(ebpf, "COUNTERS"), COUNTERS),
-            events: take(ebpf, "EVENTS"),
-            rules: take(ebpf, "RULE_COUNTERS"),
-            active: take(ebpf, "ACTIVE"),
-            clock: take(ebpf, "CLOCK"),
-            bloom: take(ebpf, "BLOOM"),
-            v4: Family { new: take(ebpf, "FLOWS_NEW_V4"), proven: take(ebpf, "FLOWS_PROVEN_V4") },
-            v6: Family { new: take(ebpf, "FLOWS_NEW_V6"), proven: take(ebpf, "FLOWS_PROVEN_V6") },
-            fragments_v4: take(ebpf, "FRAGMENTS_V4"),
-            fragments_v6: take(ebpf, "FRAGMENTS_V6"),
+            counters: Counters::new(Map::PerCpuArray(pinned(&pins.map("COUNTERS"))), COUNTERS),
+            events: take(&pins.map("EVENTS"), Map::PerCpuArray),
+            rules: take(&pins.map("RULE_COUNTERS"), Map::HashMap),
+            active: take(&pins.map("ACTIVE"), Map::Array),
+            clock: take(&pins.map("CLOCK"), Map::Array),
+            bloom: take(&pins.flows(SLOT, "BLOOM"), Map::Array),
+            v4: Family {
+                new: take(&pins.flows(SLOT, "NEW_V4"), Map::LruHashMap),
+                udp: take(&pins.flows(SLOT, "UDP_V4"), Map::LruHashMap),
+                tcp: take(&pins.flows(SLOT, "TCP_V4"), Map::HashMap),
+            },
+            v6: Family {
+                new: take(&pins.flows(SLOT, "NEW_V6"), Map::LruHashMap),
+                udp: take(&pins.flows(SLOT, "UDP_V6"), Map::LruHashMap),
+                tcp: take(&pins.flows(SLOT, "TCP_V6"), Map::HashMap),
+            },
+            fragments_v4: take(&pins.flows(SLOT, "FRAGMENTS_V4"), Map::LruHashMap),
+            fragments_v6: take(&pins.flows(SLOT, "FRAGMENTS_V6"), Map::LruHashMap),
             banks,
             _outer: outer,
             policies: 0,
@@ -221,7 +235,7 @@ impl Maps {
         self.v6.edit(learn);
     }
 
-    /// Fills the proven tier, or removes the filling flows.
+    /// Fills the tables of proven TCP flows, or removes the filling flows.
     pub fn fill_proven(&mut self, full: bool) {
         self.v4.fill(full, |port| FlowKey4 {
             slot: FILLER,
@@ -238,10 +252,13 @@ impl Maps {
     /// The flows of all slots, except those of [`Maps::fill_proven`].
     pub fn flows(&self, now: u64, hz: u64) -> FlowViews {
         let mut all: BTreeMap<(Tier, FlowId), FlowView> = BTreeMap::new();
-        for tier in Tier::ALL {
-            let v4 = entries(self.v4.tier(tier)).into_iter().map(|(key, flow)| (key.into(), flow));
-            let v6 = entries(self.v6.tier(tier)).into_iter().map(|(key, flow)| (key.into(), flow));
+        for table in Table::ALL {
+            let v4 =
+                entries(self.v4.table(table)).into_iter().map(|(key, flow)| (key.into(), flow));
+            let v6 =
+                entries(self.v6.table(table)).into_iter().map(|(key, flow)| (key.into(), flow));
             let views = v4.chain(v6).filter(|(id, _): &(FlowId, Flow)| id.slot != FILLER);
+            let tier = table.tier();
             all.extend(views.map(|(id, flow)| ((tier, id), FlowView::new(flow, now, hz))));
         }
         all

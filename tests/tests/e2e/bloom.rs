@@ -12,8 +12,7 @@ use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, bloom, frame, tc_hook};
 
 /// Small tables, so that flows are evicted and leave their bits set.
-const CONFIG: &str =
-    "[maps]\nflows_new = 4096\nflows_proven = 2048\nrules = 4096\ninterfaces = 2\n";
+const CONFIG: &str = "[maps]\nflows_new = 4096\nflows_tcp = 2048\nrules = 4096\ninterfaces = 2\n";
 /// Half of them leave bits set, more than gc tolerates before it rebuilds the filter.
 const UNKNOWN_FLOWS: u16 = 49_152;
 /// Connections that are open for the whole test.

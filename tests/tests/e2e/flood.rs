@@ -27,8 +27,7 @@ const BURST: usize = 64;
 /// From one burst to the next.
 const BURST_INTERVAL: Duration = Duration::from_millis(1);
 
-const CONFIG: &str =
-    "[maps]\nflows_new = 4096\nflows_proven = 2048\nrules = 4096\ninterfaces = 2\n";
+const CONFIG: &str = "[maps]\nflows_new = 4096\nflows_tcp = 2048\nrules = 4096\ninterfaces = 2\n";
 
 #[test]
 fn a_thousand_idle_flows_survive_floods_at_tcx() {

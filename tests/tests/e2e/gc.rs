@@ -119,7 +119,7 @@ fn send_datagrams(net: &Pair, from: u16, count: u16) {
 fn evictions_exclude_flows_removed_by_packets_and_commands() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    secgroup.configure("[maps]\nflows_new = 64\nflows_proven = 64\nrules = 64\ninterfaces = 2\n");
+    secgroup.configure("[maps]\nflows_new = 64\nflows_tcp = 64\nrules = 64\ninterfaces = 2\n");
     secgroup.ok("group create web --description x");
     secgroup.ok("rule add web ingress --protocol udp --port 53 --cidr 10.77.0.0/24");
     secgroup.ok("attach eth0 --group web");

@@ -6,8 +6,7 @@ use firewall_user::dataplane::tables::active::set_active;
 use firewall_user::dataplane::{Pins, instance};
 use secgroup_tests::PinDirectory;
 
-const SIZES: Sizes =
-    Sizes { flows_new: 64, flows_proven: 64, fragments: 64, rules: 64, interfaces: 4 };
+const SIZES: Sizes = Sizes { rules: 64, interfaces: 4 };
 
 #[test]
 fn an_active_word_is_stored_whatever_its_generation_is() {

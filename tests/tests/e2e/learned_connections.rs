@@ -173,7 +173,7 @@ fn other_devices_and_local_connections_are_not_learned() {
 fn connections_beyond_a_full_table_are_reported() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    secgroup.configure("[maps]\nflows_new = 1024\nflows_proven = 16\nrules = 64\ninterfaces = 8\n");
+    secgroup.configure("[maps]\nflows_new = 1024\nflows_tcp = 16\nrules = 64\ninterfaces = 8\n");
     create_empty_group(&secgroup);
     let address: SocketAddr = at(Pair::SERVER, 7007)[0];
     let _server = TcpServer::echo(&net.server, address);

@@ -67,7 +67,7 @@ fn complete_connections_with(options: &str, faults: Faults, allowed_drops: &[&st
         namespace.sysctl("net.ipv4.tcp_fastopen", "3");
     }
     let secgroup = Secgroup::inside(server);
-    secgroup.configure("[maps]\nflows_new = 8192\nflows_proven = 8192\ninterfaces = 2\n");
+    secgroup.configure("[maps]\nflows_new = 8192\nflows_tcp = 8192\ninterfaces = 2\n");
     secgroup.ok("group create web --description x");
     secgroup.ok(
         "rule add web ingress --protocol tcp --port 80-82 --cidr 10.77.0.0/24 --cidr fd77::/64",

@@ -5,17 +5,18 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_skb_store_bytes};
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::event::{Event, event_index};
-use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6, Table};
 use firewall_ebpf::abi::helper::{
     LIST_HEADER, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, SET_ACTIVE_ENTRY,
     unpack_query,
 };
 use firewall_ebpf::abi::policy::Active;
-use firewall_ebpf::verdict::tables::{Flows, Rules};
+use firewall_ebpf::verdict::tables::{FlowLookup, Flows, Rules};
 use firewall_ebpf::wire::address::Address;
 use firewall_ebpf::wire::packet::{Packet, Wire};
 
 use super::maps;
+use super::policy::PolicyTables;
 use super::tables::Kernel;
 use super::view::Skb;
 
@@ -35,7 +36,7 @@ extern "C" fn sg_clock(_: *mut __sk_buff) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {
-    let list = Skb::new(ctx);
+    let list = Skb::new(ctx, true);
     let mut written = 0;
     for index in 0..MAX_SET_ACTIVE {
         let at = LIST_HEADER + index * SET_ACTIVE_ENTRY;
@@ -49,28 +50,29 @@ extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {
     written
 }
 
-/// Sets the bits of the IPv4 flows of a list in both Bloom filters; returns how many there were.
+/// Sets the bits of the IPv4 flows of a list in both Bloom filters of their interfaces; returns how many
+/// there were.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_bloom_insert_v4(ctx: *mut __sk_buff) -> i32 {
-    bloom_insert::<V4>(ctx)
+    bloom_insert::<V4>(ctx, |key: &FlowKey4| key.slot)
 }
 
 /// The same for IPv6.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_bloom_insert_v6(ctx: *mut __sk_buff) -> i32 {
-    bloom_insert::<V6>(ctx)
+    bloom_insert::<V6>(ctx, |key: &FlowKey6| key.slot)
 }
 
 #[inline(always)]
-fn bloom_insert<A: Address<Key: Wire>>(ctx: *mut __sk_buff) -> i32 {
-    let list = Skb::new(ctx);
+fn bloom_insert<A: Address<Key: Wire>>(ctx: *mut __sk_buff, slot: impl Fn(&A::Key) -> u16) -> i32 {
+    let list = Skb::new(ctx, true);
     let mut inserted = 0;
     for index in 0..MAX_BLOOM_KEYS {
         let at = LIST_HEADER + index * size_of::<A::Key>() as u32;
         let Some(key) = list.load::<A::Key>(at) else { break };
-        maps::bloom_insert(A::bit(&key));
+        maps::bloom_insert(slot(&key).into(), A::bit(&key));
         inserted += 1;
     }
     inserted
@@ -96,9 +98,9 @@ fn expire<A: Address<Key: Wire>>(ctx: *mut __sk_buff, slot: impl Fn(&A::Key) -> 
 where
     Kernel: Flows<A>,
 {
-    let list = Skb::new(ctx);
-    let Some([tier]) = list.load::<[u64; 1]>(0) else { return 0 };
-    let tier = if tier == Tier::Proven as u64 { Tier::Proven } else { Tier::New };
+    let list = Skb::new(ctx, true);
+    let Some([table]) = list.load::<[u64; 1]>(0) else { return 0 };
+    let Some(table) = Table::from_number(table) else { return 0 };
     let mut removed = 0;
     for index in 0..MAX_EXPIRED {
         let at = LIST_HEADER + index * (8 + size_of::<A::Key>() as u32);
@@ -110,10 +112,11 @@ where
         // A packet may use the key between the lookup and the removal. It finds the flow expired, as
         // userspace did, and creates another in the new tier. At worst that one is removed after its
         // first packet, and its second packet creates it again.
-        if Flows::<A>::lookup(&Kernel, tier, &key).is_some_and(|flow| flow.last_seen() == last_seen)
-        {
-            Flows::<A>::remove(&Kernel, tier, &key);
-            if tier == Tier::New {
+        let Some(kernel) = Kernel::of_slot(slot(&key)) else { break };
+        let flow = FlowLookup::<A>::lookup(&kernel, table, &key);
+        if flow.is_some_and(|flow| flow.last_seen() == last_seen) {
+            Flows::<A>::remove(&kernel, table, &key);
+            if table == Table::New {
                 maps::count_event(event_index(slot(&key), Event::Removed));
             }
             removed += 1;
@@ -140,9 +143,9 @@ extern "C" fn sg_probe_v6(ctx: *mut __sk_buff) -> i32 {
 #[inline(always)]
 fn probe<A: Address + Wire>(ctx: *mut __sk_buff) -> i32
 where
-    Kernel: Rules<A>,
+    PolicyTables: Rules<A>,
 {
-    let list = Skb::new(ctx);
+    let list = Skb::new(ctx, true);
     let Some([active]) = list.load::<[u64; 1]>(0) else { return 0 };
     let mut evaluated = 0;
     for index in 0..MAX_PROBED {
@@ -152,7 +155,8 @@ where
             break;
         };
         let (direction, traffic) = unpack_query(query);
-        let rule = Kernel.lookup_rule(Active(active), direction, outside, traffic).unwrap_or(0);
+        let rule =
+            PolicyTables.lookup_rule(Active(active), direction, outside, traffic).unwrap_or(0);
         // SAFETY: the helper copies four bytes from the stack, and checks that they fit.
         unsafe { bpf_skb_store_bytes(ctx, at + 4, (&raw const rule).cast(), 4, 0) };
         evaluated += 1;

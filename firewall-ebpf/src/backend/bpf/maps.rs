@@ -5,17 +5,18 @@
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
+};
 use aya_ebpf::macros::btf_map;
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::{Bit, LINES, Line};
 use firewall_ebpf::abi::counter::{Counter, counter_index};
 use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::abi::fragment::FirstFragment;
-use firewall_ebpf::abi::interface::Direction;
-use firewall_ebpf::abi::policy::{Class, Page};
-
-use super::globals;
+use firewall_ebpf::abi::interface::{Call, Direction, Settings};
+use firewall_ebpf::abi::limits::MAX_INTERFACES;
+use firewall_ebpf::abi::policy::{Active, Class, Page};
 
 /// Sufficient where the result is not used.
 const RELAXED: AtomicOrdering = AtomicOrdering::Relaxed;
@@ -23,33 +24,71 @@ const RELAXED: AtomicOrdering = AtomicOrdering::Relaxed;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const INNER_MAP: usize = BPF_F_INNER_MAP as usize;
 
-/// Unproven flows.
-#[btf_map]
-pub(super) static FLOWS_NEW_V4: LruHashMap<FlowKey4, Flow, 131_072> = LruHashMap::new();
-/// Unproven flows.
-#[btf_map]
-pub(super) static FLOWS_NEW_V6: LruHashMap<FlowKey6, Flow, 131_072> = LruHashMap::new();
-/// Proven flows; preallocated, so that an insert never fails for lack of memory.
-#[btf_map]
-pub(super) static FLOWS_PROVEN_V4: HashMap<FlowKey4, Flow, 262_144> = HashMap::new();
-/// Proven flows.
-#[btf_map]
-pub(super) static FLOWS_PROVEN_V6: HashMap<FlowKey6, Flow, 262_144> = HashMap::new();
+// Flows. The programs of an interface are loaded with its own tables of proven flows; the slow path finds
+// all tables of an interface in the outer maps.
 
-/// Two Bloom filters over the keys of all flows: the one that packets use, and one that userspace
-/// rebuilds; see `abi::bloom`.
+/// This interface's proven TCP flows.
 #[btf_map]
-pub(super) static BLOOM: Array<Line, { 2 * LINES as usize }> = Array::new();
-/// Which of the two filters packets use.
+pub(super) static OWN_TCP_V4: TcpTable<FlowKey4> = HashMap::new();
+/// This interface's proven TCP flows.
 #[btf_map]
-pub(super) static BLOOM_IN_USE: Array<u32, 1> = Array::new();
+pub(super) static OWN_TCP_V6: TcpTable<FlowKey6> = HashMap::new();
+/// This interface's proven UDP flows.
+#[btf_map]
+pub(super) static OWN_UDP_V4: LruTable<FlowKey4> = LruHashMap::new();
+/// This interface's proven UDP flows.
+#[btf_map]
+pub(super) static OWN_UDP_V6: LruTable<FlowKey6> = LruHashMap::new();
 
-/// First fragments that passed, by `fragment::fragment_key`.
+/// Unproven flows and proven UDP flows, by `Table::lru_index`.
 #[btf_map]
-pub(super) static FRAGMENTS_V4: LruHashMap<FlowKey4, FirstFragment, 8192> = LruHashMap::new();
+pub(super) static FLOWS_LRU_V4: ArrayOfMaps<LruTable<FlowKey4>, 128> = ArrayOfMaps::new();
+/// Unproven flows and proven UDP flows, by `Table::lru_index`.
+#[btf_map]
+pub(super) static FLOWS_LRU_V6: ArrayOfMaps<LruTable<FlowKey6>, 128> = ArrayOfMaps::new();
+/// Proven TCP flows, by interface.
+#[btf_map]
+pub(super) static FLOWS_TCP_V4: ArrayOfMaps<TcpTable<FlowKey4>, 64> = ArrayOfMaps::new();
+/// Proven TCP flows, by interface.
+#[btf_map]
+pub(super) static FLOWS_TCP_V6: ArrayOfMaps<TcpTable<FlowKey6>, 64> = ArrayOfMaps::new();
+/// First fragments that passed, by interface and then by `fragment::fragment_key`.
+#[btf_map]
+pub(super) static FRAGMENTS_V4: ArrayOfMaps<FragmentTable<FlowKey4>, 64> = ArrayOfMaps::new();
 /// First fragments that passed.
 #[btf_map]
-pub(super) static FRAGMENTS_V6: LruHashMap<FlowKey6, FirstFragment, 8192> = LruHashMap::new();
+pub(super) static FRAGMENTS_V6: ArrayOfMaps<FragmentTable<FlowKey6>, 64> = ArrayOfMaps::new();
+
+/// By interface, two Bloom filters over the keys of its flows: the one that packets use, and one that
+/// userspace rebuilds; see `abi::bloom`.
+#[btf_map]
+pub(super) static BLOOM: ArrayOfMaps<Array<Line, { 2 * LINES as usize }>, 64> = ArrayOfMaps::new();
+/// By interface, which of the two filters packets use.
+#[btf_map]
+pub(super) static BLOOM_IN_USE: Array<u32, 64> = Array::new();
+
+type LruTable<K> = LruHashMap<K, Flow, 1>;
+/// Not preallocated: the table of an interface with few connections takes little memory.
+type TcpTable<K> = HashMap<K, Flow, 1, NO_PREALLOC>;
+type FragmentTable<K> = LruHashMap<K, FirstFragment, 1>;
+
+/// By `interface::settings_index`.
+#[btf_map]
+pub(super) static SETTINGS_OF: Array<Settings, 128> = Array::new();
+/// By interface: when packets were dropped, see [`under_flood`]. A cache line each.
+#[btf_map]
+pub(super) static DROPS: Array<[u64; 8], 64> = Array::new();
+/// The slow path at XDP: 0, and one more than the slot of each traced interface.
+#[btf_map]
+pub(super) static SLOW_XDP: ProgramArray<SLOW_PATHS> = ProgramArray::new();
+/// The slow path at TCX and clsact.
+#[btf_map]
+pub(super) static SLOW_TC: ProgramArray<SLOW_PATHS> = ProgramArray::new();
+/// What an interface's program hands to the slow path: a `Call`.
+#[btf_map]
+pub(super) static CALL: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+const SLOW_PATHS: usize = MAX_INTERFACES as usize + 1;
 
 /// By interface, direction and reason; see `counter_index`.
 #[btf_map]
@@ -89,20 +128,75 @@ pub(super) static CLOCK: Array<u64, 1> = Array::new();
 
 type Trie<A> = LpmTrie<A, [u32; 2], 1>;
 
-/// Whether the filter in use has a bit; `true` if it cannot be read.
+/// One more than this number of drops in a jiffy is a flood: 4,000 a second with 250 jiffies a second.
+/// A power of two, minus one.
+const FLOOD_THRESHOLD: u64 = 15;
+
+/// Whether more than [`FLOOD_THRESHOLD`] packets of an interface were dropped in this jiffy or the one
+/// before. The word has the jiffy of the last drop, and in the lowest bits the number of packets that
+/// were dropped in it, minus one, up to the threshold.
 #[inline(always)]
-pub(super) fn bloom_may_contain(bit: Bit) -> bool {
-    let in_use = BLOOM_IN_USE.get(0).copied().unwrap_or(0);
-    let Some(line) = BLOOM.get_ptr(bit.line(in_use)) else { return true };
+pub(super) fn under_flood(slot: u16, now: impl FnOnce() -> u64) -> bool {
+    let Some(line) = DROPS.get_ptr(slot.into()) else { return false };
+    // SAFETY: within the line. Every CPU reads and writes the word as a whole.
+    let word = unsafe { (&raw const (*line)[0]).read_volatile() };
+    word & FLOOD_THRESHOLD == FLOOD_THRESHOLD && word / (FLOOD_THRESHOLD + 1) + 1 >= now()
+}
+
+/// Records that a packet is dropped. Writes about 16 times in a jiffy, so that CPUs do not transfer
+/// the cache line for each packet; where two of them write at once, one drop is not recorded, and the
+/// next one is.
+#[inline(always)]
+pub(super) fn record_drop(slot: u16, now: u64) {
+    let Some(line) = DROPS.get_ptr_mut(slot.into()) else { return };
+    // SAFETY: as in `under_flood`.
+    unsafe {
+        let word = &raw mut (*line)[0];
+        let last = word.read_volatile();
+        if last / (FLOOD_THRESHOLD + 1) != now {
+            word.write_volatile(now * (FLOOD_THRESHOLD + 1));
+        } else if last & FLOOD_THRESHOLD != FLOOD_THRESHOLD {
+            word.write_volatile(last + 1);
+        }
+    }
+}
+
+/// Hands a word to the slow path.
+#[inline(always)]
+pub(super) fn set_call(call: Call) {
+    if let Some(word) = CALL.get_ptr_mut(0) {
+        // SAFETY: the record is this CPU's, and is read before another packet is handled on it.
+        unsafe { word.write_volatile(call.0) };
+    }
+}
+
+/// The word that an interface's program has handed over for a packet on this device.
+///
+/// Between the two programs no other one runs on a CPU, because softirqs are disabled. Only where a
+/// real-time kernel lets one preempt another could the word be of another packet; then its device is
+/// another one, and the packet is dropped.
+#[inline(always)]
+pub(super) fn call(device: u32) -> Option<Call> {
+    let word = CALL.get_ptr(0)?;
+    // SAFETY: the record is this CPU's.
+    let call = Call(unsafe { word.read_volatile() });
+    (call.device() == device).then_some(call)
+}
+
+/// Whether an interface's filter in use has a bit; `true` if it cannot be read.
+#[inline(always)]
+pub(super) fn bloom_may_contain(slot: u32, bit: Bit) -> bool {
+    let in_use = BLOOM_IN_USE.get(slot).copied().unwrap_or(0);
+    let Some(line) = BLOOM.get_value_ptr_mut(slot, &bit.line(in_use)) else { return true };
     // SAFETY: within the line. Other CPUs set bits of the word with whole-word operations.
     unsafe { (&raw const (*line)[bit.word()]).read_volatile() & bit.mask() != 0 }
 }
 
-/// Sets a bit in both filters.
+/// Sets a bit in both filters of an interface.
 #[inline(always)]
-pub(super) fn bloom_insert(bit: Bit) {
+pub(super) fn bloom_insert(slot: u32, bit: Bit) {
     for filter in 0..2 {
-        let Some(line) = BLOOM.get_ptr_mut(bit.line(filter)) else { return };
+        let Some(line) = BLOOM.get_value_ptr_mut(slot, &bit.line(filter)) else { return };
         // SAFETY: as above, and every CPU only sets bits. Userspace clears only the filter that is
         // not in use, and waits for a grace period before it relies on the bits.
         unsafe {
@@ -114,10 +208,17 @@ pub(super) fn bloom_insert(bit: Bit) {
     }
 }
 
+/// The word of an interface's active policy.
+#[inline(always)]
+pub(super) fn active(slot: u16) -> Active {
+    // One aligned 64-bit load: `sg_set_active` stores the word with one store.
+    Active(ACTIVE.get(u32::from(slot)).copied().unwrap_or(0))
+}
+
 /// Counts a packet by its reason; returns the reason's number.
 #[inline(always)]
-pub(super) fn count_reason(direction: Direction, reason: u32, bytes: u32) -> u32 {
-    if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(globals::slot(), direction, reason)) {
+pub(super) fn count_reason(slot: u16, direction: Direction, reason: u32, bytes: u32) -> u32 {
+    if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(slot, direction, reason)) {
         add(counter, bytes);
     }
     reason

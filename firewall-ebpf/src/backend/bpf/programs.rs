@@ -1,113 +1,177 @@
-//! The entry points, one for each hook, and their traced variants. Each gives a packet view and a
-//! direction to the decision, counts its reason, and returns the hook's action.
+//! The entry points, one for each hook. An interface's own programs are the fast path: each gives a packet
+//! view and a direction to it, and leaves other packets to the slow path, which all interfaces share, by a
+//! tail call. Each program counts the packet's reason and returns the hook's action.
 
 use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::interface::{Call, Direction};
 use firewall_ebpf::abi::reason::{Reason, Verdict, verdict};
 use firewall_ebpf::verdict::fast_path::{FastPath, fast_path};
-use firewall_ebpf::verdict::tables::{Counts, Policy};
+use firewall_ebpf::verdict::slow_path::{Decision, slow_path};
+use firewall_ebpf::verdict::tables::{Counts, Interface};
 use firewall_ebpf::wire::packet::Packet;
 
-use super::subprograms::{sg_slow_rx, sg_slow_tx, sg_slow_xdp, sg_trace_skb, sg_trace_xdp};
+use super::entry::Entry;
+use super::subprograms::{sg_decide_skb, sg_decide_xdp, sg_trace_skb, sg_trace_xdp};
 use super::tables::Kernel;
-use super::{globals, maps, view};
+use super::view::{Skb, Xdp};
+use super::{globals, maps};
 
 /// XDP on receive, including frames in several buffers.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn sg_xdp_rx(ctx: *mut xdp_md) -> u32 {
     let direction = globals::orientation().received();
-    let packet = view::Xdp::new(ctx);
-    xdp_action(match fast_path(&packet, &Kernel, direction) {
-        FastPath::Hit => established(&packet, direction),
-        other => sg_slow_xdp(ctx, u32::from(other == FastPath::NoFlow)),
-    })
+    let packet = Xdp::new(ctx, globals::has_ethernet());
+    let result = fast_path(&packet, &Entry, direction);
+    if result == FastPath::Hit {
+        established(&packet, direction);
+        return XDP_PASS;
+    }
+    // SAFETY: the context is the kernel's.
+    hand_over(result, direction, unsafe { (*ctx).ingress_ifindex });
+    // SAFETY: nothing in this program needs to be dropped.
+    unsafe { maps::SLOW_XDP.tail_call(&XdpContext::new(ctx), globals::slow_path()) };
+    no_slow_path(&packet, direction);
+    XDP_DROP
 }
 
-/// TCX on receive.
+/// TCX or clsact on receive.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_tcx_rx(ctx: *mut __sk_buff) -> i32 {
-    let direction = globals::orientation().received();
-    let packet = view::Skb::new(ctx);
-    tcx_action(match fast_path(&packet, &Kernel, direction) {
-        FastPath::Hit => established(&packet, direction),
-        other => sg_slow_rx(ctx, u32::from(other == FastPath::NoFlow)),
-    })
+    classify(ctx, globals::orientation().received())
 }
 
-/// TCX on transmit.
+/// TCX or clsact on transmit.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_tcx_tx(ctx: *mut __sk_buff) -> i32 {
-    let direction = globals::orientation().transmitted();
-    let packet = view::Skb::new(ctx);
-    tcx_action(match fast_path(&packet, &Kernel, direction) {
-        FastPath::Hit => established(&packet, direction),
-        other => sg_slow_tx(ctx, u32::from(other == FastPath::NoFlow)),
-    })
+    classify(ctx, globals::orientation().transmitted())
 }
 
-/// Counts a packet that the fast path passed; returns the reason's number.
 #[inline(always)]
-fn established<P: Packet>(packet: &P, direction: Direction) -> u32 {
-    maps::count_reason(direction, Reason::Established as u32, packet.linear_len())
+fn classify(ctx: *mut __sk_buff, direction: Direction) -> i32 {
+    let packet = Skb::new(ctx, globals::has_ethernet());
+    let result = fast_path(&packet, &Entry, direction);
+    if result == FastPath::Hit {
+        established(&packet, direction);
+        return TCX_NEXT;
+    }
+    // SAFETY: the context is the kernel's.
+    hand_over(result, direction, unsafe { (*ctx).ifindex });
+    // SAFETY: nothing in this program needs to be dropped.
+    unsafe { maps::SLOW_TC.tail_call(&TcContext::new(ctx), globals::slow_path()) };
+    no_slow_path(&packet, direction);
+    TCX_DROP
 }
 
-/// [`sg_xdp_rx`] with a log line for each packet. The traced variants are programs of their own, so
-/// that the others do not contain the logging.
+/// Counts a packet that the fast path passed.
+#[inline(always)]
+fn established<P: Packet>(packet: &P, direction: Direction) {
+    let reason = Reason::Established as u32;
+    maps::count_reason(globals::slot(), direction, reason, packet.linear_len());
+}
+
+/// Tells the slow path about a packet.
+#[inline(always)]
+fn hand_over(result: FastPath, direction: Direction, device: u32) {
+    let no_flow = result == FastPath::NoFlow;
+    maps::set_call(Call::new(globals::settings(), direction, no_flow, device));
+}
+
+/// Counts a packet for which there is no program of the slow path: it is dropped.
+#[inline(always)]
+fn no_slow_path<P: Packet>(packet: &P, direction: Direction) {
+    let reason = Reason::NoPolicy as u32;
+    maps::count_reason(globals::slot(), direction, reason, packet.length());
+}
+
+/// The slow path at XDP.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
-extern "C" fn sg_xdp_rx_trace(ctx: *mut xdp_md) -> u32 {
-    let reason = sg_slow_xdp(ctx, 0);
-    sg_trace_xdp(ctx, globals::orientation().received() as u32, reason);
-    xdp_action(reason)
+extern "C" fn sg_slow_xdp(ctx: *mut xdp_md) -> u32 {
+    // SAFETY: the context is the kernel's.
+    let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
+    let Some(kernel) = Kernel::new(call.settings()) else { return XDP_DROP };
+    let packet = Xdp::new(ctx, kernel.has_ethernet());
+    xdp_action(&kernel, decide(&packet, &kernel, call))
 }
 
-/// [`sg_tcx_rx`], traced.
+/// The slow path at TCX and clsact.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
-extern "C" fn sg_tcx_rx_trace(ctx: *mut __sk_buff) -> i32 {
-    let reason = sg_slow_rx(ctx, 0);
-    sg_trace_skb(ctx, globals::orientation().received() as u32, reason);
-    tcx_action(reason)
+extern "C" fn sg_slow_tc(ctx: *mut __sk_buff) -> i32 {
+    // SAFETY: the context is the kernel's.
+    let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
+    let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
+    let packet = Skb::new(ctx, kernel.has_ethernet());
+    tcx_action(&kernel, decide(&packet, &kernel, call))
 }
 
-/// [`sg_tcx_tx`], traced.
+/// Decides about a packet and counts the reason; returns its number.
+#[inline(always)]
+pub(super) fn decide<P: Packet>(packet: &P, kernel: &Kernel, call: Call) -> u32 {
+    let fast_path = if call.no_flow() { FastPath::NoFlow } else { FastPath::Undecided };
+    let direction = call.direction();
+    let Decision { reason, bytes } = slow_path(packet, kernel, direction, fast_path);
+    if reason.verdict() == Verdict::Drop {
+        maps::record_drop(kernel.slot(), kernel.now());
+    }
+    maps::count_reason(kernel.slot(), direction, reason as u32, bytes)
+}
+
+/// [`sg_slow_xdp`] with a log line for each packet. The traced variants are programs of their own, so
+/// that the others do not contain the logging; a traced interface has no fast path.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "xdp.frags")]
+extern "C" fn sg_trace_slow_xdp(ctx: *mut xdp_md) -> u32 {
+    // SAFETY: the context is the kernel's.
+    let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
+    let Some(kernel) = Kernel::new(call.settings()) else { return XDP_DROP };
+    let reason = sg_decide_xdp(ctx, call.0);
+    sg_trace_xdp(ctx, call.direction() as u32, reason);
+    xdp_action(&kernel, reason)
+}
+
+/// [`sg_slow_tc`], traced.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
-extern "C" fn sg_tcx_tx_trace(ctx: *mut __sk_buff) -> i32 {
-    let reason = sg_slow_tx(ctx, 0);
-    sg_trace_skb(ctx, globals::orientation().transmitted() as u32, reason);
-    tcx_action(reason)
+extern "C" fn sg_trace_slow_tc(ctx: *mut __sk_buff) -> i32 {
+    // SAFETY: the context is the kernel's.
+    let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
+    let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
+    let reason = sg_decide_skb(ctx, call.0);
+    sg_trace_skb(ctx, call.direction() as u32, reason, kernel.has_ethernet().into());
+    tcx_action(&kernel, reason)
 }
 
 #[inline(always)]
-fn xdp_action(reason: u32) -> u32 {
+fn xdp_action(kernel: &Kernel, reason: u32) -> u32 {
     match verdict(reason) {
-        Verdict::Drop if !audit_passes() => XDP_DROP,
+        Verdict::Drop if !audit_passes(kernel) => XDP_DROP,
         _ => XDP_PASS,
     }
 }
 
 /// Pass is "next", so that later programs on the hook run too.
 #[inline(always)]
-fn tcx_action(reason: u32) -> i32 {
+fn tcx_action(kernel: &Kernel, reason: u32) -> i32 {
     match verdict(reason) {
-        Verdict::Drop if !audit_passes() => TCX_DROP,
+        Verdict::Drop if !audit_passes(kernel) => TCX_DROP,
         _ => TCX_NEXT,
     }
 }
 
 /// Whether a packet that was decided to be dropped passes, because the interface is in audit mode.
 #[inline(always)]
-fn audit_passes() -> bool {
-    let passes = Kernel.active().is_audit();
+fn audit_passes(kernel: &Kernel) -> bool {
+    let passes = kernel.active().is_audit();
     if passes {
-        Kernel.count_event(Event::AuditPassed);
+        kernel.count_event(Event::AuditPassed);
     }
     passes
 }

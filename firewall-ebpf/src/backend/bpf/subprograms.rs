@@ -6,55 +6,37 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use firewall_ebpf::abi::address::V4;
 use firewall_ebpf::abi::bloom::Bit;
 use firewall_ebpf::abi::helper::unpack_query;
-use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::interface::{Call, Direction};
 use firewall_ebpf::abi::policy::Active;
-use firewall_ebpf::abi::reason::Verdict;
-use firewall_ebpf::verdict::decide::Decision;
-use firewall_ebpf::verdict::dhcp;
-use firewall_ebpf::verdict::fast_path::FastPath;
-use firewall_ebpf::verdict::lookup;
-use firewall_ebpf::verdict::slow_path::slow_path;
-use firewall_ebpf::verdict::tables::Interface;
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::verdict::{dhcp, lookup};
 use firewall_ebpf::wire;
 use firewall_ebpf::wire::LinkMessage;
-use firewall_ebpf::wire::packet::Packet;
 
+use super::policy::PolicyTables;
+use super::programs::decide;
 use super::tables::Kernel;
 use super::view::{Skb, Xdp};
-use super::{globals, maps, trace};
+use super::{maps, trace};
 
-// The slow path, so that the fast path has all registers. `no_flow`: the fast path found no proven
-// flow. Each counts the reason and returns its number.
+// The decision of a traced packet: it and a log line each use more than half of the 512 bytes of stack.
 
-/// The slow path at XDP.
+/// The decision at XDP; returns the number of the reason, which is counted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sg_slow_xdp(ctx: *mut xdp_md, no_flow: u32) -> u32 {
-    slow(&Xdp::new(ctx), globals::orientation().received(), no_flow)
+pub(super) extern "C" fn sg_decide_xdp(ctx: *mut xdp_md, call: u64) -> u32 {
+    let call = Call(call);
+    let Some(kernel) = Kernel::new(call.settings()) else { return Reason::NoPolicy as u32 };
+    decide(&Xdp::new(ctx, kernel.has_ethernet()), &kernel, call)
 }
 
-/// The slow path at TCX on receive.
+/// The decision at TCX and clsact.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sg_slow_rx(ctx: *mut __sk_buff, no_flow: u32) -> u32 {
-    slow(&Skb::new(ctx), globals::orientation().received(), no_flow)
-}
-
-/// The slow path at TCX on transmit.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn sg_slow_tx(ctx: *mut __sk_buff, no_flow: u32) -> u32 {
-    slow(&Skb::new(ctx), globals::orientation().transmitted(), no_flow)
-}
-
-#[inline(always)]
-fn slow<P: Packet>(packet: &P, direction: Direction, no_flow: u32) -> u32 {
-    let fast_path = if no_flow == 0 { FastPath::Undecided } else { FastPath::NoFlow };
-    let Decision { reason, bytes } = slow_path(packet, &Kernel, direction, fast_path);
-    if reason.verdict() == Verdict::Drop {
-        globals::record_drop(Kernel.now());
-    }
-    maps::count_reason(direction, reason as u32, bytes)
+pub(super) extern "C" fn sg_decide_skb(ctx: *mut __sk_buff, call: u64) -> u32 {
+    let call = Call(call);
+    let Some(kernel) = Kernel::new(call.settings()) else { return Reason::NoPolicy as u32 };
+    decide(&Skb::new(ctx, kernel.has_ethernet()), &kernel, call)
 }
 
 // Rule lookup: inlined, the verifier would walk the chain of classes on every path that reaches it
@@ -65,7 +47,7 @@ fn slow<P: Packet>(packet: &P, direction: Direction, no_flow: u32) -> u32 {
 #[inline(never)]
 pub(super) extern "C" fn sg_lookup_v4(active: u64, query: u32, outside: V4) -> u32 {
     let (direction, traffic) = unpack_query(query);
-    lookup::lookup_rule(&Kernel, Active(active), direction, outside, traffic).unwrap_or(0)
+    lookup::lookup_rule(&PolicyTables, Active(active), direction, outside, traffic).unwrap_or(0)
 }
 
 /// [`lookup::lookup_rule`] for IPv6.
@@ -73,7 +55,8 @@ pub(super) extern "C" fn sg_lookup_v4(active: u64, query: u32, outside: V4) -> u
 #[inline(never)]
 pub(super) extern "C" fn sg_lookup_v6(active: u64, query: u32, first: u64, second: u64) -> u32 {
     let (direction, traffic) = unpack_query(query);
-    lookup::lookup_rule(&Kernel, Active(active), direction, [first, second], traffic).unwrap_or(0)
+    lookup::lookup_rule(&PolicyTables, Active(active), direction, [first, second], traffic)
+        .unwrap_or(0)
 }
 
 /// [`lookup::lookup_class`] of an "any" class.
@@ -81,7 +64,7 @@ pub(super) extern "C" fn sg_lookup_v6(active: u64, query: u32, first: u64, secon
 #[inline(never)]
 pub(super) extern "C" fn sg_lookup_any(active: u64, query: u32, class: u32) -> u32 {
     let (direction, traffic) = unpack_query(query);
-    lookup::lookup_class(&Kernel, Active(active), direction, class, traffic).0.unwrap_or(0)
+    lookup::lookup_class(&PolicyTables, Active(active), direction, class, traffic).0.unwrap_or(0)
 }
 
 /// [`lookup::search`].
@@ -97,15 +80,15 @@ pub(super) extern "C" fn sg_search(index: u32, at: u64, len: u64, limit: u64) ->
 /// [`maps::bloom_may_contain`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sg_bloom_test(bit: u32) -> u32 {
-    u32::from(maps::bloom_may_contain(Bit(bit)))
+pub(super) extern "C" fn sg_bloom_test(slot: u32, bit: u32) -> u32 {
+    u32::from(maps::bloom_may_contain(slot, Bit(bit)))
 }
 
 /// [`maps::bloom_insert`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sg_bloom_set(bit: u32) -> u32 {
-    maps::bloom_insert(Bit(bit));
+pub(super) extern "C" fn sg_bloom_set(slot: u32, bit: u32) -> u32 {
+    maps::bloom_insert(slot, Bit(bit));
     0
 }
 
@@ -116,14 +99,14 @@ pub(super) extern "C" fn sg_bloom_set(bit: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_scale_xdp(ctx: *mut xdp_md, at: u32, end: u32) -> u32 {
-    wire::find_window_scale(&Xdp::new(ctx), at, end).into()
+    wire::find_window_scale(&Xdp::new(ctx, true), at, end).into()
 }
 
 /// [`wire::find_window_scale`] at TCX.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_scale_skb(ctx: *mut __sk_buff, at: u32, end: u32) -> u32 {
-    wire::find_window_scale(&Skb::new(ctx), at, end).into()
+    wire::find_window_scale(&Skb::new(ctx, true), at, end).into()
 }
 
 // Exempt messages: rare, and inlined the verifier would walk their checks in both families.
@@ -139,7 +122,7 @@ pub(super) extern "C" fn sg_message_xdp(
     message: u32,
 ) -> u32 {
     let message = LinkMessage::from_number(message);
-    wire::is_link_message(&Xdp::new(ctx), ip, at, end, message).into()
+    wire::is_link_message(&Xdp::new(ctx, true), ip, at, end, message).into()
 }
 
 /// [`wire::is_link_message`] at TCX.
@@ -153,32 +136,37 @@ pub(super) extern "C" fn sg_message_skb(
     message: u32,
 ) -> u32 {
     let message = LinkMessage::from_number(message);
-    wire::is_link_message(&Skb::new(ctx), ip, at, end, message).into()
+    wire::is_link_message(&Skb::new(ctx, true), ip, at, end, message).into()
 }
 
 /// [`dhcp::track`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sg_dhcp(direction: u32, bytes: u32) -> u32 {
+pub(super) extern "C" fn sg_dhcp(settings: u32, direction: u32, bytes: u32) -> u32 {
     let direction = if direction == 0 { Direction::Ingress } else { Direction::Egress };
-    dhcp::track(&Kernel, direction, bytes).into()
+    let Some(kernel) = Kernel::new(settings) else { return 0 };
+    dhcp::track(&kernel, direction, bytes).into()
 }
 
-// Tracing: called after the decision, because the decision and a log line each use more than half of
-// the 512 bytes of stack.
+// Tracing: called after the decision.
 
 /// Logs a packet at XDP.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_trace_xdp(ctx: *mut xdp_md, direction: u32, reason: u32) -> u32 {
-    trace::log(&Xdp::new(ctx), direction, reason);
+    trace::log(&Xdp::new(ctx, true), direction, reason);
     0
 }
 
 /// Logs a packet at TCX.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sg_trace_skb(ctx: *mut __sk_buff, direction: u32, reason: u32) -> u32 {
-    trace::log(&Skb::new(ctx), direction, reason);
+pub(super) extern "C" fn sg_trace_skb(
+    ctx: *mut __sk_buff,
+    direction: u32,
+    reason: u32,
+    has_ethernet: u32,
+) -> u32 {
+    trace::log(&Skb::new(ctx, has_ethernet != 0), direction, reason);
     0
 }

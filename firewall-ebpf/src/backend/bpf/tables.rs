@@ -1,77 +1,79 @@
-//! The decision's tables over BPF maps.
+//! The decision's tables over BPF maps: what the slow path reads and writes.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::event::{Event, event_index};
-use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Table};
 use firewall_ebpf::abi::fragment::FirstFragment;
-use firewall_ebpf::abi::helper::pack_query;
-use firewall_ebpf::abi::interface::{Direction, NonIp, TcpChecks};
-use firewall_ebpf::abi::policy::{Active, List};
+use firewall_ebpf::abi::interface::{Direction, NonIp, Settings, TIMEOUT_SPACE, TcpChecks};
+use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::verdict::flow::FlowRef;
 use firewall_ebpf::verdict::tables::{
-    Counts, Dhcp, Flows, Fragments, Full, Interface, Policy, Prefixes, Rules,
+    Counts, Dhcp, FlowLookup, Flows, Fragments, Full, Interface, Rules, SlowPathSettings,
 };
 use firewall_ebpf::wire::address::Address as _;
-use firewall_ebpf::wire::packet::Packet;
 
-use super::subprograms::{
-    sg_bloom_set, sg_bloom_test, sg_dhcp, sg_lookup_any, sg_lookup_v4, sg_lookup_v6, sg_search,
-};
-use super::{globals, maps};
+use super::maps;
+use super::policy::PolicyTables;
+use super::subprograms::{sg_bloom_set, sg_bloom_test, sg_dhcp};
 
 const EEXIST: i32 = -17;
 
-/// This interface's tables.
-pub(super) struct Kernel;
+/// One interface's settings and tables.
+pub(super) struct Kernel {
+    /// Index of the settings.
+    index: u32,
+    settings: *const Settings,
+}
+
+impl Kernel {
+    /// The interface with the settings of this index.
+    #[inline(always)]
+    pub(super) fn new(index: u32) -> Option<Self> {
+        Some(Self { index, settings: maps::SETTINGS_OF.get_ptr(index)? })
+    }
+
+    /// The interface of a slot, for what needs no settings.
+    #[inline(always)]
+    pub(super) fn of_slot(slot: u16) -> Option<Self> {
+        Self::new(u32::from(slot) * 2)
+    }
+
+    /// Whether frames start with an Ethernet header.
+    #[inline(always)]
+    pub(super) fn has_ethernet(&self) -> bool {
+        self.settings().has_ethernet != 0
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> &Settings {
+        // SAFETY: an element of an array map, which stays readable. Userspace does not write a record
+        // that an attached program refers to.
+        unsafe { &*self.settings }
+    }
+}
 
 impl Interface for Kernel {
     #[inline(always)]
     fn slot(&self) -> u16 {
-        globals::slot()
-    }
-
-    #[inline(always)]
-    fn non_ip(&self) -> NonIp {
-        globals::non_ip()
+        (self.index >> 1) as u16
     }
 
     #[inline(always)]
     fn timeout(&self, state: State) -> u64 {
-        globals::timeout(state)
-    }
-
-    #[inline(always)]
-    fn tcp_checks(&self) -> TcpChecks {
-        globals::tcp_checks()
-    }
-
-    #[inline(always)]
-    fn has_fast_path<P: Packet>(&self, _: &P) -> bool {
-        globals::has_fast_path()
-    }
-
-    #[inline(always)]
-    fn tcp_loose(&self) -> bool {
-        globals::tcp_loose()
+        self.settings().timeouts[state as usize & (TIMEOUT_SPACE - 1)]
     }
 
     #[inline(always)]
     fn revalidates(&self) -> bool {
-        globals::revalidates()
+        self.settings().revalidate != 0
     }
 
     #[inline(always)]
-    fn under_flood(&self) -> bool {
-        globals::under_flood(|| self.now())
-    }
-
-    #[inline(always)]
-    fn fragment_timeout(&self) -> u64 {
-        globals::fragment_timeout()
+    fn active(&self) -> Active {
+        maps::active(self.slot())
     }
 
     #[inline(always)]
@@ -81,30 +83,63 @@ impl Interface for Kernel {
     }
 }
 
+impl SlowPathSettings for Kernel {
+    #[inline(always)]
+    fn non_ip(&self) -> NonIp {
+        NonIp::from_number(self.settings().non_ip)
+    }
+
+    #[inline(always)]
+    fn tcp_checks(&self) -> TcpChecks {
+        if self.settings().tcp_checks == TcpChecks::Guard as u8 {
+            TcpChecks::Guard
+        } else {
+            TcpChecks::Strict
+        }
+    }
+
+    #[inline(always)]
+    fn tcp_loose(&self) -> bool {
+        self.settings().tcp_loose != 0
+    }
+
+    #[inline(always)]
+    fn fragment_timeout(&self) -> u64 {
+        self.settings().fragment_timeout
+    }
+}
+
 macro_rules! family {
-    ($address:ty, $key:ty, $new:ident, $proven:ident, $fragments:ident, $prefixes:ident,
-        $bits:literal, $lookup:expr) => {
+    ($address:ty, $key:ty, $lru:ident, $tcp:ident, $fragments:ident) => {
+        impl FlowLookup<$address> for Kernel {
+            #[inline(always)]
+            fn lookup(&self, table: Table, key: &$key) -> Option<FlowRef<'_>> {
+                let slot = self.slot();
+                let record = match table {
+                    Table::New | Table::Udp => {
+                        maps::$lru.get_value_ptr_mut(table.lru_index(slot), key)
+                    }
+                    Table::Tcp => maps::$tcp.get_value_ptr_mut(slot.into(), key),
+                }?;
+                // SAFETY: a record stays readable and writable until the program ends, though it may
+                // be reused for another flow of the same table at once: see `FlowRef`. That holds for
+                // preallocated tables, and for others because their memory is freed only after a
+                // grace period (`bpf_mem_alloc`, kernel/bpf/memalloc.c).
+                Some(unsafe { FlowRef::new(record) })
+            }
+        }
+
         impl Flows<$address> for Kernel {
             #[inline(always)]
             fn may_contain(&self, key: &$key) -> bool {
-                sg_bloom_test(<$address>::bit(key).0) != 0
+                sg_bloom_test(self.slot().into(), <$address>::bit(key).0) != 0
             }
 
             #[inline(always)]
-            fn lookup(&self, tier: Tier, key: &$key) -> Option<FlowRef<'_>> {
-                let record = match tier {
-                    Tier::New => maps::$new.get_ptr_mut(key),
-                    Tier::Proven => maps::$proven.get_ptr_mut(key),
-                }?;
-                // SAFETY: the tables are preallocated: a record stays readable and writable for
-                // the life of the map, though it may be reused for another flow: see `FlowRef`.
-                Some(unsafe { FlowRef::new(record) })
-            }
-
-            #[inline(always)]
-            fn insert(&self, tier: Tier, key: &$key, flow: &Flow) -> Result<bool, Full> {
+            fn insert(&self, table: Table, key: &$key, flow: &Flow) -> Result<bool, Full> {
+                let slot = self.slot();
                 // First, so that no packet finds the flow without its bit.
-                sg_bloom_set(<$address>::bit(key).0);
+                sg_bloom_set(slot.into(), <$address>::bit(key).0);
                 let flags = u64::from(BPF_NOEXIST);
                 let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Err(Full) };
                 // SAFETY: this CPU's record, and no other program uses it between here and the
@@ -113,9 +148,17 @@ macro_rules! family {
                     scratch.write(*flow);
                     &*scratch
                 };
-                let done = match tier {
-                    Tier::New => maps::$new.insert(key, flow, flags),
-                    Tier::Proven => maps::$proven.insert(key, flow, flags),
+                let done = match table {
+                    Table::New | Table::Udp => {
+                        let Some(table) = maps::$lru.get(table.lru_index(slot)) else {
+                            return Err(Full);
+                        };
+                        table.insert(key, flow, flags)
+                    }
+                    Table::Tcp => {
+                        let Some(table) = maps::$tcp.get(slot.into()) else { return Err(Full) };
+                        table.insert(key, flow, flags)
+                    }
                 };
                 match done {
                     Ok(()) => Ok(true),
@@ -125,19 +168,28 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn remove(&self, tier: Tier, key: &$key) {
+            fn remove(&self, table: Table, key: &$key) {
+                let slot = self.slot();
                 // Another CPU may have removed it already.
-                let _ = match tier {
-                    Tier::New => maps::$new.remove(key),
-                    Tier::Proven => maps::$proven.remove(key),
-                };
+                match table {
+                    Table::New | Table::Udp => {
+                        if let Some(table) = maps::$lru.get(table.lru_index(slot)) {
+                            let _ = table.remove(key);
+                        }
+                    }
+                    Table::Tcp => {
+                        if let Some(table) = maps::$tcp.get(slot.into()) {
+                            let _ = table.remove(key);
+                        }
+                    }
+                }
             }
         }
 
         impl Fragments<$address> for Kernel {
             #[inline(always)]
             fn lookup_fragment(&self, key: &$key) -> Option<FirstFragment> {
-                let record = maps::$fragments.get_ptr_mut(key)?;
+                let record = maps::$fragments.get_value_ptr_mut(self.slot().into(), key)?;
                 // SAFETY: preallocated like the flows, so readable for the life of the map. A
                 // record that is reused between the lookup and this read belongs to another packet
                 // whose first fragment passed too; a copy torn between two mixes their times and
@@ -147,18 +199,10 @@ macro_rules! family {
 
             #[inline(always)]
             fn insert_fragment(&self, key: &$key, first: &FirstFragment) {
-                // The last write remains. Without room the later fragments are dropped.
-                let _ = maps::$fragments.insert(key, first, 0);
-            }
-        }
-
-        impl Prefixes<$address> for Kernel {
-            #[inline(always)]
-            fn longest_prefix(&self, active: Active, address: $address) -> Option<u32> {
-                let trie = maps::$prefixes.get(active.index())?;
-                let classes = trie.get(&Key::new($bits, address))?;
-                // Of both halves; userspace replaces entries, it never writes into one.
-                Some(classes[active.half() & 1])
+                if let Some(table) = maps::$fragments.get(self.slot().into()) {
+                    // The last write remains. Without room the later fragments are dropped.
+                    let _ = table.insert(key, first, 0);
+                }
             }
         }
 
@@ -170,10 +214,7 @@ macro_rules! family {
                 direction: Direction,
                 traffic: u32,
             ) -> Option<u32> {
-                match sg_lookup_any(active.0, pack_query(direction, traffic), <$address>::ANY) {
-                    0 => None,
-                    rule => Some(rule),
-                }
+                Rules::<$address>::lookup_anywhere(&PolicyTables, active, direction, traffic)
             }
 
             #[inline(always)]
@@ -184,51 +225,19 @@ macro_rules! family {
                 outside: $address,
                 traffic: u32,
             ) -> Option<u32> {
-                match $lookup(active.0, pack_query(direction, traffic), outside) {
-                    0 => None,
-                    rule => Some(rule),
-                }
+                PolicyTables.lookup_rule(active, direction, outside, traffic)
             }
         }
     };
 }
 
-family!(V4, FlowKey4, FLOWS_NEW_V4, FLOWS_PROVEN_V4, FRAGMENTS_V4, PREFIXES_V4, 32, sg_lookup_v4);
-family!(V6, FlowKey6, FLOWS_NEW_V6, FLOWS_PROVEN_V6, FRAGMENTS_V6, PREFIXES_V6, 128, lookup_v6);
-
-/// A BPF function takes words, not an array.
-#[inline(always)]
-fn lookup_v6(active: u64, query: u32, [first, second]: V6) -> u32 {
-    sg_lookup_v6(active, query, first, second)
-}
-
-impl Policy for Kernel {
-    #[inline(always)]
-    fn active(&self) -> Active {
-        // One aligned 64-bit load: `sg_set_active` stores the word with one store.
-        Active(maps::ACTIVE.get(u32::from(globals::slot())).copied().unwrap_or(0))
-    }
-
-    #[inline(always)]
-    fn class(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
-        // Userspace changes only the other half of a row; it rewrites this half with equal words.
-        let row = &maps::CLASSES.get_value(active.index(), &class)?[active.half() & 1];
-        Some((row.lists[direction as usize & 1], row.parent))
-    }
-
-    #[inline(always)]
-    fn search(&self, active: Active, at: u32, len: u32, traffic: u32) -> Option<u32> {
-        match sg_search(active.index(), u64::from(at), u64::from(len), u64::from(traffic) + 1) {
-            0 => None,
-            rule => Some(rule),
-        }
-    }
-}
+family!(V4, FlowKey4, FLOWS_LRU_V4, FLOWS_TCP_V4, FRAGMENTS_V4);
+family!(V6, FlowKey6, FLOWS_LRU_V6, FLOWS_TCP_V6, FRAGMENTS_V6);
 
 impl Dhcp for Kernel {
     #[inline(always)]
     fn track_dhcp(&self, direction: Direction, bytes: u32) -> bool {
-        sg_dhcp(direction as u32, bytes) != 0
+        sg_dhcp(self.index, direction as u32, bytes) != 0
     }
 }
 
@@ -240,6 +249,6 @@ impl Counts for Kernel {
 
     #[inline(always)]
     fn count_event(&self, event: Event) {
-        maps::count_event(event_index(globals::slot(), event));
+        maps::count_event(event_index(self.slot(), event));
     }
 }

@@ -10,7 +10,6 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use firewall_ebpf::wire::LinkMessage;
 use firewall_ebpf::wire::packet::{Packet, Wire};
 
-use super::globals;
 use super::subprograms::{sg_message_skb, sg_message_xdp, sg_scale_skb, sg_scale_xdp};
 
 /// The hook's context, for tracing.
@@ -48,13 +47,14 @@ impl Linear {
 pub(super) struct Xdp {
     ctx: *mut xdp_md,
     linear: Linear,
+    has_ethernet: bool,
 }
 
 impl Xdp {
     #[inline(always)]
-    pub(super) fn new(ctx: *mut xdp_md) -> Self {
+    pub(super) fn new(ctx: *mut xdp_md, has_ethernet: bool) -> Self {
         let view = XdpContext::new(ctx);
-        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() } }
+        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() }, has_ethernet }
     }
 }
 
@@ -73,7 +73,7 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn has_ethernet(&self) -> bool {
-        globals::has_ethernet()
+        self.has_ethernet
     }
 
     /// XDP runs before the kernel moves a tag into the metadata.
@@ -124,13 +124,14 @@ impl Context for Xdp {
 pub(super) struct Skb {
     ctx: *mut __sk_buff,
     linear: Linear,
+    has_ethernet: bool,
 }
 
 impl Skb {
     #[inline(always)]
-    pub(super) fn new(ctx: *mut __sk_buff) -> Self {
+    pub(super) fn new(ctx: *mut __sk_buff, has_ethernet: bool) -> Self {
         let view = TcContext::new(ctx);
-        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() } }
+        Self { ctx, linear: Linear { start: view.data(), end: view.data_end() }, has_ethernet }
     }
 }
 
@@ -148,7 +149,7 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn has_ethernet(&self) -> bool {
-        globals::has_ethernet()
+        self.has_ethernet
     }
 
     #[inline(always)]

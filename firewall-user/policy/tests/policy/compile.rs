@@ -10,7 +10,7 @@ use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, NO_CLASS, UNTRACKED, traffic};
 use firewall_ebpf::backend::host::HostTables;
 use firewall_ebpf::verdict::lookup::lookup_rule;
-use firewall_ebpf::verdict::tables::{Policy as _, Rules};
+use firewall_ebpf::verdict::tables::{Interface as _, Rules};
 use firewall_policy::model::{PortRange, Tracking, Traffic};
 use firewall_policy::{CompiledPolicy, Probe, ResolvedRule, compile, evaluate, is_untracked};
 use ipnet::IpNet;

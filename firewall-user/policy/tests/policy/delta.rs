@@ -138,10 +138,6 @@ impl Bank for Memory {
 }
 
 impl Policy for Memory {
-    fn active(&self) -> Active {
-        self.active
-    }
-
     fn class(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
         let row = self.rows.get(index(class))?[active.half()];
         Some((row.lists[direction as usize], row.parent))

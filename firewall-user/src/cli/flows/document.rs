@@ -112,7 +112,7 @@ impl Flow {
             outside_port: entry.outside_port,
             opened_by: entry.initiator().name(),
             state: known.state.name(),
-            tier: entry.tier.name(),
+            tier: entry.tier().name(),
             proven: flow.flags & PROVEN != 0,
             idle_seconds: known.idle,
             left_seconds: known.left,

@@ -104,7 +104,7 @@ impl Filter {
                 Some((id, ..)) => id == port,
                 None => entry.inside_port == port || entry.outside_port == port,
             }))
-            && holds(tier.map(|tier| entry.tier == tier))
+            && holds(tier.map(|tier| entry.tier() == tier))
             && holds(state.map(|state| entry.flow.state() == Some(state)))
             && holds(rules.map(|rules| rules.contains(&entry.flow.rule)))
     }

@@ -138,17 +138,19 @@ struct Ipv6Address {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 struct FlowTable {
-    /// `new` or `proven`.
-    tier: &'static str,
+    /// The interface; null if it is not stored, or not selected.
+    network_interface_id: Option<String>,
+    /// The interface's attachment number.
+    slot: u16,
+    /// `new`; or `udp` or `tcp`, of proven flows.
+    table: &'static str,
     /// `ipv4` or `ipv6`.
     family: &'static str,
     /// Flows in it, with expired ones that are not removed yet.
     entries: u64,
     /// Flows that fit.
     capacity: u32,
-    /// Memory of an entry in bytes; null before Linux 6.4.
-    bytes_per_entry: Option<u64>,
-    /// Memory of the table in bytes; null before Linux 6.4.
+    /// Memory of the table in bytes, of `tcp` for the flows that it has; null before Linux 6.4.
     memory_bytes: Option<u64>,
 }
 
@@ -190,12 +192,13 @@ impl StatusDocument {
     pub(super) fn new(reading: Reading<'_>) -> Result<Self> {
         let Reading { model, statuses, maps, survey, strays, change } = reading;
         let interface = |one| NetworkInterface::new(model, one, maps, survey);
-        let tables = maps.map(|maps| maps.occupancy(&survey.flows)).unwrap_or_default();
+        let tables =
+            maps.map(|maps| maps.occupancy(&survey.flows)).transpose()?.unwrap_or_default();
         let counters = maps.map(Maps::rule_counter_usage).transpose()?;
         Ok(Self {
             schema_version: SCHEMA_VERSION,
             network_interfaces: statuses.iter().map(interface).collect::<Result<_>>()?,
-            flow_tables: tables.iter().map(FlowTable::new).collect(),
+            flow_tables: tables.iter().map(|table| FlowTable::new(table, statuses)).collect(),
             rule_counters: counters.map(RuleCounters::new),
             stray_slots: strays,
             pending: change.map(|change| PendingChange {
@@ -267,14 +270,16 @@ impl NetworkInterface {
 }
 
 impl FlowTable {
-    fn new(table: &Occupancy) -> Self {
+    fn new(table: &Occupancy, statuses: &[InterfaceStatus<'_>]) -> Self {
         let family = if table.is_v6 { Family::Ipv6 } else { Family::Ipv4 };
+        let interface = statuses.iter().find(|one| one.interface.slot == table.slot);
         Self {
-            tier: table.tier.name(),
+            network_interface_id: interface.map(|one| one.interface.id.to_string()),
+            slot: table.slot,
+            table: table.table.name(),
             family: family.name(),
             entries: table.entries,
             capacity: table.capacity,
-            bytes_per_entry: table.bytes_per_entry(),
             memory_bytes: table.memory,
         }
     }

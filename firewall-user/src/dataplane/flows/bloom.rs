@@ -1,12 +1,14 @@
-//! The Bloom filter of flows ([`firewall_ebpf::bloom`]): inserting the flows that userspace writes, and
-//! rebuilding it without the bits of removed flows.
+//! The Bloom filters of flows ([`firewall_ebpf::abi::bloom`]): inserting the flows that userspace writes, and
+//! rebuilding them without the bits of removed flows.
 
 use firewall_ebpf::abi::bloom::{BITS, LINES, Line};
 use firewall_ebpf::abi::helper::MAX_BLOOM_KEYS;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::flows::key::AnyKey;
+use crate::dataplane::flows::list::FlowEntry;
 use crate::dataplane::sys::{entries, helper};
+use crate::dataplane::tables::interface::Own;
 use crate::dataplane::tables::maps::Maps;
 
 /// Flows in one run of the kernel program.
@@ -37,33 +39,45 @@ impl Maps {
         Ok(())
     }
 
-    /// Rebuilds the filter if it has many bits of removed flows; `flows` is the number of existing flows.
-    /// No other process may do so at the same time. Returns whether it was rebuilt.
+    /// Rebuilds the filters of interfaces that have many bits of removed flows; `flows` are the existing
+    /// ones. No other process may do so at the same time. Returns how many were rebuilt.
     ///
     /// # Errors
-    /// A map or a pinned program cannot be used; the filter in use stays so.
-    pub fn rebuild_bloom(&mut self, flows: usize) -> Result<bool> {
-        let in_use = self.bloom_in_use.get(&0, 0).context("read map BLOOM_IN_USE")? & 1;
-        let both: Vec<(u32, Line)> = entries::dump(self.fd("BLOOM")).context("read map BLOOM")?;
-        let of_filter = both.iter().filter(|(at, _)| at / LINES == in_use);
-        let bits: u32 = of_filter.flat_map(|(_, line)| line).map(|word| word.count_ones()).sum();
-        let expected = u32::try_from(flows).unwrap_or(u32::MAX);
-        if bits <= expected.saturating_mul(2).saturating_add(SLACK) {
-            return Ok(false);
+    /// A map or a pinned program cannot be used; the filters in use stay so.
+    pub fn rebuild_blooms(&mut self, flows: &[FlowEntry]) -> Result<usize> {
+        let mut rebuilt = Vec::new();
+        for tables in self.all_interface_tables()? {
+            let slot = u32::from(tables.slot());
+            let in_use = self.bloom_in_use.get(&slot, 0).context("read map BLOOM_IN_USE")? & 1;
+            let both: Vec<(u32, Line)> =
+                entries::dump(tables.fd(Own::Bloom)).context("read a Bloom filter")?;
+            let of_filter = both.iter().filter(|(at, _)| at / LINES == in_use);
+            let bits: u32 =
+                of_filter.flat_map(|(_, line)| line).map(|word| word.count_ones()).sum();
+            let existing = flows.iter().filter(|flow| flow.slot == tables.slot()).count();
+            let expected = u32::try_from(existing).unwrap_or(u32::MAX);
+            if bits > expected.saturating_mul(2).saturating_add(SLACK) {
+                rebuilt.push((tables, 1 - in_use));
+            }
         }
-        let other = 1 - in_use;
-        // Programs that began before the last rebuild may still use it. Without a policy there are no
-        // tables to synchronize by, and no program creates flows.
-        if !self.synchronize()? {
-            return Ok(false);
+        // Programs that began before the last rebuild may still use the other filters. Without a policy
+        // there are no tables to synchronize by, and no program creates flows.
+        if rebuilt.is_empty() || !self.synchronize()? {
+            return Ok(0);
         }
-        let cleared = (0..LINES).map(|line| (other * LINES + line, Line::default()));
-        entries::put_all(self.fd("BLOOM"), cleared, &mut |_| {}).context("write map BLOOM")?;
+        for (tables, other) in &rebuilt {
+            let cleared = (0..LINES).map(|line| (other * LINES + line, Line::default()));
+            entries::put_all(tables.fd(Own::Bloom), cleared, &mut |_| {})
+                .context("write a Bloom filter")?;
+        }
         // A program that set a bit before it was cleared has written its flow afterwards.
         self.synchronize()?;
         let keys: Vec<_> = self.flows()?.iter().map(|flow| flow.key).collect();
         self.bloom_insert(&keys)?;
-        self.bloom_in_use.set(0, other, 0).context("write map BLOOM_IN_USE")?;
-        Ok(true)
+        for (tables, other) in &rebuilt {
+            let slot = u32::from(tables.slot());
+            self.bloom_in_use.set(slot, *other, 0).context("write map BLOOM_IN_USE")?;
+        }
+        Ok(rebuilt.len())
     }
 }

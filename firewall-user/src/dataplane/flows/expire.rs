@@ -1,7 +1,7 @@
 //! Removing expired flows: userspace selects them, and the kernel program removes those that no packet
 //! has refreshed since.
 
-use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::flow::{Table, Tier};
 use firewall_ebpf::abi::helper::MAX_EXPIRED;
 
 use crate::dataplane::error::Result;
@@ -30,9 +30,9 @@ pub fn expire<'a>(pins: &Pins, flows: impl IntoIterator<Item = &'a FlowEntry>) -
     let mut expired = Expired::default();
     for is_v6 in [false, true] {
         let inputs = inputs(&flows, is_v6);
-        for (tier, data) in inputs {
+        for (table, data) in inputs {
             let removed = helper::run(&pins.expire(is_v6), "sg_expire", &data, None)?;
-            match tier {
+            match table.tier() {
                 Tier::New => expired.new += u64::from(removed),
                 Tier::Proven => expired.proven += u64::from(removed),
             }
@@ -41,20 +41,20 @@ pub fn expire<'a>(pins: &Pins, flows: impl IntoIterator<Item = &'a FlowEntry>) -
     Ok(expired)
 }
 
-/// The inputs of a family's program, one per run: the tier's number as a word, then each flow's
+/// The inputs of a family's program, one per run: the table's number as a word, then each flow's
 /// `last_seen` and key, as they are stored in the tables.
-fn inputs(flows: &[&FlowEntry], is_v6: bool) -> Vec<(Tier, Vec<u8>)> {
+fn inputs(flows: &[&FlowEntry], is_v6: bool) -> Vec<(Table, Vec<u8>)> {
     let mut inputs = Vec::new();
-    for tier in Tier::ALL {
+    for table in Table::ALL {
         let selected: Vec<_> =
-            flows.iter().filter(|entry| entry.tier == tier && entry.key.is_v6() == is_v6).collect();
+            flows.iter().filter(|one| one.table == table && one.key.is_v6() == is_v6).collect();
         for chunk in selected.chunks(PER_CALL) {
-            let mut data = helper::list(tier as u64);
+            let mut data = helper::list(table as u64);
             for entry in chunk {
                 data.extend_from_slice(sys::bytes(&entry.flow.last_seen));
                 data.extend_from_slice(entry.key.bytes());
             }
-            inputs.push((tier, data));
+            inputs.push((table, data));
         }
     }
     inputs
@@ -86,49 +86,49 @@ mod tests {
     }
 
     #[test]
-    fn an_input_is_the_tier_and_then_times_and_keys() {
+    fn an_input_is_the_table_and_then_times_and_keys() {
         let v4 = FlowKey4 { inside_port: 0x1234, slot: 7, protocol: 6, ..FlowKey4::default() };
         let v6 = FlowKey6 { outside: [1, 2], slot: 7, protocol: 17, ..FlowKey6::default() };
         let entries = [
-            entry_for_test(AnyKey::V4(v4), Tier::Proven, flow(0x0102_0304_0506_0708)),
-            entry_for_test(AnyKey::V6(v6), Tier::New, flow(9)),
+            entry_for_test(AnyKey::V4(v4), Table::Tcp, flow(0x0102_0304_0506_0708)),
+            entry_for_test(AnyKey::V6(v6), Table::New, flow(9)),
         ];
         let entries: Vec<_> = entries.iter().collect();
 
-        let [(tier, data)] = &inputs(&entries, false)[..] else { panic!("one input") };
+        let [(table, data)] = &inputs(&entries, false)[..] else { panic!("one input") };
         let (header, entry) = data.split_at(HEADER);
-        assert_eq!((*tier, entry.len()), (Tier::Proven, 8 + 16));
-        assert_eq!(header[..8], 1_u64.to_ne_bytes());
+        assert_eq!((*table, entry.len()), (Table::Tcp, 8 + 16));
+        assert_eq!(header[..8], 2_u64.to_ne_bytes());
         assert_eq!(entry[..8], 0x0102_0304_0506_0708_u64.to_ne_bytes());
         assert_eq!(entry[16..18], 0x1234_u16.to_ne_bytes());
         assert_eq!((entry[20], entry[22]), (7, 6));
 
-        let [(tier, data)] = &inputs(&entries, true)[..] else { panic!("one input") };
+        let [(table, data)] = &inputs(&entries, true)[..] else { panic!("one input") };
         let (header, entry) = data.split_at(HEADER);
-        assert_eq!((*tier, entry.len()), (Tier::New, 8 + 40));
+        assert_eq!((*table, entry.len()), (Table::New, 8 + 40));
         assert_eq!(header[..8], [0; 8]);
         assert_eq!(entry[24..40], [1_u64.to_ne_bytes(), 2_u64.to_ne_bytes()].concat());
     }
 
     #[test]
     fn an_input_has_at_most_sixty_four_flows() {
-        let of = |tier, port| {
+        let of = |table, port| {
             let key = FlowKey4 { inside_port: port, ..FlowKey4::default() };
-            entry_for_test(AnyKey::V4(key), tier, flow(1))
+            entry_for_test(AnyKey::V4(key), table, flow(1))
         };
-        let new = (0..130).map(|port| of(Tier::New, port));
-        let entries: Vec<_> = new.chain((0..64).map(|port| of(Tier::Proven, port))).collect();
+        let new = (0..130).map(|port| of(Table::New, port));
+        let entries: Vec<_> = new.chain((0..64).map(|port| of(Table::Tcp, port))).collect();
         let entries: Vec<_> = entries.iter().collect();
         let sizes: Vec<_> =
-            inputs(&entries, false).iter().map(|(tier, data)| (*tier, data.len())).collect();
+            inputs(&entries, false).iter().map(|(table, data)| (*table, data.len())).collect();
         let size = |flows: usize| HEADER + flows * 24;
         assert_eq!(
             sizes,
             [
-                (Tier::New, size(64)),
-                (Tier::New, size(64)),
-                (Tier::New, size(2)),
-                (Tier::Proven, size(64))
+                (Table::New, size(64)),
+                (Table::New, size(64)),
+                (Table::New, size(2)),
+                (Table::Tcp, size(64))
             ]
         );
         assert!(inputs(&entries, true).is_empty());

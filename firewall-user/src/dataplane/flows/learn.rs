@@ -3,15 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::BorrowedFd;
 
 use firewall_ebpf::abi::flow::{
-    FIN_EGRESS, Flow, FlowKey4, FlowKey6, INITIATOR_EGRESS, PICKED_UP, PROVEN, REPLIED, Tier,
+    FIN_EGRESS, Flow, FlowKey4, FlowKey6, INITIATOR_EGRESS, PICKED_UP, PROVEN, REPLIED, Table,
 };
 use firewall_ebpf::abi::interface::{Direction, Orientation};
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::wire::protocol;
 
-use crate::dataplane::error::{Context, Result};
+use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::flows::conntrack::{self, Tracked};
 use crate::dataplane::flows::key::AnyKey;
 use crate::dataplane::flows::sockets::{self, Connected};
@@ -163,6 +164,10 @@ impl Maps {
         open: impl IntoIterator<Item = &'a OpenConnection>,
         now: u64,
     ) -> Result<Learned> {
+        let Some(tables) = self.interface_tables(slot)? else {
+            let what = format!("write the open connections of slot {slot}: it has no tables");
+            return Err(DataplaneError::new(what, "`secgroup reconcile` creates them"));
+        };
         let epoch = self.active(slot)?.generation();
         let mut learned = Learned::default();
         let (open, keys): (Vec<_>, Vec<_>) =
@@ -170,10 +175,13 @@ impl Maps {
         self.bloom_insert(&keys)?;
         for (one, key) in open.into_iter().zip(keys) {
             let flow = record(one, now, epoch);
-            let ((new_v4, new_v6), (v4, v6)) = (self.tables(Tier::New), self.tables(Tier::Proven));
+            // Of other protocols flows are never proven.
+            let table = Table::proven(one.protocol).unwrap_or(Table::New);
+            let (new, to) =
+                (tables.flows(Table::New, key.is_v6()), tables.flows(table, key.is_v6()));
             let written = match &key {
-                AnyKey::V4(key) => write(new_v4, v4, key, &flow),
-                AnyKey::V6(key) => write(new_v6, v6, key, &flow),
+                AnyKey::V4(key) => write(new, to, key, &flow),
+                AnyKey::V6(key) => write(new, to, key, &flow),
             };
             match written {
                 Ok(true) => learned.flows += 1,
@@ -187,15 +195,15 @@ impl Maps {
 }
 
 fn write<K: aya::Pod>(
-    new: std::os::fd::BorrowedFd<'_>,
-    proven: std::os::fd::BorrowedFd<'_>,
+    new: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
     key: &K,
     flow: &Flow,
 ) -> std::io::Result<bool> {
     if entries::get::<K, Flow>(new, key)?.is_some() {
         return Ok(false);
     }
-    entries::insert(proven, key, flow)
+    entries::insert(to, key, flow)
 }
 
 fn record(one: &OpenConnection, now: u64, epoch: u32) -> Flow {
@@ -273,7 +281,7 @@ mod tests {
                 let open =
                     OpenConnection { protocol: 6, inside, outside, initiator, state, finisher };
                 let flow = record(&open, 0x1_0000_0007, 3);
-                let entry = entry_for_test(key(&open, 7), Tier::Proven, flow);
+                let entry = entry_for_test(key(&open, 7), Table::Tcp, flow);
                 assert_eq!((entry.slot, entry.protocol), (7, 6));
                 assert_eq!(SocketAddr::new(entry.inside, entry.inside_port), inside);
                 assert_eq!(SocketAddr::new(entry.outside, entry.outside_port), outside);

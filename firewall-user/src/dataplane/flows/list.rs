@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use aya::Pod;
 use firewall_ebpf::abi::counter::UserCounter;
-use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Tier};
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, QUERY_FROM_INSIDE, Table, Tier};
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::interface::Direction;
 
@@ -14,6 +14,7 @@ use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::key::AnyKey;
 use crate::dataplane::sys::entries;
 use crate::dataplane::sys::memory::memory;
+use crate::dataplane::tables::interface::{InterfaceTables, Own};
 use crate::dataplane::tables::maps::Maps;
 
 /// A flow of the kernel's tables, in host byte order.
@@ -22,7 +23,7 @@ pub struct FlowEntry {
     /// The attachment it belongs to.
     pub slot: u16,
     /// The table that holds it.
-    pub tier: Tier,
+    pub table: Table,
     /// IP protocol number.
     pub protocol: u8,
     /// Address of the protected end.
@@ -42,15 +43,18 @@ pub struct FlowEntry {
 /// How full a flow table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupancy {
-    /// The tier of the table.
-    pub tier: Tier,
+    /// The attachment.
+    pub slot: u16,
+    /// The table.
+    pub table: Table,
     /// `true`: IPv6.
     pub is_v6: bool,
     /// Entries, including expired ones that are not removed yet.
     pub entries: u64,
     /// Entries that fit.
     pub capacity: u32,
-    /// The table's memory in bytes, which does not depend on `entries`; `None` before Linux 6.4.
+    /// The table's memory in bytes; `None` before Linux 6.4. That of the LRU tables does not depend on
+    /// `entries`.
     pub memory: Option<u64>,
 }
 
@@ -66,15 +70,19 @@ impl Occupancy {
 const FRAGMENT_WORDS: usize = size_of::<FirstFragment>() / size_of::<u64>();
 
 trait Key: Pod {
-    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry;
+    const IS_V6: bool;
+
+    fn entry(self, table: Table, flow: Flow) -> FlowEntry;
 }
 
 impl Key for FlowKey4 {
-    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry {
+    const IS_V6: bool = false;
+
+    fn entry(self, table: Table, flow: Flow) -> FlowEntry {
         let address = |raw: u32| IpAddr::V4(Ipv4Addr::from(u32::from_be(raw)));
         FlowEntry {
             slot: self.slot,
-            tier,
+            table,
             protocol: self.protocol,
             inside: address(self.inside),
             outside: address(self.outside),
@@ -87,14 +95,16 @@ impl Key for FlowKey4 {
 }
 
 impl Key for FlowKey6 {
-    fn entry(self, tier: Tier, flow: Flow) -> FlowEntry {
+    const IS_V6: bool = true;
+
+    fn entry(self, table: Table, flow: Flow) -> FlowEntry {
         let address = |[first, second]: [u64; 2]| {
             let word = u128::from(u64::from_be(first)) << 64 | u128::from(u64::from_be(second));
             IpAddr::V6(Ipv6Addr::from(word))
         };
         FlowEntry {
             slot: self.slot,
-            tier,
+            table,
             protocol: self.protocol,
             inside: address(self.inside),
             outside: address(self.outside),
@@ -107,6 +117,12 @@ impl Key for FlowKey6 {
 }
 
 impl FlowEntry {
+    /// The tier of the table that holds it.
+    #[must_use]
+    pub const fn tier(&self) -> Tier {
+        self.table.tier()
+    }
+
     /// The direction of the flow's first packet.
     #[must_use]
     pub fn initiator(&self) -> Direction {
@@ -166,10 +182,11 @@ impl Maps {
     /// A map cannot be read.
     pub fn flows_limited(&self, limit: usize) -> Result<Vec<FlowEntry>> {
         let mut flows = Vec::new();
-        for tier in Tier::ALL {
-            let (v4, v6) = self.tables(tier);
-            flows.append(&mut read::<FlowKey4>(v4, tier, limit)?);
-            flows.append(&mut read::<FlowKey6>(v6, tier, limit)?);
+        for tables in self.all_interface_tables()? {
+            for table in Table::ALL {
+                flows.append(&mut read::<FlowKey4>(&tables, table, limit)?);
+                flows.append(&mut read::<FlowKey6>(&tables, table, limit)?);
+            }
         }
         Ok(flows)
     }
@@ -184,15 +201,18 @@ impl Maps {
     ) -> Result<u64> {
         let mut removed = 0;
         let mut new: BTreeMap<u16, u64> = BTreeMap::new();
+        let opened = self.all_interface_tables()?;
+        let opened: BTreeMap<u16, &InterfaceTables> =
+            opened.iter().map(|tables| (tables.slot(), tables)).collect();
         for flow in flows {
-            let (v4, v6) = self.tables(flow.tier);
+            let Some(tables) = opened.get(&flow.slot) else { continue };
             let existed = match &flow.key {
-                AnyKey::V4(key) => entries::remove(v4, key),
-                AnyKey::V6(key) => entries::remove(v6, key),
+                AnyKey::V4(key) => entries::remove(tables.flows(flow.table, false), key),
+                AnyKey::V6(key) => entries::remove(tables.flows(flow.table, true), key),
             };
             let existed = existed.context("remove a flow")?;
             removed += u64::from(existed);
-            if existed && flow.tier == Tier::New {
+            if existed && flow.table == Table::New {
                 *new.entry(flow.slot).or_default() += 1;
             }
         }
@@ -204,33 +224,33 @@ impl Maps {
         Ok(removed)
     }
 
-    /// The tables of a tier, IPv4 and IPv6.
-    pub(super) fn tables(&self, tier: Tier) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
-        match tier {
-            Tier::New => (self.fd("FLOWS_NEW_V4"), self.fd("FLOWS_NEW_V6")),
-            Tier::Proven => (self.fd("FLOWS_PROVEN_V4"), self.fd("FLOWS_PROVEN_V6")),
-        }
-    }
-
-    /// How full the flow tables are, given the result of [`Self::flows`].
-    #[must_use]
-    pub fn occupancy(&self, flows: &[FlowEntry]) -> Vec<Occupancy> {
-        let mut tables = Vec::new();
-        for tier in Tier::ALL {
-            for is_v6 in [false, true] {
-                let capacity = match tier {
-                    Tier::New => self.sizes.flows_new,
-                    Tier::Proven => self.sizes.flows_proven,
+    /// How full the tables of flows are, by interface, given the result of [`Self::flows`].
+    ///
+    /// # Errors
+    /// A table cannot be opened.
+    pub fn occupancy(&self, flows: &[FlowEntry]) -> Result<Vec<Occupancy>> {
+        let mut occupancies = Vec::new();
+        for tables in self.all_interface_tables()? {
+            let (slot, sizes) = (tables.slot(), tables.sizes()?);
+            for table in Table::ALL {
+                let capacity = match table {
+                    Table::New => sizes.new,
+                    Table::Udp => sizes.udp,
+                    Table::Tcp => sizes.tcp,
                 };
-                let here = |flow: &&FlowEntry| flow.tier == tier && flow.inside.is_ipv6() == is_v6;
-                let entries = flows.iter().filter(here).count();
-                let entries = u64::try_from(entries).unwrap_or(u64::MAX);
-                let (v4, v6) = self.tables(tier);
-                let memory = memory(if is_v6 { v6 } else { v4 });
-                tables.push(Occupancy { tier, is_v6, entries, capacity, memory });
+                for is_v6 in [false, true] {
+                    let here = |flow: &&FlowEntry| {
+                        let family = flow.inside.is_ipv6();
+                        (flow.slot, flow.table, family) == (slot, table, is_v6)
+                    };
+                    let entries = flows.iter().filter(here).count();
+                    let entries = u64::try_from(entries).unwrap_or(u64::MAX);
+                    let memory = memory(tables.flows(table, is_v6));
+                    occupancies.push(Occupancy { slot, table, is_v6, entries, capacity, memory });
+                }
             }
         }
-        tables
+        Ok(occupancies)
     }
 }
 
@@ -240,29 +260,29 @@ impl Maps {
     /// # Errors
     /// A map cannot be read or written.
     pub fn remove_fragments(&mut self, slot: u16) -> Result<()> {
-        remove_fragments::<FlowKey4>(self.fd("FRAGMENTS_V4"), |key| key.slot == slot)?;
-        remove_fragments::<FlowKey6>(self.fd("FRAGMENTS_V6"), |key| key.slot == slot)
+        let Some(tables) = self.interface_tables(slot)? else { return Ok(()) };
+        remove_fragments::<FlowKey4>(tables.fd(Own::Fragments(false)))?;
+        remove_fragments::<FlowKey6>(tables.fd(Own::Fragments(true)))
     }
 }
 
-fn remove_fragments<K: Key>(map: BorrowedFd<'_>, is_selected: impl Fn(&K) -> bool) -> Result<()> {
+fn remove_fragments<K: Key>(map: BorrowedFd<'_>) -> Result<()> {
     let fragments = entries::dump::<K, [u64; FRAGMENT_WORDS]>(map).context("read the fragments")?;
-    for (key, _) in fragments.iter().filter(|(key, _)| is_selected(key)) {
-        entries::remove(map, key).context("remove a fragment")?;
-    }
-    Ok(())
+    let keys: Vec<K> = fragments.into_iter().map(|(key, _)| key).collect();
+    entries::remove_all(map, &keys, &mut |_| {}).context("remove the fragments")
 }
 
-fn read<K: Key>(map: BorrowedFd<'_>, tier: Tier, limit: usize) -> Result<Vec<FlowEntry>> {
+fn read<K: Key>(tables: &InterfaceTables, table: Table, limit: usize) -> Result<Vec<FlowEntry>> {
+    let map = tables.flows(table, K::IS_V6);
     let entries = entries::dump_limited::<K, Flow>(map, limit).context("read a flow table")?;
-    Ok(entries.into_iter().map(|(key, flow)| key.entry(tier, flow)).collect())
+    Ok(entries.into_iter().map(|(key, flow)| key.entry(table, flow)).collect())
 }
 
 /// An entry that no table holds.
 #[cfg(test)]
-pub(super) fn entry_for_test(key: AnyKey, tier: Tier, flow: Flow) -> FlowEntry {
+pub(super) fn entry_for_test(key: AnyKey, table: Table, flow: Flow) -> FlowEntry {
     match key {
-        AnyKey::V4(key) => key.entry(tier, flow),
-        AnyKey::V6(key) => key.entry(tier, flow),
+        AnyKey::V4(key) => key.entry(table, flow),
+        AnyKey::V6(key) => key.entry(table, flow),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::counter::UserCounter;
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::flow::Table;
 
 use crate::dataplane::error::Result;
 use crate::dataplane::flows::list::FlowEntry;
@@ -40,7 +40,7 @@ impl Maps {
         let mut evicted = BTreeMap::new();
         for (slot, opened) in opened {
             let events = self.events(slot)?;
-            let here = flows.iter().filter(|flow| flow.slot == slot && flow.tier == Tier::New);
+            let here = flows.iter().filter(|flow| flow.slot == slot && flow.table == Table::New);
             let ended = [
                 events[&Event::Promoted],
                 events[&Event::Removed],

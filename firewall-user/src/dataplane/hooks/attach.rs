@@ -4,18 +4,22 @@ use aya::Ebpf;
 use aya::programs::{SchedClassifier, Xdp};
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::hooks::attached::hook_here;
+use crate::dataplane::hooks::attached::{hook_here, transmits_here};
 use crate::dataplane::hooks::detach::detach_place;
 use crate::dataplane::hooks::hook::{Hook, tc_hook};
 use crate::dataplane::hooks::links::attached_link;
 use crate::dataplane::hooks::load::{self, Settings};
-use crate::dataplane::hooks::{clsact, refusal, tcx, xdp};
+use crate::dataplane::hooks::slow_path::Kind;
+use crate::dataplane::hooks::{clsact, refusal, slow_path, tcx, xdp};
 use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::host::netns;
 use crate::dataplane::object;
-use crate::dataplane::object::shapes::Sizes;
 use crate::dataplane::pins::{Pins, Place};
+use crate::dataplane::tables::maps::Maps;
 use crate::model::{HookChoice, Interface};
+
+/// The program at XDP in the kernel object.
+const XDP: &str = "sg_xdp_rx";
 
 /// The result of attaching.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,16 +31,62 @@ pub struct Attached {
 }
 
 /// Attaches an interface's programs, or replaces them where they are attached already: packets
-/// meet the old program or the new one, never none.
+/// meet the old program or the new one, never none. Programs that are
+/// equal already stay.
 ///
-/// The policy of the slot must be active before.
+/// The policy of the slot must be active before, and its tables must exist.
 ///
 /// # Errors
 /// The device does not exist, or the kernel refuses its hook. What was attached stays attached, or,
 /// where the mode of XDP was to change, a TC program replaces it.
-pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -> Result<Attached> {
+pub fn attach(maps: &mut Maps, interface: &Interface, traced: bool) -> Result<Attached> {
     let device = device::find(interface.netns.as_deref(), &interface.device)?;
-    let settings = Settings {
+    let (slot, pins) = (interface.slot, maps.pins.clone());
+    let settings = settings(interface, &device, traced);
+    let digest = settings.digest(maps, interface.hook)?;
+    netns::within(interface.netns.as_deref(), || {
+        let before = hook_here(&pins, slot, &device)?;
+        let (loaded, half) = maps.loaded(slot)?;
+        let tc = tc_hook(interface.hook);
+        if let Some(hook) = before
+            && loaded == digest
+            && is_chosen(interface.hook, hook, tc)
+            && transmits_here(&pins, slot, &device)?
+        {
+            return Ok(Attached { hook, device: device.clone() });
+        }
+        // The other record, so that programs that stay attached keep their settings.
+        let half = 1 - half;
+        let record = settings.record();
+        maps.set_settings((slot, half), record)?;
+        // Programs that are replaced one after the other are not those of a digest meanwhile.
+        maps.set_loaded(slot, (0, 1 - half))?;
+        let object = load::open(maps, &settings, (half, &record))?;
+        let mut attempt =
+            Attempt { maps, pins: &pins, object, interface, device: &device, settings: &settings };
+        let hook = attempt.receive(tc)?;
+        if let Err(error) = attempt.tc("sg_tcx_tx", tc.transmit()) {
+            if before.is_some_and(|before| before.receive() != hook.receive()) {
+                // The program on the earlier hook stays: with both, every packet would count twice.
+                detach_place(&pins, slot, hook.receive())?;
+            }
+            return Err(error);
+        }
+        // Only now, with the new programs in place, are those of other places detached.
+        let kept = [hook.receive(), tc.transmit()];
+        let mut others = Place::ALL.into_iter().filter(|place| !kept.contains(place));
+        others.try_for_each(|place| detach_place(&pins, slot, place))?;
+        maps.set_loaded(slot, (digest, half))?;
+        if !traced {
+            slow_path::untrace(&pins, u32::from(slot) + 1)?;
+        }
+        Ok(Attached { hook, device: device.clone() })
+    })
+}
+
+/// The settings of an interface's programs.
+fn settings(interface: &Interface, device: &Device, traced: bool) -> Settings {
+    Settings {
         slot: interface.slot,
         orientation: interface.orientation,
         has_ethernet: device.has_ethernet,
@@ -45,55 +95,28 @@ pub fn attach(pins: &Pins, sizes: &Sizes, interface: &Interface, traced: bool) -
         tcp_loose: interface.is_tcp_loose(),
         revalidate: interface.revalidate,
         timeouts: interface.timeouts.clone(),
-    };
-    let object = load::open(pins, sizes, &settings)?;
-    let names = Names::new(traced);
-    netns::within(interface.netns.as_deref(), || {
-        let mut attempt = Attempt { pins, object, names, interface, device: &device };
-        let before = hook_here(pins, interface.slot, &device)?;
-        let tc = tc_hook(interface.hook);
-        let hook = attempt.receive(tc)?;
-        if let Err(error) = attempt.tc(names.transmit, tc.transmit()) {
-            if before.is_some_and(|before| before.receive() != hook.receive()) {
-                // The program on the earlier hook stays: with both, every packet would count twice.
-                detach_place(pins, interface.slot, hook.receive())?;
-            }
-            return Err(error);
-        }
-        // Only now, with the new programs in place, are those of other places detached.
-        let kept = [hook.receive(), tc.transmit()];
-        let mut others = Place::ALL.into_iter().filter(|place| !kept.contains(place));
-        others.try_for_each(|place| detach_place(pins, interface.slot, place))?;
-        Ok(Attached { hook, device: device.clone() })
-    })
+        traced,
+    }
 }
 
-/// The names of an interface's programs in the kernel object.
-#[derive(Clone, Copy)]
-struct Names {
-    xdp: &'static str,
-    receive: &'static str,
-    transmit: &'static str,
-}
-
-impl Names {
-    const fn new(traced: bool) -> Self {
-        if traced {
-            let (xdp, receive) = ("sg_xdp_rx_trace", "sg_tcx_rx_trace");
-            Self { xdp, receive, transmit: "sg_tcx_tx_trace" }
-        } else {
-            Self { xdp: "sg_xdp_rx", receive: "sg_tcx_rx", transmit: "sg_tcx_tx" }
-        }
+/// Whether a hook is what a choice allows, so that what is attached there may stay.
+fn is_chosen(choice: HookChoice, hook: Hook, tc: Hook) -> bool {
+    match choice {
+        HookChoice::Xdp => hook == Hook::Xdp,
+        HookChoice::XdpGeneric => hook == Hook::XdpGeneric,
+        HookChoice::Auto => hook == Hook::Xdp || hook == tc,
+        HookChoice::Tcx | HookChoice::Clsact => hook == tc,
     }
 }
 
 /// One attempt to attach an interface's programs, in the network namespace of its device.
 struct Attempt<'a> {
+    maps: &'a mut Maps,
     pins: &'a Pins,
     object: Ebpf,
-    names: Names,
     interface: &'a Interface,
     device: &'a Device,
+    settings: &'a Settings,
 }
 
 impl Attempt<'_> {
@@ -112,30 +135,41 @@ impl Attempt<'_> {
         if suits_xdp && self.xdp(Hook::Xdp, tc).is_ok() {
             return Ok(Hook::Xdp);
         }
-        self.tc(self.names.receive, tc.receive()).map(|()| tc)
+        self.tc("sg_tcx_rx", tc.receive()).map(|()| tc)
     }
 
     fn xdp(&mut self, hook: Hook, tc: Hook) -> Result<()> {
-        let Self { pins, interface, device, names, .. } = *self;
+        let Self { pins, interface, device, .. } = *self;
         if !device.has_ethernet {
             return Err(refusal::no_ethernet(device, tc));
         }
-        let program: &mut Xdp = object::program(&mut self.object, names.xdp)?;
-        program.load().context(format_args!("load {}", names.xdp))?;
+        self.slow_path(Kind::Xdp)?;
+        let program: &mut Xdp = object::program(&mut self.object, XDP)?;
+        program.load().context(format_args!("load {XDP}"))?;
         let is_generic = hook == Hook::XdpGeneric;
         let link = pins.link(interface.slot, Place::Xdp);
         if attached_link(&link, device)?.is_some() && device.xdp_is_generic != Some(is_generic) {
             // The mode belongs to the link, and a device takes one mode at a time. A TC program
             // enforces the policy in between, and stays if the new mode is refused.
-            self.tc(names.receive, tc.receive())?;
+            self.tc("sg_tcx_rx", tc.receive())?;
             detach_place(pins, interface.slot, Place::Xdp)?;
         }
-        let program: &mut Xdp = object::program(&mut self.object, names.xdp)?;
+        let program: &mut Xdp = object::program(&mut self.object, XDP)?;
         xdp::attach(program, pins, interface.slot, device, (hook, tc))
+    }
+
+    /// Loads the slow path that programs of a type call.
+    fn slow_path(&mut self, kind: Kind) -> Result<()> {
+        if self.settings.traced {
+            slow_path::trace(self.pins, &mut self.object, kind, self.settings.slow_path())
+        } else {
+            slow_path::ensure(self.maps, kind)
+        }
     }
 
     /// Attaches a TC program, by TCX or clsact.
     fn tc(&mut self, name: &str, place: Place) -> Result<()> {
+        self.slow_path(Kind::Tc)?;
         let Self { pins, interface, device, .. } = *self;
         let program: &mut SchedClassifier = object::program(&mut self.object, name)?;
         program.load().context(format_args!("load {name}"))?;

@@ -59,13 +59,15 @@ pub(super) fn hook_here(pins: &Pins, slot: u16, device: &Device) -> Result<Optio
 /// # Errors
 /// A link cannot be read, or filters cannot be listed.
 pub fn transmits(pins: &Pins, interface: &Interface, device: &Device) -> Result<bool> {
-    let slot = interface.slot;
+    netns::within(interface.netns.as_deref(), || transmits_here(pins, interface.slot, device))
+}
+
+/// As [`transmits`], in this thread's network namespace.
+pub(super) fn transmits_here(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
     if attached_link(&pins.link(slot, Place::Transmit), device)?.is_some() {
         return Ok(true);
     }
-    netns::within(interface.netns.as_deref(), || {
-        clsact::is_attached(pins, slot, device, Place::ClsactTransmit)
-    })
+    clsact::is_attached(pins, slot, device, Place::ClsactTransmit)
 }
 
 /// A description of the foreign clsact filter that runs before ours. There was none when ours was

@@ -1,24 +1,25 @@
-//! The kernel object for one interface: its settings, fixed while its programs are loaded.
+//! The programs of one interface: its constants and tables, fixed while they are loaded, and the digest by
+//! which equal programs are recognised.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use aya::Ebpf;
 use firewall_ebpf::abi::interface::{
-    FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
+    self, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks, has_fast_path,
+    settings_index,
 };
 use firewall_ebpf::abi::state::State;
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::object::shapes::Sizes;
 use crate::dataplane::object::{embedded, loader};
-use crate::dataplane::pins::Pins;
+use crate::dataplane::sys;
 use crate::dataplane::tables::clock;
+use crate::dataplane::tables::interface::Own;
+use crate::dataplane::tables::maps::Maps;
+use crate::model::HookChoice;
 
-/// The size of the programs' array of timeouts by state; `TIMEOUTS` of the kernel program.
-const TIMEOUT_SPACE: usize = 16;
-
-/// The settings of an interface: constants of its programs, so that the verifier removes what they
-/// switch off.
+/// The settings of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The attachment number.
@@ -37,30 +38,89 @@ pub struct Settings {
     pub revalidate: bool,
     /// Seconds, where they differ from the default.
     pub timeouts: BTreeMap<State, u32>,
+    /// Whether a line is printed for every packet: then no packet takes the fast path.
+    pub traced: bool,
 }
 
-/// Opens the object for one interface, over the shared maps. No program is loaded yet.
+impl Settings {
+    /// The record that the slow path reads.
+    #[must_use]
+    pub fn record(&self) -> interface::Settings {
+        let mut timeouts = [0; TIMEOUT_SPACE];
+        for state in State::ALL {
+            let seconds = self.timeouts.get(state).copied().unwrap_or(state.default_timeout());
+            timeouts[*state as usize] = clock::jiffies(u64::from(seconds));
+        }
+        interface::Settings {
+            timeouts,
+            fragment_timeout: clock::jiffies(u64::from(FRAGMENT_TIMEOUT)),
+            has_ethernet: self.has_ethernet.into(),
+            non_ip: self.non_ip as u8,
+            tcp_checks: self.tcp_checks as u8,
+            tcp_loose: self.tcp_loose.into(),
+            revalidate: self.revalidate.into(),
+            reserved: [0; 3],
+        }
+    }
+
+    /// Index of the interface's program in the maps of the slow path.
+    pub(super) const fn slow_path(&self) -> u32 {
+        if self.traced { self.slot as u32 + 1 } else { 0 }
+    }
+
+    /// Identifies the programs that [`open`] gives, and how they are attached: the kernel object, the
+    /// settings, the tables and the chosen hook. Never zero.
+    ///
+    /// # Errors
+    /// This build has no kernel object, or the interface no tables.
+    pub(super) fn digest(&self, maps: &Maps, hook: HookChoice) -> Result<u64> {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(object_digest()?);
+        hasher.write(sys::bytes(&self.record()));
+        (self.slot, self.orientation, self.traced, hook.name()).hash(&mut hasher);
+        if let Some(tables) = maps.interface_tables(self.slot)? {
+            tables.ids()?.hash(&mut hasher);
+        }
+        Ok(hasher.finish().max(1))
+    }
+}
+
+/// Identifies the kernel object. Never zero.
+///
+/// # Errors
+/// This build has none.
+pub(super) fn object_digest() -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(embedded()?);
+    Ok(hasher.finish().max(1))
+}
+
+/// Opens the object for one interface, over the shared maps and its own tables. `record` is what its
+/// settings have in this half, where the slow path reads them. No program is loaded yet.
 ///
 /// # Errors
 /// The kernel refuses a map, or the embedded object does not fit this binary.
-pub fn open(pins: &Pins, sizes: &Sizes, settings: &Settings) -> Result<Ebpf> {
-    let Settings { orientation, has_ethernet, non_ip, tcp_checks, .. } = *settings;
-    let mut timeouts = [0_u64; TIMEOUT_SPACE];
-    for state in State::ALL {
-        let seconds = settings.timeouts.get(state).copied().unwrap_or(state.default_timeout());
-        timeouts[*state as usize] = clock::jiffies(u64::from(seconds));
+pub fn open(
+    maps: &Maps,
+    settings: &Settings,
+    (half, record): (u8, &interface::Settings),
+) -> Result<Ebpf> {
+    let Settings { slot, orientation, has_ethernet, tcp_checks, .. } = *settings;
+    let fast_path = has_fast_path(has_ethernet, tcp_checks) && !settings.traced;
+    let mut loader = loader(&maps.pins, &maps.sizes);
+    for one in Own::ALL {
+        if let Some(name) = one.bound_as() {
+            loader.map_pin_path(name, maps.pins.flows(slot, one.name()));
+        }
     }
-    loader(pins, sizes)
-        .override_global("SLOT", &settings.slot, true)
+    loader
+        .override_global("SETTINGS", &settings_index(slot, half), true)
+        .override_global("SLOW_PATH", &settings.slow_path(), true)
         .override_global("ORIENTATION", &(orientation as u8), true)
         .override_global("ETHERNET", &u8::from(has_ethernet), true)
-        .override_global("NON_IP", &(non_ip as u8), true)
-        .override_global("FAST_PATH", &u8::from(has_fast_path(has_ethernet, tcp_checks)), true)
-        .override_global("TCP_CHECKS", &(tcp_checks as u8), true)
-        .override_global("TCP_LOOSE", &u8::from(settings.tcp_loose), true)
+        .override_global("FAST_PATH", &u8::from(fast_path), true)
         .override_global("REVALIDATE", &u8::from(settings.revalidate), true)
-        .override_global("FRAGMENT_TIMEOUT", &clock::jiffies(u64::from(FRAGMENT_TIMEOUT)), true)
-        .override_global("TIMEOUTS", &timeouts, true)
+        .override_global("TIMEOUTS", &record.timeouts, true)
         .load(embedded()?)
         .context("open the kernel object")
 }

@@ -1,22 +1,15 @@
 //! The maps of the kernel object that outlive a process: types, keys, values, numbers of entries.
 
 use aya::maps::MapType;
-use firewall_ebpf::abi::bloom::{LINES, Line};
 use firewall_ebpf::abi::counter::Counter;
 use firewall_ebpf::abi::event::EVENT_SPACE;
-use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
-use firewall_ebpf::abi::fragment::FirstFragment;
+use firewall_ebpf::abi::interface::{SETTINGS_EACH, Settings};
+use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use firewall_ebpf::abi::reason::REASON_SPACE;
 
-/// How many entries the maps have: fixed from their creation until their removal.
+/// How many entries the shared maps have: fixed from their creation until their removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Unproven flows, per family.
-    pub flows_new: u32,
-    /// Proven flows, per family.
-    pub flows_proven: u32,
-    /// First fragments that are remembered, per family.
-    pub fragments: u32,
     /// Rules that are counted.
     pub rules: u32,
     /// Interfaces at one time.
@@ -26,9 +19,6 @@ pub struct Sizes {
 /// What a map's number of entries follows from.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dataplane) enum Size {
-    New,
-    Proven,
-    Fragments,
     Rules,
     Interfaces { each: u32 },
     Fixed(u32),
@@ -38,9 +28,6 @@ impl Sizes {
     /// The number of entries of a map.
     pub(in crate::dataplane) const fn entries(&self, size: Size) -> u32 {
         match size {
-            Size::New => self.flows_new,
-            Size::Proven => self.flows_proven,
-            Size::Fragments => self.fragments,
             Size::Rules => self.rules,
             Size::Interfaces { each } => self.interfaces * each,
             Size::Fixed(entries) => entries,
@@ -69,19 +56,28 @@ impl Shape {
 
 const INTERFACES: Size = Size::Interfaces { each: 1 };
 
-/// One table of an interface per bank.
+/// Two tables of an interface: one per bank, or two kinds of flows.
 const BANKS: Size = Size::Interfaces { each: 2 };
 
 /// Every map of the kernel object that outlives a process.
 pub(in crate::dataplane) const SHAPES: &[Shape] = &[
-    Shape::new::<FlowKey4, Flow>("FLOWS_NEW_V4", MapType::LruHash, Size::New),
-    Shape::new::<FlowKey6, Flow>("FLOWS_NEW_V6", MapType::LruHash, Size::New),
-    Shape::new::<FlowKey4, Flow>("FLOWS_PROVEN_V4", MapType::Hash, Size::Proven),
-    Shape::new::<FlowKey6, Flow>("FLOWS_PROVEN_V6", MapType::Hash, Size::Proven),
-    Shape::new::<u32, Line>("BLOOM", MapType::Array, Size::Fixed(2 * LINES)),
-    Shape::new::<u32, u32>("BLOOM_IN_USE", MapType::Array, Size::Fixed(1)),
-    Shape::new::<FlowKey4, FirstFragment>("FRAGMENTS_V4", MapType::LruHash, Size::Fragments),
-    Shape::new::<FlowKey6, FirstFragment>("FRAGMENTS_V6", MapType::LruHash, Size::Fragments),
+    Shape::new::<u32, u32>("FLOWS_LRU_V4", MapType::ArrayOfMaps, BANKS),
+    Shape::new::<u32, u32>("FLOWS_LRU_V6", MapType::ArrayOfMaps, BANKS),
+    Shape::new::<u32, u32>("FLOWS_TCP_V4", MapType::ArrayOfMaps, INTERFACES),
+    Shape::new::<u32, u32>("FLOWS_TCP_V6", MapType::ArrayOfMaps, INTERFACES),
+    Shape::new::<u32, u32>("FRAGMENTS_V4", MapType::ArrayOfMaps, INTERFACES),
+    Shape::new::<u32, u32>("FRAGMENTS_V6", MapType::ArrayOfMaps, INTERFACES),
+    Shape::new::<u32, u32>("BLOOM", MapType::ArrayOfMaps, INTERFACES),
+    Shape::new::<u32, u32>("BLOOM_IN_USE", MapType::Array, INTERFACES),
+    Shape::new::<u32, Settings>(
+        "SETTINGS_OF",
+        MapType::Array,
+        Size::Interfaces { each: SETTINGS_EACH },
+    ),
+    Shape::new::<u32, [u64; 8]>("DROPS", MapType::Array, INTERFACES),
+    Shape::new::<u32, u32>("SLOW_XDP", MapType::ProgramArray, Size::Fixed(MAX_INTERFACES + 1)),
+    Shape::new::<u32, u32>("SLOW_TC", MapType::ProgramArray, Size::Fixed(MAX_INTERFACES + 1)),
+    Shape::new::<u32, u64>("CALL", MapType::PerCpuArray, Size::Fixed(1)),
     Shape::new::<u32, Counter>(
         "COUNTERS",
         MapType::PerCpuArray,
@@ -97,7 +93,7 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
     Shape::new::<u32, u64>("CLOCK", MapType::Array, Size::Fixed(1)),
 ];
 
-/// The map types that the kernel must have; the tables within tables are tries and arrays.
+/// The map types that the kernel must have, those of tables within tables included.
 pub(in crate::dataplane) fn map_types() -> impl Iterator<Item = MapType> {
-    SHAPES.iter().map(|shape| shape.kind).chain([MapType::LpmTrie])
+    SHAPES.iter().map(|shape| shape.kind).chain([MapType::LpmTrie, MapType::Hash, MapType::LruHash])
 }

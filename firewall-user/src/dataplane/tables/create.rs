@@ -9,7 +9,7 @@ use crate::dataplane::object::shapes::{Shape, Sizes};
 use crate::dataplane::object::{self, embedded, loader};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
-use crate::dataplane::tables::maps::{BANKS, USER_COUNTERS};
+use crate::dataplane::tables::maps::{BANKS, LOADED, Loaded, USER_COUNTERS};
 
 /// Creates and pins every shared map and helper program. The directories exist already.
 pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
@@ -29,7 +29,8 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
         program.pin(pin).context(format_args!("pin {name}"))?;
     }
     create_array::<u64>(pins, sizes, &USER_COUNTERS)?;
-    create_array::<RawRecord>(pins, sizes, &BANKS)
+    create_array::<RawRecord>(pins, sizes, &BANKS)?;
+    create_array::<Loaded>(pins, sizes, &LOADED)
 }
 
 /// A map that is not part of the kernel object.

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_ebpf::abi::counter::{Counter, UserCounter};
+use firewall_ebpf::abi::interface::{Settings, settings_index};
+use firewall_ebpf::abi::limits::MAX_INTERFACES;
 
 use crate::dataplane::error::{Context, DataplaneError, Result, chain};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
@@ -23,6 +25,15 @@ pub(super) const USER_COUNTERS: Shape = Shape::new::<u32, u64>(
 pub(super) const BANKS: Shape =
     Shape::new::<u32, RawRecord>("BANKS", MapType::Array, Size::Interfaces { each: 2 });
 
+/// What is loaded: digests of programs with everything that went into them. By slot the interface's, whose
+/// second word is the half of its settings; behind the last slot those of the slow path at XDP and at TC.
+/// A zero is no program, or one that is being replaced.
+pub(in crate::dataplane) type Loaded = [u64; 2];
+
+/// The map of [`Loaded`]; the kernel program does not use it.
+pub(super) const LOADED: Shape =
+    Shape::new::<u32, Loaded>("LOADED", MapType::Array, Size::Fixed(MAX_INTERFACES + 1));
+
 /// The opened maps.
 pub struct Maps {
     pub(super) counters: PerCpuArray<MapData, Counter>,
@@ -31,12 +42,14 @@ pub struct Maps {
     pub(super) clock: Array<MapData, u64>,
     pub(super) user_counters: Array<MapData, u64>,
     pub(super) banks: Array<MapData, RawRecord>,
+    pub(in crate::dataplane) settings: Array<MapData, Settings>,
+    pub(in crate::dataplane) loaded: Array<MapData, Loaded>,
     pub(in crate::dataplane) bloom_in_use: Array<MapData, u32>,
     /// The same maps once more: aya's typed maps do not give access to their file descriptors.
     raw: BTreeMap<&'static str, MapData>,
     /// The pins of the maps and of the policies' tables.
     pub(in crate::dataplane) pins: Pins,
-    /// The sizes that the maps were created with; the configuration may have changed since.
+    /// The sizes that the shared maps were created with; the configuration may have changed since.
     pub sizes: Sizes,
 }
 
@@ -67,6 +80,8 @@ impl Maps {
             clock: open!("CLOCK", Array),
             user_counters: open!("USER_COUNTERS", Array),
             banks: open!("BANKS", Array),
+            settings: open!("SETTINGS_OF", Array),
+            loaded: open!("LOADED", Array),
             bloom_in_use: open!("BLOOM_IN_USE", Array),
             raw: SHAPES
                 .iter()
@@ -95,8 +110,8 @@ impl Maps {
 /// Compares every pinned map with its shape, because the loader does not: a map of another value size
 /// would be read and written beyond its end. Returns the sizes that the maps were created with.
 fn check(pins: &Pins) -> Result<Sizes> {
-    let mut sizes = Sizes { flows_new: 0, flows_proven: 0, fragments: 0, rules: 0, interfaces: 0 };
-    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS]) {
+    let mut sizes = Sizes { rules: 0, interfaces: 0 };
+    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS, &LOADED]) {
         let path = pins.map(shape.name);
         let info =
             MapInfo::from_pin(&path).map_err(|error| damaged(pins, shape.name, &chain(&error)))?;
@@ -110,9 +125,6 @@ fn check(pins: &Pins) -> Result<Sizes> {
             return Err(damaged(pins, shape.name, &what));
         }
         match shape.size {
-            Size::New => sizes.flows_new = info.max_entries(),
-            Size::Proven => sizes.flows_proven = info.max_entries(),
-            Size::Fragments => sizes.fragments = info.max_entries(),
             Size::Rules => sizes.rules = info.max_entries(),
             Size::Interfaces { each } => sizes.interfaces = info.max_entries() / each,
             Size::Fixed(_) => {}
@@ -126,4 +138,41 @@ fn damaged(pins: &Pins, name: &str, why: &str) -> DataplaneError {
         format!("map {name} pinned under {}: {why}", pins.version_dir().display()),
         pins.hint_to_recreate(),
     )
+}
+
+impl Maps {
+    /// What is loaded of an interface: the digest of its programs, and the half of its settings that they
+    /// refer to.
+    pub(in crate::dataplane) fn loaded(&self, slot: u16) -> Result<(u64, u8)> {
+        let [digest, half] = self.loaded.get(&u32::from(slot), 0).context("read map LOADED")?;
+        Ok((digest, u8::from(half != 0)))
+    }
+
+    /// Records it; a digest of zero is that of no program.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_loaded(&mut self, slot: u16, (digest, half): (u64, u8)) -> Result<()> {
+        let loaded = [digest, half.into()];
+        self.loaded.set(u32::from(slot), loaded, 0).context("write map LOADED")
+    }
+
+    /// The digests of the slow paths that are loaded, at XDP and at TC.
+    pub(in crate::dataplane) fn loaded_slow_path(&self) -> Result<Loaded> {
+        self.loaded.get(&MAX_INTERFACES, 0).context("read map LOADED")
+    }
+
+    /// Records them.
+    pub(in crate::dataplane) fn set_loaded_slow_path(&mut self, loaded: Loaded) -> Result<()> {
+        self.loaded.set(MAX_INTERFACES, loaded, 0).context("write map LOADED")
+    }
+
+    /// Writes a record of an interface's settings. No attached program may refer to it.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_settings(&mut self, (slot, half): (u16, u8), record: Settings) -> Result<()> {
+        let index = u32::from(settings_index(slot, half));
+        self.settings.set(index, record, 0).context("write map SETTINGS_OF")
+    }
 }

@@ -78,6 +78,18 @@ impl Maps {
         Ok(word == active(word.tables(), wanted) && self.is_active(wanted.slot, wanted.policy)?)
     }
 
+    /// Whether both halves of the active bank hold this policy, and its tables are there. Not after a
+    /// process was killed during a change.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn is_complete(&self, wanted: &Wanted<'_>) -> Result<bool> {
+        let tables = self.active(wanted.slot)?.tables();
+        let digests = self.record(tables)?.digests;
+        Ok(digests == [wanted.policy.digest(); 2]
+            && Bank::open(&self.pins, wanted.slot, tables.bank)?.is_some())
+    }
+
     /// Whether this policy is active on a slot, in either mode: its whole digest is compared.
     ///
     /// # Errors
@@ -255,12 +267,11 @@ impl Maps {
         &self,
         banks: impl Iterator<Item = (u32, &'a Bank)> + Clone,
     ) -> Result<()> {
-        for table in Table::ALL {
+        let outer = Table::ALL.map(|table| {
             let entries = banks.clone().map(|(at, bank)| (at, bank.descriptor(table)));
-            entries::put_all(self.fd(table.name()), entries, &mut |_| {})
-                .context(format!("write map {}", table.name()))?;
-        }
-        Ok(())
+            (table.name(), entries.collect())
+        });
+        self.set_outer(&outer)
     }
 
     /// Waits until every program that runs now has ended, so that none uses what was active before.
@@ -298,12 +309,11 @@ impl Maps {
             bank::remove(&self.pins, slot, number)?;
             let at = index(slot, number);
             self.banks.set(at, RawRecord::from(Record::default()), 0).context("write map BANKS")?;
-            for table in Table::ALL {
-                entries::remove(self.fd(table.name()), &at)
-                    .context(format!("clear map {}", table.name()))?;
-            }
         }
-        Ok(())
+        let banks = [0, 1].map(|number| index(slot, number));
+        let outer: Vec<_> =
+            Table::ALL.iter().flat_map(|table| banks.map(|at| (table.name(), at))).collect();
+        self.clear_outer(&outer)
     }
 
     /// The memory of a slot's policy in bytes; `None` before Linux 6.4.

@@ -74,12 +74,12 @@ metrics! {
         "Bytes of dropped packets, by reason";
     PASSES = Counter "passes" ["interface", "direction", "reason"]
         "Passed packets, by reason";
-    FLOWS = Gauge "flows" ["tier", "family"]
+    FLOWS = Gauge "flows" ["interface", "table", "family"]
         "Entries in the flow tables; expired flows count until they are removed";
-    FLOWS_CAPACITY = Gauge "flows_capacity" ["tier", "family"]
+    FLOWS_CAPACITY = Gauge "flows_capacity" ["interface", "table", "family"]
         "Entries that fit into the flow tables";
     FLOWS_UNPROMOTED = Counter "flows_unpromoted" ["interface"]
-        "Times that a flow could not move to the table of proven flows because it was full";
+        "Times that a TCP flow could not move to the table of proven flows because it was full";
     AUDITED_PACKETS = Counter "audited_packets" ["interface"]
         "Packets that audit mode passed and counted as dropped";
     FLOWS_OPENED = Counter "flows_opened" ["interface"]
@@ -88,6 +88,10 @@ metrics! {
         "Flows that moved to the table of proven flows, which evicts none";
     FLOWS_EVICTED = Counter "flows_evicted" ["interface"]
         "Flows that were evicted by newer ones because the table of new flows was full";
+    ALLOWANCE_AVAILABLE = Gauge "conntrack_allowance_available" ["interface"]
+        "Proven TCP connections that the interface can still track, in the family with fewer left";
+    ALLOWANCE_EXCEEDED = Counter "conntrack_allowance_exceeded" ["interface"]
+        "Times that a flow table was full: flows evicted or not promoted, and packets dropped";
     RULE_PACKETS = Counter "rule_packets" ["group", "rule"]
         "Packets that a rule allowed and that belonged to no flow";
     RULE_BYTES = Counter "rule_bytes" ["group", "rule"]

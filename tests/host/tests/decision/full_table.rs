@@ -1,7 +1,7 @@
 //! A failed insert into the new tier, which only the host can have: the kernel's LRU evicts an entry
 //! instead.
 
-use firewall_ebpf::abi::flow::Tier;
+use firewall_ebpf::abi::flow::Table;
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use secgroup_tests::decision::rules::compiled;
 use secgroup_tests::decision::scenario::Role::Client;
@@ -27,7 +27,7 @@ fn a_packet_whose_flow_cannot_be_stored_is_dropped() {
         for packet in &packets {
             let mut host = Host::new();
             host.reset(Some(&compiled(&rules, &scenario)));
-            host.tables.full.set(Some(Tier::New));
+            host.tables.full.set(Some(Table::New));
             decide(&mut host, &scenario, packet, Reason::FlowTableFull);
             assert_eq!(Reason::FlowTableFull.verdict(), Verdict::Drop);
             assert!(host.flows().is_empty(), "{scenario}: {packet:?}");

@@ -3,36 +3,38 @@
 use aya::Pod;
 use aya::maps::{HashMap, MapData};
 use firewall_ebpf::abi::bloom::Bit;
-use firewall_ebpf::abi::flow::{Flow, Tier};
+use firewall_ebpf::abi::flow::{Flow, Table};
 
 /// Linux: only if the key exists.
 const BPF_EXIST: u64 = 2;
 
-/// Both tiers of one family.
+/// The flow tables of one family.
 pub(super) struct Family<K: Pod> {
     pub(super) new: HashMap<MapData, K, Flow>,
-    pub(super) proven: HashMap<MapData, K, Flow>,
+    pub(super) udp: HashMap<MapData, K, Flow>,
+    pub(super) tcp: HashMap<MapData, K, Flow>,
 }
 
 impl<K: Pod> Family<K> {
-    /// The map of a tier.
-    pub(super) const fn tier(&self, tier: Tier) -> &HashMap<MapData, K, Flow> {
-        match tier {
-            Tier::New => &self.new,
-            Tier::Proven => &self.proven,
+    /// The map of a table.
+    pub(super) const fn table(&self, table: Table) -> &HashMap<MapData, K, Flow> {
+        match table {
+            Table::New => &self.new,
+            Table::Udp => &self.udp,
+            Table::Tcp => &self.tcp,
         }
     }
 
     /// Removes all flows.
     pub(super) fn clear(&mut self) {
-        for map in [&mut self.new, &mut self.proven] {
+        for map in [&mut self.new, &mut self.udp, &mut self.tcp] {
             clear_map(map);
         }
     }
 
     /// Changes every flow in place.
     pub(super) fn edit(&mut self, change: impl Fn(&mut Flow)) {
-        for map in [&mut self.new, &mut self.proven] {
+        for map in [&mut self.new, &mut self.udp, &mut self.tcp] {
             edit(map, &change);
         }
     }
@@ -40,7 +42,7 @@ impl<K: Pod> Family<K> {
     /// Replaces the key of every flow; returns the new keys' bits in the Bloom filter.
     pub(super) fn rekey(&mut self, other: impl Fn(K) -> K, bit: impl Fn(&K) -> Bit) -> Vec<Bit> {
         let mut bits = Vec::new();
-        for map in [&mut self.new, &mut self.proven] {
+        for map in [&mut self.new, &mut self.udp, &mut self.tcp] {
             for (key, flow) in entries(map) {
                 map.remove(&key).expect("remove a flow");
                 map.insert(other(key), flow, 0).expect("insert a flow");
@@ -50,15 +52,12 @@ impl<K: Pod> Family<K> {
         bits
     }
 
-    /// Inserts flows into the proven tier until it is full, or removes these again.
+    /// Inserts flows into the table of proven TCP flows until it is full, or removes these again.
     pub(super) fn fill(&mut self, full: bool, filler: impl Fn(u16) -> K) {
         for port in 0.. {
             let key = filler(port);
-            let done = if full {
-                self.proven.insert(key, Flow::default(), 0)
-            } else {
-                self.proven.remove(&key)
-            };
+            let done =
+                if full { self.tcp.insert(key, Flow::default(), 0) } else { self.tcp.remove(&key) };
             if done.is_err() {
                 return;
             }

@@ -7,9 +7,7 @@ use secgroup_tests::{Pair, Secgroup};
 use super::{assert_refused, assert_unchanged};
 
 fn sizes(rules: u32, interfaces: u32) -> String {
-    format!(
-        "[maps]\nflows_new = 16\nflows_proven = 16\nrules = {rules}\ninterfaces = {interfaces}\n"
-    )
+    format!("[maps]\nflows_new = 16\nflows_tcp = 16\nrules = {rules}\ninterfaces = {interfaces}\n")
 }
 
 #[test]

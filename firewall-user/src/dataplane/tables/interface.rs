@@ -1,0 +1,348 @@
+//! The tables that an interface has for itself: flows, first fragments, and the Bloom filter of its flows.
+//! What one interface does leaves the tables of every other one as they are.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use aya::maps::{MapData, MapType};
+use firewall_ebpf::abi::bloom::{LINES, Line};
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Table};
+use firewall_ebpf::abi::fragment::FirstFragment;
+
+use crate::dataplane::error::{Context, DataplaneError, Result};
+use crate::dataplane::pins::Pins;
+use crate::dataplane::sys::create::{NewMap, create};
+use crate::dataplane::sys::entries;
+use crate::dataplane::sys::unpin::unpin;
+use crate::dataplane::tables::maps::Maps;
+
+/// `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: u32 = 1;
+
+/// How many entries an interface's tables have, per family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowSizes {
+    /// Unproven flows.
+    pub new: u32,
+    /// Proven UDP flows.
+    pub udp: u32,
+    /// Proven TCP flows.
+    pub tcp: u32,
+    /// First fragments that are remembered.
+    pub fragments: u32,
+}
+
+/// A table of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dataplane) enum Own {
+    /// Flows of one of the tables; `true`: IPv6.
+    Flows(Table, bool),
+    /// First fragments; `true`: IPv6.
+    Fragments(bool),
+    /// The Bloom filter.
+    Bloom,
+}
+
+impl Own {
+    pub(in crate::dataplane) const ALL: [Self; 9] = [
+        Self::Flows(Table::New, false),
+        Self::Flows(Table::New, true),
+        Self::Flows(Table::Udp, false),
+        Self::Flows(Table::Udp, true),
+        Self::Flows(Table::Tcp, false),
+        Self::Flows(Table::Tcp, true),
+        Self::Fragments(false),
+        Self::Fragments(true),
+        Self::Bloom,
+    ];
+
+    /// Its place in [`Self::ALL`].
+    const fn position(self) -> usize {
+        match self {
+            Self::Flows(table, is_v6) => 2 * table as usize + is_v6 as usize,
+            Self::Fragments(is_v6) => 6 + is_v6 as usize,
+            Self::Bloom => 8,
+        }
+    }
+
+    /// The name of the pin and of the map.
+    pub(in crate::dataplane) const fn name(self) -> &'static str {
+        match self {
+            Self::Flows(Table::New, false) => "NEW_V4",
+            Self::Flows(Table::New, true) => "NEW_V6",
+            Self::Flows(Table::Udp, false) => "UDP_V4",
+            Self::Flows(Table::Udp, true) => "UDP_V6",
+            Self::Flows(Table::Tcp, false) => "TCP_V4",
+            Self::Flows(Table::Tcp, true) => "TCP_V6",
+            Self::Fragments(false) => "FRAGMENTS_V4",
+            Self::Fragments(true) => "FRAGMENTS_V6",
+            Self::Bloom => "BLOOM",
+        }
+    }
+
+    /// The map of the kernel object in whose place the interface's programs are loaded with this table.
+    pub(in crate::dataplane) const fn bound_as(self) -> Option<&'static str> {
+        match self {
+            Self::Flows(Table::Udp, false) => Some("OWN_UDP_V4"),
+            Self::Flows(Table::Udp, true) => Some("OWN_UDP_V6"),
+            Self::Flows(Table::Tcp, false) => Some("OWN_TCP_V4"),
+            Self::Flows(Table::Tcp, true) => Some("OWN_TCP_V6"),
+            _ => None,
+        }
+    }
+
+    /// The outer map in which the slow path finds it.
+    const fn outer(self) -> &'static str {
+        match self {
+            Self::Flows(Table::New | Table::Udp, false) => "FLOWS_LRU_V4",
+            Self::Flows(Table::New | Table::Udp, true) => "FLOWS_LRU_V6",
+            Self::Flows(Table::Tcp, false) => "FLOWS_TCP_V4",
+            Self::Flows(Table::Tcp, true) => "FLOWS_TCP_V6",
+            Self::Fragments(false) => "FRAGMENTS_V4",
+            Self::Fragments(true) => "FRAGMENTS_V6",
+            Self::Bloom => "BLOOM",
+        }
+    }
+
+    /// Its index there.
+    fn index(self, slot: u16) -> u32 {
+        match self {
+            Self::Flows(table @ (Table::New | Table::Udp), _) => table.lru_index(slot),
+            _ => slot.into(),
+        }
+    }
+
+    /// The map to be created.
+    pub(in crate::dataplane) const fn shape(self, sizes: &FlowSizes) -> NewMap<'static> {
+        let (kind, key, value, entries, flags) = match self {
+            Self::Flows(table, is_v6) => {
+                let key = if is_v6 { size_of::<FlowKey6>() } else { size_of::<FlowKey4>() };
+                let (kind, entries, flags) = match table {
+                    Table::New => (MapType::LruHash, sizes.new, 0),
+                    Table::Udp => (MapType::LruHash, sizes.udp, 0),
+                    Table::Tcp => (MapType::Hash, sizes.tcp, NO_PREALLOC),
+                };
+                (kind, key, size_of::<Flow>(), entries, flags)
+            }
+            Self::Fragments(is_v6) => {
+                let key = if is_v6 { size_of::<FlowKey6>() } else { size_of::<FlowKey4>() };
+                (MapType::LruHash, key, size_of::<FirstFragment>(), sizes.fragments, 0)
+            }
+            Self::Bloom => (MapType::Array, size_of::<u32>(), size_of::<Line>(), 2 * LINES, 0),
+        };
+        NewMap { name: self.name(), kind, key, value, entries, flags }
+    }
+}
+
+/// The opened tables of an interface.
+#[derive(Debug)]
+pub struct InterfaceTables {
+    slot: u16,
+    /// In the order of [`Own::ALL`].
+    tables: [MapData; 9],
+}
+
+impl InterfaceTables {
+    /// Opens the tables; `None` if one does not exist.
+    pub(in crate::dataplane) fn open(pins: &Pins, slot: u16) -> Result<Option<Self>> {
+        if Own::ALL.iter().any(|one| !pins.flows(slot, one.name()).exists()) {
+            return Ok(None);
+        }
+        let open = |one: Own| {
+            let path = pins.flows(slot, one.name());
+            MapData::from_pin(&path).context(format_args!("open table {}", path.display()))
+        };
+        let tables = Own::ALL.iter().map(|one| open(*one)).collect::<Result<Vec<_>>>()?;
+        Ok(tables.try_into().ok().map(|tables| Self { slot, tables }))
+    }
+
+    /// Creates the tables, in place of any that a killed process has left. No program refers to them yet.
+    fn create(pins: &Pins, slot: u16, sizes: &FlowSizes) -> Result<Self> {
+        remove(pins, slot)?;
+        for one in Own::ALL {
+            let (shape, pin) = (one.shape(sizes), pins.flows(slot, one.name()));
+            let what = format!("create table {} of slot {slot}", one.name());
+            let fd = create(&shape).map_err(|error| refused(&what, &shape, error))?;
+            MapData::from_fd(fd).context(&what)?.pin(pin).context(what)?;
+        }
+        Self::open(pins, slot)?.ok_or_else(|| {
+            DataplaneError::new(format!("tables of slot {slot}: removed meanwhile"), "try again")
+        })
+    }
+
+    /// The attachment that they belong to.
+    pub(in crate::dataplane) const fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    /// A table's file descriptor.
+    pub(in crate::dataplane) fn fd(&self, one: Own) -> BorrowedFd<'_> {
+        self.tables[one.position()].fd().as_fd()
+    }
+
+    /// A table of flows.
+    pub(in crate::dataplane) fn flows(&self, table: Table, is_v6: bool) -> BorrowedFd<'_> {
+        self.fd(Own::Flows(table, is_v6))
+    }
+
+    /// The number of entries of each table.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn sizes(&self) -> Result<FlowSizes> {
+        let entries = |one: Own| {
+            let info = self.tables[one.position()].info();
+            let what = format!("read the size of table {} of slot {}", one.name(), self.slot);
+            Ok::<_, DataplaneError>(info.context(what)?.max_entries())
+        };
+        Ok(FlowSizes {
+            new: entries(Own::Flows(Table::New, false))?,
+            udp: entries(Own::Flows(Table::Udp, false))?,
+            tcp: entries(Own::Flows(Table::Tcp, false))?,
+            fragments: entries(Own::Fragments(false))?,
+        })
+    }
+
+    /// The kernel's ids of the tables, which no other tables have before the next boot.
+    pub(in crate::dataplane) fn ids(&self) -> Result<[u32; 9]> {
+        let mut ids = [0; 9];
+        for (id, table) in ids.iter_mut().zip(&self.tables) {
+            *id = table.info().context("read the id of a table")?.id();
+        }
+        Ok(ids)
+    }
+
+    /// The memory of all tables in bytes; `None` before Linux 6.4.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        Own::ALL.into_iter().map(|one| crate::dataplane::sys::memory::memory(self.fd(one))).sum()
+    }
+}
+
+fn refused(what: &str, shape: &NewMap<'_>, error: std::io::Error) -> DataplaneError {
+    let hint = match error.raw_os_error() {
+        Some(libc::ENOMEM | libc::E2BIG) => {
+            "fewer flows need less memory: `--max-flows`, or [maps] in the configuration"
+        }
+        _ => "",
+    };
+    DataplaneError::new(format!("{what} with {} entries: {error}", shape.entries), hint)
+}
+
+/// Removes the pins of an interface's tables; the outer maps may still refer to them.
+fn remove(pins: &Pins, slot: u16) -> Result<()> {
+    Own::ALL.iter().try_for_each(|one| unpin(&pins.flows(slot, one.name())))
+}
+
+impl Maps {
+    /// The tables of an interface; `None` if it has none.
+    ///
+    /// # Errors
+    /// A table cannot be opened.
+    pub fn interface_tables(&self, slot: u16) -> Result<Option<InterfaceTables>> {
+        InterfaceTables::open(&self.pins, slot)
+    }
+
+    /// The tables of every interface that has some.
+    pub(in crate::dataplane) fn all_interface_tables(&self) -> Result<Vec<InterfaceTables>> {
+        let slots = 0..u16::try_from(self.sizes.interfaces).unwrap_or(u16::MAX);
+        slots.filter_map(|slot| self.interface_tables(slot).transpose()).collect()
+    }
+
+    /// Creates the tables of interfaces that have none, and shows them to the slow path.
+    ///
+    /// # Errors
+    /// The kernel refuses a table.
+    pub fn ensure_interface_tables(
+        &self,
+        wanted: impl IntoIterator<Item = (u16, FlowSizes)>,
+    ) -> Result<()> {
+        let mut created = Vec::new();
+        for (slot, sizes) in wanted {
+            match self.interface_tables(slot)? {
+                Some(tables) if self.are_published(&tables)? => {}
+                // A process was killed before it showed them.
+                Some(tables) => created.push(tables),
+                None => created.push(InterfaceTables::create(&self.pins, slot, &sizes)?),
+            }
+        }
+        let mut outer: Vec<(&'static str, Vec<(u32, u32)>)> = Vec::new();
+        for one in Own::ALL {
+            let entries = created.iter().map(|tables| {
+                let fd = tables.fd(one).as_raw_fd();
+                (one.index(tables.slot), u32::try_from(fd).unwrap_or(u32::MAX))
+            });
+            match outer.iter_mut().find(|(name, _)| *name == one.outer()) {
+                Some((_, all)) => all.extend(entries),
+                None => outer.push((one.outer(), entries.collect())),
+            }
+        }
+        self.set_outer(&outer)
+    }
+
+    /// Whether the outer maps have these tables.
+    fn are_published(&self, tables: &InterfaceTables) -> Result<bool> {
+        for one in Own::ALL {
+            let at = one.index(tables.slot);
+            // An outer map returns the id of an inner one.
+            let outer = entries::get::<u32, u32>(self.fd(one.outer()), &at);
+            let outer = outer.context(format!("read map {}", one.outer()))?;
+            let own = tables.tables[one.position()].info();
+            if outer != Some(own.context("read the id of a table")?.id()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes entries of several outer maps at once: the kernel waits for a grace period in each call.
+    pub(super) fn set_outer(&self, outer: &[(&'static str, Vec<(u32, u32)>)]) -> Result<()> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = outer
+                .iter()
+                .filter(|(_, entries)| !entries.is_empty())
+                .map(|(name, entries)| {
+                    let fd = self.fd(name);
+                    let write = move || entries::put_all(fd, entries.iter().copied(), &mut |_| {});
+                    (*name, scope.spawn(write))
+                })
+                .collect();
+            threads.into_iter().try_for_each(|(name, thread)| {
+                let done = thread.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+                done.context(format!("write map {name}"))
+            })
+        })
+    }
+
+    /// Removes the entries of outer maps, of several at once, where there are any.
+    pub(super) fn clear_outer(&self, outer: &[(&'static str, u32)]) -> Result<()> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = outer
+                .iter()
+                .map(|(name, at)| {
+                    let fd = self.fd(name);
+                    // Removing what is not there would wait for a grace period too.
+                    let clear = move || match entries::get::<u32, u32>(fd, at)? {
+                        Some(_) => entries::remove(fd, at).map(drop),
+                        None => Ok(()),
+                    };
+                    (*name, scope.spawn(clear))
+                })
+                .collect();
+            threads.into_iter().try_for_each(|(name, thread)| {
+                let done = thread.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+                done.context(format!("clear map {name}"))
+            })
+        })
+    }
+
+    /// Frees the tables of an interface.
+    ///
+    /// # Errors
+    /// A map cannot be written, or a pin cannot be removed.
+    pub fn remove_interface_tables(&mut self, slot: u16) -> Result<()> {
+        let outer: Vec<_> = Own::ALL.iter().map(|one| (one.outer(), one.index(slot))).collect();
+        self.clear_outer(&outer)?;
+        remove(&self.pins, slot)?;
+        self.bloom_in_use.set(u32::from(slot), 0, 0).context("write map BLOOM_IN_USE")
+    }
+}
