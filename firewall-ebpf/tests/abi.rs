@@ -15,7 +15,7 @@ use firewall_ebpf::abi::counter::{Counter, UserCounter, counter_index};
 use firewall_ebpf::abi::event::{EVENT_SPACE, Event, event_index};
 use firewall_ebpf::abi::flow::{
     FIN_EGRESS, Flow, FlowKey4, FlowKey6, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, NO_SCALE,
-    PICKED_UP, PROVEN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE, REPLIED, Tier,
+    PICKED_UP, PROVEN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE, REPLIED, Table, Tier,
 };
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::helper::{
@@ -23,7 +23,8 @@ use firewall_ebpf::abi::helper::{
     pack_query, unpack_query,
 };
 use firewall_ebpf::abi::interface::{
-    Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
+    Call, Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, SETTINGS_EACH, Settings, TIMEOUT_SPACE,
+    TcpChecks, has_fast_path, settings_index,
 };
 use firewall_ebpf::abi::limits::{
     ABI_VERSION, MAX_CLASSES, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES, MAX_PREFIXES,
@@ -38,7 +39,8 @@ use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
 use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
-const DIGESTS: [(u32, u64); 2] = [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc)];
+const DIGESTS: [(u32, u64); 3] =
+    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x2942_0786_533d_a9e3)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -73,6 +75,10 @@ fn manifest() -> String {
             epoch, ack_low, ack_high, limit, window,
         }
         FirstFragment { seen, end, reserved }
+        Settings {
+            timeouts, fragment_timeout, has_ethernet, non_ip, tcp_checks, tcp_loose, revalidate,
+            reserved,
+        }
         Counter { packets, bytes }
         Class { parent, lists }
         List { len, at, high, rule }
@@ -85,7 +91,7 @@ fn manifest() -> String {
         MAX_BLOOM_KEYS MAX_EXPIRED MAX_PROBED MAX_SET_ACTIVE SET_ACTIVE_ENTRY
         FRAGMENT_TIMEOUT MAX_CLASSES MAX_EXTENSION_HEADERS MAX_INTERFACES MAX_PAGES MAX_PREFIXES
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
-        REASON_SPACE
+        REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH
     );
     let sizes = [size_of::<V4>(), size_of::<V6>(), size_of::<Line>(), size_of::<Page>()];
     let _ = writeln!(text, "addresses, line, page {sizes:?}");
@@ -110,6 +116,13 @@ fn numbers(text: &mut String) {
     }
     for tier in Tier::ALL {
         let _ = writeln!(text, "tier {} {}", tier as u8, tier.name());
+    }
+    for table in Table::ALL {
+        let (number, lru) = (table as u8, table.lru_index(3));
+        let _ = writeln!(text, "table {number} {} {} {lru}", table.name(), table.tier().name());
+    }
+    for protocol in [6, 17, 1] {
+        let _ = writeln!(text, "proven {protocol} {:?}", Table::proven(protocol));
     }
     for direction in Direction::ALL {
         let _ = writeln!(text, "direction {} {}", direction as u8, direction.name());
@@ -136,7 +149,10 @@ fn words(text: &mut String) {
     let _ = writeln!(text, "event_index {}", event_index(3, Event::Promoted));
     let _ = writeln!(text, "traffic {}", traffic(6, 443));
     let _ = writeln!(text, "query {} {:?}", pack_query(egress, 9), unpack_query(1 << 31 | 9));
-    let _ = writeln!(text, "index {}", index(3, 1));
+    let _ = writeln!(text, "index {} {}", index(3, 1), settings_index(3, 1));
+    let call = Call::new(7, egress, true, 9);
+    let _ = writeln!(text, "call {:#x} {} {}", call.0, call.settings(), call.slot());
+    let _ = writeln!(text, "  {:?} {} {}", call.direction(), call.no_flow(), call.device());
     let Bit(bit) = bloom::bit([1, 2, 3, 4, 5]);
     let place = Bit(bit);
     let _ = writeln!(text, "bit {bit} {} {} {}", place.line(1), place.word(), place.mask());

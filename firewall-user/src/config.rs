@@ -111,8 +111,8 @@ impl<const MIN: u32, const MAX: u32> JsonSchema for Bounded<MIN, MAX> {
 impl Default for Maps {
     fn default() -> Self {
         Self {
-            flows_new: Bounded(16_384),
-            flows_udp: Bounded(8192),
+            flows_new: Bounded(32_768),
+            flows_udp: Bounded(4096),
             flows_tcp: Bounded(65_536),
             fragments: Bounded(1024),
             rules: Bounded(131_072),

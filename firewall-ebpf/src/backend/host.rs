@@ -216,11 +216,12 @@ impl HostTables {
 }
 
 fn snapshot<K: Copy + Ord + Hash>(flows: &FlowTables<K>) -> BTreeMap<(Tier, K), Flow> {
-    let copy = |((table, key), flow): (&(Table, K), &Box<UnsafeCell<Flow>>)| {
+    let flows = flows.borrow();
+    let copies = flows.iter().map(|((table, key), flow)| {
         // SAFETY: a copy of a record that is not written meanwhile: the tables are not `Sync`.
         ((table.tier(), *key), unsafe { *flow.get() })
-    };
-    flows.borrow().iter().map(copy).collect()
+    });
+    copies.collect()
 }
 
 impl Interface for HostTables {

@@ -112,7 +112,7 @@ impl Command {
             change.put_interface(&interface)?;
             Ok(interface)
         })?;
-        let Attachment { interface, attached, learned } = made;
+        let Attachment { interface, attached, learned, memory } = made;
         self.safety.remind(&control)?;
         let groups = group_names(control.model()?, &interface);
         output::lines([format!(
@@ -124,6 +124,10 @@ impl Command {
             hook::why(interface.hook, attached.hook, &attached.device),
             interface.orientation.name(),
         )])?;
+        if let Some((now, most)) = memory {
+            let (now, most) = (output::size(now), output::size(most));
+            output::lines([format!("flow tables: {now}, with all TCP flows that fit {most}")])?;
+        }
         if learned.flows > 0 {
             output::lines([format!("{} open connections learned", learned.flows)])?;
         }

@@ -58,3 +58,32 @@ pub(crate) fn value(value: &impl Serialize) -> Result<()> {
 pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
+
+/// In KiB, or in MiB with one decimal.
+pub(super) fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        return format!("{} KiB", bytes.div_ceil(1 << 10));
+    }
+    let tenths = (u128::from(bytes) * 10 + (1 << 19)) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_printed_in_kibibytes_or_mebibytes() {
+        for (bytes, text) in [
+            (0, "0 KiB"),
+            (1, "1 KiB"),
+            (24_680, "25 KiB"),
+            ((1 << 20) - 1, "1024 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (23_068_672, "22.0 MiB"),
+            (1_625_292, "1.5 MiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

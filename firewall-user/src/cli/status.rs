@@ -194,7 +194,7 @@ fn print(
                 one.state.to_owned(),
                 one.hook.map_or("-", Hook::name).to_owned(),
                 one.rules.to_string(),
-                or_dash(one.memory.map(size)),
+                or_dash(one.memory.map(output::size)),
                 or_dash(one.bytes_per_rule().map(|bytes| bytes.to_string())),
                 group_names(model, one.interface).join(","),
             ]
@@ -236,13 +236,13 @@ fn print(
                 table.entries.to_string(),
                 table.capacity.to_string(),
                 format!("{}%", table.entries * 100 / u64::from(table.capacity.max(1))),
-                or_dash(table.memory.map(size)),
+                or_dash(table.memory.map(output::size)),
             ]
         }),
     )?;
     let RuleCounters { entries, capacity, memory } = maps.rule_counter_usage()?;
     let memory = memory.map_or_else(String::new, |bytes| {
-        format!("; {} bytes each, {} in all", RULE_COUNTER, size(bytes))
+        format!("; {} bytes each, {} in all", RULE_COUNTER, output::size(bytes))
     });
     output::lines([format!("rule counters: {entries} of {capacity}{memory}")])?;
     statuses.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
@@ -299,33 +299,4 @@ fn notes(one: &InterfaceStatus<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<
         ));
     }
     Ok(notes)
-}
-
-/// In KiB, or in MiB with one decimal.
-fn size(bytes: u64) -> String {
-    if bytes < 1 << 20 {
-        return format!("{} KiB", bytes.div_ceil(1 << 10));
-    }
-    let tenths = (u128::from(bytes) * 10 + (1 << 19)) >> 20;
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_printed_in_kibibytes_or_mebibytes() {
-        for (bytes, text) in [
-            (0, "0 KiB"),
-            (1, "1 KiB"),
-            (24_680, "25 KiB"),
-            ((1 << 20) - 1, "1024 KiB"),
-            (1 << 20, "1.0 MiB"),
-            (23_068_672, "22.0 MiB"),
-            (1_625_292, "1.5 MiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
 }

@@ -35,6 +35,9 @@ pub struct Attachment {
     pub attached: Attached,
     /// The connections that were open.
     pub learned: Learned,
+    /// Of an interface that was not attached before, the bytes of memory of its flow tables: now, and with
+    /// as many TCP flows as fit.
+    pub memory: Option<(u64, u64)>,
 }
 
 impl Control {
@@ -69,6 +72,9 @@ impl Control {
         if !terms.force {
             lockout::check(&before, transaction.model(), learns)?;
         }
+        if is_new {
+            self.enforcer.require_memory(&interface)?;
+        }
         let is_first = !instance::exists(pins);
         let maps = self.enforcer.ensure_maps()?;
         maps.require_room(slot)?;
@@ -83,7 +89,10 @@ impl Control {
             traced: options.traced,
         };
         match attempt.run(maps, transaction) {
-            Ok((attached, learned)) => Ok(Attachment { interface, attached, learned }),
+            Ok((attached, learned)) => {
+                let memory = is_new.then(|| self.enforcer.flow_sizes(&interface).memory());
+                Ok(Attachment { interface, attached, learned, memory })
+            }
             // The store has committed: `reconcile` completes it.
             Err(error) if is_new && self.store.model()?.interfaces.contains_key(&slot) => {
                 Err(error)

@@ -1,6 +1,7 @@
 //! The instance in the kernel: its maps, programs and flows.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
@@ -17,7 +18,7 @@ use crate::dataplane::host::device::Device;
 use crate::dataplane::tables::clock;
 use crate::dataplane::tables::interface::FlowSizes;
 use crate::dataplane::tables::maps::Maps;
-use crate::dataplane::{Pins, instance};
+use crate::dataplane::{DataplaneError, Pins, instance};
 use crate::model::{Interface, Model, Tracking};
 use crate::policy::{Probe, active_rules, is_untracked};
 
@@ -60,6 +61,7 @@ impl Enforcer {
         traced: bool,
     ) -> Result<Attached> {
         self.ensure_tables(maps, [interface])?;
+        maps.resize_interface_tables(interface.slot, &self.flow_sizes(interface))?;
         Ok(attach::attach(maps, interface, traced)?)
     }
 
@@ -71,6 +73,26 @@ impl Enforcer {
     ) -> Result<()> {
         let wanted = interfaces.into_iter().map(|one| (one.slot, self.flow_sizes(one)));
         Ok(maps.ensure_interface_tables(wanted)?)
+    }
+
+    /// Refuses tables for which the machine has no memory: the kernel would end other processes for them.
+    pub(super) fn require_memory(&self, interface: &Interface) -> Result<()> {
+        let (needed, _) = self.flow_sizes(interface).memory();
+        let available = memory_available().context("read /proc/meminfo")?;
+        if needed <= available {
+            return Ok(());
+        }
+        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        Err(DataplaneError::new(
+            format!(
+                "the flow tables of {} take {} MiB, and {} MiB are available",
+                interface.device,
+                mebibytes(needed),
+                mebibytes(available)
+            ),
+            "fewer flows need less: `--max-flows`, or [maps] in the configuration",
+        )
+        .into())
     }
 
     /// The sizes of an interface's tables. With a limit of its own, the other tables keep their proportion
@@ -123,6 +145,15 @@ impl Enforcer {
         detach::detach(&self.pins, slot)?;
         clear_slot(maps, slot)
     }
+}
+
+/// Bytes of memory that can be allocated without swapping (`MemAvailable`).
+fn memory_available() -> std::io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let kibibytes = text.lines().find_map(|line| {
+        line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    Ok(kibibytes.map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1 << 10)))
 }
 
 /// A connection's first packet.

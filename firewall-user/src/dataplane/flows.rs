@@ -6,5 +6,6 @@ pub mod expire;
 mod key;
 pub mod learn;
 pub mod list;
+mod resize;
 mod sockets;
 pub mod survey;

@@ -1,7 +1,9 @@
 //! The tables that an interface has for itself: flows, first fragments, and the Bloom filter of its flows.
 //! What one interface does leaves the tables of every other one as they are.
 
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 
 use aya::maps::{MapData, MapType};
 use firewall_ebpf::abi::bloom::{LINES, Line};
@@ -18,6 +20,9 @@ use crate::dataplane::tables::maps::Maps;
 /// `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
 
+/// What the pins of tables have at the end while they replace others.
+const NEXT: &str = "_next";
+
 /// How many entries an interface's tables have, per family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowSizes {
@@ -29,6 +34,36 @@ pub struct FlowSizes {
     pub tcp: u32,
     /// First fragments that are remembered.
     pub fragments: u32,
+}
+
+impl FlowSizes {
+    /// Bytes of memory that the tables take when they are created, and with as many TCP flows as fit: what
+    /// `htab_map_mem_usage` of kernel/bpf/hashtab.c counts.
+    #[must_use]
+    pub fn memory(&self) -> (u64, u64) {
+        /// `struct htab_elem` without key and value.
+        const ELEMENT: u64 = 48;
+        /// `struct bucket`.
+        const BUCKET: u64 = 16;
+        /// What `bpf_mem_alloc` takes at least for an element that is not preallocated.
+        const ALLOCATED: u64 = 192;
+        let (mut empty, mut full) = (0, 0);
+        for one in Own::ALL {
+            let shape = one.shape(self);
+            let entries = u64::from(shape.entries);
+            let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+            let element = ELEMENT + size(shape.key).next_multiple_of(8) + size(shape.value);
+            match shape.kind {
+                MapType::Array => empty += entries * size(shape.value),
+                MapType::Hash => {
+                    empty += entries.next_power_of_two() * BUCKET;
+                    full += entries * element.max(ALLOCATED);
+                }
+                _ => empty += entries * element + entries.next_power_of_two() * BUCKET,
+            }
+        }
+        (empty, empty + full)
+    }
 }
 
 /// A table of an interface.
@@ -77,6 +112,11 @@ impl Own {
             Self::Fragments(true) => "FRAGMENTS_V6",
             Self::Bloom => "BLOOM",
         }
+    }
+
+    /// The pin; tables that are about to replace others have a suffix.
+    fn pin(self, pins: &Pins, slot: u16, suffix: &str) -> PathBuf {
+        pins.flows(slot, &format!("{}{suffix}", self.name()))
     }
 
     /// The map of the kernel object in whose place the interface's programs are loaded with this table.
@@ -144,11 +184,15 @@ pub struct InterfaceTables {
 impl InterfaceTables {
     /// Opens the tables; `None` if one does not exist.
     pub(in crate::dataplane) fn open(pins: &Pins, slot: u16) -> Result<Option<Self>> {
-        if Own::ALL.iter().any(|one| !pins.flows(slot, one.name()).exists()) {
+        Self::open_as(pins, slot, "")
+    }
+
+    fn open_as(pins: &Pins, slot: u16, suffix: &str) -> Result<Option<Self>> {
+        if Own::ALL.iter().any(|one| !one.pin(pins, slot, suffix).exists()) {
             return Ok(None);
         }
         let open = |one: Own| {
-            let path = pins.flows(slot, one.name());
+            let path = one.pin(pins, slot, suffix);
             MapData::from_pin(&path).context(format_args!("open table {}", path.display()))
         };
         let tables = Own::ALL.iter().map(|one| open(*one)).collect::<Result<Vec<_>>>()?;
@@ -157,14 +201,38 @@ impl InterfaceTables {
 
     /// Creates the tables, in place of any that a killed process has left. No program refers to them yet.
     fn create(pins: &Pins, slot: u16, sizes: &FlowSizes) -> Result<Self> {
-        remove(pins, slot)?;
+        Self::create_as(pins, slot, sizes, "")
+    }
+
+    /// Creates tables beside those that the interface has.
+    pub(in crate::dataplane) fn create_beside(
+        pins: &Pins,
+        slot: u16,
+        sizes: &FlowSizes,
+    ) -> Result<Self> {
+        Self::create_as(pins, slot, sizes, NEXT)
+    }
+
+    /// Gives the tables that were created beside others the pins of those.
+    pub(in crate::dataplane) fn replace_pins(pins: &Pins, slot: u16) -> Result<()> {
         for one in Own::ALL {
-            let (shape, pin) = (one.shape(sizes), pins.flows(slot, one.name()));
+            let (from, to) = (one.pin(pins, slot, NEXT), one.pin(pins, slot, ""));
+            fs::rename(&from, to).context(format_args!("rename {}", from.display()))?;
+        }
+        Ok(())
+    }
+
+    fn create_as(pins: &Pins, slot: u16, sizes: &FlowSizes, suffix: &str) -> Result<Self> {
+        for one in Own::ALL {
+            unpin(&one.pin(pins, slot, suffix))?;
+        }
+        for one in Own::ALL {
+            let (shape, pin) = (one.shape(sizes), one.pin(pins, slot, suffix));
             let what = format!("create table {} of slot {slot}", one.name());
             let fd = create(&shape).map_err(|error| refused(&what, &shape, error))?;
             MapData::from_fd(fd).context(&what)?.pin(pin).context(what)?;
         }
-        Self::open(pins, slot)?.ok_or_else(|| {
+        Self::open_as(pins, slot, suffix)?.ok_or_else(|| {
             DataplaneError::new(format!("tables of slot {slot}: removed meanwhile"), "try again")
         })
     }
@@ -230,7 +298,8 @@ fn refused(what: &str, shape: &NewMap<'_>, error: std::io::Error) -> DataplaneEr
 
 /// Removes the pins of an interface's tables; the outer maps may still refer to them.
 fn remove(pins: &Pins, slot: u16) -> Result<()> {
-    Own::ALL.iter().try_for_each(|one| unpin(&pins.flows(slot, one.name())))
+    let suffixes = Own::ALL.iter().flat_map(|one| ["", NEXT].map(|suffix| (one, suffix)));
+    suffixes.into_iter().try_for_each(|(one, suffix)| unpin(&one.pin(pins, slot, suffix)))
 }
 
 impl Maps {
@@ -265,6 +334,14 @@ impl Maps {
                 None => created.push(InterfaceTables::create(&self.pins, slot, &sizes)?),
             }
         }
+        self.publish_interface_tables(&created)
+    }
+
+    /// Shows tables of interfaces to the slow path, in place of those before.
+    pub(in crate::dataplane) fn publish_interface_tables(
+        &self,
+        created: &[InterfaceTables],
+    ) -> Result<()> {
         let mut outer: Vec<(&'static str, Vec<(u32, u32)>)> = Vec::new();
         for one in Own::ALL {
             let entries = created.iter().map(|tables| {
