@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::abi::event::Event;
+use firewall_ebpf::abi::flow::Table;
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
 
@@ -14,6 +15,7 @@ use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, panic};
 use crate::control::{Control, inside};
+use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::flows::survey::Survey;
 use crate::dataplane::hooks::attached;
 use crate::dataplane::hooks::hook::{self, Hook};
@@ -213,31 +215,32 @@ fn print(
     let Some(maps) = maps else { return Ok(()) };
     output::lines([""])?;
     let tables = maps.occupancy(&survey.flows)?;
-    let occupied = tables.iter().filter_map(|table| {
-        let one = statuses.iter().find(|one| one.interface.slot == table.slot)?;
-        Some((one.interface.label(), table))
-    });
     table(
         [
             Column::text("INTERFACE"),
-            Column::text("FLOWS"),
-            Column::text("FAMILY"),
-            Column::number("ENTRIES"),
-            Column::number("CAPACITY"),
-            Column::number("FULL"),
+            Column::number("NEW FLOWS"),
+            Column::number("UDP"),
+            Column::number("TCP"),
+            Column::text("FULLEST TABLE"),
             Column::number("MEMORY").dropped(1),
         ],
-        occupied.map(|(label, table)| {
-            let family = if table.is_v6 { Family::Ipv6 } else { Family::Ipv4 };
-            [
-                label,
-                table.table.name().to_owned(),
-                family.name().to_owned(),
-                table.entries.to_string(),
-                table.capacity.to_string(),
-                format!("{}%", table.entries * 100 / u64::from(table.capacity.max(1))),
-                or_dash(table.memory.map(output::size)),
-            ]
+        statuses.iter().filter_map(|one| {
+            let slot = one.interface.slot;
+            let own: Vec<_> = tables.iter().filter(|table| table.slot == slot).collect();
+            let fullest = own.iter().max_by_key(|table| table.per_mille())?;
+            let flows = |of: Table| {
+                let tables = own.iter().filter(|table| table.table == of);
+                tables.map(|table| table.entries).sum::<u64>().to_string()
+            };
+            let memory = maps.interface_tables(slot).ok().flatten().and_then(|own| own.memory());
+            Some([
+                one.interface.label(),
+                flows(Table::New),
+                flows(Table::Udp),
+                flows(Table::Tcp),
+                described(fullest),
+                or_dash(memory.map(output::size)),
+            ])
         }),
     )?;
     let RuleCounters { entries, capacity, memory } = maps.rule_counter_usage()?;
@@ -246,6 +249,14 @@ fn print(
     });
     output::lines([format!("rule counters: {entries} of {capacity}{memory}")])?;
     statuses.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
+}
+
+/// How full a table is: `12.5% of 65536 (tcp, ipv4)`.
+fn described(table: &Occupancy) -> String {
+    let family = if table.is_v6 { Family::Ipv6 } else { Family::Ipv4 };
+    let (tenths, Occupancy { capacity, table, .. }) = (table.per_mille(), table);
+    let (whole, tenth) = (tenths / 10, tenths % 10);
+    format!("{whole}.{tenth}% of {capacity} ({}, {})", table.name(), family.name())
 }
 
 /// The options of `secgroup attach` that differ from its defaults.

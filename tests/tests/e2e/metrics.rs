@@ -93,9 +93,9 @@ fn every_metric_counts_what_happened() {
     let build = format!("secgroup_build_info{{version=\"{version}\",abi=\"{ABI_VERSION}\"}}");
     assert_eq!(value(&text, &build), 1);
     assert_eq!(value(&text, "secgroup_store_generation"), 3);
-    for tier in ["new", "proven"] {
+    for table in ["new", "udp", "tcp"] {
         for family in ["ipv4", "ipv6"] {
-            let labels = format!("{{tier=\"{tier}\",family=\"{family}\"}}");
+            let labels = format!("{{interface=\"eth0\",table=\"{table}\",family=\"{family}\"}}");
             assert_eq!(value(&text, &format!("secgroup_flows_capacity{labels}")), 1024);
             assert_eq!(value(&text, &format!("secgroup_flows{labels}")), 0);
         }
@@ -131,9 +131,14 @@ fn every_metric_counts_what_happened() {
     assert_eq!(of("packets", "direction=\"ingress\",verdict=\"drop\""), 1);
     assert_eq!(of("bytes", "direction=\"ingress\",verdict=\"drop\""), 94);
     assert_eq!(of("packets", "direction=\"egress\",verdict=\"drop\""), 0);
-    assert_eq!(value(&text, "secgroup_flows{tier=\"proven\",family=\"ipv4\"}"), 2);
-    assert_eq!(value(&text, "secgroup_flows{tier=\"new\",family=\"ipv4\"}"), 0);
-    assert_eq!(value(&text, "secgroup_flows{tier=\"proven\",family=\"ipv6\"}"), 0);
+    for (table, family, flows) in [("tcp", "ipv4", 2), ("new", "ipv4", 0), ("tcp", "ipv6", 0)] {
+        let labels = format!("interface=\"eth0\",table=\"{table}\",family=\"{family}\"");
+        assert_eq!(value(&text, &format!("secgroup_flows{{{labels}}}")), flows);
+    }
+    let allowance = "secgroup_conntrack_allowance_available{interface=\"eth0\"}";
+    assert_eq!(value(&text, allowance), 1024 - 2);
+    let exceeded = "secgroup_conntrack_allowance_exceeded_total{interface=\"eth0\"}";
+    assert_eq!(value(&text, exceeded), 0);
     let flows = |what| value(&text, &format!("secgroup_flows_{what}_total{{interface=\"eth0\"}}"));
     let values = ["opened", "promoted", "evicted", "unpromoted"].map(flows);
     assert_eq!(values, [2, 2, 0, 0]);

@@ -59,10 +59,10 @@ pub struct Occupancy {
 }
 
 impl Occupancy {
-    /// The memory in bytes per entry that fits, with the kernel's overhead.
+    /// Thousandths of the entries that fit.
     #[must_use]
-    pub fn bytes_per_entry(&self) -> Option<u64> {
-        self.memory?.checked_div(u64::from(self.capacity))
+    pub fn per_mille(&self) -> u64 {
+        self.entries * 1000 / u64::from(self.capacity.max(1))
     }
 }
 
