@@ -74,21 +74,22 @@ fn a_kernel_without_tcx_uses_clsact() {
 fn a_failed_attach_leaves_the_device_unchanged() {
     let net = Pair::new();
     let secgroup = with_group(&net);
-    // With the maps present, the next object to be pinned is a program.
+    // With the maps present, the next object to be pinned is one of the interface's tables.
     net.server.ip("link add eth1 type veth peer name eth2");
     secgroup.ok("attach eth1 --group fresh --hook clsact");
-    let attach_without_pinning = || {
-        let line = "attach eth0 --group fresh --hook clsact";
+    let attach_without_pinning = |option: &str| {
+        let line = format!("attach eth0 --group fresh --hook clsact{option}");
         let mut command = secgroup.command(line.split(' '));
         without_bpf(&mut command, Some(OBJ_PIN), libc::EPERM);
         let answer = CommandOutput::of(&mut command);
         assert_eq!(answer.code, Some(1), "{answer}");
     };
-    attach_without_pinning();
+    attach_without_pinning("");
     assert_eq!((filters(&net.server), qdisc(&net.server).as_str()), (Default::default(), ""));
     secgroup.ok("attach eth0 --group fresh --hook clsact");
     let before = filters(&net.server);
-    attach_without_pinning();
+    // With another setting a program is pinned.
+    attach_without_pinning(" --revalidate on");
     assert_eq!(filters(&net.server), before);
     assert_filtered(&net, &secgroup);
 }

@@ -160,7 +160,7 @@ fn every_metric_counts_what_happened() {
         "interface",
         "reason",
         "rule",
-        "tier",
+        "table",
         "verdict",
         "version",
     ];

@@ -31,7 +31,7 @@ fn trace_packets(hook: &str, programs: [&str; 2]) {
     let traced = format!("{attach} --trace");
     let mut trace = Process::capture(secgroup.command(traced.split(' ')));
     trace.wait_for_output("groups dns");
-    assert_eq!(program_names(&secgroup), programs.map(|name| format!("{name}_trace")));
+    assert_eq!(program_names(&secgroup), programs);
     let clients = at(Pair::SERVER, 53).map(|end| {
         let echo = UdpEcho::start(&net.server, end);
         let client = udp::connect(&net.client, end);

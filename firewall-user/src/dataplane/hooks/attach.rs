@@ -52,6 +52,8 @@ pub fn attach(maps: &mut Maps, interface: &Interface, traced: bool) -> Result<At
             && loaded == digest
             && is_chosen(interface.hook, hook, tc)
             && transmits_here(&pins, slot, &device)?
+            // One that is left is of a process that was killed while it replaced a program.
+            && !Place::CLSACT.iter().any(|place| pins.next_program(slot, *place).exists())
         {
             return Ok(Attached { hook, device: device.clone() });
         }
@@ -78,7 +80,7 @@ pub fn attach(maps: &mut Maps, interface: &Interface, traced: bool) -> Result<At
         others.try_for_each(|place| detach_place(&pins, slot, place))?;
         maps.set_loaded(slot, (digest, half))?;
         if !traced {
-            slow_path::untrace(&pins, u32::from(slot) + 1)?;
+            slow_path::untrace(&pins, slot)?;
         }
         Ok(Attached { hook, device: device.clone() })
     })
@@ -161,7 +163,7 @@ impl Attempt<'_> {
     /// Loads the slow path that programs of a type call.
     fn slow_path(&mut self, kind: Kind) -> Result<()> {
         if self.settings.traced {
-            slow_path::trace(self.pins, &mut self.object, kind, self.settings.slow_path())
+            slow_path::trace(self.pins, &mut self.object, kind, self.settings.slot)
         } else {
             slow_path::ensure(self.maps, kind)
         }

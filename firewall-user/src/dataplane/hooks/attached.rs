@@ -3,8 +3,6 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use aya::programs::ProgramInfo;
-
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::hooks::clsact;
 use crate::dataplane::hooks::hook::Hook;
@@ -86,17 +84,4 @@ pub fn preceding_filter(
             .map(|place| clsact::preceding_filter(pins, interface.slot, device, place));
         filters.find_map(Result::transpose).transpose()
     })
-}
-
-/// The id of an interface's receive program.
-///
-/// # Errors
-/// The interface has none.
-pub fn program_id(pins: &Pins, slot: u16) -> Result<u32> {
-    let places = [Place::Xdp, Place::Receive, Place::ClsactReceive];
-    let pins = places.map(|place| pins.program(slot, place));
-    let pin = pins.iter().find(|pin| pin.exists()).unwrap_or(&pins[0]);
-    let info =
-        ProgramInfo::from_pin(pin).context(format_args!("open program {}", pin.display()))?;
-    Ok(info.id())
 }

@@ -12,6 +12,7 @@ use firewall_ebpf::abi::interface::{
 use firewall_ebpf::abi::state::State;
 
 use crate::dataplane::error::{Context, Result};
+use crate::dataplane::hooks::slow_path::traced_index;
 use crate::dataplane::object::{embedded, loader};
 use crate::dataplane::sys;
 use crate::dataplane::tables::clock;
@@ -65,7 +66,7 @@ impl Settings {
 
     /// Index of the interface's program in the maps of the slow path.
     pub(super) const fn slow_path(&self) -> u32 {
-        if self.traced { self.slot as u32 + 1 } else { 0 }
+        if self.traced { traced_index(self.slot) } else { 0 }
     }
 
     /// Identifies the programs that [`open`] gives, and how they are attached: the kernel object, the

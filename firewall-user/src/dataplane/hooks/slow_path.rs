@@ -1,14 +1,17 @@
 //! The programs of the slow path, which all interfaces share: loaded and verified once for each type of
 //! hook, and reached from the programs of an interface by a tail call.
 
+use std::os::fd::AsFd as _;
+
 use aya::Ebpf;
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 
-use crate::dataplane::error::{Context, Result};
+use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::hooks::load::object_digest;
 use crate::dataplane::object::{self, embedded, loader};
 use crate::dataplane::pins::Pins;
+use crate::dataplane::sys::entries;
 use crate::dataplane::tables::maps::Maps;
 
 /// The types of programs, which can only call those of their own type.
@@ -61,19 +64,41 @@ pub fn ensure(maps: &mut Maps, kind: Kind) -> Result<()> {
 ///
 /// # Errors
 /// The kernel refuses the program or the map.
-pub(super) fn trace(pins: &Pins, object: &mut Ebpf, kind: Kind, index: u32) -> Result<()> {
+pub(super) fn trace(pins: &Pins, object: &mut Ebpf, kind: Kind, slot: u16) -> Result<()> {
     let program = load(object, kind, true)?;
-    put(pins, kind, index, &program)
+    put(pins, kind, traced_index(slot), &program)
+}
+
+/// Index of an interface's own slow path, while it is traced.
+pub(super) const fn traced_index(slot: u16) -> u32 {
+    slot as u32 + 1
+}
+
+/// The id of the program that prints the packets of a traced interface.
+///
+/// # Errors
+/// A map cannot be read, or the interface is not traced.
+pub(super) fn traced_program(pins: &Pins, slot: u16) -> Result<u32> {
+    for kind in [Kind::Tc, Kind::Xdp] {
+        let name = kind.map();
+        let map = MapData::from_pin(pins.map(name)).context(format_args!("open map {name}"))?;
+        // The map returns the id of a program.
+        let id = entries::get::<u32, u32>(map.fd().as_fd(), &traced_index(slot));
+        if let Some(id) = id.context(format_args!("read map {name}"))? {
+            return Ok(id);
+        }
+    }
+    Err(DataplaneError::new(format!("trace slot {slot}: it is not traced"), ""))
 }
 
 /// Removes the slow path of an interface that is not traced any more.
 ///
 /// # Errors
 /// A map cannot be written.
-pub(super) fn untrace(pins: &Pins, index: u32) -> Result<()> {
+pub(super) fn untrace(pins: &Pins, slot: u16) -> Result<()> {
     for kind in [Kind::Xdp, Kind::Tc] {
         // One that is not there is no error.
-        let _ = programs(pins, kind)?.clear_index(&index);
+        let _ = programs(pins, kind)?.clear_index(&traced_index(slot));
     }
     Ok(())
 }
@@ -84,12 +109,17 @@ fn load(object: &mut Ebpf, kind: Kind, traced: bool) -> Result<ProgramFd> {
     let fd = match kind {
         Kind::Xdp => {
             let program: &mut Xdp = object::program(object, name)?;
-            program.load().context(what())?;
+            if program.fd().is_err() {
+                program.load().context(what())?;
+            }
             program.fd()
         }
         Kind::Tc => {
             let program: &mut SchedClassifier = object::program(object, name)?;
-            program.load().context(what())?;
+            // For a traced interface once for each direction.
+            if program.fd().is_err() {
+                program.load().context(what())?;
+            }
             program.fd()
         }
     };

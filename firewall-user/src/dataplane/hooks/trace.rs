@@ -9,7 +9,7 @@ use firewall_ebpf::abi::reason::Reason;
 use log::{Log, Metadata, Record};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
-use crate::dataplane::hooks::attached::program_id;
+use crate::dataplane::hooks::slow_path::traced_program;
 use crate::dataplane::pins::Pins;
 
 /// How often the ring buffer is read.
@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// # Errors
 /// The interface has no traced programs, or they cannot be read.
 pub fn until_interrupted(pins: &Pins, slot: u16) -> Result<()> {
-    let program = program_id(pins, slot)?;
+    let program = traced_program(pins, slot)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
     runtime.block_on(async {

@@ -95,5 +95,7 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
 
 /// The map types that the kernel must have, those of tables within tables included.
 pub(in crate::dataplane) fn map_types() -> impl Iterator<Item = MapType> {
-    SHAPES.iter().map(|shape| shape.kind).chain([MapType::LpmTrie, MapType::Hash, MapType::LruHash])
+    [MapType::LruHash, MapType::Hash, MapType::LpmTrie]
+        .into_iter()
+        .chain(SHAPES.iter().map(|shape| shape.kind))
 }

@@ -229,7 +229,7 @@ impl InterfaceTables {
         for one in Own::ALL {
             let (shape, pin) = (one.shape(sizes), one.pin(pins, slot, suffix));
             let what = format!("create table {} of slot {slot}", one.name());
-            let fd = create(&shape).map_err(|error| refused(&what, &shape, error))?;
+            let fd = create(&shape).context(&what)?;
             MapData::from_fd(fd).context(&what)?.pin(pin).context(what)?;
         }
         Self::open_as(pins, slot, suffix)?.ok_or_else(|| {
@@ -284,16 +284,6 @@ impl InterfaceTables {
     pub fn memory(&self) -> Option<u64> {
         Own::ALL.into_iter().map(|one| crate::dataplane::sys::memory::memory(self.fd(one))).sum()
     }
-}
-
-fn refused(what: &str, shape: &NewMap<'_>, error: std::io::Error) -> DataplaneError {
-    let hint = match error.raw_os_error() {
-        Some(libc::ENOMEM | libc::E2BIG) => {
-            "fewer flows need less memory: `--max-flows`, or [maps] in the configuration"
-        }
-        _ => "",
-    };
-    DataplaneError::new(format!("{what} with {} entries: {error}", shape.entries), hint)
 }
 
 /// Removes the pins of an interface's tables; the outer maps may still refer to them.
