@@ -15,7 +15,8 @@ use firewall_ebpf::abi::counter::{Counter, UserCounter, counter_index};
 use firewall_ebpf::abi::event::{EVENT_SPACE, Event, event_index};
 use firewall_ebpf::abi::flow::{
     FIN_EGRESS, Flow, FlowKey4, FlowKey6, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, NO_SCALE,
-    PICKED_UP, PROVEN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE, REPLIED, Tier,
+    NUMBERS_KNOWN, PROVEN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE, REPLIED, SYN_EGRESS, SYN_INGRESS,
+    Tier, UNCONFIRMED_EGRESS, UNCONFIRMED_FIN_EGRESS, UNCONFIRMED_FIN_INGRESS, UNCONFIRMED_INGRESS,
 };
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::helper::{
@@ -23,7 +24,7 @@ use firewall_ebpf::abi::helper::{
     pack_query, unpack_query,
 };
 use firewall_ebpf::abi::interface::{
-    Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
+    Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, UDP_STREAM_AGE, has_fast_path,
 };
 use firewall_ebpf::abi::limits::{
     ABI_VERSION, MAX_CLASSES, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES, MAX_PREFIXES,
@@ -38,7 +39,8 @@ use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
 use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
-const DIGESTS: [(u32, u64); 2] = [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc)];
+const DIGESTS: [(u32, u64); 3] =
+    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x4638_546e_d8e6_5c5b)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -69,7 +71,7 @@ fn manifest() -> String {
         FlowKey4 { inside, outside, inside_port, outside_port, slot, protocol, query }
         FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol, query }
         Flow {
-            last_seen, packets, bytes, next_seq, last_ack, state, flags, scale, rule, created,
+            last_seen, packets, bytes, next_seq, last_ack, state, flags, scales, pending, rule, created,
             epoch, ack_low, ack_high, limit, window,
         }
         FirstFragment { seen, end, reserved }
@@ -80,7 +82,9 @@ fn manifest() -> String {
         Half { slot, bank, half }
     );
     constants!(text;
-        FIN_EGRESS HEARD_EGRESS HEARD_INGRESS INITIATOR_EGRESS NO_SCALE PICKED_UP PROVEN
+        FIN_EGRESS HEARD_EGRESS HEARD_INGRESS INITIATOR_EGRESS NO_SCALE NUMBERS_KNOWN PROVEN
+        SYN_EGRESS SYN_INGRESS UNCONFIRMED_EGRESS UNCONFIRMED_FIN_EGRESS UNCONFIRMED_FIN_INGRESS
+        UNCONFIRMED_INGRESS UDP_STREAM_AGE
         QUERY_FROM_INSIDE QUERY_FROM_OUTSIDE REPLIED BITS LINES EVENT_SPACE LIST_HEADER
         MAX_BLOOM_KEYS MAX_EXPIRED MAX_PROBED MAX_SET_ACTIVE SET_ACTIVE_ENTRY
         FRAGMENT_TIMEOUT MAX_CLASSES MAX_EXTENSION_HEADERS MAX_INTERFACES MAX_PAGES MAX_PREFIXES

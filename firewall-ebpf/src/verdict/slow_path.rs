@@ -3,7 +3,7 @@
 use super::context::PacketContext;
 use super::evaluate::evaluate;
 use super::fast_path::FastPath;
-use super::flow::flow_key;
+use super::flow::{FlowRef, flow_key};
 use super::new_flow::create_flow;
 use super::related::is_related;
 use super::tables::{Family, Flows, Tables};
@@ -103,25 +103,40 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
     let packet = PacketContext { direction, headers, segment, scale, bytes, now: tables.now() };
     let key = flow_key(headers, direction, tables.slot());
     let mut closed = None;
-    if fast_path == FastPath::Undecided && !Flows::<A>::may_contain(tables, &key) {
-        // No tier has the flow. Packets of a flood that no rule allows are dropped without lookups in
-        // tables that are far larger than a processor's caches.
-    } else if fast_path == FastPath::Undecided
-        && let Some(flow) = Flows::<A>::lookup(tables, Tier::Proven, &key)
-    {
-        match update_flow(tables, &packet, &key, flow, Tier::Proven) {
+    if let Some((tier, flow)) = find::<A, T>(tables, &key, fast_path) {
+        match update_flow(tables, &packet, &key, flow, tier) {
             FlowOutcome::Belongs => return Ok(Reason::Established),
             FlowOutcome::Drop(reason) => return Err(reason),
-            FlowOutcome::Expired => Flows::<A>::remove(tables, Tier::Proven, &key),
-            FlowOutcome::Closed => closed = Some(Tier::Proven),
-        }
-    } else if let Some(flow) = Flows::<A>::lookup(tables, Tier::New, &key) {
-        match update_flow(tables, &packet, &key, flow, Tier::New) {
-            FlowOutcome::Belongs => return Ok(Reason::Established),
-            FlowOutcome::Drop(reason) => return Err(reason),
-            FlowOutcome::Expired => remove_new::<A, T>(tables, &key),
-            FlowOutcome::Closed => closed = Some(Tier::New),
+            FlowOutcome::Closed => closed = Some(tier),
+            FlowOutcome::Expired => match tier {
+                Tier::Proven => Flows::<A>::remove(tables, tier, &key),
+                Tier::New => remove_new::<A, T>(tables, &key),
+            },
         }
     }
     create_flow(tables, &packet, &key, closed)
+}
+
+/// The flow of a key, and its tier. Packets of a flood that no rule allows are dropped without lookups in
+/// tables that are far larger than a processor's caches: the Bloom filter knows that no tier has their
+/// flow.
+#[inline(always)]
+fn find<'a, A: Address, T: Flows<A>>(
+    tables: &'a T,
+    key: &A::Key,
+    fast_path: FastPath,
+) -> Option<(Tier, FlowRef<'a>)> {
+    if !tables.may_contain(key) {
+        return None;
+    }
+    if fast_path == FastPath::Undecided
+        && let Some(flow) = tables.lookup(Tier::Proven, key)
+    {
+        return Some((Tier::Proven, flow));
+    }
+    if let Some(flow) = tables.lookup(Tier::New, key) {
+        return Some((Tier::New, flow));
+    }
+    // Another CPU may have moved it from the new tier after the lookup in the proven one.
+    Some((Tier::Proven, tables.lookup(Tier::Proven, key)?))
 }

@@ -43,6 +43,10 @@ pub trait Interface {
     /// For how long a first fragment stays valid, in jiffies.
     fn fragment_timeout(&self) -> u64;
 
+    /// For how long a UDP flow is not proven, in jiffies:
+    /// [`UDP_STREAM_AGE`](crate::abi::interface::UDP_STREAM_AGE).
+    fn udp_stream_age(&self) -> u64;
+
     /// Jiffies since an arbitrary start.
     fn now(&self) -> u64;
 }

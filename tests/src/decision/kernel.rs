@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::abi::counter::{Counter, counter_index};
 use firewall_ebpf::abi::event::Event;
 use firewall_ebpf::abi::interface::{
-    Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
+    Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, UDP_STREAM_AGE, has_fast_path,
 };
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::abi::state::State;
@@ -120,6 +120,7 @@ impl Kernel {
         let revalidate = u8::from(setup.revalidate);
         let fast_path = u8::from(has_fast_path(setup.ethernet, setup.tcp_checks));
         let fragment_timeout = padded_timeout(FRAGMENT_TIMEOUT, hz);
+        let udp_stream_age = padded_timeout(UDP_STREAM_AGE, hz);
         let mut ebpf = EbpfLoader::new()
             .override_global("SLOT", &SLOT, true)
             .override_global("ORIENTATION", &orientation, true)
@@ -130,6 +131,7 @@ impl Kernel {
             .override_global("TCP_LOOSE", &tcp_loose, true)
             .override_global("REVALIDATE", &revalidate, true)
             .override_global("FRAGMENT_TIMEOUT", &fragment_timeout, true)
+            .override_global("UDP_STREAM_AGE", &udp_stream_age, true)
             .override_global("TIMEOUTS", &timeouts, true)
             .map_max_entries("FLOWS_NEW_V4", NEW)
             .map_max_entries("FLOWS_NEW_V6", NEW)

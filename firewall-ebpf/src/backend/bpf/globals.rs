@@ -27,6 +27,9 @@ static REVALIDATE: Global<u8> = Global::new(0);
 /// Jiffies.
 #[unsafe(no_mangle)]
 static FRAGMENT_TIMEOUT: Global<u64> = Global::new(0);
+/// Jiffies.
+#[unsafe(no_mangle)]
+static UDP_STREAM_AGE: Global<u64> = Global::new(0);
 /// Jiffies by state.
 #[unsafe(no_mangle)]
 static TIMEOUTS: [u64; TIMEOUT_SPACE] = [0; TIMEOUT_SPACE];
@@ -132,6 +135,12 @@ pub(super) fn revalidates() -> bool {
 #[inline(always)]
 pub(super) fn fragment_timeout() -> u64 {
     FRAGMENT_TIMEOUT.load()
+}
+
+/// For how long a UDP flow is not proven, in jiffies.
+#[inline(always)]
+pub(super) fn udp_stream_age() -> u64 {
+    UDP_STREAM_AGE.load()
 }
 
 /// The idle timeout of a state, in jiffies.

@@ -75,6 +75,11 @@ impl Interface for Kernel {
     }
 
     #[inline(always)]
+    fn udp_stream_age(&self) -> u64 {
+        globals::udp_stream_age()
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: the helper takes no argument and has no effect. The verifier inlines it as one load.
         unsafe { bpf_jiffies64() }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use firewall_ebpf::abi::interface::{
-    FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
+    FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, UDP_STREAM_AGE, has_fast_path,
 };
 use firewall_ebpf::abi::state::State;
 
@@ -60,6 +60,7 @@ pub fn open(pins: &Pins, sizes: &Sizes, settings: &Settings) -> Result<Ebpf> {
         .override_global("TCP_LOOSE", &u8::from(settings.tcp_loose), true)
         .override_global("REVALIDATE", &u8::from(settings.revalidate), true)
         .override_global("FRAGMENT_TIMEOUT", &clock::jiffies(u64::from(FRAGMENT_TIMEOUT)), true)
+        .override_global("UDP_STREAM_AGE", &clock::jiffies(u64::from(UDP_STREAM_AGE)), true)
         .override_global("TIMEOUTS", &timeouts, true)
         .load(embedded()?)
         .context("open the kernel object")
