@@ -14,7 +14,7 @@ use firewall_ebpf::verdict::decide::decide;
 use firewall_ebpf::verdict::tables::Flows;
 use firewall_user::policy::CompiledPolicy;
 
-use crate::decision::engine::{Engine, FlowView, FlowViews};
+use crate::decision::engine::{Engine, FlowView, FlowViews, learned};
 use crate::decision::kernel::Setup;
 
 /// The slot of the interface under test, on the host and in the kernel. Not 0, so that code that
@@ -115,11 +115,13 @@ impl Engine for Host {
 
     fn learn_flows(&mut self) {
         let Self { tables, .. } = self;
-        for (tier, key) in tables.flows_v4().into_keys() {
-            Flows::<V4>::lookup(tables, tier, &key).expect("a flow that was listed").set_rule(0);
+        for ((tier, key), flow) in tables.flows_v4() {
+            Flows::<V4>::remove(tables, tier, &key);
+            let _ = Flows::<V4>::insert(tables, tier, &key, &learned(&flow));
         }
-        for (tier, key) in tables.flows_v6().into_keys() {
-            Flows::<V6>::lookup(tables, tier, &key).expect("a flow that was listed").set_rule(0);
+        for ((tier, key), flow) in tables.flows_v6() {
+            Flows::<V6>::remove(tables, tier, &key);
+            let _ = Flows::<V6>::insert(tables, tier, &key, &learned(&flow));
         }
     }
 
