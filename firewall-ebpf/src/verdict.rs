@@ -2,7 +2,7 @@
 //!
 //! [`decide`](decide::decide) tries the [`fast_path`] of an established flow, then takes the
 //! [`slow_path`]: parse, exemptions ([`exempt`]), fragments ([`fragment`]), flow lookup and state
-//! ([`tcp`], [`window`]), and for a packet of no flow the policy ([`lookup`]) and a new flow.
+//! ([`tcp`], [`numbers`], [`window`]), and for a packet of no flow the policy ([`lookup`]) and a new flow.
 //! All reach maps through the traits in [`tables`].
 
 mod context;
@@ -15,6 +15,7 @@ pub mod flow;
 pub mod fragment;
 pub mod lookup;
 mod new_flow;
+pub mod numbers;
 mod related;
 pub mod slow_path;
 pub mod tables;

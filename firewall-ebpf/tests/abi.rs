@@ -15,7 +15,9 @@ use firewall_ebpf::abi::counter::{Counter, UserCounter, counter_index};
 use firewall_ebpf::abi::event::{EVENT_SPACE, Event, event_index};
 use firewall_ebpf::abi::flow::{
     FIN_EGRESS, Flow, FlowKey4, FlowKey6, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, NO_SCALE,
-    PICKED_UP, PROVEN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE, REPLIED, Table, Tier,
+    NUMBERS_KNOWN, PROVEN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE, REPLIED, SYN_EGRESS, SYN_INGRESS,
+    Table, Tier, UNCONFIRMED_EGRESS, UNCONFIRMED_FIN_EGRESS, UNCONFIRMED_FIN_INGRESS,
+    UNCONFIRMED_INGRESS,
 };
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::helper::{
@@ -24,7 +26,7 @@ use firewall_ebpf::abi::helper::{
 };
 use firewall_ebpf::abi::interface::{
     Call, Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, SETTINGS_EACH, Settings, TIMEOUT_SPACE,
-    TcpChecks, has_fast_path, settings_index,
+    TcpChecks, UDP_STREAM_AGE, has_fast_path, settings_index,
 };
 use firewall_ebpf::abi::limits::{
     ABI_VERSION, MAX_CLASSES, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES, MAX_PREFIXES,
@@ -40,7 +42,7 @@ use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
 const DIGESTS: [(u32, u64); 3] =
-    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x2942_0786_533d_a9e3)];
+    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0xc9be_196b_4d30_62af)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -71,12 +73,12 @@ fn manifest() -> String {
         FlowKey4 { inside, outside, inside_port, outside_port, slot, protocol, query }
         FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol, query }
         Flow {
-            last_seen, packets, bytes, next_seq, last_ack, state, flags, scale, rule, created,
+            last_seen, packets, bytes, next_seq, last_ack, state, flags, scales, pending, rule, created,
             epoch, ack_low, ack_high, limit, window,
         }
         FirstFragment { seen, end, reserved }
         Settings {
-            timeouts, fragment_timeout, has_ethernet, non_ip, tcp_checks, tcp_loose, revalidate,
+            timeouts, fragment_timeout, udp_stream_age, has_ethernet, non_ip, tcp_checks, tcp_loose, revalidate,
             reserved,
         }
         Counter { packets, bytes }
@@ -86,7 +88,9 @@ fn manifest() -> String {
         Half { slot, bank, half }
     );
     constants!(text;
-        FIN_EGRESS HEARD_EGRESS HEARD_INGRESS INITIATOR_EGRESS NO_SCALE PICKED_UP PROVEN
+        FIN_EGRESS HEARD_EGRESS HEARD_INGRESS INITIATOR_EGRESS NO_SCALE NUMBERS_KNOWN PROVEN
+        SYN_EGRESS SYN_INGRESS UNCONFIRMED_EGRESS UNCONFIRMED_FIN_EGRESS UNCONFIRMED_FIN_INGRESS
+        UNCONFIRMED_INGRESS UDP_STREAM_AGE
         QUERY_FROM_INSIDE QUERY_FROM_OUTSIDE REPLIED BITS LINES EVENT_SPACE LIST_HEADER
         MAX_BLOOM_KEYS MAX_EXPIRED MAX_PROBED MAX_SET_ACTIVE SET_ACTIVE_ENTRY
         FRAGMENT_TIMEOUT MAX_CLASSES MAX_EXTENSION_HEADERS MAX_INTERFACES MAX_PAGES MAX_PREFIXES

@@ -2,14 +2,18 @@
 
 use firewall_ebpf::abi::address::V4;
 use firewall_ebpf::abi::flow::{
-    FIN_EGRESS, Flow, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, PICKED_UP, PROVEN, REPLIED,
+    FIN_EGRESS, Flow, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, NUMBERS_KNOWN, PROVEN,
+    REPLIED, UNCONFIRMED_EGRESS, UNCONFIRMED_FIN_EGRESS, UNCONFIRMED_FIN_INGRESS,
+    UNCONFIRMED_INGRESS,
 };
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::verdict::flow::FlowRef;
-use firewall_ebpf::verdict::tcp::{Transition, first_transition, transition};
+use firewall_ebpf::verdict::numbers::{self, Judgement, REACH};
+use firewall_ebpf::verdict::tcp::{
+    Transition, begin_anew, begins_anew, first_transition, transition,
+};
 use firewall_ebpf::verdict::window;
-use firewall_ebpf::verdict::window::Position;
 use firewall_ebpf::wire::headers::{Fragment, Kind, PacketHeaders};
 use firewall_ebpf::wire::tcp::{JUDGED_FLAGS, SegmentType, segment_type};
 
@@ -70,7 +74,7 @@ fn flow(state: State, initiator: Direction, closer: Sender) -> Flow {
     let mut flags = if initiator == Direction::Egress { INITIATOR_EGRESS } else { 0 };
     let acknowledgeable = if state == State::SynSent { C.wrapping_add(1) } else { S + 1 };
     if state != State::SynSent {
-        flags |= REPLIED;
+        flags |= REPLIED | NUMBERS_KNOWN;
     }
     if !matches!(state, State::SynSent | State::SynRecv) {
         flags |= PROVEN;
@@ -83,6 +87,7 @@ fn flow(state: State, initiator: Direction, closer: Sender) -> Flow {
         flags,
         ack_low: acknowledgeable,
         ack_high: acknowledgeable,
+        limit: [acknowledgeable; 2],
         ..Flow::default()
     };
     let [client, server] =
@@ -90,8 +95,6 @@ fn flow(state: State, initiator: Direction, closer: Sender) -> Flow {
     flow.next_seq[client] = C.wrapping_add(1);
     if state != State::SynSent {
         (flow.next_seq[server], flow.last_ack[server]) = (S + 1, C.wrapping_add(1));
-    }
-    if !matches!(state, State::SynSent | State::SynRecv) {
         flow.last_ack[client] = S + 1;
     }
     flow
@@ -102,7 +105,17 @@ fn apply(flow: &mut Flow, sender: Sender, segment: &PacketHeaders<V4>) -> Transi
     let kind = segment_type(segment.tcp_flags).expect("flags that a stack sends");
     // SAFETY: the record outlives the reference, and nothing else accesses it.
     let reference = unsafe { FlowRef::new(flow) };
-    transition(&reference, state, segment, kind, direction(initiator, sender))
+    let direction = direction(initiator, sender);
+    let fits = numbers::belong(&reference, segment.seq, segment.ack, direction);
+    transition(&reference, state, segment, kind, direction, fits)
+}
+
+/// Judges an acknowledgement or FIN.
+fn judge(flow: &mut Flow, sender: Sender, segment: &PacketHeaders<V4>) -> Judgement {
+    let sender = direction(flow.initiator(), sender);
+    // SAFETY: as in `apply`.
+    let reference = unsafe { FlowRef::new(flow) };
+    numbers::judge(&reference, segment, segment.tcp_flags & FIN != 0, sender)
 }
 
 const UNCHANGED: Transition = Transition::Unchanged;
@@ -146,8 +159,8 @@ const MACHINE: [Row; 16] = [
     (State::CloseWait, Responder, [IGNORE, IGNORE, UNCHANGED, to(State::LastAck), CLOSE]),
     (State::LastAck, Initiator, [IGNORE, IGNORE, to(State::TimeWait), UNCHANGED, CLOSE]),
     (State::LastAck, Responder, [IGNORE, IGNORE, UNCHANGED, UNCHANGED, CLOSE]),
-    (State::TimeWait, Initiator, [REOPEN, UNCHANGED, UNCHANGED, UNCHANGED, CLOSE]),
-    (State::TimeWait, Responder, [REOPEN, UNCHANGED, UNCHANGED, UNCHANGED, CLOSE]),
+    (State::TimeWait, Initiator, [REOPEN, IGNORE, UNCHANGED, UNCHANGED, CLOSE]),
+    (State::TimeWait, Responder, [REOPEN, IGNORE, UNCHANGED, UNCHANGED, CLOSE]),
     (State::Close, Initiator, [REOPEN, IGNORE, IGNORE, IGNORE, CLOSE]),
     (State::Close, Responder, [REOPEN, IGNORE, IGNORE, IGNORE, CLOSE]),
 ];
@@ -247,12 +260,21 @@ fn only_a_rst_at_the_expected_sequence_number_closes_a_flow() {
             assert_eq!(after, before, "{state:?}, {sender:?}, {off}");
         }
     }
-    // Data in flight, and a RST right after it; then more data than can be in flight.
-    for (sent, expected) in [(3000, CLOSE), (0xffff, CLOSE), (0x1_0000, INVALID)] {
+    // Data in flight, and a RST right after it.
+    for sent in [3000, 0x1_0000, 1 << 30] {
         let mut flow = flow(State::Established, Direction::Ingress, Initiator);
         flow.next_seq[0] = C.wrapping_add(1).wrapping_add(sent);
         let rst = segment(RST, flow.next_seq[0], 0, 0);
-        assert_eq!(apply(&mut flow, Initiator, &rst), expected, "{sent} bytes in flight");
+        assert_eq!(apply(&mut flow, Initiator, &rst), CLOSE, "{sent} bytes in flight");
+    }
+    // Nothing is expected at the number 0 while the numbers are not known.
+    for sender in [Initiator, Responder] {
+        for state in [State::Established, State::FinWait] {
+            let before = Flow { state: state as u8, flags: PROVEN | REPLIED, ..Flow::default() };
+            let mut after = before;
+            assert_eq!(apply(&mut after, sender, &segment(RST, 0, 0, 0)), IGNORE, "{state:?}");
+            assert_eq!(after, before, "{state:?}");
+        }
     }
 }
 
@@ -262,10 +284,16 @@ fn any_part_of_the_data_on_a_syn_may_be_acknowledged() {
     for (acknowledged, expected) in
         [(0, true), (1, true), (100, true), (101, false), (u32::MAX, false)]
     {
-        let (state, flags, ack_low, ack_high) =
-            first_transition(&segment(SYN, C, 0, 100), SegmentType::Syn);
-        assert_eq!((state, flags), (State::SynSent, 0));
-        let mut flow = Flow { state: state as u8, flags, ack_low, ack_high, ..Flow::default() };
+        let first =
+            first_transition(&segment(SYN, C, 0, 100), SegmentType::Syn, Direction::Ingress);
+        assert_eq!((first.state, first.flags, first.pending), (State::SynSent, 0, 0));
+        let mut flow = Flow {
+            state: first.state as u8,
+            ack_low: first.ack_low,
+            ack_high: first.ack_high,
+            limit: [first.ack_low, first.ack_high],
+            ..Flow::default()
+        };
         let ack = C.wrapping_add(1).wrapping_add(acknowledged);
         let step = apply(&mut flow, Responder, &segment(SYN | ACK, S, ack, 0));
         assert_eq!(
@@ -302,14 +330,55 @@ fn the_handshake_ack_may_cover_data_after_the_syn_ack() {
 }
 
 #[test]
-fn the_newest_syn_and_syn_ack_set_the_expected_acknowledgement() {
-    let mut flow = flow(State::SynSent, Direction::Egress, Initiator);
-    assert_eq!(apply(&mut flow, Initiator, &segment(SYN, 900, 0, 0)), UNCHANGED);
-    assert_eq!((flow.ack_low, flow.ack_high), (901, 901));
-    assert_eq!(apply(&mut flow, Responder, &segment(SYN | ACK, S, 901, 0)), to(State::SynRecv));
-    flow.state = State::SynRecv as u8;
-    assert_eq!(apply(&mut flow, Responder, &segment(SYN | ACK, S + 9, 901, 0)), UNCHANGED);
+fn the_first_and_the_latest_syn_may_be_acknowledged() {
+    for (ack, expected) in [
+        (C.wrapping_add(1), to(State::SynRecv)),
+        (1001, to(State::SynRecv)),
+        (901, IGNORE),
+        (1000, IGNORE),
+    ] {
+        let mut flow = flow(State::SynSent, Direction::Egress, Initiator);
+        assert_eq!(apply(&mut flow, Initiator, &segment(SYN, 900, 0, 0)), UNCHANGED);
+        assert_eq!(apply(&mut flow, Initiator, &segment(SYN, 1000, 0, 0)), UNCHANGED);
+        assert_eq!(apply(&mut flow, Responder, &segment(SYN | ACK, S, ack, 0)), expected, "{ack}");
+    }
+}
+
+#[test]
+fn the_newest_syn_ack_to_the_syn_sets_the_expected_acknowledgement() {
+    let mut flow = flow(State::SynRecv, Direction::Egress, Initiator);
+    let again = |ack| segment(SYN | ACK, S + 9, ack, 0);
+    assert_eq!(apply(&mut flow, Responder, &again(12_345)), IGNORE);
+    assert_eq!((flow.ack_low, flow.ack_high), (S + 1, S + 1));
+    assert_eq!(apply(&mut flow, Responder, &again(C.wrapping_add(1))), to(State::SynRecv));
     assert_eq!((flow.ack_low, flow.ack_high), (S + 10, S + 10));
+}
+
+/// A SYN-ACK that acknowledges a SYN which was ignored begins a connection in the SYN's direction.
+#[test]
+fn a_syn_ack_to_an_ignored_syn_begins_a_connection() {
+    let open = [State::Established, State::FinWait, State::CloseWait, State::LastAck];
+    for (state, sender) in open.into_iter().flat_map(|s| [(s, Initiator), (s, Responder)]) {
+        let mut flow = flow(state, Direction::Ingress, Initiator);
+        let (from, to) = (direction(Direction::Ingress, sender), sender);
+        assert_eq!(apply(&mut flow, to, &segment(SYN, 900, 0, 10)), IGNORE, "{state:?}");
+        // SAFETY: as in `apply`.
+        let reference = unsafe { FlowRef::new(&raw mut flow) };
+        let begins =
+            |ack, sender| begins_anew(&reference, state, &segment(SYN | ACK, 7, ack, 0), sender);
+        assert!(begins(901, from.opposite()) && begins(911, from.opposite()), "{state:?}");
+        assert!(!begins(900, from.opposite()) && !begins(912, from.opposite()), "{state:?}");
+        assert!(!begins(901, from), "{state:?}");
+        let step = begin_anew(&reference, &segment(SYN | ACK, 7, 911, 0), from.opposite());
+        assert_eq!(step, Transition::Move(State::SynRecv));
+        assert_eq!(flow.initiator(), from);
+        flow.state = State::SynRecv as u8;
+        assert_eq!(apply(&mut flow, Initiator, &segment(ACK, 911, S + 1, 0)), INVALID);
+        assert_eq!(
+            apply(&mut flow, Initiator, &segment(ACK, 911, 8, 0)),
+            proves(State::Established)
+        );
+    }
 }
 
 /// Segments of both ends after a RST show that it was spoofed; segments of one end do not.
@@ -335,20 +404,90 @@ fn a_closed_flow_reopens_only_after_segments_of_both_ends() {
 }
 
 #[test]
-fn a_connection_picked_up_mid_stream_is_proven_by_a_reply_and_then_an_ack() {
-    let (state, flags, ..) = first_transition(&in_sequence(Initiator, ACK), SegmentType::Ack);
-    assert_eq!((state, flags), (State::Established, PICKED_UP));
-    let mut flow = Flow { state: state as u8, flags, ..Flow::default() };
-    assert_eq!(apply(&mut flow, Initiator, &in_sequence(Initiator, ACK)), UNCHANGED);
-    assert_eq!(apply(&mut flow, Responder, &in_sequence(Responder, ACK)), UNCHANGED);
-    assert_eq!(flow.flags & REPLIED, REPLIED);
-    assert_eq!(
-        apply(&mut flow, Initiator, &in_sequence(Initiator, ACK)),
-        proves(State::Established)
-    );
+fn numbers_can_belong_near_and_between_those_of_both_ends() {
+    // The client has sent 50,000 bytes, of which the server acknowledged 20,000; the server 10.
+    let mut flow = flow(State::Established, Direction::Ingress, Initiator);
+    let client = |by: u32| C.wrapping_add(1).wrapping_add(by);
+    flow.next_seq = [client(50_000), S + 11];
+    flow.last_ack = [S + 1, client(20_000)];
+    // SAFETY: as in `apply`.
+    let flow = unsafe { FlowRef::new(&raw mut flow) };
+    let belongs = |seq, ack| numbers::belong(&flow, seq, ack, Direction::Ingress);
+    let (low, high) = (client(20_000).wrapping_sub(REACH), client(50_000).wrapping_add(REACH));
+    for seq in [low, client(20_000), client(19_999), client(50_000), high] {
+        for ack in [(S + 1).wrapping_sub(REACH), S, S + 1, S + 11, S + 11 + REACH] {
+            assert!(belongs(seq, ack), "{seq} {ack}");
+        }
+        assert!(!belongs(seq, S.wrapping_sub(REACH)) && !belongs(seq, S + 12 + REACH), "{seq}");
+    }
+    for seq in [low.wrapping_sub(1), high.wrapping_add(1), client(1 << 31)] {
+        assert!(!belongs(seq, S + 1), "{seq}");
+    }
+}
 
-    let (state, flags, ..) = first_transition(&in_sequence(Initiator, FIN | ACK), SegmentType::Fin);
-    assert_eq!((state, flags), (State::FinWait, PICKED_UP));
+#[test]
+fn numbers_never_go_back() {
+    let mut flow = flow(State::Established, Direction::Ingress, Initiator);
+    // SAFETY: as in `apply`.
+    let reference = unsafe { FlowRef::new(&raw mut flow) };
+    numbers::store(&reference, C.wrapping_add(101), S + 1, Direction::Ingress);
+    numbers::store(&reference, C.wrapping_add(1), S, Direction::Ingress);
+    assert_eq!((flow.next_seq[0], flow.last_ack[0]), (C.wrapping_add(101), S + 1));
+}
+
+/// Its numbers are known, and it is proven, when the initiator acknowledges what the responder sent.
+#[test]
+fn a_connection_picked_up_mid_stream_is_proven_by_the_responders_numbers() {
+    let first =
+        first_transition(&in_sequence(Initiator, ACK), SegmentType::Ack, Direction::Ingress);
+    assert_eq!((first.state, first.flags, first.pending), (State::Established, HEARD_INGRESS, 0));
+    let mut flow = Flow { state: first.state as u8, flags: first.flags, ..Flow::default() };
+    assert!(!judge(&mut flow, Initiator, &in_sequence(Initiator, ACK)).fits);
+    assert!(!judge(&mut flow, Responder, &segment(ACK, S + 1, C.wrapping_add(1), 1000)).fits);
+    assert_eq!(flow.flags, REPLIED | HEARD_INGRESS | HEARD_EGRESS);
+    for ack in [S, S + 1002, 0, S.wrapping_sub(1 << 20)] {
+        let guess = segment(ACK, C.wrapping_add(1), ack, 0);
+        assert!(!judge(&mut flow, Initiator, &guess).fits, "{ack}");
+    }
+    let mut other = flow;
+    for (flow, ack) in [(&mut flow, S + 1), (&mut other, S + 1001)] {
+        assert!(judge(flow, Initiator, &segment(ACK, C.wrapping_add(1), ack, 0)).fits);
+        assert_eq!(flow.flags & (PROVEN | NUMBERS_KNOWN), PROVEN | NUMBERS_KNOWN, "{ack}");
+        assert_eq!((flow.next_seq, flow.last_ack[0]), ([C.wrapping_add(1), S + 1001], ack));
+    }
+}
+
+#[test]
+fn a_fin_of_no_flow_counts_once_it_is_acknowledged() {
+    for (from, bits) in [
+        (Direction::Ingress, UNCONFIRMED_INGRESS | UNCONFIRMED_FIN_INGRESS),
+        (Direction::Egress, UNCONFIRMED_EGRESS | UNCONFIRMED_FIN_EGRESS),
+    ] {
+        let first = first_transition(&in_sequence(Initiator, FIN | ACK), SegmentType::Fin, from);
+        assert_eq!((first.state, first.pending), (State::Established, bits));
+    }
+}
+
+/// A segment that does not fit is believed once the other end acknowledges it, a FIN exactly.
+#[test]
+fn the_other_end_confirms_numbers_that_jumped() {
+    for initiator in Direction::ALL {
+        let far = S + (1 << 25);
+        let jumped = |flags| segment(flags | ACK, far, C.wrapping_add(1), 100);
+        for (flags, ack, believed, fin) in [
+            (0, far + 100, true, false),
+            (0, far, true, false),
+            (0, far + 101, false, false),
+            (FIN, far + 101, true, true),
+            (FIN, far + 100, true, false),
+            (FIN, far + 102, false, false),
+        ] {
+            let mut flow = flow(State::Established, initiator, Initiator);
+            assert!(!judge(&mut flow, Responder, &jumped(flags)).fits);
+            let answer = judge(&mut flow, Initiator, &segment(ACK, C.wrapping_add(1), ack, 0));
+            assert_eq!((answer.fits, answer.confirms_fin), (believed, fin), "{flags} {ack}");
+        }
+    }
 }
 
 /// Of the 256 values of the flags field, those that a TCP stack sends have a type: at most one of
@@ -370,28 +509,11 @@ fn every_flag_combination_is_classified() {
 }
 
 #[test]
-fn a_connection_picked_up_mid_stream_has_no_window_check() {
-    let ack = |seq, ack| segment(ACK, seq, ack, 100);
-    // While numbers are unknown, half of the sequence space looks old.
-    for base in [5, 1 << 30, 3 << 30, u32::MAX - 50] {
-        let mut seen = flow(State::Established, Direction::Ingress, Initiator);
-        seen.flags |= PICKED_UP;
-        (seen.next_seq, seen.last_ack, seen.window, seen.limit) = ([0; 2], [0; 2], [0; 2], [0; 2]);
-        // SAFETY: a local variable that nothing else refers to.
-        let seen = unsafe { FlowRef::new(&raw mut seen) };
-        let far = base.wrapping_add(1 << 20);
-        for (sender, segment) in [
-            (Direction::Ingress, ack(base, far)),
-            (Direction::Egress, ack(far, base)),
-            // A retransmission, and an acknowledgement of data that was not seen.
-            (Direction::Ingress, ack(base.wrapping_sub(200_000), far)),
-            (Direction::Egress, ack(far, base.wrapping_add(200_000))),
-        ] {
-            assert_eq!(window::position(&seen, &segment, sender), Position::Inside, "{base}");
-            window::update(&seen, &segment, sender);
-        }
-        // A RST is compared with these numbers.
-        assert_eq!(seen.last_ack(Direction::Egress), base.wrapping_add(200_000));
-        assert_eq!(seen.next_seq(Direction::Egress), far.wrapping_add(100));
+fn windows_are_tracked_only_if_both_are_known() {
+    for (window, expected) in [([0, 0], false), ([1, 0], false), ([0, 1], false), ([1, 1], true)] {
+        let mut flow = Flow { window, ..flow(State::Established, Direction::Ingress, Initiator) };
+        // SAFETY: as in `apply`.
+        let flow = unsafe { FlowRef::new(&raw mut flow) };
+        assert_eq!(window::is_tracked(&flow), expected, "{window:?}");
     }
 }

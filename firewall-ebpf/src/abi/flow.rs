@@ -161,14 +161,31 @@ pub const REPLIED: u8 = 1 << 1;
 /// Both ends have answered each other; the flow is in the proven tier, or stays in the new one while
 /// the proven tier is full (nf_conntrack's ASSURED).
 pub const PROVEN: u8 = 1 << 2;
-/// TCP whose handshake was not seen, so that its windows are not known: they are not checked.
-pub const PICKED_UP: u8 = 1 << 3;
+/// TCP: the numbers of both ends are known, because an end has acknowledged what the other one sent. Until
+/// then, in a flow that was picked up mid-stream or learned, a RST or FIN proves nothing.
+pub const NUMBERS_KNOWN: u8 = 1 << 3;
 /// The first FIN was egress.
 pub const FIN_EGRESS: u8 = 1 << 4;
-/// The outside has sent a segment without RST since the last RST.
+/// The outside has sent a segment without RST since the last RST, or, while the numbers are not known,
+/// since the flow was picked up or learned.
 pub const HEARD_INGRESS: u8 = 1 << 5;
-/// The inside has sent a segment without RST since the last RST.
+/// The same of the inside.
 pub const HEARD_EGRESS: u8 = 1 << 6;
+
+/// [`Flow::pending`]: an ingress SYN was ignored; a SYN-ACK that acknowledges it
+/// ([`Flow::ack_low`]) begins a new connection.
+pub const SYN_INGRESS: u8 = 1 << 0;
+/// The same for an egress SYN; at most one of the two is set.
+pub const SYN_EGRESS: u8 = 1 << 1;
+/// The numbers of an ingress segment could not belong to the connection. They are believed once the
+/// other end acknowledges them.
+pub const UNCONFIRMED_INGRESS: u8 = 1 << 2;
+/// The same for an egress segment.
+pub const UNCONFIRMED_EGRESS: u8 = 1 << 3;
+/// That ingress segment was a FIN, which counts once the other end acknowledges exactly it.
+pub const UNCONFIRMED_FIN_INGRESS: u8 = 1 << 4;
+/// The same for an egress FIN.
+pub const UNCONFIRMED_FIN_EGRESS: u8 = 1 << 5;
 
 /// One tracked connection. The fast path uses only the first 64 bytes, and with revalidation `epoch`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,20 +197,20 @@ pub struct Flow {
     pub packets: [u64; 2],
     /// Bytes of whole frames, by [`Direction`]. A lower bound, as `packets`.
     pub bytes: [u64; 2],
-    /// TCP: the sequence number that follows what was sent, by [`Direction`]: of the latest segment
-    /// in [`Guard`](super::interface::TcpChecks::Guard), the highest in
-    /// [`Strict`](super::interface::TcpChecks::Strict). Host byte order.
+    /// TCP: the sequence number that follows what was sent, by [`Direction`]: the highest of the
+    /// segments that can belong to the connection. Host byte order.
     pub next_seq: [u32; 2],
-    /// TCP: the latest acknowledgement number sent, by [`Direction`]; 0 until there is one. Host
-    /// byte order.
+    /// TCP: the highest acknowledgement number of those segments, by [`Direction`]. Host byte order.
     pub last_ack: [u32; 2],
     /// A [`State`].
     pub state: u8,
     /// See [`INITIATOR_EGRESS`] and the constants after it.
     pub flags: u8,
-    /// TCP, strict: the window scale in each end's SYN, by [`Direction`] (RFC 7323), or
-    /// [`NO_SCALE`].
-    pub scale: [u8; 2],
+    /// TCP, strict: the window scales of both SYNs (RFC 7323), or [`NO_SCALE`]: the low four bits for
+    /// ingress, the high four for egress.
+    pub scales: u8,
+    /// TCP: see [`SYN_INGRESS`] and the constants after it.
+    pub pending: u8,
     /// The number of the rule that admitted the flow; 0 if it was open before its interface was
     /// attached, or is that of exempt DHCP.
     pub rule: u32,
@@ -202,21 +219,26 @@ pub struct Flow {
     /// The generation of the policy that last evaluated the flow (when it was created and, with
     /// revalidation, after each change of policy); the complement of it if no rule allowed the flow.
     pub epoch: u32,
-    /// TCP handshake: the lowest acknowledgement number that its next segment may have.
+    /// TCP: the lowest acknowledgement number that the next segment of a handshake may have: of the
+    /// first SYN, then of the SYN-ACK, later of an ignored SYN ([`Flow::pending`]).
     pub ack_low: u32,
-    /// TCP handshake: the highest such number; with data on the SYN or after the SYN-ACK (TCP Fast
-    /// Open, RFC 7413) there are several.
+    /// TCP: the highest such number; with data on the SYN or after the SYN-ACK (TCP Fast Open,
+    /// RFC 7413) there are several.
     pub ack_high: u32,
-    /// TCP, strict: the first sequence number beyond the receiver's window, by [`Direction`] of the
-    /// data.
+    /// TCP, while windows are tracked: the first sequence number beyond the receiver's window, by
+    /// [`Direction`] of the data. In [`State::SynSent`] the lowest and the highest number that
+    /// acknowledges the latest SYN. Else, until the numbers are known, the lowest and the highest
+    /// number that acknowledges what the responder was seen to send; after that the number that
+    /// follows each direction's unconfirmed segment ([`Flow::pending`]).
     pub limit: [u32; 2],
     /// TCP, strict: the largest window that each end announced, by [`Direction`] of the
-    /// announcement, in bytes; 0 until there is one.
+    /// announcement, in bytes; 0 where it is not tracked. In [`State::SynSent`] that of the first SYN
+    /// and, at the other direction, that of the latest.
     pub window: [u32; 2],
 }
 
-/// [`Flow::scale`]: the SYN had no window scale option.
-pub const NO_SCALE: u8 = u8::MAX;
+/// [`Flow::scales`]: the SYN had no window scale option.
+pub const NO_SCALE: u8 = 15;
 
 const _: () = assert!(size_of::<Flow>() == 96 && core::mem::offset_of!(Flow, created) == 64);
 

@@ -82,11 +82,11 @@ impl Orientation {
 #[repr(u8)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum TcpChecks {
-    /// Only what could end a connection is checked: a SYN-ACK must acknowledge the SYN, a RST must
-    /// have the expected sequence number. Any other segment that does not fit passes and changes
-    /// nothing; the endpoints discard it.
+    /// What could prove or end a connection is checked: a SYN-ACK must acknowledge the SYN, a RST must
+    /// have the expected sequence number, the numbers of a FIN must be near those of the connection.
+    /// Any other segment that does not fit passes and changes nothing; the endpoints discard it.
     #[default]
-    #[cfg_attr(feature = "clap", value(help = "Check the handshake and RST by their numbers"))]
+    #[cfg_attr(feature = "clap", value(help = "Check the numbers of handshake, FIN and RST"))]
     Guard = 0,
     /// Sequence and acknowledgement numbers must be in the window of their connection, which must
     /// have been seen from its first SYN. A segment that does not fit is dropped.
@@ -118,6 +118,10 @@ pub const fn has_fast_path(has_ethernet: bool, checks: TcpChecks) -> bool {
 /// Seconds for which a first fragment stays valid: as long as a Linux host keeps an incomplete
 /// packet (net.ipv4.ipfrag_time; net.ipv6.ip6frag_time is twice as long).
 pub const FRAGMENT_TIMEOUT: u32 = 30;
+
+/// Seconds after which a UDP flow can be proven. nf_conntrack waits as long before it sets ASSURED (Linux
+/// commit d535c8a69c19), so that one question and its answers do not count.
+pub const UDP_STREAM_AGE: u32 = 2;
 
 /// Which frames that are not IP pass, besides ARP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -173,6 +177,8 @@ pub struct Settings {
     pub timeouts: [u64; TIMEOUT_SPACE],
     /// For how long a first fragment stays valid, in jiffies.
     pub fragment_timeout: u64,
+    /// For how long a UDP flow is not proven, in jiffies.
+    pub udp_stream_age: u64,
     /// Whether frames start with an Ethernet header: 0 or 1.
     pub has_ethernet: u8,
     /// A [`NonIp`].
@@ -187,7 +193,7 @@ pub struct Settings {
     pub reserved: [u8; 3],
 }
 
-const _: () = assert!(size_of::<Settings>() == 144);
+const _: () = assert!(size_of::<Settings>() == 152);
 
 /// Records of [`Settings`] that an interface has. Programs that are attached refer to one; the other is
 /// for the programs that replace them.

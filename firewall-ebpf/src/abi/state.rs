@@ -58,7 +58,7 @@ states! {
     TimeWait = 6, "time-wait", "TcpTimeWaitTimeout", 120, "Both ends have closed; delayed segments still belong to the flow. 120 s: RFC 9293's two segment lifetimes.";
     Close = 7, "close", "TcpCloseTimeout", 10, "A RST was seen. 10 s for segments in flight.";
     Udp = 8, "udp", "UdpTimeout", 30, "UDP in one direction, or one request and its reply.";
-    UdpStream = 9, "udp-stream", "UdpStreamTimeout", 180, "UDP after a reply and another packet from the initiator.";
+    UdpStream = 9, "udp-stream", "UdpStreamTimeout", 180, "UDP after a reply and another packet from the initiator, 2 s after the first or later.";
     Icmp = 10, "icmp", "IcmpTimeout", 30, "ICMP or ICMPv6 request and reply. 30 s: nf_conntrack's; EC2 documents none.";
     Other = 11, "other", "OtherTimeout", 600, "Any other IP protocol, tracked by its addresses. EC2's fixed 600 s.";
 }

@@ -10,7 +10,9 @@ use crate::abi::address::{V4, V6};
 use crate::abi::event::Event;
 use crate::abi::flow::{Flow, FlowKey4, FlowKey6, Table, Tier};
 use crate::abi::fragment::FirstFragment;
-use crate::abi::interface::{Direction, FRAGMENT_TIMEOUT, NonIp, TcpChecks, has_fast_path};
+use crate::abi::interface::{
+    Direction, FRAGMENT_TIMEOUT, NonIp, TcpChecks, UDP_STREAM_AGE, has_fast_path,
+};
 use crate::abi::policy::{Active, Class, Half, Has, List, Page};
 use crate::abi::prefix::Prefix;
 use crate::abi::state::State;
@@ -275,6 +277,10 @@ impl SlowPathSettings for HostTables {
 
     fn fragment_timeout(&self) -> u64 {
         u64::from(FRAGMENT_TIMEOUT) * Self::HZ
+    }
+
+    fn udp_stream_age(&self) -> u64 {
+        u64::from(UDP_STREAM_AGE) * Self::HZ
     }
 }
 

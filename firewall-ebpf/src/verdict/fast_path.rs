@@ -2,8 +2,9 @@
 //! numbers. Nine packets of ten take it.
 
 use super::flow::{flow_key, is_expired};
+use super::numbers;
 use super::tables::{FastPathTables, FlowLookup};
-use crate::abi::flow::Table;
+use crate::abi::flow::{NUMBERS_KNOWN, Table, UNCONFIRMED_FIN_EGRESS, UNCONFIRMED_FIN_INGRESS};
 use crate::abi::interface::Direction;
 use crate::abi::state::State;
 use crate::wire::address::Address;
@@ -91,7 +92,19 @@ fn refresh<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
         return FastPath::NoFlow;
     };
     let now = tables.now();
-    if flow.state() != state as u8 || is_expired(flow.last_seen(), now, tables.timeout(state)) {
+    // Where the numbers are not known, the slow path learns them; where a FIN is not confirmed, it looks
+    // for its acknowledgement.
+    let (mask, expected) = if state == State::Established {
+        (
+            [u8::MAX, NUMBERS_KNOWN, 0, UNCONFIRMED_FIN_INGRESS | UNCONFIRMED_FIN_EGRESS],
+            [state as u8, NUMBERS_KNOWN, 0, 0],
+        )
+    } else {
+        ([u8::MAX, 0, 0, 0], [state as u8, 0, 0, 0])
+    };
+    if flow.status() & u32::from_ne_bytes(mask) != u32::from_ne_bytes(expected)
+        || is_expired(flow.last_seen(), now, tables.timeout(state))
+    {
         return FastPath::Undecided;
     }
     if tables.revalidates() && flow.epoch() != tables.active().generation() {
@@ -100,8 +113,11 @@ fn refresh<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
     if state == State::Established {
         // Read again: keeping the numbers in registers across the lookup costs more.
         let Some((seq, ack)) = tcp_numbers(packet, headers) else { return FastPath::Undecided };
-        flow.set_next_seq(direction, seq.wrapping_add(headers.payload));
-        flow.set_last_ack(direction, ack);
+        // A forged segment, or numbers jumped: the slow path passes it without believing them.
+        if !numbers::belong(&flow, seq, ack, direction) {
+            return FastPath::Undecided;
+        }
+        numbers::store(&flow, seq.wrapping_add(headers.payload), ack, direction);
     }
     flow.count(direction, packet.linear_len());
     flow.set_last_seen(now);

@@ -1,12 +1,22 @@
 //! Flow keys of packets, and access to the flow records in a map.
 
 use core::marker::PhantomData;
+use core::mem::offset_of;
 use core::ptr;
 
-use crate::abi::flow::{Flow, INITIATOR_EGRESS, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE};
+use crate::abi::flow::{
+    Flow, INITIATOR_EGRESS, NUMBERS_KNOWN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE,
+};
 use crate::abi::interface::Direction;
 use crate::wire::address::Address;
 use crate::wire::headers::{Kind, PacketHeaders};
+
+const _: () = assert!(
+    offset_of!(Flow, state).is_multiple_of(4)
+        && offset_of!(Flow, flags) == offset_of!(Flow, state) + 1
+        && offset_of!(Flow, scales) == offset_of!(Flow, state) + 2
+        && offset_of!(Flow, pending) == offset_of!(Flow, state) + 3
+);
 
 /// The key of the flow that a packet belongs to, if it belongs to one.
 #[inline(always)]
@@ -38,6 +48,12 @@ pub const fn is_expired(last_seen: u64, now: u64, timeout: u64) -> bool {
     idle > timeout && idle < 1 << 63
 }
 
+/// The low 32 bits of the clock, as in [`Flow::created`].
+#[inline(always)]
+pub(super) const fn low_half(jiffies: u64) -> u32 {
+    (jiffies & 0xffff_ffff) as u32
+}
+
 /// Whether a packet of this direction was sent by the initiator of the flow with these
 /// [`flags`](Flow::flags).
 #[inline(always)]
@@ -54,9 +70,11 @@ pub(super) const fn is_from_initiator(flags: u8, direction: Direction) -> bool {
 ///   new value. A lost state change is repeated by the next segment of the same type (a
 ///   retransmitted FIN, the next ACK). Until then the flow has a longer idle timeout, never a
 ///   wider permission: packets pass because the flow exists, its state only sets the timeout.
-/// * The same two packets and TCP's numbers. In guard the later write remains, and only a RST is
-///   compared with it; the next segment corrects it. In strict a lost window edge may drop a segment
-///   just beyond it, which its sender retransmits after the other end's next acknowledgement.
+/// * The same two packets and TCP's numbers. The lower of two numbers may remain; the next segment
+///   raises it. In strict a lost window edge may drop a segment just beyond it, which its sender
+///   retransmits after the other end's next acknowledgement. Flags and pending bits are read, changed
+///   and written as a byte, so one of two changes at once may be lost: a number then becomes known, or
+///   a FIN is confirmed, one segment later.
 /// * Two packets with revalidation during a change of policy. The result is one word, the epoch; if
 ///   the packet that used the older policy writes last, the next packet evaluates again.
 /// * A packet that holds a record while it is removed and reused for another flow, which the
@@ -134,11 +152,14 @@ impl<'a> FlowRef<'a> {
     access! {
         last_seen, set_last_seen, last_seen: u64;
         rule, set_rule, rule: u32;
+        created, set_created, created: u32;
         epoch, set_epoch, epoch: u32;
         ack_low, set_ack_low, ack_low: u32;
         ack_high, set_ack_high, ack_high: u32;
         state, set_state, state: u8;
         flags, set_flags, flags: u8;
+        scales, set_scales, scales: u8;
+        pending, set_pending, pending: u8;
     }
 
     access_by_direction! {
@@ -146,7 +167,42 @@ impl<'a> FlowRef<'a> {
         last_ack, set_last_ack, last_ack: u32;
         limit, set_limit, limit: u32;
         window, set_window, window: u32;
-        scale, set_scale, scale: u8;
+    }
+
+    /// The window scale of an end ([`Flow::scales`]).
+    #[must_use]
+    #[inline(always)]
+    pub fn scale(&self, direction: Direction) -> u8 {
+        match direction {
+            Direction::Ingress => self.scales() & 0xf,
+            Direction::Egress => self.scales() >> 4,
+        }
+    }
+
+    /// Writes the window scale of an end.
+    #[inline(always)]
+    pub fn set_scale(&self, direction: Direction, scale: u8) {
+        let scales = self.scales();
+        self.set_scales(match direction {
+            Direction::Ingress => scales & 0xf0 | scale & 0xf,
+            Direction::Egress => scales & 0xf | scale << 4,
+        });
+    }
+
+    /// State, flags, scales and pending bits in one word, as they are in memory: one load for the fast
+    /// path.
+    #[must_use]
+    #[inline(always)]
+    pub fn status(&self) -> u32 {
+        // SAFETY: as in `access!`; the four bytes from `state` on are an aligned word (see below).
+        unsafe { ptr::addr_of!((*self.record).state).cast::<u32>().read_volatile() }
+    }
+
+    /// Whether the numbers of both ends are known ([`NUMBERS_KNOWN`]).
+    #[must_use]
+    #[inline(always)]
+    pub fn are_numbers_known(&self) -> bool {
+        self.flags() & NUMBERS_KNOWN != 0
     }
 
     /// Adds one packet. Not atomic (two atomic additions cost a fifth of the fast path): when two

@@ -2,11 +2,13 @@
 
 use super::context::PacketContext;
 use super::evaluate::{Allowed, evaluate};
+use super::flow::low_half;
 use super::tables::{Family, Flows, Tables};
+use super::tcp::First;
 use super::update::remove_new;
 use super::{tcp, window};
 use crate::abi::event::Event;
-use crate::abi::flow::{FIN_EGRESS, Flow, INITIATOR_EGRESS, Table};
+use crate::abi::flow::{Flow, INITIATOR_EGRESS, Table};
 use crate::abi::interface::{Direction, TcpChecks};
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
@@ -33,7 +35,8 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
         tables.count_rule(rule, packet.bytes);
         return Ok(Reason::Untracked);
     }
-    if packet.segment == Some(SegmentType::SynAck) {
+    // The SYN may have come in by another interface: then its answer is picked up like any segment.
+    if packet.segment == Some(SegmentType::SynAck) && (allowed.is_err() || !tables.tcp_loose()) {
         return Err(Reason::UnsolicitedSynAck);
     }
     let Allowed { rule, epoch, .. } = allowed?;
@@ -41,23 +44,21 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
         return Err(Reason::TcpNotOpened);
     }
     tables.count_rule(rule, packet.bytes);
-    let (state, mut flags, ack_low, ack_high) = match packet.segment {
+    let without_handshake = |state| First { state, flags: 0, pending: 0, ack_low: 0, ack_high: 0 };
+    let First { state, mut flags, pending, ack_low, ack_high } = match packet.segment {
         // A RST, or a reply, of no flow creates none: a flow would allow other packets in the
         // opposite direction.
         Some(SegmentType::Rst) => return Ok(Reason::Admitted),
-        Some(segment) => tcp::first_transition(headers, segment),
+        Some(segment) => tcp::first_transition(headers, segment, packet.direction),
         None => match headers.kind {
-            Kind::Udp => (State::Udp, 0, 0, 0),
-            Kind::Request => (State::Icmp, 0, 0, 0),
+            Kind::Udp => without_handshake(State::Udp),
+            Kind::Request => without_handshake(State::Icmp),
             Kind::Reply => return Ok(Reason::Admitted),
-            _ => (State::Other, 0, 0, 0),
+            _ => without_handshake(State::Other),
         },
     };
     if packet.direction == Direction::Egress {
         flags |= INITIATOR_EGRESS;
-        if state == State::FinWait {
-            flags |= FIN_EGRESS;
-        }
     }
     let mut flow = Flow {
         last_seen: packet.now,
@@ -66,8 +67,11 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
         epoch,
         ack_low,
         ack_high,
+        // The latest SYN is the first.
+        limit: [ack_low, ack_high],
         state: state as u8,
         flags,
+        pending,
         ..Flow::default()
     };
     let bytes = u64::from(packet.bytes);
@@ -82,7 +86,7 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
             (flow.next_seq[1], flow.last_ack[1]) = (next_seq, last_ack);
         }
     }
-    if tables.tcp_checks() == TcpChecks::Strict {
+    if packet.segment == Some(SegmentType::Syn) && tables.tcp_checks() == TcpChecks::Strict {
         window::init_first(&mut flow, headers, packet.scale, packet.direction);
     }
     // The closed flow would be found before its successor. If another CPU has removed it and created
@@ -104,10 +108,4 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
         }
         Err(_) => Err(Reason::FlowTableFull),
     }
-}
-
-/// The low 32 bits.
-#[inline(always)]
-const fn low_half(jiffies: u64) -> u32 {
-    (jiffies & 0xffff_ffff) as u32
 }

@@ -3,10 +3,10 @@
 use super::context::PacketContext;
 use super::evaluate::evaluate;
 use super::fast_path::FastPath;
-use super::flow::flow_key;
+use super::flow::{FlowRef, flow_key};
 use super::new_flow::create_flow;
 use super::related::is_related;
-use super::tables::{Family, FlowLookup, Flows, Tables};
+use super::tables::{Family, Flows, Tables};
 use super::update::{FlowOutcome, remove_new, update_flow};
 use super::{exempt, fragment};
 use crate::abi::flow::{NO_SCALE, Table};
@@ -103,26 +103,44 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
     let packet = PacketContext { direction, headers, segment, scale, bytes, now: tables.now() };
     let key = flow_key(headers, direction, tables.slot());
     let mut closed = None;
-    if fast_path == FastPath::Undecided && !Flows::<A>::may_contain(tables, &key) {
-        // No table has the flow. Packets of a flood that no rule allows are dropped without lookups in
-        // tables that are far larger than a processor's caches.
-    } else if fast_path == FastPath::Undecided
-        && let Some(table) = Table::proven(headers.protocol)
-        && let Some(flow) = FlowLookup::<A>::lookup(tables, table, &key)
-    {
+    if let Some((table, flow)) = find::<A, T>(tables, headers.protocol, &key, fast_path) {
         match update_flow(tables, &packet, &key, flow, table) {
             FlowOutcome::Belongs => return Ok(Reason::Established),
             FlowOutcome::Drop(reason) => return Err(reason),
-            FlowOutcome::Expired => Flows::<A>::remove(tables, table, &key),
             FlowOutcome::Closed => closed = Some(table),
-        }
-    } else if let Some(flow) = FlowLookup::<A>::lookup(tables, Table::New, &key) {
-        match update_flow(tables, &packet, &key, flow, Table::New) {
-            FlowOutcome::Belongs => return Ok(Reason::Established),
-            FlowOutcome::Drop(reason) => return Err(reason),
-            FlowOutcome::Expired => remove_new::<A, T>(tables, &key),
-            FlowOutcome::Closed => closed = Some(Table::New),
+            FlowOutcome::Expired => match table {
+                Table::New => remove_new::<A, T>(tables, &key),
+                _ => Flows::<A>::remove(tables, table, &key),
+            },
         }
     }
     create_flow(tables, &packet, &key, closed)
+}
+
+/// The flow of a key, and its tier. Packets of a flood that no rule allows are dropped without lookups in
+/// tables that are far larger than a processor's caches: the Bloom filter knows that no table has their
+/// flow.
+#[inline(always)]
+fn find<'a, A: Address, T: Flows<A>>(
+    tables: &'a T,
+    protocol: u8,
+    key: &A::Key,
+    fast_path: FastPath,
+) -> Option<(Table, FlowRef<'a>)> {
+    if !tables.may_contain(key) {
+        return None;
+    }
+    let proven = Table::proven(protocol);
+    if fast_path == FastPath::Undecided
+        && let Some(table) = proven
+        && let Some(flow) = tables.lookup(table, key)
+    {
+        return Some((table, flow));
+    }
+    if let Some(flow) = tables.lookup(Table::New, key) {
+        return Some((Table::New, flow));
+    }
+    // Another CPU may have moved it from the new tier after the lookup among the proven ones.
+    let table = proven?;
+    Some((table, tables.lookup(table, key)?))
 }

@@ -54,6 +54,10 @@ pub trait SlowPathSettings: Interface {
 
     /// For how long a first fragment stays valid, in jiffies.
     fn fragment_timeout(&self) -> u64;
+
+    /// For how long a UDP flow is not proven, in jiffies:
+    /// [`UDP_STREAM_AGE`](crate::abi::interface::UDP_STREAM_AGE).
+    fn udp_stream_age(&self) -> u64;
 }
 
 /// A flow could not be stored.

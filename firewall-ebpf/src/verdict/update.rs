@@ -2,7 +2,8 @@
 
 use super::context::PacketContext;
 use super::evaluate::rule_of_flow;
-use super::flow::{FlowRef, is_expired, is_from_initiator};
+use super::flow::{FlowRef, is_expired, is_from_initiator, low_half};
+use super::numbers;
 use super::tables::{Family, Flows, Tables};
 use super::tcp::{self, Transition};
 use super::window::{self, Position};
@@ -48,46 +49,22 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
             _ => FlowOutcome::Drop(Reason::Revoked),
         };
     }
-    let headers = packet.headers;
-    let is_strict = tables.tcp_checks() == TcpChecks::Strict;
-    let position = match packet.segment {
-        Some(SegmentType::Ack | SegmentType::Fin) if is_strict && state != State::SynSent => {
-            window::position(&flow, headers, packet.direction)
-        }
-        _ => Position::Inside,
-    };
+    let was_proven = flow.flags() & PROVEN != 0;
     let transition = match packet.segment {
-        Some(_) if position == Position::Beyond => return FlowOutcome::Drop(Reason::TcpWindow),
-        Some(_) if position == Position::Before => Transition::Ignored,
-        Some(segment) => tcp::transition(&flow, state, headers, segment, packet.direction),
+        Some(segment) => match update_tcp(tables, packet, &flow, state, segment) {
+            Ok(transition) => transition,
+            Err(reason) => return FlowOutcome::Drop(reason),
+        },
         None => {
-            let flags = flow.flags();
-            let from_initiator = is_from_initiator(flags, packet.direction);
-            let proven = if state == State::Udp { State::UdpStream } else { state };
-            tcp::udp_transition(&flow, flags, from_initiator, proven)
+            let age = low_half(packet.now).wrapping_sub(flow.created());
+            let is_young = u64::from(age) < tables.udp_stream_age();
+            tcp::udp_transition(&flow, state, packet.direction, is_young)
         }
     };
     if transition == Transition::Reopen {
         return FlowOutcome::Closed;
     }
-    if transition == Transition::Invalid && is_strict {
-        let is_reset = packet.segment == Some(SegmentType::Rst);
-        return FlowOutcome::Drop(if is_reset { Reason::TcpReset } else { Reason::TcpWindow });
-    }
     let is_ignored = matches!(transition, Transition::Ignored | Transition::Invalid);
-    match packet.segment {
-        Some(SegmentType::Rst) | None => {}
-        Some(_) if is_ignored => {}
-        Some(SegmentType::Syn | SegmentType::SynAck) if is_strict => {
-            window::init(&flow, headers, packet.scale, packet.direction);
-            flow.set_last_ack(packet.direction, headers.ack);
-        }
-        Some(_) if is_strict => window::update(&flow, headers, packet.direction),
-        Some(_) => {
-            flow.set_next_seq(packet.direction, headers.next_seq());
-            flow.set_last_ack(packet.direction, headers.ack);
-        }
-    }
     flow.count(packet.direction, packet.bytes);
     if !is_ignored {
         flow.set_last_seen(packet.now);
@@ -96,16 +73,99 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
         flow.set_state(state as u8);
     }
     if table == Table::New {
-        let is_proven = matches!(transition, Transition::Prove(_));
-        if is_proven {
+        if matches!(transition, Transition::Prove(_)) {
             flow.set_flags(flow.flags() | PROVEN);
         }
+        let is_proven = flow.flags() & PROVEN != 0;
         // Where the proven tier was full, at most one packet of each jiffy tries again.
-        if is_proven || (flow.flags() & PROVEN != 0 && packet.now != last_seen) {
-            promote::<A, T>(tables, key, flow, headers.protocol);
+        if is_proven && (!was_proven || packet.now != last_seen) {
+            promote::<A, T>(tables, key, flow, packet.headers.protocol);
         }
     }
     FlowOutcome::Belongs
+}
+
+/// Applies a segment to a flow in this state, except for times, counts and a state that the result names.
+///
+/// # Errors
+/// The reason for which it is dropped.
+#[inline(always)]
+fn update_tcp<A: Address, T: Tables + Family<A>>(
+    tables: &T,
+    packet: &PacketContext<'_, A>,
+    flow: &FlowRef<'_>,
+    state: State,
+    segment: SegmentType,
+) -> Result<Transition, Reason> {
+    let (headers, sender) = (packet.headers, packet.direction);
+    let is_strict = tables.tcp_checks() == TcpChecks::Strict;
+    let begins_anew =
+        segment == SegmentType::SynAck && tcp::begins_anew(flow, state, headers, sender);
+    let is_closed = matches!(state, State::TimeWait | State::Close);
+    // Whoever opens a connection needs a rule, also where the tuple has a flow. Of a closed flow the
+    // caller evaluates the policy.
+    if begins_anew || (segment == SegmentType::Syn && !is_closed) {
+        let active = tables.active();
+        let rule = rule_of_flow(tables, active, packet, !begins_anew).ok_or(Reason::NoRule)?;
+        if begins_anew {
+            flow.set_rule(rule);
+            flow.set_epoch(active.generation());
+            return Ok(tcp::begin_anew(flow, headers, sender));
+        }
+    }
+    let mut state = state;
+    let mut fits = true;
+    let mut is_tracked = false;
+    if matches!(segment, SegmentType::Ack | SegmentType::Fin) && state != State::SynSent {
+        is_tracked = is_strict && window::is_tracked(flow);
+        if is_tracked {
+            match window::position(flow, headers, sender) {
+                Position::Beyond => return Err(Reason::TcpWindow),
+                Position::Before => return Ok(Transition::Ignored),
+                Position::Inside => {}
+            }
+        } else if state == State::SynRecv {
+            fits = numbers::belong(flow, headers.seq, headers.ack, sender);
+        } else {
+            let is_fin = segment == SegmentType::Fin;
+            let judgement = numbers::judge(flow, headers, is_fin, sender);
+            fits = judgement.fits;
+            if judgement.confirms_fin {
+                state = tcp::after_fin(flow, state, sender.opposite());
+                flow.set_state(state as u8);
+            }
+        }
+    }
+    let answers_first = tcp::answers(flow, headers);
+    let transition = tcp::transition(flow, state, headers, segment, sender, fits);
+    if transition == Transition::Invalid && is_strict {
+        let is_reset = segment == SegmentType::Rst;
+        return Err(if is_reset { Reason::TcpReset } else { Reason::TcpWindow });
+    }
+    match (segment, transition) {
+        (_, Transition::Ignored | Transition::Invalid | Transition::Reopen) => {}
+        (SegmentType::Ack | SegmentType::Fin, _) if fits && state != State::SynSent => {
+            numbers::store(flow, headers.next_seq(), headers.ack, sender);
+            if is_tracked {
+                window::update(flow, headers, sender);
+            }
+        }
+        (SegmentType::Syn | SegmentType::SynAck, Transition::Move(_)) if is_strict => {
+            if segment == SegmentType::SynAck && state == State::SynSent && !answers_first {
+                window::take_other(flow, sender.opposite());
+            }
+            window::init(flow, headers, packet.scale, sender);
+        }
+        (SegmentType::Syn, Transition::Unchanged)
+            if is_strict
+                && state == State::SynSent
+                && headers.seq.wrapping_add(1) != flow.ack_low() =>
+        {
+            window::store_other(flow, headers, packet.scale, sender);
+        }
+        _ => {}
+    }
+    Ok(transition)
 }
 
 /// Whether no rule of the active policy allows a flow. The policy is evaluated once per flow and

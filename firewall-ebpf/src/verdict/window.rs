@@ -5,7 +5,7 @@
 //! acknowledgement number and the end of the data sent, and move neither edge of the window.
 
 use super::flow::FlowRef;
-use crate::abi::flow::{Flow, NO_SCALE, PICKED_UP};
+use crate::abi::flow::{Flow, NO_SCALE};
 use crate::abi::interface::Direction;
 use crate::wire::headers::PacketHeaders;
 use crate::wire::tcp::seq_after;
@@ -26,15 +26,17 @@ pub enum Position {
     Beyond,
 }
 
-/// The position of a segment; inside while the window is not known.
+/// Whether the windows of both ends are known. They are not if the handshake was not seen in strict.
+#[inline(always)]
+pub fn is_tracked(flow: &FlowRef<'_>) -> bool {
+    flow.window(Direction::Ingress) != 0 && flow.window(Direction::Egress) != 0
+}
+
+/// The position of a segment of a connection whose windows are [tracked](is_tracked).
 #[inline(always)]
 pub fn position<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Direction) -> Position {
     let receiver = sender.opposite();
     let next = segment.next_seq();
-    let receivers_window = flow.window(receiver);
-    if receivers_window == 0 {
-        return Position::Inside;
-    }
     // Within the receiver's window, and acknowledges only data that was sent.
     let sent = flow.next_seq(receiver);
     if seq_after(segment.seq, flow.limit(sender)) || seq_after(segment.ack, sent) {
@@ -43,36 +45,22 @@ pub fn position<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Direc
     // Not older than one window, and acknowledges no older data than that.
     let window = flow.window(sender);
     let oldest = sent.wrapping_sub(if window > MIN_ACK_WINDOW { window } else { MIN_ACK_WINDOW });
-    let is_old =
-        window != 0 && seq_after(flow.next_seq(sender).wrapping_sub(receivers_window), next);
+    let is_old = seq_after(flow.next_seq(sender).wrapping_sub(flow.window(receiver)), next);
     if is_old || seq_after(oldest, segment.ack) { Position::Before } else { Position::Inside }
 }
 
-/// Stores the numbers of a segment that belongs to its connection.
+/// Stores the window of a segment that belongs to its connection.
 #[inline(always)]
 pub fn update<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Direction) {
     let receiver = sender.opposite();
-    let next = segment.next_seq();
-    if flow.flags() & PICKED_UP != 0 {
-        // Neither the initial sequence numbers nor the window scales are known.
-        flow.set_next_seq(sender, next);
-        flow.set_last_ack(sender, segment.ack);
-        return;
-    }
     let scales = [flow.scale(sender), flow.scale(receiver)];
     let mut window = u32::from(segment.window);
     // Scaling applies only if both SYNs have the option (RFC 7323, section 2.2).
     if scales[0] != NO_SCALE && scales[1] != NO_SCALE {
-        window <<= scales[0] & 0xf;
+        window <<= scales[0];
     }
     if flow.window(sender) < window {
         flow.set_window(sender, window);
-    }
-    if seq_after(next, flow.next_seq(sender)) {
-        flow.set_next_seq(sender, next);
-    }
-    if flow.last_ack(sender) == 0 || seq_after(segment.ack, flow.last_ack(sender)) {
-        flow.set_last_ack(sender, segment.ack);
     }
     let edge = segment.ack.wrapping_add(window);
     if seq_after(edge, flow.limit(receiver)) {
@@ -80,21 +68,35 @@ pub fn update<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Directi
     }
 }
 
-/// Stores the numbers of a SYN or SYN-ACK that belongs to its connection, the first of its sender.
+/// Stores the window of the second SYN of a handshake, whose numbers are stored already. `ack` of a
+/// SYN-ACK says which of the initiator's SYNs counts.
 #[inline(always)]
 pub fn init<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, scale: u8, sender: Direction) {
     let receiver = sender.opposite();
-    // A retransmission, perhaps after early data, leaves the numbers after that data.
-    let ahead = flow.next_seq(sender).wrapping_sub(segment.next_seq());
-    if flow.window(sender) != 0 && ahead <= u32::from(u16::MAX) {
-        return;
-    }
-    flow.set_next_seq(sender, segment.next_seq());
     flow.set_window(sender, syn_window(segment));
     flow.set_scale(sender, scale);
     // The sender's limit is the other SYN's window, the other end's limit is this one's.
-    flow.set_limit(sender, segment.next_seq().wrapping_add(flow.window(receiver)));
+    flow.set_limit(sender, flow.next_seq(sender).wrapping_add(flow.window(receiver)));
     flow.set_limit(receiver, flow.next_seq(receiver).wrapping_add(syn_window(segment)));
+}
+
+/// Stores the window of another SYN of the initiator, at the other end's place until that sends one.
+#[inline(always)]
+pub fn store_other<A>(
+    flow: &FlowRef<'_>,
+    segment: &PacketHeaders<A>,
+    scale: u8,
+    initiator: Direction,
+) {
+    flow.set_window(initiator.opposite(), syn_window(segment));
+    flow.set_scale(initiator.opposite(), scale);
+}
+
+/// Takes the window of that other SYN, which was answered.
+#[inline(always)]
+pub fn take_other(flow: &FlowRef<'_>, initiator: Direction) {
+    flow.set_window(initiator, flow.window(initiator.opposite()));
+    flow.set_scale(initiator, flow.scale(initiator.opposite()));
 }
 
 /// The same for the first SYN, whose flow is not in a table yet.
@@ -102,8 +104,8 @@ pub fn init<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, scale: u8, sender
 pub fn init_first<A>(flow: &mut Flow, segment: &PacketHeaders<A>, scale: u8, sender: Direction) {
     let window = syn_window(segment);
     match sender {
-        Direction::Ingress => (flow.window[0], flow.scale[0]) = (window, scale),
-        Direction::Egress => (flow.window[1], flow.scale[1]) = (window, scale),
+        Direction::Ingress => (flow.window[0], flow.scales) = (window, scale),
+        Direction::Egress => (flow.window[1], flow.scales) = (window, scale << 4),
     }
 }
 

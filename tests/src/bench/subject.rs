@@ -8,7 +8,7 @@ use aya::maps::HashMap;
 use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::Bit;
-use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, PROVEN};
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, NUMBERS_KNOWN, PROVEN};
 use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::wire::address::Address as _;
@@ -178,8 +178,12 @@ pub(super) fn minimal(path: &str) -> Result<Ebpf> {
 /// Inserts established flows of both families; returns their bits in the Bloom filter of flows.
 pub(super) fn fill(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], slot: u16, now: u64) -> Result<Vec<Bit>> {
     let mut bits = Vec::new();
-    let flow =
-        Flow { last_seen: now, state: State::Established as u8, flags: PROVEN, ..Flow::default() };
+    let flow = Flow {
+        last_seen: now,
+        state: State::Established as u8,
+        flags: PROVEN | NUMBERS_KNOWN,
+        ..Flow::default()
+    };
     let (inside_port, outside_port) = (PORT.to_be(), 1024_u16.to_be());
     let mut map: HashMap<_, FlowKey4, Flow> =
         ebpf.map_mut(v4).with_context(|| format!("no map {v4}"))?.try_into()?;

@@ -5,11 +5,13 @@ pub mod conntrack;
 pub mod dhcp;
 pub mod discovery;
 pub mod exempt;
+pub mod forged;
 pub mod fragments;
 pub mod headers;
 pub mod icmp_errors;
 pub mod ipv6;
 pub mod multicast;
+pub mod restart;
 pub mod revalidate;
 pub mod rules;
 
@@ -42,6 +44,8 @@ pub fn all() -> Vec<Case> {
         dhcp::cases(),
         icmp_errors::cases(),
         windows::cases(),
+        forged::cases(),
+        restart::cases(),
         untracked::cases(),
         conntrack::cases(),
         revalidate::cases(),

@@ -87,8 +87,11 @@ impl Pair {
 /// The first difference, shrunk.
 pub fn run(pairs: u64, seed: u64) -> Result<Summary, Box<Difference>> {
     let host = Setup::new(Orientation::Host);
-    let setups =
-        [host, Setup::new(Orientation::Guest), Setup { tcp_checks: TcpChecks::Strict, ..host }];
+    let setups = [
+        host,
+        Setup::new(Orientation::Guest),
+        Setup { tcp_checks: TcpChecks::Strict, tcp_loose: false, ..host },
+    ];
     let mut interfaces = setups.map(Pair::new);
     let inputs = (rules(), sequence());
     let mut runner = TestRunner::new(config(1, seed));
@@ -142,8 +145,8 @@ impl Pair {
         let (host, kernel) = (&mut self.host, self.kernel.get_mut());
         host.reset(Some(&policy));
         kernel.reset(Some(&policy));
-        let is_modelled = self.setup.tcp_checks == TcpChecks::Guard;
-        let mut model = Model::new(rules.to_vec());
+        let is_strict = self.setup.tcp_checks == TcpChecks::Strict;
+        let mut model = Model::new(rules.to_vec(), is_strict);
         for (at, event) in (1..).zip(events) {
             let (frame, direction) = match event {
                 Event::Frame(frame, direction) => (frame, *direction),
@@ -161,7 +164,7 @@ impl Pair {
                 continue;
             }
             summary.pairs += 1;
-            let in_model = is_modelled.then(|| model.decide(frame, direction)).flatten();
+            let in_model = model.decide(frame, direction);
             summary.modelled += u64::from(in_model.is_some());
             if on_host != in_kernel || in_model.is_some_and(|reason| on_host != Some(reason)) {
                 let expected = in_model.map_or("none", Reason::name);
@@ -181,7 +184,7 @@ impl Pair {
                 lines(&in_kernel)
             ));
         }
-        if is_modelled && let Some(what) = model.difference(&flows) {
+        if let Some(what) = model.difference(&flows) {
             return Err(format!("at the end: {what}"));
         }
         if host.rules() != kernel.rules() || host.events() != kernel.events() {

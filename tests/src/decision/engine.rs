@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firewall_ebpf::abi::address::V6;
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Tier};
+use firewall_ebpf::abi::flow::{
+    FIN_EGRESS, Flow, FlowKey4, FlowKey6, INITIATOR_EGRESS, PROVEN, REPLIED, Tier,
+};
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
@@ -71,6 +73,24 @@ impl FlowView {
     pub fn new(flow: Flow, now: u64, hz: u64) -> Self {
         let idle = now.saturating_sub(flow.last_seen) / hz;
         Self { flow: Flow { last_seen: 0, created: 0, ..flow }, idle }
+    }
+}
+
+/// A flow as it is written when its connection is found open at the attach: without a rule, and, of
+/// TCP, without numbers.
+#[must_use]
+pub fn learned(flow: &Flow) -> Flow {
+    let kept = INITIATOR_EGRESS | FIN_EGRESS;
+    Flow {
+        rule: 0,
+        flags: flow.flags & kept | PROVEN | REPLIED,
+        packets: flow.packets,
+        bytes: flow.bytes,
+        state: flow.state,
+        last_seen: flow.last_seen,
+        created: flow.created,
+        epoch: flow.epoch,
+        ..Flow::default()
     }
 }
 

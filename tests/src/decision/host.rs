@@ -11,10 +11,10 @@ use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::backend::host::{HostPacket, HostTables};
 use firewall_ebpf::verdict::decide::decide;
-use firewall_ebpf::verdict::tables::FlowLookup;
+use firewall_ebpf::verdict::tables::Flows;
 use firewall_user::policy::CompiledPolicy;
 
-use crate::decision::engine::{Engine, FlowView, FlowViews};
+use crate::decision::engine::{Engine, FlowView, FlowViews, learned};
 use crate::decision::kernel::Setup;
 
 /// The slot of the interface under test, on the host and in the kernel. Not 0, so that code that
@@ -115,15 +115,15 @@ impl Engine for Host {
 
     fn learn_flows(&mut self) {
         let Self { tables, .. } = self;
-        for (tier, key) in tables.flows_v4().into_keys() {
-            FlowLookup::<V4>::lookup(tables, table(tier, key.protocol), &key)
-                .expect("a flow that was listed")
-                .set_rule(0);
+        for ((tier, key), flow) in tables.flows_v4() {
+            let table = table(tier, key.protocol);
+            Flows::<V4>::remove(tables, table, &key);
+            let _ = Flows::<V4>::insert(tables, table, &key, &learned(&flow));
         }
-        for (tier, key) in tables.flows_v6().into_keys() {
-            FlowLookup::<V6>::lookup(tables, table(tier, key.protocol), &key)
-                .expect("a flow that was listed")
-                .set_rule(0);
+        for ((tier, key), flow) in tables.flows_v6() {
+            let table = table(tier, key.protocol);
+            Flows::<V6>::remove(tables, table, &key);
+            let _ = Flows::<V6>::insert(tables, table, &key, &learned(&flow));
         }
     }
 

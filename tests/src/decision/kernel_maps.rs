@@ -28,7 +28,7 @@ use self::bank::Bank;
 use self::flow_tables::{Family, clear_map, edit, entries};
 use crate::bloom;
 use crate::decision::counters::Counters;
-use crate::decision::engine::{FlowId, FlowView, FlowViews};
+use crate::decision::engine::{FlowId, FlowView, FlowViews, learned};
 use crate::decision::host::SLOT;
 
 /// Capacity of the table of proven TCP flows per family: small, because tests fill it.
@@ -221,7 +221,11 @@ impl Maps {
 
     /// Makes all flows and fragments older, which has the effect of a later clock.
     pub fn age(&mut self, jiffies: u64) {
-        let older = |flow: &mut Flow| flow.last_seen = flow.last_seen.saturating_sub(jiffies);
+        let low_half = u32::try_from(jiffies & u64::from(u32::MAX)).expect("32 bits");
+        let older = |flow: &mut Flow| {
+            flow.last_seen = flow.last_seen.saturating_sub(jiffies);
+            flow.created = flow.created.wrapping_sub(low_half);
+        };
         self.v4.edit(older);
         self.v6.edit(older);
         edit(&mut self.fragments_v4, |first| first[SEEN] = first[SEEN].saturating_sub(jiffies));
@@ -230,7 +234,7 @@ impl Maps {
 
     /// Turns all flows into learned ones, which no rule admitted.
     pub fn learn_flows(&mut self) {
-        let learn = |flow: &mut Flow| flow.rule = 0;
+        let learn = |flow: &mut Flow| *flow = learned(flow);
         self.v4.edit(learn);
         self.v6.edit(learn);
     }

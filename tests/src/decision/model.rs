@@ -1,9 +1,11 @@
 //! A second, simple implementation of connection tracking with a map and whole seconds. It shares
-//! only the parser with the verdict logic. It does not implement strict TCP checks.
+//! only the parser with the verdict logic.
 
 mod connection;
 mod exempt;
+mod numbers;
 mod packet;
+mod window;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,6 +33,8 @@ const FRAGMENT_TIMEOUT: u64 = 30;
 /// One interface.
 pub struct Model {
     rules: Vec<ResolvedRule>,
+    /// With strict TCP nothing is picked up mid-stream.
+    is_strict: bool,
     now: u64,
     connections: BTreeMap<FlowId, Connection>,
     /// When a first fragment passed, and its length.
@@ -43,8 +47,9 @@ type FragmentKey = (IpAddr, IpAddr, u32, u8, Direction);
 impl Model {
     /// An interface with these rules and without connections.
     #[must_use]
-    pub const fn new(rules: Vec<ResolvedRule>) -> Self {
-        Self { rules, now: 0, connections: BTreeMap::new(), first_fragments: BTreeMap::new() }
+    pub fn new(rules: Vec<ResolvedRule>, is_strict: bool) -> Self {
+        let (connections, first_fragments) = (BTreeMap::new(), BTreeMap::new());
+        Self { rules, is_strict, now: 0, connections, first_fragments }
     }
 
     /// Advances the clock.
@@ -117,30 +122,57 @@ impl Model {
         if !self.is_live(&id) {
             self.connections.remove(&id);
         }
-        let now = self.now;
-        if let Some(connection) = self.connections.get_mut(&id) {
-            match connection.update(packet) {
-                Effect::Reopen => {}
-                Effect::Ignore => return Reason::Established,
-                Effect::Refresh => {
-                    connection.last_seen = now;
-                    return Reason::Established;
-                }
-            }
+        if self.connections.contains_key(&id)
+            && let Some(reason) = self.update(&id, packet)
+        {
+            return reason;
         }
         if self.is_untracked(packet) {
             return Reason::Untracked;
         }
-        if packet.is_tcp(SYN | ACK) {
+        if packet.is_tcp(SYN | ACK) && (by_rules == Reason::NoRule || self.is_strict) {
             return Reason::UnsolicitedSynAck;
         }
         // RST and ICMP replies get no reply, so they open no flow.
         if by_rules == Reason::NoRule || packet.is_rst() || packet.kind == Kind::Reply {
             return by_rules;
         }
-        let connection = Connection::new(packet, now, self.allowing(packet));
-        self.connections.insert(id, connection);
+        if self.is_strict && packet.kind == Kind::Tcp && !packet.is_tcp(SYN) {
+            return Reason::TcpNotOpened;
+        }
+        let (allowing, is_strict) = (self.allowing(packet), self.is_strict);
+        self.connections.insert(id, Connection::new(packet, self.now, allowing, is_strict));
         Reason::NewFlow
+    }
+
+    /// Applies a packet to its connection; `None` if it may open the next one.
+    fn update(&mut self, id: &FlowId, packet: &ModelPacket) -> Option<Reason> {
+        let (now, is_strict) = (self.now, self.is_strict);
+        let (allowing, of_request) = (self.allowing(packet), self.allowing_request(packet));
+        let connection = self.connections.get_mut(id)?;
+        if packet.is_tcp(SYN) && !connection.is_closed() && allowing.is_empty() {
+            return Some(Reason::NoRule);
+        }
+        let effect = if connection.is_begun_anew_by(packet) {
+            if of_request.is_empty() {
+                return Some(Reason::NoRule);
+            }
+            connection.begin_anew(packet, of_request);
+            Effect::Refresh
+        } else {
+            connection.update(packet, now)
+        };
+        Some(match effect {
+            Effect::Reopen => return None,
+            Effect::Refresh => {
+                connection.last_seen = now;
+                Reason::Established
+            }
+            Effect::Beyond => Reason::TcpWindow,
+            Effect::Invalid if is_strict && packet.is_rst() => Reason::TcpReset,
+            Effect::Invalid if is_strict => Reason::TcpWindow,
+            Effect::Ignore | Effect::Invalid => Reason::Established,
+        })
     }
 
     /// Stores a question of DHCP, or returns whether there was one lately.
@@ -149,7 +181,7 @@ impl Model {
         if packet.direction == Ingress {
             return self.is_live(&id);
         }
-        let new = || Connection::new(packet, now, vec![0]);
+        let new = || Connection::new(packet, now, vec![0], false);
         self.connections.entry(id).or_insert_with(new).last_seen = now;
         true
     }
@@ -163,6 +195,14 @@ impl Model {
     fn allowing(&self, packet: &ModelPacket) -> Vec<u32> {
         let ModelPacket { direction, protocol, rule_port: port, .. } = *packet;
         let outside = if direction == Ingress { packet.src } else { packet.dst };
+        evaluate(&self.rules, Probe { direction, outside, protocol, port }).collect()
+    }
+
+    /// The rules that allow what this packet answers.
+    fn allowing_request(&self, packet: &ModelPacket) -> Vec<u32> {
+        let ModelPacket { protocol, src_port: port, .. } = *packet;
+        let outside = if packet.direction == Ingress { packet.src } else { packet.dst };
+        let direction = packet.direction.opposite();
         evaluate(&self.rules, Probe { direction, outside, protocol, port }).collect()
     }
 

@@ -268,6 +268,24 @@ impl Packet {
         Self { hop_limit, ..self }
     }
 
+    /// With a TCP sequence number this much higher.
+    #[must_use]
+    pub fn seq_ahead(mut self, by: u32) -> Self {
+        if let Body::Tcp { seq, .. } = &mut self.body {
+            *seq = seq.wrapping_add(by);
+        }
+        self
+    }
+
+    /// With a TCP acknowledgement number this much higher.
+    #[must_use]
+    pub fn ack_ahead(mut self, by: u32) -> Self {
+        if let Body::Tcp { ack, .. } = &mut self.body {
+            *ack = ack.wrapping_add(by);
+        }
+        self
+    }
+
     /// With that TCP window.
     #[must_use]
     pub fn window(self, window: u16) -> Self {

@@ -107,6 +107,11 @@ impl SlowPathSettings for Kernel {
     fn fragment_timeout(&self) -> u64 {
         self.settings().fragment_timeout
     }
+
+    #[inline(always)]
+    fn udp_stream_age(&self) -> u64 {
+        self.settings().udp_stream_age
+    }
 }
 
 macro_rules! family {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
 use firewall_ebpf::abi::flow::{
-    FIN_EGRESS, Flow, FlowKey4, FlowKey6, INITIATOR_EGRESS, PICKED_UP, PROVEN, REPLIED, Table,
+    FIN_EGRESS, Flow, FlowKey4, FlowKey6, INITIATOR_EGRESS, PROVEN, REPLIED, Table,
 };
 use firewall_ebpf::abi::interface::{Direction, Orientation};
 use firewall_ebpf::abi::state::State;
@@ -214,7 +214,6 @@ fn record(one: &OpenConnection, now: u64, epoch: u32) -> Flow {
         state: one.state as u8,
         flags: PROVEN
             | REPLIED
-            | set(is_tcp, PICKED_UP)
             | set(one.initiator == Direction::Egress, INITIATOR_EGRESS)
             | set(is_tcp && one.finisher == Direction::Egress, FIN_EGRESS),
         created: u32::try_from(now & u64::from(u32::MAX)).unwrap_or(0),

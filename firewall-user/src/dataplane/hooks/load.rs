@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use aya::Ebpf;
 use firewall_ebpf::abi::interface::{
-    self, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks, has_fast_path,
-    settings_index,
+    self, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE,
+    has_fast_path, settings_index,
 };
 use firewall_ebpf::abi::state::State;
 
@@ -55,6 +55,7 @@ impl Settings {
         interface::Settings {
             timeouts,
             fragment_timeout: clock::jiffies(u64::from(FRAGMENT_TIMEOUT)),
+            udp_stream_age: clock::jiffies(u64::from(UDP_STREAM_AGE)),
             has_ethernet: self.has_ethernet.into(),
             non_ip: self.non_ip as u8,
             tcp_checks: self.tcp_checks as u8,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, PICKED_UP, PROVEN, REPLIED, Tier};
-use firewall_ebpf::abi::interface::{Direction, FRAGMENT_TIMEOUT, TcpChecks};
+use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, PROVEN, REPLIED, Tier};
+use firewall_ebpf::abi::interface::{Direction, FRAGMENT_TIMEOUT, TcpChecks, UDP_STREAM_AGE};
 use firewall_ebpf::abi::policy::traffic;
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::abi::state::State;
@@ -246,18 +246,21 @@ impl Case<'_> {
             return;
         }
         assert_eq!(self.direction, was.initiator(), "the responder promotes the flow: {self}");
-        if segment.kind == Kind::Tcp && was.flags & PICKED_UP == 0 {
-            let ahead = segment.ack.wrapping_sub(was.ack_low);
-            let range = was.ack_high.wrapping_sub(was.ack_low);
-            assert!(ahead <= range, "does not acknowledge the SYN: {self}");
-            assert_eq!(
-                was.state(),
-                Some(State::SynRecv),
-                "promotes a flow without a reply: {self}"
-            );
-        } else {
-            assert!(was.flags & REPLIED != 0, "promotes a flow without a reply: {self}");
+        assert!(was.flags & REPLIED != 0 || is.flags & REPLIED != 0, "no reply: {self}");
+        if segment.kind == Kind::Udp {
+            let age = u64::from(low_half(self.tables.now.get()).wrapping_sub(was.created));
+            assert!(age >= u64::from(UDP_STREAM_AGE) * HostTables::HZ, "young: {self}");
+            return;
         }
+        assert_eq!(segment.kind, Kind::Tcp, "nothing proves it: {self}");
+        // It acknowledges what the responder has sent, in a handshake or later.
+        let (low, high) = match was.state() {
+            Some(State::SynRecv) => (was.ack_low, was.ack_high),
+            Some(State::SynSent) => panic!("promotes a flow without a reply: {self}"),
+            _ => (was.limit[0], was.limit[1]),
+        };
+        let ahead = segment.ack.wrapping_sub(low);
+        assert!(ahead <= high.wrapping_sub(low), "does not acknowledge the reply: {self}");
     }
 
     /// A packet of an existing flow updates only its own counters and times.
@@ -271,8 +274,14 @@ impl Case<'_> {
         counted.packets[at] += 1;
         counted.bytes[at] += u64::from(self.decision.bytes);
         assert_eq!((is.packets, is.bytes), (counted.packets, counted.bytes), "{self}");
-        let same = (was.rule, was.created, was.epoch, was.initiator());
-        assert_eq!((is.rule, is.created, is.epoch, is.initiator()), same, "{self}");
+        // A SYN-ACK to a SYN that was ignored begins a connection by the rule of that SYN.
+        let begins_anew = is.state() == Some(State::SynRecv)
+            && !matches!(was.state(), Some(State::SynSent | State::SynRecv));
+        if !begins_anew {
+            let same = (was.rule, was.epoch, was.initiator());
+            assert_eq!((is.rule, is.epoch, is.initiator()), same, "{self}");
+        }
+        assert_eq!(is.created, was.created, "{self}");
         let now = self.tables.now.get();
         assert!(is.last_seen == was.last_seen || is.last_seen == now, "{self}");
     }
@@ -289,6 +298,8 @@ impl Case<'_> {
                 {
                     true
                 }
+                // It needs a rule of its own; so does the answer to one that was ignored.
+                Some(SegmentType::Syn | SegmentType::SynAck) if reason == Reason::NoRule => true,
                 Some(_) => reason == Reason::Established,
             },
             Kind::Udp => matches!(reason, Reason::Established | Reason::Dhcp),
@@ -300,4 +311,9 @@ impl Case<'_> {
         };
         assert!(is_valid, "a packet of an active flow: {self}");
     }
+}
+
+/// The low 32 bits.
+fn low_half(jiffies: u64) -> u32 {
+    u32::try_from(jiffies & u64::from(u32::MAX)).expect("32 bits")
 }

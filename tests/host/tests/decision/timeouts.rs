@@ -3,6 +3,7 @@
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
+use firewall_ebpf::backend::host::HostTables;
 use secgroup_tests::decision::rules::compiled;
 use secgroup_tests::decision::scenario::Role::{Client, Server};
 use secgroup_tests::decision::{Engine, Host, Packet, Peer, Scenario, Traffic, allow, cases};
@@ -43,7 +44,10 @@ fn host_in(state: State, steps: &[Packet], scenario: &Scenario) -> Host {
     let mut host = Host::new();
     host.reset(Some(&compiled(&[allow(Traffic::All, Peer::Any)], scenario)));
     host.tables.timeouts = State::ALL.iter().map(|&state| (state, timeout(state))).collect();
-    for packet in steps {
+    for (at, packet) in steps.iter().enumerate() {
+        if state == State::UdpStream && at + 1 == steps.len() {
+            host.tables.advance(2 * HostTables::HZ);
+        }
         let answer = decide(&mut host, scenario, packet);
         assert!(
             matches!(answer, Some(Reason::NewFlow | Reason::Established)),

@@ -33,6 +33,11 @@ fn udp() -> Vec<Case> {
             Flow(New, State::Udp),
             send(reply(), R::Established),
             Flow(New, State::Udp),
+            // One question and its answers take less time.
+            Wait(1),
+            send(request(), R::Established),
+            Flow(New, State::Udp),
+            Wait(2),
             send(request(), R::Established),
             Flow(Proven, State::UdpStream),
         ]
@@ -56,6 +61,7 @@ fn udp() -> Vec<Case> {
             [
                 send(request(), R::NewFlow),
                 send(request(), R::Established),
+                Wait(3),
                 send(request(), R::Established),
                 Flow(New, State::Udp),
             ],
@@ -65,6 +71,7 @@ fn udp() -> Vec<Case> {
             [
                 send(request(), R::NewFlow),
                 send(reply(), R::Established),
+                Wait(3),
                 send(reply(), R::Established),
                 Flow(New, State::Udp),
             ],
@@ -98,7 +105,10 @@ fn icmp() -> Vec<Case> {
                 send(Packet::echo_reply(Server, 7), R::Established),
                 send(Packet::echo_reply(Server, 8), R::NoRule),
                 send(Packet::echo(Client, 7), R::Established),
-                Flow(Proven, State::Icmp),
+                // Its sender need not have seen the reply.
+                Wait(20),
+                send(Packet::echo(Client, 7), R::Established),
+                Flow(New, State::Icmp),
             ],
         )
         .rules([allow(ECHO, Peer::Near)]),
@@ -250,7 +260,7 @@ fn other_protocols() -> Vec<Case> {
                 send(Packet::raw(Server, 47), R::Established),
                 Wait(599),
                 send(Packet::raw(Client, 47), R::Established),
-                Flow(Proven, State::Other),
+                Flow(New, State::Other),
                 Wait(601),
                 send(Packet::raw(Server, 47), R::NoRule),
                 Flows(0),

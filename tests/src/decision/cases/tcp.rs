@@ -174,17 +174,6 @@ fn promotions() -> Vec<Case> {
             ],
         ),
         case(
-            "a SYN-ACK has to acknowledge the last of several SYNs",
-            [
-                send(syn(), R::NewFlow),
-                send(Packet::tcp(Client, SYN, 9000, 0), R::Established),
-                send(syn_ack(), R::Established),
-                Flow(New, S_::SynSent),
-                send(Packet::tcp(Server, SYN | ACK, S, 9001), R::Established),
-                Flow(New, S_::SynRecv),
-            ],
-        ),
-        case(
             "a simultaneous open promotes the flow",
             [
                 send(syn(), R::NewFlow),
@@ -210,7 +199,11 @@ fn promotions() -> Vec<Case> {
                 send(Packet::tcp(Client, SYN | ACK, C, after(S, 1)), R::Established),
                 Flow(Proven, S_::Established),
             ],
-        ),
+        )
+        .rules([
+            allow(Traffic::Tcp(443, 443), Peer::Near),
+            allow_reverse(Traffic::Tcp(40_000, 40_000), Peer::Near),
+        ]),
         case(
             "data or FIN of a spoofed client does not promote the flow",
             [
@@ -235,12 +228,14 @@ fn promotions() -> Vec<Case> {
             ],
         ),
         case(
-            "a FIN picks a connection up in FIN_WAIT",
+            "a FIN picks a connection up, and closes once it is acknowledged",
             [
                 send(fin(Client), R::NewFlow),
-                Flow(New, S_::FinWait),
+                Flow(New, S_::Established),
                 send(ack(Server), R::Established),
-                Flow(New, S_::CloseWait),
+                Flow(New, S_::Established),
+                send(Packet::tcp(Server, ACK, after(S, 1), after(C, 2)), R::Established),
+                Flow(New, S_::FinWait),
             ],
         ),
         case(
@@ -280,14 +275,35 @@ fn drops() -> Vec<Case> {
             [send(ack(Client).port(80), R::NoRule), Flows(0)],
         ),
         case(
-            "an unsolicited SYN-ACK is dropped, with and without a rule",
+            "a SYN-ACK without a flow and a rule is dropped",
             [
-                send(Packet::tcp(Client, SYN | ACK, C, 1), R::UnsolicitedSynAck),
                 send(Packet::tcp(Client, SYN | ACK, C, 1).port(80), R::UnsolicitedSynAck),
                 send(syn_ack(), R::UnsolicitedSynAck),
                 Flows(0),
             ],
         ),
+        case(
+            "a SYN-ACK to a SYN that came in elsewhere is picked up where a rule allows it",
+            [
+                send(Packet::tcp(Client, SYN | ACK, C, 1), R::NewFlow),
+                Flow(New, S_::Established),
+                // It permits no connection in the other direction.
+                send(Packet::tcp(Server, SYN, S, 0), R::NoRule),
+                send(Packet::tcp(Server, ACK, 1, after(C, 1)), R::Established),
+                send(Packet::tcp(Client, ACK, after(C, 1), 1), R::Established),
+                Flow(Proven, S_::Established),
+            ],
+        ),
+        case(
+            "a SYN-ACK without a flow is dropped where nothing is picked up",
+            [send(Packet::tcp(Client, SYN | ACK, C, 1), R::UnsolicitedSynAck), Flows(0)],
+        )
+        .without_tcp_loose(),
+        case(
+            "strict: a SYN-ACK without a flow is dropped",
+            [send(Packet::tcp(Client, SYN | ACK, C, 1), R::UnsolicitedSynAck), Flows(0)],
+        )
+        .strict(),
         case(
             "a RST without a flow passes by a rule and creates no flow",
             [

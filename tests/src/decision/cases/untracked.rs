@@ -49,7 +49,7 @@ pub fn cases() -> Vec<Case> {
             [
                 send(syn(), R::Untracked),
                 send(syn_ack(), R::Untracked),
-                Rules(vec![allow_reverse(Traffic::All, Peer::Any)]),
+                Rules(vec![allow_reverse(Traffic::Udp(0, 65_535), Peer::Any)]),
                 send(data(Client), R::NoRule),
                 send(syn_ack(), R::UnsolicitedSynAck),
                 Flows(0),

@@ -11,6 +11,7 @@ use crate::decision::case::Step::{Flow, Flows, Wait};
 use crate::decision::case::{Case, Step, case, send};
 use crate::decision::packet::Packet;
 use crate::decision::packet::flags::{ACK, RST, SYN};
+use crate::decision::rules::{Peer, Traffic, allow, allow_reverse};
 use crate::decision::scenario::Role::{Client, Server};
 
 /// A segment of the client, `offset` bytes after its first one.
@@ -74,6 +75,10 @@ fn opening() -> Vec<Case> {
                 Flow(Proven, S_::Established),
             ],
         )
+        .rules([
+            allow(Traffic::Tcp(443, 443), Peer::Near),
+            allow_reverse(Traffic::Tcp(40_000, 40_000), Peer::Near),
+        ])
         .all_tcp_checks(),
         case(
             "a client reconnects after a challenge ACK",
@@ -270,9 +275,9 @@ fn resets() -> Vec<Case> {
         case(
             "a SYN mid-stream does not change the number that a RST needs",
             connected([
-                send(Packet::tcp(Server, SYN, 1 << 30, 0), R::Established),
-                send(Packet::tcp(Client, RST, 0, 0), R::Established),
-                send(Packet::tcp(Server, RST, (1 << 30) + 1, 0), R::Established),
+                send(Packet::tcp(Client, SYN, 1 << 30, 0), R::Established),
+                send(Packet::tcp(Server, RST, 0, 0), R::Established),
+                send(Packet::tcp(Client, RST, (1 << 30) + 1, 0), R::Established),
                 Flow(Proven, S_::Established),
             ]),
         ),

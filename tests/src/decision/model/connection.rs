@@ -4,11 +4,13 @@ use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::wire::headers::Kind;
 
+use super::numbers::{Numbers, Range};
 use super::packet::ModelPacket;
+use super::window::{Position, Windows};
 use crate::decision::packet::flags::{ACK, FIN, SYN};
 
-/// How far the number of a RST may be ahead of what its receiver acknowledged.
-const MAX_RST_AHEAD: u32 = 0xffff;
+/// Seconds after which a UDP connection can be proven.
+const UDP_STREAM_AGE: u64 = 2;
 
 /// The state of a connection. Arrays are indexed by direction.
 #[derive(Clone, Debug)]
@@ -16,23 +18,24 @@ pub(super) struct Connection {
     pub(super) state: State,
     /// The time of the last packet that refreshed it, in seconds.
     pub(super) last_seen: u64,
+    created: u64,
     pub(super) initiator: Direction,
     /// The rules that allowed it; the flow records one of them.
     pub(super) allowing: Vec<u32>,
     has_reply: bool,
     pub(super) is_proven: bool,
-    /// It was picked up mid-stream.
-    is_picked_up: bool,
-    /// The lowest and highest acknowledgement of the last SYN: only its receiver knows them.
-    syn_acks: (u32, u32),
-    /// The sequence number after the last segment.
-    next_seq: [u32; 2],
-    /// The last acknowledgement.
-    last_ack: [u32; 2],
+    /// The acknowledgements of the first SYN, later of the SYN-ACK: only their receivers know them.
+    answer: Range,
+    /// The acknowledgements of the latest SYN.
+    latest: Range,
+    /// The numbers of both ends.
+    numbers: Numbers,
+    /// Strict: the windows of both ends.
+    windows: Option<Windows>,
     /// The sender of the first FIN.
     first_fin: Direction,
-    /// Whether this end sent a segment after the last RST.
-    sent_after_rst: [bool; 2],
+    /// The last SYN that was ignored: its sender and its acknowledgements.
+    ignored_syn: Option<(Direction, Range)>,
 }
 
 /// The effect of a packet on its connection.
@@ -41,71 +44,82 @@ pub(super) enum Effect {
     Refresh,
     /// It passes and does not refresh the idle timeout.
     Ignore,
+    /// Strict drops it; otherwise as [`Self::Ignore`].
+    Invalid,
+    /// Strict drops it as outside of the window.
+    Beyond,
     /// It begins the next connection with the same key.
     Reopen,
 }
 
 impl Connection {
     /// A connection whose first packet the rules allow.
-    pub(super) fn new(packet: &ModelPacket, now: u64, allowing: Vec<u32>) -> Self {
+    pub(super) fn new(packet: &ModelPacket, now: u64, allowing: Vec<u32>, is_strict: bool) -> Self {
         let state = match packet.kind {
             Kind::Tcp if packet.is_tcp(SYN) => State::SynSent,
-            Kind::Tcp if packet.flags & FIN != 0 => State::FinWait,
             Kind::Tcp => State::Established,
             Kind::Udp => State::Udp,
             Kind::Request => State::Icmp,
             _ => State::Other,
         };
-        let mut connection = Self {
+        let range = packet.acknowledgements();
+        Self {
             state,
             last_seen: now,
+            created: now,
             initiator: packet.direction,
             allowing,
             has_reply: false,
             is_proven: false,
-            is_picked_up: packet.kind == Kind::Tcp && state != State::SynSent,
-            syn_acks: packet.acknowledgements(),
-            next_seq: [0; 2],
-            last_ack: [0; 2],
-            first_fin: packet.direction,
-            sent_after_rst: [false; 2],
-        };
-        connection.record_numbers(packet);
-        connection
+            answer: range,
+            latest: range,
+            numbers: Numbers::of_first(packet),
+            windows: (is_strict && state == State::SynSent).then(|| Windows::of_first(packet)),
+            first_fin: Direction::Ingress,
+            ignored_syn: None,
+        }
+    }
+
+    /// Whether a SYN-ACK answers a SYN that was ignored, so that a new connection begins.
+    pub(super) fn is_begun_anew_by(&self, packet: &ModelPacket) -> bool {
+        let is_open =
+            !matches!(self.state, State::SynSent | State::SynRecv | State::TimeWait | State::Close);
+        is_open
+            && packet.is_tcp(SYN | ACK)
+            && self.ignored_syn.is_some_and(|(from, answer)| {
+                from != packet.direction && answer.contains(packet.ack)
+            })
+    }
+
+    /// Whether the connection has ended, so that a SYN replaces it.
+    pub(super) const fn is_closed(&self) -> bool {
+        matches!(self.state, State::TimeWait | State::Close)
+    }
+
+    /// Begins that new connection, of which the rules allow the SYN.
+    pub(super) fn begin_anew(&mut self, packet: &ModelPacket, allowing: Vec<u32>) {
+        let (from, answer) = self.ignored_syn.take().expect("a SYN");
+        self.initiator = from;
+        self.allowing = allowing;
+        self.windows = None;
+        self.numbers.forget_heard();
+        self.numbers.forget_unconfirmed();
+        self.accept(packet, answer.high);
     }
 
     /// Applies a later packet.
-    pub(super) fn update(&mut self, packet: &ModelPacket) -> Effect {
-        if packet.kind != Kind::Tcp {
-            self.udp_transition(packet.direction);
-            return Effect::Refresh;
+    pub(super) fn update(&mut self, packet: &ModelPacket, now: u64) -> Effect {
+        if packet.kind == Kind::Tcp {
+            return self.update_tcp(packet);
         }
-        let before = self.state;
-        let effect = self.update_tcp(packet);
-        if before == State::SynSent && packet.is_plain_ack() {
-            self.last_ack[packet.direction as usize] = packet.ack;
-        } else if matches!(effect, Effect::Refresh) && !packet.is_rst() {
-            self.record_numbers(packet);
-        }
-        effect
-    }
-
-    /// Stores a segment's numbers.
-    fn record_numbers(&mut self, packet: &ModelPacket) {
-        self.next_seq[packet.direction as usize] = packet.next_seq();
-        self.last_ack[packet.direction as usize] = packet.ack;
-    }
-
-    /// A packet, a reply and another packet prove that both ends exist.
-    fn udp_transition(&mut self, from: Direction) {
-        if from != self.initiator {
+        let is_old = now - self.created >= UDP_STREAM_AGE;
+        if packet.direction != self.initiator {
             self.has_reply = true;
-        } else if self.has_reply {
+        } else if self.has_reply && is_old && self.state == State::Udp {
             self.is_proven = true;
-            if self.state == State::Udp {
-                self.state = State::UdpStream;
-            }
+            self.state = State::UdpStream;
         }
+        Effect::Refresh
     }
 
     fn update_tcp(&mut self, packet: &ModelPacket) -> Effect {
@@ -116,55 +130,62 @@ impl Connection {
         match self.state {
             State::SynSent => self.update_syn_sent(packet, is_initiator),
             State::SynRecv => self.update_syn_recv(packet, is_initiator),
-            State::TimeWait | State::Close if packet.is_tcp(SYN) => Effect::Reopen,
-            State::TimeWait => Effect::Refresh,
-            State::Close => {
-                // Both ends continue after the RST, so neither has accepted it.
-                self.sent_after_rst[packet.direction as usize] = true;
-                if self.sent_after_rst != [true; 2] {
-                    return Effect::Ignore;
+            _ if packet.is_tcp(SYN) => {
+                if self.is_closed() {
+                    return Effect::Reopen;
                 }
-                self.state = State::Established;
-                Effect::Refresh
+                self.ignored_syn = Some((packet.direction, packet.acknowledgements()));
+                Effect::Ignore
             }
             _ if packet.flags & SYN != 0 => Effect::Ignore,
-            _ => {
-                self.update_established(packet);
-                Effect::Refresh
-            }
+            _ => self.update_open(packet),
         }
     }
 
     /// A RST is valid if it acknowledges the SYN, or has the number that its receiver expects.
     fn reset(&mut self, packet: &ModelPacket) -> Effect {
-        let (from, to) = (packet.direction, packet.direction.opposite());
-        let is_valid = if self.state == State::SynSent {
-            from != self.initiator && self.acknowledges_syn(packet)
-        } else {
-            let expected = self.last_ack[to as usize];
-            let ahead = packet.seq.wrapping_sub(expected);
-            let follows = packet.seq == self.next_seq[from as usize];
-            ahead == 0 || (follows && (ahead <= MAX_RST_AHEAD || expected == 0))
-        };
-        if !is_valid {
-            return Effect::Ignore;
+        let is_expected = self.numbers.is_expected(packet);
+        match self.state {
+            State::SynSent if packet.direction == self.initiator => return Effect::Ignore,
+            State::SynSent if self.answered_syn(packet).is_none() => return Effect::Invalid,
+            State::SynSent => {}
+            _ if is_expected => {}
+            State::SynRecv => return Effect::Invalid,
+            State::Established if self.numbers.are_known => return Effect::Invalid,
+            _ => return Effect::Ignore,
         }
         self.state = State::Close;
-        self.sent_after_rst = [false; 2];
+        self.numbers.forget_heard();
         Effect::Refresh
     }
 
     fn update_syn_sent(&mut self, packet: &ModelPacket, is_initiator: bool) -> Effect {
-        if packet.is_tcp(SYN) {
-            self.syn_acks = packet.acknowledgements();
-            if !is_initiator {
-                self.state = State::SynRecv;
+        let syn = packet.acknowledgements();
+        if packet.is_tcp(SYN) && is_initiator {
+            if syn.low == self.answer.low {
+                self.answer.extend(syn.high);
+            } else {
+                self.latest = syn;
+                if let Some(windows) = &mut self.windows {
+                    windows.store_other(packet);
+                }
             }
             Effect::Refresh
-        } else if packet.is_tcp(SYN | ACK) && !is_initiator && self.acknowledges_syn(packet) {
-            self.has_reply = true;
-            self.syn_acks = packet.acknowledgements();
+        } else if packet.is_tcp(SYN) {
+            // A simultaneous open.
+            self.numbers.open(packet, self.answer.low, self.answer.high);
+            self.open_windows(packet);
+            self.answer = syn;
             self.state = State::SynRecv;
+            Effect::Refresh
+        } else if packet.is_tcp(SYN | ACK) && !is_initiator {
+            let Some(next) = self.answered_syn(packet) else { return Effect::Ignore };
+            if !self.answer.contains(packet.ack)
+                && let Some(windows) = &mut self.windows
+            {
+                windows.take_other(self.initiator);
+            }
+            self.accept(packet, next);
             Effect::Refresh
         } else if packet.flags & SYN == 0 && is_initiator {
             Effect::Refresh
@@ -177,58 +198,134 @@ impl Connection {
         if packet.is_tcp(SYN) {
             return Effect::Refresh;
         }
-        if is_initiator {
-            if !self.acknowledges_syn(packet) {
+        let is_syn_ack = packet.is_tcp(SYN | ACK);
+        if is_syn_ack && !is_initiator {
+            let sent = self.numbers.next_seq[self.initiator as usize];
+            if sent.wrapping_sub(packet.ack) > 0xffff {
                 return Effect::Ignore;
             }
+            if packet.acknowledgements().low != self.answer.low || !self.numbers.are_known {
+                self.accept(packet, sent);
+            }
+            return Effect::Refresh;
+        }
+        let mut fits = self.numbers.fit(packet);
+        if let Some(windows) = self.windows.as_ref().filter(|_| !is_syn_ack) {
+            match windows.position(packet, &self.numbers) {
+                Position::Beyond => return Effect::Beyond,
+                Position::Before => return Effect::Ignore,
+                Position::Inside => fits = true,
+            }
+        }
+        if is_initiator {
+            if !self.answer.contains(packet.ack) {
+                return Effect::Invalid;
+            }
             self.is_proven = true;
+            self.numbers.are_known = true;
             self.state = State::Established;
             if packet.flags & FIN != 0 {
                 self.state = State::FinWait;
                 self.first_fin = packet.direction;
             }
-        } else if packet.is_tcp(SYN | ACK) {
-            self.has_reply = true;
-            // A retransmission keeps the range that data after the SYN-ACK has extended.
-            let syn_acks = packet.acknowledgements();
-            if syn_acks.0 != self.syn_acks.0 {
-                self.syn_acks = syn_acks;
-            }
-        } else {
+        } else if fits {
             // Data after the SYN-ACK: the last ACK of the handshake may cover it too.
             let end = packet.seq.wrapping_add(packet.payload);
-            let (low, high) = self.syn_acks;
-            if is_between(end, high, low.wrapping_add(0xffff)) {
-                self.syn_acks.1 = end;
+            let Range { low, high } = self.answer;
+            if (Range { low: high, high: low.wrapping_add(0xffff) }).contains(end) {
+                self.answer.high = end;
             }
+        }
+        if fits && !is_syn_ack {
+            self.store(packet);
         }
         Effect::Refresh
     }
 
-    fn update_established(&mut self, packet: &ModelPacket) {
-        let is_first_fin = packet.direction == self.first_fin;
-        let is_fin = packet.flags & FIN != 0;
+    /// After the handshake.
+    fn update_open(&mut self, packet: &ModelPacket) -> Effect {
+        let (from, is_fin) = (packet.direction, packet.flags & FIN != 0);
+        let mut fits = true;
+        if let Some(windows) = &self.windows {
+            match windows.position(packet, &self.numbers) {
+                Position::Beyond => return Effect::Beyond,
+                Position::Before => return Effect::Ignore,
+                Position::Inside => {}
+            }
+        } else {
+            if self.numbers.confirm(packet) {
+                self.close(from.opposite());
+            }
+            fits = if self.numbers.are_known {
+                self.numbers.fit_or_doubt(packet)
+            } else {
+                self.numbers.learn(packet, self.initiator);
+                self.is_proven |= self.numbers.are_known;
+                self.numbers.are_known
+            };
+        }
         match self.state {
-            State::Established if is_fin => {
-                self.first_fin = packet.direction;
+            State::TimeWait => {}
+            State::Close if !fits => return Effect::Ignore,
+            State::Close => {
+                // Both ends continue after the RST, so neither has accepted it.
+                if !self.numbers.both_heard(from) {
+                    return Effect::Ignore;
+                }
+                self.state = State::Established;
+            }
+            _ if is_fin && !fits => return Effect::Ignore,
+            _ if is_fin => self.close(from),
+            State::FinWait if fits && from != self.first_fin => self.state = State::CloseWait,
+            State::LastAck if fits && from == self.first_fin => self.state = State::TimeWait,
+            _ => {}
+        }
+        if fits {
+            self.store(packet);
+        }
+        Effect::Refresh
+    }
+
+    /// A FIN of an end.
+    fn close(&mut self, from: Direction) {
+        match self.state {
+            State::Established => {
+                self.first_fin = from;
                 self.state = State::FinWait;
             }
-            State::Established if self.is_picked_up => self.udp_transition(packet.direction),
-            State::FinWait | State::CloseWait if is_fin && !is_first_fin => {
+            State::FinWait | State::CloseWait if from != self.first_fin => {
                 self.state = State::LastAck;
             }
-            State::FinWait if !is_fin && !is_first_fin => self.state = State::CloseWait,
-            State::LastAck if !is_fin && is_first_fin => self.state = State::TimeWait,
             _ => {}
         }
     }
 
-    fn acknowledges_syn(&self, packet: &ModelPacket) -> bool {
-        packet.flags & ACK != 0 && is_between(packet.ack, self.syn_acks.0, self.syn_acks.1)
+    /// The SYN-ACK to a SYN that `next` follows.
+    fn accept(&mut self, packet: &ModelPacket, next: u32) {
+        self.has_reply = true;
+        self.numbers.open(packet, packet.ack, next);
+        self.numbers.are_known = true;
+        self.open_windows(packet);
+        self.answer = packet.acknowledgements();
+        self.state = State::SynRecv;
     }
-}
 
-/// Comparison modulo 2^32 (RFC 9293, section 3.4).
-fn is_between(number: u32, low: u32, high: u32) -> bool {
-    number.wrapping_sub(low) <= high.wrapping_sub(low)
+    fn open_windows(&mut self, packet: &ModelPacket) {
+        if let Some(windows) = &mut self.windows {
+            windows.open(packet, &self.numbers);
+        }
+    }
+
+    fn store(&mut self, packet: &ModelPacket) {
+        self.numbers.store(packet);
+        if let Some(windows) = &mut self.windows {
+            windows.update(packet);
+        }
+    }
+
+    /// The number after the SYN, first or latest, that a segment acknowledges.
+    fn answered_syn(&self, packet: &ModelPacket) -> Option<u32> {
+        let mut syns = [self.answer, self.latest].into_iter();
+        syns.find(|syn| packet.flags & ACK != 0 && syn.contains(packet.ack)).map(|syn| syn.high)
+    }
 }

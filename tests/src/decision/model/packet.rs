@@ -9,6 +9,7 @@ use firewall_ebpf::backend::host::HostPacket;
 use firewall_ebpf::wire::address::Address;
 use firewall_ebpf::wire::headers::{Fragment, Kind, PacketHeaders};
 
+use super::numbers::Range;
 use crate::decision::engine::FlowId;
 use crate::decision::host::SLOT;
 use crate::decision::packet::flags::{ACK, FIN, RST, SYN, URG};
@@ -27,6 +28,9 @@ pub(super) struct ModelPacket {
     pub(super) seq: u32,
     pub(super) ack: u32,
     pub(super) payload: u32,
+    pub(super) window: u16,
+    /// Bytes of TCP options.
+    options: usize,
     pub(super) hop_limit: u8,
     pub(super) fragment: Fragment,
     /// From the IP header on.
@@ -59,6 +63,8 @@ impl ModelPacket {
             seq: segment.seq,
             ack: segment.ack,
             payload: segment.payload,
+            window: segment.window,
+            options: at(segment.options),
             hop_limit: segment.hop_limit,
             fragment: segment.fragment,
         }
@@ -84,11 +90,6 @@ impl ModelPacket {
         self.kind == Kind::Tcp && self.flags & RST != 0
     }
 
-    /// Whether it is TCP with ACK, without SYN, FIN and RST.
-    pub(super) fn is_plain_ack(&self) -> bool {
-        self.is_tcp(ACK)
-    }
-
     /// The sequence number after the segment.
     pub(super) fn next_seq(&self) -> u32 {
         let has_syn_or_fin = self.flags & (SYN | FIN) != 0;
@@ -96,9 +97,26 @@ impl ModelPacket {
     }
 
     /// The lowest and highest number that acknowledges this SYN, without and with its data.
-    pub(super) fn acknowledgements(&self) -> (u32, u32) {
-        let first = self.seq.wrapping_add(1);
-        (first, first.wrapping_add(self.payload))
+    pub(super) const fn acknowledgements(&self) -> Range {
+        let low = self.seq.wrapping_add(1);
+        Range { low, high: low.wrapping_add(self.payload) }
+    }
+
+    /// The shift of the window scale option, if there is one (RFC 7323).
+    pub(super) fn window_scale(&self) -> Option<u8> {
+        let start = self.transport + 20;
+        let mut options = self.bytes.get(start..start + self.options)?;
+        // As many as fit.
+        for _ in 0..40 {
+            match *options {
+                [1, ref rest @ ..] if !rest.is_empty() => options = rest,
+                [3, 3, shift, ..] => return Some(shift.min(14)),
+                [0, ..] | [_, 0 | 1, ..] => return None,
+                [_, length, ..] => options = options.get(usize::from(length)..)?,
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// The key of its flow.
