@@ -50,11 +50,11 @@ fn the_kernel_allows_what_the_reference_evaluator_allows() {
             let reply = Probe { direction: probe.direction.opposite(), port: spec.source, ..probe };
             let untracked = tracking == Tracking::Auto
                 && (is_untracked(&rules, probe) || is_untracked(&rules, reply));
-            let allows = untracked || (!spec.is_syn_ack() && !allowing.is_empty());
+            let allows = untracked || !allowing.is_empty();
             let is_expected = match decided {
                 Some(Reason::Untracked) => untracked,
                 Some(Reason::NewFlow | Reason::Admitted) => allows && !untracked,
-                Some(Reason::UnsolicitedSynAck) => spec.is_syn_ack() && !untracked,
+                Some(Reason::UnsolicitedSynAck) => spec.is_syn_ack() && !allows,
                 Some(Reason::NoRule) => !allows && !spec.is_syn_ack(),
                 _ => false,
             };

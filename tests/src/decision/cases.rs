@@ -30,7 +30,13 @@ use firewall_ebpf::abi::reason::Reason;
 /// Every case.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    let topics = [
+    by_topic().into_iter().flatten().collect()
+}
+
+/// Every case, by its topic.
+#[must_use]
+pub fn by_topic() -> Vec<Vec<Case>> {
+    vec![
         tcp::cases(),
         tcp_close::cases(),
         connectionless::cases(),
@@ -49,8 +55,7 @@ pub fn all() -> Vec<Case> {
         untracked::cases(),
         conntrack::cases(),
         revalidate::cases(),
-    ];
-    topics.into_iter().flatten().collect()
+    ]
 }
 
 /// The cases that apply to an interface of this setup.

@@ -74,10 +74,12 @@ fn fragments() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-/// The packets of a case of the tables.
+/// The packets of a case of the tables: each topic equally often, however many cases it has.
 fn case_packets() -> impl Strategy<Value = Vec<Event>> {
-    (any::<Index>(), any::<Index>(), vec(damage(), 16)).prop_map(|(case, scenario, damage)| {
-        let case = case.get(&CASES);
+    let indexes = (any::<Index>(), any::<Index>(), any::<Index>());
+    (indexes, vec(damage(), 16)).prop_map(|((topic, case, scenario), damage)| {
+        let topic: &Vec<Case> = topic.get(&CASES);
+        let case = case.get(topic);
         let scenarios: Vec<_> = case.scenarios().collect();
         let packets = case.packets().zip(&damage);
         packets.map(|(packet, damage)| event(scenario.get(&scenarios), packet, damage)).collect()
@@ -95,7 +97,7 @@ fn garbage() -> impl Strategy<Value = Event> {
     )
 }
 
-static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases::all);
+static CASES: LazyLock<Vec<Vec<Case>>> = LazyLock::new(cases::by_topic);
 
 fn event(scenario: &Scenario, packet: &Packet, damage: &Damage) -> Event {
     let mut frame = packet.frame(scenario);
