@@ -41,7 +41,7 @@ impl Range {
 
 /// Sets a number to a later one.
 const fn raise(number: &mut u32, to: u32) {
-    if (to.wrapping_sub(*number) as i32) > 0 {
+    if to.wrapping_sub(*number).cast_signed() > 0 {
         *number = to;
     }
 }
