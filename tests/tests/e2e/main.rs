@@ -4,6 +4,7 @@
 
 mod attach_options;
 mod audit;
+mod big_tcp;
 mod bloom;
 mod clsact;
 mod concurrency;
