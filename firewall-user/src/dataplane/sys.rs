@@ -1,9 +1,10 @@
 //! The `bpf(2)` commands that aya lacks: entries of any map ([`entries`]), pinned links ([`links`]), a
-//! map's memory, a probe for TCX; and removing pins ([`unpin`]).
+//! map's memory, and its values mapped into this process ([`mapped`]), a probe for TCX; and removing pins ([`unpin`]).
 
 pub(super) mod entries;
 pub(super) mod helper;
 pub(super) mod links;
+pub(super) mod mapped;
 pub(super) mod memory;
 pub(super) mod tcx_probe;
 pub(super) mod unpin;

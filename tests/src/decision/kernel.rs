@@ -136,6 +136,7 @@ impl Kernel {
             .map_max_entries("FLOWS_PROVEN_V4", PROVEN)
             .map_max_entries("FLOWS_PROVEN_V6", PROVEN)
             .map_max_entries("COUNTERS", COUNTERS)
+            .map_max_entries("RULE_INDEXES", RULES)
             .map_max_entries("RULE_COUNTERS", RULES)
             .load(&object)
             .unwrap_or_else(|error| panic!("load {path}: {error:?}"));

@@ -55,7 +55,8 @@ const SEEN: usize = offset_of!(FirstFragment, seen) / size_of::<u64>();
 pub struct Maps {
     counters: Counters,
     events: PerCpuArray<MapData, u64>,
-    rules: HashMap<MapData, u32, Counter>,
+    rule_indexes: HashMap<MapData, u32, u32>,
+    rule_counters: Array<MapData, Counter>,
     active: Array<MapData, u64>,
     clock: Array<MapData, u64>,
     bloom: Array<MapData, Line>,
@@ -110,7 +111,8 @@ impl Maps {
         Self {
             counters: Counters::new(take_map(ebpf, "COUNTERS"), COUNTERS),
             events: take(ebpf, "EVENTS"),
-            rules: take(ebpf, "RULE_COUNTERS"),
+            rule_indexes: take(ebpf, "RULE_INDEXES"),
+            rule_counters: take(ebpf, "RULE_COUNTERS"),
             active: take(ebpf, "ACTIVE"),
             clock: take(ebpf, "CLOCK"),
             bloom: take(ebpf, "BLOOM"),
@@ -141,8 +143,11 @@ impl Maps {
         // Creates the counters of the policy's rules; those of earlier rules stay, because flows
         // that these admitted refer to them.
         for rule in policy.into_iter().flat_map(CompiledPolicy::rules) {
-            if self.rules.get(&rule, 0).is_err() {
-                self.rules.insert(rule, Counter::default(), 0).expect("create a rule's counter");
+            if self.rule_indexes.get(&rule, 0).is_err() {
+                let index = self.rule_indexes.keys().count();
+                let index = u32::try_from(index).expect("few rules");
+                self.rule_counters.set(index, Counter::default(), 0).expect("clear a counter");
+                self.rule_indexes.insert(rule, index, 0).expect("create a rule's counter");
             }
         }
     }
@@ -169,9 +174,9 @@ impl Maps {
         self.generation = 0;
         clear_map(&mut self.fragments_v4);
         clear_map(&mut self.fragments_v6);
-        let rules: Vec<u32> = self.rules.keys().map(|key| key.expect("list rules")).collect();
+        let rules: Vec<_> = self.rule_indexes.keys().map(|key| key.expect("list rules")).collect();
         for rule in rules {
-            self.rules.remove(&rule).expect("remove a rule's counter");
+            self.rule_indexes.remove(&rule).expect("remove a rule's counter");
         }
         for event in Event::ALL {
             self.events.set(event_index(SLOT, *event), zeros(), 0).expect("clear a counter");
@@ -185,7 +190,10 @@ impl Maps {
 
     /// Packets and bytes by rule, without rules that admitted nothing.
     pub fn rules(&self) -> BTreeMap<u32, (u64, u64)> {
-        let entries = self.rules.iter().map(|entry| entry.expect("read a rule's counter"));
+        let entries = self.rule_indexes.iter().map(|entry| {
+            let (rule, index) = entry.expect("list rules");
+            (rule, self.rule_counters.get(&index, 0).expect("read a rule's counter"))
+        });
         let nonzero = entries.filter(|(_, counter)| *counter != Counter::default());
         nonzero.map(|(rule, counter)| (rule, (counter.packets, counter.bytes))).collect()
     }

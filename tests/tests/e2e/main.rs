@@ -34,6 +34,7 @@ mod pmtu;
 mod policy_swaps;
 mod replacement;
 mod revalidate;
+mod rule_counters;
 mod rule_removal;
 mod support;
 mod trace;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
+use firewall_ebpf::abi::counter::rule_stride;
 use firewall_ebpf::abi::interface::{
     FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, has_fast_path,
 };
@@ -50,7 +51,10 @@ pub fn open(pins: &Pins, sizes: &Sizes, settings: &Settings) -> Result<Ebpf> {
         let seconds = settings.timeouts.get(state).copied().unwrap_or(state.default_timeout());
         timeouts[*state as usize] = clock::jiffies(u64::from(seconds));
     }
+    let (stripes, stride) = (sizes.rule_stripes(), rule_stride(sizes.rules));
     loader(pins, sizes)
+        .override_global("RULE_STRIPES", &stripes, true)
+        .override_global("RULE_STRIDE", &stride, true)
         .override_global("SLOT", &settings.slot, true)
         .override_global("ORIENTATION", &(orientation as u8), true)
         .override_global("ETHERNET", &u8::from(has_ethernet), true)

@@ -115,7 +115,7 @@ fn check(pins: &Pins) -> Result<Sizes> {
             Size::Fragments => sizes.fragments = info.max_entries(),
             Size::Rules => sizes.rules = info.max_entries(),
             Size::Interfaces { each } => sizes.interfaces = info.max_entries() / each,
-            Size::Fixed(_) => {}
+            Size::RuleCounters | Size::Fixed(_) => {}
         }
     }
     Ok(sizes)
