@@ -27,8 +27,13 @@ use super::scale::rule;
 
 /// Flows in the table, so that its buckets have several entries.
 pub(super) const FLOWS: u32 = 16_384;
+/// Unproven flows that fit, of a family.
+pub(super) const NEW: u32 = 131_072;
 /// Numbers of rules of the policies.
 const RULES: [u32; 4] = [1, 100, 1_000, 10_000];
+
+/// The IPv6 network of new flows, 48 bits long.
+pub(super) const ALLOWED_V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// How the rules of a policy differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,10 +143,11 @@ fn programs(
     Ok(ebpf)
 }
 
-/// Rule 1 allows [`PORT`] from 192.0.2.0/24; the others allow other prefixes or ports.
+/// Rule 1 allows [`PORT`] from 192.0.2.0/24 and [`ALLOWED_V6`]; the others allow other prefixes or ports.
 fn policy(shape: Shape, count: u32) -> Result<Vec<ResolvedRule>> {
     let allowed_v4 = IpNet::V4("192.0.2.0/24".parse()?);
-    let mut rules = vec![rule(1, PORT, vec![allowed_v4])];
+    let allowed_v6 = IpNet::V6(Ipv6Net::new(ALLOWED_V6.into(), 48)?);
+    let mut rules = vec![rule(1, PORT, vec![allowed_v4, allowed_v6])];
     for number in 1..count {
         let [_, b, c, d] = number.to_be_bytes();
         rules.push(match shape {
@@ -168,13 +174,31 @@ fn policy(shape: Shape, count: u32) -> Result<Vec<ResolvedRule>> {
 pub(super) fn minimal(path: &str) -> Result<Ebpf> {
     let bytes = fs::read(path).with_context(|| format!("read {path}"))?;
     let mut ebpf = EbpfLoader::new().load(&bytes).with_context(|| format!("load {path}"))?;
-    for name in ["empty_xdp", "minimal_xdp", "renew_xdp"] {
+    for name in ["empty_xdp", "minimal_xdp", "renew_xdp", "floor_xdp"] {
         load(&mut ebpf, Hook::Xdp, name)?;
     }
-    for name in ["empty_tcx", "minimal_tcx", "renew_tcx"] {
+    for name in ["empty_tcx", "minimal_tcx", "renew_tcx", "floor_tcx"] {
         load(&mut ebpf, Hook::Tcx, name)?;
     }
     Ok(ebpf)
+}
+
+/// Fills tables of unproven flows of both families, so that every insert evicts.
+pub(super) fn fill_new(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], now: u64) -> Result<()> {
+    // Of no host that sends, and not all of one bucket.
+    let flow = Flow { last_seen: now, state: State::SynSent as u8, ..Flow::default() };
+    let map = ebpf.map_mut(v4).with_context(|| format!("no map {v4}"))?;
+    let mut map: HashMap<_, FlowKey4, Flow> = map.try_into()?;
+    for outside in 0..NEW {
+        map.insert(FlowKey4 { outside, protocol: 6, ..FlowKey4::default() }, flow, 0)?;
+    }
+    let map = ebpf.map_mut(v6).with_context(|| format!("no map {v6}"))?;
+    let mut map: HashMap<_, FlowKey6, Flow> = map.try_into()?;
+    for outside in 0..NEW {
+        let outside = [0, outside.into()];
+        map.insert(FlowKey6 { outside, protocol: 6, ..FlowKey6::default() }, flow, 0)?;
+    }
+    Ok(())
 }
 
 /// Inserts established flows of both families; returns their bits in the Bloom filter of flows.
