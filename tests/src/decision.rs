@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod kernel_maps;
 pub mod model;
 pub mod packet;
+pub mod race;
 pub mod random;
 pub mod rules;
 pub mod run;

@@ -16,6 +16,7 @@ pub mod foreign_xdp;
 pub mod frame;
 pub mod http;
 pub mod interrupt;
+pub mod link;
 pub mod namespace;
 pub mod network;
 pub mod path;

@@ -37,13 +37,15 @@ pub struct HostPacket<'a> {
     pub has_ethernet: bool,
     /// Number of VLAN tags in the metadata, outside of the frame.
     pub metadata_tags: u32,
+    /// See [`Packet::is_segmented`].
+    pub segmented: bool,
 }
 
 impl<'a> HostPacket<'a> {
     /// A linear Ethernet frame.
     #[must_use]
     pub const fn ethernet(bytes: &'a [u8]) -> Self {
-        Self { bytes, linear: bytes.len(), has_ethernet: true, metadata_tags: 0 }
+        Self { bytes, linear: bytes.len(), has_ethernet: true, metadata_tags: 0, segmented: false }
     }
 }
 
@@ -69,6 +71,10 @@ impl Packet for HostPacket<'_> {
 
     fn metadata_tags(&self) -> u32 {
         self.metadata_tags
+    }
+
+    fn is_segmented(&self) -> bool {
+        self.segmented
     }
 
     fn head<T: Wire>(&self, offset: u32) -> Option<T> {

@@ -12,6 +12,10 @@ fn main() {}
 mod admission;
 #[cfg(target_arch = "bpf")]
 mod generator;
+#[cfg(target_arch = "bpf")]
+mod key;
+#[cfg(target_arch = "bpf")]
+mod new_flow;
 
 #[cfg(target_arch = "bpf")]
 mod kernel {
@@ -22,6 +26,8 @@ mod kernel {
     use aya_ebpf::programs::{TcContext, XdpContext};
     use firewall_ebpf::abi::counter::Counter;
     use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
+
+    use crate::key;
 
     /// The same keys, values and sizes as the product's tables.
     #[btf_map]
@@ -71,7 +77,7 @@ mod kernel {
         minimal(view.data(), view.data_end()).cast_signed()
     }
 
-    /// Changes the IPv4 TCP packet into one of another connection and runs the next program. Changes
+    /// Changes the TCP packet into one of another connection and runs the next program. Changes
     /// stay in the packet of `BPF_PROG_TEST_RUN`, so that each repetition is of another flow.
     #[unsafe(no_mangle)]
     #[unsafe(link_section = "xdp.frags")]
@@ -97,90 +103,27 @@ mod kernel {
     /// The next source port, and after 65,536 of them the next host.
     #[inline(always)]
     fn renew(data: usize, end: usize) {
-        if data + 36 > end {
+        if data + 56 > end {
             return;
         }
         // SAFETY: within the packet, as just checked; BPF has no alignment of its own.
         unsafe {
-            let port = (data + 34) as *mut u16;
+            let is_v4 = *((data + 12) as *const u16) == key::IPV4;
+            let (port, host) = if is_v4 { (data + 34, data + 29) } else { (data + 54, data + 37) };
+            let (port, host) = (port as *mut u16, host as *mut u8);
             *port = (*port).wrapping_add(1);
             if *port == 0 {
-                let host = (data + 29) as *mut u8;
                 *host = (*host).wrapping_add(1);
             }
         }
     }
 
-    #[derive(Clone, Copy)]
-    #[repr(C)]
-    struct Ipv4 {
-        skipped: [u16; 4],
-        ttl_protocol: u16,
-        checksum: u16,
-        src: u32,
-        dst: u32,
-        src_port: u16,
-        dst_port: u16,
-    }
-
-    #[derive(Clone, Copy)]
-    #[repr(C)]
-    struct Ipv6 {
-        skipped: [u16; 3],
-        next_hops: u16,
-        src: [u32; 4],
-        dst: [u32; 4],
-        src_port: u16,
-        dst_port: u16,
-    }
-
-    #[inline(always)]
-    const fn words([a, b, c, d]: [u32; 4]) -> [u64; 2] {
-        [(b as u64) << 32 | a as u64, (d as u64) << 32 | c as u64]
-    }
-
     #[inline(always)]
     fn minimal(data: usize, end: usize) -> u32 {
-        if data + 14 > end {
-            return DROP;
-        }
         let bytes = end - data;
-        // SAFETY: within the packet, as just checked; BPF has no alignment of its own.
-        let found = match unsafe { *((data + 12) as *const u16) } {
-            0x0008 => {
-                if data + 14 + size_of::<Ipv4>() > end {
-                    return DROP;
-                }
-                // SAFETY: as above.
-                let header = unsafe { ((data + 14) as *const Ipv4).read() };
-                let key = FlowKey4 {
-                    inside: header.dst,
-                    outside: header.src,
-                    inside_port: header.dst_port,
-                    outside_port: header.src_port,
-                    slot: 0,
-                    protocol: (header.ttl_protocol >> 8) as u8,
-                    query: 0,
-                };
-                BENCH_V4.get_ptr_mut(key)
-            }
-            0xdd86 => {
-                if data + 14 + size_of::<Ipv6>() > end {
-                    return DROP;
-                }
-                // SAFETY: as above.
-                let header = unsafe { ((data + 14) as *const Ipv6).read() };
-                let key = FlowKey6 {
-                    inside: words(header.dst),
-                    outside: words(header.src),
-                    inside_port: header.dst_port,
-                    outside_port: header.src_port,
-                    slot: 0,
-                    protocol: (header.next_hops & 0xff) as u8,
-                    query: 0,
-                };
-                BENCH_V6.get_ptr_mut(key)
-            }
+        let found = match key::ether_type(data, end) {
+            Some(key::IPV4) => key::v4(data, end).and_then(|key| BENCH_V4.get_ptr_mut(key)),
+            Some(key::IPV6) => key::v6(data, end).and_then(|key| BENCH_V6.get_ptr_mut(key)),
             _ => None,
         };
         let index = u32::from(found.is_none());

@@ -34,6 +34,10 @@ pub trait Packet {
     /// Number of VLAN tags in the metadata of the skb, outside of the frame.
     fn metadata_tags(&self) -> u32;
 
+    /// Whether the frame holds several segments that are cut apart later (GSO): never at XDP, which
+    /// sees frames as they are on the wire.
+    fn is_segmented(&self) -> bool;
+
     /// Bytes of the linear head at an offset that is a constant after inlining: one bounds check
     /// and direct loads. `None` if the head ends before.
     fn head<T: Wire>(&self, offset: u32) -> Option<T>;

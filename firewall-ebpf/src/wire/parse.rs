@@ -143,7 +143,10 @@ fn ipv4<P: Packet>(packet: &P, offset: u32, headers: &mut PacketHeaders<V4>) -> 
     if header_length < IPV4 {
         return Err(Reason::IpHeaderLength);
     }
-    let total = u32::from(u16::from_be(header.total_length));
+    let total = match u32::from(u16::from_be(header.total_length)) {
+        0 => beyond_length_field(packet, offset, 0)?,
+        length => length,
+    };
     // A frame may be longer than its packet (padding), never shorter.
     if total < header_length || offset + total > packet.length() {
         return Err(Reason::IpTotalLength);
@@ -172,7 +175,11 @@ fn ipv6<P: Packet>(packet: &P, offset: u32, headers: &mut PacketHeaders<V6>) -> 
     if header.version >> 4 != 6 {
         return Err(Reason::IpVersion);
     }
-    let length = u32::from(u16::from_be(header.payload_length));
+    let length = match u32::from(u16::from_be(header.payload_length)) {
+        // Packets without payload have 0 too; they are dropped where their transport header should be.
+        0 => beyond_length_field(packet, offset, IPV6).map_or(0, |total| total - IPV6),
+        length => length,
+    };
     if offset + IPV6 + length > packet.length() {
         return Err(Reason::IpTotalLength);
     }
@@ -186,6 +193,25 @@ fn ipv6<P: Packet>(packet: &P, offset: u32, headers: &mut PacketHeaders<V6>) -> 
     };
     let at = extensions(packet, offset + IPV6, &mut payload)?;
     transport(packet, offset, at, payload, protocol::ICMPV6, headers)
+}
+
+/// Bytes of the IP packet at `offset`, whose length field is 0 because the length does not fit: TCP
+/// segments that the kernel handles as one packet of more than 65,535 bytes ("BIG TCP", Linux 5.19 for
+/// IPv6 and 6.3 for IPv4; `iph_totlen` in include/linux/ip.h takes the length from the skb too). Linux
+/// up to 6.18 at least puts a hop-by-hop header with the jumbo payload option (RFC 2675) into such an
+/// IPv6 packet; it is walked like any other. `uncounted` are the bytes of the IP header that the field
+/// does not count.
+///
+/// # Errors
+/// The packet is not one of these.
+#[inline(always)]
+fn beyond_length_field<P: Packet>(packet: &P, offset: u32, uncounted: u32) -> Result<u32, Reason> {
+    let length = packet.length();
+    if packet.is_segmented() && length > offset + uncounted + MAX_PACKET {
+        Ok(length - offset)
+    } else {
+        Err(Reason::IpTotalLength)
+    }
 }
 
 /// Whether the number is that of an IPv6 extension header with a next header field (IANA's list,
@@ -266,7 +292,8 @@ fn ends_here(payload: &IpPayload<V6>) -> Result<bool, Reason> {
     Ok(!is_extension(payload.protocol) || payload.fragment.offset != 0)
 }
 
-/// Bytes of the longest packet that fragments may form (RFC 791; RFC 8200, section 4.5).
+/// The largest number in a length field of IP, and bytes of the longest packet that fragments may form
+/// (RFC 791; RFC 8200, section 4.5).
 const MAX_PACKET: u32 = 65_535;
 
 /// The fields of the IP headers that describe the bytes after them.

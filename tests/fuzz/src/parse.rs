@@ -25,7 +25,8 @@ pub fn run(input: &[u8]) -> u64 {
     write_ip_header(&mut frame, kind >> 4, if has_ethernet { 14 } else { 0 });
     let linear = usize::from(u16::from_le_bytes([low, high])) % (frame.len() + 1);
     let metadata_tags = u32::from(kind >> 1 & 3);
-    let packet = HostPacket { bytes: &frame, linear, has_ethernet, metadata_tags };
+    let segmented = kind & 8 != 0;
+    let packet = HostPacket { bytes: &frame, linear, has_ethernet, metadata_tags, segmented };
 
     // Without linear data only the general parser runs, not the one for common frames.
     let general = read(&HostPacket { linear: 0, ..packet });

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use firewall_ebpf::abi::limits::ABI_VERSION;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
@@ -92,7 +93,14 @@ pub fn measure() -> Result<Vec<Step>> {
     containers.require_dropped(&secgroup, Container(0), LAST, POOL_PORT)?;
     containers.require_passed(Container(2), LAST, POOL_PORT)?;
     bench.step("status", "status")?;
-    bench.step("reconcile", "reconcile")?;
+    bench.step("reconcile, no change", "reconcile")?;
+    containers.require_passed(Host, LAST, COMMON)?;
+    containers.require_dropped(&secgroup, Host, LAST, FIRST)?;
+    // As after a reboot: the store is left, and nothing in the kernel.
+    let pins = secgroup.pin_dir().join(format!("abi{ABI_VERSION}"));
+    std::fs::remove_dir_all(&pins).with_context(|| format!("remove {}", pins.display()))?;
+    containers.require_passed(Host, LAST, FIRST)?;
+    bench.step("reconcile, all interfaces after a reboot", "reconcile")?;
     containers.require_passed(Host, LAST, COMMON)?;
     containers.require_dropped(&secgroup, Host, LAST, FIRST)?;
     bench.step("detach --all", "detach --all")?;
@@ -114,13 +122,17 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Attaches every interface; records the first and the last.
+    /// Attaches every interface; records the first, the second and the last.
     fn attach_all(&mut self) -> Result<()> {
         for number in 0..COUNT {
             eprint!("\rattach {} of {COUNT} interfaces", number + 1);
-            let what = if number == 0 { "attach, the first" } else { "attach, the last" };
+            let what = match number {
+                0 => "attach, the first",
+                1 => "attach, the second",
+                _ => "attach, the last",
+            };
             self.step(what, &attach(number, &groups::of(number)))?;
-            if number != 0 && number != LAST {
+            if !matches!(number, 0 | 1 | LAST) {
                 self.steps.pop();
             }
         }

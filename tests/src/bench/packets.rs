@@ -17,10 +17,13 @@ use firewall_user::dataplane::{Pins, instance};
 use super::frames::{self, TcpKind};
 use super::measure::{Expected, Hook, descriptor, renewed, repeated};
 use super::subject::{
-    FLOWS, Scratch, Shape, Subject, fill, minimal, outside_v4, outside_v6, subjects,
+    ALLOWED_V6, FLOWS, NEW, SUBJECTS, Scratch, Shape, Subject, fill, fill_new, fill_new_of,
+    minimal, outside_v4, outside_v6, subjects,
 };
 use crate::{bloom, interrupt};
 
+/// The families, in the order of every pair.
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 /// Number of rounds; in each, every row is measured once.
 const ROUNDS: u32 = 15;
 /// One row of the result.
@@ -36,7 +39,8 @@ pub struct Cell {
     pub samples: Vec<f64>,
     /// The row of the empty program, which is the overhead.
     pub floor: Option<usize>,
-    /// The row of the minimal program of the same family, if comparable.
+    /// The row of the least program for such a packet of the same family: the minimal program of an
+    /// established flow, or the floor of a new one.
     pub minimal: Option<usize>,
 }
 
@@ -50,7 +54,7 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Cell>, Gc)> {
     let mut maps = instance::ensure_maps(pins.pins(), &sizes)?;
     let flows = Config::default().maps.of_interface();
     // Room for the flows of a gc run.
-    let flows = FlowSizes { tcp: 2 * EXPIRED, ..flows };
+    let flows = FlowSizes { new: NEW, tcp: 2 * EXPIRED, ..flows };
     let (mut subjects, untracked) = subjects(&mut maps, flows)?;
     let now = clock::now(pins.pins(), &maps)?;
     let mut minimal = minimal(bench_object)?;
@@ -59,9 +63,15 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Cell>, Gc)> {
     let filters = MapData::from_pin(pins.pins().flows(0, "BLOOM")).context("open the filter")?;
     bloom::set(&mut Array::try_from(Map::Array(filters))?, &bits)?;
 
-    // From the allowed prefix.
-    let syn = frames::tcp_v4([192, 0, 2, 0], 0, TcpKind::Syn);
-    let mut results = Results { cells: Vec::new(), syn };
+    fill_new(&mut minimal, ["FLOOR_V4", "FLOOR_V6"], now)?;
+    for slot in 0..SUBJECTS {
+        fill_new_of(pins.pins(), slot, now)?;
+    }
+
+    // From the allowed prefixes.
+    let syn_v4 = frames::tcp_v4([192, 0, 2, 0], 0, TcpKind::Syn);
+    let syn_v6 = frames::tcp_v6(ALLOWED_V6, 0, TcpKind::Syn);
+    let mut results = Results { cells: Vec::new(), syns: [syn_v4, syn_v6] };
     for round in 0..ROUNDS {
         interrupt::check()?;
         eprint!("\rround {} of {ROUNDS}", round + 1);
@@ -120,15 +130,24 @@ fn one_round(
     // Another flow in every round, because the memory location of its record matters.
     let established_v4 = frames::tcp_v4(outside_v4(round), 1024, TcpKind::Ack);
     let established_v6 = frames::tcp_v6(outside_v6(round), 1024, TcpKind::Ack);
-    let (empty_name, minimal_name) = match hook {
-        Hook::Xdp => ("empty_xdp", "minimal_xdp"),
-        Hook::Tcx => ("empty_tcx", "minimal_tcx"),
+    let (empty_name, minimal_name, floor_name) = match hook {
+        Hook::Xdp => ("empty_xdp", "minimal_xdp", "floor_xdp"),
+        Hook::Tcx => ("empty_tcx", "minimal_tcx", "floor_tcx"),
     };
     let floor = repeated(minimal, hook, empty_name, &established_v4, Expected::Pass)?;
     let floor = out.add(hook, "empty program", None, floor, None, None);
     let empty = descriptor(minimal, empty_name)?;
-    let once = renewed(minimal, hook, &empty, &mut out.syn, Expected::Pass)?;
-    let once = out.add(hook, "empty program, another SYN every time", None, once, None, None);
+    let floor_of_new = descriptor(minimal, floor_name)?;
+    let mut floors_of_new = [(0, 0); 2];
+    for (family, name) in FAMILIES.into_iter().enumerate() {
+        let syn = &mut out.syns[family];
+        let once = renewed(minimal, hook, &empty, syn, Expected::Pass)?;
+        let new = renewed(minimal, hook, &floor_of_new, syn, Expected::Pass)?;
+        let what = format!("empty program, another SYN every time, {name}");
+        let once = out.add(hook, &what, None, once, None, None);
+        let what = format!("floor of a new flow, {name}");
+        floors_of_new[family] = (once, out.add(hook, &what, None, new, Some(once), None));
+    }
 
     let minimal_time = repeated(minimal, hook, minimal_name, &established_v4, Expected::Pass)?;
     let minimal_v4 = out.add(hook, "minimal program, IPv4", None, minimal_time, Some(floor), None);
@@ -154,11 +173,14 @@ fn one_round(
         };
         let ebpf = &subject.ebpf;
         let program = descriptor(ebpf, name)?;
-        let new = renewed(minimal, hook, &program, &mut out.syn, Expected::Pass)?;
-        let text = format!("new flow allowed, IPv4, rules {what}");
-        out.add(hook, &text, rules, new, Some(once), None);
+        for (family, name) in FAMILIES.into_iter().enumerate() {
+            let new = renewed(minimal, hook, &program, &mut out.syns[family], Expected::Pass)?;
+            let text = format!("new flow allowed, {name}, rules {what}");
+            let (once, floor_of_new) = floors_of_new[family];
+            out.add(hook, &text, rules, new, Some(once), Some(floor_of_new));
+        }
         // From the allowed prefix to a port that is not allowed: the complete lookup.
-        let mut dropped_v4 = out.syn.clone();
+        let mut dropped_v4 = out.syns[0].clone();
         dropped_v4[36..38].copy_from_slice(&9_u16.to_be_bytes());
         let dropped = repeated(ebpf, hook, name, &dropped_v4, Expected::Drop)?;
         out.add(hook, &format!("dropped, IPv4, rules {what}"), rules, dropped, Some(floor), None);
@@ -171,8 +193,8 @@ fn one_round(
 
 struct Results {
     cells: Vec<Cell>,
-    /// The last SYN, from which the next one is derived.
-    syn: Vec<u8>,
+    /// The last SYN of each family, from which the next one is derived.
+    syns: [Vec<u8>; 2],
 }
 
 impl Results {

@@ -13,7 +13,7 @@ struct Figures {
     fastest: f64,
     /// The median.
     median: f64,
-    /// `fastest` as a multiple of the minimal program's.
+    /// `fastest` as a multiple of that of the minimal program, or of the floor of a new flow.
     ratio: Option<f64>,
 }
 
@@ -56,8 +56,8 @@ pub fn table(cells: &[Cell], gc: Gc) -> Result<()> {
     )?;
     writeln!(
         out,
-        "{:4}  {:38} {:>6} {:>8} {:>8} {:>10}",
-        "HOOK", "PACKET", "RULES", "FASTEST", "MEDIAN", "X MINIMAL"
+        "{:4}  {:45} {:>6} {:>8} {:>8} {:>10}",
+        "HOOK", "PACKET", "RULES", "FASTEST", "MEDIAN", "X LEAST"
     )?;
     for cell in cells {
         let Figures { fastest, median, ratio } = figures(cells, cell);
@@ -65,7 +65,7 @@ pub fn table(cells: &[Cell], gc: Gc) -> Result<()> {
         let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
         writeln!(
             out,
-            "{:4}  {:38} {rules:>6} {fastest:>8.1} {median:>8.0} {ratio:>10}",
+            "{:4}  {:45} {rules:>6} {fastest:>8.1} {median:>8.0} {ratio:>10}",
             cell.hook.name(),
             cell.what
         )?;

@@ -1,11 +1,12 @@
 //! The measured programs, with their policies and flows.
 
+use std::borrow::BorrowMut;
 use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use aya::maps::HashMap;
-use aya::{Ebpf, EbpfLoader};
+use aya::maps::{HashMap, Map, MapData};
+use aya::{Ebpf, EbpfLoader, Pod};
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::Bit;
 use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, NUMBERS_KNOWN, PROVEN};
@@ -28,8 +29,16 @@ use super::scale::rule;
 
 /// Flows in the table, so that its buckets have several entries.
 pub(super) const FLOWS: u32 = 16_384;
+/// Unproven flows that fit, of a family.
+pub(super) const NEW: u32 = 32_768;
 /// Numbers of rules of the policies.
 const RULES: [u32; 4] = [1, 100, 1_000, 10_000];
+
+/// The IPv6 network of new flows, 48 bits long.
+pub(super) const ALLOWED_V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Interfaces whose programs are measured: one for each shape and number of rules, and the untracked one.
+pub(super) const SUBJECTS: u16 = 2 * RULES.len() as u16 + 1;
 
 /// How the rules of a policy differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,10 +145,11 @@ fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]
     Ok(ebpf)
 }
 
-/// Rule 1 allows [`PORT`] from 192.0.2.0/24; the others allow other prefixes or ports.
+/// Rule 1 allows [`PORT`] from 192.0.2.0/24 and [`ALLOWED_V6`]; the others allow other prefixes or ports.
 fn policy(shape: Shape, count: u32) -> Result<Vec<ResolvedRule>> {
     let allowed_v4 = IpNet::V4("192.0.2.0/24".parse()?);
-    let mut rules = vec![rule(1, PORT, vec![allowed_v4])];
+    let allowed_v6 = IpNet::V6(Ipv6Net::new(ALLOWED_V6.into(), 48)?);
+    let mut rules = vec![rule(1, PORT, vec![allowed_v4, allowed_v6])];
     for number in 1..count {
         let [_, b, c, d] = number.to_be_bytes();
         rules.push(match shape {
@@ -166,13 +176,46 @@ fn policy(shape: Shape, count: u32) -> Result<Vec<ResolvedRule>> {
 pub(super) fn minimal(path: &str) -> Result<Ebpf> {
     let bytes = fs::read(path).with_context(|| format!("read {path}"))?;
     let mut ebpf = EbpfLoader::new().load(&bytes).with_context(|| format!("load {path}"))?;
-    for name in ["empty_xdp", "minimal_xdp", "renew_xdp"] {
+    for name in ["empty_xdp", "minimal_xdp", "renew_xdp", "floor_xdp"] {
         load(&mut ebpf, Hook::Xdp, name)?;
     }
-    for name in ["empty_tcx", "minimal_tcx", "renew_tcx"] {
+    for name in ["empty_tcx", "minimal_tcx", "renew_tcx", "floor_tcx"] {
         load(&mut ebpf, Hook::Tcx, name)?;
     }
     Ok(ebpf)
+}
+
+/// Fills tables of unproven flows of both families, so that every insert evicts.
+pub(super) fn fill_new(ebpf: &mut Ebpf, [v4, v6]: [&str; 2], now: u64) -> Result<()> {
+    let map = ebpf.map_mut(v4).with_context(|| format!("no map {v4}"))?;
+    fill_table(&mut map.try_into()?, new_v4, now)?;
+    let map = ebpf.map_mut(v6).with_context(|| format!("no map {v6}"))?;
+    fill_table(&mut map.try_into()?, new_v6, now)
+}
+
+/// The same for the tables of an interface.
+pub(super) fn fill_new_of(pins: &Pins, slot: u16, now: u64) -> Result<()> {
+    let open = |name| MapData::from_pin(pins.flows(slot, name)).context("open a table of flows");
+    fill_table(&mut Map::LruHashMap(open("NEW_V4")?).try_into()?, new_v4, now)?;
+    fill_table(&mut Map::LruHashMap(open("NEW_V6")?).try_into()?, new_v6, now)
+}
+
+/// Keys of no host that sends.
+fn new_v4(outside: u32) -> FlowKey4 {
+    FlowKey4 { outside, protocol: 6, ..FlowKey4::default() }
+}
+
+fn new_v6(outside: u32) -> FlowKey6 {
+    FlowKey6 { outside: [0, outside.into()], protocol: 6, ..FlowKey6::default() }
+}
+
+fn fill_table<T: BorrowMut<MapData>, K: Pod>(
+    table: &mut HashMap<T, K, Flow>,
+    key: fn(u32) -> K,
+    now: u64,
+) -> Result<()> {
+    let flow = Flow { last_seen: now, state: State::SynSent as u8, ..Flow::default() };
+    (0..NEW).try_for_each(|outside| Ok(table.insert(key(outside), flow, 0)?))
 }
 
 /// Inserts established flows of both families; returns their bits in the Bloom filter of flows.

@@ -22,6 +22,7 @@ use crate::PinDirectory;
 use crate::decision::engine::{Engine, FlowViews};
 use crate::decision::host::{SLOT, padded_timeout, timeout};
 use crate::decision::kernel_maps::{INTERFACES, Maps, NEW, PROVEN, RULES};
+use crate::decision::race::Runner;
 use crate::decision::run::hex;
 
 const XDP_DROP: u32 = 1;
@@ -179,6 +180,38 @@ impl Kernel {
         self.linear = None;
         self.reset_baseline();
         accepted
+    }
+
+    /// The TC programs, for several threads.
+    #[must_use]
+    pub fn runner(&self) -> Runner {
+        let of = |direction: Direction| {
+            let is_received = self.orientation.received() == direction;
+            let name = if is_received { "sg_tcx_rx" } else { "sg_tcx_tx" };
+            let program = self.ebpf.program(name).unwrap_or_else(|| panic!("no program {name}"));
+            let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?));
+            fd.unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        Runner { programs: [of(Direction::Ingress), of(Direction::Egress)] }
+    }
+
+    /// Packets by direction and reason since the last call of this or [`Kernel::reset_baseline`],
+    /// without zeros.
+    pub fn counted_by_reason(&mut self) -> BTreeMap<(Direction, Reason), u64> {
+        let after = self.maps.counters();
+        let before = std::mem::replace(&mut self.counters, after);
+        let mut counted = BTreeMap::new();
+        for (direction, reason) in
+            Direction::ALL.into_iter().flat_map(|d| Reason::ALL.iter().map(move |r| (d, *r)))
+        {
+            let at = counter_index(SLOT, direction, reason as u32);
+            let at = usize::try_from(at).expect("an index");
+            let packets = self.counters[at].packets - before[at].packets;
+            if packets > 0 {
+                counted.insert((direction, reason), packets);
+            }
+        }
+        counted
     }
 
     /// Sets the baseline of the counters, after packets that only went through

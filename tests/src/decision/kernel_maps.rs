@@ -14,7 +14,7 @@ use aya::maps::{
 use aya::util::nr_cpus;
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::Line;
-use firewall_ebpf::abi::counter::Counter;
+use firewall_ebpf::abi::counter::{Counter, rule_stride, rule_stripes};
 use firewall_ebpf::abi::event::{Event, event_index};
 use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Table, Tier};
 use firewall_ebpf::abi::fragment::FirstFragment;
@@ -58,7 +58,8 @@ const SEEN: usize = offset_of!(FirstFragment, seen) / size_of::<u64>();
 pub struct Maps {
     counters: Counters,
     events: PerCpuArray<MapData, u64>,
-    rules: HashMap<MapData, u32, Counter>,
+    rule_indexes: HashMap<MapData, u32, u32>,
+    rule_counters: Array<MapData, Counter>,
     active: Array<MapData, u64>,
     clock: Array<MapData, u64>,
     bloom: Array<MapData, Line>,
@@ -116,7 +117,8 @@ impl Maps {
         Self {
             counters: Counters::new(Map::PerCpuArray(pinned(&pins.map("COUNTERS"))), COUNTERS),
             events: take(&pins.map("EVENTS"), Map::PerCpuArray),
-            rules: take(&pins.map("RULE_COUNTERS"), Map::HashMap),
+            rule_indexes: take(&pins.map("RULE_INDEXES"), Map::HashMap),
+            rule_counters: take(&pins.map("RULE_COUNTERS"), Map::Array),
             active: take(&pins.map("ACTIVE"), Map::Array),
             clock: take(&pins.map("CLOCK"), Map::Array),
             bloom: take(&pins.flows(SLOT, "BLOOM"), Map::Array),
@@ -155,8 +157,14 @@ impl Maps {
         // Creates the counters of the policy's rules; those of earlier rules stay, because flows
         // that these admitted refer to them.
         for rule in policy.into_iter().flat_map(CompiledPolicy::rules) {
-            if self.rules.get(&rule, 0).is_err() {
-                self.rules.insert(rule, Counter::default(), 0).expect("create a rule's counter");
+            if self.rule_indexes.get(&rule, 0).is_err() {
+                let index = self.rule_indexes.keys().count();
+                let index = u32::try_from(index).expect("few rules");
+                for stripe in stripes() {
+                    let at = stripe + index;
+                    self.rule_counters.set(at, Counter::default(), 0).expect("clear a counter");
+                }
+                self.rule_indexes.insert(rule, index, 0).expect("create a rule's counter");
             }
         }
     }
@@ -183,9 +191,9 @@ impl Maps {
         self.generation = 0;
         clear_map(&mut self.fragments_v4);
         clear_map(&mut self.fragments_v6);
-        let rules: Vec<u32> = self.rules.keys().map(|key| key.expect("list rules")).collect();
+        let rules: Vec<_> = self.rule_indexes.keys().map(|key| key.expect("list rules")).collect();
         for rule in rules {
-            self.rules.remove(&rule).expect("remove a rule's counter");
+            self.rule_indexes.remove(&rule).expect("remove a rule's counter");
         }
         for event in Event::ALL {
             self.events.set(event_index(SLOT, *event), zeros(), 0).expect("clear a counter");
@@ -199,7 +207,17 @@ impl Maps {
 
     /// Packets and bytes by rule, without rules that admitted nothing.
     pub fn rules(&self) -> BTreeMap<u32, (u64, u64)> {
-        let entries = self.rules.iter().map(|entry| entry.expect("read a rule's counter"));
+        let entries = self.rule_indexes.iter().map(|entry| {
+            let (rule, index) = entry.expect("list rules");
+            let counters = stripes().map(|stripe| {
+                self.rule_counters.get(&(stripe + index), 0).expect("read a rule's counter")
+            });
+            let total = counters.fold(Counter::default(), |total, one| Counter {
+                packets: total.packets + one.packets,
+                bytes: total.bytes + one.bytes,
+            });
+            (rule, total)
+        });
         let nonzero = entries.filter(|(_, counter)| *counter != Counter::default());
         nonzero.map(|(rule, counter)| (rule, (counter.packets, counter.bytes))).collect()
     }
@@ -274,6 +292,13 @@ impl Maps {
         bits.extend(self.v6.rekey(|key| FlowKey6 { slot, ..key }, V6::bit));
         bloom::set(&mut self.bloom, &bits).expect("write the filter of flows");
     }
+}
+
+/// The first counter by rule of each stripe.
+fn stripes() -> impl Iterator<Item = u32> {
+    let cpus = nr_cpus().unwrap_or_else(|(what, error)| panic!("{what}: {error}"));
+    let stripes = rule_stripes(RULES, u32::try_from(cpus).expect("few CPUs"));
+    (0..stripes).map(|stripe| stripe * rule_stride(RULES))
 }
 
 /// The zero of every CPU.

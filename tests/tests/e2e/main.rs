@@ -4,6 +4,7 @@
 
 mod attach_options;
 mod audit;
+mod big_tcp;
 mod bloom;
 mod clsact;
 mod concurrency;
@@ -33,6 +34,7 @@ mod pmtu;
 mod policy_swaps;
 mod replacement;
 mod revalidate;
+mod rule_counters;
 mod rule_removal;
 mod support;
 mod trace;

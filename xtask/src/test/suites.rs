@@ -25,7 +25,7 @@ pub(super) enum Quick {
 const OBJECT: &str = "root and the kernel object";
 
 /// Every suite of `tests/tests`.
-pub(super) const SUITES: [Suite; 12] = [
+pub(super) const SUITES: [Suite; 13] = [
     Suite { name: "bench", needs: "root, nftables, iptables and iperf3", quick: Quick::None },
     Suite { name: "budget", needs: OBJECT, quick: Quick::All },
     Suite { name: "decision_cases", needs: OBJECT, quick: Quick::All },
@@ -33,6 +33,7 @@ pub(super) const SUITES: [Suite; 12] = [
     Suite { name: "decision_flood", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_frames", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_policy", needs: OBJECT, quick: Quick::None },
+    Suite { name: "decision_race", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_random", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_truncated", needs: OBJECT, quick: Quick::None },
     Suite {

@@ -19,6 +19,12 @@ static ETHERNET: Global<u8> = Global::new(1);
 static FAST_PATH: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 static REVALIDATE: Global<u8> = Global::new(0);
+/// `abi::counter::rule_stripes` of the map of counters by rule.
+#[unsafe(no_mangle)]
+static RULE_STRIPES: Global<u32> = Global::new(1);
+/// `abi::counter::rule_stride`.
+#[unsafe(no_mangle)]
+static RULE_STRIDE: Global<u32> = Global::new(0);
 /// Jiffies by state.
 #[unsafe(no_mangle)]
 static TIMEOUTS: [u64; TIMEOUT_SPACE] = [0; TIMEOUT_SPACE];
@@ -67,6 +73,13 @@ pub(super) fn has_fast_path() -> bool {
 #[inline(always)]
 pub(super) fn revalidates() -> bool {
     REVALIDATE.load() != 0
+}
+
+/// The first counter by rule in a CPU's stripe.
+#[inline(always)]
+pub(super) fn rule_stripe(cpu: u32) -> u32 {
+    // `checked_rem`, because the target has no panic for a division by zero.
+    cpu.checked_rem(RULE_STRIPES.load()).unwrap_or(0) * RULE_STRIDE.load()
 }
 
 /// The idle timeout of a state, in jiffies.

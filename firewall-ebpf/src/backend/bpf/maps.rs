@@ -4,10 +4,11 @@
 // `AtomicU64` has no additions here: the target has no compare-and-swap.
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
-use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
+use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
 };
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::btf_map;
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::{Bit, LINES, Line};
@@ -18,11 +19,14 @@ use firewall_ebpf::abi::interface::{Call, Direction, Settings};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use firewall_ebpf::abi::policy::{Active, Class, Page};
 
+use super::globals;
+
 /// Sufficient where the result is not used.
 const RELAXED: AtomicOrdering = AtomicOrdering::Relaxed;
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const INNER_MAP: usize = BPF_F_INNER_MAP as usize;
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
 // Flows. The programs of an interface are loaded with its own tables of proven flows; the slow path finds
 // all tables of an interface in the outer maps.
@@ -96,11 +100,15 @@ pub(super) static COUNTERS: PerCpuArray<Counter, 8192> = PerCpuArray::new();
 /// By interface and event; see `event_index`.
 #[btf_map]
 pub(super) static EVENTS: PerCpuArray<u64, 512> = PerCpuArray::new();
-/// By rule number. Userspace creates the entries; memory grows with the number of rules. Not per CPU:
-/// the kernel takes twenty times as long to create such an entry, and only packets that a rule lookup
-/// allows count here (new flows, and untracked packets).
+/// By rule number: index of the rule's counter in each stripe. Userspace writes the entries, and gives an
+/// index to one rule at a time.
 #[btf_map]
-pub(super) static RULE_COUNTERS: HashMap<u32, Counter, 131_072, NO_PREALLOC> = HashMap::new();
+pub(super) static RULE_INDEXES: HashMap<u32, u32, 131_072, NO_PREALLOC> = HashMap::new();
+/// A stripe for each CPU (`abi::counter::rule_stripes`) of counters by index. Not a per-CPU map: the
+/// kernel takes 1.6 s to create 100,000 counters in one, because it allocates each. Mapped into userspace,
+/// which reads and clears many at once.
+#[btf_map]
+pub(super) static RULE_COUNTERS: Array<Counter, 131_072, MMAPABLE> = Array::new();
 
 /// By interface: an `Active` word.
 #[btf_map]
@@ -224,13 +232,20 @@ pub(super) fn count_reason(slot: u16, direction: Direction, reason: u32, bytes: 
     reason
 }
 
-/// Adds one packet to a rule's counter.
+/// Adds one packet to a rule's counter, in the stripe of this CPU.
 #[inline(always)]
 pub(super) fn count_rule(rule: u32, bytes: u32) {
-    if let Some(counter) = RULE_COUNTERS.get_ptr_mut(rule) {
-        // SAFETY: the two words are in a record that stays readable and writable until the program
-        // ends (RCU), and every CPU only adds to them atomically. The count of a rule that is removed
-        // meanwhile is lost with the rule.
+    let Some(index) = RULE_INDEXES.get_ptr(rule) else { return };
+    // SAFETY: the entry stays readable until the program ends (RCU); userspace replaces it as a whole
+    // word. Where the rule is removed meanwhile, the packet is counted at an index that has no rule: a
+    // later command that gives the index to another rule clears the counter first.
+    let index = unsafe { index.read_volatile() };
+    // SAFETY: the helper has no arguments and cannot fail.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(counter) = RULE_COUNTERS.get_ptr_mut(globals::rule_stripe(cpu) + index) {
+        // SAFETY: the words of an array's entry live as long as the map. CPUs that share a stripe, and
+        // programs that interrupt each other on a CPU, only add to them atomically; on a cache line
+        // that no other CPU writes, that takes no longer than a few additions.
         unsafe {
             atomic_xadd::<u64, u64, RELAXED>(&raw mut (*counter).packets, 1);
             atomic_xadd::<u64, u64, RELAXED>(&raw mut (*counter).bytes, u64::from(bytes));

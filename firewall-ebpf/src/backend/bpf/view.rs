@@ -83,6 +83,11 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn head<T: Wire>(&self, offset: u32) -> Option<T> {
         self.linear.read(offset)
     }
@@ -156,6 +161,12 @@ impl Packet for Skb {
     fn metadata_tags(&self) -> u32 {
         // SAFETY: the context is the kernel's.
         unsafe { (*self.ctx).vlan_present }
+    }
+
+    #[inline(always)]
+    fn is_segmented(&self) -> bool {
+        // SAFETY: the context is the kernel's. The field exists since Linux 5.7.
+        unsafe { (*self.ctx).gso_size != 0 }
     }
 
     #[inline(always)]

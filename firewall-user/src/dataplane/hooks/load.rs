@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use aya::Ebpf;
+use firewall_ebpf::abi::counter::rule_stride;
 use firewall_ebpf::abi::interface::{
     self, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE,
     has_fast_path, settings_index,
@@ -115,7 +116,10 @@ pub fn open(
             loader.map_pin_path(name, maps.pins.flows(slot, one.name()));
         }
     }
+    let (stripes, stride) = (maps.sizes.rule_stripes(), rule_stride(maps.sizes.rules));
     loader
+        .override_global("RULE_STRIPES", &stripes, true)
+        .override_global("RULE_STRIDE", &stride, true)
         .override_global("SETTINGS", &settings_index(slot, half), true)
         .override_global("SLOW_PATH", &settings.slow_path(), true)
         .override_global("ORIENTATION", &(orientation as u8), true)

@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use aya::Ebpf;
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
+use firewall_ebpf::abi::counter::rule_stride;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::hooks::load::object_digest;
@@ -51,8 +52,12 @@ pub fn ensure(maps: &mut Maps, kind: Kind) -> Result<()> {
     if maps.loaded_slow_path()?[kind as usize] == digest {
         return Ok(());
     }
-    let mut object =
-        loader(&maps.pins, &maps.sizes).load(embedded()?).context("open the kernel object")?;
+    let (stripes, stride) = (maps.sizes.rule_stripes(), rule_stride(maps.sizes.rules));
+    let mut object = loader(&maps.pins, &maps.sizes)
+        .override_global("RULE_STRIPES", &stripes, true)
+        .override_global("RULE_STRIDE", &stride, true)
+        .load(embedded()?)
+        .context("open the kernel object")?;
     let program = load(&mut object, kind, false)?;
     put(&maps.pins, kind, 0, &program)?;
     let mut loaded = maps.loaded_slow_path()?;

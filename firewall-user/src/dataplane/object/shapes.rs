@@ -1,7 +1,8 @@
 //! The maps of the kernel object that outlive a process: types, keys, values, numbers of entries.
 
 use aya::maps::MapType;
-use firewall_ebpf::abi::counter::Counter;
+use aya::util::nr_cpus;
+use firewall_ebpf::abi::counter::{Counter, rule_stride, rule_stripes};
 use firewall_ebpf::abi::event::EVENT_SPACE;
 use firewall_ebpf::abi::interface::{SETTINGS_EACH, Settings};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
@@ -20,15 +21,23 @@ pub struct Sizes {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dataplane) enum Size {
     Rules,
+    RuleCounters,
     Interfaces { each: u32 },
     Fixed(u32),
 }
 
 impl Sizes {
+    /// Stripes of the counters by rule. Possible CPUs, whose number never changes while the kernel runs.
+    pub(in crate::dataplane) fn rule_stripes(&self) -> u32 {
+        let cpus = nr_cpus().unwrap_or(1);
+        rule_stripes(self.rules, u32::try_from(cpus).unwrap_or(u32::MAX))
+    }
+
     /// The number of entries of a map.
-    pub(in crate::dataplane) const fn entries(&self, size: Size) -> u32 {
+    pub(in crate::dataplane) fn entries(&self, size: Size) -> u32 {
         match size {
             Size::Rules => self.rules,
+            Size::RuleCounters => self.rule_stripes() * rule_stride(self.rules),
             Size::Interfaces { each } => self.interfaces * each,
             Size::Fixed(entries) => entries,
         }
@@ -84,7 +93,8 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
         Size::Interfaces { each: 2 * REASON_SPACE },
     ),
     Shape::new::<u32, u64>("EVENTS", MapType::PerCpuArray, Size::Interfaces { each: EVENT_SPACE }),
-    Shape::new::<u32, Counter>("RULE_COUNTERS", MapType::Hash, Size::Rules),
+    Shape::new::<u32, u32>("RULE_INDEXES", MapType::Hash, Size::Rules),
+    Shape::new::<u32, Counter>("RULE_COUNTERS", MapType::Array, Size::RuleCounters),
     Shape::new::<u32, u64>("ACTIVE", MapType::Array, INTERFACES),
     Shape::new::<u32, u32>("PREFIXES_V4", MapType::ArrayOfMaps, BANKS),
     Shape::new::<u32, u32>("PREFIXES_V6", MapType::ArrayOfMaps, BANKS),

@@ -127,7 +127,7 @@ fn check(pins: &Pins) -> Result<Sizes> {
         match shape.size {
             Size::Rules => sizes.rules = info.max_entries(),
             Size::Interfaces { each } => sizes.interfaces = info.max_entries() / each,
-            Size::Fixed(_) => {}
+            Size::RuleCounters | Size::Fixed(_) => {}
         }
     }
     Ok(sizes)

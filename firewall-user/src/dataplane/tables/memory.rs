@@ -4,9 +4,10 @@ use crate::dataplane::error::Result;
 use crate::dataplane::sys::memory::memory;
 use crate::dataplane::tables::maps::Maps;
 
-/// The memory of one rule's counter in bytes: `struct htab_elem` (48), key (8), value (16) and a list
-/// node (8), as `htab_map_mem_usage` in kernel/bpf/hashtab.c adds them up.
-pub const RULE_COUNTER: u64 = 80;
+/// The memory in bytes by which a rule's counter makes the table larger: that of its index, which is
+/// `struct htab_elem` (48), key (8), value (8) and a list node (8), as `htab_map_mem_usage` in
+/// kernel/bpf/hashtab.c adds them up. The counters themselves are allocated for `capacity` rules.
+pub const RULE_COUNTER: u64 = 72;
 
 /// The table of counters by rule, which all interfaces share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub struct RuleCounters {
     pub entries: u64,
     /// The most rules that can have one.
     pub capacity: u32,
-    /// The table's memory in bytes: buckets for `capacity` rules, and [`RULE_COUNTER`] for each entry;
-    /// `None` before Linux 6.4.
+    /// The table's memory in bytes: buckets and counters for `capacity` rules, and [`RULE_COUNTER`] for
+    /// each entry; `None` before Linux 6.4.
     pub memory: Option<u64>,
 }
 
@@ -27,7 +28,8 @@ impl Maps {
     /// The map cannot be read.
     pub fn rule_counter_usage(&self) -> Result<RuleCounters> {
         let entries = u64::try_from(self.counted_rules()?.len()).unwrap_or(u64::MAX);
-        let memory = memory(self.fd("RULE_COUNTERS"));
+        let memory = ["RULE_INDEXES", "RULE_COUNTERS"].map(|name| memory(self.fd(name)));
+        let memory = memory.into_iter().sum();
         Ok(RuleCounters { entries, capacity: self.sizes.rules, memory })
     }
 

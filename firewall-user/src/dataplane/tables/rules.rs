@@ -1,29 +1,39 @@
-//! The counters by rule.
+//! The counters by rule: an index for each rule, and at that index a counter in the stripe of each CPU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
-use firewall_ebpf::abi::counter::Counter;
+use firewall_ebpf::abi::counter::{Counter, rule_stride};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::sys::entries;
+use crate::dataplane::sys::mapped::Mapped;
 use crate::dataplane::tables::maps::Maps;
 
 impl Maps {
-    /// The rules that have a counter.
+    /// The rules that have a counter, in the order of their numbers.
     ///
     /// # Errors
     /// The map cannot be read.
     pub fn counted_rules(&self) -> Result<Vec<u32>> {
-        Ok(self.rule_counters()?.into_keys().collect())
+        let mut rules: Vec<u32> = self.rule_indexes()?.into_iter().map(|(rule, _)| rule).collect();
+        rules.sort_unstable();
+        Ok(rules)
     }
 
-    /// Packets and bytes that each rule admitted, by the rule's number.
+    /// Packets and bytes that each rule admitted, by the rule's number, summed over CPUs.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// The maps cannot be read.
     pub fn rule_counters(&self) -> Result<BTreeMap<u32, Counter>> {
-        let counters = entries::dump::<u32, Counter>(self.fd("RULE_COUNTERS"));
-        Ok(counters.context("read map RULE_COUNTERS")?.into_iter().collect())
+        let indexes = self.rule_indexes()?;
+        if indexes.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let stripes = self.stripes().context("read map RULE_COUNTERS")?;
+        Ok(indexes.into_iter().map(|(rule, index)| (rule, stripes.sum(index))).collect())
     }
 
     /// Refuses more rules than the table of counters has entries.
@@ -47,12 +57,44 @@ impl Maps {
     /// Creates the counters of rules that have none. A rule's number is never used for another rule, so
     /// a counter is that of one rule only.
     ///
+    /// Indexes are only in the map, and only one process at a time changes it (the lock of `control`): a
+    /// counter is cleared before its index has a rule, so a process that is killed meanwhile leaves an
+    /// index that is free. A packet that was counting when the index lost its last rule has ended long
+    /// before another process has started, or before this one has compiled the next policy.
+    ///
     /// # Errors
-    /// The map cannot be written.
+    /// The maps cannot be written, or every index is in use.
     pub fn add_rule_counters(&mut self, rules: impl Iterator<Item = u32>) -> Result<()> {
-        let zeros = rules.map(|rule| (rule, Counter::default()));
-        entries::put_all(self.fd("RULE_COUNTERS"), zeros, &mut |_| {})
-            .context("write map RULE_COUNTERS")
+        let rules: BTreeSet<u32> = rules.collect();
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let present = self.rule_indexes()?;
+        let mut is_free = vec![true; usize::try_from(self.sizes.rules).unwrap_or(usize::MAX)];
+        let mut own = BTreeMap::new();
+        for (rule, index) in &present {
+            let at = usize::try_from(*index).unwrap_or(usize::MAX);
+            if let Some(free) = is_free.get_mut(at) {
+                *free = false;
+            }
+            // A process that was killed before it stored its rules may have left one of this number.
+            if rules.contains(rule) {
+                own.insert(*rule, *index);
+            }
+        }
+        let mut free = (0..self.sizes.rules).zip(is_free).filter(|(_, free)| *free);
+        let mut entries = Vec::with_capacity(rules.len());
+        for rule in &rules {
+            let index = own.get(rule).copied().or_else(|| free.next().map(|(index, _)| index));
+            let Some(index) = index else {
+                return self.require_counters(present.len() + rules.len());
+            };
+            entries.push((*rule, index));
+        }
+        let stripes = self.stripes().context("write map RULE_COUNTERS")?;
+        entries.iter().for_each(|(_, index)| stripes.clear(*index));
+        entries::put_all(self.fd("RULE_INDEXES"), entries, &mut |_| {})
+            .context("write map RULE_INDEXES")
     }
 
     /// Removes the counters of deleted rules.
@@ -60,7 +102,51 @@ impl Maps {
     /// # Errors
     /// The map cannot be written.
     pub fn remove_rule_counters(&mut self, rules: &[u32]) -> Result<()> {
-        entries::remove_all(self.fd("RULE_COUNTERS"), rules, &mut |_| {})
-            .context("write map RULE_COUNTERS")
+        entries::remove_all(self.fd("RULE_INDEXES"), rules, &mut |_| {})
+            .context("write map RULE_INDEXES")
+    }
+
+    /// Rules and the indexes of their counters, in no order.
+    fn rule_indexes(&self) -> Result<Vec<(u32, u32)>> {
+        entries::dump(self.fd("RULE_INDEXES")).context("read map RULE_INDEXES")
+    }
+
+    fn stripes(&self) -> io::Result<Stripes> {
+        let (count, stride) = (self.sizes.rule_stripes(), rule_stride(self.sizes.rules));
+        let [count, stride] = [count, stride].map(|one| usize::try_from(one).unwrap_or(usize::MAX));
+        let words = Mapped::new(self.fd("RULE_COUNTERS"), count * stride * Stripes::WORDS)?;
+        Ok(Stripes { words, stride })
+    }
+}
+
+/// The counters of every CPU.
+struct Stripes {
+    words: Mapped,
+    /// Counters in a stripe.
+    stride: usize,
+}
+
+impl Stripes {
+    /// Words of a [`Counter`]: packets, bytes.
+    const WORDS: usize = size_of::<Counter>() / size_of::<u64>();
+
+    /// The sum at an index. A packet that is counted meanwhile may be in it with its bytes or not.
+    fn sum(&self, index: u32) -> Counter {
+        self.stripes(index).fold(Counter::default(), |sum, [packets, bytes]| Counter {
+            packets: sum.packets + packets.load(Relaxed),
+            bytes: sum.bytes + bytes.load(Relaxed),
+        })
+    }
+
+    /// Sets the counters at an index to zero.
+    fn clear(&self, index: u32) {
+        for counter in self.stripes(index) {
+            counter.iter().for_each(|word| word.store(0, Relaxed));
+        }
+    }
+
+    fn stripes(&self, index: u32) -> impl Iterator<Item = &[AtomicU64; Self::WORDS]> {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        self.words.words().as_chunks().0.iter().skip(at).step_by(self.stride)
     }
 }
