@@ -1,7 +1,7 @@
 //! Sizes and bounds that the kernel program, the compiler and the documents share.
 
 /// The version of this room: keys, values, numbers and their meaning in pinned maps. It names the
-/// pin directory (`abi2`), so a program never opens maps of another version. Raise it with
+/// pin directory (`abi3`), so a program never opens maps of another version. Raise it with
 /// every change of layout or meaning.
 pub const ABI_VERSION: u32 = 3;
 
