@@ -135,6 +135,7 @@ pub fn transition<A>(
         (State::SynSent, SegmentType::Syn) => {
             flow.set_last_ack(direction, flow.ack_low());
             open(flow, segment, direction, flow.ack_high());
+            flow.set_flags(flags | REPLIED);
             Transition::Move(State::SynRecv)
         }
         // The answer to the SYN, if it acknowledges that SYN. Otherwise it is a delayed segment of an
