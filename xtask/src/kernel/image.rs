@@ -49,7 +49,7 @@ pub(super) fn build(kernel: &Kernel, suites: &[Suite]) -> Result<PathBuf> {
         programs.add(&stripped, &place_of(suite))?;
     }
     archive.directory(&format!("{}/tests", paths::root().display()));
-    let loads = modules(&mut archive, kernel)?;
+    let loads = modules(&mut archive, kernel, &MODULES)?;
     archive.file("/init", init(&loads, kernel, suites).as_bytes());
 
     let path = paths::target().join("kernels").join(format!("{}.cpio", kernel.release));
@@ -59,7 +59,7 @@ pub(super) fn build(kernel: &Kernel, suites: &[Suite]) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("read {}", path.display()))
 }
 
@@ -75,13 +75,13 @@ fn place_of(suite: &Suite) -> String {
 }
 
 /// Programs with the libraries that they are linked with.
-struct Programs<'a> {
-    archive: &'a mut Archive,
-    libraries: BTreeSet<String>,
+pub(super) struct Programs<'a> {
+    pub(super) archive: &'a mut Archive,
+    pub(super) libraries: BTreeSet<String>,
 }
 
 impl Programs<'_> {
-    fn add(&mut self, path: &Path, place: &str) -> Result<()> {
+    pub(super) fn add(&mut self, path: &Path, place: &str) -> Result<()> {
         self.archive.file(place, &read(path)?);
         // Fails for a statically linked program and for a file that is no program.
         let listed = exec::output(Command::new("ldd").arg(path), "list libraries");
@@ -104,11 +104,15 @@ fn stripped(binary: &Path) -> Result<PathBuf> {
 }
 
 /// Adds the modules and what they need; returns them in the order in which they load.
-fn modules(archive: &mut Archive, kernel: &Kernel) -> Result<Vec<String>> {
+pub(super) fn modules(
+    archive: &mut Archive,
+    kernel: &Kernel,
+    names: &[&str],
+) -> Result<Vec<String>> {
     let tree = kernel.modules();
     let builtin = fs::read_to_string(tree.join("modules.builtin")).unwrap_or_default();
     let mut loads = Vec::new();
-    let mut wanted: Vec<String> = MODULES.iter().rev().map(|&name| name.to_owned()).collect();
+    let mut wanted: Vec<String> = names.iter().rev().map(|&name| name.to_owned()).collect();
     while let Some(name) = wanted.pop() {
         if loads.contains(&name) {
             continue;
