@@ -72,7 +72,8 @@ impl Control {
         if !terms.force {
             lockout::check(&before, transaction.model(), learns)?;
         }
-        if is_new {
+        if before.interfaces.get(&slot).map(|before| before.max_flows) != Some(interface.max_flows)
+        {
             self.enforcer.require_memory(&interface)?;
         }
         let is_first = !instance::exists(pins);

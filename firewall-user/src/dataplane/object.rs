@@ -31,8 +31,8 @@ pub(super) fn embedded() -> Result<&'static [u8]> {
 pub(super) fn loader<'a>(pins: &Pins, sizes: &Sizes) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for shape in SHAPES {
-        loader.map_pin_path(shape.name, pins.map(shape.name));
-        loader.map_max_entries(shape.name, sizes.entries(shape.size));
+        loader.map_pin_path(shape.object_name(), pins.map(shape.name));
+        loader.map_max_entries(shape.object_name(), sizes.entries(shape.size));
     }
     loader
 }

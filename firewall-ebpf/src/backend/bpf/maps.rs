@@ -1,6 +1,7 @@
 //! The maps, and their counters and bits. Sizes here are defaults; the loader overrides them. Names are
 //! those of `bpftool map`.
 
+use core::cell::UnsafeCell;
 // `AtomicU64` has no additions here: the target has no compare-and-swap.
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
@@ -79,9 +80,6 @@ type FragmentTable<K> = LruHashMap<K, FirstFragment, 1>;
 /// By `interface::settings_index`.
 #[btf_map]
 pub(super) static SETTINGS_OF: Array<Settings, 128> = Array::new();
-/// By interface: when packets were dropped, see [`under_flood`]. A cache line each.
-#[btf_map]
-pub(super) static DROPS: Array<[u64; 8], 64> = Array::new();
 /// The slow path at XDP: 0, and one more than the slot of each traced interface.
 #[btf_map]
 pub(super) static SLOW_XDP: ProgramArray<SLOW_PATHS> = ProgramArray::new();
@@ -140,14 +138,32 @@ type Trie<A> = LpmTrie<A, [u32; 2], 1>;
 /// A power of two, minus one.
 const FLOOD_THRESHOLD: u64 = 15;
 
+/// By interface: the jiffy of the last drop, and in the lowest bits the number of packets that were
+/// dropped in it, minus one, up to [`FLOOD_THRESHOLD`]; a cache line each. Not a map of its own but a
+/// variable, which programs read without a lookup; userspace pins the map that holds it, so that all
+/// programs have the same. Not an atomic, because the target has no atomic load.
+static DROPS: Drops = Drops(UnsafeCell::new([[0; 8]; MAX_INTERFACES as usize]));
+
+struct Drops(UnsafeCell<[[u64; 8]; MAX_INTERFACES as usize]>);
+
+// SAFETY: no reference to the words exists, and their reads and writes are volatile and aligned, and so
+// never torn.
+unsafe impl Sync for Drops {}
+
+/// The word of an interface.
+#[inline(always)]
+fn drops(slot: u16) -> *mut u64 {
+    let line = usize::from(slot) % MAX_INTERFACES as usize;
+    // SAFETY: within the array.
+    unsafe { DROPS.0.get().cast::<u64>().add(line * 8) }
+}
+
 /// Whether more than [`FLOOD_THRESHOLD`] packets of an interface were dropped in this jiffy or the one
-/// before. The word has the jiffy of the last drop, and in the lowest bits the number of packets that
-/// were dropped in it, minus one, up to the threshold.
+/// before.
 #[inline(always)]
 pub(super) fn under_flood(slot: u16, now: impl FnOnce() -> u64) -> bool {
-    let Some(line) = DROPS.get_ptr(slot.into()) else { return false };
-    // SAFETY: within the line. Every CPU reads and writes the word as a whole.
-    let word = unsafe { (&raw const (*line)[0]).read_volatile() };
+    // SAFETY: see `Drops`.
+    let word = unsafe { drops(slot).read_volatile() };
     word & FLOOD_THRESHOLD == FLOOD_THRESHOLD && word / (FLOOD_THRESHOLD + 1) + 1 >= now()
 }
 
@@ -156,10 +172,9 @@ pub(super) fn under_flood(slot: u16, now: impl FnOnce() -> u64) -> bool {
 /// next one is.
 #[inline(always)]
 pub(super) fn record_drop(slot: u16, now: u64) {
-    let Some(line) = DROPS.get_ptr_mut(slot.into()) else { return };
-    // SAFETY: as in `under_flood`.
+    let word = drops(slot);
+    // SAFETY: see `Drops`.
     unsafe {
-        let word = &raw mut (*line)[0];
         let last = word.read_volatile();
         if last / (FLOOD_THRESHOLD + 1) != now {
             word.write_volatile(now * (FLOOD_THRESHOLD + 1));

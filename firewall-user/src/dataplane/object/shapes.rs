@@ -54,6 +54,12 @@ pub(in crate::dataplane) struct Shape {
 }
 
 impl Shape {
+    /// The map's name in the kernel object. That of its variables is the section's; a pin cannot have a
+    /// name with a dot.
+    pub(in crate::dataplane) fn object_name(&self) -> &'static str {
+        if self.name == "DROPS" { ".bss" } else { self.name }
+    }
+
     pub(in crate::dataplane) const fn new<K, V>(
         name: &'static str,
         kind: MapType,
@@ -67,6 +73,9 @@ const INTERFACES: Size = Size::Interfaces { each: 1 };
 
 /// Two tables of an interface: one per bank, or two kinds of flows.
 const BANKS: Size = Size::Interfaces { each: 2 };
+
+/// The variables of the kernel object, which are one entry of a map: when packets were dropped.
+type Drops = [[u64; 8]; MAX_INTERFACES as usize];
 
 /// Every map of the kernel object that outlives a process.
 pub(in crate::dataplane) const SHAPES: &[Shape] = &[
@@ -83,7 +92,7 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
         MapType::Array,
         Size::Interfaces { each: SETTINGS_EACH },
     ),
-    Shape::new::<u32, [u64; 8]>("DROPS", MapType::Array, INTERFACES),
+    Shape::new::<u32, Drops>("DROPS", MapType::Array, Size::Fixed(1)),
     Shape::new::<u32, u32>("SLOW_XDP", MapType::ProgramArray, Size::Fixed(MAX_INTERFACES + 1)),
     Shape::new::<u32, u32>("SLOW_TC", MapType::ProgramArray, Size::Fixed(MAX_INTERFACES + 1)),
     Shape::new::<u32, u64>("CALL", MapType::PerCpuArray, Size::Fixed(1)),

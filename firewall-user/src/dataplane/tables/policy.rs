@@ -20,6 +20,8 @@ pub struct Shadow {
     digest: u64,
     room: Room,
     bank: Bank,
+    /// Whether a policy was active when this was written.
+    replaces: bool,
     /// The writes that make the other half equal, of a change within the active bank; `None` for a
     /// policy in a bank of its own.
     after: Option<Writes>,
@@ -159,7 +161,8 @@ impl Maps {
             self.set_record(&bank, record)?;
             let active = active(half, wanted);
             let after = Some(delta.after);
-            return Ok(Shadow { slot, active, digest, room: delta.room, bank, after });
+            let (room, replaces) = (delta.room, true);
+            return Ok(Shadow { slot, active, digest, room, bank, replaces, after });
         }
         let number = if current.is_present() { 1 - tables.bank } else { 0 };
         let (bank, room) = Bank::create(
@@ -170,7 +173,8 @@ impl Maps {
         )?;
         self.set_record(&bank, Record { digests: [digest; 2], room })?;
         let active = active(Half { slot, bank: number, half: 0 }, wanted);
-        Ok(Shadow { slot, active, digest, room, bank, after: None })
+        let replaces = current.is_present();
+        Ok(Shadow { slot, active, digest, room, bank, replaces, after: None })
     }
 
     /// The changes within the active bank; `None` unless both of its halves hold the known policy and it
@@ -239,7 +243,10 @@ impl Maps {
     pub fn flip(&mut self, shadows: Vec<Shadow>) -> Result<()> {
         let words: Vec<_> = shadows.iter().map(|shadow| (shadow.slot, shadow.active)).collect();
         set_active(&self.pins, &words)?;
-        let Some(first) = shadows.first() else { return Ok(()) };
+        // Nothing to release where no policy was active.
+        let Some(first) = shadows.iter().find(|shadow| shadow.replaces) else {
+            return Ok(());
+        };
         self.wait_for_readers(&first.bank)?;
         for shadow in &shadows {
             match &shadow.after {
@@ -249,7 +256,7 @@ impl Maps {
             let record = Record { digests: [shadow.digest; 2], room: shadow.room };
             self.set_record(&shadow.bank, record)?;
         }
-        self.free(shadows.iter().filter(|shadow| shadow.after.is_none()))
+        self.free(shadows.iter().filter(|shadow| shadow.replaces && shadow.after.is_none()))
     }
 
     /// Lets the kernel free the banks that these have replaced: the entries that referred to them now
