@@ -55,7 +55,9 @@ pub struct Maps {
     /// used recently.
     pub flows_udp: Entries,
     /// Proven TCP flows of each interface and family; memory is taken for those that exist. While the table
-    /// is full, flows stay in the table of new flows. `attach --max-flows` sets it for one interface.
+    /// is full, flows stay in the table of new flows. `attach --max-flows` sets it for one interface. The
+    /// name `flows_proven`, of a size that all interfaces and protocols shared, is accepted for it.
+    #[serde(alias = "flows_proven")]
     pub flows_tcp: Entries,
     /// First fragments of each interface and family whose verdict later fragments get. A new one in the
     /// full table evicts one that was not used recently.
@@ -249,6 +251,14 @@ mod tests {
         assert_eq!(config.limits.rules_per_group, 100);
         assert_eq!(config.limits.groups, 2500);
         assert_eq!(config.maps.interfaces.get(), 256);
+    }
+
+    #[test]
+    fn the_earlier_name_of_the_size_of_proven_flows_is_accepted() {
+        let config = parse("[maps]\nflows_proven = 4096\n").unwrap();
+        assert_eq!(config, parse("[maps]\nflows_tcp = 4096\n").unwrap());
+        assert_eq!(config.maps.flows_tcp.get(), 4096);
+        assert!(parse("[maps]\nflows_proven = 4096\nflows_tcp = 4096\n").is_err());
     }
 
     #[test]

@@ -83,6 +83,13 @@ impl Counters {
         self
     }
 
+    /// Those of one device.
+    #[must_use]
+    pub fn of_device(mut self, device: &str) -> Self {
+        self.packets.retain(|name, _| name.0 == device);
+        self
+    }
+
     /// Packets of one counter.
     #[must_use]
     pub fn packets(&self, device: &str, direction: &str, reason: &str) -> u64 {

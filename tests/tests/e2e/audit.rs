@@ -31,24 +31,39 @@ fn audit_passes_and_counts(hook: &str) {
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
     let programs = program_ids(&secgroup);
 
-    for end in ends {
-        tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"request").unwrap();
-    }
-    let dropped = secgroup.counters().packets("eth0", "ingress", "no-rule");
-    assert!(dropped >= 2 * 3, "each connection's segments are counted as dropped: {dropped}");
-    let interface = &secgroup.json("status")["NetworkInterfaces"][0];
-    let audit_passed = interface["AuditedPackets"].as_u64().unwrap();
-    assert!(audit_passed >= dropped, "all of them passed: {audit_passed} of {dropped}");
-    assert!(secgroup.ok("status").contains("packets that it counted as dropped"));
+    let exchange = || {
+        for end in ends {
+            tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"request").unwrap();
+        }
+    };
+    let audited = || {
+        let interface = &secgroup.json("status")["NetworkInterfaces"][0];
+        interface["AuditedPackets"].as_u64().unwrap()
+    };
+
+    // The egress rules allow the answer to a SYN that passed, and with it the rest.
+    let expected = [("eth0", "ingress", "no-rule", 2), ("eth0", "egress", "new-flow", 2)];
+    secgroup.moved_over_flows(&expected, exchange);
+    assert_eq!(audited(), 2);
+    assert!(secgroup.ok("status").contains("2 packets that it counted as dropped"));
 
     assert_eq!(secgroup.ok("mode eth0 enforce").trim(), "eth0: enforce");
     secgroup.moved_over_flows(&[("eth0", "ingress", "no-rule", 2)], || {
         assert!(tcp::none_reaches(&net.client, &ends));
     });
+    assert_eq!(audited(), 2);
     secgroup.ok("mode eth0 audit");
-    for end in ends {
-        tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"request").unwrap();
-    }
+
+    // Without egress rules every segment is counted as dropped.
+    secgroup.ok("rule remove fresh egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
+    let before = secgroup.counters();
+    exchange();
+    let after = secgroup.counters().since(&before);
+    let [dropped, answers] = [("ingress", "no-rule"), ("egress", "unsolicited-syn-ack")]
+        .map(|(direction, reason)| after.packets("eth0", direction, reason));
+    assert!(dropped >= 2 * 3, "a SYN, an acknowledgement and data of each connection: {after}");
+    assert_eq!(answers, 2, "{after}");
+    assert!(audited() >= 2 + dropped + answers, "{after}");
     assert_eq!(program_ids(&secgroup), programs, "no program was loaded again");
     let error = secgroup.refused("mode eth7 audit", 3);
     assert!(error.contains("eth7"), "{error}");

@@ -1,7 +1,6 @@
 //! Floods of spoofed packets that the rules allow evict their own flows and no proven flow.
 
 use std::io;
-use std::iter::repeat_n;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,6 +11,8 @@ use secgroup_tests::socket::PacketSocket;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, frame, tc_hook, udp};
+
+use crate::support::count_flows;
 
 /// Capacity for unproven flows, by family.
 const TABLE: u16 = 4096;
@@ -27,7 +28,8 @@ const BURST: usize = 64;
 /// From one burst to the next.
 const BURST_INTERVAL: Duration = Duration::from_millis(1);
 
-const CONFIG: &str = "[maps]\nflows_new = 4096\nflows_tcp = 2048\nrules = 4096\ninterfaces = 2\n";
+const CONFIG: &str = "[maps]\nflows_new = 4096\nflows_udp = 4096\nflows_tcp = 2048\nrules = 4096\n\
+                      interfaces = 2\n";
 
 #[test]
 fn a_thousand_idle_flows_survive_floods_at_tcx() {
@@ -63,10 +65,14 @@ fn idle_flows_survive_floods(hook: &str) {
 
     let _servers = at(Pair::SERVER, 80).map(|end| TcpServer::echo(&net.server, end));
     let mut flows_by_family = [0, 1].map(|family| IdleFlows::new(&net, family));
+    let proven = || count_flows(&secgroup, "--tier proven");
+    let expected = 2 * (u64::from(SOCKETS * SOCKETS) + STREAMS as u64);
+    // The table of new flows holds all of them until they are old enough.
+    wait_until(MAX_WAIT, "the flows to be proven", || {
+        flows_by_family.iter().for_each(IdleFlows::exchange_datagrams);
+        proven() == expected
+    });
     secgroup.ok(&format!("rule remove web ingress --protocol {udp_rule}"));
-    let proven = || secgroup.json("flows count --tier proven")["Count"].as_u64();
-    let expected = 2 * (usize::from(SOCKETS * SOCKETS) + STREAMS);
-    assert_eq!(proven(), u64::try_from(expected).ok());
 
     let wire = PacketSocket::new(&net.client, Pair::DEVICE);
     for (family, flows) in flows_by_family.iter_mut().enumerate() {
@@ -86,7 +92,7 @@ fn idle_flows_survive_floods(hook: &str) {
                 moved.packets(Pair::DEVICE, "ingress", "new-flow") >= 10 * u64::from(TABLE)
             });
         }
-        assert_eq!(proven(), u64::try_from(expected).ok(), "{}", secgroup.view());
+        assert_eq!(proven(), expected, "{}", secgroup.view());
         flows.assert_established(&secgroup);
     }
 
@@ -139,21 +145,18 @@ impl IdleFlows {
             tcp::exchange(&mut stream, b"hello").unwrap();
             stream
         });
-        let flows = Self {
+        Self {
             clients: sockets(&net.client, Pair::CLIENT[family]),
             servers: sockets(&net.server, Pair::SERVER[family]),
             streams: streams.collect(),
-        };
-        // One after another, because the table of new flows does not hold all of them.
-        flows.exchange_datagrams(2);
-        flows
+        }
     }
 
-    /// Exchanges requests and replies over every UDP flow.
-    fn exchange_datagrams(&self, times: usize) {
+    /// Exchanges a request and a reply over every UDP flow.
+    fn exchange_datagrams(&self) {
         let mut data = [0; 16];
         for client in &self.clients {
-            for server in self.servers.iter().flat_map(|server| repeat_n(server, times)) {
+            for server in &self.servers {
                 client.send_to(b"question", server.local_addr().unwrap()).unwrap();
                 let (_, from) = server.recv_from(&mut data).unwrap();
                 assert_eq!(from, client.local_addr().unwrap());
@@ -167,7 +170,7 @@ impl IdleFlows {
         // These packets pass by their flows alone. Their number varies, because earlier connections
         // may still be closing.
         secgroup.moved_over_flows(&[], || {
-            self.exchange_datagrams(1);
+            self.exchange_datagrams();
             for stream in &mut self.streams {
                 tcp::exchange(stream, b"still there").unwrap();
             }

@@ -10,6 +10,8 @@ use secgroup_tests::wait::MAX_WAIT;
 use secgroup_tests::{Pair, Secgroup, ping};
 use serde_json::{Value, json};
 
+use crate::support::exchange_until_proven;
+
 /// A server with six flows that rules allow: TCP on port 80, UDP on port 53, and ping, each over
 /// both families.
 struct Scenario<'a> {
@@ -177,14 +179,11 @@ fn the_packets_of_a_flow_are_counted_in_both_directions() {
         [flow["IngressPackets"].as_u64().unwrap(), flow["EgressPackets"].as_u64().unwrap()]
     };
     let before: Vec<_> = scenario.list("--protocol udp").iter().map(packets).collect();
-    for socket in &scenario.sockets {
-        for _ in 0..5 {
-            assert!(udp::is_echoed(socket, MAX_WAIT));
-        }
-    }
+    let times = exchange_until_proven(&scenario.secgroup, &scenario.sockets);
     let after = scenario.list("--protocol udp");
+    assert_eq!(after.len(), 2);
     for (flow, [ingress, egress]) in after.iter().zip(before) {
-        assert_eq!(packets(flow), [ingress + 5, egress + 5]);
+        assert_eq!(packets(flow), [ingress + times, egress + times]);
         assert_eq!(flow["State"], "udp-stream");
         assert_eq!(flow["Tier"], "proven");
     }

@@ -1,6 +1,7 @@
 //! Removal of expired flows, and eviction of unproven ones.
 
 use std::net::UdpSocket;
+use std::slice;
 use std::time::Duration;
 
 use secgroup_tests::network::at;
@@ -8,6 +9,8 @@ use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup};
+
+use crate::support::{count_flows, exchange_until_proven};
 
 /// A server behind rules for UDP and TCP, with UDP timeouts of one second.
 fn with_short_timeouts(net: &Pair) -> Secgroup<'_> {
@@ -31,21 +34,16 @@ fn entries(secgroup: &Secgroup<'_>) -> u64 {
 }
 
 fn live_flows(secgroup: &Secgroup<'_>) -> u64 {
-    secgroup.json("flows count")["Count"].as_u64().unwrap()
+    count_flows(secgroup, "")
 }
 
-/// Makes UDP flows: one of each family in the new tier, and one of each in the proven tier.
-fn flows_in_both_tiers(net: &Pair) -> Vec<UdpEcho> {
-    let servers: Vec<_> =
-        at(Pair::SERVER, 53).map(|end| UdpEcho::start(&net.server, end)).into_iter().collect();
-    for server in &servers {
-        for exchanges in [1, 2] {
-            let socket = udp::connect(&net.client, server.address());
-            for _ in 0..exchanges {
-                assert!(udp::is_echoed(&socket, MAX_WAIT));
-            }
-        }
-    }
+/// Makes UDP flows: one of each family in the proven tier, and one of each in the new tier.
+fn flows_in_both_tiers(net: &Pair, secgroup: &Secgroup<'_>) -> [UdpEcho; 2] {
+    let servers = at(Pair::SERVER, 53).map(|end| UdpEcho::start(&net.server, end));
+    let connect = |server: &UdpEcho| udp::connect(&net.client, server.address());
+    let [proven, new] = [0, 1].map(|_| servers.each_ref().map(connect));
+    exchange_until_proven(secgroup, &proven);
+    assert!(new.iter().all(|socket| udp::is_echoed(socket, MAX_WAIT)));
     servers
 }
 
@@ -57,7 +55,7 @@ fn gc_removes_expired_flows_and_keeps_live_ones() {
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
     let mut stream = tcp::connect(&net.client, server.address()).unwrap();
     tcp::exchange(&mut stream, b"hello").unwrap();
-    let _servers = flows_in_both_tiers(&net);
+    let _servers = flows_in_both_tiers(&net, &secgroup);
     assert_eq!(entries(&secgroup), 5);
     wait_until(MAX_WAIT, "the UDP flows to expire", || live_flows(&secgroup) == 1);
     assert_eq!(entries(&secgroup), 5, "expired entries stay until gc");
@@ -76,7 +74,7 @@ fn every_change_removes_expired_flows() {
     ] {
         let net = Pair::new();
         let secgroup = with_short_timeouts(&net);
-        let _servers = flows_in_both_tiers(&net);
+        let _servers = flows_in_both_tiers(&net, &secgroup);
         wait_until(MAX_WAIT, "the UDP flows to expire", || live_flows(&secgroup) == 0);
         assert_eq!(entries(&secgroup), 4);
         let output = secgroup.ok(command);
@@ -92,9 +90,7 @@ fn a_flow_in_use_is_never_removed() {
     let secgroup = with_short_timeouts(&net);
     let server = UdpEcho::start(&net.server, at(Pair::SERVER, 53)[0]);
     let socket = udp::connect(&net.client, server.address());
-    for _ in 0..4 {
-        assert!(udp::is_echoed(&socket, MAX_WAIT));
-    }
+    exchange_until_proven(&secgroup, slice::from_ref(&socket));
     secgroup.ok("rule remove web ingress --protocol udp --port 53 --cidr 10.77.0.0/24");
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(100));

@@ -15,7 +15,7 @@ use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
-use crate::support::StopOnDrop;
+use crate::support::{StopOnDrop, exchange_until_proven};
 
 /// How often programs are replaced, unless the environment variable is set.
 const DEFAULT_REPLACEMENTS: u32 = 20;
@@ -52,8 +52,7 @@ fn replace_under_traffic(hook: &str) {
     let _servers = at(Pair::SERVER, 80).map(|end| TcpServer::echo(&net.server, end));
     let sockets = at(Pair::SERVER, 53).map(|end| udp::connect(&net.client, end));
     let mut streams = at(Pair::SERVER, 80).map(|end| tcp::connect(&net.client, end).unwrap());
-    // Twice, so that the UDP flows move to the proven tier.
-    sockets.iter().for_each(|socket| (0..2).for_each(|number| exchange_datagram(socket, number)));
+    let first = exchange_until_proven(&secgroup, &sockets);
     streams.iter_mut().for_each(|stream| tcp::exchange(stream, b"hello").unwrap());
     let flows = flows(&secgroup);
     assert_eq!(flows.len(), 4, "{flows:?}");
@@ -75,7 +74,7 @@ fn replace_under_traffic(hook: &str) {
                 clients.push(scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         // Without retransmission, so a missing reply is a lost packet.
-                        exchange_datagram(socket, exchanged.fetch_add(1, Ordering::Relaxed) + 2);
+                        exchange_datagram(socket, exchanged.fetch_add(1, Ordering::Relaxed));
                     }
                 }));
             }
@@ -104,7 +103,7 @@ fn replace_under_traffic(hook: &str) {
     assert!(flows.keys().eq(after.keys()), "{flows:?} became {after:?}");
     for (socket, exchanged) in sockets.iter().zip(&exchanged) {
         let outside = socket.local_addr().unwrap();
-        let requests = exchanged.load(Ordering::Relaxed) + 2;
+        let requests = exchanged.load(Ordering::Relaxed) + first;
         let of = after.iter().find(|(((_, _, end), _), _)| *end == outside);
         assert_eq!(of.unwrap().1, &[requests; 2], "packets of {outside}");
     }

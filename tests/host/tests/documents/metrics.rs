@@ -45,7 +45,7 @@ const LABELS: &[(&str, &str)] = &[
         "`pass` or `drop`. In audit mode, packets pass although they are counted as `drop`.",
     ),
     ("reason", "One of [reasons.md](reasons.md)."),
-    ("tier", "Flow table: `new`, whose flows newer ones evict, or `proven`, whose flows stay."),
+    ("table", "Flow table: `new`; or `udp` or `tcp`, of proven flows."),
     ("family", "`ipv4` or `ipv6`."),
     ("group", "Id of a group."),
     ("rule", "Id of a rule."),
