@@ -100,6 +100,9 @@ pub fn transition<A>(
         // spoofed.
         (State::SynSent, SegmentType::Rst) if !from_initiator => {
             if answered_syn(flow, segment).is_some() {
+                // At the responder's place may be the window of the latest SYN.
+                flow.set_window(Direction::Ingress, 0);
+                flow.set_window(Direction::Egress, 0);
                 close(flow, flags)
             } else {
                 Transition::Invalid

@@ -156,7 +156,8 @@ impl Connection {
         match self.state {
             State::SynSent if packet.direction == self.initiator => return Effect::Ignore,
             State::SynSent if self.answered_syn(packet).is_none() => return Effect::Invalid,
-            State::SynSent => {}
+            // The responder announced no window.
+            State::SynSent => self.windows = None,
             _ if is_expected => {}
             State::SynRecv => return Effect::Invalid,
             State::Established if self.numbers.are_known => return Effect::Invalid,
