@@ -162,6 +162,54 @@ fn a_packet_of_a_flow_that_is_promoted_belongs_to_it() {
     });
 }
 
+/// An ICMP error about a flow that moves from one tier to the other is related to it; no rule allows it.
+#[test]
+fn an_icmp_error_about_a_flow_that_is_promoted_is_related() {
+    let setup = Setup { tcp_loose: false, ..Setup::new(Orientation::Host) };
+    let mut attempt = 0;
+    for_each_family(setup, &default_rules(), |kernel, scenario| {
+        let runner = kernel.runner();
+        let meeting = Meeting::default();
+        attempt += 1;
+        let too_big = |port| {
+            let about = cases::data(Client);
+            let server_port = about.server_port;
+            let about = about.ports(port, server_port);
+            Sent::new(Packet::error(Server, (3, 4), (2, 0), about), scenario, port)
+        };
+        let errors: Vec<_> = ports().map(too_big).collect();
+        on_two_cpus(
+            || {
+                for (index, port) in (0..).zip(ports()) {
+                    let of = |packet| Sent::new(packet, scenario, port);
+                    let ack = of(cases::handshake_ack());
+                    of(cases::syn()).passes(&runner, 1, "SYN");
+                    of(cases::syn_ack()).passes(&runner, 1, "SYN-ACK");
+                    meeting.wait(2 * index);
+                    delay(attempt);
+                    ack.passes(&runner, 1, "ACK of the handshake");
+                    meeting.wait(2 * index + 1);
+                }
+            },
+            || {
+                for (index, error) in (0..).zip(&errors) {
+                    meeting.wait(2 * index);
+                    error.passes(&runner, REPEAT, "ICMP error");
+                    meeting.wait(2 * index + 1);
+                }
+            },
+        );
+        let flows = u64::from(FLOWS);
+        let expected = BTreeMap::from([
+            (Reason::NewFlow, flows),
+            (Reason::Established, flows * 2),
+            (Reason::Related, flows * u64::from(REPEAT)),
+        ]);
+        assert_eq!(total(&kernel.counted_by_reason()), expected, "{scenario}");
+        kernel.reset_baseline();
+    });
+}
+
 /// The client closes and opens the same ports again, while packets of the server's old connection pass or
 /// are dropped with the flow.
 #[test]

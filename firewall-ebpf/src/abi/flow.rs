@@ -223,7 +223,9 @@ pub struct Flow {
     /// first SYN, then of the SYN-ACK, later of an ignored SYN ([`Flow::pending`]).
     pub ack_low: u32,
     /// TCP: the highest such number; with data on the SYN or after the SYN-ACK (TCP Fast Open,
-    /// RFC 7413) there are several.
+    /// RFC 7413) there are several. Of an ignored SYN, from the lowest bit: 14 bits of the length of its
+    /// data in bytes, 14 of its window in units of eight bytes, rounded up, 4 of its window scale; window and scale
+    /// are 0 if it was seen in guard.
     pub ack_high: u32,
     /// TCP, while windows are tracked: the first sequence number beyond the receiver's window, by
     /// [`Direction`] of the data. In [`State::SynSent`] the lowest and the highest number that

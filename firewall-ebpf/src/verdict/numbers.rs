@@ -70,9 +70,11 @@ pub fn judge<A>(
     is_fin: bool,
     sender: Direction,
 ) -> Judgement {
-    let confirms_fin = confirm(flow, segment.ack, sender);
-    let fits = if flow.are_numbers_known() {
-        let fits = belong(flow, segment.seq, segment.ack, sender);
+    let is_known = flow.are_numbers_known();
+    let fitted = is_known && belong(flow, segment.seq, segment.ack, sender);
+    let confirms_fin = confirm(flow, segment.ack, sender, fitted);
+    let fits = if is_known {
+        let fits = fitted || belong(flow, segment.seq, segment.ack, sender);
         if fits {
             forget(flow, segment.next_seq(), sender);
         } else {
@@ -87,9 +89,11 @@ pub fn judge<A>(
 
 /// Believes the receiver's unconfirmed segment if this acknowledgement number is at its end or shortly
 /// before; returns whether it was a FIN and is acknowledged exactly. After numbers jumped at both ends
-/// (an asymmetric path for a while), each end's segment confirms the other's.
+/// (an asymmetric path for a while), each end's segment confirms the other's. A segment that fits without
+/// (`fitted`) acknowledges what is known, which is shortly before many invented numbers: it confirms only
+/// a FIN, and only exactly. The fast path, which such segments take, therefore needs no confirmation.
 #[inline(always)]
-fn confirm(flow: &FlowRef<'_>, ack: u32, sender: Direction) -> bool {
+fn confirm(flow: &FlowRef<'_>, ack: u32, sender: Direction, fitted: bool) -> bool {
     let receiver = sender.opposite();
     let pending = flow.pending();
     let (unconfirmed, fin) = bits(receiver);
@@ -100,6 +104,9 @@ fn confirm(flow: &FlowRef<'_>, ack: u32, sender: Direction) -> bool {
     let behind = end.wrapping_sub(ack);
     let is_fin = pending & fin != 0;
     if behind > REACH || (behind != 0 && !flow.are_numbers_known()) {
+        return false;
+    }
+    if fitted && (behind != 0 || !is_fin) {
         return false;
     }
     flow.set_next_seq(receiver, end);

@@ -1,9 +1,10 @@
 //! ICMP errors about packets of flows.
 
 use super::evaluate::evaluate;
+use super::fast_path::FastPath;
+use super::find::find;
 use super::flow::{FlowRef, flow_key, is_expired};
-use super::tables::{Family, FlowLookup, Flows, Tables};
-use crate::abi::flow::Table;
+use super::tables::{Family, Tables};
 use crate::abi::interface::Direction;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
@@ -34,18 +35,12 @@ pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     }
     let direction = direction.opposite();
     let key = flow_key(&embedded, direction, tables.slot());
-    let now = tables.now();
-    if Flows::<A>::may_contain(tables, &key) {
-        for table in [Table::proven(embedded.protocol), Some(Table::New)] {
-            if let Some(table) = table
-                && let Some(flow) = FlowLookup::<A>::lookup(tables, table, &key)
-                && let Some(state) = State::from_number(flow.state())
-                && !is_expired(flow.last_seen(), now, tables.timeout(state))
-                && !needs_revalidation(tables, &flow)
-            {
-                return Ok(true);
-            }
-        }
+    if let Some((_, flow)) = find::<A, T>(tables, embedded.protocol, &key, FastPath::Undecided)
+        && let Some(state) = State::from_number(flow.state())
+        && !is_expired(flow.last_seen(), tables.now(), tables.timeout(state))
+        && !needs_revalidation(tables, &flow)
+    {
+        return Ok(true);
     }
     Ok(evaluate(tables, direction, &embedded).is_ok_and(|allowed| allowed.is_untracked))
 }

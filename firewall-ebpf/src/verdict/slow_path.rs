@@ -3,7 +3,8 @@
 use super::context::PacketContext;
 use super::evaluate::evaluate;
 use super::fast_path::FastPath;
-use super::flow::{FlowRef, flow_key};
+use super::find::find;
+use super::flow::flow_key;
 use super::new_flow::create_flow;
 use super::related::is_related;
 use super::tables::{Family, Flows, Tables};
@@ -115,32 +116,4 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
         }
     }
     create_flow(tables, &packet, &key, closed)
-}
-
-/// The flow of a key, and its tier. Packets of a flood that no rule allows are dropped without lookups in
-/// tables that are far larger than a processor's caches: the Bloom filter knows that no table has their
-/// flow.
-#[inline(always)]
-fn find<'a, A: Address, T: Flows<A>>(
-    tables: &'a T,
-    protocol: u8,
-    key: &A::Key,
-    fast_path: FastPath,
-) -> Option<(Table, FlowRef<'a>)> {
-    if !tables.may_contain(key) {
-        return None;
-    }
-    let proven = Table::proven(protocol);
-    if fast_path == FastPath::Undecided
-        && let Some(table) = proven
-        && let Some(flow) = tables.lookup(table, key)
-    {
-        return Some((table, flow));
-    }
-    if let Some(flow) = tables.lookup(Table::New, key) {
-        return Some((Table::New, flow));
-    }
-    // Another CPU may have moved it from the new tier after the lookup among the proven ones.
-    let table = proven?;
-    Some((table, tables.lookup(table, key)?))
 }

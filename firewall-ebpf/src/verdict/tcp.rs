@@ -1,10 +1,10 @@
 //! TCP's state table for a middlebox, as in nf_conntrack, with the names of RFC 9293.
 
 use super::flow::{FlowRef, is_from_initiator};
+use super::ignored_syn;
 use super::numbers::{self, heard};
 use crate::abi::flow::{
-    FIN_EGRESS, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, NUMBERS_KNOWN, REPLIED, SYN_EGRESS,
-    SYN_INGRESS,
+    FIN_EGRESS, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, NUMBERS_KNOWN, REPLIED,
 };
 use crate::abi::interface::Direction;
 use crate::abi::state::State;
@@ -100,6 +100,9 @@ pub fn transition<A>(
         // spoofed.
         (State::SynSent, SegmentType::Rst) if !from_initiator => {
             if answered_syn(flow, segment).is_some() {
+                // At the responder's place may be the window of the latest SYN.
+                flow.set_window(Direction::Ingress, 0);
+                flow.set_window(Direction::Egress, 0);
                 close(flow, flags)
             } else {
                 Transition::Invalid
@@ -215,11 +218,7 @@ pub fn transition<A>(
         // 3.10.7.4), and the segments after that decide; or with a SYN-ACK, if it has lost the
         // connection: see `begins_anew`.
         (_, SegmentType::Syn) => {
-            let (low, high) = acknowledgements(segment);
-            flow.set_ack_low(low);
-            flow.set_ack_high(high);
-            let pending = flow.pending() & !(SYN_INGRESS | SYN_EGRESS);
-            flow.set_pending(pending | syn_bit(direction));
+            ignored_syn::store(flow, segment, direction);
             Transition::Ignored
         }
         (_, SegmentType::SynAck) => Transition::Ignored,
@@ -271,12 +270,11 @@ pub fn begins_anew<A>(
     sender: Direction,
 ) -> bool {
     !matches!(state, State::SynSent | State::SynRecv | State::TimeWait | State::Close)
-        && flow.pending() & syn_bit(sender.opposite()) != 0
-        && answers(flow, segment)
+        && ignored_syn::is_acknowledged_by(flow, segment, sender)
 }
 
-/// Makes the flow that of the connection that [`begins_anew`] with this SYN-ACK. Its windows are not
-/// tracked, because those of the SYN were not stored.
+/// Makes the flow that of the connection that [`begins_anew`] with this SYN-ACK, except for the window of
+/// the SYN-ACK. Before, windows may not have been tracked.
 #[inline(always)]
 pub fn begin_anew<A>(
     flow: &FlowRef<'_>,
@@ -289,9 +287,8 @@ pub fn begin_anew<A>(
         Direction::Egress => kept,
     });
     flow.set_pending(0);
-    flow.set_window(Direction::Ingress, 0);
-    flow.set_window(Direction::Egress, 0);
-    accept(flow, segment, sender, flow.ack_high())
+    ignored_syn::take_window(flow, sender.opposite());
+    accept(flow, segment, sender, ignored_syn::end(flow))
 }
 
 /// Takes a SYN-ACK that acknowledges the initiator's SYN; `next` follows that SYN and its data.
@@ -382,15 +379,6 @@ fn answered_syn<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>) -> Option<u32
 #[inline(always)]
 pub fn answers<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>) -> bool {
     segment.tcp_flags & ACK != 0 && seq_between(segment.ack, flow.ack_low(), flow.ack_high())
-}
-
-/// [`Flow::pending`](crate::abi::flow::Flow::pending)'s bit for an ignored SYN of this direction.
-#[inline(always)]
-const fn syn_bit(sender: Direction) -> u8 {
-    match sender {
-        Direction::Ingress => SYN_INGRESS,
-        Direction::Egress => SYN_EGRESS,
-    }
 }
 
 #[inline(always)]

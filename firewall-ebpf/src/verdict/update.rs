@@ -3,6 +3,7 @@
 use super::context::PacketContext;
 use super::evaluate::rule_of_flow;
 use super::flow::{FlowRef, is_expired, is_from_initiator, low_half};
+use super::ignored_syn;
 use super::numbers;
 use super::tables::{Family, Flows, Tables};
 use super::tcp::{self, Transition};
@@ -110,7 +111,11 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
         if begins_anew {
             flow.set_rule(rule);
             flow.set_epoch(active.generation());
-            return Ok(tcp::begin_anew(flow, headers, sender));
+            let transition = tcp::begin_anew(flow, headers, sender);
+            if is_strict {
+                window::init(flow, headers, packet.scale, sender);
+            }
+            return Ok(transition);
         }
     }
     let mut state = state;
@@ -143,6 +148,9 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
         return Err(if is_reset { Reason::TcpReset } else { Reason::TcpWindow });
     }
     match (segment, transition) {
+        (SegmentType::Syn, Transition::Ignored) if is_strict => {
+            ignored_syn::store_window(flow, headers, packet.scale);
+        }
         (_, Transition::Ignored | Transition::Invalid | Transition::Reopen) => {}
         (SegmentType::Ack | SegmentType::Fin, _) if fits && state != State::SynSent => {
             numbers::store(flow, headers.next_seq(), headers.ack, sender);

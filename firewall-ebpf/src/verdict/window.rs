@@ -73,11 +73,11 @@ pub fn update<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, sender: Directi
 #[inline(always)]
 pub fn init<A>(flow: &FlowRef<'_>, segment: &PacketHeaders<A>, scale: u8, sender: Direction) {
     let receiver = sender.opposite();
-    flow.set_window(sender, syn_window(segment));
+    flow.set_window(sender, of_syn(segment));
     flow.set_scale(sender, scale);
     // The sender's limit is the other SYN's window, the other end's limit is this one's.
     flow.set_limit(sender, flow.next_seq(sender).wrapping_add(flow.window(receiver)));
-    flow.set_limit(receiver, flow.next_seq(receiver).wrapping_add(syn_window(segment)));
+    flow.set_limit(receiver, flow.next_seq(receiver).wrapping_add(of_syn(segment)));
 }
 
 /// Stores the window of another SYN of the initiator, at the other end's place until that sends one.
@@ -88,7 +88,7 @@ pub fn store_other<A>(
     scale: u8,
     initiator: Direction,
 ) {
-    flow.set_window(initiator.opposite(), syn_window(segment));
+    flow.set_window(initiator.opposite(), of_syn(segment));
     flow.set_scale(initiator.opposite(), scale);
 }
 
@@ -102,7 +102,7 @@ pub fn take_other(flow: &FlowRef<'_>, initiator: Direction) {
 /// The same for the first SYN, whose flow is not in a table yet.
 #[inline(always)]
 pub fn init_first<A>(flow: &mut Flow, segment: &PacketHeaders<A>, scale: u8, sender: Direction) {
-    let window = syn_window(segment);
+    let window = of_syn(segment);
     match sender {
         Direction::Ingress => (flow.window[0], flow.scales) = (window, scale),
         Direction::Egress => (flow.window[1], flow.scales) = (window, scale << 4),
@@ -111,6 +111,6 @@ pub fn init_first<A>(flow: &mut Flow, segment: &PacketHeaders<A>, scale: u8, sen
 
 /// The window of a SYN, which is never scaled; at least 1, because 0 means that none was announced.
 #[inline(always)]
-fn syn_window<A>(segment: &PacketHeaders<A>) -> u32 {
+pub(super) fn of_syn<A>(segment: &PacketHeaders<A>) -> u32 {
     if segment.window == 0 { 1 } else { u32::from(segment.window) }
 }

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::decision::case::Step::{Flow, Flows, Learned, Wait};
 use crate::decision::case::{Case, Step, case, send};
-use crate::decision::packet::Packet;
-use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
+use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN, URG};
+use crate::decision::packet::{Layer, Packet};
 use crate::decision::rules::{ECHO, Peer, Traffic, allow};
 use crate::decision::scenario::Role::{self, Client, Server};
 
@@ -18,6 +18,7 @@ use crate::decision::scenario::Role::{self, Client, Server};
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let mut all = fins();
+    all.extend(shortly_ahead());
     all.extend(numbers());
     all.extend(unknown_numbers());
     all.extend(handshakes());
@@ -76,6 +77,30 @@ fn fins() -> Vec<Case> {
         )
     });
     guard.into_iter().chain(strict).chain(answered).collect()
+}
+
+/// Forged segments of the client shortly ahead of what it sent, with an invented acknowledgement number. The
+/// server's next acknowledgement is shortly before their numbers, which confirms none of them.
+fn shortly_ahead() -> Vec<Case> {
+    let (pass, ahead) = (R::Established, 100_000);
+    let of = |name, flags| {
+        case(
+            name,
+            connected([
+                send(Packet::tcp(Client, flags, after(C, ahead), 1 << 30), pass),
+                send(data(Server), pass),
+                // Not by the fast path.
+                send(data(Server).edit(Layer::Transport, 13, &[ACK | URG]), pass),
+                send(Packet::tcp(Client, RST, after(C, ahead), 0), pass),
+                send(Packet::tcp(Client, RST, after(C, ahead + 1), 0), pass),
+                Flow(Proven, S_::Established),
+            ]),
+        )
+    };
+    vec![
+        of("guard: a forged FIN shortly ahead does not choose the number of a RST", FIN | ACK),
+        of("guard: a forged segment shortly ahead does not choose the number of a RST", ACK),
+    ]
 }
 
 fn numbers() -> Vec<Case> {

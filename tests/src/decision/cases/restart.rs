@@ -18,6 +18,7 @@ use crate::decision::scenario::Role::{self, Client, Server};
 pub fn cases() -> Vec<Case> {
     let mut all = rules();
     all.extend(restarts());
+    all.extend(windows());
     all
 }
 
@@ -208,5 +209,93 @@ fn restarts() -> Vec<Case> {
         )
         .all_tcp_checks(),
     ]);
+    all
+}
+
+/// Strict tracks the windows of a connection that began on the tuple of another one.
+fn windows() -> Vec<Case> {
+    let (pass, c, s) = (R::Established, 3_000_000_000, 2_700_000_000);
+    let scale = |shift| [1, 3, 3, shift];
+    // `seq` and `ack` are relative to the new connection's.
+    let client =
+        |flags, seq: u32, ack: u32| Packet::tcp(Client, flags, after(c, seq), after(s, ack));
+    let server =
+        |flags, seq: u32, ack: u32| Packet::tcp(Server, flags, after(s, seq), after(c, ack));
+    let handshake = |window, options: &[u8]| {
+        [
+            send(Packet::tcp(Client, SYN, c, 0).window(window).with_tcp_options(options), pass),
+            send(server(SYN | ACK, 0, 1).window(window).with_tcp_options(options), pass),
+            send(client(ACK, 1, 1).window(window), pass),
+            Flow(Proven, S_::Established),
+        ]
+    };
+    let mut all = Vec::new();
+    for (_, steps) in states() {
+        let begun = then(&steps, handshake(65_535, &[1, 1, 1, 1]));
+        all.extend([
+            case(
+                "strict: a FIN outside of the window of a connection that began anew is dropped",
+                then(
+                    &begun,
+                    [
+                        send(client(FIN | ACK, 1 << 30, 1), R::TcpWindow),
+                        send(server(FIN | ACK, 70_000, 1), R::TcpWindow),
+                        Flow(Proven, S_::Established),
+                        send(client(FIN | ACK, 1, 1), pass),
+                        Flow(Proven, S_::FinWait),
+                    ],
+                ),
+            )
+            .strict(),
+            case(
+                "strict: data outside of the window of a connection that began anew is dropped",
+                then(
+                    &begun,
+                    [
+                        // The old connection's, and beyond what the other end announced.
+                        send(client(PSH | ACK, 65_600, 1).data(10), R::TcpWindow),
+                        send(server(PSH | ACK, 65_600, 1).data(10), R::TcpWindow),
+                        send(server(ACK, 1, 2), R::TcpWindow),
+                        send(client(PSH | ACK, 60_000, 1).data(1000), pass),
+                        send(server(PSH | ACK, 60_000, 1).data(1000), pass),
+                        Flow(Proven, S_::Established),
+                    ],
+                ),
+            )
+            .strict(),
+            case(
+                "strict: the window scale of a connection that began anew applies",
+                then(&steps, handshake(1000, &scale(5)))
+                    .into_iter()
+                    .chain([
+                        send(server(ACK, 1, 1).window(1000), pass),
+                        send(client(PSH | ACK, 30_000, 1).window(1000).data(1000), pass),
+                        send(server(PSH | ACK, 30_000, 1).window(1000).data(1000), pass),
+                        send(client(PSH | ACK, 40_000, 1).window(1000).data(1000), R::TcpWindow),
+                        send(server(PSH | ACK, 40_000, 1).window(1000).data(1000), R::TcpWindow),
+                        Flow(Proven, S_::Established),
+                    ])
+                    .collect::<Vec<_>>(),
+            )
+            .strict(),
+        ]);
+    }
+    all.push(
+        case(
+            "a SYN with data on the tuple of a flow may be acknowledged with or without it",
+            connected([
+                send(Packet::tcp(Client, SYN, c, 0).data(1000), pass),
+                send(server(SYN | ACK, 0, 1002), pass),
+                Flow(Proven, S_::Established),
+                send(server(SYN | ACK, 0, 1001), pass),
+                Flow(Proven, S_::SynRecv),
+                send(client(PSH | ACK, 1001, 1).data(10), pass),
+                Flow(Proven, S_::Established),
+                send(server(FIN | ACK, 1, 1011), pass),
+                Flow(Proven, S_::FinWait),
+            ]),
+        )
+        .all_tcp_checks(),
+    );
     all
 }

@@ -50,6 +50,19 @@ fn opening() -> Vec<Case> {
         )
         .strict(),
         case(
+            "strict: after a refused SYN no window is known",
+            [
+                send(syn(), R::NewFlow),
+                send(Packet::tcp(Client, SYN, 31_337, 0), R::Established),
+                send(Packet::tcp(Server, RST | ACK, 0, 31_338), R::Established),
+                Flow(New, S_::Close),
+                send(Packet::tcp(Client, ACK, 31_338, after(S, 1)), R::Established),
+                send(Packet::tcp(Server, ACK, after(S, 1), 31_338), R::Established),
+                Flow(New, S_::Close),
+            ],
+        )
+        .strict(),
+        case(
             "a handshake completes after a stale SYN-ACK and the RST in reply",
             [
                 send(syn(), R::NewFlow),

@@ -12,6 +12,9 @@ use crate::decision::packet::flags::{ACK, FIN, SYN};
 /// Seconds after which a UDP connection can be proven.
 const UDP_STREAM_AGE: u64 = 2;
 
+/// The most data of an ignored SYN that is remembered.
+const MAX_IGNORED_DATA: u32 = 16_383;
+
 /// The state of a connection. Arrays are indexed by direction.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
@@ -30,12 +33,13 @@ pub(super) struct Connection {
     latest: Range,
     /// The numbers of both ends.
     numbers: Numbers,
+    is_strict: bool,
     /// Strict: the windows of both ends.
     windows: Option<Windows>,
     /// The sender of the first FIN.
     first_fin: Direction,
-    /// The last SYN that was ignored: its sender and its acknowledgements.
-    ignored_syn: Option<(Direction, Range)>,
+    /// The last SYN that was ignored: its sender, its acknowledgements, and its window.
+    ignored_syn: Option<(Direction, Range, Windows)>,
 }
 
 /// The effect of a packet on its connection.
@@ -74,6 +78,7 @@ impl Connection {
             answer: range,
             latest: range,
             numbers: Numbers::of_first(packet),
+            is_strict,
             windows: (is_strict && state == State::SynSent).then(|| Windows::of_first(packet)),
             first_fin: Direction::Ingress,
             ignored_syn: None,
@@ -86,8 +91,8 @@ impl Connection {
             !matches!(self.state, State::SynSent | State::SynRecv | State::TimeWait | State::Close);
         is_open
             && packet.is_tcp(SYN | ACK)
-            && self.ignored_syn.is_some_and(|(from, answer)| {
-                from != packet.direction && answer.contains(packet.ack)
+            && self.ignored_syn.as_ref().is_some_and(|(from, answer, _)| {
+                *from != packet.direction && answer.contains(packet.ack)
             })
     }
 
@@ -98,10 +103,10 @@ impl Connection {
 
     /// Begins that new connection, of which the rules allow the SYN.
     pub(super) fn begin_anew(&mut self, packet: &ModelPacket, allowing: Vec<u32>) {
-        let (from, answer) = self.ignored_syn.take().expect("a SYN");
+        let (from, answer, windows) = self.ignored_syn.take().expect("a SYN");
         self.initiator = from;
         self.allowing = allowing;
-        self.windows = None;
+        self.windows = self.is_strict.then_some(windows);
         self.numbers.forget_heard();
         self.numbers.forget_unconfirmed();
         self.accept(packet, answer.high);
@@ -134,7 +139,10 @@ impl Connection {
                 if self.is_closed() {
                     return Effect::Reopen;
                 }
-                self.ignored_syn = Some((packet.direction, packet.acknowledgements()));
+                let Range { low, high } = packet.acknowledgements();
+                let high = low.wrapping_add(high.wrapping_sub(low).min(MAX_IGNORED_DATA));
+                let windows = Windows::of_ignored(packet);
+                self.ignored_syn = Some((packet.direction, Range { low, high }, windows));
                 Effect::Ignore
             }
             _ if packet.flags & SYN != 0 => Effect::Ignore,
@@ -148,7 +156,8 @@ impl Connection {
         match self.state {
             State::SynSent if packet.direction == self.initiator => return Effect::Ignore,
             State::SynSent if self.answered_syn(packet).is_none() => return Effect::Invalid,
-            State::SynSent => {}
+            // The responder announced no window.
+            State::SynSent => self.windows = None,
             _ if is_expected => {}
             State::SynRecv => return Effect::Invalid,
             State::Established if self.numbers.are_known => return Effect::Invalid,
@@ -274,6 +283,7 @@ impl Connection {
                 }
                 self.state = State::Established;
             }
+            _ if is_fin && !fits && self.numbers.are_known => return Effect::Invalid,
             _ if is_fin && !fits => return Effect::Ignore,
             _ if is_fin => self.close(from),
             State::FinWait if fits && from != self.first_fin => self.state = State::CloseWait,

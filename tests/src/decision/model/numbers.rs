@@ -127,10 +127,15 @@ impl Numbers {
     /// Whether a segment acknowledges a FIN that was not believed. Other numbers are believed from now
     /// on, if it acknowledges them.
     pub(super) fn confirm(&mut self, packet: &ModelPacket) -> bool {
+        let fits = self.are_known && self.fit(packet);
         let (from, to) = (packet.direction as usize, packet.direction.opposite() as usize);
         let Some(Unconfirmed { end, is_fin }) = self.unconfirmed[to] else { return false };
         let behind = end.wrapping_sub(packet.ack);
         if behind > if self.are_known { REACH } else { 0 } {
+            return false;
+        }
+        // What was known already confirms no other numbers.
+        if fits && (behind > 0 || !is_fin) {
             return false;
         }
         (self.next_seq[to], self.last_ack[from]) = (end, packet.ack);

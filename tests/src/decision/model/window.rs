@@ -45,6 +45,14 @@ impl Windows {
         windows
     }
 
+    /// The window of an ignored SYN is remembered in units of eight bytes.
+    pub(super) fn of_ignored(packet: &ModelPacket) -> Self {
+        let mut windows = Self::of_first(packet);
+        let window = &mut windows.largest[packet.direction as usize];
+        *window = window.next_multiple_of(8);
+        windows
+    }
+
     pub(super) fn store_other(&mut self, packet: &ModelPacket) {
         self.other = of_syn(packet);
     }
