@@ -16,6 +16,7 @@ pub mod fragment;
 pub mod lookup;
 mod new_flow;
 pub mod numbers;
+pub mod port_security;
 mod related;
 pub mod slow_path;
 pub mod tables;
