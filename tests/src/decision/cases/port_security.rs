@@ -12,7 +12,7 @@ use super::exempt::{ARP, BRIDGES, LAST, LLC, LLDP};
 use super::{connected, data, syn, syn_ack};
 use crate::decision::case::Step::{Flow, Flows};
 use crate::decision::case::{Case, case, send};
-use crate::decision::packet::{DOT1Q, Extension, INSIDE_MAC, Layer, Packet};
+use crate::decision::packet::{DOT1AD, DOT1Q, Extension, INSIDE_MAC, Layer, Packet};
 use crate::decision::port::Port;
 use crate::decision::rules::{Peer, Traffic, allow, allow_reverse};
 use crate::decision::scenario::Family::{V4, V6};
@@ -169,6 +169,7 @@ fn arp() -> [Case; 1] {
         steps.extend([
             send(own_mac(operation, own, other), R::Arp),
             send(own_mac(operation, own, other).tag(DOT1Q), R::Arp),
+            send(own_mac(operation, own, other).tag(DOT1AD).tag(DOT1Q), R::Arp),
             // Gratuitous.
             send(own_mac(operation, own, own).to_mac(BROADCAST), R::Arp),
             send(own_mac(operation, allowed, other), R::Arp),
