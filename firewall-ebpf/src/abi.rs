@@ -17,6 +17,7 @@ pub mod limits;
 #[cfg(feature = "user")]
 mod pod;
 pub mod policy;
+pub mod port;
 pub mod prefix;
 pub mod reason;
 pub mod state;

@@ -18,6 +18,7 @@ mod ignored_syn;
 pub mod lookup;
 mod new_flow;
 pub mod numbers;
+pub mod port_security;
 mod related;
 pub mod slow_path;
 pub mod tables;

@@ -1,6 +1,7 @@
 //! Packets: access to their bytes, and parsing into what the decision needs.
 
 pub mod address;
+mod arp;
 mod common;
 mod embedded;
 mod header;
@@ -12,9 +13,10 @@ pub mod packet;
 mod parse;
 pub mod tcp;
 
+pub use arp::read_arp;
 pub use common::{parse_common_v4, parse_common_v6, tcp_numbers};
 pub use header::protocol;
 pub use link_message::is_link_message;
-pub use message::LinkMessage;
+pub use message::{Arp, LinkMessage};
 pub use options::{find_window_scale, window_scale};
 pub use parse::{Frame, HeadersByFamily, parse};

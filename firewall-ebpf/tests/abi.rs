@@ -36,13 +36,14 @@ use firewall_ebpf::abi::policy::{
     ANY_V4, ANY_V6, Active, Class, Half, Has, LEAF, List, MAX_LIST, MAX_RULE, NO_CLASS, PAGE, Page,
     Range, TRAFFIC_MAX, UNTRACKED, index, traffic,
 };
+use firewall_ebpf::abi::port::{MAX_OWN, OWN_V6, Own4, Own6, PortChecks, PortSecurity, mac_word};
 use firewall_ebpf::abi::prefix::Prefix;
 use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
 use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
 const DIGESTS: [(u32, u64); 3] =
-    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0xd552_3465_0fca_4bea)];
+    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0xf549_a4c9_087a_5877)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -79,13 +80,16 @@ fn manifest() -> String {
         FirstFragment { seen, end, reserved }
         Settings {
             timeouts, fragment_timeout, udp_stream_age, has_ethernet, non_ip, tcp_checks, tcp_loose, revalidate,
-            reserved,
+            reserved, port,
         }
         Counter { packets, bytes }
         Class { parent, lists }
         List { len, at, high, rule }
         Range { low, high, rule }
         Half { slot, bank, half }
+        Own4 { address, mask }
+        Own6 { address, mask }
+        PortSecurity { v6, v4, mac, checks, reserved }
     );
     constants!(text;
         FIN_EGRESS HEARD_EGRESS HEARD_INGRESS INITIATOR_EGRESS NO_SCALE NUMBERS_KNOWN PROVEN
@@ -95,7 +99,7 @@ fn manifest() -> String {
         MAX_BLOOM_KEYS MAX_EXPIRED MAX_PROBED MAX_SET_ACTIVE SET_ACTIVE_ENTRY
         FRAGMENT_TIMEOUT MAX_CLASSES MAX_EXTENSION_HEADERS MAX_INTERFACES MAX_PAGES MAX_PREFIXES
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
-        REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH
+        REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH MAX_OWN OWN_V6
     );
     let sizes = [size_of::<V4>(), size_of::<V6>(), size_of::<Line>(), size_of::<Page>()];
     let _ = writeln!(text, "addresses, line, page {sizes:?}");
@@ -161,6 +165,14 @@ fn words(text: &mut String) {
     let call = Call::new(7, egress, true, 9);
     let _ = writeln!(text, "call {:#x} {} {}", call.0, call.settings(), call.slot());
     let _ = writeln!(text, "  {:?} {} {}", call.direction(), call.no_flow(), call.device());
+    let checks = [
+        PortChecks::NONE,
+        PortChecks::ADDRESSES,
+        PortChecks::SERVICES,
+        PortChecks::BRIDGE,
+        PortChecks::MAC,
+    ];
+    let _ = writeln!(text, "checks {checks:?} mac {:#x}", mac_word([1, 2, 3, 4, 5, 6]));
     let Bit(bit) = bloom::bit([1, 2, 3, 4, 5]);
     let place = Bit(bit);
     let _ = writeln!(text, "bit {bit} {} {} {}", place.line(1), place.word(), place.mask());

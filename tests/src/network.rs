@@ -102,6 +102,12 @@ impl Switch {
         Self { namespace, ports: std::cell::Cell::new(0) }
     }
 
+    /// The host of the switch; its ports are `port0`, `port1` and so on.
+    #[must_use]
+    pub const fn host(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// Connects a device to a new port.
     pub fn plug(&self, end: End<'_>) {
         let number = self.ports.get();

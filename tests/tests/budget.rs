@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::fs;
 
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
-use firewall_ebpf::abi::interface::NonIp;
-use firewall_ebpf::abi::interface::{Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
+use firewall_ebpf::abi::port::PortSecurity;
 use firewall_user::dataplane::hooks::load::{self, Settings};
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::interface::FlowSizes;
@@ -79,6 +79,8 @@ fn measure() -> Counts {
                 tcp_loose: true,
                 revalidate: true,
                 timeouts: BTreeMap::new(),
+                // With a MAC address that is checked.
+                port: PortSecurity { mac: 1, ..PortSecurity::default() },
                 traced: false,
             };
             for (name, count) in load(&maps, &fixed) {

@@ -15,16 +15,23 @@ use secgroup_tests::decision::{
 
 #[test]
 fn every_case_holds_in_the_kernel_of_a_host_interface() {
-    run_cases_in_the_kernel(Orientation::Host);
+    run_cases_in_the_kernel(Setup::variants(Orientation::Host));
 }
 
 #[test]
 fn every_case_holds_in_the_kernel_of_a_guest_interface() {
-    run_cases_in_the_kernel(Orientation::Guest);
+    run_cases_in_the_kernel(Setup::variants(Orientation::Guest));
 }
 
-fn run_cases_in_the_kernel(orientation: Orientation) {
-    for setup in Setup::variants(orientation) {
+#[test]
+fn every_case_of_port_security_holds_in_the_kernel() {
+    run_cases_in_the_kernel(Setup::ports(Orientation::Guest));
+    // The checks are by direction: any hook can have either.
+    run_cases_in_the_kernel(Setup::ports(Orientation::Host));
+}
+
+fn run_cases_in_the_kernel(setups: impl IntoIterator<Item = Setup>) {
+    for setup in setups {
         let (mut host, mut kernel) = (Host::of(&setup), Kernel::load(setup));
         let cases = cases::of(&setup);
         for receive in Receive::ALL {

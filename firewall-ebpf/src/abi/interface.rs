@@ -1,5 +1,6 @@
 //! Settings of an interface: direction, orientation, TCP checks, frames that are not IP.
 
+use super::port::PortSecurity;
 use super::state::State;
 
 /// The direction of a packet relative to the protected endpoint: a property of the packet, not of
@@ -191,9 +192,11 @@ pub struct Settings {
     pub revalidate: u8,
     /// Zero.
     pub reserved: [u8; 3],
+    /// What a guest may send as its own; the default for a host.
+    pub port: PortSecurity,
 }
 
-const _: () = assert!(size_of::<Settings>() == 152);
+const _: () = assert!(size_of::<Settings>() == 152 + size_of::<PortSecurity>());
 
 /// Records of [`Settings`] that an interface has. Programs that are attached refer to one; the other is
 /// for the programs that replace them.

@@ -125,6 +125,16 @@ reasons! {
     TcpReset = 39, "tcp-reset", "Strict TCP: a RST without the expected sequence number.";
     TcpNotOpened = 40, "tcp-not-opened", "A TCP ACK or FIN of no flow, though a rule allows it, on an interface with --tcp-loose off or --tcp strict.";
     Revoked = 41, "revoked", "The packet belongs to a flow that no rule allows any more, on an interface with --revalidate on.";
+    // Dropping: port security of a guest. Numbers from 48 on, so that others can be appended in between.
+    SourceMac = 48, "source-mac", "From a guest: the source MAC address is not the declared one (--mac).";
+    SourceAddress = 49, "source-address", "From a guest: the source address is not one of its own (--source-dest-check).";
+    DestinationAddress = 50, "destination-address", "To a guest: the destination is neither one of its own addresses nor multicast or broadcast (--source-dest-check).";
+    ArpSender = 51, "arp-sender", "ARP from a guest: the sender's MAC address is not that of the frame, or its IP address is not the guest's; or ARP that is not for IPv4 over Ethernet.";
+    NeighbourTarget = 52, "neighbour-target", "Neighbour discovery from a guest: it advertises, or checks for duplicates of, an address that is not its own.";
+    RouterAdvertisement = 53, "router-advertisement", "A router advertisement (ICMPv6 134, ICMP 9) from a guest without --guest-router on (RFC 6105).";
+    Redirect = 54, "redirect", "A redirect (ICMPv6 137, ICMP 5) from a guest without --guest-router on.";
+    DhcpServer = 55, "dhcp-server", "UDP to the port of a DHCP client (68; IPv6: 546) from a guest without --guest-router on.";
+    Bpdu = 56, "bpdu", "An 802.2 LLC frame to 01:80:c2:00:00:00 to 0f (spanning tree) from a guest.";
 }
 
 #[cfg(test)]

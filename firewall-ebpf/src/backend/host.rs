@@ -14,14 +14,17 @@ use crate::abi::interface::{
     Direction, FRAGMENT_TIMEOUT, NonIp, TcpChecks, UDP_STREAM_AGE, has_fast_path,
 };
 use crate::abi::policy::{Active, Class, Half, Has, List, Page};
+use crate::abi::port::{PortChecks, PortSecurity as Port};
 use crate::abi::prefix::Prefix;
+use crate::abi::reason::Reason;
 use crate::abi::state::State;
 use crate::verdict::flow::FlowRef;
+use crate::verdict::port_security::Claim;
 use crate::verdict::tables::{
     Counts, Dhcp, FastPathSettings, FlowLookup, Flows, Fragments, Full, Interface, Policy,
-    Prefixes, Rules, SlowPathSettings,
+    PortSecurity, Prefixes, Rules, SlowPathSettings,
 };
-use crate::verdict::{dhcp, lookup};
+use crate::verdict::{dhcp, lookup, port_security};
 use crate::wire::address::Address;
 use crate::wire::packet::{Packet, Wire};
 use crate::wire::{LinkMessage, find_window_scale, is_link_message};
@@ -137,6 +140,8 @@ pub struct HostTables {
     generation: u32,
     /// The opposite of [`SlowPathSettings::tcp_loose`], so that the default is the interface's.
     pub no_tcp_loose: bool,
+    /// The record of port security.
+    pub port: Port,
     v4: FlowTables<FlowKey4>,
     v6: FlowTables<FlowKey6>,
     fragments_v4: RefCell<HashMap<FlowKey4, FirstFragment>>,
@@ -256,6 +261,10 @@ impl Interface for HostTables {
     fn now(&self) -> u64 {
         self.now.get()
     }
+
+    fn own_mac(&self) -> u64 {
+        self.port.mac
+    }
 }
 
 impl FastPathSettings for HostTables {
@@ -287,6 +296,10 @@ impl SlowPathSettings for HostTables {
 
     fn udp_stream_age(&self) -> u64 {
         u64::from(UDP_STREAM_AGE) * Self::HZ
+    }
+
+    fn port_checks(&self) -> PortChecks {
+        self.port.checks
     }
 }
 
@@ -381,6 +394,16 @@ impl Policy for HostTables {
         let pages = &self.policy.as_ref()?.pages;
         let page = |number| pages.get(usize::try_from(number).ok()?);
         lookup::search(at.into(), len.into(), u64::from(traffic) + 1, page)
+    }
+}
+
+impl<P: Packet> PortSecurity<P> for HostTables {
+    fn check_port(&self, packet: &P, claim: Claim) -> Result<(), Reason> {
+        port_security::check(packet, &self.port, claim)
+    }
+
+    fn is_own_arp(&self, packet: &P) -> bool {
+        port_security::is_own_arp(packet, &self.port)
     }
 }
 

@@ -3,14 +3,14 @@
 use super::fast_path::{FastPath, fast_path};
 pub use super::slow_path::Decision;
 use super::slow_path::slow_path;
-use super::tables::{FastPathTables, Tables};
+use super::tables::{FastPathTables, PortSecurity, Tables};
 use crate::abi::interface::Direction;
 use crate::abi::reason::Reason;
 use crate::wire::packet::Packet;
 
 /// Decides about a packet. The caller counts the reason.
 #[inline(always)]
-pub fn decide<P: Packet, T: FastPathTables + Tables>(
+pub fn decide<P: Packet, T: FastPathTables + Tables + PortSecurity<P>>(
     packet: &P,
     tables: &T,
     direction: Direction,

@@ -16,7 +16,7 @@ const EAPOL: u16 = 0x888e;
 /// LACP, marker and OAM frames (IEEE 802.3, annex 57A).
 const SLOW_PROTOCOLS: u16 = 0x8809;
 /// The parser's number for 802.3 frames: spanning tree and other 802.2 LLC.
-const LLC: u16 = 0;
+pub(super) const LLC: u16 = 0;
 
 /// The reason for a frame that is not IP, by its EtherType in host byte order.
 #[inline(always)]

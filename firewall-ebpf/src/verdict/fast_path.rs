@@ -3,6 +3,7 @@
 
 use super::flow::{flow_key, is_expired};
 use super::numbers;
+use super::port_security::has_own_mac;
 use super::tables::{FastPathTables, FlowLookup};
 use crate::abi::flow::{NUMBERS_KNOWN, Table, UNCONFIRMED_FIN_EGRESS, UNCONFIRMED_FIN_INGRESS};
 use crate::abi::interface::Direction;
@@ -33,7 +34,10 @@ pub fn fast_path<P: Packet, T: FastPathTables>(
 ) -> FastPath {
     // In a flood the slow path alone is shorter: the Bloom filter recognises packets of unknown flows
     // without the flow tables.
-    if !tables.has_fast_path(packet) || tables.under_flood() {
+    if !tables.has_fast_path(packet)
+        || tables.under_flood()
+        || !has_own_mac(packet, direction == Direction::Egress, tables.own_mac())
+    {
         FastPath::Undecided
     } else if direction == Direction::Ingress {
         common_frame(packet, tables, Direction::Ingress)

@@ -7,9 +7,9 @@ use super::find::find;
 use super::flow::flow_key;
 use super::new_flow::create_flow;
 use super::related::is_related;
-use super::tables::{Family, Flows, Tables};
+use super::tables::{Family, Flows, PortSecurity, Tables};
 use super::update::{FlowOutcome, remove_new, update_flow};
-use super::{exempt, fragment};
+use super::{exempt, fragment, port_security};
 use crate::abi::flow::{NO_SCALE, Table};
 use crate::abi::interface::{Direction, TcpChecks};
 use crate::abi::reason::{Reason, Verdict};
@@ -31,7 +31,7 @@ pub struct Decision {
 /// The second half of [`decide`](super::decide::decide). It parses the packet again: to keep the
 /// parsed headers would cost the fast path more than parsing again costs other packets.
 #[inline(always)]
-pub fn slow_path<P: Packet, T: Tables>(
+pub fn slow_path<P: Packet, T: Tables + PortSecurity<P>>(
     packet: &P,
     tables: &T,
     direction: Direction,
@@ -42,7 +42,7 @@ pub fn slow_path<P: Packet, T: Tables>(
     let result = match parse(packet, &mut headers) {
         Ok(Frame::V4) => decide_ip(packet, tables, direction, &headers.v4, bytes, fast_path),
         Ok(Frame::V6) => decide_ip(packet, tables, direction, &headers.v6, bytes, fast_path),
-        Ok(Frame::NonIp(ether_type)) => Ok(exempt::non_ip(packet, ether_type, tables.non_ip())),
+        Ok(Frame::NonIp(ether_type)) => decide_non_ip(packet, tables, direction, ether_type),
         Err(reason) => Err(reason),
     };
     match result {
@@ -51,7 +51,20 @@ pub fn slow_path<P: Packet, T: Tables>(
 }
 
 #[inline(always)]
-fn decide_ip<A: Address, P: Packet, T: Tables + Family<A>>(
+fn decide_non_ip<P: Packet, T: Tables + PortSecurity<P>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    ether_type: u16,
+) -> Result<Reason, Reason> {
+    let reason = exempt::non_ip(packet, ether_type, tables.non_ip());
+    let is_llc = ether_type == exempt::LLC;
+    port_security::check_non_ip(packet, tables, direction, reason, is_llc)?;
+    Ok(reason)
+}
+
+#[inline(always)]
+fn decide_ip<A: Address, P: Packet, T: Tables + Family<A> + PortSecurity<P>>(
     packet: &P,
     tables: &T,
     direction: Direction,
@@ -59,6 +72,7 @@ fn decide_ip<A: Address, P: Packet, T: Tables + Family<A>>(
     bytes: u32,
     fast_path: FastPath,
 ) -> Result<Reason, Reason> {
+    port_security::check_ip(packet, tables, direction, headers)?;
     if headers.kind == Kind::LaterFragment {
         return fragment::decide_later(tables, direction, headers);
     }

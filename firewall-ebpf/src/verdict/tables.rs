@@ -6,8 +6,11 @@ use crate::abi::flow::{Flow, Table};
 use crate::abi::fragment::FirstFragment;
 use crate::abi::interface::{Direction, NonIp, TcpChecks};
 use crate::abi::policy::{Active, List};
+use crate::abi::port::PortChecks;
+use crate::abi::reason::Reason;
 use crate::abi::state::State;
 use crate::verdict::flow::FlowRef;
+use crate::verdict::port_security::Claim;
 use crate::wire::address::Address;
 use crate::wire::packet::Packet;
 
@@ -27,6 +30,9 @@ pub trait Interface {
 
     /// Jiffies since an arbitrary start.
     fn now(&self) -> u64;
+
+    /// The guest's MAC address as [`mac_word`](crate::abi::port::mac_word); 0 where it is not checked.
+    fn own_mac(&self) -> u64;
 }
 
 /// What only the fast path reads.
@@ -58,6 +64,9 @@ pub trait SlowPathSettings: Interface {
     /// For how long a UDP flow is not proven, in jiffies:
     /// [`UDP_STREAM_AGE`](crate::abi::interface::UDP_STREAM_AGE).
     fn udp_stream_age(&self) -> u64;
+
+    /// Which checks of port security are on, [`PortChecks::MAC`] among them.
+    fn port_checks(&self) -> PortChecks;
 }
 
 /// A flow could not be stored.
@@ -143,6 +152,20 @@ pub trait Counts {
 pub trait Dhcp {
     /// [`dhcp::track`](crate::verdict::dhcp::track); a BPF function of its own in the kernel.
     fn track_dhcp(&self, direction: Direction, bytes: u32) -> bool;
+}
+
+/// Port security of packets of one type.
+pub trait PortSecurity<P> {
+    /// [`port_security::check`](crate::verdict::port_security::check) with the interface's record; a BPF
+    /// function of its own in the kernel.
+    ///
+    /// # Errors
+    /// The reason for which the packet is dropped.
+    fn check_port(&self, packet: &P, claim: Claim) -> Result<(), Reason>;
+
+    /// [`port_security::is_own_arp`](crate::verdict::port_security::is_own_arp) with the interface's
+    /// record; a BPF function of its own in the kernel.
+    fn is_own_arp(&self, packet: &P) -> bool;
 }
 
 /// All that the fast path needs.

@@ -7,6 +7,7 @@ use crate::abi::address::{V4, V6};
 use crate::abi::bloom::{self, Bit};
 use crate::abi::flow::{FlowKey4, FlowKey6};
 use crate::abi::policy::{ANY_V4, ANY_V6};
+use crate::abi::port::PortSecurity;
 
 /// An address family.
 pub trait Address: Copy + PartialEq {
@@ -33,6 +34,15 @@ pub trait Address: Copy + PartialEq {
 
     /// The key's bit in the Bloom filter of flows.
     fn bit(key: &Self::Key) -> Bit;
+
+    /// The address as words; that of IPv4 in the first.
+    fn words(self) -> V6;
+
+    /// Whether it is a multicast address, or IPv4's limited broadcast address.
+    fn is_group(self) -> bool;
+
+    /// Whether one of the networks that a guest may use contains it.
+    fn is_own(self, port: &PortSecurity) -> bool;
 }
 
 // A key is built from whole words, because the hash and the comparison of a lookup read words: a load
@@ -67,6 +77,21 @@ impl Address for V4 {
         // SAFETY: as above.
         bloom::bit(unsafe { core::mem::transmute::<FlowKey4, [u64; 2]>(*key) })
     }
+
+    #[inline(always)]
+    fn words(self) -> V6 {
+        [self as u64, 0]
+    }
+
+    #[inline(always)]
+    fn is_group(self) -> bool {
+        self & 0xf0 == 0xe0 || self == u32::MAX
+    }
+
+    #[inline(always)]
+    fn is_own(self, port: &PortSecurity) -> bool {
+        port.v4.iter().any(|own| self & own.mask == own.address)
+    }
 }
 
 impl Address for V6 {
@@ -95,6 +120,23 @@ impl Address for V6 {
     fn bit(key: &FlowKey6) -> Bit {
         // SAFETY: as above.
         bloom::bit(unsafe { core::mem::transmute::<FlowKey6, [u64; 5]>(*key) })
+    }
+
+    #[inline(always)]
+    fn words(self) -> V6 {
+        self
+    }
+
+    #[inline(always)]
+    fn is_group(self) -> bool {
+        self[0] & 0xff == 0xff
+    }
+
+    #[inline(always)]
+    fn is_own(self, port: &PortSecurity) -> bool {
+        port.v6.iter().any(|own| {
+            self[0] & own.mask[0] == own.address[0] && self[1] & own.mask[1] == own.address[1]
+        })
     }
 }
 

@@ -1,4 +1,6 @@
-//! The kinds of exempt IP messages.
+//! Messages of the link: the kinds of exempt IP messages, and ARP.
+
+use crate::abi::address::V4;
 
 /// A message that [`is_link_message`](super::is_link_message) recognises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,4 +43,13 @@ impl LinkMessage {
             _ => Self::Dhcpv6Reply,
         }
     }
+}
+
+/// The addresses of an ARP message for IPv4 over Ethernet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arp {
+    /// The sender's IP address; 0 in a probe (RFC 5227).
+    pub sender: V4,
+    /// The target's IP address.
+    pub target: V4,
 }

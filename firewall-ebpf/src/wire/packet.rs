@@ -15,6 +15,8 @@ unsafe impl Wire for u32 {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Wire for [u8; N] {}
 // SAFETY: as above.
+unsafe impl<const N: usize> Wire for [u16; N] {}
+// SAFETY: as above.
 unsafe impl<const N: usize> Wire for [u32; N] {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Wire for [u64; N] {}

@@ -1,7 +1,6 @@
 //! Groups, rules, peers and interfaces: what the user configures, validated.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
@@ -16,6 +15,7 @@ mod error;
 pub mod ids;
 mod limits;
 mod lookup;
+mod port;
 mod spec;
 pub mod tags;
 mod text;
@@ -26,6 +26,7 @@ pub use cidr::{parse_cidr, parse_entry};
 pub use error::{Error, Kind, User};
 pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
+pub use port::{MacAddress, PortSettings, parse_own};
 pub use spec::NewRule;
 pub use text::{group_description, group_name, prefix_list_name, rule_description};
 pub use traffic::Ec2Traffic;
@@ -220,8 +221,11 @@ pub struct Interface {
     pub max_flows: Option<u32>,
     /// Idle timeouts in seconds that differ from [`State::default_timeout`].
     pub timeouts: BTreeMap<State, u32>,
-    /// Inside addresses that the user declared, for a device that does not have them itself (guest).
-    pub addresses: Vec<IpAddr>,
+    /// Inside addresses and networks that the user declared, for a device that does not have them itself
+    /// (guest).
+    pub addresses: Vec<IpNet>,
+    /// What a guest may send as its own.
+    pub port: PortSettings,
 }
 
 impl Interface {

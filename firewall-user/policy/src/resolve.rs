@@ -2,15 +2,14 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use crate::model::{GroupId, Interface, Model, Peer, Traffic};
 
-/// The inside addresses of each attached interface, by slot.
-pub type Addresses = BTreeMap<u16, Vec<IpAddr>>;
+/// The inside addresses and networks of each attached interface, by slot.
+pub type Addresses = BTreeMap<u16, Vec<IpNet>>;
 
 /// A rule of an interface's groups, with its peer as networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ fn networks(model: &Model, addresses: &Addresses, peer: &Peer) -> Vec<IpNet> {
     }
 }
 
-/// The addresses of the interfaces in a group, as networks of one address.
+/// The addresses of the interfaces in a group, as networks.
 fn members(model: &Model, addresses: &Addresses, group: &GroupId) -> Vec<IpNet> {
     let mut networks: Vec<IpNet> = model
         .interfaces
@@ -64,7 +63,7 @@ fn members(model: &Model, addresses: &Addresses, group: &GroupId) -> Vec<IpNet> 
         .filter(|interface| interface.groups.contains(group))
         .filter_map(|interface| addresses.get(&interface.slot))
         .flatten()
-        .map(|address| IpNet::from(*address))
+        .copied()
         .collect();
     networks.sort();
     networks.dedup();

@@ -1,7 +1,6 @@
 //! `secgroup attach`
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum, value_parser};
@@ -14,8 +13,12 @@ use super::{Context, Exit, output};
 use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
 use crate::control::{AttachOptions, Attachment, Terms};
 use crate::dataplane::hooks::{hook, trace};
-use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
+use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, PortSettings, Tracking};
 use crate::store::Transaction;
+
+mod port;
+
+use port::{Port, PortArgs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -75,10 +78,8 @@ pub(super) struct Command {
     /// proportion to this one [default: maps.flows_tcp of the configuration, or as attached before]
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(i64::from(MIN_ENTRIES)..=i64::from(MAX_ENTRIES)))]
     max_flows: Option<u32>,
-    /// Address on the protected end that the device does not have itself (a guest's), for rules with
-    /// a group as peer; may be repeated
-    #[arg(long = "address", value_name = "ADDRESS")]
-    addresses: Vec<IpAddr>,
+    #[command(flatten)]
+    port: PortArgs,
     /// Create no flows for connections that are open at the first attach: those that no rule allows
     /// are cut [default: each gets a flow]
     #[arg(long)]
@@ -91,7 +92,7 @@ pub(super) struct Command {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub(super) enum Switch {
     On,
     Off,
 }
@@ -104,11 +105,12 @@ impl Command {
 
     fn attach(self, context: &Context, what: &str) -> Result<Exit> {
         let timeouts = timeouts(&self.timeouts)?;
+        let port = self.port.parse()?;
         let mut control = context.control()?;
         let capacity = context.config.maps.interfaces.get();
         let options = AttachOptions { traced: self.trace, learns: !self.no_learn };
         let made = control.attach(&self.safety.terms(what), options, |change| {
-            let interface = self.interface(change, timeouts, capacity)?;
+            let interface = self.interface(change, timeouts, port, capacity)?;
             change.put_interface(&interface)?;
             Ok(interface)
         })?;
@@ -152,6 +154,7 @@ impl Command {
         &self,
         change: &Transaction<'_>,
         timeouts: BTreeMap<State, u32>,
+        port: Port,
         capacity: u32,
     ) -> Result<Interface> {
         let model = change.model();
@@ -180,6 +183,7 @@ impl Command {
                 max_flows: None,
                 timeouts: BTreeMap::new(),
                 addresses: Vec::new(),
+                port: PortSettings::default(),
             },
         };
         interface.groups = groups;
@@ -203,9 +207,7 @@ impl Command {
         }
         interface.timeouts.extend(timeouts);
         interface.timeouts.retain(|state, seconds| *seconds != state.default_timeout());
-        if !self.addresses.is_empty() {
-            interface.addresses.clone_from(&self.addresses);
-        }
+        port.apply(&mut interface)?;
         Ok(interface)
     }
 }

@@ -1,13 +1,12 @@
 //! `secgroup status`
 
-use std::net::IpAddr;
-
 use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::abi::event::Event;
 use firewall_ebpf::abi::flow::Table;
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
+use ipnet::IpNet;
 
 use super::confirm;
 use super::interfaces::Selection;
@@ -59,7 +58,7 @@ struct InterfaceStatus<'a> {
     memory: Option<u64>,
     /// Families with traffic that passes without flows.
     untracked: Vec<&'static str>,
-    addresses: Vec<IpAddr>,
+    addresses: Vec<IpNet>,
 }
 
 impl InterfaceStatus<'_> {
@@ -211,6 +210,7 @@ fn print(
         if !options.is_empty() {
             output::lines([format!("{label}: options {}", options.join(" "))])?;
         }
+        output::lines(port_text(one.interface).map(|text| format!("{label}: {text}")))?;
     }
     let Some(maps) = maps else { return Ok(()) };
     output::lines([""])?;
@@ -262,8 +262,18 @@ fn described(table: &Occupancy) -> String {
 /// The options of `secgroup attach` that differ from its defaults.
 fn options(interface: &Interface) -> Vec<String> {
     let switch = |is_on: bool| if is_on { "on" } else { "off" };
-    let Interface { orientation, non_ip, tcp, tcp_loose, tracking, mode, revalidate, .. } =
-        interface;
+    let Interface {
+        orientation,
+        non_ip,
+        tcp,
+        tcp_loose,
+        tracking,
+        mode,
+        revalidate,
+        addresses,
+        port,
+        ..
+    } = interface;
     let all = [
         ("orientation", orientation.name(), Orientation::Host.name()),
         ("non-ip", non_ip.name(), NonIp::default().name()),
@@ -272,13 +282,48 @@ fn options(interface: &Interface) -> Vec<String> {
         ("tracking", tracking.name(), Tracking::default().name()),
         ("mode", mode.name(), Mode::default().name()),
         ("revalidate", switch(*revalidate), switch(false)),
+        ("source-dest-check", switch(port.source_dest_check), switch(true)),
+        ("guest-router", switch(port.router), switch(false)),
     ];
     let others = all.into_iter().filter(|(_, value, default)| value != default);
     let options = others.map(|(name, value, _)| format!("--{name} {value}"));
     let timeouts = interface.timeouts.iter();
     let timeouts =
         timeouts.map(|(state, seconds)| format!("--timeout {}={seconds}", state.timeout_name()));
-    options.chain(timeouts).collect()
+    let addresses = addresses.iter().map(|network| format!("--address {}", own_text(network)));
+    let allowed = port.allowed.iter();
+    let allowed = allowed.map(|network| format!("--allow-address {}", own_text(network)));
+    let mac = port.mac.map(|mac| format!("--mac {mac}"));
+    options.chain(timeouts).chain(addresses).chain(allowed).chain(mac).collect()
+}
+
+/// A network, or the one address that it has.
+fn own_text(network: &IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
+}
+
+/// Whether a guest's addresses are checked; nothing about a host.
+fn port_text(interface: &Interface) -> Option<String> {
+    if interface.orientation == Orientation::Host {
+        return None;
+    }
+    let addresses = if interface.checks_addresses() {
+        "on"
+    } else if interface.port.source_dest_check {
+        "off: no address is declared (--address)"
+    } else {
+        "off"
+    };
+    let mac = if interface.port.mac.is_some() {
+        ""
+    } else {
+        ", and the MAC address is not checked (no --mac)"
+    };
+    Some(format!("source/destination check {addresses}{mac}"))
 }
 
 /// The lines below the tables.

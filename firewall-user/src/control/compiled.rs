@@ -1,11 +1,11 @@
 //! The compiled policies of this host's interfaces: their rules with every peer resolved to networks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Orientation;
+use ipnet::IpNet;
 
 use crate::dataplane::DataplaneError;
 use crate::dataplane::host::device;
@@ -105,16 +105,16 @@ pub(super) fn addresses(model: &Model) -> Result<Addresses> {
     Ok(addresses)
 }
 
-/// The inside addresses of one interface.
+/// The inside addresses and networks of one interface.
 ///
 /// # Errors
 /// rtnetlink fails. A device that does not exist has no addresses.
-pub fn inside(interface: &Interface) -> Result<Vec<IpAddr>> {
+pub fn inside(interface: &Interface) -> Result<Vec<IpNet>> {
     let mut all = interface.addresses.clone();
     if interface.orientation == Orientation::Host
         && let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
     {
-        all.extend(device.addresses);
+        all.extend(device.addresses.into_iter().map(IpNet::from));
     }
     all.sort();
     all.dedup();

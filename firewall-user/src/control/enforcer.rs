@@ -10,6 +10,7 @@ use firewall_ebpf::abi::interface::Direction;
 use super::compiled::addresses;
 use super::gc::{Extent, gc};
 use crate::config::{self, MAX_ENTRIES, MIN_ENTRIES};
+use crate::dataplane::flows::foreign;
 use crate::dataplane::flows::learn::{self, Learned, OpenConnection};
 use crate::dataplane::hooks::attach::{self, Attached};
 use crate::dataplane::hooks::detach;
@@ -118,6 +119,7 @@ impl Enforcer {
         let open = learn::open_on(interface.netns.as_deref(), device, interface.orientation);
         let mut open = open.context("learn open connections, which --no-learn leaves out")?;
         open.retain(|one| !model.is_panicking || is_managed(model, one.outside.ip()));
+        open.retain(|one| foreign::may_use(interface, one.inside.ip()));
         let rules = active_rules(model, &addresses(model)?, interface);
         let mut known = BTreeMap::new();
         open.retain(|one| {

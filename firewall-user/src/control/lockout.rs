@@ -176,6 +176,7 @@ mod tests {
             max_flows: None,
             timeouts: BTreeMap::new(),
             addresses: Vec::new(),
+            port: Default::default(),
         }
     }
 

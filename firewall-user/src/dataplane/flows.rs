@@ -3,6 +3,7 @@
 mod bloom;
 mod conntrack;
 pub mod expire;
+pub mod foreign;
 mod key;
 pub mod learn;
 pub mod list;

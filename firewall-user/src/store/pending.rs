@@ -6,7 +6,7 @@ use super::rows;
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "prefix_lists",
     "prefix_list_tags",
     "prefix_list_entries",
@@ -17,6 +17,7 @@ const TABLES: [&str; 10] = [
     "interface_groups",
     "interface_timeouts",
     "interface_addresses",
+    "interface_allowed_addresses",
 ];
 
 /// A change that is rolled back unless it is confirmed before the deadline.

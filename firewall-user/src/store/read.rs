@@ -5,7 +5,9 @@ use firewall_ebpf::abi::state::State;
 use rusqlite::{Connection, Row};
 
 use super::rows;
-use crate::model::{Family, Group, HookChoice, Interface, Mode, Model, PrefixList, Rule, Tracking};
+use crate::model::{
+    Family, Group, HookChoice, Interface, Mode, Model, PortSettings, PrefixList, Rule, Tracking,
+};
 use crate::policy::Addresses;
 
 pub(super) fn generation(connection: &Connection) -> rusqlite::Result<u64> {
@@ -97,7 +99,7 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
 }
 
 const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, tcp_loose, tracking, \
-     mode, revalidate, max_flows FROM interfaces";
+     mode, revalidate, max_flows, source_dest_check, guest_router, mac FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -123,6 +125,12 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             groups: Vec::new(),
             timeouts: Default::default(),
             addresses: Vec::new(),
+            port: PortSettings {
+                source_dest_check: row.get(13)?,
+                router: row.get(14)?,
+                mac: rows::optional(row, 15)?,
+                allowed: Vec::new(),
+            },
         };
         model.interfaces.insert(interface.slot, interface);
         Ok(())
@@ -145,6 +153,13 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
     each(connection, addresses, |row| {
         if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
             interface.addresses.push(rows::parsed(row, 1)?);
+        }
+        Ok(())
+    })?;
+    let allowed = "SELECT slot, network FROM interface_allowed_addresses ORDER BY slot, position";
+    each(connection, allowed, |row| {
+        if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
+            interface.port.allowed.push(rows::parsed(row, 1)?);
         }
         Ok(())
     })

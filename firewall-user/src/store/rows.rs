@@ -17,6 +17,16 @@ where
     text(row, column)?.parse().map_err(|error| invalid(column, error))
 }
 
+/// A column that holds the text form of a type, or NULL.
+pub(super) fn optional<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr,
+    T::Err: StdError + Send + Sync + 'static,
+{
+    let is_null = row.get_ref(column)? == ValueRef::Null;
+    if is_null { Ok(None) } else { parsed(row, column).map(Some) }
+}
+
 /// A column that holds the name of one of `all`.
 pub(super) fn named<T: Copy>(
     row: &Row<'_>,

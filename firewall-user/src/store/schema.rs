@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{BUSY, Error};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// The file's `application_id`: "secg".
 const APPLICATION: i64 = 0x7365_6367;
@@ -103,7 +103,10 @@ CREATE TABLE interfaces (
     tracking TEXT NOT NULL,
     mode TEXT NOT NULL,
     revalidate INTEGER NOT NULL,
-    max_flows INTEGER CHECK (max_flows BETWEEN 16 AND 16777216)
+    max_flows INTEGER CHECK (max_flows BETWEEN 16 AND 16777216),
+    source_dest_check INTEGER NOT NULL,
+    guest_router INTEGER NOT NULL,
+    mac TEXT
 ) STRICT;
 CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
 CREATE TABLE interface_groups (
@@ -124,6 +127,13 @@ CREATE TABLE interface_addresses (
     slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
     position INTEGER NOT NULL,
     address TEXT NOT NULL,
+    PRIMARY KEY (slot, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE interface_allowed_addresses (
+    slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    network TEXT NOT NULL,
     PRIMARY KEY (slot, position)
 ) STRICT, WITHOUT ROWID;
 

@@ -188,12 +188,13 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         max_flows,
         timeouts,
         addresses,
+        port,
     } = interface;
     // Cascades to the tables that reference it.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13)",
+         ?13, ?14, ?15, ?16)",
         params![
             slot,
             id.as_str(),
@@ -208,6 +209,9 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             mode.name(),
             revalidate,
             max_flows,
+            port.source_dest_check,
+            port.router,
+            port.mac.map(|mac| mac.to_string()),
         ],
     )?;
     for (position, group) in (0_u32..).zip(groups) {
@@ -226,6 +230,12 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         sql.execute(
             "INSERT INTO interface_addresses VALUES (?1, ?2, ?3)",
             params![slot, position, address.to_string()],
+        )?;
+    }
+    for (position, network) in (0_u32..).zip(&port.allowed) {
+        sql.execute(
+            "INSERT INTO interface_allowed_addresses VALUES (?1, ?2, ?3)",
+            params![slot, position, network.to_string()],
         )?;
     }
     Ok(())

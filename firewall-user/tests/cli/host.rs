@@ -123,6 +123,7 @@ impl Host {
             max_flows: None,
             timeouts: BTreeMap::new(),
             addresses: Vec::new(),
+            port: Default::default(),
         };
         change.put_interface(&interface).unwrap();
         change.commit().unwrap();

@@ -47,6 +47,72 @@ fn attach_refuses_invalid_arguments() {
 }
 
 #[test]
+fn attach_refuses_invalid_port_security() {
+    let fixture = Fixture::new();
+    let attach = |args: &str, code, message: &str| {
+        let args = format!("attach eth7 --group web {args}");
+        let args: Vec<_> = args.split(' ').collect();
+        fixture.refuses(&args, code, &format!("error: attach eth7: {message}"));
+    };
+    for option in ["--address", "--allow-address"] {
+        let refuse = |word: &str, message: &str| {
+            attach(&format!("--orientation guest {option} {word}"), 2, message);
+        };
+        refuse(
+            "10.0.0.7/24",
+            "10.0.0.7 is not the first address of 10.0.0.0/24\n\
+             hint: write 10.0.0.7 for this one address, or 10.0.0.0/24 for the network",
+        );
+        refuse(
+            "ff02::1",
+            "ff02::1/128 is not an address that a guest can have\n\
+             hint: every guest may use multicast and broadcast",
+        );
+        refuse(
+            "vm",
+            "CIDR \"vm\" is not ADDRESS/LENGTH\n\
+             hint: write for example 10.0.0.0/8 or 2001:db8::/32",
+        );
+    }
+    attach(
+        "--orientation guest --address ::/0",
+        2,
+        "::/0 is not a network of an interface\n\
+         hint: --allow-address ::/0 lets a guest use every address",
+    );
+    for mac in ["52:54:00:12:34", "ff:ff:ff:ff:ff:ff", "none,none"] {
+        attach(
+            &format!("--orientation guest --mac {mac}"),
+            2,
+            &format!(
+                "\"{mac}\" is not the MAC address of a device\nhint: write for example 52:54:00:12:34:56"
+            ),
+        );
+    }
+    for option in [
+        "--allow-address 10.0.0.0/8",
+        "--mac 52:54:00:12:34:56",
+        "--source-dest-check on",
+        "--guest-router on",
+    ] {
+        let name = option.trim_end_matches(" 10.0.0.0/8").trim_end_matches(" 52:54:00:12:34:56");
+        attach(option, 2, &format!("{name} is for guests\nhint: add --orientation guest"));
+    }
+    attach(
+        "--orientation guest --source-dest-check on",
+        2,
+        "--source-dest-check on needs the addresses of the guest\nhint: name them with --address",
+    );
+    let many: Vec<_> = (0..17).map(|host| format!("--address 10.0.{host}.1")).collect();
+    attach(
+        &format!("--orientation guest {}", many.join(" ")),
+        1,
+        "guest eth7 would have 17 IPv4 addresses and networks, and the limit is 16\n\
+         hint: name networks instead of addresses, or use --source-dest-check off",
+    );
+}
+
+#[test]
 fn flows_are_not_found_when_nothing_is_attached() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
@@ -92,9 +158,18 @@ fn invalid_usage_exits_with_2_and_creates_nothing() {
             "attach eth0 --group web --orientation inside",
             "invalid value 'inside' for '--orientation <ORIENTATION>'",
         ),
+        ("attach eth0 --group web --address", "a value is required for '--address <ADDRESS|CIDR>'"),
         (
-            "attach eth0 --group web --address 10.0.0.0/8",
-            "invalid value '10.0.0.0/8' for '--address <ADDRESS>': invalid IP address syntax",
+            "attach eth0 --group web --source-dest-check auto",
+            "invalid value 'auto' for '--source-dest-check <SOURCE_DEST_CHECK>'",
+        ),
+        (
+            "attach eth0 --group web --guest-router yes",
+            "invalid value 'yes' for '--guest-router <GUEST_ROUTER>'",
+        ),
+        (
+            "attach eth0 --group web --address 10.0.0.7/24",
+            "attach eth0: 10.0.0.7 is not the first address of 10.0.0.0/24",
         ),
         ("attach eth0 --group web --non-ip arp", "invalid value 'arp' for '--non-ip <NON_IP>'"),
         ("attach eth0 --group web --tcp loose", "invalid value 'loose' for '--tcp <TCP>'"),

@@ -7,8 +7,8 @@ use firewall_ebpf::abi::policy::MAX_RULE;
 use firewall_ebpf::abi::state::State;
 use firewall_user::model::{Family, Peer};
 use firewall_user::model::{
-    GroupId, HookChoice, Interface, InterfaceId, Limits, NewRule, PortRange, RuleSpec, Tracking,
-    Traffic, parse_cidr,
+    GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, NewRule, PortRange,
+    PortSettings, RuleSpec, Tracking, Traffic, parse_cidr, parse_own,
 };
 use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
 use proptest::prelude::*;
@@ -42,7 +42,13 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
         revalidate: false,
         max_flows: Some(1024),
         timeouts: [(State::Established, 350 + u32::from(slot)), (State::Udp, 1)].into(),
-        addresses: vec!["fd00::1".parse().unwrap(), "10.0.0.1".parse().unwrap()],
+        addresses: vec![parse_own("fd00::1").unwrap(), parse_own("10.0.0.0/24").unwrap()],
+        port: PortSettings {
+            source_dest_check: slot.is_multiple_of(2),
+            router: slot.is_multiple_of(3),
+            mac: slot.is_multiple_of(4).then_some(MacAddress([2, 0, 0, 0, 0, 1])),
+            allowed: vec![parse_own("fd01::/64").unwrap(), parse_own("10.9.9.9").unwrap()],
+        },
     }
 }
 

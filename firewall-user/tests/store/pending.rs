@@ -72,7 +72,7 @@ fn a_change_without_edits_keeps_no_copy() {
     change.copy_tables().unwrap();
     change.commit().unwrap();
     // Nor a transaction that only records addresses.
-    let addresses = [(7, vec!["192.0.2.7".parse().unwrap()])].into();
+    let addresses = [(7, vec!["192.0.2.7/32".parse().unwrap()])].into();
     let mut change = store.begin().unwrap();
     change.copy_tables().unwrap();
     change.set_active_addresses(&addresses).unwrap();

@@ -11,6 +11,7 @@ use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::Bit;
 use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, NUMBERS_KNOWN, PROVEN};
 use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
+use firewall_ebpf::abi::port::PortSecurity;
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::wire::address::Address as _;
 use firewall_user::dataplane::hooks::load::{self, Settings};
@@ -130,6 +131,7 @@ fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]
         tcp_loose: true,
         revalidate: false,
         timeouts: BTreeMap::new(),
+        port: PortSecurity::default(),
         traced: false,
     };
     maps.ensure_interface_tables([(slot, sizes)])?;

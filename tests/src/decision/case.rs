@@ -8,6 +8,7 @@ use firewall_user::model::Tracking;
 
 use crate::decision::kernel::Setup;
 use crate::decision::packet::{Body, Layer, Packet};
+use crate::decision::port::Port;
 use crate::decision::rules::{Rule, default_rules};
 use crate::decision::scenario::{Family, Scenario};
 
@@ -50,6 +51,8 @@ pub struct Case {
     pub revalidate: Option<bool>,
     /// Whether traffic that needs no flow is untracked.
     pub tracking: Tracking,
+    /// The port security of the interface.
+    pub port: Port,
     /// The steps, in order.
     pub steps: Vec<Step>,
 }
@@ -67,6 +70,7 @@ pub fn case(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Case {
         tcp_loose: true,
         revalidate: None,
         tracking: Tracking::Auto,
+        port: Port::Open,
         steps,
     }
 }
@@ -114,6 +118,12 @@ impl Case {
         Self { tracking: Tracking::Always, ..self }
     }
 
+    /// On an interface with this port security.
+    #[must_use]
+    pub fn port(self, port: Port) -> Self {
+        Self { port, ..self }
+    }
+
     /// Runs only in one family.
     #[must_use]
     pub fn family(self, family: Family) -> Self {
@@ -132,6 +142,8 @@ impl Case {
     pub fn is_bare(&self) -> bool {
         self.packets().all(|packet| {
             packet.tags.is_empty()
+                && packet.from_mac.is_none()
+                && packet.to_mac.is_none()
                 && !matches!(packet.body, Body::Link(_))
                 && !packet.edits.iter().any(|(layer, at, _)| *layer == Layer::Ip && *at == 0)
         })
@@ -140,9 +152,21 @@ impl Case {
     /// Whether the case applies to an interface of this setup.
     #[must_use]
     pub fn is_for(&self, setup: &Setup) -> bool {
-        self.checks.is_none_or(|checks| checks == setup.tcp_checks)
+        self.port == setup.port
+            && self.checks.is_none_or(|checks| checks == setup.tcp_checks)
             && self.revalidate.is_none_or(|revalidate| revalidate == setup.revalidate)
             && (self.tcp_loose == setup.tcp_loose || setup.tcp_checks == TcpChecks::Strict)
+    }
+
+    /// Whether the inside uses its own addresses only, so that the case has the same results where these
+    /// are checked: no packet has edited addresses, and ARP, whose sender is one, is not among them.
+    #[must_use]
+    pub fn uses_own_addresses(&self) -> bool {
+        self.port == Port::Open
+            && self.packets().all(|packet| {
+                !matches!(packet.body, Body::Link(_))
+                    && !packet.edits.iter().any(|(layer, ..)| *layer == Layer::Ip)
+            })
     }
 
     /// The packets of the case, in order.

@@ -11,6 +11,7 @@ pub mod headers;
 pub mod icmp_errors;
 pub mod ipv6;
 pub mod multicast;
+pub mod port_security;
 pub mod restart;
 pub mod revalidate;
 pub mod rules;
@@ -48,6 +49,7 @@ pub fn by_topic() -> Vec<Vec<Case>> {
         discovery::cases(),
         multicast::cases(),
         dhcp::cases(),
+        port_security::cases(),
         icmp_errors::cases(),
         windows::cases(),
         forged::cases(),
@@ -62,6 +64,14 @@ pub fn by_topic() -> Vec<Vec<Case>> {
 #[must_use]
 pub fn of(setup: &Setup) -> Vec<Case> {
     all().into_iter().filter(|case| case.is_for(setup)).collect()
+}
+
+/// The cases of this setup without port security that have the same results with the inside's own
+/// addresses declared.
+#[must_use]
+pub fn of_own_addresses(setup: &Setup) -> Vec<Case> {
+    let all = of(setup).into_iter();
+    all.filter(Case::uses_own_addresses).collect()
 }
 
 /// The client's initial sequence number, just below the wraparound: numbers are compared modulo

@@ -14,6 +14,7 @@ use proptest::test_runner::TestRunner;
 
 use crate::decision::engine::lines;
 use crate::decision::model::Model;
+use crate::decision::port::Port;
 use crate::decision::random::{Event, config, rules, sequence};
 use crate::decision::rules::{Rule, resolved};
 use crate::decision::run::{hex, reason_name};
@@ -87,11 +88,16 @@ impl Pair {
 /// The first difference, shrunk.
 pub fn run(pairs: u64, seed: u64) -> Result<Summary, Box<Difference>> {
     let host = Setup::new(Orientation::Host);
+    let guest = Setup::new(Orientation::Guest);
     let setups = [
         host,
-        Setup::new(Orientation::Guest),
+        guest,
         Setup { tcp_checks: TcpChecks::Strict, tcp_loose: false, ..host },
+        Setup { port: Port::AddressesAndMac, ..guest },
+        Setup { port: Port::Undeclared, ..guest },
+        Setup { port: Port::Router, ..guest },
     ];
+    let count = u64::try_from(setups.len()).expect("a few");
     let mut interfaces = setups.map(Pair::new);
     let inputs = (rules(), sequence());
     let mut runner = TestRunner::new(config(1, seed));
@@ -101,8 +107,8 @@ pub fn run(pairs: u64, seed: u64) -> Result<Summary, Box<Difference>> {
         let (rules, events) = inputs.new_tree(&mut runner).expect("no filters").current();
         let rules = in_all_scenarios(&rules);
         let at = summary.sequences;
-        let pair = &mut interfaces[usize::try_from(at % 3).expect("small")];
-        pair.kernel.get_mut().receive = Receive::ALL[usize::from(at % 6 > 2)];
+        let pair = &mut interfaces[usize::try_from(at % count).expect("small")];
+        pair.kernel.get_mut().receive = Receive::ALL[usize::from(at / count % 2 == 1)];
         summary.sequences += 1;
         let start = Instant::now();
         if let Err(first) = pair.compare(&rules, &events, &mut summary) {
@@ -146,7 +152,7 @@ impl Pair {
         host.reset(Some(&policy));
         kernel.reset(Some(&policy));
         let is_strict = self.setup.tcp_checks == TcpChecks::Strict;
-        let mut model = Model::new(rules.to_vec(), is_strict);
+        let mut model = Model::new(rules.to_vec(), is_strict, self.setup.port);
         for (at, event) in (1..).zip(events) {
             let (frame, direction) = match event {
                 Event::Frame(frame, direction) => (frame, *direction),

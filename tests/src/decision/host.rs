@@ -56,6 +56,7 @@ impl Host {
         host.tables.tcp_checks = setup.tcp_checks;
         host.tables.no_tcp_loose = !setup.tcp_loose;
         host.tables.revalidate = setup.revalidate;
+        host.tables.port = setup.port.record();
         host
     }
 
@@ -88,12 +89,13 @@ impl Engine for Host {
     }
 
     fn reset(&mut self, policy: Option<&CompiledPolicy>) {
-        let HostTables { non_ip, tcp_checks, no_tcp_loose, revalidate, .. } = self.tables;
+        let HostTables { non_ip, tcp_checks, no_tcp_loose, revalidate, port, .. } = self.tables;
         self.tables = tables(non_ip);
         self.tables.set_policy(policy.map(Into::into));
         self.tables.tcp_checks = tcp_checks;
         self.tables.no_tcp_loose = no_tcp_loose;
         self.tables.revalidate = revalidate;
+        self.tables.port = port;
     }
 
     fn replace(&mut self, policy: &CompiledPolicy) {

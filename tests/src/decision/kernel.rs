@@ -22,6 +22,7 @@ use crate::PinDirectory;
 use crate::decision::engine::{Engine, FlowViews};
 use crate::decision::host::{SLOT, padded_timeout, timeout};
 use crate::decision::kernel_maps::{INTERFACES, Maps, NEW, PROVEN, RULES};
+use crate::decision::port::Port;
 use crate::decision::race::Runner;
 use crate::decision::run::hex;
 
@@ -59,6 +60,8 @@ pub struct Setup {
     pub tcp_loose: bool,
     /// Whether flows are re-evaluated after a policy change.
     pub revalidate: bool,
+    /// The port security.
+    pub port: Port,
 }
 
 impl Setup {
@@ -72,6 +75,7 @@ impl Setup {
             tcp_checks: TcpChecks::Guard,
             tcp_loose: true,
             revalidate: false,
+            port: Port::Open,
         }
     }
 
@@ -82,6 +86,12 @@ impl Setup {
         let strict = Self { tcp_checks: TcpChecks::Strict, tcp_loose: false, ..default };
         let revalidating = Self { revalidate: true, ..default };
         [default, Self { tcp_loose: false, ..default }, strict, revalidating]
+    }
+
+    /// The variants of port security on an interface of this orientation.
+    #[must_use]
+    pub fn ports(orientation: Orientation) -> [Self; 4] {
+        Port::GUESTS.map(|port| Self { port, ..Self::new(orientation) })
     }
 }
 
@@ -128,6 +138,7 @@ impl Kernel {
             tcp_loose: setup.tcp_loose,
             revalidate: setup.revalidate,
             timeouts: BTreeMap::new(),
+            port: setup.port.record(),
             traced: false,
         };
         let hz = ticks_per_second();

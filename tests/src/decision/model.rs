@@ -5,6 +5,7 @@ mod connection;
 mod exempt;
 mod numbers;
 mod packet;
+mod port;
 mod window;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use self::exempt::dhcp_flow;
 use self::packet::{ModelPacket, read, v4, v6};
 use crate::decision::engine::{FlowId, FlowViews};
 use crate::decision::packet::flags::{ACK, SYN};
+use crate::decision::port::Port;
 
 /// Seconds for which later fragments pass after the first one.
 const FRAGMENT_TIMEOUT: u64 = 30;
@@ -35,6 +37,7 @@ pub struct Model {
     rules: Vec<ResolvedRule>,
     /// With strict TCP nothing is picked up mid-stream.
     is_strict: bool,
+    port: Port,
     now: u64,
     connections: BTreeMap<FlowId, Connection>,
     /// When a first fragment passed, and its length.
@@ -45,11 +48,11 @@ pub struct Model {
 type FragmentKey = (IpAddr, IpAddr, u32, u8, Direction);
 
 impl Model {
-    /// An interface with these rules and without connections.
+    /// An interface with these rules and this port security, and without connections.
     #[must_use]
-    pub fn new(rules: Vec<ResolvedRule>, is_strict: bool) -> Self {
+    pub fn new(rules: Vec<ResolvedRule>, is_strict: bool, port: Port) -> Self {
         let (connections, first_fragments) = (BTreeMap::new(), BTreeMap::new());
-        Self { rules, is_strict, now: 0, connections, first_fragments }
+        Self { rules, is_strict, port, now: 0, connections, first_fragments }
     }
 
     /// Advances the clock.
@@ -66,7 +69,15 @@ impl Model {
             Frame::V6 => read(&raw, &segments.v6, direction, v6),
             Frame::NonIp(_) => return None,
         };
-        Some(self.decide_packet(&packet, embedded.as_ref()))
+        let ip = if packet.src.is_ipv4() { segments.v4.ip } else { segments.v6.ip };
+        let refused = port::refused(self.port, frame, ip, &packet);
+        Some(refused.unwrap_or_else(|| self.decide_packet(&packet, embedded.as_ref())))
+    }
+
+    /// Whether the reason is one of port security.
+    #[must_use]
+    pub const fn is_port_security(reason: Reason) -> bool {
+        port::is_reason(reason)
     }
 
     fn decide_packet(&mut self, packet: &ModelPacket, embedded: Option<&ModelPacket>) -> Reason {

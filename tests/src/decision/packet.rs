@@ -7,6 +7,7 @@ mod extension;
 mod render;
 
 pub use extension::Extension;
+pub use render::INSIDE_MAC;
 
 use crate::decision::scenario::{Outside, Role};
 
@@ -97,6 +98,8 @@ pub struct Packet {
     pub client_port: u16,
     /// The server's port.
     pub server_port: u16,
+    /// The source MAC address, if not that of the sender.
+    pub from_mac: Option<[u8; 6]>,
     /// The destination MAC address, if not that of the receiver.
     pub to_mac: Option<[u8; 6]>,
     /// VLAN tags, outermost first, by EtherType.
@@ -128,6 +131,7 @@ impl Packet {
             outside: Outside::Near,
             client_port: 40_000,
             server_port: 443,
+            from_mac: None,
             to_mac: None,
             tags: Vec::new(),
             options: 0,
@@ -228,6 +232,12 @@ impl Packet {
     #[must_use]
     pub fn outside(self, outside: Outside) -> Self {
         Self { outside, ..self }
+    }
+
+    /// From that MAC address.
+    #[must_use]
+    pub fn from_mac(self, mac: [u8; 6]) -> Self {
+        Self { from_mac: Some(mac), ..self }
     }
 
     /// To that MAC address.

@@ -11,7 +11,8 @@ use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use proptest::test_runner::{Config, RngSeed};
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::decision::case::Case;
 use crate::decision::cases;
@@ -60,6 +61,13 @@ pub fn sequence() -> impl Strategy<Value = Vec<Event>> {
         1 => garbage().prop_map(|frame| vec![frame]),
     ];
     vec(piece, 1..25).prop_map(|pieces| pieces.into_iter().flatten().collect())
+}
+
+/// Sequences from a seed, without end.
+pub fn sequences(seed: u64) -> impl Iterator<Item = Vec<Event>> {
+    let mut runner = TestRunner::new(config(1, seed));
+    let any = sequence();
+    std::iter::repeat_with(move || any.new_tree(&mut runner).expect("no filters").current())
 }
 
 /// A fragmented datagram, of which some fragments may overlap the first.

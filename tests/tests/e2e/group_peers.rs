@@ -181,7 +181,7 @@ fn wrong_stored_addresses_cause_a_full_rewrite() {
     let tables = moving.active(&secgroup).tables();
     moving.move_v4_to("eth0");
     let client_slot = 1;
-    let wrong = [(client_slot, vec!["192.0.2.1".parse().unwrap()])].into();
+    let wrong = [(client_slot, vec!["192.0.2.1/32".parse().unwrap()])].into();
     Store::open(&secgroup.state_dir()).unwrap().set_active_addresses(&wrong).unwrap();
     secgroup.ok("group create unrelated --description x");
     assert_eq!(moving.active(&secgroup).tables().bank, 1 - tables.bank, "a full rewrite");

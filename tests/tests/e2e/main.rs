@@ -34,6 +34,7 @@ mod offload;
 mod panic;
 mod pmtu;
 mod policy_swaps;
+mod port_security;
 mod real_guest;
 mod replacement;
 mod revalidate;

@@ -143,7 +143,9 @@ fn a_guest_of_qemu_opens_and_gets_what_its_groups_allow() {
     }
     secgroup.ok(&format!("rule add vm egress --protocol udp --port 53 {beyond}"));
     let hook = tc_hook();
-    secgroup.ok(&format!("attach {TAP} --group vm --orientation guest --hook {hook}"));
+    let [v4, v6] = Guest::GUEST;
+    let options = format!("--hook {hook} --address {v4} --address {v6}");
+    secgroup.ok(&format!("attach {TAP} --group vm --orientation guest {options}"));
     let ends = Guest::OUTSIDE;
     let _servers = [80, 81].map(|port| at(ends, port).map(|end| web_server(&outside, end)));
     let _echoes = at(ends, 53).map(|end| UdpEcho::start(&outside, end));
@@ -177,5 +179,18 @@ fn a_guest_of_qemu_opens_and_gets_what_its_groups_allow() {
             assert!(!tcp::reaches(&outside, SocketAddr::new(inside, 81)), "{inside}");
         });
         assert!(increased.is_exactly(&[(TAP, "ingress", "no-rule", 1)]), "{increased}");
+    }
+
+    // From addresses that are not its own.
+    secgroup.ok("rule add vm egress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
+    for (foreign, beyond) in [("10.78.0.66/24", ends[0]), ("fd78::66/64", ends[1])] {
+        let (output, succeeded) = guest.run(&format!("ip addr add {foreign} dev eth0"));
+        assert!(succeeded, "{output}");
+        let source = foreign.split('/').next().unwrap();
+        let ping = format!("ping -c 1 -W 2 -I {source} {beyond}");
+        let ((output, succeeded), increased) = counted(&secgroup, || guest.run(&ping));
+        assert!(!succeeded, "{output}");
+        assert!(increased.packets(TAP, "egress", "source-address") > 0, "{output}{increased}");
+        assert_eq!(increased.packets(TAP, "egress", "new-flow"), 0, "{increased}");
     }
 }

@@ -40,6 +40,11 @@ impl Interface for Entry {
         // SAFETY: the helper takes no argument and has no effect. The verifier inlines it as one load.
         unsafe { bpf_jiffies64() }
     }
+
+    #[inline(always)]
+    fn own_mac(&self) -> u64 {
+        globals::own_mac()
+    }
 }
 
 impl FastPathSettings for Entry {

@@ -25,6 +25,9 @@ static RULE_STRIPES: Global<u32> = Global::new(1);
 /// `abi::counter::rule_stride`.
 #[unsafe(no_mangle)]
 static RULE_STRIDE: Global<u32> = Global::new(0);
+/// The guest's MAC address as `port::mac_word` has it, or 0.
+#[unsafe(no_mangle)]
+static OWN_MAC: Global<u64> = Global::new(0);
 /// Jiffies by state.
 #[unsafe(no_mangle)]
 static TIMEOUTS: [u64; TIMEOUT_SPACE] = [0; TIMEOUT_SPACE];
@@ -80,6 +83,12 @@ pub(super) fn revalidates() -> bool {
 pub(super) fn rule_stripe(cpu: u32) -> u32 {
     // `checked_rem`, because the target has no panic for a division by zero.
     cpu.checked_rem(RULE_STRIPES.load()).unwrap_or(0) * RULE_STRIDE.load()
+}
+
+/// The only source of a guest's frames, or 0.
+#[inline(always)]
+pub(super) fn own_mac() -> u64 {
+    OWN_MAC.load()
 }
 
 /// The idle timeout of a state, in jiffies.

@@ -11,7 +11,7 @@ use firewall_ebpf::abi::interface::{Call, Direction};
 use firewall_ebpf::abi::reason::{Reason, Verdict, verdict};
 use firewall_ebpf::verdict::fast_path::{FastPath, fast_path};
 use firewall_ebpf::verdict::slow_path::{Decision, slow_path};
-use firewall_ebpf::verdict::tables::{Counts, Interface};
+use firewall_ebpf::verdict::tables::{Counts, Interface, PortSecurity};
 use firewall_ebpf::wire::packet::Packet;
 
 use super::entry::Entry;
@@ -114,7 +114,10 @@ extern "C" fn sg_slow_tc(ctx: *mut __sk_buff) -> i32 {
 
 /// Decides about a packet and counts the reason; returns its number.
 #[inline(always)]
-pub(super) fn decide<P: Packet>(packet: &P, kernel: &Kernel, call: Call) -> u32 {
+pub(super) fn decide<P: Packet>(packet: &P, kernel: &Kernel, call: Call) -> u32
+where
+    Kernel: PortSecurity<P>,
+{
     let fast_path = if call.no_flow() { FastPath::NoFlow } else { FastPath::Undecided };
     let direction = call.direction();
     let Decision { reason, bytes } = slow_path(packet, kernel, direction, fast_path);

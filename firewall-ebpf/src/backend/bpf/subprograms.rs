@@ -9,7 +9,8 @@ use firewall_ebpf::abi::helper::unpack_query;
 use firewall_ebpf::abi::interface::{Call, Direction};
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::reason::Reason;
-use firewall_ebpf::verdict::{dhcp, lookup};
+use firewall_ebpf::verdict::port_security::Claim;
+use firewall_ebpf::verdict::{dhcp, lookup, port_security};
 use firewall_ebpf::wire;
 use firewall_ebpf::wire::LinkMessage;
 
@@ -146,6 +147,57 @@ pub(super) extern "C" fn sg_dhcp(settings: u32, direction: u32, bytes: u32) -> u
     let direction = if direction == 0 { Direction::Ingress } else { Direction::Egress };
     let Some(kernel) = Kernel::new(settings) else { return 0 };
     dhcp::track(&kernel, direction, bytes).into()
+}
+
+// Port security: only where a guest is checked, and with stack that the decision does not have.
+
+/// [`port_security::check`] at XDP; returns the number of a reason to drop, or 0. `what` has the index of
+/// the settings in its lowest 16 bits.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_port_xdp(
+    ctx: *mut xdp_md,
+    what: u64,
+    ports: u32,
+    first: u64,
+    second: u64,
+) -> u32 {
+    let Some(kernel) = Kernel::new((what & 0xffff) as u32) else { return 0 };
+    let packet = Xdp::new(ctx, kernel.has_ethernet());
+    let claim = Claim { what, ports, address: [first, second] };
+    port_security::check(&packet, kernel.port(), claim).map_or_else(|reason| reason as u32, |()| 0)
+}
+
+/// [`port_security::check`] at TCX.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_port_skb(
+    ctx: *mut __sk_buff,
+    what: u64,
+    ports: u32,
+    first: u64,
+    second: u64,
+) -> u32 {
+    let Some(kernel) = Kernel::new((what & 0xffff) as u32) else { return 0 };
+    let packet = Skb::new(ctx, kernel.has_ethernet());
+    let claim = Claim { what, ports, address: [first, second] };
+    port_security::check(&packet, kernel.port(), claim).map_or_else(|reason| reason as u32, |()| 0)
+}
+
+/// [`port_security::is_own_arp`] at XDP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_arp_xdp(ctx: *mut xdp_md, settings: u32) -> u32 {
+    let Some(kernel) = Kernel::new(settings) else { return 0 };
+    port_security::is_own_arp(&Xdp::new(ctx, true), kernel.port()).into()
+}
+
+/// [`port_security::is_own_arp`] at TCX.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_arp_skb(ctx: *mut __sk_buff, settings: u32) -> u32 {
+    let Some(kernel) = Kernel::new(settings) else { return 0 };
+    port_security::is_own_arp(&Skb::new(ctx, true), kernel.port()).into()
 }
 
 // Tracing: called after the decision.

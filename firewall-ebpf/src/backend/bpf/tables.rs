@@ -8,6 +8,7 @@ use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Table};
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::interface::{Direction, NonIp, Settings, TIMEOUT_SPACE, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
+use firewall_ebpf::abi::port::{PortChecks, PortSecurity};
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::verdict::flow::FlowRef;
 use firewall_ebpf::verdict::tables::{
@@ -39,6 +40,18 @@ impl Kernel {
     #[inline(always)]
     pub(super) fn of_slot(slot: u16) -> Option<Self> {
         Self::new(u32::from(slot) * 2)
+    }
+
+    /// Index of the settings.
+    #[inline(always)]
+    pub(super) const fn settings_index(&self) -> u32 {
+        self.index
+    }
+
+    /// The record of port security.
+    #[inline(always)]
+    pub(super) fn port(&self) -> &PortSecurity {
+        &self.settings().port
     }
 
     /// Whether frames start with an Ethernet header.
@@ -81,6 +94,11 @@ impl Interface for Kernel {
         // SAFETY: the helper takes no argument and has no effect. The verifier inlines it as one load.
         unsafe { bpf_jiffies64() }
     }
+
+    #[inline(always)]
+    fn own_mac(&self) -> u64 {
+        self.port().mac
+    }
 }
 
 impl SlowPathSettings for Kernel {
@@ -111,6 +129,11 @@ impl SlowPathSettings for Kernel {
     #[inline(always)]
     fn udp_stream_age(&self) -> u64 {
         self.settings().udp_stream_age
+    }
+
+    #[inline(always)]
+    fn port_checks(&self) -> PortChecks {
+        self.settings().port.checks
     }
 }
 

@@ -7,10 +7,17 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use firewall_ebpf::abi::reason::Reason;
+use firewall_ebpf::verdict::port_security::Claim;
+use firewall_ebpf::verdict::tables::PortSecurity;
 use firewall_ebpf::wire::LinkMessage;
 use firewall_ebpf::wire::packet::{Packet, Wire};
 
-use super::subprograms::{sg_message_skb, sg_message_xdp, sg_scale_skb, sg_scale_xdp};
+use super::subprograms::{
+    sg_arp_skb, sg_arp_xdp, sg_message_skb, sg_message_xdp, sg_port_skb, sg_port_xdp, sg_scale_skb,
+    sg_scale_xdp,
+};
+use super::tables::Kernel;
 
 /// The hook's context, for tracing.
 pub(super) trait Context {
@@ -206,4 +213,42 @@ impl Context for Skb {
     fn context(&self) -> TcContext {
         TcContext::new(self.ctx)
     }
+}
+
+impl PortSecurity<Xdp> for Kernel {
+    #[inline(always)]
+    fn check_port(&self, packet: &Xdp, claim: Claim) -> Result<(), Reason> {
+        let Claim { what, ports, address: [first, second] } = claim;
+        let what = what | u64::from(self.settings_index());
+        result(sg_port_xdp(packet.ctx, what, ports, first, second))
+    }
+
+    #[inline(always)]
+    fn is_own_arp(&self, packet: &Xdp) -> bool {
+        sg_arp_xdp(packet.ctx, self.settings_index()) != 0
+    }
+}
+
+impl PortSecurity<Skb> for Kernel {
+    #[inline(always)]
+    fn check_port(&self, packet: &Skb, claim: Claim) -> Result<(), Reason> {
+        let Claim { what, ports, address: [first, second] } = claim;
+        let what = what | u64::from(self.settings_index());
+        result(sg_port_skb(packet.ctx, what, ports, first, second))
+    }
+
+    #[inline(always)]
+    fn is_own_arp(&self, packet: &Skb) -> bool {
+        sg_arp_skb(packet.ctx, self.settings_index()) != 0
+    }
+}
+
+/// The result of port security as a BPF function returns it: a reason to drop, or 0.
+#[inline(always)]
+fn result(number: u32) -> Result<(), Reason> {
+    if number == 0 {
+        return Ok(());
+    }
+    // Of the numbers below 256 all are reasons.
+    Err(Reason::from_number((number & 0xff) as u8).unwrap_or(Reason::SourceAddress))
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::port::MAX_OWN;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
@@ -238,6 +239,13 @@ impl Model {
                 limit: limits.groups_per_interface,
             });
         }
+        if let Some(network) = interface.addresses.iter().find(|network| network.prefix_len() == 0)
+        {
+            return Err(Error::AddressOfAll(*network));
+        }
+        if interface.checks_addresses() {
+            check_declared(interface)?;
+        }
         match self.interface(device, netns.as_deref()) {
             Some(other) if other.slot != *slot => {
                 Err(Error::DeviceDuplicate { device: device.clone(), slot: other.slot })
@@ -245,6 +253,19 @@ impl Model {
             _ => Ok(()),
         }
     }
+}
+
+/// Checks that the kernel's record of a guest has room for its addresses.
+fn check_declared(interface: &Interface) -> Result<(), Error> {
+    let declared = interface.declared();
+    for family in Family::ALL {
+        let count = declared.iter().filter(|network| Family::of(network) == family).count();
+        if count > MAX_OWN {
+            let device = interface.device.clone();
+            return Err(Error::AddressesLimit { device, family, count, limit: MAX_OWN });
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a prefix list may have these entries.

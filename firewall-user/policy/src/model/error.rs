@@ -27,6 +27,14 @@ pub enum Error {
     Cidr { text: String, reason: String },
     #[error("CIDR {0} has no prefix length")]
     CidrWithoutLength(IpAddr),
+    #[error("{address} is not the first address of {network}")]
+    HostBits { address: IpAddr, network: IpNet },
+    #[error("{0} is not an address that a guest can have")]
+    NotUnicast(IpNet),
+    #[error("{0} is not a network of an interface")]
+    AddressOfAll(IpNet),
+    #[error("{0:?} is not the MAC address of a device")]
+    Mac(String),
     #[error("{network} is not an {} network", family.document_name())]
     EntryFamily { network: IpNet, family: Family },
     #[error("unknown protocol {text:?}")]
@@ -109,6 +117,8 @@ pub enum Error {
     TagsLimit { object: String, count: usize, limit: usize },
     #[error("interface {device} would have {count} groups, and the limit is {limit}")]
     InterfaceGroupsLimit { device: String, count: usize, limit: usize },
+    #[error("guest {device} would have {count} {} addresses and networks, and the limit is {limit}", family.document_name())]
+    AddressesLimit { device: String, family: Family, count: usize, limit: usize },
     #[error("there would be {count} attached interfaces, and the limit is {limit}")]
     InterfacesLimit { count: usize, limit: usize },
     #[error("all rule numbers have been used")]
@@ -172,6 +182,10 @@ impl Error {
             | Self::Tag { .. }
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
+            | Self::HostBits { .. }
+            | Self::NotUnicast(_)
+            | Self::AddressOfAll(_)
+            | Self::Mac(_)
             | Self::EntryFamily { .. }
             | Self::Protocol { .. }
             | Self::PortsMissing { .. }
@@ -210,6 +224,7 @@ impl Error {
             Self::TagsLimit { .. } => "TagLimitExceeded",
             Self::PrefixListsLimit { .. }
             | Self::EntriesLimit { .. }
+            | Self::AddressesLimit { .. }
             | Self::InterfacesLimit { .. } => "ResourceLimitExceeded",
             Self::RuleNumbersUsedUp | Self::NoRandomness(_) => "InternalError",
         }
@@ -237,6 +252,14 @@ impl Error {
                 let length = if address.is_ipv4() { 32 } else { 128 };
                 format!("write {address}/{length} for this one address")
             }
+            Self::HostBits { address, network } => {
+                format!("write {address} for this one address, or {network} for the network")
+            }
+            Self::NotUnicast(_) => "every guest may use multicast and broadcast".to_owned(),
+            Self::AddressOfAll(network) => {
+                format!("--allow-address {network} lets a guest use every address")
+            }
+            Self::Mac(_) => "write for example 52:54:00:12:34:56".to_owned(),
             Self::EntryFamily { .. } => "a prefix list holds one family: make a second".to_owned(),
             Self::Protocol { text, .. } if text == "all" => {
                 "write -1 for every protocol".to_owned()
@@ -298,6 +321,9 @@ impl Error {
             Self::EntriesLimit { .. } => setting("entries_per_prefix_list"),
             Self::TagsLimit { .. } => setting("tags"),
             Self::InterfaceGroupsLimit { .. } => setting("groups_per_interface"),
+            Self::AddressesLimit { .. } => {
+                "name networks instead of addresses, or use --source-dest-check off".to_owned()
+            }
             Self::InterfacesLimit { .. } => {
                 "interfaces in the configuration's [maps] sets the limit".to_owned()
             }
@@ -325,6 +351,10 @@ impl Error {
             | Self::Tag { .. }
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
+            | Self::HostBits { .. }
+            | Self::NotUnicast(_)
+            | Self::AddressOfAll(_)
+            | Self::Mac(_)
             | Self::EntryFamily { .. }
             | Self::Protocol { .. }
             | Self::PortsMissing { .. }

@@ -1,11 +1,11 @@
 //! `secgroup status --output json`
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use anyhow::Result;
 use firewall_ebpf::abi::event::Event;
 use firewall_ebpf::abi::state::State;
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -58,6 +58,19 @@ struct NetworkInterface {
     private_ip_addresses: Vec<PrivateIpAddress>,
     /// IPv6 addresses of the protected end.
     ipv6_addresses: Vec<Ipv6Address>,
+    /// IPv4 networks of the protected end, declared with `--address`.
+    ipv4_prefixes: Vec<Ipv4Prefix>,
+    /// IPv6 networks of the protected end.
+    ipv6_prefixes: Vec<Ipv6Prefix>,
+    /// Whether a guest may use only its own addresses; false in orientation `host`, and where no address
+    /// is declared.
+    source_dest_check: bool,
+    /// MAC address of a guest that is declared, and the only source of its frames; null: not checked.
+    mac_address: Option<String>,
+    /// Networks of `--allow-address`, which a guest may use too.
+    allowed_addresses: Vec<String>,
+    /// Whether a guest may send what a router or DHCP server sends.
+    guest_router: bool,
     /// Idle timeouts in seconds by name, of every state (docs/states.md).
     connection_tracking_configuration: BTreeMap<&'static str, u32>,
     /// Network device.
@@ -132,6 +145,22 @@ struct PrivateIpAddress {
 struct Ipv6Address {
     /// The address.
     ipv6_address: String,
+}
+
+/// An IPv4 network.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct Ipv4Prefix {
+    /// The network.
+    ipv4_prefix: String,
+}
+
+/// An IPv6 network.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct Ipv6Prefix {
+    /// The network.
+    ipv6_prefix: String,
 }
 
 /// A flow table.
@@ -220,8 +249,11 @@ impl NetworkInterface {
     ) -> Result<Self> {
         let interface = one.interface;
         let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
-        let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) =
-            one.addresses.iter().partition(|address| address.is_ipv4());
+        let is_one = |network: &IpNet| network.prefix_len() == network.max_prefix_len();
+        let of = |is_v4: bool, is_address: bool| {
+            let all = one.addresses.iter();
+            all.filter(move |net| net.addr().is_ipv4() == is_v4 && is_one(net) == is_address)
+        };
         let events = maps.map_or(Ok(ByEvent::new()), |maps| maps.events(interface.slot))?;
         let count = |event| events.get(&event).copied().unwrap_or_default();
         Ok(Self {
@@ -233,14 +265,22 @@ impl NetworkInterface {
                     group_name: group.name.clone(),
                 })
                 .collect(),
-            private_ip_addresses: v4
-                .iter()
-                .map(|address| PrivateIpAddress { private_ip_address: address.to_string() })
+            private_ip_addresses: of(true, true)
+                .map(|net| PrivateIpAddress { private_ip_address: net.addr().to_string() })
                 .collect(),
-            ipv6_addresses: v6
-                .iter()
-                .map(|address| Ipv6Address { ipv6_address: address.to_string() })
+            ipv6_addresses: of(false, true)
+                .map(|net| Ipv6Address { ipv6_address: net.addr().to_string() })
                 .collect(),
+            ipv4_prefixes: of(true, false)
+                .map(|net| Ipv4Prefix { ipv4_prefix: net.to_string() })
+                .collect(),
+            ipv6_prefixes: of(false, false)
+                .map(|net| Ipv6Prefix { ipv6_prefix: net.to_string() })
+                .collect(),
+            source_dest_check: interface.checks_addresses(),
+            mac_address: interface.port.mac.map(|mac| mac.to_string()),
+            allowed_addresses: interface.port.allowed.iter().map(ToString::to_string).collect(),
+            guest_router: interface.port.router,
             connection_tracking_configuration: timeouts(interface),
             device: interface.device.clone(),
             netns: interface.netns.clone(),

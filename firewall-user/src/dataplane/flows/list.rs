@@ -191,6 +191,20 @@ impl Maps {
         Ok(flows)
     }
 
+    /// Every flow of a slot.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub(super) fn flows_of(&self, slot: u16) -> Result<Vec<FlowEntry>> {
+        let mut flows = Vec::new();
+        let Some(tables) = self.interface_tables(slot)? else { return Ok(flows) };
+        for table in Table::ALL {
+            flows.append(&mut read::<FlowKey4>(&tables, table, usize::MAX)?);
+            flows.append(&mut read::<FlowKey6>(&tables, table, usize::MAX)?);
+        }
+        Ok(flows)
+    }
+
     /// Removes flows; returns how many of them still existed.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use crate::dataplane::object;
 use crate::dataplane::pins::{Pins, Place};
 use crate::dataplane::tables::maps::Maps;
 use crate::model::{HookChoice, Interface};
+use crate::policy::port_security;
 
 /// The program at XDP in the kernel object.
 const XDP: &str = "sg_xdp_rx";
@@ -78,6 +79,8 @@ pub fn attach(maps: &mut Maps, interface: &Interface, traced: bool) -> Result<At
         let kept = [hook.receive(), tc.transmit()];
         let mut others = Place::ALL.into_iter().filter(|place| !kept.contains(place));
         others.try_for_each(|place| detach_place(&pins, slot, place))?;
+        // Before the digest, so that it is repeated if this process is killed meanwhile.
+        maps.remove_foreign_flows(interface)?;
         maps.set_loaded(slot, (digest, half))?;
         if !traced {
             slow_path::untrace(&pins, slot)?;
@@ -97,6 +100,7 @@ fn settings(interface: &Interface, device: &Device, traced: bool) -> Settings {
         tcp_loose: interface.is_tcp_loose(),
         revalidate: interface.revalidate,
         timeouts: interface.timeouts.clone(),
+        port: port_security(interface),
         traced,
     }
 }

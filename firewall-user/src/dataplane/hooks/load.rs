@@ -10,6 +10,7 @@ use firewall_ebpf::abi::interface::{
     self, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE,
     has_fast_path, settings_index,
 };
+use firewall_ebpf::abi::port::PortSecurity;
 use firewall_ebpf::abi::state::State;
 
 use crate::dataplane::error::{Context, Result};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub revalidate: bool,
     /// Seconds, where they differ from the default.
     pub timeouts: BTreeMap<State, u32>,
+    /// What a guest may send as its own.
+    pub port: PortSecurity,
     /// Whether a line is printed for every packet: then no packet takes the fast path.
     pub traced: bool,
 }
@@ -63,6 +66,7 @@ impl Settings {
             tcp_loose: self.tcp_loose.into(),
             revalidate: self.revalidate.into(),
             reserved: [0; 3],
+            port: self.port,
         }
     }
 
@@ -126,6 +130,7 @@ pub fn open(
         .override_global("ETHERNET", &u8::from(has_ethernet), true)
         .override_global("FAST_PATH", &u8::from(fast_path), true)
         .override_global("REVALIDATE", &u8::from(settings.revalidate), true)
+        .override_global("OWN_MAC", &settings.port.mac, true)
         .override_global("TIMEOUTS", &record.timeouts, true)
         .load(embedded()?)
         .context("open the kernel object")

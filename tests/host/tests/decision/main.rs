@@ -3,5 +3,6 @@
 mod big_tcp;
 mod cases;
 mod full_table;
+mod port_security;
 mod timeouts;
 mod truncated;

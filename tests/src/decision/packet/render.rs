@@ -11,8 +11,9 @@ use firewall_ebpf::abi::interface::Direction;
 use super::{Body, Extension, Layer, Packet};
 use crate::decision::scenario::{Family, Role, Scenario};
 
-/// Locally administered addresses of the two ends.
-const INSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The MAC address of the protected end, a locally administered one.
+pub const INSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The MAC address of the other end.
 const OUTSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 impl Packet {
@@ -75,6 +76,7 @@ impl Packet {
             Direction::Ingress => (OUTSIDE_MAC, INSIDE_MAC),
             Direction::Egress => (INSIDE_MAC, OUTSIDE_MAC),
         };
+        let source = self.from_mac.unwrap_or(source);
         let destination = self.to_mac.unwrap_or(destination);
         let types: Vec<_> = self.tags.iter().map(|&tag| EtherType(tag)).chain([inner]).collect();
         let ethernet = Ethernet2Header { source, destination, ether_type: types[0] };

@@ -1,0 +1,312 @@
+//! Port security: what a guest may send as its own, and what may be sent to it. Checked before the
+//! exemptions and the rules, with the record that userspace has written for the interface.
+//!
+//! The fast path checks the MAC address only: a flow's key has the inside address, and the packet that
+//! created the flow was checked. Userspace removes the flows of other addresses when a check changes.
+
+use super::tables::{PortSecurity, SlowPathSettings};
+use crate::abi::address::{V4, V6};
+use crate::abi::interface::Direction;
+use crate::abi::port::{PortChecks, PortSecurity as Record};
+use crate::abi::reason::Reason;
+use crate::wire::address::Address;
+use crate::wire::headers::{Kind, PacketHeaders};
+use crate::wire::packet::Packet;
+use crate::wire::{protocol, read_arp};
+
+/// What is checked about an IP packet: few enough words to be the arguments of a BPF function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Bits 16 to 31 the offset of the transport header, 32 to 47 [`PacketHeaders::rule_port`], 48 to 55
+    /// the IP protocol, 56 to 59 the kind, 60 whether it is egress, 61 whether it is IPv4. Bits 0 to 15
+    /// are the caller's.
+    pub what: u64,
+    /// [`PacketHeaders::ports`].
+    pub ports: u32,
+    /// The inside address, of IPv4 in the first word: the source of egress, the destination of ingress.
+    pub address: V6,
+}
+
+const AT: u32 = 16;
+const RULE_PORT: u32 = 32;
+const PROTOCOL: u32 = 48;
+const KIND: u32 = 56;
+const EGRESS: u64 = 1 << 60;
+const IS_V4: u64 = 1 << 61;
+
+impl Claim {
+    #[inline(always)]
+    fn new<A: Address>(direction: Direction, headers: &PacketHeaders<A>) -> Self {
+        // No header starts behind 65,535 bytes of others.
+        let at = u64::from(headers.at & 0xffff) << AT;
+        let kind = headers.kind as u64;
+        let fields = u64::from(headers.rule_port) << RULE_PORT
+            | u64::from(headers.protocol) << PROTOCOL
+            | kind << KIND;
+        let family = if A::IS_V4 { IS_V4 } else { 0 };
+        let (egress, address) = match direction {
+            Direction::Ingress => (0, headers.dst),
+            Direction::Egress => (EGRESS, headers.src),
+        };
+        Self { what: at | fields | family | egress, ports: headers.ports, address: address.words() }
+    }
+
+    #[inline(always)]
+    const fn is(&self, kind: Kind) -> bool {
+        self.what >> KIND & 0xf == kind as u64
+    }
+
+    #[inline(always)]
+    const fn is_egress(&self) -> bool {
+        self.what & EGRESS != 0
+    }
+
+    #[inline(always)]
+    const fn is_v4(&self) -> bool {
+        self.what & IS_V4 != 0
+    }
+
+    #[inline(always)]
+    const fn protocol(&self) -> u8 {
+        (self.what >> PROTOCOL & 0xff) as u8
+    }
+
+    /// The type of an ICMP or ICMPv6 message.
+    #[inline(always)]
+    const fn icmp_type(&self) -> u8 {
+        (self.what >> (RULE_PORT + 8) & 0xff) as u8
+    }
+
+    /// Offset of the transport header.
+    #[inline(always)]
+    const fn at(&self) -> u32 {
+        (self.what >> AT & 0xffff) as u32
+    }
+
+    /// Source port, network byte order.
+    #[inline(always)]
+    const fn src_port(&self) -> u16 {
+        (self.ports & 0xffff) as u16
+    }
+
+    /// Destination port, network byte order.
+    #[inline(always)]
+    const fn dst_port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+}
+
+/// Whether the record has checks for packets of this direction.
+#[inline(always)]
+fn has_checks<T: SlowPathSettings>(tables: &T, direction: Direction) -> bool {
+    let checks = tables.port_checks();
+    match direction {
+        Direction::Ingress => checks.has(PortChecks::ADDRESSES),
+        Direction::Egress => checks != PortChecks::NONE,
+    }
+}
+
+/// Checks an IP packet.
+///
+/// # Errors
+/// The reason for which it is dropped.
+#[inline(always)]
+pub(super) fn check_ip<A: Address, P: Packet, T: SlowPathSettings + PortSecurity<P>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    headers: &PacketHeaders<A>,
+) -> Result<(), Reason> {
+    if !has_checks(tables, direction) {
+        return Ok(());
+    }
+    tables.check_port(packet, Claim::new(direction, headers))
+}
+
+/// Checks a frame that is not IP, whose reason is `reason` otherwise.
+///
+/// # Errors
+/// The reason for which it is dropped.
+#[inline(always)]
+pub(super) fn check_non_ip<P: Packet, T: SlowPathSettings + PortSecurity<P>>(
+    packet: &P,
+    tables: &T,
+    direction: Direction,
+    reason: Reason,
+    is_llc: bool,
+) -> Result<(), Reason> {
+    if matches!(direction, Direction::Ingress) || !has_checks(tables, direction) {
+        return Ok(());
+    }
+    let checks = tables.port_checks();
+    if !has_own_mac(packet, true, tables.own_mac()) {
+        return Err(Reason::SourceMac);
+    }
+    match reason {
+        Reason::LinkControl if is_llc && checks.has(PortChecks::BRIDGE) => Err(Reason::Bpdu),
+        Reason::Arp if checks.has(PortChecks::ADDRESSES) && !tables.is_own_arp(packet) => {
+            Err(Reason::ArpSender)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a frame of this direction may have its source MAC address. `own` is that of the guest, or 0.
+#[inline(always)]
+pub fn has_own_mac<P: Packet>(packet: &P, is_egress: bool, own: u64) -> bool {
+    if own == 0 || !is_egress || !packet.has_ethernet() {
+        return true;
+    }
+    // Two octets of the destination, then the source.
+    packet.head::<[u64; 1]>(4).is_some_and(|[word]| word >> 16 == own)
+}
+
+/// Checks an IP packet with the record of its interface.
+///
+/// # Errors
+/// The reason for which it is dropped.
+#[inline(always)]
+pub fn check<P: Packet>(packet: &P, record: &Record, claim: Claim) -> Result<(), Reason> {
+    if !claim.is_egress() {
+        return check_destination(packet, record, claim);
+    }
+    if !has_own_mac(packet, true, record.mac) {
+        return Err(Reason::SourceMac);
+    }
+    check_sender(packet, record, claim)
+}
+
+/// Whether the sender of an ARP message is the guest. A probe (RFC 5227) has no sender address: it asks
+/// for an address that its sender wants to use.
+#[inline(always)]
+pub fn is_own_arp<P: Packet>(packet: &P, record: &Record) -> bool {
+    read_arp(packet).is_some_and(|message| {
+        let claimed = if message.sender == 0 { message.target } else { message.sender };
+        claimed.is_own(record)
+    })
+}
+
+#[inline(always)]
+fn check_destination<P: Packet>(packet: &P, record: &Record, claim: Claim) -> Result<(), Reason> {
+    if is_own(record, claim) || is_group(claim) || is_to_group(packet) {
+        Ok(())
+    } else {
+        Err(Reason::DestinationAddress)
+    }
+}
+
+#[inline(always)]
+fn check_sender<P: Packet>(packet: &P, record: &Record, claim: Claim) -> Result<(), Reason> {
+    if record.checks.has(PortChecks::SERVICES)
+        && let Some(reason) = service(claim)
+    {
+        return Err(reason);
+    }
+    if !record.checks.has(PortChecks::ADDRESSES) {
+        return Ok(());
+    }
+    let has_address = claim.address[0] != 0 || claim.address[1] != 0;
+    let may_send = if has_address { is_own(record, claim) } else { needs_no_address(claim) };
+    if !may_send {
+        return Err(Reason::SourceAddress);
+    }
+    // RFC 4861, sections 4.3 and 4.4: the target follows the header.
+    if claims_target(claim, has_address)
+        && !packet.load::<V6>(claim.at() + 8).is_some_and(|target| target.is_own(record))
+    {
+        return Err(Reason::NeighbourTarget);
+    }
+    Ok(())
+}
+
+/// Whether the inside address is one of the guest's.
+#[inline(always)]
+fn is_own(record: &Record, claim: Claim) -> bool {
+    if claim.is_v4() { v4(claim).is_own(record) } else { claim.address.is_own(record) }
+}
+
+#[inline(always)]
+fn is_group(claim: Claim) -> bool {
+    if claim.is_v4() { v4(claim).is_group() } else { claim.address.is_group() }
+}
+
+#[inline(always)]
+const fn v4(claim: Claim) -> V4 {
+    (claim.address[0] & 0xffff_ffff) as V4
+}
+
+/// Whether the frame goes to a group of hosts: multicast or broadcast, of which that of a subnet cannot
+/// be recognised by its IP address.
+#[inline(always)]
+fn is_to_group<P: Packet>(packet: &P) -> bool {
+    packet.has_ethernet() && packet.head::<u16>(0).is_some_and(|first| first & 1 != 0)
+}
+
+const DHCP_CLIENT: u16 = 68;
+const DHCP_SERVER: u16 = 67;
+const DHCPV6_CLIENT: u16 = 546;
+/// Types of ICMP (RFC 792, RFC 1256) and of ICMPv6 (RFC 4861, RFC 2710, RFC 3810).
+const REDIRECT_V4: u8 = 5;
+const ROUTER_ADVERTISEMENT_V4: u8 = 9;
+const MLD_REPORT: u8 = 131;
+const MLD_DONE: u8 = 132;
+const ROUTER_SOLICITATION: u8 = 133;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
+const MLDV2_REPORT: u8 = 143;
+
+/// The reason for a message of a router or a DHCP server. A client accepts a DHCP message from any port,
+/// so the server's port is not compared. The parser has found the ICMPv6 header behind any extension
+/// headers, and a first fragment without it is invalid: RFC 7113 has the evasions.
+#[inline(always)]
+fn service(claim: Claim) -> Option<Reason> {
+    if claim.is(Kind::Udp) {
+        let client = if claim.is_v4() { DHCP_CLIENT } else { DHCPV6_CLIENT };
+        return (claim.dst_port() == client.to_be()).then_some(Reason::DhcpServer);
+    }
+    if !claim.is(Kind::Message) {
+        return None;
+    }
+    let (advertisement, redirect) = if claim.is_v4() {
+        (ROUTER_ADVERTISEMENT_V4, REDIRECT_V4)
+    } else {
+        (ROUTER_ADVERTISEMENT, REDIRECT)
+    };
+    match claim.icmp_type() {
+        kind if kind == advertisement => Some(Reason::RouterAdvertisement),
+        kind if kind == redirect => Some(Reason::Redirect),
+        _ => None,
+    }
+}
+
+/// Whether a host without an address may send the packet: DHCP (RFC 2131) and IGMP (RFC 3376, section
+/// 4.2.13); router solicitation, the check for duplicates (RFC 4862) and MLD (RFC 3590).
+#[inline(always)]
+fn needs_no_address(claim: Claim) -> bool {
+    if claim.is_v4() {
+        return if claim.is(Kind::Udp) {
+            claim.src_port() == DHCP_CLIENT.to_be() && claim.dst_port() == DHCP_SERVER.to_be()
+        } else {
+            claim.is(Kind::Other) && claim.protocol() == protocol::IGMP
+        };
+    }
+    claim.is(Kind::Message)
+        && matches!(
+            claim.icmp_type(),
+            ROUTER_SOLICITATION | NEIGHBOUR_SOLICITATION | MLD_REPORT | MLD_DONE | MLDV2_REPORT
+        )
+}
+
+/// Whether the packet claims its target address: a neighbour advertisement, or the check for duplicates.
+#[inline(always)]
+fn claims_target(claim: Claim, has_address: bool) -> bool {
+    !claim.is_v4()
+        && claim.is(Kind::Message)
+        && match claim.icmp_type() {
+            NEIGHBOUR_ADVERTISEMENT => true,
+            NEIGHBOUR_SOLICITATION => !has_address,
+            _ => false,
+        }
+}
