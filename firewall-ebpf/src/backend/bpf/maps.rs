@@ -47,16 +47,20 @@ pub(super) static OWN_UDP_V6: LruTable<FlowKey6> = LruHashMap::new();
 
 /// Unproven flows and proven UDP flows, by `Table::lru_index`.
 #[btf_map]
-pub(super) static FLOWS_LRU_V4: ArrayOfMaps<LruTable<FlowKey4>, 128> = ArrayOfMaps::new();
+pub(super) static FLOWS_LRU_V4: ArrayOfMaps<LruHashMap<FlowKey4, Inner<Flow>, 1>, 128> =
+    ArrayOfMaps::new();
 /// Unproven flows and proven UDP flows, by `Table::lru_index`.
 #[btf_map]
-pub(super) static FLOWS_LRU_V6: ArrayOfMaps<LruTable<FlowKey6>, 128> = ArrayOfMaps::new();
+pub(super) static FLOWS_LRU_V6: ArrayOfMaps<LruHashMap<FlowKey6, Inner<Flow>, 1>, 128> =
+    ArrayOfMaps::new();
 /// Proven TCP flows, by interface.
 #[btf_map]
-pub(super) static FLOWS_TCP_V4: ArrayOfMaps<TcpTable<FlowKey4>, 64> = ArrayOfMaps::new();
+pub(super) static FLOWS_TCP_V4: ArrayOfMaps<HashMap<FlowKey4, Inner<Flow>, 1, NO_PREALLOC>, 64> =
+    ArrayOfMaps::new();
 /// Proven TCP flows, by interface.
 #[btf_map]
-pub(super) static FLOWS_TCP_V6: ArrayOfMaps<TcpTable<FlowKey6>, 64> = ArrayOfMaps::new();
+pub(super) static FLOWS_TCP_V6: ArrayOfMaps<HashMap<FlowKey6, Inner<Flow>, 1, NO_PREALLOC>, 64> =
+    ArrayOfMaps::new();
 /// First fragments that passed, by interface and then by `fragment::fragment_key`.
 #[btf_map]
 pub(super) static FRAGMENTS_V4: ArrayOfMaps<FragmentTable<FlowKey4>, 64> = ArrayOfMaps::new();
@@ -75,7 +79,11 @@ pub(super) static BLOOM_IN_USE: Array<u32, 64> = Array::new();
 type LruTable<K> = LruHashMap<K, Flow, 1>;
 /// Not preallocated: the table of an interface with few connections takes little memory.
 type TcpTable<K> = HashMap<K, Flow, 1, NO_PREALLOC>;
-type FragmentTable<K> = LruHashMap<K, FirstFragment, 1>;
+type FragmentTable<K> = LruHashMap<K, Inner<FirstFragment>, 1>;
+/// The value of a map in an outer one. Linux before 6.2 remembers of a struct that it has no timer, and then
+/// refuses inner maps without BTF, such as those that userspace creates (`timer_off` in `bpf_map_meta_equal`,
+/// kernel/bpf/map_in_map.c); an array is not searched for one.
+type Inner<T> = [T; 1];
 
 /// By `interface::settings_index`.
 #[btf_map]

@@ -1,5 +1,7 @@
 //! The decision's tables over BPF maps: what the slow path reads and writes.
 
+use core::array::from_ref;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use firewall_ebpf::abi::address::{V4, V6};
@@ -153,7 +155,7 @@ macro_rules! family {
                 // be reused for another flow of the same table at once: see `FlowRef`. That holds for
                 // preallocated tables, and for others because their memory is freed only after a
                 // grace period (`bpf_mem_alloc`, kernel/bpf/memalloc.c).
-                Some(unsafe { FlowRef::new(record) })
+                Some(unsafe { FlowRef::new(record.cast()) })
             }
         }
 
@@ -174,7 +176,7 @@ macro_rules! family {
                 // insert: see `maps::add`.
                 let flow = unsafe {
                     scratch.write(*flow);
-                    &*scratch
+                    from_ref(&*scratch)
                 };
                 let done = match table {
                     Table::New | Table::Udp => {
@@ -222,14 +224,14 @@ macro_rules! family {
                 // record that is reused between the lookup and this read belongs to another packet
                 // whose first fragment passed too; a copy torn between two mixes their times and
                 // ends, which passes or drops one fragment wrongly.
-                Some(unsafe { record.read_volatile() })
+                Some(unsafe { record.cast::<FirstFragment>().read_volatile() })
             }
 
             #[inline(always)]
             fn insert_fragment(&self, key: &$key, first: &FirstFragment) {
                 if let Some(table) = maps::$fragments.get(self.slot().into()) {
                     // The last write remains. Without room the later fragments are dropped.
-                    let _ = table.insert(key, first, 0);
+                    let _ = table.insert(key, from_ref(first), 0);
                 }
             }
         }
