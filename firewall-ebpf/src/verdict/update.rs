@@ -133,6 +133,15 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
             fits = numbers::belong(flow, headers.seq, headers.ack, sender);
         } else {
             let is_fin = segment == SegmentType::Fin;
+            // Before it is recorded: a packet that is dropped changes nothing.
+            if is_strict
+                && is_fin
+                && !is_closed
+                && flow.are_numbers_known()
+                && !numbers::belong(flow, headers.seq, headers.ack, sender)
+            {
+                return Err(Reason::TcpWindow);
+            }
             let judgement = numbers::judge(flow, headers, is_fin, sender);
             fits = judgement.fits;
             if judgement.confirms_fin {

@@ -1,6 +1,7 @@
 //! Fuzzes the parser with frames.
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use firewall_ebpf::abi::flow::NO_SCALE;
 use firewall_ebpf::abi::limits::MAX_VLAN_TAGS;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::backend::host::HostPacket;
@@ -119,7 +120,7 @@ fn check<A: Address>(packet: &HostPacket<'_>, segment: &PacketHeaders<A>) {
             assert_eq!(20 + segment.options + segment.payload, segment.length, "{packet:?}");
             assert!(segment.options <= 40, "{packet:?}");
             let scale = wire::window_scale(packet, segment);
-            assert!(scale <= 14 || scale == u8::MAX, "window scale {scale}: {packet:?}");
+            assert!(scale <= 14 || scale == NO_SCALE, "window scale {scale}: {packet:?}");
         }
         Kind::Udp => assert!(segment.protocol == 17 && segment.length >= 8, "{packet:?}"),
         Kind::Error => {

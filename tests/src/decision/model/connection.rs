@@ -262,6 +262,11 @@ impl Connection {
                 Position::Inside => {}
             }
         } else {
+            let is_open = !matches!(self.state, State::TimeWait | State::Close);
+            let is_refused = is_fin && is_open && self.numbers.are_known;
+            if self.is_strict && is_refused && !self.numbers.fit(packet) {
+                return Effect::Invalid;
+            }
             if self.numbers.confirm(packet) {
                 self.close(from.opposite());
             }
