@@ -5,6 +5,7 @@
 //! ([`tcp`], [`numbers`], [`window`]), and for a packet of no flow the policy ([`lookup`]) and a new flow.
 //! All reach maps through the traits in [`tables`].
 
+pub mod claim;
 mod context;
 pub mod decide;
 pub mod dhcp;

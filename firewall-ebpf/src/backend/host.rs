@@ -18,8 +18,8 @@ use crate::abi::port::{PortChecks, PortSecurity as Port};
 use crate::abi::prefix::Prefix;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
+use crate::verdict::claim::Claim;
 use crate::verdict::flow::FlowRef;
-use crate::verdict::port_security::Claim;
 use crate::verdict::tables::{
     Counts, Dhcp, FastPathSettings, FlowLookup, Flows, Fragments, Full, Interface, Policy,
     PortSecurity, Prefixes, Rules, SlowPathSettings,

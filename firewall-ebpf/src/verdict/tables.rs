@@ -9,8 +9,8 @@ use crate::abi::policy::{Active, List};
 use crate::abi::port::PortChecks;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
+use crate::verdict::claim::Claim;
 use crate::verdict::flow::FlowRef;
-use crate::verdict::port_security::Claim;
 use crate::wire::address::Address;
 use crate::wire::packet::Packet;
 

@@ -9,7 +9,7 @@ use firewall_ebpf::abi::helper::unpack_query;
 use firewall_ebpf::abi::interface::{Call, Direction};
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::reason::Reason;
-use firewall_ebpf::verdict::port_security::Claim;
+use firewall_ebpf::verdict::claim::Claim;
 use firewall_ebpf::verdict::{dhcp, lookup, port_security};
 use firewall_ebpf::wire;
 use firewall_ebpf::wire::LinkMessage;

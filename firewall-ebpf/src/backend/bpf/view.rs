@@ -8,7 +8,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use firewall_ebpf::abi::reason::Reason;
-use firewall_ebpf::verdict::port_security::Claim;
+use firewall_ebpf::verdict::claim::Claim;
 use firewall_ebpf::verdict::tables::PortSecurity;
 use firewall_ebpf::wire::LinkMessage;
 use firewall_ebpf::wire::packet::{Packet, Wire};
