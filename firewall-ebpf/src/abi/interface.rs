@@ -184,14 +184,12 @@ pub struct Settings {
     pub has_ethernet: u8,
     /// A [`NonIp`].
     pub non_ip: u8,
-    /// A [`TcpChecks`].
-    pub tcp_checks: u8,
     /// Whether TCP connections are picked up mid-stream: 0 or 1.
     pub tcp_loose: u8,
     /// Whether the policy is evaluated again for each flow after it has changed: 0 or 1.
     pub revalidate: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 4],
     /// What a guest may send as its own; the default for a host.
     pub port: PortSecurity,
 }
@@ -208,9 +206,32 @@ pub const fn settings_index(slot: u16, half: u8) -> u16 {
     slot * 2 + (half & 1) as u16
 }
 
+/// Variants of the slow path. The direction of its packets and the checks of TCP are constants of each:
+/// with both as settings the verifier of Linux 6.1 would process more than a million instructions.
+pub const SLOW_PATHS: u32 = 4;
+
+/// Index of the slow path for packets of a direction.
+#[must_use]
+#[inline(always)]
+pub const fn slow_path_index(base: u32, direction: Direction) -> u32 {
+    base + direction as u32
+}
+
+/// [`slow_path_index`]'s base of the slow path that interfaces with these checks share.
+#[must_use]
+pub const fn shared_slow_path(checks: TcpChecks) -> u32 {
+    2 * checks as u32
+}
+
+/// The base of the slow path of one interface, while it is traced.
+#[must_use]
+pub const fn traced_slow_path(slot: u16) -> u32 {
+    SLOW_PATHS + 2 * slot as u32
+}
+
 /// What an interface's program hands to the slow path, in one word: bits 0 to 15 the index of its
-/// [`Settings`], bit 16 the direction, bit 17 whether the fast path found no proven flow, bits 32 to 63
-/// the device's index, by which the slow path knows that the word is for its packet.
+/// [`Settings`], bit 16 whether the fast path found no proven flow, bits 32 to 63 the device's index, by
+/// which the slow path knows that the word is for its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call(pub u64);
 
@@ -218,9 +239,8 @@ impl Call {
     /// Packs the word.
     #[must_use]
     #[inline(always)]
-    pub const fn new(settings: u16, direction: Direction, no_flow: bool, device: u32) -> Self {
-        let flags = (direction as u64) << 16 | (no_flow as u64) << 17;
-        Self(settings as u64 | flags | (device as u64) << 32)
+    pub const fn new(settings: u16, no_flow: bool, device: u32) -> Self {
+        Self(settings as u64 | (no_flow as u64) << 16 | (device as u64) << 32)
     }
 
     /// Index of the settings.
@@ -230,25 +250,11 @@ impl Call {
         (self.0 & 0xffff) as u32
     }
 
-    /// The attachment number.
-    #[must_use]
-    #[inline(always)]
-    pub const fn slot(self) -> u16 {
-        ((self.0 & 0xffff) >> 1) as u16
-    }
-
-    /// The direction of the packet.
-    #[must_use]
-    #[inline(always)]
-    pub const fn direction(self) -> Direction {
-        if self.0 & 1 << 16 == 0 { Direction::Ingress } else { Direction::Egress }
-    }
-
     /// Whether the fast path found no proven flow of the packet's key.
     #[must_use]
     #[inline(always)]
     pub const fn no_flow(self) -> bool {
-        self.0 & 1 << 17 != 0
+        self.0 & 1 << 16 != 0
     }
 
     /// Index of the device.

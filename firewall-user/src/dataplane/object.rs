@@ -2,6 +2,8 @@
 
 pub mod shapes;
 
+use std::hash::{DefaultHasher, Hasher as _};
+
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
@@ -24,6 +26,16 @@ pub(super) fn embedded() -> Result<&'static [u8]> {
         ));
     }
     Ok(OBJECT)
+}
+
+/// Identifies the kernel object. Never zero.
+///
+/// # Errors
+/// This build has none.
+pub(super) fn object_digest() -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(embedded()?);
+    Ok(hasher.finish().max(1))
 }
 
 /// A loader that uses the pinned maps, and creates and pins those that do not exist. The tables of an

@@ -15,7 +15,7 @@ use firewall_ebpf::abi::port::PortSecurity;
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::wire::address::Address as _;
 use firewall_user::dataplane::hooks::load::{self, Settings};
-use firewall_user::dataplane::hooks::slow_path::{self, Kind};
+use firewall_user::dataplane::hooks::slow_path::{self, Kind, Variant};
 use firewall_user::dataplane::tables::interface::FlowSizes;
 use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::dataplane::tables::policy::Wanted;
@@ -136,7 +136,8 @@ fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]
     };
     maps.ensure_interface_tables([(slot, sizes)])?;
     for kind in [Kind::Xdp, Kind::Tc] {
-        slow_path::ensure(maps, kind)?;
+        let (direction, checks) = (Direction::Ingress, TcpChecks::Guard);
+        slow_path::ensure(maps, Variant { kind, direction, checks })?;
     }
     let (half, record) = (0, fixed.record());
     maps.set_settings((slot, half), record)?;

@@ -12,7 +12,7 @@ use firewall_ebpf::abi::interface::{
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::abi::state::State;
 use firewall_user::dataplane::hooks::load::{self, Settings};
-use firewall_user::dataplane::hooks::slow_path::{self, Kind};
+use firewall_user::dataplane::hooks::slow_path::{self, Kind, Variant};
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::interface::FlowSizes;
 use firewall_user::dataplane::{DataplaneError, Pins, instance};
@@ -151,8 +151,13 @@ impl Kernel {
         // Not the half that a first attach uses, so that code that ignores it fails.
         let half = 1;
         instance.set_settings((SLOT, half), record).unwrap_or_else(|e| fail("settings", e));
-        for kind in [Kind::Xdp, Kind::Tc] {
-            slow_path::ensure(&mut instance, kind)
+        let (received, transmitted) =
+            (setup.orientation.received(), setup.orientation.transmitted());
+        let checks = setup.tcp_checks;
+        for (kind, direction) in
+            [(Kind::Xdp, received), (Kind::Tc, received), (Kind::Tc, transmitted)]
+        {
+            slow_path::ensure(&mut instance, Variant { kind, direction, checks })
                 .unwrap_or_else(|error| fail("load the slow path", error));
         }
         let mut ebpf = load::open(&instance, &settings, (half, &record))

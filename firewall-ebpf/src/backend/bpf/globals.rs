@@ -2,15 +2,23 @@
 //! the verifier removes branches that the interface does not use. The fast path reads only these.
 
 use aya_ebpf::Global;
-use firewall_ebpf::abi::interface::{Orientation, TIMEOUT_SPACE};
+use firewall_ebpf::abi::interface::{
+    Direction, Orientation, TIMEOUT_SPACE, TcpChecks, slow_path_index,
+};
 use firewall_ebpf::abi::state::State;
 
 /// Index of the interface's `Settings`.
 #[unsafe(no_mangle)]
 static SETTINGS: Global<u16> = Global::new(0);
-/// Index of the program for the slow path.
+/// `interface::slow_path_index`'s base of the slow path.
 #[unsafe(no_mangle)]
 static SLOW_PATH: Global<u32> = Global::new(0);
+/// Of the slow path: the direction of its packets.
+#[unsafe(no_mangle)]
+static DIRECTION: Global<u8> = Global::new(Direction::Ingress as u8);
+/// Of the slow path.
+#[unsafe(no_mangle)]
+static TCP_CHECKS: Global<u8> = Global::new(TcpChecks::Guard as u8);
 #[unsafe(no_mangle)]
 static ORIENTATION: Global<u8> = Global::new(Orientation::Host as u8);
 #[unsafe(no_mangle)]
@@ -44,10 +52,22 @@ pub(super) fn slot() -> u16 {
     SETTINGS.load() >> 1
 }
 
-/// Index of the program for the slow path: 0, or that of a traced interface.
+/// Index of the program for the slow path of a direction.
 #[inline(always)]
-pub(super) fn slow_path() -> u32 {
-    SLOW_PATH.load()
+pub(super) fn slow_path(direction: Direction) -> u32 {
+    slow_path_index(SLOW_PATH.load(), direction)
+}
+
+/// The direction of the packets of a slow path.
+#[inline(always)]
+pub(super) fn direction() -> Direction {
+    if DIRECTION.load() == Direction::Egress as u8 { Direction::Egress } else { Direction::Ingress }
+}
+
+/// How closely a slow path checks TCP.
+#[inline(always)]
+pub(super) fn tcp_checks() -> TcpChecks {
+    if TCP_CHECKS.load() == TcpChecks::Guard as u8 { TcpChecks::Guard } else { TcpChecks::Strict }
 }
 
 /// Which end of the device is protected.

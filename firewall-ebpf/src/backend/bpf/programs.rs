@@ -32,9 +32,9 @@ extern "C" fn sg_xdp_rx(ctx: *mut xdp_md) -> u32 {
         return XDP_PASS;
     }
     // SAFETY: the context is the kernel's.
-    hand_over(result, direction, unsafe { (*ctx).ingress_ifindex });
+    hand_over(result, unsafe { (*ctx).ingress_ifindex });
     // SAFETY: nothing in this program needs to be dropped.
-    unsafe { maps::SLOW_XDP.tail_call(&XdpContext::new(ctx), globals::slow_path()) };
+    unsafe { maps::SLOW_XDP.tail_call(&XdpContext::new(ctx), globals::slow_path(direction)) };
     no_slow_path(&packet, direction);
     XDP_DROP
 }
@@ -62,9 +62,9 @@ fn classify(ctx: *mut __sk_buff, direction: Direction) -> i32 {
         return TCX_NEXT;
     }
     // SAFETY: the context is the kernel's.
-    hand_over(result, direction, unsafe { (*ctx).ifindex });
+    hand_over(result, unsafe { (*ctx).ifindex });
     // SAFETY: nothing in this program needs to be dropped.
-    unsafe { maps::SLOW_TC.tail_call(&TcContext::new(ctx), globals::slow_path()) };
+    unsafe { maps::SLOW_TC.tail_call(&TcContext::new(ctx), globals::slow_path(direction)) };
     no_slow_path(&packet, direction);
     TCX_DROP
 }
@@ -78,9 +78,9 @@ fn established<P: Packet>(packet: &P, direction: Direction) {
 
 /// Tells the slow path about a packet.
 #[inline(always)]
-fn hand_over(result: FastPath, direction: Direction, device: u32) {
+fn hand_over(result: FastPath, device: u32) {
     let no_flow = result == FastPath::NoFlow;
-    maps::set_call(Call::new(globals::settings(), direction, no_flow, device));
+    maps::set_call(Call::new(globals::settings(), no_flow, device));
 }
 
 /// Counts a packet for which there is no program of the slow path: it is dropped.
@@ -119,7 +119,7 @@ where
     Kernel: PortSecurity<P>,
 {
     let fast_path = if call.no_flow() { FastPath::NoFlow } else { FastPath::Undecided };
-    let direction = call.direction();
+    let direction = globals::direction();
     let Decision { reason, bytes } = slow_path(packet, kernel, direction, fast_path);
     if reason.verdict() == Verdict::Drop {
         maps::record_drop(kernel.slot(), kernel.now());
@@ -136,7 +136,7 @@ extern "C" fn sg_trace_slow_xdp(ctx: *mut xdp_md) -> u32 {
     let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return XDP_DROP };
     let reason = sg_decide_xdp(ctx, call.0);
-    sg_trace_xdp(ctx, call.direction() as u32, reason);
+    sg_trace_xdp(ctx, globals::direction() as u32, reason);
     xdp_action(&kernel, reason)
 }
 
@@ -148,7 +148,7 @@ extern "C" fn sg_trace_slow_tc(ctx: *mut __sk_buff) -> i32 {
     let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
     let reason = sg_decide_skb(ctx, call.0);
-    sg_trace_skb(ctx, call.direction() as u32, reason, kernel.has_ethernet().into());
+    sg_trace_skb(ctx, globals::direction() as u32, reason, kernel.has_ethernet().into());
     tcx_action(&kernel, reason)
 }
 

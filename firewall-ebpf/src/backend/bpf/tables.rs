@@ -18,9 +18,9 @@ use firewall_ebpf::verdict::tables::{
 };
 use firewall_ebpf::wire::address::Address as _;
 
-use super::maps;
 use super::policy::PolicyTables;
 use super::subprograms::{sg_bloom_set, sg_bloom_test, sg_dhcp};
+use super::{globals, maps};
 
 const EEXIST: i32 = -17;
 
@@ -111,11 +111,7 @@ impl SlowPathSettings for Kernel {
 
     #[inline(always)]
     fn tcp_checks(&self) -> TcpChecks {
-        if self.settings().tcp_checks == TcpChecks::Guard as u8 {
-            TcpChecks::Guard
-        } else {
-            TcpChecks::Strict
-        }
+        globals::tcp_checks()
     }
 
     #[inline(always)]

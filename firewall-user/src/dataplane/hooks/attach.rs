@@ -2,6 +2,7 @@
 
 use aya::Ebpf;
 use aya::programs::{SchedClassifier, Xdp};
+use firewall_ebpf::abi::interface::Direction;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::hooks::attached::{hook_here, transmits_here};
@@ -9,7 +10,7 @@ use crate::dataplane::hooks::detach::detach_place;
 use crate::dataplane::hooks::hook::{Hook, tc_hook};
 use crate::dataplane::hooks::links::attached_link;
 use crate::dataplane::hooks::load::{self, Settings};
-use crate::dataplane::hooks::slow_path::Kind;
+use crate::dataplane::hooks::slow_path::{Kind, Variant};
 use crate::dataplane::hooks::{clsact, refusal, slow_path, tcx, xdp};
 use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::host::netns;
@@ -149,7 +150,7 @@ impl Attempt<'_> {
         if !device.has_ethernet {
             return Err(refusal::no_ethernet(device, tc));
         }
-        self.slow_path(Kind::Xdp)?;
+        self.slow_path(Kind::Xdp, self.settings.orientation.received())?;
         let program: &mut Xdp = object::program(&mut self.object, XDP)?;
         program.load().context(format_args!("load {XDP}"))?;
         let is_generic = hook == Hook::XdpGeneric;
@@ -165,17 +166,25 @@ impl Attempt<'_> {
     }
 
     /// Loads the slow path that programs of a type call.
-    fn slow_path(&mut self, kind: Kind) -> Result<()> {
+    fn slow_path(&mut self, kind: Kind, direction: Direction) -> Result<()> {
+        let variant = Variant { kind, direction, checks: self.settings.tcp_checks };
         if self.settings.traced {
-            slow_path::trace(self.pins, &mut self.object, kind, self.settings.slot)
+            slow_path::trace(self.maps, variant, self.settings.slot)
         } else {
-            slow_path::ensure(self.maps, kind)
+            slow_path::ensure(self.maps, variant)
         }
     }
 
     /// Attaches a TC program, by TCX or clsact.
     fn tc(&mut self, name: &str, place: Place) -> Result<()> {
-        self.slow_path(Kind::Tc)?;
+        let orientation = self.settings.orientation;
+        self.slow_path(
+            Kind::Tc,
+            match place {
+                Place::Transmit | Place::ClsactTransmit => orientation.transmitted(),
+                _ => orientation.received(),
+            },
+        )?;
         let Self { pins, interface, device, .. } = *self;
         let program: &mut SchedClassifier = object::program(&mut self.object, name)?;
         program.load().context(format_args!("load {name}"))?;

@@ -8,14 +8,13 @@ use aya::Ebpf;
 use firewall_ebpf::abi::counter::rule_stride;
 use firewall_ebpf::abi::interface::{
     self, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE,
-    has_fast_path, settings_index,
+    has_fast_path, settings_index, shared_slow_path, traced_slow_path,
 };
 use firewall_ebpf::abi::port::PortSecurity;
 use firewall_ebpf::abi::state::State;
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::hooks::slow_path::traced_index;
-use crate::dataplane::object::{embedded, loader};
+use crate::dataplane::object::{embedded, loader, object_digest};
 use crate::dataplane::sys;
 use crate::dataplane::tables::clock;
 use crate::dataplane::tables::interface::Own;
@@ -62,17 +61,16 @@ impl Settings {
             udp_stream_age: clock::jiffies(u64::from(UDP_STREAM_AGE)),
             has_ethernet: self.has_ethernet.into(),
             non_ip: self.non_ip as u8,
-            tcp_checks: self.tcp_checks as u8,
             tcp_loose: self.tcp_loose.into(),
             revalidate: self.revalidate.into(),
-            reserved: [0; 3],
+            reserved: [0; 4],
             port: self.port,
         }
     }
 
-    /// Index of the interface's program in the maps of the slow path.
+    /// [`interface::slow_path_index`]'s base of the interface's slow path.
     pub(super) const fn slow_path(&self) -> u32 {
-        if self.traced { traced_index(self.slot) } else { 0 }
+        if self.traced { traced_slow_path(self.slot) } else { shared_slow_path(self.tcp_checks) }
     }
 
     /// Identifies the programs that [`open`] gives, and how they are attached: the kernel object, the
@@ -90,16 +88,6 @@ impl Settings {
         }
         Ok(hasher.finish().max(1))
     }
-}
-
-/// Identifies the kernel object. Never zero.
-///
-/// # Errors
-/// This build has none.
-pub(super) fn object_digest() -> Result<u64> {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(embedded()?);
-    Ok(hasher.finish().max(1))
 }
 
 /// Opens the object for one interface, over the shared maps and its own tables. `record` is what its
@@ -126,6 +114,8 @@ pub fn open(
         .override_global("RULE_STRIDE", &stride, true)
         .override_global("SETTINGS", &settings_index(slot, half), true)
         .override_global("SLOW_PATH", &settings.slow_path(), true)
+        .override_global("DIRECTION", &(orientation.received() as u8), true)
+        .override_global("TCP_CHECKS", &(tcp_checks as u8), true)
         .override_global("ORIENTATION", &(orientation as u8), true)
         .override_global("ETHERNET", &u8::from(has_ethernet), true)
         .override_global("FAST_PATH", &u8::from(fast_path), true)

@@ -1,18 +1,20 @@
 //! The programs of the slow path, which all interfaces share: loaded and verified once for each type of
-//! hook, and reached from the programs of an interface by a tail call.
+//! hook, direction and way of checking TCP, and reached from the programs of an interface by a tail call.
 
 use std::os::fd::AsFd as _;
 
-use aya::Ebpf;
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use firewall_ebpf::abi::counter::rule_stride;
+use firewall_ebpf::abi::interface::{
+    Direction, TcpChecks, shared_slow_path, slow_path_index, traced_slow_path,
+};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
-use crate::dataplane::hooks::load::object_digest;
-use crate::dataplane::object::{self, embedded, loader};
+use crate::dataplane::object::{self, embedded, loader, object_digest};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::sys::entries;
+use crate::dataplane::sys::unpin::unpin;
 use crate::dataplane::tables::maps::Maps;
 
 /// The types of programs, which can only call those of their own type.
@@ -42,44 +44,50 @@ impl Kind {
     }
 }
 
-/// Loads the slow path of a type unless this build's is there already. Packets meet the old program or the
-/// new one.
+/// A variant of the slow path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// The type of its programs.
+    pub kind: Kind,
+    /// The direction of its packets.
+    pub direction: Direction,
+    /// The checks of TCP.
+    pub checks: TcpChecks,
+}
+
+/// Loads a variant of the slow path unless this build's is there already. Packets meet the old program or
+/// the new one.
 ///
 /// # Errors
 /// The kernel refuses the program or the map.
-pub fn ensure(maps: &mut Maps, kind: Kind) -> Result<()> {
+pub fn ensure(maps: &mut Maps, variant: Variant) -> Result<()> {
+    let Variant { kind, direction, checks } = variant;
     let digest = object_digest()?;
-    if maps.loaded_slow_path()?[kind as usize] == digest {
+    let index = slow_path_index(shared_slow_path(checks), direction);
+    if maps.loaded_slow_path(index)?[kind as usize] == digest {
         return Ok(());
     }
-    let (stripes, stride) = (maps.sizes.rule_stripes(), rule_stride(maps.sizes.rules));
-    let mut object = loader(&maps.pins, &maps.sizes)
-        .override_global("RULE_STRIPES", &stripes, true)
-        .override_global("RULE_STRIDE", &stride, true)
-        .load(embedded()?)
-        .context("open the kernel object")?;
-    let program = load(&mut object, kind, false)?;
-    put(&maps.pins, kind, 0, &program)?;
-    let mut loaded = maps.loaded_slow_path()?;
+    let program = load(maps, variant, None)?;
+    put(&maps.pins, kind, index, &program)?;
+    let mut loaded = maps.loaded_slow_path(index)?;
     loaded[kind as usize] = digest;
-    maps.set_loaded_slow_path(loaded)
+    maps.set_loaded_slow_path(index, loaded)
 }
 
-/// Loads the slow path of a traced interface from its object, which has the ring buffer of its lines.
+/// Loads the slow path of a traced interface, with a ring buffer for its lines, which all its variants have.
 ///
 /// # Errors
 /// The kernel refuses the program or the map.
-pub(super) fn trace(pins: &Pins, object: &mut Ebpf, kind: Kind, slot: u16) -> Result<()> {
-    let program = load(object, kind, true)?;
-    put(pins, kind, traced_index(slot), &program)
+pub(super) fn trace(maps: &Maps, variant: Variant, slot: u16) -> Result<()> {
+    let program = load(maps, variant, Some(slot))?;
+    let index = slow_path_index(traced_slow_path(slot), variant.direction);
+    put(&maps.pins, variant.kind, index, &program)
 }
 
-/// Index of an interface's own slow path, while it is traced.
-pub(super) const fn traced_index(slot: u16) -> u32 {
-    slot as u32 + 1
-}
+/// The map of aya-log, and its pin while an interface is traced.
+const LINES: &str = "AYA_LOGS";
 
-/// The id of the program that prints the packets of a traced interface.
+/// The id of a program that prints the packets of a traced interface.
 ///
 /// # Errors
 /// A map cannot be read, or the interface is not traced.
@@ -87,10 +95,13 @@ pub(super) fn traced_program(pins: &Pins, slot: u16) -> Result<u32> {
     for kind in [Kind::Tc, Kind::Xdp] {
         let name = kind.map();
         let map = MapData::from_pin(pins.map(name)).context(format_args!("open map {name}"))?;
-        // The map returns the id of a program.
-        let id = entries::get::<u32, u32>(map.fd().as_fd(), &traced_index(slot));
-        if let Some(id) = id.context(format_args!("read map {name}"))? {
-            return Ok(id);
+        for direction in Direction::ALL {
+            let index = slow_path_index(traced_slow_path(slot), direction);
+            // The map returns the id of a program.
+            let id = entries::get::<u32, u32>(map.fd().as_fd(), &index);
+            if let Some(id) = id.context(format_args!("read map {name}"))? {
+                return Ok(id);
+            }
         }
     }
     Err(DataplaneError::new(format!("trace slot {slot}: it is not traced"), ""))
@@ -99,32 +110,44 @@ pub(super) fn traced_program(pins: &Pins, slot: u16) -> Result<u32> {
 /// Removes the slow path of an interface that is not traced any more.
 ///
 /// # Errors
-/// A map cannot be written.
+/// A map cannot be written, or a pin cannot be removed.
 pub(super) fn untrace(pins: &Pins, slot: u16) -> Result<()> {
     for kind in [Kind::Xdp, Kind::Tc] {
-        // One that is not there is no error.
-        let _ = programs(pins, kind)?.clear_index(&traced_index(slot));
+        for direction in Direction::ALL {
+            // One that is not there is no error.
+            let index = slow_path_index(traced_slow_path(slot), direction);
+            let _ = programs(pins, kind)?.clear_index(&index);
+        }
     }
-    Ok(())
+    unpin(&pins.flows(slot, LINES))
 }
 
-fn load(object: &mut Ebpf, kind: Kind, traced: bool) -> Result<ProgramFd> {
-    let name = kind.program(traced);
+/// Loads a program; `traced` is the slot of a traced interface.
+fn load(maps: &Maps, variant: Variant, traced: Option<u16>) -> Result<ProgramFd> {
+    let Variant { kind, direction, checks } = variant;
+    let (stripes, stride) = (maps.sizes.rule_stripes(), rule_stride(maps.sizes.rules));
+    let mut loader = loader(&maps.pins, &maps.sizes);
+    if let Some(slot) = traced {
+        loader.map_pin_path(LINES, maps.pins.flows(slot, LINES));
+    }
+    let mut object = loader
+        .override_global("RULE_STRIPES", &stripes, true)
+        .override_global("RULE_STRIDE", &stride, true)
+        .override_global("DIRECTION", &(direction as u8), true)
+        .override_global("TCP_CHECKS", &(checks as u8), true)
+        .load(embedded()?)
+        .context("open the kernel object")?;
+    let name = kind.program(traced.is_some());
     let what = || format!("load {name}");
     let fd = match kind {
         Kind::Xdp => {
-            let program: &mut Xdp = object::program(object, name)?;
-            if program.fd().is_err() {
-                program.load().context(what())?;
-            }
+            let program: &mut Xdp = object::program(&mut object, name)?;
+            program.load().context(what())?;
             program.fd()
         }
         Kind::Tc => {
-            let program: &mut SchedClassifier = object::program(object, name)?;
-            // For a traced interface once for each direction.
-            if program.fd().is_err() {
-                program.load().context(what())?;
-            }
+            let program: &mut SchedClassifier = object::program(&mut object, name)?;
+            program.load().context(what())?;
             program.fd()
         }
     };

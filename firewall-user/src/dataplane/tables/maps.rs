@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_ebpf::abi::counter::{Counter, UserCounter};
-use firewall_ebpf::abi::interface::{Settings, settings_index};
+use firewall_ebpf::abi::interface::{SLOW_PATHS, Settings, settings_index};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 
 use crate::dataplane::error::{Context, DataplaneError, Result, chain};
@@ -26,13 +26,14 @@ pub(super) const BANKS: Shape =
     Shape::new::<u32, RawRecord>("BANKS", MapType::Array, Size::Interfaces { each: 2 });
 
 /// What is loaded: digests of programs with everything that went into them. By slot the interface's, whose
-/// second word is the half of its settings; behind the last slot those of the slow path at XDP and at TC.
+/// second word is the half of its settings; behind the last slot, for each variant of the slow path, that at
+/// XDP and that at TC.
 /// A zero is no program, or one that is being replaced.
 pub(in crate::dataplane) type Loaded = [u64; 2];
 
 /// The map of [`Loaded`]; the kernel program does not use it.
 pub(super) const LOADED: Shape =
-    Shape::new::<u32, Loaded>("LOADED", MapType::Array, Size::Fixed(MAX_INTERFACES + 1));
+    Shape::new::<u32, Loaded>("LOADED", MapType::Array, Size::Fixed(MAX_INTERFACES + SLOW_PATHS));
 
 /// The opened maps.
 pub struct Maps {
@@ -157,14 +158,18 @@ impl Maps {
         self.loaded.set(u32::from(slot), loaded, 0).context("write map LOADED")
     }
 
-    /// The digests of the slow paths that are loaded, at XDP and at TC.
-    pub(in crate::dataplane) fn loaded_slow_path(&self) -> Result<Loaded> {
-        self.loaded.get(&MAX_INTERFACES, 0).context("read map LOADED")
+    /// The digests of a variant of the slow path that are loaded, at XDP and at TC.
+    pub(in crate::dataplane) fn loaded_slow_path(&self, variant: u32) -> Result<Loaded> {
+        self.loaded.get(&(MAX_INTERFACES + variant), 0).context("read map LOADED")
     }
 
     /// Records them.
-    pub(in crate::dataplane) fn set_loaded_slow_path(&mut self, loaded: Loaded) -> Result<()> {
-        self.loaded.set(MAX_INTERFACES, loaded, 0).context("write map LOADED")
+    pub(in crate::dataplane) fn set_loaded_slow_path(
+        &mut self,
+        variant: u32,
+        loaded: Loaded,
+    ) -> Result<()> {
+        self.loaded.set(MAX_INTERFACES + variant, loaded, 0).context("write map LOADED")
     }
 
     /// Writes a record of an interface's settings. No attached program may refer to it.
