@@ -52,10 +52,10 @@ fn floor(data: usize, end: usize) -> u32 {
     };
     let is_new = match key::ether_type(data, end) {
         Some(key::IPV4) => key::v4(data, end).is_some_and(|key| {
-            FLOOR_V4.get_ptr(&key).is_none() && FLOOR_V4.insert(&key, flow, 0).is_ok()
+            FLOOR_V4.get_ptr(key).is_none() && FLOOR_V4.insert(key, flow, 0).is_ok()
         }),
         Some(key::IPV6) => key::v6(data, end).is_some_and(|key| {
-            FLOOR_V6.get_ptr(&key).is_none() && FLOOR_V6.insert(&key, flow, 0).is_ok()
+            FLOOR_V6.get_ptr(key).is_none() && FLOOR_V6.insert(key, flow, 0).is_ok()
         }),
         _ => false,
     };
