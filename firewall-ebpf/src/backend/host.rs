@@ -20,10 +20,12 @@ use crate::abi::reason::Reason;
 use crate::abi::state::State;
 use crate::verdict::claim::Claim;
 use crate::verdict::flow::FlowRef;
+use crate::verdict::segment::{self, PackedSegment};
 use crate::verdict::tables::{
     Counts, Dhcp, FastPathSettings, FlowLookup, Flows, Fragments, Full, Interface, Policy,
-    PortSecurity, Prefixes, Rules, SlowPathSettings,
+    PortSecurity, Prefixes, Rules, Segments, SlowPathSettings,
 };
+use crate::verdict::tcp::Transition;
 use crate::verdict::{dhcp, lookup, port_security};
 use crate::wire::address::Address;
 use crate::wire::packet::{Packet, Wire};
@@ -404,6 +406,17 @@ impl<P: Packet> PortSecurity<P> for HostTables {
 
     fn is_own_arp(&self, packet: &P) -> bool {
         port_security::is_own_arp(packet, &self.port)
+    }
+}
+
+impl Segments for HostTables {
+    fn update_segment(
+        &self,
+        flow: &FlowRef<'_>,
+        segment: PackedSegment,
+    ) -> Result<Transition, Reason> {
+        // Through the packed result, as in the kernel.
+        segment::unpack(segment::pack(segment::update(flow, segment, self.tcp_checks)))
     }
 }
 

@@ -228,6 +228,13 @@ impl<'a> FlowRef<'a> {
         self.rule() == 0
     }
 
+    /// The record, for a BPF function of its own.
+    #[must_use]
+    #[inline(always)]
+    pub const fn record(&self) -> *mut Flow {
+        self.record
+    }
+
     /// A copy of the whole record.
     #[must_use]
     #[inline(always)]

@@ -11,6 +11,8 @@ use crate::abi::reason::Reason;
 use crate::abi::state::State;
 use crate::verdict::claim::Claim;
 use crate::verdict::flow::FlowRef;
+use crate::verdict::segment::PackedSegment;
+use crate::verdict::tcp::Transition;
 use crate::wire::address::Address;
 use crate::wire::packet::Packet;
 
@@ -168,15 +170,28 @@ pub trait PortSecurity<P> {
     fn is_own_arp(&self, packet: &P) -> bool;
 }
 
+/// TCP segments of live flows.
+pub trait Segments {
+    /// [`segment::update`](crate::verdict::segment::update); a BPF function of its own in the kernel.
+    ///
+    /// # Errors
+    /// The reason for which the segment is dropped.
+    fn update_segment(
+        &self,
+        flow: &FlowRef<'_>,
+        segment: PackedSegment,
+    ) -> Result<Transition, Reason>;
+}
+
 /// All that the fast path needs.
 pub trait FastPathTables: FastPathSettings + FlowLookup<V4> + FlowLookup<V6> {}
 
 impl<T> FastPathTables for T where T: FastPathSettings + FlowLookup<V4> + FlowLookup<V6> {}
 
 /// All that the slow path needs.
-pub trait Tables: SlowPathSettings + Counts + Dhcp + Family<V4> + Family<V6> {}
+pub trait Tables: SlowPathSettings + Segments + Counts + Dhcp + Family<V4> + Family<V6> {}
 
-impl<T> Tables for T where T: SlowPathSettings + Counts + Dhcp + Family<V4> + Family<V6> {}
+impl<T> Tables for T where T: SlowPathSettings + Segments + Counts + Dhcp + Family<V4> + Family<V6> {}
 
 /// The tables of one address family.
 pub trait Family<A: Address>: Flows<A> + Fragments<A> + Rules<A> {}

@@ -3,11 +3,10 @@
 use super::context::PacketContext;
 use super::evaluate::rule_of_flow;
 use super::flow::{FlowRef, is_expired, is_from_initiator, low_half};
-use super::ignored_syn;
-use super::numbers;
+use super::segment::{self, PackedSegment};
 use super::tables::{Family, Flows, Tables};
 use super::tcp::{self, Transition};
-use super::window::{self, Position};
+use super::window;
 use crate::abi::event::Event;
 use crate::abi::flow::{PROVEN, Table};
 use crate::abi::interface::TcpChecks;
@@ -96,16 +95,16 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
     packet: &PacketContext<'_, A>,
     flow: &FlowRef<'_>,
     state: State,
-    segment: SegmentType,
+    segment_type: SegmentType,
 ) -> Result<Transition, Reason> {
     let (headers, sender) = (packet.headers, packet.direction);
     let is_strict = tables.tcp_checks() == TcpChecks::Strict;
     let begins_anew =
-        segment == SegmentType::SynAck && tcp::begins_anew(flow, state, headers, sender);
-    let is_closed = matches!(state, State::TimeWait | State::Close);
+        segment_type == SegmentType::SynAck && tcp::begins_anew(flow, state, headers, sender);
+    let is_closed = segment::is_closed(state);
     // Whoever opens a connection needs a rule, also where the tuple has a flow. Of a closed flow the
     // caller evaluates the policy.
-    if begins_anew || (segment == SegmentType::Syn && !is_closed) {
+    if begins_anew || (segment_type == SegmentType::Syn && !is_closed) {
         let active = tables.active();
         let rule = rule_of_flow(tables, active, packet, !begins_anew).ok_or(Reason::NoRule)?;
         if begins_anew {
@@ -118,71 +117,8 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
             return Ok(transition);
         }
     }
-    let mut state = state;
-    let mut fits = true;
-    let mut is_tracked = false;
-    if matches!(segment, SegmentType::Ack | SegmentType::Fin) && state != State::SynSent {
-        is_tracked = is_strict && window::is_tracked(flow);
-        if is_tracked {
-            match window::position(flow, headers, sender) {
-                Position::Beyond => return Err(Reason::TcpWindow),
-                Position::Before => return Ok(Transition::Ignored),
-                Position::Inside => {}
-            }
-        } else if state == State::SynRecv {
-            fits = numbers::belong(flow, headers.seq, headers.ack, sender);
-        } else {
-            let is_fin = segment == SegmentType::Fin;
-            // Before it is recorded: a packet that is dropped changes nothing.
-            if is_strict
-                && is_fin
-                && !is_closed
-                && flow.are_numbers_known()
-                && !numbers::belong(flow, headers.seq, headers.ack, sender)
-            {
-                return Err(Reason::TcpWindow);
-            }
-            let judgement = numbers::judge(flow, headers, is_fin, sender);
-            fits = judgement.fits;
-            if judgement.confirms_fin {
-                state = tcp::after_fin(flow, state, sender.opposite());
-                flow.set_state(state as u8);
-            }
-        }
-    }
-    let answers_first = tcp::answers(flow, headers);
-    let transition = tcp::transition(flow, state, headers, segment, sender, fits);
-    if transition == Transition::Invalid && is_strict {
-        let is_reset = segment == SegmentType::Rst;
-        return Err(if is_reset { Reason::TcpReset } else { Reason::TcpWindow });
-    }
-    match (segment, transition) {
-        (SegmentType::Syn, Transition::Ignored) if is_strict => {
-            ignored_syn::store_window(flow, headers, packet.scale);
-        }
-        (_, Transition::Ignored | Transition::Invalid | Transition::Reopen) => {}
-        (SegmentType::Ack | SegmentType::Fin, _) if fits && state != State::SynSent => {
-            numbers::store(flow, headers.next_seq(), headers.ack, sender);
-            if is_tracked {
-                window::update(flow, headers, sender);
-            }
-        }
-        (SegmentType::Syn | SegmentType::SynAck, Transition::Move(_)) if is_strict => {
-            if segment == SegmentType::SynAck && state == State::SynSent && !answers_first {
-                window::take_other(flow, sender.opposite());
-            }
-            window::init(flow, headers, packet.scale, sender);
-        }
-        (SegmentType::Syn, Transition::Unchanged)
-            if is_strict
-                && state == State::SynSent
-                && headers.seq.wrapping_add(1) != flow.ack_low() =>
-        {
-            window::store_other(flow, headers, packet.scale, sender);
-        }
-        _ => {}
-    }
-    Ok(transition)
+    let packed = PackedSegment::new(headers, state, packet.scale, sender);
+    tables.update_segment(flow, packed)
 }
 
 /// Whether no rule of the active policy allows a flow. The policy is evaluated once per flow and

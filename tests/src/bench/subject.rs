@@ -137,7 +137,8 @@ fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]
     maps.ensure_interface_tables([(slot, sizes)])?;
     for kind in [Kind::Xdp, Kind::Tc] {
         let (direction, checks) = (Direction::Ingress, TcpChecks::Guard);
-        slow_path::ensure(maps, Variant { kind, direction, checks })?;
+        let (has_ethernet, revalidates) = (true, false);
+        slow_path::ensure(maps, Variant { kind, direction, checks, has_ethernet, revalidates })?;
     }
     let (half, record) = (0, fixed.record());
     maps.set_settings((slot, half), record)?;

@@ -153,11 +153,13 @@ impl Kernel {
         instance.set_settings((SLOT, half), record).unwrap_or_else(|e| fail("settings", e));
         let (received, transmitted) =
             (setup.orientation.received(), setup.orientation.transmitted());
-        let checks = setup.tcp_checks;
+        let Setup { tcp_checks: checks, ethernet: has_ethernet, revalidate: revalidates, .. } =
+            setup;
         for (kind, direction) in
             [(Kind::Xdp, received), (Kind::Tc, received), (Kind::Tc, transmitted)]
         {
-            slow_path::ensure(&mut instance, Variant { kind, direction, checks })
+            let variant = Variant { kind, direction, checks, has_ethernet, revalidates };
+            slow_path::ensure(&mut instance, variant)
                 .unwrap_or_else(|error| fail("load the slow path", error));
         }
         let mut ebpf = load::open(&instance, &settings, (half, &record))

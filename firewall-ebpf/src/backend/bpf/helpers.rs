@@ -11,13 +11,13 @@ use firewall_ebpf::abi::helper::{
     unpack_query,
 };
 use firewall_ebpf::abi::policy::Active;
-use firewall_ebpf::verdict::tables::{FlowLookup, Flows, Rules};
+use firewall_ebpf::verdict::tables::{FlowLookup, Rules};
 use firewall_ebpf::wire::address::Address;
 use firewall_ebpf::wire::packet::{Packet, Wire};
 
 use super::maps;
 use super::policy::PolicyTables;
-use super::tables::Kernel;
+use super::tables::{Kernel, Removal};
 use super::view::Skb;
 
 /// Writes the kernel's clock to `CLOCK`.
@@ -96,7 +96,7 @@ extern "C" fn sg_expire_v6(ctx: *mut __sk_buff) -> i32 {
 #[inline(always)]
 fn expire<A: Address<Key: Wire>>(ctx: *mut __sk_buff, slot: impl Fn(&A::Key) -> u16) -> i32
 where
-    Kernel: Flows<A>,
+    Kernel: FlowLookup<A> + Removal<A>,
 {
     let list = Skb::new(ctx, true);
     let Some([table]) = list.load::<[u64; 1]>(0) else { return 0 };
@@ -115,7 +115,7 @@ where
         let Some(kernel) = Kernel::of_slot(slot(&key)) else { break };
         let flow = FlowLookup::<A>::lookup(&kernel, table, &key);
         if flow.is_some_and(|flow| flow.last_seen() == last_seen) {
-            Flows::<A>::remove(&kernel, table, &key);
+            Removal::<A>::remove_inline(&kernel, table, &key);
             if table == Table::New {
                 maps::count_event(event_index(slot(&key), Event::Removed));
             }

@@ -132,9 +132,20 @@ pub(super) static CLASSES: ArrayOfMaps<Array<[Class; 2], 1, INNER_MAP>, 128> = A
 #[btf_map]
 pub(super) static RANGES: ArrayOfMaps<Array<Page, 1, INNER_MAP>, 128> = ArrayOfMaps::new();
 
-/// Buffer for a flow that is inserted: on the stack it would take a fifth of 512 bytes.
+/// A flow and its key, for the BPF functions that insert and remove flows: as arguments they do not fit into
+/// registers, and on the stack the flow would take a fifth of 512 bytes.
+#[repr(C)]
+pub(super) struct Scratch<K> {
+    pub(super) key: K,
+    pub(super) flow: Flow,
+}
+
+/// Buffer of this CPU.
 #[btf_map]
-pub(super) static SCRATCH: PerCpuArray<Flow, 1> = PerCpuArray::new();
+pub(super) static SCRATCH_V4: PerCpuArray<Scratch<FlowKey4>, 1> = PerCpuArray::new();
+/// Buffer of this CPU.
+#[btf_map]
+pub(super) static SCRATCH_V6: PerCpuArray<Scratch<FlowKey6>, 1> = PerCpuArray::new();
 
 /// Jiffies, written by `sg_clock`.
 #[btf_map]

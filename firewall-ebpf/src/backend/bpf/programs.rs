@@ -97,7 +97,7 @@ extern "C" fn sg_slow_xdp(ctx: *mut xdp_md) -> u32 {
     // SAFETY: the context is the kernel's.
     let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return XDP_DROP };
-    let packet = Xdp::new(ctx, kernel.has_ethernet());
+    let packet = Xdp::new(ctx, globals::has_ethernet());
     xdp_action(&kernel, decide(&packet, &kernel, call))
 }
 
@@ -108,7 +108,7 @@ extern "C" fn sg_slow_tc(ctx: *mut __sk_buff) -> i32 {
     // SAFETY: the context is the kernel's.
     let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
-    let packet = Skb::new(ctx, kernel.has_ethernet());
+    let packet = Skb::new(ctx, globals::has_ethernet());
     tcx_action(&kernel, decide(&packet, &kernel, call))
 }
 
@@ -148,7 +148,7 @@ extern "C" fn sg_trace_slow_tc(ctx: *mut __sk_buff) -> i32 {
     let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
     let reason = sg_decide_skb(ctx, call.0);
-    sg_trace_skb(ctx, globals::direction() as u32, reason, kernel.has_ethernet().into());
+    sg_trace_skb(ctx, globals::direction() as u32, reason, globals::has_ethernet().into());
     tcx_action(&kernel, reason)
 }
 

@@ -2,14 +2,17 @@
 //! that reaches it, and each has its own registers. A BPF function takes at most five words, hence the
 //! packed arguments; 0 means "no rule", because no rule has that number.
 
-use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, xdp_md};
 use firewall_ebpf::abi::address::V4;
 use firewall_ebpf::abi::bloom::Bit;
+use firewall_ebpf::abi::flow::{Flow, Table};
 use firewall_ebpf::abi::helper::unpack_query;
-use firewall_ebpf::abi::interface::{Call, Direction};
+use firewall_ebpf::abi::interface::{Call, Direction, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::verdict::claim::Claim;
+use firewall_ebpf::verdict::flow::FlowRef;
+use firewall_ebpf::verdict::segment::{self, PackedSegment};
 use firewall_ebpf::verdict::{dhcp, lookup, port_security};
 use firewall_ebpf::wire;
 use firewall_ebpf::wire::LinkMessage;
@@ -18,7 +21,7 @@ use super::policy::PolicyTables;
 use super::programs::decide;
 use super::tables::Kernel;
 use super::view::{Skb, Xdp};
-use super::{maps, trace};
+use super::{globals, maps, trace};
 
 // The decision of a traced packet: it and a log line each use more than half of the 512 bytes of stack.
 
@@ -28,7 +31,7 @@ use super::{maps, trace};
 pub(super) extern "C" fn sg_decide_xdp(ctx: *mut xdp_md, call: u64) -> u32 {
     let call = Call(call);
     let Some(kernel) = Kernel::new(call.settings()) else { return Reason::NoPolicy as u32 };
-    decide(&Xdp::new(ctx, kernel.has_ethernet()), &kernel, call)
+    decide(&Xdp::new(ctx, globals::has_ethernet()), &kernel, call)
 }
 
 /// The decision at TCX and clsact.
@@ -37,7 +40,7 @@ pub(super) extern "C" fn sg_decide_xdp(ctx: *mut xdp_md, call: u64) -> u32 {
 pub(super) extern "C" fn sg_decide_skb(ctx: *mut __sk_buff, call: u64) -> u32 {
     let call = Call(call);
     let Some(kernel) = Kernel::new(call.settings()) else { return Reason::NoPolicy as u32 };
-    decide(&Skb::new(ctx, kernel.has_ethernet()), &kernel, call)
+    decide(&Skb::new(ctx, globals::has_ethernet()), &kernel, call)
 }
 
 // Rule lookup: inlined, the verifier would walk the chain of classes on every path that reaches it
@@ -74,6 +77,90 @@ pub(super) extern "C" fn sg_lookup_any(active: u64, query: u32, class: u32) -> u
 pub(super) extern "C" fn sg_search(index: u32, at: u64, len: u64, limit: u64) -> u32 {
     lookup::search(at, len, limit, |page| maps::RANGES.get_value(index, &page)).unwrap_or(0)
 }
+
+// The state table of TCP: inlined, the verifier of Linux 6.1 would follow it for each family and table,
+// more than a million instructions.
+
+/// [`segment::update`] with guard TCP; the result is [`segment::pack`]'s.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_segment(flow: *mut Flow, numbers: u64, extent: u64, what: u32) -> u32 {
+    if flow.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller's record of a table, which stays readable and writable until the program ends.
+    let flow = unsafe { FlowRef::new(flow) };
+    let packed = PackedSegment { numbers, extent, what };
+    segment::pack(segment::update(&flow, packed, TcpChecks::Guard))
+}
+
+/// The same with strict TCP.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_segment_strict(
+    flow: *mut Flow,
+    numbers: u64,
+    extent: u64,
+    what: u32,
+) -> u32 {
+    if flow.is_null() {
+        return 0;
+    }
+    // SAFETY: as above.
+    let flow = unsafe { FlowRef::new(flow) };
+    let packed = PackedSegment { numbers, extent, what };
+    segment::pack(segment::update(&flow, packed, TcpChecks::Strict))
+}
+
+// Inserting and removing flows: inlined, the verifier of Linux 6.1 would follow each of their results on
+// every path through the rest of the decision, more than a million instructions.
+
+macro_rules! flows {
+    ($insert:ident, $remove:ident, $scratch:ident, $lru:ident, $tcp:ident) => {
+        /// Inserts the flow in the buffer unless there is one with its key; returns 0 or a negative error.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(super) extern "C" fn $insert(slot: u32, table: u32) -> i32 {
+            let Some(scratch) = maps::$scratch.get_ptr(0) else { return FAILED };
+            // SAFETY: this CPU's record, which the caller has just written.
+            let (key, flow) = unsafe { (&(*scratch).key, (&raw const (*scratch).flow).cast()) };
+            let flags = u64::from(BPF_NOEXIST);
+            // SAFETY: as above; a map copies the value.
+            let flow = unsafe { &*flow };
+            let done = if table == Table::Tcp as u32 {
+                let Some(table) = maps::$tcp.get(slot) else { return FAILED };
+                table.insert(key, flow, flags)
+            } else {
+                let Some(table) = maps::$lru.get(slot << 1 | table & 1) else { return FAILED };
+                table.insert(key, flow, flags)
+            };
+            done.err().unwrap_or(0)
+        }
+
+        /// Removes the flow whose key is in the buffer; another CPU may have removed it already.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(super) extern "C" fn $remove(slot: u32, table: u32) -> i32 {
+            let Some(scratch) = maps::$scratch.get_ptr(0) else { return FAILED };
+            // SAFETY: this CPU's record, which the caller has just written.
+            let key = unsafe { &(*scratch).key };
+            let done = if table == Table::Tcp as u32 {
+                let Some(table) = maps::$tcp.get(slot) else { return FAILED };
+                table.remove(key)
+            } else {
+                let Some(table) = maps::$lru.get(slot << 1 | table & 1) else { return FAILED };
+                table.remove(key)
+            };
+            done.err().unwrap_or(0)
+        }
+    };
+}
+
+/// Any error but that of an existing key.
+const FAILED: i32 = -1;
+
+flows!(sg_insert_v4, sg_remove_v4, SCRATCH_V4, FLOWS_LRU_V4, FLOWS_TCP_V4);
+flows!(sg_insert_v6, sg_remove_v6, SCRATCH_V6, FLOWS_LRU_V6, FLOWS_TCP_V6);
 
 // The Bloom filter: Linux 6.1 adds up the stack of the longest chain of calls, rounded up to 32 bytes
 // for each, and inlined these would exceed 512.
@@ -163,7 +250,7 @@ pub(super) extern "C" fn sg_port_xdp(
     second: u64,
 ) -> u32 {
     let Some(kernel) = Kernel::new((what & 0xffff) as u32) else { return 0 };
-    let packet = Xdp::new(ctx, kernel.has_ethernet());
+    let packet = Xdp::new(ctx, globals::has_ethernet());
     let claim = Claim { what, ports, address: [first, second] };
     port_security::check(&packet, kernel.port(), claim).map_or_else(|reason| reason as u32, |()| 0)
 }
@@ -179,7 +266,7 @@ pub(super) extern "C" fn sg_port_skb(
     second: u64,
 ) -> u32 {
     let Some(kernel) = Kernel::new((what & 0xffff) as u32) else { return 0 };
-    let packet = Skb::new(ctx, kernel.has_ethernet());
+    let packet = Skb::new(ctx, globals::has_ethernet());
     let claim = Claim { what, ports, address: [first, second] };
     port_security::check(&packet, kernel.port(), claim).map_or_else(|reason| reason as u32, |()| 0)
 }

@@ -2,7 +2,6 @@
 
 use core::array::from_ref;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::event::{Event, event_index};
@@ -11,15 +10,21 @@ use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::interface::{Direction, NonIp, Settings, TIMEOUT_SPACE, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::port::{PortChecks, PortSecurity};
+use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
 use firewall_ebpf::verdict::flow::FlowRef;
+use firewall_ebpf::verdict::segment::{self, PackedSegment};
 use firewall_ebpf::verdict::tables::{
-    Counts, Dhcp, FlowLookup, Flows, Fragments, Full, Interface, Rules, SlowPathSettings,
+    Counts, Dhcp, FlowLookup, Flows, Fragments, Full, Interface, Rules, Segments, SlowPathSettings,
 };
-use firewall_ebpf::wire::address::Address as _;
+use firewall_ebpf::verdict::tcp::Transition;
+use firewall_ebpf::wire::address::Address;
 
 use super::policy::PolicyTables;
-use super::subprograms::{sg_bloom_set, sg_bloom_test, sg_dhcp};
+use super::subprograms::{
+    sg_bloom_set, sg_bloom_test, sg_dhcp, sg_insert_v4, sg_insert_v6, sg_remove_v4, sg_remove_v6,
+    sg_segment, sg_segment_strict,
+};
 use super::{globals, maps};
 
 const EEXIST: i32 = -17;
@@ -56,12 +61,6 @@ impl Kernel {
         &self.settings().port
     }
 
-    /// Whether frames start with an Ethernet header.
-    #[inline(always)]
-    pub(super) fn has_ethernet(&self) -> bool {
-        self.settings().has_ethernet != 0
-    }
-
     #[inline(always)]
     fn settings(&self) -> &Settings {
         // SAFETY: an element of an array map, which stays readable. Userspace does not write a record
@@ -83,7 +82,7 @@ impl Interface for Kernel {
 
     #[inline(always)]
     fn revalidates(&self) -> bool {
-        self.settings().revalidate != 0
+        globals::revalidates()
     }
 
     #[inline(always)]
@@ -135,8 +134,16 @@ impl SlowPathSettings for Kernel {
     }
 }
 
+/// Removal without a call, for a loop: after a call of a BPF function the verifier does not recognise the
+/// states of earlier rounds.
+pub(super) trait Removal<A: Address> {
+    /// Removes a flow, if it is there.
+    fn remove_inline(&self, table: Table, key: &A::Key);
+}
+
 macro_rules! family {
-    ($address:ty, $key:ty, $lru:ident, $tcp:ident, $fragments:ident) => {
+    ($address:ty, $key:ty, $lru:ident, $tcp:ident, $fragments:ident, $scratch:ident, $insert:ident,
+        $remove:ident) => {
         impl FlowLookup<$address> for Kernel {
             #[inline(always)]
             fn lookup(&self, table: Table, key: &$key) -> Option<FlowRef<'_>> {
@@ -166,35 +173,30 @@ macro_rules! family {
                 let slot = self.slot();
                 // First, so that no packet finds the flow without its bit.
                 sg_bloom_set(slot.into(), <$address>::bit(key).0);
-                let flags = u64::from(BPF_NOEXIST);
-                let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return Err(Full) };
+                let Some(scratch) = maps::$scratch.get_ptr_mut(0) else { return Err(Full) };
                 // SAFETY: this CPU's record, and no other program uses it between here and the
                 // insert: see `maps::add`.
-                let flow = unsafe {
-                    scratch.write(*flow);
-                    from_ref(&*scratch)
-                };
-                let done = match table {
-                    Table::New | Table::Udp => {
-                        let Some(table) = maps::$lru.get(table.lru_index(slot)) else {
-                            return Err(Full);
-                        };
-                        table.insert(key, flow, flags)
-                    }
-                    Table::Tcp => {
-                        let Some(table) = maps::$tcp.get(slot.into()) else { return Err(Full) };
-                        table.insert(key, flow, flags)
-                    }
-                };
-                match done {
-                    Ok(()) => Ok(true),
-                    Err(EEXIST) => Ok(false),
-                    Err(_) => Err(Full),
+                unsafe { scratch.write(maps::Scratch { key: *key, flow: *flow }) };
+                match $insert(slot.into(), table as u32) {
+                    0 => Ok(true),
+                    EEXIST => Ok(false),
+                    _ => Err(Full),
                 }
             }
 
             #[inline(always)]
             fn remove(&self, table: Table, key: &$key) {
+                if let Some(scratch) = maps::$scratch.get_ptr_mut(0) {
+                    // SAFETY: as in `insert`.
+                    unsafe { (&raw mut (*scratch).key).write(*key) };
+                    $remove(self.slot().into(), table as u32);
+                }
+            }
+        }
+
+        impl Removal<$address> for Kernel {
+            #[inline(always)]
+            fn remove_inline(&self, table: Table, key: &$key) {
                 let slot = self.slot();
                 // Another CPU may have removed it already.
                 match table {
@@ -257,8 +259,42 @@ macro_rules! family {
     };
 }
 
-family!(V4, FlowKey4, FLOWS_LRU_V4, FLOWS_TCP_V4, FRAGMENTS_V4);
-family!(V6, FlowKey6, FLOWS_LRU_V6, FLOWS_TCP_V6, FRAGMENTS_V6);
+family!(
+    V4,
+    FlowKey4,
+    FLOWS_LRU_V4,
+    FLOWS_TCP_V4,
+    FRAGMENTS_V4,
+    SCRATCH_V4,
+    sg_insert_v4,
+    sg_remove_v4
+);
+family!(
+    V6,
+    FlowKey6,
+    FLOWS_LRU_V6,
+    FLOWS_TCP_V6,
+    FRAGMENTS_V6,
+    SCRATCH_V6,
+    sg_insert_v6,
+    sg_remove_v6
+);
+
+impl Segments for Kernel {
+    #[inline(always)]
+    fn update_segment(
+        &self,
+        flow: &FlowRef<'_>,
+        segment: PackedSegment,
+    ) -> Result<Transition, Reason> {
+        let PackedSegment { numbers, extent, what } = segment;
+        let word = match globals::tcp_checks() {
+            TcpChecks::Guard => sg_segment(flow.record(), numbers, extent, what),
+            TcpChecks::Strict => sg_segment_strict(flow.record(), numbers, extent, what),
+        };
+        segment::unpack(word)
+    }
+}
 
 impl Dhcp for Kernel {
     #[inline(always)]

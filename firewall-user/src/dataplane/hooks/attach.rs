@@ -167,7 +167,9 @@ impl Attempt<'_> {
 
     /// Loads the slow path that programs of a type call.
     fn slow_path(&mut self, kind: Kind, direction: Direction) -> Result<()> {
-        let variant = Variant { kind, direction, checks: self.settings.tcp_checks };
+        let Settings { tcp_checks: checks, has_ethernet, revalidate: revalidates, .. } =
+            *self.settings;
+        let variant = Variant { kind, direction, checks, has_ethernet, revalidates };
         if self.settings.traced {
             slow_path::trace(self.maps, variant, self.settings.slot)
         } else {

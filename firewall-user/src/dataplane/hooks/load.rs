@@ -59,18 +59,20 @@ impl Settings {
             timeouts,
             fragment_timeout: clock::jiffies(u64::from(FRAGMENT_TIMEOUT)),
             udp_stream_age: clock::jiffies(u64::from(UDP_STREAM_AGE)),
-            has_ethernet: self.has_ethernet.into(),
             non_ip: self.non_ip as u8,
             tcp_loose: self.tcp_loose.into(),
-            revalidate: self.revalidate.into(),
-            reserved: [0; 4],
+            reserved: [0; 6],
             port: self.port,
         }
     }
 
     /// [`interface::slow_path_index`]'s base of the interface's slow path.
     pub(super) const fn slow_path(&self) -> u32 {
-        if self.traced { traced_slow_path(self.slot) } else { shared_slow_path(self.tcp_checks) }
+        if self.traced {
+            traced_slow_path(self.slot)
+        } else {
+            shared_slow_path(self.tcp_checks, self.has_ethernet, self.revalidate)
+        }
     }
 
     /// Identifies the programs that [`open`] gives, and how they are attached: the kernel object, the

@@ -1,5 +1,5 @@
 //! The programs of the slow path, which all interfaces share: loaded and verified once for each type of
-//! hook, direction and way of checking TCP, and reached from the programs of an interface by a tail call.
+//! hook and [`Variant`], and reached from the programs of an interface by a tail call.
 
 use std::os::fd::AsFd as _;
 
@@ -53,6 +53,10 @@ pub struct Variant {
     pub direction: Direction,
     /// The checks of TCP.
     pub checks: TcpChecks,
+    /// Whether frames start with an Ethernet header.
+    pub has_ethernet: bool,
+    /// Whether flows are evaluated again after a change of policy.
+    pub revalidates: bool,
 }
 
 /// Loads a variant of the slow path unless this build's is there already. Packets meet the old program or
@@ -61,9 +65,10 @@ pub struct Variant {
 /// # Errors
 /// The kernel refuses the program or the map.
 pub fn ensure(maps: &mut Maps, variant: Variant) -> Result<()> {
-    let Variant { kind, direction, checks } = variant;
+    let Variant { kind, direction, checks, has_ethernet, revalidates } = variant;
     let digest = object_digest()?;
-    let index = slow_path_index(shared_slow_path(checks), direction);
+    let base = shared_slow_path(checks, has_ethernet, revalidates);
+    let index = slow_path_index(base, direction);
     if maps.loaded_slow_path(index)?[kind as usize] == digest {
         return Ok(());
     }
@@ -124,7 +129,7 @@ pub(super) fn untrace(pins: &Pins, slot: u16) -> Result<()> {
 
 /// Loads a program; `traced` is the slot of a traced interface.
 fn load(maps: &Maps, variant: Variant, traced: Option<u16>) -> Result<ProgramFd> {
-    let Variant { kind, direction, checks } = variant;
+    let Variant { kind, direction, checks, has_ethernet, revalidates } = variant;
     let (stripes, stride) = (maps.sizes.rule_stripes(), rule_stride(maps.sizes.rules));
     let mut loader = loader(&maps.pins, &maps.sizes);
     if let Some(slot) = traced {
@@ -135,6 +140,8 @@ fn load(maps: &Maps, variant: Variant, traced: Option<u16>) -> Result<ProgramFd>
         .override_global("RULE_STRIDE", &stride, true)
         .override_global("DIRECTION", &(direction as u8), true)
         .override_global("TCP_CHECKS", &(checks as u8), true)
+        .override_global("ETHERNET", &u8::from(has_ethernet), true)
+        .override_global("REVALIDATE", &u8::from(revalidates), true)
         .load(embedded()?)
         .context("open the kernel object")?;
     let name = kind.program(traced.is_some());
