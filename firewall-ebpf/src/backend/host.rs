@@ -78,6 +78,10 @@ impl Packet for HostPacket<'_> {
         self.metadata_tags
     }
 
+    fn forget(&self, number: u32) -> u32 {
+        number
+    }
+
     fn is_segmented(&self) -> bool {
         self.segmented
     }

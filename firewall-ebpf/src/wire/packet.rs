@@ -40,6 +40,10 @@ pub trait Packet {
     /// sees frames as they are on the wire.
     fn is_segmented(&self) -> bool;
 
+    /// The number itself. In the kernel a BPF function, after which the verifier knows nothing about it, and
+    /// continues only once where several ways lead to another number.
+    fn forget(&self, number: u32) -> u32;
+
     /// Bytes of the linear head at an offset that is a constant after inlining: one bounds check
     /// and direct loads. `None` if the head ends before.
     fn head<T: Wire>(&self, offset: u32) -> Option<T>;

@@ -69,6 +69,7 @@ pub fn parse<P: Packet>(packet: &P, headers: &mut HeadersByFamily) -> Result<Fra
     }
     // The second pass: tags, options, extension headers, bytes outside of the linear head, errors.
     let (raw_type, offset) = link(packet)?;
+    let offset = packet.forget(offset);
     match raw_type {
         RAW_IPV4 => {
             ipv4(packet, offset, &mut headers.v4)?;
@@ -147,6 +148,7 @@ fn ipv4<P: Packet>(packet: &P, offset: u32, headers: &mut PacketHeaders<V4>) -> 
         0 => beyond_length_field(packet, offset, 0)?,
         length => length,
     };
+    let total = packet.forget(total);
     // A frame may be longer than its packet (padding), never shorter.
     if total < header_length || offset + total > packet.length() {
         return Err(Reason::IpTotalLength);
@@ -180,6 +182,7 @@ fn ipv6<P: Packet>(packet: &P, offset: u32, headers: &mut PacketHeaders<V6>) -> 
         0 => beyond_length_field(packet, offset, IPV6).map_or(0, |total| total - IPV6),
         length => length,
     };
+    let length = packet.forget(length);
     if offset + IPV6 + length > packet.length() {
         return Err(Reason::IpTotalLength);
     }

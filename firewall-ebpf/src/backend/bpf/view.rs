@@ -14,8 +14,8 @@ use firewall_ebpf::wire::LinkMessage;
 use firewall_ebpf::wire::packet::{Packet, Wire};
 
 use super::subprograms::{
-    sg_arp_skb, sg_arp_xdp, sg_message_skb, sg_message_xdp, sg_port_skb, sg_port_xdp, sg_scale_skb,
-    sg_scale_xdp,
+    sg_arp_skb, sg_arp_xdp, sg_forget, sg_message_skb, sg_message_xdp, sg_port_skb, sg_port_xdp,
+    sg_scale_skb, sg_scale_xdp,
 };
 use super::tables::Kernel;
 
@@ -87,6 +87,11 @@ impl Packet for Xdp {
     #[inline(always)]
     fn metadata_tags(&self) -> u32 {
         0
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: u32) -> u32 {
+        sg_forget(number)
     }
 
     #[inline(always)]
@@ -168,6 +173,11 @@ impl Packet for Skb {
     fn metadata_tags(&self) -> u32 {
         // SAFETY: the context is the kernel's.
         unsafe { (*self.ctx).vlan_present }
+    }
+
+    #[inline(always)]
+    fn forget(&self, number: u32) -> u32 {
+        sg_forget(number)
     }
 
     #[inline(always)]
