@@ -84,7 +84,8 @@ impl Settings {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(object_digest()?);
         hasher.write(sys::bytes(&self.record()));
-        (self.slot, self.orientation, self.traced, hook.name()).hash(&mut hasher);
+        let variant = shared_slow_path(self.tcp_checks, self.has_ethernet, self.revalidate);
+        (self.slot, self.orientation, self.traced, variant, hook.name()).hash(&mut hasher);
         if let Some(tables) = maps.interface_tables(self.slot)? {
             tables.ids()?.hash(&mut hasher);
         }

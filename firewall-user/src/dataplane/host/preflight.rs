@@ -150,6 +150,7 @@ const fn map_name(kind: MapType) -> &'static str {
         MapType::LpmTrie => "longest-prefix tries",
         MapType::ArrayOfMaps => "arrays of maps",
         MapType::PerCpuArray => "per-CPU arrays",
+        MapType::ProgramArray => "program arrays",
         MapType::PerCpuHash => "per-CPU hash maps",
         _ => "hash maps and arrays",
     }
