@@ -92,7 +92,7 @@ pub enum Table {
     /// The new tier: an LRU hash.
     New = 0,
     /// Proven UDP: an LRU hash of its own. A sender that sees no reply can forge such a flow, so a full
-    /// table evicts the flow that was idle for longest, and never one of TCP.
+    /// table evicts one that was not used recently, and never one of TCP.
     Udp = 1,
     /// Proven TCP: a hash that evicts nothing.
     Tcp = 2,
@@ -224,8 +224,8 @@ pub struct Flow {
     pub ack_low: u32,
     /// TCP: the highest such number; with data on the SYN or after the SYN-ACK (TCP Fast Open,
     /// RFC 7413) there are several. Of an ignored SYN, from the lowest bit: 14 bits of the length of its
-    /// data in bytes, 14 of its window in units of eight bytes, rounded up, 4 of its window scale; window and scale
-    /// are 0 if it was seen in guard.
+    /// data in bytes, 14 of its window in units of eight bytes, rounded up, 4 of its window scale; window
+    /// and scale are 0 if it was seen in guard.
     pub ack_high: u32,
     /// TCP, while windows are tracked: the first sequence number beyond the receiver's window, by
     /// [`Direction`] of the data. In [`State::SynSent`] the lowest and the highest number that

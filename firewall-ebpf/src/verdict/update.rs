@@ -102,7 +102,7 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
     let begins_anew =
         segment_type == SegmentType::SynAck && tcp::begins_anew(flow, state, headers, sender);
     let is_closed = segment::is_closed(state);
-    // Whoever opens a connection needs a rule, also where the tuple has a flow. Of a closed flow the
+    // A SYN needs a rule of its own direction, also where the tuple has a flow. Of a closed flow the
     // caller evaluates the policy.
     if begins_anew || (segment_type == SegmentType::Syn && !is_closed) {
         let active = tables.active();

@@ -47,8 +47,7 @@ pub enum Outcome {
 impl Control {
     /// Makes the kernel's state equal to the store: attaches stored interfaces, replaces every program that
     /// is not this build's, writes every policy that is not active and complete, and releases what is not
-    /// stored. Flows and counters of stored
-    /// interfaces are kept.
+    /// stored. Flows and counters of stored interfaces are kept.
     ///
     /// # Errors
     /// Nothing could be done. The error of a single interface is in its outcome.

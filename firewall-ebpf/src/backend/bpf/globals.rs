@@ -1,5 +1,6 @@
-//! Constants of one interface's programs: the loader overrides these symbols and freezes them, so that
-//! the verifier removes branches that the interface does not use. The fast path reads only these.
+//! Constants of programs: the loader overrides these symbols and freezes them, so that the verifier
+//! removes branches that a program never takes. Those of an interface's programs are all the settings
+//! that the fast path reads; those of the slow path are of one of its variants.
 
 use aya_ebpf::Global;
 use firewall_ebpf::abi::interface::{
@@ -21,16 +22,18 @@ static DIRECTION: Global<u8> = Global::new(Direction::Ingress as u8);
 static TCP_CHECKS: Global<u8> = Global::new(TcpChecks::Guard as u8);
 #[unsafe(no_mangle)]
 static ORIENTATION: Global<u8> = Global::new(Orientation::Host as u8);
+/// Of both paths.
 #[unsafe(no_mangle)]
 static ETHERNET: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 static FAST_PATH: Global<u8> = Global::new(1);
+/// Of both paths.
 #[unsafe(no_mangle)]
 static REVALIDATE: Global<u8> = Global::new(0);
-/// `abi::counter::rule_stripes` of the map of counters by rule.
+/// Of the slow path: `abi::counter::rule_stripes` of the map of counters by rule.
 #[unsafe(no_mangle)]
 static RULE_STRIPES: Global<u32> = Global::new(1);
-/// `abi::counter::rule_stride`.
+/// Of the slow path: `abi::counter::rule_stride`.
 #[unsafe(no_mangle)]
 static RULE_STRIDE: Global<u32> = Global::new(0);
 /// The guest's MAC address as `port::mac_word` has it, or 0.

@@ -91,36 +91,31 @@ pub(super) extern "C" fn sg_forget(number: u32) -> u32 {
 // The state table of TCP: inlined, the verifier of Linux 6.1 would follow it for each family and table,
 // more than a million instructions.
 
-/// [`segment::update`] with guard TCP; the result is [`segment::pack`]'s.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn sg_segment(flow: *mut Flow, numbers: u64, extent: u64, what: u32) -> u32 {
-    if flow.is_null() {
-        return 0;
-    }
-    // SAFETY: the caller's record of a table, which stays readable and writable until the program ends.
-    let flow = unsafe { FlowRef::new(flow) };
-    let packed = PackedSegment { numbers, extent, what };
-    segment::pack(segment::update(&flow, packed, TcpChecks::Guard))
+macro_rules! segment {
+    ($name:ident, $checks:ident) => {
+        /// [`segment::update`]; the result is [`segment::pack`]'s.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(super) extern "C" fn $name(
+            flow: *mut Flow,
+            numbers: u64,
+            extent: u64,
+            what: u32,
+        ) -> u32 {
+            if flow.is_null() {
+                return 0;
+            }
+            // SAFETY: the caller's record of a table, which stays readable and writable until the
+            // program ends.
+            let flow = unsafe { FlowRef::new(flow) };
+            let packed = PackedSegment { numbers, extent, what };
+            segment::pack(segment::update(&flow, packed, TcpChecks::$checks))
+        }
+    };
 }
 
-/// The same with strict TCP.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn sg_segment_strict(
-    flow: *mut Flow,
-    numbers: u64,
-    extent: u64,
-    what: u32,
-) -> u32 {
-    if flow.is_null() {
-        return 0;
-    }
-    // SAFETY: as above.
-    let flow = unsafe { FlowRef::new(flow) };
-    let packed = PackedSegment { numbers, extent, what };
-    segment::pack(segment::update(&flow, packed, TcpChecks::Strict))
-}
+segment!(sg_segment, Guard);
+segment!(sg_segment_strict, Strict);
 
 // Inserting and removing flows: inlined, the verifier of Linux 6.1 would follow each of their results on
 // every path through the rest of the decision, more than a million instructions.

@@ -33,8 +33,8 @@ pub struct Attached {
 }
 
 /// Attaches an interface's programs, or replaces them where they are attached already: packets
-/// meet the old program or the new one, never none. Programs that are
-/// equal already stay.
+/// meet the old program or the new one, never none. Programs that are equal
+/// already stay.
 ///
 /// The policy of the slot must be active before, and its tables must exist.
 ///
