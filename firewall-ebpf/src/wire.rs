@@ -2,6 +2,7 @@
 
 pub mod address;
 mod arp;
+pub mod assigned;
 mod common;
 mod embedded;
 mod header;

@@ -12,12 +12,8 @@ use crate::abi::flow::{Flow, INITIATOR_EGRESS, Table};
 use crate::abi::interface::Direction;
 use crate::abi::state::State;
 use crate::wire::address::Address as _;
+use crate::wire::assigned::port;
 use crate::wire::protocol;
-
-/// The DHCP client's UDP port.
-pub(super) const CLIENT: u16 = 68;
-/// The DHCP server's UDP port.
-pub(super) const SERVER: u16 = 67;
 
 /// Records a client's request (egress) and returns `true`, also if it cannot be stored; returns whether
 /// a request was recorded within `UdpTimeout` (ingress).
@@ -27,7 +23,7 @@ pub fn track<T: Interface + Counts + Flows<V4>>(
     direction: Direction,
     bytes: u32,
 ) -> bool {
-    let ports = (CLIENT.to_be() as u64) | (SERVER.to_be() as u64) << 16;
+    let ports = (port::DHCP_CLIENT.to_be() as u64) | (port::DHCP_SERVER.to_be() as u64) << 16;
     let tail = ports | (tables.slot() as u64) << 32 | (protocol::UDP as u64) << 48;
     let key = V4::key(0, 0, tail);
     let now = tables.now();

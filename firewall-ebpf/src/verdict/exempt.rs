@@ -1,11 +1,11 @@
 //! Traffic that is exempt from the rules, because no rule could match it or the link would not work
 //! without it. [`LinkMessage`] has what a packet must be; see the sources there.
 
-use super::dhcp;
 use super::tables::Tables;
 use crate::abi::interface::{Direction, NonIp};
 use crate::abi::reason::Reason;
 use crate::wire::address::Address;
+use crate::wire::assigned::{icmpv6, port};
 use crate::wire::headers::{Kind, PacketHeaders};
 use crate::wire::packet::Packet;
 use crate::wire::{LinkMessage, protocol};
@@ -41,17 +41,6 @@ fn is_to_link_control<P: Packet>(packet: &P) -> bool {
         .load::<[u8; 6]>(0)
         .is_some_and(|[a, b, c, d, e, f]| (a, b, c, d, e, f & 0xf0) == (0x01, 0x80, 0xc2, 0, 0, 0))
 }
-
-const DHCPV6_CLIENT: u16 = 546;
-const DHCPV6_SERVER: u16 = 547;
-/// Types of ICMPv6: MLD (RFC 2710, RFC 3810), and neighbour discovery (RFC 4861) without redirects,
-/// which need a rule.
-const MLD_QUERY: u16 = 130;
-const MLD_REPORT: u16 = 131;
-const MLD_DONE: u16 = 132;
-const MLDV2_REPORT: u16 = 143;
-const ROUTER_SOLICITATION: u16 = 133;
-const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
 
 /// The reason for exempt IP traffic, and for invalid neighbour discovery; `None` for all other.
 #[inline(always)]
@@ -96,25 +85,26 @@ fn link_message<A: Address>(
             let (src, dst) = (u16::from_be(headers.src_port()), u16::from_be(headers.dst_port()));
             let (client, server) = if is_ingress { (dst, src) } else { (src, dst) };
             let message = if A::IS_V4 {
-                if client != dhcp::CLIENT || server != dhcp::SERVER {
+                if client != port::DHCP_CLIENT || server != port::DHCP_SERVER {
                     return None;
                 }
                 by_direction(LinkMessage::DhcpReply, LinkMessage::DhcpRequest)
             } else {
                 // A server may answer from any port (RFC 8415, section 7.2, says only where it listens).
-                if client != DHCPV6_CLIENT || !(is_ingress || server == DHCPV6_SERVER) {
+                if client != port::DHCPV6_CLIENT || !(is_ingress || server == port::DHCPV6_SERVER) {
                     return None;
                 }
                 by_direction(LinkMessage::Dhcpv6Reply, LinkMessage::Dhcpv6Request)
             };
             Some((message, ANY_HOP_LIMIT))
         }
-        Kind::Message if headers.protocol == protocol::ICMPV6 => match headers.rule_port >> 8 {
-            ROUTER_SOLICITATION..=NEIGHBOUR_ADVERTISEMENT => {
+        Kind::Message if headers.protocol == protocol::ICMPV6 => match headers.icmp_type() {
+            // Without redirects, which need a rule.
+            icmpv6::ROUTER_SOLICITATION..=icmpv6::NEIGHBOUR_ADVERTISEMENT => {
                 Some((LinkMessage::NeighbourDiscovery, u8::MAX))
             }
-            MLD_QUERY if is_ingress => Some((LinkMessage::MldQuery, 1)),
-            MLD_REPORT | MLD_DONE | MLDV2_REPORT if !is_ingress => {
+            icmpv6::MLD_QUERY if is_ingress => Some((LinkMessage::MldQuery, 1)),
+            icmpv6::MLD_REPORT | icmpv6::MLD_DONE | icmpv6::MLDV2_REPORT if !is_ingress => {
                 Some((LinkMessage::MldReport, 1))
             }
             _ => None,

@@ -11,6 +11,7 @@ use crate::abi::interface::Direction;
 use crate::abi::port::{PortChecks, PortSecurity as Record};
 use crate::abi::reason::Reason;
 use crate::wire::address::Address;
+use crate::wire::assigned::{icmp, icmpv6, port};
 use crate::wire::headers::{Kind, PacketHeaders};
 use crate::wire::packet::Packet;
 use crate::wire::{protocol, read_arp};
@@ -161,37 +162,22 @@ fn is_to_group<P: Packet>(packet: &P) -> bool {
     packet.has_ethernet() && packet.head::<u16>(0).is_some_and(|first| first & 1 != 0)
 }
 
-const DHCP_CLIENT: u16 = 68;
-const DHCP_SERVER: u16 = 67;
-const DHCPV6_CLIENT: u16 = 546;
-/// Types of ICMP (RFC 792, RFC 1256) and of ICMPv6 (RFC 4861, RFC 2710, RFC 3810).
-const REDIRECT_V4: u8 = 5;
-const ROUTER_ADVERTISEMENT_V4: u8 = 9;
-const MLD_REPORT: u8 = 131;
-const MLD_DONE: u8 = 132;
-const ROUTER_SOLICITATION: u8 = 133;
-const ROUTER_ADVERTISEMENT: u8 = 134;
-const NEIGHBOUR_SOLICITATION: u8 = 135;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-const REDIRECT: u8 = 137;
-const MLDV2_REPORT: u8 = 143;
-
 /// The reason for a message of a router or a DHCP server. A client accepts a DHCP message from any port,
 /// so the server's port is not compared. The parser has found the ICMPv6 header behind any extension
 /// headers, and a first fragment without it is invalid: RFC 7113 has the evasions.
 #[inline(always)]
 fn service(claim: Claim) -> Option<Reason> {
     if claim.is(Kind::Udp) {
-        let client = if claim.is_v4() { DHCP_CLIENT } else { DHCPV6_CLIENT };
+        let client = if claim.is_v4() { port::DHCP_CLIENT } else { port::DHCPV6_CLIENT };
         return (claim.dst_port() == client.to_be()).then_some(Reason::DhcpServer);
     }
     if !claim.is(Kind::Message) {
         return None;
     }
     let (advertisement, redirect) = if claim.is_v4() {
-        (ROUTER_ADVERTISEMENT_V4, REDIRECT_V4)
+        (icmp::ROUTER_ADVERTISEMENT, icmp::REDIRECT)
     } else {
-        (ROUTER_ADVERTISEMENT, REDIRECT)
+        (icmpv6::ROUTER_ADVERTISEMENT, icmpv6::REDIRECT)
     };
     match claim.icmp_type() {
         kind if kind == advertisement => Some(Reason::RouterAdvertisement),
@@ -206,7 +192,8 @@ fn service(claim: Claim) -> Option<Reason> {
 fn needs_no_address(claim: Claim) -> bool {
     if claim.is_v4() {
         return if claim.is(Kind::Udp) {
-            claim.src_port() == DHCP_CLIENT.to_be() && claim.dst_port() == DHCP_SERVER.to_be()
+            claim.src_port() == port::DHCP_CLIENT.to_be()
+                && claim.dst_port() == port::DHCP_SERVER.to_be()
         } else {
             claim.is(Kind::Other) && claim.protocol() == protocol::IGMP
         };
@@ -214,7 +201,11 @@ fn needs_no_address(claim: Claim) -> bool {
     claim.is(Kind::Message)
         && matches!(
             claim.icmp_type(),
-            ROUTER_SOLICITATION | NEIGHBOUR_SOLICITATION | MLD_REPORT | MLD_DONE | MLDV2_REPORT
+            icmpv6::ROUTER_SOLICITATION
+                | icmpv6::NEIGHBOUR_SOLICITATION
+                | icmpv6::MLD_REPORT
+                | icmpv6::MLD_DONE
+                | icmpv6::MLDV2_REPORT
         )
 }
 
@@ -224,8 +215,8 @@ fn claims_target(claim: Claim, has_address: bool) -> bool {
     !claim.is_v4()
         && claim.is(Kind::Message)
         && match claim.icmp_type() {
-            NEIGHBOUR_ADVERTISEMENT => true,
-            NEIGHBOUR_SOLICITATION => !has_address,
+            icmpv6::NEIGHBOUR_ADVERTISEMENT => true,
+            icmpv6::NEIGHBOUR_SOLICITATION => !has_address,
             _ => false,
         }
 }

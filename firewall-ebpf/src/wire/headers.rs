@@ -129,6 +129,13 @@ impl<A> PacketHeaders<A> {
         }
     }
 
+    /// Of an ICMP or ICMPv6 message: its type.
+    #[must_use]
+    #[inline(always)]
+    pub const fn icmp_type(&self) -> u8 {
+        (self.rule_port >> 8) as u8
+    }
+
     /// The [`Self::rule_port`] of the request that this packet replies to.
     #[must_use]
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Messages of protocols that a host needs to take part in its link: whether a packet is exactly one of
 //! them. Only such packets are exempt from the rules.
 
+use super::assigned::icmpv6;
 use super::header::{IPV6, protocol};
 use super::message::LinkMessage;
 use super::packet::Packet;
@@ -53,10 +54,6 @@ const fn is_link_multicast([first, _]: V6) -> bool {
     first & 0x0fff == 0x02ff
 }
 
-const ROUTER_SOLICITATION: u8 = 133;
-const ROUTER_ADVERTISEMENT: u8 = 134;
-const NEIGHBOUR_SOLICITATION: u8 = 135;
-
 /// The longest router advertisement: it must not be fragmented (RFC 6980), so it fits the smallest MTU.
 const MAX_DISCOVERY: u32 = 1280 - IPV6;
 /// Options in one message, bounded for the verifier.
@@ -93,9 +90,9 @@ fn is_neighbour_discovery<P: Packet>(packet: &P, ip: u32, at: u32, end: u32) -> 
         return Some(false);
     }
     let mut at = at;
-    if kind == ROUTER_SOLICITATION || kind == ROUTER_ADVERTISEMENT {
+    if kind == icmpv6::ROUTER_SOLICITATION || kind == icmpv6::ROUTER_ADVERTISEMENT {
         // RFC 4861, sections 6.1.1 and 6.1.2. No stack solicits or advertises beyond link-local addresses.
-        let is_advertisement = kind == ROUTER_ADVERTISEMENT;
+        let is_advertisement = kind == icmpv6::ROUTER_ADVERTISEMENT;
         if !(is_link_multicast(destination) || is_link_local(destination))
             || (is_advertisement && !is_link_local(source))
         {
@@ -105,7 +102,7 @@ fn is_neighbour_discovery<P: Packet>(packet: &P, ip: u32, at: u32, end: u32) -> 
     } else {
         // RFC 4861, sections 7.1.1 and 7.1.2. A solicitation goes to the target or to its group.
         let target = packet.load::<V6>(at + 8)?;
-        let is_solicitation = kind == NEIGHBOUR_SOLICITATION;
+        let is_solicitation = kind == icmpv6::NEIGHBOUR_SOLICITATION;
         let is_for_link = is_link_multicast(destination)
             || if is_solicitation { same(destination, target) } else { !is_multicast(destination) };
         if is_multicast(target) || !is_for_link {
@@ -113,7 +110,7 @@ fn is_neighbour_discovery<P: Packet>(packet: &P, ip: u32, at: u32, end: u32) -> 
         }
         at += 24;
     }
-    let known = if kind == ROUTER_ADVERTISEMENT {
+    let known = if kind == icmpv6::ROUTER_ADVERTISEMENT {
         ROUTER_OPTIONS
     } else if at + MAX_SHORT_OPTIONS < end {
         return Some(false);
@@ -157,7 +154,6 @@ const ROUTER_ALERT: u32 = u32::from_le_bytes([5, 2, 0, 0]);
 /// The shortest query and version 1 report, and the shortest version 2 report.
 const MLD: u32 = 24;
 const MLDV2_REPORT: u32 = 8;
-const MLDV2: u8 = 143;
 
 /// RFC 3810, section 5: link-local source (or none yet), and one hop-by-hop header with the router
 /// alert. The destination is a group, which may be of a wider scope: the hop limit is 1.
@@ -172,9 +168,13 @@ fn is_mld<P: Packet>(packet: &P, ip: u32, at: u32, end: u32, is_query: bool) -> 
     let [first, second] = packet.load::<[u32; 2]>(at - 8)?;
     let has_alert = first >> 16 | second << 16 == ROUTER_ALERT || second == ROUTER_ALERT;
     let [kind, code] = packet.load::<[u8; 2]>(at)?;
-    let shortest = if kind == MLDV2 { MLDV2_REPORT } else { MLD };
+    let shortest = if kind == icmpv6::MLDV2_REPORT { MLDV2_REPORT } else { MLD };
     // Only the version 1 messages have a fixed size.
-    let is_sized = if is_query || kind == MLDV2 { end - at >= shortest } else { end - at == MLD };
+    let is_sized = if is_query || kind == icmpv6::MLDV2_REPORT {
+        end - at >= shortest
+    } else {
+        end - at == MLD
+    };
     Some(
         next == protocol::HOP_BY_HOP
             && has_alert
