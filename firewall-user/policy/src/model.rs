@@ -229,6 +229,30 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// An attachment of no groups with the defaults of `secgroup attach`.
+    #[must_use]
+    pub fn new(id: InterfaceId, slot: u16, device: &str, netns: Option<&str>) -> Self {
+        Self {
+            id,
+            slot,
+            device: device.to_owned(),
+            netns: netns.map(str::to_owned),
+            groups: Vec::new(),
+            hook: HookChoice::Auto,
+            orientation: Orientation::Host,
+            non_ip: NonIp::default(),
+            tcp: TcpChecks::default(),
+            tcp_loose: true,
+            tracking: Tracking::default(),
+            mode: Mode::default(),
+            revalidate: false,
+            max_flows: None,
+            timeouts: BTreeMap::new(),
+            addresses: Vec::new(),
+            port: PortSettings::default(),
+        }
+    }
+
     /// The device's name, with its namespace if it is another than that of secgroup: `eth0`,
     /// `blue/eth0`.
     #[must_use]

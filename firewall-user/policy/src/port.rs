@@ -48,39 +48,22 @@ fn words(address: Ipv6Addr) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
+    use firewall_ebpf::abi::interface::{NonIp, Orientation};
     use firewall_ebpf::abi::port::PortChecks;
     use firewall_ebpf::wire::address::Address as _;
 
     use super::*;
-    use crate::model::{
-        HookChoice, InterfaceId, MacAddress, Mode, PortSettings, Tracking, parse_own,
-    };
+    use crate::model::{InterfaceId, MacAddress, PortSettings, parse_own};
 
     const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
     fn guest(addresses: &[&str], allowed: &[&str], mac: Option<MacAddress>) -> Interface {
         let networks = |words: &[&str]| words.iter().map(|word| parse_own(word).unwrap()).collect();
         Interface {
-            id: InterfaceId::random().unwrap(),
-            slot: 0,
-            device: "tap0".to_owned(),
-            netns: None,
-            groups: Vec::new(),
-            hook: HookChoice::Auto,
             orientation: Orientation::Guest,
-            non_ip: NonIp::Control,
-            tcp: TcpChecks::Guard,
-            tcp_loose: true,
-            tracking: Tracking::Auto,
-            mode: Mode::Enforce,
-            revalidate: false,
-            max_flows: None,
-            timeouts: BTreeMap::new(),
             addresses: networks(addresses),
             port: PortSettings { mac, allowed: networks(allowed), ..PortSettings::default() },
+            ..Interface::new(InterfaceId::random().unwrap(), 0, "tap0", None)
         }
     }
 

@@ -13,7 +13,7 @@ use super::{Context, Exit, output};
 use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
 use crate::control::{AttachOptions, Attachment, Terms};
 use crate::dataplane::hooks::{hook, trace};
-use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, PortSettings, Tracking};
+use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
 use crate::store::Transaction;
 
 mod port;
@@ -166,25 +166,12 @@ impl Command {
         let before = model.interface(&self.device, self.netns.as_deref()).cloned();
         let mut interface = match before {
             Some(interface) => interface,
-            None => Interface {
-                id: InterfaceId::random()?,
-                slot: change.free_slot(capacity)?,
-                device: self.device.clone(),
-                netns: self.netns.clone(),
-                groups: Vec::new(),
-                hook: HookChoice::Auto,
-                orientation: Orientation::Host,
-                non_ip: NonIp::Control,
-                tcp: TcpChecks::Guard,
-                tcp_loose: true,
-                tracking: Tracking::Auto,
-                mode: Mode::Enforce,
-                revalidate: false,
-                max_flows: None,
-                timeouts: BTreeMap::new(),
-                addresses: Vec::new(),
-                port: PortSettings::default(),
-            },
+            None => Interface::new(
+                InterfaceId::random()?,
+                change.free_slot(capacity)?,
+                &self.device,
+                self.netns.as_deref(),
+            ),
         };
         interface.groups = groups;
         interface.hook = self.hook.unwrap_or(interface.hook);

@@ -151,33 +151,12 @@ fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use firewall_ebpf::abi::interface::{NonIp, TcpChecks};
-
     use super::*;
-    use crate::model::{HookChoice, InterfaceId, PortRange, Traffic};
+    use crate::model::{InterfaceId, PortRange, Traffic};
 
     fn interface(tcp_loose: bool) -> Interface {
-        Interface {
-            id: InterfaceId::random().unwrap(),
-            slot: 0,
-            device: "eth0".to_owned(),
-            netns: None,
-            groups: Vec::new(),
-            hook: HookChoice::Auto,
-            orientation: Orientation::Host,
-            non_ip: NonIp::Control,
-            tcp: TcpChecks::Guard,
-            tcp_loose,
-            tracking: Tracking::Auto,
-            mode: Mode::Enforce,
-            revalidate: false,
-            max_flows: None,
-            timeouts: BTreeMap::new(),
-            addresses: Vec::new(),
-            port: Default::default(),
-        }
+        let id = InterfaceId::random().unwrap();
+        Interface { tcp_loose, ..Interface::new(id, 0, "eth0", None) }
     }
 
     fn rule(direction: Direction, port: Option<u16>, network: &str) -> ResolvedRule {

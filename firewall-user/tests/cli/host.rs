@@ -1,12 +1,10 @@
 //! A state directory of its own, and the commands that use it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::CommandCargoExt as _;
-use firewall_ebpf::abi::interface::Orientation;
-use firewall_user::model::{HookChoice, Interface, InterfaceId, Model};
+use firewall_user::model::{Interface, InterfaceId, Model};
 use firewall_user::store::Store;
 use tempfile::TempDir;
 
@@ -106,24 +104,10 @@ impl Host {
     pub(crate) fn attach(&self, device: &str, netns: Option<&str>, group: &str) {
         let mut store = self.store();
         let mut change = store.begin().unwrap();
+        let (id, slot) = (InterfaceId::random().unwrap(), change.free_slot(64).unwrap());
         let interface = Interface {
-            id: InterfaceId::random().unwrap(),
-            slot: change.free_slot(64).unwrap(),
-            device: device.to_owned(),
-            netns: netns.map(str::to_owned),
             groups: vec![change.model().group(group).unwrap().id.clone()],
-            hook: HookChoice::Auto,
-            orientation: Orientation::Host,
-            non_ip: Default::default(),
-            tcp: Default::default(),
-            tcp_loose: true,
-            tracking: Default::default(),
-            mode: Default::default(),
-            revalidate: false,
-            max_flows: None,
-            timeouts: BTreeMap::new(),
-            addresses: Vec::new(),
-            port: Default::default(),
+            ..Interface::new(id, slot, device, netns)
         };
         change.put_interface(&interface).unwrap();
         change.commit().unwrap();

@@ -1,10 +1,8 @@
 //! Port security in the notation of the case tables.
 
-use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
+use firewall_ebpf::abi::interface::Orientation;
 use firewall_ebpf::abi::port::PortSecurity;
-use firewall_user::model::{
-    HookChoice, Interface, InterfaceId, MacAddress, Mode, PortSettings, Tracking, parse_own,
-};
+use firewall_user::model::{Interface, InterfaceId, MacAddress, PortSettings, parse_own};
 use firewall_user::policy::port_security;
 
 use crate::decision::packet::INSIDE_MAC;
@@ -45,29 +43,17 @@ impl Port {
         let is_declared = !matches!(self, Self::Open | Self::Undeclared);
         let allowed =
             ALLOWED.iter().filter(|_| is_declared).map(|net| parse_own(net).expect("a network"));
+        let id = InterfaceId::random().expect("random bytes");
         port_security(&Interface {
-            id: InterfaceId::random().expect("random bytes"),
-            slot: 0,
-            device: "tap0".to_owned(),
-            netns: None,
-            groups: Vec::new(),
-            hook: HookChoice::Auto,
             orientation: if self == Self::Open { Orientation::Host } else { Orientation::Guest },
-            non_ip: NonIp::Control,
-            tcp: TcpChecks::Guard,
-            tcp_loose: true,
-            tracking: Tracking::Auto,
-            mode: Mode::Enforce,
-            revalidate: false,
-            max_flows: None,
-            timeouts: Default::default(),
             addresses: if is_declared { inside.to_vec() } else { Vec::new() },
             port: PortSettings {
-                source_dest_check: true,
                 router: self == Self::Router,
                 mac: (self == Self::AddressesAndMac).then_some(MacAddress(INSIDE_MAC)),
                 allowed: allowed.collect(),
+                ..PortSettings::default()
             },
+            ..Interface::new(id, 0, "tap0", None)
         })
     }
 }
