@@ -254,12 +254,13 @@ impl Drop for Secgroup<'_> {
     }
 }
 
-/// The program that `cargo xtask build` builds.
+/// The program, built in the same profile as its caller: the optimised one for measurements.
 #[must_use]
 pub fn binary() -> PathBuf {
     let target =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-    let binary = target.join("debug/secgroup");
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let binary = target.join(profile).join("secgroup");
     assert!(binary.exists(), "no {}: run the tests by `cargo xtask test`", binary.display());
     binary
 }
