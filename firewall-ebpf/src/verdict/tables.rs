@@ -93,8 +93,21 @@ pub trait Flows<A: Address>: FlowLookup<A> {
     /// [`Full`], and nothing was stored.
     fn insert(&self, table: Table, key: &A::Key, flow: &Flow) -> Result<bool, Full>;
 
-    /// Removes a flow, if it is there.
+    /// Removes a flow, if it is there; one of [`Table::Tcp`] no longer counts for its source.
     fn remove(&self, table: Table, key: &A::Key);
+}
+
+/// The proven TCP flows of each source ([`Address::source`]), where it has a limit.
+pub trait Sources {
+    /// Proven TCP flows that one source can have; 0: as many as fit.
+    fn max_per_source(&self) -> u32;
+
+    /// Counts one flow more for a source. Returns `false`, and counts nothing, if it has
+    /// [`Self::max_per_source`]; asked only where that is not 0.
+    fn admit_source(&self, source: u64) -> bool;
+
+    /// Counts one fewer.
+    fn release_source(&self, source: u64);
 }
 
 /// The first fragments of one address family that passed.
@@ -189,9 +202,15 @@ pub trait FastPathTables: FastPathSettings + FlowLookup<V4> + FlowLookup<V6> {}
 impl<T> FastPathTables for T where T: FastPathSettings + FlowLookup<V4> + FlowLookup<V6> {}
 
 /// All that the slow path needs.
-pub trait Tables: SlowPathSettings + Segments + Counts + Dhcp + Family<V4> + Family<V6> {}
+pub trait Tables:
+    SlowPathSettings + Segments + Sources + Counts + Dhcp + Family<V4> + Family<V6>
+{
+}
 
-impl<T> Tables for T where T: SlowPathSettings + Segments + Counts + Dhcp + Family<V4> + Family<V6> {}
+impl<T> Tables for T where
+    T: SlowPathSettings + Segments + Sources + Counts + Dhcp + Family<V4> + Family<V6>
+{
+}
 
 /// The tables of one address family.
 pub trait Family<A: Address>: Flows<A> + Fragments<A> + Rules<A> {}

@@ -77,7 +77,8 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
             flow.set_flags(flow.flags() | PROVEN);
         }
         let is_proven = flow.flags() & PROVEN != 0;
-        // Where the proven tier was full, at most one packet of each jiffy tries again.
+        // Where the proven tier was full, or its source had its share, at most one packet of each jiffy
+        // tries again.
         if is_proven && (!was_proven || packet.now != last_seen) {
             promote::<A, T>(tables, key, flow, packet.headers.protocol);
         }
@@ -156,7 +157,18 @@ fn promote<A: Address, T: Tables + Flows<A>>(
     protocol: u8,
 ) {
     let Some(table) = Table::proven(protocol) else { return };
-    if Flows::<A>::insert(tables, table, key, &flow.copy()).is_ok() {
+    let is_limited = table == Table::Tcp && tables.max_per_source() != 0;
+    // Counted before the flow is stored: two CPUs with flows of one source would else both find room.
+    if is_limited && !tables.admit_source(A::source(key)) {
+        tables.count_event(Event::SourceLimited);
+        return;
+    }
+    let stored = Flows::<A>::insert(tables, table, key, &flow.copy());
+    if is_limited && stored != Ok(true) {
+        // Another CPU has stored this flow, and counted it, or there was no room.
+        tables.release_source(A::source(key));
+    }
+    if stored.is_ok() {
         Flows::<A>::remove(tables, Table::New, key);
         tables.count_event(Event::Promoted);
     } else {

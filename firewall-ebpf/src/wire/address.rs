@@ -43,6 +43,10 @@ pub trait Address: Copy + PartialEq {
 
     /// Whether one of the networks that a guest may use contains it.
     fn is_own(self, port: &PortSecurity) -> bool;
+
+    /// Whom the key's outside address stands for when its flows are counted: the address of IPv4, and the
+    /// /64 of IPv6, of which one host has every address. IPv4 has a prefix that is multicast in IPv6.
+    fn source(key: &Self::Key) -> u64;
 }
 
 // A key is built from whole words, because the hash and the comparison of a lookup read words: a load
@@ -92,6 +96,11 @@ impl Address for V4 {
     fn is_own(self, port: &PortSecurity) -> bool {
         port.v4.iter().any(|own| self & own.mask == own.address)
     }
+
+    #[inline(always)]
+    fn source(key: &FlowKey4) -> u64 {
+        (key.outside as u64) << 32 | u32::MAX as u64
+    }
 }
 
 impl Address for V6 {
@@ -137,6 +146,11 @@ impl Address for V6 {
         port.v6.iter().any(|own| {
             self[0] & own.mask[0] == own.address[0] && self[1] & own.mask[1] == own.address[1]
         })
+    }
+
+    #[inline(always)]
+    fn source(key: &FlowKey6) -> u64 {
+        key.outside[0]
     }
 }
 

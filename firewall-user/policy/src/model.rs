@@ -219,6 +219,8 @@ pub struct Interface {
     pub revalidate: bool,
     /// Proven TCP flows of each family that fit; `None`: as many as configured for every interface.
     pub max_flows: Option<u32>,
+    /// Proven TCP flows that one source can have; `None`: as many as fit.
+    pub max_flows_per_source: Option<u32>,
     /// Idle timeouts in seconds that differ from [`State::default_timeout`].
     pub timeouts: BTreeMap<State, u32>,
     /// Inside addresses and networks that the user declared, for a device that does not have them itself
@@ -247,6 +249,7 @@ impl Interface {
             mode: Mode::default(),
             revalidate: false,
             max_flows: None,
+            max_flows_per_source: None,
             timeouts: BTreeMap::new(),
             addresses: Vec::new(),
             port: PortSettings::default(),

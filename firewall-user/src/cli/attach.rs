@@ -78,6 +78,10 @@ pub(super) struct Command {
     /// proportion to this one [default: maps.flows_tcp of the configuration, or as attached before]
     #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(i64::from(MIN_ENTRIES)..=i64::from(MAX_ENTRIES)))]
     max_flows: Option<u32>,
+    /// Proven TCP flows of the interface that one source (an IPv4 address, or an IPv6 network of 64 bits)
+    /// can have, 1 or more; its other connections pass, but stay unproven (docs/floods.md) [default: off, or as attached before]
+    #[arg(long, value_name = "NUMBER|off", value_parser = source_limit)]
+    max_flows_per_source: Option<SourceLimit>,
     #[command(flatten)]
     port: PortArgs,
     /// Create no flows for connections that are open at the first attach: those that no rule allows
@@ -89,6 +93,20 @@ pub(super) struct Command {
     trace: bool,
     #[command(flatten)]
     safety: Safety,
+}
+
+/// What an outside address can have; `None`: `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SourceLimit(Option<u32>);
+
+fn source_limit(word: &str) -> Result<SourceLimit, String> {
+    if word == "off" {
+        return Ok(SourceLimit(None));
+    }
+    match word.parse() {
+        Ok(number @ 1..=MAX_ENTRIES) => Ok(SourceLimit(Some(number))),
+        _ => Err(format!("neither off nor a number from 1 to {MAX_ENTRIES}")),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -185,6 +203,9 @@ impl Command {
         interface.revalidate =
             self.revalidate.map_or(interface.revalidate, |switch| switch == Switch::On);
         interface.max_flows = self.max_flows.or(interface.max_flows);
+        if let Some(SourceLimit(limit)) = self.max_flows_per_source {
+            interface.max_flows_per_source = limit;
+        }
         if self.tcp_loose == Some(Switch::On) && interface.tcp == TcpChecks::Strict {
             return Err(UsageError {
                 message: "--tcp-loose on cannot be used with --tcp strict".to_owned(),
@@ -255,6 +276,15 @@ mod tests {
         assert_eq!(timeout("UdpTimeout=4294967295").unwrap(), (State::Udp, u32::MAX));
         for word in ["udp", "udp=0", "udp=-1", "udp=x", "udp=4294967296", "nothing=1", "=1"] {
             assert!(timeout(word).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_limit_per_source_is_a_number_or_off() {
+        assert_eq!(source_limit("off"), Ok(SourceLimit(None)));
+        assert_eq!(source_limit("1"), Ok(SourceLimit(Some(1))));
+        for word in ["0", "-1", "none", "16777217", "4294967297", ""] {
+            assert!(source_limit(word).is_err(), "{word}");
         }
     }
 

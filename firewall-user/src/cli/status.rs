@@ -293,8 +293,10 @@ fn options(interface: &Interface) -> Vec<String> {
     let addresses = addresses.iter().map(|network| format!("--address {}", own_text(network)));
     let allowed = port.allowed.iter();
     let allowed = allowed.map(|network| format!("--allow-address {}", own_text(network)));
+    let limit =
+        interface.max_flows_per_source.map(|limit| format!("--max-flows-per-source {limit}"));
     let mac = port.mac.map(|mac| format!("--mac {mac}"));
-    options.chain(timeouts).chain(addresses).chain(allowed).chain(mac).collect()
+    options.chain(limit).chain(timeouts).chain(addresses).chain(allowed).chain(mac).collect()
 }
 
 /// A network, or the one address that it has.
@@ -352,6 +354,13 @@ fn notes(one: &InterfaceStatus<'_>, maps: &Maps, survey: &Survey) -> Result<Vec<
         notes.push(format!(
             "{label}: {unpromoted} times a flow could not move to the table of proven flows, because \
              it was full"
+        ));
+    }
+    let limited = events[&Event::SourceLimited];
+    if limited > 0 {
+        notes.push(format!(
+            "{label}: {limited} times a flow could not move to the table of proven flows, because its \
+             source has as many as --max-flows-per-source allows"
         ));
     }
     Ok(notes)

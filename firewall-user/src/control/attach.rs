@@ -72,8 +72,8 @@ impl Control {
         if !terms.force {
             lockout::check(&before, transaction.model(), learns)?;
         }
-        if before.interfaces.get(&slot).map(|before| before.max_flows) != Some(interface.max_flows)
-        {
+        let sizes = |interface: &Interface| self.enforcer.flow_sizes(interface);
+        if before.interfaces.get(&slot).map(sizes) != Some(sizes(&interface)) {
             self.enforcer.require_memory(&interface)?;
         }
         let is_first = !instance::exists(pins);

@@ -100,12 +100,21 @@ impl Enforcer {
     /// to that of proven TCP flows.
     pub(super) fn flow_sizes(&self, interface: &Interface) -> FlowSizes {
         let configured = self.sizes.of_interface();
-        let Some(tcp) = interface.max_flows else { return configured };
+        let sources = |tcp: u32| interface.max_flows_per_source.map_or(0, |_| (tcp / 4).max(1024));
+        let Some(tcp) = interface.max_flows else {
+            return FlowSizes { sources: sources(configured.tcp), ..configured };
+        };
         let scaled = |entries: u32| {
             let entries = u64::from(entries) * u64::from(tcp) / u64::from(configured.tcp.max(1));
             u32::try_from(entries).unwrap_or(u32::MAX).clamp(MIN_ENTRIES, MAX_ENTRIES)
         };
-        FlowSizes { new: scaled(configured.new), udp: scaled(configured.udp), tcp, ..configured }
+        FlowSizes {
+            new: scaled(configured.new),
+            udp: scaled(configured.udp),
+            tcp,
+            sources: sources(tcp),
+            ..configured
+        }
     }
 
     /// Writes flows for the connections that are open on an interface's device, where they need one.

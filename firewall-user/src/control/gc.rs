@@ -68,6 +68,7 @@ pub(super) fn gc(
         expire::expire(pins, flows.iter().filter(|flow| is_expired(flow, interfaces, now, hz)))?;
     if extent == Extent::Full {
         maps.rebuild_blooms(&flows)?;
+        maps.recount_sources()?;
     }
     Ok(expired)
 }

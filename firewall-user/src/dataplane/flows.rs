@@ -9,4 +9,5 @@ pub mod learn;
 pub mod list;
 mod resize;
 mod sockets;
+mod sources;
 pub mod survey;

@@ -99,7 +99,7 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
 }
 
 const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, tcp_loose, tracking, \
-     mode, revalidate, max_flows, source_dest_check, guest_router, mac FROM interfaces";
+     mode, revalidate, max_flows, max_flows_per_source, source_dest_check, guest_router, mac FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -122,13 +122,14 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             mode: rows::named(row, 10, &Mode::ALL, Mode::name)?,
             revalidate: row.get(11)?,
             max_flows: row.get(12)?,
+            max_flows_per_source: row.get(13)?,
             groups: Vec::new(),
             timeouts: Default::default(),
             addresses: Vec::new(),
             port: PortSettings {
-                source_dest_check: row.get(13)?,
-                router: row.get(14)?,
-                mac: rows::optional(row, 15)?,
+                source_dest_check: row.get(14)?,
+                router: row.get(15)?,
+                mac: rows::optional(row, 16)?,
                 allowed: Vec::new(),
             },
         };

@@ -104,6 +104,7 @@ CREATE TABLE interfaces (
     mode TEXT NOT NULL,
     revalidate INTEGER NOT NULL,
     max_flows INTEGER CHECK (max_flows BETWEEN 16 AND 16777216),
+    max_flows_per_source INTEGER CHECK (max_flows_per_source BETWEEN 1 AND 16777216),
     source_dest_check INTEGER NOT NULL,
     guest_router INTEGER NOT NULL,
     mac TEXT

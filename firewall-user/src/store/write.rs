@@ -186,6 +186,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         mode,
         revalidate,
         max_flows,
+        max_flows_per_source,
         timeouts,
         addresses,
         port,
@@ -194,7 +195,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13, ?14, ?15, ?16)",
+         ?13, ?14, ?15, ?16, ?17)",
         params![
             slot,
             id.as_str(),
@@ -209,6 +210,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             mode.name(),
             revalidate,
             max_flows,
+            max_flows_per_source,
             port.source_dest_check,
             port.router,
             port.mac.map(|mac| mac.to_string()),

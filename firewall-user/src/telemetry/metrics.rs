@@ -27,8 +27,8 @@ mod declaration;
 
 use declaration::{
     ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BUILD_INFO, BYTES, DROP_BYTES, DROPS,
-    FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_UNPROMOTED, PACKETS,
-    PANIC, PASSES, PREFIX, RULE_BYTES, RULE_PACKETS, STORE_GENERATION,
+    FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED,
+    FLOWS_UNPROMOTED, PACKETS, PANIC, PASSES, PREFIX, RULE_BYTES, RULE_PACKETS, STORE_GENERATION,
 };
 pub use declaration::{Kind, METRICS, Metric};
 
@@ -261,6 +261,7 @@ impl Collector for Reading {
         encode(to, &FLOWS, self.by_table(|table| table.entries))?;
         encode(to, &FLOWS_CAPACITY, self.by_table(|table| table.capacity.into()))?;
         encode(to, &FLOWS_UNPROMOTED, event(Event::Unpromoted))?;
+        encode(to, &FLOWS_SOURCE_LIMITED, event(Event::SourceLimited))?;
         encode(to, &AUDITED_PACKETS, event(Event::AuditPassed))?;
         encode(to, &FLOWS_OPENED, event(Event::Opened))?;
         encode(to, &FLOWS_PROMOTED, event(Event::Promoted))?;

@@ -41,6 +41,7 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
         mode: Default::default(),
         revalidate: false,
         max_flows: Some(1024),
+        max_flows_per_source: Some(3),
         timeouts: [(State::Established, 350 + u32::from(slot)), (State::Udp, 1)].into(),
         addresses: vec![parse_own("fd00::1").unwrap(), parse_own("10.0.0.0/24").unwrap()],
         port: PortSettings {

@@ -130,6 +130,7 @@ fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]
         tcp_checks: TcpChecks::Guard,
         tcp_loose: true,
         revalidate: false,
+        max_per_source: None,
         timeouts: BTreeMap::new(),
         port: PortSecurity::default(),
         traced: false,

@@ -57,6 +57,7 @@ impl Host {
         host.tables.no_tcp_loose = !setup.tcp_loose;
         host.tables.revalidate = setup.revalidate;
         host.tables.port = setup.port.record();
+        host.tables.max_per_source = setup.max_per_source.unwrap_or(0);
         host
     }
 
@@ -89,13 +90,16 @@ impl Engine for Host {
     }
 
     fn reset(&mut self, policy: Option<&CompiledPolicy>) {
-        let HostTables { non_ip, tcp_checks, no_tcp_loose, revalidate, port, .. } = self.tables;
+        let HostTables {
+            non_ip, tcp_checks, no_tcp_loose, revalidate, port, max_per_source, ..
+        } = self.tables;
         self.tables = tables(non_ip);
         self.tables.set_policy(policy.map(Into::into));
         self.tables.tcp_checks = tcp_checks;
         self.tables.no_tcp_loose = no_tcp_loose;
         self.tables.revalidate = revalidate;
         self.tables.port = port;
+        self.tables.max_per_source = max_per_source;
     }
 
     fn replace(&mut self, policy: &CompiledPolicy) {

@@ -62,6 +62,8 @@ pub struct Setup {
     pub revalidate: bool,
     /// The port security.
     pub port: Port,
+    /// Proven TCP flows that one source can have.
+    pub max_per_source: Option<u32>,
 }
 
 impl Setup {
@@ -76,6 +78,7 @@ impl Setup {
             tcp_loose: true,
             revalidate: false,
             port: Port::Open,
+            max_per_source: None,
         }
     }
 
@@ -125,7 +128,13 @@ impl Kernel {
         };
         let mut instance = instance::ensure_maps(&pins, &sizes)
             .unwrap_or_else(|error| fail("create the maps", error));
-        let flows = FlowSizes { new: NEW, udp: NEW, tcp: PROVEN, fragments: NEW };
+        let flows = FlowSizes {
+            new: NEW,
+            udp: NEW,
+            tcp: PROVEN,
+            fragments: NEW,
+            sources: setup.max_per_source.map_or(0, |_| NEW),
+        };
         instance
             .ensure_interface_tables([(SLOT, flows)])
             .unwrap_or_else(|error| fail("create the tables of flows", error));
@@ -137,6 +146,7 @@ impl Kernel {
             tcp_checks: setup.tcp_checks,
             tcp_loose: setup.tcp_loose,
             revalidate: setup.revalidate,
+            max_per_source: setup.max_per_source,
             timeouts: BTreeMap::new(),
             port: setup.port.record(),
             traced: false,

@@ -40,6 +40,7 @@ mod replacement;
 mod revalidate;
 mod rule_counters;
 mod rule_removal;
+mod source_limit;
 mod support;
 mod trace;
 mod tun_and_vlan;

@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 // `AtomicU64` has no additions here: the target has no compare-and-swap.
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
-use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
 };
@@ -76,10 +76,15 @@ pub(super) static BLOOM: ArrayOfMaps<Array<Line, { 2 * LINES as usize }>, 64> = 
 #[btf_map]
 pub(super) static BLOOM_IN_USE: Array<u32, 64> = Array::new();
 
+/// By interface with a limit of flows per source: proven TCP flows by `Address::source`.
+#[btf_map]
+pub(super) static SOURCES: ArrayOfMaps<SourceTable, 64> = ArrayOfMaps::new();
+
 type LruTable<K> = LruHashMap<K, Flow, 1>;
 /// Not preallocated: the table of an interface with few connections takes little memory.
 type TcpTable<K> = HashMap<K, Flow, 1, NO_PREALLOC>;
 type FragmentTable<K> = LruHashMap<K, Inner<FirstFragment>, 1>;
+pub(super) type SourceTable = LruHashMap<u64, u32, 1>;
 /// The value of a map in an outer one. Linux before 6.2 remembers of a struct that it has no timer, and then
 /// refuses inner maps without BTF, such as those that userspace creates (`timer_off` in `bpf_map_meta_equal`,
 /// kernel/bpf/map_in_map.c); an array is not searched for one.
@@ -248,6 +253,40 @@ pub(super) fn bloom_insert(slot: u32, bit: Bit) {
             }
         }
     }
+}
+
+/// Counts one proven TCP flow more for a source that has fewer than `limit`, and returns whether it had; with a
+/// limit of 0 counts one fewer.
+///
+/// CPUs race here, because the target has no compare-and-swap: all that find the last free place at once
+/// take it, and all that release the last flow do. So a source can exceed its limit by the number of CPUs, and
+/// a count can fall below zero, which is why it is read as a signed number. A table that is full evicts the
+/// count of a source that was not used recently, and an entry may then be another source's when it is
+/// written. `gc` writes what the tables of flows hold.
+#[inline(always)]
+pub(super) fn change_source(table: &SourceTable, source: &u64, limit: u32) -> bool {
+    if let Some(count) = table.get_ptr_mut(source) {
+        // SAFETY: an entry of a preallocated table, which stays readable and writable; see above.
+        let before = unsafe { count.read_volatile() } as i32;
+        if limit == 0 {
+            if before > 0 {
+                // SAFETY: as above, and aligned.
+                unsafe { atomic_xadd::<u32, u32, RELAXED>(count, u32::MAX) };
+            }
+            return true;
+        }
+        if before >= limit as i32 {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe { atomic_xadd::<u32, u32, RELAXED>(count, 1) };
+        return true;
+    }
+    if limit != 0 {
+        // Another CPU may insert it first, and then one flow is not counted.
+        let _ = table.insert(source, 1, BPF_NOEXIST.into());
+    }
+    true
 }
 
 /// The word of an interface's active policy.

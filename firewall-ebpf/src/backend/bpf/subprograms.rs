@@ -3,7 +3,7 @@
 //! packed arguments; 0 means "no rule", because no rule has that number.
 
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, xdp_md};
-use firewall_ebpf::abi::address::V4;
+use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::Bit;
 use firewall_ebpf::abi::flow::{Flow, Table};
 use firewall_ebpf::abi::helper::unpack_query;
@@ -16,6 +16,7 @@ use firewall_ebpf::verdict::segment::{self, PackedSegment};
 use firewall_ebpf::verdict::{dhcp, lookup, port_security};
 use firewall_ebpf::wire;
 use firewall_ebpf::wire::LinkMessage;
+use firewall_ebpf::wire::address::Address as _;
 
 use super::policy::PolicyTables;
 use super::programs::decide;
@@ -121,7 +122,7 @@ segment!(sg_segment_strict, Strict);
 // every path through the rest of the decision, more than a million instructions.
 
 macro_rules! flows {
-    ($insert:ident, $remove:ident, $scratch:ident, $lru:ident, $tcp:ident) => {
+    ($address:ty, $insert:ident, $remove:ident, $scratch:ident, $lru:ident, $tcp:ident) => {
         /// Inserts the flow in the buffer unless there is one with its key; returns 0 or a negative error.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -142,7 +143,8 @@ macro_rules! flows {
             done.err().unwrap_or(0)
         }
 
-        /// Removes the flow whose key is in the buffer; another CPU may have removed it already.
+        /// Removes the flow whose key is in the buffer, and from the count of its source; another CPU may have
+        /// removed it already.
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub(super) extern "C" fn $remove(slot: u32, table: u32) -> i32 {
@@ -151,7 +153,11 @@ macro_rules! flows {
             let key = unsafe { &(*scratch).key };
             let done = if table == Table::Tcp as u32 {
                 let Some(table) = maps::$tcp.get(slot) else { return FAILED };
-                table.remove(key)
+                let done = table.remove(key);
+                if done.is_ok() {
+                    sg_source(slot, 0, <$address>::source(key));
+                }
+                done
             } else {
                 let Some(table) = maps::$lru.get(slot << 1 | table & 1) else { return FAILED };
                 table.remove(key)
@@ -164,8 +170,8 @@ macro_rules! flows {
 /// Any error but that of an existing key.
 const FAILED: i32 = -1;
 
-flows!(sg_insert_v4, sg_remove_v4, SCRATCH_V4, FLOWS_LRU_V4, FLOWS_TCP_V4);
-flows!(sg_insert_v6, sg_remove_v6, SCRATCH_V6, FLOWS_LRU_V6, FLOWS_TCP_V6);
+flows!(V4, sg_insert_v4, sg_remove_v4, SCRATCH_V4, FLOWS_LRU_V4, FLOWS_TCP_V4);
+flows!(V6, sg_insert_v6, sg_remove_v6, SCRATCH_V6, FLOWS_LRU_V6, FLOWS_TCP_V6);
 
 // The Bloom filter: Linux 6.1 adds up the stack of the longest chain of calls, rounded up to 32 bytes
 // for each, and inlined these would exceed 512.
@@ -183,6 +189,16 @@ pub(super) extern "C" fn sg_bloom_test(slot: u32, bit: u32) -> u32 {
 pub(super) extern "C" fn sg_bloom_set(slot: u32, bit: u32) -> u32 {
     maps::bloom_insert(slot, Bit(bit));
     0
+}
+
+// Flows by source: rare, and a leaf of the chain of calls like the Bloom filter.
+
+/// [`maps::change_source`] in the table of an interface; without one every source is admitted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_source(slot: u32, limit: u32, source: u64) -> u32 {
+    let table = maps::SOURCES.get(slot);
+    table.is_none_or(|table| maps::change_source(table, &source, limit)).into()
 }
 
 // The search for a TCP option: inlined, the verifier of Linux 6.1 would continue from every option

@@ -16,6 +16,7 @@ use firewall_ebpf::verdict::flow::FlowRef;
 use firewall_ebpf::verdict::segment::{self, PackedSegment};
 use firewall_ebpf::verdict::tables::{
     Counts, Dhcp, FlowLookup, Flows, Fragments, Full, Interface, Rules, Segments, SlowPathSettings,
+    Sources,
 };
 use firewall_ebpf::verdict::tcp::Transition;
 use firewall_ebpf::wire::address::Address;
@@ -23,7 +24,7 @@ use firewall_ebpf::wire::address::Address;
 use super::policy::PolicyTables;
 use super::subprograms::{
     sg_bloom_set, sg_bloom_test, sg_dhcp, sg_insert_v4, sg_insert_v6, sg_remove_v4, sg_remove_v6,
-    sg_segment, sg_segment_strict,
+    sg_segment, sg_segment_strict, sg_source,
 };
 use super::{globals, maps};
 
@@ -135,7 +136,7 @@ impl SlowPathSettings for Kernel {
 }
 
 /// Removal without a call, for a loop: after a call of a BPF function the verifier does not recognise the
-/// states of earlier rounds.
+/// states of earlier rounds. The counts of flows by source are left to userspace, which removes with it.
 pub(super) trait Removal<A: Address> {
     /// Removes a flow, if it is there.
     fn remove_inline(&self, table: Table, key: &A::Key);
@@ -293,6 +294,23 @@ impl Segments for Kernel {
             TcpChecks::Strict => sg_segment_strict(flow.record(), numbers, extent, what),
         };
         segment::unpack(word)
+    }
+}
+
+impl Sources for Kernel {
+    #[inline(always)]
+    fn max_per_source(&self) -> u32 {
+        self.settings().max_per_source
+    }
+
+    #[inline(always)]
+    fn admit_source(&self, source: u64) -> bool {
+        sg_source(self.slot().into(), self.settings().max_per_source, source) != 0
+    }
+
+    #[inline(always)]
+    fn release_source(&self, source: u64) {
+        sg_source(self.slot().into(), 0, source);
     }
 }
 

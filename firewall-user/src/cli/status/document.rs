@@ -101,6 +101,8 @@ struct NetworkInterface {
     mode: &'static str,
     /// Whether packets of a flow are dropped once no rule allows the flow.
     revalidate: bool,
+    /// Proven TCP flows that one source can have; null: as many as fit.
+    max_flows_per_source: Option<u32>,
     /// Memory of the policy in the kernel in bytes; null before Linux 6.4.
     policy_memory_bytes: Option<u64>,
     /// Average memory of a rule in bytes, with its counter; null before Linux 6.4 and without rules.
@@ -119,6 +121,8 @@ struct NetworkInterface {
     evicted_flows: u64,
     /// Times that a flow could not move to the table of proven flows because it was full.
     unpromoted_flows: u64,
+    /// Times that a flow could not move there because its source had as many as it can have.
+    source_limited_flows: u64,
 }
 
 /// A group of an interface.
@@ -296,6 +300,7 @@ impl NetworkInterface {
             tracking: interface.tracking.name(),
             mode: interface.mode.name(),
             revalidate: interface.revalidate,
+            max_flows_per_source: interface.max_flows_per_source,
             policy_memory_bytes: one.memory,
             bytes_per_rule: one.bytes_per_rule(),
             audited_packets: count(Event::AuditPassed),
@@ -305,6 +310,7 @@ impl NetworkInterface {
             promoted_flows: count(Event::Promoted),
             evicted_flows: survey.evicted.get(&interface.slot).copied().unwrap_or_default(),
             unpromoted_flows: count(Event::Unpromoted),
+            source_limited_flows: count(Event::SourceLimited),
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::flows::conntrack::{self, Tracked};
 use crate::dataplane::flows::key::AnyKey;
 use crate::dataplane::flows::sockets::{self, Connected};
+use crate::dataplane::flows::sources::recount;
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::{netns, routes};
 use crate::dataplane::sys::entries;
@@ -190,6 +191,8 @@ impl Maps {
                 Err(error) => return Err(error).context("write a flow"),
             }
         }
+        // Learned flows count too, but are not refused.
+        recount(&tables)?;
         Ok(learned)
     }
 }

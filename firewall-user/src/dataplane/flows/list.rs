@@ -12,6 +12,7 @@ use firewall_ebpf::abi::interface::Direction;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::key::AnyKey;
+use crate::dataplane::flows::sources::recount;
 use crate::dataplane::sys::entries;
 use crate::dataplane::sys::memory::memory;
 use crate::dataplane::tables::interface::{InterfaceTables, Own};
@@ -235,6 +236,7 @@ impl Maps {
             let before = self.user_counter(UserCounter::Removed, slot)?;
             self.set_user_counter(UserCounter::Removed, slot, before + count)?;
         }
+        opened.values().try_for_each(|tables| recount(tables))?;
         Ok(removed)
     }
 

@@ -10,6 +10,7 @@ use firewall_ebpf::wire::address::Address;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::key::AnyKey;
+use crate::dataplane::flows::sources::recount;
 use crate::dataplane::sys::entries;
 use crate::dataplane::tables::interface::{FlowSizes, InterfaceTables, Own};
 use crate::dataplane::tables::maps::Maps;
@@ -32,12 +33,14 @@ impl Maps {
         let new = InterfaceTables::create_beside(&self.pins, slot, sizes)?;
         let keys = copy(&old, &new)?;
         fill_bloom(&new, &keys)?;
+        recount(&new)?;
         // Before packets use the new tables: they have a filter of their own, whose first half is in use.
         self.publish_interface_tables(std::slice::from_ref(&new))?;
         self.bloom_in_use.set(u32::from(slot), 0, 0).context("write map BLOOM_IN_USE")?;
         // Flows that began while the others were copied.
         let keys = copy(&old, &new)?;
         self.bloom_insert(&keys)?;
+        recount(&new)?;
         InterfaceTables::replace_pins(&self.pins, slot)?;
         Ok(true)
     }

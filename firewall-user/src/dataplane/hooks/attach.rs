@@ -100,6 +100,7 @@ fn settings(interface: &Interface, device: &Device, traced: bool) -> Settings {
         tcp_checks: interface.tcp,
         tcp_loose: interface.is_tcp_loose(),
         revalidate: interface.revalidate,
+        max_per_source: interface.max_flows_per_source,
         timeouts: interface.timeouts.clone(),
         port: port_security(interface),
         traced,

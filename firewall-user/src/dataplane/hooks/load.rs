@@ -38,6 +38,8 @@ pub struct Settings {
     pub tcp_loose: bool,
     /// Whether flows are re-evaluated after a change of policy.
     pub revalidate: bool,
+    /// Proven TCP flows that one source can have.
+    pub max_per_source: Option<u32>,
     /// Seconds, where they differ from the default.
     pub timeouts: BTreeMap<State, u32>,
     /// What a guest may send as its own.
@@ -61,7 +63,8 @@ impl Settings {
             udp_stream_age: clock::jiffies(u64::from(UDP_STREAM_AGE)),
             non_ip: self.non_ip as u8,
             tcp_loose: self.tcp_loose.into(),
-            reserved: [0; 6],
+            reserved: [0; 2],
+            max_per_source: self.max_per_source.unwrap_or(0),
             port: self.port,
         }
     }

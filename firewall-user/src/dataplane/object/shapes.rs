@@ -86,6 +86,7 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
     Shape::new::<u32, u32>("FRAGMENTS_V4", MapType::ArrayOfMaps, INTERFACES),
     Shape::new::<u32, u32>("FRAGMENTS_V6", MapType::ArrayOfMaps, INTERFACES),
     Shape::new::<u32, u32>("BLOOM", MapType::ArrayOfMaps, INTERFACES),
+    Shape::new::<u32, u32>("SOURCES", MapType::ArrayOfMaps, INTERFACES),
     Shape::new::<u32, u32>("BLOOM_IN_USE", MapType::Array, INTERFACES),
     Shape::new::<u32, Settings>(
         "SETTINGS_OF",

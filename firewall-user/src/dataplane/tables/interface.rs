@@ -2,6 +2,7 @@
 //! What one interface does leaves the tables of every other one as they are.
 
 use std::fs;
+use std::iter;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ pub struct FlowSizes {
     pub tcp: u32,
     /// First fragments that are remembered.
     pub fragments: u32,
+    /// Sources whose proven TCP flows are counted, of both families; 0: none, and no table for them.
+    pub sources: u32,
 }
 
 impl FlowSizes {
@@ -48,11 +51,13 @@ impl FlowSizes {
         /// What `bpf_mem_alloc` takes at least for an element that is not preallocated.
         const ALLOCATED: u64 = 192;
         let (mut empty, mut full) = (0, 0);
-        for one in Own::ALL {
+        for one in Own::of(self) {
             let shape = one.shape(self);
             let entries = u64::from(shape.entries);
             let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
-            let element = ELEMENT + size(shape.key).next_multiple_of(8) + size(shape.value);
+            let element = ELEMENT
+                + size(shape.key).next_multiple_of(8)
+                + size(shape.value).next_multiple_of(8);
             match shape.kind {
                 MapType::Array => empty += entries * size(shape.value),
                 MapType::Hash => {
@@ -75,9 +80,12 @@ pub(in crate::dataplane) enum Own {
     Fragments(bool),
     /// The Bloom filter.
     Bloom,
+    /// Proven TCP flows by source, of both families. Only where a source has a limit.
+    Sources,
 }
 
 impl Own {
+    /// Those that every interface has.
     pub(in crate::dataplane) const ALL: [Self; 9] = [
         Self::Flows(Table::New, false),
         Self::Flows(Table::New, true),
@@ -90,12 +98,25 @@ impl Own {
         Self::Bloom,
     ];
 
-    /// Its place in [`Self::ALL`].
+    /// All that an interface can have; first the one that not every interface has, so that one that has the
+    /// others has it too.
+    fn every() -> impl Iterator<Item = Self> {
+        iter::once(Self::Sources).chain(Self::ALL)
+    }
+
+    /// Those of an interface with tables of these sizes.
+    fn of(sizes: &FlowSizes) -> impl Iterator<Item = Self> {
+        let has_sources = sizes.sources > 0;
+        Self::every().filter(move |one| has_sources || *one != Self::Sources)
+    }
+
+    /// Its place in [`Self::ALL`]; that of [`Self::Sources`] is behind it.
     const fn position(self) -> usize {
         match self {
             Self::Flows(table, is_v6) => 2 * table as usize + is_v6 as usize,
             Self::Fragments(is_v6) => 6 + is_v6 as usize,
             Self::Bloom => 8,
+            Self::Sources => 9,
         }
     }
 
@@ -111,6 +132,7 @@ impl Own {
             Self::Fragments(false) => "FRAGMENTS_V4",
             Self::Fragments(true) => "FRAGMENTS_V6",
             Self::Bloom => "BLOOM",
+            Self::Sources => "SOURCES",
         }
     }
 
@@ -140,6 +162,7 @@ impl Own {
             Self::Fragments(false) => "FRAGMENTS_V4",
             Self::Fragments(true) => "FRAGMENTS_V6",
             Self::Bloom => "BLOOM",
+            Self::Sources => "SOURCES",
         }
     }
 
@@ -168,6 +191,9 @@ impl Own {
                 (MapType::LruHash, key, size_of::<FirstFragment>(), sizes.fragments, 0)
             }
             Self::Bloom => (MapType::Array, size_of::<u32>(), size_of::<Line>(), 2 * LINES, 0),
+            Self::Sources => {
+                (MapType::LruHash, size_of::<u64>(), size_of::<u32>(), sizes.sources, 0)
+            }
         };
         NewMap { name: self.name(), kind, key, value, entries, flags }
     }
@@ -179,6 +205,8 @@ pub struct InterfaceTables {
     slot: u16,
     /// In the order of [`Own::ALL`].
     tables: [MapData; 9],
+    /// Of [`Own::Sources`].
+    sources: Option<MapData>,
 }
 
 impl InterfaceTables {
@@ -196,7 +224,9 @@ impl InterfaceTables {
             MapData::from_pin(&path).context(format_args!("open table {}", path.display()))
         };
         let tables = Own::ALL.iter().map(|one| open(*one)).collect::<Result<Vec<_>>>()?;
-        Ok(tables.try_into().ok().map(|tables| Self { slot, tables }))
+        let has_sources = Own::Sources.pin(pins, slot, suffix).exists();
+        let sources = has_sources.then(|| open(Own::Sources)).transpose()?;
+        Ok(tables.try_into().ok().map(|tables| Self { slot, tables, sources }))
     }
 
     /// Creates the tables, in place of any that a killed process has left. No program refers to them yet.
@@ -215,18 +245,22 @@ impl InterfaceTables {
 
     /// Gives the tables that were created beside others the pins of those.
     pub(in crate::dataplane) fn replace_pins(pins: &Pins, slot: u16) -> Result<()> {
-        for one in Own::ALL {
+        for one in Own::every() {
             let (from, to) = (one.pin(pins, slot, NEXT), one.pin(pins, slot, ""));
+            if one == Own::Sources && !from.exists() {
+                unpin(&to)?;
+                continue;
+            }
             fs::rename(&from, to).context(format_args!("rename {}", from.display()))?;
         }
         Ok(())
     }
 
     fn create_as(pins: &Pins, slot: u16, sizes: &FlowSizes, suffix: &str) -> Result<Self> {
-        for one in Own::ALL {
+        for one in Own::every() {
             unpin(&one.pin(pins, slot, suffix))?;
         }
-        for one in Own::ALL {
+        for one in Own::of(sizes) {
             let (shape, pin) = (one.shape(sizes), one.pin(pins, slot, suffix));
             let what = format!("create table {} of slot {slot}", one.name());
             let fd = create(&shape).context(&what)?;
@@ -242,9 +276,24 @@ impl InterfaceTables {
         self.slot
     }
 
-    /// A table's file descriptor.
+    /// A table's file descriptor; not of [`Own::Sources`].
     pub(in crate::dataplane) fn fd(&self, one: Own) -> BorrowedFd<'_> {
         self.tables[one.position()].fd().as_fd()
+    }
+
+    /// The table of the flows by source, if a source has a limit.
+    pub(in crate::dataplane) fn sources(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.sources.as_ref()?.fd().as_fd())
+    }
+
+    /// A table, if the interface has it.
+    fn table(&self, one: Own) -> Option<&MapData> {
+        if one == Own::Sources { self.sources.as_ref() } else { self.tables.get(one.position()) }
+    }
+
+    /// Every table that the interface has.
+    fn present(&self) -> impl Iterator<Item = (Own, &MapData)> {
+        Own::every().filter_map(|one| Some((one, self.table(one)?)))
     }
 
     /// A table of flows.
@@ -258,15 +307,16 @@ impl InterfaceTables {
     /// The kernel does not tell.
     pub fn sizes(&self) -> Result<FlowSizes> {
         let entries = |one: Own| {
-            let info = self.tables[one.position()].info();
+            let Some(table) = self.table(one) else { return Ok(0) };
             let what = format!("read the size of table {} of slot {}", one.name(), self.slot);
-            Ok::<_, DataplaneError>(info.context(what)?.max_entries())
+            Ok::<_, DataplaneError>(table.info().context(what)?.max_entries())
         };
         Ok(FlowSizes {
             new: entries(Own::Flows(Table::New, false))?,
             udp: entries(Own::Flows(Table::Udp, false))?,
             tcp: entries(Own::Flows(Table::Tcp, false))?,
             fragments: entries(Own::Fragments(false))?,
+            sources: entries(Own::Sources)?,
         })
     }
 
@@ -282,13 +332,13 @@ impl InterfaceTables {
     /// The memory of all tables in bytes; `None` before Linux 6.4.
     #[must_use]
     pub fn memory(&self) -> Option<u64> {
-        Own::ALL.into_iter().map(|one| crate::dataplane::sys::memory::memory(self.fd(one))).sum()
+        self.present().map(|(_, map)| crate::dataplane::sys::memory::memory(map.fd().as_fd())).sum()
     }
 }
 
 /// Removes the pins of an interface's tables; the outer maps may still refer to them.
 fn remove(pins: &Pins, slot: u16) -> Result<()> {
-    let suffixes = Own::ALL.iter().flat_map(|one| ["", NEXT].map(|suffix| (one, suffix)));
+    let suffixes = Own::every().flat_map(|one| ["", NEXT].map(|suffix| (one, suffix)));
     suffixes.into_iter().try_for_each(|(one, suffix)| unpin(&one.pin(pins, slot, suffix)))
 }
 
@@ -333,28 +383,31 @@ impl Maps {
         created: &[InterfaceTables],
     ) -> Result<()> {
         let mut outer: Vec<(&'static str, Vec<(u32, u32)>)> = Vec::new();
-        for one in Own::ALL {
-            let entries = created.iter().map(|tables| {
-                let fd = tables.fd(one).as_raw_fd();
-                (one.index(tables.slot), u32::try_from(fd).unwrap_or(u32::MAX))
+        for one in Own::every() {
+            let entries = created.iter().filter_map(|tables| {
+                let fd = tables.table(one)?.fd().as_fd().as_raw_fd();
+                Some((one.index(tables.slot), u32::try_from(fd).unwrap_or(u32::MAX)))
             });
             match outer.iter_mut().find(|(name, _)| *name == one.outer()) {
                 Some((_, all)) => all.extend(entries),
                 None => outer.push((one.outer(), entries.collect())),
             }
         }
-        self.set_outer(&outer)
+        self.set_outer(&outer)?;
+        let without = created.iter().filter(|tables| tables.sources.is_none());
+        let absent: Vec<_> =
+            without.map(|tables| (Own::Sources.outer(), Own::Sources.index(tables.slot))).collect();
+        self.clear_outer(&absent)
     }
 
     /// Whether the outer maps have these tables.
     fn are_published(&self, tables: &InterfaceTables) -> Result<bool> {
-        for one in Own::ALL {
+        for (one, table) in tables.present() {
             let at = one.index(tables.slot);
             // An outer map returns the id of an inner one.
             let outer = entries::get::<u32, u32>(self.fd(one.outer()), &at);
             let outer = outer.context(format!("read map {}", one.outer()))?;
-            let own = tables.tables[one.position()].info();
-            if outer != Some(own.context("read the id of a table")?.id()) {
+            if outer != Some(table.info().context("read the id of a table")?.id()) {
                 return Ok(false);
             }
         }
@@ -363,41 +416,41 @@ impl Maps {
 
     /// Writes entries of several outer maps at once: the kernel waits for a grace period in each call.
     pub(super) fn set_outer(&self, outer: &[(&'static str, Vec<(u32, u32)>)]) -> Result<()> {
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = outer
-                .iter()
-                .filter(|(_, entries)| !entries.is_empty())
-                .map(|(name, entries)| {
-                    let fd = self.fd(name);
-                    let write = move || entries::put_all(fd, entries.iter().copied(), &mut |_| {});
-                    (*name, scope.spawn(write))
-                })
-                .collect();
-            threads.into_iter().try_for_each(|(name, thread)| {
-                let done = thread.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
-                done.context(format!("write map {name}"))
-            })
+        let outer = outer.iter().filter(|(_, entries)| !entries.is_empty());
+        self.change_outer("write", outer.map(|(name, entries)| (*name, entries)), |fd, entries| {
+            entries::put_all(fd, entries.iter().copied(), &mut |_| {})
         })
     }
 
     /// Removes the entries of outer maps, of several at once, where there are any.
     pub(super) fn clear_outer(&self, outer: &[(&'static str, u32)]) -> Result<()> {
+        self.change_outer("clear", outer.iter().copied(), |fd, at| {
+            // Removing what is not there would wait for a grace period too.
+            match entries::get::<u32, u32>(fd, &at)? {
+                Some(_) => entries::remove(fd, &at).map(drop),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Makes each change in a thread of its own, so that all wait for the same grace period.
+    fn change_outer<T: Send>(
+        &self,
+        operation: &str,
+        changes: impl Iterator<Item = (&'static str, T)>,
+        change: impl Fn(BorrowedFd<'_>, T) -> std::io::Result<()> + Sync,
+    ) -> Result<()> {
+        let change = &change;
         std::thread::scope(|scope| {
-            let threads: Vec<_> = outer
-                .iter()
-                .map(|(name, at)| {
+            let threads: Vec<_> = changes
+                .map(|(name, what)| {
                     let fd = self.fd(name);
-                    // Removing what is not there would wait for a grace period too.
-                    let clear = move || match entries::get::<u32, u32>(fd, at)? {
-                        Some(_) => entries::remove(fd, at).map(drop),
-                        None => Ok(()),
-                    };
-                    (*name, scope.spawn(clear))
+                    (name, scope.spawn(move || change(fd, what)))
                 })
                 .collect();
             threads.into_iter().try_for_each(|(name, thread)| {
                 let done = thread.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
-                done.context(format!("clear map {name}"))
+                done.context(format_args!("{operation} map {name}"))
             })
         })
     }
@@ -407,7 +460,7 @@ impl Maps {
     /// # Errors
     /// A map cannot be written, or a pin cannot be removed.
     pub fn remove_interface_tables(&mut self, slot: u16) -> Result<()> {
-        let outer: Vec<_> = Own::ALL.iter().map(|one| (one.outer(), one.index(slot))).collect();
+        let outer: Vec<_> = Own::every().map(|one| (one.outer(), one.index(slot))).collect();
         self.clear_outer(&outer)?;
         remove(&self.pins, slot)?;
         self.bloom_in_use.set(u32::from(slot), 0, 0).context("write map BLOOM_IN_USE")

@@ -80,6 +80,8 @@ metrics! {
         "Entries that fit into the flow tables";
     FLOWS_UNPROMOTED = Counter "flows_unpromoted" ["interface"]
         "Times that a TCP flow could not move to the table of proven flows because it was full";
+    FLOWS_SOURCE_LIMITED = Counter "flows_source_limited" ["interface"]
+        "Times that a TCP flow could not move there because its source had as many as --max-flows-per-source allows";
     AUDITED_PACKETS = Counter "audited_packets" ["interface"]
         "Packets that audit mode passed and counted as dropped";
     FLOWS_OPENED = Counter "flows_opened" ["interface"]
