@@ -1,6 +1,6 @@
 //! A Bloom filter over the keys of an interface's flows: a key whose bit is not set is in no table. One
-//! read in 64 KiB, which fit into a processor's caches, replaces two lookups in tables that do not, for
-//! each packet of a flood without flows.
+//! read in 64 KiB, which fit into a processor's caches, replaces two lookups in tables that do not (the new
+//! flows, and the proven ones of the protocol), for each packet of a flood without flows.
 //!
 //! A bit is set before its flow is stored, and is never cleared while the filter is in use. `gc` rebuilds
 //! the filter. There are two filters for that, and flows set their bits in both:

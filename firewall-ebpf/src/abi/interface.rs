@@ -229,8 +229,8 @@ pub const fn traced_slow_path(slot: u16) -> u32 {
 }
 
 /// What an interface's program hands to the slow path, in one word: bits 0 to 15 the index of its
-/// [`Settings`], bit 16 whether the fast path found no proven flow, bits 32 to 63 the device's index, by
-/// which the slow path knows that the word is for its packet.
+/// [`Settings`], bits 32 to 63 the device's index, by which the slow path knows that the word is for its
+/// packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call(pub u64);
 
@@ -238,8 +238,8 @@ impl Call {
     /// Packs the word.
     #[must_use]
     #[inline(always)]
-    pub const fn new(settings: u16, no_flow: bool, device: u32) -> Self {
-        Self(settings as u64 | (no_flow as u64) << 16 | (device as u64) << 32)
+    pub const fn new(settings: u16, device: u32) -> Self {
+        Self(settings as u64 | (device as u64) << 32)
     }
 
     /// Index of the settings.
@@ -247,13 +247,6 @@ impl Call {
     #[inline(always)]
     pub const fn settings(self) -> u32 {
         (self.0 & 0xffff) as u32
-    }
-
-    /// Whether the fast path found no proven flow of the packet's key.
-    #[must_use]
-    #[inline(always)]
-    pub const fn no_flow(self) -> bool {
-        self.0 & 1 << 16 != 0
     }
 
     /// Index of the device.

@@ -18,6 +18,6 @@ pub fn decide<P: Packet, T: FastPathTables + Tables + PortSecurity<P>>(
     match fast_path(packet, tables, direction) {
         // The whole packet was in the linear head, and so the whole frame.
         FastPath::Hit => Decision { reason: Reason::Established, bytes: packet.linear_len() },
-        result => slow_path(packet, tables, direction, result),
+        FastPath::Undecided => slow_path(packet, tables, direction),
     }
 }

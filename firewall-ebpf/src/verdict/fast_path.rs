@@ -18,8 +18,6 @@ use crate::wire::{HeadersByFamily, parse_common_v4, parse_common_v6, tcp, tcp_nu
 pub enum FastPath {
     /// The packet belongs to a proven flow and changes nothing about its state: it passes.
     Hit,
-    /// The table of proven flows has none of the packet's key.
-    NoFlow,
     /// The slow path decides.
     Undecided,
 }
@@ -93,7 +91,7 @@ fn refresh<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
 ) -> FastPath {
     let key = flow_key(headers, direction, tables.slot());
     let Some(flow) = FlowLookup::<A>::lookup(tables, table, &key) else {
-        return FastPath::NoFlow;
+        return FastPath::Undecided;
     };
     let now = tables.now();
     // Where the numbers are not known, the slow path learns them; where a FIN is not confirmed, it looks

@@ -1,6 +1,5 @@
 //! The search for the flow of a packet.
 
-use super::fast_path::FastPath;
 use super::flow::FlowRef;
 use super::tables::Flows;
 use crate::abi::flow::Table;
@@ -9,27 +8,23 @@ use crate::wire::address::Address;
 /// The flow of a key, and its table. Packets of a flood that no rule allows are dropped without lookups in
 /// tables that are far larger than a processor's caches: the Bloom filter knows that no table has their
 /// flow.
+///
+/// The new tier first: a flow moves by being stored among the proven ones and then removed here, so that
+/// another CPU that moves it meanwhile does not hide it from either lookup. A CPU that finds the record before
+/// it is removed may change only that one; the record among the proven ones is then what it was a moment ago,
+/// and the connection's next packet changes it.
 #[inline(always)]
 pub(super) fn find<'a, A: Address, T: Flows<A>>(
     tables: &'a T,
     protocol: u8,
     key: &A::Key,
-    fast_path: FastPath,
 ) -> Option<(Table, FlowRef<'a>)> {
     if !tables.may_contain(key) {
         return None;
     }
-    let proven = Table::proven(protocol);
-    if fast_path == FastPath::Undecided
-        && let Some(table) = proven
-        && let Some(flow) = tables.lookup(table, key)
-    {
-        return Some((table, flow));
-    }
     if let Some(flow) = tables.lookup(Table::New, key) {
         return Some((Table::New, flow));
     }
-    // Another CPU may have moved it from the new tier after the lookup among the proven ones.
-    let table = proven?;
+    let table = Table::proven(protocol)?;
     Some((table, tables.lookup(table, key)?))
 }

@@ -1,7 +1,6 @@
 //! ICMP errors about packets of flows.
 
 use super::evaluate::evaluate;
-use super::fast_path::FastPath;
 use super::find::find;
 use super::flow::{FlowRef, flow_key, is_expired};
 use super::tables::{Family, Tables};
@@ -35,7 +34,7 @@ pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     }
     let direction = direction.opposite();
     let key = flow_key(&embedded, direction, tables.slot());
-    if let Some((_, flow)) = find::<A, T>(tables, embedded.protocol, &key, FastPath::Undecided)
+    if let Some((_, flow)) = find::<A, T>(tables, embedded.protocol, &key)
         && let Some(state) = State::from_number(flow.state())
         && !is_expired(flow.last_seen(), tables.now(), tables.timeout(state))
         && !needs_revalidation(tables, &flow)

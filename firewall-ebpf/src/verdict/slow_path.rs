@@ -2,7 +2,6 @@
 
 use super::context::PacketContext;
 use super::evaluate::evaluate;
-use super::fast_path::FastPath;
 use super::find::find;
 use super::flow::flow_key;
 use super::new_flow::create_flow;
@@ -35,13 +34,12 @@ pub fn slow_path<P: Packet, T: Tables + PortSecurity<P>>(
     packet: &P,
     tables: &T,
     direction: Direction,
-    fast_path: FastPath,
 ) -> Decision {
     let bytes = packet.length();
     let mut headers = HeadersByFamily::new();
     let result = match parse(packet, &mut headers) {
-        Ok(Frame::V4) => decide_ip(packet, tables, direction, &headers.v4, bytes, fast_path),
-        Ok(Frame::V6) => decide_ip(packet, tables, direction, &headers.v6, bytes, fast_path),
+        Ok(Frame::V4) => decide_ip(packet, tables, direction, &headers.v4, bytes),
+        Ok(Frame::V6) => decide_ip(packet, tables, direction, &headers.v6, bytes),
         Ok(Frame::NonIp(ether_type)) => decide_non_ip(packet, tables, direction, ether_type),
         Err(reason) => Err(reason),
     };
@@ -70,13 +68,12 @@ fn decide_ip<A: Address, P: Packet, T: Tables + Family<A> + PortSecurity<P>>(
     direction: Direction,
     headers: &PacketHeaders<A>,
     bytes: u32,
-    fast_path: FastPath,
 ) -> Result<Reason, Reason> {
     port_security::check_ip(packet, tables, direction, headers)?;
     if headers.kind == Kind::LaterFragment {
         return fragment::decide_later(tables, direction, headers);
     }
-    let reason = decide_transport(packet, tables, direction, headers, bytes, fast_path)?;
+    let reason = decide_transport(packet, tables, direction, headers, bytes)?;
     // A fragmented neighbour discovery message is exempt from the rules and still dropped.
     if headers.fragment.more && reason.verdict() == Verdict::Pass {
         fragment::store_first(tables, direction, headers);
@@ -92,7 +89,6 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
     direction: Direction,
     headers: &PacketHeaders<A>,
     bytes: u32,
-    fast_path: FastPath,
 ) -> Result<Reason, Reason> {
     let segment = if headers.kind == Kind::Tcp {
         Some(segment_type(headers.tcp_flags).ok_or(Reason::TcpFlags)?)
@@ -118,7 +114,7 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
     let packet = PacketContext { direction, headers, segment, scale, bytes, now: tables.now() };
     let key = flow_key(headers, direction, tables.slot());
     let mut closed = None;
-    if let Some((table, flow)) = find::<A, T>(tables, headers.protocol, &key, fast_path) {
+    if let Some((table, flow)) = find::<A, T>(tables, headers.protocol, &key) {
         match update_flow(tables, &packet, &key, flow, table) {
             FlowOutcome::Belongs => return Ok(Reason::Established),
             FlowOutcome::Drop(reason) => return Err(reason),

@@ -242,8 +242,9 @@ pub(super) fn bloom_may_contain(slot: u32, bit: Bit) -> bool {
 /// Sets a bit in both filters of an interface.
 #[inline(always)]
 pub(super) fn bloom_insert(slot: u32, bit: Bit) {
+    let Some(filters) = BLOOM.get(slot) else { return };
     for filter in 0..2 {
-        let Some(line) = BLOOM.get_value_ptr_mut(slot, &bit.line(filter)) else { return };
+        let Some(line) = filters.get_ptr_mut(bit.line(filter)) else { return };
         // SAFETY: as above, and every CPU only sets bits. Userspace clears only the filter that is
         // not in use, and waits for a grace period before it relies on the bits.
         unsafe {

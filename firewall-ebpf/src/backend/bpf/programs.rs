@@ -26,13 +26,12 @@ use super::{globals, maps};
 extern "C" fn sg_xdp_rx(ctx: *mut xdp_md) -> u32 {
     let direction = globals::orientation().received();
     let packet = Xdp::new(ctx, globals::has_ethernet());
-    let result = fast_path(&packet, &Entry, direction);
-    if result == FastPath::Hit {
+    if fast_path(&packet, &Entry, direction) == FastPath::Hit {
         established(&packet, direction);
         return XDP_PASS;
     }
     // SAFETY: the context is the kernel's.
-    hand_over(result, unsafe { (*ctx).ingress_ifindex });
+    hand_over(unsafe { (*ctx).ingress_ifindex });
     // SAFETY: nothing in this program needs to be dropped.
     unsafe { maps::SLOW_XDP.tail_call(&XdpContext::new(ctx), globals::slow_path(direction)) };
     no_slow_path(&packet, direction);
@@ -56,13 +55,12 @@ extern "C" fn sg_tcx_tx(ctx: *mut __sk_buff) -> i32 {
 #[inline(always)]
 fn classify(ctx: *mut __sk_buff, direction: Direction) -> i32 {
     let packet = Skb::new(ctx, globals::has_ethernet());
-    let result = fast_path(&packet, &Entry, direction);
-    if result == FastPath::Hit {
+    if fast_path(&packet, &Entry, direction) == FastPath::Hit {
         established(&packet, direction);
         return TCX_NEXT;
     }
     // SAFETY: the context is the kernel's.
-    hand_over(result, unsafe { (*ctx).ifindex });
+    hand_over(unsafe { (*ctx).ifindex });
     // SAFETY: nothing in this program needs to be dropped.
     unsafe { maps::SLOW_TC.tail_call(&TcContext::new(ctx), globals::slow_path(direction)) };
     no_slow_path(&packet, direction);
@@ -78,9 +76,8 @@ fn established<P: Packet>(packet: &P, direction: Direction) {
 
 /// Tells the slow path about a packet.
 #[inline(always)]
-fn hand_over(result: FastPath, device: u32) {
-    let no_flow = result == FastPath::NoFlow;
-    maps::set_call(Call::new(globals::settings(), no_flow, device));
+fn hand_over(device: u32) {
+    maps::set_call(Call::new(globals::settings(), device));
 }
 
 /// Counts a packet for which there is no program of the slow path: it is dropped.
@@ -98,7 +95,7 @@ extern "C" fn sg_slow_xdp(ctx: *mut xdp_md) -> u32 {
     let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return XDP_DROP };
     let packet = Xdp::new(ctx, globals::has_ethernet());
-    xdp_action(&kernel, decide(&packet, &kernel, call))
+    xdp_action(&kernel, decide(&packet, &kernel))
 }
 
 /// The slow path at TCX and clsact.
@@ -109,18 +106,17 @@ extern "C" fn sg_slow_tc(ctx: *mut __sk_buff) -> i32 {
     let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
     let packet = Skb::new(ctx, globals::has_ethernet());
-    tcx_action(&kernel, decide(&packet, &kernel, call))
+    tcx_action(&kernel, decide(&packet, &kernel))
 }
 
 /// Decides about a packet and counts the reason; returns its number.
 #[inline(always)]
-pub(super) fn decide<P: Packet>(packet: &P, kernel: &Kernel, call: Call) -> u32
+pub(super) fn decide<P: Packet>(packet: &P, kernel: &Kernel) -> u32
 where
     Kernel: PortSecurity<P>,
 {
-    let fast_path = if call.no_flow() { FastPath::NoFlow } else { FastPath::Undecided };
     let direction = globals::direction();
-    let Decision { reason, bytes } = slow_path(packet, kernel, direction, fast_path);
+    let Decision { reason, bytes } = slow_path(packet, kernel, direction);
     if reason.verdict() == Verdict::Drop {
         maps::record_drop(kernel.slot(), kernel.now());
     }
@@ -135,7 +131,7 @@ extern "C" fn sg_trace_slow_xdp(ctx: *mut xdp_md) -> u32 {
     // SAFETY: the context is the kernel's.
     let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return XDP_DROP };
-    let reason = sg_decide_xdp(ctx, call.0);
+    let reason = sg_decide_xdp(ctx, call.settings());
     sg_trace_xdp(ctx, globals::direction() as u32, reason);
     xdp_action(&kernel, reason)
 }
@@ -147,7 +143,7 @@ extern "C" fn sg_trace_slow_tc(ctx: *mut __sk_buff) -> i32 {
     // SAFETY: the context is the kernel's.
     let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
-    let reason = sg_decide_skb(ctx, call.0);
+    let reason = sg_decide_skb(ctx, call.settings());
     sg_trace_skb(ctx, globals::direction() as u32, reason, globals::has_ethernet().into());
     tcx_action(&kernel, reason)
 }

@@ -7,7 +7,7 @@ use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::bloom::Bit;
 use firewall_ebpf::abi::flow::{Flow, Table};
 use firewall_ebpf::abi::helper::unpack_query;
-use firewall_ebpf::abi::interface::{Call, Direction, TcpChecks};
+use firewall_ebpf::abi::interface::{Direction, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::verdict::claim::Claim;
@@ -29,19 +29,17 @@ use super::{globals, maps, trace};
 /// The decision at XDP; returns the number of the reason, which is counted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sg_decide_xdp(ctx: *mut xdp_md, call: u64) -> u32 {
-    let call = Call(call);
-    let Some(kernel) = Kernel::new(call.settings()) else { return Reason::NoPolicy as u32 };
-    decide(&Xdp::new(ctx, globals::has_ethernet()), &kernel, call)
+pub(super) extern "C" fn sg_decide_xdp(ctx: *mut xdp_md, settings: u32) -> u32 {
+    let Some(kernel) = Kernel::new(settings) else { return Reason::NoPolicy as u32 };
+    decide(&Xdp::new(ctx, globals::has_ethernet()), &kernel)
 }
 
 /// The decision at TCX and clsact.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn sg_decide_skb(ctx: *mut __sk_buff, call: u64) -> u32 {
-    let call = Call(call);
-    let Some(kernel) = Kernel::new(call.settings()) else { return Reason::NoPolicy as u32 };
-    decide(&Skb::new(ctx, globals::has_ethernet()), &kernel, call)
+pub(super) extern "C" fn sg_decide_skb(ctx: *mut __sk_buff, settings: u32) -> u32 {
+    let Some(kernel) = Kernel::new(settings) else { return Reason::NoPolicy as u32 };
+    decide(&Skb::new(ctx, globals::has_ethernet()), &kernel)
 }
 
 // Rule lookup: inlined, the verifier would walk the chain of classes on every path that reaches it
