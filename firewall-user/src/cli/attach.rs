@@ -13,7 +13,7 @@ use super::{Context, Exit, output};
 use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
 use crate::control::{AttachOptions, Attachment, Terms};
 use crate::dataplane::hooks::{hook, trace};
-use crate::model::{HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
+use crate::model::{HookChoice, Interface, InterfaceId, Mode, Tracking};
 use crate::store::Transaction;
 
 mod port;
@@ -132,14 +132,13 @@ impl Command {
             change.put_interface(&interface)?;
             Ok(interface)
         })?;
-        let Attachment { interface, attached, learned, memory } = made;
+        let Attachment { interface, groups, attached, learned, memory } = made;
         self.safety.remind(&control)?;
-        let groups = group_names(control.model()?, &interface);
         output::lines([format!(
             "{} {}: groups {}; {} ({}), {} orientation",
             interface.id,
             interface.device,
-            groups,
+            groups.join(", "),
             attached.hook.name(),
             hook::why(interface.hook, attached.hook, &attached.device),
             interface.orientation.name(),
@@ -218,11 +217,6 @@ impl Command {
         port.apply(&mut interface)?;
         Ok(interface)
     }
-}
-
-fn group_names(model: Model, interface: &Interface) -> String {
-    let names = interface.groups.iter().filter_map(|id| model.groups.get(id));
-    names.map(|group| group.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn timeouts(words: &[String]) -> Result<BTreeMap<State, u32>> {

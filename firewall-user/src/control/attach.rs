@@ -10,6 +10,7 @@ use crate::dataplane::flows::learn::Learned;
 use crate::dataplane::hooks::attach::Attached;
 use crate::dataplane::hooks::attached;
 use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::hooks::load::{Loader, Room};
 use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
@@ -31,6 +32,8 @@ pub struct AttachOptions {
 pub struct Attachment {
     /// The interface as stored.
     pub interface: Interface,
+    /// The names of its groups.
+    pub groups: Vec<String>,
     /// Its programs.
     pub attached: Attached,
     /// The connections that were open.
@@ -57,6 +60,7 @@ impl Control {
         let mut transaction = begin(&mut self.store, terms)?;
         let mut before = transaction.model().clone();
         let interface = edit(&mut transaction)?;
+        let groups = group_names(transaction.model(), &interface);
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
         // A device that does not exist is refused before anything is created for it.
@@ -92,7 +96,7 @@ impl Control {
         match attempt.run(maps, transaction) {
             Ok((attached, learned)) => {
                 let memory = is_new.then(|| self.enforcer.flow_sizes(&interface).memory());
-                Ok(Attachment { interface, attached, learned, memory })
+                Ok(Attachment { interface, groups, attached, learned, memory })
             }
             // The store has committed: `reconcile` completes it.
             Err(error) if is_new && self.store.model()?.interfaces.contains_key(&slot) => {
@@ -119,10 +123,16 @@ impl Control {
         if attached::hook(&self.enforcer.pins, interface, &device)? != hook
             && let Some(mut maps) = self.enforcer.maps()?
         {
-            self.enforcer.attach(&mut maps, interface, false)?;
+            let room = [Room::default()];
+            self.enforcer.attach(&mut maps, &mut Loader::new(&room), interface, false)?;
         }
         Ok(())
     }
+}
+
+fn group_names(model: &Model, interface: &Interface) -> Vec<String> {
+    let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
+    groups.map(|group| group.name.clone()).collect()
 }
 
 /// One attempt to attach an interface.
@@ -153,7 +163,9 @@ impl Attempt<'_> {
             staged.stage_pass_all(slot)?;
         }
         let mut learned = self.learn(staged.maps(), transaction.model())?;
-        let attached = self.enforcer.attach(staged.maps(), self.interface, self.traced)?;
+        let room = [Room::default()];
+        let loader = &mut Loader::new(&room);
+        let attached = self.enforcer.attach(staged.maps(), loader, self.interface, self.traced)?;
         // Once more: connections that were opened while the programs were loaded.
         learned += self.learn(staged.maps(), transaction.model())?;
         let interfaces = transaction.model().interfaces.clone();

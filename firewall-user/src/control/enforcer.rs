@@ -14,6 +14,7 @@ use crate::dataplane::flows::foreign;
 use crate::dataplane::flows::learn::{self, Learned, OpenConnection};
 use crate::dataplane::hooks::attach::{self, Attached};
 use crate::dataplane::hooks::detach;
+use crate::dataplane::hooks::load::Loader;
 use crate::dataplane::host::bpffs;
 use crate::dataplane::host::device::Device;
 use crate::dataplane::tables::clock;
@@ -58,12 +59,13 @@ impl Enforcer {
     pub(super) fn attach(
         &self,
         maps: &mut Maps,
+        loader: &mut Loader<'_>,
         interface: &Interface,
         traced: bool,
     ) -> Result<Attached> {
         self.ensure_tables(maps, [interface])?;
         maps.resize_interface_tables(interface.slot, &self.flow_sizes(interface))?;
-        Ok(attach::attach(maps, interface, traced)?)
+        Ok(attach::attach(maps, loader, interface, traced)?)
     }
 
     /// Creates the tables of flows of interfaces that have none.

@@ -21,19 +21,14 @@ use crate::model::Interface;
 pub(super) enum Extent {
     /// Every entry.
     Full,
-    /// As many entries as a command reads fast; on most hosts that is every one.
+    /// As many entries as a command reads fast, of [`FEW`] interfaces: others each time.
     Partial,
 }
 
-impl Extent {
-    /// The limit of entries per table.
-    const fn entries(self) -> usize {
-        match self {
-            Self::Full => usize::MAX,
-            Self::Partial => 1 << 14,
-        }
-    }
-}
+/// Interfaces whose tables are read after a change. Also an empty one takes a fraction of a millisecond.
+const FEW: usize = 4;
+/// Entries that are read of each of their tables.
+const FEW_ENTRIES: usize = 1 << 14;
 
 impl Control {
     /// Removes every expired flow: idle for longer than its timeout, or of no interface.
@@ -62,7 +57,10 @@ pub(super) fn gc(
 ) -> Result<Expired> {
     // Before the tables: a flow that is refreshed while they are read has not expired.
     let now = clock::now(pins, maps)?;
-    let flows = maps.flows_limited(extent.entries())?;
+    let flows = match extent {
+        Extent::Full => maps.flows()?,
+        Extent::Partial => few_flows(maps, interfaces, now)?,
+    };
     let hz = clock::hz();
     let expired =
         expire::expire(pins, flows.iter().filter(|flow| is_expired(flow, interfaces, now, hz)))?;
@@ -71,6 +69,20 @@ pub(super) fn gc(
         maps.recount_sources()?;
     }
     Ok(expired)
+}
+
+/// The flows that are read after a change. The clock chooses the interfaces.
+fn few_flows(
+    maps: &Maps,
+    interfaces: &BTreeMap<u16, Interface>,
+    now: u64,
+) -> Result<Vec<FlowEntry>> {
+    let first = usize::try_from(now % interfaces.len().max(1) as u64).unwrap_or(0);
+    let mut flows = Vec::new();
+    for slot in interfaces.keys().cycle().skip(first).take(FEW.min(interfaces.len())) {
+        flows.append(&mut maps.flows_of(*slot, FEW_ENTRIES)?);
+    }
+    Ok(flows)
 }
 
 /// Whether a flow has expired for the kernel program too, or belongs to no interface.

@@ -1,14 +1,18 @@
 //! Making the kernel's state equal to the store.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::Control;
+use super::enforcer::Enforcer;
 use super::panic::remove_unmanaged;
 use super::staged::Before;
 use crate::dataplane::hooks::attach::Attached;
 use crate::dataplane::hooks::attached;
+use crate::dataplane::hooks::load::{Loader, Room};
 use crate::dataplane::host::device;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
@@ -79,22 +83,7 @@ impl Control {
             remove_unmanaged(&mut maps, &model)?;
         }
         let kept = model.interfaces.clone();
-        let mut present = Vec::new();
-        for interface in model.interfaces.values() {
-            if device::lookup(interface.netns.as_deref(), &interface.device)?.is_some() {
-                present.push(interface);
-            }
-        }
-        // Of all at once, because the kernel waits for a grace period in each call. What fails here fails
-        // again below, for the one interface.
-        let _ = self.enforcer.ensure_tables(&maps, present);
-        let interfaces = model.interfaces.into_values();
-        let interfaces = interfaces
-            .map(|interface| {
-                let outcome = self.restore(&mut maps, &interface).unwrap_or_else(Outcome::Failed);
-                Reconciled { interface, outcome }
-            })
-            .collect();
+        let interfaces = self.enforcer.restore_each(model.interfaces.into_values().collect());
         // Now, with the timeouts of the new programs.
         self.enforcer.gc_partly(&mut maps, &kept);
         Ok(Reconciliation { interfaces, strays })
@@ -121,6 +110,8 @@ impl Control {
         let _lock = self.exclusive()?;
         let model = self.store.model()?;
         let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
+        let room: Vec<Room> = model.interfaces.values().map(|_| Room::default()).collect();
+        let mut loader = Loader::new(&room);
         let mut done = Vec::new();
         for (slot, interface) in model.interfaces {
             let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
@@ -134,7 +125,8 @@ impl Control {
             if is_attached || refused.get(&slot) == Some(&device.index) {
                 continue;
             }
-            let outcome = self.restore(&mut maps, &interface).unwrap_or_else(Outcome::Failed);
+            let outcome = self.enforcer.restore(&mut maps, &mut loader, &interface);
+            let outcome = outcome.unwrap_or_else(Outcome::Failed);
             if matches!(outcome, Outcome::Failed(_)) {
                 refused.insert(slot, device.index);
             }
@@ -142,11 +134,67 @@ impl Control {
         }
         Ok(done)
     }
+}
 
-    fn restore(&self, maps: &mut Maps, interface: &Interface) -> Result<Outcome> {
+/// Threads that attach interfaces: while the kernel waits for a grace period in one, as it does for each
+/// program, the next interface's programs are loaded in another.
+const THREADS: usize = 4;
+
+impl Enforcer {
+    /// Attaches stored interfaces whose devices exist, each in its slot, in several threads.
+    fn restore_each(&self, interfaces: Vec<Interface>) -> Vec<Reconciled> {
+        let next = AtomicUsize::new(0);
+        let outcomes: Vec<OnceLock<Outcome>> = interfaces.iter().map(|_| OnceLock::new()).collect();
+        let work = || {
+            let room: Vec<Room> = interfaces.iter().map(|_| Room::default()).collect();
+            let mut loader = Loader::new(&room);
+            let mut maps = None;
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(interface) = interfaces.get(index) else { break };
+                let outcome = self.restore_with(&mut maps, &mut loader, interface);
+                let _ = outcomes[index].set(outcome.unwrap_or_else(Outcome::Failed));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..THREADS.min(interfaces.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let outcomes = outcomes.into_iter().map(OnceLock::into_inner);
+        let lost = || Outcome::Failed(anyhow!("attach it: the thread has ended"));
+        let done = interfaces.into_iter().zip(outcomes);
+        done.map(|(interface, outcome)| Reconciled {
+            interface,
+            outcome: outcome.unwrap_or_else(lost),
+        })
+        .collect()
+    }
+
+    /// [`Self::restore`] with maps that are opened when they are needed.
+    fn restore_with(
+        &self,
+        maps: &mut Option<Maps>,
+        loader: &mut Loader<'_>,
+        interface: &Interface,
+    ) -> Result<Outcome> {
+        let maps = match maps {
+            Some(maps) => maps,
+            None => maps.insert(self.ensure_maps()?),
+        };
+        self.restore(maps, loader, interface)
+    }
+
+    fn restore(
+        &self,
+        maps: &mut Maps,
+        loader: &mut Loader<'_>,
+        interface: &Interface,
+    ) -> Result<Outcome> {
         if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
             return Ok(Outcome::DeviceMissing);
         }
-        self.enforcer.attach(maps, interface, false).map(Outcome::Attached)
+        self.attach(maps, loader, interface, false).map(Outcome::Attached)
     }
 }

@@ -42,6 +42,8 @@ pub(super) fn object_digest() -> Result<u64> {
 /// interface are not among them.
 pub(super) fn loader<'a>(pins: &Pins, sizes: &Sizes) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
+    // No program refers to the kernel's types.
+    loader.btf(None);
     for shape in SHAPES {
         loader.map_pin_path(shape.object_name(), pins.map(shape.name));
         loader.map_max_entries(shape.object_name(), sizes.entries(shape.size));

@@ -1,6 +1,7 @@
 //! Listing and removing flows.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
@@ -174,36 +175,20 @@ impl Maps {
     /// # Errors
     /// A map cannot be read.
     pub fn flows(&self) -> Result<Vec<FlowEntry>> {
-        self.flows_limited(usize::MAX)
-    }
-
-    /// As [`Self::flows`], but stops reading each table after about `limit` entries.
-    ///
-    /// # Errors
-    /// A map cannot be read.
-    pub fn flows_limited(&self, limit: usize) -> Result<Vec<FlowEntry>> {
         let mut flows = Vec::new();
         for tables in self.all_interface_tables()? {
-            for table in Table::ALL {
-                flows.append(&mut read::<FlowKey4>(&tables, table, limit)?);
-                flows.append(&mut read::<FlowKey6>(&tables, table, limit)?);
-            }
+            flows.append(&mut read_all(&tables, usize::MAX)?);
         }
         Ok(flows)
     }
 
-    /// Every flow of a slot.
+    /// Flows of a slot, of each table about `limit` at most.
     ///
     /// # Errors
     /// A map cannot be read.
-    pub(super) fn flows_of(&self, slot: u16) -> Result<Vec<FlowEntry>> {
-        let mut flows = Vec::new();
-        let Some(tables) = self.interface_tables(slot)? else { return Ok(flows) };
-        for table in Table::ALL {
-            flows.append(&mut read::<FlowKey4>(&tables, table, usize::MAX)?);
-            flows.append(&mut read::<FlowKey6>(&tables, table, usize::MAX)?);
-        }
-        Ok(flows)
+    pub fn flows_of(&self, slot: u16, limit: usize) -> Result<Vec<FlowEntry>> {
+        let tables = self.interface_tables(slot)?;
+        tables.map_or(Ok(Vec::new()), |tables| read_all(&tables, limit))
     }
 
     /// Removes flows; returns how many of them still existed.
@@ -216,11 +201,13 @@ impl Maps {
     ) -> Result<u64> {
         let mut removed = 0;
         let mut new: BTreeMap<u16, u64> = BTreeMap::new();
-        let opened = self.all_interface_tables()?;
-        let opened: BTreeMap<u16, &InterfaceTables> =
-            opened.iter().map(|tables| (tables.slot(), tables)).collect();
+        let mut opened: BTreeMap<u16, Option<InterfaceTables>> = BTreeMap::new();
         for flow in flows {
-            let Some(tables) = opened.get(&flow.slot) else { continue };
+            let tables = match opened.entry(flow.slot) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.interface_tables(flow.slot)?),
+            };
+            let Some(tables) = tables else { continue };
             let existed = match &flow.key {
                 AnyKey::V4(key) => entries::remove(tables.flows(flow.table, false), key),
                 AnyKey::V6(key) => entries::remove(tables.flows(flow.table, true), key),
@@ -236,7 +223,7 @@ impl Maps {
             let before = self.user_counter(UserCounter::Removed, slot)?;
             self.set_user_counter(UserCounter::Removed, slot, before + count)?;
         }
-        opened.values().try_for_each(|tables| recount(tables))?;
+        opened.values().flatten().try_for_each(recount)?;
         Ok(removed)
     }
 
@@ -286,6 +273,16 @@ fn remove_fragments<K: Key>(map: BorrowedFd<'_>) -> Result<()> {
     let fragments = entries::dump::<K, [u64; FRAGMENT_WORDS]>(map).context("read the fragments")?;
     let keys: Vec<K> = fragments.into_iter().map(|(key, _)| key).collect();
     entries::remove_all(map, &keys, &mut |_| {}).context("remove the fragments")
+}
+
+/// Flows of an interface, of each table about `limit` at most.
+fn read_all(tables: &InterfaceTables, limit: usize) -> Result<Vec<FlowEntry>> {
+    let mut flows = Vec::new();
+    for table in Table::ALL {
+        flows.append(&mut read::<FlowKey4>(tables, table, limit)?);
+        flows.append(&mut read::<FlowKey6>(tables, table, limit)?);
+    }
+    Ok(flows)
 }
 
 fn read<K: Key>(tables: &InterfaceTables, table: Table, limit: usize) -> Result<Vec<FlowEntry>> {

@@ -9,7 +9,7 @@ use crate::dataplane::hooks::attached::{hook_here, transmits_here};
 use crate::dataplane::hooks::detach::detach_place;
 use crate::dataplane::hooks::hook::{Hook, tc_hook};
 use crate::dataplane::hooks::links::attached_link;
-use crate::dataplane::hooks::load::{self, Settings};
+use crate::dataplane::hooks::load::{Loader, Settings};
 use crate::dataplane::hooks::slow_path::{Kind, Variant};
 use crate::dataplane::hooks::{clsact, refusal, slow_path, tcx, xdp};
 use crate::dataplane::host::device::{self, Device};
@@ -41,7 +41,12 @@ pub struct Attached {
 /// # Errors
 /// The device does not exist, or the kernel refuses its hook. What was attached stays attached, or,
 /// where the mode of XDP was to change, a TC program replaces it.
-pub fn attach(maps: &mut Maps, interface: &Interface, traced: bool) -> Result<Attached> {
+pub fn attach(
+    maps: &mut Maps,
+    loader: &mut Loader<'_>,
+    interface: &Interface,
+    traced: bool,
+) -> Result<Attached> {
     let device = device::find(interface.netns.as_deref(), &interface.device)?;
     let (slot, pins) = (interface.slot, maps.pins.clone());
     let settings = settings(interface, &device, traced);
@@ -65,7 +70,7 @@ pub fn attach(maps: &mut Maps, interface: &Interface, traced: bool) -> Result<At
         maps.set_settings((slot, half), record)?;
         // Programs that are replaced one after the other are not those of a digest meanwhile.
         maps.set_loaded(slot, (0, 1 - half))?;
-        let object = load::open(maps, &settings, (half, &record))?;
+        let object = loader.open(maps, &settings, (half, &record))?;
         let mut attempt =
             Attempt { maps, pins: &pins, object, interface, device: &device, settings: &settings };
         let hook = attempt.receive(tc)?;

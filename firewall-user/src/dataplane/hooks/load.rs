@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::OnceLock;
 
-use aya::Ebpf;
+use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::abi::counter::rule_stride;
 use firewall_ebpf::abi::interface::{
     self, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE,
@@ -13,7 +14,7 @@ use firewall_ebpf::abi::interface::{
 use firewall_ebpf::abi::port::PortSecurity;
 use firewall_ebpf::abi::state::State;
 
-use crate::dataplane::error::{Context, Result};
+use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::object::{embedded, loader, object_digest};
 use crate::dataplane::sys;
 use crate::dataplane::tables::clock;
@@ -96,38 +97,101 @@ impl Settings {
     }
 }
 
-/// Opens the object for one interface, over the shared maps and its own tables. `record` is what its
-/// settings have in this half, where the slow path reads them. No program is loaded yet.
+/// The values of an interface's constants in the kernel object, by their names there.
+#[derive(Debug)]
+struct Constants {
+    rule_stripes: u32,
+    rule_stride: u32,
+    settings: u16,
+    slow_path: u32,
+    direction: u8,
+    tcp_checks: u8,
+    orientation: u8,
+    ethernet: u8,
+    fast_path: u8,
+    revalidate: u8,
+    own_mac: u64,
+    timeouts: [u64; TIMEOUT_SPACE],
+}
+
+/// Room for the constants of an interface, to which a [`Loader`] refers.
+#[derive(Debug, Default)]
+pub struct Room(OnceLock<Constants>);
+
+/// Opens the object for one interface after another. One for all: aya's loader reads the BTF of the kernel,
+/// six megabytes, when it is made.
+pub struct Loader<'a> {
+    /// Made when it is needed.
+    loader: Option<EbpfLoader<'a>>,
+    room: &'a [Room],
+}
+
+impl<'a> Loader<'a> {
+    /// A loader for as many interfaces as there is room for.
+    #[must_use]
+    pub const fn new(room: &'a [Room]) -> Self {
+        Self { loader: None, room }
+    }
+
+    /// Opens the object for one interface, over the shared maps and its own tables. `record` is what its
+    /// settings have in this half, where the slow path reads them. No program is loaded yet.
+    ///
+    /// # Errors
+    /// The kernel refuses a map, the embedded object does not fit this binary, or there is no room left.
+    pub fn open(
+        &mut self,
+        maps: &Maps,
+        settings: &Settings,
+        (half, record): (u8, &interface::Settings),
+    ) -> Result<Ebpf> {
+        let (room, left) = self.room.split_first().ok_or_else(|| {
+            DataplaneError::new("open the kernel object: more interfaces than announced", "")
+        })?;
+        self.room = left;
+        let Settings { slot, orientation, has_ethernet, tcp_checks, .. } = *settings;
+        let fast_path = has_fast_path(has_ethernet, tcp_checks) && !settings.traced;
+        let constants = room.0.get_or_init(|| Constants {
+            rule_stripes: maps.sizes.rule_stripes(),
+            rule_stride: rule_stride(maps.sizes.rules),
+            settings: settings_index(slot, half),
+            slow_path: settings.slow_path(),
+            direction: orientation.received() as u8,
+            tcp_checks: tcp_checks as u8,
+            orientation: orientation as u8,
+            ethernet: has_ethernet.into(),
+            fast_path: fast_path.into(),
+            revalidate: settings.revalidate.into(),
+            own_mac: settings.port.mac,
+            timeouts: record.timeouts,
+        });
+        let loader = self.loader.get_or_insert_with(|| loader(&maps.pins, &maps.sizes));
+        for one in Own::ALL {
+            if let Some(name) = one.bound_as() {
+                loader.map_pin_path(name, maps.pins.flows(slot, one.name()));
+            }
+        }
+        loader
+            .override_global("RULE_STRIPES", &constants.rule_stripes, true)
+            .override_global("RULE_STRIDE", &constants.rule_stride, true)
+            .override_global("SETTINGS", &constants.settings, true)
+            .override_global("SLOW_PATH", &constants.slow_path, true)
+            .override_global("DIRECTION", &constants.direction, true)
+            .override_global("TCP_CHECKS", &constants.tcp_checks, true)
+            .override_global("ORIENTATION", &constants.orientation, true)
+            .override_global("ETHERNET", &constants.ethernet, true)
+            .override_global("FAST_PATH", &constants.fast_path, true)
+            .override_global("REVALIDATE", &constants.revalidate, true)
+            .override_global("OWN_MAC", &constants.own_mac, true)
+            .override_global("TIMEOUTS", &constants.timeouts, true)
+            .load(embedded()?)
+            .context("open the kernel object")
+    }
+}
+
+/// Opens the object for one interface alone: [`Loader::open`].
 ///
 /// # Errors
-/// The kernel refuses a map, or the embedded object does not fit this binary.
-pub fn open(
-    maps: &Maps,
-    settings: &Settings,
-    (half, record): (u8, &interface::Settings),
-) -> Result<Ebpf> {
-    let Settings { slot, orientation, has_ethernet, tcp_checks, .. } = *settings;
-    let fast_path = has_fast_path(has_ethernet, tcp_checks) && !settings.traced;
-    let mut loader = loader(&maps.pins, &maps.sizes);
-    for one in Own::ALL {
-        if let Some(name) = one.bound_as() {
-            loader.map_pin_path(name, maps.pins.flows(slot, one.name()));
-        }
-    }
-    let (stripes, stride) = (maps.sizes.rule_stripes(), rule_stride(maps.sizes.rules));
-    loader
-        .override_global("RULE_STRIPES", &stripes, true)
-        .override_global("RULE_STRIDE", &stride, true)
-        .override_global("SETTINGS", &settings_index(slot, half), true)
-        .override_global("SLOW_PATH", &settings.slow_path(), true)
-        .override_global("DIRECTION", &(orientation.received() as u8), true)
-        .override_global("TCP_CHECKS", &(tcp_checks as u8), true)
-        .override_global("ORIENTATION", &(orientation as u8), true)
-        .override_global("ETHERNET", &u8::from(has_ethernet), true)
-        .override_global("FAST_PATH", &u8::from(fast_path), true)
-        .override_global("REVALIDATE", &u8::from(settings.revalidate), true)
-        .override_global("OWN_MAC", &settings.port.mac, true)
-        .override_global("TIMEOUTS", &record.timeouts, true)
-        .load(embedded()?)
-        .context("open the kernel object")
+/// As there.
+pub fn open(maps: &Maps, settings: &Settings, record: (u8, &interface::Settings)) -> Result<Ebpf> {
+    Loader::new(&[Room::default()]).open(maps, settings, record)
 }

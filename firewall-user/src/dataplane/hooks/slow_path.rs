@@ -2,6 +2,7 @@
 //! hook and [`Variant`], and reached from the programs of an interface by a tail call.
 
 use std::os::fd::AsFd as _;
+use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
@@ -66,6 +67,9 @@ pub struct Variant {
 /// The kernel refuses the program or the map.
 pub fn ensure(maps: &mut Maps, variant: Variant) -> Result<()> {
     let Variant { kind, direction, checks, has_ethernet, revalidates } = variant;
+    // Threads that attach several interfaces load each variant once.
+    static LOADING: Mutex<()> = Mutex::new(());
+    let _loading = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     let digest = object_digest()?;
     let base = shared_slow_path(checks, has_ethernet, revalidates);
     let index = slow_path_index(base, direction);
