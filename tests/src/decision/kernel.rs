@@ -6,9 +6,7 @@ use aya::Ebpf;
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use firewall_ebpf::abi::counter::{Counter, counter_index};
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::interface::{
-    Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks, UDP_STREAM_AGE,
-};
+use firewall_ebpf::abi::interface::{Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::abi::state::State;
 use firewall_user::dataplane::hooks::load::{self, Settings};
@@ -157,7 +155,7 @@ impl Kernel {
             record.timeouts[state as usize] = timeout(state, hz);
         }
         record.fragment_timeout = padded_timeout(FRAGMENT_TIMEOUT, hz);
-        record.udp_stream_age = padded_timeout(UDP_STREAM_AGE, hz);
+        // Not the age at which a UDP flow can be proven: it is reached, not exceeded, after whole seconds.
         // Not the half that a first attach uses, so that code that ignores it fails.
         let half = 1;
         instance.set_settings((SLOT, half), record).unwrap_or_else(|e| fail("settings", e));
