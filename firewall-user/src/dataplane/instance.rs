@@ -62,8 +62,9 @@ pub fn refuse_other_versions(pins: &Pins) -> Result<()> {
                 dir.display()
             ),
             format!(
-                "they still enforce: `rm -r {}` ends enforcement, and `secgroup reconcile` \
-                 right after it resumes it from the store; or use the build that created them",
+                "they still enforce: `rm -r {}` removes them, and `secgroup reconcile` right after it \
+                 enforces the store again; in between every packet passes, or with clsact no new \
+                 connection; or use the build that created them",
                 dir.display()
             ),
         ))

@@ -97,8 +97,8 @@ impl Pins {
     pub(super) fn hint_to_recreate(&self) -> String {
         let dir = self.version_dir();
         format!(
-            "the pins are not of this build: `rm -r {}` stops enforcement and removes them, then \
-             `secgroup reconcile` starts it again",
+            "the pins are not of this build: `rm -r {}` removes them, and `secgroup reconcile` right after \
+             it enforces the store again; in between every packet passes, or with clsact no new connection",
             dir.display()
         )
     }

@@ -71,6 +71,36 @@ fn a_kernel_without_tcx_uses_clsact() {
 }
 
 #[test]
+fn filters_whose_pins_are_gone_are_replaced_and_detached() {
+    let net = Pair::new();
+    let secgroup = with_group(&net);
+    let servers = [80, 81].map(|port| TcpServer::echo(&net.server, at(Pair::SERVER, port)[0]));
+    secgroup.ok("rule add fresh ingress --protocol tcp --port 80 --cidr 10.77.0.0/24");
+    secgroup.ok("attach eth0 --group fresh --hook clsact");
+    let remove_pins = || {
+        fs::remove_dir_all(secgroup.pin_dir()).unwrap();
+        // The kernel empties the array of the slow path some time after its last pin.
+        wait_until(MAX_WAIT, "the filters to drop", || {
+            !tcp::reaches(&net.client, servers[0].address())
+        });
+    };
+    remove_pins();
+    secgroup.ok("reconcile");
+    assert!(tcp::reaches(&net.client, servers[0].address()), "{}", secgroup.view());
+    assert!(!tcp::reaches(&net.client, servers[1].address()), "{}", secgroup.view());
+    for listed in filters(&net.server) {
+        assert_eq!(listed.matches(" handle ").count(), 1, "{listed}");
+    }
+
+    remove_pins();
+    secgroup.ok("detach --all");
+    for listed in filters(&net.server) {
+        assert_eq!(listed.matches(" handle ").count(), 0, "{listed}");
+    }
+    assert!(tcp::reaches(&net.client, servers[1].address()));
+}
+
+#[test]
 fn a_failed_attach_leaves_the_device_unchanged() {
     let net = Pair::new();
     let secgroup = with_group(&net);

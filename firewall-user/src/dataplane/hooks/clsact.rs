@@ -14,7 +14,7 @@ use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::hooks::filters::{
     Filter, PREFERENCE, direction, filters, index, known_filters, name, qdiscs, remove_empty_qdisc,
 };
-use crate::dataplane::hooks::refusal;
+use crate::dataplane::hooks::{orphans, refusal};
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netlink::Netlink;
 use crate::dataplane::host::netns;
@@ -71,6 +71,7 @@ fn attach_first(
     let is_created = ensure_qdisc(pins, slot, device)?;
     let path = pins.program(slot, place);
     let mut attempt = || {
+        orphans::remove(device, place)?;
         let filters = list(device, place)?;
         if let Some(other) = filters.iter().find(|filter| !filter.leaves_room()) {
             let what = other.describe();
@@ -143,7 +144,7 @@ fn list(device: &Device, place: Place) -> Result<Vec<Filter>> {
     filters(&client()?, index(device), place)
 }
 
-fn client() -> Result<Netlink> {
+pub(super) fn client() -> Result<Netlink> {
     Netlink::open(NETLINK_ROUTE).context("open a netlink socket")
 }
 
@@ -214,22 +215,27 @@ fn detach_filter(
         let filters = known_filters(client, at, place)?;
         let is_ours = |filter: &&Filter| filter.program.is_some_and(|id| programs.contains(&id));
         let Some(filter) = filters.iter().find(is_ours) else { continue };
-        let name = name(client, at)?;
-        let link = SchedClassifierLink::attached(
-            &name,
-            direction(place),
-            filter.preference,
-            filter.handle.into(),
-            None,
-        );
-        let link = link.context(format!("open the filter of {name}"))?;
-        aya::programs::links::Link::detach(link).context(format!("detach the filter of {name}"))?;
+        detach_from(client, at, place, filter)?;
         if is_created {
             remove_empty_qdisc(client, at)?;
         }
         return Ok(true);
     }
     Ok(false)
+}
+
+/// Detaches a filter from a device of this namespace.
+pub(super) fn detach_from(client: &Netlink, at: i32, place: Place, filter: &Filter) -> Result<()> {
+    let name = name(client, at)?;
+    let link = SchedClassifierLink::attached(
+        &name,
+        direction(place),
+        filter.preference,
+        filter.handle.into(),
+        None,
+    );
+    let link = link.context(format!("open the filter of {name}"))?;
+    aya::programs::links::Link::detach(link).context(format!("detach the filter of {name}"))
 }
 
 /// The filter with a place's pinned program, on this device.

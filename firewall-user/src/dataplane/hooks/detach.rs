@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::hooks::attached::slots;
-use crate::dataplane::hooks::clsact;
+use crate::dataplane::hooks::{clsact, orphans, slow_path};
 use crate::dataplane::pins::{Pins, Place};
 use crate::dataplane::sys::links;
 use crate::dataplane::sys::unpin::unpin;
@@ -14,7 +14,8 @@ use crate::dataplane::sys::unpin::unpin;
 /// # Errors
 /// A program cannot be detached, or a pin cannot be removed.
 pub fn detach(pins: &Pins, slot: u16) -> Result<()> {
-    Place::ALL.into_iter().try_for_each(|place| detach_place(pins, slot, place))
+    Place::ALL.into_iter().try_for_each(|place| detach_place(pins, slot, place))?;
+    slow_path::untrace(pins, slot)
 }
 
 /// Detaches the program of one place.
@@ -30,11 +31,13 @@ pub(super) fn detach_place(pins: &Pins, slot: u16, place: Place) -> Result<()> {
     unpin(&pins.program(slot, place))
 }
 
-/// Detaches every program; the pins of links and their programs stay.
+/// Detaches every program, and the filters whose pins are gone; the pins of links and their programs stay.
 pub(in crate::dataplane) fn detach_all(pins: &Pins) -> Result<()> {
     for link in fs::read_dir(pins.links_dir()).into_iter().flatten().flatten() {
         let pin = link.path();
         links::detach(&pin).context(format_args!("detach link {}", pin.display()))?;
     }
-    slots(pins)?.into_iter().try_for_each(|slot| clsact::detach(pins, slot))
+    slots(pins)?.into_iter().try_for_each(|slot| clsact::detach(pins, slot))?;
+    orphans::remove_everywhere();
+    Ok(())
 }

@@ -121,6 +121,11 @@ pub(super) fn traced_program(pins: &Pins, slot: u16) -> Result<u32> {
 /// # Errors
 /// A map cannot be written, or a pin cannot be removed.
 pub(super) fn untrace(pins: &Pins, slot: u16) -> Result<()> {
+    // Pinned before the programs are loaded, and removed last.
+    let lines = pins.flows(slot, LINES);
+    if !lines.exists() {
+        return Ok(());
+    }
     for kind in [Kind::Xdp, Kind::Tc] {
         for direction in Direction::ALL {
             // One that is not there is no error.
@@ -128,7 +133,7 @@ pub(super) fn untrace(pins: &Pins, slot: u16) -> Result<()> {
             let _ = programs(pins, kind)?.clear_index(&index);
         }
     }
-    unpin(&pins.flows(slot, LINES))
+    unpin(&lines)
 }
 
 /// Loads a program; `traced` is the slot of a traced interface.

@@ -107,8 +107,9 @@ fn pins_of_another_version_are_refused_and_unchanged() {
                 other.display()
             );
             let hint = format!(
-                "they still enforce: `rm -r {}` ends enforcement, and `secgroup reconcile` \
-                 right after it resumes it from the store; or use the build that created them",
+                "they still enforce: `rm -r {}` removes them, and `secgroup reconcile` right after it \
+                 enforces the store again; in between every packet passes, or with clsact no new \
+                 connection; or use the build that created them",
                 other.display()
             );
             assert_refused(&secgroup.run(line.split(' ')), 1, &error, &hint);
