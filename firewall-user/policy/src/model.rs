@@ -26,7 +26,7 @@ pub use cidr::{parse_cidr, parse_entry};
 pub use error::{Error, Kind, User};
 pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
-pub use port::{MacAddress, PortSettings, parse_own};
+pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
 pub use text::{group_description, group_name, prefix_list_name, rule_description};
 pub use traffic::Ec2Traffic;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, ValueEnum};
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 
@@ -75,13 +75,13 @@ pub(super) struct Command {
     #[arg(long, value_enum)]
     revalidate: Option<Switch>,
     /// Proven TCP flows of each family that the interface can have; its other flow tables keep their
-    /// proportion to this one [default: maps.flows_tcp of the configuration, or as attached before]
-    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(i64::from(MIN_ENTRIES)..=i64::from(MAX_ENTRIES)))]
-    max_flows: Option<u32>,
+    /// proportion to this one; default: maps.flows_tcp of the configuration [default: as attached before]
+    #[arg(long, value_name = "NUMBER|default", value_parser = max_flows)]
+    max_flows: Option<Limit>,
     /// Proven TCP flows of the interface that one source (an IPv4 address, or an IPv6 network of 64 bits)
     /// can have, 1 or more; its other connections pass, but stay unproven (docs/floods.md) [default: off, or as attached before]
-    #[arg(long, value_name = "NUMBER|off", value_parser = source_limit)]
-    max_flows_per_source: Option<SourceLimit>,
+    #[arg(long, value_name = "NUMBER|off", value_parser = max_flows_per_source)]
+    max_flows_per_source: Option<Limit>,
     #[command(flatten)]
     port: PortArgs,
     /// Create no flows for connections that are open at the first attach: those that no rule allows
@@ -95,18 +95,26 @@ pub(super) struct Command {
     safety: Safety,
 }
 
-/// What an outside address can have; `None`: `off`.
+/// A limit of flows; `None`: the word for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SourceLimit(Option<u32>);
+struct Limit(Option<u32>);
 
-fn source_limit(word: &str) -> Result<SourceLimit, String> {
-    if word == "off" {
-        return Ok(SourceLimit(None));
+fn max_flows(word: &str) -> Result<Limit, String> {
+    limit(word, "default", MIN_ENTRIES)
+}
+
+fn max_flows_per_source(word: &str) -> Result<Limit, String> {
+    limit(word, "off", 1)
+}
+
+fn limit(word: &str, none: &str, least: u32) -> Result<Limit, String> {
+    if word == none {
+        return Ok(Limit(None));
     }
-    match word.parse() {
-        Ok(number @ 1..=MAX_ENTRIES) => Ok(SourceLimit(Some(number))),
-        _ => Err(format!("neither off nor a number from 1 to {MAX_ENTRIES}")),
-    }
+    let number = word.parse().ok().filter(|number| (least..=MAX_ENTRIES).contains(number));
+    number
+        .map(|number| Limit(Some(number)))
+        .ok_or_else(|| format!("neither {none} nor a number from {least} to {MAX_ENTRIES}"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -201,8 +209,10 @@ impl Command {
         interface.mode = self.mode.unwrap_or(interface.mode);
         interface.revalidate =
             self.revalidate.map_or(interface.revalidate, |switch| switch == Switch::On);
-        interface.max_flows = self.max_flows.or(interface.max_flows);
-        if let Some(SourceLimit(limit)) = self.max_flows_per_source {
+        if let Some(Limit(limit)) = self.max_flows {
+            interface.max_flows = limit;
+        }
+        if let Some(Limit(limit)) = self.max_flows_per_source {
             interface.max_flows_per_source = limit;
         }
         if self.tcp_loose == Some(Switch::On) && interface.tcp == TcpChecks::Strict {
@@ -274,11 +284,16 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_per_source_is_a_number_or_off() {
-        assert_eq!(source_limit("off"), Ok(SourceLimit(None)));
-        assert_eq!(source_limit("1"), Ok(SourceLimit(Some(1))));
-        for word in ["0", "-1", "none", "16777217", "4294967297", ""] {
-            assert!(source_limit(word).is_err(), "{word}");
+    fn a_limit_of_flows_is_a_number_or_a_word() {
+        assert_eq!(max_flows_per_source("off"), Ok(Limit(None)));
+        assert_eq!(max_flows_per_source("1"), Ok(Limit(Some(1))));
+        for word in ["0", "-1", "none", "default", "16777217", "4294967297", ""] {
+            assert!(max_flows_per_source(word).is_err(), "{word}");
+        }
+        assert_eq!(max_flows("default"), Ok(Limit(None)));
+        assert_eq!(max_flows("16777216"), Ok(Limit(Some(16_777_216))));
+        for word in ["15", "off", "16777217"] {
+            assert!(max_flows(word).is_err(), "{word}");
         }
     }
 

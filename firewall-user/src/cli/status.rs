@@ -21,7 +21,7 @@ use crate::dataplane::hooks::hook::{self, Hook};
 use crate::dataplane::host::device;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
-use crate::model::{Family, Interface, Mode, Model, Tracking};
+use crate::model::{Family, Interface, Mode, Model, Tracking, is_one_address};
 
 mod document;
 
@@ -293,19 +293,19 @@ fn options(interface: &Interface) -> Vec<String> {
     let addresses = addresses.iter().map(|network| format!("--address {}", own_text(network)));
     let allowed = port.allowed.iter();
     let allowed = allowed.map(|network| format!("--allow-address {}", own_text(network)));
-    let limit =
-        interface.max_flows_per_source.map(|limit| format!("--max-flows-per-source {limit}"));
+    let limits = [
+        ("max-flows", interface.max_flows),
+        ("max-flows-per-source", interface.max_flows_per_source),
+    ];
+    let limits = limits.into_iter().filter_map(|(name, limit)| Some((name, limit?)));
+    let limits = limits.map(|(name, limit)| format!("--{name} {limit}"));
     let mac = port.mac.map(|mac| format!("--mac {mac}"));
-    options.chain(limit).chain(timeouts).chain(addresses).chain(allowed).chain(mac).collect()
+    options.chain(limits).chain(timeouts).chain(addresses).chain(allowed).chain(mac).collect()
 }
 
 /// A network, or the one address that it has.
 fn own_text(network: &IpNet) -> String {
-    if network.prefix_len() == network.max_prefix_len() {
-        network.addr().to_string()
-    } else {
-        network.to_string()
-    }
+    if is_one_address(network) { network.addr().to_string() } else { network.to_string() }
 }
 
 /// Whether a guest's addresses are checked; nothing about a host.

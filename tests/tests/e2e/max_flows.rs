@@ -91,6 +91,12 @@ fn resize_under_flows(hook: &str) {
         }
     });
 
+    let status = secgroup.ok("status");
+    assert!(status.contains("--max-flows 4096"), "{status}");
+    secgroup.ok("attach eth0 --group web --max-flows default");
+    assert_eq!(capacities(&secgroup), [1024; 2]);
+    assert!(!secgroup.ok("status").contains("--max-flows"));
+
     // More connections than fit: they work all the same, from the table of new flows.
     secgroup.ok("attach eth0 --group web --max-flows 32");
     secgroup.ok(&format!("rule add {}", rules[0]));

@@ -92,12 +92,20 @@ pub fn parse_own(text: &str) -> Result<IpNet, Error> {
 
 fn unicast(network: IpNet) -> Result<IpNet, Error> {
     let address = network.addr();
-    let is_one = network.prefix_len() == network.max_prefix_len();
     let is_broadcast = address == IpAddr::from([255; 4]);
-    if address.is_multicast() || is_broadcast || (is_one && address.is_unspecified()) {
+    if address.is_multicast()
+        || is_broadcast
+        || (is_one_address(&network) && address.is_unspecified())
+    {
         return Err(Error::NotUnicast(network));
     }
     Ok(network)
+}
+
+/// Whether a network has one address only.
+#[must_use]
+pub fn is_one_address(network: &IpNet) -> bool {
+    network.prefix_len() == network.max_prefix_len()
 }
 
 /// fe80::/10.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use firewall_ebpf::abi::event::Event;
 use firewall_ebpf::abi::state::State;
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -19,7 +18,7 @@ use crate::dataplane::hooks::hook::Hook;
 use crate::dataplane::tables::counters::ByEvent;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::memory::{self, RULE_COUNTER};
-use crate::model::{Family, Interface, Model};
+use crate::model::{Family, Interface, Model, is_one_address};
 
 /// The attached interfaces, in the form of `aws ec2 describe-network-interfaces` as far as EC2 has the
 /// fields, and the use of the kernel's tables.
@@ -253,10 +252,11 @@ impl NetworkInterface {
     ) -> Result<Self> {
         let interface = one.interface;
         let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
-        let is_one = |network: &IpNet| network.prefix_len() == network.max_prefix_len();
         let of = |is_v4: bool, is_address: bool| {
             let all = one.addresses.iter();
-            all.filter(move |net| net.addr().is_ipv4() == is_v4 && is_one(net) == is_address)
+            all.filter(move |net| {
+                net.addr().is_ipv4() == is_v4 && is_one_address(net) == is_address
+            })
         };
         let events = maps.map_or(Ok(ByEvent::new()), |maps| maps.events(interface.slot))?;
         let count = |event| events.get(&event).copied().unwrap_or_default();
