@@ -87,13 +87,13 @@ metrics! {
     FLOWS_OPENED = Counter "flows_opened" ["interface"]
         "Flows that were opened";
     FLOWS_PROMOTED = Counter "flows_promoted" ["interface"]
-        "Flows that moved to the table of proven flows, which evicts none";
+        "Flows that moved to a table of proven flows; the one of TCP evicts none";
     FLOWS_EVICTED = Counter "flows_evicted" ["interface"]
         "Flows that were evicted by newer ones because the table of new flows was full";
     ALLOWANCE_AVAILABLE = Gauge "conntrack_allowance_available" ["interface"]
         "Proven TCP connections that the interface can still track, in the family with fewer left";
     ALLOWANCE_EXCEEDED = Counter "conntrack_allowance_exceeded" ["interface"]
-        "Times that a flow table was full: flows evicted or not promoted, and packets dropped";
+        "Times that a flow table was full: new flows evicted, TCP flows not promoted, and packets dropped";
     RULE_PACKETS = Counter "rule_packets" ["group", "rule"]
         "Packets that a rule allowed and that belonged to no flow";
     RULE_BYTES = Counter "rule_bytes" ["group", "rule"]
