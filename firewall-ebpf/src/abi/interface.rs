@@ -1,5 +1,6 @@
 //! Settings of an interface: direction, orientation, TCP checks, frames that are not IP.
 
+use super::limits::MAX_INTERFACES;
 use super::port::PortSecurity;
 use super::state::State;
 
@@ -228,9 +229,20 @@ pub const fn traced_slow_path(slot: u16) -> u32 {
     SLOW_PATHS + 2 * slot as u32
 }
 
-/// What an interface's program hands to the slow path, in one word: bits 0 to 15 the index of its
-/// [`Settings`], bits 32 to 63 the device's index, by which the slow path knows that the word is for its
-/// packet.
+/// The base of the programs that print the packets of one traced interface. They follow its slow path by a
+/// tail call: together the two need more than the 512 bytes of stack that a program has.
+#[must_use]
+#[inline(always)]
+pub const fn traced_lines(slot: u16) -> u32 {
+    SLOW_PATHS + 2 * MAX_INTERFACES + 2 * slot as u32
+}
+
+/// Programs of the slow path, shared and of traced interfaces.
+pub const SLOW_PATH_PROGRAMS: u32 = SLOW_PATHS + 4 * MAX_INTERFACES;
+
+/// What one program hands to the next, in one word: bits 0 to 15 the index of the interface's [`Settings`],
+/// bits 16 to 31 the reason, once the slow path has decided, bits 32 to 63 the device's index, by which the
+/// next program knows that the word is for its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call(pub u64);
 
@@ -247,6 +259,20 @@ impl Call {
     #[inline(always)]
     pub const fn settings(self) -> u32 {
         (self.0 & 0xffff) as u32
+    }
+
+    /// The word with a reason; it must be from [`Self::new`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn with_reason(self, reason: u32) -> Self {
+        Self(self.0 | (reason as u64 & 0xffff) << 16)
+    }
+
+    /// The number of the reason.
+    #[must_use]
+    #[inline(always)]
+    pub const fn reason(self) -> u32 {
+        (self.0 >> 16) as u32 & 0xffff
     }
 
     /// Index of the device.

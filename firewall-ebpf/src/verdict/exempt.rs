@@ -68,6 +68,28 @@ pub fn ip<A: Address, P: Packet, T: Tables>(
     }
 }
 
+/// Whether a UDP flow has ports of DHCP, so that packets of it can be exempt. It is never proven, because the
+/// fast path would take such a packet for one of the flow.
+#[inline(always)]
+pub fn may_be_dhcp<A: Address>(headers: &PacketHeaders<A>, direction: Direction) -> bool {
+    let (client, server) = inside_and_outside_port(headers, direction);
+    if A::IS_V4 {
+        client == port::DHCP_CLIENT && server == port::DHCP_SERVER
+    } else {
+        client == port::DHCPV6_CLIENT
+    }
+}
+
+/// In host byte order.
+#[inline(always)]
+fn inside_and_outside_port<A: Address>(
+    headers: &PacketHeaders<A>,
+    direction: Direction,
+) -> (u16, u16) {
+    let (src, dst) = (u16::from_be(headers.src_port()), u16::from_be(headers.dst_port()));
+    if matches!(direction, Direction::Ingress) { (dst, src) } else { (src, dst) }
+}
+
 /// Not a hop limit that a packet of these messages needs.
 const ANY_HOP_LIMIT: u8 = 0;
 
@@ -82,8 +104,7 @@ fn link_message<A: Address>(
     let by_direction = |ingress, egress| if is_ingress { ingress } else { egress };
     match headers.kind {
         Kind::Udp => {
-            let (src, dst) = (u16::from_be(headers.src_port()), u16::from_be(headers.dst_port()));
-            let (client, server) = if is_ingress { (dst, src) } else { (src, dst) };
+            let (client, server) = inside_and_outside_port(headers, direction);
             let message = if A::IS_V4 {
                 if client != port::DHCP_CLIENT || server != port::DHCP_SERVER {
                     return None;

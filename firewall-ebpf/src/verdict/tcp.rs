@@ -324,21 +324,21 @@ const fn is_closing(state: State) -> bool {
 }
 
 /// The transition of a UDP flow: it is proven by a reply and a packet that the initiator sends when
-/// the flow is no longer `young`. Neither shows that the initiator saw the reply; so proven UDP and
+/// it `can_be_proven`. Neither shows that the initiator saw the reply; so proven UDP and
 /// proven TCP do not share a table.
 #[inline(always)]
 pub fn udp_transition(
     flow: &FlowRef<'_>,
     state: State,
     direction: Direction,
-    is_young: bool,
+    can_be_proven: bool,
 ) -> Transition {
     let flags = flow.flags();
     if !is_from_initiator(flags, direction) {
         if flags & REPLIED == 0 {
             flow.set_flags(flags | REPLIED);
         }
-    } else if state == State::Udp && flags & REPLIED != 0 && !is_young {
+    } else if state == State::Udp && flags & REPLIED != 0 && can_be_proven {
         return Transition::Prove(State::UdpStream);
     }
     Transition::Unchanged

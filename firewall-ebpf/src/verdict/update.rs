@@ -2,6 +2,7 @@
 
 use super::context::PacketContext;
 use super::evaluate::rule_of_flow;
+use super::exempt;
 use super::flow::{FlowRef, is_expired, is_from_initiator, low_half};
 use super::segment::{self, PackedSegment};
 use super::tables::{Family, Flows, Tables};
@@ -57,8 +58,9 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
         },
         None => {
             let age = low_half(packet.now).wrapping_sub(flow.created());
-            let is_young = u64::from(age) < tables.udp_stream_age();
-            tcp::udp_transition(&flow, state, packet.direction, is_young)
+            let can_be_proven = u64::from(age) >= tables.udp_stream_age()
+                && !exempt::may_be_dhcp(packet.headers, packet.direction);
+            tcp::udp_transition(&flow, state, packet.direction, can_be_proven)
         }
     };
     if transition == Transition::Reopen {

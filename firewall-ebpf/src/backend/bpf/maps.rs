@@ -16,7 +16,7 @@ use firewall_ebpf::abi::bloom::{Bit, LINES, Line};
 use firewall_ebpf::abi::counter::{Counter, counter_index};
 use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::abi::fragment::FirstFragment;
-use firewall_ebpf::abi::interface::{Call, Direction, SLOW_PATHS, Settings};
+use firewall_ebpf::abi::interface::{Call, Direction, SLOW_PATH_PROGRAMS, Settings};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use firewall_ebpf::abi::policy::{Active, Class, Page};
 
@@ -95,15 +95,13 @@ type Inner<T> = [T; 1];
 pub(super) static SETTINGS_OF: Array<Settings, 128> = Array::new();
 /// The slow path at XDP, by `interface::slow_path_index`.
 #[btf_map]
-pub(super) static SLOW_XDP: ProgramArray<SLOW_PATH_PROGRAMS> = ProgramArray::new();
+pub(super) static SLOW_XDP: ProgramArray<{ SLOW_PATH_PROGRAMS as usize }> = ProgramArray::new();
 /// The slow path at TCX and clsact.
 #[btf_map]
-pub(super) static SLOW_TC: ProgramArray<SLOW_PATH_PROGRAMS> = ProgramArray::new();
+pub(super) static SLOW_TC: ProgramArray<{ SLOW_PATH_PROGRAMS as usize }> = ProgramArray::new();
 /// What an interface's program hands to the slow path: a `Call`.
 #[btf_map]
 pub(super) static CALL: PerCpuArray<u64, 1> = PerCpuArray::new();
-
-const SLOW_PATH_PROGRAMS: usize = SLOW_PATHS as usize + 2 * MAX_INTERFACES as usize;
 
 /// By interface, direction and reason; see `counter_index`.
 #[btf_map]

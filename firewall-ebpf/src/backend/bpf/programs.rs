@@ -7,7 +7,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::interface::{Call, Direction};
+use firewall_ebpf::abi::interface::{Call, Direction, slow_path_index, traced_lines};
 use firewall_ebpf::abi::reason::{Reason, Verdict, verdict};
 use firewall_ebpf::verdict::fast_path::{FastPath, fast_path};
 use firewall_ebpf::verdict::slow_path::{Decision, slow_path};
@@ -15,10 +15,9 @@ use firewall_ebpf::verdict::tables::{Counts, Interface, PortSecurity};
 use firewall_ebpf::wire::packet::Packet;
 
 use super::entry::Entry;
-use super::subprograms::{sg_decide_skb, sg_decide_xdp, sg_trace_skb, sg_trace_xdp};
 use super::tables::Kernel;
 use super::view::{Skb, Xdp};
-use super::{globals, maps};
+use super::{globals, maps, trace};
 
 /// XDP on receive, including frames in several buffers.
 #[unsafe(no_mangle)]
@@ -111,7 +110,7 @@ extern "C" fn sg_slow_tc(ctx: *mut __sk_buff) -> i32 {
 
 /// Decides about a packet and counts the reason; returns its number.
 #[inline(always)]
-pub(super) fn decide<P: Packet>(packet: &P, kernel: &Kernel) -> u32
+fn decide<P: Packet>(packet: &P, kernel: &Kernel) -> u32
 where
     Kernel: PortSecurity<P>,
 {
@@ -123,29 +122,63 @@ where
     maps::count_reason(kernel.slot(), direction, reason as u32, bytes)
 }
 
-/// [`sg_slow_xdp`] with a log line for each packet. The traced variants are programs of their own, so
-/// that the others do not contain the logging; a traced interface has no fast path.
+/// [`sg_slow_xdp`], which [`sg_trace_xdp`] follows. The traced variants are programs of their own, so that
+/// the others do not contain the logging; a traced interface has no fast path.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "xdp.frags")]
 extern "C" fn sg_trace_slow_xdp(ctx: *mut xdp_md) -> u32 {
     // SAFETY: the context is the kernel's.
     let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return XDP_DROP };
-    let reason = sg_decide_xdp(ctx, call.settings());
-    sg_trace_xdp(ctx, globals::direction() as u32, reason);
+    let reason = decide(&Xdp::new(ctx, globals::has_ethernet()), &kernel);
+    maps::set_call(call.with_reason(reason));
+    // SAFETY: nothing in this program needs to be dropped.
+    unsafe { maps::SLOW_XDP.tail_call(&XdpContext::new(ctx), lines(&kernel)) };
     xdp_action(&kernel, reason)
 }
 
-/// [`sg_slow_tc`], traced.
+/// [`sg_slow_tc`], which [`sg_trace_tc`] follows.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_trace_slow_tc(ctx: *mut __sk_buff) -> i32 {
     // SAFETY: the context is the kernel's.
     let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
     let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
-    let reason = sg_decide_skb(ctx, call.settings());
-    sg_trace_skb(ctx, globals::direction() as u32, reason, globals::has_ethernet().into());
+    let reason = decide(&Skb::new(ctx, globals::has_ethernet()), &kernel);
+    maps::set_call(call.with_reason(reason));
+    // SAFETY: nothing in this program needs to be dropped.
+    unsafe { maps::SLOW_TC.tail_call(&TcContext::new(ctx), lines(&kernel)) };
     tcx_action(&kernel, reason)
+}
+
+/// Index of the program that prints the packets of a traced interface.
+#[inline(always)]
+fn lines(kernel: &Kernel) -> u32 {
+    slow_path_index(traced_lines(kernel.slot()), globals::direction())
+}
+
+/// Logs a line for a packet at XDP, and returns what was decided.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "xdp.frags")]
+extern "C" fn sg_trace_xdp(ctx: *mut xdp_md) -> u32 {
+    // SAFETY: the context is the kernel's.
+    let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
+    let Some(kernel) = Kernel::new(call.settings()) else { return XDP_DROP };
+    let packet = Xdp::new(ctx, globals::has_ethernet());
+    trace::log(&packet, globals::direction() as u32, call.reason());
+    xdp_action(&kernel, call.reason())
+}
+
+/// The same at TCX and clsact.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_trace_tc(ctx: *mut __sk_buff) -> i32 {
+    // SAFETY: the context is the kernel's.
+    let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
+    let Some(kernel) = Kernel::new(call.settings()) else { return TCX_DROP };
+    let packet = Skb::new(ctx, globals::has_ethernet());
+    trace::log(&packet, globals::direction() as u32, call.reason());
+    tcx_action(&kernel, call.reason())
 }
 
 #[inline(always)]

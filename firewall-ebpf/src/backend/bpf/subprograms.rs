@@ -9,7 +9,6 @@ use firewall_ebpf::abi::flow::{Flow, Table};
 use firewall_ebpf::abi::helper::unpack_query;
 use firewall_ebpf::abi::interface::{Direction, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
-use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::verdict::claim::Claim;
 use firewall_ebpf::verdict::flow::FlowRef;
 use firewall_ebpf::verdict::segment::{self, PackedSegment};
@@ -19,28 +18,9 @@ use firewall_ebpf::wire::LinkMessage;
 use firewall_ebpf::wire::address::Address as _;
 
 use super::policy::PolicyTables;
-use super::programs::decide;
 use super::tables::Kernel;
 use super::view::{Skb, Xdp};
-use super::{globals, maps, trace};
-
-// The decision of a traced packet: it and a log line each use more than half of the 512 bytes of stack.
-
-/// The decision at XDP; returns the number of the reason, which is counted.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn sg_decide_xdp(ctx: *mut xdp_md, settings: u32) -> u32 {
-    let Some(kernel) = Kernel::new(settings) else { return Reason::NoPolicy as u32 };
-    decide(&Xdp::new(ctx, globals::has_ethernet()), &kernel)
-}
-
-/// The decision at TCX and clsact.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn sg_decide_skb(ctx: *mut __sk_buff, settings: u32) -> u32 {
-    let Some(kernel) = Kernel::new(settings) else { return Reason::NoPolicy as u32 };
-    decide(&Skb::new(ctx, globals::has_ethernet()), &kernel)
-}
+use super::{globals, maps};
 
 // Rule lookup: inlined, the verifier would walk the chain of classes on every path that reaches it
 // (30 times the instructions).
@@ -304,27 +284,4 @@ pub(super) extern "C" fn sg_arp_xdp(ctx: *mut xdp_md, settings: u32) -> u32 {
 pub(super) extern "C" fn sg_arp_skb(ctx: *mut __sk_buff, settings: u32) -> u32 {
     let Some(kernel) = Kernel::new(settings) else { return 0 };
     port_security::is_own_arp(&Skb::new(ctx, true), kernel.port()).into()
-}
-
-// Tracing: called after the decision.
-
-/// Logs a packet at XDP.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn sg_trace_xdp(ctx: *mut xdp_md, direction: u32, reason: u32) -> u32 {
-    trace::log(&Xdp::new(ctx, true), direction, reason);
-    0
-}
-
-/// Logs a packet at TCX.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn sg_trace_skb(
-    ctx: *mut __sk_buff,
-    direction: u32,
-    reason: u32,
-    has_ethernet: u32,
-) -> u32 {
-    trace::log(&Skb::new(ctx, has_ethernet != 0), direction, reason);
-    0
 }

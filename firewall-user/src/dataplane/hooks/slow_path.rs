@@ -4,11 +4,12 @@
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
 
+use aya::Ebpf;
 use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use firewall_ebpf::abi::counter::rule_stride;
 use firewall_ebpf::abi::interface::{
-    Direction, TcpChecks, shared_slow_path, slow_path_index, traced_slow_path,
+    Direction, TcpChecks, shared_slow_path, slow_path_index, traced_lines, traced_slow_path,
 };
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
@@ -35,12 +36,18 @@ impl Kind {
         }
     }
 
-    const fn program(self, traced: bool) -> &'static str {
-        match (self, traced) {
-            (Self::Xdp, false) => "sg_slow_xdp",
-            (Self::Xdp, true) => "sg_trace_slow_xdp",
-            (Self::Tc, false) => "sg_slow_tc",
-            (Self::Tc, true) => "sg_trace_slow_tc",
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Xdp => "sg_slow_xdp",
+            Self::Tc => "sg_slow_tc",
+        }
+    }
+
+    /// The slow path of a traced interface, and the program that follows it.
+    const fn traced(self) -> [&'static str; 2] {
+        match self {
+            Self::Xdp => ["sg_trace_slow_xdp", "sg_trace_xdp"],
+            Self::Tc => ["sg_trace_slow_tc", "sg_trace_tc"],
         }
     }
 }
@@ -76,7 +83,7 @@ pub fn ensure(maps: &mut Maps, variant: Variant) -> Result<()> {
     if maps.loaded_slow_path(index)?[kind as usize] == digest {
         return Ok(());
     }
-    let program = load(maps, variant, None)?;
+    let program = load(&mut open(maps, variant, None)?, kind, kind.program())?;
     put(&maps.pins, kind, index, &program)?;
     let mut loaded = maps.loaded_slow_path(index)?;
     loaded[kind as usize] = digest;
@@ -88,9 +95,16 @@ pub fn ensure(maps: &mut Maps, variant: Variant) -> Result<()> {
 /// # Errors
 /// The kernel refuses the program or the map.
 pub(super) fn trace(maps: &Maps, variant: Variant, slot: u16) -> Result<()> {
-    let program = load(maps, variant, Some(slot))?;
-    let index = slow_path_index(traced_slow_path(slot), variant.direction);
-    put(&maps.pins, variant.kind, index, &program)
+    let Variant { kind, direction, .. } = variant;
+    let mut object = open(maps, variant, Some(slot))?;
+    // First the one that is called by the other.
+    for (name, base) in
+        kind.traced().into_iter().zip([traced_slow_path(slot), traced_lines(slot)]).rev()
+    {
+        let program = load(&mut object, kind, name)?;
+        put(&maps.pins, kind, slow_path_index(base, direction), &program)?;
+    }
+    Ok(())
 }
 
 /// The map of aya-log, and its pin while an interface is traced.
@@ -105,7 +119,7 @@ pub(super) fn traced_program(pins: &Pins, slot: u16) -> Result<u32> {
         let name = kind.map();
         let map = MapData::from_pin(pins.map(name)).context(format_args!("open map {name}"))?;
         for direction in Direction::ALL {
-            let index = slow_path_index(traced_slow_path(slot), direction);
+            let index = slow_path_index(traced_lines(slot), direction);
             // The map returns the id of a program.
             let id = entries::get::<u32, u32>(map.fd().as_fd(), &index);
             if let Some(id) = id.context(format_args!("read map {name}"))? {
@@ -128,23 +142,24 @@ pub(super) fn untrace(pins: &Pins, slot: u16) -> Result<()> {
     }
     for kind in [Kind::Xdp, Kind::Tc] {
         for direction in Direction::ALL {
-            // One that is not there is no error.
-            let index = slow_path_index(traced_slow_path(slot), direction);
-            let _ = programs(pins, kind)?.clear_index(&index);
+            for base in [traced_slow_path(slot), traced_lines(slot)] {
+                // One that is not there is no error.
+                let _ = programs(pins, kind)?.clear_index(&slow_path_index(base, direction));
+            }
         }
     }
     unpin(&lines)
 }
 
-/// Loads a program; `traced` is the slot of a traced interface.
-fn load(maps: &Maps, variant: Variant, traced: Option<u16>) -> Result<ProgramFd> {
-    let Variant { kind, direction, checks, has_ethernet, revalidates } = variant;
+/// Opens the object for a variant; `traced` is the slot of a traced interface.
+fn open(maps: &Maps, variant: Variant, traced: Option<u16>) -> Result<Ebpf> {
+    let Variant { direction, checks, has_ethernet, revalidates, .. } = variant;
     let (stripes, stride) = (maps.sizes.rule_stripes(), rule_stride(maps.sizes.rules));
     let mut loader = loader(&maps.pins, &maps.sizes);
     if let Some(slot) = traced {
         loader.map_pin_path(LINES, maps.pins.flows(slot, LINES));
     }
-    let mut object = loader
+    loader
         .override_global("RULE_STRIPES", &stripes, true)
         .override_global("RULE_STRIDE", &stride, true)
         .override_global("DIRECTION", &(direction as u8), true)
@@ -152,17 +167,19 @@ fn load(maps: &Maps, variant: Variant, traced: Option<u16>) -> Result<ProgramFd>
         .override_global("ETHERNET", &u8::from(has_ethernet), true)
         .override_global("REVALIDATE", &u8::from(revalidates), true)
         .load(embedded()?)
-        .context("open the kernel object")?;
-    let name = kind.program(traced.is_some());
+        .context("open the kernel object")
+}
+
+fn load(object: &mut Ebpf, kind: Kind, name: &str) -> Result<ProgramFd> {
     let what = || format!("load {name}");
     let fd = match kind {
         Kind::Xdp => {
-            let program: &mut Xdp = object::program(&mut object, name)?;
+            let program: &mut Xdp = object::program(object, name)?;
             program.load().context(what())?;
             program.fd()
         }
         Kind::Tc => {
-            let program: &mut SchedClassifier = object::program(&mut object, name)?;
+            let program: &mut SchedClassifier = object::program(object, name)?;
             program.load().context(what())?;
             program.fd()
         }

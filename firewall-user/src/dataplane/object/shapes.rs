@@ -4,7 +4,7 @@ use aya::maps::MapType;
 use aya::util::nr_cpus;
 use firewall_ebpf::abi::counter::{Counter, rule_stride, rule_stripes};
 use firewall_ebpf::abi::event::EVENT_SPACE;
-use firewall_ebpf::abi::interface::{SETTINGS_EACH, SLOW_PATHS, Settings};
+use firewall_ebpf::abi::interface::{SETTINGS_EACH, SLOW_PATH_PROGRAMS, Settings};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use firewall_ebpf::abi::reason::REASON_SPACE;
 
@@ -94,16 +94,8 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
         Size::Interfaces { each: SETTINGS_EACH },
     ),
     Shape::new::<u32, Drops>("DROPS", MapType::Array, Size::Fixed(1)),
-    Shape::new::<u32, u32>(
-        "SLOW_XDP",
-        MapType::ProgramArray,
-        Size::Fixed(SLOW_PATHS + 2 * MAX_INTERFACES),
-    ),
-    Shape::new::<u32, u32>(
-        "SLOW_TC",
-        MapType::ProgramArray,
-        Size::Fixed(SLOW_PATHS + 2 * MAX_INTERFACES),
-    ),
+    Shape::new::<u32, u32>("SLOW_XDP", MapType::ProgramArray, Size::Fixed(SLOW_PATH_PROGRAMS)),
+    Shape::new::<u32, u32>("SLOW_TC", MapType::ProgramArray, Size::Fixed(SLOW_PATH_PROGRAMS)),
     Shape::new::<u32, u64>("CALL", MapType::PerCpuArray, Size::Fixed(1)),
     Shape::new::<u32, Counter>(
         "COUNTERS",

@@ -9,6 +9,7 @@ use super::syn;
 use crate::decision::case::Step::{Flow, Flows, Wait};
 use crate::decision::case::{Case, case, send};
 use crate::decision::packet::{Layer, Packet};
+use crate::decision::rules::{Peer, Traffic, allow};
 use crate::decision::scenario::Family::{V4, V6};
 use crate::decision::scenario::Role::{self, Client, Server};
 
@@ -44,12 +45,47 @@ pub fn cases() -> Vec<Case> {
             .family(family),
         );
     }
+    all.extend(flows());
     all.push(
         case("TCP to the DHCP ports is not exempt", [send(syn().ports(68, 67), R::NoRule)])
             .rules([])
             .client(Egress),
     );
     all
+}
+
+/// Flows with the ports of DHCP, which are never proven: the fast path would take their messages for packets
+/// of the flow.
+fn flows() -> Vec<Case> {
+    let v4 = |from| Packet::udp(from).ports(68, 67);
+    let v6 = |from| {
+        let packet = Packet::udp(from).ports(546, 547);
+        match from {
+            Client => packet.between(HOST, LINK_SERVER),
+            Server => packet.between(LINK_SERVER, HOST),
+        }
+    };
+    let rule = || allow(Traffic::Udp(0, 65535), Peer::Any);
+    let name = "a message of DHCP is exempt although a rule has allowed a flow with its ports";
+    let before = |of: &dyn Fn(Role) -> Packet| {
+        vec![
+            send(of(Client), R::NewFlow),
+            send(of(Server), R::Established),
+            Wait(3),
+            send(of(Client), R::Established),
+            send(of(Client), R::Established),
+            Flow(New, State::Udp),
+        ]
+    };
+    let after_v4 = [send(question(), R::Dhcp), send(answer(), R::Dhcp), Flows(2)];
+    let ask = v6(Client).data(40).edit(Layer::Transport, 8, &[1]);
+    let after_v6 = [send(ask, R::Dhcp), Flow(New, State::Udp)];
+    [(V4, before(&v4), after_v4.to_vec()), (V6, before(&v6), after_v6.to_vec())]
+        .into_iter()
+        .map(|(family, before, after)| {
+            case(name, [before, after].concat()).rules([rule()]).family(family).client(Egress)
+        })
+        .collect()
 }
 
 fn v4() -> Vec<Case> {

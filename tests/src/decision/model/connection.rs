@@ -120,7 +120,7 @@ impl Connection {
         let is_old = now - self.created >= UDP_STREAM_AGE;
         if packet.direction != self.initiator {
             self.has_reply = true;
-        } else if self.has_reply && is_old && self.state == State::Udp {
+        } else if self.has_reply && is_old && self.state == State::Udp && !packet.may_be_dhcp() {
             self.is_proven = true;
             self.state = State::UdpStream;
         }

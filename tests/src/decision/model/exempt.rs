@@ -36,15 +36,26 @@ fn scopes(address: IpAddr) -> (bool, bool, bool) {
 }
 
 impl ModelPacket {
+    /// The inside and the outside port.
+    const fn ports(&self) -> (u16, u16) {
+        match self.direction {
+            Ingress => (self.dst_port, self.src_port),
+            Egress => (self.src_port, self.dst_port),
+        }
+    }
+
+    /// Whether packets of its flow can be DHCP.
+    pub(super) const fn may_be_dhcp(&self) -> bool {
+        let (inside, outside) = self.ports();
+        if self.src.is_ipv6() { inside == 546 } else { inside == 68 && outside == 67 }
+    }
+
     /// The reason of a packet that passes or is dropped without rules. Of DHCP that it may pass.
     pub(super) fn exempt(&self) -> Option<Reason> {
         let message = &self.bytes[self.transport..];
         let is_v6 = self.src.is_ipv6();
         let whole = !self.fragment.more;
-        let (inside, outside) = match self.direction {
-            Ingress => (self.dst_port, self.src_port),
-            Egress => (self.src_port, self.dst_port),
-        };
+        let (inside, outside) = self.ports();
         let (source_is_local, ..) = scopes(self.src);
         let (destination_is_local, is_group, _) = scopes(self.dst);
         if self.kind == Kind::Udp && !is_v6 && (inside, outside) == (68, 67) {
