@@ -104,6 +104,42 @@ fn total(counted: &BTreeMap<(Direction, Reason), u64>) -> BTreeMap<Reason, u64> 
     total
 }
 
+/// Opens the flow of each port on one CPU, up to the segment that promotes it; at the same moment another CPU
+/// handles that flow's packet of `others`.
+fn promote_meanwhile(
+    runner: &Runner,
+    scenario: &Scenario,
+    attempt: u16,
+    others: &[Sent],
+    what: &str,
+) {
+    let meeting = Meeting::default();
+    let of = |packet: fn() -> Packet| -> Vec<Sent> {
+        ports().map(|port| Sent::new(packet(), scenario, port)).collect()
+    };
+    let [syns, syn_acks, acks] = [cases::syn, cases::syn_ack, cases::handshake_ack].map(of);
+    on_two_cpus(
+        || {
+            let handshakes = syns.iter().zip(&syn_acks).zip(&acks);
+            for (index, ((syn, syn_ack), ack)) in (0..).zip(handshakes) {
+                syn.passes(runner, 1, "SYN");
+                syn_ack.passes(runner, 1, "SYN-ACK");
+                meeting.wait(2 * index);
+                delay(attempt);
+                ack.passes(runner, 1, "ACK of the handshake");
+                meeting.wait(2 * index + 1);
+            }
+        },
+        || {
+            for (index, other) in (0..).zip(others) {
+                meeting.wait(2 * index);
+                other.passes(runner, REPEAT, what);
+                meeting.wait(2 * index + 1);
+            }
+        },
+    );
+}
+
 /// Whichever lookup misses the flow while it moves from one tier to the other, it is no new one: nothing
 /// is picked up here, and the server may open nothing.
 #[test]
@@ -112,36 +148,11 @@ fn a_packet_of_a_flow_that_is_promoted_belongs_to_it() {
     let mut attempt = 0;
     for_each_family(setup, &default_rules(), |kernel, scenario| {
         let runner = kernel.runner();
-        let meeting = Meeting::default();
         attempt += 1;
-        let of = |packet: fn() -> Packet| -> Vec<Sent> {
-            ports().map(|port| Sent::new(packet(), scenario, port)).collect()
-        };
-        let [syns, syn_acks, acks] = [cases::syn, cases::syn_ack, cases::handshake_ack].map(of);
         let from = if attempt % 2 == 0 { Client } else { Server };
         let data: Vec<_> =
             ports().map(|port| Sent::new(cases::data(from), scenario, port)).collect();
-        on_two_cpus(
-            || {
-                for (index, ((syn, syn_ack), ack)) in
-                    (0..).zip(syns.iter().zip(&syn_acks).zip(&acks))
-                {
-                    syn.passes(&runner, 1, "SYN");
-                    syn_ack.passes(&runner, 1, "SYN-ACK");
-                    meeting.wait(2 * index);
-                    delay(attempt);
-                    ack.passes(&runner, 1, "ACK of the handshake");
-                    meeting.wait(2 * index + 1);
-                }
-            },
-            || {
-                for (index, data) in (0..).zip(&data) {
-                    meeting.wait(2 * index);
-                    data.passes(&runner, REPEAT, "data");
-                    meeting.wait(2 * index + 1);
-                }
-            },
-        );
+        promote_meanwhile(&runner, scenario, attempt, &data, "data");
         let flows = u64::from(FLOWS);
         let expected = BTreeMap::from([
             (Reason::NewFlow, flows),
@@ -169,7 +180,6 @@ fn an_icmp_error_about_a_flow_that_is_promoted_is_related() {
     let mut attempt = 0;
     for_each_family(setup, &default_rules(), |kernel, scenario| {
         let runner = kernel.runner();
-        let meeting = Meeting::default();
         attempt += 1;
         let too_big = |port| {
             let about = cases::data(Client);
@@ -178,27 +188,7 @@ fn an_icmp_error_about_a_flow_that_is_promoted_is_related() {
             Sent::new(Packet::error(Server, (3, 4), (2, 0), about), scenario, port)
         };
         let errors: Vec<_> = ports().map(too_big).collect();
-        on_two_cpus(
-            || {
-                for (index, port) in (0..).zip(ports()) {
-                    let of = |packet| Sent::new(packet, scenario, port);
-                    let ack = of(cases::handshake_ack());
-                    of(cases::syn()).passes(&runner, 1, "SYN");
-                    of(cases::syn_ack()).passes(&runner, 1, "SYN-ACK");
-                    meeting.wait(2 * index);
-                    delay(attempt);
-                    ack.passes(&runner, 1, "ACK of the handshake");
-                    meeting.wait(2 * index + 1);
-                }
-            },
-            || {
-                for (index, error) in (0..).zip(&errors) {
-                    meeting.wait(2 * index);
-                    error.passes(&runner, REPEAT, "ICMP error");
-                    meeting.wait(2 * index + 1);
-                }
-            },
-        );
+        promote_meanwhile(&runner, scenario, attempt, &errors, "ICMP error");
         let flows = u64::from(FLOWS);
         let expected = BTreeMap::from([
             (Reason::NewFlow, flows),
