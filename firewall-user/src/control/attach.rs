@@ -1,6 +1,6 @@
 //! Attaching an interface, or replacing what is attached to it.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::confirm::{arm, begin};
 use super::enforcer::{Enforcer, clear_slot};
@@ -9,7 +9,6 @@ use crate::config::Paths;
 use crate::dataplane::flows::learn::Learned;
 use crate::dataplane::hooks::attach::Attached;
 use crate::dataplane::hooks::attached;
-use crate::dataplane::hooks::hook::Hook;
 use crate::dataplane::hooks::load::{Loader, Room};
 use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::host::preflight::{self, Work};
@@ -77,7 +76,8 @@ impl Control {
             lockout::check(&before, transaction.model(), learns)?;
         }
         let sizes = |interface: &Interface| self.enforcer.flow_sizes(interface);
-        if before.interfaces.get(&slot).map(sizes) != Some(sizes(&interface)) {
+        let is_resized = before.interfaces.get(&slot).map(sizes) != Some(sizes(&interface));
+        if is_resized {
             self.enforcer.require_memory(&interface)?;
         }
         let is_first = !instance::exists(pins);
@@ -107,25 +107,23 @@ impl Control {
                     instance::remove_all(pins)?;
                 } else if is_new && let Some(mut maps) = self.enforcer.maps()? {
                     self.enforcer.release(&mut maps, slot)?;
-                } else if !is_new {
-                    self.restore_hook(slot, hook)?;
+                } else if is_resized || attached::hook(pins, &interface, &device)? != hook {
+                    let what = || format!("attach it as before, after this failed: {error:#}");
+                    self.restore(slot).with_context(what)?;
                 }
                 Err(error)
             }
         }
     }
 
-    /// Attaches an interface to its earlier hook again, where a failed attempt has left it on another.
-    fn restore_hook(&self, slot: u16, hook: Option<Hook>) -> Result<()> {
+    /// Attaches an interface as it is stored, where a failed attempt has left it on another hook, or its
+    /// programs and the slow path with different tables.
+    fn restore(&self, slot: u16) -> Result<()> {
         let model = self.store.model()?;
         let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
-        let device = device::find(interface.netns.as_deref(), &interface.device)?;
-        if attached::hook(&self.enforcer.pins, interface, &device)? != hook
-            && let Some(mut maps) = self.enforcer.maps()?
-        {
-            let room = [Room::default()];
-            self.enforcer.attach(&mut maps, &mut Loader::new(&room), interface, false)?;
-        }
+        let Some(mut maps) = self.enforcer.maps()? else { return Ok(()) };
+        let room = [Room::default()];
+        self.enforcer.attach(&mut maps, &mut Loader::new(&room), interface, false)?;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 
+use secgroup_tests::foreign_xdp::ForeignXdp;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp;
@@ -107,4 +108,22 @@ fn resize_under_flows(hook: &str) {
     for stream in streams.iter_mut().chain(&mut more) {
         tcp::exchange(stream, b"still there").unwrap();
     }
+}
+
+#[test]
+fn a_failed_attach_leaves_the_tables_as_they_were() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24");
+    secgroup.ok("attach eth0 --group web --hook tcx");
+    let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
+    let mut stream = tcp::connect(&net.client, server.address()).unwrap();
+    tcp::exchange(&mut stream, b"hello").unwrap();
+    let _foreign = ForeignXdp::attach(&net.server, "eth0", true);
+    let refused = secgroup.refused("attach eth0 --group web --hook xdp --max-flows 64", 1);
+    assert!(refused.contains("the XDP hook is taken by program foreign_xdp"), "{refused}");
+    assert_eq!(capacities(&secgroup), [1024; 2]);
+    assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["State"], "enforcing");
+    secgroup.moved_over_flows(&[], || tcp::exchange(&mut stream, b"still there").unwrap());
 }
