@@ -123,7 +123,15 @@ pub fn bind(namespace: &Namespace, address: SocketAddr) -> UdpSocket {
 /// A connected socket in a namespace.
 #[must_use]
 pub fn connect(namespace: &Namespace, to: SocketAddr) -> UdpSocket {
-    let socket = bind(namespace, any(to));
+    connect_from(namespace, 0, to)
+}
+
+/// As [`connect`], from a port: among many that the kernel chooses, some are chosen twice.
+#[must_use]
+pub fn connect_from(namespace: &Namespace, port: u16, to: SocketAddr) -> UdpSocket {
+    let mut from = any(to);
+    from.set_port(port);
+    let socket = bind(namespace, from);
     namespace
         .run(|| socket.connect(to))
         .unwrap_or_else(|error| panic!("connect to {to} in {}: {error}", namespace.name()));

@@ -80,6 +80,7 @@ pub fn update(
     let mut state = state;
     let mut fits = true;
     let mut is_tracked = false;
+    let mut confirms_fin = false;
     if matches!(segment, SegmentType::Ack | SegmentType::Fin) && state != State::SynSent {
         is_tracked = is_strict && window::is_tracked(flow);
         if is_tracked {
@@ -103,14 +104,19 @@ pub fn update(
             }
             let judgement = numbers::judge(flow, headers, is_fin, sender);
             fits = judgement.fits;
-            if judgement.confirms_fin {
+            confirms_fin = judgement.confirms_fin;
+            if confirms_fin {
                 state = tcp::after_fin(flow, state, sender.opposite());
                 flow.set_state(state as u8);
             }
         }
     }
     let answers_first = tcp::answers(flow, headers);
-    let transition = tcp::transition(flow, state, headers, segment, sender, fits);
+    let mut transition = tcp::transition(flow, state, headers, segment, sender, fits);
+    if confirms_fin && matches!(transition, Transition::Ignored | Transition::Invalid) {
+        // Whatever else it is, it moved the flow: the shorter timeout begins now, not in the past.
+        transition = Transition::Move(state);
+    }
     if transition == Transition::Invalid && is_strict {
         let is_reset = segment == SegmentType::Rst;
         return Err(if is_reset { Reason::TcpReset } else { Reason::TcpWindow });

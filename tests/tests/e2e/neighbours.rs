@@ -164,6 +164,8 @@ struct Quiet<'a> {
     asked: [(UdpSocket, UdpSocket, SocketAddr); 2],
     /// Flows so far.
     opened: u64,
+    /// The last port of a UDP client: each has its own, and a flow of its own.
+    port: u16,
 }
 
 impl<'a> Quiet<'a> {
@@ -178,7 +180,7 @@ impl<'a> Quiet<'a> {
             let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
             (socket, server, from)
         });
-        let mut quiet = Self { net, secgroup, streams: Vec::new(), asked, opened: 2 };
+        let mut quiet = Self { net, secgroup, streams: Vec::new(), asked, opened: 2, port: 20_000 };
         quiet.opens_everything();
         quiet
     }
@@ -190,7 +192,9 @@ impl<'a> Quiet<'a> {
             let server = SocketAddr::new(end, 80);
             self.streams.push(tcp::connect(&self.net.quiet, server).unwrap());
             for payload in [14, 4000] {
-                let socket = udp::connect(&self.net.quiet, SocketAddr::new(end, 53));
+                self.port += 1;
+                let server = SocketAddr::new(end, 53);
+                let socket = udp::connect_from(&self.net.quiet, self.port, server);
                 assert!(is_echoed(&socket, payload), "{payload} bytes to {end}");
             }
             assert!(ping::ping(&self.net.quiet, end), "{end}");

@@ -157,7 +157,19 @@ fn numbers() -> Vec<Case> {
                 ]),
         ),
     );
-    closes.into_iter().chain(last_ack).chain([state, bulk]).collect()
+    // Its own numbers do not belong, which alone would not restart the idle time.
+    let acknowledged_by_a_fin = Packet::tcp(Server, FIN | ACK, after(S, FAR), after(C, FAR + 2));
+    let idle = case(
+        "guard: after an idle hour the timeout of a confirmed FIN begins with the confirmation",
+        connected([
+            Wait(3600),
+            send(fin(Client).seq_ahead(FAR), R::Established),
+            send(acknowledged_by_a_fin, R::Established),
+            send(ack(Client), R::Established),
+            Flow(Proven, S_::FinWait),
+        ]),
+    );
+    closes.into_iter().chain(last_ack).chain([state, bulk, idle]).collect()
 }
 
 /// Flows that were open before the attach.

@@ -253,6 +253,15 @@ impl Connection {
 
     /// After the handshake.
     fn update_open(&mut self, packet: &ModelPacket) -> Effect {
+        let mut confirms_fin = false;
+        match self.apply(packet, &mut confirms_fin) {
+            // It has moved the connection, whatever else it is.
+            Effect::Ignore | Effect::Invalid if confirms_fin => Effect::Refresh,
+            effect => effect,
+        }
+    }
+
+    fn apply(&mut self, packet: &ModelPacket, confirms_fin: &mut bool) -> Effect {
         let (from, is_fin) = (packet.direction, packet.flags & FIN != 0);
         let mut fits = true;
         if let Some(windows) = &self.windows {
@@ -267,7 +276,8 @@ impl Connection {
             if self.is_strict && is_refused && !self.numbers.fit(packet) {
                 return Effect::Invalid;
             }
-            if self.numbers.confirm(packet) {
+            *confirms_fin = self.numbers.confirm(packet);
+            if *confirms_fin {
                 self.close(from.opposite());
             }
             fits = if self.numbers.are_known {
