@@ -177,14 +177,21 @@ pub(crate) struct Context {
 impl Context {
     /// Opens the store, and rolls back a change whose deadline for confirmation is over.
     pub(crate) fn control(&self) -> Result<Control> {
+        let mut control = Control::open(&self.paths, self.config)?;
+        control.roll_back_overdue()?;
+        Ok(control)
+    }
+
+    /// As [`Self::control`], but creates nothing where there is no store.
+    pub(crate) fn control_existing(&self) -> Result<Control> {
         let mut control = self.control_unsettled()?;
         control.roll_back_overdue()?;
         Ok(control)
     }
 
-    /// Opens the store, and leaves such a change as it is.
+    /// As [`Self::control_existing`], but leaves such a change as it is.
     pub(crate) fn control_unsettled(&self) -> Result<Control> {
-        Control::open(&self.paths, self.config)
+        Control::open_existing(&self.paths, self.config)
     }
 }
 

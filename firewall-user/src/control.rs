@@ -1,6 +1,7 @@
 //! One change at a time: the operations that change store and kernel, in order.
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -11,6 +12,7 @@ use crate::explain::{Exit, Explain};
 use crate::model::Model;
 use crate::store::Store;
 use enforcer::Enforcer;
+use other_store::StoreIdentity;
 
 mod attach;
 mod boot;
@@ -24,6 +26,7 @@ mod flush;
 mod gc;
 mod lock;
 mod lockout;
+mod other_store;
 pub mod panic;
 mod progress;
 mod reconcile;
@@ -37,6 +40,7 @@ pub use compiled::inside;
 pub use confirm::Terms;
 pub use lock::LockError;
 pub use lockout::LockedOut;
+pub use other_store::OtherStore;
 pub use reconcile::{Outcome, Reconciled, Reconciliation};
 
 /// The store of this host, and its enforcement in the kernel.
@@ -49,13 +53,29 @@ pub struct Control {
 }
 
 impl Control {
-    /// Opens the store.
+    /// Opens the store, and creates it if there is none.
     ///
     /// # Errors
     /// It cannot be opened.
     pub fn open(paths: &Paths, config: Config) -> Result<Self> {
-        let store = Store::open_with(&paths.state_dir, config.limits)?;
-        let enforcer = Enforcer { pins: Pins::new(&paths.pin_dir), sizes: config.maps };
+        Self::with(paths, config, Store::open_with(&paths.state_dir, config.limits)?)
+    }
+
+    /// Opens the store; where there is none, an empty one that is not stored.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open_existing(paths: &Paths, config: Config) -> Result<Self> {
+        Self::with(paths, config, Store::open_existing(&paths.state_dir, config.limits)?)
+    }
+
+    fn with(paths: &Paths, config: Config, store: Store) -> Result<Self> {
+        let owner = (!store.is_absent()).then(|| store.id()).transpose()?;
+        let enforcer = Enforcer {
+            pins: Pins::new(&paths.pin_dir),
+            sizes: config.maps,
+            store: StoreIdentity { id: owner, path: absolute(store.path()) },
+        };
         Ok(Self { paths: paths.clone(), config, store, enforcer })
     }
 
@@ -99,6 +119,10 @@ impl Control {
         self.enforcer.require_bpffs_visible(&self.store.model()?)?;
         self.enforcer.maps()
     }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Nothing is attached in the kernel, so there is nothing to read.

@@ -40,6 +40,7 @@ pub struct Store {
     connection: Connection,
     path: PathBuf,
     limits: Limits,
+    is_absent: bool,
 }
 
 /// The rule that a number identifies; known also after the rule and its group are deleted.
@@ -70,9 +71,47 @@ impl Store {
         create_dir(dir)?;
         let path = dir.join(FILE);
         let connection = connect(&path).map_err(|error| Error::sqlite(&path, error))?;
-        let mut store = Self { connection, path, limits };
+        let mut store = Self { connection, path, limits, is_absent: false };
         schema::prepare(&mut store.connection, &store.path)?;
         Ok(store)
+    }
+
+    /// Opens the store in a state directory for reading; where there is none, an empty one in memory, so
+    /// that reading creates nothing.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_existing(dir: &Path, limits: Limits) -> Result<Self, Error> {
+        let path = dir.join(FILE);
+        if !matches!(path.try_exists(), Ok(false)) {
+            return Self::open_with(dir, limits);
+        }
+        let connection =
+            Connection::open_in_memory().map_err(|error| Error::sqlite(&path, error))?;
+        let mut store = Self { connection, path, limits, is_absent: true };
+        schema::prepare(&mut store.connection, &store.path)?;
+        Ok(store)
+    }
+
+    /// Whether there is no store, and this is an empty one in memory.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        self.is_absent
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What tells this store from every other: 32 hexadecimal digits, chosen when it was created.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn id(&self) -> Result<String, Error> {
+        let id = self.connection.query_row("SELECT id FROM state", [], |row| row.get(0));
+        id.map_err(self.failed())
     }
 
     /// All of it, from one snapshot.

@@ -49,7 +49,7 @@ impl Command {
                 Ok(plan)
             };
             if dry_run {
-                context.control()?.dry_run(edit)
+                context.control_existing()?.dry_run(edit)
             } else {
                 safety.change(context, &format!("apply {}", file.display()), edit)
             }

@@ -45,10 +45,10 @@ impl Confirm {
         } else if cancel {
             return Rollback {}.run(context);
         } else if show {
-            let change = context.control()?.unconfirmed_change()?.ok_or(NothingPending);
+            let change = context.control_existing()?.unconfirmed_change()?.ok_or(NothingPending);
             output::lines([text(&change.context("confirm --show")?)])?;
         } else {
-            let what = context.control().and_then(|mut control| control.confirm());
+            let what = context.control_existing().and_then(|mut control| control.confirm());
             output::lines([format!("confirmed: {}", what.context("confirm")?)])?;
         }
         Ok(Exit::Done)

@@ -35,10 +35,10 @@ impl Command {
     }
 
     fn detach(self, context: &Context) -> Result<Exit> {
-        let Self { device, netns, all: _ } = self;
+        let Self { device, netns, all } = self;
         let mut control = context.control()?;
         let mut lines = Vec::new();
-        let strays = control.detach(|change| {
+        let strays = control.detach(all, |change| {
             let model = change.model();
             let interfaces = match &device {
                 Some(device) => {

@@ -5,7 +5,7 @@ use std::error::Error;
 
 use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::panic::Unmanaged;
-use crate::control::{LockError, LockedOut, NothingAttached};
+use crate::control::{LockError, LockedOut, NothingAttached, OtherStore};
 use crate::dataplane::DataplaneError;
 use crate::explain::{Exit, Explain};
 use crate::model::{self, document};
@@ -13,7 +13,7 @@ use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 13] = [
+const EXPLAINED: [Lookup; 14] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -23,6 +23,7 @@ const EXPLAINED: [Lookup; 13] = [
     explained::<ListenError>,
     explained::<LockError>,
     explained::<LockedOut>,
+    explained::<OtherStore>,
     explained::<NothingAttached>,
     explained::<NothingPending>,
     explained::<Unconfirmed>,

@@ -37,7 +37,7 @@ impl Command {
 
     fn change(self, context: &Context, what: &str) -> Result<Exit> {
         let Self { device, mode, netns, safety } = self;
-        let mut control = context.control()?;
+        let mut control = context.control_existing()?;
         control.change(&safety.terms(what), |change| {
             let found = change.model().interface(&device, netns.as_deref());
             let missing = || Error::InterfaceNotFound(label(&device, netns.as_deref()));

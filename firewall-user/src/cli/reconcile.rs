@@ -12,14 +12,19 @@ use crate::dataplane::hooks::hook;
 Attaches the stored interfaces, replaces running programs by those of this build without a gap in
 enforcement, writes every policy, and detaches interfaces that are not in the store. Run it at boot
 and after an upgrade.")]
-pub(super) struct Command {}
+pub(super) struct Command {
+    /// Also if what is attached is of another store, which was lost: it is this store's from now on
+    #[arg(long)]
+    adopt: bool,
+}
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self {} = self;
+        let Self { adopt } = self;
         let reconcile = || {
-            let mut control = context.control()?;
-            Ok::<_, anyhow::Error>((control.reconcile()?, control.model()?))
+            let mut control =
+                if adopt { context.control()? } else { context.control_existing()? };
+            Ok::<_, anyhow::Error>((control.reconcile(adopt)?, control.model()?))
         };
         let (Reconciliation { interfaces, strays }, model) = reconcile().context("reconcile")?;
         if model.is_panicking {

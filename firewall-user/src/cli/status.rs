@@ -75,7 +75,7 @@ impl Command {
     }
 
     fn read_and_print(self, context: &Context) -> Result<Exit> {
-        let control = context.control()?;
+        let control = context.control_existing()?;
         let model = control.model()?;
         let mut maps = control.maps()?;
         let interfaces = self.selection.of(&model)?;
@@ -108,8 +108,8 @@ impl Command {
                 print(&model, &statuses, maps.as_ref(), &survey)?;
                 output::lines(strays.iter().map(|slot| {
                     format!(
-                        "slot {slot}: enforcing, but not in the store: use the --state-dir that it was \
-                         attached with, restore the store, or run `secgroup detach --all`"
+                        "slot {slot}: enforcing, but not in the store, which may be an earlier copy: restore the \
+                         later one, or run `secgroup reconcile`, which detaches the slot"
                     )
                 }))?;
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Control, Outcome, Reconciled, boot, watch};
+use super::{Control, NothingAttached, Outcome, Reconciled, boot, watch};
 use crate::config::Paths;
 use crate::dataplane::instance;
 use crate::explain::{Exit, Explain};
@@ -120,6 +120,7 @@ impl Control {
     /// # Errors
     /// [`NothingPending`], also after its deadline.
     pub fn confirm(&mut self) -> Result<String> {
+        self.require_pending()?;
         let _lock = self.exclusive()?;
         let pending = self.store.pending()?.ok_or(NothingPending)?;
         self.store.delete_pending()?;
@@ -131,6 +132,7 @@ impl Control {
     /// # Errors
     /// [`NothingPending`], or the kernel refuses the earlier policies.
     pub fn roll_back(&mut self) -> Result<String> {
+        self.require_pending()?;
         let _lock = self.lock()?;
         let pending = self.store.pending()?.ok_or(NothingPending)?;
         self.restore_earlier()?;
@@ -148,8 +150,20 @@ impl Control {
         }
     }
 
+    /// Before the lock, which a store that does not exist has not.
+    fn require_pending(&self) -> Result<()> {
+        self.store.pending()?.map(drop).ok_or_else(|| NothingPending.into())
+    }
+
     /// Waits until no other command is changing something, and rolls a change back after its deadline.
+    ///
+    /// # Errors
+    /// [`NothingAttached`] without a store, unless what is attached is of another one.
     pub(super) fn exclusive(&mut self) -> Result<File> {
+        if self.store.is_absent() {
+            self.enforcer.maps()?;
+            return Err(NothingAttached.into());
+        }
         let lock = self.lock()?;
         if let Some(pending) = self.store.pending()?
             && left(&pending)?.is_none()

@@ -14,21 +14,30 @@ impl Control {
     /// everything is removed from the kernel; returns the slots that were enforced there although they
     /// were not stored.
     ///
+    /// With `all`, also what is of another store, if this store has no interfaces.
+    ///
     /// # Errors
-    /// `edit` fails, or the kernel refuses; `reconcile` completes it then.
+    /// `edit` fails, what is attached is of another store, or the kernel refuses; `reconcile` completes it then.
     pub fn detach(
         &mut self,
+        all: bool,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Vec<u16>>,
     ) -> Result<Vec<u16>> {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, &Terms::default())?;
         self.enforcer.require_bpffs_visible(transaction.model())?;
+        let is_empty = transaction.model().interfaces.is_empty();
         let slots = edit(&mut transaction)?;
         let is_last = transaction.model().interfaces.is_empty();
         if instance::exists(&self.enforcer.pins) {
             preflight::capabilities(Work::Programs)?;
         }
-        let Some(maps) = self.enforcer.maps()? else {
+        let maps = if all && is_empty {
+            self.enforcer.maps_of_any_store()?
+        } else {
+            self.enforcer.maps()?
+        };
+        let Some(maps) = maps else {
             transaction.commit()?;
             return Ok(Vec::new());
         };

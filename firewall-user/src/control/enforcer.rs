@@ -9,6 +9,7 @@ use firewall_ebpf::abi::interface::Direction;
 
 use super::compiled::addresses;
 use super::gc::{Extent, gc};
+use super::other_store::StoreIdentity;
 use crate::config::{self, MAX_ENTRIES, MIN_ENTRIES};
 use crate::dataplane::flows::foreign;
 use crate::dataplane::flows::learn::{self, Learned, OpenConnection};
@@ -30,6 +31,8 @@ pub(super) struct Enforcer {
     pub(super) pins: Pins,
     /// The configured sizes.
     pub(super) sizes: config::Maps,
+    /// The store that is enforced.
+    pub(super) store: StoreIdentity,
 }
 
 impl Enforcer {
@@ -46,13 +49,28 @@ impl Enforcer {
     }
 
     /// The maps, if anything is attached.
+    ///
+    /// # Errors
+    /// They cannot be opened, or are of another store.
     pub(super) fn maps(&self) -> Result<Option<Maps>> {
+        let mut maps = self.maps_of_any_store()?;
+        maps.as_mut().map_or(Ok(()), |maps| self.store.require(maps))?;
+        Ok(maps)
+    }
+
+    /// The maps, if anything is attached, also of another store.
+    pub(super) fn maps_of_any_store(&self) -> Result<Option<Maps>> {
         Ok(instance::open(&self.pins)?)
     }
 
     /// The maps, created if they do not exist.
+    ///
+    /// # Errors
+    /// They cannot be created or opened, or are of another store.
     pub(super) fn ensure_maps(&self) -> Result<Maps> {
-        Ok(instance::ensure_maps(&self.pins, &self.sizes.shared())?)
+        let mut maps = instance::ensure_maps(&self.pins, &self.sizes.shared())?;
+        self.store.require(&mut maps)?;
+        Ok(maps)
     }
 
     /// Attaches or replaces an interface's programs.

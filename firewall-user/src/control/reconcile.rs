@@ -53,10 +53,21 @@ impl Control {
     /// is not this build's, writes every policy that is not active and complete, and releases what is not
     /// stored. Flows and counters of stored interfaces are kept.
     ///
+    /// With `adopts`, also if what is attached is of another store: then it is of this one.
+    ///
     /// # Errors
-    /// Nothing could be done. The error of a single interface is in its outcome.
-    pub fn reconcile(&mut self) -> Result<Reconciliation> {
+    /// Nothing could be done; what is attached is of another store, for example. The error of a single
+    /// interface is in its outcome.
+    pub fn reconcile(&mut self, adopts: bool) -> Result<Reconciliation> {
+        if self.store.is_absent() {
+            // Without a store nothing is stored, and nothing of this store is attached.
+            self.enforcer.maps()?;
+            return Ok(Reconciliation { interfaces: Vec::new(), strays: Vec::new() });
+        }
         let _lock = self.exclusive()?;
+        if adopts && let Some(mut maps) = self.enforcer.maps_of_any_store()? {
+            self.enforcer.store.adopt(&mut maps)?;
+        }
         self.restore_all()
     }
 
@@ -65,6 +76,8 @@ impl Control {
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
         let model = self.store.model()?;
+        // Before anything is detached as not stored.
+        self.enforcer.maps()?;
         let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
             instance::refuse_other_versions(&self.enforcer.pins)?;

@@ -8,6 +8,7 @@ pub(in crate::dataplane) mod create;
 pub mod interface;
 pub mod maps;
 pub mod memory;
+pub mod owner;
 pub mod policy;
 mod probe;
 mod rules;

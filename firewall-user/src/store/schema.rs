@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{BUSY, Error};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// The file's `application_id`: "secg".
 const APPLICATION: i64 = 0x7365_6367;
@@ -17,10 +17,12 @@ const APPLICATION: i64 = 0x7365_6367;
 const TABLES: &str = "
 CREATE TABLE state (
     one INTEGER PRIMARY KEY CHECK (one = 1),
+    -- By which the pins in the kernel know their store: a new store is another one.
+    id TEXT NOT NULL,
     generation INTEGER NOT NULL,
     panic INTEGER NOT NULL
 ) STRICT;
-INSERT INTO state VALUES (1, 0, 0);
+INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0);
 CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 
 -- A change that is not confirmed yet; `pending` copies the tables as they were before it.

@@ -230,7 +230,7 @@ fn filters_missing_from_the_store_are_removed() {
     let attach = format!("attach eth0 --netns {} --group fresh --hook clsact", net.server.name());
     secgroup.ok(&attach);
     fs::remove_dir_all(secgroup.state_dir()).unwrap();
-    let message = secgroup.ok("reconcile");
+    let message = secgroup.ok("reconcile --adopt");
     assert!(message.contains("slot 0"), "{message}");
     assert_eq!((filters(&net.server), qdisc(&net.server).as_str()), (Default::default(), ""));
 }

@@ -31,6 +31,7 @@ mod memory;
 mod metrics;
 mod neighbours;
 mod offload;
+mod other_store;
 mod panic;
 mod pmtu;
 mod policy_swaps;

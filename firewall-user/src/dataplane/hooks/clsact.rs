@@ -8,11 +8,11 @@ use std::path::Path;
 
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{ProgramInfo, SchedClassifier};
-use netlink_sys::protocols::NETLINK_ROUTE;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::hooks::filters::{
-    Filter, PREFERENCE, direction, filters, index, known_filters, name, qdiscs, remove_empty_qdisc,
+    Filter, PREFERENCE, client, detach_from, direction, filters, index, known_filters, qdiscs,
+    remove_empty_qdisc,
 };
 use crate::dataplane::hooks::{orphans, refusal};
 use crate::dataplane::host::device::Device;
@@ -144,10 +144,6 @@ fn list(device: &Device, place: Place) -> Result<Vec<Filter>> {
     filters(&client()?, index(device), place)
 }
 
-pub(super) fn client() -> Result<Netlink> {
-    Netlink::open(NETLINK_ROUTE).context("open a netlink socket")
-}
-
 /// Whether a place's program is attached to a device.
 pub(super) fn is_attached(pins: &Pins, slot: u16, device: &Device, place: Place) -> Result<bool> {
     Ok(find(pins, slot, device, place)?.is_some())
@@ -222,20 +218,6 @@ fn detach_filter(
         return Ok(true);
     }
     Ok(false)
-}
-
-/// Detaches a filter from a device of this namespace.
-pub(super) fn detach_from(client: &Netlink, at: i32, place: Place, filter: &Filter) -> Result<()> {
-    let name = name(client, at)?;
-    let link = SchedClassifierLink::attached(
-        &name,
-        direction(place),
-        filter.preference,
-        filter.handle.into(),
-        None,
-    );
-    let link = link.context(format!("open the filter of {name}"))?;
-    aya::programs::links::Link::detach(link).context(format!("detach the filter of {name}"))
 }
 
 /// The filter with a place's pinned program, on this device.

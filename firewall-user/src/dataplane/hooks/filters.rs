@@ -1,11 +1,14 @@
 //! Filters of ingress and clsact qdiscs, by rtnetlink.
 
 use aya::programs::TcAttachType;
+use aya::programs::links::Link as _;
+use aya::programs::tc::SchedClassifierLink;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::tc::{
     TcAttribute, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
 };
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::hooks::refusal;
@@ -47,6 +50,11 @@ impl Filter {
             program.map_or_else(String::new, |id| format!(" with {}", refusal::program_name(id)));
         format!("the {kind} filter of preference {preference}{program}")
     }
+}
+
+/// A socket for the functions below.
+pub(super) fn client() -> Result<Netlink> {
+    Netlink::open(NETLINK_ROUTE).context("open a netlink socket")
 }
 
 /// The direction of a place.
@@ -180,4 +188,18 @@ pub(super) fn remove_empty_qdisc(client: &Netlink, index: i32) -> Result<()> {
     request.header.handle = QDISC;
     let reply = client.execute(RouteNetlinkMessage::DelQueueDiscipline(request));
     reply.map(drop).context("remove the clsact qdisc")
+}
+
+/// Detaches a filter from a device of this namespace.
+pub(super) fn detach_from(client: &Netlink, at: i32, place: Place, filter: &Filter) -> Result<()> {
+    let name = name(client, at)?;
+    let link = SchedClassifierLink::attached(
+        &name,
+        direction(place),
+        filter.preference,
+        filter.handle.into(),
+        None,
+    );
+    let link = link.context(format!("open the filter of {name}"))?;
+    link.detach().context(format!("detach the filter of {name}"))
 }

@@ -2,13 +2,14 @@
 //! pin refers to it, and without the slow path such a filter drops every packet but those of its fast path.
 
 use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::Duration;
 
 use aya::maps::{MapData, MapInfo, MapType};
 use aya::programs::{ProgramInfo, loaded_programs};
 
 use crate::dataplane::error::Result;
-use crate::dataplane::hooks::clsact::{client, detach_from};
-use crate::dataplane::hooks::filters::{Filter, known_filters, qdiscs};
+use crate::dataplane::hooks::filters::{Filter, client, detach_from, index, known_filters, qdiscs};
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netns;
 use crate::dataplane::pins::Place;
@@ -21,7 +22,7 @@ const SLOW_PATH: &str = "SLOW_TC";
 
 /// Removes such filters from one direction of a device.
 pub(super) fn remove(device: &Device, place: Place) -> Result<()> {
-    remove_at(super::filters::index(device), place)
+    remove_at(index(device), place)
 }
 
 /// Removes such filters from every device of this network namespace and of the named ones. What cannot be
@@ -39,18 +40,37 @@ pub(super) fn remove_everywhere() {
     }
 }
 
+/// How often, and how long in between, a filter is examined: the kernel empties the array some time after its
+/// last pin has gone. One of another instance stays filled.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(50);
+
 fn remove_at(at: i32, place: Place) -> Result<()> {
     let client = client()?;
-    let filters = known_filters(&client, at, place)?;
-    let orphans = filters.iter().filter(|filter| is_orphan(filter));
-    orphans.into_iter().try_for_each(|filter| detach_from(&client, at, place, filter))
+    for attempt in 0..ATTEMPTS {
+        let mut is_done = true;
+        for filter in known_filters(&client, at, place)? {
+            match program(&filter).map(|program| has_no_slow_path(&program)) {
+                Some(Some(true)) => detach_from(&client, at, place, &filter)?,
+                Some(Some(false)) => is_done = false,
+                // Of another owner, or it cannot be examined.
+                Some(None) | None => {}
+            }
+        }
+        if is_done {
+            break;
+        }
+        if attempt + 1 < ATTEMPTS {
+            thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
 }
 
-/// Whether a filter is of this project and has no slow path. One whose program cannot be examined is not.
-fn is_orphan(filter: &Filter) -> bool {
-    let Some(id) = filter.program else { return false };
-    let program = loaded_programs().flatten().find(|program| program.id() == id);
-    program.is_some_and(|program| is_ours(&program) && has_no_slow_path(&program) == Some(true))
+/// The filter's program, if it is of this project.
+fn program(filter: &Filter) -> Option<ProgramInfo> {
+    let id = filter.program?;
+    loaded_programs().flatten().find(|program| program.id() == id).filter(is_ours)
 }
 
 fn is_ours(program: &ProgramInfo) -> bool {
@@ -64,7 +84,7 @@ fn has_no_slow_path(program: &ProgramInfo) -> Option<bool> {
         map.name_as_str() == Some(SLOW_PATH) && matches!(map.map_type(), Ok(MapType::ProgramArray))
     })?;
     let map = MapData::from_id(info.id()).ok()?;
-    // It is empty for good: nobody can fill it without a pin.
+    // An empty one stays so: nobody can fill it without a pin.
     let mut indexes = 0..info.max_entries();
     let is_filled = indexes
         .any(|index| !matches!(entries::get::<u32, u32>(map.fd().as_fd(), &index), Ok(None)));

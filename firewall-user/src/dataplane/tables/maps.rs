@@ -13,6 +13,7 @@ use crate::dataplane::error::{Context, DataplaneError, Result, chain};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
+use crate::dataplane::tables::owner::{Owner, Record, STORE};
 
 /// The counters that userspace keeps, by [`UserCounter::index`]; the kernel program does not use them.
 pub(super) const USER_COUNTERS: Shape = Shape::new::<u32, u64>(
@@ -46,6 +47,7 @@ pub struct Maps {
     pub(in crate::dataplane) settings: Array<MapData, Settings>,
     pub(in crate::dataplane) loaded: Array<MapData, Loaded>,
     pub(in crate::dataplane) bloom_in_use: Array<MapData, u32>,
+    pub(super) store: Array<MapData, Record>,
     /// The same maps once more: aya's typed maps do not give access to their file descriptors.
     raw: BTreeMap<&'static str, MapData>,
     /// The pins of the maps and of the policies' tables.
@@ -84,6 +86,7 @@ impl Maps {
             settings: open!("SETTINGS_OF", Array),
             loaded: open!("LOADED", Array),
             bloom_in_use: open!("BLOOM_IN_USE", Array),
+            store: open!("STORE", Array),
             raw: SHAPES
                 .iter()
                 .map(|shape| Ok((shape.name, MapData::from_pin(pins.map(shape.name))?)))
@@ -92,6 +95,24 @@ impl Maps {
             pins: pins.clone(),
             sizes,
         })
+    }
+}
+
+impl Maps {
+    /// The store that is recorded.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn owner(&self) -> Result<Option<Owner>> {
+        Ok(Owner::of(&self.store.get(&0, 0).context("read map STORE")?))
+    }
+
+    /// Records a store.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_owner(&mut self, owner: &Owner) -> Result<()> {
+        self.store.set(0, owner.record(), 0).context("write map STORE")
     }
 }
 
@@ -112,7 +133,7 @@ impl Maps {
 /// would be read and written beyond its end. Returns the sizes that the maps were created with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { rules: 0, interfaces: 0 };
-    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS, &LOADED]) {
+    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS, &LOADED, &STORE]) {
         let path = pins.map(shape.name);
         let info =
             MapInfo::from_pin(&path).map_err(|error| damaged(pins, shape.name, &chain(&error)))?;

@@ -137,14 +137,17 @@ fn a_slot_missing_from_the_store_is_reported_and_can_be_detached() {
         ("reconcile", "slot 0: detached; it was not in the store\n"),
     ] {
         secgroup.ok("group create web --description x");
+        let file = secgroup.state_dir().join("secgroup.db");
+        let earlier = fs::read(&file).unwrap();
         secgroup.ok("attach eth0 --group web");
-        fs::remove_dir_all(secgroup.state_dir()).unwrap();
+        // An earlier copy of the store is restored.
+        fs::write(&file, earlier).unwrap();
         assert!(!tcp::reaches(&net.client, server.address()));
         let status = secgroup.ok("status");
         assert!(
             status.contains(
-                "slot 0: enforcing, but not in the store: use the --state-dir that it was attached \
-                 with, restore the store, or run `secgroup detach --all`"
+                "slot 0: enforcing, but not in the store, which may be an earlier copy: restore the \
+                 later one, or run `secgroup reconcile`, which detaches the slot"
             ),
             "{status}"
         );

@@ -40,7 +40,7 @@ fn an_unusable_store_is_unchanged_and_enforcement_continues() {
         ),
         (
             with(VERSION, 5),
-            format!("store {path} has schema 5, and this secgroup uses schema 2"),
+            format!("store {path} has schema 5, and this secgroup uses schema 3"),
             "use the secgroup version that wrote it: its `secgroup export` writes a document that \
              `secgroup apply` of this version reads; or choose another --state-dir",
         ),

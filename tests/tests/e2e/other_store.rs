@@ -1,0 +1,108 @@
+//! What is attached belongs to one store: a command with another refuses, and reading creates none.
+
+use std::fs;
+use std::path::Path;
+
+use secgroup_tests::network::at;
+use secgroup_tests::secgroup::CommandOutput;
+use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::{Pair, Secgroup};
+
+fn with_web(net: &Pair) -> Secgroup<'_> {
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("attach eth0 --group web");
+    secgroup
+}
+
+/// Runs a command with another state directory.
+fn run(secgroup: &Secgroup<'_>, dir: &Path, line: &str) -> CommandOutput {
+    let mut arguments = vec!["--state-dir", dir.to_str().unwrap()];
+    arguments.extend(line.split(' '));
+    CommandOutput::of(&mut secgroup.command(arguments))
+}
+
+fn ok(secgroup: &Secgroup<'_>, dir: &Path, line: &str) -> String {
+    let output = run(secgroup, dir, line);
+    assert_eq!(output.code, Some(0), "{line}: {output}");
+    output.stdout
+}
+
+/// The refusal names both stores and the ways out.
+fn assert_refused(secgroup: &Secgroup<'_>, dir: &Path, line: &str, here: &str) {
+    let output = run(secgroup, dir, line);
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{line}: {output}");
+    let own = secgroup.state_dir();
+    for part in [
+        &format!("what is attached is of the store {}/secgroup.db (id ", own.display()),
+        &format!("and this is the store {}/secgroup.db{here}", dir.display()),
+        &format!("hint: `--state-dir {}` names that store; if it is lost, ", own.display()),
+    ] {
+        assert!(output.stderr.contains(part.as_str()), "{line}: no {part:?} in {output}");
+    }
+}
+
+#[test]
+fn a_wrong_state_directory_is_refused_and_not_created() {
+    let net = Pair::new();
+    let secgroup = with_web(&net);
+    let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
+    let dir = secgroup.state_dir().join("typo");
+    for line in
+        ["reconcile", "status", "stats", "metrics", "flows list", "flows count", "gc", "panic"]
+    {
+        assert_refused(&secgroup, &dir, line, ", which does not exist");
+        assert!(!dir.exists(), "{line}");
+    }
+    for line in ["group list", "rule list", "prefix-list list", "management list", "export"] {
+        ok(&secgroup, &dir, line);
+        assert!(!dir.exists(), "{line}");
+    }
+    for line in ["confirm", "rollback", "confirm --show"] {
+        assert_eq!(run(&secgroup, &dir, line).code, Some(3), "{line}");
+        assert!(!dir.exists(), "{line}");
+    }
+    assert!(!tcp::reaches(&net.client, server.address()), "{}", secgroup.view());
+    secgroup.ok("reconcile");
+}
+
+#[test]
+fn a_command_with_another_store_is_refused_until_that_store_adopts() {
+    let net = Pair::new();
+    let secgroup = with_web(&net);
+    let servers = [80, 81].map(|port| TcpServer::echo(&net.server, at(Pair::SERVER, port)[0]));
+    let reaches = || [0, 1].map(|index| tcp::reaches(&net.client, servers[index].address()));
+    let dir = secgroup.state_dir().join("other");
+    ok(&secgroup, &dir, "group create open --description x");
+    for line in ["attach eth0 --group open", "reconcile", "status"] {
+        assert_refused(&secgroup, &dir, line, " (id ");
+    }
+    assert_eq!(reaches(), [false, false]);
+    // A copy is the same store: a backup can be restored.
+    let copy = secgroup.state_dir().join("copy");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(secgroup.state_dir().join("secgroup.db"), copy.join("secgroup.db")).unwrap();
+    ok(&secgroup, &copy, "rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24");
+    assert_eq!(reaches(), [true, false]);
+
+    let adopted = ok(&secgroup, &dir, "reconcile --adopt");
+    assert_eq!(adopted, "slot 0: detached; it was not in the store\n");
+    assert_eq!(reaches(), [true, true]);
+    assert_eq!(run(&secgroup, &dir, "status").code, Some(3), "nothing is attached");
+}
+
+#[test]
+fn a_lost_store_can_be_left_behind() {
+    let net = Pair::new();
+    let secgroup = with_web(&net);
+    let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
+    for file in ["secgroup.db", "secgroup.db-wal", "secgroup.db-shm"] {
+        let _ = fs::remove_file(secgroup.state_dir().join(file));
+    }
+    let refused = secgroup.refused("reconcile", 1);
+    assert!(refused.contains("which does not exist\nhint: restore that store"), "{refused}");
+    assert!(!tcp::reaches(&net.client, server.address()));
+    assert_eq!(secgroup.ok("detach --all"), "slot 0: detached; it was not in the store\n");
+    assert!(tcp::reaches(&net.client, server.address()));
+    assert!(!secgroup.pin_dir().exists());
+}
