@@ -68,7 +68,7 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
     stdout.flush()?;
     dup2_stdout(File::open("/dev/null")?)?;
     // The command that started it holds the lock until the change is made.
-    let mut control = Control::open(paths, config)?;
+    let mut control = Control::open_existing(paths, config)?;
     drop(control.lock()?);
     while let Some(change) = control.unconfirmed_change()? {
         if change.left.is_zero() {
@@ -78,7 +78,7 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
         if !paths.state_dir.join(FILE).exists() {
             break;
         }
-        control = Control::open(paths, config)?;
+        control = Control::open_existing(paths, config)?;
     }
     Ok(())
 }

@@ -71,7 +71,8 @@ async fn index() -> &'static str {
 
 /// A scrape opens store and maps again: commands change both while this process runs.
 async fn answer(paths: Paths, config: Config) -> Response {
-    let read = move || Control::open(&paths, config).and_then(|control| metrics::text(&control));
+    let read =
+        move || Control::open_existing(&paths, config).and_then(|control| metrics::text(&control));
     // Reading the flow tables can take tens of milliseconds: not on the thread of the server.
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
@@ -101,7 +102,9 @@ async fn follow(paths: Paths, config: Config) {
         };
         if let Ok((caught_up, known)) = tokio::task::spawn_blocking(catch_up).await {
             refused = known;
-            if let Err(error) = caught_up {
+            if let Err(error) = caught_up
+                && !error.is::<NothingAttached>()
+            {
                 eprintln!("secgroup: follow devices and addresses: {error:#}");
             }
         }
@@ -110,7 +113,7 @@ async fn follow(paths: Paths, config: Config) {
 
 /// `refused`: see [`Control::attach_missing`].
 fn catch_up(paths: &Paths, config: Config, refused: &mut BTreeMap<u16, u32>) -> Result<()> {
-    let mut control = Control::open(paths, config)?;
+    let mut control = Control::open_existing(paths, config)?;
     // The new device first: its packets are not filtered yet.
     for Reconciled { interface, outcome } in control.attach_missing(refused)? {
         let name = interface.label();
@@ -130,7 +133,7 @@ async fn gc(paths: Paths, config: Config) {
     loop {
         tokio::time::sleep(GC_INTERVAL).await;
         let paths = paths.clone();
-        let gc = move || Control::open(&paths, config).and_then(|mut c| c.gc());
+        let gc = move || Control::open_existing(&paths, config).and_then(|mut c| c.gc());
         if let Ok(Err(error)) = tokio::task::spawn_blocking(gc).await
             && !error.is::<NothingAttached>()
         {
