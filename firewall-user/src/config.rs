@@ -38,7 +38,7 @@ pub struct Config {
     /// the next command; existing objects beyond a lowered limit stay.
     pub limits: Limits,
     /// Sizes of the kernel's maps. Flows and fragments have tables of their own for each interface, which
-    /// are created when it is attached; a change takes effect for interfaces that are attached later.
+    /// are created when it is attached; a change takes effect at the next `attach` or `reconcile`, and flows are kept.
     /// `rules` and `interfaces` are sizes of maps that all interfaces share, and a change takes effect when
     /// no interface is attached: `secgroup detach --all`, then attach again.
     pub maps: Maps,

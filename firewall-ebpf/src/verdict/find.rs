@@ -11,8 +11,8 @@ use crate::wire::address::Address;
 ///
 /// The new tier first: a flow moves by being stored among the proven ones and then removed here, so that
 /// another CPU that moves it meanwhile does not hide it from either lookup. A CPU that finds the record before
-/// it is removed may change only that one; the record among the proven ones is then what it was a moment ago,
-/// and the connection's next packet changes it.
+/// it is removed changes only that one: what that packet did to its flow is lost, as where two CPUs change one
+/// record at once, and a connection that it closed keeps its flow for the idle time of its earlier state.
 #[inline(always)]
 pub(super) fn find<'a, A: Address, T: Flows<A>>(
     tables: &'a T,

@@ -76,13 +76,15 @@ impl Control {
             lockout::check(&before, transaction.model(), learns)?;
         }
         let sizes = |interface: &Interface| self.enforcer.flow_sizes(interface);
-        let is_resized = before.interfaces.get(&slot).map(sizes) != Some(sizes(&interface));
-        if is_resized {
+        if before.interfaces.get(&slot).map(sizes) != Some(sizes(&interface)) {
             self.enforcer.require_memory(&interface)?;
         }
         let is_first = !instance::exists(pins);
         let maps = self.enforcer.ensure_maps()?;
         maps.require_room(slot)?;
+        // The configuration may have changed since they were made.
+        let own = maps.interface_tables(slot)?;
+        let is_resized = own.map(|own| own.sizes()).transpose()? != Some(sizes(&interface));
         let attempt = Attempt {
             enforcer: &self.enforcer,
             paths: &self.paths,

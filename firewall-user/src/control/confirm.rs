@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Control, NothingAttached, Outcome, Reconciled, boot, watch};
+use super::{Control, NothingAttached, OtherStore, Outcome, Reconciled, boot, watch};
 use crate::config::Paths;
 use crate::dataplane::instance;
 use crate::explain::{Exit, Explain};
@@ -182,8 +182,14 @@ impl Control {
         let mut transaction = self.store.begin()?;
         transaction.restore()?;
         transaction.commit()?;
-        // After a reboot the kernel has nothing, until `reconcile`.
-        if instance::exists(&self.enforcer.pins) {
+        // What is attached may be of another store, and then nothing of this one is enforced. After a reboot
+        // the kernel has nothing, until `reconcile`.
+        let is_other = self.enforcer.maps().is_err_and(|error| error.is::<OtherStore>());
+        if is_other {
+            watch::report(
+                "the rollback changes nothing in the kernel, which has another store's policies",
+            );
+        } else if instance::exists(&self.enforcer.pins) {
             for Reconciled { interface, outcome } in self.restore_all()?.interfaces {
                 if let Outcome::Failed(error) = outcome {
                     watch::report(&format!("{}: {error:#}", interface.label()));

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::confirm::begin;
 use super::{Control, Terms};
-use crate::dataplane::hooks::attached;
+use crate::dataplane::hooks::{attached, detach};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
 use crate::store::Transaction;
@@ -14,7 +14,7 @@ impl Control {
     /// everything is removed from the kernel; returns the slots that were enforced there although they
     /// were not stored.
     ///
-    /// With `all`, also what is of another store, if this store has no interfaces.
+    /// With `all`, also what is of a store that does not exist any more.
     ///
     /// # Errors
     /// `edit` fails, what is attached is of another store, or the kernel refuses; `reconcile` completes it then.
@@ -26,19 +26,19 @@ impl Control {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, &Terms::default())?;
         self.enforcer.require_bpffs_visible(transaction.model())?;
-        let is_empty = transaction.model().interfaces.is_empty();
+        let before = transaction.model().interfaces.clone();
         let slots = edit(&mut transaction)?;
         let is_last = transaction.model().interfaces.is_empty();
         if instance::exists(&self.enforcer.pins) {
             preflight::capabilities(Work::Programs)?;
         }
-        let maps = if all && is_empty {
-            self.enforcer.maps_of_any_store()?
-        } else {
-            self.enforcer.maps()?
-        };
+        let maps = if all { self.enforcer.maps_of_lost_store()? } else { self.enforcer.maps()? };
         let Some(maps) = maps else {
             transaction.commit()?;
+            // Pins that were removed by hand leave filters of clsact.
+            for interface in before.values().filter(|one| slots.contains(&one.slot)) {
+                detach::detach_orphans(interface)?;
+            }
             return Ok(Vec::new());
         };
         // Policies of other interfaces may contain the addresses of a group that loses a member.

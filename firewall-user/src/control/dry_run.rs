@@ -17,7 +17,8 @@ impl Control {
         &mut self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let _lock = self.exclusive()?;
+        // Without a store nobody else can change it.
+        let _lock = (!self.store.is_absent()).then(|| self.exclusive()).transpose()?;
         let mut transaction = self.store.begin()?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();

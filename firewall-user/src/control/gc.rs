@@ -66,6 +66,9 @@ pub(super) fn gc(
         expire::expire(pins, flows.iter().filter(|flow| is_expired(flow, interfaces, now, hz)))?;
     if extent == Extent::Full {
         maps.rebuild_blooms(&flows)?;
+    }
+    // The program that removes them leaves the counts as they are.
+    if extent == Extent::Full || expired.proven > 0 {
         maps.recount_sources()?;
     }
     Ok(expired)

@@ -35,23 +35,26 @@ fn id_text(here: &StoreIdentity) -> String {
 
 impl Explain for OtherStore {
     fn hint(&self) -> Option<Cow<'static, str>> {
-        let first = if self.pinned.path == self.here.path {
-            "restore that store from a backup".to_owned()
+        let adopt = "`secgroup reconcile --adopt` lets this store take over, and detaches what it does not have";
+        let hint = if self.here.is_lost(&self.pinned) {
+            format!(
+                "that store is gone: restore it from a backup; or {adopt}; or `secgroup detach --all` ends \
+                 enforcement"
+            )
         } else {
             let dir = self.pinned.path.parent().unwrap_or(&self.pinned.path);
-            format!("`--state-dir {}` names that store", dir.display())
+            format!("`--state-dir {}` names that store; {adopt}", dir.display())
         };
-        Some(
-            format!(
-                "{first}; if it is lost, `secgroup reconcile --adopt` enforces this one instead, and \
-                 `secgroup detach --all` ends enforcement"
-            )
-            .into(),
-        )
+        Some(hint.into())
     }
 }
 
 impl StoreIdentity {
+    /// Whether a store that is not this one does not exist any more, as far as its path tells.
+    pub(super) fn is_lost(&self, other: &Owner) -> bool {
+        Some(&other.id) != self.id.as_ref() && (other.path == self.path || !other.path.exists())
+    }
+
     /// Refuses maps of another store, and records this one in maps that have none yet.
     pub(super) fn require(&self, maps: &mut Maps) -> Result<()> {
         match (maps.owner()?, &self.id) {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, anyhow};
 
-use super::Control;
 use super::enforcer::Enforcer;
 use super::panic::remove_unmanaged;
 use super::staged::Before;
+use super::{Control, watch};
 use crate::dataplane::hooks::attach::Attached;
 use crate::dataplane::hooks::attached;
 use crate::dataplane::hooks::load::{Loader, Room};
@@ -62,6 +62,7 @@ impl Control {
         if self.store.is_absent() {
             // Without a store nothing is stored, and nothing of this store is attached.
             self.enforcer.maps()?;
+            watch::report(&format!("there is no store at {}", self.store.path().display()));
             return Ok(Reconciliation { interfaces: Vec::new(), strays: Vec::new() });
         }
         let _lock = self.exclusive()?;

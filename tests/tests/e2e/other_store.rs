@@ -6,6 +6,7 @@ use std::path::Path;
 use secgroup_tests::network::at;
 use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup};
 
 fn with_web(net: &Pair) -> Secgroup<'_> {
@@ -36,7 +37,10 @@ fn assert_refused(secgroup: &Secgroup<'_>, dir: &Path, line: &str, here: &str) {
     for part in [
         &format!("what is attached is of the store {}/secgroup.db (id ", own.display()),
         &format!("and this is the store {}/secgroup.db{here}", dir.display()),
-        &format!("hint: `--state-dir {}` names that store; if it is lost, ", own.display()),
+        &format!(
+            "hint: `--state-dir {}` names that store; `secgroup reconcile --adopt` ",
+            own.display()
+        ),
     ] {
         assert!(output.stderr.contains(part.as_str()), "{line}: no {part:?} in {output}");
     }
@@ -58,6 +62,11 @@ fn a_wrong_state_directory_is_refused_and_not_created() {
         ok(&secgroup, &dir, line);
         assert!(!dir.exists(), "{line}");
     }
+    let document = tempfile::NamedTempFile::new().unwrap();
+    fs::write(document.path(), secgroup.ok("export")).unwrap();
+    let plan = run(&secgroup, &dir, &format!("apply --dry-run {}", document.path().display()));
+    assert_eq!(plan.code, Some(4), "{plan}");
+    assert!(!dir.exists());
     for line in ["confirm", "rollback", "confirm --show"] {
         assert_eq!(run(&secgroup, &dir, line).code, Some(3), "{line}");
         assert!(!dir.exists(), "{line}");
@@ -74,9 +83,15 @@ fn a_command_with_another_store_is_refused_until_that_store_adopts() {
     let reaches = || [0, 1].map(|index| tcp::reaches(&net.client, servers[index].address()));
     let dir = secgroup.state_dir().join("other");
     ok(&secgroup, &dir, "group create open --description x");
-    for line in ["attach eth0 --group open", "reconcile", "status"] {
+    for line in ["attach eth0 --group open", "reconcile", "status", "detach --all"] {
         assert_refused(&secgroup, &dir, line, " (id ");
     }
+    // A change that is not confirmed is rolled back in that store alone.
+    let rules = ok(&secgroup, &dir, "rule list");
+    let rule = "ingress --protocol tcp --port 80 --cidr 10.77.0.0/24";
+    ok(&secgroup, &dir, &format!("rule add open {rule} --confirm 1s"));
+    wait_until(MAX_WAIT, "the rollback", || run(&secgroup, &dir, "confirm --show").code == Some(3));
+    assert_eq!(ok(&secgroup, &dir, "rule list"), rules);
     assert_eq!(reaches(), [false, false]);
     // A copy is the same store: a backup can be restored.
     let copy = secgroup.state_dir().join("copy");
@@ -100,7 +115,12 @@ fn a_lost_store_can_be_left_behind() {
         let _ = fs::remove_file(secgroup.state_dir().join(file));
     }
     let refused = secgroup.refused("reconcile", 1);
-    assert!(refused.contains("which does not exist\nhint: restore that store"), "{refused}");
+    assert!(
+        refused.contains(
+            "which does not exist\nhint: that store is gone: restore it from a backup; or "
+        ),
+        "{refused}"
+    );
     assert!(!tcp::reaches(&net.client, server.address()));
     assert_eq!(secgroup.ok("detach --all"), "slot 0: detached; it was not in the store\n");
     assert!(tcp::reaches(&net.client, server.address()));

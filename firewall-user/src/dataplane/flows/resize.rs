@@ -39,6 +39,9 @@ impl Maps {
         self.bloom_in_use.set(u32::from(slot), 0, 0).context("write map BLOOM_IN_USE")?;
         // Flows that began while the others were copied.
         let keys = copy(&old, &new)?;
+        // Some moved from the new tier to another in between, and would be found there as they were.
+        remove_moved::<FlowKey4>(&new, false)?;
+        remove_moved::<FlowKey6>(&new, true)?;
         self.bloom_insert(&keys)?;
         recount(&new)?;
         InterfaceTables::replace_pins(&self.pins, slot)?;
@@ -68,6 +71,18 @@ fn copy_table<K: Pod>(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<Vec<K>
         }
     }
     Ok(flows.into_iter().map(|(key, _)| key).collect())
+}
+
+/// Removes the flows of the new tier that are proven too.
+fn remove_moved<K: Pod>(tables: &InterfaceTables, is_v6: bool) -> Result<()> {
+    let new = tables.flows(Table::New, is_v6);
+    for table in [Table::Udp, Table::Tcp] {
+        let proven = entries::dump::<K, Flow>(tables.flows(table, is_v6));
+        for (key, _) in proven.context("read a flow table")? {
+            entries::remove(new, &key).context("remove a flow")?;
+        }
+    }
+    Ok(())
 }
 
 /// Sets the bits of flows in both halves of a filter that no program uses yet.

@@ -71,7 +71,6 @@ fn attach_first(
     let is_created = ensure_qdisc(pins, slot, device)?;
     let path = pins.program(slot, place);
     let mut attempt = || {
-        orphans::remove(device, place)?;
         let filters = list(device, place)?;
         if let Some(other) = filters.iter().find(|filter| !filter.leaves_room()) {
             let what = other.describe();
@@ -85,7 +84,9 @@ fn attach_first(
         let id = program
             .attach_with_options(&device.name, direction(place), TcAttachOptions::Netlink(first))
             .map_err(|error| refusal::clsact(device, &error))?;
-        keep(program, id, device)
+        keep(program, id, device)?;
+        // Only now: until then they have dropped what nobody else decided about.
+        orphans::remove(device, place, pinned_id(&path)?)
     };
     let attached = attempt();
     if attached.is_err() {

@@ -5,9 +5,11 @@ use std::fs;
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::hooks::attached::slots;
 use crate::dataplane::hooks::{clsact, orphans, slow_path};
+use crate::dataplane::host::{device, netns};
 use crate::dataplane::pins::{Pins, Place};
 use crate::dataplane::sys::links;
 use crate::dataplane::sys::unpin::unpin;
+use crate::model::Interface;
 
 /// Detaches an interface's programs from its device.
 ///
@@ -31,13 +33,23 @@ pub(super) fn detach_place(pins: &Pins, slot: u16, place: Place) -> Result<()> {
     unpin(&pins.program(slot, place))
 }
 
-/// Detaches every program, and the filters whose pins are gone; the pins of links and their programs stay.
+/// Detaches the filters of clsact that an interface's device still has although its pins are gone.
+///
+/// # Errors
+/// They cannot be listed or detached.
+pub fn detach_orphans(interface: &Interface) -> Result<()> {
+    let netns = interface.netns.as_deref();
+    let Some(device) = device::lookup(netns, &interface.device)? else { return Ok(()) };
+    netns::within(netns, || {
+        Place::CLSACT.into_iter().try_for_each(|place| orphans::remove(&device, place, None))
+    })
+}
+
+/// Detaches every program; the pins of links and their programs stay.
 pub(in crate::dataplane) fn detach_all(pins: &Pins) -> Result<()> {
     for link in fs::read_dir(pins.links_dir()).into_iter().flatten().flatten() {
         let pin = link.path();
         links::detach(&pin).context(format_args!("detach link {}", pin.display()))?;
     }
-    slots(pins)?.into_iter().try_for_each(|slot| clsact::detach(pins, slot))?;
-    orphans::remove_everywhere();
-    Ok(())
+    slots(pins)?.into_iter().try_for_each(|slot| clsact::detach(pins, slot))
 }

@@ -9,9 +9,8 @@ use aya::maps::{MapData, MapInfo, MapType};
 use aya::programs::{ProgramInfo, loaded_programs};
 
 use crate::dataplane::error::Result;
-use crate::dataplane::hooks::filters::{Filter, client, detach_from, index, known_filters, qdiscs};
+use crate::dataplane::hooks::filters::{Filter, client, detach_from, index, known_filters};
 use crate::dataplane::host::device::Device;
-use crate::dataplane::host::netns;
 use crate::dataplane::pins::Place;
 use crate::dataplane::sys::entries;
 
@@ -20,41 +19,17 @@ const PROGRAMS: [&str; 2] = ["sg_tcx_rx", "sg_tcx_tx"];
 /// The array of the slow path.
 const SLOW_PATH: &str = "SLOW_TC";
 
-/// Removes such filters from one direction of a device.
-pub(super) fn remove(device: &Device, place: Place) -> Result<()> {
-    remove_at(index(device), place)
-}
-
-/// Removes such filters from every device of this network namespace and of the named ones. What cannot be
-/// entered, or is not there any more, is left out.
-pub(super) fn remove_everywhere() {
-    let here = || -> Result<()> {
-        for (at, _) in qdiscs(&client()?)? {
-            Place::CLSACT.into_iter().try_for_each(|place| remove_at(at, place))?;
-        }
-        Ok(())
-    };
-    let _ = here();
-    for name in netns::names() {
-        let _ = netns::within(Some(&name), here);
-    }
-}
-
-/// How often, and how long in between, a filter is examined: the kernel empties the array some time after its
-/// last pin has gone. One of another instance stays filled.
-const ATTEMPTS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(50);
-
-fn remove_at(at: i32, place: Place) -> Result<()> {
-    let client = client()?;
+/// Removes such filters from one direction of a device; `own` is the id of the program that is to stay.
+pub(super) fn remove(device: &Device, place: Place, own: Option<u32>) -> Result<()> {
+    let (client, at) = (client()?, index(device));
     for attempt in 0..ATTEMPTS {
         let mut is_done = true;
         for filter in known_filters(&client, at, place)? {
             match program(&filter).map(|program| has_no_slow_path(&program)) {
                 Some(Some(true)) => detach_from(&client, at, place, &filter)?,
-                Some(Some(false)) => is_done = false,
-                // Of another owner, or it cannot be examined.
-                Some(None) | None => {}
+                Some(Some(false)) if filter.program != own => is_done = false,
+                // Ours, of another owner, or it cannot be examined.
+                _ => {}
             }
         }
         if is_done {
@@ -66,6 +41,11 @@ fn remove_at(at: i32, place: Place) -> Result<()> {
     }
     Ok(())
 }
+
+/// How often, and how long in between, a filter is examined: the kernel empties the array some time after its
+/// last pin has gone. One of another instance stays filled.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The filter's program, if it is of this project.
 fn program(filter: &Filter) -> Option<ProgramInfo> {
