@@ -98,10 +98,12 @@ impl<'a> Probe<'a> {
         let Ok(maps) = Maps::open(&self.pins) else { return 0 };
         let slots = 0..u16::try_from(maps.sizes.interfaces).unwrap();
         let dropped_in_slot = |slot| {
+            // First: a packet that arrives in between is then counted as dropped alone.
+            let passed = maps.events(slot).unwrap()[&Event::AuditPassed];
             let counters = maps.counters(slot).unwrap();
             let drops = counters.iter().filter(|((_, reason), _)| is_drop(*reason));
             let drops: u64 = drops.map(|(_, counter)| counter.packets).sum();
-            drops - maps.events(slot).unwrap()[&Event::AuditPassed]
+            drops - passed
         };
         slots.map(dropped_in_slot).sum()
     }
