@@ -165,7 +165,8 @@ fn depends(module: &[u8]) -> Vec<String> {
     names.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
 }
 
-/// The first program: mounts, modules, and one suite after another, named as cargo names them.
+/// The first program: mounts, modules, and one suite after another, named as cargo names them. Nothing is mounted
+/// at /tmp, because the repository, and with it the programs, may be there; all of the image is in memory.
 fn init(loads: &[String], kernel: &Kernel, suites: &[Suite]) -> String {
     let root = paths::root().display();
     let release = &kernel.release;
@@ -175,7 +176,7 @@ fn init(loads: &[String], kernel: &Kernel, suites: &[Suite]) -> String {
          /bin/busybox --install -s /bin\n\
          export PATH=/usr/bin:/bin\n\
          mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev\n\
-         mount -t tmpfs tmp /tmp; mount -t tmpfs run /run; mount -t bpf bpf /sys/fs/bpf\n\
+         chmod 1777 /tmp; mount -t tmpfs run /run; mount -t bpf bpf /sys/fs/bpf\n\
          export CARGO_MANIFEST_DIR={root}/tests CARGO_TARGET_DIR={root}/target\n\
          export HOME=/root SECGROUP_BPF_OBJECT={object}\n\
          cd {root}/tests\n",
