@@ -68,15 +68,22 @@ pub fn ip<A: Address, P: Packet, T: Tables>(
     }
 }
 
-/// Whether a UDP flow has ports of DHCP, so that packets of it can be exempt. It is never proven, because the
-/// fast path would take such a packet for one of the flow.
+/// [`has_ports_of_dhcp`] of a packet's flow.
 #[inline(always)]
-pub fn may_be_dhcp<A: Address>(headers: &PacketHeaders<A>, direction: Direction) -> bool {
-    let (client, server) = inside_and_outside_port(headers, direction);
-    if A::IS_V4 {
-        client == port::DHCP_CLIENT && server == port::DHCP_SERVER
+pub(super) fn may_be_dhcp<A: Address>(headers: &PacketHeaders<A>, direction: Direction) -> bool {
+    let (inside, outside) = inside_and_outside_port(headers, direction);
+    has_ports_of_dhcp(A::IS_V4, inside, outside)
+}
+
+/// Whether a UDP flow has ports of DHCP, in host byte order, so that packets of it can be exempt. It is never
+/// proven, because the fast path would take such a packet for one of the flow.
+#[must_use]
+#[inline(always)]
+pub const fn has_ports_of_dhcp(is_v4: bool, inside: u16, outside: u16) -> bool {
+    if is_v4 {
+        inside == port::DHCP_CLIENT && outside == port::DHCP_SERVER
     } else {
-        client == port::DHCPV6_CLIENT
+        inside == port::DHCPV6_CLIENT
     }
 }
 

@@ -75,11 +75,13 @@ pub(super) struct Command {
     #[arg(long, value_enum)]
     revalidate: Option<Switch>,
     /// Proven TCP flows of each family that the interface can have; its other flow tables keep their
-    /// proportion to this one; default: maps.flows_tcp of the configuration [default: as attached before]
+    /// proportion to this one. `default` is maps.flows_tcp of the configuration [default: that, or as
+    /// attached before]
     #[arg(long, value_name = "NUMBER|default", value_parser = max_flows)]
     max_flows: Option<Limit>,
     /// Proven TCP flows of the interface that one source (an IPv4 address, or an IPv6 network of 64 bits)
-    /// can have, 1 or more; its other connections pass, but stay unproven (docs/floods.md) [default: off, or as attached before]
+    /// can have, 1 or more; its other connections pass, but stay unproven (docs/floods.md) [default: off, or
+    /// as attached before]
     #[arg(long, value_name = "NUMBER|off", value_parser = max_flows_per_source)]
     max_flows_per_source: Option<Limit>,
     #[command(flatten)]

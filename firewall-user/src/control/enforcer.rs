@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use firewall_ebpf::abi::interface::Direction;
-use firewall_ebpf::wire::assigned::port;
-use firewall_ebpf::wire::protocol;
+use firewall_ebpf::verdict::exempt::has_ports_of_dhcp;
+use firewall_ebpf::wire::protocol::UDP;
 
 use super::compiled::addresses;
 use super::gc::{Extent, gc};
@@ -161,7 +161,10 @@ impl Enforcer {
         let mut open = open.context("learn open connections, which --no-learn leaves out")?;
         open.retain(|one| !model.is_panicking || is_managed(model, one.outside.ip()));
         open.retain(|one| foreign::may_use(interface, one.inside.ip()));
-        open.retain(|one| !may_be_dhcp(one));
+        // A learned flow would be proven.
+        open.retain(|OpenConnection { protocol, inside, outside, .. }| {
+            *protocol != UDP || !has_ports_of_dhcp(inside.is_ipv4(), inside.port(), outside.port())
+        });
         let rules = active_rules(model, &addresses(model)?, interface);
         let mut known = BTreeMap::new();
         open.retain(|one| {
@@ -198,18 +201,6 @@ fn memory_available() -> std::io::Result<u64> {
         line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
     });
     Ok(kibibytes.map_or(u64::MAX, |kibibytes| kibibytes.saturating_mul(1 << 10)))
-}
-
-/// Whether packets of a flow can be DHCP, which is exempt: the program never proves such a flow, and a learned one
-/// would be proven (`exempt::may_be_dhcp` of the program).
-const fn may_be_dhcp(one: &OpenConnection) -> bool {
-    let (inside, outside) = (one.inside.port(), one.outside.port());
-    let has_ports = if one.inside.is_ipv4() {
-        inside == port::DHCP_CLIENT && outside == port::DHCP_SERVER
-    } else {
-        inside == port::DHCPV6_CLIENT
-    };
-    one.protocol == protocol::UDP && has_ports
 }
 
 /// A connection's first packet.

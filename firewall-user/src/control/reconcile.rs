@@ -1,10 +1,10 @@
 //! Making the kernel's state equal to the store.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use super::enforcer::Enforcer;
 use super::panic::remove_unmanaged;
@@ -158,7 +158,7 @@ impl Enforcer {
     /// Attaches stored interfaces whose devices exist, each in its slot, in several threads.
     fn restore_each(&self, interfaces: Vec<Interface>) -> Vec<Reconciled> {
         let next = AtomicUsize::new(0);
-        let outcomes: Vec<OnceLock<Outcome>> = interfaces.iter().map(|_| OnceLock::new()).collect();
+        let outcomes = Mutex::new(BTreeMap::new());
         let work = || {
             let room: Vec<Room> = interfaces.iter().map(|_| Room::default()).collect();
             let mut loader = Loader::new(&room);
@@ -167,7 +167,8 @@ impl Enforcer {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(interface) = interfaces.get(index) else { break };
                 let outcome = self.restore_with(&mut maps, &mut loader, interface);
-                let _ = outcomes[index].set(outcome.unwrap_or_else(Outcome::Failed));
+                let outcome = outcome.unwrap_or_else(Outcome::Failed);
+                outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(index, outcome);
             }
         };
         std::thread::scope(|scope| {
@@ -176,14 +177,10 @@ impl Enforcer {
             }
             work();
         });
-        let outcomes = outcomes.into_iter().map(OnceLock::into_inner);
-        let lost = || Outcome::Failed(anyhow!("attach it: the thread has ended"));
-        let done = interfaces.into_iter().zip(outcomes);
-        done.map(|(interface, outcome)| Reconciled {
-            interface,
-            outcome: outcome.unwrap_or_else(lost),
-        })
-        .collect()
+        // One of each: the scope ends with the threads, or with the panic of one.
+        let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let done = interfaces.into_iter().zip(outcomes.into_values());
+        done.map(|(interface, outcome)| Reconciled { interface, outcome }).collect()
     }
 
     /// [`Self::restore`] with maps that are opened when they are needed.

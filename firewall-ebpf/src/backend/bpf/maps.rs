@@ -99,7 +99,7 @@ pub(super) static SLOW_XDP: ProgramArray<{ SLOW_PATH_PROGRAMS as usize }> = Prog
 /// The slow path at TCX and clsact.
 #[btf_map]
 pub(super) static SLOW_TC: ProgramArray<{ SLOW_PATH_PROGRAMS as usize }> = ProgramArray::new();
-/// What an interface's program hands to the slow path: a `Call`.
+/// What a program hands to the one that it calls last: a `Call`.
 #[btf_map]
 pub(super) static CALL: PerCpuArray<u64, 1> = PerCpuArray::new();
 

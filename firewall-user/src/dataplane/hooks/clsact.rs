@@ -84,9 +84,7 @@ fn attach_first(
         let id = program
             .attach_with_options(&device.name, direction(place), TcAttachOptions::Netlink(first))
             .map_err(|error| refusal::clsact(device, &error))?;
-        keep(program, id, device)?;
-        // Only now: until then they have dropped what nobody else decided about.
-        orphans::remove(device, place, pinned_id(&path)?)
+        keep(program, id, device)
     };
     let attached = attempt();
     if attached.is_err() {
@@ -96,7 +94,9 @@ fn attach_first(
             remove_dir(&pins.qdisc(slot))?;
         }
     }
-    attached
+    attached?;
+    // Only now: until then they have dropped what nobody else decided about. An error leaves what is attached.
+    orphans::remove(device, place, pinned_id(&path)?)
 }
 
 /// Keeps the filter: aya would detach it as soon as its link is dropped.
