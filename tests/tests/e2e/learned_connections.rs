@@ -248,3 +248,23 @@ fn untracked_connections_are_not_learned() {
         assert_eq!(secgroup.json("flows count")["Count"], learned);
     }
 }
+
+#[test]
+fn a_client_of_dhcp_is_not_learned() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    create_empty_group(&secgroup);
+    let [v4, v6] = at(Pair::CLIENT, 0).map(|end| end.ip());
+    // Their messages are exempt; of a learned flow the fast path would not recognise them.
+    let _clients = [(68, v4, 67), (546, v6, 547)].map(|(from, server, to)| {
+        udp::connect_from(&net.server, from, SocketAddr::new(server, to))
+    });
+    let _others = [(69, v4, 67), (547, v6, 67)].map(|(from, server, to)| {
+        udp::connect_from(&net.server, from, SocketAddr::new(server, to))
+    });
+    secgroup.ok("attach eth0 --group none");
+    assert_eq!(
+        flows(&secgroup),
+        ["17 egress udp-stream proven 67", "17 egress udp-stream proven 67"]
+    );
+}

@@ -9,6 +9,7 @@ use secgroup_tests::network::{End, at, join};
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Process, Secgroup, ping, tc_hook, udp};
+use serde_json::Value;
 
 use crate::support::interface_state;
 
@@ -206,4 +207,34 @@ fn an_idle_flow_expires() {
     }
     let dropped = secgroup.counters().packets("eth0", "egress", "no-rule");
     assert!(dropped >= 2, "{}", secgroup.view());
+}
+
+/// `reconcile` attaches several interfaces at once, in threads.
+#[test]
+fn interfaces_of_every_kind_are_attached_again_after_a_reboot() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    let kinds = ["auto", "xdp", "xdp-generic", "clsact", tc_hook(), "auto --orientation guest"];
+    for (number, kind) in kinds.into_iter().enumerate() {
+        net.server.ip(&format!("link add in{number} type veth peer name out{number}"));
+        secgroup.ok(&format!("attach in{number} --group web --hook {kind}"));
+    }
+    let hooks = || -> Vec<(String, String)> {
+        let status = secgroup.json("status");
+        let word = |interface: &Value, name: &str| interface[name].as_str().unwrap().to_owned();
+        let interfaces = status["NetworkInterfaces"].as_array().unwrap().iter();
+        interfaces.map(|one| (word(one, "State"), word(one, "Hook"))).collect()
+    };
+    let before = hooks();
+    assert_eq!(before.len(), kinds.len());
+    assert!(before.iter().all(|(state, _)| state == "enforcing"), "{before:?}");
+    fs::remove_dir_all(secgroup.pin_dir()).unwrap();
+    let attached = secgroup.ok("reconcile");
+    let lines: Vec<_> = attached.lines().collect();
+    assert_eq!(lines.len(), kinds.len(), "{attached}");
+    for (number, line) in lines.iter().enumerate() {
+        assert!(line.contains(&format!(" in{number}: ")), "{attached}");
+    }
+    assert_eq!(hooks(), before);
 }

@@ -1,6 +1,7 @@
 //! The size of an interface's flow tables: `attach --max-flows`, also while flows exist.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use secgroup_tests::foreign_xdp::ForeignXdp;
 use secgroup_tests::network::at;
@@ -126,4 +127,24 @@ fn a_failed_attach_leaves_the_tables_as_they_were() {
     assert_eq!(capacities(&secgroup), [1024; 2]);
     assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["State"], "enforcing");
     secgroup.moved_over_flows(&[], || tcp::exchange(&mut stream, b"still there").unwrap());
+}
+
+#[test]
+fn a_failed_attach_after_a_change_of_the_configuration_leaves_one_set_of_tables() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24");
+    secgroup.ok("attach eth0 --group web --hook tcx --tcp-loose off");
+    let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
+    let mut stream = tcp::connect(&net.client, server.address()).unwrap();
+    tcp::exchange(&mut stream, b"hello").unwrap();
+    secgroup.configure("[maps]\nflows_new = 1024\nflows_udp = 1024\nflows_tcp = 2048\n");
+    let _foreign = ForeignXdp::attach(&net.server, "eth0", true);
+    secgroup.refused("attach eth0 --group web --hook xdp", 1);
+    assert_eq!(capacities(&secgroup), [2048; 2]);
+    // What is flushed is flushed for the fast path too.
+    assert_eq!(secgroup.ok("flows flush"), "1 flows removed\n");
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(tcp::exchange(&mut stream, b"cut").is_err(), "{}", secgroup.view());
 }

@@ -106,3 +106,25 @@ fn a_source_keeps_its_limit_until_it_is_lifted() {
         assert!(refused.contains("neither off nor a number from 1 to 16777216"), "{refused}");
     }
 }
+
+#[test]
+fn a_change_frees_the_places_of_the_flows_that_it_removes() {
+    let net = Pair::new();
+    let secgroup = with_http(&net);
+    secgroup.ok(&format!("attach eth0 --group web --max-flows-per-source 2 {TIMEOUTS}"));
+    let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
+    let mut streams: Vec<_> = (0..3)
+        .map(|_| {
+            let mut stream = tcp::connect(&net.client, server.address()).unwrap();
+            tcp::exchange(&mut stream, b"hello").unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(tiers(&secgroup), [2, 1]);
+    drop(streams.drain(..2));
+    wait_until(MAX_WAIT, "two flows to expire", || count(&secgroup, "") == 1);
+    // Without `gc`: a change collects in passing.
+    secgroup.ok("rule add web ingress --protocol tcp --port 81 --cidr 10.77.0.0/24");
+    tcp::exchange(&mut streams[0], b"again").unwrap();
+    assert_eq!(tiers(&secgroup), [1, 0]);
+}
