@@ -148,7 +148,7 @@ pub struct HostTables {
     pub no_tcp_loose: bool,
     /// The record of port security.
     pub port: Port,
-    /// See [`SlowPathSettings::max_per_source`].
+    /// See [`Sources::max_per_source`].
     pub max_per_source: u32,
     v4: FlowTables<FlowKey4>,
     v6: FlowTables<FlowKey6>,

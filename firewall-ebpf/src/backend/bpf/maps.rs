@@ -266,7 +266,7 @@ pub(super) fn bloom_insert(slot: u32, bit: Bit) {
 pub(super) fn change_source(table: &SourceTable, source: &u64, limit: u32) -> bool {
     if let Some(count) = table.get_ptr_mut(source) {
         // SAFETY: an entry of a preallocated table, which stays readable and writable; see above.
-        let before = unsafe { count.read_volatile() } as i32;
+        let before = unsafe { count.read_volatile() }.cast_signed();
         if limit == 0 {
             if before > 0 {
                 // SAFETY: as above, and aligned.
@@ -274,7 +274,7 @@ pub(super) fn change_source(table: &SourceTable, source: &u64, limit: u32) -> bo
             }
             return true;
         }
-        if before >= limit as i32 {
+        if before >= limit.cast_signed() {
             return false;
         }
         // SAFETY: as above.

@@ -11,7 +11,7 @@ use crate::dataplane::object::shapes::{Shape, Size};
 /// A store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its id: [`ID`] hexadecimal digits.
+    /// Its id: 32 hexadecimal digits.
     pub id: String,
     /// Its file, as it was named when the instance was created; for messages only.
     pub path: PathBuf,
