@@ -25,9 +25,10 @@ use firewall_ebpf::abi::helper::{
     pack_query, unpack_query,
 };
 use firewall_ebpf::abi::interface::{
-    Call, Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, SETTINGS_EACH, SLOW_PATH_PROGRAMS,
-    SLOW_PATHS, Settings, TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE, has_fast_path, settings_index,
-    shared_slow_path, slow_path_index, traced_lines, traced_slow_path,
+    Call, Direction, EtherTypes, FRAGMENT_TIMEOUT, MAX_ETHER_TYPES, NonIp, Orientation,
+    SETTINGS_EACH, SLOW_PATH_PROGRAMS, SLOW_PATHS, Settings, TIMEOUT_SPACE, TcpChecks,
+    UDP_STREAM_AGE, has_fast_path, settings_index, shared_slow_path, slow_path_index, traced_lines,
+    traced_slow_path,
 };
 use firewall_ebpf::abi::limits::{
     ABI_VERSION, MAX_CLASSES, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES, MAX_PREFIXES,
@@ -43,8 +44,12 @@ use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
 use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
-const DIGESTS: [(u32, u64); 3] =
-    [(1, 0xd383_6986_33da_e372), (2, 0xfd8e_9136_bba5_babc), (3, 0x8432_eb30_9985_f8e0)];
+const DIGESTS: [(u32, u64); 4] = [
+    (1, 0xd383_6986_33da_e372),
+    (2, 0xfd8e_9136_bba5_babc),
+    (3, 0x8432_eb30_9985_f8e0),
+    (4, 0x78f2_b9d8_f36e_553f),
+];
 
 macro_rules! layout {
     ($text:ident; $($type:ident { $($field:ident),* $(,)? })*) => {$(
@@ -81,7 +86,7 @@ fn manifest() -> String {
         FirstFragment { seen, end, reserved }
         Settings {
             timeouts, fragment_timeout, udp_stream_age, non_ip, tcp_loose,
-            reserved, max_per_source, port,
+            reserved, max_per_source, ether_types, port,
         }
         Counter { packets, bytes }
         Class { parent, lists }
@@ -100,7 +105,7 @@ fn manifest() -> String {
         MAX_BLOOM_KEYS MAX_EXPIRED MAX_PROBED MAX_SET_ACTIVE SET_ACTIVE_ENTRY
         FRAGMENT_TIMEOUT MAX_CLASSES MAX_EXTENSION_HEADERS MAX_INTERFACES MAX_PAGES MAX_PREFIXES
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
-        REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH SLOW_PATHS SLOW_PATH_PROGRAMS MAX_OWN OWN_V6
+        REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH SLOW_PATHS SLOW_PATH_PROGRAMS MAX_ETHER_TYPES MAX_OWN OWN_V6
     );
     let sizes = [size_of::<V4>(), size_of::<V6>(), size_of::<Line>(), size_of::<Page>()];
     let _ = writeln!(text, "addresses, line, page {sizes:?}");
@@ -162,6 +167,9 @@ fn words(text: &mut String) {
     let _ = writeln!(text, "event_index {}", event_index(3, Event::Promoted));
     let _ = writeln!(text, "traffic {}", traffic(6, 443));
     let _ = writeln!(text, "query {} {:?}", pack_query(egress, 9), unpack_query(1 << 31 | 9));
+    let types = EtherTypes([0x88f7, 0, 0, 0, 0, 0, 0, 0x88e5]);
+    let known = [0x88f7, 0x88e5, 0x88f8].map(|one| types.contains(one));
+    let _ = writeln!(text, "ether types {} {known:?}", size_of::<EtherTypes>());
     let _ = writeln!(text, "index {} {}", index(3, 1), settings_index(3, 1));
     let call = Call::new(7, 9);
     let _ = writeln!(

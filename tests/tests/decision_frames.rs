@@ -131,8 +131,6 @@ fn non_ip_frames_follow_the_interface_option() {
     let control = [LLDP, EAPOL, SLOW_PROTOCOLS, LLC, 0x05ff];
     let others = [MPLS, PPPOE, 0x0600, 0xffff];
     for non_ip in NonIp::ALL {
-        let mut host = Host::with(true, non_ip);
-        let mut kernel = Kernel::load(Setup { non_ip, ..Setup::new(Orientation::Host) });
         let (of_control, of_others) = match non_ip {
             NonIp::Control => (Reason::LinkControl, Reason::NonIp),
             NonIp::All => (Reason::LinkControl, Reason::NonIpAllowed),
@@ -145,17 +143,49 @@ fn non_ip_frames_follow_the_interface_option() {
         for kind in others {
             types.extend([(kind, true, of_others), (kind, false, of_others)]);
         }
-        for (kind, is_to_bridges, expected) in types {
-            for from in [Client, Server] {
-                let packet = Packet::link(from, kind);
-                let packet = if is_to_bridges { packet.to_mac(BRIDGES) } else { packet };
-                let (frame, direction) = (packet.frame(&INGRESS[0]), packet.direction(&INGRESS[0]));
+        check_types(Setup { non_ip, ..Setup::new(Orientation::Host) }, &types);
+    }
+}
+
+#[test]
+fn a_named_ether_type_passes_besides() {
+    use Reason::{LinkControl, NonIp as Dropped, NonIpAllowed};
+    let ether_type = Some("ptp".parse().unwrap());
+    let with = |setup: Setup| Setup { ether_type, ..setup };
+    // Neighbours in number, those that differ in one bit, 802.3 lengths, and what is decided otherwise.
+    let others = [0x88f6, 0x88f8, 0x08f7, 0x88e7, 0xf788, 0xffff, 0x0600, 0x05ff, LLC, LLDP, MPLS];
+    for orientation in [Orientation::Host, Orientation::Guest] {
+        for (non_ip, of_control) in [(NonIp::Control, LinkControl), (NonIp::None, Dropped)] {
+            let mut types = vec![(ARP, false, Reason::Arp), (LLDP, true, of_control)];
+            types.extend([(0x88f7, false, NonIpAllowed), (0x88f7, true, NonIpAllowed)]);
+            types.extend(others.map(|kind| (kind, false, Dropped)));
+            check_types(with(Setup { non_ip, ..Setup::new(orientation) }), &types);
+        }
+    }
+    let kind = [(EAPOL, false, NonIpAllowed), (EAPOL, true, LinkControl), (LLDP, false, Dropped)];
+    let ether_type = Some("eapol".parse().unwrap());
+    check_types(Setup { ether_type, ..Setup::new(Orientation::Host) }, &kind);
+}
+
+/// Sends a frame of each type in both directions, plain and tagged, to a host, or to the bridges' address
+/// if so stated.
+fn check_types(setup: Setup, types: &[(u16, bool, Reason)]) {
+    let (mut host, mut kernel) = (Host::of(&setup), Kernel::load(setup));
+    let scenario = match setup.orientation {
+        Orientation::Host => INGRESS[0],
+        Orientation::Guest => Scenario { client: Egress, ..INGRESS[0] },
+    };
+    for &(kind, is_to_bridges, expected) in types {
+        for from in [Client, Server] {
+            let plain = Packet::link(from, kind);
+            let plain = if is_to_bridges { plain.to_mac(BRIDGES) } else { plain };
+            for packet in [plain.clone(), plain.tag(DOT1Q)] {
+                let (frame, direction) = (packet.frame(&scenario), packet.direction(&scenario));
                 for receive in Receive::ALL {
                     kernel.receive = receive;
                     for engine in [&mut host as &mut dyn Engine, &mut kernel] {
-                        let answer = engine.decide(&frame, direction);
-                        let name = engine.name();
-                        assert_eq!(answer, Some(expected), "{name}: {non_ip:?}: type {kind:#06x}");
+                        let (answer, name) = (engine.decide(&frame, direction), engine.name());
+                        assert_eq!(answer, Some(expected), "{name}: {setup:?}: type {kind:#06x}");
                     }
                 }
             }

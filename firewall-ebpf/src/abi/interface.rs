@@ -166,6 +166,25 @@ impl NonIp {
     }
 }
 
+/// EtherTypes that an interface can allow by number.
+pub const MAX_ETHER_TYPES: usize = 8;
+
+/// The EtherTypes whose frames pass, in host byte order; the rest are zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct EtherTypes(pub [u16; MAX_ETHER_TYPES]);
+
+impl EtherTypes {
+    /// Whether this EtherType, which is not 0, is one of them.
+    #[must_use]
+    #[inline(always)]
+    pub fn contains(&self, ether_type: u16) -> bool {
+        // Without branches, each of which the verifier would follow to the end of the program.
+        let is_equal = |one: &u16| u32::from(one ^ ether_type).wrapping_sub(1) >> 31;
+        self.0.iter().map(is_equal).fold(0, |found, one| found | one) != 0
+    }
+}
+
 /// Timeouts in [`Settings`]: a power of two, so that an index can be masked into bounds.
 pub const TIMEOUT_SPACE: usize = 16;
 const _: () = assert!(State::ALL.len() <= TIMEOUT_SPACE);
@@ -189,11 +208,13 @@ pub struct Settings {
     pub reserved: [u8; 2],
     /// Proven TCP flows that one source can have; 0: as many as fit.
     pub max_per_source: u32,
+    /// Frames that pass beside those of `non_ip`.
+    pub ether_types: EtherTypes,
     /// What a guest may send as its own; the default for a host.
     pub port: PortSecurity,
 }
 
-const _: () = assert!(size_of::<Settings>() == 152 + size_of::<PortSecurity>());
+const _: () = assert!(size_of::<Settings>() == 168 + size_of::<PortSecurity>());
 
 /// Records of [`Settings`] that an interface has. Programs that are attached refer to one; the other is
 /// for the programs that replace them.

@@ -88,7 +88,7 @@ reasons! {
     Admitted = 2, "admitted", "A rule allows the packet; it has no reply, so no flow is created (ICMP other than request and reply, TCP RST).";
     Arp = 3, "arp", "ARP is exempt: it is not IP and no rule can match it.";
     LinkControl = 4, "link-control", "A control frame of the link (LLDP, EAPOL, LACP, spanning tree and other 802.2 LLC) to 01:80:c2:00:00:00 to 0f, which bridges do not forward, is exempt.";
-    NonIpAllowed = 5, "non-ip-allowed", "The interface was attached with --non-ip all.";
+    NonIpAllowed = 5, "non-ip-allowed", "The interface was attached with --non-ip all, or with --ether-type and the EtherType of the frame.";
     NeighbourDiscovery = 6, "neighbour-discovery", "IPv6 neighbour and router discovery with hop limit 255 and valid, known options is exempt.";
     Dhcp = 7, "dhcp", "Exempt: an inside DHCP client's message, the answer within UdpTimeout, and DHCPv6 between link-local addresses.";
     Related = 8, "related", "An ICMP error about a packet of a live flow, or of untracked traffic.";

@@ -11,7 +11,7 @@ use crate::abi::event::Event;
 use crate::abi::flow::{Flow, FlowKey4, FlowKey6, Table, Tier};
 use crate::abi::fragment::FirstFragment;
 use crate::abi::interface::{
-    Direction, FRAGMENT_TIMEOUT, NonIp, TcpChecks, UDP_STREAM_AGE, has_fast_path,
+    Direction, EtherTypes, FRAGMENT_TIMEOUT, NonIp, TcpChecks, UDP_STREAM_AGE, has_fast_path,
 };
 use crate::abi::policy::{Active, Class, Half, Has, List, Page};
 use crate::abi::port::{PortChecks, PortSecurity as Port};
@@ -127,6 +127,8 @@ pub struct HostTables {
     pub slot: u16,
     /// See [`SlowPathSettings::non_ip`].
     pub non_ip: NonIp,
+    /// See [`SlowPathSettings::allows_ether_type`].
+    pub ether_types: EtherTypes,
     /// Timeouts in jiffies that differ from the default seconds times [`HostTables::HZ`].
     pub timeouts: BTreeMap<State, u64>,
     /// Jiffies.
@@ -289,6 +291,10 @@ impl FastPathSettings for HostTables {
 impl SlowPathSettings for HostTables {
     fn non_ip(&self) -> NonIp {
         self.non_ip
+    }
+
+    fn allows_ether_type(&self, ether_type: u16) -> bool {
+        self.ether_types.contains(ether_type)
     }
 
     fn tcp_checks(&self) -> TcpChecks {

@@ -1,7 +1,7 @@
 //! Traffic that is exempt from the rules, because no rule could match it or the link would not work
 //! without it. [`LinkMessage`] has what a packet must be; see the sources there.
 
-use super::tables::Tables;
+use super::tables::{SlowPathSettings, Tables};
 use crate::abi::interface::{Direction, NonIp};
 use crate::abi::reason::Reason;
 use crate::wire::address::Address;
@@ -20,8 +20,8 @@ pub(super) const LLC: u16 = 0;
 
 /// The reason for a frame that is not IP, by its EtherType in host byte order.
 #[inline(always)]
-pub fn non_ip<P: Packet>(packet: &P, ether_type: u16, allowed: NonIp) -> Reason {
-    match (ether_type, allowed) {
+pub fn non_ip<P: Packet, T: SlowPathSettings>(packet: &P, tables: &T, ether_type: u16) -> Reason {
+    match (ether_type, tables.non_ip()) {
         (ARP, _) => Reason::Arp,
         (LLDP | EAPOL | SLOW_PROTOCOLS | LLC, NonIp::Control | NonIp::All)
             if is_to_link_control(packet) =>
@@ -29,6 +29,7 @@ pub fn non_ip<P: Packet>(packet: &P, ether_type: u16, allowed: NonIp) -> Reason 
             Reason::LinkControl
         }
         (_, NonIp::All) => Reason::NonIpAllowed,
+        _ if ether_type != LLC && tables.allows_ether_type(ether_type) => Reason::NonIpAllowed,
         _ => Reason::NonIp,
     }
 }

@@ -55,7 +55,7 @@ fn decide_non_ip<P: Packet, T: Tables + PortSecurity<P>>(
     direction: Direction,
     ether_type: u16,
 ) -> Result<Reason, Reason> {
-    let reason = exempt::non_ip(packet, ether_type, tables.non_ip());
+    let reason = exempt::non_ip(packet, tables, ether_type);
     let is_llc = ether_type == exempt::LLC;
     port_security::check_non_ip(packet, tables, direction, reason, is_llc)?;
     Ok(reason)

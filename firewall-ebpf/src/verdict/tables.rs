@@ -53,6 +53,9 @@ pub trait SlowPathSettings: Interface {
     /// Which frames that are not IP pass.
     fn non_ip(&self) -> NonIp;
 
+    /// Whether frames of an EtherType, which is not 0, pass besides ([`EtherTypes`](crate::abi::interface::EtherTypes)).
+    fn allows_ether_type(&self, ether_type: u16) -> bool;
+
     /// How closely TCP is checked.
     fn tcp_checks(&self) -> TcpChecks;
 

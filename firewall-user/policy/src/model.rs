@@ -12,6 +12,7 @@ pub mod check;
 mod cidr;
 pub mod document;
 mod error;
+mod ether_type;
 pub mod ids;
 mod limits;
 mod lookup;
@@ -24,6 +25,7 @@ mod traffic;
 pub use change::Change;
 pub use cidr::{parse_cidr, parse_entry};
 pub use error::{Error, Kind, User};
+pub use ether_type::EtherType;
 pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
@@ -206,6 +208,9 @@ pub struct Interface {
     pub orientation: Orientation,
     /// Which frames that are not IP pass.
     pub non_ip: NonIp,
+    /// EtherTypes of frames that pass besides; at most
+    /// [`MAX_ETHER_TYPES`](firewall_ebpf::abi::interface::MAX_ETHER_TYPES).
+    pub ether_types: BTreeSet<EtherType>,
     /// How closely TCP is checked.
     pub tcp: TcpChecks,
     /// Whether a segment in the middle of a connection may open a flow (mid-stream pickup), as
@@ -243,6 +248,7 @@ impl Interface {
             hook: HookChoice::Auto,
             orientation: Orientation::Host,
             non_ip: NonIp::default(),
+            ether_types: BTreeSet::new(),
             tcp: TcpChecks::default(),
             tcp_loose: true,
             tracking: Tracking::default(),

@@ -1,6 +1,6 @@
 //! `secgroup attach`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
@@ -13,12 +13,12 @@ use super::{Context, Exit, output};
 use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
 use crate::control::{AttachOptions, Attachment, Terms};
 use crate::dataplane::hooks::{hook, trace};
-use crate::model::{HookChoice, Interface, InterfaceId, Mode, Tracking};
+use crate::model::{EtherType, HookChoice, Interface, InterfaceId, Mode, Tracking};
 use crate::store::Transaction;
 
 mod port;
 
-use port::{Port, PortArgs};
+use port::{NONE, Port, PortArgs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -57,6 +57,11 @@ pub(super) struct Command {
     /// Frames other than IP and ARP that pass [default: control, or as attached before]
     #[arg(long, value_enum)]
     non_ip: Option<NonIp>,
+    /// EtherType of frames that pass besides, by name (ptp, macsec, rarp, cfm, ...) or number (0x88f7); may
+    /// be repeated; IP inside such a frame passes without a rule; none: no other type [default: as attached
+    /// before]
+    #[arg(long = "ether-type", value_name = "TYPE")]
+    ether_types: Vec<String>,
     /// Checks of TCP segments [default: guard, or as attached before]
     #[arg(long, value_enum)]
     tcp: Option<TcpChecks>,
@@ -134,11 +139,12 @@ impl Command {
     fn attach(self, context: &Context, what: &str) -> Result<Exit> {
         let timeouts = timeouts(&self.timeouts)?;
         let port = self.port.parse()?;
+        let ether_types = ether_types(&self.ether_types)?;
         let mut control = context.control()?;
         let capacity = context.config.maps.interfaces.get();
         let options = AttachOptions { traced: self.trace, learns: !self.no_learn };
         let made = control.attach(&self.safety.terms(what), options, |change| {
-            let interface = self.interface(change, timeouts, port, capacity)?;
+            let interface = self.interface(change, timeouts, ether_types, port, capacity)?;
             change.put_interface(&interface)?;
             Ok(interface)
         })?;
@@ -181,6 +187,7 @@ impl Command {
         &self,
         change: &Transaction<'_>,
         timeouts: BTreeMap<State, u32>,
+        ether_types: Option<BTreeSet<EtherType>>,
         port: Port,
         capacity: u32,
     ) -> Result<Interface> {
@@ -204,6 +211,7 @@ impl Command {
         interface.hook = self.hook.unwrap_or(interface.hook);
         interface.orientation = self.orientation.unwrap_or(interface.orientation);
         interface.non_ip = self.non_ip.unwrap_or(interface.non_ip);
+        interface.ether_types = ether_types.unwrap_or(interface.ether_types);
         interface.tcp = self.tcp.unwrap_or(interface.tcp);
         interface.tcp_loose =
             self.tcp_loose.map_or(interface.tcp_loose, |switch| switch == Switch::On);
@@ -228,6 +236,15 @@ impl Command {
         interface.timeouts.retain(|state, seconds| *seconds != state.default_timeout());
         port.apply(&mut interface)?;
         Ok(interface)
+    }
+}
+
+/// The types that are given; `None`: as before.
+fn ether_types(words: &[String]) -> Result<Option<BTreeSet<EtherType>>> {
+    match words {
+        [] => Ok(None),
+        [word] if word == NONE => Ok(Some(BTreeSet::new())),
+        words => Ok(Some(words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?)),
     }
 }
 

@@ -290,6 +290,7 @@ fn options(interface: &Interface) -> Vec<String> {
     let timeouts = interface.timeouts.iter();
     let timeouts =
         timeouts.map(|(state, seconds)| format!("--timeout {}={seconds}", state.timeout_name()));
+    let ether_types = interface.ether_types.iter().map(|one| format!("--ether-type {one}"));
     let addresses = addresses.iter().map(|network| format!("--address {}", own_text(network)));
     let allowed = port.allowed.iter();
     let allowed = allowed.map(|network| format!("--allow-address {}", own_text(network)));
@@ -300,6 +301,7 @@ fn options(interface: &Interface) -> Vec<String> {
     let limits = limits.into_iter().filter_map(|(name, limit)| Some((name, limit?)));
     let limits = limits.map(|(name, limit)| format!("--{name} {limit}"));
     let mac = port.mac.map(|mac| format!("--mac {mac}"));
+    let options = options.chain(ether_types);
     options.chain(limits).chain(timeouts).chain(addresses).chain(allowed).chain(mac).collect()
 }
 

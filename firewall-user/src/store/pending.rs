@@ -6,7 +6,7 @@ use super::rows;
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "prefix_lists",
     "prefix_list_tags",
     "prefix_list_entries",
@@ -18,6 +18,7 @@ const TABLES: [&str; 11] = [
     "interface_timeouts",
     "interface_addresses",
     "interface_allowed_addresses",
+    "interface_ether_types",
 ];
 
 /// A change that is rolled back unless it is confirmed before the deadline.

@@ -116,6 +116,7 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
                 Orientation::name,
             )?,
             non_ip: rows::named(row, 6, &NonIp::ALL, NonIp::name)?,
+            ether_types: Default::default(),
             tcp: rows::named(row, 7, &TcpChecks::ALL, TcpChecks::name)?,
             tcp_loose: row.get(8)?,
             tracking: rows::named(row, 9, &Tracking::ALL, Tracking::name)?,
@@ -154,6 +155,12 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
     each(connection, addresses, |row| {
         if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
             interface.addresses.push(rows::parsed(row, 1)?);
+        }
+        Ok(())
+    })?;
+    each(connection, "SELECT slot, ether_type FROM interface_ether_types", |row| {
+        if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
+            interface.ether_types.insert(rows::parsed(row, 1)?);
         }
         Ok(())
     })?;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{BUSY, Error};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// The file's `application_id`: "secg".
 const APPLICATION: i64 = 0x7365_6367;
@@ -133,6 +133,11 @@ CREATE TABLE interface_addresses (
     PRIMARY KEY (slot, position)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE interface_ether_types (
+    slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
+    ether_type TEXT NOT NULL,
+    PRIMARY KEY (slot, ether_type)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE interface_allowed_addresses (
     slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
     position INTEGER NOT NULL,

@@ -180,6 +180,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         hook,
         orientation,
         non_ip,
+        ether_types,
         tcp,
         tcp_loose,
         tracking,
@@ -226,6 +227,12 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         sql.execute(
             "INSERT INTO interface_timeouts VALUES (?1, ?2, ?3)",
             params![slot, state.timeout_name(), seconds],
+        )?;
+    }
+    for ether_type in ether_types {
+        sql.execute(
+            "INSERT INTO interface_ether_types VALUES (?1, ?2)",
+            params![slot, ether_type.to_string()],
         )?;
     }
     for (position, address) in (0_u32..).zip(addresses) {

@@ -47,6 +47,38 @@ fn attach_refuses_invalid_arguments() {
 }
 
 #[test]
+fn attach_refuses_invalid_ether_types() {
+    let fixture = Fixture::new();
+    let attach = |args: &str, code, message: &str| {
+        let args = format!("attach eth7 --group web {args}");
+        let args: Vec<_> = args.split(' ').collect();
+        fixture.refuses(&args, code, &format!("error: attach eth7: {message}"));
+    };
+    for word in ["0x5ff", "35063", "none,ptp"] {
+        attach(
+            &format!("--ether-type {word}"),
+            2,
+            &format!(
+                "unknown EtherType \"{word}\"\nhint: write a number as in 0x88f7, at least 0x0600, or one of \
+                 batman, cfm, eapol, ethercat, fcoe, fip, lldp, macsec, mrp, mvrp, profinet, ptp, rarp, trill"
+            ),
+        );
+    }
+    attach(
+        "--ether-type ptp --ether-type 0x86DD",
+        2,
+        "frames of EtherType 0x86DD are decided by rules, or always pass\n\
+         hint: name only types other than IPv4, IPv6, ARP and VLAN tags",
+    );
+    let nine: String = (0x9000..0x9009).map(|one| format!(" --ether-type {one:#x}")).collect();
+    attach(
+        nine.trim(),
+        1,
+        "eth7 would have 9 EtherTypes, and the limit is 8\nhint: --non-ip all passes every type",
+    );
+}
+
+#[test]
 fn attach_refuses_invalid_port_security() {
     let fixture = Fixture::new();
     let attach = |args: &str, code, message: &str| {

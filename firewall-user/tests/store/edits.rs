@@ -35,6 +35,7 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
         hook: HookChoice::ALL[usize::from(slot) % 4],
         orientation: if slot.is_multiple_of(3) { Orientation::Guest } else { Orientation::Host },
         non_ip: Default::default(),
+        ether_types: ["ptp", "0x9000"].map(|one| one.parse().unwrap()).into(),
         tcp: TcpChecks::ALL[usize::from(slot) % 2],
         tcp_loose: slot.is_multiple_of(3),
         tracking: Tracking::ALL[usize::from(slot) / 2 % 2],

@@ -1,7 +1,7 @@
 //! The measured programs, with their policies and flows.
 
 use std::borrow::BorrowMut;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context as _, Result};
@@ -127,6 +127,7 @@ fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]
         orientation: Orientation::Host,
         has_ethernet: true,
         non_ip: NonIp::Control,
+        ether_types: BTreeSet::new(),
         tcp_checks: TcpChecks::Guard,
         tcp_loose: true,
         revalidate: false,

@@ -12,6 +12,7 @@ use firewall_ebpf::abi::state::State;
 use firewall_ebpf::backend::host::{HostPacket, HostTables};
 use firewall_ebpf::verdict::decide::decide;
 use firewall_ebpf::verdict::tables::Flows;
+use firewall_user::model::EtherType;
 use firewall_user::policy::CompiledPolicy;
 
 use crate::decision::engine::{Engine, FlowView, FlowViews, learned};
@@ -58,6 +59,7 @@ impl Host {
         host.tables.revalidate = setup.revalidate;
         host.tables.port = setup.port.record();
         host.tables.max_per_source = setup.max_per_source.unwrap_or(0);
+        host.tables.ether_types.0[0] = setup.ether_type.map_or(0, EtherType::number);
         host
     }
 
@@ -91,7 +93,14 @@ impl Engine for Host {
 
     fn reset(&mut self, policy: Option<&CompiledPolicy>) {
         let HostTables {
-            non_ip, tcp_checks, no_tcp_loose, revalidate, port, max_per_source, ..
+            non_ip,
+            tcp_checks,
+            no_tcp_loose,
+            revalidate,
+            port,
+            max_per_source,
+            ether_types,
+            ..
         } = self.tables;
         self.tables = tables(non_ip);
         self.tables.set_policy(policy.map(Into::into));
@@ -100,6 +109,7 @@ impl Engine for Host {
         self.tables.revalidate = revalidate;
         self.tables.port = port;
         self.tables.max_per_source = max_per_source;
+        self.tables.ether_types = ether_types;
     }
 
     fn replace(&mut self, policy: &CompiledPolicy) {

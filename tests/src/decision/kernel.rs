@@ -14,6 +14,7 @@ use firewall_user::dataplane::hooks::slow_path::{self, Kind, Variant};
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::interface::FlowSizes;
 use firewall_user::dataplane::{DataplaneError, Pins, instance};
+use firewall_user::model::EtherType;
 use firewall_user::policy::CompiledPolicy;
 
 use crate::PinDirectory;
@@ -52,6 +53,8 @@ pub struct Setup {
     pub ethernet: bool,
     /// Which frames that are not IP pass.
     pub non_ip: NonIp,
+    /// Which EtherType passes besides.
+    pub ether_type: Option<EtherType>,
     /// The TCP checks.
     pub tcp_checks: TcpChecks,
     /// Whether TCP connections are picked up mid-stream.
@@ -72,6 +75,7 @@ impl Setup {
             orientation,
             ethernet: true,
             non_ip: NonIp::Control,
+            ether_type: None,
             tcp_checks: TcpChecks::Guard,
             tcp_loose: true,
             revalidate: false,
@@ -141,6 +145,7 @@ impl Kernel {
             orientation: setup.orientation,
             has_ethernet: setup.ethernet,
             non_ip: setup.non_ip,
+            ether_types: setup.ether_type.into_iter().collect(),
             tcp_checks: setup.tcp_checks,
             tcp_loose: setup.tcp_loose,
             revalidate: setup.revalidate,

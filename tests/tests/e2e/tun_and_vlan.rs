@@ -1,4 +1,4 @@
-//! Devices without Ethernet, and frames with VLAN tags.
+//! Devices without Ethernet, frames with VLAN tags, and frames that are not IP.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,6 +7,7 @@ use secgroup_tests::network::{End, at};
 use secgroup_tests::tun::{Kind, Tun};
 use secgroup_tests::udp::{self, UdpEcho};
 use secgroup_tests::{Namespace, Secgroup, tc_hook};
+use serde_json::json;
 
 const INSIDE: [IpAddr; 2] = addresses(1);
 const OUTSIDE: [IpAddr; 2] = addresses(2);
@@ -95,6 +96,35 @@ fn filter_behind_vlan_tags(hook: &str) {
             let (from, to) = (SocketAddr::new(outside, port), SocketAddr::new(inside, 53));
             tap.send(&frame(&[SERVICE, CUSTOMER, CUSTOMER], from, to));
         });
+    }
+}
+
+#[test]
+fn frames_of_named_ether_types_pass() {
+    let host = Namespace::new();
+    let tap = device(&host, "tap0", Kind::Tap);
+    let secgroup = Secgroup::inside(&host);
+    secgroup.ok("group create web --description x");
+    let frame = |ether_type: u16| {
+        let [high, low] = ether_type.to_be_bytes();
+        // To the multicast address of PTP (IEEE 1588, annex F).
+        let mut frame = vec![0x01, 0x1b, 0x19, 0, 0, 0, 2, 0, 0, 0, 0, 2, high, low];
+        frame.resize(60, 0);
+        frame
+    };
+    let given = ["--ether-type ptp --ether-type 0x88E5", "", "--ether-type none"];
+    for hook in [tc_hook(), "xdp", "xdp-generic"] {
+        for (options, passes) in given.into_iter().zip([true, true, false]) {
+            secgroup.ok(&format!("attach tap0 --group web --hook {hook} {options}"));
+            let known = &secgroup.json("status")["NetworkInterfaces"][0]["EtherTypes"];
+            let expected = if passes { json!(["macsec", "ptp"]) } else { json!([]) };
+            assert_eq!(*known, expected, "{hook} {options}");
+            assert_eq!(secgroup.ok("status").contains("--ether-type ptp"), passes);
+            for (ether_type, is_named) in [(0x88f7, true), (0x88e5, true), (0x8902, false)] {
+                let reason = if passes && is_named { "non-ip-allowed" } else { "non-ip" };
+                secgroup.moved(&[("tap0", "ingress", reason, 1)], || tap.send(&frame(ether_type)));
+            }
+        }
     }
 }
 

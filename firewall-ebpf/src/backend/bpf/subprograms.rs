@@ -67,6 +67,15 @@ pub(super) extern "C" fn sg_forget(number: u32) -> u32 {
     unsafe { core::ptr::read_volatile(&raw const number) }
 }
 
+/// Whether an interface with these settings allows an EtherType: inlined, its eight comparisons would need
+/// a word of stack more than strict checks leave.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_ether_type(settings: u32, ether_type: u32) -> u32 {
+    let Some(settings) = maps::SETTINGS_OF.get(settings) else { return 0 };
+    settings.ether_types.contains(ether_type as u16).into()
+}
+
 // The state table of TCP: inlined, the verifier of Linux 6.1 would follow it for each family and table,
 // more than a million instructions.
 

@@ -23,8 +23,8 @@ use firewall_ebpf::wire::address::Address;
 
 use super::policy::PolicyTables;
 use super::subprograms::{
-    sg_bloom_set, sg_bloom_test, sg_dhcp, sg_insert_v4, sg_insert_v6, sg_remove_v4, sg_remove_v6,
-    sg_segment, sg_segment_strict, sg_source,
+    sg_bloom_set, sg_bloom_test, sg_dhcp, sg_ether_type, sg_insert_v4, sg_insert_v6, sg_remove_v4,
+    sg_remove_v6, sg_segment, sg_segment_strict, sg_source,
 };
 use super::{globals, maps};
 
@@ -107,6 +107,11 @@ impl SlowPathSettings for Kernel {
     #[inline(always)]
     fn non_ip(&self) -> NonIp {
         NonIp::from_number(self.settings().non_ip)
+    }
+
+    #[inline(always)]
+    fn allows_ether_type(&self, ether_type: u16) -> bool {
+        sg_ether_type(self.settings_index(), ether_type.into()) != 0
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::interface::{Direction, MAX_ETHER_TYPES};
 use firewall_ebpf::abi::port::MAX_OWN;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
@@ -245,6 +245,11 @@ impl Model {
         }
         if interface.checks_addresses() {
             check_declared(interface)?;
+        }
+        let count = interface.ether_types.len();
+        if count > MAX_ETHER_TYPES {
+            let limit = MAX_ETHER_TYPES;
+            return Err(Error::EtherTypesLimit { device: device.clone(), count, limit });
         }
         match self.interface(device, netns.as_deref()) {
             Some(other) if other.slot != *slot => {

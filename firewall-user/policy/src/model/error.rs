@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Family, GroupId, PrefixListId, RuleId, RuleSpec};
+use super::{EtherType, Family, GroupId, PrefixListId, RuleId, RuleSpec};
 
 /// Why input or an edit is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,12 @@ pub enum Error {
     AddressOfAll(IpNet),
     #[error("{0:?} is not the MAC address of a device")]
     Mac(String),
+    #[error("unknown EtherType {0:?}")]
+    EtherType(String),
+    #[error("frames of EtherType {0} are decided by rules, or always pass")]
+    EtherTypeDecided(String),
+    #[error("{device} would have {count} EtherTypes, and the limit is {limit}")]
+    EtherTypesLimit { device: String, count: usize, limit: usize },
     #[error("{network} is not an {} network", family.document_name())]
     EntryFamily { network: IpNet, family: Family },
     #[error("unknown protocol {text:?}")]
@@ -186,6 +192,8 @@ impl Error {
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
+            | Self::EtherType(_)
+            | Self::EtherTypeDecided(_)
             | Self::EntryFamily { .. }
             | Self::Protocol { .. }
             | Self::PortsMissing { .. }
@@ -225,6 +233,7 @@ impl Error {
             Self::PrefixListsLimit { .. }
             | Self::EntriesLimit { .. }
             | Self::AddressesLimit { .. }
+            | Self::EtherTypesLimit { .. }
             | Self::InterfacesLimit { .. } => "ResourceLimitExceeded",
             Self::RuleNumbersUsedUp | Self::NoRandomness(_) => "InternalError",
         }
@@ -260,6 +269,17 @@ impl Error {
                 format!("--allow-address {network} lets a guest use every address")
             }
             Self::Mac(_) => "write for example 52:54:00:12:34:56".to_owned(),
+            Self::EtherType(_) => {
+                let names: Vec<_> = EtherType::names().collect();
+                format!(
+                    "write a number as in 0x88f7, at least 0x0600, or one of {}",
+                    names.join(", ")
+                )
+            }
+            Self::EtherTypeDecided(_) => {
+                "name only types other than IPv4, IPv6, ARP and VLAN tags".to_owned()
+            }
+            Self::EtherTypesLimit { .. } => "--non-ip all passes every type".to_owned(),
             Self::EntryFamily { .. } => "a prefix list holds one family: make a second".to_owned(),
             Self::Protocol { text, .. } if text == "all" => {
                 "write -1 for every protocol".to_owned()
@@ -355,6 +375,8 @@ impl Error {
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
+            | Self::EtherType(_)
+            | Self::EtherTypeDecided(_)
             | Self::EntryFamily { .. }
             | Self::Protocol { .. }
             | Self::PortsMissing { .. }

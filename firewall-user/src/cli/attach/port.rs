@@ -39,7 +39,7 @@ pub(super) struct PortArgs {
 }
 
 /// The word that removes what was declared before.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// The options about a guest's port, of which each that is not given leaves what was declared before.
 pub(super) struct Port {

@@ -90,6 +90,8 @@ struct NetworkInterface {
     orientation: &'static str,
     /// `control`, `all` or `none`.
     non_ip: &'static str,
+    /// EtherTypes of frames that pass besides, by name or as a hexadecimal number.
+    ether_types: Vec<String>,
     /// `guard` or `strict`.
     tcp: &'static str,
     /// Whether a TCP segment in the middle of a connection may open a flow.
@@ -295,6 +297,7 @@ impl NetworkInterface {
             hook_reason: one.why.clone(),
             orientation: interface.orientation.name(),
             non_ip: interface.non_ip.name(),
+            ether_types: interface.ether_types.iter().map(ToString::to_string).collect(),
             tcp: interface.tcp.name(),
             tcp_loose: interface.is_tcp_loose(),
             tracking: interface.tracking.name(),

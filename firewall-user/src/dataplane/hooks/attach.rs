@@ -102,6 +102,7 @@ fn settings(interface: &Interface, device: &Device, traced: bool) -> Settings {
         orientation: interface.orientation,
         has_ethernet: device.has_ethernet,
         non_ip: interface.non_ip,
+        ether_types: interface.ether_types.clone(),
         tcp_checks: interface.tcp,
         tcp_loose: interface.is_tcp_loose(),
         revalidate: interface.revalidate,

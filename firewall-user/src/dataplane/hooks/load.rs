@@ -1,15 +1,15 @@
 //! The programs of one interface: its constants and tables, fixed while they are loaded, and the digest by
 //! which equal programs are recognised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::OnceLock;
 
 use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::abi::counter::rule_stride;
 use firewall_ebpf::abi::interface::{
-    self, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks, UDP_STREAM_AGE,
-    has_fast_path, settings_index, shared_slow_path, traced_slow_path,
+    self, EtherTypes, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks,
+    UDP_STREAM_AGE, has_fast_path, settings_index, shared_slow_path, traced_slow_path,
 };
 use firewall_ebpf::abi::port::PortSecurity;
 use firewall_ebpf::abi::state::State;
@@ -20,7 +20,7 @@ use crate::dataplane::sys;
 use crate::dataplane::tables::clock;
 use crate::dataplane::tables::interface::Own;
 use crate::dataplane::tables::maps::Maps;
-use crate::model::HookChoice;
+use crate::model::{EtherType, HookChoice};
 
 /// The settings of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Settings {
     pub has_ethernet: bool,
     /// Which frames that are not IP pass.
     pub non_ip: NonIp,
+    /// Which EtherTypes pass besides; [`MAX_ETHER_TYPES`](interface::MAX_ETHER_TYPES) at most.
+    pub ether_types: BTreeSet<EtherType>,
     /// How strictly TCP is tracked.
     pub tcp_checks: TcpChecks,
     /// Whether a TCP connection may be picked up mid-stream (`nf_conntrack_tcp_loose`).
@@ -58,6 +60,10 @@ impl Settings {
             let seconds = self.timeouts.get(state).copied().unwrap_or(state.default_timeout());
             timeouts[*state as usize] = clock::jiffies(u64::from(seconds));
         }
+        let mut ether_types = EtherTypes::default();
+        for (entry, ether_type) in ether_types.0.iter_mut().zip(&self.ether_types) {
+            *entry = ether_type.number();
+        }
         interface::Settings {
             timeouts,
             fragment_timeout: clock::jiffies(u64::from(FRAGMENT_TIMEOUT)),
@@ -66,6 +72,7 @@ impl Settings {
             tcp_loose: self.tcp_loose.into(),
             reserved: [0; 2],
             max_per_source: self.max_per_source.unwrap_or(0),
+            ether_types,
             port: self.port,
         }
     }
