@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use firewall_ebpf::abi::event::Event;
-use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, PROVEN, REPLIED, Tier};
+use firewall_ebpf::abi::flow::{
+    Flow, FlowKey4, FlowKey6, PROVEN, REPLIED, SYN_EGRESS, SYN_INGRESS, Tier,
+};
 use firewall_ebpf::abi::interface::{Direction, FRAGMENT_TIMEOUT, TcpChecks, UDP_STREAM_AGE};
 use firewall_ebpf::abi::policy::traffic;
 use firewall_ebpf::abi::reason::{Reason, Verdict};
@@ -181,8 +183,8 @@ impl Case<'_> {
         let count = |flows: &Flows<A::Key>| flows.keys().filter(|(_, k)| *k != key).count();
         assert_eq!(count(before), count(after), "another flow appears: {self}");
 
-        let traffic = traffic(segment.protocol, segment.rule_port);
-        let allowing = || rules::allowing(self.rules, self.direction, outside, traffic);
+        let packed = traffic(segment.protocol, segment.rule_port);
+        let allowing = || rules::allowing(self.rules, self.direction, outside, packed);
         match reason {
             Reason::Established => {
                 self.check_update(was, is);
@@ -201,6 +203,12 @@ impl Case<'_> {
             Reason::Untracked => {
                 let has_untracked = rules::has_untracked(self.rules);
                 assert!(has_untracked && allowing().next().is_some(), "no rule: {self}");
+            }
+            Reason::NoRule if self.answers_ignored_syn(segment, was) => {
+                let request = traffic(segment.protocol, segment.request_port());
+                let mut allowing =
+                    rules::allowing(self.rules, self.direction.opposite(), outside, request);
+                assert!(allowing.next().is_none(), "a rule allows the SYN: {self}");
             }
             Reason::NoRule => assert!(allowing().next().is_none(), "a rule allows: {self}"),
             Reason::NoPolicy => assert!(self.tables.policy().is_none(), "{self}"),
@@ -221,6 +229,22 @@ impl Case<'_> {
             self.check_continuity(segment, &flow);
         }
         is.map(|(tier, _)| tier)
+    }
+
+    /// Whether a packet can be the answer to a SYN that was ignored on its live flow: then the rule of the
+    /// SYN decides, which may be gone since.
+    fn answers_ignored_syn<A>(
+        &self,
+        segment: &PacketHeaders<A>,
+        was: Option<(Tier, Flow)>,
+    ) -> bool {
+        let from_other = match self.direction {
+            Direction::Ingress => SYN_EGRESS,
+            Direction::Egress => SYN_INGRESS,
+        };
+        segment.kind == Kind::Tcp
+            && segment_type(segment.tcp_flags) == Some(SegmentType::SynAck)
+            && was.is_some_and(|(_, flow)| self.is_live(&flow) && flow.pending & from_other != 0)
     }
 
     /// A DHCP message changes at most one flow, which no rule admitted, and creates only that.
