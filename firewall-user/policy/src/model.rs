@@ -22,7 +22,7 @@ mod text;
 mod traffic;
 
 pub use change::Change;
-pub use cidr::{parse_cidr, parse_entry};
+pub use cidr::{canonicalised, parse_cidr, parse_entry};
 pub use error::{Error, Kind, User};
 pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};

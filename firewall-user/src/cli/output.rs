@@ -39,6 +39,11 @@ pub(crate) fn lines(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> 
     Ok(out.flush()?)
 }
 
+/// Prints a remark about a command that succeeds to standard error, on one line.
+pub(crate) fn note(text: &str) {
+    eprintln!("secgroup: {}", super::failure::one_line(text));
+}
+
 /// Prints a document in the form of the AWS CLI.
 pub(crate) fn json(document: &Document) -> Result<()> {
     let mut out = stdout();

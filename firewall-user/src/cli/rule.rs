@@ -90,7 +90,7 @@ impl Add {
     fn run(self, context: &Context) -> Result<Exit> {
         let Self { group, direction, selector, description, safety } = self;
         let add = || -> Result<_> {
-            let rule = selector.parse(direction)?;
+            let rule = selector.parse_new(direction)?;
             let description = rule_description(&description.unwrap_or_default())?;
             safety.change(context, &format!("rule add {group}"), |change| {
                 let model = change.model();

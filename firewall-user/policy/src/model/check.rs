@@ -123,16 +123,29 @@ impl Model {
     /// # Errors
     /// It does not exist, or is of the other family.
     pub fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
-        let RuleSpec { direction, traffic, peer } = spec;
-        RuleSpec::new(*direction, *traffic, peer.clone())?;
-        match peer {
-            Peer::Ipv4(_) | Peer::Ipv6(_) => Ok(()),
-            Peer::Group(id) => self.group_by_id(id).map(|_| ()),
+        match &spec.peer {
+            Peer::Ipv4(_) | Peer::Ipv6(_) => {}
+            Peer::Group(id) => self.group_by_id(id).map(|_| ())?,
+            Peer::PrefixList(id) => self.prefix_list_by_id(id).map(|_| ())?,
+        }
+        self.mismatch(spec).map_or(Ok(()), Err)
+    }
+
+    /// Why a rule matches no packet: its traffic does not exist in the family of its peer. EC2 stores such
+    /// rules, so documents may have them.
+    #[must_use]
+    pub fn mismatch(&self, spec: &RuleSpec) -> Option<Error> {
+        let RuleSpec { traffic, peer, .. } = spec;
+        let checked = match peer {
+            Peer::Ipv4(_) => traffic.check_family(Family::Ipv4, || peer.to_string()),
+            Peer::Ipv6(_) => traffic.check_family(Family::Ipv6, || peer.to_string()),
             Peer::PrefixList(id) => {
-                let list = self.prefix_list_by_id(id)?;
+                let list = self.prefix_lists.get(id)?;
                 traffic.check_family(list.family, || format!("prefix list {}", list.name))
             }
-        }
+            Peer::Group(_) => return None,
+        };
+        checked.err()
     }
 
     /// Checks that a group may have these rules, counted as EC2 counts them.
