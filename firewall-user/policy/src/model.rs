@@ -16,6 +16,7 @@ pub mod ids;
 mod limits;
 mod lookup;
 mod port;
+mod same;
 mod spec;
 pub mod tags;
 mod text;

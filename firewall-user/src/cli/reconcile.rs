@@ -35,7 +35,7 @@ impl Command {
         let mut exit = Exit::Done;
         for one in interfaces {
             let interface = &one.interface;
-            let name = format!("{} {}", interface.id, interface.device);
+            let name = format!("{} {}", interface.id, interface.label());
             match one.outcome {
                 Outcome::Attached(attached) => output::lines([format!(
                     "{name}: {} ({})",
@@ -49,7 +49,7 @@ impl Command {
                 }
                 Outcome::Failed(error) => {
                     exit = Exit::Failed;
-                    failure::report(&error.context(format!("reconcile {}", interface.device)));
+                    failure::report(&error.context(format!("reconcile {}", interface.label())));
                 }
             }
         }

@@ -201,7 +201,7 @@ fn a_refused_document_is_reported_with_the_place() {
         place(
             with("IpPermissions", json!(too_many)),
             "SecurityGroups[1]: group web would have 4 ingress rules for IPv4, and the limit is 3",
-            "a prefix list counts as its entries, a group peer in both families; rules_per_group in the configuration's [limits] sets the limit",
+            "a prefix list counts as its entries (in EC2 as its MaxEntries), a group peer in both families; rules_per_group in the configuration's [limits] sets the limit",
         ),
         place(
             document(&[in_vpc("vpc-1"), in_vpc("vpc-2")]),

@@ -256,8 +256,8 @@ fn a_growing_prefix_list_counts_in_the_groups_that_use_it() {
     assert_eq!(
         done.stderr.lines().next().unwrap(),
         format!(
-            "error: apply {file}: PrefixLists[0]: group web would have 3 ingress rules for IPv4, \
-             and the limit is 2 (line 1, column 17)"
+            "error: apply {file}: PrefixLists[0]: group web would have 3 ingress rules for IPv4 (3 \
+             of them entries of prefix lists), and the limit is 2 (line 1, column 17)"
         )
     );
     assert_eq!(host.state(), before);

@@ -159,8 +159,11 @@ impl Model {
         limits: &Limits,
     ) -> Result<(), Error> {
         let mut counts = [[0_usize; 2]; 2];
+        // Those of them that are entries of prefix lists.
+        let mut listed = [[0_usize; 2]; 2];
         for spec in specs {
-            let [v4, v6] = &mut counts[usize::from(spec.direction as u8)];
+            let direction = usize::from(spec.direction as u8);
+            let [v4, v6] = &mut counts[direction];
             match &spec.peer {
                 Peer::Ipv4(_) => *v4 += 1,
                 Peer::Ipv6(_) => *v6 += 1,
@@ -170,22 +173,29 @@ impl Model {
                 }
                 Peer::PrefixList(id) => {
                     let list = self.prefix_list_by_id(id)?;
-                    match list.family {
-                        Family::Ipv4 => *v4 += list.entries.len(),
-                        Family::Ipv6 => *v6 += list.entries.len(),
-                    }
+                    let [listed_v4, listed_v6] = &mut listed[direction];
+                    let (counts, listed) = match list.family {
+                        Family::Ipv4 => (v4, listed_v4),
+                        Family::Ipv6 => (v6, listed_v6),
+                    };
+                    *counts += list.entries.len();
+                    *listed += list.entries.len();
                 }
             }
         }
         for direction in Direction::ALL {
             let [v4, v6] = counts[usize::from(direction as u8)];
-            for (family, count) in [(Family::Ipv4, v4), (Family::Ipv6, v6)] {
+            let [listed_v4, listed_v6] = listed[usize::from(direction as u8)];
+            for (family, count, entries) in
+                [(Family::Ipv4, v4, listed_v4), (Family::Ipv6, v6, listed_v6)]
+            {
                 if count > limits.rules_per_group {
                     return Err(Error::RulesLimit {
                         group: group.to_owned(),
                         direction: direction.name(),
                         family,
                         count,
+                        entries,
                         limit: limits.rules_per_group,
                     });
                 }

@@ -5,6 +5,7 @@ use clap::Args;
 use firewall_ebpf::abi::interface::Direction;
 
 use crate::cli::failure::UsageError;
+use crate::cli::output;
 use crate::model::{Error, Model, Peer, RuleSpec, Traffic, parse_cidr};
 
 /// The traffic and the peer of a rule.
@@ -82,6 +83,11 @@ impl Selector {
             peer_group: peer_group.clone(),
             prefix_list: prefix_list.clone(),
         })
+    }
+
+    /// Says which networks were stored in another form than they were given in.
+    pub(super) fn note_networks(&self) {
+        output::note_networks(&self.peer.cidrs);
     }
 
     fn traffic(&self) -> Result<Traffic> {
