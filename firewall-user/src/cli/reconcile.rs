@@ -90,8 +90,9 @@ fn report_resizing(name: &str, resizing: Resizing) -> Result<Option<Exit>> {
 /// What a size of the shared maps would take.
 fn fixed_text(fixed: &Fixed) -> String {
     let Fixed { changed, is_too_small } = fixed;
-    let how = "applied at the next boot, or by `secgroup detach --all` and attaching again, between which \
-               nothing is filtered";
     let more = if *is_too_small { "; what is attached now does not fit into it" } else { "" };
-    format!("maps.{changed}: not applied to what is attached: {how}{more}")
+    format!(
+        "maps.{changed}: takes effect at the next boot, or with `secgroup detach --all` and attaching again \
+         (nothing is filtered in between){more}"
+    )
 }

@@ -281,7 +281,7 @@ fn everything_that_is_wrong_is_reported_in_one_run() {
             1,
             "",
             format!(
-                "{error}[0].IpPermissions[0].FromPort: invalid type: string \"80\", expected i64 (line 3, column 43)\n\
+                "{error}[0].IpPermissions[0].FromPort: invalid type: string \"80\", expected an integer (line 3, column 43)\n\
                  hint: apply reads what aws ec2 describe-security-groups or secgroup export prints\n\
                  {error}[0].IpPermissions[0].IpRanges[0].CidrIp: CIDR 10.0.0.1 has no prefix length (line 3, column 87)\n\
                  hint: write 10.0.0.1/32 for this one address\n\

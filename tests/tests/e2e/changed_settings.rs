@@ -44,10 +44,9 @@ fn reconcile_applies_the_sizes_of_the_configuration_and_keeps_flows() {
         "[maps]\nflows_new = 2048\nflows_udp = 1024\nflows_tcp = 512\nfragments = 64\nrules = \
          8192\ninterfaces = 8\n",
     );
-    let fixed = "applied at the next boot, or by `secgroup detach --all` and attaching again, between which \
-                 nothing is filtered";
-    let notes =
-        format!("secgroup: maps.rules 4096 -> 8192: not applied to what is attached: {fixed}\n");
+    let notes = "secgroup: maps.rules 4096 -> 8192: takes effect at the next boot, or with `secgroup detach \
+                 --all` and attaching again (nothing is filtered in between)\n";
+    let notes = notes.to_owned();
     let applied = "applied; the flows that fit are kept";
     let lines = vec![
         format!("eth0: maps.flows_new 1024 -> 2048: {applied}"),
@@ -74,7 +73,10 @@ fn reconcile_applies_the_sizes_of_the_configuration_and_keeps_flows() {
     let notes: Vec<_> = notes.lines().collect();
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert!(notes[0].ends_with("; what is attached now does not fit into it"), "{notes:?}");
-    assert!(notes[1].contains("maps.interfaces 8 -> 1") && notes[1].ends_with("is filtered"));
+    assert!(
+        notes[1].contains("maps.interfaces 8 -> 1")
+            && notes[1].ends_with("(nothing is filtered in between)")
+    );
 }
 
 #[test]

@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn a_part_begins_within_the_table() {
         let bucket = |from, capacity| Part { from, limit: 1 }.bucket(capacity);
-        for capacity in [1, 16, 1000, 65_536, 16_777_216] {
+        for capacity in [1_u32, 16, 1000, 65_536, 16_777_216] {
             let buckets = capacity.next_power_of_two();
             assert_eq!(bucket(0, capacity), 0);
             assert_eq!(bucket(u32::MAX, capacity), buckets - 1);

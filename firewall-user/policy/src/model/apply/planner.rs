@@ -388,8 +388,24 @@ impl<'a> Planner<'a> {
             group.rules.clear();
         }
         for group in &going {
-            if let Err(error) = staying.check_group_unused(group) {
-                self.findings.refuse(PRUNE, error);
+            let peer = Peer::Group(group.id.clone());
+            let of_document = |user: &&Group| {
+                self.mentioned.contains(&user.id)
+                    && user.rules.iter().any(|rule| rule.spec.peer == peer)
+            };
+            let user = staying.groups.values().find(of_document).map(|user| user.name.clone());
+            match (user, staying.check_group_unused(group)) {
+                // Its rules may be those that the document adds.
+                (Some(user), _) => self.findings.error(Error::Foreign {
+                    path: PRUNE.to_owned(),
+                    reason: format!(
+                        "a rule of group {user} in the document names group {}",
+                        group.name
+                    ),
+                    hint: "add that group to the document, or take the rule out of it",
+                }),
+                (None, Err(error)) => self.findings.refuse(PRUNE, error),
+                (None, Ok(())) => {}
             }
         }
         for group in &going {

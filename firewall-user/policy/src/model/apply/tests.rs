@@ -287,7 +287,7 @@ fn a_group_in_use_or_the_default_group_is_not_pruned() {
     assert_eq!(
         texts,
         [
-            "--prune: group a is used by group web (sgr-00000000000000001)",
+            "--prune: a rule of group web in the document names group a",
             "--prune: group b is used by interface eth0 in namespace blue",
         ]
     );

@@ -53,7 +53,12 @@ fn syntax(error: &serde_json::Error) -> Error {
 fn message(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    message.strip_suffix(&place).unwrap_or(&message).to_owned()
+    let message = message.strip_suffix(&place).unwrap_or(&message);
+    // Rust's names of types are not those of JSON.
+    match message.rsplit_once(", expected ") {
+        Some((found, "i64" | "u64")) => format!("{found}, expected an integer"),
+        _ => message.to_owned(),
+    }
 }
 
 /// A document without the values of a wrong type, and an error for each of them. `first` is the first
@@ -200,7 +205,7 @@ mod tests {
                 "SecurityGroups[0].GroupName: invalid type: integer `1`, expected a string (line 2, column 17)",
                 "SecurityGroups[0].IpPermissions: invalid type: map, expected a sequence (line 2, column 57)",
                 "SecurityGroups[1]: invalid type: string \"x\", expected an object (line 3, column 3)",
-                "SecurityGroups[2].IpPermissions[0].FromPort: invalid type: string \"80\", expected i64 (line 5, column 39)",
+                "SecurityGroups[2].IpPermissions[0].FromPort: invalid type: string \"80\", expected an integer (line 5, column 39)",
                 "SecurityGroups[2].IpPermissions[0].IpRanges[1]: invalid type: integer `7`, expected an object (line 5, column 97)",
             ]
         );
