@@ -112,7 +112,7 @@ enum Command {
     PrefixList(prefix_list::Command),
     Apply(apply::Command),
     Export(export::Command),
-    /// Attach groups to an interface, in place of those attached before
+    /// Attach groups to an interface, or change the groups and options of one that is attached
     Attach(attach::Command),
     /// Detach all groups from an interface
     Detach(detach::Command),

@@ -40,7 +40,8 @@ pub struct Config {
     /// Sizes of the kernel's maps. Flows and fragments have tables of their own for each interface, which
     /// are created when it is attached; a change takes effect at the next `attach` or `reconcile`, and flows are kept.
     /// `rules` and `interfaces` are sizes of maps that all interfaces share, and a change takes effect when
-    /// no interface is attached: `secgroup detach --all`, then attach again.
+    /// no interface is attached: at the next boot, or by `secgroup detach --all` and attaching again.
+    /// `reconcile` names each size that differs from what is in the kernel.
     pub maps: Maps,
 }
 

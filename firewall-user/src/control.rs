@@ -31,6 +31,7 @@ pub mod panic;
 mod progress;
 mod reconcile;
 mod refresh;
+mod sizes;
 mod ssh;
 mod staged;
 pub mod watch;
@@ -42,6 +43,7 @@ pub use lock::LockError;
 pub use lockout::LockedOut;
 pub use other_store::OtherStore;
 pub use reconcile::{Outcome, Reconciled, Reconciliation};
+pub use sizes::{Changed, Fixed, Resizing};
 
 /// The store of this host, and its enforcement in the kernel.
 #[derive(Debug)]

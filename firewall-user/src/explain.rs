@@ -73,3 +73,10 @@ impl Explain for document::Error {
         self.hint().map(Cow::Owned)
     }
 }
+
+/// The exit code is the default one, as for [`document::Error`].
+impl Explain for document::Errors {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        self.iter().find_map(|one| one.error.hint()).map(Cow::Owned)
+    }
+}

@@ -17,13 +17,14 @@ pub mod ids;
 mod limits;
 mod lookup;
 mod port;
+mod same;
 mod spec;
 pub mod tags;
 mod text;
 mod traffic;
 
 pub use change::Change;
-pub use cidr::{parse_cidr, parse_entry};
+pub use cidr::{canonicalised, parse_cidr, parse_entry};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
 pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};

@@ -1,5 +1,6 @@
 //! `secgroup apply`
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use clap::Args;
 use super::output;
 use super::safety::Safety;
 use super::{Context, Exit};
-use crate::model::apply::{Line, Plan};
+use crate::model::apply::{Line, Others, Plan};
 use crate::model::document::Document;
 use crate::store::Transaction;
 
@@ -19,13 +20,14 @@ use crate::store::Transaction;
 /// The document has the form of `aws ec2 describe-security-groups` and `secgroup export`. Groups and
 /// prefix lists that do not exist are created. Of those that exist, rules, entries and tags are added,
 /// changed and deleted until they equal the document's. Groups and prefix lists that are not in the
-/// document stay as they are. Either the whole document is applied or nothing; the changes are printed.
+/// document stay as they are, unless --prune removes the groups. Either the whole document is applied or
+/// nothing; the changes are printed. Everything that is wrong with a document is reported at once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   aws ec2 describe-security-groups | secgroup apply -
   secgroup apply groups.json --confirm 1m
-  secgroup apply groups.json --dry-run
+  secgroup apply groups.json --prune --dry-run
 
 Exit code 4: --dry-run, and the document differs from the store.")]
 pub(super) struct Command {
@@ -34,17 +36,24 @@ pub(super) struct Command {
     /// Print the changes without making them
     #[arg(long)]
     dry_run: bool,
+    /// Remove the groups that the document does not have, except one with the name default; refused while
+    /// an interface or a rule of another group uses one of them
+    #[arg(long)]
+    prune: bool,
     #[command(flatten)]
     safety: Safety,
 }
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self { file, dry_run, safety } = self;
+        let Self { file, dry_run, prune, safety } = self;
+        let others = if prune { Others::Go } else { Others::Stay };
         let apply = || -> Result<_> {
-            let document = Document::parse(&read(&file)?)?;
+            let text = read(&file)?;
+            let document = Document::parse(&text)?;
             let edit = |change: &mut Transaction<'_>| {
-                let plan = Plan::new(change.model(), &document, change.limits())?;
+                let plan = Plan::with(change.model(), &document, change.limits(), others)
+                    .map_err(|errors| errors.located(&text))?;
                 change.apply(&plan)?;
                 Ok(plan)
             };
@@ -60,7 +69,28 @@ impl Command {
         } else {
             output::lines(plan.lines())?;
         }
+        report(&plan);
         Ok(if dry_run && !plan.is_empty() { Exit::Differs } else { Exit::Done })
+    }
+}
+
+/// Names and warnings that are printed; of more there is a count.
+const MOST: usize = 100;
+
+/// Says what the document leaves as it is, and what may not be meant.
+fn report(plan: &Plan) {
+    for warning in plan.warnings.iter().take(MOST) {
+        output::note(&format!("warning: {warning}"));
+    }
+    if plan.warnings.len() > MOST {
+        output::note(&format!("and {} more warnings", plan.warnings.len() - MOST));
+    }
+    if !plan.others.is_empty() {
+        let mut names = plan.others.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+        if plan.others.len() > MOST {
+            let _ = write!(names, " and {} more", plan.others.len() - MOST);
+        }
+        output::note(&format!("not in the document, and unchanged: {names}"));
     }
 }
 

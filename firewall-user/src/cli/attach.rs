@@ -8,12 +8,13 @@ use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 
 use super::failure::UsageError;
+use super::interfaces::{InterfaceArgs, Named};
 use super::safety::Safety;
 use super::{Context, Exit, output};
 use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
 use crate::control::{AttachOptions, Attachment, Terms};
 use crate::dataplane::hooks::{hook, trace};
-use crate::model::{EtherType, HookChoice, Interface, InterfaceId, Mode, Tracking};
+use crate::model::{EtherType, HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
 use crate::store::Transaction;
 
 mod port;
@@ -22,6 +23,9 @@ use port::{NONE, Port, PortArgs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Of an interface that is attached, groups and options that are not named stay as they are. One that is
+not attached needs --group, and has the defaults for the options that are not named.
+
 States of --timeout, with the default in seconds (names of EC2 where EC2 has one; docs/states.md):
   TcpSynSentTimeout 120, TcpSynRecvTimeout 60, TcpEstablishedTimeout 432000, TcpFinWaitTimeout 120,
   TcpCloseWaitTimeout 60, TcpLastAckTimeout 30, TcpTimeWaitTimeout 120, TcpCloseTimeout 10,
@@ -33,24 +37,29 @@ Exit code 130: --trace was interrupted.
 
 Examples:
   secgroup attach eth0 --group web --group ssh
+  secgroup attach eth0 --add-group db
+  secgroup attach eth0 --tcp strict
   secgroup attach tap7 --group vm --orientation guest --address 10.0.0.7
   secgroup attach eth0 --group web --netns blue --timeout TcpEstablishedTimeout=350")]
 pub(super) struct Command {
-    /// Network device
-    #[arg(value_name = "IFACE")]
-    device: String,
-    /// Group by id or name; may be repeated: a packet passes if a rule of any group allows it
-    #[arg(long = "group", value_name = "GROUP", required = true)]
+    #[command(flatten)]
+    interface: InterfaceArgs,
+    /// Group by id or name, in place of those attached before; may be repeated: a packet passes if a rule of
+    /// any group allows it [default: as attached before]
+    #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
+    /// Group to add to those of an attached interface, if it is not one of them; may be repeated
+    #[arg(long = "add-group", value_name = "GROUP", conflicts_with = "groups")]
+    added: Vec<String>,
+    /// Group to remove from those of an attached interface, if it is one of them; may be repeated
+    #[arg(long = "remove-group", value_name = "GROUP", conflicts_with = "groups")]
+    removed: Vec<String>,
     /// Hook of the program for received packets [default: auto, or as attached before]
     #[arg(long, value_enum)]
     hook: Option<HookChoice>,
     /// Which end of the device is protected [default: host, or as attached before]
     #[arg(long, value_enum)]
     orientation: Option<Orientation>,
-    /// Named network namespace of the device
-    #[arg(long, value_name = "NAME")]
-    netns: Option<String>,
     /// Idle timeout of a state in seconds, 1 or more; may be repeated
     #[arg(long = "timeout", value_name = "STATE=SECONDS")]
     timeouts: Vec<String>,
@@ -132,19 +141,22 @@ pub(super) enum Switch {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let what = format!("attach {}", self.device);
+        let what = format!("attach {}", self.interface.text());
         self.attach(context, &what).context(what.clone())
     }
 
     fn attach(self, context: &Context, what: &str) -> Result<Exit> {
+        let named = self.interface.parse()?;
         let timeouts = timeouts(&self.timeouts)?;
         let port = self.port.parse()?;
         let ether_types = ether_types(&self.ether_types)?;
-        let mut control = context.control()?;
+        // Without --group it can only be attached already.
+        let mut control =
+            if self.groups.is_empty() { context.control_existing()? } else { context.control()? };
         let capacity = context.config.maps.interfaces.get();
         let options = AttachOptions { traced: self.trace, learns: !self.no_learn };
         let made = control.attach(&self.safety.terms(what), options, |change| {
-            let interface = self.interface(change, timeouts, ether_types, port, capacity)?;
+            let interface = self.edited(&named, change, timeouts, ether_types, port, capacity)?;
             change.put_interface(&interface)?;
             Ok(interface)
         })?;
@@ -153,7 +165,7 @@ impl Command {
         output::lines([format!(
             "{} {}: groups {}; {} ({}), {} orientation",
             interface.id,
-            interface.device,
+            interface.label(),
             groups.join(", "),
             attached.hook.name(),
             hook::why(interface.hook, attached.hook, &attached.device),
@@ -183,8 +195,9 @@ impl Command {
     }
 
     /// The interface with the options given now, and else those attached before.
-    fn interface(
+    fn edited(
         &self,
+        named: &Named,
         change: &Transaction<'_>,
         timeouts: BTreeMap<State, u32>,
         ether_types: Option<BTreeSet<EtherType>>,
@@ -192,22 +205,19 @@ impl Command {
         capacity: u32,
     ) -> Result<Interface> {
         let model = change.model();
-        let groups = self
-            .groups
-            .iter()
-            .map(|word| Ok(model.group(word)?.id.clone()))
-            .collect::<Result<_>>()?;
-        let before = model.interface(&self.device, self.netns.as_deref()).cloned();
-        let mut interface = match before {
-            Some(interface) => interface,
-            None => Interface::new(
+        let mut interface = match named.of(model) {
+            Ok(interface) => interface.clone(),
+            Err(error) if self.groups.is_empty() => {
+                return Err(error).context("without --group it must be attached already");
+            }
+            Err(_) => Interface::new(
                 InterfaceId::random()?,
                 change.free_slot(capacity)?,
-                &self.device,
-                self.netns.as_deref(),
+                &named.device,
+                named.netns.as_deref(),
             ),
         };
-        interface.groups = groups;
+        self.set_groups(model, &mut interface)?;
         interface.hook = self.hook.unwrap_or(interface.hook);
         interface.orientation = self.orientation.unwrap_or(interface.orientation);
         interface.non_ip = self.non_ip.unwrap_or(interface.non_ip);
@@ -236,6 +246,42 @@ impl Command {
         interface.timeouts.retain(|state, seconds| *seconds != state.default_timeout());
         port.apply(&mut interface)?;
         Ok(interface)
+    }
+}
+
+impl Command {
+    fn set_groups(&self, model: &Model, interface: &mut Interface) -> Result<()> {
+        let ids = |words: &[String]| {
+            words.iter().map(|word| Ok(model.group(word)?.id.clone())).collect::<Result<Vec<_>>>()
+        };
+        if !self.groups.is_empty() {
+            interface.groups = ids(&self.groups)?;
+        }
+        let (added, removed) = (ids(&self.added)?, ids(&self.removed)?);
+        if let Some(both) = added.iter().find(|id| removed.contains(id)) {
+            return Err(UsageError {
+                message: format!(
+                    "group {} is both added and removed",
+                    model.group_by_id(both)?.name
+                ),
+                hint: "name it once",
+            }
+            .into());
+        }
+        for id in added {
+            if !interface.groups.contains(&id) {
+                interface.groups.push(id);
+            }
+        }
+        interface.groups.retain(|id| !removed.contains(id));
+        if interface.groups.is_empty() {
+            return Err(UsageError {
+                message: "it would have no group left".to_owned(),
+                hint: "`secgroup detach` ends enforcement; a group without rules blocks all traffic",
+            }
+            .into());
+        }
+        Ok(())
     }
 }
 

@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::interfaces::Named;
 use super::{Context, Exit, output};
-use crate::model::{Error, label};
+use crate::model::Error;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -12,9 +13,10 @@ Traffic of a detached interface is no longer filtered. Its flows and counters ar
 
 Examples:
   secgroup detach eth0
+  secgroup detach blue/eth0
   secgroup detach --all")]
 pub(super) struct Command {
-    /// Network device
+    /// Network device; of another network namespace also as NAMESPACE/DEVICE
     #[arg(value_name = "IFACE", required_unless_present = "all", conflicts_with = "all")]
     device: Option<String>,
     /// Named network namespace of the device
@@ -23,6 +25,9 @@ pub(super) struct Command {
     /// Every interface: removes all programs, maps and links of secgroup from the kernel
     #[arg(long)]
     all: bool,
+    /// Succeed if the interface is not attached
+    #[arg(long, conflicts_with = "all")]
+    if_exists: bool,
 }
 
 impl Command {
@@ -35,24 +40,24 @@ impl Command {
     }
 
     fn detach(self, context: &Context) -> Result<Exit> {
-        let Self { device, netns, all } = self;
+        let Self { device, netns, all, if_exists } = self;
+        let named = device.map(|device| Named::new(&device, netns.as_deref())).transpose()?;
         let mut control = context.control()?;
         let mut lines = Vec::new();
         let strays = control.detach(all, |change| {
             let model = change.model();
-            let interfaces = match &device {
-                Some(device) => {
-                    let netns = netns.as_deref();
-                    let missing = || Error::InterfaceNotFound(label(device, netns));
-                    vec![model.interface(device, netns).ok_or_else(missing)?.clone()]
-                }
+            let interfaces = match &named {
+                Some(named) => match named.of(model) {
+                    Err(Error::InterfaceNotFound(_)) if if_exists => Vec::new(),
+                    found => vec![found?.clone()],
+                },
                 None => model.interfaces.values().cloned().collect(),
             };
             let mut slots = Vec::new();
             for interface in interfaces {
                 change.delete_interface(interface.slot)?;
                 slots.push(interface.slot);
-                lines.push(format!("{} {}: detached", interface.id, interface.device));
+                lines.push(format!("{} {}: detached", interface.id, interface.label()));
             }
             Ok(slots)
         })?;

@@ -13,10 +13,11 @@ use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 14] = [
+const EXPLAINED: [Lookup; 15] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
+    explained::<document::Errors>,
     explained::<model::Error>,
     explained::<store::Error>,
     explained::<DataplaneError>,
@@ -42,11 +43,35 @@ fn explanations(error: &anyhow::Error) -> impl Iterator<Item = &dyn Explain> {
     error.chain().filter_map(|cause| EXPLAINED.iter().find_map(|explained| explained(cause)))
 }
 
-/// Prints an error to standard error.
+/// Prints an error to standard error; of a document, every error that it has.
 pub(super) fn report(error: &anyhow::Error) {
+    if let Some(errors) = error.chain().find_map(|cause| cause.downcast_ref::<document::Errors>()) {
+        report_all(&error.to_string(), errors);
+        return;
+    }
     eprintln!("error: {}", one_line(&format!("{error:#}")));
     if let Some(hint) = explanations(error).find_map(Explain::hint) {
         eprintln!("hint: {}", one_line(&hint));
+    }
+}
+
+/// Prints each error of a document; a hint that several in a row share is printed after the last of them.
+fn report_all(operation: &str, errors: &document::Errors) {
+    let mut each = errors.iter().peekable();
+    while let Some(one) = each.next() {
+        eprintln!("error: {}", one_line(&format!("{operation}: {one}")));
+        let hint = one.error.hint();
+        if let Some(hint) = hint
+            && each.peek().and_then(|next| next.error.hint()).as_ref() != Some(&hint)
+        {
+            eprintln!("hint: {}", one_line(&hint));
+        }
+    }
+    if errors.more() > 0 {
+        eprintln!(
+            "error: {}",
+            one_line(&format!("{operation}: and {} more errors", errors.more()))
+        );
     }
 }
 

@@ -110,8 +110,8 @@ fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
     let flush = || -> Result<u64> {
         let mut control = context.control_existing()?;
         let model = control.model()?;
-        let rules = filter.check(&control, &model)?;
-        control.flush(|entry| filter.matches(&model, entry, rules.as_ref()))
+        let filter = filter.check(&control, &model)?;
+        control.flush(|entry| filter.matches(entry))
     };
     let removed = flush().context("flows flush")?;
     output::lines([format!("{removed} flows removed")])?;
@@ -123,7 +123,7 @@ fn live_flows<'a>(
     model: &'a Model,
     filter: &Filter,
 ) -> Result<Vec<LiveFlow<'a>>> {
-    let rules_of_filter = filter.check(control, model)?;
+    let filter = filter.check(control, model)?;
     let maps = control.maps()?.ok_or(NothingAttached)?;
     let now = clock::now(control.pins(), &maps)?;
     let mut names: HashMap<u32, Option<RuleName>> = HashMap::new();
@@ -139,7 +139,7 @@ fn live_flows<'a>(
         let idle = now.saturating_sub(entry.flow.last_seen) / clock::hz();
         // An expired entry that is not removed yet is no flow; the kernel ignores it, too.
         let Some(left) = u64::from(interface.timeout(state)).checked_sub(idle) else { continue };
-        if !filter.matches(model, &entry, rules_of_filter.as_ref()) {
+        if !filter.matches(&entry) {
             continue;
         }
         let rule = match names.get(&entry.flow.rule) {

@@ -8,7 +8,7 @@ use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, rule};
 use crate::control::Terms;
-use crate::model::{self, Group, Interface, Model, document, tags};
+use crate::model::{self, Error, Group, Interface, Model, document, tags};
 use crate::store::NewGroup;
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,9 @@ pub(super) enum Command {
     Delete {
         /// Group by id or name
         group: String,
+        /// Succeed if there is no such group
+        #[arg(long)]
+        if_exists: bool,
     },
 }
 
@@ -40,6 +43,9 @@ pub(super) struct Create {
     /// Tag; may be repeated
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
+    /// If there is a group of this name with this description and these tags, print its id
+    #[arg(long)]
+    if_not_exists: bool,
 }
 
 #[derive(Debug, Args)]
@@ -56,21 +62,27 @@ impl Command {
             Self::Create(create) => create.run(context),
             Self::List(output) => list(&context.control_existing()?.model()?, output.output),
             Self::Show(show) => show.run(context),
-            Self::Delete { group } => delete(context, &group),
+            Self::Delete { group, if_exists } => delete(context, &group, if_exists),
         }
     }
 }
 
 impl Create {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { name, description, tags } = self;
+        let Self { name, description, tags, if_not_exists } = self;
         let create = || -> Result<_> {
             let new = NewGroup {
                 name: model::group_name(&name)?,
                 description: model::group_description(&description)?,
                 tags: parse_tags(&tags)?,
             };
-            context.control()?.change(&Terms::default(), |change| Ok(change.create_group(new)?))
+            context.control()?.change(&Terms::default(), |change| {
+                if if_not_exists && let Some(here) = change.model().group_named(&new.name) {
+                    here.check_same(&new.name, &new.description, &new.tags)?;
+                    return Ok(here.id.clone());
+                }
+                Ok(change.create_group(new)?)
+            })
         };
         output::lines([create().with_context(|| format!("create group {name}"))?])?;
         Ok(Exit::Done)
@@ -138,10 +150,13 @@ fn list(model: &Model, format: Format) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn delete(context: &Context, word: &str) -> Result<Exit> {
+fn delete(context: &Context, word: &str, if_exists: bool) -> Result<Exit> {
     let delete = || {
         context.control()?.change(&Terms::default(), |change| {
-            let id = change.model().group(word)?.id.clone();
+            let id = match change.model().group(word) {
+                Err(Error::GroupNotFound(_)) if if_exists => return Ok(()),
+                found => found?.id.clone(),
+            };
             Ok(change.delete_group(&id)?)
         })
     };
@@ -158,7 +173,7 @@ fn interfaces(model: &Model, group: &Group) -> Vec<String> {
 /// `--tag KEY=VALUE…`
 pub(super) fn parse_tags(
     words: &[String],
-) -> Result<std::collections::BTreeMap<String, String>, model::Error> {
+) -> Result<std::collections::BTreeMap<String, String>, Error> {
     let pairs = words.iter().map(|word| tags::parse(word)).collect::<Result<Vec<_>, _>>()?;
     tags::collect(pairs)
 }

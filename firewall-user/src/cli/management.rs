@@ -40,6 +40,7 @@ impl Command {
             Self::Set { networks, force } => {
                 let set = || context.control()?.manage(parse(&networks)?, force);
                 set().context("set management networks")?;
+                output::note_networks(&networks);
             }
             Self::Clear { force } => {
                 let clear = || context.control()?.manage(BTreeSet::new(), force);

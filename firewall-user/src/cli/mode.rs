@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::interfaces::InterfaceArgs;
 use super::safety::Safety;
 use super::{Context, Exit, output};
-use crate::model::{Error, Mode, label};
+use crate::model::Mode;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -16,38 +17,33 @@ Examples:
   secgroup mode eth0 audit
   secgroup mode eth0 enforce --confirm 30s")]
 pub(super) struct Command {
-    /// Network device
-    #[arg(value_name = "IFACE")]
-    device: String,
+    #[command(flatten)]
+    interface: InterfaceArgs,
     /// Enforce drops, or only count them
     #[arg(value_enum)]
     mode: Mode,
-    /// Named network namespace of the device
-    #[arg(long, value_name = "NAME")]
-    netns: Option<String>,
     #[command(flatten)]
     safety: Safety,
 }
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let what = format!("mode {}", self.device);
+        let what = format!("mode {}", self.interface.text());
         self.change(context, &what).context(what.clone())
     }
 
     fn change(self, context: &Context, what: &str) -> Result<Exit> {
-        let Self { device, mode, netns, safety } = self;
+        let Self { interface, mode, safety } = self;
+        let named = interface.parse()?;
         let mut control = context.control_existing()?;
         control.change(&safety.terms(what), |change| {
-            let found = change.model().interface(&device, netns.as_deref());
-            let missing = || Error::InterfaceNotFound(label(&device, netns.as_deref()));
-            let mut interface = found.ok_or_else(missing)?.clone();
+            let mut interface = named.of(change.model())?.clone();
             interface.mode = mode;
             Ok(change.put_interface(&interface)?)
         })?;
         safety.remind(&control)?;
         let model = control.model()?;
-        let interface = model.interface(&device, netns.as_deref());
+        let interface = named.of(&model);
         output::lines(interface.map(|one| format!("{}: {}", one.label(), one.mode.name())))?;
         Ok(Exit::Done)
     }

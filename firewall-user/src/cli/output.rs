@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::model::canonicalised;
 use crate::model::document::Document;
 
 /// `--output`, of every command that reads.
@@ -37,6 +38,20 @@ pub(crate) fn lines(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> 
         writeln!(out, "{line}")?;
     }
     Ok(out.flush()?)
+}
+
+/// Prints a remark about a command that succeeds to standard error, on one line.
+pub(crate) fn note(text: &str) {
+    eprintln!("secgroup: {}", super::failure::one_line(text));
+}
+
+/// Says which networks have host bits and were stored without them, as in EC2.
+pub(crate) fn note_networks(words: &[String]) {
+    for word in words {
+        if let Some(network) = canonicalised(word) {
+            note(&format!("{word} was stored as {network}"));
+        }
+    }
 }
 
 /// Prints a document in the form of the AWS CLI.

@@ -36,6 +36,9 @@ Example:
     Delete {
         /// Prefix list by id or name
         list: String,
+        /// Succeed if there is no such prefix list
+        #[arg(long)]
+        if_exists: bool,
     },
 }
 
@@ -55,6 +58,9 @@ pub(super) struct Create {
     /// Tag; may be repeated
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
+    /// If there is a prefix list of this name with this family and these entries and tags, print its id
+    #[arg(long)]
+    if_not_exists: bool,
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +73,9 @@ pub(super) struct Add {
     /// Description of these entries
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    /// Leave out entries that the list has with this description
+    #[arg(long)]
+    if_not_exists: bool,
     #[command(flatten)]
     safety: Safety,
 }
@@ -78,6 +87,9 @@ pub(super) struct Remove {
     /// Network; may be repeated
     #[arg(long = "entry", value_name = "CIDR", num_args = 1.., required = true)]
     entries: Vec<String>,
+    /// Leave out entries that the list does not have
+    #[arg(long)]
+    if_exists: bool,
     #[command(flatten)]
     safety: Safety,
 }
@@ -98,14 +110,14 @@ impl Command {
             Self::Remove(remove) => remove.run(context),
             Self::List(output) => list(&context.control_existing()?.model()?, output.output),
             Self::Show(show) => show.run(context),
-            Self::Delete { list } => delete(context, &list),
+            Self::Delete { list, if_exists } => delete(context, &list, if_exists),
         }
     }
 }
 
 impl Create {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { name, family, entries, description, tags } = self;
+        let Self { name, family, entries, description, tags, if_not_exists } = self;
         let create = || -> Result<_> {
             let new = NewPrefixList {
                 name: prefix_list_name(&name)?,
@@ -113,37 +125,54 @@ impl Create {
                 entries: parse_entries(&entries, Some(family), description.as_deref())?,
                 tags: parse_tags(&tags)?,
             };
-            context
-                .control()?
-                .change(&Terms::default(), |change| Ok(change.create_prefix_list(new)?))
+            context.control()?.change(&Terms::default(), |change| {
+                if if_not_exists && let Some(here) = change.model().prefix_list_named(&new.name) {
+                    here.check_same(&new.name, new.family, &new.entries, &new.tags)?;
+                    return Ok(here.id.clone());
+                }
+                Ok(change.create_prefix_list(new)?)
+            })
         };
         output::lines([create().with_context(|| format!("create prefix list {name}"))?])?;
+        output::note_networks(&entries);
         Ok(Exit::Done)
     }
 }
 
 impl Add {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { list, entries, description, safety } = self;
+        let Self { list, entries: words, description, if_not_exists, safety } = self;
         let add = || -> Result<_> {
-            let entries = parse_entries(&entries, None, description.as_deref())?;
+            let entries = parse_entries(&words, None, description.as_deref())?;
             safety.change(context, &format!("prefix-list add {list}"), |change| {
-                let id = change.model().prefix_list(&list)?.id.clone();
-                Ok(change.add_entries(&id, entries)?)
+                let here = change.model().prefix_list(&list)?;
+                let mut new = BTreeMap::new();
+                for (network, description) in entries {
+                    if !if_not_exists || !here.check_same_entry(&network, &description)? {
+                        new.insert(network, description);
+                    }
+                }
+                let id = here.id.clone();
+                Ok(change.add_entries(&id, new)?)
             })
         };
         add().with_context(|| format!("add to prefix list {list}"))?;
+        output::note_networks(&words);
         Ok(Exit::Done)
     }
 }
 
 impl Remove {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { list, entries, safety } = self;
+        let Self { list, entries, if_exists, safety } = self;
         let remove = || -> Result<_> {
-            let entries: Vec<_> = parse_entries(&entries, None, None)?.into_keys().collect();
+            let mut entries: Vec<_> = parse_entries(&entries, None, None)?.into_keys().collect();
             safety.change(context, &format!("prefix-list remove {list}"), |change| {
-                let id = change.model().prefix_list(&list)?.id.clone();
+                let here = change.model().prefix_list(&list)?;
+                if if_exists {
+                    entries.retain(|network| here.entries.contains_key(network));
+                }
+                let id = here.id.clone();
                 Ok(change.remove_entries(&id, &entries)?)
             })
         };
@@ -209,10 +238,13 @@ fn list(model: &Model, format: Format) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn delete(context: &Context, word: &str) -> Result<Exit> {
+fn delete(context: &Context, word: &str, if_exists: bool) -> Result<Exit> {
     let delete = || {
         context.control()?.change(&Terms::default(), |change| {
-            let id = change.model().prefix_list(word)?.id.clone();
+            let id = match change.model().prefix_list(word) {
+                Err(Error::PrefixListNotFound(_)) if if_exists => return Ok(()),
+                found => found?.id.clone(),
+            };
             Ok(change.delete_prefix_list(&id)?)
         })
     };

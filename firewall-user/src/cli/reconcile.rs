@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, failure, output, panic};
-use crate::control::{Outcome, Reconciliation};
+use crate::control::{Changed, Fixed, Outcome, Reconciliation, Resizing};
 use crate::dataplane::hooks::hook;
 
 #[derive(Debug, Args)]
@@ -26,7 +26,8 @@ impl Command {
                 if adopt { context.control()? } else { context.control_existing()? };
             Ok::<_, anyhow::Error>((control.reconcile(adopt)?, control.model()?))
         };
-        let (Reconciliation { interfaces, strays }, model) = reconcile().context("reconcile")?;
+        let (Reconciliation { interfaces, strays, fixed }, model) =
+            reconcile().context("reconcile")?;
         if model.is_panicking {
             eprintln!("secgroup: {}", panic::text(&model.management));
         }
@@ -35,7 +36,7 @@ impl Command {
         let mut exit = Exit::Done;
         for one in interfaces {
             let interface = &one.interface;
-            let name = format!("{} {}", interface.id, interface.device);
+            let name = format!("{} {}", interface.id, interface.label());
             match one.outcome {
                 Outcome::Attached(attached) => output::lines([format!(
                     "{name}: {} ({})",
@@ -49,10 +50,49 @@ impl Command {
                 }
                 Outcome::Failed(error) => {
                     exit = Exit::Failed;
-                    failure::report(&error.context(format!("reconcile {}", interface.device)));
+                    failure::report(&error.context(format!("reconcile {}", interface.label())));
                 }
             }
+            if let Some(failed) = report_resizing(&name, one.resizing)? {
+                exit = failed;
+            }
+        }
+        for one in fixed {
+            output::note(&fixed_text(&one));
         }
         Ok(exit)
     }
+}
+
+/// Says which sizes of an interface's tables have changed; the exit code if they could not.
+fn report_resizing(name: &str, resizing: Resizing) -> Result<Option<Exit>> {
+    let lines = |changed: Vec<Changed>, what: &str| {
+        output::lines(changed.iter().map(|one| format!("{name}: maps.{one}: {what}")))
+    };
+    match resizing {
+        Resizing::Unneeded => {}
+        Resizing::Done(changed) => lines(changed, "applied; the flows that fit are kept")?,
+        Resizing::Later(changed) => lines(changed, "applied when the device is attached")?,
+        Resizing::NoMemory { changed, needed, available } => {
+            for one in changed {
+                output::note(&format!(
+                    "{name}: maps.{one}: not applied: the tables would take {}, and {} are available",
+                    output::size(needed),
+                    output::size(available)
+                ));
+            }
+            return Ok(Some(Exit::Failed));
+        }
+    }
+    Ok(None)
+}
+
+/// What a size of the shared maps would take.
+fn fixed_text(fixed: &Fixed) -> String {
+    let Fixed { changed, is_too_small } = fixed;
+    let more = if *is_too_small { "; what is attached now does not fit into it" } else { "" };
+    format!(
+        "maps.{changed}: takes effect at the next boot, or with `secgroup detach --all` and attaching again \
+         (nothing is filtered in between){more}"
+    )
 }

@@ -1,5 +1,7 @@
 //! `secgroup rule`
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum as _};
 use firewall_ebpf::abi::interface::Direction;
@@ -9,7 +11,9 @@ use super::output::{self, Format, Output};
 use super::safety::Safety;
 use super::table::{Column, table};
 use super::{Context, Exit};
-use crate::model::{Group, Model, NewRule, RuleId, RuleSpec, document, rule_description};
+use crate::model::{
+    Error, Group, Model, NewRule, Rule, RuleId, RuleSpec, document, rule_description,
+};
 
 mod selector;
 
@@ -51,6 +55,9 @@ pub(super) struct Add {
     /// Purpose of the rule
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    /// Where the group has such a rule with this description, print the rule's id
+    #[arg(long)]
+    if_not_exists: bool,
     #[command(flatten)]
     safety: Safety,
 }
@@ -64,6 +71,9 @@ pub(super) struct Remove {
     rules: Vec<String>,
     #[command(flatten)]
     selector: Selector,
+    /// Succeed if the group does not have such a rule
+    #[arg(long)]
+    if_exists: bool,
     #[command(flatten)]
     safety: Safety,
 }
@@ -88,20 +98,32 @@ impl Command {
 
 impl Add {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { group, direction, selector, description, safety } = self;
+        let Self { group, direction, selector, description, if_not_exists, safety } = self;
         let add = || -> Result<_> {
-            let rule = selector.parse(direction)?;
+            let rule = selector.parse_new(direction)?;
             let description = rule_description(&description.unwrap_or_default())?;
             safety.change(context, &format!("rule add {group}"), |change| {
-                let model = change.model();
-                let id = model.group(&group)?.id.clone();
-                let new = rule.specs(model)?.into_iter();
-                let new =
-                    new.map(|spec| NewRule { spec, description: description.clone() }).collect();
-                Ok(change.add_rules(&id, new)?)
+                let here = change.model().group(&group)?.clone();
+                let mut ids = BTreeMap::new();
+                let mut new = Vec::new();
+                for (index, spec) in rule.specs(change.model())?.into_iter().enumerate() {
+                    let known = if if_not_exists { here.rule_with(&spec).ok() } else { None };
+                    if let Some(known) = known {
+                        known.check_same(&description)?;
+                        ids.insert(index, known.id.clone());
+                    } else {
+                        new.push((index, NewRule { spec, description: description.clone() }));
+                    }
+                }
+                let (places, new): (Vec<_>, Vec<_>) = new.into_iter().unzip();
+                if !new.is_empty() {
+                    ids.extend(places.into_iter().zip(change.add_rules(&here.id, new)?));
+                }
+                Ok(ids.into_values())
             })
         };
         output::lines(add().with_context(|| format!("add rule to group {group}"))?)?;
+        selector.note_networks();
         Ok(Exit::Done)
     }
 }
@@ -114,7 +136,7 @@ impl Remove {
     }
 
     fn remove(self, context: &Context) -> Result<()> {
-        let Self { group, rules, selector, safety } = self;
+        let Self { group, rules, selector, if_exists, safety } = self;
         let what = format!("rule remove {group}");
         let direction = rules.first().and_then(|word| Direction::from_str(word, false).ok());
         match (direction, selector.is_empty()) {
@@ -123,15 +145,19 @@ impl Remove {
                 safety.change(context, &what, |change| {
                     let model = change.model();
                     let group = model.group(&group)?;
-                    let ids = found(group, &rule.specs(model)?)?;
+                    let specs = rule.specs(model)?;
+                    let found = specs.iter().map(|spec| group.rule_with(spec));
+                    let ids = ids(found, if_exists)?;
                     let id = group.id.clone();
                     Ok(change.remove_rules(&id, &ids)?)
                 })
             }
             (None, true) => {
-                let ids = parse_ids(&rules)?;
+                let given = parse_ids(&rules)?;
                 safety.change(context, &what, |change| {
-                    let id = change.model().group(&group)?.id.clone();
+                    let group = change.model().group(&group)?;
+                    let ids = ids(given.iter().map(|id| group.rule(id)), if_exists)?;
+                    let id = group.id.clone();
                     Ok(change.remove_rules(&id, &ids)?)
                 })
             }
@@ -144,9 +170,18 @@ impl Remove {
     }
 }
 
-/// The ids of the rules with these specifications.
-fn found(group: &Group, specs: &[RuleSpec]) -> Result<Vec<RuleId>> {
-    specs.iter().map(|spec| Ok(group.rule_with(spec)?.id.clone())).collect()
+/// The ids of rules; those that the group does not have are an error, or left out.
+fn ids<'a>(
+    found: impl Iterator<Item = Result<&'a Rule, Error>>,
+    if_exists: bool,
+) -> Result<Vec<RuleId>, Error> {
+    let is_absent = |error: &Error| {
+        matches!(error, Error::RuleNotFound { .. } | Error::PermissionNotFound { .. })
+    };
+    found
+        .filter(|rule| !(if_exists && rule.as_ref().is_err_and(is_absent)))
+        .map(|rule| rule.map(|rule| rule.id.clone()))
+        .collect()
 }
 
 fn parse_ids(words: &[String]) -> Result<Vec<RuleId>> {

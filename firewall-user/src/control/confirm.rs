@@ -190,7 +190,7 @@ impl Control {
                 "the rollback changes nothing in the kernel, which has another store's policies",
             );
         } else if instance::exists(&self.enforcer.pins) {
-            for Reconciled { interface, outcome } in self.restore_all()?.interfaces {
+            for Reconciled { interface, outcome, .. } in self.restore_all()?.interfaces {
                 if let Outcome::Failed(error) = outcome {
                     watch::report(&format!("{}: {error:#}", interface.label()));
                 }

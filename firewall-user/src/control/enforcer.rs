@@ -98,6 +98,17 @@ impl Enforcer {
         Ok(attach::attach(maps, loader, interface, traced)?)
     }
 
+    /// As [`Self::attach`], with the tables that the interface has, whatever their sizes.
+    pub(super) fn attach_as_sized(
+        &self,
+        maps: &mut Maps,
+        loader: &mut Loader<'_>,
+        interface: &Interface,
+    ) -> Result<Attached> {
+        self.ensure_tables(maps, [interface])?;
+        Ok(attach::attach(maps, loader, interface, false)?)
+    }
+
     /// Creates the tables of flows of interfaces that have none.
     pub(super) fn ensure_tables<'a>(
         &self,
@@ -195,7 +206,7 @@ impl Enforcer {
 }
 
 /// Bytes of memory that can be allocated without swapping (`MemAvailable`).
-fn memory_available() -> std::io::Result<u64> {
+pub(super) fn memory_available() -> std::io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let kibibytes = text.lines().find_map(|line| {
         line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()

@@ -4,13 +4,14 @@
 //! above all of the proven tier, from which the kernel evicts nothing.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::Result;
 
 use super::{Control, NothingAttached};
 use crate::dataplane::Pins;
 use crate::dataplane::flows::expire::{self, Expired, has_expired};
-use crate::dataplane::flows::list::FlowEntry;
+use crate::dataplane::flows::list::{FlowEntry, Part};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::tables::clock;
 use crate::dataplane::tables::maps::Maps;
@@ -21,7 +22,8 @@ use crate::model::Interface;
 pub(super) enum Extent {
     /// Every entry.
     Full,
-    /// As many entries as a command reads fast, of [`FEW`] interfaces: others each time.
+    /// As many entries as a command reads fast, of [`FEW`] interfaces: others each time, so that every one
+    /// is read at some time, whatever comes before it in its table.
     Partial,
 }
 
@@ -74,18 +76,25 @@ pub(super) fn gc(
     Ok(expired)
 }
 
-/// The flows that are read after a change. The clock chooses the interfaces.
+/// The flows that are read after a change. The clock chooses the interfaces, and chance the place in their
+/// tables: a command has nowhere to keep where the last one stopped.
 fn few_flows(
     maps: &Maps,
     interfaces: &BTreeMap<u16, Interface>,
     now: u64,
 ) -> Result<Vec<FlowEntry>> {
     let first = usize::try_from(now % interfaces.len().max(1) as u64).unwrap_or(0);
+    let part = Part { from: random(now), limit: FEW_ENTRIES };
     let mut flows = Vec::new();
     for slot in interfaces.keys().cycle().skip(first).take(FEW.min(interfaces.len())) {
-        flows.append(&mut maps.flows_of(*slot, FEW_ENTRIES)?);
+        flows.append(&mut maps.flows_of(*slot, Some(part))?);
     }
     Ok(flows)
+}
+
+/// A number that differs between commands: the standard library's hashers have random keys.
+fn random(now: u64) -> u32 {
+    u32::try_from(RandomState::new().hash_one(now) >> 32).unwrap_or(0)
 }
 
 /// Whether a flow has expired for the kernel program too, or belongs to no interface.

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::enforcer::Enforcer;
 use super::panic::remove_unmanaged;
+use super::sizes::{Budget, Fixed, Resizing};
 use super::staged::Before;
 use super::{Control, watch};
 use crate::dataplane::hooks::attach::Attached;
@@ -26,6 +27,8 @@ pub struct Reconciliation {
     pub interfaces: Vec<Reconciled>,
     /// Slots that were enforced but not stored; they are released.
     pub strays: Vec<u16>,
+    /// Configured sizes that cannot be applied while something is attached.
+    pub fixed: Vec<Fixed>,
 }
 
 /// The result of `reconcile` for one interface.
@@ -35,6 +38,8 @@ pub struct Reconciled {
     pub interface: Interface,
     /// Its outcome.
     pub outcome: Outcome,
+    /// What became of the sizes of its tables.
+    pub resizing: Resizing,
 }
 
 /// The outcome for an interface.
@@ -63,7 +68,11 @@ impl Control {
             // Without a store nothing is stored, and nothing of this store is attached.
             self.enforcer.maps()?;
             watch::report(&format!("there is no store at {}", self.store.path().display()));
-            return Ok(Reconciliation { interfaces: Vec::new(), strays: Vec::new() });
+            return Ok(Reconciliation {
+                interfaces: Vec::new(),
+                strays: Vec::new(),
+                fixed: Vec::new(),
+            });
         }
         let _lock = self.exclusive()?;
         if adopts && let Some(mut maps) = self.enforcer.maps_of_any_store()? {
@@ -84,7 +93,7 @@ impl Control {
             instance::refuse_other_versions(&self.enforcer.pins)?;
             // Also the remains of a process that was killed while it created or removed pins.
             instance::remove_all(&self.enforcer.pins)?;
-            return Ok(Reconciliation { interfaces: Vec::new(), strays });
+            return Ok(Reconciliation { interfaces: Vec::new(), strays, fixed: Vec::new() });
         }
         let mut maps = self.enforcer.ensure_maps()?;
         for slot in &strays {
@@ -97,10 +106,13 @@ impl Control {
             remove_unmanaged(&mut maps, &model)?;
         }
         let kept = model.interfaces.clone();
-        let interfaces = self.enforcer.restore_each(model.interfaces.into_values().collect());
+        let fixed = self.enforcer.fixed_sizes(&maps, &model);
+        let budget = Budget::available()?;
+        let interfaces =
+            self.enforcer.restore_each(model.interfaces.into_values().collect(), &budget);
         // Now, with the timeouts of the new programs.
         self.enforcer.gc_partly(&mut maps, &kept);
-        Ok(Reconciliation { interfaces, strays })
+        Ok(Reconciliation { interfaces, strays, fixed })
     }
 
     /// Slots that are enforced in the kernel but not stored: the store was lost, or restored from an
@@ -126,6 +138,7 @@ impl Control {
         let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
         let room: Vec<Room> = model.interfaces.values().map(|_| Room::default()).collect();
         let mut loader = Loader::new(&room);
+        let budget = Budget::available()?;
         let mut done = Vec::new();
         for (slot, interface) in model.interfaces {
             let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
@@ -139,12 +152,12 @@ impl Control {
             if is_attached || refused.get(&slot) == Some(&device.index) {
                 continue;
             }
-            let outcome = self.enforcer.restore(&mut maps, &mut loader, &interface);
-            let outcome = outcome.unwrap_or_else(Outcome::Failed);
+            let restored = self.enforcer.restore(&mut maps, &mut loader, &interface, &budget);
+            let (outcome, resizing) = restored.unwrap_or_else(failed);
             if matches!(outcome, Outcome::Failed(_)) {
                 refused.insert(slot, device.index);
             }
-            done.push(Reconciled { interface, outcome });
+            done.push(Reconciled { interface, outcome, resizing });
         }
         Ok(done)
     }
@@ -156,7 +169,7 @@ const THREADS: usize = 4;
 
 impl Enforcer {
     /// Attaches stored interfaces whose devices exist, each in its slot, in several threads.
-    fn restore_each(&self, interfaces: Vec<Interface>) -> Vec<Reconciled> {
+    fn restore_each(&self, interfaces: Vec<Interface>, budget: &Budget) -> Vec<Reconciled> {
         let next = AtomicUsize::new(0);
         let outcomes = Mutex::new(BTreeMap::new());
         let work = || {
@@ -166,8 +179,8 @@ impl Enforcer {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(interface) = interfaces.get(index) else { break };
-                let outcome = self.restore_with(&mut maps, &mut loader, interface);
-                let outcome = outcome.unwrap_or_else(Outcome::Failed);
+                let restored = self.restore_with(&mut maps, &mut loader, interface, budget);
+                let outcome = restored.unwrap_or_else(failed);
                 outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(index, outcome);
             }
         };
@@ -180,7 +193,8 @@ impl Enforcer {
         // One of each: the scope ends with the threads, or with the panic of one.
         let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
         let done = interfaces.into_iter().zip(outcomes.into_values());
-        done.map(|(interface, outcome)| Reconciled { interface, outcome }).collect()
+        done.map(|(interface, (outcome, resizing))| Reconciled { interface, outcome, resizing })
+            .collect()
     }
 
     /// [`Self::restore`] with maps that are opened when they are needed.
@@ -189,12 +203,13 @@ impl Enforcer {
         maps: &mut Option<Maps>,
         loader: &mut Loader<'_>,
         interface: &Interface,
-    ) -> Result<Outcome> {
+        budget: &Budget,
+    ) -> Result<(Outcome, Resizing)> {
         let maps = match maps {
             Some(maps) => maps,
             None => maps.insert(self.ensure_maps()?),
         };
-        self.restore(maps, loader, interface)
+        self.restore(maps, loader, interface, budget)
     }
 
     fn restore(
@@ -202,10 +217,21 @@ impl Enforcer {
         maps: &mut Maps,
         loader: &mut Loader<'_>,
         interface: &Interface,
-    ) -> Result<Outcome> {
+        budget: &Budget,
+    ) -> Result<(Outcome, Resizing)> {
         if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
-            return Ok(Outcome::DeviceMissing);
+            let resizing = self.resizing(maps, interface, &Budget::UNLIMITED)?.later();
+            return Ok((Outcome::DeviceMissing, resizing));
         }
-        self.attach(maps, loader, interface, false).map(Outcome::Attached)
+        let resizing = self.resizing(maps, interface, budget)?;
+        let attached = match resizing {
+            Resizing::NoMemory { .. } => self.attach_as_sized(maps, loader, interface),
+            _ => self.attach(maps, loader, interface, false),
+        };
+        attached.map(|attached| (Outcome::Attached(attached), resizing))
     }
+}
+
+fn failed(error: anyhow::Error) -> (Outcome, Resizing) {
+    (Outcome::Failed(error), Resizing::default())
 }

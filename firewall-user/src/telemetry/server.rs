@@ -115,7 +115,7 @@ async fn follow(paths: Paths, config: Config) {
 fn catch_up(paths: &Paths, config: Config, refused: &mut BTreeMap<u16, u32>) -> Result<()> {
     let mut control = Control::open_existing(paths, config)?;
     // The new device first: its packets are not filtered yet.
-    for Reconciled { interface, outcome } in control.attach_missing(refused)? {
+    for Reconciled { interface, outcome, .. } in control.attach_missing(refused)? {
         let name = interface.label();
         match outcome {
             Outcome::Attached(attached) => {

@@ -62,7 +62,7 @@ fn a_document_of_the_aws_cli_can_be_applied() {
                  "PrefixListIds": [{"PrefixListId": "pl-0123456789abcdef0"}],
                  "UserIdGroupPairs": []},
                 {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1,
-                 "IpRanges": [{"CidrIp": "10.1.2.3/8"}], "Ipv6Ranges": [], "PrefixListIds": [],
+                 "IpRanges": [{"CidrIp": "10.0.0.0/8"}], "Ipv6Ranges": [], "PrefixListIds": [],
                  "UserIdGroupPairs": []}
             ]
         }
@@ -156,7 +156,7 @@ fn rules_that_stay_keep_their_ids_and_numbers() {
     host.ok(&["apply", &host.file("before.json", &before)]);
     host.ok(&["group", "create", "mine", "--description", "d"]);
     let (old, _) = host.state();
-    let mut described = tcp(81, "10.9.9.9/8");
+    let mut described = tcp(81, "10.0.0.0/8");
     described["IpRanges"][0]["Description"] = json!("why");
     let after =
         document(&[group("WEB", json!([tcp(83, "10.0.0.0/8"), described, tcp(80, "10.0.0.0/8")]))]);
@@ -168,11 +168,14 @@ fn rules_that_stay_keep_their_ids_and_numbers() {
         "+ web ingress tcp 83 from 10.0.0.0/8",
     ];
     let foreseen = host.run(&["apply", &file, "--dry-run"]);
-    assert_eq!((foreseen.code, foreseen.stderr.as_str()), (4, ""));
+    let others = "secgroup: not in the document, and unchanged: mine, other\n";
+    assert_eq!((foreseen.code, foreseen.stderr.as_str()), (4, others));
     assert_eq!(without_ids(&foreseen.stdout.replace(" (new)", "")), lines);
     assert_eq!(host.state().0, old, "a dry run changes nothing");
 
-    assert_eq!(without_ids(&host.ok(&["apply", &file])), lines);
+    let done = host.run(&["apply", &file]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, others));
+    assert_eq!(without_ids(&done.stdout), lines);
     let (new, _) = host.state();
     let (old, new_rules) = (&old.group("web").unwrap().rules, &new.group("web").unwrap().rules);
     assert_eq!(new_rules[0], old[0]);
@@ -253,10 +256,150 @@ fn a_growing_prefix_list_counts_in_the_groups_that_use_it() {
     assert_eq!(
         done.stderr.lines().next().unwrap(),
         format!(
-            "error: apply {file}: PrefixLists[0]: group web would have 3 ingress rules for IPv4, \
-             and the limit is 2"
+            "error: apply {file}: PrefixLists[0]: group web would have 3 ingress rules for IPv4 (3 \
+             of them entries of prefix lists), and the limit is 2 (line 1, column 17)"
         )
     );
     assert_eq!(host.state(), before);
     host.ok(&["apply", &with(&["10.0.0.0/8", "11.0.0.0/8"])]);
+}
+
+#[test]
+fn everything_that_is_wrong_is_reported_in_one_run() {
+    let host = Host::new();
+    let text = r#"{"SecurityGroups": [
+    {"GroupName": "web", "Description": "d", "IpPermissionsEgress": [], "IpPermissions": [
+        {"IpProtocol": "tcp", "FromPort": "80", "ToPort": 80, "IpRanges": [{"CidrIp": "10.0.0.1"}]},
+        {"IpProtocol": "gre", "IpRanges": [{"CidrIp": "10.0.0.2"}]}]},
+    {"GroupName": "db"}]}"#;
+    let file = host.file("bad.json", text);
+    let done = host.run(&["apply", &file]);
+    let error = format!("error: apply {file}: SecurityGroups");
+    assert_eq!(
+        (done.code, done.stdout.as_str(), done.stderr),
+        (
+            1,
+            "",
+            format!(
+                "{error}[0].IpPermissions[0].FromPort: invalid type: string \"80\", expected an integer (line 3, column 43)\n\
+                 hint: apply reads what aws ec2 describe-security-groups or secgroup export prints\n\
+                 {error}[0].IpPermissions[0].IpRanges[0].CidrIp: CIDR 10.0.0.1 has no prefix length (line 3, column 87)\n\
+                 hint: write 10.0.0.1/32 for this one address\n\
+                 {error}[0].IpPermissions[1].IpProtocol: unknown protocol \"gre\" (line 4, column 24)\n\
+                 hint: write 47 instead of gre\n\
+                 {error}[0].IpPermissions[1].IpRanges[0].CidrIp: CIDR 10.0.0.2 has no prefix length (line 4, column 55)\n\
+                 hint: write 10.0.0.2/32 for this one address\n\
+                 {error}[1].Description is missing (line 5, column 5)\n\
+                 hint: describe the group\n\
+                 {error}[1].IpPermissions is missing (line 5, column 5)\n\
+                 hint: write \"IpPermissions\": [] to let nothing in\n\
+                 {error}[1].IpPermissionsEgress is missing (line 5, column 5)\n\
+                 hint: write \"IpPermissionsEgress\": [] to let nothing out\n"
+            )
+        )
+    );
+    assert!(host.state().0.groups.is_empty());
+}
+
+#[test]
+fn a_name_cannot_forge_a_line_of_a_report() {
+    let host = Host::new();
+    let text = r#"{"SecurityGroups": [{"GroupName": "a\nerror: b", "Description": "d",
+        "IpPermissions": [], "IpPermissionsEgress": []}, 1]}"#;
+    let done = host.run(&["apply", &host.file("bad.json", text)]);
+    assert_eq!(done.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 2);
+    assert!(done.stderr.lines().all(|line| !line.starts_with("error: b")), "{}", done.stderr);
+}
+
+#[test]
+fn prune_removes_what_the_document_does_not_have() {
+    let host = Host::new();
+    for name in ["web", "old", "older", "default"] {
+        host.ok(&["group", "create", name, "--description", "d"]);
+    }
+    host.ok(&["rule", "add", "old", "ingress", "--protocol", "all", "--group", "older"]);
+    host.ok(&["rule", "add", "older", "ingress", "--protocol", "all", "--group", "old"]);
+    let file = host.file("web.json", &document(&[group("web", json!([]))]));
+    let before = host.state();
+
+    let kept = host.run(&["apply", &file, "--dry-run"]);
+    assert_eq!(kept.stderr, "secgroup: not in the document, and unchanged: default, old, older\n");
+    let foreseen = host.run(&["apply", &file, "--prune", "--dry-run"]);
+    assert_eq!(foreseen.code, 4);
+    assert_eq!(foreseen.stderr, "secgroup: not in the document, and unchanged: default\n");
+    let lines = [
+        "- web egress all to 0.0.0.0/0",
+        "- web egress all to ::/0",
+        "- old ingress all from group older",
+        "- older ingress all from group old",
+        "- group old",
+        "- group older",
+    ];
+    assert_eq!(without_ids(&foreseen.stdout), lines);
+    assert_eq!(host.state(), before);
+
+    host.attach("eth0", Some("blue"), "old");
+    let before = host.state();
+    let refused = host.run(&["apply", &file, "--prune"]);
+    assert_eq!(refused.code, 1);
+    assert_eq!(
+        refused.stderr,
+        format!(
+            "error: apply {file}: --prune: group old is used by interface eth0 in namespace blue\n\
+             hint: first: attach other groups to the interfaces\n"
+        )
+    );
+    assert_eq!(host.state(), before);
+    host.detach_all();
+
+    let done = host.run(&["apply", &file, "--prune"]);
+    assert_eq!(without_ids(&done.stdout), lines);
+    let (model, _) = host.state();
+    let mut names: Vec<_> = model.groups.values().map(|group| group.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["default", "web"]);
+    assert_eq!(host.run(&["apply", &file, "--prune"]).stdout, "");
+
+    let none = host.file("none.json", &document(&[]));
+    let refused = host.run(&["apply", &none, "--prune"]);
+    assert_eq!(
+        refused.stderr.lines().next().unwrap(),
+        format!(
+            "error: apply {none}: the document has no group, and --prune would remove every group \
+             of this host"
+        )
+    );
+}
+
+#[test]
+fn rules_that_match_nothing_and_host_bits_are_accepted_with_a_warning() {
+    let host = Host::new();
+    let rules = json!([
+        {"IpProtocol": "icmp", "FromPort": -1, "ToPort": -1, "IpRanges": [{"CidrIp": "10.1.2.3/8"}],
+         "Ipv6Ranges": [{"CidrIpv6": "::/0"}]},
+    ]);
+    let file = host.file("ping.json", &document(&[group("ping", rules)]));
+    let done = host.run(&["apply", &file]);
+    assert_eq!(done.code, 0);
+    let at = "secgroup: warning: SecurityGroups[0].IpPermissions[0]";
+    assert_eq!(
+        done.stderr,
+        format!(
+            "{at}.IpRanges[0].CidrIp: 10.1.2.3/8 is stored as 10.0.0.0/8\n\
+             {at}.Ipv6Ranges[0]: icmp does not exist in IPv6, and ::/0 is IPv6: the rule matches nothing\n"
+        )
+    );
+    let exported = host.ok(&["export", "ping"]);
+    assert!(exported.contains(r#""CidrIpv6": "::/0""#), "{exported}");
+    // It can be named, to remove it.
+    host.ok(&["rule", "remove", "ping", "ingress", "--protocol", "icmp", "--cidr", "::/0"]);
+    assert_eq!(host.state().0.group("ping").unwrap().rules.len(), 1);
+}
+
+#[test]
+fn a_byte_order_mark_is_accepted() {
+    let host = Host::new();
+    let text = format!("\u{feff}{}", document(&[group("web", json!([]))]));
+    host.ok(&["apply", &host.file("mark.json", &text)]);
+    assert!(host.state().0.group("web").is_ok());
 }

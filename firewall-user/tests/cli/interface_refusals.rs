@@ -145,6 +145,75 @@ fn attach_refuses_invalid_port_security() {
 }
 
 #[test]
+fn groups_of_an_attached_interface_are_added_and_removed_only_where_that_makes_sense() {
+    let fixture = Fixture::new();
+    let refuses = |args: &str, message: &str| {
+        let args: Vec<_> = format!("attach {args}").split(' ').map(Into::into).collect();
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        fixture.refuses(&args, 2, &format!("error: attach {}: {message}", args[1]));
+    };
+    for args in ["eth9 --add-group web", "eth9 --tcp strict", "tap0 --add-group web", "eth9"] {
+        let device = args.split(' ').next().unwrap();
+        let args: Vec<_> = format!("attach {args}").split(' ').map(Into::into).collect();
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        fixture.refuses(
+            &args,
+            3,
+            &format!(
+                "error: attach {device}: without --group it must be attached already: there is no \
+                 attached interface \"{device}\"\nhint: `secgroup status` shows the interfaces"
+            ),
+        );
+    }
+    // Without a store nothing is attached, and none is made.
+    let host = Host::new();
+    assert_eq!(host.run(&["attach", "eth0", "--tcp", "strict"]).code, 3);
+    assert!(!host.state_dir().exists());
+    refuses(
+        "eth0 --remove-group web",
+        "it would have no group left\n\
+         hint: `secgroup detach` ends enforcement; a group without rules blocks all traffic",
+    );
+    refuses(
+        "vm1/tap0 --add-group own --remove-group own",
+        "group own is both added and removed\nhint: name it once",
+    );
+    fixture.refuses(
+        &["attach", "eth0", "--add-group", "nope"],
+        3,
+        &format!("error: attach eth0: there is no group \"nope\"{SEE_GROUPS}"),
+    );
+}
+
+#[test]
+fn an_interface_of_a_namespace_is_named_as_it_is_printed() {
+    let fixture = Fixture::new();
+    for (words, found) in [
+        ("vm1/tap0", true),
+        ("tap0 --netns vm1", true),
+        ("vm1/tap0 --netns vm1", true),
+        ("tap0", false),
+        ("vm2/tap0", false),
+        ("eth0 --netns vm1", false),
+    ] {
+        for (before, after) in
+            [("status", ""), ("stats", ""), ("mode", "enforce"), ("flows list --interface", "")]
+        {
+            let line = format!("{before} {words} {after}");
+            let done = fixture.host.run(&line.split_whitespace().collect::<Vec<_>>());
+            let is_missing = done.stderr.contains("there is no attached interface");
+            assert_eq!(is_missing, !found, "{line}: {done:?}");
+        }
+    }
+    let done = fixture.host.run(&["status", "vm1/tap0", "--netns", "vm2"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(
+        done.stderr.contains("vm1/tap0 is in namespace vm1, and --netns names vm2"),
+        "{done:?}"
+    );
+}
+
+#[test]
 fn flows_are_not_found_when_nothing_is_attached() {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
@@ -183,7 +252,16 @@ fn a_filter_by_rule_needs_a_rule_that_exists_or_existed() {
 fn invalid_usage_exits_with_2_and_creates_nothing() {
     let host = Host::new();
     for (args, first) in [
-        ("attach eth0", "the following required arguments were not provided:"),
+        (
+            "attach eth0 --group web --add-group db",
+            "the argument '--group <GROUP>' cannot be used with '--add-group <GROUP>'",
+        ),
+        (
+            "attach blue/eth0 --netns red --group web",
+            "attach blue/eth0: blue/eth0 is in namespace blue",
+        ),
+        ("mode a/b/eth0 audit", "mode a/b/eth0: \"a/b/eth0\" is not DEVICE or NAMESPACE/DEVICE"),
+        ("detach blue/eth0 --netns red", "detach blue/eth0: blue/eth0 is in namespace blue"),
         ("attach eth0 web", "unexpected argument 'web' found"),
         ("attach eth0 --group web --hook tc", "invalid value 'tc' for '--hook <HOOK>'"),
         (

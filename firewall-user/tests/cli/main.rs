@@ -9,6 +9,7 @@ mod fixture;
 mod host;
 mod interface_refusals;
 mod refusals;
+mod repeated;
 mod rule_refusals;
 mod safety;
 mod together;

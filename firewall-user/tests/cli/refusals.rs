@@ -228,8 +228,8 @@ fn the_limits_of_the_configuration_are_enforced() {
         "error: add to prefix list six: prefix list six would have 3 entries, and the limit is 2\n\
          hint: entries_per_prefix_list in the configuration's [limits] sets the limit",
     );
-    let hint = "hint: a prefix list counts as its entries, a group peer in both families; \
-                rules_per_group in the configuration's [limits] sets the limit";
+    let hint = "hint: a prefix list counts as its entries (in EC2 as its MaxEntries), a group peer in \
+                both families; rules_per_group in the configuration's [limits] sets the limit";
     // web: one rule, and a list of one entry. A group peer is the third in IPv4 and the first in
     // IPv6; then IPv4 is full, also for the list, and IPv6 is not.
     fixture.host.ok(&["rule", "add", "web", "ingress", "--protocol", "1", "--group", "web"]);
@@ -237,16 +237,16 @@ fn the_limits_of_the_configuration_are_enforced() {
         &["rule", "add", "web", "ingress", "--protocol", "all", "--cidr", "0.0.0.0/0"],
         1,
         &format!(
-            "error: add rule to group web: group web would have 4 ingress rules for IPv4, and the \
-             limit is 3\n{hint}"
+            "error: add rule to group web: group web would have 4 ingress rules for IPv4 (1 of \
+             them an entry of a prefix list), and the limit is 3\n{hint}"
         ),
     );
     fixture.refuses(
         &["prefix-list", "add", "office", "--entry", "203.0.113.0/24"],
         1,
         &format!(
-            "error: add to prefix list office: group web would have 4 ingress rules for IPv4, and \
-             the limit is 3\n{hint}"
+            "error: add to prefix list office: group web would have 4 ingress rules for IPv4 (2 \
+             of them entries of prefix lists), and the limit is 3\n{hint}"
         ),
     );
     let six = ["rule", "add", "web", "ingress", "--protocol", "all", "--cidr", "1::/16"];

@@ -69,7 +69,9 @@ fn an_interrupted_rollback_is_completed_by_the_next_command() {
 fn management_networks_are_kept_canonical() {
     let host = Host::new();
     assert_eq!(host.ok(&["management", "list"]), "");
-    host.ok(&["management", "set", "192.0.2.7/24", "2001:DB8::/32", "192.0.2.0/24"]);
+    let done = host.run(&["management", "set", "192.0.2.7/24", "2001:DB8::/32", "192.0.2.0/24"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, ""));
+    assert_eq!(done.stderr, "secgroup: 192.0.2.7/24 was stored as 192.0.2.0/24\n");
     assert_eq!(host.ok(&["management", "list"]), "192.0.2.0/24\n2001:db8::/32\n");
     let done = host.run(&["management", "set", "::/0"]);
     assert_eq!(

@@ -94,6 +94,7 @@ fn the_policy_crate_depends_on_nothing_that_does_io() {
         "ipnet",
         "serde",
         "serde_json",
+        "serde_path_to_error",
         "thiserror",
         "xxhash-rust",
     ];

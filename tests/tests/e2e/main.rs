@@ -6,6 +6,7 @@ mod attach_options;
 mod audit;
 mod big_tcp;
 mod bloom;
+mod changed_settings;
 mod clsact;
 mod concurrency;
 mod confirm;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::document::{Document, Error, Wanted};
+use super::document::{Document, Errors, Findings, Wanted, Warning};
 use super::{Change, Limits, Model};
 
 mod planner;
@@ -18,7 +18,24 @@ mod tests;
 pub struct Plan {
     /// Each edit, with its lines of the diff.
     pub steps: Vec<Step>,
+    /// What is accepted, and perhaps not meant.
+    pub warnings: Vec<Warning>,
+    /// The names of the groups of this host that the document does not have and that stay.
+    pub others: Vec<String>,
 }
+
+/// What happens to the groups of this host that a document does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Others {
+    /// They stay as they are.
+    #[default]
+    Stay,
+    /// They are removed, except [`DEFAULT_GROUP`].
+    Go,
+}
+
+/// The group that every VPC has, and that EC2 does not delete.
+pub const DEFAULT_GROUP: &str = "default";
 
 /// An edit, and its lines of the diff.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,16 +73,31 @@ pub enum Sign {
 }
 
 impl Plan {
+    /// The edits that `document` needs in `model`, which keeps its other groups.
+    ///
+    /// # Errors
+    /// See [`Self::with`].
+    pub fn new(model: &Model, document: &Document, limits: &Limits) -> Result<Self, Errors> {
+        Self::with(model, document, limits, Others::Stay)
+    }
+
     /// The edits that `document` needs in `model`.
     ///
     /// # Errors
-    /// The document has an item that is refused; none of the edits may be made then.
-    pub fn new(model: &Model, document: &Document, limits: &Limits) -> Result<Self, Error> {
-        let Wanted { lists, groups } = document.wanted()?;
-        let mut planner = planner::Planner::new(model, limits);
-        planner.lists(&lists)?;
-        planner.groups(&groups)?;
-        planner.finish(&groups)
+    /// The document has items that are refused, or a group that would go is in use: everything that is
+    /// wrong, except what only follows from another error. None of the edits may be made then.
+    pub fn with(
+        model: &Model,
+        document: &Document,
+        limits: &Limits,
+        others: Others,
+    ) -> Result<Self, Errors> {
+        let mut findings = Findings::default();
+        let Wanted { lists, groups, broken } = document.wanted(&mut findings);
+        let mut planner = planner::Planner::new(model, limits, findings, broken);
+        planner.lists(&lists);
+        planner.groups(&groups);
+        planner.finish(&groups, others)
     }
 
     /// Whether the model matches the document already.

@@ -123,16 +123,29 @@ impl Model {
     /// # Errors
     /// It does not exist, or is of the other family.
     pub fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
-        let RuleSpec { direction, traffic, peer } = spec;
-        RuleSpec::new(*direction, *traffic, peer.clone())?;
-        match peer {
-            Peer::Ipv4(_) | Peer::Ipv6(_) => Ok(()),
-            Peer::Group(id) => self.group_by_id(id).map(|_| ()),
+        match &spec.peer {
+            Peer::Ipv4(_) | Peer::Ipv6(_) => {}
+            Peer::Group(id) => self.group_by_id(id).map(|_| ())?,
+            Peer::PrefixList(id) => self.prefix_list_by_id(id).map(|_| ())?,
+        }
+        self.mismatch(spec).map_or(Ok(()), Err)
+    }
+
+    /// Why a rule matches no packet: its traffic does not exist in the family of its peer. EC2 stores such
+    /// rules, so documents may have them.
+    #[must_use]
+    pub fn mismatch(&self, spec: &RuleSpec) -> Option<Error> {
+        let RuleSpec { traffic, peer, .. } = spec;
+        let checked = match peer {
+            Peer::Ipv4(_) => traffic.check_family(Family::Ipv4, || peer.to_string()),
+            Peer::Ipv6(_) => traffic.check_family(Family::Ipv6, || peer.to_string()),
             Peer::PrefixList(id) => {
-                let list = self.prefix_list_by_id(id)?;
+                let list = self.prefix_lists.get(id)?;
                 traffic.check_family(list.family, || format!("prefix list {}", list.name))
             }
-        }
+            Peer::Group(_) => return None,
+        };
+        checked.err()
     }
 
     /// Checks that a group may have these rules, counted as EC2 counts them.
@@ -146,8 +159,11 @@ impl Model {
         limits: &Limits,
     ) -> Result<(), Error> {
         let mut counts = [[0_usize; 2]; 2];
+        // Those of them that are entries of prefix lists.
+        let mut listed = [[0_usize; 2]; 2];
         for spec in specs {
-            let [v4, v6] = &mut counts[usize::from(spec.direction as u8)];
+            let direction = usize::from(spec.direction as u8);
+            let [v4, v6] = &mut counts[direction];
             match &spec.peer {
                 Peer::Ipv4(_) => *v4 += 1,
                 Peer::Ipv6(_) => *v6 += 1,
@@ -157,22 +173,29 @@ impl Model {
                 }
                 Peer::PrefixList(id) => {
                     let list = self.prefix_list_by_id(id)?;
-                    match list.family {
-                        Family::Ipv4 => *v4 += list.entries.len(),
-                        Family::Ipv6 => *v6 += list.entries.len(),
-                    }
+                    let [listed_v4, listed_v6] = &mut listed[direction];
+                    let (counts, listed) = match list.family {
+                        Family::Ipv4 => (v4, listed_v4),
+                        Family::Ipv6 => (v6, listed_v6),
+                    };
+                    *counts += list.entries.len();
+                    *listed += list.entries.len();
                 }
             }
         }
         for direction in Direction::ALL {
             let [v4, v6] = counts[usize::from(direction as u8)];
-            for (family, count) in [(Family::Ipv4, v4), (Family::Ipv6, v6)] {
+            let [listed_v4, listed_v6] = listed[usize::from(direction as u8)];
+            for (family, count, entries) in
+                [(Family::Ipv4, v4, listed_v4), (Family::Ipv6, v6, listed_v6)]
+            {
                 if count > limits.rules_per_group {
                     return Err(Error::RulesLimit {
                         group: group.to_owned(),
                         direction: direction.name(),
                         family,
                         count,
+                        entries,
                         limit: limits.rules_per_group,
                     });
                 }

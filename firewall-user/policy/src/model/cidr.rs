@@ -32,6 +32,15 @@ pub fn parse_cidr(text: &str) -> Result<IpNet, Error> {
     Ok(network.trunc())
 }
 
+/// What [`parse_cidr`] makes of an address and length with host bits: `None` if the text has none, or is no
+/// network.
+#[must_use]
+pub fn canonicalised(text: &str) -> Option<IpNet> {
+    let network = parse_cidr(text).ok()?;
+    let address: IpAddr = text.split_once('/')?.0.parse().ok()?;
+    (address != network.addr()).then_some(network)
+}
+
 /// A network as an entry of a prefix list of this family.
 ///
 /// # Errors
@@ -70,6 +79,17 @@ mod tests {
             ("::1/0", "::/0"),
         ] {
             assert_eq!(parse_cidr(text).unwrap().to_string(), canonical);
+        }
+    }
+
+    #[test]
+    fn only_host_bits_make_another_network_of_a_text() {
+        let made = |text: &str| canonicalised(text).map(|network| network.to_string());
+        assert_eq!(made("10.0.0.1/8").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(made("2001:db8::1/64").as_deref(), Some("2001:db8::/64"));
+        for text in ["10.0.0.0/8", "10.0.0.1/32", "2001:DB8:0:0::/64", "::1/128", "10.0.0.1", "x/8"]
+        {
+            assert_eq!(made(text), None, "{text}");
         }
     }
 

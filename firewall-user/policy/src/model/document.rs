@@ -7,10 +7,14 @@
 
 use serde::{Deserialize, Serialize};
 
+mod errors;
+mod parse;
 mod read;
 mod write;
 
-pub(crate) use read::{Wanted, WantedGroup, WantedList, WantedPeer, WantedRule};
+pub(crate) use errors::Findings;
+pub use errors::{Errors, Located, Place, Warning};
+pub(crate) use read::{Broken, Wanted, WantedGroup, WantedList, WantedPeer, WantedRule};
 pub use write::{groups, prefix_lists, rules};
 
 use super::Error as ModelError;
@@ -35,6 +39,9 @@ pub struct Document {
     /// Rules as separate items; written, never read.
     #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     pub security_group_rules: Option<Vec<SecurityGroupRule>>,
+    /// The values that were left out when it was read.
+    #[serde(skip)]
+    pub mistyped: Errors,
 }
 
 macro_rules! wire {
@@ -209,29 +216,6 @@ fn absent<T>(field: &Option<T>) -> bool {
 }
 
 impl Document {
-    /// Reads a document.
-    ///
-    /// # Errors
-    /// The text is not JSON (with line and column), or has neither groups nor prefix lists.
-    pub fn parse(text: &[u8]) -> Result<Self, Error> {
-        if text.trim_ascii().is_empty() {
-            return Err(Error::Blank);
-        }
-        let document: Self = serde_json::from_slice(text).map_err(|error| {
-            let message = error.to_string();
-            let place = format!(" at line {} column {}", error.line(), error.column());
-            Error::Syntax {
-                line: error.line(),
-                column: error.column(),
-                message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
-            }
-        })?;
-        if document.security_groups.is_none() && document.prefix_lists.is_none() {
-            return Err(Error::Empty);
-        }
-        Ok(document)
-    }
-
     /// The document as the AWS command line prints it: indented by four spaces.
     ///
     /// # Errors
@@ -244,10 +228,13 @@ impl Document {
     }
 }
 
+/// What the place of a permission without a peer ends with.
+const A_PEER: &str = ": a peer";
+
 /// An error in a document, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The text is not JSON, or a value has the wrong type.
+    /// The text is not JSON.
     #[error("line {line}, column {column}: {message}")]
     Syntax {
         /// From 1.
@@ -257,12 +244,32 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The text is in UTF-16.
+    #[error("the document is in UTF-16, and JSON is in UTF-8")]
+    Utf16,
+    /// An object has a key twice.
+    #[error("{path}: the key is there twice")]
+    Repeated {
+        /// Its place.
+        path: String,
+    },
+    /// A value has the wrong type.
+    #[error("{path}: {message}")]
+    Type {
+        /// Its place.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
     /// The text is empty.
     #[error("the document is empty")]
     Blank,
     /// It has neither groups nor prefix lists.
     #[error("the document has neither SecurityGroups nor PrefixLists")]
     Empty,
+    /// Every group of this host would be removed.
+    #[error("the document has no group, and --prune would remove every group of this host")]
+    NothingStays,
     /// A required key is missing.
     #[error("{path} is missing")]
     Missing {
@@ -296,13 +303,36 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Syntax { .. } | Self::Empty => Some(
+            Self::Syntax { .. } | Self::Type { .. } | Self::Empty => Some(
                 "apply reads what aws ec2 describe-security-groups or secgroup export prints"
                     .to_owned(),
             ),
+            Self::Utf16 => Some("convert it: iconv -f UTF-16 -t UTF-8".to_owned()),
+            Self::NothingStays => {
+                Some("`secgroup group delete` removes the groups that are meant".to_owned())
+            }
             Self::Blank => Some("see whether the command that wrote it failed".to_owned()),
+            Self::Repeated { .. } => Some("keep one of the two".to_owned()),
             Self::Missing { hint, .. } | Self::Foreign { hint, .. } => Some((*hint).to_owned()),
             Self::Refused { error, .. } => error.hint(),
+        }
+    }
+
+    /// The place in the document, such as `SecurityGroups[0].GroupName`.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Syntax { .. } | Self::Utf16 | Self::Blank | Self::Empty | Self::NothingStays => {
+                None
+            }
+            Self::Missing { path, .. }
+            | Self::Repeated { path }
+            | Self::Type { path, .. }
+            | Self::Foreign { path, .. }
+            | Self::Refused { path, .. } => {
+                // Of what is not in the document there is no place but that of what should contain it.
+                Some(path.strip_suffix(A_PEER).unwrap_or(path))
+            }
         }
     }
 

@@ -103,6 +103,8 @@ pub enum Error {
     DescriptionFixed { name: String, here: String, wanted: String },
     #[error("prefix list {name} is {}, not {}", here.document_name(), wanted.document_name())]
     FamilyFixed { name: String, here: Family, wanted: Family },
+    #[error("{object} exists already, and its {what} is {here}, not {wanted}")]
+    Differs { object: String, what: &'static str, here: String, wanted: String },
     #[error("device {device} is attached already, in slot {slot}")]
     DeviceDuplicate { device: String, slot: u16 },
     #[error("group {0} is given twice")]
@@ -111,8 +113,8 @@ pub enum Error {
     InterfaceWithoutGroup,
 
     // Exceeded limits.
-    #[error("group {group} would have {count} {direction} rules for {}, and the limit is {limit}", family.document_name())]
-    RulesLimit { group: String, direction: &'static str, family: Family, count: usize, limit: usize },
+    #[error("group {group} would have {count} {direction} rules for {}{}, and the limit is {limit}", family.document_name(), of_lists(*entries))]
+    RulesLimit { group: String, direction: &'static str, family: Family, count: usize, entries: usize, limit: usize },
     #[error("there would be {count} groups, and the limit is {limit}")]
     GroupsLimit { count: usize, limit: usize },
     #[error("there would be {count} prefix lists, and the limit is {limit}")]
@@ -211,6 +213,7 @@ impl Error {
             | Self::EntryRepeated(_)
             | Self::DescriptionFixed { .. }
             | Self::FamilyFixed { .. }
+            | Self::Differs { .. }
             | Self::InterfaceGroupRepeated(_)
             | Self::LimitsGroups(_)
             | Self::LimitsProduct { .. } => "InvalidParameterValue",
@@ -330,10 +333,13 @@ impl Error {
             Self::FamilyFixed { .. } => {
                 "the family is fixed: make a prefix list of another name".to_owned()
             }
+            Self::Differs { .. } => {
+                "--if-not-exists accepts what exists only if it is the same".to_owned()
+            }
             Self::DeviceDuplicate { device, .. } => format!("detach {device} first"),
             Self::RulesLimit { .. } => {
-                "a prefix list counts as its entries, a group peer in both families; \
-                 rules_per_group in the configuration's [limits] sets the limit"
+                "a prefix list counts as its entries (in EC2 as its MaxEntries), a group peer in both \
+                 families; rules_per_group in the configuration's [limits] sets the limit"
                     .to_owned()
             }
             Self::GroupsLimit { .. } => setting("groups"),
@@ -400,6 +406,15 @@ impl Error {
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }
+    }
+}
+
+/// How many of the counted rules are entries of prefix lists.
+fn of_lists(entries: usize) -> String {
+    match entries {
+        0 => String::new(),
+        1 => " (1 of them an entry of a prefix list)".to_owned(),
+        _ => format!(" ({entries} of them entries of prefix lists)"),
     }
 }
 

@@ -9,16 +9,20 @@ use firewall_ebpf::abi::flow::Tier;
 use firewall_ebpf::abi::state::State;
 use ipnet::IpNet;
 
+use crate::cli::interfaces::Named;
 use crate::control::Control;
 use crate::dataplane::flows::list::FlowEntry;
-use crate::model::{Error, Interface, Model, RuleId};
+use crate::model::{Error, Model, RuleId};
 
 /// A flow is chosen if it matches every filter that is given.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct Filter {
-    /// Network device
+    /// Network device; of another network namespace also as NAMESPACE/DEVICE
     #[arg(long, value_name = "IFACE")]
     interface: Option<String>,
+    /// Named network namespace of the device
+    #[arg(long, value_name = "NAME", requires = "interface")]
+    netns: Option<String>,
     /// IP protocol: tcp, udp, icmp, icmpv6 or a number
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     protocol: Option<u8>,
@@ -66,14 +70,13 @@ fn network(word: &str) -> Result<IpNet, String> {
 }
 
 impl Filter {
-    /// The numbers of the chosen rules; `None` for all flows. An interface that is not attached and a
-    /// rule that never existed are errors, not an empty list.
-    pub(super) fn check(&self, control: &Control, model: &Model) -> Result<Option<BTreeSet<u32>>> {
-        if let Some(device) = &self.interface
-            && !model.interfaces.values().any(|interface| is_named(interface, device))
-        {
-            return Err(Error::InterfaceNotFound(device.clone()).into());
-        }
+    /// The filters, with names looked up. An interface that is not attached and a rule that never existed
+    /// are errors, not an empty list.
+    pub(super) fn check(&self, control: &Control, model: &Model) -> Result<Checked<'_>> {
+        let slot = match &self.interface {
+            Some(word) => Some(Named::new(word, self.netns.as_deref())?.of(model)?.slot),
+            None => None,
+        };
         let mut numbers = None;
         if let Some(word) = &self.group {
             numbers = Some(control.store().rules_of_group(&model.group(word)?.id)?);
@@ -84,20 +87,25 @@ impl Filter {
             let of_group = numbers.is_none_or(|all: BTreeSet<u32>| all.contains(&number));
             numbers = Some(of_group.then_some(number).into_iter().collect());
         }
-        Ok(numbers)
+        Ok(Checked { filter: self, slot, rules: numbers })
     }
+}
 
-    /// Whether a flow matches; `rules` is what [`Self::check`] returned.
-    pub(super) fn matches(
-        &self,
-        model: &Model,
-        entry: &FlowEntry,
-        rules: Option<&BTreeSet<u32>>,
-    ) -> bool {
-        let Self { interface, protocol, address, port, tier, state, rule: _, group: _ } = self;
+/// Filters whose names were looked up.
+pub(super) struct Checked<'a> {
+    filter: &'a Filter,
+    slot: Option<u16>,
+    /// The numbers of the chosen rules; `None`: also flows of no rule.
+    rules: Option<BTreeSet<u32>>,
+}
+
+impl Checked<'_> {
+    /// Whether a flow matches.
+    pub(super) fn matches(&self, entry: &FlowEntry) -> bool {
+        let Self { filter, slot, rules } = self;
+        let Filter { protocol, address, port, tier, state, .. } = filter;
         let holds = |filter: Option<bool>| filter.unwrap_or(true);
-        let device = model.interfaces.get(&entry.slot);
-        holds(interface.as_ref().map(|name| device.is_some_and(|i| is_named(i, name))))
+        holds(slot.map(|slot| entry.slot == slot))
             && holds(protocol.map(|number| entry.protocol == number))
             && holds(address.map(|net| net.contains(&entry.inside) || net.contains(&entry.outside)))
             && holds(port.map(|port| match entry.query() {
@@ -106,11 +114,6 @@ impl Filter {
             }))
             && holds(tier.map(|tier| entry.tier() == tier))
             && holds(state.map(|state| entry.flow.state() == Some(state)))
-            && holds(rules.map(|rules| rules.contains(&entry.flow.rule)))
+            && holds(rules.as_ref().map(|rules| rules.contains(&entry.flow.rule)))
     }
-}
-
-/// By the device's name, or its label as the lists print it.
-fn is_named(interface: &Interface, name: &str) -> bool {
-    interface.device == name || interface.label() == name
 }

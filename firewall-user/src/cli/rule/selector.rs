@@ -5,6 +5,7 @@ use clap::Args;
 use firewall_ebpf::abi::interface::Direction;
 
 use crate::cli::failure::UsageError;
+use crate::cli::output;
 use crate::model::{Error, Model, Peer, RuleSpec, Traffic, parse_cidr};
 
 /// The traffic and the peer of a rule.
@@ -54,6 +55,16 @@ impl Selector {
         protocol.is_none() && port.is_none() && icmp.is_none() && peer.is_empty()
     }
 
+    /// As [`Self::parse`], of a rule to be added: its traffic exists in the family of its peer. A document
+    /// may have others.
+    pub(super) fn parse_new(&self, direction: Direction) -> Result<Parsed> {
+        let parsed = self.parse(direction)?;
+        for peer in &parsed.peers {
+            RuleSpec::new(direction, parsed.traffic, peer.clone())?;
+        }
+        Ok(parsed)
+    }
+
     /// Checks everything that can be checked without the store.
     pub(super) fn parse(&self, direction: Direction) -> Result<Parsed> {
         if self.peer.is_empty() {
@@ -63,11 +74,7 @@ impl Selector {
         let PeerOptions { cidrs, peer_group, prefix_list } = &self.peer;
         let peers = cidrs
             .iter()
-            .map(|cidr| {
-                let peer = Peer::from(parse_cidr(cidr)?);
-                RuleSpec::new(direction, traffic, peer.clone())?;
-                Ok(peer)
-            })
+            .map(|cidr| parse_cidr(cidr).map(Peer::from))
             .collect::<Result<_, Error>>()?;
         Ok(Parsed {
             direction,
@@ -76,6 +83,11 @@ impl Selector {
             peer_group: peer_group.clone(),
             prefix_list: prefix_list.clone(),
         })
+    }
+
+    /// Says which networks were stored in another form than they were given in.
+    pub(super) fn note_networks(&self) {
+        output::note_networks(&self.peer.cidrs);
     }
 
     fn traffic(&self) -> Result<Traffic> {
@@ -137,7 +149,8 @@ impl Parsed {
         if let Some(word) = prefix_list {
             peers.push(Peer::PrefixList(model.prefix_list(word)?.id.clone()));
         }
-        peers.into_iter().map(|peer| RuleSpec::new(*direction, *traffic, peer)).collect()
+        let spec = |peer| RuleSpec { direction: *direction, traffic: *traffic, peer };
+        Ok(peers.into_iter().map(spec).collect())
     }
 }
 

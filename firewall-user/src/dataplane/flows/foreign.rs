@@ -37,7 +37,7 @@ impl Maps {
         let own = interface.own();
         // The DHCP client has no address yet.
         let is_foreign = |flow: &FlowEntry| !flow.is_exempt() && !is_in(&own, flow.inside);
-        let mut flows = self.flows_of(interface.slot, usize::MAX)?;
+        let mut flows = self.flows_of(interface.slot, None)?;
         flows.retain(is_foreign);
         if flows.is_empty() {
             return Ok(());

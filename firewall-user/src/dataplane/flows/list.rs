@@ -68,6 +68,24 @@ impl Occupancy {
     }
 }
 
+/// A part of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it begins, in fractions of the table of 1 / 2^32. Behind the end the table begins again.
+    pub from: u32,
+    /// About how many entries at most.
+    pub limit: usize,
+}
+
+impl Part {
+    /// The bucket with which the part of a table begins. The kernel makes as many buckets as entries, rounded
+    /// up to a power of two.
+    fn bucket(self, capacity: u32) -> u32 {
+        let buckets = u64::from(capacity.max(1)).next_power_of_two();
+        u32::try_from((u64::from(self.from) * buckets) >> 32).unwrap_or(0)
+    }
+}
+
 /// A [`FirstFragment`] in words.
 const FRAGMENT_WORDS: usize = size_of::<FirstFragment>() / size_of::<u64>();
 
@@ -177,18 +195,18 @@ impl Maps {
     pub fn flows(&self) -> Result<Vec<FlowEntry>> {
         let mut flows = Vec::new();
         for tables in self.all_interface_tables()? {
-            flows.append(&mut read_all(&tables, usize::MAX)?);
+            flows.append(&mut read_all(&tables, None)?);
         }
         Ok(flows)
     }
 
-    /// Flows of a slot, of each table about `limit` at most.
+    /// Flows of a slot: all, or a part of each table.
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn flows_of(&self, slot: u16, limit: usize) -> Result<Vec<FlowEntry>> {
+    pub fn flows_of(&self, slot: u16, part: Option<Part>) -> Result<Vec<FlowEntry>> {
         let tables = self.interface_tables(slot)?;
-        tables.map_or(Ok(Vec::new()), |tables| read_all(&tables, limit))
+        tables.map_or(Ok(Vec::new()), |tables| read_all(&tables, part))
     }
 
     /// Removes flows; returns how many of them still existed.
@@ -275,19 +293,30 @@ fn remove_fragments<K: Key>(map: BorrowedFd<'_>) -> Result<()> {
     entries::remove_all(map, &keys, &mut |_| {}).context("remove the fragments")
 }
 
-/// Flows of an interface, of each table about `limit` at most.
-fn read_all(tables: &InterfaceTables, limit: usize) -> Result<Vec<FlowEntry>> {
+/// Flows of an interface: those of whole tables, or of a part of each.
+fn read_all(tables: &InterfaceTables, part: Option<Part>) -> Result<Vec<FlowEntry>> {
     let mut flows = Vec::new();
     for table in Table::ALL {
-        flows.append(&mut read::<FlowKey4>(tables, table, limit)?);
-        flows.append(&mut read::<FlowKey6>(tables, table, limit)?);
+        flows.append(&mut read::<FlowKey4>(tables, table, part)?);
+        flows.append(&mut read::<FlowKey6>(tables, table, part)?);
     }
     Ok(flows)
 }
 
-fn read<K: Key>(tables: &InterfaceTables, table: Table, limit: usize) -> Result<Vec<FlowEntry>> {
+fn read<K: Key>(
+    tables: &InterfaceTables,
+    table: Table,
+    part: Option<Part>,
+) -> Result<Vec<FlowEntry>> {
     let map = tables.flows(table, K::IS_V6);
-    let entries = entries::dump_limited::<K, Flow>(map, limit).context("read a flow table")?;
+    let entries = match part {
+        None => entries::dump::<K, Flow>(map),
+        Some(part) => {
+            let from = part.bucket(tables.capacity(table, K::IS_V6)?);
+            entries::dump_from(map, from, part.limit)
+        }
+    };
+    let entries = entries.context("read a flow table")?;
     Ok(entries.into_iter().map(|(key, flow)| key.entry(table, flow)).collect())
 }
 
@@ -297,5 +326,21 @@ pub(super) fn entry_for_test(key: AnyKey, table: Table, flow: Flow) -> FlowEntry
     match key {
         AnyKey::V4(key) => key.entry(table, flow),
         AnyKey::V6(key) => key.entry(table, flow),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_begins_within_the_table() {
+        let bucket = |from, capacity| Part { from, limit: 1 }.bucket(capacity);
+        for capacity in [1_u32, 16, 1000, 65_536, 16_777_216] {
+            let buckets = capacity.next_power_of_two();
+            assert_eq!(bucket(0, capacity), 0);
+            assert_eq!(bucket(u32::MAX, capacity), buckets - 1);
+            assert_eq!(bucket(1 << 31, capacity), buckets / 2);
+        }
     }
 }

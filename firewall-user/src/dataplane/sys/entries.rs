@@ -170,23 +170,62 @@ fn batch<K>(
 /// Every entry of a hash map (LRU or not). Reads bucket by bucket, so it ends even on a map that
 /// changes all the time; an entry that moves meanwhile may be missed or returned twice.
 pub(in crate::dataplane) fn dump<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
-    dump_limited(map, usize::MAX)
+    let mut entries = Vec::new();
+    let mut at = None;
+    loop {
+        let Batch { entries: mut read, next } = read_batch(map, at)?;
+        entries.append(&mut read);
+        match next {
+            Some(next) => at = Some(next),
+            None => return Ok(entries),
+        }
+    }
 }
 
-/// As [`dump`], but stops after the batch that reaches `limit` entries.
-pub(in crate::dataplane) fn dump_limited<K: Pod, V: Pod>(
+/// As [`dump`], but begins at a bucket and stops after the batch that reaches `limit` entries. After the last
+/// bucket it goes on with the first, up to where it began. The kernel remembers nothing between calls: a
+/// position is the number of a bucket, and stays valid whatever is removed. `from` may be any number.
+pub(in crate::dataplane) fn dump_from<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
+    from: u32,
     limit: usize,
 ) -> io::Result<Vec<(K, V)>> {
     let mut entries = Vec::new();
+    let mut at = Some(from);
+    let mut has_wrapped = false;
+    loop {
+        let Batch { entries: mut read, next } = read_batch(map, at)?;
+        entries.append(&mut read);
+        let is_done = |next: u32| has_wrapped && next >= from;
+        match next {
+            _ if entries.len() >= limit => return Ok(entries),
+            Some(next) if is_done(next) => return Ok(entries),
+            Some(next) => at = Some(next),
+            None if has_wrapped || from == 0 => return Ok(entries),
+            None => {
+                has_wrapped = true;
+                at = None;
+            }
+        }
+    }
+}
+
+/// Entries of one or more whole buckets.
+struct Batch<K, V> {
+    entries: Vec<(K, V)>,
+    /// The bucket after them; `None`: there is none.
+    next: Option<u32>,
+}
+
+/// Reads buckets, from one of this number on.
+fn read_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, at: Option<u32>) -> io::Result<Batch<K, V>> {
     let mut chunk = CHUNK;
-    let mut position: Option<u64> = None;
     loop {
         let mut keys: Vec<K> = Vec::with_capacity(chunk);
         let mut values: Vec<V> = Vec::with_capacity(chunk);
-        let mut next = 0_u64;
+        let mut next = 0_u32;
         let mut attr = BatchAttr {
-            in_batch: position.as_ref().map_or(0, |at| address(at)),
+            in_batch: at.as_ref().map_or(0, |at| address(at)),
             out_batch: address(&raw mut next),
             keys: address(keys.as_mut_ptr()),
             values: address(values.as_mut_ptr()),
@@ -195,8 +234,9 @@ pub(in crate::dataplane) fn dump_limited<K: Pod, V: Pod>(
             elem_flags: 0,
             flags: 0,
         };
-        let done = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        let is_last = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
             Ok(_) => false,
+            // No bucket after these, or none of this number.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             // One bucket holds more than a chunk.
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
@@ -212,13 +252,11 @@ pub(in crate::dataplane) fn dump_limited<K: Pod, V: Pod>(
             keys.set_len(count);
             values.set_len(count);
         }
-        entries.extend(keys.into_iter().zip(values));
-        if done || entries.len() >= limit {
-            return Ok(entries);
-        }
         // Volatile: the compiler does not see that the kernel wrote it.
         // SAFETY: a local variable.
-        position = Some(unsafe { (&raw const next).read_volatile() });
+        let next = unsafe { (&raw const next).read_volatile() };
+        let entries = keys.into_iter().zip(values).collect();
+        return Ok(Batch { entries, next: (!is_last).then_some(next) });
     }
 }
 

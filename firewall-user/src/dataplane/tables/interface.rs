@@ -320,6 +320,15 @@ impl InterfaceTables {
         })
     }
 
+    /// The number of entries of a table of flows.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(in crate::dataplane) fn capacity(&self, table: Table, is_v6: bool) -> Result<u32> {
+        let map = &self.tables[Own::Flows(table, is_v6).position()];
+        Ok(map.info().context("read the size of a flow table")?.max_entries())
+    }
+
     /// The kernel's ids of the tables, which no other tables have before the next boot.
     pub(in crate::dataplane) fn ids(&self) -> Result<[u32; 9]> {
         let mut ids = [0; 9];

@@ -1,11 +1,14 @@
 //! Compares a document with the model.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem;
 
 use ipnet::IpNet;
 
-use super::{Line, Plan, Sign, Step};
-use crate::model::document::{Error, WantedGroup, WantedList, WantedPeer, WantedRule};
+use super::{DEFAULT_GROUP, Line, Others, Plan, Sign, Step};
+use crate::model::document::{
+    Broken, Error, Errors, Findings, WantedGroup, WantedList, WantedPeer, WantedRule,
+};
 use crate::model::{
     Change, Error as ModelError, Group, GroupId, Limits, Model, Peer, PrefixList, PrefixListId,
     Rule, RuleId, RuleSpec, check,
@@ -21,10 +24,19 @@ pub(super) struct Planner<'a> {
     lists: HashMap<PrefixListId, PrefixListId>,
     /// Lists with more entries than before, with their places in the document.
     grown: Vec<(String, PrefixListId)>,
+    /// The groups of this host that the document has.
+    mentioned: HashSet<GroupId>,
+    findings: Findings,
+    broken: Broken,
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(model: &Model, limits: &'a Limits) -> Self {
+    pub(super) fn new(
+        model: &Model,
+        limits: &'a Limits,
+        findings: Findings,
+        broken: Broken,
+    ) -> Self {
         Self {
             after: model.clone(),
             limits,
@@ -32,6 +44,9 @@ impl<'a> Planner<'a> {
             groups: HashMap::new(),
             lists: HashMap::new(),
             grown: Vec::new(),
+            mentioned: HashSet::new(),
+            findings,
+            broken,
         }
     }
 
@@ -41,28 +56,40 @@ impl<'a> Planner<'a> {
     }
 
     /// Prefix lists come first, because rules refer to them.
-    pub(super) fn lists(&mut self, wanted: &[WantedList]) -> Result<(), Error> {
+    pub(super) fn lists(&mut self, wanted: &[WantedList]) {
         let mut names = HashSet::new();
         for list in wanted {
-            let at = list.path.as_str();
-            if !names.insert(list.name.to_ascii_lowercase()) {
-                return Err(twice(
-                    at,
-                    format!("prefix list {} is in the document twice", list.name),
-                ));
-            }
-            check::check_entries(&list.name, list.family, list.entries.keys(), self.limits)
-                .map_err(Error::at(at))?;
-            let id = match self.list_here(list).map_err(Error::at(at))?.cloned() {
-                None => self.create_list(list),
-                Some(here) => self.change_list(list, &here),
-            }
-            .map_err(Error::at(at))?;
-            if let Some(theirs) = &list.id {
-                self.lists.insert(theirs.clone(), id);
+            match self.list(list, &mut names) {
+                Ok(id) => {
+                    if let Some(theirs) = &list.id {
+                        self.lists.insert(theirs.clone(), id);
+                    }
+                }
+                Err(error) => {
+                    self.findings.error(error);
+                    self.broken.insert([list.id.as_ref().map(PrefixListId::as_str), None]);
+                }
             }
         }
-        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        list: &WantedList,
+        names: &mut HashSet<String>,
+    ) -> Result<PrefixListId, Error> {
+        let at = list.path.as_str();
+        if !names.insert(list.name.to_ascii_lowercase()) {
+            let reason = format!("prefix list {} is in the document twice", list.name);
+            return Err(twice(at, reason));
+        }
+        check::check_entries(&list.name, list.family, list.entries.keys(), self.limits)
+            .map_err(Error::at(at))?;
+        match self.list_here(list).map_err(Error::at(at))?.cloned() {
+            None => self.create_list(list),
+            Some(here) => self.change_list(list, &here),
+        }
+        .map_err(Error::at(at))
     }
 
     fn list_here(&self, list: &WantedList) -> Result<Option<&PrefixList>, ModelError> {
@@ -134,40 +161,51 @@ impl<'a> Planner<'a> {
     }
 
     /// Groups, then their rules, which may refer to any group of the document.
-    pub(super) fn groups(&mut self, wanted: &[WantedGroup]) -> Result<(), Error> {
-        let mut names: HashMap<_, &WantedGroup> = HashMap::new();
-        let mut ids = Vec::new();
+    pub(super) fn groups(&mut self, wanted: &[WantedGroup]) {
+        let mut names = HashMap::new();
+        let mut placed = Vec::new();
         for group in wanted {
-            let at = group.path.as_str();
-            if let Some(other) = names.insert(group.name.to_ascii_lowercase(), group) {
-                let (one, two) = (other.vpc.as_deref(), group.vpc.as_deref());
-                return Err(twice(
-                    at,
-                    match (one, two) {
-                        (Some(one), Some(two)) if one != two => {
-                            format!(
-                                "group {} is in the document twice, from {one} and {two}",
-                                group.name
-                            )
-                        }
-                        _ => format!("group {} is in the document twice", group.name),
-                    },
-                ));
+            match self.group(group, &mut names) {
+                Ok(id) => {
+                    if let Some(theirs) = &group.id {
+                        self.groups.insert(theirs.clone(), id.clone());
+                    }
+                    self.mentioned.insert(id.clone());
+                    placed.push((group, id));
+                }
+                Err(error) => {
+                    self.findings.error(error);
+                    let id = group.id.as_ref().map(GroupId::as_str);
+                    self.broken.insert([id, Some(&group.name)]);
+                }
             }
-            let id = match self.group_here(group).map_err(Error::at(at))?.cloned() {
-                None => self.create_group(group),
-                Some(here) => self.change_group(group, &here),
-            }
-            .map_err(Error::at(at))?;
-            if let Some(theirs) = &group.id {
-                self.groups.insert(theirs.clone(), id.clone());
-            }
-            ids.push(id);
         }
-        for (group, id) in wanted.iter().zip(ids) {
-            self.rules(group, &id)?;
+        for (group, id) in placed {
+            self.rules(group, &id);
         }
-        Ok(())
+    }
+
+    fn group<'b>(
+        &mut self,
+        group: &'b WantedGroup,
+        names: &mut HashMap<String, &'b WantedGroup>,
+    ) -> Result<GroupId, Error> {
+        let at = group.path.as_str();
+        if let Some(other) = names.insert(group.name.to_ascii_lowercase(), group) {
+            let name = &group.name;
+            let reason = match (other.vpc.as_deref(), group.vpc.as_deref()) {
+                (Some(one), Some(two)) if one != two => {
+                    format!("group {name} is in the document twice, from {one} and {two}")
+                }
+                _ => format!("group {name} is in the document twice"),
+            };
+            return Err(twice(at, reason));
+        }
+        match self.group_here(group).map_err(Error::at(at))?.cloned() {
+            None => self.create_group(group),
+            Some(here) => self.change_group(group, &here),
+        }
+        .map_err(Error::at(at))
     }
 
     fn group_here(&self, group: &WantedGroup) -> Result<Option<&Group>, ModelError> {
@@ -223,18 +261,21 @@ impl<'a> Planner<'a> {
         Ok(id.clone())
     }
 
-    fn rules(&mut self, wanted: &WantedGroup, id: &GroupId) -> Result<(), Error> {
+    fn rules(&mut self, wanted: &WantedGroup, id: &GroupId) {
         let mut specs = Vec::new();
         let mut missing = HashMap::new();
         for rule in &wanted.rules {
-            let spec = self.resolve(rule)?;
-            self.after.check_spec(&spec).map_err(Error::at(&rule.path))?;
+            let Some(spec) = self.resolve(rule) else { continue };
+            if let Some(warning) = self.after.mismatch(&spec) {
+                self.findings.warn(&rule.path, format!("{warning}: the rule matches nothing"));
+            }
             if missing.insert(spec.clone(), rule).is_some() {
-                return Err(Error::at(&rule.path)(ModelError::RuleRepeated(spec)));
+                self.findings.refuse(&rule.path, ModelError::RuleRepeated(spec));
+                continue;
             }
             specs.push((spec, rule));
         }
-        let here = self.after.group_by_id(id).map_err(Error::at(&wanted.path))?.clone();
+        let Some(here) = self.after.groups.get(id).cloned() else { return };
         for rule in here.rules {
             let line = |sign, text| Line {
                 sign,
@@ -271,12 +312,9 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let text = with_description(self.after.spec_text(&spec), &rule.description);
-            let rule = Rule {
-                id: RuleId::random().map_err(Error::at(&rule.path))?,
-                number: 0,
-                spec,
-                description: rule.description.clone(),
-            };
+            let random = RuleId::random().map_err(Error::at(&rule.path));
+            let Some(rule_id) = self.findings.ok(random) else { return };
+            let rule = Rule { id: rule_id, number: 0, spec, description: rule.description.clone() };
             let line = Line {
                 sign: Sign::Add,
                 object: here.name.clone(),
@@ -286,43 +324,122 @@ impl<'a> Planner<'a> {
             };
             self.step(Change::AddRule { group: id.clone(), rule }, vec![line]);
         }
-        Ok(())
     }
 
-    /// The rule, with its peer by the ids of this host.
-    fn resolve(&self, rule: &WantedRule) -> Result<RuleSpec, Error> {
+    /// The rule, with its peer by the ids of this host; `None` if there is no such peer.
+    fn resolve(&mut self, rule: &WantedRule) -> Option<RuleSpec> {
         let peer = match &rule.peer {
-            WantedPeer::Network(network) => Peer::from(*network),
+            WantedPeer::Network(network) => Ok(Peer::from(*network)),
             WantedPeer::PrefixList(theirs) => {
                 let id = self.lists.get(theirs).unwrap_or(theirs);
-                if !self.after.prefix_lists.contains_key(id) {
-                    return Err(Error::Foreign {
-                        path: rule.path.clone(),
-                        reason: format!(
-                            "prefix list {id} is neither on this host nor in the document"
-                        ),
-                        hint: "add it to the document's PrefixLists, with its Entries",
-                    });
+                if self.after.prefix_lists.contains_key(id) {
+                    Ok(Peer::PrefixList(id.clone()))
+                } else {
+                    Err((theirs.as_str(), unknown_list(rule, id)))
                 }
-                Peer::PrefixList(id.clone())
             }
             WantedPeer::GroupId(theirs) => {
                 let id = self.groups.get(theirs).unwrap_or(theirs);
-                if !self.after.groups.contains_key(id) {
-                    return Err(unknown_group(rule, id.as_str()));
+                if self.after.groups.contains_key(id) {
+                    Ok(Peer::Group(id.clone()))
+                } else {
+                    Err((theirs.as_str(), unknown_group(rule, id.as_str())))
                 }
-                Peer::Group(id.clone())
             }
             WantedPeer::GroupName(name) => match self.after.group_named(name) {
-                Some(group) => Peer::Group(group.id.clone()),
-                None => return Err(unknown_group(rule, &format!("{name:?}"))),
+                Some(group) => Ok(Peer::Group(group.id.clone())),
+                None => Err((name.as_str(), unknown_group(rule, &format!("{name:?}")))),
             },
         };
-        Ok(RuleSpec { direction: rule.direction, traffic: rule.traffic, peer })
+        match peer {
+            Ok(peer) => Some(RuleSpec { direction: rule.direction, traffic: rule.traffic, peer }),
+            Err((word, error)) => {
+                // What is wrong with an item of the document is reported there.
+                if !self.broken.contains(word) {
+                    self.findings.error(error);
+                }
+                None
+            }
+        }
+    }
+
+    /// The groups of this host that the document does not have, by name.
+    fn others(&self) -> Vec<Group> {
+        let is_other = |group: &&Group| {
+            !self.mentioned.contains(&group.id)
+                && !self.broken.contains(&group.name)
+                && !self.broken.contains(group.id.as_str())
+        };
+        let mut others: Vec<_> = self.after.groups.values().filter(is_other).cloned().collect();
+        others.sort_by_key(|group| group.name.to_ascii_lowercase());
+        others
+    }
+
+    /// Removes the groups that the document does not have; returns those that stay.
+    fn prune(&mut self) -> Vec<Group> {
+        let (kept, going): (Vec<_>, Vec<_>) = self
+            .others()
+            .into_iter()
+            .partition(|group| group.name.eq_ignore_ascii_case(DEFAULT_GROUP));
+        let ids: HashSet<_> = going.iter().map(|group| group.id.clone()).collect();
+        // The rules of groups that go keep no other one.
+        let mut staying = self.after.clone();
+        for group in staying.groups.values_mut().filter(|group| ids.contains(&group.id)) {
+            group.rules.clear();
+        }
+        for group in &going {
+            let peer = Peer::Group(group.id.clone());
+            let of_document = |user: &&Group| {
+                self.mentioned.contains(&user.id)
+                    && user.rules.iter().any(|rule| rule.spec.peer == peer)
+            };
+            let user = staying.groups.values().find(of_document).map(|user| user.name.clone());
+            match (user, staying.check_group_unused(group)) {
+                // Its rules may be those that the document adds.
+                (Some(user), _) => self.findings.error(Error::Foreign {
+                    path: PRUNE.to_owned(),
+                    reason: format!(
+                        "a rule of group {user} in the document names group {}",
+                        group.name
+                    ),
+                    hint: "add that group to the document, or take the rule out of it",
+                }),
+                (None, Err(error)) => self.findings.refuse(PRUNE, error),
+                (None, Ok(())) => {}
+            }
+        }
+        for group in &going {
+            let names_other = |rule: &&Rule| match &rule.spec.peer {
+                Peer::Group(peer) => *peer != group.id && ids.contains(peer),
+                _ => false,
+            };
+            for rule in group.rules.iter().filter(names_other) {
+                let line = Line {
+                    sign: Sign::Remove,
+                    object: group.name.clone(),
+                    id: Some(rule.id.to_string()),
+                    is_generated: false,
+                    text: self.after.spec_text(&rule.spec),
+                };
+                let change = Change::RemoveRule { group: group.id.clone(), rule: rule.id.clone() };
+                self.step(change, vec![line]);
+            }
+        }
+        for group in going {
+            let line = Line {
+                sign: Sign::Remove,
+                object: format!("group {}", group.name),
+                id: Some(group.id.to_string()),
+                is_generated: false,
+                text: String::new(),
+            };
+            self.step(Change::DeleteGroup(group.id), vec![line]);
+        }
+        kept
     }
 
     /// Checks the limits of what grew, when all edits are known.
-    pub(super) fn finish(self, wanted: &[WantedGroup]) -> Result<Plan, Error> {
+    pub(super) fn finish(mut self, wanted: &[WantedGroup], others: Others) -> Result<Plan, Errors> {
         let grown: HashSet<_> = self
             .steps
             .iter()
@@ -336,17 +453,36 @@ impl<'a> Planner<'a> {
                 && grown.contains(&here.id)
             {
                 let specs = here.rules.iter().map(|rule| &rule.spec);
-                self.after
-                    .check_count(&here.name, specs, self.limits)
-                    .map_err(Error::at(&group.path))?;
+                let count = self.after.check_count(&here.name, specs, self.limits);
+                self.findings.ok(count.map_err(Error::at(&group.path)));
             }
         }
         for (path, list) in &self.grown {
-            self.after.check_referring_groups(list, self.limits).map_err(Error::at(path))?;
+            let count = self.after.check_referring_groups(list, self.limits);
+            self.findings.ok(count.map_err(Error::at(path)));
         }
-        Ok(Plan { steps: self.steps })
+        let kept = match others {
+            // A document of prefix lists alone says nothing about groups.
+            Others::Stay if wanted.is_empty() => Vec::new(),
+            Others::Stay => self.others(),
+            Others::Go if wanted.is_empty() => {
+                self.findings.error(Error::NothingStays);
+                Vec::new()
+            }
+            Others::Go => self.prune(),
+        };
+        let Findings { errors, warnings } = mem::take(&mut self.findings);
+        if errors.is_empty() {
+            let others = kept.into_iter().map(|group| group.name).collect();
+            Ok(Plan { steps: self.steps, warnings, others })
+        } else {
+            Err(errors)
+        }
     }
 }
+
+/// In place of a place in the document.
+const PRUNE: &str = "--prune";
 
 fn entry_lines(
     name: &str,
@@ -394,6 +530,14 @@ fn twice(path: &str, reason: String) -> Error {
         path: path.to_owned(),
         reason,
         hint: "names are unique on this host, ignoring case: apply one of the two",
+    }
+}
+
+fn unknown_list(rule: &WantedRule, list: &PrefixListId) -> Error {
+    Error::Foreign {
+        path: rule.path.clone(),
+        reason: format!("prefix list {list} is neither on this host nor in the document"),
+        hint: "add it to the document's PrefixLists, with its Entries",
     }
 }
 

@@ -6,12 +6,12 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
-use super::Plan;
+use super::{Others, Plan, Sign};
 use crate::model::document::{self, Document};
 use crate::model::traffic::tests::traffic;
 use crate::model::{
-    Change, Family, Group, GroupId, Limits, Model, Peer, PrefixList, PrefixListId, Rule, RuleId,
-    RuleSpec, Traffic,
+    Change, Family, Group, GroupId, Interface, Limits, Model, Peer, PrefixList, PrefixListId, Rule,
+    RuleId, RuleSpec,
 };
 
 const GROUPS: u8 = 4;
@@ -48,27 +48,15 @@ fn peer() -> impl Strategy<Value = Peer> {
     ]
 }
 
+/// Any rule: as in EC2, also one whose traffic does not exist in the family of its peer.
 fn spec() -> impl Strategy<Value = RuleSpec> {
     let direction = prop::bool::ANY
         .prop_map(|egress| if egress { Direction::Egress } else { Direction::Ingress });
-    (direction, traffic(), peer()).prop_filter_map(
-        "not of the list's family",
-        |(one, two, peer)| {
-            let wrong = |number| match two {
-                Traffic::Icmp(_) => family(number) == Family::Ipv6,
-                Traffic::Icmpv6(_) => family(number) == Family::Ipv4,
-                Traffic::Other(_) => traffic_is_refused(two, family(number)),
-                _ => false,
-            };
-            let bad = matches!(&peer, Peer::PrefixList(id)
-            if (0..LISTS).any(|number| *id == list_id(number) && wrong(number)));
-            if bad { None } else { RuleSpec::new(one, two, peer).ok() }
-        },
-    )
-}
-
-fn traffic_is_refused(traffic: Traffic, family: Family) -> bool {
-    traffic.check_family(family, String::new).is_err()
+    (direction, traffic(), peer()).prop_map(|(direction, traffic, peer)| RuleSpec {
+        direction,
+        traffic,
+        peer,
+    })
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -191,6 +179,38 @@ proptest! {
     }
 
     #[test]
+    fn pruning_leaves_the_groups_of_the_document_and_no_others(
+        here in model(), there in model(), number in 0..GROUPS,
+    ) {
+        let id = group_id(number);
+        let document = reread(&export(&there, there.groups.get(&id).into_iter()));
+        let limits = Limits::default();
+        let uses_other = there.groups[&id]
+            .rules
+            .iter()
+            .any(|rule| matches!(&rule.spec.peer, Peer::Group(peer) if *peer != id));
+        match Plan::with(&here, &document, &limits, Others::Go) {
+            Ok(plan) => {
+                prop_assert!(!uses_other);
+                let mut after = here.clone();
+                for step in plan.steps {
+                    // What the store's foreign keys refuse.
+                    if let Change::DeleteGroup(gone) = &step.change {
+                        after.check_group_unused(&after.groups[gone]).unwrap();
+                    }
+                    after.make(step.change);
+                }
+                prop_assert_eq!(after.groups.keys().collect::<Vec<_>>(), [&id]);
+                prop_assert!(plan.others.is_empty());
+            }
+            Err(errors) => {
+                prop_assert!(uses_other);
+                prop_assert!(errors.iter().all(|one| one.error.path() == Some("--prune")));
+            }
+        }
+    }
+
+    #[test]
     fn no_document_panics(text in "\\PC{0,60}", model in model(), cut: prop::sample::Index) {
         let _ = Document::parse(text.as_bytes());
         let mut bytes = Vec::new();
@@ -204,4 +224,155 @@ proptest! {
             let _ = Plan::new(&model, &document, &Limits::default());
         }
     }
+}
+
+fn group(number: u8, name: &str, peers: &[u8]) -> Group {
+    let rules = (1..).zip(peers).map(|(rule, peer)| Rule {
+        id: format!("sgr-{number:08x}{rule:09x}").parse().unwrap(),
+        number: u32::from(number) << 8 | rule,
+        spec: RuleSpec {
+            direction: Direction::Ingress,
+            traffic: crate::model::Traffic::All,
+            peer: Peer::Group(group_id(*peer)),
+        },
+        description: String::new(),
+    });
+    Group {
+        id: group_id(number),
+        name: name.to_owned(),
+        description: "d".to_owned(),
+        rules: rules.collect(),
+        tags: BTreeMap::new(),
+    }
+}
+
+fn model_of(groups: &[Group]) -> Model {
+    let mut model = Model::default();
+    groups.iter().for_each(|group| model.make(Change::CreateGroup(group.clone())));
+    model
+}
+
+#[test]
+fn groups_that_name_one_another_are_pruned_together() {
+    let web = group(0, "web", &[]);
+    let here = model_of(&[web.clone(), group(1, "a", &[1, 2, 0]), group(2, "b", &[1])]);
+    let plan =
+        Plan::with(&here, &document::groups([&web]), &Limits::default(), Others::Go).unwrap();
+    let lines: Vec<_> = plan.lines().map(ToString::to_string).collect();
+    assert!(plan.lines().all(|line| line.sign == Sign::Remove));
+    assert_eq!(
+        lines,
+        [
+            "- a sgr-00000001000000002 ingress all from group b",
+            "- b sgr-00000002000000001 ingress all from group a",
+            "- group a sg-00000000000000001",
+            "- group b sg-00000000000000002",
+        ]
+    );
+}
+
+#[test]
+fn a_group_in_use_or_the_default_group_is_not_pruned() {
+    let web = group(0, "web", &[1]);
+    let mut here =
+        model_of(&[web.clone(), group(1, "a", &[]), group(2, "b", &[]), group(3, "Default", &[])]);
+    let mut interface =
+        Interface::new("eni-00000000000000001".parse().unwrap(), 0, "eth0", Some("blue"));
+    interface.groups = vec![group_id(2)];
+    here.make(Change::PutInterface(interface));
+    let document = document::groups([&web]);
+    let limits = Limits::default();
+    let errors = Plan::with(&here, &document, &limits, Others::Go).unwrap_err();
+    let texts: Vec<_> = errors.iter().map(|one| one.to_string()).collect();
+    assert_eq!(
+        texts,
+        [
+            "--prune: a rule of group web in the document names group a",
+            "--prune: group b is used by interface eth0 in namespace blue",
+        ]
+    );
+    here.make(Change::DeleteInterface(0));
+    let none = Document { security_groups: Some(Vec::new()), ..Document::default() };
+    let errors = Plan::with(&here, &none, &limits, Others::Go).unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "the document has no group, and --prune would remove every group of this host"
+    );
+    let free = group(0, "web", &[]);
+    let plan = Plan::with(&here, &document::groups([&free]), &limits, Others::Go).unwrap();
+    assert_eq!(plan.others, ["Default"]);
+    let plan = Plan::new(&here, &document::groups([&free]), &limits).unwrap();
+    assert_eq!(plan.others, ["a", "b", "Default"]);
+}
+
+#[test]
+fn every_error_is_reported_and_none_that_follows_from_another() {
+    let text = r#"{"SecurityGroups": [
+  {"GroupId": "sg-00000000000000001", "GroupName": "broken", "IpPermissions": [], "IpPermissionsEgress": []},
+  {"GroupName": "web", "Description": "d", "IpPermissionsEgress": [], "IpPermissions": [
+    {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 70000, "IpRanges": [{"CidrIp": "10.0.0.1"}]},
+    {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-00000000000000001"}, {"GroupName": "nope"},
+                                              {"GroupName": "BROKEN"}]},
+    {"IpProtocol": "nope"}]}]}"#;
+    let document = Document::parse(text.as_bytes()).unwrap();
+    let errors = Plan::new(&Model::default(), &document, &Limits::default()).unwrap_err();
+    let errors = errors.located(text.as_bytes());
+    let texts: Vec<_> = errors.iter().map(|one| one.to_string()).collect();
+    let web = "SecurityGroups[1].IpPermissions";
+    assert_eq!(
+        texts,
+        [
+            "SecurityGroups[0].Description is missing (line 2, column 3)".to_owned(),
+            format!("{web}[0]: port 70000 is not 0 to 65535 (line 4, column 5)"),
+            format!(
+                "{web}[0].IpRanges[0].CidrIp: CIDR 10.0.0.1 has no prefix length (line 4, column 84)"
+            ),
+            format!(
+                "{web}[1].UserIdGroupPairs[1]: group \"nope\" is neither on this host nor in the \
+                 document (line 5, column 84)"
+            ),
+            format!("{web}[2]: a peer is missing (line 7, column 5)"),
+            format!("{web}[2].IpProtocol: unknown protocol \"nope\" (line 7, column 20)"),
+        ]
+    );
+}
+
+#[test]
+fn icmp_of_the_other_family_is_kept_with_a_warning() {
+    let text = r#"{"SecurityGroups": [
+  {"GroupName": "web", "Description": "d", "IpPermissionsEgress": [], "IpPermissions": [
+    {"IpProtocol": "icmp", "FromPort": -1, "ToPort": -1,
+     "IpRanges": [{"CidrIp": "10.0.0.1/8"}], "Ipv6Ranges": [{"CidrIpv6": "::/0"}]},
+    {"IpProtocol": "icmpv6", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
+    {"IpProtocol": "51", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}]}]}"#;
+    let document = Document::parse(text.as_bytes()).unwrap();
+    let plan = Plan::new(&Model::default(), &document, &Limits::default()).unwrap();
+    let warnings: Vec<_> = plan.warnings.iter().map(ToString::to_string).collect();
+    let at = "SecurityGroups[0].IpPermissions";
+    assert_eq!(
+        warnings,
+        [
+            format!("{at}[0].IpRanges[0].CidrIp: 10.0.0.1/8 is stored as 10.0.0.0/8"),
+            format!(
+                "{at}[0].Ipv6Ranges[0]: icmp does not exist in IPv6, and ::/0 is IPv6: the rule \
+                 matches nothing"
+            ),
+            format!(
+                "{at}[1].IpRanges[0]: icmpv6 does not exist in IPv4, and 0.0.0.0/0 is IPv4: the rule \
+                 matches nothing"
+            ),
+            format!(
+                "{at}[2].Ipv6Ranges[0]: protocol 51 is an extension header in IPv6, and ::/0 is IPv6: \
+                 the rule matches nothing"
+            ),
+        ]
+    );
+    let after = applied(&Model::default(), &document);
+    let exported = document::groups(after.groups.values());
+    let again = Plan::new(&after, &exported, &Limits::default()).unwrap();
+    assert!(again.is_empty(), "{again:?}");
+    let permissions = exported.security_groups.unwrap().remove(0).ip_permissions.unwrap();
+    let six = permissions.iter().find(|one| one.ip_protocol.as_deref() == Some("icmp")).unwrap();
+    let networks = six.ipv6_ranges.iter().flatten().map(|range| range.cidr_ipv6.as_deref());
+    assert_eq!(networks.collect::<Vec<_>>(), [Some("::/0")]);
 }

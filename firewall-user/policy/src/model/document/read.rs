@@ -1,24 +1,43 @@
 //! The items of a document, parsed, each with its place in the document. [`crate::model::apply`] checks
 //! whether this host can have them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::str::FromStr;
 
 use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    Document, Error, IpPermission, ManagedPrefixList, SecurityGroup, Tag, UserIdGroupPair,
+    A_PEER, Document, Error, Findings, IpPermission, ManagedPrefixList, SecurityGroup, Tag,
+    UserIdGroupPair,
 };
 use crate::model::{
-    Error as ModelError, Family, GroupId, Peer, PrefixListId, RuleSpec, Traffic, group_description,
+    Error as ModelError, Family, GroupId, PrefixListId, Traffic, canonicalised, group_description,
     group_name, parse_cidr, parse_entry, prefix_list_name, rule_description, tags,
 };
 
-/// All items of a document.
+/// All items of a document that can be read.
 pub(crate) struct Wanted {
     pub(crate) lists: Vec<WantedList>,
     pub(crate) groups: Vec<WantedGroup>,
+    pub(crate) broken: Broken,
+}
+
+/// What items that cannot be read, or are refused, are called in the document: that another item refers to
+/// one of them is no error of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Broken {
+    words: HashSet<String>,
+}
+
+impl Broken {
+    pub(crate) fn insert(&mut self, words: [Option<&str>; 2]) {
+        self.words.extend(words.into_iter().flatten().map(str::to_ascii_lowercase));
+    }
+
+    pub(crate) fn contains(&self, word: &str) -> bool {
+        self.words.contains(&word.to_ascii_lowercase())
+    }
 }
 
 /// A prefix list of a document.
@@ -64,63 +83,96 @@ pub(crate) enum WantedPeer {
 }
 
 impl Document {
-    /// Parses the items.
-    pub(crate) fn wanted(&self) -> Result<Wanted, Error> {
-        let lists = self.prefix_lists.iter().flatten().enumerate();
-        let groups = self.security_groups.iter().flatten().enumerate();
-        Ok(Wanted {
-            lists: lists
-                .map(|(index, list)| read_list(format!("PrefixLists[{index}]"), list))
-                .collect::<Result<_, _>>()?,
-            groups: groups
-                .map(|(index, group)| read_group(format!("SecurityGroups[{index}]"), group))
-                .collect::<Result<_, _>>()?,
-        })
+    /// Parses the items; what is wrong with any of them is in the findings.
+    pub(crate) fn wanted(&self, findings: &mut Findings) -> Wanted {
+        findings.errors = self.mistyped.clone();
+        let mut broken = Broken::default();
+        let mut lists = Vec::new();
+        for (index, list) in self.prefix_lists.iter().flatten().enumerate() {
+            match read_list(findings, format!("PrefixLists[{index}]"), list) {
+                Some(list) => lists.push(list),
+                None => broken.insert([list.prefix_list_id.as_deref(), None]),
+            }
+        }
+        let mut groups = Vec::new();
+        for (index, group) in self.security_groups.iter().flatten().enumerate() {
+            match read_group(findings, format!("SecurityGroups[{index}]"), group) {
+                Some(group) => groups.push(group),
+                None => broken.insert([group.group_id.as_deref(), group.group_name.as_deref()]),
+            }
+        }
+        Wanted { lists, groups, broken }
     }
 }
 
-fn read_list(path: String, list: &ManagedPrefixList) -> Result<WantedList, Error> {
+fn read_list(
+    findings: &mut Findings,
+    path: String,
+    list: &ManagedPrefixList,
+) -> Option<WantedList> {
     let place = |key: &str| format!("{path}.{key}");
-    let name = required(&list.prefix_list_name, place("PrefixListName"), "name the prefix list")?;
-    let name = prefix_list_name(name).map_err(Error::at(&place("PrefixListName")))?;
-    let hint = r#"write "AddressFamily": "IPv4" or "IPv6""#;
-    let family = match required(&list.address_family, place("AddressFamily"), hint)?.as_str() {
-        "IPv4" => Family::Ipv4,
-        "IPv6" => Family::Ipv6,
-        other => {
-            let reason = format!("unknown address family {other:?}");
-            return Err(Error::Foreign { path: place("AddressFamily"), reason, hint });
-        }
-    };
+    let name = required(&list.prefix_list_name, place("PrefixListName"), "name the prefix list")
+        .and_then(|name| prefix_list_name(name).map_err(Error::at(&place("PrefixListName"))));
+    let name = findings.ok(name);
+    let family = findings.ok(read_family(&list.address_family, place("AddressFamily")));
+    let id = findings.ok(read_id(&list.prefix_list_id, &place("PrefixListId")));
+    let tags = findings.ok(read_tags(&list.tags, &path));
     let hint = "AWS prints the entries with aws ec2 get-managed-prefix-list-entries: \
                 add its Entries array here";
     let mut entries = BTreeMap::new();
-    for (index, entry) in required(&list.entries, place("Entries"), hint)?.iter().enumerate() {
+    let here = findings.ok(required(&list.entries, place("Entries"), hint));
+    for (index, entry) in here.into_iter().flatten().enumerate() {
         let at = place(&format!("Entries[{index}]"));
-        let cidr = required(&entry.cidr, format!("{at}.Cidr"), "name a network")?;
-        let network = parse_entry(cidr, family).map_err(Error::at(&format!("{at}.Cidr")))?;
-        let description = read_description(&entry.description, &at)?;
-        if entries.insert(network, description).is_some() {
-            return Err(Error::at(&at)(ModelError::EntryRepeated(network)));
+        let place = format!("{at}.Cidr");
+        let cidr = findings.ok(required(&entry.cidr, place.clone(), "name a network"));
+        let description = findings.ok(read_description(&entry.description, &at));
+        let network = cidr.and_then(|cidr| {
+            warn_of_host_bits(findings, &place, cidr);
+            let network = match family {
+                Some(family) => parse_entry(cidr, family),
+                None => parse_cidr(cidr),
+            };
+            findings.ok(network.map_err(Error::at(&place)))
+        });
+        if let (Some(network), Some(description)) = (network, description)
+            && entries.insert(network, description).is_some()
+        {
+            findings.refuse(&at, ModelError::EntryRepeated(network));
         }
     }
-    Ok(WantedList {
-        id: read_id(&list.prefix_list_id, &place("PrefixListId"))?,
-        name,
-        family,
+    Some(WantedList {
+        id: id?,
+        name: name?,
+        family: family?,
         version: list.version.unwrap_or(1).max(1),
-        tags: read_tags(&list.tags, &path)?,
+        tags: tags?,
         entries,
         path,
     })
 }
 
-fn read_group(path: String, group: &SecurityGroup) -> Result<WantedGroup, Error> {
+fn read_family(text: &Option<String>, path: String) -> Result<Family, Error> {
+    let hint = r#"write "AddressFamily": "IPv4" or "IPv6""#;
+    match required(text, path.clone(), hint)?.as_str() {
+        "IPv4" => Ok(Family::Ipv4),
+        "IPv6" => Ok(Family::Ipv6),
+        other => {
+            let reason = format!("unknown address family {other:?}");
+            Err(Error::Foreign { path, reason, hint })
+        }
+    }
+}
+
+fn read_group(findings: &mut Findings, path: String, group: &SecurityGroup) -> Option<WantedGroup> {
     let place = |key: &str| format!("{path}.{key}");
-    let name = required(&group.group_name, place("GroupName"), "name the group")?;
-    let name = group_name(name).map_err(Error::at(&place("GroupName")))?;
-    let description = required(&group.description, place("Description"), "describe the group")?;
-    let description = group_description(description).map_err(Error::at(&place("Description")))?;
+    let name = required(&group.group_name, place("GroupName"), "name the group")
+        .and_then(|name| group_name(name).map_err(Error::at(&place("GroupName"))));
+    let name = findings.ok(name);
+    let description = required(&group.description, place("Description"), "describe the group")
+        .and_then(|text| group_description(text).map_err(Error::at(&place("Description"))));
+    let description = findings.ok(description);
+    let id = findings.ok(read_id(&group.group_id, &place("GroupId")));
+    let tags = findings.ok(read_tags(&group.tags, &path));
     let mut rules = Vec::new();
     for (key, permissions, direction, hint) in [
         (
@@ -137,90 +189,112 @@ fn read_group(path: String, group: &SecurityGroup) -> Result<WantedGroup, Error>
             r#"write "IpPermissionsEgress": [] to let nothing out"#,
         ),
     ] {
-        for (index, permission) in required(permissions, place(key), hint)?.iter().enumerate() {
+        let permissions = findings.ok(required(permissions, place(key), hint));
+        for (index, permission) in permissions.into_iter().flatten().enumerate() {
             let at = place(&format!("{key}[{index}]"));
-            read_permission(&at, group, permission, direction, &mut rules)?;
+            read_permission(findings, &at, group, permission, direction, &mut rules);
         }
     }
-    Ok(WantedGroup {
-        id: read_id(&group.group_id, &place("GroupId"))?,
-        name,
-        description,
+    Some(WantedGroup {
+        id: id?,
+        name: name?,
+        description: description?,
         vpc: group.vpc_id.clone(),
-        tags: read_tags(&group.tags, &path)?,
+        tags: tags?,
         rules,
         path,
     })
 }
 
 fn read_permission(
+    findings: &mut Findings,
     path: &str,
     group: &SecurityGroup,
     permission: &IpPermission,
     direction: Direction,
     rules: &mut Vec<WantedRule>,
-) -> Result<(), Error> {
-    let place = format!("{path}.IpProtocol");
-    let hint = r#"write "IpProtocol": "-1" for every protocol"#;
-    let protocol = required(&permission.ip_protocol, place.clone(), hint)?;
-    let traffic =
-        Traffic::from_ec2(protocol, permission.from_port, permission.to_port).map_err(|error| {
-            match error {
-                ModelError::Protocol { .. } => Error::at(&place)(error),
-                error => Error::at(path)(error),
-            }
-        })?;
-    let before = rules.len();
-    let mut add = |path: String, peer, description: &Option<String>| {
-        let description = read_description(description, &path)?;
-        if let WantedPeer::Network(network) = &peer {
-            RuleSpec::new(direction, traffic, Peer::from(*network)).map_err(Error::at(&path))?;
-        }
-        rules.push(WantedRule { path, direction, traffic, peer, description });
-        Ok(())
-    };
+) {
+    // Without a port that cannot be read, the others do not fit the protocol.
+    let is_unread = findings.left_out(path, &["IpProtocol", "FromPort", "ToPort"]);
+    let traffic = read_traffic(path, permission);
+    let traffic = if is_unread { traffic.ok() } else { findings.ok(traffic) };
+    let mut peers = Vec::new();
     for (index, range) in permission.ip_ranges.iter().flatten().enumerate() {
         let at = format!("{path}.IpRanges[{index}]");
-        let network = read_network(&range.cidr_ip, format!("{at}.CidrIp"), Family::Ipv4)?;
-        add(at, WantedPeer::Network(network), &range.description)?;
+        let place = format!("{at}.CidrIp");
+        let network = read_network(findings, &range.cidr_ip, &place, Family::Ipv4);
+        peers.push((at, network.map(WantedPeer::Network), &range.description));
     }
     for (index, range) in permission.ipv6_ranges.iter().flatten().enumerate() {
         let at = format!("{path}.Ipv6Ranges[{index}]");
-        let network = read_network(&range.cidr_ipv6, format!("{at}.CidrIpv6"), Family::Ipv6)?;
-        add(at, WantedPeer::Network(network), &range.description)?;
+        let place = format!("{at}.CidrIpv6");
+        let network = read_network(findings, &range.cidr_ipv6, &place, Family::Ipv6);
+        peers.push((at, network.map(WantedPeer::Network), &range.description));
     }
     for (index, list) in permission.prefix_list_ids.iter().flatten().enumerate() {
         let at = format!("{path}.PrefixListIds[{index}]");
         let place = format!("{at}.PrefixListId");
-        let id = read_id(&list.prefix_list_id, &place)?
-            .ok_or(Error::Missing { path: place, hint: "name a prefix list" })?;
-        add(at, WantedPeer::PrefixList(id), &list.description)?;
+        let id = read_id(&list.prefix_list_id, &place)
+            .and_then(|id| id.ok_or(Error::Missing { path: place, hint: "name a prefix list" }));
+        peers.push((at, findings.ok(id).map(WantedPeer::PrefixList), &list.description));
     }
     for (index, pair) in permission.user_id_group_pairs.iter().flatten().enumerate() {
         let at = format!("{path}.UserIdGroupPairs[{index}]");
-        let peer = read_pair(&at, group, pair)?;
-        add(at, peer, &pair.description)?;
+        let peer = findings.ok(read_pair(&at, group, pair));
+        peers.push((at, peer, &pair.description));
     }
-    if rules.len() == before {
-        return Err(Error::Missing {
-            path: format!("{path}: a peer"),
+    let keys = ["IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs"];
+    if peers.is_empty() && !findings.left_out(path, &keys) {
+        findings.error(Error::Missing {
+            path: format!("{path}{A_PEER}"),
             hint: "name at least one in IpRanges, Ipv6Ranges, PrefixListIds or UserIdGroupPairs",
         });
     }
-    Ok(())
+    for (path, peer, description) in peers {
+        let description = findings.ok(read_description(description, &path));
+        if let (Some(traffic), Some(peer), Some(description)) = (traffic, peer, description) {
+            rules.push(WantedRule { path, direction, traffic, peer, description });
+        }
+    }
 }
 
-fn read_network(text: &Option<String>, path: String, family: Family) -> Result<IpNet, Error> {
-    let text = required(text, path.clone(), "name a network")?;
-    let network = parse_cidr(text).map_err(Error::at(&path))?;
+fn read_traffic(path: &str, permission: &IpPermission) -> Result<Traffic, Error> {
+    let place = format!("{path}.IpProtocol");
+    let hint = r#"write "IpProtocol": "-1" for every protocol"#;
+    let protocol = required(&permission.ip_protocol, place.clone(), hint)?;
+    Traffic::from_ec2(protocol, permission.from_port, permission.to_port).map_err(|error| {
+        match error {
+            ModelError::Protocol { .. } => Error::at(&place)(error),
+            error => Error::at(path)(error),
+        }
+    })
+}
+
+fn read_network(
+    findings: &mut Findings,
+    text: &Option<String>,
+    path: &str,
+    family: Family,
+) -> Option<IpNet> {
+    let text = findings.ok(required(text, path.to_owned(), "name a network"))?;
+    warn_of_host_bits(findings, path, text);
+    let network = findings.ok(parse_cidr(text).map_err(Error::at(path)))?;
     if Family::of(&network) == family {
-        return Ok(network);
+        return Some(network);
     }
-    Err(Error::Foreign {
-        path,
+    findings.error(Error::Foreign {
+        path: path.to_owned(),
         reason: format!("{network} is not an {} network", family.document_name()),
         hint: "IPv4 networks go into IpRanges as CidrIp, IPv6 networks into Ipv6Ranges as CidrIpv6",
-    })
+    });
+    None
+}
+
+/// EC2 makes the same network of it.
+fn warn_of_host_bits(findings: &mut Findings, path: &str, text: &str) {
+    if let Some(network) = canonicalised(text) {
+        findings.warn(path, format!("{text} is stored as {network}"));
+    }
 }
 
 /// A group as a peer. The addresses in groups of other accounts and VPCs are not known here.

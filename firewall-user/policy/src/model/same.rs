@@ -1,0 +1,119 @@
+//! Comparing what exists with what is to be created: `--if-not-exists` accepts it if it is the same.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::{Error, Family, Group, PrefixList, Rule};
+
+/// Networks that a message names.
+const SHOWN: usize = 3;
+
+impl Group {
+    /// Checks that the group is the one that would be created. Its rules may have changed since then.
+    ///
+    /// # Errors
+    /// It has another spelling of the name, another description or other tags.
+    pub fn check_same(
+        &self,
+        name: &str,
+        description: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let object = format!("group {}", self.name);
+        same(&object, "name", &self.name, name)?;
+        same(&object, "description", &self.description, description)?;
+        same_tags(&object, &self.tags, tags)
+    }
+}
+
+impl PrefixList {
+    /// Checks that the prefix list is the one that would be created.
+    ///
+    /// # Errors
+    /// It has another spelling of the name, another family, other entries or other tags.
+    pub fn check_same(
+        &self,
+        name: &str,
+        family: Family,
+        entries: &BTreeMap<IpNet, String>,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let object = format!("prefix list {}", self.name);
+        same(&object, "name", &self.name, name)?;
+        if self.family != family {
+            return Err(Error::FamilyFixed {
+                name: self.name.clone(),
+                here: self.family,
+                wanted: family,
+            });
+        }
+        if !self.entries.keys().eq(entries.keys()) {
+            return Err(Error::Differs {
+                object,
+                what: "list of entries",
+                here: networks(&self.entries),
+                wanted: networks(entries),
+            });
+        }
+        for (network, description) in entries {
+            self.check_same_entry(network, description)?;
+        }
+        same_tags(&object, &self.tags, tags)
+    }
+
+    /// Whether the list has this entry.
+    ///
+    /// # Errors
+    /// It has another description.
+    pub fn check_same_entry(&self, network: &IpNet, description: &str) -> Result<bool, Error> {
+        let Some(here) = self.entries.get(network) else { return Ok(false) };
+        let object = format!("entry {network} of prefix list {}", self.name);
+        same(&object, "description", here, description).map(|()| true)
+    }
+}
+
+impl Rule {
+    /// Checks that the rule, whose specification is the same, is the one that would be added.
+    ///
+    /// # Errors
+    /// It has another description.
+    pub fn check_same(&self, description: &str) -> Result<(), Error> {
+        same(&format!("rule {}", self.id), "description", &self.description, description)
+    }
+}
+
+fn same(object: &str, what: &'static str, here: &str, wanted: &str) -> Result<(), Error> {
+    if here == wanted {
+        return Ok(());
+    }
+    Err(Error::Differs {
+        object: object.to_owned(),
+        what,
+        here: format!("{here:?}"),
+        wanted: format!("{wanted:?}"),
+    })
+}
+
+fn same_tags(
+    object: &str,
+    here: &BTreeMap<String, String>,
+    wanted: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let text = |tags: &BTreeMap<String, String>| {
+        let tags: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        tags.join(",")
+    };
+    same(object, "list of tags", &text(here), &text(wanted))
+}
+
+/// Entries in a message, which is one line.
+fn networks(entries: &BTreeMap<IpNet, String>) -> String {
+    let mut words: Vec<_> = entries.keys().take(SHOWN).map(ToString::to_string).collect();
+    match entries.len().saturating_sub(SHOWN) {
+        0 if entries.is_empty() => return "empty".to_owned(),
+        0 => {}
+        more => words.push(format!("{more} more")),
+    }
+    words.join(", ")
+}
