@@ -45,7 +45,7 @@ fn a_store_of_another_schema_is_refused_and_left_alone() {
         assert_eq!(
             message,
             format!(
-                "store {} has schema {version}, and this secgroup uses schema 3",
+                "store {} has schema {version}, and this secgroup uses schema 4",
                 path.display()
             )
         );
