@@ -67,12 +67,12 @@ fn report_all(operation: &str, errors: &document::Errors) {
             eprintln!("hint: {}", one_line(&hint));
         }
     }
-    if errors.more() > 0 {
-        eprintln!(
-            "error: {}",
-            one_line(&format!("{operation}: and {} more errors", errors.more()))
-        );
-    }
+    let rest = match (errors.more(), errors.is_partial()) {
+        (0, false) => return,
+        (_, true) => "there may be more errors: the rest of the document was not read".to_owned(),
+        (more, false) => format!("and {more} more errors"),
+    };
+    eprintln!("error: {}", one_line(&format!("{operation}: {rest}")));
 }
 
 /// The exit code of a command that fails with an error.

@@ -85,6 +85,9 @@ impl Control {
         // The configuration may have changed since they were made.
         let own = maps.interface_tables(slot)?;
         let is_resized = own.map(|own| own.sizes()).transpose()? != Some(sizes(&interface));
+        if is_resized && !is_new {
+            self.enforcer.require_memory(&interface)?;
+        }
         let attempt = Attempt {
             enforcer: &self.enforcer,
             paths: &self.paths,

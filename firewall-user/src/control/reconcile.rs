@@ -107,7 +107,7 @@ impl Control {
         }
         let kept = model.interfaces.clone();
         let fixed = self.enforcer.fixed_sizes(&maps, &model);
-        let budget = Budget::available()?;
+        let budget = Budget::available();
         let interfaces =
             self.enforcer.restore_each(model.interfaces.into_values().collect(), &budget);
         // Now, with the timeouts of the new programs.
@@ -138,7 +138,7 @@ impl Control {
         let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
         let room: Vec<Room> = model.interfaces.values().map(|_| Room::default()).collect();
         let mut loader = Loader::new(&room);
-        let budget = Budget::available()?;
+        let budget = Budget::available();
         let mut done = Vec::new();
         for (slot, interface) in model.interfaces {
             let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
@@ -220,7 +220,7 @@ impl Enforcer {
         budget: &Budget,
     ) -> Result<(Outcome, Resizing)> {
         if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
-            let resizing = self.resizing(maps, interface, &Budget::UNLIMITED)?.later();
+            let resizing = self.resizing(maps, interface, &Budget::unlimited())?.later();
             return Ok((Outcome::DeviceMissing, resizing));
         }
         let resizing = self.resizing(maps, interface, budget)?;

@@ -403,3 +403,27 @@ fn a_byte_order_mark_is_accepted() {
     host.ok(&["apply", &host.file("mark.json", &text)]);
     assert!(host.state().0.group("web").is_ok());
 }
+
+#[test]
+fn the_number_of_printed_errors_is_bounded() {
+    let host = Host::new();
+    let groups: Vec<_> = (0..250)
+        .map(|number| json!({"GroupName": format!("g{number}"), "IpPermissions": [], "IpPermissionsEgress": []}))
+        .collect();
+    let file = host.file("bad.json", &document(&groups));
+    let done = host.run(&["apply", &file]);
+    let errors: Vec<_> = done.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!((done.code, errors.len()), (1, 101));
+    assert_eq!(errors[100], format!("error: apply {file}: and 150 more errors"));
+    // A hint that errors in a row share is printed once.
+    assert_eq!(done.stderr.matches("hint: describe the group").count(), 1);
+
+    let file = host.file("worse.json", &json!({"SecurityGroups": vec![1; 250]}).to_string());
+    let done = host.run(&["apply", &file]);
+    assert_eq!(
+        done.stderr.lines().last().unwrap(),
+        format!(
+            "error: apply {file}: there may be more errors: the rest of the document was not read"
+        )
+    );
+}

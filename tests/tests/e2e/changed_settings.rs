@@ -2,6 +2,7 @@
 //! options of `attach`.
 
 use secgroup_tests::network::at;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 
@@ -88,10 +89,17 @@ fn tables_stay_as_they_were_where_there_is_no_memory_for_others() {
     std::fs::write(&meminfo, "MemAvailable:        100 kB\n").unwrap();
     let script =
         format!("mount --bind {} /proc/meminfo && exec \"$0\" \"$@\"", meminfo.path().display());
-    let mut command =
-        secgroup.command_under(&["unshare", "--mount", "sh", "-c", &script], "reconcile");
-    let output = secgroup_tests::secgroup::CommandOutput::of(&mut command);
-    assert_eq!(output.code, Some(1), "{output}");
+    let run = |line| {
+        let mut command =
+            secgroup.command_under(&["unshare", "--mount", "sh", "-c", &script], line);
+        let output = CommandOutput::of(&mut command);
+        assert_eq!(output.code, Some(1), "{output}");
+        output
+    };
+    let output = run("attach eth0 --tcp strict");
+    assert!(output.stderr.contains("the flow tables of eth0 take "), "{output}");
+    assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["Tcp"], "guard");
+    let output = run("reconcile");
     assert!(
         output
             .stderr

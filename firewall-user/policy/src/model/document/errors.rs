@@ -27,7 +27,13 @@ pub struct Errors {
     found: Vec<(Error, Option<Place>)>,
     /// Errors beyond those that are kept.
     more: usize,
+    /// What comes after the last one was not read.
+    is_partial: bool,
 }
+
+/// Bytes of a text that are read once more for its errors: a document has 100 MiB and more, and for each
+/// error it is read from its beginning.
+pub(super) const MOST_WORK: usize = 1 << 30;
 
 impl Errors {
     /// The errors, each with its place in the text where [`Self::located`] has found it.
@@ -39,6 +45,12 @@ impl Errors {
     #[must_use]
     pub const fn more(&self) -> usize {
         self.more
+    }
+
+    /// Whether there may be others, for which the document was not read.
+    #[must_use]
+    pub const fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// Whether nothing is wrong.
@@ -53,7 +65,7 @@ impl Errors {
         let Some(text) = str::from_utf8(text).ok().map(|text| text.trim_start_matches(BOM)) else {
             return self;
         };
-        for (error, place) in &mut self.found {
+        for (error, place) in self.found.iter_mut().take(MOST_WORK / text.len().max(1)) {
             *place = error.path().and_then(|path| find(text, path));
         }
         // Those without a place come last.
@@ -67,6 +79,11 @@ impl Errors {
         } else {
             self.found.push((error, None));
         }
+    }
+
+    /// Records that the document was not read to its end.
+    pub(super) const fn stop(&mut self) {
+        self.is_partial = true;
     }
 
     /// Whether no more errors are kept.
@@ -96,7 +113,7 @@ impl Errors {
 
 impl From<Error> for Errors {
     fn from(error: Error) -> Self {
-        Self { found: vec![(error, None)], more: 0 }
+        Self { found: vec![(error, None)], ..Self::default() }
     }
 }
 

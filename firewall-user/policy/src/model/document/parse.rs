@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 
-use super::errors::{BOM, Errors};
+use super::errors::{BOM, Errors, MOST_WORK};
 use super::{Document, Error};
 
 impl Document {
@@ -67,6 +67,7 @@ fn mistyped(text: &[u8], first: &serde_json::Error) -> Result<Document, Error> {
     let mut value: Value = serde_json::from_slice(text).map_err(|error| syntax(&error))?;
     let mut errors = Errors::default();
     repeated(text, &mut errors);
+    let mut work = 0;
     let document = loop {
         let error = match serde_path_to_error::deserialize::<_, Document>(&value) {
             Ok(document) => break document,
@@ -78,8 +79,9 @@ fn mistyped(text: &[u8], first: &serde_json::Error) -> Result<Document, Error> {
         // As if it were absent, or an item without keys.
         *wrong = if path.ends_with(']') { Value::Object(Map::new()) } else { Value::Null };
         errors.push(Error::Type { path, message: message(error.inner()) });
-        if errors.is_full() {
-            // What is behind the last of them is not looked at.
+        work += text.len();
+        if errors.is_full() || work > MOST_WORK {
+            errors.stop();
             break Document::default();
         }
     };
@@ -249,12 +251,12 @@ mod tests {
         let text = format!(r#"{{"SecurityGroups": [{}]}}"#, groups.join(","));
         let document = Document::parse(text.as_bytes()).unwrap();
         let errors = Plan::new(&Model::default(), &document, &Limits::default()).unwrap_err();
-        assert_eq!((errors.iter().len(), errors.more()), (100, 50));
+        assert_eq!((errors.iter().len(), errors.more(), errors.is_partial()), (100, 50, false));
         assert!(errors.to_string().ends_with("(and 149 more errors)"), "{errors}");
         // Each value of a wrong type costs one reading: after the most that are kept, none is looked for.
         let text = format!(r#"{{"SecurityGroups": [{}]}}"#, vec!["1"; 5000].join(","));
         let document = Document::parse(text.as_bytes()).unwrap();
         let errors = Plan::new(&Model::default(), &document, &Limits::default()).unwrap_err();
-        assert_eq!(errors.iter().len(), 100);
+        assert_eq!((errors.iter().len(), errors.is_partial()), (100, true));
     }
 }
