@@ -9,11 +9,13 @@ use firewall_ebpf::abi::state::State;
 
 use super::failure::UsageError;
 use super::safety::Safety;
-use super::{Context, Exit, output};
+use super::{Context, Exit, members, output};
 use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
+use crate::control::follow::to_attach;
 use crate::control::{AttachOptions, Attachment, Terms};
+use crate::dataplane::Pins;
 use crate::dataplane::hooks::{hook, trace};
-use crate::model::{HookChoice, Interface, InterfaceId, Mode, Tracking};
+use crate::model::{HookChoice, Interface, Mode, Tracking};
 use crate::store::Transaction;
 
 mod port;
@@ -137,11 +139,14 @@ impl Command {
         let mut control = context.control()?;
         let capacity = context.config.maps.interfaces.get();
         let options = AttachOptions { traced: self.trace, learns: !self.no_learn };
+        let (pins, mut warnings) = (control.pins().clone(), Vec::new());
         let made = control.attach(&self.safety.terms(what), options, |change| {
-            let interface = self.interface(change, timeouts, port, capacity)?;
+            let interface = self.interface(&pins, change, timeouts, port, capacity)?;
             change.put_interface(&interface)?;
+            warnings = members::warnings(change);
             Ok(interface)
         })?;
+        members::warn(&warnings);
         let Attachment { interface, groups, attached, learned, memory } = made;
         self.safety.remind(&control)?;
         output::lines([format!(
@@ -179,7 +184,8 @@ impl Command {
     /// The interface with the options given now, and else those attached before.
     fn interface(
         &self,
-        change: &Transaction<'_>,
+        pins: &Pins,
+        change: &mut Transaction<'_>,
         timeouts: BTreeMap<State, u32>,
         port: Port,
         capacity: u32,
@@ -190,16 +196,8 @@ impl Command {
             .iter()
             .map(|word| Ok(model.group(word)?.id.clone()))
             .collect::<Result<_>>()?;
-        let before = model.interface(&self.device, self.netns.as_deref()).cloned();
-        let mut interface = match before {
-            Some(interface) => interface,
-            None => Interface::new(
-                InterfaceId::random()?,
-                change.free_slot(capacity)?,
-                &self.device,
-                self.netns.as_deref(),
-            ),
-        };
+        let named = (self.device.as_str(), self.netns.as_deref());
+        let mut interface = to_attach(pins, change, named, capacity)?;
         interface.groups = groups;
         interface.hook = self.hook.unwrap_or(interface.hook);
         interface.orientation = self.orientation.unwrap_or(interface.orientation);

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, output};
-use crate::model::{Error, label};
+use crate::control::enforcement::required;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -37,14 +37,12 @@ impl Command {
     fn detach(self, context: &Context) -> Result<Exit> {
         let Self { device, netns, all } = self;
         let mut control = context.control()?;
-        let mut lines = Vec::new();
+        let (mut lines, pins) = (Vec::new(), control.pins().clone());
         let strays = control.detach(all, |change| {
             let model = change.model();
             let interfaces = match &device {
                 Some(device) => {
-                    let netns = netns.as_deref();
-                    let missing = || Error::InterfaceNotFound(label(device, netns));
-                    vec![model.interface(device, netns).ok_or_else(missing)?.clone()]
+                    vec![required(&pins, model, device, netns.as_deref())?.clone()]
                 }
                 None => model.interfaces.values().cloned().collect(),
             };

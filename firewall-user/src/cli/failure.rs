@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use crate::control::confirm::{NothingPending, Unconfirmed};
+use crate::control::enforcement::AmbiguousName;
+use crate::control::follow::DeviceElsewhere;
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NothingAttached, OtherStore};
 use crate::dataplane::DataplaneError;
@@ -13,7 +15,7 @@ use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 14] = [
+const EXPLAINED: [Lookup; 16] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -24,6 +26,8 @@ const EXPLAINED: [Lookup; 14] = [
     explained::<LockError>,
     explained::<LockedOut>,
     explained::<OtherStore>,
+    explained::<AmbiguousName>,
+    explained::<DeviceElsewhere>,
     explained::<NothingAttached>,
     explained::<NothingPending>,
     explained::<Unconfirmed>,

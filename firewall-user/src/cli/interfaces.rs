@@ -3,7 +3,9 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::model::{Error, Interface, Model, label};
+use crate::control::enforcement::required;
+use crate::dataplane::Pins;
+use crate::model::{Interface, Model};
 
 /// The interfaces to read.
 #[derive(Clone, Debug, Args)]
@@ -18,14 +20,10 @@ pub(super) struct Selection {
 
 impl Selection {
     /// The chosen interfaces of the store.
-    pub(super) fn of<'a>(&self, model: &'a Model) -> Result<Vec<&'a Interface>> {
+    pub(super) fn of<'a>(&self, pins: &Pins, model: &'a Model) -> Result<Vec<&'a Interface>> {
         match &self.device {
             None => Ok(model.interfaces.values().collect()),
-            Some(device) => {
-                let netns = self.netns.as_deref();
-                let missing = || Error::InterfaceNotFound(label(device, netns));
-                Ok(vec![model.interface(device, netns).ok_or_else(missing)?])
-            }
+            Some(device) => Ok(vec![required(pins, model, device, self.netns.as_deref())?]),
         }
     }
 }

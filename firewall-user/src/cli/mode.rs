@@ -5,7 +5,8 @@ use clap::Args;
 
 use super::safety::Safety;
 use super::{Context, Exit, output};
-use crate::model::{Error, Mode, label};
+use crate::control::enforcement::required;
+use crate::model::{Interface, Mode};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,17 +39,15 @@ impl Command {
     fn change(self, context: &Context, what: &str) -> Result<Exit> {
         let Self { device, mode, netns, safety } = self;
         let mut control = context.control_existing()?;
-        control.change(&safety.terms(what), |change| {
-            let found = change.model().interface(&device, netns.as_deref());
-            let missing = || Error::InterfaceNotFound(label(&device, netns.as_deref()));
-            let mut interface = found.ok_or_else(missing)?.clone();
-            interface.mode = mode;
-            Ok(change.put_interface(&interface)?)
+        let pins = control.pins().clone();
+        let interface = control.change(&safety.terms(what), |change| {
+            let found = required(&pins, change.model(), &device, netns.as_deref())?;
+            let interface = Interface { mode, ..found.clone() };
+            change.put_interface(&interface)?;
+            Ok(interface)
         })?;
         safety.remind(&control)?;
-        let model = control.model()?;
-        let interface = model.interface(&device, netns.as_deref());
-        output::lines(interface.map(|one| format!("{}: {}", one.label(), one.mode.name())))?;
+        output::lines([format!("{}: {}", interface.label(), interface.mode.name())])?;
         Ok(Exit::Done)
     }
 }

@@ -6,13 +6,16 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
+use super::enforcement::present_device;
 use super::enforcer::Enforcer;
+use super::follow::follow;
 use super::panic::remove_unmanaged;
 use super::staged::Before;
 use super::{Control, watch};
 use crate::dataplane::hooks::attach::Attached;
 use crate::dataplane::hooks::attached;
 use crate::dataplane::hooks::load::{Loader, Room};
+use crate::dataplane::hooks::located::{Location, locate};
 use crate::dataplane::host::device;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
@@ -44,6 +47,8 @@ pub enum Outcome {
     Attached(Attached),
     /// Its device does not exist now; its policy is active for when it does.
     DeviceMissing,
+    /// Its device is in a network namespace without a name; its programs stay there as they are.
+    DeviceElsewhere,
     /// It could not be attached.
     Failed(anyhow::Error),
 }
@@ -79,6 +84,7 @@ impl Control {
         let model = self.store.model()?;
         // Before anything is detached as not stored.
         self.enforcer.maps()?;
+        let model = self.follow(model)?;
         let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
             instance::refuse_other_versions(&self.enforcer.pins)?;
@@ -103,6 +109,22 @@ impl Control {
         Ok(Reconciliation { interfaces, strays })
     }
 
+    /// [`follow`], stored at once: what is stored and what is attached differ until then.
+    fn follow(&mut self, model: Model) -> Result<Model> {
+        if !instance::exists(&self.enforcer.pins) {
+            return Ok(model);
+        }
+        let mut transaction = self.store.begin()?;
+        let capacity = self.config.maps.interfaces.get();
+        let followed = follow(&self.enforcer.pins, &mut transaction, capacity)?;
+        let model = transaction.model().clone();
+        if transaction.changed() {
+            transaction.commit()?;
+        }
+        followed.reports.iter().for_each(|text| watch::report(text));
+        Ok(model)
+    }
+
     /// Slots that are enforced in the kernel but not stored: the store was lost, or restored from an
     /// earlier copy.
     ///
@@ -122,20 +144,31 @@ impl Control {
     /// The store or the pins cannot be used.
     pub fn attach_missing(&mut self, refused: &mut BTreeMap<u16, u32>) -> Result<Vec<Reconciled>> {
         let _lock = self.exclusive()?;
-        let model = self.store.model()?;
         let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
+        let mut transaction = self.store.begin()?;
+        let pins = &self.enforcer.pins;
+        let capacity = self.config.maps.interfaces.get();
+        let followed = follow(pins, &mut transaction, capacity)?;
+        let model = transaction.model().clone();
+        if transaction.changed() {
+            let staged = self.enforcer.stage_change(maps, &mut transaction)?;
+            transaction.commit()?;
+            maps = staged.flip()?;
+            followed.gone.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
+        } else {
+            drop(transaction);
+        }
+        followed.reports.iter().for_each(|text| watch::report(text));
         let room: Vec<Room> = model.interfaces.values().map(|_| Room::default()).collect();
         let mut loader = Loader::new(&room);
         let mut done = Vec::new();
         for (slot, interface) in model.interfaces {
-            let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
-            else {
+            let Some(device) = present_device(pins, &interface)? else {
                 refused.remove(&slot);
                 continue;
             };
-            let pins = &self.enforcer.pins;
-            let is_attached = attached::hook(pins, &interface, &device)?.is_some()
-                && attached::transmits(pins, &interface, &device)?;
+            let is_attached = attached::hook(pins, slot, &device)?.is_some()
+                && attached::transmits(pins, slot, &device)?;
             if is_attached || refused.get(&slot) == Some(&device.index) {
                 continue;
             }
@@ -203,9 +236,16 @@ impl Enforcer {
         loader: &mut Loader<'_>,
         interface: &Interface,
     ) -> Result<Outcome> {
-        if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
-            return Ok(Outcome::DeviceMissing);
-        }
-        self.attach(maps, loader, interface, false).map(Outcome::Attached)
+        let device = match locate(&self.pins, interface)? {
+            Location::On(device) => device,
+            Location::Unnamed(..) => return Ok(Outcome::DeviceElsewhere),
+            Location::Nowhere => {
+                let named = device::lookup(interface.netns.as_deref(), &interface.device)?;
+                let Some(device) = named else { return Ok(Outcome::DeviceMissing) };
+                device
+            }
+        };
+        self.forget_other_guest(maps, interface, &device)?;
+        self.attach(maps, loader, interface, &device, false).map(Outcome::Attached)
     }
 }

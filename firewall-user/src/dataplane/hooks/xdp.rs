@@ -22,7 +22,7 @@ pub(super) fn attach(
     (hook, tc): (Hook, Hook),
 ) -> Result<()> {
     let pin = pins.link(slot, Place::Xdp);
-    if let Some(link) = attached_link(&pin, device)? {
+    if let Some(link) = attached_link(pins, slot, Place::Xdp, device)? {
         let link = XdpLink::try_from(link).context(format_args!("open link {}", pin.display()))?;
         program
             .attach_to_link(link)

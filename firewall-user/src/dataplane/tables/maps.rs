@@ -13,6 +13,7 @@ use crate::dataplane::error::{Context, DataplaneError, Result, chain};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
+use crate::dataplane::tables::device::{self, DEVICES};
 use crate::dataplane::tables::owner::{Owner, Record, STORE};
 
 /// The counters that userspace keeps, by [`UserCounter::index`]; the kernel program does not use them.
@@ -48,6 +49,7 @@ pub struct Maps {
     pub(in crate::dataplane) loaded: Array<MapData, Loaded>,
     pub(in crate::dataplane) bloom_in_use: Array<MapData, u32>,
     pub(super) store: Array<MapData, Record>,
+    pub(super) devices: Array<MapData, device::Record>,
     /// The same maps once more: aya's typed maps do not give access to their file descriptors.
     raw: BTreeMap<&'static str, MapData>,
     /// The pins of the maps and of the policies' tables.
@@ -87,6 +89,7 @@ impl Maps {
             loaded: open!("LOADED", Array),
             bloom_in_use: open!("BLOOM_IN_USE", Array),
             store: open!("STORE", Array),
+            devices: open!("DEVICES", Array),
             raw: SHAPES
                 .iter()
                 .map(|shape| Ok((shape.name, MapData::from_pin(pins.map(shape.name))?)))
@@ -133,7 +136,7 @@ impl Maps {
 /// would be read and written beyond its end. Returns the sizes that the maps were created with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { rules: 0, interfaces: 0 };
-    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS, &LOADED, &STORE]) {
+    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS, &LOADED, &STORE, &DEVICES]) {
         let path = pins.map(shape.name);
         let info =
             MapInfo::from_pin(&path).map_err(|error| damaged(pins, shape.name, &chain(&error)))?;
