@@ -102,7 +102,7 @@ pub(super) fn addresses(pins: &Pins, model: &Model) -> Result<Addresses> {
 /// Whether the addresses that an interface's device has are those of the group's member: it belongs to this
 /// host, in the network namespace that secgroup runs in.
 fn counts_own_addresses(interface: &Interface) -> bool {
-    interface.orientation == Orientation::Host
+    interface.orientation == Orientation::Host && interface.netns.is_none()
 }
 
 /// The interfaces that are members of a group which a rule names, but without an address: none is declared,
@@ -140,7 +140,7 @@ pub fn inside(pins: &Pins, interface: &Interface) -> Result<Vec<IpNet>> {
     let mut all = interface.addresses.clone();
     if counts_own_addresses(interface)
         && let Some(device) = present_device(pins, interface)?
-        && device.netns == interface.netns
+        && device.netns.is_none()
     {
         all.extend(device.addresses.into_iter().map(IpNet::from));
     }
