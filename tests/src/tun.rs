@@ -80,6 +80,17 @@ impl AsRawFd for Tun {
 }
 
 impl Tun {
+    /// Creates a device whose link layer is neither Ethernet nor bare IP.
+    #[must_use]
+    pub fn of_another_link_layer(namespace: &Namespace, device: &str) -> Self {
+        let tun = Self { file: namespace.run(|| open(device, Kind::Tun)) };
+        let layer = libc::c_ulong::from(libc::ARPHRD_IEEE80211);
+        // SAFETY: the command takes a number.
+        let set = unsafe { libc::ioctl(tun.file.as_raw_fd(), libc::TUNSETLINK, layer) };
+        assert_eq!(set, 0, "set the link layer of {device}: {}", std::io::Error::last_os_error());
+        tun
+    }
+
     /// Opens a macvtap device as the guest that it belongs to: the guest's frames are written, and read what
     /// is for it. The device is not deleted with this.
     #[must_use]

@@ -144,6 +144,7 @@ impl Command {
             let interface = self.interface(&pins, change, timeouts, port, capacity)?;
             change.put_interface(&interface)?;
             warnings = members::warnings(change);
+            warnings.extend(stored_too(change, &interface));
             Ok(interface)
         })?;
         members::warn(&warnings);
@@ -227,6 +228,21 @@ impl Command {
         port.apply(&mut interface)?;
         Ok(interface)
     }
+}
+
+/// What is stored besides, because the device or its name was that of another interface.
+fn stored_too(change: &Transaction<'_>, interface: &Interface) -> Vec<String> {
+    let all = change.model().interfaces.values();
+    let others = all.filter(|one| {
+        one.slot != interface.slot && change.before().interfaces.get(&one.slot) != Some(one)
+    });
+    let text = |one: &Interface| {
+        format!(
+            "{} stays stored, with the groups and options from before; `secgroup status` shows its device",
+            one.label()
+        )
+    };
+    others.map(text).collect()
 }
 
 fn timeouts(words: &[String]) -> Result<BTreeMap<State, u32>> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use crate::control::confirm::{NothingPending, Unconfirmed};
-use crate::control::enforcement::AmbiguousName;
+use crate::control::enforcement::{AmbiguousName, SameDevice};
 use crate::control::follow::DeviceElsewhere;
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NothingAttached, OtherStore};
@@ -15,7 +15,7 @@ use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 16] = [
+const EXPLAINED: [Lookup; 17] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -27,6 +27,7 @@ const EXPLAINED: [Lookup; 16] = [
     explained::<LockedOut>,
     explained::<OtherStore>,
     explained::<AmbiguousName>,
+    explained::<SameDevice>,
     explained::<DeviceElsewhere>,
     explained::<NothingAttached>,
     explained::<NothingPending>,

@@ -69,6 +69,7 @@ impl Control {
             Some(device) => device,
             None => device::find(interface.netns.as_deref(), &interface.device)?,
         };
+        device.require_supported()?;
         let hook = attached::hook(pins, slot, &device)?;
         let is_new = !attached::slots(pins)?.contains(&slot);
         if is_new {

@@ -238,6 +238,37 @@ pub(super) fn stored_as<'a>(model: &'a Model, device: &Device) -> Option<&'a Int
     all.find(|one| one.netns == device.netns && device.is_named(&one.device))
 }
 
+/// Another interface that a device belongs to, although one is stored under a name of it: the one whose
+/// programs it has, or the one that is stored under its name and not an alternative one.
+pub(super) fn of_same_device<'a>(
+    pins: &Pins,
+    all: &'a [Interface],
+    interface: &Interface,
+    device: &Device,
+) -> Result<Option<&'a Interface>> {
+    let rank = |one: &Interface| (one.device != device.name, one.slot);
+    for other in all.iter().filter(|one| one.slot != interface.slot) {
+        let is_first = other.netns == device.netns
+            && device.is_named(&other.device)
+            && rank(other) < rank(interface);
+        if is_first || has_programs(pins, other.slot, device)? {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
+}
+
+/// Two interfaces are stored under names of one device.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is a name of the device {1} now, which is attached as {2}")]
+pub struct SameDevice(pub(super) String, pub(super) String, pub(super) String);
+
+impl Explain for SameDevice {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some("detach the interface whose device is gone".into())
+    }
+}
+
 /// Two interfaces answer to one name: one is stored under it, and the device of another one has it now.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} is the stored name of {stored}, and the device of {holder} has it now")]

@@ -34,7 +34,7 @@ pub(super) struct Followed {
 /// device has none.
 ///
 /// # Errors
-/// The kernel or the store does not answer, or there is no free slot.
+/// The kernel or the store does not answer.
 pub(super) fn follow(
     pins: &Pins,
     transaction: &mut Transaction<'_>,
@@ -66,7 +66,8 @@ pub(super) fn follow(
         let old = restore_under(&location, &interface);
         let is_free = transaction.model().interface(&old.device, old.netns.as_deref()).is_none();
         if is_named_by_host && is_free && holder(pins, transaction.model(), &other)?.is_none() {
-            let slot = transaction.free_slot(capacity)?;
+            // Without a free slot the other device has no programs, and `status` says so.
+            let Ok(slot) = transaction.free_slot(capacity) else { continue };
             transaction.put_interface(&old)?;
             transaction.put_interface(&another(&interface, slot)?)?;
             followed.reports.push(format!(

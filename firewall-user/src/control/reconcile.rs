@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::enforcement::present_device;
+use super::enforcement::{SameDevice, of_same_device, present_device};
 use super::enforcer::Enforcer;
 use super::follow::follow;
 use super::panic::remove_unmanaged;
@@ -111,11 +111,9 @@ impl Control {
 
     /// [`follow`], stored at once: what is stored and what is attached differ until then.
     fn follow(&mut self, model: Model) -> Result<Model> {
-        if !instance::exists(&self.enforcer.pins) {
-            return Ok(model);
-        }
+        let Some(maps) = self.enforcer.maps()? else { return Ok(model) };
+        let capacity = self.config.maps.interfaces.get().min(maps.sizes.interfaces);
         let mut transaction = self.store.begin()?;
-        let capacity = self.config.maps.interfaces.get();
         let followed = follow(&self.enforcer.pins, &mut transaction, capacity)?;
         let model = transaction.model().clone();
         if transaction.changed() {
@@ -147,7 +145,7 @@ impl Control {
         let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
         let mut transaction = self.store.begin()?;
         let pins = &self.enforcer.pins;
-        let capacity = self.config.maps.interfaces.get();
+        let capacity = self.config.maps.interfaces.get().min(maps.sizes.interfaces);
         let followed = follow(pins, &mut transaction, capacity)?;
         let model = transaction.model().clone();
         if transaction.changed() {
@@ -162,22 +160,39 @@ impl Control {
         let room: Vec<Room> = model.interfaces.values().map(|_| Room::default()).collect();
         let mut loader = Loader::new(&room);
         let mut done = Vec::new();
-        for (slot, interface) in model.interfaces {
-            let Some(device) = present_device(pins, &interface)? else {
-                refused.remove(&slot);
-                continue;
+        let all: Vec<_> = model.interfaces.into_values().collect();
+        for interface in &all {
+            let slot = interface.slot;
+            // What one device answers keeps no other from its programs.
+            let examine = || -> Result<_> {
+                let Some(device) = present_device(pins, interface)? else { return Ok(None) };
+                let is_attached = attached::hook(pins, slot, &device)?.is_some()
+                    && attached::transmits(pins, slot, &device)?;
+                Ok(Some((device, is_attached)))
             };
-            let is_attached = attached::hook(pins, slot, &device)?.is_some()
-                && attached::transmits(pins, slot, &device)?;
+            let (device, is_attached) = match examine() {
+                Ok(Some(examined)) => examined,
+                Ok(None) => {
+                    refused.remove(&slot);
+                    continue;
+                }
+                Err(error) => {
+                    if refused.insert(slot, 0) != Some(0) {
+                        let outcome = Outcome::Failed(error);
+                        done.push(Reconciled { interface: interface.clone(), outcome });
+                    }
+                    continue;
+                }
+            };
             if is_attached || refused.get(&slot) == Some(&device.index) {
                 continue;
             }
-            let outcome = self.enforcer.restore(&mut maps, &mut loader, &interface);
+            let outcome = self.enforcer.restore(&mut maps, &mut loader, interface, &all);
             let outcome = outcome.unwrap_or_else(Outcome::Failed);
             if matches!(outcome, Outcome::Failed(_)) {
                 refused.insert(slot, device.index);
             }
-            done.push(Reconciled { interface, outcome });
+            done.push(Reconciled { interface: interface.clone(), outcome });
         }
         Ok(done)
     }
@@ -199,7 +214,7 @@ impl Enforcer {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(interface) = interfaces.get(index) else { break };
-                let outcome = self.restore_with(&mut maps, &mut loader, interface);
+                let outcome = self.restore_with(&mut maps, &mut loader, interface, &interfaces);
                 let outcome = outcome.unwrap_or_else(Outcome::Failed);
                 outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(index, outcome);
             }
@@ -222,12 +237,13 @@ impl Enforcer {
         maps: &mut Option<Maps>,
         loader: &mut Loader<'_>,
         interface: &Interface,
+        all: &[Interface],
     ) -> Result<Outcome> {
         let maps = match maps {
             Some(maps) => maps,
             None => maps.insert(self.ensure_maps()?),
         };
-        self.restore(maps, loader, interface)
+        self.restore(maps, loader, interface, all)
     }
 
     fn restore(
@@ -235,6 +251,7 @@ impl Enforcer {
         maps: &mut Maps,
         loader: &mut Loader<'_>,
         interface: &Interface,
+        all: &[Interface],
     ) -> Result<Outcome> {
         let device = match locate(&self.pins, interface)? {
             Location::On(device) => device,
@@ -242,6 +259,9 @@ impl Enforcer {
             Location::Nowhere => {
                 let named = device::lookup(interface.netns.as_deref(), &interface.device)?;
                 let Some(device) = named else { return Ok(Outcome::DeviceMissing) };
+                if let Some(other) = of_same_device(&self.pins, all, interface, &device)? {
+                    return Err(SameDevice(interface.label(), device.label(), other.label()).into());
+                }
                 device
             }
         };

@@ -119,6 +119,33 @@ fn an_alternative_name_is_one_of_the_device() {
     assert!(!ping(&net.client, SERVER));
 }
 
+/// Two interfaces are stored, and then one device has the names of both.
+#[test]
+fn a_device_has_the_programs_of_one_interface() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    closed(&secgroup, "none");
+    secgroup.ok("group create open --description x");
+    secgroup.ok("rule add open ingress --protocol icmp --cidr 0.0.0.0/0");
+    net.server.ip("link add wan0 type veth peer name wan1");
+    secgroup.ok("attach wan0 --group none");
+    secgroup.ok("attach eth0 --group open");
+    net.server.ip("link delete wan0");
+    net.server.ip("link property add dev eth0 altname wan0");
+    let refused = secgroup.refused("reconcile", 1);
+    assert!(refused.contains("wan0 is a name of the device eth0 now, which is attached as eth0"));
+    assert!(ping(&net.client, SERVER), "the programs of eth0 alone");
+    let expected = [json!(["wan0", null, "not-enforcing"]), json!(["eth0", null, "enforcing"])];
+    assert_eq!(states(&secgroup), expected);
+    let refused = secgroup.refused("detach wan0", 1);
+    assert!(refused.contains("wan0 is the stored name of "), "{refused}");
+    let id = interfaces(&secgroup)[0]["NetworkInterfaceId"].as_str().unwrap().to_owned();
+    secgroup.ok(&format!("detach {id}"));
+    secgroup.ok("attach wan0 --group none");
+    assert_eq!(states(&secgroup), [json!(["eth0", null, "enforcing"])]);
+    assert!(!ping(&net.client, SERVER));
+}
+
 /// Root in a network namespace names the devices there.
 #[test]
 fn programs_stay_on_a_device_whose_name_another_takes_in_its_namespace() {
@@ -160,6 +187,34 @@ fn programs_stay_on_a_device_whose_name_another_takes_in_its_namespace() {
     }
 }
 
+/// What root in one namespace puts there keeps no other interface from being read or attached.
+#[test]
+fn a_device_that_cannot_be_attached_affects_no_other_one() {
+    let net = Pair::new();
+    let host = Namespace::new();
+    let secgroup = Secgroup::inside(&host);
+    closed(&secgroup, "none");
+    let boxed = net.server.name();
+    secgroup.ok(&format!("attach eth0 --netns {boxed} --group none"));
+    host.ip("link add late0 type veth peer name late1");
+    secgroup.ok("attach late0 --group none");
+    host.ip("link delete late0");
+    rename(&net.server, "eth0", "x0");
+    let _namesake = Tun::of_another_link_layer(&net.server, "eth0");
+    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
+    serve.wait_for_output("metrics at");
+    assert_eq!(states(&secgroup)[0], json!(["eth0", boxed, "enforcing"]));
+    secgroup.ok("reconcile");
+    net.server.ip("link delete x0");
+    wait_until(MAX_WAIT, "the device to be gone", || {
+        states(&secgroup)[0] == json!(["eth0", boxed, "not-enforcing"])
+    });
+    let refused = secgroup.refused("reconcile", 1);
+    assert!(refused.contains("is neither Ethernet nor bare IP"), "{refused}");
+    host.ip("link add late0 type veth peer name late1");
+    serve.wait_for_output("late0 appeared: attached");
+}
+
 #[test]
 fn a_device_with_the_index_of_one_that_moved_away_is_another_one() {
     for hook in [tc_hook(), "clsact", "xdp"] {
@@ -170,6 +225,7 @@ fn a_device_with_the_index_of_one_that_moved_away_is_another_one() {
         secgroup.ok(&format!("attach eth0 --group none --hook {hook}"));
         let index = device_index(&net.server, "eth0");
         net.server.ip(&format!("link set eth0 netns {}", child.name()));
+        secgroup.ok("reconcile");
         net.server.ip(&format!("link add name eth0 index {index} type veth peer name eth1"));
         net.server.ip(&format!("link set eth1 netns {}", net.client.name()));
         for (namespace, device, number) in [(&net.server, "eth0", 1), (&net.client, "eth1", 2)] {

@@ -50,6 +50,7 @@ pub fn attach(
     device: &Device,
     traced: bool,
 ) -> Result<Attached> {
+    device.require_supported()?;
     let (slot, pins) = (interface.slot, maps.pins.clone());
     let settings = settings(interface, device, traced);
     let digest = settings.digest(maps, interface.hook)?;
@@ -64,7 +65,7 @@ pub fn attach(
             // One that is left is of a process that was killed while it replaced a program.
             && !Place::CLSACT.iter().any(|place| pins.next_program(slot, *place).exists())
         {
-            maps.record_device(slot, device.index)?;
+            record_place(maps, interface, device)?;
             return Ok(Attached { hook, device: device.clone() });
         }
         // The other record, so that programs that stay attached keep their settings.
@@ -91,12 +92,20 @@ pub fn attach(
         // Before the digest, so that it is repeated if this process is killed meanwhile.
         maps.remove_foreign_flows(interface)?;
         maps.set_loaded(slot, (digest, half))?;
-        maps.record_device(slot, device.index)?;
+        record_place(maps, interface, device)?;
         if !traced {
             slow_path::untrace(&pins, slot)?;
         }
         Ok(Attached { hook, device: device.clone() })
     })
+}
+
+/// Records a device that is where it is stored; of one that moved the place that it left stays recorded.
+fn record_place(maps: &mut Maps, interface: &Interface, device: &Device) -> Result<()> {
+    if device.netns == interface.netns {
+        maps.record_device(interface.slot, device.index)?;
+    }
+    Ok(())
 }
 
 /// The settings of an interface's programs.

@@ -9,6 +9,7 @@ use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::pins::{Pins, Place};
 use crate::dataplane::sys::links::{self, Attachment};
+use crate::dataplane::sys::unpin::unpin;
 use crate::dataplane::tables::device::Recorded;
 
 /// A pinned link, if it is attached to this device. The link of a removed device stays, attached to
@@ -58,6 +59,15 @@ pub(super) fn is_here(pins: &Pins, slot: u16, place: Place, link: &Attachment) -
     }
 }
 
+/// Removes the pin of a link whose device is gone, to make room for another. One that is attached somewhere is
+/// never given up: its device was moved since it was found.
+pub(super) fn unpin_dead(pins: &Pins, slot: u16, place: Place, device: &Device) -> Result<()> {
+    if live(pins, slot, place)?.is_some() {
+        return Err(renamed(device));
+    }
+    unpin(&pins.link(slot, place))
+}
+
 /// Refuses a link that has come to another device than the one that was chosen: the device was renamed
 /// in between, and its name is what the kernel was told.
 pub(super) fn require_on(link: &Path, device: &Device) -> Result<()> {
@@ -72,7 +82,7 @@ pub(super) fn require_on(link: &Path, device: &Device) -> Result<()> {
 /// The error of a device that was renamed while programs were attached to it.
 pub(super) fn renamed(device: &Device) -> DataplaneError {
     DataplaneError::new(
-        format!("attach to {}: the device was renamed meanwhile", device.label()),
+        format!("attach to {}: the device was renamed or moved meanwhile", device.label()),
         "run the command again",
     )
 }

@@ -5,7 +5,7 @@ use aya::programs::links::{FdLink, LinkOrder};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::hooks::links::{attached_link, require_on};
+use crate::dataplane::hooks::links::{attached_link, require_on, unpin_dead};
 use crate::dataplane::hooks::refusal;
 use crate::dataplane::host::device::Device;
 use crate::dataplane::pins::{Pins, Place};
@@ -27,7 +27,7 @@ pub(super) fn attach(
             .attach_to_link(link)
             .context(format_args!("replace the TCX program of {}", device.name))?;
     } else {
-        unpin(&pin)?;
+        unpin_dead(pins, slot, place, device)?;
         let direction = match place {
             Place::Transmit => TcAttachType::Egress,
             _ => TcAttachType::Ingress,

@@ -37,6 +37,8 @@ pub struct Device {
     pub master: Option<u32>,
     /// Whether frames start with an Ethernet header.
     pub has_ethernet: bool,
+    /// Its link layer, if that is neither Ethernet nor bare IP.
+    pub unsupported: Option<String>,
     /// Largest packet in bytes.
     pub mtu: u32,
     /// The id of the program on its XDP hook, if any.
@@ -50,7 +52,7 @@ pub struct Device {
 /// Finds a device by its name or an alternative one in a network namespace.
 ///
 /// # Errors
-/// There is none of that name, or it is of a kind that carries neither Ethernet nor bare IP.
+/// There is none of that name.
 pub fn find(netns_name: Option<&str>, name: &str) -> Result<Device> {
     // A missing namespace is reported as such, not as a missing device.
     netns_name.map(netns::open).transpose()?;
@@ -135,7 +137,7 @@ fn get(client: &Netlink, request: LinkMessage, name: &str) -> Result<Option<Link
 
 /// The device of a link, with its addresses.
 fn complete(client: &Netlink, netns_name: Option<&str>, link: &LinkMessage) -> Result<Device> {
-    let mut device = read(netns_name, link)?;
+    let mut device = read(netns_name, link);
     let name = device.name.clone();
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let addresses = client.dump_known(request);
@@ -153,12 +155,13 @@ fn complete(client: &Netlink, netns_name: Option<&str>, link: &LinkMessage) -> R
     Ok(device)
 }
 
-fn read(netns_name: Option<&str>, message: &LinkMessage) -> Result<Device> {
+fn read(netns_name: Option<&str>, message: &LinkMessage) -> Device {
     let name = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     });
     let name = name.unwrap_or_default();
+    let mut unsupported = None;
     let has_ethernet = match message.header.link_layer_type {
         LinkLayerType::Ether | LinkLayerType::Loopback => true,
         // No link-layer header: the frame is the IP packet.
@@ -169,10 +172,8 @@ fn read(netns_name: Option<&str>, message: &LinkMessage) -> Result<Device> {
         | LinkLayerType::Tunnel6
         | LinkLayerType::Sit => false,
         other => {
-            return Err(DataplaneError::new(
-                format!("interface {name}: link layer {other:?} is neither Ethernet nor bare IP"),
-                "secgroup works on Ethernet-like devices and IP tunnels",
-            ));
+            unsupported = Some(format!("{other:?}"));
+            false
         }
     };
     let mut device = Device {
@@ -184,6 +185,7 @@ fn read(netns_name: Option<&str>, message: &LinkMessage) -> Result<Device> {
         bus: None,
         master: None,
         has_ethernet,
+        unsupported,
         mtu: 0,
         xdp_program: None,
         xdp_is_generic: None,
@@ -212,7 +214,7 @@ fn read(netns_name: Option<&str>, message: &LinkMessage) -> Result<Device> {
             _ => {}
         }
     }
-    Ok(device)
+    device
 }
 
 fn kind_name(kind: &InfoKind) -> String {
@@ -298,6 +300,18 @@ impl Changes {
 }
 
 impl Device {
+    /// Refuses a device that carries neither Ethernet nor bare IP.
+    ///
+    /// # Errors
+    /// It is one.
+    pub fn require_supported(&self) -> Result<()> {
+        let Some(layer) = &self.unsupported else { return Ok(()) };
+        Err(DataplaneError::new(
+            format!("interface {}: link layer {layer} is neither Ethernet nor bare IP", self.name),
+            "secgroup works on Ethernet-like devices and IP tunnels",
+        ))
+    }
+
     /// Whether it has this name or alternative name.
     #[must_use]
     pub fn is_named(&self, name: &str) -> bool {
