@@ -8,7 +8,6 @@ use crate::dataplane::error::{Context, Result};
 use crate::dataplane::host::netns;
 use crate::dataplane::object::shapes::{Shape, Size};
 use crate::dataplane::pins::Pins;
-use crate::dataplane::tables::maps::Maps;
 
 /// The number of the device's network namespace, and its index there. Zeros: nothing is recorded.
 pub(in crate::dataplane) type Record = [u64; 2];
@@ -22,6 +21,11 @@ pub(super) const DEVICES: Shape =
 pub(in crate::dataplane) struct Recorded {
     namespace: u64,
     index: u64,
+}
+
+/// The record of a device of this thread's network namespace.
+pub(super) fn record(index: u32) -> Result<Record> {
+    Ok([netns::cookie()?, index.into()])
 }
 
 impl Recorded {
@@ -50,21 +54,5 @@ impl Recorded {
     /// Whether the device was in this thread's network namespace.
     pub(in crate::dataplane) fn was_in_this_namespace(self) -> Result<bool> {
         Ok(netns::cookie()? == self.namespace)
-    }
-}
-
-impl Maps {
-    /// Removes the record of a slot.
-    ///
-    /// # Errors
-    /// The map cannot be written.
-    pub fn forget_device(&mut self, slot: u16) -> Result<()> {
-        self.devices.set(u32::from(slot), [0, 0], 0).context("write map DEVICES")
-    }
-
-    /// Records the device of a slot, which is in this thread's network namespace.
-    pub(in crate::dataplane) fn record_device(&mut self, slot: u16, index: u32) -> Result<()> {
-        let record = [netns::cookie()?, index.into()];
-        self.devices.set(u32::from(slot), record, 0).context("write map DEVICES")
     }
 }

@@ -120,6 +120,22 @@ impl Maps {
 }
 
 impl Maps {
+    /// Records the device of a slot, which is in this thread's network namespace.
+    pub(in crate::dataplane) fn record_device(&mut self, slot: u16, index: u32) -> Result<()> {
+        let record = device::record(index)?;
+        self.devices.set(u32::from(slot), record, 0).context("write map DEVICES")
+    }
+
+    /// Removes the record of a slot's device.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn forget_device(&mut self, slot: u16) -> Result<()> {
+        self.devices.set(u32::from(slot), [0, 0], 0).context("write map DEVICES")
+    }
+}
+
+impl Maps {
     /// The file descriptor of a map.
     pub(in crate::dataplane) fn fd(&self, name: &'static str) -> BorrowedFd<'_> {
         // Every caller names a map of `SHAPES`, and `open` has opened all of those.
