@@ -23,6 +23,7 @@ mod group;
 mod interfaces;
 mod json;
 mod management;
+mod members;
 mod metrics;
 mod mode;
 mod output;

@@ -4,8 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
+use crate::Namespace;
 use crate::network::{End, wait_until_idle, wait_until_ready};
+use crate::process::output;
 use crate::wait::{MAX_WAIT, wait_for};
 
 /// Whether a device has an Ethernet header.
@@ -75,10 +79,47 @@ impl AsRawFd for Tun {
     }
 }
 
+impl Tun {
+    /// Creates a device whose link layer is neither Ethernet nor bare IP.
+    #[must_use]
+    pub fn of_another_link_layer(namespace: &Namespace, device: &str) -> Self {
+        let tun = Self { file: namespace.run(|| open(device, Kind::Tun)) };
+        let layer = libc::c_ulong::from(libc::ARPHRD_IEEE80211);
+        // SAFETY: the command takes a number.
+        let set = unsafe { libc::ioctl(tun.file.as_raw_fd(), libc::TUNSETLINK, layer) };
+        assert_eq!(set, 0, "set the link layer of {device}: {}", std::io::Error::last_os_error());
+        tun
+    }
+
+    /// Opens a macvtap device as the guest that it belongs to: the guest's frames are written, and read what
+    /// is for it. The device is not deleted with this.
+    #[must_use]
+    pub fn of_macvtap(namespace: &Namespace, device: &str) -> Self {
+        // `ip netns exec` mounts the sysfs of the namespace.
+        let number = format!("cat /sys/class/net/{device}/tap*/dev");
+        let number = output(Command::new("ip").args([
+            "netns",
+            "exec",
+            namespace.name(),
+            "sh",
+            "-c",
+            &number,
+        ]));
+        let (major, minor) = number.trim().split_once(':').expect("MAJOR:MINOR");
+        let directory = tempfile::tempdir().expect("create a directory");
+        let node = directory.path().join("tap");
+        output(Command::new("mknod").arg(&node).args(["c", major, minor]));
+        Self { file: open_at(&node, "", Kind::Tap) }
+    }
+}
+
 fn open(name: &str, kind: Kind) -> File {
-    let path = "/dev/net/tun";
+    open_at(Path::new("/dev/net/tun"), name, kind)
+}
+
+fn open_at(path: &Path, name: &str, kind: Kind) -> File {
     let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.unwrap_or_else(|error| panic!("open {path}: {error}"));
+    let file = file.unwrap_or_else(|error| panic!("open {}: {error}", path.display()));
     let kind = match kind {
         Kind::Tun => libc::IFF_TUN,
         Kind::Tap => libc::IFF_TAP,

@@ -10,11 +10,13 @@ use firewall_ebpf::abi::state::State;
 use super::failure::UsageError;
 use super::interfaces::{InterfaceArgs, Named};
 use super::safety::Safety;
-use super::{Context, Exit, output};
+use super::{Context, Exit, members, output};
 use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
+use crate::control::follow::to_attach;
 use crate::control::{AttachOptions, Attachment, Terms};
+use crate::dataplane::Pins;
 use crate::dataplane::hooks::{hook, trace};
-use crate::model::{EtherType, HookChoice, Interface, InterfaceId, Mode, Model, Tracking};
+use crate::model::{EtherType, HookChoice, Interface, Mode, Model, Tracking};
 use crate::store::Transaction;
 
 mod port;
@@ -155,11 +157,16 @@ impl Command {
             if self.groups.is_empty() { context.control_existing()? } else { context.control()? };
         let capacity = context.config.maps.interfaces.get();
         let options = AttachOptions { traced: self.trace, learns: !self.no_learn };
+        let (pins, mut warnings) = (control.pins().clone(), Vec::new());
         let made = control.attach(&self.safety.terms(what), options, |change| {
-            let interface = self.edited(&named, change, timeouts, ether_types, port, capacity)?;
+            let before = self.before(&pins, &named, change, capacity)?;
+            let interface = self.edited(change.model(), before, timeouts, ether_types, port)?;
             change.put_interface(&interface)?;
+            warnings = members::warnings(change);
+            warnings.extend(stored_too(change, &interface));
             Ok(interface)
         })?;
+        members::warn(&warnings);
         let Attachment { interface, groups, attached, learned, memory } = made;
         self.safety.remind(&control)?;
         output::lines([format!(
@@ -194,29 +201,31 @@ impl Command {
         Ok(Exit::Done)
     }
 
-    /// The interface with the options given now, and else those attached before.
+    /// The interface as it is attached, or a new one.
+    fn before(
+        &self,
+        pins: &Pins,
+        named: &Named,
+        change: &mut Transaction<'_>,
+        capacity: u32,
+    ) -> Result<Interface> {
+        if self.groups.is_empty() {
+            named
+                .of(pins, change.model())
+                .context("without --group it must be attached already")?;
+        }
+        to_attach(pins, change, (&named.device, named.netns.as_deref()), capacity)
+    }
+
+    /// The interface with the options given now, and else those from before.
     fn edited(
         &self,
-        named: &Named,
-        change: &Transaction<'_>,
+        model: &Model,
+        mut interface: Interface,
         timeouts: BTreeMap<State, u32>,
         ether_types: Option<BTreeSet<EtherType>>,
         port: Port,
-        capacity: u32,
     ) -> Result<Interface> {
-        let model = change.model();
-        let mut interface = match named.of(model) {
-            Ok(interface) => interface.clone(),
-            Err(error) if self.groups.is_empty() => {
-                return Err(error).context("without --group it must be attached already");
-            }
-            Err(_) => Interface::new(
-                InterfaceId::random()?,
-                change.free_slot(capacity)?,
-                &named.device,
-                named.netns.as_deref(),
-            ),
-        };
         self.set_groups(model, &mut interface)?;
         interface.hook = self.hook.unwrap_or(interface.hook);
         interface.orientation = self.orientation.unwrap_or(interface.orientation);
@@ -247,9 +256,7 @@ impl Command {
         port.apply(&mut interface)?;
         Ok(interface)
     }
-}
 
-impl Command {
     fn set_groups(&self, model: &Model, interface: &mut Interface) -> Result<()> {
         let ids = |words: &[String]| {
             words.iter().map(|word| Ok(model.group(word)?.id.clone())).collect::<Result<Vec<_>>>()
@@ -292,6 +299,21 @@ fn ether_types(words: &[String]) -> Result<Option<BTreeSet<EtherType>>> {
         [word] if word == NONE => Ok(Some(BTreeSet::new())),
         words => Ok(Some(words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?)),
     }
+}
+
+/// What is stored besides, because the device or its name was that of another interface.
+fn stored_too(change: &Transaction<'_>, interface: &Interface) -> Vec<String> {
+    let all = change.model().interfaces.values();
+    let others = all.filter(|one| {
+        one.slot != interface.slot && change.before().interfaces.get(&one.slot) != Some(one)
+    });
+    let text = |one: &Interface| {
+        format!(
+            "{} stays stored, with the groups and options from before; `secgroup status` shows its device",
+            one.label()
+        )
+    };
+    others.map(text).collect()
 }
 
 fn timeouts(words: &[String]) -> Result<BTreeMap<State, u32>> {

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::interfaces::Named;
 use super::{Context, Exit, output};
-use crate::model::Error;
+use crate::model::Interface;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -43,13 +43,13 @@ impl Command {
         let Self { device, netns, all, if_exists } = self;
         let named = device.map(|device| Named::new(&device, netns.as_deref())).transpose()?;
         let mut control = context.control()?;
-        let mut lines = Vec::new();
+        let (mut lines, pins) = (Vec::new(), control.pins().clone());
         let strays = control.detach(all, |change| {
             let model = change.model();
-            let interfaces = match &named {
-                Some(named) => match named.of(model) {
-                    Err(Error::InterfaceNotFound(_)) if if_exists => Vec::new(),
-                    found => vec![found?.clone()],
+            let interfaces: Vec<Interface> = match &named {
+                Some(named) => match named.find(&pins, model)? {
+                    None if !if_exists => return Err(named.missing().into()),
+                    found => found.cloned().into_iter().collect(),
                 },
                 None => model.interfaces.values().cloned().collect(),
             };

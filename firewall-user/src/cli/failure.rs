@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use crate::control::confirm::{NothingPending, Unconfirmed};
+use crate::control::enforcement::{AmbiguousName, SameDevice};
+use crate::control::follow::DeviceElsewhere;
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NothingAttached, OtherStore};
 use crate::dataplane::DataplaneError;
@@ -13,7 +15,7 @@ use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 15] = [
+const EXPLAINED: [Lookup; 18] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -25,6 +27,9 @@ const EXPLAINED: [Lookup; 15] = [
     explained::<LockError>,
     explained::<LockedOut>,
     explained::<OtherStore>,
+    explained::<AmbiguousName>,
+    explained::<SameDevice>,
+    explained::<DeviceElsewhere>,
     explained::<NothingAttached>,
     explained::<NothingPending>,
     explained::<Unconfirmed>,

@@ -4,6 +4,8 @@ use anyhow::Result;
 use clap::Args;
 
 use super::failure::UsageError;
+use crate::control::enforcement;
+use crate::dataplane::Pins;
 use crate::model::{Error, Interface, Model, label};
 
 /// The interface of a command.
@@ -41,10 +43,10 @@ pub(super) struct Selection {
 
 impl Selection {
     /// The chosen interfaces of the store.
-    pub(super) fn of<'a>(&self, model: &'a Model) -> Result<Vec<&'a Interface>> {
+    pub(super) fn of<'a>(&self, pins: &Pins, model: &'a Model) -> Result<Vec<&'a Interface>> {
         match &self.device {
             None => Ok(model.interfaces.values().collect()),
-            Some(device) => Ok(vec![Named::new(device, self.netns.as_deref())?.of(model)?]),
+            Some(device) => Ok(vec![Named::new(device, self.netns.as_deref())?.of(pins, model)?]),
         }
     }
 }
@@ -90,15 +92,22 @@ impl Named {
         }
     }
 
-    /// The interface of the store.
+    /// The interface of the store that is meant; `None`: it is not attached.
     ///
     /// # Errors
-    /// It is not attached.
-    pub(super) fn of<'a>(&self, model: &'a Model) -> Result<&'a Interface, Error> {
-        let Self { device, netns } = self;
-        let netns = netns.as_deref();
-        let missing = || Error::InterfaceNotFound(label(device, netns));
-        model.interface(device, netns).ok_or_else(missing)
+    /// As [`enforcement::named`].
+    pub(super) fn find<'a>(&self, pins: &Pins, model: &'a Model) -> Result<Option<&'a Interface>> {
+        enforcement::named(pins, model, &self.device, self.netns.as_deref())
+    }
+
+    /// As [`Self::find`], where it has to be attached.
+    pub(super) fn of<'a>(&self, pins: &Pins, model: &'a Model) -> Result<&'a Interface> {
+        self.find(pins, model)?.ok_or_else(|| self.missing().into())
+    }
+
+    /// That it is not attached.
+    pub(super) fn missing(&self) -> Error {
+        Error::InterfaceNotFound(label(&self.device, self.netns.as_deref()))
     }
 }
 

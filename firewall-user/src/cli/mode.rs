@@ -6,7 +6,7 @@ use clap::Args;
 use super::interfaces::InterfaceArgs;
 use super::safety::Safety;
 use super::{Context, Exit, output};
-use crate::model::Mode;
+use crate::model::{Interface, Mode};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -36,15 +36,14 @@ impl Command {
         let Self { interface, mode, safety } = self;
         let named = interface.parse()?;
         let mut control = context.control_existing()?;
-        control.change(&safety.terms(what), |change| {
-            let mut interface = named.of(change.model())?.clone();
-            interface.mode = mode;
-            Ok(change.put_interface(&interface)?)
+        let pins = control.pins().clone();
+        let interface = control.change(&safety.terms(what), |change| {
+            let interface = Interface { mode, ..named.of(&pins, change.model())?.clone() };
+            change.put_interface(&interface)?;
+            Ok(interface)
         })?;
         safety.remind(&control)?;
-        let model = control.model()?;
-        let interface = named.of(&model);
-        output::lines(interface.map(|one| format!("{}: {}", one.label(), one.mode.name())))?;
+        output::lines([format!("{}: {}", interface.label(), interface.mode.name())])?;
         Ok(Exit::Done)
     }
 }

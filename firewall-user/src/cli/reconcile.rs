@@ -48,6 +48,11 @@ impl Command {
                         "{name}: not enforced: the device does not exist now"
                     )])?;
                 }
+                Outcome::DeviceElsewhere => {
+                    output::lines([format!(
+                        "{name}: stays attached, to a device in a network namespace without a name"
+                    )])?;
+                }
                 Outcome::Failed(error) => {
                     exit = Exit::Failed;
                     failure::report(&error.context(format!("reconcile {}", interface.label())));

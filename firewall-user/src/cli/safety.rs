@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Context, failure};
+use super::{Context, failure, members};
 use crate::control::{Control, Terms};
 use crate::store::Transaction;
 
@@ -37,7 +37,13 @@ impl Safety {
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut control = context.control()?;
-        let value = control.change(&self.terms(what), edit)?;
+        let mut warnings = Vec::new();
+        let value = control.change(&self.terms(what), |change| {
+            let value = edit(change)?;
+            warnings = members::warnings(change);
+            Ok(value)
+        })?;
+        members::warn(&warnings);
         self.remind(&control)?;
         Ok(value)
     }

@@ -54,7 +54,7 @@ impl Command {
     fn read_and_print(self, context: &Context) -> Result<Exit> {
         let control = context.control_existing()?;
         let model = control.model()?;
-        let interfaces = self.selection.of(&model)?;
+        let interfaces = self.selection.of(control.pins(), &model)?;
         let counters = read(&control, &interfaces)?;
         match self.output.output {
             Format::Json => output::value(&StatsDocument::new(&interfaces, &counters))?,

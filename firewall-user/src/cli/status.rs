@@ -12,13 +12,13 @@ use super::confirm;
 use super::interfaces::Selection;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
-use super::{Context, Exit, panic};
-use crate::control::{Control, inside};
+use super::{Context, Exit, members, panic};
+use crate::control::enforcement::Enforcement;
+use crate::control::{Control, inside, without_address};
 use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::flows::survey::Survey;
 use crate::dataplane::hooks::attached;
 use crate::dataplane::hooks::hook::{self, Hook};
-use crate::dataplane::host::device;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
 use crate::model::{Family, Interface, Mode, Model, Tracking, is_one_address};
@@ -35,6 +35,8 @@ States of an interface:
   auditing        as enforcing, but packets to drop are counted and passed
   not-enforcing   it is in the store but not in the kernel: `secgroup reconcile` attaches it
   device-missing  its device does not exist now
+A device that was renamed or moved to another network namespace keeps its programs and its state; a line
+below the table has its present name.
 
 Exit code 3: nothing is attached.")]
 pub(super) struct Command {
@@ -44,15 +46,13 @@ pub(super) struct Command {
     output: Output,
 }
 
-/// The value of `State` for an interface without its device.
-const DEVICE_MISSING: &str = "device-missing";
-
 /// An interface of the store, and its state in the kernel.
 struct InterfaceStatus<'a> {
     interface: &'a Interface,
-    state: &'static str,
-    hook: Option<Hook>,
+    enforcement: Enforcement,
     why: String,
+    /// Its groups that a rule names, and of which it is no member, as it has no address that counts.
+    without_address: Vec<&'a str>,
     rules: usize,
     /// Bytes of the policy in the kernel; `None` before Linux 6.4.
     memory: Option<u64>,
@@ -78,7 +78,7 @@ impl Command {
         let control = context.control_existing()?;
         let model = control.model()?;
         let mut maps = control.maps()?;
-        let interfaces = self.selection.of(&model)?;
+        let interfaces = self.selection.of(control.pins(), &model)?;
         let strays =
             if self.selection.device.is_none() { control.strays(&model)? } else { Vec::new() };
         let statuses: Vec<_> = interfaces
@@ -121,44 +121,40 @@ impl Command {
 fn inspect<'a>(
     control: &Control,
     maps: Option<&Maps>,
-    model: &Model,
+    model: &'a Model,
     interface: &'a Interface,
 ) -> Result<InterfaceStatus<'a>> {
     let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
+    let pins = control.pins();
+    let mut all = without_address(model).into_iter();
     let mut status = InterfaceStatus {
         interface,
-        state: DEVICE_MISSING,
-        hook: None,
+        enforcement: Enforcement::read(pins, maps, interface)?,
         why: String::new(),
+        without_address: all
+            .find(|(one, _)| one.slot == interface.slot)
+            .map_or_else(Vec::new, |(_, groups)| groups),
         rules: groups.map(|group| group.rules.len()).sum(),
         memory: match maps {
             Some(maps) => maps.policy_memory(interface.slot)?,
             None => None,
         },
         untracked: Vec::new(),
-        addresses: inside(interface)?,
+        addresses: inside(pins, interface)?,
     };
-    let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)? else {
-        return Ok(status);
-    };
-    let pins = control.pins();
-    status.hook = attached::hook(pins, interface, &device)?;
     let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
     let families =
         [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
     let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
     status.untracked = marked.map(|(family, _)| family.name()).collect();
-    let complete = active.is_present() && attached::transmits(pins, interface, &device)?;
-    status.state = match status.hook {
-        Some(hook) if complete => {
-            status.why = hook::why(interface.hook, hook, &device);
-            if let Some(other) = attached::preceding_filter(pins, interface, &device)? {
-                status.why += &format!("; but {other} runs before it");
-            }
-            if active.is_audit() { "auditing" } else { "enforcing" }
+    if let Enforcement { state, hook: Some(hook), device: Some(device), .. } = &status.enforcement
+        && state.is_enforced()
+    {
+        status.why = hook::why(interface.hook, *hook, device);
+        if let Some(other) = attached::preceding_filter(pins, interface.slot, device)? {
+            status.why += &format!("; but {other} runs before it");
         }
-        _ => "not-enforcing",
-    };
+    }
     Ok(status)
 }
 
@@ -192,8 +188,8 @@ fn print(
         statuses.iter().map(|one| {
             [
                 one.interface.label(),
-                one.state.to_owned(),
-                one.hook.map_or("-", Hook::name).to_owned(),
+                one.enforcement.state.name().to_owned(),
+                one.enforcement.hook.map_or("-", Hook::name).to_owned(),
                 one.rules.to_string(),
                 or_dash(one.memory.map(output::size)),
                 or_dash(one.bytes_per_rule().map(|bytes| bytes.to_string())),
@@ -203,7 +199,9 @@ fn print(
     )?;
     for one in statuses {
         let label = one.interface.label();
-        if let Some(hook) = one.hook.filter(|_| !one.why.is_empty()) {
+        let remarks = one.enforcement.remarks(one.interface);
+        output::lines(remarks.into_iter().map(|remark| format!("{label}: {remark}")))?;
+        if let Some(hook) = one.enforcement.hook.filter(|_| !one.why.is_empty()) {
             output::lines([format!("{label}: hook {}: {}", hook.name(), one.why)])?;
         }
         let options = options(one.interface);
@@ -211,6 +209,7 @@ fn print(
             output::lines([format!("{label}: options {}", options.join(" "))])?;
         }
         output::lines(port_text(one.interface).map(|text| format!("{label}: {text}")))?;
+        output::lines(members::text(one.interface, &one.without_address))?;
     }
     let Some(maps) = maps else { return Ok(()) };
     output::lines([""])?;

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use super::confirm::{arm, begin};
+use super::enforcement::present_device;
 use super::enforcer::{Enforcer, clear_slot};
 use super::{Control, Terms, lockout};
 use crate::config::Paths;
@@ -62,10 +63,14 @@ impl Control {
         let groups = group_names(transaction.model(), &interface);
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
-        // A device that does not exist is refused before anything is created for it.
-        let device = device::find(interface.netns.as_deref(), &interface.device)?;
         let (slot, pins) = (interface.slot, &self.enforcer.pins);
-        let hook = attached::hook(pins, &interface, &device)?;
+        // A device that does not exist is refused before anything is created for it.
+        let device = match present_device(pins, &interface)? {
+            Some(device) => device,
+            None => device::find(interface.netns.as_deref(), &interface.device)?,
+        };
+        device.require_supported()?;
+        let hook = attached::hook(pins, slot, &device)?;
         let is_new = !attached::slots(pins)?.contains(&slot);
         if is_new {
             // Also if it is stored already: every packet has passed so far.
@@ -73,7 +78,7 @@ impl Control {
         }
         let learns = options.learns && is_new;
         if !terms.force {
-            lockout::check(&before, transaction.model(), learns)?;
+            lockout::check(pins, &before, transaction.model(), learns)?;
         }
         let sizes = |interface: &Interface| self.enforcer.flow_sizes(interface);
         if before.interfaces.get(&slot).map(sizes) != Some(sizes(&interface)) {
@@ -112,7 +117,7 @@ impl Control {
                     instance::remove_all(pins)?;
                 } else if is_new && let Some(mut maps) = self.enforcer.maps()? {
                     self.enforcer.release(&mut maps, slot)?;
-                } else if is_resized || attached::hook(pins, &interface, &device)? != hook {
+                } else if is_resized || attached::hook(pins, slot, &device)? != hook {
                     let what = || format!("attach it as before, after this failed: {error:#}");
                     self.restore(slot).with_context(what)?;
                 }
@@ -127,8 +132,9 @@ impl Control {
         let model = self.store.model()?;
         let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
         let Some(mut maps) = self.enforcer.maps()? else { return Ok(()) };
+        let Some(device) = present_device(&self.enforcer.pins, interface)? else { return Ok(()) };
         let room = [Room::default()];
-        self.enforcer.attach(&mut maps, &mut Loader::new(&room), interface, false)?;
+        self.enforcer.attach(&mut maps, &mut Loader::new(&room), interface, &device, false)?;
         Ok(())
     }
 }
@@ -157,6 +163,8 @@ impl Attempt<'_> {
         if self.is_new {
             // A killed process may have left entries of an earlier interface in the slot.
             clear_slot(&mut maps, slot)?;
+        } else {
+            self.enforcer.forget_other_guest(&mut maps, self.interface, self.device)?;
         }
         self.enforcer.ensure_tables(&maps, [self.interface])?;
         let mut staged = self.enforcer.stage_change(maps, &mut transaction)?;
@@ -168,7 +176,13 @@ impl Attempt<'_> {
         let mut learned = self.learn(staged.maps(), transaction.model())?;
         let room = [Room::default()];
         let loader = &mut Loader::new(&room);
-        let attached = self.enforcer.attach(staged.maps(), loader, self.interface, self.traced)?;
+        let attached = self.enforcer.attach(
+            staged.maps(),
+            loader,
+            self.interface,
+            self.device,
+            self.traced,
+        )?;
         // Once more: connections that were opened while the programs were loaded.
         learned += self.learn(staged.maps(), transaction.model())?;
         let interfaces = transaction.model().interfaces.clone();

@@ -28,7 +28,7 @@ impl Control {
             return Ok(value);
         }
         if !terms.force {
-            lockout::check(transaction.before(), transaction.model(), true)?;
+            lockout::check(&self.enforcer.pins, transaction.before(), transaction.model(), true)?;
         }
         self.enforcer.require_bpffs_visible(transaction.model())?;
         let is_attached = !transaction.model().interfaces.is_empty();

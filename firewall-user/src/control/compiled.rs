@@ -7,8 +7,8 @@ use anyhow::Result;
 use firewall_ebpf::abi::interface::Orientation;
 use ipnet::IpNet;
 
-use crate::dataplane::DataplaneError;
-use crate::dataplane::host::device;
+use super::enforcement::present_device;
+use crate::dataplane::{DataplaneError, Pins};
 use crate::model::{GroupId, Interface, Model, Peer, Tracking};
 use crate::policy::{Addresses, InternedPolicy, PolicyInterner, ResolvedRule, active_rules};
 
@@ -86,33 +86,61 @@ pub(super) fn numbers(interner: &PolicyInterner, policies: &Policies) -> Vec<u32
     interner.rules(policies.values().map(|compiled| &compiled.policy))
 }
 
-/// The inside addresses of interfaces, by slot: those of the device, where it belongs to the protected
-/// end, and the declared ones. Only of members of a group that a rule names.
-pub(super) fn addresses(model: &Model) -> Result<Addresses> {
-    let rules = model.groups.values().flat_map(|group| &group.rules);
-    let peers = rules.filter_map(|rule| match &rule.spec.peer {
-        Peer::Group(id) => Some(id),
-        _ => None,
-    });
-    let referenced: BTreeSet<_> = peers.collect();
+/// The inside addresses of interfaces, by slot: [`inside`]. Only of members of a group that a rule names.
+pub(super) fn addresses(pins: &Pins, model: &Model) -> Result<Addresses> {
+    let referenced = peer_groups(model);
     let mut addresses = Addresses::new();
     for interface in model.interfaces.values() {
         // Each device costs two requests of netlink.
         if interface.groups.iter().any(|group| referenced.contains(group)) {
-            addresses.insert(interface.slot, inside(interface)?);
+            addresses.insert(interface.slot, inside(pins, interface)?);
         }
     }
     Ok(addresses)
 }
 
-/// The inside addresses and networks of one interface.
+/// Whether the addresses that an interface's device has are those of the group's member: it belongs to this
+/// host, in the network namespace that secgroup runs in.
+fn counts_own_addresses(interface: &Interface) -> bool {
+    interface.orientation == Orientation::Host && interface.netns.is_none()
+}
+
+/// The interfaces that are members of a group which a rule names, but without an address: none is declared,
+/// and the device's own do not count. With each the names of these groups.
+#[must_use]
+pub fn without_address(model: &Model) -> Vec<(&Interface, Vec<&str>)> {
+    let peers = peer_groups(model);
+    let interfaces = model.interfaces.values();
+    let interfaces =
+        interfaces.filter(|one| one.addresses.is_empty() && !counts_own_addresses(one));
+    let named = interfaces.map(|interface| {
+        let groups = interface.groups.iter().filter(|id| peers.contains(id));
+        let groups = groups.filter_map(|id| Some(model.groups.get(id)?.name.as_str()));
+        (interface, groups.collect::<Vec<_>>())
+    });
+    named.filter(|(_, groups)| !groups.is_empty()).collect()
+}
+
+/// The groups that a rule names as its peer.
+fn peer_groups(model: &Model) -> BTreeSet<&GroupId> {
+    let rules = model.groups.values().flat_map(|group| &group.rules);
+    let peers = rules.filter_map(|rule| match &rule.spec.peer {
+        Peer::Group(id) => Some(id),
+        _ => None,
+    });
+    peers.collect()
+}
+
+/// The inside addresses and networks of one interface: the declared ones, and of a device of this host those
+/// that it has. Who is root in another network namespace, or is a guest, would choose its own.
 ///
 /// # Errors
 /// rtnetlink fails. A device that does not exist has no addresses.
-pub fn inside(interface: &Interface) -> Result<Vec<IpNet>> {
+pub fn inside(pins: &Pins, interface: &Interface) -> Result<Vec<IpNet>> {
     let mut all = interface.addresses.clone();
-    if interface.orientation == Orientation::Host
-        && let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
+    if counts_own_addresses(interface)
+        && let Some(device) = present_device(pins, interface)?
+        && device.netns.is_none()
     {
         all.extend(device.addresses.into_iter().map(IpNet::from));
     }

@@ -22,7 +22,12 @@ impl Control {
         let mut transaction = self.store.begin()?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();
-        compile(&mut PolicyInterner::default(), &Policies::new(), model, &addresses(model)?)?;
+        compile(
+            &mut PolicyInterner::default(),
+            &Policies::new(),
+            model,
+            &addresses(&self.enforcer.pins, model)?,
+        )?;
         Ok(value)
     }
 }

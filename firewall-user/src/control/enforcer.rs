@@ -5,11 +5,12 @@ use std::fs;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::interface::{Direction, Orientation};
 use firewall_ebpf::verdict::exempt::has_ports_of_dhcp;
 use firewall_ebpf::wire::protocol::UDP;
 
 use super::compiled::addresses;
+use super::enforcement::has_programs;
 use super::gc::{Extent, gc};
 use super::other_store::StoreIdentity;
 use crate::config::{self, MAX_ENTRIES, MIN_ENTRIES};
@@ -91,11 +92,29 @@ impl Enforcer {
         maps: &mut Maps,
         loader: &mut Loader<'_>,
         interface: &Interface,
+        device: &Device,
         traced: bool,
     ) -> Result<Attached> {
         self.ensure_tables(maps, [interface])?;
         maps.resize_interface_tables(interface.slot, &self.flow_sizes(interface))?;
-        Ok(attach::attach(maps, loader, interface, traced)?)
+        Ok(attach::attach(maps, loader, interface, device, traced)?)
+    }
+
+    /// Removes the flows of a guest's interface before its programs are attached to another device: that is
+    /// another guest, also with the same name and address. Counters are kept.
+    pub(super) fn forget_other_guest(
+        &self,
+        maps: &mut Maps,
+        interface: &Interface,
+        device: &Device,
+    ) -> Result<()> {
+        let slot = interface.slot;
+        if interface.orientation == Orientation::Host || has_programs(&self.pins, slot, device)? {
+            return Ok(());
+        }
+        let flows = maps.flows_of(slot, None)?;
+        maps.remove_flows(&flows)?;
+        Ok(maps.remove_fragments(slot)?)
     }
 
     /// As [`Self::attach`], with the tables that the interface has, whatever their sizes.
@@ -104,9 +123,10 @@ impl Enforcer {
         maps: &mut Maps,
         loader: &mut Loader<'_>,
         interface: &Interface,
+        device: &Device,
     ) -> Result<Attached> {
         self.ensure_tables(maps, [interface])?;
-        Ok(attach::attach(maps, loader, interface, false)?)
+        Ok(attach::attach(maps, loader, interface, device, false)?)
     }
 
     /// Creates the tables of flows of interfaces that have none.
@@ -168,7 +188,11 @@ impl Enforcer {
         interface: &Interface,
         device: &Device,
     ) -> Result<Learned> {
-        let open = learn::open_on(interface.netns.as_deref(), device, interface.orientation);
+        if device.path(interface.orientation) != interface.orientation {
+            // The host does not see the connections of a macvtap's guest.
+            return Ok(Learned::default());
+        }
+        let open = learn::open_on(device.netns.as_deref(), device, interface.orientation);
         let mut open = open.context("learn open connections, which --no-learn leaves out")?;
         open.retain(|one| !model.is_panicking || is_managed(model, one.outside.ip()));
         open.retain(|one| foreign::may_use(interface, one.inside.ip()));
@@ -176,7 +200,7 @@ impl Enforcer {
         open.retain(|OpenConnection { protocol, inside, outside, .. }| {
             *protocol != UDP || !has_ports_of_dhcp(inside.is_ipv4(), inside.port(), outside.port())
         });
-        let rules = active_rules(model, &addresses(model)?, interface);
+        let rules = active_rules(model, &addresses(&self.pins, model)?, interface);
         let mut known = BTreeMap::new();
         open.retain(|one| {
             let probe = probe(one);
@@ -234,5 +258,6 @@ pub(super) fn clear_slot(maps: &mut Maps, slot: u16) -> Result<()> {
     maps.clear_policy(slot)?;
     maps.remove_interface_tables(slot)?;
     maps.set_loaded(slot, (0, 0))?;
+    maps.forget_device(slot)?;
     Ok(maps.clear_counters(slot)?)
 }

@@ -11,8 +11,10 @@ use firewall_ebpf::abi::interface::{Direction, Orientation};
 use firewall_ebpf::wire::protocol;
 
 use super::compiled::addresses;
+use super::enforcement::present_device;
 use super::ssh::{self, Connection, Netns};
-use crate::dataplane::host::{device, netns, routes};
+use crate::dataplane::Pins;
+use crate::dataplane::host::{netns, routes};
 use crate::explain::Explain;
 use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::{Probe, ResolvedRule, active_rules, evaluate, is_untracked};
@@ -67,10 +69,10 @@ type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
 ///
 /// # Errors
 /// [`LockedOut`], or netlink fails.
-pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
+pub(super) fn check(pins: &Pins, before: &Model, after: &Model, learns: bool) -> Result<()> {
     let Some((connection, place)) = ssh::own_connection() else { return Ok(()) };
     let probe = probe(&connection);
-    let (members_before, members_after) = (addresses(before)?, addresses(after)?);
+    let (members_before, members_after) = (addresses(pins, before)?, addresses(pins, after)?);
     for interface in after.interfaces.values() {
         let rules = active_rules(after, &members_after, interface);
         if interface.mode == Mode::Audit && !after.is_panicking {
@@ -84,7 +86,7 @@ pub(super) fn check(before: &Model, after: &Model, learns: bool) -> Result<()> {
             continue;
         }
         if let Some(breakage) = breakage(old, (interface, &rules), learns, probe)
-            && carries(interface, &connection, place)?
+            && carries(pins, interface, &connection, place)?
         {
             let group = interface.groups.first().and_then(|id| after.groups.get(id));
             let group = group.map_or_else(String::new, |group| group.name.clone());
@@ -129,17 +131,22 @@ fn breakage(
 }
 
 /// Whether a connection's packets go through an interface's device.
-fn carries(interface: &Interface, connection: &Connection, place: Netns) -> Result<bool> {
-    let Interface { device, netns, orientation, .. } = interface;
+fn carries(
+    pins: &Pins,
+    interface: &Interface,
+    connection: &Connection,
+    place: Netns,
+) -> Result<bool> {
+    let Some(found) = present_device(pins, interface)? else { return Ok(false) };
+    let (netns, orientation) = (&found.netns, interface.orientation);
     let file =
         netns.as_ref().map_or_else(|| Path::new("/proc/self/ns/net").into(), |n| netns::path(n));
     // A connection of the host does not go through the device of a guest.
-    if *orientation == Orientation::Guest || ssh::netns(&file) != Some(place) {
+    if orientation == Orientation::Guest || ssh::netns(&file) != Some(place) {
         return Ok(false);
     }
-    let Some(found) = device::lookup(netns.as_deref(), device)? else { return Ok(false) };
     if let Some(name) = &connection.device {
-        return Ok(name == device);
+        return Ok(found.is_named(name));
     }
     let ends = (connection.server.ip(), connection.client.ip());
     let device = routes::devices(netns.as_deref(), [ends])?.get(&ends).copied();

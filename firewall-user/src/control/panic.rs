@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ipnet::IpNet;
 
+use super::enforcement::present_device;
 use super::enforcer::{Enforcer, is_managed};
 use super::{Control, lockout, ssh, watch};
-use crate::dataplane::host::device;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::tables::maps::Maps;
 use crate::explain::Explain;
@@ -87,7 +87,7 @@ impl Control {
         if !force && after.is_panicking {
             check(&after)?;
         } else if !force {
-            lockout::check(transaction.before(), &after, false)?;
+            lockout::check(&self.enforcer.pins, transaction.before(), &after, false)?;
         }
         self.enforcer.require_bpffs_visible(&after)?;
         let mut panicked =
@@ -121,7 +121,7 @@ fn learn_managed(
     model: &Model,
     interface: &Interface,
 ) -> Result<()> {
-    let found = device::lookup(interface.netns.as_deref(), &interface.device)?;
+    let found = present_device(&enforcer.pins, interface)?;
     let learn = |device| enforcer.learn(maps, model, interface, &device).map(drop);
     found.map_or(Ok(()), learn)
 }

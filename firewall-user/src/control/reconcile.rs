@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
+use super::enforcement::{SameDevice, of_same_device, present_device};
 use super::enforcer::Enforcer;
+use super::follow::follow;
 use super::panic::remove_unmanaged;
 use super::sizes::{Budget, Fixed, Resizing};
 use super::staged::Before;
@@ -14,6 +16,7 @@ use super::{Control, watch};
 use crate::dataplane::hooks::attach::Attached;
 use crate::dataplane::hooks::attached;
 use crate::dataplane::hooks::load::{Loader, Room};
+use crate::dataplane::hooks::located::{Location, locate};
 use crate::dataplane::host::device;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
@@ -49,6 +52,8 @@ pub enum Outcome {
     Attached(Attached),
     /// Its device does not exist now; its policy is active for when it does.
     DeviceMissing,
+    /// Its device is in a network namespace without a name; its programs stay there as they are.
+    DeviceElsewhere,
     /// It could not be attached.
     Failed(anyhow::Error),
 }
@@ -88,6 +93,7 @@ impl Control {
         let model = self.store.model()?;
         // Before anything is detached as not stored.
         self.enforcer.maps()?;
+        let model = self.follow(model)?;
         let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
             instance::refuse_other_versions(&self.enforcer.pins)?;
@@ -115,6 +121,20 @@ impl Control {
         Ok(Reconciliation { interfaces, strays, fixed })
     }
 
+    /// [`follow`], stored at once: what is stored and what is attached differ until then.
+    fn follow(&mut self, model: Model) -> Result<Model> {
+        let Some(maps) = self.enforcer.maps()? else { return Ok(model) };
+        let capacity = self.config.maps.interfaces.get().min(maps.sizes.interfaces);
+        let mut transaction = self.store.begin()?;
+        let followed = follow(&self.enforcer.pins, &mut transaction, capacity)?;
+        let model = transaction.model().clone();
+        if transaction.changed() {
+            transaction.commit()?;
+        }
+        followed.reports.iter().for_each(|text| watch::report(text));
+        Ok(model)
+    }
+
     /// Slots that are enforced in the kernel but not stored: the store was lost, or restored from an
     /// earlier copy.
     ///
@@ -134,30 +154,58 @@ impl Control {
     /// The store or the pins cannot be used.
     pub fn attach_missing(&mut self, refused: &mut BTreeMap<u16, u32>) -> Result<Vec<Reconciled>> {
         let _lock = self.exclusive()?;
-        let model = self.store.model()?;
         let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
+        let mut transaction = self.store.begin()?;
+        let pins = &self.enforcer.pins;
+        let capacity = self.config.maps.interfaces.get().min(maps.sizes.interfaces);
+        let followed = follow(pins, &mut transaction, capacity)?;
+        let model = transaction.model().clone();
+        if transaction.changed() {
+            let staged = self.enforcer.stage_change(maps, &mut transaction)?;
+            transaction.commit()?;
+            maps = staged.flip()?;
+            followed.gone.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
+        } else {
+            drop(transaction);
+        }
+        followed.reports.iter().for_each(|text| watch::report(text));
         let room: Vec<Room> = model.interfaces.values().map(|_| Room::default()).collect();
         let mut loader = Loader::new(&room);
         let budget = Budget::available();
         let mut done = Vec::new();
-        for (slot, interface) in model.interfaces {
-            let Some(device) = device::lookup(interface.netns.as_deref(), &interface.device)?
-            else {
-                refused.remove(&slot);
-                continue;
+        let all: Vec<_> = model.interfaces.into_values().collect();
+        for interface in &all {
+            let slot = interface.slot;
+            // What one device answers keeps no other from its programs.
+            let examine = || -> Result<_> {
+                let Some(device) = present_device(pins, interface)? else { return Ok(None) };
+                let is_attached = attached::hook(pins, slot, &device)?.is_some()
+                    && attached::transmits(pins, slot, &device)?;
+                Ok(Some((device, is_attached)))
             };
-            let pins = &self.enforcer.pins;
-            let is_attached = attached::hook(pins, &interface, &device)?.is_some()
-                && attached::transmits(pins, &interface, &device)?;
+            let (device, is_attached) = match examine() {
+                Ok(Some(examined)) => examined,
+                Ok(None) => {
+                    refused.remove(&slot);
+                    continue;
+                }
+                Err(error) => {
+                    if refused.insert(slot, 0) != Some(0) {
+                        let (outcome, resizing) = failed(error);
+                        done.push(Reconciled { interface: interface.clone(), outcome, resizing });
+                    }
+                    continue;
+                }
+            };
             if is_attached || refused.get(&slot) == Some(&device.index) {
                 continue;
             }
-            let restored = self.enforcer.restore(&mut maps, &mut loader, &interface, &budget);
+            let restored = self.enforcer.restore(&mut maps, &mut loader, interface, &all, &budget);
             let (outcome, resizing) = restored.unwrap_or_else(failed);
             if matches!(outcome, Outcome::Failed(_)) {
                 refused.insert(slot, device.index);
             }
-            done.push(Reconciled { interface, outcome, resizing });
+            done.push(Reconciled { interface: interface.clone(), outcome, resizing });
         }
         Ok(done)
     }
@@ -179,7 +227,8 @@ impl Enforcer {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(interface) = interfaces.get(index) else { break };
-                let restored = self.restore_with(&mut maps, &mut loader, interface, budget);
+                let restored =
+                    self.restore_with(&mut maps, &mut loader, interface, &interfaces, budget);
                 let outcome = restored.unwrap_or_else(failed);
                 outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(index, outcome);
             }
@@ -203,13 +252,14 @@ impl Enforcer {
         maps: &mut Option<Maps>,
         loader: &mut Loader<'_>,
         interface: &Interface,
+        all: &[Interface],
         budget: &Budget,
     ) -> Result<(Outcome, Resizing)> {
         let maps = match maps {
             Some(maps) => maps,
             None => maps.insert(self.ensure_maps()?),
         };
-        self.restore(maps, loader, interface, budget)
+        self.restore(maps, loader, interface, all, budget)
     }
 
     fn restore(
@@ -217,16 +267,29 @@ impl Enforcer {
         maps: &mut Maps,
         loader: &mut Loader<'_>,
         interface: &Interface,
+        all: &[Interface],
         budget: &Budget,
     ) -> Result<(Outcome, Resizing)> {
-        if device::lookup(interface.netns.as_deref(), &interface.device)?.is_none() {
-            let resizing = self.resizing(maps, interface, &Budget::unlimited())?.later();
-            return Ok((Outcome::DeviceMissing, resizing));
-        }
+        let device = match locate(&self.pins, interface)? {
+            Location::On(device) => device,
+            Location::Unnamed(..) => return Ok((Outcome::DeviceElsewhere, Resizing::default())),
+            Location::Nowhere => {
+                let named = device::lookup(interface.netns.as_deref(), &interface.device)?;
+                let Some(device) = named else {
+                    let resizing = self.resizing(maps, interface, &Budget::unlimited())?.later();
+                    return Ok((Outcome::DeviceMissing, resizing));
+                };
+                if let Some(other) = of_same_device(&self.pins, all, interface, &device)? {
+                    return Err(SameDevice(interface.label(), device.label(), other.label()).into());
+                }
+                device
+            }
+        };
+        self.forget_other_guest(maps, interface, &device)?;
         let resizing = self.resizing(maps, interface, budget)?;
         let attached = match resizing {
-            Resizing::NoMemory { .. } => self.attach_as_sized(maps, loader, interface),
-            _ => self.attach(maps, loader, interface, false),
+            Resizing::NoMemory { .. } => self.attach_as_sized(maps, loader, interface, &device),
+            _ => self.attach(maps, loader, interface, &device, false),
         };
         attached.map(|attached| (Outcome::Attached(attached), resizing))
     }

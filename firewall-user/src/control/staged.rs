@@ -49,7 +49,7 @@ impl Enforcer {
     ) -> Result<Staged> {
         let mut progress = Progress::new();
         let mut interner = PolicyInterner::default();
-        let addresses = addresses(model)?;
+        let addresses = addresses(&self.pins, model)?;
         let known = match before {
             Before::Known(before, addresses) => {
                 compile(&mut interner, &Policies::new(), before, addresses)?

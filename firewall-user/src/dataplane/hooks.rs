@@ -8,6 +8,7 @@ mod filters;
 pub mod hook;
 mod links;
 pub mod load;
+pub mod located;
 mod orphans;
 mod refusal;
 pub mod slow_path;

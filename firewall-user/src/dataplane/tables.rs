@@ -5,6 +5,7 @@ mod bank;
 pub mod clock;
 pub mod counters;
 pub(in crate::dataplane) mod create;
+pub(in crate::dataplane) mod device;
 pub mod interface;
 pub mod maps;
 pub mod memory;

@@ -122,7 +122,7 @@ fn catch_up(paths: &Paths, config: Config, refused: &mut BTreeMap<u16, u32>) -> 
                 eprintln!("secgroup: {name} appeared: attached, {}", attached.hook.name());
             }
             Outcome::Failed(error) => eprintln!("secgroup: {name} appeared: {error:#}"),
-            Outcome::DeviceMissing => {}
+            Outcome::DeviceMissing | Outcome::DeviceElsewhere => {}
         }
     }
     control.refresh().map(drop)

@@ -10,7 +10,7 @@ use firewall_user::store::Store;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::udp::{self, UdpEcho};
-use secgroup_tests::wait::{MAX_WAIT, wait_until};
+use secgroup_tests::wait::wait_until;
 use secgroup_tests::{Guest, Pair, Process, Secgroup};
 use serde_json::json;
 
@@ -30,6 +30,7 @@ fn an_interface_is_a_member_only_while_it_is_attached() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     let member = format!("eth0 --netns {}", net.client.name());
+    let declared = declared(Pair::CLIENT);
     secgroup.ok("group create db --description x");
     secgroup.ok("group create web --description x");
     secgroup.ok("rule add db ingress --protocol tcp --port 5432 --group web");
@@ -38,7 +39,7 @@ fn an_interface_is_a_member_only_while_it_is_attached() {
     let _servers = ends.map(|end| TcpServer::echo(&net.server, end));
     assert!(tcp::none_reaches(&net.client, &ends));
 
-    secgroup.ok(&format!("attach {member} --group web"));
+    secgroup.ok(&format!("attach {member} --group web {declared}"));
     for end in ends {
         tcp::exchange(&mut tcp::connect(&net.client, end).unwrap(), b"hello").unwrap();
     }
@@ -59,7 +60,11 @@ fn members_of_a_group_that_names_itself_reach_each_other() {
     secgroup.ok("group create mesh --description x");
     secgroup.ok("rule add mesh ingress --protocol tcp --port 80 --group mesh");
     secgroup.ok("attach eth0 --group mesh");
-    secgroup.ok(&format!("attach eth0 --netns {} --group mesh", net.client.name()));
+    secgroup.ok(&format!(
+        "attach eth0 --netns {} --group mesh {}",
+        net.client.name(),
+        declared(Pair::CLIENT)
+    ));
     let there = at(Pair::SERVER, 80).map(|end| TcpServer::echo(&net.server, end));
     let back = at(Pair::CLIENT, 80).map(|end| TcpServer::echo(&net.client, end));
     for (there, back) in there.iter().zip(&back) {
@@ -106,21 +111,55 @@ fn serve_applies_address_changes_of_its_namespace_at_once() {
     });
 }
 
+/// Who is root there would choose them.
 #[test]
-fn serve_applies_address_changes_of_other_namespaces() {
+fn an_address_that_a_device_of_another_namespace_gives_itself_is_no_members() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
-    let moving = MovingAddresses::start(&net, &secgroup);
-    let serve = Process::capture(secgroup.command(["serve", "--metrics", "127.0.0.1:0"]));
-    serve.wait_for_output("metrics at");
-    moving.move_to_member();
-    wait_until(MAX_WAIT, "packets from the addresses to pass", || moving.answered() == [true; 2]);
+    let (boxed, [v4, _]) = (net.client.name(), Pair::CLIENT);
+    secgroup.ok("group create db --description x");
+    secgroup.ok("group create web --description x");
+    secgroup.ok("attach eth0 --group db");
+    let warning =
+        "rules that name the group web as their peer do not match it: it has no declared address";
+    let run = |line: &str| {
+        let output = secgroup.run(line.split_whitespace());
+        assert_eq!(output.code, Some(0), "{line}: {output}");
+        output.stderr.contains(&format!("secgroup: {boxed}/eth0: {warning}"))
+    };
+    assert!(!run(&format!("attach eth0 --netns {boxed} --group web")), "no rule names it");
+    assert!(run("rule add db ingress --protocol udp --port 53 --group web"));
+    assert!(!run("rule add db ingress --protocol udp --port 54 --group web"), "said already");
+    assert!(secgroup.ok("status").contains(&format!("{boxed}/eth0: {warning}")));
+    let member = secgroup.json("status")["NetworkInterfaces"][1].clone();
+    assert_eq!(member["GroupsWithoutAddress"], json!(["web"]));
+    assert_eq!(member["PrivateIpAddresses"], json!([]));
+    let echo = UdpEcho::start(&net.server, at(Pair::SERVER, 53)[0]);
+    let is_answered = |from: IpAddr| {
+        let socket = udp::bind(&net.client, SocketAddr::new(from, 0));
+        socket.connect(echo.address()).unwrap();
+        udp::is_echoed(&socket, REPLY_TIMEOUT)
+    };
+    assert!(!is_answered(v4));
+    assert!(!run(&format!("attach eth0 --netns {boxed} --group web --address {v4}")));
+    assert!(is_answered(v4));
+    net.client.ip("address add 10.77.0.3/24 dev eth0");
+    secgroup.ok("reconcile");
+    assert!(!is_answered(MOVING[0]), "an address that it gave itself");
+    assert_eq!(secgroup.json("status")["NetworkInterfaces"][1]["GroupsWithoutAddress"], json!([]));
+    assert!(run(&format!("attach eth0 --netns {boxed} --group web --address none")));
+}
+
+/// The options of `attach` that declare addresses.
+fn declared(addresses: [IpAddr; 2]) -> String {
+    let [v4, v6] = addresses;
+    format!("--address {v4} --address {v6}")
 }
 
 #[test]
 fn the_next_command_applies_address_changes_without_serve() {
     let net = Pair::new();
-    let secgroup = Secgroup::inside(&net.server);
+    let secgroup = Secgroup::inside(&net.client);
     let moving = MovingAddresses::start(&net, &secgroup);
     moving.move_to_member();
     assert_eq!(moving.answered(), [false; 2], "the change is not applied yet");
@@ -137,7 +176,7 @@ fn the_next_command_applies_address_changes_without_serve() {
 #[test]
 fn an_address_change_switches_the_half_of_the_tables() {
     let net = Pair::new();
-    let secgroup = Secgroup::inside(&net.server);
+    let secgroup = Secgroup::inside(&net.client);
     let moving = MovingAddresses::start(&net, &secgroup);
     let first = moving.active(&secgroup);
 
@@ -176,7 +215,7 @@ fn serve_applies_an_address_change_to_the_other_half() {
 #[test]
 fn wrong_stored_addresses_cause_a_full_rewrite() {
     let net = Pair::new();
-    let secgroup = Secgroup::inside(&net.server);
+    let secgroup = Secgroup::inside(&net.client);
     let moving = MovingAddresses::start(&net, &secgroup);
     let tables = moving.active(&secgroup).tables();
     moving.move_v4_to("eth0");
@@ -188,7 +227,7 @@ fn wrong_stored_addresses_cause_a_full_rewrite() {
     moving.assert_v4_passed(&secgroup);
 }
 
-/// A client whose device is in the group `web`, with further addresses that move between that
+/// A client, on which secgroup runs, whose device is in the group `web`, with further addresses that move between that
 /// device and another. `db`, the server's group, has a rule for members of `web`.
 struct MovingAddresses<'a> {
     net: &'a Pair,
@@ -201,7 +240,7 @@ impl<'a> MovingAddresses<'a> {
         secgroup.ok("group create web --description x");
         secgroup.ok("rule add db ingress --protocol udp --port 53 --group web");
         secgroup.ok(&format!("attach eth0 --netns {} --group db", net.server.name()));
-        secgroup.ok(&format!("attach eth0 --netns {} --group web", net.client.name()));
+        secgroup.ok("attach eth0 --group web");
         // The server has routes to the addresses on any device of the client.
         for (moving, client) in MOVING.into_iter().zip(Pair::CLIENT) {
             net.server.ip(&format!("route add {moving} via {client}"));
@@ -239,7 +278,7 @@ impl<'a> MovingAddresses<'a> {
 
     /// The devices, as the counters name them.
     fn devices(&self) -> [String; 2] {
-        [&self.net.server, &self.net.client].map(|netns| format!("{}/eth0", netns.name()))
+        [format!("{}/eth0", self.net.server.name()), "eth0".to_owned()]
     }
 
     fn move_to_member(&self) {

@@ -12,6 +12,7 @@ mod concurrency;
 mod confirm;
 mod crash;
 mod default_deny;
+mod device_identity;
 mod device_reappears;
 mod failures;
 mod flood;

@@ -74,7 +74,9 @@ impl Filter {
     /// are errors, not an empty list.
     pub(super) fn check(&self, control: &Control, model: &Model) -> Result<Checked<'_>> {
         let slot = match &self.interface {
-            Some(word) => Some(Named::new(word, self.netns.as_deref())?.of(model)?.slot),
+            Some(word) => {
+                Some(Named::new(word, self.netns.as_deref())?.of(control.pins(), model)?.slot)
+            }
             None => None,
         };
         let mut numbers = None;

@@ -8,10 +8,11 @@ use firewall_ebpf::abi::state::State;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{DEVICE_MISSING, InterfaceStatus};
+use super::InterfaceStatus;
 use crate::cli::confirm;
 use crate::cli::json::SCHEMA_VERSION;
 use crate::control::confirm::UnconfirmedChange;
+use crate::control::enforcement::State as InterfaceState;
 use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::flows::survey::Survey;
 use crate::dataplane::hooks::hook::Hook;
@@ -72,10 +73,19 @@ struct NetworkInterface {
     guest_router: bool,
     /// Idle timeouts in seconds by name, of every state (docs/states.md).
     connection_tracking_configuration: BTreeMap<&'static str, u32>,
-    /// Network device.
+    /// Network device, as it is stored.
     device: String,
-    /// Named network namespace of the device; null for the one that secgroup runs in.
+    /// Named network namespace of the device, as it is stored; null for the one that secgroup runs in.
     netns: Option<String>,
+    /// The name that the device has now; null if it does not exist or is out of reach.
+    present_device: Option<String>,
+    /// The named network namespace that it is in now; null for the one that secgroup runs in.
+    present_netns: Option<String>,
+    /// Sentences about a device that was renamed or moved, or whose name another one has.
+    remarks: Vec<String>,
+    /// Names of its groups that a rule has as its peer, and of which it is no member: no address is declared
+    /// with `--address`, and those of its device do not count.
+    groups_without_address: Vec<String>,
     /// Number of the interface in the kernel's tables.
     slot: u16,
     /// `enforcing`, `auditing`, `not-enforcing` or `device-missing`; see `secgroup status --help`.
@@ -253,6 +263,7 @@ impl NetworkInterface {
         survey: &Survey,
     ) -> Result<Self> {
         let interface = one.interface;
+        let present = one.enforcement.device.as_ref();
         let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
         let of = |is_v4: bool, is_address: bool| {
             let all = one.addresses.iter();
@@ -264,7 +275,11 @@ impl NetworkInterface {
         let count = |event| events.get(&event).copied().unwrap_or_default();
         Ok(Self {
             network_interface_id: interface.id.to_string(),
-            status: if one.state == DEVICE_MISSING { "available" } else { "in-use" },
+            status: if one.enforcement.state == InterfaceState::DeviceMissing {
+                "available"
+            } else {
+                "in-use"
+            },
             groups: groups
                 .map(|group| AttachedGroup {
                     group_id: group.id.to_string(),
@@ -291,8 +306,12 @@ impl NetworkInterface {
             device: interface.device.clone(),
             netns: interface.netns.clone(),
             slot: interface.slot,
-            state: one.state,
-            hook: one.hook.map(Hook::name),
+            present_device: present.map(|device| device.name.clone()),
+            present_netns: present.and_then(|device| device.netns.clone()),
+            remarks: one.enforcement.remarks(interface),
+            groups_without_address: one.without_address.iter().map(ToString::to_string).collect(),
+            state: one.enforcement.state.name(),
+            hook: one.enforcement.hook.map(Hook::name),
             hook_choice: interface.hook.name(),
             hook_reason: one.why.clone(),
             orientation: interface.orientation.name(),

@@ -12,7 +12,7 @@ use crate::dataplane::hooks::links::attached_link;
 use crate::dataplane::hooks::load::{Loader, Settings};
 use crate::dataplane::hooks::slow_path::{Kind, Variant};
 use crate::dataplane::hooks::{clsact, refusal, slow_path, tcx, xdp};
-use crate::dataplane::host::device::{self, Device};
+use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netns;
 use crate::dataplane::object;
 use crate::dataplane::pins::{Pins, Place};
@@ -38,30 +38,34 @@ pub struct Attached {
 ///
 /// The policy of the slot must be active before, and its tables must exist.
 ///
+/// `device` must be the one that the programs are on already, where they are on one.
+///
 /// # Errors
-/// The device does not exist, or the kernel refuses its hook. What was attached stays attached, or,
+/// The device does not exist any more, or the kernel refuses its hook. What was attached stays attached, or,
 /// where the mode of XDP was to change, a TC program replaces it.
 pub fn attach(
     maps: &mut Maps,
     loader: &mut Loader<'_>,
     interface: &Interface,
+    device: &Device,
     traced: bool,
 ) -> Result<Attached> {
-    let device = device::find(interface.netns.as_deref(), &interface.device)?;
+    device.require_supported()?;
     let (slot, pins) = (interface.slot, maps.pins.clone());
-    let settings = settings(interface, &device, traced);
+    let settings = settings(interface, device, traced);
     let digest = settings.digest(maps, interface.hook)?;
-    netns::within(interface.netns.as_deref(), || {
-        let before = hook_here(&pins, slot, &device)?;
+    netns::within(device.netns.as_deref(), || {
+        let before = hook_here(&pins, slot, device)?;
         let (loaded, half) = maps.loaded(slot)?;
         let tc = tc_hook(interface.hook);
         if let Some(hook) = before
             && loaded == digest
             && is_chosen(interface.hook, hook, tc)
-            && transmits_here(&pins, slot, &device)?
+            && transmits_here(&pins, slot, device)?
             // One that is left is of a process that was killed while it replaced a program.
             && !Place::CLSACT.iter().any(|place| pins.next_program(slot, *place).exists())
         {
+            record_place(maps, interface, device)?;
             return Ok(Attached { hook, device: device.clone() });
         }
         // The other record, so that programs that stay attached keep their settings.
@@ -72,7 +76,7 @@ pub fn attach(
         maps.set_loaded(slot, (0, 1 - half))?;
         let object = loader.open(maps, &settings, (half, &record))?;
         let mut attempt =
-            Attempt { maps, pins: &pins, object, interface, device: &device, settings: &settings };
+            Attempt { maps, pins: &pins, object, interface, device, settings: &settings };
         let hook = attempt.receive(tc)?;
         if let Err(error) = attempt.tc("sg_tcx_tx", tc.transmit()) {
             if before.is_some_and(|before| before.receive() != hook.receive()) {
@@ -88,6 +92,7 @@ pub fn attach(
         // Before the digest, so that it is repeated if this process is killed meanwhile.
         maps.remove_foreign_flows(interface)?;
         maps.set_loaded(slot, (digest, half))?;
+        record_place(maps, interface, device)?;
         if !traced {
             slow_path::untrace(&pins, slot)?;
         }
@@ -95,11 +100,19 @@ pub fn attach(
     })
 }
 
+/// Records a device that is where it is stored; of one that moved the place that it left stays recorded.
+fn record_place(maps: &mut Maps, interface: &Interface, device: &Device) -> Result<()> {
+    if device.netns == interface.netns {
+        maps.record_device(interface.slot, device.index)?;
+    }
+    Ok(())
+}
+
 /// The settings of an interface's programs.
 fn settings(interface: &Interface, device: &Device, traced: bool) -> Settings {
     Settings {
         slot: interface.slot,
-        orientation: interface.orientation,
+        orientation: device.path(interface.orientation),
         has_ethernet: device.has_ethernet,
         non_ip: interface.non_ip,
         ether_types: interface.ether_types.clone(),
@@ -161,8 +174,8 @@ impl Attempt<'_> {
         let program: &mut Xdp = object::program(&mut self.object, XDP)?;
         program.load().context(format_args!("load {XDP}"))?;
         let is_generic = hook == Hook::XdpGeneric;
-        let link = pins.link(interface.slot, Place::Xdp);
-        if attached_link(&link, device)?.is_some() && device.xdp_is_generic != Some(is_generic) {
+        let attached = attached_link(pins, interface.slot, Place::Xdp, device)?;
+        if attached.is_some() && device.xdp_is_generic != Some(is_generic) {
             // The mode belongs to the link, and a device takes one mode at a time. A TC program
             // enforces the policy in between, and stays if the new mode is refused.
             self.tc("sg_tcx_rx", tc.receive())?;

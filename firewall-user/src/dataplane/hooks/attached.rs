@@ -10,7 +10,6 @@ use crate::dataplane::hooks::links::attached_link;
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netns;
 use crate::dataplane::pins::{Pins, Place};
-use crate::model::Interface;
 
 /// The slots that have a link or a program, also those that are not in the store.
 ///
@@ -35,17 +34,17 @@ pub fn slots(pins: &Pins) -> Result<Vec<u16>> {
 ///
 /// # Errors
 /// A link cannot be read, or filters cannot be listed.
-pub fn hook(pins: &Pins, interface: &Interface, device: &Device) -> Result<Option<Hook>> {
-    netns::within(interface.netns.as_deref(), || hook_here(pins, interface.slot, device))
+pub fn hook(pins: &Pins, slot: u16, device: &Device) -> Result<Option<Hook>> {
+    netns::within(device.netns.as_deref(), || hook_here(pins, slot, device))
 }
 
 /// As [`hook`], in this thread's network namespace.
 pub(super) fn hook_here(pins: &Pins, slot: u16, device: &Device) -> Result<Option<Hook>> {
-    if attached_link(&pins.link(slot, Place::Xdp), device)?.is_some() {
+    if attached_link(pins, slot, Place::Xdp, device)?.is_some() {
         let is_generic = device.xdp_is_generic.unwrap_or(false);
         return Ok(Some(if is_generic { Hook::XdpGeneric } else { Hook::Xdp }));
     }
-    if attached_link(&pins.link(slot, Place::Receive), device)?.is_some() {
+    if attached_link(pins, slot, Place::Receive, device)?.is_some() {
         return Ok(Some(Hook::Tcx));
     }
     let is_attached = clsact::is_attached(pins, slot, device, Place::ClsactReceive)?;
@@ -56,13 +55,13 @@ pub(super) fn hook_here(pins: &Pins, slot: u16, device: &Device) -> Result<Optio
 ///
 /// # Errors
 /// A link cannot be read, or filters cannot be listed.
-pub fn transmits(pins: &Pins, interface: &Interface, device: &Device) -> Result<bool> {
-    netns::within(interface.netns.as_deref(), || transmits_here(pins, interface.slot, device))
+pub fn transmits(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
+    netns::within(device.netns.as_deref(), || transmits_here(pins, slot, device))
 }
 
 /// As [`transmits`], in this thread's network namespace.
 pub(super) fn transmits_here(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
-    if attached_link(&pins.link(slot, Place::Transmit), device)?.is_some() {
+    if attached_link(pins, slot, Place::Transmit, device)?.is_some() {
         return Ok(true);
     }
     clsact::is_attached(pins, slot, device, Place::ClsactTransmit)
@@ -73,15 +72,11 @@ pub(super) fn transmits_here(pins: &Pins, slot: u16, device: &Device) -> Result<
 ///
 /// # Errors
 /// Filters cannot be listed.
-pub fn preceding_filter(
-    pins: &Pins,
-    interface: &Interface,
-    device: &Device,
-) -> Result<Option<String>> {
-    netns::within(interface.netns.as_deref(), || {
+pub fn preceding_filter(pins: &Pins, slot: u16, device: &Device) -> Result<Option<String>> {
+    netns::within(device.netns.as_deref(), || {
         let mut filters = Place::CLSACT
             .into_iter()
-            .map(|place| clsact::preceding_filter(pins, interface.slot, device, place));
+            .map(|place| clsact::preceding_filter(pins, slot, device, place));
         filters.find_map(Result::transpose).transpose()
     })
 }

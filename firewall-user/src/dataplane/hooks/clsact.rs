@@ -14,7 +14,7 @@ use crate::dataplane::hooks::filters::{
     Filter, PREFERENCE, client, detach_from, direction, filters, index, known_filters, qdiscs,
     remove_empty_qdisc,
 };
-use crate::dataplane::hooks::{orphans, refusal};
+use crate::dataplane::hooks::{links, orphans, refusal};
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netlink::Netlink;
 use crate::dataplane::host::netns;
@@ -84,7 +84,15 @@ fn attach_first(
         let id = program
             .attach_with_options(&device.name, direction(place), TcAttachOptions::Netlink(first))
             .map_err(|error| refusal::clsact(device, &error))?;
-        keep(program, id, device)
+        keep(program, id, device)?;
+        // The name was what the kernel was told: the device may have lost it in between.
+        match find(pins, slot, device, place)? {
+            Some(_) => Ok(()),
+            None => {
+                detach_place(pins, slot, place)?;
+                Err(links::renamed(device))
+            }
+        }
     };
     let attached = attempt();
     if attached.is_err() {
@@ -143,6 +151,24 @@ fn ensure_qdisc(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
 /// The filters of one direction of a device.
 fn list(device: &Device, place: Place) -> Result<Vec<Filter>> {
     filters(&client()?, index(device), place)
+}
+
+/// The index of the device of this thread's network namespace that has a filter of a slot; `first` is where
+/// it is looked for before all others.
+pub(super) fn device_here(pins: &Pins, slot: u16, first: Option<u32>) -> Result<Option<u32>> {
+    let client = client()?;
+    let mut devices: Vec<_> = qdiscs(&client)?.into_iter().map(|(at, _)| at).collect();
+    devices.sort_by_key(|at| u32::try_from(*at).ok() != first);
+    for place in Place::CLSACT {
+        let programs = programs(pins, slot, place)?;
+        let is_ours = |filter: &Filter| filter.program.is_some_and(|id| programs.contains(&id));
+        for at in devices.iter().filter(|_| !programs.is_empty()) {
+            if known_filters(&client, *at, place)?.iter().any(is_ours) {
+                return Ok(u32::try_from(*at).ok());
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a place's program is attached to a device.

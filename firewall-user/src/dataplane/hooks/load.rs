@@ -27,7 +27,7 @@ use crate::model::{EtherType, HookChoice};
 pub struct Settings {
     /// The attachment number.
     pub slot: u16,
-    /// Which end of the device is protected.
+    /// Which way packets pass the device: [`Device::path`](crate::dataplane::host::device::Device::path).
     pub orientation: Orientation,
     /// Whether frames start with an Ethernet header.
     pub has_ethernet: bool,

@@ -5,7 +5,7 @@ use aya::programs::links::{FdLink, LinkOrder};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::hooks::links::attached_link;
+use crate::dataplane::hooks::links::{attached_link, require_on, unpin_dead};
 use crate::dataplane::hooks::refusal;
 use crate::dataplane::host::device::Device;
 use crate::dataplane::pins::{Pins, Place};
@@ -20,14 +20,14 @@ pub(super) fn attach(
     place: Place,
 ) -> Result<()> {
     let pin = pins.link(slot, place);
-    if let Some(link) = attached_link(&pin, device)? {
+    if let Some(link) = attached_link(pins, slot, place, device)? {
         let link = SchedClassifierLink::try_from(link)
             .context(format_args!("open link {}", pin.display()))?;
         program
             .attach_to_link(link)
             .context(format_args!("replace the TCX program of {}", device.name))?;
     } else {
-        unpin(&pin)?;
+        unpin_dead(pins, slot, place, device)?;
         let direction = match place {
             Place::Transmit => TcAttachType::Egress,
             _ => TcAttachType::Ingress,
@@ -41,6 +41,7 @@ pub(super) fn attach(
         let link = program.take_link(id).context(&what)?;
         let link = FdLink::try_from(link).context(&what)?;
         link.pin(&pin).context(format_args!("pin link {}", pin.display()))?;
+        require_on(&pin, device)?;
     }
     let pin = pins.program(slot, place);
     unpin(&pin)?;

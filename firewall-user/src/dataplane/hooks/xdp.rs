@@ -6,7 +6,7 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::hooks::hook::Hook;
-use crate::dataplane::hooks::links::attached_link;
+use crate::dataplane::hooks::links::{attached_link, unpin_dead};
 use crate::dataplane::hooks::refusal;
 use crate::dataplane::host::device::Device;
 use crate::dataplane::pins::{Pins, Place};
@@ -22,13 +22,13 @@ pub(super) fn attach(
     (hook, tc): (Hook, Hook),
 ) -> Result<()> {
     let pin = pins.link(slot, Place::Xdp);
-    if let Some(link) = attached_link(&pin, device)? {
+    if let Some(link) = attached_link(pins, slot, Place::Xdp, device)? {
         let link = XdpLink::try_from(link).context(format_args!("open link {}", pin.display()))?;
         program
             .attach_to_link(link)
             .context(format_args!("replace the XDP program of {}", device.name))?;
     } else {
-        unpin(&pin)?;
+        unpin_dead(pins, slot, Place::Xdp, device)?;
         let id = program
             .attach_to_if_index(device.index, mode(hook))
             .map_err(|error| refusal::xdp(device, hook, tc, &error))?;

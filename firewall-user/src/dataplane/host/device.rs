@@ -3,10 +3,12 @@
 use std::io;
 use std::net::IpAddr;
 
+use firewall_ebpf::abi::interface::Orientation;
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+    InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, Prop, XdpAttached,
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
@@ -14,14 +16,19 @@ use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::host::netlink::Netlink;
 use crate::dataplane::host::netns;
+use crate::model::label;
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The kernel's interface index, in its namespace.
     pub index: u32,
-    /// Its name.
+    /// The named network namespace that it is in; `None`: that of this process.
+    pub netns: Option<String>,
+    /// Its name, also where it was found by an alternative one.
     pub name: String,
+    /// Its alternative names (`ip link property add … altname`).
+    pub altnames: Vec<String>,
     /// `veth`, `tun`, `bridge` and so on; `None` for hardware.
     pub kind: Option<String>,
     /// The bus of hardware: `pci`, `virtio`, `usb`.
@@ -30,6 +37,8 @@ pub struct Device {
     pub master: Option<u32>,
     /// Whether frames start with an Ethernet header.
     pub has_ethernet: bool,
+    /// Its link layer, if that is neither Ethernet nor bare IP.
+    pub unsupported: Option<String>,
     /// Largest packet in bytes.
     pub mtu: u32,
     /// The id of the program on its XDP hook, if any.
@@ -40,10 +49,10 @@ pub struct Device {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Finds a device by name in a network namespace.
+/// Finds a device by its name or an alternative one in a network namespace.
 ///
 /// # Errors
-/// There is none of that name, or it is of a kind that carries neither Ethernet nor bare IP.
+/// There is none of that name.
 pub fn find(netns_name: Option<&str>, name: &str) -> Result<Device> {
     // A missing namespace is reported as such, not as a missing device.
     netns_name.map(netns::open).transpose()?;
@@ -64,23 +73,72 @@ pub fn lookup(netns_name: Option<&str>, name: &str) -> Result<Option<Device>> {
     if netns_name.is_some_and(|ns| !netns::path(ns).exists()) {
         return Ok(None);
     }
-    netns::within(netns_name, || query(name))
+    netns::within(netns_name, || {
+        let client = Netlink::open(NETLINK_ROUTE).context("open a netlink socket")?;
+        let Some(link) = link_named(&client, name)? else { return Ok(None) };
+        complete(&client, netns_name, &link).map(Some)
+    })
 }
 
-fn query(name: &str) -> Result<Option<Device>> {
+/// The device with this index in a network namespace; `None` if neither exists.
+///
+/// # Errors
+/// rtnetlink fails.
+pub fn with_index(netns_name: Option<&str>, index: u32) -> Result<Option<Device>> {
+    if netns_name.is_some_and(|ns| !netns::path(ns).exists()) {
+        return Ok(None);
+    }
+    netns::within(netns_name, || {
+        let client = Netlink::open(NETLINK_ROUTE).context("open a netlink socket")?;
+        let Some(link) = link_at(&client, index)? else { return Ok(None) };
+        complete(&client, netns_name, &link).map(Some)
+    })
+}
+
+/// The id of the program on the XDP hook of a device of this thread's network namespace.
+pub(in crate::dataplane) fn xdp_program(index: u32) -> Result<Option<u32>> {
     let client = Netlink::open(NETLINK_ROUTE).context("open a netlink socket")?;
+    let link = link_at(&client, index)?;
+    Ok(link.and_then(|link| {
+        link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Xdp(xdp) => xdp_state(xdp).0,
+            _ => None,
+        })
+    }))
+}
+
+fn link_named(client: &Netlink, name: &str) -> Result<Option<LinkMessage>> {
     let mut request = LinkMessage::default();
-    request.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    let link = match client.execute(RouteNetlinkMessage::GetLink(request)) {
-        Ok(Some(RouteNetlinkMessage::NewLink(link))) => link,
-        Ok(_) => return Ok(None),
-        // The name of an interface has at most 15 bytes; the kernel refuses a longer one with ERANGE.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ERANGE)) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error).context(format_args!("interface {name}: get its link")),
-    };
-    let mut device = read(name, &link)?;
+    // Either is compared with names and with alternative names, but only the second may be long.
+    request.attributes.push(if name.len() < libc::IFNAMSIZ {
+        LinkAttribute::IfName(name.to_owned())
+    } else {
+        let text = [name.as_bytes(), &[0]].concat();
+        LinkAttribute::Other(DefaultNla::new(libc::IFLA_ALT_IFNAME, text))
+    });
+    get(client, request, name)
+}
+
+fn link_at(client: &Netlink, index: u32) -> Result<Option<LinkMessage>> {
+    let mut request = LinkMessage::default();
+    request.header.index = index;
+    get(client, request, &index.to_string())
+}
+
+fn get(client: &Netlink, request: LinkMessage, name: &str) -> Result<Option<LinkMessage>> {
+    match client.execute(RouteNetlinkMessage::GetLink(request)) {
+        Ok(Some(RouteNetlinkMessage::NewLink(link))) => Ok(Some(link)),
+        Ok(_) => Ok(None),
+        // The kernel refuses a name that is longer than any can be with ERANGE.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ERANGE)) => Ok(None),
+        Err(error) => Err(error).context(format_args!("interface {name}: get its link")),
+    }
+}
+
+/// The device of a link, with its addresses.
+fn complete(client: &Netlink, netns_name: Option<&str>, link: &LinkMessage) -> Result<Device> {
+    let mut device = read(netns_name, link);
+    let name = device.name.clone();
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let addresses = client.dump_known(request);
     for reply in addresses.context(format_args!("interface {name}: list addresses"))? {
@@ -94,10 +152,16 @@ fn query(name: &str) -> Result<Option<Device>> {
     }
     device.addresses.sort();
     device.addresses.dedup();
-    Ok(Some(device))
+    Ok(device)
 }
 
-fn read(name: &str, message: &LinkMessage) -> Result<Device> {
+fn read(netns_name: Option<&str>, message: &LinkMessage) -> Device {
+    let name = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    });
+    let name = name.unwrap_or_default();
+    let mut unsupported = None;
     let has_ethernet = match message.header.link_layer_type {
         LinkLayerType::Ether | LinkLayerType::Loopback => true,
         // No link-layer header: the frame is the IP packet.
@@ -108,19 +172,20 @@ fn read(name: &str, message: &LinkMessage) -> Result<Device> {
         | LinkLayerType::Tunnel6
         | LinkLayerType::Sit => false,
         other => {
-            return Err(DataplaneError::new(
-                format!("interface {name}: link layer {other:?} is neither Ethernet nor bare IP"),
-                "secgroup works on Ethernet-like devices and IP tunnels",
-            ));
+            unsupported = Some(format!("{other:?}"));
+            false
         }
     };
     let mut device = Device {
         index: message.header.index,
-        name: name.to_owned(),
+        netns: netns_name.map(str::to_owned),
+        name,
+        altnames: Vec::new(),
         kind: None,
         bus: None,
         master: None,
         has_ethernet,
+        unsupported,
         mtu: 0,
         xdp_program: None,
         xdp_is_generic: None,
@@ -129,6 +194,12 @@ fn read(name: &str, message: &LinkMessage) -> Result<Device> {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+            LinkAttribute::PropList(properties) => {
+                device.altnames.extend(properties.iter().filter_map(|property| match property {
+                    Prop::AltIfName(name) => Some(name.clone()),
+                    _ => None,
+                }));
+            }
             LinkAttribute::Controller(master) => device.master = Some(*master),
             LinkAttribute::ParentDevBusName(bus) => device.bus = Some(bus.clone()),
             LinkAttribute::LinkInfo(infos) => {
@@ -143,7 +214,7 @@ fn read(name: &str, message: &LinkMessage) -> Result<Device> {
             _ => {}
         }
     }
-    Ok(device)
+    device
 }
 
 fn kind_name(kind: &InfoKind) -> String {
@@ -229,6 +300,41 @@ impl Changes {
 }
 
 impl Device {
+    /// Refuses a device that carries neither Ethernet nor bare IP.
+    ///
+    /// # Errors
+    /// It is one.
+    pub fn require_supported(&self) -> Result<()> {
+        let Some(layer) = &self.unsupported else { return Ok(()) };
+        Err(DataplaneError::new(
+            format!("interface {}: link layer {layer} is neither Ethernet nor bare IP", self.name),
+            "secgroup works on Ethernet-like devices and IP tunnels",
+        ))
+    }
+
+    /// Whether it has this name or alternative name.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.altnames.iter().any(|one| one == name)
+    }
+
+    /// Its name, with its namespace if it is another than that of this process.
+    #[must_use]
+    pub fn label(&self) -> String {
+        label(&self.name, self.netns.as_deref())
+    }
+
+    /// Which way packets pass it, seen from the protected end. What a macvtap or ipvtap device receives
+    /// is for the guest that has it open, and what the guest sends is transmitted: the opposite of a tap
+    /// or a veth.
+    #[must_use]
+    pub fn path(&self, orientation: Orientation) -> Orientation {
+        match self.kind.as_deref() {
+            Some("macvtap" | "ipvtap") => Orientation::Host,
+            _ => orientation,
+        }
+    }
+
     /// Whether packets that are routed to the device of this index go through it.
     #[must_use]
     pub fn carries(&self, index: u32) -> bool {

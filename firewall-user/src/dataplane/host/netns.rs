@@ -1,13 +1,16 @@
 //! Running code in another network namespace; the caller's thread stays in its own.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
-use crate::dataplane::error::{DataplaneError, Result};
+use crate::dataplane::error::{Context as _, DataplaneError, Result};
+use crate::dataplane::sys;
 
 const NAMED: &str = "/var/run/netns";
 
@@ -34,6 +37,12 @@ pub fn within<T: Send>(name: Option<&str>, work: impl FnOnce() -> Result<T> + Se
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// The number of this thread's network namespace, which no other one has until the next boot; never 0.
+pub(in crate::dataplane) fn cookie() -> Result<u64> {
+    let socket = UnixDatagram::unbound().and_then(|socket| sys::netns::cookie(socket.as_fd()));
+    socket.context("read the number of the network namespace")
 }
 
 /// The names of all named network namespaces that this process may enter.

@@ -11,7 +11,13 @@ use super::{address, bpf, owned, raw};
 // include/uapi/linux/bpf.h.
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_DETACH: libc::c_int = 34;
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
+
+/// The most programs that one hook of a device can have (`BPF_MPROG_MAX`).
+const MOST: usize = 64;
 
 #[repr(C)]
 struct ObjAttr {
@@ -29,7 +35,7 @@ struct InfoAttr {
 
 /// `bpf_link_info` up to where XDP's and TCX's links both have the device.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct LinkInfo {
     kind: u32,
     id: u32,
@@ -37,6 +43,22 @@ struct LinkInfo {
     pad: u32,
     device: u32,
     attach_type: u32,
+}
+
+/// `bpf_attr` of a query for the programs of a hook.
+#[repr(C)]
+struct QueryAttr {
+    device: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    pad: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
 }
 
 /// `bpf_attr` of a command about a link.
@@ -62,8 +84,19 @@ pub(in crate::dataplane) fn detach(pin: &Path) -> io::Result<()> {
     bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw(fd.as_fd()) }).map(drop)
 }
 
-/// The index of the device that a pinned XDP or TCX link is attached to; 0 if the device was removed.
-pub(in crate::dataplane) fn device(pin: &Path) -> io::Result<u32> {
+/// A pinned XDP or TCX link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dataplane) struct Attachment {
+    /// The id of the link.
+    pub(in crate::dataplane) link: u32,
+    /// The id of its program.
+    pub(in crate::dataplane) program: u32,
+    /// The index of its device in the namespace that the device is in; 0 if the device was removed.
+    pub(in crate::dataplane) device: u32,
+}
+
+/// What a pinned link is attached to.
+pub(in crate::dataplane) fn attachment(pin: &Path) -> io::Result<Attachment> {
     let fd = open(pin)?;
     let mut info = LinkInfo::default();
     let mut attr = InfoAttr {
@@ -73,6 +106,33 @@ pub(in crate::dataplane) fn device(pin: &Path) -> io::Result<u32> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     // Volatile: the compiler does not see that the kernel wrote it.
-    // SAFETY: a field of a local variable.
-    Ok(unsafe { (&raw const info.device).read_volatile() })
+    // SAFETY: a local variable, whose fields are plain numbers.
+    let info = unsafe { (&raw const info).read_volatile() };
+    Ok(Attachment { link: info.id, program: info.program, device: info.device })
+}
+
+/// The ids of the TCX links on a device of this thread's network namespace.
+///
+/// # Errors
+/// `ENODEV`: it has no such device. `EPERM` without `CAP_NET_ADMIN`.
+pub(in crate::dataplane) fn tcx_links(device: u32, is_egress: bool) -> io::Result<Vec<u32>> {
+    let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
+    let mut attr = QueryAttr {
+        device,
+        attach_type: if is_egress { BPF_TCX_EGRESS } else { BPF_TCX_INGRESS },
+        query_flags: 0,
+        attach_flags: 0,
+        programs: address(programs.as_mut_ptr()),
+        count: u32::try_from(MOST).unwrap_or(0),
+        pad: 0,
+        program_flags: 0,
+        links: address(links.as_mut_ptr()),
+        link_flags: 0,
+        revision: 0,
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    // Volatile, as above. The unused rest is zero, which is no link's id.
+    // SAFETY: a local variable of plain numbers.
+    let links = unsafe { (&raw const links).read_volatile() };
+    Ok(links.into_iter().filter(|id| *id != 0).collect())
 }

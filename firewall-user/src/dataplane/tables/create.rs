@@ -9,6 +9,7 @@ use crate::dataplane::object::shapes::{Shape, Sizes};
 use crate::dataplane::object::{self, embedded, loader};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
+use crate::dataplane::tables::device::{self, DEVICES};
 use crate::dataplane::tables::maps::{BANKS, LOADED, Loaded, USER_COUNTERS};
 use crate::dataplane::tables::owner::{Record, STORE};
 
@@ -32,7 +33,8 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
     create_array::<u64>(pins, sizes, &USER_COUNTERS)?;
     create_array::<RawRecord>(pins, sizes, &BANKS)?;
     create_array::<Loaded>(pins, sizes, &LOADED)?;
-    create_array::<Record>(pins, sizes, &STORE)
+    create_array::<Record>(pins, sizes, &STORE)?;
+    create_array::<device::Record>(pins, sizes, &DEVICES)
 }
 
 /// A map that is not part of the kernel object.

@@ -13,6 +13,7 @@ use crate::dataplane::error::{Context, DataplaneError, Result, chain};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
+use crate::dataplane::tables::device::{self, DEVICES};
 use crate::dataplane::tables::owner::{Owner, Record, STORE};
 
 /// The counters that userspace keeps, by [`UserCounter::index`]; the kernel program does not use them.
@@ -48,6 +49,7 @@ pub struct Maps {
     pub(in crate::dataplane) loaded: Array<MapData, Loaded>,
     pub(in crate::dataplane) bloom_in_use: Array<MapData, u32>,
     pub(super) store: Array<MapData, Record>,
+    pub(super) devices: Array<MapData, device::Record>,
     /// The same maps once more: aya's typed maps do not give access to their file descriptors.
     raw: BTreeMap<&'static str, MapData>,
     /// The pins of the maps and of the policies' tables.
@@ -87,6 +89,7 @@ impl Maps {
             loaded: open!("LOADED", Array),
             bloom_in_use: open!("BLOOM_IN_USE", Array),
             store: open!("STORE", Array),
+            devices: open!("DEVICES", Array),
             raw: SHAPES
                 .iter()
                 .map(|shape| Ok((shape.name, MapData::from_pin(pins.map(shape.name))?)))
@@ -117,6 +120,22 @@ impl Maps {
 }
 
 impl Maps {
+    /// Records the device of a slot, which is in this thread's network namespace.
+    pub(in crate::dataplane) fn record_device(&mut self, slot: u16, index: u32) -> Result<()> {
+        let record = device::record(index)?;
+        self.devices.set(u32::from(slot), record, 0).context("write map DEVICES")
+    }
+
+    /// Removes the record of a slot's device.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn forget_device(&mut self, slot: u16) -> Result<()> {
+        self.devices.set(u32::from(slot), [0, 0], 0).context("write map DEVICES")
+    }
+}
+
+impl Maps {
     /// The file descriptor of a map.
     pub(in crate::dataplane) fn fd(&self, name: &'static str) -> BorrowedFd<'_> {
         // Every caller names a map of `SHAPES`, and `open` has opened all of those.
@@ -133,7 +152,7 @@ impl Maps {
 /// would be read and written beyond its end. Returns the sizes that the maps were created with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { rules: 0, interfaces: 0 };
-    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS, &LOADED, &STORE]) {
+    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS, &LOADED, &STORE, &DEVICES]) {
         let path = pins.map(shape.name);
         let info =
             MapInfo::from_pin(&path).map_err(|error| damaged(pins, shape.name, &chain(&error)))?;
