@@ -189,6 +189,21 @@ impl Context {
         Ok(control)
     }
 
+    /// Opens the store for reading: it need not be writable. A change whose deadline for confirmation is
+    /// over is rolled back, and what is printed is without it also where that fails.
+    pub(crate) fn control_reading(&self) -> Result<Control> {
+        let control = Control::open_read_only(&self.paths, self.config)?;
+        if !control.has_overdue_change()? {
+            return Ok(control);
+        }
+        drop(control);
+        let settle = || self.control_unsettled()?.roll_back_overdue();
+        if let Err(error) = settle() {
+            failure::warn(&error);
+        }
+        Control::open_read_only(&self.paths, self.config)
+    }
+
     /// As [`Self::control_existing`], but leaves such a change as it is.
     pub(crate) fn control_unsettled(&self) -> Result<Control> {
         Control::open_existing(&self.paths, self.config)

@@ -69,6 +69,15 @@ impl Control {
         Self::with(paths, config, Store::open_existing(&paths.state_dir, config.limits)?)
     }
 
+    /// Opens the store for reading; where there is none, an empty one that is not stored. Nothing is written,
+    /// and no other process is waited for: it works with a full disk and a read-only file system.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open_read_only(paths: &Paths, config: Config) -> Result<Self> {
+        Self::with(paths, config, Store::open_read_only(&paths.state_dir, config.limits)?)
+    }
+
     fn with(paths: &Paths, config: Config, store: Store) -> Result<Self> {
         let owner = (!store.is_absent()).then(|| store.id()).transpose()?;
         let enforcer = Enforcer {

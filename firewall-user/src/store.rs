@@ -5,14 +5,16 @@
 //! stops at any moment leaves whole transactions and nothing else.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use nix::fcntl::{FallocateFlags, fallocate};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use crate::model::{GroupId, Limits, Model, RuleId};
+use crate::ownership;
 use crate::policy::Addresses;
 
 mod error;
@@ -33,6 +35,13 @@ pub const FILE: &str = "secgroup.db";
 /// How long a process waits for the write of another. Writes take milliseconds; the rest is for a disk
 /// that stalls.
 const BUSY: Duration = Duration::from_secs(30);
+
+/// Bytes that are reserved for the journal: a confirmation, a rollback and emergency mode change fewer than
+/// ten pages of 4 KiB.
+const RESERVED: u64 = 64 << 10;
+
+/// The unit of a file's number of blocks (stat(2)).
+const BLOCK: u64 = 512;
 
 /// An open store.
 #[derive(Debug)]
@@ -68,29 +77,77 @@ impl Store {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(dir: &Path, limits: Limits) -> Result<Self, Error> {
-        create_dir(dir)?;
+        ownership::create_directory(dir)?;
         let path = dir.join(FILE);
-        let connection = connect(&path).map_err(|error| Error::sqlite(&path, error))?;
+        ownership::create_file(&path)?;
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .map_err(|error| Error::sqlite(&path, error))?;
         let mut store = Self { connection, path, limits, is_absent: false };
         schema::prepare(&mut store.connection, &store.path)?;
+        store.reserve_journal();
         Ok(store)
     }
 
-    /// Opens the store in a state directory for reading; where there is none, an empty one in memory, so
-    /// that reading creates nothing.
+    /// Opens the store in a state directory to change it; where there is none, an empty one in memory, so
+    /// that nothing is created. A store that cannot be written is opened too, and its changes fail.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_existing(dir: &Path, limits: Limits) -> Result<Self, Error> {
         let path = dir.join(FILE);
-        if !matches!(path.try_exists(), Ok(false)) {
-            return Self::open_with(dir, limits);
+        if matches!(path.try_exists(), Ok(false)) {
+            return Self::absent(path, limits);
         }
+        Self::open_with(dir, limits)
+    }
+
+    /// Opens the store in a state directory for reading: nothing is created or written, so that it works
+    /// with a full disk, a read-only file system and beside any other process. Where there is no store,
+    /// it is an empty one in memory. What a process that was killed has left half-written is completed first.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not a store of this program's schema, or somebody else can change
+    /// the directory.
+    pub fn open_read_only(dir: &Path, limits: Limits) -> Result<Self, Error> {
+        let path = dir.join(FILE);
+        if matches!(path.try_exists(), Ok(false)) {
+            return Self::absent(path, limits);
+        }
+        ownership::require_directory(dir)?;
+        let failed = |error| Error::sqlite(&path, error);
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+        if schema::needs_recovery(&connection) {
+            connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+        }
+        if !schema::has_tables(&connection, &path)? {
+            return Self::absent(path, limits);
+        }
+        Ok(Self { connection, path, limits, is_absent: false })
+    }
+
+    /// An empty store in memory.
+    fn absent(path: PathBuf, limits: Limits) -> Result<Self, Error> {
         let connection =
             Connection::open_in_memory().map_err(|error| Error::sqlite(&path, error))?;
         let mut store = Self { connection, path, limits, is_absent: true };
         schema::prepare(&mut store.connection, &store.path)?;
         Ok(store)
+    }
+
+    /// Takes disk space for the journal of a small change, so that a confirmation, a rollback and
+    /// emergency mode can be stored also when the disk is full. The journal keeps it.
+    fn reserve_journal(&self) {
+        let mut journal = self.path.clone().into_os_string();
+        journal.push("-journal");
+        // Where the file system cannot reserve, or is full already, it fails and nothing depends on it.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        if let Ok(file) = options.open(journal)
+            && file.metadata().is_ok_and(|it| it.blocks() * BLOCK < RESERVED)
+        {
+            let length = i64::try_from(RESERVED).unwrap_or(0);
+            let _ = fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length);
+        }
     }
 
     /// Whether there is no store, and this is an empty one in memory.
@@ -246,29 +303,20 @@ impl Store {
     }
 }
 
-fn create_dir(dir: &Path) -> Result<(), Error> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let make = || {
-        if let Some(parent) = dir.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        // Unprivileged users must not read the rules of the host.
-        DirBuilder::new().mode(0o700).create(dir)
-    };
-    match make() {
-        // Another process created it meanwhile.
-        Err(_) if dir.is_dir() => Ok(()),
-        result => result.map_err(|source| Error::Directory { dir: dir.to_owned(), source }),
-    }
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    if !flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        return Ok(connection);
+    }
     connection.pragma_update(None, "foreign_keys", true)?;
     // FULL: the commit returns when the change is on the disk.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A journal of pages as they were, which stays where it is: a change of existing pages takes no disk
+    // space then, and a reader needs no file beside the store, as it would with a write-ahead log.
+    connection.pragma_update_and_check(None, "journal_mode", "PERSIST", |_| Ok(()))?;
+    // Readers continue until the commit.
+    connection.pragma_update(None, "cache_spill", false)?;
     Ok(connection)
 }

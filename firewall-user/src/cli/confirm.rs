@@ -45,7 +45,7 @@ impl Confirm {
         } else if cancel {
             return Rollback {}.run(context);
         } else if show {
-            let change = context.control_existing()?.unconfirmed_change()?.ok_or(NothingPending);
+            let change = context.control_reading()?.unconfirmed_change()?.ok_or(NothingPending);
             output::lines([text(&change.context("confirm --show")?)])?;
         } else {
             let what = context.control_existing().and_then(|mut control| control.confirm());

@@ -9,11 +9,12 @@ use crate::control::{LockError, LockedOut, NothingAttached, OtherStore};
 use crate::dataplane::DataplaneError;
 use crate::explain::{Exit, Explain};
 use crate::model::{self, document};
+use crate::ownership::OwnershipError;
 use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 14] = [
+const EXPLAINED: [Lookup; 15] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -25,6 +26,7 @@ const EXPLAINED: [Lookup; 14] = [
     explained::<LockedOut>,
     explained::<OtherStore>,
     explained::<NothingAttached>,
+    explained::<OwnershipError>,
     explained::<NothingPending>,
     explained::<Unconfirmed>,
     explained::<Unmanaged>,
@@ -48,6 +50,11 @@ pub(super) fn report(error: &anyhow::Error) {
     if let Some(hint) = explanations(error).find_map(Explain::hint) {
         eprintln!("hint: {}", one_line(&hint));
     }
+}
+
+/// Prints an error that a command goes on in spite of.
+pub(super) fn warn(error: &anyhow::Error) {
+    eprintln!("warning: {}", one_line(&format!("{error:#}")));
 }
 
 /// The exit code of a command that fails with an error.

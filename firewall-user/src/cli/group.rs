@@ -54,7 +54,7 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Create(create) => create.run(context),
-            Self::List(output) => list(&context.control_existing()?.model()?, output.output),
+            Self::List(output) => list(&context.control_reading()?.model()?, output.output),
             Self::Show(show) => show.run(context),
             Self::Delete { group } => delete(context, &group),
         }
@@ -79,7 +79,7 @@ impl Create {
 
 impl Show {
     fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_existing()?.model()?;
+        let model = context.control_reading()?.model()?;
         let group =
             model.group(&self.group).with_context(|| format!("show group {}", self.group))?;
         match self.output.output {

@@ -96,7 +96,7 @@ impl Command {
             Self::Create(create) => create.run(context),
             Self::Add(add) => add.run(context),
             Self::Remove(remove) => remove.run(context),
-            Self::List(output) => list(&context.control_existing()?.model()?, output.output),
+            Self::List(output) => list(&context.control_reading()?.model()?, output.output),
             Self::Show(show) => show.run(context),
             Self::Delete { list } => delete(context, &list),
         }
@@ -154,7 +154,7 @@ impl Remove {
 
 impl Show {
     fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_existing()?.model()?;
+        let model = context.control_reading()?.model()?;
         let list = model
             .prefix_list(&self.list)
             .with_context(|| format!("show prefix list {}", self.list))?;

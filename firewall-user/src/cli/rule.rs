@@ -159,7 +159,7 @@ fn parse_ids(words: &[String]) -> Result<Vec<RuleId>> {
 
 impl List {
     fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_existing()?.model()?;
+        let model = context.control_reading()?.model()?;
         let groups = match &self.group {
             Some(word) => {
                 let group = model.group(word);

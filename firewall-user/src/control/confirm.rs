@@ -150,6 +150,17 @@ impl Control {
         }
     }
 
+    /// Whether a change is to be rolled back, because its deadline is over.
+    ///
+    /// # Errors
+    /// The store or the clock cannot be read.
+    pub fn has_overdue_change(&self) -> Result<bool> {
+        Ok(match self.store.pending()? {
+            Some(pending) => left(&pending)?.is_none(),
+            None => false,
+        })
+    }
+
     /// Before the lock, which a store that does not exist has not.
     fn require_pending(&self) -> Result<()> {
         self.store.pending()?.map(drop).ok_or_else(|| NothingPending.into())

@@ -282,8 +282,8 @@ fn an_unusable_directory_or_configuration_is_refused() {
     refused(
         host.run(&["--state-dir", &file, "group", "list"]),
         &format!(
-            "error: create state directory {file}: File exists (os error 17)\n\
-             hint: choose another directory with --state-dir or SECGROUP_STATE_DIR"
+            "error: store {file}/secgroup.db cannot be opened: Not a directory (os error 20)\n\
+             hint: choose another directory with --state-dir"
         ),
     );
     refused(
