@@ -9,9 +9,9 @@ use crate::config::{Config, Paths};
 use crate::dataplane::Pins;
 use crate::dataplane::tables::maps::Maps;
 use crate::explain::{Exit, Explain};
-use crate::model::Model;
 use crate::store::Store;
 use enforcer::Enforcer;
+use lock::Patience;
 use other_store::StoreIdentity;
 
 mod attach;
@@ -33,6 +33,7 @@ mod reconcile;
 mod refresh;
 mod ssh;
 mod staged;
+mod unstored;
 pub mod watch;
 
 pub use attach::{AttachOptions, Attachment};
@@ -42,6 +43,7 @@ pub use lock::LockError;
 pub use lockout::LockedOut;
 pub use other_store::OtherStore;
 pub use reconcile::{Outcome, Reconciled, Reconciliation};
+pub use unstored::NotStored;
 
 /// The store of this host, and its enforcement in the kernel.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct Control {
     config: Config,
     store: Store,
     enforcer: Enforcer,
+    /// How long other commands are waited for.
+    patience: Patience,
 }
 
 impl Control {
@@ -83,9 +87,10 @@ impl Control {
         let enforcer = Enforcer {
             pins: Pins::new(&paths.pin_dir),
             sizes: config.maps,
+            keeps_sizes: config.is_substitute,
             store: StoreIdentity { id: owner, path: absolute(store.path()) },
         };
-        Ok(Self { paths: paths.clone(), config, store, enforcer })
+        Ok(Self { paths: paths.clone(), config, store, enforcer, patience: Patience::default() })
     }
 
     /// The configuration.
@@ -106,14 +111,6 @@ impl Control {
         &self.store
     }
 
-    /// Everything that is stored, at one moment.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn model(&self) -> Result<Model> {
-        Ok(self.store.model()?)
-    }
-
     /// The pins of this instance.
     #[must_use]
     pub const fn pins(&self) -> &Pins {
@@ -125,7 +122,7 @@ impl Control {
     /// # Errors
     /// They are another version's, damaged, or may not be opened.
     pub fn maps(&self) -> Result<Option<Maps>> {
-        self.enforcer.require_bpffs_visible(&self.store.model()?)?;
+        self.enforcer.require_bpffs_visible(&self.model()?)?;
         self.enforcer.maps()
     }
 }

@@ -186,6 +186,38 @@ impl Store {
         read().map_err(self.failed())
     }
 
+    /// All of it, from one snapshot; what was before the unconfirmed change, if `is_over` says of the change
+    /// that it is rolled back.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn model_without<E: From<Error>>(
+        &self,
+        is_over: impl FnOnce(&Pending) -> Result<bool, E>,
+    ) -> Result<Model, E> {
+        let failed = |error| E::from(self.failed()(error));
+        let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+        let is_over = match pending::read(&transaction).map_err(failed)? {
+            Some(pending) => is_over(&pending)?,
+            None => false,
+        };
+        if is_over {
+            pending::show_earlier(&transaction).map_err(failed)?;
+        }
+        let model = read::model(&transaction).map_err(failed)?;
+        // With the views of the earlier tables.
+        transaction.rollback().map_err(failed)?;
+        Ok(model)
+    }
+
+    /// The addresses of group members in the active policies, by slot.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn active_addresses(&self) -> Result<Addresses, Error> {
+        read::active_addresses(&self.connection).map_err(self.failed())
+    }
+
     /// The number of changes since the store was created.
     ///
     /// # Errors
@@ -265,14 +297,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn set_active_addresses(&mut self, addresses: &Addresses) -> Result<(), Error> {
-        let path = &self.path;
-        let failed = |error| Error::sqlite(path, error);
-        let sql = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        write::active_addresses(&sql, addresses).map_err(failed)?;
-        sql.commit().map_err(failed)
+        self.write(|sql| write::active_addresses(sql, addresses).map(drop))
     }
 
     /// The change that is not confirmed yet, if there is one.
@@ -283,18 +308,54 @@ impl Store {
         pending::read(&self.connection).map_err(self.failed())
     }
 
-    /// Deletes the record of the unconfirmed change and the copy of the state before it.
+    /// Deletes the record of the unconfirmed change, and the copy of the state before it. The record is one
+    /// page, so that this works on a full disk; the copy is deleted later, where that fails.
     ///
     /// # Errors
     /// The store cannot be written.
     pub fn delete_pending(&mut self) -> Result<(), Error> {
+        self.write(pending::delete)?;
+        self.drop_copy();
+        Ok(())
+    }
+
+    /// Ends the time for confirmation of the unconfirmed change: its deadline is now, in milliseconds since
+    /// the boot.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn end_pending(&mut self, now: u64) -> Result<(), Error> {
+        self.write(|sql| pending::end(sql, now))
+    }
+
+    /// Restores the state before the unconfirmed change, and deletes its record. Rules get the numbers that
+    /// they had; the numbers of rules that this deletes are not used again.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing has changed then.
+    pub fn restore_pending(&mut self) -> Result<(), Error> {
+        self.write(pending::restore)?;
+        self.drop_copy();
+        Ok(())
+    }
+
+    /// Deletes what is left of a change that is confirmed or rolled back. The next change with a deadline
+    /// does it too.
+    fn drop_copy(&mut self) {
+        let _ = self.write(pending::drop_copy);
+    }
+
+    fn write(
+        &mut self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), Error> {
         let path = &self.path;
         let failed = |error| Error::sqlite(path, error);
         let sql = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        pending::delete(&sql).map_err(failed)?;
+        change(&sql).map_err(failed)?;
         sql.commit().map_err(failed)
     }
 

@@ -36,10 +36,9 @@ impl Command {
 
     fn detach(self, context: &Context) -> Result<Exit> {
         let Self { device, netns, all } = self;
-        let mut control = context.control()?;
+        let mut control = context.control_unsettled()?.in_emergency();
         let mut lines = Vec::new();
-        let strays = control.detach(all, |change| {
-            let model = change.model();
+        let strays = control.detach(all, |model| {
             let interfaces = match &device {
                 Some(device) => {
                     let netns = netns.as_deref();
@@ -50,7 +49,6 @@ impl Command {
             };
             let mut slots = Vec::new();
             for interface in interfaces {
-                change.delete_interface(interface.slot)?;
                 slots.push(interface.slot);
                 lines.push(format!("{} {}: detached", interface.id, interface.device));
             }

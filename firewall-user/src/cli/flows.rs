@@ -108,7 +108,7 @@ fn count(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
 
 fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
     let flush = || -> Result<u64> {
-        let mut control = context.control_existing()?;
+        let mut control = context.control_unsettled()?;
         let model = control.model()?;
         let rules = filter.check(&control, &model)?;
         control.flush(|entry| filter.matches(&model, entry, rules.as_ref()))

@@ -30,6 +30,11 @@ pub(super) struct Command {
 }
 
 impl Command {
+    /// Whether it ends the drops on an interface.
+    pub(super) const fn is_for_emergency(&self) -> bool {
+        matches!(self.mode, Mode::Audit)
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let what = format!("mode {}", self.device);
         self.change(context, &what).context(what.clone())
@@ -37,7 +42,10 @@ impl Command {
 
     fn change(self, context: &Context, what: &str) -> Result<Exit> {
         let Self { device, mode, netns, safety } = self;
-        let mut control = context.control_existing()?;
+        let mut control = match mode {
+            Mode::Audit => context.control_existing()?.in_emergency(),
+            Mode::Enforce => context.control_existing()?,
+        };
         control.change(&safety.terms(what), |change| {
             let found = change.model().interface(&device, netns.as_deref());
             let missing = || Error::InterfaceNotFound(label(&device, netns.as_deref()));

@@ -91,6 +91,11 @@ pub(super) struct Show {
 }
 
 impl Command {
+    /// See [`super::Command::needs_configuration`].
+    pub(super) const fn needs_configuration(&self) -> bool {
+        !matches!(self, Self::List(_) | Self::Show(_))
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Create(create) => create.run(context),

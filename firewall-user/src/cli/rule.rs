@@ -77,6 +77,11 @@ pub(super) struct List {
 }
 
 impl Command {
+    /// See [`super::Command::needs_configuration`].
+    pub(super) const fn needs_configuration(&self) -> bool {
+        !matches!(self, Self::List(_))
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Add(add) => add.run(context),

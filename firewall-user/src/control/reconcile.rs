@@ -65,18 +65,18 @@ impl Control {
             watch::report(&format!("there is no store at {}", self.store.path().display()));
             return Ok(Reconciliation { interfaces: Vec::new(), strays: Vec::new() });
         }
-        let _lock = self.exclusive()?;
+        // Also with a store that cannot be written, what it has is enforced.
+        let _lock = self.exclusive_in_kernel()?;
         if adopts && let Some(mut maps) = self.enforcer.maps_of_any_store()? {
             self.enforcer.store.adopt(&mut maps)?;
         }
-        self.restore_all()
+        self.restore_all(self.model()?)
     }
 
-    /// [`Self::reconcile`], for a caller that holds the lock.
-    pub(super) fn restore_all(&mut self) -> Result<Reconciliation> {
+    /// Makes the kernel's state equal to a model, for a caller that holds the lock.
+    pub(super) fn restore_all(&mut self, model: Model) -> Result<Reconciliation> {
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
-        let model = self.store.model()?;
         // Before anything is detached as not stored.
         self.enforcer.maps()?;
         let strays = self.strays(&model)?;
@@ -91,8 +91,13 @@ impl Control {
             self.enforcer.release(&mut maps, *slot)?;
         }
         let staged = self.enforcer.stage(maps, Before::Unknown, &model)?;
-        self.store.set_active_addresses(staged.addresses())?;
+        let recorded = self.store.set_active_addresses(staged.addresses());
         let mut maps = staged.flip()?;
+        if let Err(error) = recorded {
+            // They only spare a later change work: the digests tell it what is active.
+            let error = anyhow::Error::new(error);
+            watch::report(&format!("the addresses of group members are not recorded: {error:#}"));
+        }
         if model.is_panicking {
             remove_unmanaged(&mut maps, &model)?;
         }
@@ -121,8 +126,8 @@ impl Control {
     /// # Errors
     /// The store or the pins cannot be used.
     pub fn attach_missing(&mut self, refused: &mut BTreeMap<u16, u32>) -> Result<Vec<Reconciled>> {
-        let _lock = self.exclusive()?;
-        let model = self.store.model()?;
+        let _lock = self.exclusive_in_kernel()?;
+        let model = self.model()?;
         let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
         let room: Vec<Room> = model.interfaces.values().map(|_| Room::default()).collect();
         let mut loader = Loader::new(&room);

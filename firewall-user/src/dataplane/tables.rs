@@ -12,3 +12,4 @@ pub mod owner;
 pub mod policy;
 mod probe;
 mod rules;
+pub mod unstored;

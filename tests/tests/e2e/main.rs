@@ -12,6 +12,7 @@ mod confirm;
 mod crash;
 mod default_deny;
 mod device_reappears;
+mod emergency;
 mod failures;
 mod flood;
 mod flows;
