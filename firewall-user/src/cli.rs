@@ -216,13 +216,13 @@ impl Context {
     /// over is rolled back, and what is printed is without it also where that fails.
     pub(crate) fn control_reading(&self) -> Result<Control> {
         let control = Control::open_read_only(&self.paths, self.config)?;
-        if control.unstored().is_ok_and(|unstored| !unstored.is_empty()) {
-            eprintln!(
-                "warning: the kernel has what could not be stored yet; a reboot would undo it, and \
-                 `secgroup reconcile` stores it"
-            );
-        }
         if !control.has_overdue_change()? {
+            if control.unstored().is_ok_and(|unstored| !unstored.is_empty()) {
+                eprintln!(
+                    "warning: the kernel has what could not be stored yet; a reboot would undo it, and \
+                     `secgroup reconcile` stores it"
+                );
+            }
             return Ok(control);
         }
         drop(control);

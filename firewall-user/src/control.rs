@@ -43,7 +43,7 @@ pub use lock::LockError;
 pub use lockout::LockedOut;
 pub use other_store::OtherStore;
 pub use reconcile::{Outcome, Reconciled, Reconciliation};
-pub use unstored::NotStored;
+pub use unstored::{NotStored, Unsettled};
 
 /// The store of this host, and its enforcement in the kernel.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::error::Error;
 
 use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::panic::Unmanaged;
-use crate::control::{LockError, LockedOut, NotStored, NothingAttached, OtherStore};
+use crate::control::{LockError, LockedOut, NotStored, NothingAttached, OtherStore, Unsettled};
 use crate::dataplane::DataplaneError;
 use crate::explain::{Exit, Explain};
 use crate::model::{self, document};
@@ -14,7 +14,7 @@ use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 16] = [
+const EXPLAINED: [Lookup; 17] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -31,6 +31,7 @@ const EXPLAINED: [Lookup; 16] = [
     explained::<NotStored>,
     explained::<Unconfirmed>,
     explained::<Unmanaged>,
+    explained::<Unsettled>,
 ];
 
 type Cause<'a> = &'a (dyn Error + 'static);

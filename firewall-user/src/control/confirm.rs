@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Control, NotStored, NothingAttached, OtherStore, Outcome, Reconciled, boot, watch};
+use super::{
+    Control, NotStored, NothingAttached, OtherStore, Outcome, Reconciled, Unsettled, boot, watch,
+};
 use crate::config::Paths;
 use crate::dataplane::instance;
 use crate::explain::{Exit, Explain};
@@ -33,7 +35,7 @@ pub struct Terms {
 pub struct UnconfirmedChange {
     /// The command that made it.
     pub what: String,
-    /// The time that is left; 0 if it is about to be rolled back.
+    /// The time that is left.
     pub left: Duration,
 }
 
@@ -106,14 +108,17 @@ pub(super) fn left(pending: &Pending) -> Result<Option<Duration>> {
 }
 
 impl Control {
-    /// The change that is not confirmed yet, if there is one.
+    /// The change that is not confirmed yet, if there is one; not one that is rolled back although the store
+    /// could not be written.
     ///
     /// # Errors
     /// The store or the clock cannot be read.
     pub fn unconfirmed_change(&self) -> Result<Option<UnconfirmedChange>> {
         let Some(pending) = self.store.pending()? else { return Ok(None) };
-        let left = left(&pending)?.unwrap_or_default();
-        Ok(Some(UnconfirmedChange { what: pending.what, left }))
+        if self.is_rolled_back(&pending) {
+            return Ok(None);
+        }
+        Ok(left(&pending)?.map(|left| UnconfirmedChange { what: pending.what, left }))
     }
 
     /// Confirms the change; returns its command.
@@ -184,7 +189,11 @@ impl Control {
     /// follow the kernel.
     pub(super) fn exclusive(&mut self) -> Result<File> {
         let (lock, settled) = self.exclusive_unsettled()?;
-        settled.map(|()| lock)
+        match settled {
+            Ok(()) => Ok(lock),
+            Err(error) if error.is::<NotStored>() => Err(Unsettled::new(error).into()),
+            Err(error) => Err(error),
+        }
     }
 
     /// As [`Self::exclusive`], for what goes on also if the store does not follow the kernel: that error is

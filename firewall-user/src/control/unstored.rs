@@ -21,6 +21,27 @@ pub struct NotStored {
     source: Box<dyn Error + Send + Sync>,
 }
 
+/// The store does not follow the kernel, so nothing else may be changed in it.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was changed")]
+pub struct Unsettled {
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl Unsettled {
+    pub(super) fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into() }
+    }
+}
+
+impl Explain for Unsettled {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(
+            "make the store writable, and retry; `panic`, `detach` and what only reads work".into(),
+        )
+    }
+}
+
 /// The kernel has a record of it.
 const RECORDED: &str = "it stays so until a reboot; every changing command tries to store it, also `secgroup \
                         reconcile`: make the store writable before the machine is rebooted";

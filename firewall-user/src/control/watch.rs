@@ -74,15 +74,17 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
     loop {
         // For reading: it must not keep a file system from being mounted read-only.
         let control = Control::open_read_only(paths, config)?;
-        let Some(change) = control.unconfirmed_change()? else { return Ok(()) };
-        let is_overdue = control.has_overdue_change()?;
+        let (change, is_overdue) = (control.unconfirmed_change()?, control.has_overdue_change()?);
         drop(control);
+        if change.is_none() && !is_overdue {
+            return Ok(());
+        }
         let roll_back = || Control::open_existing(paths, config)?.roll_back_overdue();
         let pause = match is_overdue.then(roll_back) {
             Some(Ok(())) => return Ok(()),
             // The kernel comes first, and the store follows when it can.
             Some(Err(_)) => RETRY_INTERVAL,
-            None => change.left.min(POLL_INTERVAL),
+            None => change.map_or(POLL_INTERVAL, |change| change.left.min(POLL_INTERVAL)),
         };
         boot::sleep_until(boot::now()? + pause);
     }
