@@ -17,6 +17,7 @@ use crate::model::{GroupId, Limits, Model, RuleId};
 use crate::ownership;
 use crate::policy::Addresses;
 
+mod copy;
 mod error;
 mod pending;
 mod read;
@@ -80,8 +81,7 @@ impl Store {
         ownership::create_directory(dir)?;
         let path = dir.join(FILE);
         ownership::create_file(&path)?;
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .map_err(|error| Error::sqlite(&path, error))?;
+        let connection = writable(&path)?;
         let mut store = Self { connection, path, limits, is_absent: false };
         schema::prepare(&mut store.connection, &store.path)?;
         store.reserve_journal();
@@ -114,10 +114,10 @@ impl Store {
             return Self::absent(path, limits);
         }
         ownership::require_directory(dir)?;
-        let failed = |error| Error::sqlite(&path, error);
-        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(|error| Error::sqlite(&path, error))?;
         if schema::needs_recovery(&connection) {
-            connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+            connection = writable(&path)?;
         }
         if !schema::has_tables(&connection, &path)? {
             return Self::absent(path, limits);
@@ -134,15 +134,21 @@ impl Store {
         Ok(store)
     }
 
+    /// Waits for other processes for this time at most, instead of [`BUSY`].
+    ///
+    /// # Errors
+    /// SQLite refuses it.
+    pub fn wait_at_most(&self, time: Duration) -> Result<(), Error> {
+        self.connection.busy_timeout(time).map_err(self.failed())
+    }
+
     /// Takes disk space for the journal of a small change, so that a confirmation, a rollback and
     /// emergency mode can be stored also when the disk is full. The journal keeps it.
     fn reserve_journal(&self) {
-        let mut journal = self.path.clone().into_os_string();
-        journal.push("-journal");
         // Where the file system cannot reserve, or is full already, it fails and nothing depends on it.
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        if let Ok(file) = options.open(journal)
+        if let Ok(file) = options.open(journal(&self.path))
             && file.metadata().is_ok_and(|it| it.blocks() * BLOCK < RESERVED)
         {
             let length = i64::try_from(RESERVED).unwrap_or(0);
@@ -362,6 +368,27 @@ impl Store {
     fn failed(&self) -> impl Fn(rusqlite::Error) -> Error + '_ {
         |error| Error::sqlite(&self.path, error)
     }
+}
+
+/// A connection for writing. Where the file system is read-only it can only read, also from a copy if a
+/// process was interrupted in the middle of a commit.
+fn writable(path: &Path) -> Result<Connection, Error> {
+    let connected = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let needs_copy = match &connected {
+        Ok(connection) => schema::needs_recovery(connection),
+        Err(error) => schema::is_read_only(error),
+    };
+    if needs_copy && journal(path).exists() {
+        return copy::open(path);
+    }
+    connected.map_err(|error| Error::sqlite(path, error))
+}
+
+/// The journal of a store.
+fn journal(path: &Path) -> PathBuf {
+    let mut journal = path.to_owned().into_os_string();
+    journal.push("-journal");
+    journal.into()
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

@@ -164,8 +164,10 @@ impl Process {
 impl Control {
     /// Makes this a command for an emergency: it waits for others for a short time only.
     #[must_use]
-    pub const fn in_emergency(mut self) -> Self {
+    pub fn in_emergency(mut self) -> Self {
         self.patience = Patience::Short;
+        // Where it fails, the store is waited for as always.
+        let _ = self.store.wait_at_most(PATIENCE);
         self
     }
 

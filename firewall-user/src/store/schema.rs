@@ -192,9 +192,12 @@ pub(super) fn has_tables(connection: &Connection, path: &Path) -> Result<bool, E
 /// reading cannot do.
 pub(super) fn needs_recovery(connection: &Connection) -> bool {
     let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
-    read.is_err_and(|error| {
-        matches!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen))
-    })
+    read.is_err_and(|error| is_read_only(&error))
+}
+
+/// Whether a journal could not be rolled back because nothing can be written.
+pub(super) fn is_read_only(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen))
 }
 
 fn inspect(connection: &Connection, path: &Path) -> Result<Content, Error> {

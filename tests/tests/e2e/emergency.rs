@@ -11,6 +11,7 @@ use std::time::Instant;
 use firewall_user::model::Limits;
 use firewall_user::store::Store;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rusqlite::Connection;
 use secgroup_tests::network::{End, at, join};
 use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
@@ -278,6 +279,45 @@ fn a_deadline_that_meets_a_read_only_store_rolls_the_kernel_back_and_the_store_f
     assert_eq!(rules(&secgroup), before);
     secgroup.refused("rollback", 3);
     assert_eq!(secgroup.run(["status"]).stderr, "");
+}
+
+/// As after a disk error, which makes the kernel mount a file system read-only.
+#[test]
+fn a_store_that_became_read_only_in_the_middle_of_a_commit_is_read() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let disk = Mounted::for_store(&secgroup);
+    let _servers = serve_http(&net, &secgroup);
+    let before = rules(&secgroup);
+    let (path, journal) = ["secgroup.db", "secgroup.db-journal"].map(|it| disk.0.join(it)).into();
+    // A change of which some pages are written; its journal has them as they were.
+    let sql = Connection::open(&path).unwrap();
+    sql.pragma_update(None, "journal_mode", "PERSIST").unwrap();
+    sql.pragma_update(None, "cache_size", 1).unwrap();
+    sql.execute_batch("BEGIN IMMEDIATE; DELETE FROM rules").unwrap();
+    for number in 0..200 {
+        let (id, text) = (format!("sg-{number:017x}"), "x".repeat(200));
+        sql.execute("INSERT INTO groups VALUES (?1, ?1, ?2)", [&id, &text]).unwrap();
+    }
+    let left = [&path, &journal].map(|file| fs::read(file).unwrap());
+    drop(sql);
+    for (file, content) in [&path, &journal].into_iter().zip(left) {
+        fs::write(file, content).unwrap();
+    }
+    disk.set_read_only(true);
+    for line in READING {
+        let output = secgroup.run(line.split(' '));
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{line}: {output}");
+    }
+    assert_eq!(rules(&secgroup), before);
+    let done = "panic: in the kernel emergency mode is on: nothing passes (eth0)";
+    not_stored(&secgroup, "panic --force", done, "cannot be written: Read-only file system");
+    assert!(is_unreachable(&net));
+    secgroup.ok("reconcile");
+    disk.set_read_only(false);
+    secgroup.ok("panic --off");
+    assert_eq!(rules(&secgroup), before);
+    assert!(is_reachable(&net));
 }
 
 #[test]
