@@ -143,6 +143,29 @@ enum Command {
 }
 
 impl Command {
+    /// Whether the command uses a limit or a size of the configuration. What only reads, and what an
+    /// emergency needs, works without it.
+    const fn needs_configuration(&self) -> bool {
+        match self {
+            Self::Group(command) => command.needs_configuration(),
+            Self::Rule(command) => command.needs_configuration(),
+            Self::PrefixList(command) => command.needs_configuration(),
+            Self::Apply(_) | Self::Attach(_) | Self::Reconcile(_) | Self::Serve(_) => true,
+            Self::Mode(command) => !command.is_for_emergency(),
+            Self::Export(_)
+            | Self::Detach(_)
+            | Self::Confirm(_)
+            | Self::Rollback(_)
+            | Self::Panic(_)
+            | Self::Management(_)
+            | Self::Status(_)
+            | Self::Stats(_)
+            | Self::Flows(_)
+            | Self::Gc(_)
+            | Self::Metrics(_) => false,
+        }
+    }
+
     fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Group(command) => command.run(context),
@@ -190,6 +213,27 @@ impl Context {
         Ok(control)
     }
 
+    /// Opens the store for reading: it need not be writable. A change whose deadline for confirmation is
+    /// over is rolled back, and what is printed is without it also where that fails.
+    pub(crate) fn control_reading(&self) -> Result<Control> {
+        let control = Control::open_read_only(&self.paths, self.config)?;
+        if !control.has_overdue_change()? {
+            if control.unstored().is_ok_and(|unstored| !unstored.is_empty()) {
+                eprintln!(
+                    "warning: the kernel has what could not be stored yet; a reboot would undo it, and \
+                     `secgroup reconcile` stores it"
+                );
+            }
+            return Ok(control);
+        }
+        drop(control);
+        let settle = || self.control_unsettled()?.roll_back_overdue();
+        if let Err(error) = settle() {
+            failure::warn(&error);
+        }
+        Control::open_read_only(&self.paths, self.config)
+    }
+
     /// As [`Self::control_existing`], but leaves such a change as it is.
     pub(crate) fn control_unsettled(&self) -> Result<Control> {
         Control::open_existing(&self.paths, self.config)
@@ -208,7 +252,13 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let Global { state_dir, pin_dir, config } = global;
     let run = || {
-        let loaded = Config::load(config.as_deref())?;
+        let loaded = Config::load(config.as_deref()).or_else(|error| {
+            if command.needs_configuration() {
+                return Err(error);
+            }
+            failure::warn(&error.into());
+            Ok(Config::substitute())
+        })?;
         command.run(&Context { paths: Paths { state_dir, pin_dir, config }, config: loaded })
     };
     let exit = run().unwrap_or_else(|error| {

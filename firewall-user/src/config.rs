@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::dataplane::object::shapes::Sizes;
 use crate::dataplane::tables::interface::FlowSizes;
 use crate::explain::Explain;
-use crate::model::Limits;
+use crate::model::{GROUPS_PER_INTERFACE_MAX, Limits};
 
 /// The default configuration file; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/secgroup/config.toml";
@@ -43,6 +43,10 @@ pub struct Config {
     /// no interface is attached: at the next boot, or by `secgroup detach --all` and attaching again.
     /// `reconcile` names each size that differs from what is in the kernel.
     pub maps: Maps,
+    /// Whether these are the defaults in place of a file that cannot be used: tables that exist keep their
+    /// sizes.
+    #[serde(skip)]
+    pub is_substitute: bool,
 }
 
 /// Sizes of the kernel's maps, in entries.
@@ -212,6 +216,14 @@ impl Config {
             }
             Err(source) => Err(Error::Read { path: path.to_owned(), source }),
         }
+    }
+
+    /// The defaults, for a command that works also when the file cannot be used.
+    #[must_use]
+    pub fn substitute() -> Self {
+        // What is attached already is not refused.
+        let limits = Limits { groups_per_interface: GROUPS_PER_INTERFACE_MAX, ..Limits::default() };
+        Self { limits, is_substitute: true, ..Self::default() }
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, Error> {

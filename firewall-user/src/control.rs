@@ -9,9 +9,9 @@ use crate::config::{Config, Paths};
 use crate::dataplane::Pins;
 use crate::dataplane::tables::maps::Maps;
 use crate::explain::{Exit, Explain};
-use crate::model::Model;
 use crate::store::Store;
 use enforcer::Enforcer;
+use lock::Patience;
 use other_store::StoreIdentity;
 
 mod attach;
@@ -36,6 +36,7 @@ mod refresh;
 mod sizes;
 mod ssh;
 mod staged;
+mod unstored;
 pub mod watch;
 
 pub use attach::{AttachOptions, Attachment};
@@ -46,6 +47,7 @@ pub use lockout::LockedOut;
 pub use other_store::OtherStore;
 pub use reconcile::{Outcome, Reconciled, Reconciliation};
 pub use sizes::{Changed, Fixed, Resizing};
+pub use unstored::{NotStored, Unsettled};
 
 /// The store of this host, and its enforcement in the kernel.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct Control {
     config: Config,
     store: Store,
     enforcer: Enforcer,
+    /// How long other commands are waited for.
+    patience: Patience,
 }
 
 impl Control {
@@ -73,14 +77,24 @@ impl Control {
         Self::with(paths, config, Store::open_existing(&paths.state_dir, config.limits)?)
     }
 
+    /// Opens the store for reading; where there is none, an empty one that is not stored. Nothing is written,
+    /// and no other process is waited for: it works with a full disk and a read-only file system.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open_read_only(paths: &Paths, config: Config) -> Result<Self> {
+        Self::with(paths, config, Store::open_read_only(&paths.state_dir, config.limits)?)
+    }
+
     fn with(paths: &Paths, config: Config, store: Store) -> Result<Self> {
         let owner = (!store.is_absent()).then(|| store.id()).transpose()?;
         let enforcer = Enforcer {
             pins: Pins::new(&paths.pin_dir),
             sizes: config.maps,
+            keeps_sizes: config.is_substitute,
             store: StoreIdentity { id: owner, path: absolute(store.path()) },
         };
-        Ok(Self { paths: paths.clone(), config, store, enforcer })
+        Ok(Self { paths: paths.clone(), config, store, enforcer, patience: Patience::default() })
     }
 
     /// The configuration.
@@ -101,14 +115,6 @@ impl Control {
         &self.store
     }
 
-    /// Everything that is stored, at one moment.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn model(&self) -> Result<Model> {
-        Ok(self.store.model()?)
-    }
-
     /// The pins of this instance.
     #[must_use]
     pub const fn pins(&self) -> &Pins {
@@ -120,7 +126,7 @@ impl Control {
     /// # Errors
     /// They are another version's, damaged, or may not be opened.
     pub fn maps(&self) -> Result<Option<Maps>> {
-        self.enforcer.require_bpffs_visible(&self.store.model()?)?;
+        self.enforcer.require_bpffs_visible(&self.model()?)?;
         self.enforcer.maps()
     }
 }

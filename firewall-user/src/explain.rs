@@ -38,6 +38,8 @@ exits! {
     NotFound = 3;
     /// The document differs from the store (`apply --dry-run`).
     Differs = 4;
+    /// Done in the kernel, but not stored: the store cannot be written.
+    NotStored = 6;
     /// Interrupted by the user.
     Interrupted = 130;
 }

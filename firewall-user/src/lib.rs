@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod explain;
+pub mod ownership;
 pub mod store;
 pub mod telemetry;
 

@@ -5,16 +5,19 @@
 //! stops at any moment leaves whole transactions and nothing else.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use nix::fcntl::{FallocateFlags, fallocate};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use crate::model::{GroupId, Limits, Model, RuleId};
+use crate::ownership;
 use crate::policy::Addresses;
 
+mod copy;
 mod error;
 mod pending;
 mod read;
@@ -33,6 +36,13 @@ pub const FILE: &str = "secgroup.db";
 /// How long a process waits for the write of another. Writes take milliseconds; the rest is for a disk
 /// that stalls.
 const BUSY: Duration = Duration::from_secs(30);
+
+/// Bytes that are reserved for the journal: a confirmation, a rollback and emergency mode change fewer than
+/// ten pages of 4 KiB.
+const RESERVED: u64 = 64 << 10;
+
+/// The unit of a file's number of blocks (stat(2)).
+const BLOCK: u64 = 512;
 
 /// An open store.
 #[derive(Debug)]
@@ -68,29 +78,82 @@ impl Store {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(dir: &Path, limits: Limits) -> Result<Self, Error> {
-        create_dir(dir)?;
+        ownership::create_directory(dir)?;
         let path = dir.join(FILE);
-        let connection = connect(&path).map_err(|error| Error::sqlite(&path, error))?;
+        ownership::create_file(&path)?;
+        let connection = writable(&path)?;
         let mut store = Self { connection, path, limits, is_absent: false };
         schema::prepare(&mut store.connection, &store.path)?;
+        store.reserve_journal();
         Ok(store)
     }
 
-    /// Opens the store in a state directory for reading; where there is none, an empty one in memory, so
-    /// that reading creates nothing.
+    /// Opens the store in a state directory to change it; where there is none, an empty one in memory, so
+    /// that nothing is created. A store that cannot be written is opened too, and its changes fail.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_existing(dir: &Path, limits: Limits) -> Result<Self, Error> {
         let path = dir.join(FILE);
-        if !matches!(path.try_exists(), Ok(false)) {
-            return Self::open_with(dir, limits);
+        if matches!(path.try_exists(), Ok(false)) {
+            return Self::absent(path, limits);
         }
+        Self::open_with(dir, limits)
+    }
+
+    /// Opens the store in a state directory for reading: nothing is created or written, so that it works
+    /// with a full disk, a read-only file system and beside any other process. Where there is no store,
+    /// it is an empty one in memory. What a process that was killed has left half-written is completed first.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not a store of this program's schema, or somebody else can change
+    /// the directory.
+    pub fn open_read_only(dir: &Path, limits: Limits) -> Result<Self, Error> {
+        let path = dir.join(FILE);
+        if matches!(path.try_exists(), Ok(false)) {
+            return Self::absent(path, limits);
+        }
+        ownership::require_directory(dir)?;
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(|error| Error::sqlite(&path, error))?;
+        if schema::needs_recovery(&connection) {
+            connection = writable(&path)?;
+        }
+        if !schema::has_tables(&connection, &path)? {
+            return Self::absent(path, limits);
+        }
+        Ok(Self { connection, path, limits, is_absent: false })
+    }
+
+    /// An empty store in memory.
+    fn absent(path: PathBuf, limits: Limits) -> Result<Self, Error> {
         let connection =
             Connection::open_in_memory().map_err(|error| Error::sqlite(&path, error))?;
         let mut store = Self { connection, path, limits, is_absent: true };
         schema::prepare(&mut store.connection, &store.path)?;
         Ok(store)
+    }
+
+    /// Waits for other processes for this time at most, instead of [`BUSY`].
+    ///
+    /// # Errors
+    /// SQLite refuses it.
+    pub fn wait_at_most(&self, time: Duration) -> Result<(), Error> {
+        self.connection.busy_timeout(time).map_err(self.failed())
+    }
+
+    /// Takes disk space for the journal of a small change, so that a confirmation, a rollback and
+    /// emergency mode can be stored also when the disk is full. The journal keeps it.
+    fn reserve_journal(&self) {
+        // Where the file system cannot reserve, or is full already, it fails and nothing depends on it.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        if let Ok(file) = options.open(journal(&self.path))
+            && file.metadata().is_ok_and(|it| it.blocks() * BLOCK < RESERVED)
+        {
+            let length = i64::try_from(RESERVED).unwrap_or(0);
+            let _ = fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length);
+        }
     }
 
     /// Whether there is no store, and this is an empty one in memory.
@@ -127,6 +190,38 @@ impl Store {
             Ok(model)
         };
         read().map_err(self.failed())
+    }
+
+    /// All of it, from one snapshot; what was before the unconfirmed change, if `is_over` says of the change
+    /// that it is rolled back.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn model_without<E: From<Error>>(
+        &self,
+        is_over: impl FnOnce(&Pending) -> Result<bool, E>,
+    ) -> Result<Model, E> {
+        let failed = |error| E::from(self.failed()(error));
+        let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+        let is_over = match pending::read(&transaction).map_err(failed)? {
+            Some(pending) => is_over(&pending)?,
+            None => false,
+        };
+        if is_over {
+            pending::show_earlier(&transaction).map_err(failed)?;
+        }
+        let model = read::model(&transaction).map_err(failed)?;
+        // With the views of the earlier tables.
+        transaction.rollback().map_err(failed)?;
+        Ok(model)
+    }
+
+    /// The addresses of group members in the active policies, by slot.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn active_addresses(&self) -> Result<Addresses, Error> {
+        read::active_addresses(&self.connection).map_err(self.failed())
     }
 
     /// The number of changes since the store was created.
@@ -208,14 +303,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn set_active_addresses(&mut self, addresses: &Addresses) -> Result<(), Error> {
-        let path = &self.path;
-        let failed = |error| Error::sqlite(path, error);
-        let sql = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        write::active_addresses(&sql, addresses).map_err(failed)?;
-        sql.commit().map_err(failed)
+        self.write(|sql| write::active_addresses(sql, addresses).map(drop))
     }
 
     /// The change that is not confirmed yet, if there is one.
@@ -226,18 +314,54 @@ impl Store {
         pending::read(&self.connection).map_err(self.failed())
     }
 
-    /// Deletes the record of the unconfirmed change and the copy of the state before it.
+    /// Deletes the record of the unconfirmed change, and the copy of the state before it. The record is one
+    /// page, so that this works on a full disk; the copy is deleted later, where that fails.
     ///
     /// # Errors
     /// The store cannot be written.
     pub fn delete_pending(&mut self) -> Result<(), Error> {
+        self.write(pending::delete)?;
+        self.drop_copy();
+        Ok(())
+    }
+
+    /// Ends the time for confirmation of the unconfirmed change: its deadline is now, in milliseconds since
+    /// the boot.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn end_pending(&mut self, now: u64) -> Result<(), Error> {
+        self.write(|sql| pending::end(sql, now))
+    }
+
+    /// Restores the state before the unconfirmed change, and deletes its record. Rules get the numbers that
+    /// they had; the numbers of rules that this deletes are not used again.
+    ///
+    /// # Errors
+    /// The store cannot be written; nothing has changed then.
+    pub fn restore_pending(&mut self) -> Result<(), Error> {
+        self.write(pending::restore)?;
+        self.drop_copy();
+        Ok(())
+    }
+
+    /// Deletes what is left of a change that is confirmed or rolled back. The next change with a deadline
+    /// does it too.
+    fn drop_copy(&mut self) {
+        let _ = self.write(pending::drop_copy);
+    }
+
+    fn write(
+        &mut self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), Error> {
         let path = &self.path;
         let failed = |error| Error::sqlite(path, error);
         let sql = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        pending::delete(&sql).map_err(failed)?;
+        change(&sql).map_err(failed)?;
         sql.commit().map_err(failed)
     }
 
@@ -246,29 +370,41 @@ impl Store {
     }
 }
 
-fn create_dir(dir: &Path) -> Result<(), Error> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let make = || {
-        if let Some(parent) = dir.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        // Unprivileged users must not read the rules of the host.
-        DirBuilder::new().mode(0o700).create(dir)
+/// A connection for writing. Where the file system is read-only it can only read, also from a copy if a
+/// process was interrupted in the middle of a commit.
+fn writable(path: &Path) -> Result<Connection, Error> {
+    let connected = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let needs_copy = match &connected {
+        Ok(connection) => schema::needs_recovery(connection),
+        Err(error) => schema::is_read_only(error),
     };
-    match make() {
-        // Another process created it meanwhile.
-        Err(_) if dir.is_dir() => Ok(()),
-        result => result.map_err(|source| Error::Directory { dir: dir.to_owned(), source }),
+    if needs_copy && journal(path).exists() {
+        return copy::open(path);
     }
+    connected.map_err(|error| Error::sqlite(path, error))
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+/// The journal of a store.
+fn journal(path: &Path) -> PathBuf {
+    let mut journal = path.to_owned().into_os_string();
+    journal.push("-journal");
+    journal.into()
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    if !flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        return Ok(connection);
+    }
     connection.pragma_update(None, "foreign_keys", true)?;
     // FULL: the commit returns when the change is on the disk.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A journal of pages as they were, which stays where it is: a change of existing pages takes no disk
+    // space then, and a reader needs no file beside the store, as it would with a write-ahead log.
+    connection.pragma_update_and_check(None, "journal_mode", "PERSIST", |_| Ok(()))?;
+    // Readers continue until the commit.
+    connection.pragma_update(None, "cache_spill", false)?;
     Ok(connection)
 }

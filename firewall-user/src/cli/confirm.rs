@@ -45,10 +45,11 @@ impl Confirm {
         } else if cancel {
             return Rollback {}.run(context);
         } else if show {
-            let change = context.control_existing()?.unconfirmed_change()?.ok_or(NothingPending);
+            let change = context.control_reading()?.unconfirmed_change()?.ok_or(NothingPending);
             output::lines([text(&change.context("confirm --show")?)])?;
         } else {
-            let what = context.control_existing().and_then(|mut control| control.confirm());
+            let what =
+                context.control_unsettled().and_then(|control| control.in_emergency().confirm());
             output::lines([format!("confirmed: {}", what.context("confirm")?)])?;
         }
         Ok(Exit::Done)
@@ -58,7 +59,8 @@ impl Confirm {
 impl Rollback {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let what = context.control_unsettled().and_then(|mut control| control.roll_back());
+        let what =
+            context.control_unsettled().and_then(|control| control.in_emergency().roll_back());
         output::lines([format!("rolled back: {}", what.context("rollback")?)])?;
         Ok(Exit::Done)
     }

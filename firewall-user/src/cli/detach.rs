@@ -42,10 +42,9 @@ impl Command {
     fn detach(self, context: &Context) -> Result<Exit> {
         let Self { device, netns, all, if_exists } = self;
         let named = device.map(|device| Named::new(&device, netns.as_deref())).transpose()?;
-        let mut control = context.control()?;
+        let mut control = context.control_unsettled()?.in_emergency();
         let (mut lines, pins) = (Vec::new(), control.pins().clone());
-        let strays = control.detach(all, |change| {
-            let model = change.model();
+        let strays = control.detach(all, |model| {
             let interfaces: Vec<Interface> = match &named {
                 Some(named) => match named.find(&pins, model)? {
                     None if !if_exists => return Err(named.missing().into()),
@@ -55,7 +54,6 @@ impl Command {
             };
             let mut slots = Vec::new();
             for interface in interfaces {
-                change.delete_interface(interface.slot)?;
                 slots.push(interface.slot);
                 lines.push(format!("{} {}: detached", interface.id, interface.label()));
             }

@@ -24,7 +24,7 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_existing()?.model()?;
+        let model = context.control_reading()?.model()?;
         let document = if self.groups.is_empty() {
             combined(model.groups.values(), document::prefix_lists(model.prefix_lists.values()))
         } else {

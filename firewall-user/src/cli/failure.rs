@@ -7,15 +7,16 @@ use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::enforcement::{AmbiguousName, SameDevice};
 use crate::control::follow::DeviceElsewhere;
 use crate::control::panic::Unmanaged;
-use crate::control::{LockError, LockedOut, NothingAttached, OtherStore};
+use crate::control::{LockError, LockedOut, NotStored, NothingAttached, OtherStore, Unsettled};
 use crate::dataplane::DataplaneError;
 use crate::explain::{Exit, Explain};
 use crate::model::{self, document};
+use crate::ownership::OwnershipError;
 use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 18] = [
+const EXPLAINED: [Lookup; 21] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -31,9 +32,12 @@ const EXPLAINED: [Lookup; 18] = [
     explained::<SameDevice>,
     explained::<DeviceElsewhere>,
     explained::<NothingAttached>,
+    explained::<OwnershipError>,
     explained::<NothingPending>,
+    explained::<NotStored>,
     explained::<Unconfirmed>,
     explained::<Unmanaged>,
+    explained::<Unsettled>,
 ];
 
 type Cause<'a> = &'a (dyn Error + 'static);
@@ -78,6 +82,11 @@ fn report_all(operation: &str, errors: &document::Errors) {
         (more, false) => format!("and {more} more errors"),
     };
     eprintln!("error: {}", one_line(&format!("{operation}: {rest}")));
+}
+
+/// Prints an error that a command goes on in spite of.
+pub(super) fn warn(error: &anyhow::Error) {
+    eprintln!("warning: {}", one_line(&format!("{error:#}")));
 }
 
 /// The exit code of a command that fails with an error.

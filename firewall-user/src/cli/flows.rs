@@ -80,7 +80,7 @@ impl Command {
 
 fn list(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
     let list = || -> Result<()> {
-        let control = context.control_existing()?;
+        let control = context.control_reading()?;
         let model = control.model()?;
         let flows = live_flows(&control, &model, filter)?;
         match format {
@@ -94,7 +94,7 @@ fn list(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
 
 fn count(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
     let count = || -> Result<usize> {
-        let control = context.control_existing()?;
+        let control = context.control_reading()?;
         let model = control.model()?;
         Ok(live_flows(&control, &model, filter)?.len())
     };
@@ -108,7 +108,7 @@ fn count(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
 
 fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
     let flush = || -> Result<u64> {
-        let mut control = context.control_existing()?;
+        let mut control = context.control_unsettled()?;
         let model = control.model()?;
         let filter = filter.check(&control, &model)?;
         control.flush(|entry| filter.matches(entry))

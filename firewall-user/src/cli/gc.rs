@@ -18,7 +18,7 @@ pub(super) struct Command {}
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let gc = || context.control_existing()?.gc();
+        let gc = || context.control_unsettled()?.gc();
         let Expired { new, proven } = gc().context("gc")?;
         let removed = new + proven;
         output::lines([format!("{removed} expired flows removed: {new} new, {proven} proven")])?;

@@ -57,10 +57,15 @@ pub(super) struct Show {
 }
 
 impl Command {
+    /// See [`super::Command::needs_configuration`].
+    pub(super) const fn needs_configuration(&self) -> bool {
+        !matches!(self, Self::List(_) | Self::Show(_))
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Create(create) => create.run(context),
-            Self::List(output) => list(&context.control_existing()?.model()?, output.output),
+            Self::List(output) => list(&context.control_reading()?.model()?, output.output),
             Self::Show(show) => show.run(context),
             Self::Delete { group, if_exists } => delete(context, &group, if_exists),
         }
@@ -91,7 +96,7 @@ impl Create {
 
 impl Show {
     fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_existing()?.model()?;
+        let model = context.control_reading()?.model()?;
         let group =
             model.group(&self.group).with_context(|| format!("show group {}", self.group))?;
         match self.output.output {

@@ -46,7 +46,7 @@ impl Command {
                 let clear = || context.control()?.manage(BTreeSet::new(), force);
                 clear().context("clear management networks")?;
             }
-            Self::List => output::lines(context.control_existing()?.model()?.management)?,
+            Self::List => output::lines(context.control_reading()?.model()?.management)?,
         }
         Ok(Exit::Done)
     }

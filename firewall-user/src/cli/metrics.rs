@@ -18,7 +18,7 @@ pub(super) struct Command {}
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let text = || metrics::text(&context.control_existing()?);
+        let text = || metrics::text(&context.control_reading()?);
         let text = text().context("metrics")?;
         let mut out = output::stdout();
         out.write_all(text.as_bytes())?;

@@ -27,6 +27,11 @@ pub(super) struct Command {
 }
 
 impl Command {
+    /// Whether it ends the drops on an interface.
+    pub(super) const fn is_for_emergency(&self) -> bool {
+        matches!(self.mode, Mode::Audit)
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let what = format!("mode {}", self.interface.text());
         self.change(context, &what).context(what.clone())
@@ -35,7 +40,10 @@ impl Command {
     fn change(self, context: &Context, what: &str) -> Result<Exit> {
         let Self { interface, mode, safety } = self;
         let named = interface.parse()?;
-        let mut control = context.control_existing()?;
+        let mut control = match mode {
+            Mode::Audit => context.control_existing()?.in_emergency(),
+            Mode::Enforce => context.control_existing()?,
+        };
         let pins = control.pins().clone();
         let interface = control.change(&safety.terms(what), |change| {
             let interface = Interface { mode, ..named.of(&pins, change.model())?.clone() };

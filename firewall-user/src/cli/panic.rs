@@ -36,7 +36,7 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self { off, force } = self;
         let act = || -> Result<_> {
-            let mut control = context.control_existing()?;
+            let mut control = context.control_unsettled()?.in_emergency();
             let panicked = control.panic(!off, force)?;
             Ok((panicked, control.model()?.management))
         };

@@ -103,12 +103,17 @@ pub(super) struct Show {
 }
 
 impl Command {
+    /// See [`super::Command::needs_configuration`].
+    pub(super) const fn needs_configuration(&self) -> bool {
+        !matches!(self, Self::List(_) | Self::Show(_))
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Create(create) => create.run(context),
             Self::Add(add) => add.run(context),
             Self::Remove(remove) => remove.run(context),
-            Self::List(output) => list(&context.control_existing()?.model()?, output.output),
+            Self::List(output) => list(&context.control_reading()?.model()?, output.output),
             Self::Show(show) => show.run(context),
             Self::Delete { list, if_exists } => delete(context, &list, if_exists),
         }
@@ -183,7 +188,7 @@ impl Remove {
 
 impl Show {
     fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_existing()?.model()?;
+        let model = context.control_reading()?.model()?;
         let list = model
             .prefix_list(&self.list)
             .with_context(|| format!("show prefix list {}", self.list))?;

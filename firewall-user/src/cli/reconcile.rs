@@ -23,7 +23,7 @@ impl Command {
         let Self { adopt } = self;
         let reconcile = || {
             let mut control =
-                if adopt { context.control()? } else { context.control_existing()? };
+                if adopt { context.control()? } else { context.control_unsettled()? };
             Ok::<_, anyhow::Error>((control.reconcile(adopt)?, control.model()?))
         };
         let (Reconciliation { interfaces, strays, fixed }, model) =

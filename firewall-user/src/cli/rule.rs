@@ -87,6 +87,11 @@ pub(super) struct List {
 }
 
 impl Command {
+    /// See [`super::Command::needs_configuration`].
+    pub(super) const fn needs_configuration(&self) -> bool {
+        !matches!(self, Self::List(_))
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Add(add) => add.run(context),
@@ -194,7 +199,7 @@ fn parse_ids(words: &[String]) -> Result<Vec<RuleId>> {
 
 impl List {
     fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_existing()?.model()?;
+        let model = context.control_reading()?.model()?;
         let groups = match &self.group {
             Some(word) => {
                 let group = model.group(word);

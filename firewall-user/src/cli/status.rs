@@ -75,7 +75,7 @@ impl Command {
     }
 
     fn read_and_print(self, context: &Context) -> Result<Exit> {
-        let control = context.control_existing()?;
+        let control = context.control_reading()?;
         let model = control.model()?;
         let mut maps = control.maps()?;
         let interfaces = self.selection.of(control.pins(), &model)?;

@@ -129,7 +129,7 @@ impl Control {
     /// Attaches an interface as it is stored, where a failed attempt has left it on another hook, or its
     /// programs and the slow path with different tables.
     fn restore(&self, slot: u16) -> Result<()> {
-        let model = self.store.model()?;
+        let model = self.model()?;
         let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
         let Some(mut maps) = self.enforcer.maps()? else { return Ok(()) };
         let Some(device) = present_device(&self.enforcer.pins, interface)? else { return Ok(()) };

@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Control, NothingAttached, OtherStore, Outcome, Reconciled, boot, watch};
+use super::{
+    Control, NotStored, NothingAttached, OtherStore, Outcome, Reconciled, Unsettled, boot, watch,
+};
 use crate::config::Paths;
 use crate::dataplane::instance;
 use crate::explain::{Exit, Explain};
+use crate::model::Model;
 use crate::store::{Pending, Store, Transaction};
 
 /// The terms of a change.
@@ -32,7 +35,7 @@ pub struct Terms {
 pub struct UnconfirmedChange {
     /// The command that made it.
     pub what: String,
-    /// The time that is left; 0 if it is about to be rolled back.
+    /// The time that is left.
     pub left: Duration,
 }
 
@@ -40,7 +43,7 @@ pub struct UnconfirmedChange {
 #[derive(Debug, thiserror::Error)]
 #[error("`{what}` is not confirmed yet")]
 pub struct Unconfirmed {
-    what: String,
+    pub(super) what: String,
 }
 
 impl Explain for Unconfirmed {
@@ -97,7 +100,7 @@ pub(super) fn arm(paths: &Paths, terms: &Terms, transaction: &mut Transaction<'_
 }
 
 /// The time that is left to confirm a change; `None` after its deadline.
-fn left(pending: &Pending) -> Result<Option<Duration>> {
+pub(super) fn left(pending: &Pending) -> Result<Option<Duration>> {
     let clock = || -> std::io::Result<_> { Ok((boot::id()?, boot::now()?)) };
     let (boot, now) = clock().context("read the clock")?;
     let left = Duration::from_millis(pending.deadline).checked_sub(now);
@@ -105,49 +108,72 @@ fn left(pending: &Pending) -> Result<Option<Duration>> {
 }
 
 impl Control {
-    /// The change that is not confirmed yet, if there is one.
+    /// The change that is not confirmed yet, if there is one; not one that is rolled back although the store
+    /// could not be written.
     ///
     /// # Errors
     /// The store or the clock cannot be read.
     pub fn unconfirmed_change(&self) -> Result<Option<UnconfirmedChange>> {
         let Some(pending) = self.store.pending()? else { return Ok(None) };
-        let left = left(&pending)?.unwrap_or_default();
-        Ok(Some(UnconfirmedChange { what: pending.what, left }))
+        if self.is_rolled_back(&pending) {
+            return Ok(None);
+        }
+        Ok(left(&pending)?.map(|left| UnconfirmedChange { what: pending.what, left }))
     }
 
     /// Confirms the change; returns its command.
     ///
     /// # Errors
-    /// [`NothingPending`], also after its deadline.
+    /// [`NothingPending`], also after its deadline; or the store cannot be written, and the change is rolled
+    /// back at its deadline.
     pub fn confirm(&mut self) -> Result<String> {
         self.require_pending()?;
         let _lock = self.exclusive()?;
-        let pending = self.store.pending()?.ok_or(NothingPending)?;
-        self.store.delete_pending()?;
-        Ok(pending.what)
+        let Pending { what, .. } = self.store.pending()?.ok_or(NothingPending)?;
+        let confirmed = self.store.delete_pending();
+        confirmed.with_context(|| format!("`{what}` is to be rolled back at its deadline"))?;
+        Ok(what)
     }
 
-    /// Rolls the change back; returns its command.
+    /// Rolls the change back, in the kernel first; returns its command.
     ///
     /// # Errors
-    /// [`NothingPending`], or the kernel refuses the earlier policies.
+    /// [`NothingPending`], or the kernel refuses the earlier policies; [`NotStored`] if the store cannot be
+    /// written.
     pub fn roll_back(&mut self) -> Result<String> {
         self.require_pending()?;
         let _lock = self.lock()?;
-        let pending = self.store.pending()?.ok_or(NothingPending)?;
-        self.restore_earlier()?;
-        Ok(pending.what)
+        let Pending { what, .. } = self.store.pending()?.ok_or(NothingPending)?;
+        // If this process is killed, the next command goes on. Where it cannot be stored, that is reported
+        // at the end.
+        let now = boot::now().context("read the clock")?;
+        let _ = self.store.end_pending(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.restore_in_kernel(self.earlier_model()?)?;
+        self.store_rollback(&what)?;
+        Ok(what)
     }
 
     /// Rolls a change back after its deadline, and reports it. Without one the lock is not taken.
     ///
     /// # Errors
-    /// It cannot be rolled back.
+    /// It cannot be rolled back, or this cannot be stored.
     pub fn roll_back_overdue(&mut self) -> Result<()> {
-        match self.store.pending()? {
-            Some(pending) if left(&pending)?.is_none() => self.exclusive().map(drop),
-            _ => Ok(()),
-        }
+        if self.has_overdue_change()? { self.exclusive().map(drop) } else { Ok(()) }
+    }
+
+    /// Whether a change is to be rolled back, in the store at least: its deadline is over, or the kernel
+    /// has the earlier policies already.
+    ///
+    /// # Errors
+    /// The store or the clock cannot be read.
+    pub fn has_overdue_change(&self) -> Result<bool> {
+        let Some(pending) = self.store.pending()? else { return Ok(false) };
+        Ok(left(&pending)?.is_none() || self.is_rolled_back(&pending))
+    }
+
+    /// Whether the kernel has the earlier policies although the store could not be written.
+    fn is_rolled_back(&self, pending: &Pending) -> bool {
+        self.unstored().is_ok_and(|unstored| unstored.rolled_back == Some(pending.deadline))
     }
 
     /// Before the lock, which a store that does not exist has not.
@@ -155,33 +181,59 @@ impl Control {
         self.store.pending()?.map(drop).ok_or_else(|| NothingPending.into())
     }
 
-    /// Waits until no other command is changing something, and rolls a change back after its deadline.
+    /// Waits until no other command is changing something, rolls a change back after its deadline, and
+    /// stores what could not be stored before.
     ///
     /// # Errors
-    /// [`NothingAttached`] without a store, unless what is attached is of another one.
+    /// [`NothingAttached`] without a store, unless what is attached is of another one; or the store does not
+    /// follow the kernel.
     pub(super) fn exclusive(&mut self) -> Result<File> {
+        let (lock, settled) = self.exclusive_unsettled()?;
+        match settled {
+            Ok(()) => Ok(lock),
+            Err(error) if error.is::<NotStored>() => Err(Unsettled::new(error).into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Self::exclusive`], for what goes on also if the store does not follow the kernel: that error is
+    /// returned beside the lock.
+    pub(super) fn exclusive_unsettled(&mut self) -> Result<(File, Result<()>)> {
         if self.store.is_absent() {
             self.enforcer.maps()?;
             return Err(NothingAttached.into());
         }
         let lock = self.lock()?;
-        if let Some(pending) = self.store.pending()?
-            && left(&pending)?.is_none()
-        {
-            let what = &pending.what;
-            self.restore_earlier()
-                .with_context(|| format!("roll back `{what}`, which was not confirmed"))?;
-            watch::report(&format!("`{what}` was not confirmed in time and is rolled back"));
+        let settled = self.settle_rollback().and_then(|()| self.store_unstored());
+        Ok((lock, settled))
+    }
+
+    /// As [`Self::exclusive_unsettled`], for what writes the kernel alone: the error is reported.
+    pub(super) fn exclusive_in_kernel(&mut self) -> Result<File> {
+        let (lock, settled) = self.exclusive_unsettled()?;
+        if let Err(error) = settled {
+            watch::report(&format!("{error:#}"));
         }
         Ok(lock)
     }
 
-    /// Restores the earlier contents. Their copy is removed last, so that the rollback can be
-    /// repeated if this process is killed.
-    fn restore_earlier(&mut self) -> Result<()> {
-        let mut transaction = self.store.begin()?;
-        transaction.restore()?;
-        transaction.commit()?;
+    /// Rolls a change back after its deadline: in the kernel, then in the store.
+    fn settle_rollback(&mut self) -> Result<()> {
+        let Some(pending) = self.store.pending()? else { return Ok(()) };
+        let what = &pending.what;
+        if !self.is_rolled_back(&pending) {
+            if left(&pending)?.is_some() {
+                return Ok(());
+            }
+            self.restore_in_kernel(self.model()?)
+                .with_context(|| format!("roll back `{what}`, which was not confirmed"))?;
+            watch::report(&format!("`{what}` was not confirmed in time and is rolled back"));
+        }
+        self.store_rollback(what)
+    }
+
+    /// Restores the earlier policies in the kernel; the store may be unable to follow.
+    fn restore_in_kernel(&mut self, earlier: Model) -> Result<()> {
         // What is attached may be of another store, and then nothing of this one is enforced. After a reboot
         // the kernel has nothing, until `reconcile`.
         let is_other = self.enforcer.maps().is_err_and(|error| error.is::<OtherStore>());
@@ -190,14 +242,30 @@ impl Control {
                 "the rollback changes nothing in the kernel, which has another store's policies",
             );
         } else if instance::exists(&self.enforcer.pins) {
-            for Reconciled { interface, outcome, .. } in self.restore_all()?.interfaces {
+            for Reconciled { interface, outcome, .. } in self.restore_all(earlier)?.interfaces {
                 if let Outcome::Failed(error) = outcome {
                     watch::report(&format!("{}: {error:#}", interface.label()));
                 }
             }
         } else {
-            self.enforcer.require_bpffs_visible(&self.store.model()?)?;
+            self.enforcer.require_bpffs_visible(&earlier)?;
         }
-        Ok(self.store.delete_pending()?)
+        Ok(())
+    }
+
+    /// Restores the earlier contents of the store. Where it cannot be written, the kernel keeps a record
+    /// that the change is rolled back.
+    fn store_rollback(&mut self, what: &str) -> Result<()> {
+        if let Err(error) = self.store.restore_pending() {
+            if let Some(Pending { deadline, .. }) = self.store.pending()? {
+                // It fails with another store's pins, which do not need it.
+                let _ = self.record_unstored(|unstored| unstored.rolled_back = Some(deadline));
+            }
+            let done = format!("`{what}` is rolled back in the kernel");
+            return Err(NotStored::recorded(done, error).into());
+        }
+        // Another store's pins have no record.
+        let _ = self.record_unstored(|unstored| unstored.rolled_back = None);
+        Ok(())
     }
 }

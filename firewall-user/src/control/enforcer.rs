@@ -34,6 +34,8 @@ pub(super) struct Enforcer {
     pub(super) pins: Pins,
     /// The configured sizes.
     pub(super) sizes: config::Maps,
+    /// Whether the configured sizes are not known, so that tables that exist keep theirs.
+    pub(super) keeps_sizes: bool,
     /// The store that is enforced.
     pub(super) store: StoreIdentity,
 }
@@ -96,7 +98,9 @@ impl Enforcer {
         traced: bool,
     ) -> Result<Attached> {
         self.ensure_tables(maps, [interface])?;
-        maps.resize_interface_tables(interface.slot, &self.flow_sizes(interface))?;
+        if !self.keeps_sizes {
+            maps.resize_interface_tables(interface.slot, &self.flow_sizes(interface))?;
+        }
         Ok(attach::attach(maps, loader, interface, device, traced)?)
     }
 

@@ -13,7 +13,7 @@ impl Control {
     /// # Errors
     /// Nothing is attached, or the tables cannot be read or written.
     pub fn flush(&mut self, select: impl Fn(&FlowEntry) -> bool) -> Result<u64> {
-        let _lock = self.exclusive()?;
+        let _lock = self.exclusive_in_kernel()?;
         preflight::capabilities(Work::Maps)?;
         let Some(mut maps) = self.maps()? else { return Err(NothingAttached.into()) };
         let flows: Vec<_> = maps.flows()?.into_iter().filter(select).collect();

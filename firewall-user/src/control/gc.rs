@@ -38,9 +38,9 @@ impl Control {
     /// # Errors
     /// Nothing is attached, or the kernel's tables and programs cannot be used.
     pub fn gc(&mut self) -> Result<Expired> {
-        let _lock = self.exclusive()?;
+        let _lock = self.exclusive_in_kernel()?;
         preflight::capabilities(Work::Maps)?;
-        let model = self.store.model()?;
+        let model = self.model()?;
         let Some(mut maps) = self.maps()? else { return Err(NothingAttached.into()) };
         gc(&self.enforcer.pins, &mut maps, &model.interfaces, Extent::Full)
     }

@@ -10,12 +10,14 @@ use ipnet::IpNet;
 
 use super::enforcement::present_device;
 use super::enforcer::{Enforcer, is_managed};
-use super::{Control, lockout, ssh, watch};
+use super::staged::Before;
+use super::{Control, NotStored, lockout, ssh, watch};
+use crate::dataplane::Pins;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::tables::maps::Maps;
 use crate::explain::Explain;
 use crate::model::{Interface, Model};
-use crate::store::Transaction;
+use crate::policy::Addresses;
 
 /// The most passes over the flow tables to remove flows: one that moves between them during a pass is
 /// found in the next.
@@ -57,65 +59,121 @@ pub struct Panicked {
 }
 
 impl Control {
-    /// Begins emergency mode, or ends it. Either may be repeated.
+    /// Begins emergency mode, or ends it, in the kernel first. Either may be repeated. Works also while
+    /// another change is not confirmed: a rollback does not restore emergency mode.
     ///
     /// # Errors
     /// [`Unmanaged`], or at its end [`super::LockedOut`], unless forced; or the kernel refuses, and
-    /// `reconcile` completes it then.
+    /// `reconcile` completes it then; [`NotStored`] if the store cannot be written.
     pub fn panic(&mut self, is_panicking: bool, force: bool) -> Result<Panicked> {
-        self.emergency(force, |change| Ok(change.set_panic(is_panicking)?))
+        // A store that does not follow the kernel is no reason to wait.
+        let (_lock, _) = self.exclusive_unsettled()?;
+        let before = self.model()?;
+        let after = Model { is_panicking, ..before.clone() };
+        require_safe(&self.enforcer.pins, &before, &after, force)?;
+        self.enforcer.require_bpffs_visible(&after)?;
+        let interfaces = after.interfaces.values().cloned().collect();
+        let mut panicked = Panicked { interfaces, removed: 0 };
+        let Some(mut maps) = self.enforcer.maps()? else {
+            self.store_panic(is_panicking, None)?;
+            return Ok(panicked);
+        };
+        preflight::capabilities(Work::Maps)?;
+        learn_managed(&self.enforcer, &mut maps, &after);
+        let addresses = self.store.active_addresses()?;
+        let staged = self.enforcer.stage(maps, Before::Known(&before, &addresses), &after)?;
+        let addresses = staged.addresses().clone();
+        // Before the policies: nothing that follows may end what was begun here.
+        self.record_unstored(|unstored| unstored.panic = Some(is_panicking))?;
+        let mut maps = staged.flip()?;
+        if after.is_panicking {
+            panicked.removed = remove_unmanaged(&mut maps, &after)?;
+        }
+        if let Err(error) = self.store_panic(is_panicking, Some(&addresses)) {
+            return Err(NotStored::recorded(in_kernel(&after), error).into());
+        }
+        self.record_unstored(|unstored| unstored.panic = None)?;
+        Ok(panicked)
+    }
+
+    fn store_panic(&mut self, is_panicking: bool, addresses: Option<&Addresses>) -> Result<()> {
+        let mut transaction = self.store.begin()?;
+        transaction.set_panic(is_panicking)?;
+        if let Some(addresses) = addresses {
+            transaction.set_active_addresses(addresses)?;
+        }
+        transaction.commit()?;
+        Ok(())
     }
 
     /// Sets the management networks; in emergency mode they are active at once.
     ///
     /// # Errors
     /// As [`Self::panic`].
-    pub fn manage(&mut self, networks: BTreeSet<IpNet>, force: bool) -> Result<Panicked> {
-        self.emergency(force, |change| Ok(change.set_management(networks)?))
-    }
-
-    /// Works also while another change is not confirmed: a rollback does not restore emergency mode.
-    fn emergency(
-        &mut self,
-        force: bool,
-        edit: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
-    ) -> Result<Panicked> {
+    pub fn manage(&mut self, networks: BTreeSet<IpNet>, force: bool) -> Result<()> {
         let _lock = self.exclusive()?;
         let mut transaction = self.store.begin()?;
-        edit(&mut transaction)?;
+        transaction.set_management(networks)?;
         let after = transaction.model().clone();
-        if !force && after.is_panicking {
-            check(&after)?;
-        } else if !force {
-            lockout::check(&self.enforcer.pins, transaction.before(), &after, false)?;
-        }
+        require_safe(&self.enforcer.pins, transaction.before(), &after, force)?;
         self.enforcer.require_bpffs_visible(&after)?;
-        let mut panicked =
-            Panicked { interfaces: after.interfaces.values().cloned().collect(), removed: 0 };
         let Some(mut maps) = self.enforcer.maps()? else {
             transaction.commit()?;
-            return Ok(panicked);
+            return Ok(());
         };
         preflight::capabilities(Work::Maps)?;
-        if after.is_panicking {
-            // Untracked connections need a flow now.
-            for interface in after.interfaces.values() {
-                if let Err(error) = learn_managed(&self.enforcer, &mut maps, &after, interface) {
-                    watch::report(&format!("{}: {error:#}", interface.label()));
-                }
-            }
-        }
+        learn_managed(&self.enforcer, &mut maps, &after);
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         transaction.commit()?;
         let mut maps = staged.flip()?;
         if after.is_panicking {
-            panicked.removed = remove_unmanaged(&mut maps, &after)?;
+            remove_unmanaged(&mut maps, &after)?;
         }
-        Ok(panicked)
+        Ok(())
     }
 }
 
-fn learn_managed(
+/// Refuses a change after which its caller could not connect again.
+fn require_safe(pins: &Pins, before: &Model, after: &Model, force: bool) -> Result<()> {
+    if force {
+        return Ok(());
+    }
+    if after.is_panicking {
+        Ok(check(after)?)
+    } else {
+        Ok(lockout::check(pins, before, after, false)?)
+    }
+}
+
+/// What holds in the kernel, for the message that it is not stored.
+fn in_kernel(model: &Model) -> String {
+    let labels: Vec<_> = model.interfaces.values().map(Interface::label).collect();
+    let place = labels.join(", ");
+    if model.is_panicking {
+        let networks: Vec<_> = model.management.iter().map(ToString::to_string).collect();
+        let what = match &networks[..] {
+            [] => "nothing passes".to_owned(),
+            networks => format!("only traffic of {} passes", networks.join(", ")),
+        };
+        format!("in the kernel emergency mode is on: {what} ({place})")
+    } else {
+        format!("in the kernel emergency mode is off ({place})")
+    }
+}
+
+/// In emergency mode untracked connections of the management networks need a flow.
+fn learn_managed(enforcer: &Enforcer, maps: &mut Maps, after: &Model) {
+    if !after.is_panicking {
+        return;
+    }
+    for interface in after.interfaces.values() {
+        if let Err(error) = learn_on(enforcer, maps, after, interface) {
+            watch::report(&format!("{}: {error:#}", interface.label()));
+        }
+    }
+}
+
+fn learn_on(
     enforcer: &Enforcer,
     maps: &mut Maps,
     model: &Model,

@@ -79,21 +79,21 @@ impl Control {
                 fixed: Vec::new(),
             });
         }
-        let _lock = self.exclusive()?;
+        // Also with a store that cannot be written, what it has is enforced.
+        let _lock = self.exclusive_in_kernel()?;
         if adopts && let Some(mut maps) = self.enforcer.maps_of_any_store()? {
             self.enforcer.store.adopt(&mut maps)?;
         }
-        self.restore_all()
+        self.restore_all(self.model()?)
     }
 
-    /// [`Self::reconcile`], for a caller that holds the lock.
-    pub(super) fn restore_all(&mut self) -> Result<Reconciliation> {
+    /// Makes the kernel's state equal to a model, for a caller that holds the lock.
+    pub(super) fn restore_all(&mut self, model: Model) -> Result<Reconciliation> {
         preflight::capabilities(Work::Programs)?;
         preflight::kernel()?;
-        let model = self.store.model()?;
         // Before anything is detached as not stored.
         self.enforcer.maps()?;
-        let model = self.follow(model)?;
+        let model = self.follow(model);
         let strays = self.strays(&model)?;
         if model.interfaces.is_empty() {
             instance::refuse_other_versions(&self.enforcer.pins)?;
@@ -106,8 +106,13 @@ impl Control {
             self.enforcer.release(&mut maps, *slot)?;
         }
         let staged = self.enforcer.stage(maps, Before::Unknown, &model)?;
-        self.store.set_active_addresses(staged.addresses())?;
+        let recorded = self.store.set_active_addresses(staged.addresses());
         let mut maps = staged.flip()?;
+        if let Err(error) = recorded {
+            // They only spare a later change work: the digests tell it what is active.
+            let error = anyhow::Error::new(error);
+            watch::report(&format!("the addresses of group members are not recorded: {error:#}"));
+        }
         if model.is_panicking {
             remove_unmanaged(&mut maps, &model)?;
         }
@@ -121,11 +126,23 @@ impl Control {
         Ok(Reconciliation { interfaces, strays, fixed })
     }
 
-    /// [`follow`], stored at once: what is stored and what is attached differ until then.
-    fn follow(&mut self, model: Model) -> Result<Model> {
-        let Some(maps) = self.enforcer.maps()? else { return Ok(model) };
+    /// [`follow`], stored at once: what is stored and what is attached differ until then. A store that cannot
+    /// be written follows no device.
+    fn follow(&mut self, model: Model) -> Model {
+        self.try_follow(&model).unwrap_or_else(|error| {
+            watch::report(&format!("renamed devices are not followed: {error:#}"));
+            model
+        })
+    }
+
+    fn try_follow(&mut self, model: &Model) -> Result<Model> {
+        let Some(maps) = self.enforcer.maps()? else { return Ok(model.clone()) };
         let capacity = self.config.maps.interfaces.get().min(maps.sizes.interfaces);
         let mut transaction = self.store.begin()?;
+        if transaction.model() != model {
+            // What is to be enforced could not be stored yet.
+            return Ok(model.clone());
+        }
         let followed = follow(&self.enforcer.pins, &mut transaction, capacity)?;
         let model = transaction.model().clone();
         if transaction.changed() {
@@ -133,6 +150,26 @@ impl Control {
         }
         followed.reports.iter().for_each(|text| watch::report(text));
         Ok(model)
+    }
+
+    /// As [`Self::follow`], with the policies of what is stored then.
+    fn follow_and_enforce(&mut self) -> Result<()> {
+        let model = self.model()?;
+        let Some(maps) = self.maps()? else { return Ok(()) };
+        let capacity = self.config.maps.interfaces.get().min(maps.sizes.interfaces);
+        let mut transaction = self.store.begin()?;
+        if *transaction.model() != model {
+            return Ok(());
+        }
+        let followed = follow(&self.enforcer.pins, &mut transaction, capacity)?;
+        if transaction.changed() {
+            let staged = self.enforcer.stage_change(maps, &mut transaction)?;
+            transaction.commit()?;
+            let mut maps = staged.flip()?;
+            followed.gone.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
+        }
+        followed.reports.iter().for_each(|text| watch::report(text));
+        Ok(())
     }
 
     /// Slots that are enforced in the kernel but not stored: the store was lost, or restored from an
@@ -153,27 +190,19 @@ impl Control {
     /// # Errors
     /// The store or the pins cannot be used.
     pub fn attach_missing(&mut self, refused: &mut BTreeMap<u16, u32>) -> Result<Vec<Reconciled>> {
-        let _lock = self.exclusive()?;
-        let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
-        let mut transaction = self.store.begin()?;
-        let pins = &self.enforcer.pins;
-        let capacity = self.config.maps.interfaces.get().min(maps.sizes.interfaces);
-        let followed = follow(pins, &mut transaction, capacity)?;
-        let model = transaction.model().clone();
-        if transaction.changed() {
-            let staged = self.enforcer.stage_change(maps, &mut transaction)?;
-            transaction.commit()?;
-            maps = staged.flip()?;
-            followed.gone.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
-        } else {
-            drop(transaction);
+        let _lock = self.exclusive_in_kernel()?;
+        if let Err(error) = self.follow_and_enforce() {
+            // Also then, what is stored is attached.
+            watch::report(&format!("renamed devices are not followed: {error:#}"));
         }
-        followed.reports.iter().for_each(|text| watch::report(text));
+        let model = self.model()?;
+        let Some(mut maps) = self.maps()? else { return Ok(Vec::new()) };
         let room: Vec<Room> = model.interfaces.values().map(|_| Room::default()).collect();
         let mut loader = Loader::new(&room);
         let budget = Budget::available();
         let mut done = Vec::new();
         let all: Vec<_> = model.interfaces.into_values().collect();
+        let pins = &self.enforcer.pins;
         for interface in &all {
             let slot = interface.slot;
             // What one device answers keeps no other from its programs.

@@ -15,13 +15,15 @@ use nix::unistd::{close, dup2_stdout, setsid};
 
 use super::{Control, boot};
 use crate::config::{Config, Paths};
-use crate::store::FILE;
 
 /// The command line of this process.
 pub const COMMAND: [&str; 2] = ["confirm", "--watch"];
 
 /// How often it checks whether the change is still unconfirmed.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it tries a rollback that fails or cannot be stored.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// `daemon.warning` (RFC 3164).
 const PRIORITY: u8 = 3 << 3 | 4;
@@ -68,19 +70,24 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
     stdout.flush()?;
     dup2_stdout(File::open("/dev/null")?)?;
     // The command that started it holds the lock until the change is made.
-    let mut control = Control::open_existing(paths, config)?;
-    drop(control.lock()?);
-    while let Some(change) = control.unconfirmed_change()? {
-        if change.left.is_zero() {
-            return control.roll_back_overdue();
+    drop(Control::open_existing(paths, config)?.lock()?);
+    loop {
+        // For reading: it must not keep a file system from being mounted read-only.
+        let control = Control::open_read_only(paths, config)?;
+        let (change, is_overdue) = (control.unconfirmed_change()?, control.has_overdue_change()?);
+        drop(control);
+        if change.is_none() && !is_overdue {
+            return Ok(());
         }
-        boot::sleep_until(boot::now()? + change.left.min(POLL_INTERVAL));
-        if !paths.state_dir.join(FILE).exists() {
-            break;
-        }
-        control = Control::open_existing(paths, config)?;
+        let roll_back = || Control::open_existing(paths, config)?.roll_back_overdue();
+        let pause = match is_overdue.then(roll_back) {
+            Some(Ok(())) => return Ok(()),
+            // The kernel comes first, and the store follows when it can.
+            Some(Err(_)) => RETRY_INTERVAL,
+            None => change.map_or(POLL_INTERVAL, |change| change.left.min(POLL_INTERVAL)),
+        };
+        boot::sleep_until(boot::now()? + pause);
     }
-    Ok(())
 }
 
 /// Closes the files that it inherited: another process may wait for their end.

@@ -11,8 +11,10 @@ use aya::programs::tc::TcError;
 use aya::programs::xdp::XdpError;
 use aya::sys::NetlinkError;
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 
 use crate::explain::{Exit, Explain};
+use crate::ownership::OwnershipError;
 
 /// A failed operation on the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,13 @@ impl<T, E: StdError + 'static> Context<T> for std::result::Result<T, E> {
     }
 }
 
+impl From<OwnershipError> for DataplaneError {
+    fn from(error: OwnershipError) -> Self {
+        let hint = error.hint().unwrap_or_default();
+        Self::new(format!("pin directory: {}", chain(&error)), hint)
+    }
+}
+
 /// The kernel's error number in an error or its causes.
 pub(crate) fn errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
     let mut next = Some(error);
@@ -114,12 +123,13 @@ fn own_errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
     number.map(Errno::from_raw)
 }
 
-/// The usual cause of an error number of the kernel.
-pub(crate) const fn usual_hint(errno: Errno) -> Option<&'static str> {
+/// The usual cause of an error number of the kernel. Only a user who is not root is told to be root.
+pub(crate) fn usual_hint(errno: Errno) -> Option<&'static str> {
     match errno {
-        Errno::EPERM => Some(
-            "run as root; if you are root, kernel lockdown, a security module or the seccomp \
-             profile of a container forbids it",
+        Errno::EPERM | Errno::EACCES if !geteuid().is_root() => Some("run as root"),
+        Errno::EPERM | Errno::EACCES => Some(
+            "root is refused: kernel lockdown, a security module or the seccomp profile of a container \
+             forbids it",
         ),
         Errno::ENOMEM | Errno::E2BIG => Some(
             "the maps did not fit in memory: make [maps] smaller in the configuration, or raise the \
@@ -184,7 +194,10 @@ mod tests {
             let error: Result<()> = Err(io::Error::from_raw_os_error(errno)).context("open map");
             error.unwrap_err().hint().unwrap_or_default()
         };
-        assert!(hint(libc::EPERM).starts_with("run as root"));
+        let (root, other) = ("root is refused: kernel lockdown", "run as root");
+        let forbidden = if geteuid().is_root() { root } else { other };
+        assert!(hint(libc::EPERM).starts_with(forbidden));
+        assert!(hint(libc::EACCES).starts_with(forbidden));
         assert!(hint(libc::ENOMEM).starts_with("the maps did not fit"));
         assert_eq!(hint(libc::EINVAL), "");
     }

@@ -13,6 +13,7 @@ use crate::dataplane::pins::Pins;
 use crate::dataplane::sys::unpin::remove_tree;
 use crate::dataplane::tables::create::create;
 use crate::dataplane::tables::maps::Maps;
+use crate::ownership;
 
 /// Whether the instance exists in the kernel: this version's maps are pinned.
 #[must_use]
@@ -23,8 +24,9 @@ pub fn exists(pins: &Pins) -> bool {
 /// The maps; `None` if the instance does not exist in the kernel.
 ///
 /// # Errors
-/// They are another version's, damaged, or may not be opened.
+/// They are another version's, damaged, or may not be opened; or somebody else can change their directory.
 pub fn open(pins: &Pins) -> Result<Option<Maps>> {
+    require_ours(pins)?;
     refuse_other_versions(pins)?;
     exists(pins).then(|| Maps::open(pins)).transpose()
 }
@@ -44,6 +46,18 @@ pub fn ensure_maps(pins: &Pins, sizes: &Sizes) -> Result<Maps> {
         let _ = fs::remove_dir(pins.root());
     })?;
     Maps::open(pins)
+}
+
+/// Refuses directories of pins that somebody else can change: who owns one may rename what is pinned in it,
+/// and a command would find nothing, or the wrong thing. The root of a BPF file system may be open to
+/// all, as it is by default, if it is sticky (mode 1777).
+///
+/// # Errors
+/// Somebody else can, or this user may not see them.
+fn require_ours(pins: &Pins) -> Result<()> {
+    let below = [pins.version_dir(), pins.partial().version_dir(), pins.removed().version_dir()];
+    let directories = [pins.root().to_owned()].into_iter().chain(below).chain(pins.directories());
+    directories.into_iter().try_for_each(|dir| Ok(ownership::require_directory(&dir)?))
 }
 
 /// Refuses the pins of another version, which only another build of secgroup could use.
@@ -75,9 +89,10 @@ pub fn refuse_other_versions(pins: &Pins) -> Result<()> {
 fn create_all(pins: &Pins, sizes: &Sizes) -> Result<()> {
     let partial = pins.partial();
     let from = partial.version_dir();
+    ownership::create_directory(pins.root())?;
     remove_tree(&from)?;
     for dir in partial.directories() {
-        fs::create_dir_all(&dir).context(format_args!("create {}", dir.display()))?;
+        ownership::create_directory(&dir)?;
     }
     create(&partial, sizes)?;
     // Without its maps, nothing that an older set may have left is of any use.

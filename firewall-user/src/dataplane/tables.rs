@@ -13,3 +13,4 @@ pub mod owner;
 pub mod policy;
 mod probe;
 mod rules;
+pub mod unstored;

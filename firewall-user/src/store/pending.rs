@@ -47,11 +47,21 @@ pub(super) fn write(sql: &Connection, pending: &Pending) -> rusqlite::Result<()>
 }
 
 pub(super) fn copy_tables(sql: &Connection) -> rusqlite::Result<()> {
+    drop_copy(sql)?;
     TABLES.iter().try_for_each(|table| {
         sql.execute_batch(&format!("CREATE TABLE before_{table} AS SELECT * FROM {table}"))
     })
 }
 
+/// Lets the names of the tables mean their copies, until the transaction is rolled back. Also on a
+/// connection for reading: the views are in its memory.
+pub(super) fn show_earlier(sql: &Connection) -> rusqlite::Result<()> {
+    TABLES.iter().try_for_each(|table| {
+        sql.execute_batch(&format!("CREATE TEMP VIEW {table} AS SELECT * FROM main.before_{table}"))
+    })
+}
+
+/// Restores the tables, and deletes the record of the change.
 pub(super) fn restore(sql: &Connection) -> rusqlite::Result<()> {
     // Until the commit, rows may reference rows that are not restored yet.
     sql.pragma_update(None, "defer_foreign_keys", true)?;
@@ -60,11 +70,21 @@ pub(super) fn restore(sql: &Connection) -> rusqlite::Result<()> {
     }
     TABLES.iter().try_for_each(|table| {
         sql.execute_batch(&format!("INSERT INTO {table} SELECT * FROM before_{table}"))
-    })
+    })?;
+    sql.execute_batch("UPDATE state SET generation = generation + 1")?;
+    delete(sql)
+}
+
+pub(super) fn end(sql: &Connection, now: u64) -> rusqlite::Result<()> {
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    sql.execute("UPDATE pending SET deadline = min(deadline, ?1)", [now]).map(drop)
 }
 
 pub(super) fn delete(sql: &Connection) -> rusqlite::Result<()> {
-    sql.execute_batch("DELETE FROM pending")?;
+    sql.execute_batch("DELETE FROM pending")
+}
+
+pub(super) fn drop_copy(sql: &Connection) -> rusqlite::Result<()> {
     TABLES
         .iter()
         .try_for_each(|table| sql.execute_batch(&format!("DROP TABLE IF EXISTS before_{table}")))

@@ -5,7 +5,7 @@ use std::path::Path;
 use firewall_ebpf::abi::policy::MAX_RULE;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::{BUSY, Error};
+use super::Error;
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
 const VERSION: i64 = 4;
@@ -173,7 +173,6 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     if content == Content::Store {
         return Ok(());
     }
-    write_ahead(connection).map_err(failed)?;
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Another process may have created them before this one had the lock.
@@ -184,6 +183,26 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)
+}
+
+/// Whether a file has the tables; a process may have been killed before it created them.
+///
+/// # Errors
+/// It is not a store of this schema.
+pub(super) fn has_tables(connection: &Connection, path: &Path) -> Result<bool, Error> {
+    Ok(inspect(connection, path)? == Content::Store)
+}
+
+/// Whether a process was killed while it wrote: its journal is to be rolled back, which a connection for
+/// reading cannot do.
+pub(super) fn needs_recovery(connection: &Connection) -> bool {
+    let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+    read.is_err_and(|error| is_read_only(&error))
+}
+
+/// Whether a journal could not be rolled back because nothing can be written.
+pub(super) fn is_read_only(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen))
 }
 
 fn inspect(connection: &Connection, path: &Path) -> Result<Content, Error> {
@@ -202,22 +221,5 @@ fn inspect(connection: &Connection, path: &Path) -> Result<Content, Error> {
         }
         (0, 0) if changes == 0 => Ok(Content::Nothing),
         _ => Err(Error::OtherProgram { path: path.to_owned() }),
-    }
-}
-
-/// Readers and one writer at once. The mode is kept in the file.
-fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
-    // SQLite does not wait by itself when two processes set the mode at the same moment.
-    let deadline = std::time::Instant::now() + BUSY;
-    loop {
-        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
-            Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && std::time::Instant::now() < deadline =>
-            {
-                std::thread::yield_now();
-            }
-            result => return result,
-        }
     }
 }

@@ -125,7 +125,7 @@ impl<'a> Transaction<'a> {
         if !changed {
             if recorded && copied {
                 // There is nothing to roll back.
-                pending::delete(&sql).map_err(failed)?;
+                pending::drop_copy(&sql).map_err(failed)?;
             }
             if recorded { sql.commit() } else { sql.rollback() }.map_err(failed)?;
             return Ok(generation);

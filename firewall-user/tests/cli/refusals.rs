@@ -282,23 +282,23 @@ fn an_unusable_directory_or_configuration_is_refused() {
     refused(
         host.run(&["--state-dir", &file, "group", "list"]),
         &format!(
-            "error: create state directory {file}: File exists (os error 17)\n\
-             hint: choose another directory with --state-dir or SECGROUP_STATE_DIR"
+            "error: store {file}/secgroup.db cannot be opened: Not a directory (os error 20)\n\
+             hint: choose another directory with --state-dir"
         ),
     );
     refused(
-        host.run(&["--config", "/no/such", "group", "list"]),
+        host.run(&["--config", "/no/such", "group", "create", "web", "--description", "d"]),
         "error: read configuration /no/such: No such file or directory (os error 2)\n\
          hint: without --config and SECGROUP_CONFIG no file is needed",
     );
     let config = host.file("bad.toml", "[maps]\ninterfaces = 1000\n");
     refused(
-        host.run(&["--config", &config, "group", "list"]),
+        host.run(&["--config", &config, "group", "create", "web", "--description", "d"]),
         &format!("error: configuration {config}: line 2, column 14: 1000 is not 1 to 256"),
     );
     let config = host.file("bad.toml", "[limits]\nrules_per_group = 201\n");
     refused(
-        host.run(&["--config", &config, "group", "list"]),
+        host.run(&["--config", &config, "group", "create", "web", "--description", "d"]),
         &format!(
             "error: configuration {config}: [limits]: rules_per_group = 201 times \
              groups_per_interface = 5 exceeds rules_per_interface = 1000\n\

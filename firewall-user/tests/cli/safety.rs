@@ -53,12 +53,7 @@ fn an_interrupted_rollback_is_completed_by_the_next_command() {
     host.ok(&["group", "create", "web", "--description", "d"]);
     let (before, _) = host.state();
     confirmed_within(&host, &RULE, "1h");
-    let mut store = host.store();
-    let mut change = store.begin().unwrap();
-    change.restore().unwrap();
-    change.commit().unwrap();
-    let sql = rusqlite::Connection::open(host.state_dir().join("secgroup.db")).unwrap();
-    sql.execute("UPDATE pending SET deadline = 1", []).unwrap();
+    host.store().end_pending(1).unwrap();
     let mut command = host.command(&["group", "list"]);
     assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     assert_eq!(host.state().0, before);

@@ -1,9 +1,13 @@
 //! Files that are not a store of this program.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use firewall_user::explain::Explain as _;
+use firewall_user::model::Limits;
 use firewall_user::store::{Error, FILE, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -12,6 +16,12 @@ use tempfile::TempDir;
 fn refused(dir: &Path) -> (String, String) {
     let error = Store::open(dir).map_or_else(|error| error, |store| store.model().unwrap_err());
     (error.to_string(), error.hint().unwrap_or_default().into_owned())
+}
+
+/// The end of an error's text, with its cause.
+fn chain(error: &Error) -> String {
+    let text = format!("{error}: {}", error.source().unwrap());
+    text.split_once(".db ").unwrap().1.to_owned()
 }
 
 fn made(dir: &Path) -> Connection {
@@ -26,11 +36,89 @@ fn a_store_opens_again_and_again() {
     for _ in 0..2 {
         assert_eq!(Store::open(&below).unwrap().model().unwrap(), Default::default());
     }
-    let mode = |name: &str| -> String {
-        let connection = Connection::open(below.join(FILE)).unwrap();
-        connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
-    };
-    assert_eq!(mode("journal_mode"), "wal");
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    assert_eq!((mode(&below), mode(&below.join(FILE))), (0o700, 0o600));
+}
+
+/// Every file of a directory with its content and its time of modification.
+fn files(dir: &Path) -> BTreeMap<String, (Vec<u8>, i64)> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let read = |path: &Path| (fs::read(path).unwrap(), fs::metadata(path).unwrap().mtime_nsec());
+    entries.map(|it| (it.file_name().into_string().unwrap(), read(&it.path()))).collect()
+}
+
+#[test]
+fn reading_writes_nothing_and_creates_nothing() {
+    let dir = TempDir::new().unwrap();
+    let absent = Store::open_read_only(&dir.path().join("absent"), Limits::default()).unwrap();
+    assert!(absent.is_absent() && !dir.path().join("absent").exists());
+    let state = dir.path().join("state");
+    let mut store = Store::open(&state).unwrap();
+    // A process was killed before it created the tables.
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::write(dir.path().join("empty").join(FILE), "").unwrap();
+    assert!(
+        Store::open_read_only(&dir.path().join("empty"), Limits::default()).unwrap().is_absent()
+    );
+
+    // Beside a writer that has not committed yet.
+    let change = store.begin().unwrap();
+    let reader = Store::open_read_only(&state, Limits::default()).unwrap();
+    assert_eq!(reader.model().unwrap(), *change.model());
+    change.commit().unwrap();
+    drop((reader, store));
+
+    let before = files(&state);
+    let mut reader = Store::open_read_only(&state, Limits::default()).unwrap();
+    assert_eq!(reader.id().unwrap().len(), 32);
+    assert!(reader.begin().unwrap().set_panic(true).is_err());
+    drop(reader);
+    assert!(files(&state) == before);
+}
+
+#[test]
+fn reading_completes_what_a_killed_process_left_half_written() {
+    let dir = TempDir::new().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let model = store.model().unwrap();
+    let (path, journal) = (dir.path().join(FILE), dir.path().join(format!("{FILE}-journal")));
+    // The journal as it is on the disk right before the commit, with pages of the change after it.
+    let connection = Connection::open(&path).unwrap();
+    connection.pragma_update(None, "journal_mode", "PERSIST").unwrap();
+    connection.pragma_update(None, "cache_size", 1).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for number in 0..200 {
+        let (id, text) = (format!("sg-{number:017x}"), "x".repeat(200));
+        connection.execute("INSERT INTO groups VALUES (?1, ?1, ?2)", [&id, &text]).unwrap();
+    }
+    let left = (fs::read(&path).unwrap(), fs::read(&journal).unwrap());
+    drop(connection);
+    drop(store);
+    fs::write(&path, left.0).unwrap();
+    fs::write(&journal, left.1).unwrap();
+    store = Store::open_read_only(dir.path(), Limits::default()).unwrap();
+    assert_eq!(store.model().unwrap(), model);
+}
+
+#[test]
+fn a_store_that_somebody_else_can_change_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let state = dir.path().join("state");
+    drop(Store::open(&state).unwrap());
+    for mode in [0o777, 0o1777, 0o770] {
+        fs::set_permissions(&state, Permissions::from_mode(mode)).unwrap();
+        for opened in [Store::open(&state), Store::open_read_only(&state, Limits::default())] {
+            let error = opened.unwrap_err();
+            assert!(matches!(error, Error::Directory(_)), "{error}");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains(&format!("`chmod go-w {}`", state.display())), "{hint}");
+        }
+    }
+    // The permissions of an earlier version, which let everybody hold a lock.
+    fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(state.join(FILE), Permissions::from_mode(0o644)).unwrap();
+    drop(Store::open(&state).unwrap());
+    assert_eq!(fs::metadata(state.join(FILE)).unwrap().mode() & 0o7777, 0o600);
 }
 
 #[test]
@@ -79,9 +167,7 @@ fn a_file_that_is_no_database_is_damaged() {
 #[test]
 fn a_file_with_a_hole_is_damaged() {
     let dir = TempDir::new().unwrap();
-    let connection = made(dir.path());
-    connection.pragma_update(None, "journal_mode", "DELETE").unwrap();
-    drop(connection);
+    drop(made(dir.path()));
     let path = dir.path().join(FILE);
     let mut bytes = fs::read(&path).unwrap();
     // All pages but the first, which has the header and the schema.
@@ -105,11 +191,9 @@ fn a_directory_that_cannot_be_written_is_refused() {
     fs::create_dir(dir.path().join(FILE)).unwrap();
     let error = Store::open(dir.path()).unwrap_err();
     assert!(matches!(error, Error::Access { what: "opened", .. }), "{error}");
-    assert_eq!(
-        error.hint().unwrap(),
-        "run as root, or choose a directory you can write with --state-dir"
-    );
+    assert_eq!(chain(&error), "cannot be opened: Is a directory (os error 21)");
+    assert_eq!(error.hint().unwrap(), "choose another directory with --state-dir");
     // A directory in which even root cannot create a file.
     let error = Store::open(Path::new("/proc/self")).unwrap_err();
-    assert!(matches!(error, Error::Access { what: "opened", .. }), "{error}");
+    assert!(matches!(error, Error::Directory(_)), "{error}");
 }

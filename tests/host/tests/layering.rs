@@ -12,9 +12,10 @@ const POLICY: &str = "firewall-user/policy/src";
 
 /// From the bottom up. A module may use itself and what stands on a line above its own. `lib.rs`
 /// re-exports the policy crate as `policy`, and its `model`.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["model", "policy"],
     &["explain"],
+    &["ownership"],
     &["dataplane", "store"],
     &["config"],
     &["control"],

@@ -20,7 +20,7 @@ pub fn require(pins: &Pins) -> Result<()> {
     }
     Err(DataplaneError::new(
         format!("pin directory {}: not in a BPF file system", root.display()),
-        "mount one with `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec` the real one is \
+        "mount one with `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`; inside `ip netns exec` the real one is \
          hidden: stay outside and use --netns, or enter with `nsenter --net=/var/run/netns/NAME`",
     ))
 }

@@ -12,6 +12,7 @@ use crate::dataplane::tables::bank::RawRecord;
 use crate::dataplane::tables::device::{self, DEVICES};
 use crate::dataplane::tables::maps::{BANKS, LOADED, Loaded, USER_COUNTERS};
 use crate::dataplane::tables::owner::{Record, STORE};
+use crate::dataplane::tables::unstored::{self, UNSTORED};
 
 /// Creates and pins every shared map and helper program. The directories exist already.
 pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
@@ -34,7 +35,8 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
     create_array::<RawRecord>(pins, sizes, &BANKS)?;
     create_array::<Loaded>(pins, sizes, &LOADED)?;
     create_array::<Record>(pins, sizes, &STORE)?;
-    create_array::<device::Record>(pins, sizes, &DEVICES)
+    create_array::<device::Record>(pins, sizes, &DEVICES)?;
+    create_array::<unstored::Record>(pins, sizes, &UNSTORED)
 }
 
 /// A map that is not part of the kernel object.

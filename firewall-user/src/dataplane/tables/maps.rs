@@ -8,13 +8,15 @@ use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_ebpf::abi::counter::{Counter, UserCounter};
 use firewall_ebpf::abi::interface::{SLOW_PATHS, Settings, settings_index};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
+use nix::errno::Errno;
 
-use crate::dataplane::error::{Context, DataplaneError, Result, chain};
+use crate::dataplane::error::{Context, DataplaneError, Result, chain, errno};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
 use crate::dataplane::tables::device::{self, DEVICES};
 use crate::dataplane::tables::owner::{Owner, Record, STORE};
+use crate::dataplane::tables::unstored::UNSTORED;
 
 /// The counters that userspace keeps, by [`UserCounter::index`]; the kernel program does not use them.
 pub(super) const USER_COUNTERS: Shape = Shape::new::<u32, u64>(
@@ -152,10 +154,17 @@ impl Maps {
 /// would be read and written beyond its end. Returns the sizes that the maps were created with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { rules: 0, interfaces: 0 };
-    for shape in SHAPES.iter().chain([&USER_COUNTERS, &BANKS, &LOADED, &STORE, &DEVICES]) {
+    let own = [&USER_COUNTERS, &BANKS, &LOADED, &STORE, &DEVICES, &UNSTORED];
+    for shape in SHAPES.iter().chain(own) {
         let path = pins.map(shape.name);
-        let info =
-            MapInfo::from_pin(&path).map_err(|error| damaged(pins, shape.name, &chain(&error)))?;
+        let info = MapInfo::from_pin(&path);
+        if let Err(error) = &info
+            && matches!(errno(error), Some(Errno::EACCES | Errno::EPERM))
+        {
+            // Nothing is wrong with the pins.
+            return info.map(|_| sizes).context(format_args!("open map {}", shape.name));
+        }
+        let info = info.map_err(|error| damaged(pins, shape.name, &chain(&error)))?;
         let kind = info.map_type().context(format_args!("map {}", shape.name))?;
         let (key, value) = (info.key_size() as usize, info.value_size() as usize);
         if (kind, key, value) != (shape.kind, shape.key, shape.value) {

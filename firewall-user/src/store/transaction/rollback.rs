@@ -1,7 +1,7 @@
 //! A change that can be rolled back after its commit.
 
 use super::Transaction;
-use crate::store::{Error, Pending, pending, read};
+use crate::store::{Error, Pending, pending};
 
 impl Transaction<'_> {
     /// The change that is not confirmed yet, if there is one.
@@ -12,7 +12,7 @@ impl Transaction<'_> {
         pending::read(&self.sql).map_err(|error| Error::sqlite(self.path, error))
     }
 
-    /// Copies the tables, so that [`Self::restore`] can restore them. Call it before the first edit, and
+    /// Copies the tables, so that [`crate::store::Store::restore_pending`] can restore them. Call it before the first edit, and
     /// only without a pending change.
     ///
     /// # Errors
@@ -29,20 +29,5 @@ impl Transaction<'_> {
     /// The store cannot be written.
     pub fn pend(&mut self, pending: &Pending) -> Result<(), Error> {
         pending::write(&self.sql, pending).map_err(|error| Error::sqlite(self.path, error))
-    }
-
-    /// Restores the tables from the copy of [`Self::copy_tables`], which stays. Rules get the numbers that
-    /// they had; the numbers of rules that this deletes are not used again.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub fn restore(&mut self) -> Result<(), Error> {
-        self.changed = true;
-        let restored = pending::restore(&self.sql).and_then(|()| read::model(&self.sql));
-        self.model = restored.map_err(|error| {
-            self.incomplete = true;
-            Error::sqlite(self.path, error)
-        })?;
-        Ok(())
     }
 }

@@ -47,7 +47,7 @@ fn a_system_call_that_fails_leaves_the_state_unchanged() {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.ok("group create web --description x");
     net.server.ip("link add eth1 type veth peer name eth2");
-    let not_permitted = "run as root; if you are root, kernel lockdown, a security module or the \
+    let not_permitted = "root is refused: kernel lockdown, a security module or the \
                      seccomp profile of a container forbids it";
     let out_of_memory = "the maps did not fit in memory: make [maps] smaller in the configuration, or \
                   raise the memory limit of the unit or container";

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{CHANGES, assert_refused, assert_unchanged, operation};
 
-const MOUNT: &str = "mount one with `mount -t bpf bpf /sys/fs/bpf`; inside `ip netns exec` the \
+const MOUNT: &str = "mount one with `mount -t bpf -o mode=0700 bpf /sys/fs/bpf`; inside `ip netns exec` the \
                      real one is hidden: stay outside and use --netns, or enter with `nsenter \
                      --net=/var/run/netns/NAME`";
 
