@@ -13,6 +13,7 @@ mod confirm;
 mod crash;
 mod default_deny;
 mod device_reappears;
+mod documents;
 mod failures;
 mod flood;
 mod flows;
