@@ -14,6 +14,7 @@ mod crash;
 mod default_deny;
 mod device_identity;
 mod device_reappears;
+mod documents;
 mod emergency;
 mod failures;
 mod flood;

@@ -1,6 +1,7 @@
 //! Missing or unusable pin directories, devices, namespaces and stores.
 
 use std::fs;
+use std::path::Path;
 
 use firewall_ebpf::abi::limits::ABI_VERSION;
 use secgroup_tests::network::at;
@@ -60,6 +61,10 @@ fn missing_devices_and_namespaces_are_refused() {
         "`ip netns list` shows the named ones; `ip netns attach NAME PID` names another";
     let namespace = net.client.name();
     let long_name = "a-name-of-more-than-15-bytes";
+    // A file where a namespace would be mounted.
+    let no_namespace = format!("{namespace}-file");
+    let file = Path::new("/var/run/netns").join(&no_namespace);
+    fs::write(&file, "").unwrap();
     assert_unchanged(&secgroup, &net.server, || {
         for (arguments, error, hint) in [
             ("eth7", "interface eth7: no such device".to_owned(), devices),
@@ -77,9 +82,8 @@ fn missing_devices_and_namespaces_are_refused() {
                 namespaces,
             ),
             (
-                "eth0 --netns ../../proc/version",
-                "enter network namespace \"../../proc/version\": EINVAL: Invalid argument"
-                    .to_owned(),
+                &format!("eth0 --netns {no_namespace}"),
+                format!("enter network namespace \"{no_namespace}\": EINVAL: Invalid argument"),
                 namespaces,
             ),
         ] {
@@ -87,7 +91,11 @@ fn missing_devices_and_namespaces_are_refused() {
             let device = arguments.split(' ').next().unwrap();
             assert_refused(&answer, 3, &format!("attach {device}: {error}"), hint);
         }
+        let answer = secgroup.run("attach eth0 --netns ../../proc/version --group web".split(' '));
+        let error = "attach eth0: \"../../proc/version\" is not the name of a network namespace";
+        assert_refused(&answer, 2, error, "`ip netns list` shows the named ones");
     });
+    fs::remove_file(&file).unwrap();
 }
 
 #[test]
