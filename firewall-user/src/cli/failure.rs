@@ -5,7 +5,6 @@ use std::error::Error;
 
 use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::enforcement::{AmbiguousName, SameDevice};
-use crate::control::follow::DeviceElsewhere;
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NothingAttached, OtherStore};
 use crate::dataplane::DataplaneError;
@@ -15,7 +14,7 @@ use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 17] = [
+const EXPLAINED: [Lookup; 16] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -28,7 +27,6 @@ const EXPLAINED: [Lookup; 17] = [
     explained::<OtherStore>,
     explained::<AmbiguousName>,
     explained::<SameDevice>,
-    explained::<DeviceElsewhere>,
     explained::<NothingAttached>,
     explained::<NothingPending>,
     explained::<Unconfirmed>,
