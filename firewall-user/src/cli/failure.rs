@@ -5,7 +5,6 @@ use std::error::Error;
 
 use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::enforcement::{AmbiguousName, SameDevice};
-use crate::control::follow::DeviceElsewhere;
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NotStored, NothingAttached, OtherStore, Unsettled};
 use crate::dataplane::DataplaneError;
@@ -16,7 +15,7 @@ use crate::telemetry::server::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 21] = [
+const EXPLAINED: [Lookup; 22] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -30,7 +29,6 @@ const EXPLAINED: [Lookup; 21] = [
     explained::<OtherStore>,
     explained::<AmbiguousName>,
     explained::<SameDevice>,
-    explained::<DeviceElsewhere>,
     explained::<NothingAttached>,
     explained::<OwnershipError>,
     explained::<NothingPending>,

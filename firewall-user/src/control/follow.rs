@@ -1,16 +1,13 @@
 //! Devices that were renamed, moved or replaced: what is stored follows them, so that no device loses its
 //! programs because another one has its name, and none that has a stored name stays without.
 
-use std::borrow::Cow;
-
 use anyhow::Result;
 
 use super::enforcement::{AmbiguousName, holder, named, stored_as};
 use crate::dataplane::Pins;
 use crate::dataplane::hooks::located::{Location, locate, was_attached_there};
 use crate::dataplane::host::device::{self, Device};
-use crate::explain::Explain;
-use crate::model::{Interface, InterfaceId, label};
+use crate::model::{Interface, InterfaceId};
 use crate::store::Transaction;
 
 /// What is stored as the namespace of a device that left for one without a name, before its slot.
@@ -111,10 +108,10 @@ fn another(interface: &Interface, slot: u16) -> Result<Interface> {
 ///
 /// What was stored stays so. If the device was renamed, it is stored under its new name, and the old name with
 /// the settings that it had for the next device of that name. If the name was that of another device, which
-/// has its programs still, that one is stored under the name that it has now.
+/// has its programs still, that one is stored under the name that it has now, as [`follow`] does.
 ///
 /// # Errors
-/// [`DeviceElsewhere`]; the name stands for two interfaces; there is no free slot; or the kernel does not answer.
+/// The name stands for two interfaces; there is no free slot; or the kernel does not answer.
 pub fn to_attach(
     pins: &Pins,
     transaction: &mut Transaction<'_>,
@@ -152,28 +149,10 @@ pub fn to_attach(
     let location = locate(pins, &interface)?;
     match &location {
         Location::Nowhere => Ok(interface),
-        Location::On(_) => {
+        Location::On(_) | Location::Unnamed(..) => {
             let slot = transaction.free_slot(capacity)?;
             transaction.put_interface(&restore_under(&location, &interface))?;
             another(&interface, slot)
         }
-        Location::Unnamed(..) => Err(DeviceElsewhere(label(&device.name, netns)).into()),
-    }
-}
-
-/// The device that has an interface's programs is out of reach, and another one has its name.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the device that was attached as {0} is in a network namespace without a name now, where it stays attached"
-)]
-pub struct DeviceElsewhere(String);
-
-impl Explain for DeviceElsewhere {
-    fn hint(&self) -> Option<Cow<'static, str>> {
-        Some(
-            "`ip netns attach NAME PID` names that namespace; or `secgroup detach` of this interface ends \
-             enforcement there"
-                .into(),
-        )
     }
 }

@@ -308,6 +308,11 @@ fn a_device_in_a_namespace_without_a_name_stays_attached() {
     assert!(!ping(&net.client, "10.80.0.1".parse().unwrap()));
     let expected = [json!(["eth0", "left:0", "enforcing"]), json!(["eth0", null, "enforcing"])];
     assert_eq!(states(&secgroup), expected);
+    // As `attach` does it.
+    secgroup.ok("detach eth0");
+    assert!(ping(&net.client, "10.80.0.1".parse().unwrap()));
+    secgroup.ok("attach eth0 --group none");
+    assert_eq!(states(&secgroup), expected);
     // The namespace ends, and its device with it.
     holder.kill();
     wait_until(MAX_WAIT, "the device to be gone", || {
