@@ -134,7 +134,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Waits for other processes for this time at most, instead of [`BUSY`].
+    /// Waits for other processes for this time at most, instead of half a minute.
     ///
     /// # Errors
     /// SQLite refuses it.
