@@ -9,7 +9,7 @@ use crate::control::{LockError, LockedOut, NothingAttached, OtherStore};
 use crate::dataplane::DataplaneError;
 use crate::explain::{Exit, Explain};
 use crate::model::{self, document};
-use crate::telemetry::server::ListenError;
+use crate::telemetry::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.

@@ -100,6 +100,7 @@ impl Control {
         let interfaces = self.enforcer.restore_each(model.interfaces.into_values().collect());
         // Now, with the timeouts of the new programs.
         self.enforcer.gc_partly(&mut maps, &kept);
+        self.record_reconciled(&interfaces);
         Ok(Reconciliation { interfaces, strays })
     }
 
@@ -146,6 +147,7 @@ impl Control {
             }
             done.push(Reconciled { interface, outcome });
         }
+        self.record_reconciled(&done);
         Ok(done)
     }
 }

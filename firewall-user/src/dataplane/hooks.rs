@@ -9,6 +9,7 @@ pub mod hook;
 mod links;
 pub mod load;
 mod orphans;
+pub mod programs;
 mod refusal;
 pub mod slow_path;
 mod tcx;

@@ -8,10 +8,11 @@ use firewall_ebpf::abi::state::State;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{DEVICE_MISSING, InterfaceStatus};
+use super::InterfaceStatus;
 use crate::cli::confirm;
 use crate::cli::json::SCHEMA_VERSION;
 use crate::control::confirm::UnconfirmedChange;
+use crate::control::enforcement::State as Enforced;
 use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::flows::survey::Survey;
 use crate::dataplane::hooks::hook::Hook;
@@ -80,6 +81,10 @@ struct NetworkInterface {
     slot: u16,
     /// `enforcing`, `auditing`, `not-enforcing` or `device-missing`; see `secgroup status --help`.
     state: &'static str,
+    /// What is missing in state `not-enforcing`; null in the others.
+    missing: Option<String>,
+    /// Programs of secgroup on the device whose pins are not in the pin directory, with id and hook.
+    unpinned_programs: Vec<String>,
     /// Hook of the program for received packets; null if none is attached.
     hook: Option<&'static str>,
     /// Hook as configured with `--hook`.
@@ -262,7 +267,11 @@ impl NetworkInterface {
         let count = |event| events.get(&event).copied().unwrap_or_default();
         Ok(Self {
             network_interface_id: interface.id.to_string(),
-            status: if one.state == DEVICE_MISSING { "available" } else { "in-use" },
+            status: if one.enforcement.state == Enforced::DeviceMissing {
+                "available"
+            } else {
+                "in-use"
+            },
             groups: groups
                 .map(|group| AttachedGroup {
                     group_id: group.id.to_string(),
@@ -289,10 +298,12 @@ impl NetworkInterface {
             device: interface.device.clone(),
             netns: interface.netns.clone(),
             slot: interface.slot,
-            state: one.state,
-            hook: one.hook.map(Hook::name),
+            state: one.enforcement.state.name(),
+            missing: one.enforcement.loss(),
+            unpinned_programs: one.enforcement.unpinned.iter().map(ToString::to_string).collect(),
+            hook: one.enforcement.hook.map(Hook::name),
             hook_choice: interface.hook.name(),
-            hook_reason: one.why.clone(),
+            hook_reason: one.enforcement.hook_reason.clone(),
             orientation: interface.orientation.name(),
             non_ip: interface.non_ip.name(),
             tcp: interface.tcp.name(),

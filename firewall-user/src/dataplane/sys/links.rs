@@ -64,6 +64,16 @@ pub(in crate::dataplane) fn detach(pin: &Path) -> io::Result<()> {
 
 /// The index of the device that a pinned XDP or TCX link is attached to; 0 if the device was removed.
 pub(in crate::dataplane) fn device(pin: &Path) -> io::Result<u32> {
+    info(pin).map(|info| info.device)
+}
+
+/// The id of the program that a pinned link runs.
+pub(in crate::dataplane) fn program(pin: &Path) -> io::Result<u32> {
+    info(pin).map(|info| info.program)
+}
+
+/// What the kernel tells about a pinned link.
+fn info(pin: &Path) -> io::Result<LinkInfo> {
     let fd = open(pin)?;
     let mut info = LinkInfo::default();
     let mut attr = InfoAttr {
@@ -73,6 +83,6 @@ pub(in crate::dataplane) fn device(pin: &Path) -> io::Result<u32> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     // Volatile: the compiler does not see that the kernel wrote it.
-    // SAFETY: a field of a local variable.
-    Ok(unsafe { (&raw const info.device).read_volatile() })
+    // SAFETY: a local variable, whose every bit pattern is a value.
+    Ok(unsafe { (&raw const info).read_volatile() })
 }
