@@ -3,8 +3,9 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use firewall_ebpf::abi::limits::ABI_VERSION;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -88,6 +89,60 @@ fn status_and_metrics_tell_each_kind_of_loss() {
     }
 }
 
+#[test]
+fn an_unconfirmed_change_and_its_deadline_are_in_the_metrics() {
+    let net = Pair::new();
+    let (secgroup, _servers) = attached(&net, "");
+    let deadline = "secgroup_pending_change_deadline_timestamp_seconds";
+    let before = secgroup.ok("metrics");
+    assert_eq!((metric(&before, "secgroup_pending_change"), metric(&before, deadline)), (0, 0));
+    let generation = "secgroup_policy_generation{interface=\"eth0\"}";
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    secgroup.ok("rule add closed ingress --protocol tcp --port 81 --cidr ::/0 --confirm 1h");
+    let text = secgroup.ok("metrics");
+    assert_eq!(metric(&text, "secgroup_pending_change"), 1);
+    let left = metric(&text, deadline) - now;
+    assert!((3590..=3660).contains(&left), "{left} s");
+    assert_ne!(metric(&text, generation), metric(&before, generation));
+    secgroup.ok("rollback");
+    let text = secgroup.ok("metrics");
+    assert_eq!((metric(&text, "secgroup_pending_change"), metric(&text, deadline)), (0, 0));
+    assert_eq!(metric(&text, generation), metric(&before, generation));
+}
+
+#[test]
+fn serve_names_programs_whose_pins_are_hidden_and_attaches_nothing() {
+    let net = Pair::new();
+    let (secgroup, servers) = attached(&net, "");
+    let arguments = ["serve", "--metrics", "127.0.0.1:0", "--check-interval", "1s"];
+    let serve = Notify::new().start(secgroup.command(arguments));
+    let hidden = Hidden::over(secgroup.pin_dir());
+    serve.wait_for_output(
+        "eth0: not enforced: nothing is pinned in the pin directory; it has programs of",
+    );
+    let began = Instant::now();
+    wait_until(MAX_WAIT, "later checks", || began.elapsed() > Duration::from_secs(3));
+    assert!(!secgroup.pin_dir().join(format!("abi{ABI_VERSION}")).exists(), "pinned there");
+    assert!(!tcp::reaches(&net.client, servers[0].address()));
+    drop(hidden);
+    serve.wait_for_output("eth0: enforced again");
+    let lines = serve.lines();
+    assert_eq!(lines.iter().filter(|line| line.contains("eth0")).count(), 2, "{lines:?}");
+}
+
+/// Whoever removes the pins ends enforcement; `serve` has seen it and begins it again.
+#[test]
+fn serve_attaches_again_after_the_pins_were_removed() {
+    let net = Pair::new();
+    let (secgroup, servers) = attached(&net, "");
+    let arguments = ["serve", "--metrics", "127.0.0.1:0", "--check-interval", "1s"];
+    let serve = Notify::new().start(secgroup.command(arguments));
+    fs::remove_dir_all(secgroup.pin_dir().join(format!("abi{ABI_VERSION}"))).unwrap();
+    serve.wait_for_output("eth0 repaired: attached, ");
+    wait_until(MAX_WAIT, "enforcement", || interface_state(&secgroup) == "enforcing");
+    assert!(!tcp::reaches(&net.client, servers[0].address()));
+}
+
 /// Another process puts its program into our link.
 #[test]
 fn a_replaced_program_is_a_loss() {
@@ -149,9 +204,9 @@ fn serve_repairs_a_loss_and_reports_it_once() {
         let serve = Notify::new().start(secgroup.command(arguments));
         // The kernel announces that a qdisc was removed, and not that a link was detached.
         if hook == "clsact" {
-            delete_qdisc(&net)
+            delete_qdisc(&net);
         } else {
-            detach_link(&secgroup, "rx")
+            detach_link(&secgroup, "rx");
         }
         serve.wait_for_output(&format!("eth0 repaired: attached, {hook}"));
         assert_eq!(interface_state(&secgroup), "enforcing");
