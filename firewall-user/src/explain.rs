@@ -38,6 +38,8 @@ exits! {
     NotFound = 3;
     /// The document differs from the store (`apply --dry-run`).
     Differs = 4;
+    /// A stored interface whose device exists is not enforced (`status`).
+    NotEnforced = 5;
     /// Done in the kernel, but not stored: the store cannot be written.
     NotStored = 6;
     /// Interrupted by the user.

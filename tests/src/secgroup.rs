@@ -184,6 +184,13 @@ impl<'a> Secgroup<'a> {
             .unwrap_or_else(|error| panic!("secgroup {line} --output json: {error}\n{text}"))
     }
 
+    /// The status document, whether or not everything is enforced.
+    pub fn status(&self) -> Value {
+        let output = self.run(["status", "--output", "json"]);
+        assert!(matches!(output.code, Some(0 | 3 | 5)), "status has to be read, but {output}");
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
+    }
+
     /// The current counters.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use secgroup_tests::root;
 use secgroup_tests::secgroup::{CommandOutput, binary};
+use secgroup_tests::systemd::Systemd;
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 
 const UNITS: [&str; 2] = ["secgroup-reconcile.service", "secgroup.service"];
 
@@ -38,6 +41,12 @@ fn systemd_accepts_the_units_without_a_warning() {
     let verify = |files: &[&Path]| {
         CommandOutput::of(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(files))
     };
+    // Tenths; without the confinement it is 92.
+    let security = ["security", "--offline=yes", "--no-pager", "--threshold=34"];
+    for file in &files {
+        let answer = CommandOutput::of(Command::new("systemd-analyze").args(security).arg(file));
+        assert_eq!(answer.code, Some(0), "{answer}");
+    }
     let answer = verify(&files.each_ref().map(PathBuf::as_path));
     assert_eq!((answer.code, &*answer.stderr), (Some(0), ""), "{answer}");
 
@@ -46,6 +55,117 @@ fn systemd_accepts_the_units_without_a_warning() {
     let text = fs::read_to_string(&files[0]).expect("the unit");
     fs::write(&wrong, text.replace("[Service]", "[Service]\nNoSuchDirective=1")).expect("a unit");
     assert!(verify(&[&wrong]).stderr.contains("NoSuchDirective"));
+}
+
+/// What the kernel and systemd enforce on the process, so that a later change of the units is seen.
+#[test]
+fn the_units_are_confined() {
+    for name in UNITS {
+        let unit = unit(name);
+        let has = |directive: &str, value: &str| {
+            assert!(values(&unit, directive).contains(&value), "{name}: no {directive}={value}");
+        };
+        for directive in [
+            "NoNewPrivileges",
+            "ProtectHome",
+            "ProtectKernelModules",
+            "ProtectKernelLogs",
+            "ProtectControlGroups",
+            "ProtectClock",
+            "ProtectHostname",
+            "MemoryDenyWriteExecute",
+            "RestrictRealtime",
+            "RestrictSUIDSGID",
+            "LockPersonality",
+        ] {
+            has(directive, "yes");
+        }
+        has("ProtectSystem", "strict");
+        has("SystemCallArchitectures", "native");
+        has("SystemCallFilter", "@system-service");
+        has("UMask", "0077");
+        assert!(!values(&unit, "Documentation").is_empty(), "{name}");
+    }
+    let serve = unit(UNITS[1]);
+    assert_eq!(values(&serve, "Type"), ["notify"]);
+    assert!(!values(&serve, "ExecReload").is_empty());
+    assert!(!values(&serve, "WatchdogSec").is_empty());
+    assert_eq!(values(&serve, "RuntimeDirectoryMode"), ["0750"]);
+}
+
+/// With the confinement of the units, by a systemd of its own: everything that the commands and `serve` need works.
+#[test]
+fn a_real_systemd_runs_the_units() {
+    let systemd = Systemd::start(&UNITS.map(|name| (name, unit(name))));
+    let show = |what: &str| {
+        systemd.ok(&format!("systemctl show secgroup --value --property {what}")).trim().to_owned()
+    };
+    let id = show("MainPID");
+    // The filter of system calls, no new privileges, and four capabilities.
+    let status = systemd.ok(&format!("cat /proc/{id}/status"));
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapBnd:\t000000c000201000"] {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+
+    // Devices here and in a namespace, which `serve` has to enter.
+    let device = "ip link add d0 type veth peer name d1 && ip link set d0 up";
+    let boxed = "ip -n box link add b0 type veth peer name b1 && ip -n box link set b0 up";
+    systemd.ok(&format!("ip netns add box && {device} && {boxed}"));
+    systemd.ok("secgroup group create g --description x");
+    systemd.ok("secgroup attach d0 --group g --hook clsact");
+    systemd.ok("secgroup attach b0 --netns box --group g");
+    // It subscribes in the namespace within some seconds.
+    wait_until(MAX_WAIT, "devices that come and go to be attached", || {
+        let began = Instant::now();
+        systemd.ok(&format!("ip link delete d0; ip -n box link delete b0; {device}; {boxed}"));
+        wait_until(MAX_WAIT, "both to be attached", || {
+            let status = systemd.shell("secgroup status");
+            let is_done = status.stdout.matches(" enforcing ").count() == 2;
+            if !is_done && began.elapsed() > MAX_WAIT / 2 {
+                panic!("{status}\n{}", systemd.log());
+            }
+            is_done
+        });
+        let log = systemd.log();
+        log.contains("secgroup: d0 appeared: attached, clsact")
+            && log.contains("secgroup: box/b0 appeared: attached, ")
+    });
+    systemd.ok("tc qdisc del dev d0 clsact");
+    wait_until(MAX_WAIT, "the repair", || systemd.log().contains("d0 repaired: attached, clsact"));
+    let scrape = "exec 3<>/dev/tcp/127.0.0.1/9911; printf 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n' >&3; cat <&3";
+    let text = systemd.ok(scrape);
+    assert!(text.contains("secgroup_enforcing{interface=\"d0\"} 1"), "{text}");
+
+    systemd.ok("systemctl reload secgroup");
+    wait_until(MAX_WAIT, "the reload", || systemd.log().contains("configuration reloaded"));
+    assert_eq!((show("ActiveState"), show("MainPID")), ("active".to_owned(), id));
+
+    // The process that waits for a deadline outlives the service whose command it was, in a unit of its own.
+    let rules = "secgroup rule list g";
+    let before = systemd.ok(rules);
+    systemd.ok(
+        "systemd-run --quiet --unit=change secgroup rule add g ingress --protocol tcp --port 80 --cidr 0.0.0.0/0 \
+         --confirm 8s",
+    );
+    wait_until(MAX_WAIT, "the service to end", || {
+        systemd.shell("systemctl is-active change").stdout.trim() == "inactive"
+    });
+    assert_ne!(systemd.ok(rules), before);
+    // Nobody else can roll back.
+    systemd.ok("systemctl stop secgroup");
+    assert_eq!((show("Result"), show("ExecMainStatus")), ("success".to_owned(), "0".to_owned()));
+    let scopes =
+        systemd.ok("systemctl list-units --plain --no-legend --state=running 'run-*.scope'");
+    assert!(scopes.contains("secgroup: rolls an unconfirmed change back"), "{scopes}");
+    let database = "sha256sum < /var/lib/secgroup/secgroup.db-wal; ls -l /var/lib/secgroup";
+    let pending = systemd.shell(database).stdout;
+    wait_until(MAX_WAIT, "the scope to end", || {
+        systemd
+            .ok("systemctl list-units --plain --no-legend --state=running 'run-*.scope'")
+            .is_empty()
+    });
+    assert_ne!(systemd.shell(database).stdout, pending);
+    assert_eq!(systemd.ok(rules), before);
 }
 
 #[test]

@@ -11,11 +11,11 @@ use crate::dataplane::DataplaneError;
 use crate::explain::{Exit, Explain};
 use crate::model::{self, document};
 use crate::ownership::OwnershipError;
-use crate::telemetry::server::ListenError;
+use crate::telemetry::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 22] = [
+const EXPLAINED: [Lookup; 20] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,

@@ -6,23 +6,32 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit, output};
-use crate::telemetry::metrics;
+use crate::control::OtherStore;
+use crate::telemetry::metrics::{self, Scrape};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+What cannot be read is left out; then secgroup_store_readable or secgroup_tables_readable is 0, an
+error is printed, and the exit code is 1.
+
 Example, for node_exporter's textfile collector:
-  secgroup metrics > /var/lib/node_exporter/secgroup.prom.$$ &&
-    mv /var/lib/node_exporter/secgroup.prom.$$ /var/lib/node_exporter/secgroup.prom")]
+  secgroup metrics > /var/lib/node_exporter/secgroup.prom.$$
+  mv /var/lib/node_exporter/secgroup.prom.$$ /var/lib/node_exporter/secgroup.prom")]
 pub(super) struct Command {}
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let Self {} = self;
-        let text = || metrics::text(&context.control_reading()?);
-        let text = text().context("metrics")?;
+        let Scrape { text, error } =
+            metrics::scrape(|| context.control_reading()).context("metrics")?;
+        // Of a store that is not this one's, nothing is told.
+        let error = match error {
+            Some(error) if error.is::<OtherStore>() => return Err(error.context("metrics")),
+            error => error,
+        };
         let mut out = output::stdout();
         out.write_all(text.as_bytes())?;
         out.flush()?;
-        Ok(Exit::Done)
+        error.map_or(Ok(Exit::Done), |error| Err(error.context("metrics")))
     }
 }

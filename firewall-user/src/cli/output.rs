@@ -69,6 +69,14 @@ pub(crate) fn value(value: &impl Serialize) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Prints another document in one line.
+pub(crate) fn compact(value: &impl Serialize) -> Result<()> {
+    let mut out = stdout();
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
 /// The text of a cell that may be empty: every row of a table has as many words as columns.
 pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }

@@ -1,48 +1,60 @@
 //! `secgroup serve`
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit};
-use crate::telemetry::server;
+use crate::telemetry::{Address, serve};
+
+/// The least time between two checks of everything.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Enforcement does not depend on this process. It reads the kernel's maps at every scrape, attaches a
-stored interface when its device appears, updates policies with group peers when addresses of this
-host change, and removes expired flows every minute.
+Enforcement does not depend on this process. It attaches a stored interface when its device appears
+or its programs are lost, updates policies with group peers when addresses of this host change,
+removes expired flows every minute, and reads the kernel's maps when it is scraped.
 
-Example:
-  secgroup serve --metrics 127.0.0.1:9911")]
+SIGHUP reads the configuration again; SIGTERM and SIGINT end it.
+
+Examples:
+  secgroup serve --metrics 127.0.0.1:9911
+  secgroup serve --metrics unix:/run/secgroup/metrics.sock")]
 pub(super) struct Command {
-    /// Address and port for GET /metrics
+    /// Address and port for GET /metrics, or a Unix socket, which its owner and group can use
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH", default_value = "127.0.0.1:9911")]
+    metrics: Address,
+    /// Time between two checks of what the kernel does not announce, such as a detached link
     #[arg(
         long,
-        value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:9911",
-        value_parser = address
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = check_interval
     )]
-    metrics: SocketAddr,
+    check_interval: Duration,
 }
 
-fn address(word: &str) -> Result<SocketAddr, String> {
-    let example = "write an IP address and a port, for example 127.0.0.1:9911 or [::1]:9911";
-    word.parse().map_err(|_| example.to_owned())
+fn check_interval(word: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(word).map_err(|error| error.to_string())?;
+    if time < MIN_CHECK_INTERVAL {
+        return Err("at least 1s".to_owned());
+    }
+    Ok(time)
 }
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let Self { metrics, check_interval } = self;
         // Unreadable maps fail the command now, and not only the first scrape.
         context.control().and_then(|control| control.maps()).context("serve")?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
         let (paths, config) = (context.paths.clone(), context.config);
-        let serve = server::serve(paths, config, self.metrics, |address| {
-            eprintln!("secgroup: metrics at http://{address}/metrics");
-        });
-        runtime.block_on(serve).context("serve")?;
+        serve::serve(paths, config, &metrics, check_interval, |address| match address {
+            Address::Tcp(address) => eprintln!("secgroup: metrics at http://{address}/metrics"),
+            Address::Unix(_) => eprintln!("secgroup: metrics at {address}"),
+        })
+        .context("serve")?;
         Ok(Exit::Done)
     }
 }

@@ -1,24 +1,28 @@
 //! `secgroup status`
 
+use std::thread;
+use std::time::{Duration, SystemTime};
+
 use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::abi::event::Event;
 use firewall_ebpf::abi::flow::Table;
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
-use firewall_ebpf::abi::policy::Active;
 use ipnet::IpNet;
 
 use super::confirm;
+use super::failure::one_line;
 use super::interfaces::Selection;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, members, panic};
-use crate::control::enforcement::Enforcement;
+use crate::control::confirm::UnconfirmedChange;
+use crate::control::enforcement::{Enforcement, State};
 use crate::control::{Control, inside, without_address};
 use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::flows::survey::Survey;
-use crate::dataplane::hooks::attached;
-use crate::dataplane::hooks::hook::{self, Hook};
+use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::hooks::programs;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
 use crate::model::{Family, Interface, Mode, Model, Tracking, is_one_address};
@@ -34,23 +38,30 @@ States of an interface:
   enforcing       its programs run and its policy is active
   auditing        as enforcing, but packets to drop are counted and passed
   not-enforcing   it is in the store but not in the kernel: `secgroup reconcile` attaches it
-  device-missing  its device does not exist now
+  device-missing  its device does not exist now, so no packet passes
 A device that was renamed or moved to another network namespace keeps its programs and its state; a line
 below the table has its present name.
 
-Exit code 3: nothing is attached.")]
+Exit code 3: nothing is attached.
+Exit code 5: an interface is not-enforcing.")]
 pub(super) struct Command {
     #[command(flatten)]
     selection: Selection,
+    /// Print again whenever a state, a setting or the unconfirmed change differs, until interrupted; with
+    /// --output json, one object a line
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     output: Output,
 }
+
+/// Time between two readings of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An interface of the store, and its state in the kernel.
 struct InterfaceStatus<'a> {
     interface: &'a Interface,
     enforcement: Enforcement,
-    why: String,
     /// Its groups that a rule names, and of which it is no member, as it has no address that counts.
     without_address: Vec<&'a str>,
     rules: usize,
@@ -75,47 +86,159 @@ impl Command {
     }
 
     fn read_and_print(self, context: &Context) -> Result<Exit> {
-        let control = context.control_reading()?;
-        let model = control.model()?;
-        let mut maps = control.maps()?;
-        let interfaces = self.selection.of(control.pins(), &model)?;
-        let strays =
-            if self.selection.device.is_none() { control.strays(&model)? } else { Vec::new() };
-        let statuses: Vec<_> = interfaces
-            .into_iter()
-            .map(|interface| inspect(&control, maps.as_ref(), &model, interface))
-            .collect::<Result<_>>()?;
+        let Self { selection, watch, output: Output { output } } = self;
+        if !watch {
+            let mut exit = Exit::Done;
+            read(context, &selection, &mut |overview| {
+                exit = overview.exit();
+                overview.print(output, false)
+            })?;
+            return Ok(exit);
+        }
+        let (mut printed, mut reported) = (None, String::new());
+        loop {
+            let shown = read(context, &selection, &mut |overview| {
+                let now = Some(overview.watched());
+                if printed != now {
+                    if output == Format::Table {
+                        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+                        let gap = if printed.is_some() { "\n" } else { "" };
+                        output::lines([format!("{gap}{time}")])?;
+                    }
+                    overview.print(output, true)?;
+                    printed = now;
+                }
+                Ok(())
+            });
+            match shown {
+                // What was read once may be unreadable for a time.
+                Err(error) if printed.is_some() && !error.is::<std::io::Error>() => {
+                    let text = format!("{error:#}");
+                    if text != reported {
+                        eprintln!("secgroup: status: {}", one_line(&text));
+                        reported = text;
+                        printed = Some(String::new());
+                    }
+                }
+                shown => {
+                    shown?;
+                    reported.clear();
+                }
+            }
+            thread::sleep(WATCH_INTERVAL);
+        }
+    }
+}
+
+/// Everything that is printed.
+struct Overview<'a> {
+    control: &'a Control,
+    model: &'a Model,
+    statuses: Vec<InterfaceStatus<'a>>,
+    maps: Option<&'a mut Maps>,
+    strays: Vec<u16>,
+    change: Option<UnconfirmedChange>,
+}
+
+/// Reads the chosen interfaces and hands them to `then`.
+fn read(
+    context: &Context,
+    selection: &Selection,
+    then: &mut dyn FnMut(Overview<'_>) -> Result<()>,
+) -> Result<()> {
+    let control = context.control_reading()?;
+    let model = control.model()?;
+    let mut maps = control.maps()?;
+    let interfaces = selection.of(control.pins(), &model)?;
+    let strays = if selection.device.is_none() { control.strays(&model)? } else { Vec::new() };
+    let statuses: Vec<_> = interfaces
+        .into_iter()
+        .map(|interface| inspect(&control, maps.as_ref(), &model, interface))
+        .collect::<Result<_>>()?;
+    let change = control.unconfirmed_change()?;
+    let (control, model, maps) = (&control, &model, maps.as_mut());
+    then(Overview { control, model, statuses, maps, strays, change })
+}
+
+impl Overview<'_> {
+    fn exit(&self) -> Exit {
+        let is_lost = |one: &InterfaceStatus<'_>| one.enforcement.state == State::NotEnforcing;
+        if self.statuses.iter().any(is_lost) {
+            Exit::NotEnforced
+        } else if self.statuses.is_empty() && self.strays.is_empty() {
+            Exit::NotFound
+        } else {
+            Exit::Done
+        }
+    }
+
+    /// What `--watch` compares: all but counts and times.
+    fn watched(&self) -> String {
+        let Self { model, statuses, strays, change, .. } = self;
+        let interfaces: Vec<_> = statuses
+            .iter()
+            .map(|one| {
+                let found = &one.enforcement;
+                let remarks = found.remarks(one.interface);
+                let Enforcement { state, hook, hook_reason, missing, unpinned, .. } = found;
+                let stored = (one.interface, &one.addresses, &one.without_address);
+                (stored, state, hook, hook_reason, missing, unpinned, remarks)
+            })
+            .collect();
+        let change = change.as_ref().map(|change| &change.what);
+        format!(
+            "{interfaces:?} {strays:?} {change:?} {} {:?}",
+            model.is_panicking, model.management
+        )
+    }
+
+    fn print(self, format: Format, is_compact: bool) -> Result<()> {
+        let Self { control, model, statuses, mut maps, strays, change } = self;
         let slots = statuses.iter().map(|one| one.interface.slot);
         let survey = maps.as_mut().map(|maps| maps.survey(slots)).transpose()?.unwrap_or_default();
-        let change = control.unconfirmed_change()?;
-        if self.output.output == Format::Table {
-            output::lines(model.is_panicking.then(|| panic_text(&model)))?;
-            output::lines(change.as_ref().map(confirm::text))?;
-        }
-        match self.output.output {
-            Format::Json => output::value(&StatusDocument::new(Reading {
-                model: &model,
+        let maps = maps.as_deref();
+        if format == Format::Json {
+            let reading = Reading {
+                model,
                 statuses: &statuses,
-                maps: maps.as_ref(),
+                maps,
                 survey: &survey,
-                strays: strays.clone(),
+                strays,
                 change: change.as_ref(),
-            })?)?,
-            Format::Table if statuses.is_empty() && strays.is_empty() => {
-                output::lines(["nothing is attached"])?;
-            }
-            Format::Table => {
-                print(&model, &statuses, maps.as_ref(), &survey)?;
-                output::lines(strays.iter().map(|slot| {
-                    format!(
-                        "slot {slot}: enforcing, but not in the store, which may be an earlier copy: restore the \
-                         later one, or run `secgroup reconcile`, which detaches the slot"
-                    )
-                }))?;
-            }
+            };
+            let document = StatusDocument::new(reading)?;
+            return if is_compact { output::compact(&document) } else { output::value(&document) };
         }
-        Ok(if statuses.is_empty() && strays.is_empty() { Exit::NotFound } else { Exit::Done })
+        output::lines(model.is_panicking.then(|| panic_text(model)))?;
+        output::lines(change.as_ref().map(confirm::text))?;
+        if statuses.is_empty() && strays.is_empty() {
+            return output::lines(["nothing is attached"]);
+        }
+        print(model, &statuses, maps, &survey)?;
+        output::lines(strays.iter().map(|slot| {
+            format!(
+                "slot {slot}: enforcing, but not in the store, which may be an earlier copy: restore the \
+                 later one, or run `secgroup reconcile`, which detaches the slot"
+            )
+        }))?;
+        statuses.iter().try_for_each(|one| output::lines(losses(one, control)))
     }
+}
+
+/// What is wrong with an interface's enforcement, and what to do.
+fn losses(one: &InterfaceStatus<'_>, control: &Control) -> Vec<String> {
+    let label = one.interface.label();
+    let Enforcement { unpinned, .. } = &one.enforcement;
+    let mut lines = Vec::new();
+    if let Some(loss) = one.enforcement.loss() {
+        let what = if unpinned.is_empty() { ": `secgroup reconcile` attaches it" } else { "" };
+        lines.push(format!("{label}: not enforced: {loss}{what}"));
+    }
+    if !unpinned.is_empty() {
+        let (list, hint) = (programs::list(unpinned), programs::hint(control.pins()));
+        lines.push(format!("{label}: it has programs of secgroup without pins: {list}; {hint}"));
+    }
+    lines
 }
 
 fn inspect<'a>(
@@ -125,12 +248,14 @@ fn inspect<'a>(
     interface: &'a Interface,
 ) -> Result<InterfaceStatus<'a>> {
     let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
-    let pins = control.pins();
+    let enforcement = control.enforcement(maps, interface)?;
+    let active = enforcement.active;
+    let families =
+        [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
+    let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
     let mut all = without_address(model).into_iter();
-    let mut status = InterfaceStatus {
+    Ok(InterfaceStatus {
         interface,
-        enforcement: Enforcement::read(pins, maps, interface)?,
-        why: String::new(),
         without_address: all
             .find(|(one, _)| one.slot == interface.slot)
             .map_or_else(Vec::new, |(_, groups)| groups),
@@ -139,23 +264,10 @@ fn inspect<'a>(
             Some(maps) => maps.policy_memory(interface.slot)?,
             None => None,
         },
-        untracked: Vec::new(),
-        addresses: inside(pins, interface)?,
-    };
-    let active = maps.map_or(Ok(Active::default()), |maps| maps.active(interface.slot))?;
-    let families =
-        [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
-    let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
-    status.untracked = marked.map(|(family, _)| family.name()).collect();
-    if let Enforcement { state, hook: Some(hook), device: Some(device), .. } = &status.enforcement
-        && state.is_enforced()
-    {
-        status.why = hook::why(interface.hook, *hook, device);
-        if let Some(other) = attached::preceding_filter(pins, interface.slot, device)? {
-            status.why += &format!("; but {other} runs before it");
-        }
-    }
-    Ok(status)
+        untracked: marked.map(|(family, _)| family.name()).collect(),
+        addresses: inside(control.pins(), interface)?,
+        enforcement,
+    })
 }
 
 /// What passes in the panic, and how to end it.
@@ -201,8 +313,10 @@ fn print(
         let label = one.interface.label();
         let remarks = one.enforcement.remarks(one.interface);
         output::lines(remarks.into_iter().map(|remark| format!("{label}: {remark}")))?;
-        if let Some(hook) = one.enforcement.hook.filter(|_| !one.why.is_empty()) {
-            output::lines([format!("{label}: hook {}: {}", hook.name(), one.why)])?;
+        let Enforcement { hook, hook_reason, .. } = &one.enforcement;
+        let is_shown = one.enforcement.state.is_enforced() && !hook_reason.is_empty();
+        if let Some(hook) = hook.filter(|_| is_shown) {
+            output::lines([format!("{label}: hook {}: {hook_reason}", hook.name())])?;
         }
         let options = options(one.interface);
         if !options.is_empty() {

@@ -5,11 +5,14 @@ use std::borrow::Cow;
 use anyhow::Result;
 use firewall_ebpf::abi::policy::Active;
 
+use super::Control;
 use crate::dataplane::Pins;
 use crate::dataplane::hooks::attached;
-use crate::dataplane::hooks::hook::Hook;
+use crate::dataplane::hooks::hook::{self, Hook};
 use crate::dataplane::hooks::located::{Location, locate};
+use crate::dataplane::hooks::programs::{self, Unpinned};
 use crate::dataplane::host::device::{self, Device};
+use crate::dataplane::instance;
 use crate::dataplane::tables::maps::Maps;
 use crate::explain::Explain;
 use crate::model::{self, Interface, Model, label};
@@ -21,9 +24,9 @@ pub enum State {
     Enforcing,
     /// As [`Self::Enforcing`], but packets to drop are counted and passed.
     Auditing,
-    /// Its device exists without its programs, or its policy is not active.
+    /// It is stored and its device exists, but packets pass without a decision, or not with this one.
     NotEnforcing,
-    /// Its device does not exist now.
+    /// Its device does not exist, so that there are no packets to decide about.
     DeviceMissing,
 }
 
@@ -72,31 +75,41 @@ pub struct Enforcement {
     pub whereabouts: Whereabouts,
     /// Another device, which has the stored name now and none of this interface's programs.
     pub namesake: Option<Device>,
+    /// Why the receive program is on its hook, and which other program runs before it; empty if it is on none.
+    pub hook_reason: String,
+    /// What is missing; empty unless the state is [`State::NotEnforcing`].
+    pub missing: Vec<&'static str>,
+    /// Programs of this project on the device whose pins are not in the pin directory.
+    pub unpinned: Vec<Unpinned>,
+    /// The word that says which policy is active.
+    pub active: Active,
 }
 
 impl Enforcement {
     /// Reads an interface's enforcement. `maps` are the kernel's, if anything is attached.
     ///
     /// # Errors
-    /// A link, a map or a device cannot be read.
+    /// A link, a map, a filter or a device cannot be read.
     pub fn read(pins: &Pins, maps: Option<&Maps>, interface: &Interface) -> Result<Self> {
         let slot = interface.slot;
-        let active = maps.map_or(Ok(Active::default()), |maps| maps.active(slot))?;
-        let state = |is_complete: bool| match (is_complete && active.is_present(), active) {
-            (false, _) => State::NotEnforcing,
-            (true, active) if active.is_audit() => State::Auditing,
-            (true, _) => State::Enforcing,
-        };
         let named = device::lookup(interface.netns.as_deref(), &interface.device)?;
+        let mut found = Self {
+            state: State::DeviceMissing,
+            device: None,
+            hook: None,
+            whereabouts: Whereabouts::AsStored,
+            namesake: None,
+            hook_reason: String::new(),
+            missing: Vec::new(),
+            unpinned: Vec::new(),
+            active: maps.map_or(Ok(Active::default()), |maps| maps.active(slot))?,
+        };
         let (device, whereabouts) = match locate(pins, interface)? {
             Location::Unnamed(hook, transmits) => {
-                return Ok(Self {
-                    state: state(hook.is_some() && transmits),
-                    device: None,
-                    hook,
-                    whereabouts: Whereabouts::Unnamed,
-                    namesake: named,
-                });
+                (found.hook, found.namesake) = (hook, named);
+                found.whereabouts = Whereabouts::Unnamed;
+                found.decide(maps.is_some(), transmits);
+                return Ok(found);
             }
             Location::On(device) if device.netns != interface.netns => (device, Whereabouts::Moved),
             Location::On(device) if !device.is_named(&interface.device) => {
@@ -105,22 +118,51 @@ impl Enforcement {
             Location::On(device) => (device, Whereabouts::AsStored),
             Location::Nowhere => match &named {
                 Some(device) => (device.clone(), Whereabouts::AsStored),
-                None => {
-                    return Ok(Self {
-                        state: State::DeviceMissing,
-                        device: None,
-                        hook: None,
-                        whereabouts: Whereabouts::AsStored,
-                        namesake: None,
-                    });
-                }
+                None => return Ok(found),
             },
         };
-        let hook = attached::hook(pins, slot, &device)?;
-        let is_complete = hook.is_some() && attached::transmits(pins, slot, &device)?;
+        found.whereabouts = whereabouts;
+        found.hook = attached::hook(pins, slot, &device)?;
+        let transmits = attached::transmits(pins, slot, &device)?;
+        found.unpinned =
+            programs::unpinned(pins, slot, &device, found.hook.is_some() || transmits)?;
+        found.decide(maps.is_some(), transmits);
+        if let Some(hook) = found.hook {
+            found.hook_reason = hook::why(interface.hook, hook, &device);
+            if let Some(other) = attached::preceding_filter(pins, slot, &device)? {
+                found.hook_reason += &format!("; but {other} runs before it");
+            }
+        }
         let is_same = |other: &Device| (other.index, &other.netns) == (device.index, &device.netns);
-        let namesake = named.filter(|named| !is_same(named));
-        Ok(Self { state: state(is_complete), device: Some(device), hook, whereabouts, namesake })
+        found.namesake = named.filter(|named| !is_same(named));
+        found.device = Some(device);
+        Ok(found)
+    }
+
+    /// Sets state and what is missing, of a device that exists.
+    fn decide(&mut self, has_maps: bool, transmits: bool) {
+        let (is_present, receives) = (self.active.is_present(), self.hook.is_some());
+        let needed = [
+            (has_maps, "nothing is pinned in the pin directory"),
+            (!has_maps || is_present, "no policy is active"),
+            (!has_maps || receives, "the program for received packets is not on it"),
+            (!has_maps || transmits, "the program for sent packets is not on it"),
+        ];
+        let missing = needed.into_iter().filter_map(|(is_there, text)| (!is_there).then_some(text));
+        self.missing = missing.collect();
+        self.state = if !self.missing.is_empty() {
+            State::NotEnforcing
+        } else if self.active.is_audit() {
+            State::Auditing
+        } else {
+            State::Enforcing
+        };
+    }
+
+    /// What is lost, in one line; `None` if nothing is.
+    #[must_use]
+    pub fn loss(&self) -> Option<String> {
+        (self.state == State::NotEnforcing).then(|| self.missing.join(", and "))
     }
 
     /// What an operator has to know about the device, a sentence each; nothing if it is as stored.
@@ -151,6 +193,22 @@ impl Enforcement {
             )
         });
         change.into_iter().chain(namesake).collect()
+    }
+}
+
+impl Control {
+    /// What the kernel does for a stored interface; see [`Enforcement::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn enforcement(&self, maps: Option<&Maps>, interface: &Interface) -> Result<Enforcement> {
+        Enforcement::read(self.pins(), maps, interface)
+    }
+
+    /// Whether this build's maps are pinned in the pin directory.
+    #[must_use]
+    pub fn has_pins(&self) -> bool {
+        instance::exists(self.pins())
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) fn follow(
 }
 
 /// Whether an interface is stored as one whose device left for a namespace without a name.
-fn has_no_place(interface: &Interface) -> bool {
+pub(super) fn has_no_place(interface: &Interface) -> bool {
     interface.netns.as_ref().is_some_and(|name| name.starts_with(LEFT))
 }
 

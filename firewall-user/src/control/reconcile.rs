@@ -123,6 +123,7 @@ impl Control {
             self.enforcer.restore_each(model.interfaces.into_values().collect(), &budget);
         // Now, with the timeouts of the new programs.
         self.enforcer.gc_partly(&mut maps, &kept);
+        self.record_reconciled(&interfaces);
         Ok(Reconciliation { interfaces, strays, fixed })
     }
 
@@ -236,6 +237,7 @@ impl Control {
             }
             done.push(Reconciled { interface: interface.clone(), outcome, resizing });
         }
+        self.record_reconciled(&done);
         Ok(done)
     }
 }

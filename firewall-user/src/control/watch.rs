@@ -3,14 +3,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd as _, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::{self, Path};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{close, dup2_stdout, setsid};
 
 use super::{Control, boot};
@@ -31,13 +32,41 @@ const PRIORITY: u8 = 3 << 3 | 4;
 /// The socket of syslog and the journal.
 const SYSLOG: &str = "/dev/log";
 
-/// Starts the process, and returns when it has a session of its own.
+/// Exists where systemd is the service manager (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// Where systemd-run is. Not searched in `PATH`: this process is root's.
+const SYSTEMD_RUN: [&str; 2] = ["/usr/bin/systemd-run", "/run/current-system/sw/bin/systemd-run"];
+
+/// How long systemd may take to make a scope.
+const SCOPE_TIME: Duration = Duration::from_secs(5);
+
+/// Starts the process, and returns when it has a session of its own. Where systemd runs, it is in a scope of its
+/// own, because systemd may end what is left of a session or a service. Elsewhere it stays in the control group of
+/// its caller, and if that is ended, the next command or `serve` rolls back.
 ///
 /// # Errors
 /// It cannot be started, or ends at once.
 pub(super) fn start(paths: &Paths) -> io::Result<()> {
+    if Path::new(SYSTEMD).is_dir()
+        && let Some(systemd_run) = SYSTEMD_RUN.iter().find(|path| Path::new(path).exists())
+    {
+        let mut command = Command::new(systemd_run);
+        command.args(["--scope", "--quiet", "--collect", "--slice=system.slice"]);
+        command.args(["--description=secgroup: rolls an unconfirmed change back", "--"]);
+        command.arg(std::env::current_exe()?);
+        // systemd-run becomes the process, in the same namespaces.
+        if spawn(command, paths, Some(SCOPE_TIME)).is_ok() {
+            return Ok(());
+        }
+    }
     let mut command = Command::new("/proc/self/exe");
     command.arg0("secgroup");
+    spawn(command, paths, None)
+}
+
+/// Adds the arguments, and starts a command that becomes the process. `limit`: how long that may take.
+fn spawn(mut command: Command, paths: &Paths, limit: Option<Duration>) -> io::Result<()> {
     // Its working directory is /.
     command.arg("--state-dir").arg(path::absolute(&paths.state_dir)?);
     command.arg("--pin-dir").arg(path::absolute(&paths.pin_dir)?);
@@ -47,14 +76,28 @@ pub(super) fn start(paths: &Paths) -> io::Result<()> {
     command.args(COMMAND).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
-    let mut ready = [0];
-    let received = child.stdout.take().map_or(Ok(0), |mut stdout| stdout.read(&mut ready))?;
-    if received == 0 {
+    let received = child.stdout.take().map_or(Ok(false), |stdout| is_ready(stdout, limit));
+    if !matches!(received, Ok(true)) {
+        // Two of them would both roll back.
+        let _ = child.kill();
         let status = child.wait()?;
+        received?;
         return Err(io::Error::other(format!("it ended with {status}")));
     }
     // No wait: init is its parent when this process has ended.
     Ok(())
+}
+
+/// Waits for the byte that the process writes when it is ready.
+fn is_ready(mut stdout: ChildStdout, limit: Option<Duration>) -> io::Result<bool> {
+    if let Some(limit) = limit {
+        let time = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut files = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut files, time)? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    stdout.read(&mut [0]).map(|size| size > 0)
 }
 
 /// Runs the process.
@@ -64,7 +107,6 @@ pub(super) fn start(paths: &Paths) -> io::Result<()> {
 pub fn run(paths: &Paths, config: Config) -> Result<()> {
     setsid()?;
     close_inherited_files()?;
-    leave_cgroup();
     let mut stdout = io::stdout();
     stdout.write_all(b".")?;
     stdout.flush()?;
@@ -100,14 +142,6 @@ fn close_inherited_files() -> io::Result<()> {
         let _ = close(number);
     }
     Ok(())
-}
-
-/// Leaves the control group of a session or a service, whose remaining processes a service manager kills.
-/// Where this fails, every later command still checks the deadline.
-fn leave_cgroup() {
-    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"] {
-        let _ = fs::write(Path::new(root).join("cgroup.procs"), "0");
-    }
 }
 
 /// Reports an event on standard error and, because that may be closed, in the system's log.

@@ -10,6 +10,7 @@ mod links;
 pub mod load;
 pub mod located;
 mod orphans;
+pub mod programs;
 mod refusal;
 pub mod slow_path;
 mod tcx;

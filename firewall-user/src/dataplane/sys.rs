@@ -1,6 +1,6 @@
 //! The `bpf(2)` commands that aya lacks: maps of any type ([`create`]) and their entries ([`entries`]), a map's
-//! memory, and its values mapped into this process ([`mapped`]), pinned links ([`links`]), a probe for TCX;
-//! the number of a network namespace ([`netns`]), and removing pins ([`unpin`]).
+//! memory, and its values mapped into this process ([`mapped`]), pinned links ([`links`]), loaded programs
+//! ([`programs`]), a probe for TCX; the number of a network namespace ([`netns`]), and removing pins ([`unpin`]).
 
 pub(super) mod create;
 pub(super) mod entries;
@@ -9,6 +9,7 @@ pub(super) mod links;
 pub(super) mod mapped;
 pub(super) mod memory;
 pub(super) mod netns;
+pub(super) mod programs;
 pub(super) mod tcx_probe;
 pub(super) mod unpin;
 

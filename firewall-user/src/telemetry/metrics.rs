@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use firewall_ebpf::abi::counter::Counter;
@@ -19,16 +20,23 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::control::Control;
+use crate::control::enforcement::State;
+use crate::control::last_reconcile::LastReconcile;
 use crate::dataplane::flows::list::Occupancy;
+use crate::dataplane::hooks::hook::Hook;
 use crate::dataplane::tables::counters::{ByEvent, ByReason};
-use crate::model::Family;
+use crate::dataplane::tables::maps::Maps;
+use crate::model::{Family, Model};
 
 mod declaration;
 
 use declaration::{
-    ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BUILD_INFO, BYTES, DROP_BYTES, DROPS,
-    FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED,
-    FLOWS_UNPROMOTED, PACKETS, PANIC, PASSES, PREFIX, RULE_BYTES, RULE_PACKETS, STORE_GENERATION,
+    ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BUILD_INFO, BYTES, DEVICE_PRESENT,
+    DROP_BYTES, DROPS, ENFORCING, FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED,
+    FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED, FLOWS_UNPROMOTED, INTERFACE_INFO, PACKETS, PANIC, PASSES,
+    PENDING_CHANGE, PENDING_DEADLINE, POLICY_GENERATION, PREFIX, RECONCILE_SUCCESS,
+    RECONCILE_TIMESTAMP, RULE_BYTES, RULE_PACKETS, STORE_GENERATION, STORE_READABLE,
+    TABLES_READABLE,
 };
 pub use declaration::{Kind, METRICS, Metric};
 
@@ -37,13 +45,35 @@ pub use declaration::{Kind, METRICS, Metric};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The values of a scrape.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Reading {
+    stored: Vec<Stored>,
     interfaces: Vec<Measured>,
     tables: Vec<Occupancy>,
     rules: Vec<RuleCount>,
+    /// What the store tells about itself; `None` if it cannot be read.
+    store: Option<StoreValues>,
+    tables_readable: bool,
+}
+
+#[derive(Debug)]
+struct StoreValues {
     generation: u64,
-    panic: u64,
+    panic: bool,
+    /// The time of the rollback of an unconfirmed change, in seconds since 1970.
+    deadline: Option<u64>,
+}
+
+/// A stored interface, also one that is not attached.
+#[derive(Debug)]
+struct Stored {
+    label: String,
+    mode: &'static str,
+    hook: &'static str,
+    is_enforcing: bool,
+    has_device: bool,
+    generation: u64,
+    last: Option<LastReconcile>,
 }
 
 #[derive(Debug)]
@@ -72,17 +102,67 @@ struct RuleCount {
     count: Counter,
 }
 
-fn read(control: &Control) -> Result<Reading> {
+/// The metrics that could be read, and the first error.
+#[derive(Debug)]
+pub struct Scrape {
+    /// The metrics in Prometheus' text format.
+    pub text: String,
+    /// Why some metrics are missing. The text tells it too: `store_readable` or `tables_readable` is 0, or
+    /// `enforcing` of an interface.
+    pub error: Option<anyhow::Error>,
+}
+
+/// Reads the metrics. What cannot be read is left out, so that a scrape shows what is wrong.
+///
+/// # Errors
+/// The text cannot be written.
+pub fn scrape(open: impl FnOnce() -> Result<Control>) -> Result<Scrape> {
+    let mut reading = Reading::default();
+    let error = read(open, &mut reading).err();
+    if error.is_some() {
+        // Half of the interfaces would look like all of them.
+        (reading.interfaces, reading.tables, reading.rules) = Default::default();
+    }
+    Ok(Scrape { text: encoded(reading)?, error })
+}
+
+fn read(open: impl FnOnce() -> Result<Control>, reading: &mut Reading) -> Result<()> {
+    let control = open()?;
     let model = control.model()?;
-    let generation = control.store().generation()?;
-    let mut reading = Reading {
-        interfaces: Vec::new(),
-        tables: Vec::new(),
-        rules: Vec::new(),
-        generation,
-        panic: model.is_panicking.into(),
-    };
-    let Some(mut maps) = control.maps()? else { return Ok(reading) };
+    let change = control.unconfirmed_change()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    reading.store = Some(StoreValues {
+        generation: control.store().generation()?,
+        panic: model.is_panicking,
+        deadline: change.map(|change| (now + change.left).as_secs()),
+    });
+    let maps = control.maps();
+    // Without tables nothing is enforced, whatever is attached.
+    let readable = maps.as_ref().ok().and_then(Option::as_ref);
+    let (last, mut first) = (control.last_reconciles(), None);
+    for interface in model.interfaces.values() {
+        let found = control.enforcement(readable, interface);
+        let found = found.map_err(|error| first = first.take().or(Some(error))).ok();
+        reading.stored.push(Stored {
+            label: interface.label(),
+            mode: interface.mode.name(),
+            hook: found.as_ref().and_then(|one| one.hook).map_or("none", Hook::name),
+            is_enforcing: found.as_ref().is_some_and(|one| one.state.is_enforced()),
+            // One that cannot be examined counts as one that is not enforced.
+            has_device: found.as_ref().is_none_or(|one| one.state != State::DeviceMissing),
+            generation: found.map_or(0, |one| one.active.generation().into()),
+            last: last.get(&interface.id.to_string()).copied(),
+        });
+    }
+    let maps = maps?;
+    if let Some(mut maps) = maps {
+        read_tables(&mut maps, &model, reading)?;
+    }
+    reading.tables_readable = true;
+    first.map_or(Ok(()), Err)
+}
+
+fn read_tables(maps: &mut Maps, model: &Model, reading: &mut Reading) -> Result<()> {
     let survey = maps.survey(model.interfaces.keys().copied())?;
     for interface in model.interfaces.values() {
         reading.interfaces.push(Measured {
@@ -106,15 +186,7 @@ fn read(control: &Control) -> Result<Reading> {
             }
         }
     }
-    Ok(reading)
-}
-
-/// The metrics in Prometheus' text format.
-///
-/// # Errors
-/// The store or the maps cannot be read.
-pub fn text(control: &Control) -> Result<String> {
-    encoded(read(control)?)
+    Ok(())
 }
 
 fn encoded(reading: Reading) -> Result<String> {
@@ -243,6 +315,22 @@ impl Reading {
         self.interfaces.iter().map(move |one| ([one.label.clone()], value(one)))
     }
 
+    fn by_stored(
+        &self,
+        value: fn(&Stored) -> Option<u64>,
+    ) -> impl Iterator<Item = ([String; 1], u64)> {
+        self.stored.iter().filter_map(move |one| Some(([one.label.clone()], value(one)?)))
+    }
+
+    fn info(&self) -> impl Iterator<Item = ([String; 3], u64)> {
+        let labels = |one: &Stored| [one.label.as_str(), one.mode, one.hook].map(str::to_owned);
+        self.stored.iter().map(move |one| (labels(one), 1))
+    }
+
+    fn of_store(&self, value: fn(&StoreValues) -> u64) -> Option<([String; 0], u64)> {
+        self.store.as_ref().map(|store| ([], value(store)))
+    }
+
     fn by_rule(&self, field: Field) -> impl Iterator<Item = ([String; 2], u64)> {
         self.rules.iter().map(move |one| ([one.group.clone(), one.rule.clone()], field(one.count)))
     }
@@ -253,6 +341,16 @@ impl Collector for Reading {
         let to = &mut encoder;
         let event = |event: Event| self.by_interface(move |one| one.events[&event]);
         let build = [env!("CARGO_PKG_VERSION").to_owned(), ABI_VERSION.to_string()];
+        encode(to, &ENFORCING, self.by_stored(|one| Some(one.is_enforcing.into())))?;
+        encode(to, &DEVICE_PRESENT, self.by_stored(|one| Some(one.has_device.into())))?;
+        encode(to, &INTERFACE_INFO, self.info())?;
+        encode(to, &POLICY_GENERATION, self.by_stored(|one| Some(one.generation)))?;
+        encode(to, &RECONCILE_TIMESTAMP, self.by_stored(|one| Some(one.last?.time)))?;
+        encode(to, &RECONCILE_SUCCESS, self.by_stored(|one| Some(one.last?.succeeded.into())))?;
+        encode(to, &PENDING_CHANGE, self.of_store(|store| store.deadline.is_some().into()))?;
+        encode(to, &PENDING_DEADLINE, self.of_store(|store| store.deadline.unwrap_or(0)))?;
+        encode(to, &STORE_READABLE, [([], self.store.is_some().into())])?;
+        encode(to, &TABLES_READABLE, [([], self.tables_readable.into())])?;
         encode(to, &PACKETS, self.by_verdict(PACKETS_FIELD))?;
         encode(to, &BYTES, self.by_verdict(BYTES_FIELD))?;
         encode(to, &DROPS, self.by_reason(Verdict::Drop, PACKETS_FIELD))?;
@@ -270,8 +368,8 @@ impl Collector for Reading {
         encode(to, &ALLOWANCE_EXCEEDED, self.by_interface(Measured::exceeded))?;
         encode(to, &RULE_PACKETS, self.by_rule(PACKETS_FIELD))?;
         encode(to, &RULE_BYTES, self.by_rule(BYTES_FIELD))?;
-        encode(to, &STORE_GENERATION, [([], self.generation)])?;
-        encode(to, &PANIC, [([], self.panic)])?;
+        encode(to, &STORE_GENERATION, self.of_store(|store| store.generation))?;
+        encode(to, &PANIC, self.of_store(|store| store.panic.into()))?;
         encode(to, &BUILD_INFO, [(build, 1)])
     }
 }
@@ -312,12 +410,22 @@ mod tests {
         };
         let rule =
             RuleCount { group: "g".to_owned(), rule: "r".to_owned(), count: Counter::default() };
+        let stored = Stored {
+            label: "eth0".to_owned(),
+            mode: "enforce",
+            hook: "tcx",
+            is_enforcing: true,
+            has_device: true,
+            generation: 0,
+            last: Some(LastReconcile { time: 0, succeeded: true }),
+        };
         Reading {
             interfaces: vec![interface],
             tables: vec![table],
             rules: vec![rule],
-            generation: 0,
-            panic: 0,
+            stored: vec![stored],
+            store: Some(StoreValues { generation: 0, panic: false, deadline: None }),
+            tables_readable: true,
         }
     }
 

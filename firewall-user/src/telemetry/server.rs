@@ -1,160 +1,182 @@
-//! The process of `secgroup serve`: serves metrics, attaches interfaces whose devices appear, follows
-//! changes of addresses, and removes expired flows.
+//! The HTTP server of the metrics. Its clients are untrusted: they share a few connections, each with little time,
+//! and cannot take files or memory from the rest of the process.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use tokio::net::TcpListener;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{interval, sleep, timeout};
 
-use crate::config::{Config, Paths};
-use crate::control::{Control, NothingAttached, Outcome, Reconciled};
-use crate::dataplane::host::device;
-use crate::explain::Explain;
+use crate::telemetry::address::{Listening, SocketFile};
 use crate::telemetry::metrics;
+use crate::telemetry::scrapes::Scrapes;
+use crate::telemetry::supervisor::Heartbeat;
 
-/// Time between two checks for changes of devices and addresses in other network namespaces.
-const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Connections at the same time. The oldest one that has not sent its request ends for a new one.
+pub const MAX_CONNECTIONS: usize = 32;
 
-/// Time between two removals of expired flows.
-const GC_INTERVAL: Duration = Duration::from_secs(60);
+/// The time in which a client has to send its request.
+pub const REQUEST_TIME: Duration = Duration::from_secs(5);
 
-/// The address of the HTTP server is not available.
-#[derive(Debug, thiserror::Error)]
-#[error("listen on {address}")]
-pub struct ListenError {
-    address: SocketAddr,
-    source: io::Error,
+/// The time of a whole connection, which serves one request.
+pub const CONNECTION_TIME: Duration = Duration::from_secs(30);
+
+/// The largest request in bytes: the least that the library takes.
+const MAX_REQUEST: usize = 8192;
+
+/// The pause after an error of accepting, for example without a free file.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The time that answers have to end in when the process ends.
+const END_TIME: Duration = Duration::from_secs(2);
+
+/// How often the server shows that it works.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, #[expect(dead_code, reason = "removed when it is dropped")] SocketFile),
 }
 
-impl Explain for ListenError {
-    fn hint(&self) -> Option<Cow<'static, str>> {
-        Some("choose another address or port with --metrics".into())
+impl Listener {
+    fn new(listening: Listening) -> io::Result<Self> {
+        Ok(match listening {
+            Listening::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Self::Tcp(TcpListener::from_std(listener)?)
+            }
+            Listening::Unix(listener, file) => {
+                listener.set_nonblocking(true)?;
+                Self::Unix(UnixListener::from_std(listener)?, file)
+            }
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        })
     }
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// A connection, in the order of their beginnings.
+struct Connection {
+    /// Its request has arrived.
+    has_request: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+/// Serves until `end` changes.
 ///
 /// # Errors
-/// The address cannot be listened on.
-pub async fn serve(
-    paths: Paths,
-    config: Config,
-    address: SocketAddr,
-    ready: impl FnOnce(SocketAddr),
-) -> Result<()> {
-    let bound = TcpListener::bind(address).await;
-    let listener = bound.map_err(|source| ListenError { address, source })?;
-    let address = listener.local_addr().context("listen")?;
-    let scraped = paths.clone();
-    let scrape = move || {
-        let paths = scraped.clone();
-        async move { answer(paths, config).await }
-    };
-    let router = Router::new().route("/metrics", get(scrape)).route("/", get(index));
-    tokio::spawn(gc(paths.clone(), config));
-    tokio::spawn(follow(paths, config));
-    ready(address);
-    axum::serve(listener, router).with_graceful_shutdown(interrupted()).await.context("serve")
-}
-
-async fn index() -> &'static str {
-    "secgroup: metrics are at /metrics\n"
-}
-
-/// A scrape opens store and maps again: commands change both while this process runs.
-async fn answer(paths: Paths, config: Config) -> Response {
-    let read =
-        move || Control::open_existing(&paths, config).and_then(|control| metrics::text(&control));
-    // Reading the flow tables can take tens of milliseconds: not on the thread of the server.
-    match tokio::task::spawn_blocking(read).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Ok(Err(error)) => {
-            eprintln!("secgroup: scrape: {error:#}");
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
-}
-
-/// Attaches a stored interface when its device appears, and updates policies when addresses of group
-/// members change: at once in this network namespace, within [`POLL_INTERVAL`] in others.
-async fn follow(paths: Paths, config: Config) {
-    let mut changes = device::Changes::open();
-    let mut refused = BTreeMap::new();
+/// The socket cannot be used.
+pub(super) async fn run(
+    listening: Listening,
+    scrapes: Scrapes,
+    heartbeat: Heartbeat,
+    mut end: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let listener = Listener::new(listening)?;
+    let (mut tasks, mut connections) = (JoinSet::new(), VecDeque::new());
+    let mut tick = interval(HEARTBEAT);
     loop {
-        if let Ok(changes) = &mut changes {
-            let _ = tokio::time::timeout(POLL_INTERVAL, changes.next()).await;
-        } else {
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-        let (paths, mut known) = (paths.clone(), std::mem::take(&mut refused));
-        let catch_up = move || {
-            let caught_up = catch_up(&paths, config, &mut known);
-            (caught_up, known)
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = tick.tick() => {
+                heartbeat.beat();
+                continue;
+            }
+            // Closed: the process ends.
+            _ = end.changed() => break,
         };
-        if let Ok((caught_up, known)) = tokio::task::spawn_blocking(catch_up).await {
-            refused = known;
-            if let Err(error) = caught_up
-                && !error.is::<NothingAttached>()
-            {
-                eprintln!("secgroup: follow devices and addresses: {error:#}");
-            }
+        while tasks.try_join_next().is_some() {}
+        connections.retain(|one: &Connection| !one.task.is_finished());
+        let Ok(stream) = accepted else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        make_room(&mut connections);
+        let has_request = Arc::new(AtomicBool::new(false));
+        let served = serve(stream, scrapes.clone(), Arc::clone(&has_request));
+        connections.push_back(Connection { has_request, task: tasks.spawn(served) });
+    }
+    drop(listener);
+    for one in connections {
+        if !one.has_request.load(Ordering::Relaxed) {
+            one.task.abort();
         }
+    }
+    let _ = timeout(END_TIME, async { while tasks.join_next().await.is_some() {} }).await;
+    Ok(())
+}
+
+/// Ends the oldest connection that has not sent its request, else the oldest one, if there are as many as there
+/// can be.
+fn make_room(connections: &mut VecDeque<Connection>) {
+    if connections.len() < MAX_CONNECTIONS {
+        return;
+    }
+    let silent = connections.iter().position(|one| !one.has_request.load(Ordering::Relaxed));
+    if let Some(ended) = connections.remove(silent.unwrap_or(0)) {
+        ended.task.abort();
     }
 }
 
-/// `refused`: see [`Control::attach_missing`].
-fn catch_up(paths: &Paths, config: Config, refused: &mut BTreeMap<u16, u32>) -> Result<()> {
-    let mut control = Control::open_existing(paths, config)?;
-    // The new device first: its packets are not filtered yet.
-    for Reconciled { interface, outcome, .. } in control.attach_missing(refused)? {
-        let name = interface.label();
-        match outcome {
-            Outcome::Attached(attached) => {
-                eprintln!("secgroup: {name} appeared: attached, {}", attached.hook.name());
-            }
-            Outcome::Failed(error) => eprintln!("secgroup: {name} appeared: {error:#}"),
-            Outcome::DeviceMissing | Outcome::DeviceElsewhere => {}
-        }
-    }
-    control.refresh().map(drop)
+async fn serve(stream: Box<dyn Stream>, scrapes: Scrapes, has_request: Arc<AtomicBool>) {
+    let service = service_fn(move |request| {
+        has_request.store(true, Ordering::Relaxed);
+        let scrapes = scrapes.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &scrapes).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIME);
+    http.max_buf_size(MAX_REQUEST).keep_alive(false);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    // An error is the client's.
+    let _ = timeout(CONNECTION_TIME, connection).await;
 }
 
-/// Removes expired flows every [`GC_INTERVAL`].
-async fn gc(paths: Paths, config: Config) {
-    loop {
-        tokio::time::sleep(GC_INTERVAL).await;
-        let paths = paths.clone();
-        let gc = move || Control::open_existing(&paths, config).and_then(|mut c| c.gc());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(gc).await
-            && !error.is::<NothingAttached>()
-        {
-            eprintln!("secgroup: remove expired flows: {error:#}");
-        }
+async fn answer(request: &Request<Incoming>, scrapes: &Scrapes) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET {
+        let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, Bytes::from_static(b"use GET\n"));
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        return refused;
+    }
+    match request.uri().path() {
+        "/" => plain(StatusCode::OK, Bytes::from_static(b"secgroup: metrics are at /metrics\n")),
+        "/metrics" => match scrapes.get().await {
+            Ok(text) => with_type(StatusCode::OK, metrics::CONTENT_TYPE, text),
+            Err(text) => plain(StatusCode::INTERNAL_SERVER_ERROR, text),
+        },
+        _ => plain(StatusCode::NOT_FOUND, Bytes::from_static(b"metrics are at /metrics\n")),
     }
 }
 
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            // Without the handler the signal ends the process, too.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
-    }
+fn plain(status: StatusCode, text: Bytes) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", text)
+}
+
+fn with_type(status: StatusCode, kind: &'static str, text: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }

@@ -317,7 +317,7 @@ fn invalid_usage_exits_with_2_and_creates_nothing() {
         ),
         (
             "serve --metrics 9911",
-            "invalid value '9911' for '--metrics <ADDRESS:PORT>': write an IP address and a port, \
+            "invalid value '9911' for '--metrics <ADDRESS:PORT|unix:PATH>': write an IP address and a port, \
              for example 127.0.0.1:9911",
         ),
         ("serve --metrics 127.0.0.1:99999", "invalid value '127.0.0.1:99999' for '--metrics"),

@@ -250,7 +250,7 @@ fn a_recreated_device_is_filtered_after_reconcile() {
         End { namespace: &net.server, device: "eth0", addresses: &["10.77.0.1/24", "fd77::1/64"] },
         End { namespace: &net.client, device: "eth0", addresses: &["10.77.0.2/24", "fd77::2/64"] },
     ]);
-    assert_eq!(secgroup.json("status")["NetworkInterfaces"][0]["State"], "not-enforcing");
+    assert_eq!(secgroup.status()["NetworkInterfaces"][0]["State"], "not-enforcing");
     // Another program adds the qdisc of the new device.
     tc(&net.server, "qdisc add dev eth0 clsact");
     secgroup.ok("reconcile");

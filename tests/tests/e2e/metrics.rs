@@ -12,6 +12,8 @@ use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{MAX_WAIT, wait_for, wait_until};
 use secgroup_tests::{Namespace, Pair, Process, Secgroup};
 
+use crate::support::metric as value;
+
 const SERVED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9911);
 
 /// `secgroup serve` in a namespace, ready to answer.
@@ -19,13 +21,6 @@ fn serve(secgroup: &Secgroup<'_>, namespace: &Namespace) -> Process {
     let process = Process::start(secgroup.command(["serve", "--metrics", &SERVED.to_string()]));
     wait_until(MAX_WAIT, "secgroup to serve", || get_any_status(namespace, SERVED, "/").is_ok());
     process
-}
-
-/// The value of a series, which is named with its labels as written.
-fn value(text: &str, series: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    let line = line.unwrap_or_else(|| panic!("no {series} in\n{text}"));
-    line.parse().unwrap_or_else(|error| panic!("{series} {line}: {error}"))
 }
 
 #[test]
@@ -41,8 +36,9 @@ fn the_metrics_command_and_serve_report_the_same() {
     // A packet of the kernel itself between two readings would make them differ.
     let (text, (status, served)) = wait_for(MAX_WAIT, "a moment without a packet", || {
         let before = secgroup.ok("metrics");
+        // A reading is served for a second.
         let served = get_any_status(&net.server, SERVED, "/metrics").unwrap();
-        (before == secgroup.ok("metrics")).then_some((before, served))
+        (before == secgroup.ok("metrics") && served.1 == before).then_some((before, served))
     });
     assert_eq!((status, served), (200, text.clone()));
     check_metrics(&text);
@@ -57,7 +53,7 @@ fn the_metrics_command_and_serve_report_the_same() {
     assert_eq!(
         error,
         "error: serve: listen on 127.0.0.1:9911: Address already in use (os error 98)\n\
-         hint: choose another address or port with --metrics\n"
+         hint: choose another address, port or socket with --metrics\n"
     );
 }
 
@@ -157,7 +153,9 @@ fn every_metric_counts_what_happened() {
         "direction",
         "family",
         "group",
+        "hook",
         "interface",
+        "mode",
         "reason",
         "rule",
         "table",

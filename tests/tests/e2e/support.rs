@@ -9,8 +9,15 @@ use secgroup_tests::wait::{MAX_WAIT, wait_until};
 
 /// The state of the first attached interface, as `status` reports it.
 pub(crate) fn interface_state(secgroup: &Secgroup<'_>) -> String {
-    let status = secgroup.json("status");
+    let status = secgroup.status();
     status["NetworkInterfaces"][0]["State"].as_str().unwrap().to_owned()
+}
+
+/// The value of a series in a text of metrics; the series is named with its labels as written.
+pub(crate) fn metric(text: &str, series: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let line = line.unwrap_or_else(|| panic!("no {series} in\n{text}"));
+    line.parse().unwrap_or_else(|error| panic!("{series} {line}: {error}"))
 }
 
 /// The number of flows that a filter of `flows count` selects.

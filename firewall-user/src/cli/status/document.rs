@@ -90,6 +90,10 @@ struct NetworkInterface {
     slot: u16,
     /// `enforcing`, `auditing`, `not-enforcing` or `device-missing`; see `secgroup status --help`.
     state: &'static str,
+    /// What is missing in state `not-enforcing`; null in the others.
+    missing: Option<String>,
+    /// Programs of secgroup on the device whose pins are not in the pin directory, with id and hook.
+    unpinned_programs: Vec<String>,
     /// Hook of the program for received packets; null if none is attached.
     hook: Option<&'static str>,
     /// Hook as configured with `--hook`.
@@ -311,9 +315,11 @@ impl NetworkInterface {
             remarks: one.enforcement.remarks(interface),
             groups_without_address: one.without_address.iter().map(ToString::to_string).collect(),
             state: one.enforcement.state.name(),
+            missing: one.enforcement.loss(),
+            unpinned_programs: one.enforcement.unpinned.iter().map(ToString::to_string).collect(),
             hook: one.enforcement.hook.map(Hook::name),
             hook_choice: interface.hook.name(),
-            hook_reason: one.why.clone(),
+            hook_reason: one.enforcement.hook_reason.clone(),
             orientation: interface.orientation.name(),
             non_ip: interface.non_ip.name(),
             ether_types: interface.ether_types.iter().map(ToString::to_string).collect(),

@@ -11,7 +11,7 @@ use crate::dataplane::hooks::hook::{Hook, tc_hook};
 use crate::dataplane::hooks::links::attached_link;
 use crate::dataplane::hooks::load::{Loader, Settings};
 use crate::dataplane::hooks::slow_path::{Kind, Variant};
-use crate::dataplane::hooks::{clsact, refusal, slow_path, tcx, xdp};
+use crate::dataplane::hooks::{clsact, programs, refusal, slow_path, tcx, xdp};
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netns;
 use crate::dataplane::object;
@@ -67,6 +67,9 @@ pub fn attach(
         {
             record_place(maps, interface, device)?;
             return Ok(Attached { hook, device: device.clone() });
+        }
+        if before.is_none() {
+            programs::refuse_unpinned(&pins, slot, device)?;
         }
         // The other record, so that programs that stay attached keep their settings.
         let half = 1 - half;

@@ -4,9 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 
 use crate::dataplane::error::{Context, Result};
-use crate::dataplane::hooks::clsact;
 use crate::dataplane::hooks::hook::Hook;
-use crate::dataplane::hooks::links::attached_link;
+use crate::dataplane::hooks::{clsact, programs};
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netns;
 use crate::dataplane::pins::{Pins, Place};
@@ -40,11 +39,11 @@ pub fn hook(pins: &Pins, slot: u16, device: &Device) -> Result<Option<Hook>> {
 
 /// As [`hook`], in this thread's network namespace.
 pub(super) fn hook_here(pins: &Pins, slot: u16, device: &Device) -> Result<Option<Hook>> {
-    if attached_link(pins, slot, Place::Xdp, device)?.is_some() {
+    if programs::runs(pins, slot, Place::Xdp, device)? {
         let is_generic = device.xdp_is_generic.unwrap_or(false);
         return Ok(Some(if is_generic { Hook::XdpGeneric } else { Hook::Xdp }));
     }
-    if attached_link(pins, slot, Place::Receive, device)?.is_some() {
+    if programs::runs(pins, slot, Place::Receive, device)? {
         return Ok(Some(Hook::Tcx));
     }
     let is_attached = clsact::is_attached(pins, slot, device, Place::ClsactReceive)?;
@@ -61,7 +60,7 @@ pub fn transmits(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
 
 /// As [`transmits`], in this thread's network namespace.
 pub(super) fn transmits_here(pins: &Pins, slot: u16, device: &Device) -> Result<bool> {
-    if attached_link(pins, slot, Place::Transmit, device)?.is_some() {
+    if programs::runs(pins, slot, Place::Transmit, device)? {
         return Ok(true);
     }
     clsact::is_attached(pins, slot, device, Place::ClsactTransmit)

@@ -48,8 +48,8 @@ pub(super) fn is_here(pins: &Pins, slot: u16, place: Place, link: &Attachment) -
     if place == Place::Xdp {
         return Ok(device::xdp_program(link.device)? == Some(link.program));
     }
-    match links::tcx_links(link.device, place == Place::Transmit) {
-        Ok(links) => Ok(links.contains(&link.link)),
+    match links::on_tcx(link.device, place == Place::Transmit) {
+        Ok(all) => Ok(all.iter().any(|(_, id)| *id == link.link)),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENODEV | libc::EINVAL) => Ok(false),
             // Without CAP_NET_ADMIN, as commands that only read may run: as far as the record tells.

@@ -47,6 +47,12 @@ pub(super) fn remove(device: &Device, place: Place, own: Option<u32>) -> Result<
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Whether a program of ours lost its slow path, so that [`remove`] removes its filter.
+pub(super) fn is_orphan(program: u32) -> bool {
+    let loaded = loaded_programs().flatten().find(|one| one.id() == program);
+    loaded.filter(is_ours).is_some_and(|program| has_no_slow_path(&program) == Some(true))
+}
+
 /// The filter's program, if it is of this project.
 fn program(filter: &Filter) -> Option<ProgramInfo> {
     let id = filter.program?;

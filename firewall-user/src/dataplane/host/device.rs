@@ -12,6 +12,7 @@ use netlink_packet_route::link::{
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
+use tokio::runtime::Handle;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::host::netlink::Netlink;
@@ -263,24 +264,32 @@ fn is_reachable(address: IpAddr) -> bool {
     }
 }
 
-/// Notifications of changed devices and addresses in the network namespace of this process.
+/// Notifications of changed devices, addresses and filters in one network namespace.
 pub struct Changes {
     socket: TokioSocket,
 }
 
 impl Changes {
-    /// Subscribes. Must be called within a tokio runtime.
+    /// Subscribes in a network namespace (`None`: the current one). Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The netlink socket cannot be opened.
-    pub fn open() -> Result<Self> {
-        const GROUPS: i32 = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
-        let open = || -> io::Result<_> {
-            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-            socket.socket_mut().bind(&SocketAddr::new(0, GROUPS.cast_unsigned()))?;
-            Ok(Self { socket })
-        };
-        open().context("watch devices and addresses")
+    /// The namespace cannot be entered, or the netlink socket cannot be opened.
+    pub fn open(netns_name: Option<&str>) -> Result<Self> {
+        /// Qdiscs and filters (`RTMGRP_TC`).
+        const TC: i32 = 8;
+        const GROUPS: i32 =
+            libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR | TC;
+        let runtime = Handle::current();
+        // A socket stays in the namespace of the thread that opened it.
+        netns::within(netns_name, || {
+            let _entered = runtime.enter();
+            let open = || -> io::Result<_> {
+                let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+                socket.socket_mut().bind(&SocketAddr::new(0, GROUPS.cast_unsigned()))?;
+                Ok(Self { socket })
+            };
+            open().context("watch devices and addresses")
+        })
     }
 
     /// Waits for a change, or for several that have come together.

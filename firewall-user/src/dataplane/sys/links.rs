@@ -111,11 +111,13 @@ pub(in crate::dataplane) fn attachment(pin: &Path) -> io::Result<Attachment> {
     Ok(Attachment { link: info.id, program: info.program, device: info.device })
 }
 
-/// The ids of the TCX links on a device of this thread's network namespace.
+/// The TCX programs on a device of this thread's network namespace, in their order: of each the id, and that of its
+/// link, 0 if it has none.
 ///
 /// # Errors
-/// `ENODEV`: it has no such device. `EPERM` without `CAP_NET_ADMIN`.
-pub(in crate::dataplane) fn tcx_links(device: u32, is_egress: bool) -> io::Result<Vec<u32>> {
+/// `ENODEV`: it has no such device. `EINVAL`: the kernel has no TCX (before Linux 6.6). `EPERM` without
+/// `CAP_NET_ADMIN`.
+pub(in crate::dataplane) fn on_tcx(device: u32, is_egress: bool) -> io::Result<Vec<(u32, u32)>> {
     let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
     let mut attr = QueryAttr {
         device,
@@ -131,8 +133,9 @@ pub(in crate::dataplane) fn tcx_links(device: u32, is_egress: bool) -> io::Resul
         revision: 0,
     };
     bpf(BPF_PROG_QUERY, &mut attr)?;
-    // Volatile, as above. The unused rest is zero, which is no link's id.
-    // SAFETY: a local variable of plain numbers.
-    let links = unsafe { (&raw const links).read_volatile() };
-    Ok(links.into_iter().filter(|id| *id != 0).collect())
+    // Volatile, as above. The unused rest is zero, which is no program's id.
+    // SAFETY: local variables of plain numbers.
+    let (programs, links) =
+        unsafe { ((&raw const programs).read_volatile(), (&raw const links).read_volatile()) };
+    Ok(programs.into_iter().zip(links).filter(|(program, _)| *program != 0).collect())
 }

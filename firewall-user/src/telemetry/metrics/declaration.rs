@@ -64,6 +64,26 @@ macro_rules! metrics {
 }
 
 metrics! {
+    ENFORCING = Gauge "enforcing" ["interface"]
+        "1 if the programs of the interface run and its policy is active, also in audit mode; else 0, and its packets pass without a decision";
+    DEVICE_PRESENT = Gauge "device_present" ["interface"]
+        "1 if the device of the interface exists, else 0, and it has no packets";
+    INTERFACE_INFO = Gauge "interface_info" ["interface", "mode", "hook"]
+        "Mode of the interface, and hook of its program for received packets; always 1";
+    POLICY_GENERATION = Gauge "policy_generation" ["interface"]
+        "Number of the active policy: equal policies have equal numbers; 0 without one";
+    RECONCILE_TIMESTAMP = Gauge "reconcile_timestamp_seconds" ["interface"]
+        "When the interface was last attached by reconcile, a rollback or serve, in seconds since 1970";
+    RECONCILE_SUCCESS = Gauge "reconcile_success" ["interface"]
+        "1 if that succeeded, else 0";
+    PENDING_CHANGE = Gauge "pending_change" []
+        "1 while a change waits for secgroup confirm, else 0";
+    PENDING_DEADLINE = Gauge "pending_change_deadline_timestamp_seconds" []
+        "When that change is rolled back, in seconds since 1970; 0 without one";
+    STORE_READABLE = Gauge "store_readable" []
+        "1 if the store can be read, else 0, and nothing is known about interfaces";
+    TABLES_READABLE = Gauge "tables_readable" []
+        "1 if the tables in the kernel can be read, or nothing is attached; else 0";
     PACKETS = Counter "packets" ["interface", "direction", "verdict"]
         "Packets, by verdict";
     BYTES = Counter "bytes" ["interface", "direction", "verdict"]

@@ -13,7 +13,7 @@ pub(crate) fn page() -> String {
         "# Configuration\n\n\
          secgroup reads `{DEFAULT_FILE}` if it exists, or the file that `--config` or `SECGROUP_CONFIG`\n\
          names. The format is TOML. Every setting has a default; an unknown setting is an error. A command \
-         reads\nthe file when it starts, `secgroup serve` only then.\n\n\
+         reads\nthe file when it starts, `secgroup serve` also at SIGHUP.\n\n\
          ```toml\n[limits]\nrules_per_group = 100\n\n[maps]\nflows_tcp = 1048576\n```\n\n{}",
         crate::made_from("the declarations in `firewall-user/src/config.rs` and of `Limits`")
     );

@@ -9,8 +9,16 @@ pub(crate) fn page() -> String {
         "# Metrics\n\n\
          `secgroup serve` serves these metrics over HTTP in the text format of Prometheus, by default at\n\
          `http://127.0.0.1:9911/metrics`; `secgroup metrics` prints them once, for the textfile collector of\n\
-         node_exporter. Counters of an interface start at 0 when it is attached. A metric of interfaces, \
-         flow\ntables or rules has no samples while nothing is attached.\n\n{}\n",
+         node_exporter. Counters of an interface start at 0 when it is attached. A metric that the kernel counts \
+         has\nno samples while nothing is attached; one that the store tells has none while it cannot be read.\n\n\
+         Alerts:\n\n\
+         - `secgroup_enforcing == 0 and secgroup_device_present == 1`: packets of a stored interface pass without \
+         a\n  decision. Without its device an interface has no packets.\n\
+         - `secgroup_store_readable == 0` or `secgroup_tables_readable == 0`: nothing is known.\n\
+         - `up == 0`: `secgroup serve` does not run, and nothing is attached that appears.\n\n\
+         Readings are shared: a client gets one that is at most a second old, or four times as old as it took. At \
+         most 32\nconnections are open; a new one ends the oldest that has not sent its request. A request has \
+         to arrive within 5 s.\n\n{}\n",
         crate::made_from("the declaration in `firewall-user/src/telemetry/metrics/declaration.rs`")
     );
     text += &row(["metric", "type", "labels", "meaning"]);
@@ -47,6 +55,8 @@ const LABELS: &[(&str, &str)] = &[
     ("reason", "One of [reasons.md](reasons.md)."),
     ("table", "Flow table: `new`; or `udp` or `tcp`, of proven flows."),
     ("family", "`ipv4` or `ipv6`."),
+    ("mode", "`enforce` or `audit`."),
+    ("hook", "`xdp`, `xdp-generic`, `tcx`, `clsact`; `none`: the program is not attached."),
     ("group", "Id of a group."),
     ("rule", "Id of a rule."),
     ("version", "Version of the program."),

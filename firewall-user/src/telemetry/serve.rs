@@ -1,0 +1,162 @@
+//! The process of `secgroup serve`: serves metrics, attaches interfaces whose devices appear, repairs lost
+//! enforcement, follows changes of addresses, and removes expired flows.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::config::{Config, Paths};
+use crate::control::{Control, NothingAttached};
+use crate::telemetry::address::{Address, Listening};
+use crate::telemetry::follow::{self, Follower};
+use crate::telemetry::scrapes::Scrapes;
+use crate::telemetry::server;
+use crate::telemetry::supervisor::{Heartbeat, Supervisor, watchdog};
+
+/// Time between two removals of expired flows.
+const GC_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The longest time that the first check, which may wait for another command, delays readiness.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// The time that a change in progress has to end in when the process ends. One that is cut off is completed by
+/// the next command, as after a kill.
+const END_TIME: Duration = Duration::from_secs(10);
+
+/// Serves until SIGINT or SIGTERM; SIGHUP reads the configuration again. `check_interval`: the time between two
+/// checks of what no notification tells.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn serve(
+    paths: Paths,
+    config: Config,
+    address: &Address,
+    check_interval: Duration,
+    listening: impl FnOnce(&Address),
+) -> Result<()> {
+    let listener = Listening::open(address)?;
+    let address = listener.address().context("listen")?;
+    let (configure, config) = watch::channel(config);
+    let (end, ended) = watch::channel(false);
+    let heartbeats = [Heartbeat::new(), Heartbeat::new()];
+    let scrapes = Scrapes::new(paths.clone(), config.clone());
+    // A thread and files of its own: whatever clients do, the other one follows the devices.
+    let server = {
+        let (runtime, heartbeat) = (runtime()?, heartbeats[0].clone());
+        let ended = ended.clone();
+        let run = move || {
+            let served = runtime.block_on(server::run(listener, scrapes, heartbeat, ended));
+            runtime.shutdown_background();
+            served
+        };
+        thread::Builder::new().name("metrics".to_owned()).spawn(run).context("start")?
+    };
+    let runtime = runtime()?;
+    let supervisor = Supervisor::of_environment();
+    let served = runtime.block_on(async {
+        let mut signals = Signals::new().context("wait for signals")?;
+        listening(&address);
+        let (first, checked) = oneshot::channel();
+        let follower = Follower::new(paths.clone(), config.clone(), check_interval);
+        tokio::spawn(follow::run(follower, heartbeats[1].clone(), first));
+        tokio::spawn(gc(paths.clone(), config));
+        tokio::spawn(announce(supervisor.clone(), checked, heartbeats));
+        signals.handle(&supervisor, &paths, &configure).await;
+        Ok(())
+    });
+    supervisor.stopping();
+    let _ = end.send(true);
+    runtime.shutdown_timeout(END_TIME);
+    let joined = server.join().unwrap_or_else(|_| Err(io::Error::other("the server failed")));
+    served.and(joined.context("serve"))
+}
+
+fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().max_blocking_threads(4).build().context("start")
+}
+
+/// Reports readiness after the first check, and then, as long as every part works, that the process is alive.
+async fn announce(
+    supervisor: Supervisor,
+    checked: oneshot::Receiver<()>,
+    heartbeats: [Heartbeat; 2],
+) {
+    let _ = timeout(READY_LIMIT, checked).await;
+    supervisor.ready();
+    let Some(time) = watchdog() else { return };
+    let mut tick = interval(time / 4);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if heartbeats.iter().all(|heartbeat| heartbeat.age() < time / 2) {
+            supervisor.alive();
+        }
+    }
+}
+
+/// Removes expired flows every [`GC_INTERVAL`].
+async fn gc(paths: Paths, config: watch::Receiver<Config>) {
+    loop {
+        tokio::time::sleep(GC_INTERVAL).await;
+        let (paths, config) = (paths.clone(), *config.borrow());
+        let gc = move || Control::open_existing(&paths, config).and_then(|mut c| c.gc());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(gc).await
+            && !error.is::<NothingAttached>()
+        {
+            eprintln!("secgroup: remove expired flows: {error:#}");
+        }
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reads the configuration again at every SIGHUP; returns at SIGINT or SIGTERM.
+    async fn handle(
+        &mut self,
+        supervisor: &Supervisor,
+        paths: &Paths,
+        configure: &watch::Sender<Config>,
+    ) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hangup.recv() => {}
+            }
+            supervisor.reloading();
+            match Config::load(paths.config.as_deref()) {
+                Ok(config) => {
+                    eprintln!("secgroup: configuration reloaded");
+                    configure.send_replace(config);
+                }
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    eprintln!(
+                        "secgroup: configuration not reloaded, the earlier one stays: {error:#}"
+                    );
+                }
+            }
+            supervisor.ready();
+        }
+    }
+}
