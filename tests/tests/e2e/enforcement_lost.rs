@@ -157,12 +157,11 @@ fn a_replaced_program_is_a_loss() {
     assert!(!tcp::reaches(&net.client, servers[0].address()));
 }
 
-/// A device whose namespace changes loses its TCX programs.
 #[test]
-fn a_moved_device_is_missing_and_attached_again_when_it_returns() {
+fn a_removed_device_is_missing() {
     let net = Pair::new();
     let (secgroup, _servers) = attached(&net, "");
-    net.server.ip(&format!("link set eth0 netns {} name moved0", net.client.name()));
+    net.server.ip("link delete eth0");
     assert_eq!(interface_state(&secgroup), "device-missing");
     assert_eq!(samples(&secgroup.ok("metrics")), (0, 0));
 }
