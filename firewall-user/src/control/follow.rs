@@ -108,7 +108,7 @@ fn another(interface: &Interface, slot: u16) -> Result<Interface> {
 ///
 /// What was stored stays so. If the device was renamed, it is stored under its new name, and the old name with
 /// the settings that it had for the next device of that name. If the name was that of another device, which
-/// has its programs still, that one is stored under the name that it has now, as [`follow`] does.
+/// has its programs still, that one is stored under the name that it has now.
 ///
 /// # Errors
 /// The name stands for two interfaces; there is no free slot; or the kernel does not answer.
