@@ -234,6 +234,11 @@ impl Context {
         Control::open_read_only(&self.paths, self.config)
     }
 
+    /// As if there were no store.
+    pub(crate) fn control_without_store(&self) -> Result<Control> {
+        Control::without_store(&self.paths, self.config)
+    }
+
     /// As [`Self::control_existing`], but leaves such a change as it is.
     pub(crate) fn control_unsettled(&self) -> Result<Control> {
         Control::open_existing(&self.paths, self.config)

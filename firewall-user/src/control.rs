@@ -9,7 +9,7 @@ use crate::config::{Config, Paths};
 use crate::dataplane::Pins;
 use crate::dataplane::tables::maps::Maps;
 use crate::explain::{Exit, Explain};
-use crate::store::Store;
+use crate::store::{FILE, Store};
 use enforcer::Enforcer;
 use lock::Patience;
 use other_store::StoreIdentity;
@@ -86,6 +86,14 @@ impl Control {
     /// It cannot be read.
     pub fn open_read_only(paths: &Paths, config: Config) -> Result<Self> {
         Self::with(paths, config, Store::open_read_only(&paths.state_dir, config.limits)?)
+    }
+
+    /// As if there were no store, where the one that there is cannot be read.
+    ///
+    /// # Errors
+    /// There is no memory for an empty one.
+    pub fn without_store(paths: &Paths, config: Config) -> Result<Self> {
+        Self::with(paths, config, Store::absent(paths.state_dir.join(FILE), config.limits)?)
     }
 
     fn with(paths: &Paths, config: Config, store: Store) -> Result<Self> {

@@ -125,8 +125,11 @@ impl Store {
         Ok(Self { connection, path, limits, is_absent: false })
     }
 
-    /// An empty store in memory.
-    fn absent(path: PathBuf, limits: Limits) -> Result<Self, Error> {
+    /// An empty store in memory, in place of the one at a path.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn absent(path: PathBuf, limits: Limits) -> Result<Self, Error> {
         let connection =
             Connection::open_in_memory().map_err(|error| Error::sqlite(&path, error))?;
         let mut store = Self { connection, path, limits, is_absent: true };

@@ -4,8 +4,10 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::interfaces::Named;
-use super::{Context, Exit, output};
+use super::{Context, Exit, failure, output};
+use crate::control::Control;
 use crate::model::Interface;
+use crate::store;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -40,11 +42,27 @@ impl Command {
     }
 
     fn detach(self, context: &Context) -> Result<Exit> {
+        let stored = context.control_unsettled().and_then(|control| self.choose(control));
+        let lines = match stored {
+            // What is attached is not kept for a store that nobody can read.
+            Err(error) if self.all && is_unreadable(&error) => {
+                failure::warn(&error);
+                self.choose(context.control_without_store()?)?
+            }
+            lines => lines?,
+        };
+        output::lines(lines)?;
+        Ok(Exit::Done)
+    }
+
+    /// Detaches, and returns what is printed.
+    fn choose(&self, control: Control) -> Result<Vec<String>> {
         let Self { device, netns, all, if_exists } = self;
-        let named = device.map(|device| Named::new(&device, netns.as_deref())).transpose()?;
-        let mut control = context.control_unsettled()?.in_emergency();
+        let named = device.as_ref().map(|device| Named::new(device, netns.as_deref()));
+        let named = named.transpose()?;
+        let mut control = control.in_emergency();
         let (mut lines, pins) = (Vec::new(), control.pins().clone());
-        let strays = control.detach(all, |model| {
+        let strays = control.detach(*all, |model| {
             let interfaces: Vec<Interface> = match &named {
                 Some(named) => match named.find(&pins, model)? {
                     None if !if_exists => return Err(named.missing().into()),
@@ -62,7 +80,12 @@ impl Command {
         lines.extend(
             strays.iter().map(|slot| format!("slot {slot}: detached; it was not in the store")),
         );
-        output::lines(lines)?;
-        Ok(Exit::Done)
+        Ok(lines)
     }
+}
+
+/// Whether the store's contents are lost, before anything was changed.
+fn is_unreadable(error: &anyhow::Error) -> bool {
+    let store = error.downcast_ref::<store::Error>();
+    matches!(store, Some(store::Error::Damaged { .. } | store::Error::OtherProgram { .. }))
 }

@@ -168,8 +168,8 @@ impl Explain for Error {
             Self::Damaged { path, .. } => {
                 let path = path.display();
                 format!(
-                    "enforcement continues; move {path} and {path}-journal away, then restore a backup or \
-                     `secgroup apply` an exported document"
+                    "enforcement continues, and `secgroup detach --all` ends it; move {path} and \
+                     {path}-journal away, then restore a backup or `secgroup apply` an exported document"
                 )
                 .into()
             }

@@ -161,7 +161,10 @@ fn a_file_that_is_no_database_is_damaged() {
     fs::write(&path, "not a database, and long enough to have been one".repeat(100)).unwrap();
     let (message, hint) = refused(dir.path());
     assert_eq!(message, format!("store {} is damaged: file is not a database", path.display()));
-    assert!(hint.starts_with("enforcement continues; move "), "{hint}");
+    assert!(
+        hint.starts_with("enforcement continues, and `secgroup detach --all` ends it; move "),
+        "{hint}"
+    );
 }
 
 #[test]

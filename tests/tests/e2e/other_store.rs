@@ -107,6 +107,30 @@ fn a_command_with_another_store_is_refused_until_that_store_adopts() {
 }
 
 #[test]
+fn what_a_damaged_store_has_attached_can_be_detached() {
+    // A header that is none, a page that is none, another program's database.
+    for (offset, content) in [(0, 0xff), (4096, 0xff), (68, 0)] {
+        let net = Pair::new();
+        let secgroup = with_web(&net);
+        let server = TcpServer::echo(&net.server, at(Pair::SERVER, 80)[0]);
+        let file = secgroup.state_dir().join("secgroup.db");
+        let mut bytes = fs::read(&file).unwrap();
+        let length = if offset == 68 { 4 } else { 2000 };
+        bytes[offset..offset + length].fill(content);
+        fs::write(&file, &bytes).unwrap();
+        secgroup.refused("status", 1);
+        assert!(!tcp::reaches(&net.client, server.address()), "{offset}");
+        let output = secgroup.run(["detach", "--all"]);
+        assert_eq!(output.code, Some(0), "{output}");
+        assert_eq!(output.stdout, "slot 0: detached; it was not in the store\n");
+        assert!(output.stderr.starts_with("warning: "), "{output}");
+        assert!(tcp::reaches(&net.client, server.address()), "{offset}");
+        assert!(!secgroup.pin_dir().exists());
+        assert_eq!(fs::read(&file).unwrap(), bytes, "the file is left as it is");
+    }
+}
+
+#[test]
 fn a_lost_store_can_be_left_behind() {
     let net = Pair::new();
     let secgroup = with_web(&net);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use secgroup_tests::network::at;
+use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::{Pair, Secgroup};
 
@@ -28,8 +29,8 @@ fn an_unusable_store_is_unchanged_and_enforcement_continues() {
     };
     let path = file.display();
     let damaged = format!(
-        "enforcement continues; move {path} and {path}-journal away, then restore a backup or \
-         `secgroup apply` an exported document"
+        "enforcement continues, and `secgroup detach --all` ends it; move {path} and \
+         {path}-journal away, then restore a backup or `secgroup apply` an exported document"
     );
     for (content, error, hint) in [
         (
@@ -39,7 +40,7 @@ fn an_unusable_store_is_unchanged_and_enforcement_continues() {
         ),
         (
             with(VERSION, 5),
-            format!("store {path} has schema 5, and this secgroup uses schema 3"),
+            format!("store {path} has schema 5, and this secgroup uses schema 4"),
             "use the secgroup version that wrote it: its `secgroup export` writes a document that \
              `secgroup apply` of this version reads; or choose another --state-dir",
         ),
@@ -51,10 +52,16 @@ fn an_unusable_store_is_unchanged_and_enforcement_continues() {
     ] {
         fs::write(&file, content).unwrap();
         assert_unchanged(&secgroup, &net.server, || {
-            for line in CHANGES.into_iter().chain(["status", "stats", "metrics", "serve"]) {
+            for line in CHANGES.into_iter().chain(["status", "stats", "serve"]) {
                 let error = format!("{}: {error}", operation(line));
                 assert_refused(&secgroup.run(line.split(' ')), 1, &error, hint);
             }
+            let CommandOutput { code, stdout, stderr } = secgroup.run(["metrics"]);
+            assert!(stdout.contains("\nsecgroup_store_readable 0\n"), "{stdout}");
+            assert_eq!(
+                (code, stderr),
+                (Some(1), format!("error: metrics: {error}\nhint: {hint}\n"))
+            );
         });
         assert!(!tcp::reaches(&net.client, server.address()));
     }
