@@ -201,6 +201,14 @@ pub(crate) struct Context {
 impl Context {
     /// Opens the store, and rolls back a change whose deadline for confirmation is over.
     pub(crate) fn control(&self) -> Result<Control> {
+        let existing = self.control_unsettled()?;
+        if existing.store().is_absent()
+            && let Err(other) = existing.require_own_pins()
+        {
+            // It may be meant: `reconcile --adopt` follows.
+            failure::warn(&other.context("a new store is made"));
+        }
+        drop(existing);
         let mut control = Control::open(&self.paths, self.config)?;
         control.roll_back_overdue()?;
         Ok(control)
@@ -217,6 +225,9 @@ impl Context {
     /// over is rolled back, and what is printed is without it also where that fails.
     pub(crate) fn control_reading(&self) -> Result<Control> {
         let control = Control::open_read_only(&self.paths, self.config)?;
+        if control.store().is_absent() {
+            control.require_own_pins()?;
+        }
         if !control.has_overdue_change()? {
             if control.unstored().is_ok_and(|unstored| !unstored.is_empty()) {
                 eprintln!(

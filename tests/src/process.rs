@@ -38,6 +38,7 @@ impl Process {
     #[must_use]
     pub fn start(mut command: Command) -> Self {
         let name = command.get_program().display().to_string();
+        end_on_interrupt(&mut command);
         let child = command
             .stdin(Stdio::null())
             .spawn()

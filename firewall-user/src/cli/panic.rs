@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use ipnet::IpNet;
 
-use super::{Context, Exit, output};
+use super::{Context, Exit, failure, output};
 use crate::control::panic::Panicked;
 use crate::model::Interface;
 
@@ -41,8 +41,10 @@ impl Command {
             Ok((panicked, control.model()?.management))
         };
         let (panicked, management) = act().context(if off { "panic --off" } else { "panic" })?;
-        let Panicked { interfaces, removed } = panicked;
-        let labels: Vec<_> = interfaces.iter().map(Interface::label).collect();
+        let Panicked { interfaces, removed, open } = panicked;
+        let is_open = |one: &&Interface| open.iter().any(|(other, _)| other.slot == one.slot);
+        let labels: Vec<_> =
+            interfaces.iter().filter(|one| !is_open(one)).map(Interface::label).collect();
         let place =
             if labels.is_empty() { "nothing is attached".to_owned() } else { labels.join(", ") };
         let line = if off {
@@ -50,8 +52,17 @@ impl Command {
         } else {
             format!("{}: {place}; {removed} flows removed", text(&management))
         };
-        output::lines([line])?;
-        Ok(Exit::Done)
+        if labels.is_empty() && !open.is_empty() {
+            // Every one is reported below.
+        } else {
+            output::lines([line])?;
+        }
+        let exit = if open.is_empty() { Exit::Done } else { Exit::Failed };
+        for (interface, error) in open {
+            let what = format!("panic: {} is open, because it is not enforced", interface.label());
+            failure::report(&error.context(what));
+        }
+        Ok(exit)
     }
 }
 

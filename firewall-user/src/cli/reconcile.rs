@@ -26,7 +26,7 @@ impl Command {
                 if adopt { context.control()? } else { context.control_unsettled()? };
             Ok::<_, anyhow::Error>((control.reconcile(adopt)?, control.model()?))
         };
-        let (Reconciliation { interfaces, strays, fixed }, model) =
+        let (Reconciliation { interfaces, strays, fixed, unsettled }, model) =
             reconcile().context("reconcile")?;
         if model.is_panicking {
             eprintln!("secgroup: {}", panic::text(&model.management));
@@ -64,6 +64,10 @@ impl Command {
         }
         for one in fixed {
             output::note(&fixed_text(&one));
+        }
+        if let Some(error) = unsettled {
+            failure::report(&error.context("reconcile"));
+            exit = Exit::NotStored;
         }
         Ok(exit)
     }

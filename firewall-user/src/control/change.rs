@@ -34,6 +34,7 @@ impl Control {
         let is_attached = !transaction.model().interfaces.is_empty();
         let maps = if is_attached { self.enforcer.maps()? } else { None };
         let Some(maps) = maps else {
+            self.enforcer.require_no_hidden(transaction.model().interfaces.values())?;
             arm(&self.paths, terms, &mut transaction)?;
             transaction.commit()?;
             return Ok(value);

@@ -11,9 +11,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{
-    Control, NotStored, NothingAttached, OtherStore, Outcome, Reconciled, Unsettled, boot, watch,
+    Control, NotStored, NothingAttached, OtherStore, Outcome, Reconciled, Reconciliation,
+    Unsettled, boot, watch,
 };
 use crate::config::Paths;
+use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
 use crate::explain::{Exit, Explain};
 use crate::model::Model;
@@ -150,6 +152,7 @@ impl Control {
         let _ = self.store.end_pending(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         self.restore_in_kernel(self.earlier_model()?)?;
         self.store_rollback(&what)?;
+        self.restore_stored()?;
         Ok(what)
     }
 
@@ -178,7 +181,23 @@ impl Control {
 
     /// Before the lock, which a store that does not exist has not.
     fn require_pending(&self) -> Result<()> {
-        self.store.pending()?.map(drop).ok_or_else(|| NothingPending.into())
+        if self.store.pending()?.is_some() {
+            return Ok(());
+        }
+        // It may be in the store that is enforced.
+        self.require_own_pins()?;
+        Err(NothingPending.into())
+    }
+
+    /// Refuses a store that is not the one that is enforced.
+    ///
+    /// # Errors
+    /// [`OtherStore`].
+    pub fn require_own_pins(&self) -> Result<()> {
+        match self.enforcer.maps() {
+            Err(error) if error.is::<OtherStore>() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until no other command is changing something, rolls a change back after its deadline, and
@@ -229,7 +248,8 @@ impl Control {
                 .with_context(|| format!("roll back `{what}`, which was not confirmed"))?;
             watch::report(&format!("`{what}` was not confirmed in time and is rolled back"));
         }
-        self.store_rollback(what)
+        self.store_rollback(what)?;
+        self.restore_stored()
     }
 
     /// Restores the earlier policies in the kernel; the store may be unable to follow.
@@ -242,30 +262,48 @@ impl Control {
                 "the rollback changes nothing in the kernel, which has another store's policies",
             );
         } else if instance::exists(&self.enforcer.pins) {
-            for Reconciled { interface, outcome, .. } in self.restore_all(earlier)?.interfaces {
-                if let Outcome::Failed(error) = outcome {
-                    watch::report(&format!("{}: {error:#}", interface.label()));
-                }
+            // Before anything is removed: a store that cannot be written would bring the change back.
+            if let Some(Pending { deadline, .. }) = self.store.pending()? {
+                self.record_unstored(|unstored| unstored.rolled_back = Some(deadline))?;
             }
+            preflight::capabilities(Work::Programs)?;
+            preflight::kernel()?;
+            report_failures(self.restore_model(earlier)?);
         } else {
             self.enforcer.require_bpffs_visible(&earlier)?;
         }
         Ok(())
     }
 
-    /// Restores the earlier contents of the store. Where it cannot be written, the kernel keeps a record
+    /// Restores the earlier contents of the store. Where it cannot be written, the kernel keeps the record
     /// that the change is rolled back.
     fn store_rollback(&mut self, what: &str) -> Result<()> {
         if let Err(error) = self.store.restore_pending() {
-            if let Some(Pending { deadline, .. }) = self.store.pending()? {
-                // It fails with another store's pins, which do not need it.
-                let _ = self.record_unstored(|unstored| unstored.rolled_back = Some(deadline));
-            }
             let done = format!("`{what}` is rolled back in the kernel");
             return Err(NotStored::recorded(done, error).into());
         }
         // Another store's pins have no record.
         let _ = self.record_unstored(|unstored| unstored.rolled_back = None);
         Ok(())
+    }
+
+    /// Once the store has the earlier contents: follows devices that were renamed meanwhile, which the contents
+    /// may not know, and removes maps that nothing is attached to.
+    fn restore_stored(&mut self) -> Result<()> {
+        if instance::exists(&self.enforcer.pins)
+            && !self.enforcer.maps().is_err_and(|error| error.is::<OtherStore>())
+        {
+            report_failures(self.restore_all(self.model()?)?);
+        }
+        Ok(())
+    }
+}
+
+/// Reports interfaces that could not be attached as before.
+fn report_failures(done: Reconciliation) {
+    for Reconciled { interface, outcome, .. } in done.interfaces {
+        if let Outcome::Failed(error) = outcome {
+            watch::report(&format!("{}: {error:#}", interface.label()));
+        }
     }
 }

@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::confirm::Unconfirmed;
+use super::enforcer::clear_slot;
 use super::staged::Before;
 use super::{Control, NotStored};
 use crate::dataplane::hooks::{attached, detach};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
-use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model};
 use crate::policy::Addresses;
 use crate::store::Pending;
@@ -52,6 +52,8 @@ impl Control {
         }
         let maps = if all { self.enforcer.maps_of_lost_store()? } else { self.enforcer.maps()? };
         let Some(maps) = maps else {
+            let chosen = before.interfaces.values().filter(|one| slots.contains(&one.slot));
+            self.enforcer.require_no_hidden(chosen)?;
             settled?;
             self.store_detached(&slots, None)?;
             // Pins that were removed by hand leave filters of clsact.
@@ -65,43 +67,32 @@ impl Control {
         let staged = self.enforcer.stage(maps, Before::Known(&before, &addresses), &after)?;
         let addresses = staged.addresses().clone();
         let is_last = after.interfaces.is_empty();
-        let strays = if is_last {
-            self.detach_last(staged.flip()?, &slots)?
-        } else {
-            // Before the programs are gone: nothing that follows may attach them again.
-            self.record_unstored(|unstored| unstored.detached.extend(&slots))?;
-            let mut maps = staged.flip()?;
-            slots.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
-            self.enforcer.gc_partly(&mut maps, &after.interfaces);
-            Vec::new()
-        };
-        let stored = settled.and_then(|()| self.store_detached(&slots, Some(&addresses)));
-        match stored {
-            Err(error) if is_last => {
-                let done = "nothing is attached in the kernel any more".to_owned();
-                return Err(NotStored::gone(done, error).into());
-            }
-            Err(error) => {
-                let gone = before.interfaces.values().filter(|one| slots.contains(&one.slot));
-                let labels: Vec<_> = gone.map(Interface::label).collect();
-                let done = format!("in the kernel {} is detached", labels.join(", "));
-                return Err(NotStored::recorded(done, error).into());
-            }
-            Ok(()) if !is_last => {
-                self.record_unstored(|it| it.detached.retain(|slot| !slots.contains(slot)))?;
-            }
-            Ok(()) => {}
+        // Before the programs are gone: nothing that follows may attach them again.
+        self.record_unstored(|unstored| unstored.detached.extend(&slots))?;
+        let mut maps = staged.flip()?;
+        let mut strays = Vec::new();
+        if is_last {
+            strays = attached::slots(&self.enforcer.pins)?;
+            strays.retain(|slot| !slots.contains(slot));
         }
-        Ok(strays)
-    }
-
-    /// Removes everything from the kernel; returns the slots that were enforced there and not stored.
-    fn detach_last(&self, mut maps: Maps, slots: &[u16]) -> Result<Vec<u16>> {
-        slots.iter().try_for_each(|slot| maps.pass_all(*slot))?;
-        drop(maps);
-        let mut strays = attached::slots(&self.enforcer.pins)?;
-        strays.retain(|slot| !slots.contains(slot));
-        instance::remove_all(&self.enforcer.pins)?;
+        for slot in slots.iter().chain(&strays) {
+            self.enforcer.release_programs(&mut maps, *slot)?;
+        }
+        let stored = settled.and_then(|()| self.store_detached(&slots, Some(&addresses)));
+        if is_last && stored.is_ok() {
+            drop(maps);
+            instance::remove_all(&self.enforcer.pins)?;
+            return Ok(strays);
+        }
+        slots.iter().chain(&strays).try_for_each(|slot| clear_slot(&mut maps, *slot))?;
+        self.enforcer.gc_partly(&mut maps, &after.interfaces);
+        if let Err(error) = stored {
+            let gone = before.interfaces.values().filter(|one| slots.contains(&one.slot));
+            let labels: Vec<_> = gone.map(Interface::label).collect();
+            let done = format!("in the kernel {} is detached", labels.join(", "));
+            return Err(NotStored::recorded(done, error).into());
+        }
+        self.record_unstored(|it| it.detached.retain(|slot| !slots.contains(slot)))?;
         Ok(strays)
     }
 

@@ -124,8 +124,7 @@ impl Enforcement {
         found.whereabouts = whereabouts;
         found.hook = attached::hook(pins, slot, &device)?;
         let transmits = attached::transmits(pins, slot, &device)?;
-        found.unpinned =
-            programs::unpinned(pins, slot, &device, found.hook.is_some() || transmits)?;
+        found.unpinned = programs::unpinned(pins, &device, found.hook.is_some() || transmits)?;
         found.decide(maps.is_some(), transmits);
         if let Some(hook) = found.hook {
             found.hook_reason = hook::why(interface.hook, hook, &device);
@@ -318,12 +317,17 @@ pub(super) fn of_same_device<'a>(
 
 /// Two interfaces are stored under names of one device.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} is a name of the device {1} now, which is attached as {2}")]
-pub struct SameDevice(pub(super) String, pub(super) String, pub(super) String);
+#[error("{} is a name of the device {device} now, which is attached as {holder}", interface.label())]
+pub struct SameDevice {
+    pub(super) interface: Interface,
+    pub(super) device: String,
+    pub(super) holder: String,
+}
 
 impl Explain for SameDevice {
     fn hint(&self) -> Option<Cow<'static, str>> {
-        Some("detach the interface whose device is gone".into())
+        let id = &self.interface.id;
+        Some(format!("`secgroup detach {id}` removes the one whose device is gone").into())
     }
 }
 

@@ -10,7 +10,7 @@ use firewall_ebpf::verdict::exempt::has_ports_of_dhcp;
 use firewall_ebpf::wire::protocol::UDP;
 
 use super::compiled::addresses;
-use super::enforcement::has_programs;
+use super::enforcement::{has_programs, present_device};
 use super::gc::{Extent, gc};
 use super::other_store::StoreIdentity;
 use crate::config::{self, MAX_ENTRIES, MIN_ENTRIES};
@@ -19,6 +19,7 @@ use crate::dataplane::flows::learn::{self, Learned, OpenConnection};
 use crate::dataplane::hooks::attach::{self, Attached};
 use crate::dataplane::hooks::detach;
 use crate::dataplane::hooks::load::Loader;
+use crate::dataplane::hooks::programs;
 use crate::dataplane::host::bpffs;
 use crate::dataplane::host::device::Device;
 use crate::dataplane::tables::clock;
@@ -51,6 +52,23 @@ impl Enforcer {
             return Ok(());
         }
         Ok(bpffs::require(&self.pins)?)
+    }
+
+    /// Refuses a change where nothing is pinned, but a device has programs of this project: their pins are out
+    /// of sight, and the change would not reach them.
+    ///
+    /// # Errors
+    /// There are such programs, or a device cannot be read.
+    pub(super) fn require_no_hidden<'a>(
+        &self,
+        interfaces: impl IntoIterator<Item = &'a Interface>,
+    ) -> Result<()> {
+        for interface in interfaces {
+            if let Some(device) = present_device(&self.pins, interface)? {
+                programs::require_none(&self.pins, &device)?;
+            }
+        }
+        Ok(())
     }
 
     /// The maps, if anything is attached.
@@ -226,10 +244,15 @@ impl Enforcer {
 
     /// Releases a slot in the kernel: detaches its programs, then removes its entries in the maps.
     pub(super) fn release(&self, maps: &mut Maps, slot: u16) -> Result<()> {
+        self.release_programs(maps, slot)?;
+        clear_slot(maps, slot)
+    }
+
+    /// Detaches a slot's programs, and leaves its entries in the maps.
+    pub(super) fn release_programs(&self, maps: &mut Maps, slot: u16) -> Result<()> {
         // The programs are detached one after the other, and one alone does not enforce the policy.
         maps.pass_all(slot)?;
-        detach::detach(&self.pins, slot)?;
-        clear_slot(maps, slot)
+        Ok(detach::detach(&self.pins, slot)?)
     }
 }
 

@@ -1,13 +1,17 @@
 //! Devices that were renamed, moved or replaced: what is stored follows them, so that no device loses its
 //! programs because another one has its name, and none that has a stored name stays without.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::Result;
 
 use super::enforcement::{AmbiguousName, holder, named, stored_as};
+use super::watch;
 use crate::dataplane::Pins;
-use crate::dataplane::hooks::located::{Location, locate, was_attached_there};
+use crate::dataplane::hooks::located::{Location, locate, record_place, was_attached_there};
 use crate::dataplane::host::device::{self, Device};
-use crate::model::{Interface, InterfaceId};
+use crate::dataplane::tables::maps::Maps;
+use crate::model::{Interface, InterfaceId, Model};
 use crate::store::Transaction;
 
 /// What is stored as the namespace of a device that left for one without a name, before its slot.
@@ -20,6 +24,20 @@ pub(super) struct Followed {
     pub(super) reports: Vec<String>,
     /// The slots of interfaces that are no longer stored, because their devices are gone.
     pub(super) gone: Vec<u16>,
+    /// Interfaces that are stored in a named network namespace now, with their devices. Their places are recorded:
+    /// who is root there names the devices from now on.
+    pub(super) placed: Vec<(u16, Device)>,
+}
+
+impl Followed {
+    /// Records the places, and reports, once it is stored.
+    ///
+    /// # Errors
+    /// A place cannot be recorded.
+    pub(super) fn finish(self, maps: &mut Maps) -> Result<()> {
+        self.reports.iter().for_each(|text| watch::report(text));
+        self.placed.iter().try_for_each(|(slot, device)| Ok(record_place(maps, *slot, device)?))
+    }
 }
 
 /// Where the device of an interface has left its place, and another one has taken its name there, stores the
@@ -38,43 +56,141 @@ pub(super) fn follow(
     capacity: u32,
 ) -> Result<Followed> {
     let mut followed = Followed::default();
+    let (mut moved, mut nowhere) = (BTreeMap::new(), BTreeSet::new());
     let interfaces: Vec<_> = transaction.model().interfaces.values().cloned().collect();
     for interface in interfaces {
         let location = locate(pins, &interface)?;
         let has_left = match &location {
+            Location::Nowhere if has_no_place(&interface) => {
+                transaction.delete_interface(interface.slot)?;
+                followed.reports.push(format!("{}: its device is gone", interface.label()));
+                followed.gone.push(interface.slot);
+                false
+            }
             Location::Nowhere => {
-                if has_no_place(&interface) {
-                    transaction.delete_interface(interface.slot)?;
-                    followed.reports.push(format!("{}: its device is gone", interface.label()));
-                    followed.gone.push(interface.slot);
-                }
+                nowhere.insert(interface.slot);
                 false
             }
             Location::On(device) => !is_as_stored(&interface, device),
             Location::Unnamed(..) => true,
         };
-        if !has_left {
-            continue;
-        }
-        let Some(other) = device::lookup(interface.netns.as_deref(), &interface.device)? else {
-            continue;
-        };
-        let is_named_by_host = was_attached_there(pins, &interface)? == interface.netns.is_none();
-        let old = restore_under(&location, &interface);
-        let is_free = transaction.model().interface(&old.device, old.netns.as_deref()).is_none();
-        if is_named_by_host && is_free && holder(pins, transaction.model(), &other)?.is_none() {
-            // Without a free slot the other device has no programs, and `status` says so.
-            let Ok(slot) = transaction.free_slot(capacity) else { continue };
-            transaction.put_interface(&old)?;
-            transaction.put_interface(&another(&interface, slot)?)?;
-            followed.reports.push(format!(
-                "{0}: its device is {1} now, and another one is {0}: it gets the same groups and options",
-                interface.label(),
-                old.label()
-            ));
+        if has_left && was_attached_there(pins, &interface)? == interface.netns.is_none() {
+            let new = restore_under(&location, &interface);
+            moved.insert(interface.slot, Moved { interface, location, new });
         }
     }
+    let chosen = choose(pins, transaction.model(), &moved, &nowhere)?;
+    let moved: Vec<_> =
+        moved.into_values().filter(|one| chosen.contains(&one.interface.slot)).collect();
+    // First away from the names that others take.
+    for Moved { interface, .. } in &moved {
+        let netns = Some(format!("{LEFT}{}", interface.slot));
+        transaction.put_interface(&Interface { netns, ..interface.clone() })?;
+    }
+    for Moved { location, new, .. } in &moved {
+        let empty = transaction.model().interface(&new.device, new.netns.as_deref());
+        if let Some(slot) = empty.map(|empty| empty.slot) {
+            transaction.delete_interface(slot)?;
+            followed.gone.push(slot);
+        }
+        transaction.put_interface(new)?;
+        if let (Location::On(device), Some(_)) = (location, &new.netns) {
+            followed.placed.push((new.slot, device.clone()));
+        }
+    }
+    for Moved { interface, new, .. } in &moved {
+        let mut report = format!("{}: its device is {} now", interface.label(), new.label());
+        if is_open(pins, transaction.model(), interface)? {
+            // Without a free slot the other device has no programs, and `status` says so.
+            if let Ok(slot) = transaction.free_slot(capacity) {
+                transaction.put_interface(&another(interface, slot)?)?;
+                report += &format!(
+                    ", and another one is {}: it gets the same groups and options",
+                    interface.label()
+                );
+            }
+        }
+        followed.reports.push(report);
+    }
     Ok(followed)
+}
+
+/// An interface whose live device is not where it is stored, by its host's doing.
+struct Moved {
+    interface: Interface,
+    location: Location,
+    /// As it would be stored.
+    new: Interface,
+}
+
+/// The interfaces that are stored otherwise: those whose name a device without programs has now, and those that
+/// come back to a name under which an empty copy of them is stored; and, as far as names are in their way, the
+/// interfaces that are stored under these and have moved too.
+fn choose(
+    pins: &Pins,
+    model: &Model,
+    moved: &BTreeMap<u16, Moved>,
+    nowhere: &BTreeSet<u16>,
+) -> Result<BTreeSet<u16>> {
+    let occupant = |one: &Moved| {
+        let other = model.interface(&one.new.device, one.new.netns.as_deref());
+        other.filter(|other| other.slot != one.interface.slot)
+    };
+    let is_copy = |one: &Moved, other: &Interface| {
+        nowhere.contains(&other.slot) && is_same(&one.interface, other)
+    };
+    let mut chosen = BTreeSet::new();
+    for (slot, one) in moved {
+        let returns = occupant(one).is_some_and(|other| is_copy(one, other));
+        if returns || is_open(pins, model, &one.interface)? {
+            chosen.insert(*slot);
+        }
+    }
+    let mut blocked = BTreeSet::new();
+    loop {
+        let before = (chosen.len(), blocked.len());
+        for slot in chosen.clone() {
+            let Some(one) = moved.get(&slot) else { continue };
+            match occupant(one) {
+                None => {}
+                Some(other) if is_copy(one, other) => {}
+                Some(other)
+                    if moved.contains_key(&other.slot) && !blocked.contains(&other.slot) =>
+                {
+                    chosen.insert(other.slot);
+                }
+                Some(_) => {
+                    chosen.remove(&slot);
+                    blocked.insert(slot);
+                }
+            }
+        }
+        if (chosen.len(), blocked.len()) == before {
+            return Ok(chosen);
+        }
+    }
+}
+
+/// Whether a device has the name of an interface and the programs of none, and no interface is stored for it.
+fn is_open(pins: &Pins, model: &Model, interface: &Interface) -> Result<bool> {
+    let stored = model.interface(&interface.device, interface.netns.as_deref());
+    if stored.is_some_and(|stored| stored.slot != interface.slot) {
+        return Ok(false);
+    }
+    let other = device::lookup(interface.netns.as_deref(), &interface.device)?;
+    other.map_or(Ok(false), |other| Ok(holder(pins, model, &other)?.is_none()))
+}
+
+/// Whether two interfaces have the same groups and options.
+fn is_same(one: &Interface, other: &Interface) -> bool {
+    let named = Interface {
+        id: one.id.clone(),
+        slot: one.slot,
+        device: one.device.clone(),
+        netns: one.netns.clone(),
+        ..other.clone()
+    };
+    named == *one
 }
 
 /// Whether an interface is stored as one whose device left for a namespace without a name.

@@ -2,8 +2,9 @@
 //! the metrics read. It decides nothing, so an error of writing it is ignored.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -68,6 +69,15 @@ fn read(paths: &Paths) -> Record {
 }
 
 fn write(dir: &Path, record: &Record) -> io::Result<()> {
-    fs::write(dir.join(NEW_FILE), serde_json::to_vec(record)?)?;
-    fs::rename(dir.join(NEW_FILE), dir.join(FILE))
+    let new = dir.join(NEW_FILE);
+    let made = || {
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(record)?)?;
+        fs::rename(&new, dir.join(FILE))
+    };
+    made().inspect_err(|_| {
+        // On a full disk an empty one would be left.
+        let _ = fs::remove_file(&new);
+    })
 }

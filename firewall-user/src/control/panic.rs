@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::enforcement::present_device;
 use super::enforcer::{Enforcer, is_managed};
 use super::staged::Before;
-use super::{Control, NotStored, lockout, ssh, watch};
+use super::{Control, NotStored, Outcome, Reconciled, lockout, ssh, watch};
 use crate::dataplane::Pins;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::tables::maps::Maps;
@@ -56,6 +56,8 @@ pub struct Panicked {
     pub interfaces: Vec<Interface>,
     /// Flows of other networks that were removed.
     pub removed: u64,
+    /// Interfaces whose programs were missing and could not be attached: their packets pass.
+    pub open: Vec<(Interface, anyhow::Error)>,
 }
 
 impl Control {
@@ -73,9 +75,15 @@ impl Control {
         require_safe(&self.enforcer.pins, &before, &after, force)?;
         self.enforcer.require_bpffs_visible(&after)?;
         let interfaces = after.interfaces.values().cloned().collect();
-        let mut panicked = Panicked { interfaces, removed: 0 };
+        let mut panicked = Panicked { interfaces, removed: 0, open: Vec::new() };
         let Some(mut maps) = self.enforcer.maps()? else {
+            self.enforcer.require_no_hidden(after.interfaces.values())?;
             self.store_panic(is_panicking, None)?;
+            if is_panicking && !after.interfaces.is_empty() {
+                // The pins are gone: nothing enforces what is stored.
+                let done = self.restore_all(after)?.interfaces;
+                panicked.open = done.into_iter().filter_map(failed).collect();
+            }
             return Ok(panicked);
         };
         preflight::capabilities(Work::Maps)?;
@@ -88,6 +96,8 @@ impl Control {
         let mut maps = staged.flip()?;
         if after.is_panicking {
             panicked.removed = remove_unmanaged(&mut maps, &after)?;
+            let done = self.enforcer.restore_lost(&after)?;
+            panicked.open = done.into_iter().filter_map(failed).collect();
         }
         if let Err(error) = self.store_panic(is_panicking, Some(&addresses)) {
             return Err(NotStored::recorded(in_kernel(&after), error).into());
@@ -130,6 +140,14 @@ impl Control {
             remove_unmanaged(&mut maps, &after)?;
         }
         Ok(())
+    }
+}
+
+/// An interface that could not be attached.
+fn failed(done: Reconciled) -> Option<(Interface, anyhow::Error)> {
+    match done.outcome {
+        Outcome::Failed(error) => Some((done.interface, error)),
+        Outcome::Attached(_) | Outcome::DeviceMissing | Outcome::DeviceElsewhere => None,
     }
 }
 

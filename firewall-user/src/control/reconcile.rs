@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::enforcement::{SameDevice, of_same_device, present_device};
+use super::enforcement::{Enforcement, SameDevice, State, of_same_device, present_device};
 use super::enforcer::Enforcer;
 use super::follow::follow;
 use super::panic::remove_unmanaged;
@@ -32,6 +32,8 @@ pub struct Reconciliation {
     pub strays: Vec<u16>,
     /// Configured sizes that cannot be applied while something is attached.
     pub fixed: Vec<Fixed>,
+    /// Why the store does not have everything that is enforced.
+    pub unsettled: Option<anyhow::Error>,
 }
 
 /// The result of `reconcile` for one interface.
@@ -77,14 +79,16 @@ impl Control {
                 interfaces: Vec::new(),
                 strays: Vec::new(),
                 fixed: Vec::new(),
+                unsettled: None,
             });
         }
         // Also with a store that cannot be written, what it has is enforced.
-        let _lock = self.exclusive_in_kernel()?;
+        let (_lock, settled) = self.exclusive_unsettled()?;
         if adopts && let Some(mut maps) = self.enforcer.maps_of_any_store()? {
             self.enforcer.store.adopt(&mut maps)?;
         }
-        self.restore_all(self.model()?)
+        let done = self.restore_all(self.model()?)?;
+        Ok(Reconciliation { unsettled: settled.err(), ..done })
     }
 
     /// Makes the kernel's state equal to a model, for a caller that holds the lock.
@@ -94,12 +98,35 @@ impl Control {
         // Before anything is detached as not stored.
         self.enforcer.maps()?;
         let model = self.follow(model);
+        self.restore_model(model)
+    }
+
+    /// As [`Self::restore_all`], but renamed devices are not followed: the model may not be what is stored.
+    pub(super) fn restore_model(&mut self, model: Model) -> Result<Reconciliation> {
         let strays = self.strays(&model)?;
+        if model.interfaces.is_empty()
+            && !self.unstored()?.is_empty()
+            && let Some(mut maps) = self.enforcer.maps()?
+        {
+            // The maps stay, with the record of what the store does not have yet.
+            strays.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
+            return Ok(Reconciliation {
+                interfaces: Vec::new(),
+                strays,
+                fixed: Vec::new(),
+                unsettled: None,
+            });
+        }
         if model.interfaces.is_empty() {
             instance::refuse_other_versions(&self.enforcer.pins)?;
             // Also the remains of a process that was killed while it created or removed pins.
             instance::remove_all(&self.enforcer.pins)?;
-            return Ok(Reconciliation { interfaces: Vec::new(), strays, fixed: Vec::new() });
+            return Ok(Reconciliation {
+                interfaces: Vec::new(),
+                strays,
+                fixed: Vec::new(),
+                unsettled: None,
+            });
         }
         let mut maps = self.enforcer.ensure_maps()?;
         for slot in &strays {
@@ -124,7 +151,7 @@ impl Control {
         // Now, with the timeouts of the new programs.
         self.enforcer.gc_partly(&mut maps, &kept);
         self.record_reconciled(&interfaces);
-        Ok(Reconciliation { interfaces, strays, fixed })
+        Ok(Reconciliation { interfaces, strays, fixed, unsettled: None })
     }
 
     /// [`follow`], stored at once: what is stored and what is attached differ until then. A store that cannot
@@ -137,7 +164,7 @@ impl Control {
     }
 
     fn try_follow(&mut self, model: &Model) -> Result<Model> {
-        let Some(maps) = self.enforcer.maps()? else { return Ok(model.clone()) };
+        let Some(mut maps) = self.enforcer.maps()? else { return Ok(model.clone()) };
         let capacity = self.config.maps.interfaces.get().min(maps.sizes.interfaces);
         let mut transaction = self.store.begin()?;
         if transaction.model() != model {
@@ -149,7 +176,7 @@ impl Control {
         if transaction.changed() {
             transaction.commit()?;
         }
-        followed.reports.iter().for_each(|text| watch::report(text));
+        followed.finish(&mut maps)?;
         Ok(model)
     }
 
@@ -163,14 +190,14 @@ impl Control {
             return Ok(());
         }
         let followed = follow(&self.enforcer.pins, &mut transaction, capacity)?;
-        if transaction.changed() {
-            let staged = self.enforcer.stage_change(maps, &mut transaction)?;
-            transaction.commit()?;
-            let mut maps = staged.flip()?;
-            followed.gone.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
+        if !transaction.changed() {
+            return Ok(());
         }
-        followed.reports.iter().for_each(|text| watch::report(text));
-        Ok(())
+        let staged = self.enforcer.stage_change(maps, &mut transaction)?;
+        transaction.commit()?;
+        let mut maps = staged.flip()?;
+        followed.gone.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
+        followed.finish(&mut maps)
     }
 
     /// Slots that are enforced in the kernel but not stored: the store was lost, or restored from an
@@ -247,6 +274,19 @@ impl Control {
 const THREADS: usize = 4;
 
 impl Enforcer {
+    /// Attaches the interfaces whose programs are missing on a device that exists.
+    pub(super) fn restore_lost(&self, model: &Model) -> Result<Vec<Reconciled>> {
+        let maps = self.maps()?;
+        let mut lost = Vec::new();
+        for interface in model.interfaces.values() {
+            let found = Enforcement::read(&self.pins, maps.as_ref(), interface)?;
+            if found.state == State::NotEnforcing {
+                lost.push(interface.clone());
+            }
+        }
+        Ok(self.restore_each(lost, &Budget::available()))
+    }
+
     /// Attaches stored interfaces whose devices exist, each in its slot, in several threads.
     fn restore_each(&self, interfaces: Vec<Interface>, budget: &Budget) -> Vec<Reconciled> {
         let next = AtomicUsize::new(0);
@@ -311,7 +351,8 @@ impl Enforcer {
                     return Ok((Outcome::DeviceMissing, resizing));
                 };
                 if let Some(other) = of_same_device(&self.pins, all, interface, &device)? {
-                    return Err(SameDevice(interface.label(), device.label(), other.label()).into());
+                    let (interface, holder) = (interface.clone(), other.label());
+                    return Err(SameDevice { interface, device: device.label(), holder }.into());
                 }
                 device
             }

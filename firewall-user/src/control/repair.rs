@@ -12,6 +12,7 @@ use crate::config::{Config, Paths};
 use crate::dataplane::Pins;
 use crate::dataplane::hooks::programs;
 use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::unstored::Unstored;
 use crate::model::Interface;
 
 /// How much is checked.
@@ -28,8 +29,9 @@ pub enum Depth {
 /// What is known from the checks before.
 #[derive(Debug, Default)]
 pub struct Repairs {
-    /// Id and generation of the store that the interfaces are from.
-    store: Option<(String, u64)>,
+    /// Where the interfaces are from: id and generation of the store, whether a change in it is overdue, and what
+    /// it does not have yet.
+    source: Option<(String, u64, bool, Unstored)>,
     interfaces: BTreeMap<u16, Interface>,
     addresses: BTreeMap<u16, Vec<IpNet>>,
     seen: BTreeMap<u16, Seen>,
@@ -79,7 +81,11 @@ impl Repairs {
     ) -> Result<()> {
         let mut control = Control::open_existing(paths, config)?;
         // A store that cannot be written keeps no device from its programs.
-        let rolled_back = control.roll_back_overdue();
+        let rolled_back = if control.has_overdue_change()? {
+            Control::open_existing(paths, config)?.in_emergency().roll_back_overdue()
+        } else {
+            Ok(())
+        };
         self.check_interfaces(&mut control, depth, report)?;
         rolled_back
     }
@@ -98,6 +104,8 @@ impl Repairs {
         let mut observed = self.observe(control, maps.as_ref())?;
         if depth == Depth::Everything {
             self.refused.clear();
+            // A device that could not be followed may be followed now.
+            self.seen.values_mut().for_each(|seen| seen.namesake = None);
         }
         if observed.iter().any(|(slot, found)| self.needs_repair(*slot, found)) {
             // A command may be attaching it right now.
@@ -130,15 +138,17 @@ impl Repairs {
 
     /// Reads the interfaces if the store has changed; returns whether it has.
     fn read_store(&mut self, control: &Control) -> Result<bool> {
-        let store = (control.store().id()?, control.store().generation()?);
-        if self.store.as_ref() == Some(&store) {
+        let store = control.store();
+        let (is_overdue, unstored) = (control.has_overdue_change()?, control.unstored()?);
+        let source = (store.id()?, store.generation()?, is_overdue, unstored);
+        if self.source.as_ref() == Some(&source) {
             return Ok(false);
         }
         self.interfaces = control.model()?.interfaces;
         let interfaces = &self.interfaces;
         self.seen.retain(|slot, _| interfaces.contains_key(slot));
         self.refused.retain(|slot, _| interfaces.contains_key(slot));
-        self.store = Some(store);
+        self.source = Some(source);
         self.is_outdated = true;
         Ok(true)
     }

@@ -46,19 +46,10 @@ impl Explain for Unsettled {
 const RECORDED: &str = "it stays so until a reboot; every changing command tries to store it, also `secgroup \
                         reconcile`: make the store writable before the machine is rebooted";
 
-/// The kernel has nothing any more, so also no record.
-const GONE: &str = "`secgroup reconcile` and a reboot would attach what is stored: make the store writable, \
-                    and repeat the command";
-
 impl NotStored {
     /// `done` says what holds in the kernel.
     pub(super) fn recorded(done: String, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { done, hint: RECORDED, source: source.into() }
-    }
-
-    /// As [`Self::recorded`], where nothing is left in the kernel that could have a record.
-    pub(super) fn gone(done: String, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { done, hint: GONE, source: source.into() }
     }
 }
 
@@ -107,9 +98,11 @@ impl Control {
 
     /// Changes the record of it, if the kernel has anything of this store.
     pub(super) fn record_unstored(&self, change: impl FnOnce(&mut Unstored)) -> Result<()> {
-        let (Some(id), Some(_)) = (&self.enforcer.store.id, self.enforcer.maps()?) else {
+        // Without a store nothing is behind the kernel, and what is attached is another one's.
+        let Some(id) = &self.enforcer.store.id else { return Ok(()) };
+        if self.enforcer.maps()?.is_none() {
             return Ok(());
-        };
+        }
         let before = self.unstored()?;
         let mut after = before.clone();
         change(&mut after);

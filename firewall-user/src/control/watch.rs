@@ -112,16 +112,39 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
     stdout.flush()?;
     dup2_stdout(File::open("/dev/null")?)?;
     // The command that started it holds the lock until the change is made.
-    drop(Control::open_existing(paths, config)?.lock()?);
+    // Somebody else may have it too, whom nobody waits for.
+    let wait = || {
+        let control = Control::open_existing(paths, config)?.in_emergency();
+        drop(control.lock()?);
+        Ok::<_, anyhow::Error>(())
+    };
+    while wait().is_err() {
+        boot::sleep_until(boot::now()? + POLL_INTERVAL);
+    }
+    let mut is_reported = false;
     loop {
         // For reading: it must not keep a file system from being mounted read-only.
-        let control = Control::open_read_only(paths, config)?;
-        let (change, is_overdue) = (control.unconfirmed_change()?, control.has_overdue_change()?);
-        drop(control);
+        let look = || {
+            let control = Control::open_read_only(paths, config)?;
+            Ok::<_, anyhow::Error>((control.unconfirmed_change()?, control.has_overdue_change()?))
+        };
+        let (change, is_overdue) = match look() {
+            Ok(seen) => seen,
+            Err(error) => {
+                // The store may be readable again before the deadline.
+                if !is_reported {
+                    report(&format!("an unconfirmed change cannot be looked at: {error:#}"));
+                }
+                is_reported = true;
+                boot::sleep_until(boot::now()? + POLL_INTERVAL);
+                continue;
+            }
+        };
         if change.is_none() && !is_overdue {
             return Ok(());
         }
-        let roll_back = || Control::open_existing(paths, config)?.roll_back_overdue();
+        let roll_back =
+            || Control::open_existing(paths, config)?.in_emergency().roll_back_overdue();
         let pause = match is_overdue.then(roll_back) {
             Some(Ok(())) => return Ok(()),
             // The kernel comes first, and the store follows when it can.

@@ -192,6 +192,77 @@ fn programs_stay_on_a_device_whose_name_another_takes_in_its_namespace() {
 }
 
 /// What root in one namespace puts there keeps no other interface from being read or attached.
+/// A pair of devices of which one is in the server's namespace.
+fn more(net: &Pair, device: &str, number: u8) -> IpAddr {
+    let [server, client] = [1, 2].map(|host| [format!("10.{number}.0.{host}/24")]);
+    let [server, client] = [&server, &client].map(|addresses| [addresses[0].as_str()]);
+    join([
+        End { namespace: &net.server, device, addresses: &server },
+        End { namespace: &net.client, device: &format!("far{number}"), addresses: &client },
+    ]);
+    format!("10.{number}.0.1").parse().unwrap()
+}
+
+/// The names of three devices move on by one: each keeps its programs, the new one gets those of the name that it
+/// has, and what was renamed back is stored once.
+#[test]
+fn names_that_move_on_leave_no_device_open() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    closed(&secgroup, "none");
+    let second = more(&net, "eth1", 81);
+    secgroup.ok("attach eth0 --group none");
+    secgroup.ok("attach eth1 --group none");
+    rename(&net.server, "eth0", "old0");
+    rename(&net.server, "eth1", "eth0");
+    let third = more(&net, "eth1", 82);
+    assert!(ping(&net.client, third), "not attached yet");
+    secgroup.ok("reconcile");
+    let mut stored = states(&secgroup);
+    stored.sort_by_key(Value::to_string);
+    let expected = ["eth0", "eth1", "old0"].map(|name| json!([name, null, "enforcing"]));
+    assert_eq!(stored, expected);
+    for address in [SERVER, second, third] {
+        assert!(!ping(&net.client, address), "{address}");
+    }
+    for interface in interfaces(&secgroup) {
+        assert_eq!(
+            (&interface["PresentDevice"], &interface["Remarks"]),
+            (&interface["Device"], &json!([]))
+        );
+    }
+    // The new one goes, and the second takes its name back.
+    net.server.ip("link delete eth1");
+    rename(&net.server, "eth0", "eth1");
+    secgroup.ok("reconcile");
+    let mut stored = states(&secgroup);
+    stored.sort_by_key(Value::to_string);
+    assert_eq!(stored, ["eth1", "old0"].map(|name| json!([name, null, "enforcing"])));
+    secgroup.ok("status");
+    assert!(!ping(&net.client, second));
+}
+
+/// Root in a namespace to which a device was given may rename it as often as he likes.
+#[test]
+fn a_device_that_was_given_away_takes_no_further_interfaces() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let boxed = Namespace::new();
+    closed(&secgroup, "none");
+    secgroup.ok("attach eth0 --group none");
+    net.server.ip(&format!("link set eth0 netns {}", boxed.name()));
+    let own = more(&net, "eth0", 83);
+    secgroup.ok("reconcile");
+    assert!(!ping(&net.client, own));
+    for round in 0..3 {
+        let from = if round == 0 { "eth0".to_owned() } else { format!("x{round}") };
+        boxed.ip(&format!("link set {from} name x{}", round + 1));
+        boxed.ip(&format!("link add {from} type veth peer name p{round}"));
+        secgroup.ok("reconcile");
+        assert_eq!(interfaces(&secgroup).len(), 2, "round {round}");
+    }
+}
+
 #[test]
 fn a_device_that_cannot_be_attached_affects_no_other_one() {
     let net = Pair::new();

@@ -6,7 +6,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use firewall_user::model::Limits;
 use firewall_user::store::Store;
@@ -160,6 +161,43 @@ fn on_a_full_disk_reading_panic_and_detach_work() {
     secgroup.refused("status", 3);
 }
 
+/// What could not be stored is undone by no process of secgroup, also where nothing is attached any more.
+#[test]
+fn the_last_detach_and_the_rollback_of_the_first_attach_hold_without_a_writable_store() {
+    let why = "cannot be written: Read-only file system";
+    for command in ["detach eth0", "detach --all", "rollback"] {
+        let net = Pair::new();
+        let secgroup = Secgroup::inside(&net.server);
+        let disk = Mounted::for_store(&secgroup);
+        let servers = at(Pair::SERVER, 80).map(|end| TcpServer::echo(&net.server, end));
+        secgroup.ok("group create none --description x");
+        let terms = if command == "rollback" { " --confirm 1h" } else { "" };
+        secgroup.ok(&format!("attach eth0 --group none --force{terms}"));
+        assert!(!tcp::reaches(&net.client, servers[0].address()));
+        let serve = Process::capture(secgroup.command(["serve", "--check-interval", "1s"]));
+        serve.wait_for_output("metrics at");
+        disk.set_read_only(true);
+        secgroup.refused(command, 6);
+        assert!(is_reachable(&net), "{command}");
+        // Events at which `serve` looks at the devices, and a check.
+        net.server.ip("link set eth0 mtu 1400");
+        net.server.ip("link set eth0 mtu 1500");
+        let checked = Instant::now();
+        while checked.elapsed() < Duration::from_secs(3) {
+            assert!(is_reachable(&net), "{command}: {:#?}", serve.lines());
+            thread::sleep(Duration::from_millis(100));
+        }
+        let refused = secgroup.run(["reconcile"]);
+        assert!(refused.stderr.contains(why), "{command}: {refused}");
+        assert!(is_reachable(&net), "{command}");
+        disk.set_read_only(false);
+        secgroup.ok("reconcile");
+        assert!(is_reachable(&net), "{command}");
+        secgroup.refused("status", 3);
+        assert!(!secgroup.pin_dir().exists(), "{command}: nothing is left");
+    }
+}
+
 #[test]
 fn with_a_read_only_store_what_is_done_in_the_kernel_stays_and_is_stored_later() {
     let net = Pair::new();
@@ -194,7 +232,7 @@ fn with_a_read_only_store_what_is_done_in_the_kernel_stays_and_is_stored_later()
     not_stored(&secgroup, "panic", done, why);
     assert!(is_unreachable(&net));
     // No later command undoes it, with the store or without.
-    secgroup.ok("reconcile");
+    secgroup.refused("reconcile", 6);
     assert!(is_unreachable(&net));
     let status = secgroup.run(["status"]);
     assert!(status.stdout.starts_with("PANIC: only traffic of 192.0.2.0/24 passes"), "{status}");
@@ -215,7 +253,7 @@ fn with_a_read_only_store_what_is_done_in_the_kernel_stays_and_is_stored_later()
     not_stored(&secgroup, "panic --off", "in the kernel emergency mode is off (eth0, eth1)", why);
     assert!(is_reachable(&net));
     not_stored(&secgroup, "detach eth1", "detach eth1: in the kernel eth1 is detached", why);
-    secgroup.ok("reconcile");
+    secgroup.refused("reconcile", 6);
     assert_eq!(secgroup.json("status")["NetworkInterfaces"].as_array().unwrap().len(), 1);
     assert!(is_reachable(&net));
     disk.set_read_only(false);
@@ -225,16 +263,59 @@ fn with_a_read_only_store_what_is_done_in_the_kernel_stays_and_is_stored_later()
     assert_eq!(reconciled.lines().count(), 1, "eth0 alone: {reconciled}");
 
     disk.set_read_only(true);
-    let done = "detach --all: nothing is attached in the kernel any more";
-    let error = not_stored(&secgroup, "detach --all", done, why);
-    assert!(
-        error.contains("`secgroup reconcile` and a reboot would attach what is stored"),
-        "{error}"
-    );
-    assert!(!secgroup.pin_dir().exists());
+    let error = not_stored(&secgroup, "detach --all", "in the kernel eth0 is detached", why);
+    assert!(error.contains("it stays so until a reboot"), "{error}");
     disk.set_read_only(false);
-    secgroup.ok("detach --all");
     assert_eq!(secgroup.ok("reconcile"), "");
+    assert!(!secgroup.pin_dir().exists());
+}
+
+/// Emergency mode begins where the programs are missing, too, or the command says where it does not hold.
+#[test]
+fn a_panic_attaches_what_is_lost_and_names_what_is_open() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let _servers = serve_http(&net, &secgroup);
+    secgroup.ok("management set 192.0.2.0/24");
+    for hook in ["clsact", "tcx"] {
+        secgroup.ok(&format!("attach eth0 --hook {hook}"));
+        if hook == "clsact" {
+            let mut command = net.server.command("tc");
+            command.args(["qdisc", "del", "dev", "eth0", "clsact"]);
+            assert!(command.status().unwrap().success());
+        } else {
+            fs::remove_dir_all(secgroup.pin_dir()).unwrap();
+        }
+        assert!(is_reachable(&net), "{hook}");
+        secgroup.ok("panic");
+        assert!(is_unreachable(&net), "{hook}");
+        secgroup.ok("panic --off");
+        assert!(is_reachable(&net), "{hook}");
+    }
+    // Programs whose pins are out of sight go on as before, and no command says that it has changed them.
+    let hidden = Mounted::new("bpf", secgroup.pin_dir(), "mode=0700");
+    for line in ["panic", "mode eth0 audit", "detach eth0", "detach --all"] {
+        let error = secgroup.refused(line, 1);
+        assert!(error.contains("has programs of secgroup already: sg_tcx_rx"), "{line}: {error}");
+        assert!(is_reachable(&net), "{line}");
+    }
+    drop(hidden);
+    assert!(is_reachable(&net));
+    secgroup.ok("status");
+}
+
+/// Who holds the lock, but is no secgroup command, keeps no rollback from its time.
+#[test]
+fn a_deadline_is_kept_while_somebody_else_holds_the_lock() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let _servers = serve_http(&net, &secgroup);
+    secgroup.ok(&format!("rule remove {RULE} --confirm 2s"));
+    let mut command = Command::new("flock");
+    command.arg("--no-fork").arg(secgroup.state_dir().join("lock")).args(["sleep", "1000"]);
+    let _holder = Process::start(command);
+    assert!(is_unreachable(&net));
+    wait_until(MAX_WAIT, "the rollback", || is_reachable(&net));
 }
 
 #[test]
@@ -273,7 +354,7 @@ fn a_deadline_that_meets_a_read_only_store_rolls_the_kernel_back_and_the_store_f
     let done = "rollback: `rule remove web` is rolled back in the kernel";
     not_stored(&secgroup, "rollback", done, "cannot be written: Read-only file system");
     assert!(is_reachable(&net));
-    secgroup.ok("reconcile");
+    secgroup.refused("reconcile", 6);
     assert!(is_reachable(&net), "a reconciliation does not make the change again");
     disk.set_read_only(false);
     secgroup.ok("reconcile");
@@ -314,7 +395,7 @@ fn a_store_that_became_read_only_in_the_middle_of_a_commit_is_read() {
     let done = "panic: in the kernel emergency mode is on: nothing passes (eth0)";
     not_stored(&secgroup, "panic --force", done, "cannot be written: Read-only file system");
     assert!(is_unreachable(&net));
-    secgroup.ok("reconcile");
+    secgroup.refused("reconcile", 6);
     disk.set_read_only(false);
     secgroup.ok("panic --off");
     assert_eq!(rules(&secgroup), before);

@@ -269,7 +269,7 @@ fn programs_whose_pins_are_hidden_are_named_and_not_doubled() {
     }
     for command in ["reconcile", "attach eth0 --group closed"] {
         let error = secgroup.refused(command, 1);
-        assert!(error.contains("it has programs of secgroup already: sg_tcx_rx"), "{error}");
+        assert!(error.contains("has programs of secgroup already: sg_tcx_rx"), "{error}");
         assert!(error.contains("hint: they enforce, but have no pins in"), "{error}");
     }
     assert_eq!(samples(&secgroup.ok("metrics")), (0, 1));

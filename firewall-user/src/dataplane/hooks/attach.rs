@@ -11,7 +11,7 @@ use crate::dataplane::hooks::hook::{Hook, tc_hook};
 use crate::dataplane::hooks::links::attached_link;
 use crate::dataplane::hooks::load::{Loader, Settings};
 use crate::dataplane::hooks::slow_path::{Kind, Variant};
-use crate::dataplane::hooks::{clsact, programs, refusal, slow_path, tcx, xdp};
+use crate::dataplane::hooks::{clsact, orphans, programs, refusal, slow_path, tcx, xdp};
 use crate::dataplane::host::device::Device;
 use crate::dataplane::host::netns;
 use crate::dataplane::object;
@@ -69,7 +69,7 @@ pub fn attach(
             return Ok(Attached { hook, device: device.clone() });
         }
         if before.is_none() {
-            programs::refuse_unpinned(&pins, slot, device)?;
+            programs::refuse_unpinned(&pins, device)?;
         }
         // The other record, so that programs that stay attached keep their settings.
         let half = 1 - half;
@@ -96,6 +96,10 @@ pub fn attach(
         maps.remove_foreign_flows(interface)?;
         maps.set_loaded(slot, (digest, half))?;
         record_place(maps, interface, device)?;
+        if tc != Hook::Clsact {
+            // Beside them every packet would be decided twice, and most dropped.
+            Place::CLSACT.into_iter().try_for_each(|place| orphans::remove(device, place, None))?;
+        }
         if !traced {
             slow_path::untrace(&pins, slot)?;
         }

@@ -9,6 +9,7 @@ use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::host::netns;
 use crate::dataplane::pins::{Pins, Place};
 use crate::dataplane::tables::device::Recorded;
+use crate::dataplane::tables::maps::Maps;
 use crate::model::Interface;
 
 /// Where an interface's programs are.
@@ -106,4 +107,12 @@ fn index_here(pins: &Pins, slot: u16) -> Result<Option<u32>> {
 pub fn was_attached_there(pins: &Pins, interface: &Interface) -> Result<bool> {
     let Some(recorded) = Recorded::of(pins, interface.slot)? else { return Ok(true) };
     netns::within(interface.netns.as_deref(), || recorded.was_in_this_namespace())
+}
+
+/// Records the place of a device that is stored there now.
+///
+/// # Errors
+/// The namespace cannot be entered, or the record cannot be written.
+pub fn record_place(maps: &mut Maps, slot: u16, device: &Device) -> Result<()> {
+    netns::within(device.netns.as_deref(), || maps.record_device(slot, device.index))
 }

@@ -2,7 +2,9 @@
 //! are not in the pin directory.
 
 use std::fmt;
-use std::path::Path;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -67,21 +69,16 @@ pub(super) fn runs(pins: &Pins, slot: u16, place: Place, device: &Device) -> Res
 ///
 /// # Errors
 /// The device's filters cannot be listed.
-pub fn unpinned(
-    pins: &Pins,
-    slot: u16,
-    device: &Device,
-    is_attached: bool,
-) -> Result<Vec<Unpinned>> {
-    netns::within(device.netns.as_deref(), || unpinned_here(pins, slot, device, is_attached))
+pub fn unpinned(pins: &Pins, device: &Device, is_attached: bool) -> Result<Vec<Unpinned>> {
+    netns::within(device.netns.as_deref(), || unpinned_here(pins, device, is_attached))
 }
 
 /// Refuses a device that has such programs already: a second set would double every decision, and the first
 /// would stay when the second is detached. Those without a slow path are replaced (`orphans`).
-pub(super) fn refuse_unpinned(pins: &Pins, slot: u16, device: &Device) -> Result<()> {
+pub(super) fn refuse_unpinned(pins: &Pins, device: &Device) -> Result<()> {
     let mut found = Vec::new();
     for attempt in 0..ATTEMPTS {
-        found = unpinned_here(pins, slot, device, false)?;
+        found = unpinned_here(pins, device, false)?;
         found.retain(|one| !orphans::is_orphan(one.id));
         if found.is_empty() {
             return Ok(());
@@ -91,9 +88,17 @@ pub(super) fn refuse_unpinned(pins: &Pins, slot: u16, device: &Device) -> Result
         }
     }
     Err(DataplaneError::new(
-        format!("attach to {}: it has programs of secgroup already: {}", device.name, list(&found)),
+        format!("device {} has programs of secgroup already: {}", device.label(), list(&found)),
         hint(pins),
     ))
+}
+
+/// As [`refuse_unpinned`], for a command that changes what is enforced.
+///
+/// # Errors
+/// The device has such programs, or cannot be read.
+pub fn require_none(pins: &Pins, device: &Device) -> Result<()> {
+    netns::within(device.netns.as_deref(), || refuse_unpinned(pins, device))
 }
 
 /// What to do about programs without pins.
@@ -112,23 +117,16 @@ pub fn list(programs: &[Unpinned]) -> String {
     programs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn unpinned_here(
-    pins: &Pins,
-    slot: u16,
-    device: &Device,
-    is_attached: bool,
-) -> Result<Vec<Unpinned>> {
+fn unpinned_here(pins: &Pins, device: &Device, is_attached: bool) -> Result<Vec<Unpinned>> {
     let mut found = on_device(device)?;
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let pinned: Vec<u32> = Place::ALL
-        .into_iter()
-        .flat_map(|place| [pins.program(slot, place), pins.next_program(slot, place)])
-        .filter_map(|path| pinned_id(&path))
-        // A command that was killed may have pinned a link and not yet its program.
-        .chain(Place::ALL.into_iter().filter_map(|place| linked(&pins.link(slot, place))))
-        .collect();
+    // Of every slot: the device may have the programs of another interface. A command that was killed may have
+    // pinned a link and not yet its program.
+    let mut pinned: Vec<u32> =
+        files(&pins.programs_dir())?.iter().filter_map(|path| pinned_id(path)).collect();
+    pinned.extend(files(&pins.links_dir())?.iter().filter_map(|path| linked(path)));
     let shared = MapInfo::from_pin(pins.map(SHARED_MAP)).ok().map(|map| map.id());
     found.retain(|(_, program)| {
         let is_of_this_instance = shared.is_some_and(|shared| program.maps.contains(&shared));
@@ -159,6 +157,15 @@ fn on_device(device: &Device) -> Result<Vec<(&'static str, LoadedProgram)>> {
     }
     let programs = ids.into_iter().filter_map(|(place, id)| Some((place, by_id(id).ok()?)));
     Ok(programs.filter(|(_, program)| is_ours(program)).collect())
+}
+
+/// The files of a directory; none if it does not exist.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.context(format_args!("list {}", dir.display()))?,
+    };
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 
 fn is_ours(program: &LoadedProgram) -> bool {
