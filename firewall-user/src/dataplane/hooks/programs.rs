@@ -93,7 +93,7 @@ pub(super) fn refuse_unpinned(pins: &Pins, device: &Device) -> Result<()> {
     ))
 }
 
-/// As [`refuse_unpinned`], for a command that changes what is enforced.
+/// Refuses a device that has such programs, before a command changes what is enforced.
 ///
 /// # Errors
 /// The device has such programs, or cannot be read.
