@@ -262,12 +262,13 @@ impl Control {
                 "the rollback changes nothing in the kernel, which has another store's policies",
             );
         } else if instance::exists(&self.enforcer.pins) {
-            // Before anything is removed: a store that cannot be written would bring the change back.
-            if let Some(Pending { deadline, .. }) = self.store.pending()? {
-                self.record_unstored(|unstored| unstored.rolled_back = Some(deadline))?;
-            }
             preflight::capabilities(Work::Programs)?;
             preflight::kernel()?;
+            if earlier.interfaces.is_empty() {
+                // Before the maps would be removed with the last interface: a store that cannot be written
+                // would bring the change back.
+                self.record_rolled_back()?;
+            }
             report_failures(self.restore_model(earlier)?);
         } else {
             self.enforcer.require_bpffs_visible(&earlier)?;
@@ -275,10 +276,17 @@ impl Control {
         Ok(())
     }
 
-    /// Restores the earlier contents of the store. Where it cannot be written, the kernel keeps the record
+    fn record_rolled_back(&self) -> Result<()> {
+        let Some(Pending { deadline, .. }) = self.store.pending()? else { return Ok(()) };
+        self.record_unstored(|unstored| unstored.rolled_back = Some(deadline))
+    }
+
+    /// Restores the earlier contents of the store. Where it cannot be written, the kernel keeps a record
     /// that the change is rolled back.
     fn store_rollback(&mut self, what: &str) -> Result<()> {
         if let Err(error) = self.store.restore_pending() {
+            // It fails with another store's pins, which do not need it.
+            let _ = self.record_rolled_back();
             let done = format!("`{what}` is rolled back in the kernel");
             return Err(NotStored::recorded(done, error).into());
         }
