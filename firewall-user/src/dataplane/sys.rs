@@ -26,6 +26,26 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+#[repr(C)]
+struct InfoAttr {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// What the kernel knows about a link or a program, in a structure of plain numbers that begins as the kernel's
+/// does. `info` has what the kernel reads.
+fn read_info<T: Copy>(fd: BorrowedFd<'_>, mut info: T) -> io::Result<T> {
+    // include/uapi/linux/bpf.h.
+    const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+    let info_len = u32::try_from(size_of::<T>()).unwrap_or(0);
+    let mut attr = InfoAttr { bpf_fd: raw(fd), info_len, info: address(&raw mut info) };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // Volatile: the compiler does not see that the kernel wrote it.
+    // SAFETY: a local variable, whose every bit pattern is a value.
+    Ok(unsafe { (&raw const info).read_volatile() })
+}
+
 fn raw(map: BorrowedFd<'_>) -> u32 {
     // A file descriptor is never negative.
     u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX)

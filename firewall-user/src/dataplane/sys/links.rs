@@ -6,11 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{address, bpf, owned, raw};
+use super::{address, bpf, owned, raw, read_info};
 
 // include/uapi/linux/bpf.h.
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_TCX_INGRESS: u32 = 46;
@@ -24,13 +23,6 @@ struct ObjAttr {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
-}
-
-#[repr(C)]
-struct InfoAttr {
-    bpf_fd: u32,
-    info_len: u32,
-    info: u64,
 }
 
 /// `bpf_link_info` up to where XDP's and TCX's links both have the device.
@@ -98,16 +90,7 @@ pub(in crate::dataplane) struct Attachment {
 /// What a pinned link is attached to.
 pub(in crate::dataplane) fn attachment(pin: &Path) -> io::Result<Attachment> {
     let fd = open(pin)?;
-    let mut info = LinkInfo::default();
-    let mut attr = InfoAttr {
-        bpf_fd: raw(fd.as_fd()),
-        info_len: u32::try_from(size_of::<LinkInfo>()).unwrap_or(0),
-        info: address(&raw mut info),
-    };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // Volatile: the compiler does not see that the kernel wrote it.
-    // SAFETY: a local variable, whose fields are plain numbers.
-    let info = unsafe { (&raw const info).read_volatile() };
+    let info = read_info(fd.as_fd(), LinkInfo::default())?;
     Ok(Attachment { link: info.id, program: info.program, device: info.device })
 }
 
@@ -133,7 +116,7 @@ pub(in crate::dataplane) fn on_tcx(device: u32, is_egress: bool) -> io::Result<V
         revision: 0,
     };
     bpf(BPF_PROG_QUERY, &mut attr)?;
-    // Volatile, as above. The unused rest is zero, which is no program's id.
+    // Volatile: the compiler does not see that the kernel wrote them. The unused rest is zero, no program's id.
     // SAFETY: local variables of plain numbers.
     let (programs, links) =
         unsafe { ((&raw const programs).read_volatile(), (&raw const links).read_volatile()) };

@@ -3,11 +3,10 @@
 use std::io;
 use std::os::fd::AsFd as _;
 
-use super::{address, bpf, owned, raw};
+use super::{address, bpf, owned, read_info};
 
 // include/uapi/linux/bpf.h.
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
 /// The most maps of a program that are read: this project's programs have fewer.
 const MAX_MAPS: usize = 64;
@@ -30,13 +29,6 @@ struct IdAttr {
     id: u32,
     next_id: u32,
     open_flags: u32,
-}
-
-#[repr(C)]
-struct InfoAttr {
-    bpf_fd: u32,
-    info_len: u32,
-    info: u64,
 }
 
 /// `bpf_prog_info` up to the name.
@@ -64,21 +56,15 @@ struct ProgramInfo {
 pub(in crate::dataplane) fn by_id(id: u32) -> io::Result<LoadedProgram> {
     let fd = owned(bpf(BPF_PROG_GET_FD_BY_ID, &mut IdAttr { id, next_id: 0, open_flags: 0 })?)?;
     let mut maps = [0_u32; MAX_MAPS];
-    let mut info = ProgramInfo {
+    let info = ProgramInfo {
         map_count: u32::try_from(MAX_MAPS).unwrap_or(0),
         maps: address(maps.as_mut_ptr()),
         ..ProgramInfo::default()
     };
-    let mut attr = InfoAttr {
-        bpf_fd: raw(fd.as_fd()),
-        info_len: u32::try_from(size_of::<ProgramInfo>()).unwrap_or(0),
-        info: address(&raw mut info),
-    };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // Volatile: the compiler does not see that the kernel wrote them.
-    // SAFETY: local variables, whose every bit pattern is a value.
-    let (info, maps) =
-        unsafe { ((&raw const info).read_volatile(), (&raw const maps).read_volatile()) };
+    let info = read_info(fd.as_fd(), info)?;
+    // Volatile, as in `read_info`.
+    // SAFETY: a local variable, whose every bit pattern is a value.
+    let maps = unsafe { (&raw const maps).read_volatile() };
     let name = info.name.split(|byte| *byte == 0).next().unwrap_or_default();
     let count = usize::try_from(info.map_count).unwrap_or(MAX_MAPS).min(MAX_MAPS);
     Ok(LoadedProgram {
