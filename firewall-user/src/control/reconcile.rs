@@ -24,7 +24,7 @@ use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model};
 
 /// The result of `reconcile`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reconciliation {
     /// The stored interfaces.
     pub interfaces: Vec<Reconciled>,
@@ -75,12 +75,7 @@ impl Control {
             // Without a store nothing is stored, and nothing of this store is attached.
             self.enforcer.maps()?;
             watch::report(&format!("there is no store at {}", self.store.path().display()));
-            return Ok(Reconciliation {
-                interfaces: Vec::new(),
-                strays: Vec::new(),
-                fixed: Vec::new(),
-                unsettled: None,
-            });
+            return Ok(Reconciliation::default());
         }
         // Also with a store that cannot be written, what it has is enforced.
         let (_lock, settled) = self.exclusive_unsettled()?;
@@ -110,23 +105,13 @@ impl Control {
         {
             // The maps stay, with the record of what the store does not have yet.
             strays.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
-            return Ok(Reconciliation {
-                interfaces: Vec::new(),
-                strays,
-                fixed: Vec::new(),
-                unsettled: None,
-            });
+            return Ok(Reconciliation { strays, ..Default::default() });
         }
         if model.interfaces.is_empty() {
             instance::refuse_other_versions(&self.enforcer.pins)?;
             // Also the remains of a process that was killed while it created or removed pins.
             instance::remove_all(&self.enforcer.pins)?;
-            return Ok(Reconciliation {
-                interfaces: Vec::new(),
-                strays,
-                fixed: Vec::new(),
-                unsettled: None,
-            });
+            return Ok(Reconciliation { strays, ..Default::default() });
         }
         let mut maps = self.enforcer.ensure_maps()?;
         for slot in &strays {

@@ -323,7 +323,7 @@ fn devices_that_come_and_go_are_guarded_and_take_nothing() {
             states().iter().all(|state| state == "enforcing")
         });
         longest = longest.max(appeared.elapsed());
-        // Nothing is open: no packet of a stranger gets in.
+        // Nothing is open: no packet that no rule allows gets in.
         for (from, to) in [("10.77.0.2", "10.77.0.1"), ("10.78.0.2", "10.78.0.1")] {
             let to: std::net::IpAddr = to.parse().unwrap();
             assert!(
