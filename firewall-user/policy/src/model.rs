@@ -6,11 +6,14 @@ use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+mod acl;
 pub mod apply;
+mod block;
 mod change;
 pub mod check;
 mod cidr;
 pub mod document;
+mod end;
 mod error;
 mod ether_type;
 pub mod ids;
@@ -23,11 +26,14 @@ pub mod tags;
 mod text;
 mod traffic;
 
+pub use acl::{Acl, AclEntry, Action, DEFAULT_ACL, LAST_V4, LAST_V6, MAX_ENTRY};
+pub use block::Block;
 pub use change::Change;
 pub use cidr::{canonicalised, parse_cidr, parse_entry};
+pub use end::{End, EndKind};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
-pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
+pub use ids::{AclId, GroupId, InterfaceId, PrefixListId, RuleId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
@@ -61,6 +67,8 @@ pub struct Rule {
     pub spec: RuleSpec,
     /// Free text, may be empty.
     pub description: String,
+    /// When it ends by itself.
+    pub end: Option<End>,
 }
 
 /// The identity of a rule within its group: two rules with the same specification are duplicates.
@@ -203,6 +211,8 @@ pub struct Interface {
     pub netns: Option<String>,
     /// At least one group, without repeats.
     pub groups: Vec<GroupId>,
+    /// Its network ACL; `None`: the default one.
+    pub acl: Option<AclId>,
     /// As configured; which hook is used is read from the kernel.
     pub hook: HookChoice,
     /// Which end of the device is protected.
@@ -246,6 +256,7 @@ impl Interface {
             device: device.to_owned(),
             netns: netns.map(str::to_owned),
             groups: Vec::new(),
+            acl: None,
             hook: HookChoice::Auto,
             orientation: Orientation::Host,
             non_ip: NonIp::default(),
@@ -297,6 +308,10 @@ pub struct Model {
     pub groups: BTreeMap<GroupId, Group>,
     /// By id.
     pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
+    /// By id.
+    pub acls: BTreeMap<AclId, Acl>,
+    /// By number.
+    pub blocks: BTreeMap<u32, Block>,
     /// By slot.
     pub interfaces: BTreeMap<u16, Interface>,
     /// The management networks, which stay reachable in emergency mode.
@@ -314,6 +329,7 @@ impl Group {
             .map(|peer| NewRule {
                 spec: RuleSpec { direction: Direction::Egress, traffic: Traffic::All, peer },
                 description: String::new(),
+                end: None,
             })
             .collect()
     }
@@ -337,6 +353,8 @@ macro_rules! choices {
     };
 }
 
+choices!(Action { Allow = "allow", Deny = "deny", });
+choices!(EndKind { For = "for", Until = "until", });
 choices!(Family { Ipv4 = "ipv4", Ipv6 = "ipv6", });
 choices!(HookChoice {
     Auto = "auto",

@@ -192,8 +192,8 @@ impl<'a> Transaction<'a> {
     pub fn add_rules(&mut self, id: &GroupId, new: Vec<NewRule>) -> Result<Vec<RuleId>, Error> {
         self.model.check_new_rules(self.model.group_by_id(id)?, &new, &self.limits)?;
         let mut ids = Vec::new();
-        for NewRule { spec, description } in new {
-            let rule = Rule { id: RuleId::random()?, number: 0, spec, description };
+        for NewRule { spec, description, end } in new {
+            let rule = Rule { id: RuleId::random()?, number: 0, spec, description, end };
             ids.push(rule.id.clone());
             self.write(Change::AddRule { group: id.clone(), rule })?;
         }

@@ -22,7 +22,7 @@ pub(crate) fn tcp_rule(port: u16) -> NewRule {
     let traffic = Traffic::Tcp(PortRange { from: port, to: port });
     let peer = Peer::from(parse_cidr("10.0.0.0/8").unwrap());
     let spec = RuleSpec::new(Direction::Ingress, traffic, peer).unwrap();
-    NewRule { spec, description: format!("port {port}") }
+    NewRule { spec, description: format!("port {port}"), end: None }
 }
 
 fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
@@ -32,6 +32,7 @@ fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
         device: device.to_owned(),
         netns: (slot % 2 == 1).then(|| "vm".to_owned()),
         groups,
+        acl: None,
         hook: HookChoice::ALL[usize::from(slot) % 4],
         orientation: if slot.is_multiple_of(3) { Orientation::Guest } else { Orientation::Host },
         non_ip: Default::default(),
@@ -166,14 +167,16 @@ fn a_removed_rule_is_still_known_by_its_number() {
     drop(store);
 
     let mut store = Store::open(dir.path()).unwrap();
-    let name = store.rule_by_number(4).unwrap().unwrap();
+    // The first numbers are those of the default ACL's entries.
+    let name = store.rule_by_number(12).unwrap().unwrap();
     assert_eq!((name.rule, name.group, name.group_name), (rules[1].clone(), group, "web".into()));
-    assert_eq!(store.rule_by_number(5).unwrap(), None);
+    assert_eq!(store.rule_by_number(13).unwrap(), None);
+    assert_eq!(store.rule_by_number(8).unwrap(), None, "an entry of an ACL is no rule");
     assert_eq!(store.rule_by_number(0).unwrap(), None);
     // The highest number is free, and is not given again.
     let mut change = store.begin().unwrap();
     let group = change.create_group(new_group("web")).unwrap();
-    assert_eq!(change.model().groups[&group].rules[0].number, 5);
+    assert_eq!(change.model().groups[&group].rules[0].number, 13);
 }
 
 #[test]

@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use super::{Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule, RuleId};
+use super::{
+    Acl, AclEntry, AclId, Block, Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule,
+    RuleId,
+};
 
 /// One edit. It is checked before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,29 @@ pub enum Change {
         group: GroupId,
         rule: RuleId,
     },
+    /// The store assigns the numbers of its entries.
+    CreateAcl(Acl),
+    TagAcl {
+        acl: AclId,
+        tags: BTreeMap<String, String>,
+    },
+    /// Interfaces do not have it any more.
+    DeleteAcl(AclId),
+    /// Replaces the entry with this number, if there is one. The store assigns the number of its counter.
+    PutAclEntry {
+        acl: AclId,
+        direction: Direction,
+        number: u16,
+        entry: AclEntry,
+    },
+    RemoveAclEntry {
+        acl: AclId,
+        direction: Direction,
+        number: u16,
+    },
+    /// The store assigns its number.
+    AddBlock(Block),
+    RemoveBlock(u32),
     /// Replaces the interface in its slot.
     PutInterface(Interface),
     DeleteInterface(u16),
@@ -98,11 +125,41 @@ impl Model {
                     group.rules.retain(|one| one.id != rule);
                 }
             }
+            Change::CreateAcl(acl) => {
+                self.acls.insert(acl.id.clone(), acl);
+            }
+            Change::TagAcl { acl, tags } => {
+                if let Some(acl) = self.acls.get_mut(&acl) {
+                    acl.tags = tags;
+                }
+            }
+            Change::DeleteAcl(acl) => {
+                self.acls.remove(&acl);
+            }
+            Change::PutAclEntry { acl, direction, number, entry } => {
+                if let Some(acl) = self.acls.get_mut(&acl) {
+                    acl.entries.insert((direction, number), entry);
+                }
+            }
+            Change::RemoveAclEntry { acl, direction, number } => {
+                if let Some(acl) = self.acls.get_mut(&acl) {
+                    acl.entries.remove(&(direction, number));
+                }
+            }
+            Change::AddBlock(block) => {
+                self.blocks.insert(block.number, block);
+            }
+            Change::RemoveBlock(number) => {
+                self.blocks.remove(&number);
+            }
             Change::PutInterface(interface) => {
                 self.interfaces.insert(interface.slot, interface);
             }
             Change::DeleteInterface(slot) => {
-                self.interfaces.remove(&slot);
+                // Its blocks go with it.
+                if let Some(gone) = self.interfaces.remove(&slot) {
+                    self.blocks.retain(|_, block| block.interface.as_ref() != Some(&gone.id));
+                }
             }
             Change::SetManagement(networks) => self.management = networks,
             Change::SetPanic(is_panicking) => self.is_panicking = is_panicking,

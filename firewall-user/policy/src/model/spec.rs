@@ -4,7 +4,7 @@ use std::fmt;
 
 use firewall_ebpf::abi::interface::Direction;
 
-use super::{Error, Family, Peer, RuleSpec, Traffic, rule_description};
+use super::{End, Error, Family, Peer, RuleSpec, Traffic, rule_description};
 
 /// A rule to be added.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,8 @@ pub struct NewRule {
     pub spec: RuleSpec,
     /// Free text, may be empty.
     pub description: String,
+    /// When it ends by itself.
+    pub end: Option<End>,
 }
 
 impl NewRule {
@@ -21,7 +23,7 @@ impl NewRule {
     /// # Errors
     /// EC2 would refuse the description.
     pub fn new(spec: RuleSpec, description: &str) -> Result<Self, Error> {
-        Ok(Self { spec, description: rule_description(description)? })
+        Ok(Self { spec, description: rule_description(description)?, end: None })
     }
 }
 

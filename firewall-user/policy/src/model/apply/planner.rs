@@ -314,7 +314,8 @@ impl<'a> Planner<'a> {
             let text = with_description(self.after.spec_text(&spec), &rule.description);
             let random = RuleId::random().map_err(Error::at(&rule.path));
             let Some(rule_id) = self.findings.ok(random) else { return };
-            let rule = Rule { id: rule_id, number: 0, spec, description: rule.description.clone() };
+            let description = rule.description.clone();
+            let rule = Rule { id: rule_id, number: 0, spec, description, end: None };
             let line = Line {
                 sign: Sign::Add,
                 object: here.name.clone(),
