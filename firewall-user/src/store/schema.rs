@@ -66,7 +66,7 @@ CREATE TABLE group_tags (
 
 -- Every rule that ever existed. AUTOINCREMENT: no number is used twice.
 CREATE TABLE rule_history (
-    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 2147483647),
+    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 536870911),
     rule_id TEXT NOT NULL UNIQUE,
     group_id TEXT NOT NULL,
     group_name TEXT NOT NULL
@@ -154,7 +154,7 @@ CREATE TABLE active_addresses (
 ";
 
 /// The schema's CHECK on a rule's number.
-const _: () = assert!(MAX_RULE == 2_147_483_647);
+const _: () = assert!(MAX_RULE == 536_870_911);
 
 /// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
