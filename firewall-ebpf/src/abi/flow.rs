@@ -187,7 +187,8 @@ pub const UNCONFIRMED_FIN_INGRESS: u8 = 1 << 4;
 /// The same for an egress FIN.
 pub const UNCONFIRMED_FIN_EGRESS: u8 = 1 << 5;
 
-/// One tracked connection. The fast path uses only the first 64 bytes, and with revalidation `epoch`.
+/// One tracked connection. The fast path uses only the first 64 bytes; where
+/// the interface has a filter, also `filter`, and with revalidation `epoch`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
@@ -214,6 +215,9 @@ pub struct Flow {
     /// The number of the rule that admitted the flow; 0 if it was open before its interface was
     /// attached, or is that of exempt DHCP.
     pub rule: u32,
+    /// The generation of the filter that allowed the flow's packets of a direction, by [`Direction`]; 0 where
+    /// none did, or where an entry may end that had a say in it.
+    pub filter: [u32; 2],
     /// When the flow began, the low half of jiffies.
     pub created: u32,
     /// The generation of the policy that last evaluated the flow (when it was created and, with
@@ -242,7 +246,7 @@ pub struct Flow {
 /// [`Flow::scales`]: the SYN had no window scale option.
 pub const NO_SCALE: u8 = 15;
 
-const _: () = assert!(size_of::<Flow>() == 96 && core::mem::offset_of!(Flow, created) == 64);
+const _: () = assert!(size_of::<Flow>() == 104 && core::mem::offset_of!(Flow, filter) == 64);
 
 impl Flow {
     /// The direction of the flow's first packet.

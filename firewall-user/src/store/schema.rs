@@ -68,7 +68,7 @@ CREATE TABLE group_tags (
 -- Every rule, entry of an ACL and block that ever existed; the names are of rules. AUTOINCREMENT: no
 -- number is used twice.
 CREATE TABLE rule_history (
-    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 2147483647),
+    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 536870911),
     rule_id TEXT UNIQUE,
     group_id TEXT,
     group_name TEXT
@@ -211,7 +211,7 @@ CREATE TABLE active_addresses (
 ";
 
 /// The schema's CHECK on a rule's number.
-const _: () = assert!(MAX_RULE == 2_147_483_647);
+const _: () = assert!(MAX_RULE == 536_870_911);
 
 /// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
