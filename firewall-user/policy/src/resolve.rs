@@ -22,6 +22,8 @@ pub struct ResolvedRule {
     pub traffic: Traffic,
     /// The outside networks it allows; none for a group without members.
     pub networks: Vec<IpNet>,
+    /// When it ends, in nanoseconds since the boot (`CLOCK_BOOTTIME`).
+    pub end: Option<u64>,
 }
 
 /// The rules of all groups of an interface, in the order of their numbers.
@@ -37,6 +39,7 @@ pub fn resolve(model: &Model, addresses: &Addresses, interface: &Interface) -> V
             direction: rule.spec.direction,
             traffic: rule.spec.traffic,
             networks: networks(model, addresses, &rule.spec.peer),
+            end: rule.end.map(|end| end.boottime),
         })
         .collect();
     rules.sort_by_key(|rule| rule.number);

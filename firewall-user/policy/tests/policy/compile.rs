@@ -190,7 +190,7 @@ proptest! {
 
 fn tcp(number: u32, from: u16, to: u16, networks: Vec<IpNet>) -> ResolvedRule {
     let traffic = Traffic::Tcp(PortRange { from, to });
-    ResolvedRule { number, direction: Direction::Ingress, traffic, networks }
+    ResolvedRule { number, direction: Direction::Ingress, traffic, networks, end: None }
 }
 
 /// Several rules may allow the same; flows and counters name the oldest of them.
@@ -213,7 +213,7 @@ fn the_rule_with_the_lowest_number_owns_what_several_allow() {
 /// A rule of one network.
 fn wide(number: u32, direction: Direction, traffic: Traffic, network: &str) -> ResolvedRule {
     let networks = vec![network.parse().expect("a network")];
-    ResolvedRule { number, direction, traffic, networks }
+    ResolvedRule { number, direction, traffic, networks, end: None }
 }
 
 /// Whether an ingress TCP packet to port 80 needs no flow: tables and evaluator agree.

@@ -301,7 +301,7 @@ fn parsed(probe: Probe) -> Probe {
 fn tcp(number: u32, from: u16, to: u16, network: IpNet) -> ResolvedRule {
     let direction = Direction::Ingress;
     let traffic = Traffic::Tcp(PortRange { from, to });
-    ResolvedRule { number, direction, traffic, networks: vec![network] }
+    ResolvedRule { number, direction, traffic, networks: vec![network], end: None }
 }
 
 fn host(n: u32) -> IpNet {

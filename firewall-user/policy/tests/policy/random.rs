@@ -70,7 +70,13 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
         2 => select(vec![0_u8, 2, 5, 7, 16, 18, 47, 57, 59, 255]).prop_map(Traffic::Other),
     ];
     (select(&Direction::ALL[..]), traffic, vec(network(), 0..5)).prop_map(
-        |(direction, traffic, networks)| ResolvedRule { number: 0, direction, traffic, networks },
+        |(direction, traffic, networks)| ResolvedRule {
+            number: 0,
+            direction,
+            traffic,
+            networks,
+            end: None,
+        },
     )
 }
 
@@ -88,7 +94,13 @@ fn wide_rules() -> impl Strategy<Value = Vec<ResolvedRule>> {
             _ => Traffic::Udp(PortRange { from, to }),
         };
         let parts = [of(0, to), of(from, u16::MAX)];
-        parts.map(|traffic| ResolvedRule { number: 0, direction, traffic, networks: vec![network] })
+        parts.map(|traffic| ResolvedRule {
+            number: 0,
+            direction,
+            traffic,
+            networks: vec![network],
+            end: None,
+        })
     });
     vec(rules, 0..4).prop_map(|rules| rules.into_iter().flatten().collect())
 }
