@@ -51,14 +51,17 @@ pub fn is_untracked(rules: &[ResolvedRule], probe: Probe) -> bool {
 
 /// Whether a rule names all addresses of a family, that of the outside address, as one network.
 fn is_about_anywhere(rule: &ResolvedRule, outside: IpAddr) -> bool {
-    let mut networks = rule.networks.iter();
-    networks.any(|network| network.prefix_len() == 0 && network.contains(&outside))
+    let networks = &rule.networks;
+    match outside {
+        IpAddr::V4(_) => networks.v4().iter().any(|network| network.prefix_len() == 0),
+        IpAddr::V6(_) => networks.v6().iter().any(|network| network.prefix_len() == 0),
+    }
 }
 
 fn allows(rule: &ResolvedRule, probe: Probe) -> bool {
     let Probe { direction, outside, protocol, port } = probe;
     rule.direction == direction
-        && rule.networks.iter().any(|network| network.contains(&outside))
+        && rule.networks.cover(outside)
         && match rule.traffic {
             Traffic::All => true,
             Traffic::Tcp(ports) => protocol == 6 && (ports.from..=ports.to).contains(&port),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule, RuleId};
+use super::{Entries, Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule, RuleId};
 
 /// One edit. It is checked before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Change {
     CreatePrefixList(PrefixList),
     SetEntries {
         list: PrefixListId,
-        entries: BTreeMap<IpNet, String>,
+        entries: Entries,
     },
     TagPrefixList {
         list: PrefixListId,
