@@ -53,13 +53,16 @@ pub fn is_untracked(rules: &[ResolvedRule], probe: Probe) -> bool {
 
 /// Whether a rule names all addresses of a family, that of the outside address, as one network.
 fn is_about_anywhere(rule: &ResolvedRule, outside: IpAddr) -> bool {
-    let mut networks = rule.networks.iter();
-    networks.any(|network| network.prefix_len() == 0 && network.contains(&outside))
+    let networks = &rule.networks;
+    match outside {
+        IpAddr::V4(_) => networks.v4().iter().any(|network| network.prefix_len() == 0),
+        IpAddr::V6(_) => networks.v6().iter().any(|network| network.prefix_len() == 0),
+    }
 }
 
 fn allows(rule: &ResolvedRule, probe: Probe) -> bool {
     rule.direction == probe.direction
-        && rule.networks.iter().any(|network| network.contains(&probe.outside))
+        && rule.networks.cover(probe.outside)
         && is_traffic(rule.traffic, probe)
 }
 

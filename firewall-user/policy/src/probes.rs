@@ -55,7 +55,7 @@ fn spread(rules: &[&ResolvedRule], most: usize) -> Vec<Probe> {
     let every = (count / most.max(1)).max(1);
     let of_each = (most / (count / every).max(1)).max(1);
     let chosen = pairs.step_by(every).flat_map(|(rule, network)| {
-        let all = borders(rule, network);
+        let all = borders(rule, &network);
         let step = all.len().div_ceil(of_each).max(1);
         all.into_iter().step_by(step)
     });
@@ -198,7 +198,7 @@ fn rules_by_probe(
             let named =
                 outsides[from..].iter().take_while(|(outside, _)| network.contains(outside));
             for (_, probe) in named {
-                let networks = vec![*network];
+                let networks = network.into();
                 let rule = ResolvedRule { number, direction, traffic, networks, end };
                 by_probe[*probe].push(rule);
             }

@@ -173,7 +173,7 @@ mod tests {
             number: 1,
             direction,
             traffic,
-            networks: vec![network.parse().unwrap()],
+            networks: network.parse::<ipnet::IpNet>().unwrap().into(),
             end: None,
         }
     }

@@ -108,7 +108,7 @@ pub(super) fn subjects(maps: &mut Maps, sizes: FlowSizes) -> Result<(Vec<Subject
         number: 2,
         direction: Direction::Egress,
         traffic: Traffic::All,
-        networks: any,
+        networks: any.into(),
     };
     let untracked = programs(maps, sizes, slot, &[request, reply])?;
     Ok((subjects, untracked))

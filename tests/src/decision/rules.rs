@@ -89,7 +89,7 @@ pub fn resolved(rules: &[Rule], scenario: &Scenario) -> Vec<ResolvedRule> {
         number,
         direction: scenario.direction(rule.from),
         traffic: traffic(rule.traffic, scenario.family),
-        networks: networks(rule.peer, scenario),
+        networks: networks(rule.peer, scenario).into(),
     });
     resolved.collect()
 }

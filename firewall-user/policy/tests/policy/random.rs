@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::policy::MAX_RULE;
-use firewall_policy::model::{IcmpMatch, PortRange, Traffic};
+use firewall_policy::model::{IcmpMatch, Networks, PortRange, Traffic};
 use firewall_policy::{Probe, ResolvedRule};
 use ipnet::IpNet;
 use proptest::collection::vec;
@@ -74,7 +74,7 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
             number: 0,
             direction,
             traffic,
-            networks,
+            networks: networks.into(),
             end: None,
         },
     )
@@ -94,12 +94,10 @@ fn wide_rules() -> impl Strategy<Value = Vec<ResolvedRule>> {
             _ => Traffic::Udp(PortRange { from, to }),
         };
         let parts = [of(0, to), of(from, u16::MAX)];
-        parts.map(|traffic| ResolvedRule {
-            number: 0,
-            direction,
-            traffic,
-            networks: vec![network],
-            end: None,
+        let networks = Networks::from(network);
+        parts.map(|traffic| {
+            let networks = networks.clone();
+            ResolvedRule { number: 0, direction, traffic, networks, end: None }
         })
     });
     vec(rules, 0..4).prop_map(|rules| rules.into_iter().flatten().collect())
@@ -146,11 +144,11 @@ pub(crate) fn at_edge(
     if rules.is_empty() {
         return probe;
     }
-    let networks = &rule.get(rules).networks;
+    let networks: Vec<IpNet> = rule.get(rules).networks.iter().collect();
     if networks.is_empty() || edge > 3 {
         return probe;
     }
-    let network = network.get(networks);
+    let network = network.get(&networks);
     let beside = |address: IpAddr, up: bool| match address {
         IpAddr::V4(v4) => {
             let bits = v4.to_bits();
