@@ -6,6 +6,8 @@
 //!                           /links/<slot>_<place>
 //!                           /qdiscs/<slot>           a clsact qdisc that secgroup created
 //!                           /tables/<slot>_<bank>_<NAME>   the policy of one interface
+//!                                  /filter_<number>_<NAME>  a filter, of one interface or several
+//!                                  /blocks_<bank>_<NAME>    the blocks of the host
 //!                           /flows/<slot>_<NAME>     flows and fragments of one interface
 //! ```
 //!
@@ -161,6 +163,18 @@ impl Pins {
         self.tables_dir().join(format!("{slot}_{bank}_{name}"))
     }
 
+    /// The pin of a table of a filter.
+    #[must_use]
+    pub fn filter_table(&self, filter: u16, name: &str) -> PathBuf {
+        self.tables_dir().join(format!("filter_{filter}_{name}"))
+    }
+
+    /// The pin of a trie of the blocks of the host.
+    #[must_use]
+    pub fn blocks_table(&self, bank: u32, name: &str) -> PathBuf {
+        self.tables_dir().join(format!("blocks_{bank}_{name}"))
+    }
+
     /// The pin of an interface's program.
     #[must_use]
     pub fn program(&self, slot: u16, place: Place) -> PathBuf {
@@ -214,7 +228,19 @@ impl Pins {
         self.helper("probe", is_v6)
     }
 
-    /// The pin of the helper program that makes policies active.
+    /// The pin of the helper program that looks up entries of filters in the tables of a family.
+    #[must_use]
+    pub fn probe_filter(&self, is_v6: bool) -> PathBuf {
+        self.helper("probe_filter", is_v6)
+    }
+
+    /// The pin of the helper program that looks up blocks of a family.
+    #[must_use]
+    pub fn probe_blocks(&self, is_v6: bool) -> PathBuf {
+        self.helper("probe_blocks", is_v6)
+    }
+
+    /// The pin of the helper program that makes policies and blocks active.
     #[must_use]
     pub fn set_active(&self) -> PathBuf {
         self.programs_dir().join("set_active")
