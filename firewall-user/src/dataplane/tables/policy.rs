@@ -5,7 +5,7 @@ use firewall_ebpf::abi::policy::{Active, Half, index};
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::sys::entries;
 use crate::dataplane::tables::active::set_active;
-use crate::dataplane::tables::bank::{self, ActiveBank, Bank, RawRecord, Record, Table};
+use crate::dataplane::tables::bank::{self, ActiveBank, Bank, Place, RawRecord, Record, Table};
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::probe::probe;
 use crate::policy::delta::{self, Delta, Room, Writes};
@@ -89,7 +89,7 @@ impl Maps {
         let tables = self.active(wanted.slot)?.tables();
         let digests = self.record(tables)?.digests;
         Ok(digests == [wanted.policy.digest(); 2]
-            && Bank::open(&self.pins, wanted.slot, tables.bank)?.is_some())
+            && Bank::open(&self.pins, Place::Bank(wanted.slot, tables.bank))?.is_some())
     }
 
     /// Whether this policy is active on a slot, in either mode: its whole digest is compared.
@@ -167,7 +167,7 @@ impl Maps {
         let number = if current.is_present() { 1 - tables.bank } else { 0 };
         let (bank, room) = Bank::create(
             &self.pins,
-            (slot, number),
+            Place::Bank(slot, number),
             &wanted.interner.extract(wanted.policy),
             progress,
         )?;
@@ -185,7 +185,7 @@ impl Maps {
         if record.digests != [known.digest(); 2] {
             return Ok(None);
         }
-        let Some(bank) = Bank::open(&self.pins, wanted.slot, tables.bank)? else { return Ok(None) };
+        let Some(bank) = Bank::open(&self.pins, Place::Bank(wanted.slot, tables.bank))? else { return Ok(None) };
         let active = ActiveBank { bank: &bank, tables, room: record.room };
         let delta = delta::plan(wanted.interner, known, wanted.policy, &active)?;
         Ok(delta.map(|delta| (bank, delta)))
@@ -251,7 +251,7 @@ impl Maps {
         for shadow in &shadows {
             match &shadow.after {
                 Some(after) => shadow.bank.write(after, &mut |_| {})?,
-                None => bank::remove(&self.pins, shadow.slot, 1 - shadow.active.tables().bank)?,
+                None => bank::remove(&self.pins, Place::Bank(shadow.slot, 1 - shadow.active.tables().bank))?,
             }
             let record = Record { digests: [shadow.digest; 2], room: shadow.room };
             self.set_record(&shadow.bank, record)?;
@@ -297,7 +297,7 @@ impl Maps {
             let slot = u16::try_from(slot).unwrap_or(u16::MAX);
             let active = self.active(slot)?;
             if active.is_present()
-                && let Some(bank) = Bank::open(&self.pins, slot, active.tables().bank)?
+                && let Some(bank) = Bank::open(&self.pins, Place::Bank(slot, active.tables().bank))?
             {
                 return self.wait_for_readers(&bank).map(|()| true);
             }
@@ -313,7 +313,7 @@ impl Maps {
     pub fn clear_policy(&mut self, slot: u16) -> Result<()> {
         set_active(&self.pins, &[(slot, Active(0))])?;
         for number in [0, 1] {
-            bank::remove(&self.pins, slot, number)?;
+            bank::remove(&self.pins, Place::Bank(slot, number))?;
             let at = index(slot, number);
             self.banks.set(at, RawRecord::from(Record::default()), 0).context("write map BANKS")?;
         }
@@ -329,7 +329,7 @@ impl Maps {
     /// Its tables cannot be opened.
     pub fn policy_memory(&self, slot: u16) -> Result<Option<u64>> {
         let active = self.active(slot)?;
-        let bank = Bank::open(&self.pins, slot, active.tables().bank)?;
+        let bank = Bank::open(&self.pins, Place::Bank(slot, active.tables().bank))?;
         Ok(bank.and_then(|bank| bank.memory()))
     }
 }
