@@ -236,6 +236,18 @@ impl Pins {
         self.helper("probe", is_v6)
     }
 
+    /// The pin of the helper program that looks up filters in the tables of a family.
+    #[must_use]
+    pub fn probe_filter(&self, is_v6: bool) -> PathBuf {
+        self.helper("probe_filter", is_v6)
+    }
+
+    /// The pin of the helper program that looks up blocked networks of a family.
+    #[must_use]
+    pub fn probe_blocks(&self, is_v6: bool) -> PathBuf {
+        self.helper("probe_blocks", is_v6)
+    }
+
     /// The pin of the helper program that makes policies active.
     #[must_use]
     pub fn set_active(&self) -> PathBuf {

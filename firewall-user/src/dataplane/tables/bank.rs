@@ -187,6 +187,14 @@ impl Bank {
         self.place.index()
     }
 
+    /// Which bank of its slot it is; 0 for a filter.
+    pub(super) const fn number(&self) -> u32 {
+        match self.place {
+            Place::Bank(_, number) => number,
+            Place::Filter(_) => 0,
+        }
+    }
+
     /// A table's file descriptor, as the outer maps take it.
     pub(super) fn descriptor(&self, table: Table) -> u32 {
         // Never negative.

@@ -4,11 +4,12 @@
 //! use, another one both halves of the other bank; the word `BLOCKING` then selects them.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
 use aya::maps::{MapData, MapType};
 use firewall_ebpf::abi::block::{BLOCK_BANKS, Blocking};
 
-use crate::dataplane::error::{Context, Result};
+use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::object::shapes::{Shape, Size};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::sys::entries;
@@ -18,7 +19,7 @@ use crate::dataplane::tables::bank::{prefixes, trie};
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::probe::{Program, probe};
 use crate::policy::Probe;
-use crate::policy::blocks::{CompiledBlocks, plan_blocks};
+use crate::policy::blocks::{BlockDelta, BlockWrites, BlockedPrefixes, CompiledBlocks, plan_blocks};
 use crate::policy::delta::PrefixWrites;
 
 /// What each bank holds: the digest of the blocks in either half, 0 while one is written, and if it has none.
@@ -48,7 +49,30 @@ pub struct BlockShadow {
     /// `None`: nothing is blocked.
     tries: Option<Tries>,
     /// The writes that make the other half equal, of a change within a bank.
-    after: Option<(PrefixWrites<4>, PrefixWrites<16>)>,
+    after: Option<BlockWrites>,
+}
+
+/// The writes that blocks require.
+#[derive(Debug)]
+#[must_use = "a plan changes nothing until it is written"]
+pub struct BlockPlan {
+    /// The differences, of a change within a bank; `None` if everything is written.
+    within: Option<(Tries, BlockDelta)>,
+    entries: usize,
+}
+
+impl BlockPlan {
+    /// How many entries are written before the blocks are in force.
+    #[must_use]
+    pub const fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Whether everything is written into tries of their own.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.within.is_none()
+    }
 }
 
 impl BlockShadow {
@@ -78,12 +102,10 @@ impl Tries {
         trie::<[u8; 4]>().context(what("V4"))?.pin(v4).context(what("V4"))?;
         trie::<[u8; 16]>().context(what("V6"))?.pin(v6).context(what("V6"))?;
         let tries = Self::open(pins, bank)?.ok_or_else(|| {
-            crate::dataplane::DataplaneError::new(
-                "tables of blocked networks: removed meanwhile",
-                "try again",
-            )
+            DataplaneError::new("tables of blocked networks: removed meanwhile", "try again")
         })?;
-        tries.write(&all(&blocks.v4), &all(&blocks.v6), progress)?;
+        let writes = BlockWrites { v4: all(&blocks.v4), v6: all(&blocks.v6) };
+        tries.write(&writes, progress)?;
         Ok(tries)
     }
 
@@ -93,22 +115,17 @@ impl Tries {
         if !paths.iter().all(|path| path.exists()) {
             return Ok(None);
         }
-        let open = |path: &std::path::Path| {
+        let open = |path: &Path| {
             MapData::from_pin(path).context(format!("open table {}", path.display()))
         };
         let [v4, v6] = paths;
         Ok(Some(Self { bank, tries: [open(&v4)?, open(&v6)?] }))
     }
 
-    fn write(
-        &self,
-        v4: &PrefixWrites<4>,
-        v6: &PrefixWrites<16>,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<()> {
-        let [of_v4, of_v6] = self.tries.each_ref().map(|trie| trie.fd().as_fd());
-        prefixes(of_v4, v4, progress).context("write the table of blocked IPv4 networks")?;
-        prefixes(of_v6, v6, progress).context("write the table of blocked IPv6 networks")
+    fn write(&self, writes: &BlockWrites, progress: &mut dyn FnMut(usize)) -> Result<()> {
+        let [v4, v6] = self.tries.each_ref().map(|trie| trie.fd().as_fd());
+        prefixes(v4, &writes.v4, progress).context("write the table of blocked IPv4 networks")?;
+        prefixes(v6, &writes.v6, progress).context("write the table of blocked IPv6 networks")
     }
 
     fn memory(&self) -> Option<u64> {
@@ -117,9 +134,7 @@ impl Tries {
 }
 
 /// The same value in both halves.
-fn all<const N: usize>(
-    blocks: &[(firewall_ebpf::abi::prefix::Prefix<N>, u32)],
-) -> PrefixWrites<N> {
+fn all<const N: usize>(blocks: &BlockedPrefixes<N>) -> PrefixWrites<N> {
     let put = blocks.iter().map(|(prefix, value)| (*prefix, [*value; 2])).collect();
     PrefixWrites { put, removed: Vec::new() }
 }
@@ -181,14 +196,37 @@ impl Maps {
         Ok(one == other && Tries::open(&self.pins, bank)?.is_some())
     }
 
-    /// Writes blocks where no packet uses them yet: what differs from `known`, if these are in force, or
-    /// everything. `progress` is called with the size of every batch of entries.
+    /// Plans the writes of blocks: what differs from `known`, if these are in force and that is little, or
+    /// everything.
+    ///
+    /// # Errors
+    /// A map or a trie cannot be read.
+    pub fn plan_blocks(
+        &self,
+        known: Option<&CompiledBlocks>,
+        blocks: &CompiledBlocks,
+    ) -> Result<BlockPlan> {
+        let whole = BlockPlan { within: None, entries: blocks.len() };
+        if blocks.is_empty() {
+            return Ok(whole);
+        }
+        let Some((tries, known)) = self.known_tries(known)? else { return Ok(whole) };
+        let delta = plan_blocks(known, blocks, self.blocking()?.half());
+        // They are written before and after the flip.
+        if delta.before.len() + delta.after.len() > blocks.len() {
+            return Ok(whole);
+        }
+        Ok(BlockPlan { entries: delta.before.len(), within: Some((tries, delta)) })
+    }
+
+    /// Writes blocks where no packet uses them yet. `progress` is called with the size of every batch of
+    /// entries.
     ///
     /// # Errors
     /// The kernel refuses a trie or an entry; the blocks before stay in force.
     pub fn shadow_blocks(
         &mut self,
-        known: Option<&CompiledBlocks>,
+        plan: BlockPlan,
         blocks: &CompiledBlocks,
         progress: &mut dyn FnMut(usize),
     ) -> Result<BlockShadow> {
@@ -197,24 +235,17 @@ impl Maps {
         }
         let now = self.blocking()?;
         let digest = blocks.digest;
-        if let Some((tries, known)) = self.known_tries(known)? {
-            let delta = plan_blocks(known, blocks, now.half());
-            let (v4, v6) = &delta.before;
-            let changes = v4.len() + v6.len();
-            // They are written before and after the flip.
-            if 2 * changes <= blocks.len() {
-                let half = 1 - now.half();
-                let mut digests = self.digests(tries.bank)?;
-                // A process that is killed while it writes leaves a half that no later change relies on.
-                digests[half] = 0;
-                self.set_digests(tries.bank, digests)?;
-                tries.write(v4, v6, progress)?;
-                digests[half] = digest;
-                self.set_digests(tries.bank, digests)?;
-                let word = word(blocks, tries.bank, u32::from(half != 0));
-                let after = Some(delta.after);
-                return Ok(BlockShadow { word, digest, tries: Some(tries), after });
-            }
+        if let Some((tries, BlockDelta { before, after })) = plan.within {
+            let half = 1 - now.half();
+            let mut digests = self.digests(tries.bank)?;
+            // A process that is killed while it writes leaves a half that no later change relies on.
+            digests[half] = 0;
+            self.set_digests(tries.bank, digests)?;
+            tries.write(&before, progress)?;
+            digests[half] = digest;
+            self.set_digests(tries.bank, digests)?;
+            let word = word(blocks, tries.bank, u32::from(half != 0));
+            return Ok(BlockShadow { word, digest, tries: Some(tries), after: Some(after) });
         }
         let bank = if self.blocks_any()? { 1 - now.bank() } else { 0 };
         self.set_digests(bank, [0; 2])?;
@@ -265,8 +296,8 @@ impl Maps {
 
     /// After the flip and a grace period: makes the other half equal, or frees the other bank.
     pub(super) fn settle_blocks(&mut self, shadow: &BlockShadow) -> Result<()> {
-        if let (Some(tries), Some((v4, v6))) = (&shadow.tries, &shadow.after) {
-            tries.write(v4, v6, &mut |_| {})?;
+        if let (Some(tries), Some(after)) = (&shadow.tries, &shadow.after) {
+            tries.write(after, &mut |_| {})?;
             self.set_digests(tries.bank, [shadow.digest; 2])?;
         }
         self.free_blocks()
@@ -276,7 +307,7 @@ impl Maps {
     ///
     /// # Errors
     /// A map cannot be written, or a pin cannot be removed.
-    pub fn free_blocks(&self) -> Result<()> {
+    pub fn free_blocks(&mut self) -> Result<()> {
         let used = self.blocks_any()?.then_some(self.blocking()?.bank());
         for bank in (0..BLOCK_BANKS).filter(|bank| Some(*bank) != used) {
             self.clear_outer(&OUTER.map(|name| (name, bank)))?;
@@ -302,13 +333,11 @@ impl Maps {
 
     fn digests(&self, bank: u32) -> Result<Digests> {
         let name = BLOCK_RECORDS.name;
-        let digests = self.block_records.get(&bank, 0);
-        digests.context(format_args!("read map {name}"))
+        self.block_records.get(&bank, 0).context(format_args!("read map {name}"))
     }
 
-    fn set_digests(&self, bank: u32, digests: Digests) -> Result<()> {
+    fn set_digests(&mut self, bank: u32, digests: Digests) -> Result<()> {
         let name = BLOCK_RECORDS.name;
-        entries::put(self.block_records_fd(), &bank, &digests)
-            .context(format_args!("write map {name}"))
+        self.block_records.set(bank, digests, 0).context(format_args!("write map {name}"))
     }
 }

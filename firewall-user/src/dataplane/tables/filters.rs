@@ -27,6 +27,7 @@ const CLEARED_AT_ONCE: usize = 8;
 #[must_use = "a filter does nothing until an active word has its number"]
 pub struct NewFilter {
     number: u16,
+    word: Filter,
     tables: Bank,
 }
 
@@ -35,6 +36,12 @@ impl NewFilter {
     #[must_use]
     pub const fn number(&self) -> u16 {
         self.number
+    }
+
+    /// The word that identifies its contents.
+    #[must_use]
+    pub const fn word(&self) -> Filter {
+        self.word
     }
 }
 
@@ -73,18 +80,22 @@ impl Maps {
                 "`secgroup reconcile` frees those that no interface has",
             )
         })?;
-        self.set_filter(number, filter.word())?;
+        let word = filter.word();
+        self.set_filter(number, word)?;
         let place = Place::Filter(number);
         let (tables, _) = Bank::create(&self.pins, place, &filter.tables, progress)?;
-        Ok(NewFilter { number, tables })
+        Ok(NewFilter { number, word, tables })
     }
 
     /// Shows filters to the kernel programs, so that they can be probed and used.
     ///
     /// # Errors
     /// A map cannot be written.
-    pub fn publish_filters(&self, new: &[NewFilter]) -> Result<()> {
-        self.set_outer_maps(new.iter().map(|one| (one.tables.index(), &one.tables)))
+    pub fn publish_filters<'a>(
+        &self,
+        new: impl Iterator<Item = &'a NewFilter> + Clone,
+    ) -> Result<()> {
+        self.set_outer_maps(new.map(|one| (one.tables.index(), &one.tables)))
     }
 
     /// The kernel program's results of probes of a filter that is published: the word of the entry.
