@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::super::boot;
 use super::numbers::Indexes;
 use super::{Prior, refused};
-use crate::control::enforcer::require_memory;
+use crate::control::boot;
+use crate::control::enforcer::require_memory_for;
 use crate::control::progress::Progress;
 use crate::dataplane::DataplaneError;
 use crate::dataplane::tables::blocks::BlockShadow;
@@ -48,8 +48,7 @@ pub(super) struct StagedBlocks {
 /// They do not fit, the kernel refuses them, or finds something else there.
 pub(super) fn stage(
     maps: &mut Maps,
-    before: Option<&Model>,
-    prior: Option<&Prior<'_>>,
+    (before, prior): (Option<&Model>, Option<Prior<'_>>),
     wanted: &[ResolvedBlock],
     indexes: &Indexes,
     progress: &mut Progress,
@@ -68,7 +67,7 @@ pub(super) fn stage(
     let plan = maps.plan_blocks(known.as_ref(), &blocks)?;
     if plan.is_whole() {
         let needed = trie_memory([blocks.v4.len(), blocks.v6.len()]);
-        require_memory("the tables of blocked networks", needed)?;
+        require_memory_for("the tables of blocked networks", needed)?;
     }
     progress.expect_more(plan.entries());
     let shadow = maps.shadow_blocks(plan, &blocks, &mut |done| progress.advance(done))?;

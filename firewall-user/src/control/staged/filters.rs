@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::super::boot;
 use super::numbers::Indexes;
 use super::{Prior, refused};
-use crate::control::enforcer::require_memory;
+use crate::control::boot;
+use crate::control::enforcer::require_memory_for;
 use crate::control::progress::Progress;
 use crate::dataplane::DataplaneError;
 use crate::dataplane::tables::filters::NewFilter;
@@ -46,25 +46,19 @@ pub(in crate::control) fn compile(
     })
 }
 
-/// The filters of a change, written but not used.
-#[derive(Debug, Default)]
-pub(super) struct StagedFilters {
-    /// By slot.
-    pub(super) numbers: BTreeMap<u16, u16>,
-}
-
-/// Writes the filters that are not in the kernel, and looks them up there.
+/// Writes the filters that are not in the kernel, and compares what it finds in them. Returns the numbers of
+/// all by slot.
 ///
 /// # Errors
 /// One does not fit, the kernel refuses it, or finds something else there.
 pub(super) fn stage(
     maps: &Maps,
-    prior: Option<&Prior<'_>>,
+    prior: Option<Prior<'_>>,
     (model, entries): (&Model, &Entries),
     indexes: &Indexes,
     progress: &mut Progress,
-) -> Result<StagedFilters> {
-    let mut staged = StagedFilters::default();
+) -> Result<BTreeMap<u16, u16>> {
+    let mut numbers = BTreeMap::new();
     let mut written: Vec<(&[ResolvedEntry], u16)> = Vec::new();
     let mut new: Vec<(NewFilter, &Interface, &[ResolvedEntry])> = Vec::new();
     for (slot, wanted) in entries {
@@ -90,7 +84,7 @@ pub(super) fn stage(
             },
         };
         written.push((wanted, number));
-        staged.numbers.insert(*slot, number);
+        numbers.insert(*slot, number);
     }
     maps.publish_filters(new.iter().map(|(one, ..)| one))?;
     for (filter, interface, entries) in &new {
@@ -100,13 +94,13 @@ pub(super) fn stage(
         check_filter(entries, asked, &results)
             .map_err(|error| refused(&format!("network ACL of {}", interface.device), &error))?;
     }
-    Ok(staged)
+    Ok(numbers)
 }
 
 /// The filter that a slot has, if it is known that its entries are these.
 fn unchanged(
     maps: &Maps,
-    prior: Option<&Prior<'_>>,
+    prior: Option<Prior<'_>>,
     slot: u16,
     wanted: &[ResolvedEntry],
     indexes: &Indexes,
@@ -122,7 +116,7 @@ fn unchanged(
 
 fn create(maps: &Maps, filter: &CompiledFilter, progress: &mut Progress) -> Result<NewFilter> {
     let prefixes = [filter.tables.prefixes_v4.len(), filter.tables.prefixes_v6.len()];
-    require_memory("the tables of a network ACL", trie_memory(prefixes))?;
+    require_memory_for("the tables of a network ACL", trie_memory(prefixes))?;
     progress.expect_more(prefixes.iter().sum());
     Ok(maps.create_filter(filter, &mut |done| progress.advance(done))?)
 }

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::filters::Entries;
 use crate::control::compiled::Policies;
-use crate::dataplane::Result;
+use crate::dataplane::error::Result;
 use crate::dataplane::tables::maps::Maps;
 use crate::model::Model;
 use crate::policy::blocks::{ResolvedBlock, block_numbers};
 use crate::policy::filter::filter_numbers;
-
-use super::filters::Entries;
 
 /// The numbers of what interfaces' filters and the blocks of the host consist of: sorted, each once.
 pub(in crate::control) fn listed(model: &Model) -> Vec<u32> {

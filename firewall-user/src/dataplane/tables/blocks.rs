@@ -19,7 +19,9 @@ use crate::dataplane::tables::bank::{prefixes, trie};
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::probe::{Program, probe};
 use crate::policy::Probe;
-use crate::policy::blocks::{BlockDelta, BlockWrites, BlockedPrefixes, CompiledBlocks, plan_blocks};
+use crate::policy::blocks::{
+    BlockDelta, BlockWrites, BlockedPrefixes, CompiledBlocks, plan_blocks,
+};
 use crate::policy::delta::PrefixWrites;
 
 /// What each bank holds: the digest of the blocks in either half, 0 while one is written, and if it has none.
@@ -115,9 +117,8 @@ impl Tries {
         if !paths.iter().all(|path| path.exists()) {
             return Ok(None);
         }
-        let open = |path: &Path| {
-            MapData::from_pin(path).context(format!("open table {}", path.display()))
-        };
+        let open =
+            |path: &Path| MapData::from_pin(path).context(format!("open table {}", path.display()));
         let [v4, v6] = paths;
         Ok(Some(Self { bank, tries: [open(&v4)?, open(&v6)?] }))
     }
@@ -155,7 +156,8 @@ impl Maps {
     /// # Errors
     /// The map cannot be read.
     pub fn blocking(&self) -> Result<Blocking> {
-        let word = entries::get::<u32, u64>(self.fd("BLOCKING"), &0).context("read map BLOCKING")?;
+        let word =
+            entries::get::<u32, u64>(self.fd("BLOCKING"), &0).context("read map BLOCKING")?;
         Ok(Blocking(word.unwrap_or(0)))
     }
 
@@ -275,9 +277,8 @@ impl Maps {
         let Some(Tries { bank, tries }) = shadow.tries.as_ref().filter(|_| shadow.is_new()) else {
             return Ok(());
         };
-        let descriptor = |trie: &MapData| {
-            u32::try_from(trie.fd().as_fd().as_raw_fd()).unwrap_or(u32::MAX)
-        };
+        let descriptor =
+            |trie: &MapData| u32::try_from(trie.fd().as_fd().as_raw_fd()).unwrap_or(u32::MAX);
         let outer = [0, 1].map(|at| (OUTER[at], vec![(*bank, descriptor(&tries[at]))]));
         self.set_outer(&outer)
     }

@@ -102,11 +102,7 @@ impl Maps {
     ///
     /// # Errors
     /// The pinned programs cannot be run.
-    pub fn probe_filter(
-        &self,
-        number: u16,
-        probes: &[Probe],
-    ) -> Result<Vec<(Probe, Option<u32>)>> {
+    pub fn probe_filter(&self, number: u16, probes: &[Probe]) -> Result<Vec<(Probe, Option<u32>)>> {
         let word = Active::default().with_filter(Some(number));
         probe(&self.pins, Program::Filter, word.0, probes)
     }
@@ -132,6 +128,14 @@ impl Maps {
             }
         }
         Ok(())
+    }
+
+    /// Whether there is any filter, or anything is blocked on the whole host.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn has_filters_or_blocks(&self) -> Result<bool> {
+        Ok(self.blocks_any()? || !self.filters()?.is_empty())
     }
 
     /// How many filters interfaces have, and their memory in bytes; `None` before Linux 6.4.

@@ -32,8 +32,7 @@ pub(super) const BANKS: Shape =
 
 /// The generation of the store whose groups, ACLs and blocks are in force, all of them; 0 while they are
 /// changed, and if it is not known. The kernel program does not use it.
-pub(super) const APPLIED: Shape =
-    Shape::new::<u32, u64>("APPLIED", MapType::Array, Size::Fixed(1));
+pub(super) const APPLIED: Shape = Shape::new::<u32, u64>("APPLIED", MapType::Array, Size::Fixed(1));
 
 /// What is loaded: digests of programs with everything that went into them. By slot the interface's, whose
 /// second word is the half of its settings; behind the last slot, for each variant of the slow path, that at
@@ -183,16 +182,8 @@ impl Maps {
 /// would be read and written beyond its end. Returns the sizes that the maps were created with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { rules: 0, interfaces: 0 };
-    let own = [
-        &USER_COUNTERS,
-        &BANKS,
-        &BLOCK_RECORDS,
-        &APPLIED,
-        &LOADED,
-        &STORE,
-        &DEVICES,
-        &UNSTORED,
-    ];
+    let own =
+        [&USER_COUNTERS, &BANKS, &BLOCK_RECORDS, &APPLIED, &LOADED, &STORE, &DEVICES, &UNSTORED];
     for shape in SHAPES.iter().chain(own) {
         let path = pins.map(shape.name);
         let info = MapInfo::from_pin(&path);

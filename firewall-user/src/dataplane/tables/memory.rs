@@ -10,7 +10,7 @@ use crate::dataplane::tables::maps::Maps;
 pub const RULE_COUNTER: u64 = 72;
 
 /// The memory in bytes that tries of so many IPv4 and IPv6 prefixes take at most: a node of
-/// `kernel/bpf/lpm_trie.c` (56 bytes, the address and the value) for each prefix, and for each but one a node
+/// `kernel/bpf/lpm_trie.c` (40 bytes, the address and the value) for each prefix, and for each but one a node
 /// that joins two, in the size classes of `kmalloc`.
 #[must_use]
 pub fn trie_memory([v4, v6]: [usize; 2]) -> u64 {

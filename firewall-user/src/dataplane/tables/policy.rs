@@ -96,7 +96,21 @@ fn active(tables: Half, wanted: &Wanted<'_>) -> Active {
     flags.of(Active::new(tables, interner.contents(policy), generation(policy.digest())))
 }
 
+impl Plan {
+    /// Whether tables are written.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        !matches!(self.what, Planned::Word)
+    }
+}
+
 impl Shadow {
+    /// Whether it has tables of its own, and not only another word.
+    #[must_use]
+    pub const fn has_tables(&self) -> bool {
+        self.written.is_some()
+    }
+
     /// The tables of a bank of its own.
     fn fresh(&self) -> Option<&Written> {
         self.written.as_ref().filter(|written| written.after.is_none())
@@ -240,7 +254,9 @@ impl Maps {
         if record.digests != [known.digest(); 2] {
             return Ok(None);
         }
-        let Some(bank) = Bank::open(&self.pins, Place::Bank(wanted.slot, tables.bank))? else { return Ok(None) };
+        let Some(bank) = Bank::open(&self.pins, Place::Bank(wanted.slot, tables.bank))? else {
+            return Ok(None);
+        };
         let active = ActiveBank { bank: &bank, tables, room: record.room };
         let delta = delta::plan(wanted.interner, known, wanted.policy, &active)?;
         Ok(delta.map(|delta| (bank, delta)))

@@ -64,7 +64,8 @@ pub(super) fn probe(
         for call in of_family.chunks(PER_CALL) {
             let list = list(word, call);
             let mut out = vec![0; list.len()];
-            let evaluated = helper::run(&program.pin(pins, is_v6), program.name(), &list, Some(&mut out))?;
+            let evaluated =
+                helper::run(&program.pin(pins, is_v6), program.name(), &list, Some(&mut out))?;
             if usize::try_from(evaluated) != Ok(call.len()) {
                 return Err(DataplaneError::new(
                     format!("program {}: evaluated {evaluated} of {}", program.name(), call.len()),
