@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::interface::Direction;
 use firewall_user::model::{
-    AclEntry, AclId, Action, Family, IcmpMatch, Interface, InterfaceId, Limits, Peer, PortRange,
-    PrefixListId, Traffic, parse_cidr,
+    AclEntry, AclId, Action, Family, IcmpMatch, Interface, InterfaceId, Limits, Networks, Peer,
+    PortRange, PrefixListId, Traffic, parse_cidr,
 };
 use firewall_user::store::{Error, NewAcl, NewPrefixList, Store, Transaction};
 use tempfile::TempDir;
@@ -156,7 +156,7 @@ fn an_entry_that_matches_nothing_or_names_what_is_not_there_is_refused() {
         .create_prefix_list(NewPrefixList {
             name: "six".to_owned(),
             family: Family::Ipv6,
-            entries: BTreeMap::new(),
+            entries: Default::default(),
             tags: BTreeMap::new(),
         })
         .unwrap();
@@ -269,7 +269,7 @@ fn a_prefix_list_that_an_entry_names_is_in_use() {
         .create_prefix_list(NewPrefixList {
             name: "bad".to_owned(),
             family: Family::Ipv4,
-            entries: [(parse_cidr("192.0.2.0/24").unwrap(), String::new())].into(),
+            entries: Networks::from([(parse_cidr("192.0.2.0/24").unwrap(), String::new())]).into(),
             tags: BTreeMap::new(),
         })
         .unwrap();
