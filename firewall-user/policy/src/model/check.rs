@@ -9,8 +9,8 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::{
-    Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
-    PrefixListId, RuleId, RuleSpec, User,
+    Error, Family, Group, GroupId, Interface, InterfaceId, Limits, Model, NewRule, Peer,
+    PrefixList, PrefixListId, RuleId, RuleSpec, User,
 };
 
 impl Model {
@@ -56,13 +56,18 @@ impl Model {
         }
     }
 
-    /// Checks that no rule uses the prefix list.
+    /// Checks that no rule and no block uses the prefix list.
     ///
     /// # Errors
-    /// A rule uses it.
+    /// One uses it.
     pub fn check_prefix_list_unused(&self, list: &PrefixList) -> Result<(), Error> {
         let peer = Peer::PrefixList(list.id.clone());
-        let users: Vec<_> = self.rules_with(&peer, None).collect();
+        let blocks = self.blocks.values().filter(|block| block.target == peer).map(|block| {
+            let of = |id: &InterfaceId| self.interfaces.values().find(|one| one.id == *id);
+            let interface = block.interface.as_ref().and_then(of).map(Interface::label);
+            User::Block { interface }
+        });
+        let users: Vec<_> = self.rules_with(&peer, None).chain(blocks).collect();
         if users.is_empty() {
             Ok(())
         } else {

@@ -29,6 +29,12 @@ pub enum Error {
     CidrWithoutLength(IpAddr),
     #[error("{address} is not the first address of {network}")]
     HostBits { address: IpAddr, network: IpNet },
+    #[error("{0:?} is not an IP address or network")]
+    Target(String),
+    #[error("no packet on a network has an address of {0}")]
+    NotOnNetwork(IpNet),
+    #[error("a group cannot be blocked, and {0} is one")]
+    BlockOfGroup(GroupId),
     #[error("{0} is not an address that a guest can have")]
     NotUnicast(IpNet),
     #[error("{0} is not a network of an interface")]
@@ -75,6 +81,8 @@ pub enum Error {
     PermissionNotFound { group: String, spec: RuleSpec },
     #[error("prefix list {list} has no entry {network}")]
     EntryNotFound { list: String, network: IpNet },
+    #[error("{0} is not blocked")]
+    BlockNotFound(String),
     #[error("there is no attached interface {0:?}")]
     InterfaceNotFound(String),
 
@@ -159,6 +167,11 @@ pub enum User {
         /// The rules.
         rules: Vec<RuleId>,
     },
+    /// A block of the prefix list.
+    Block {
+        /// The label of its interface; `None`: all.
+        interface: Option<String>,
+    },
 }
 
 /// The kind of an error, which decides the exit code.
@@ -191,6 +204,10 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Target(_)
+            | Self::NotOnNetwork(_)
+            | Self::BlockOfGroup(_)
+            | Self::BlockNotFound(_)
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -255,7 +272,7 @@ impl Error {
             Self::TextCharacter { .. } => {
                 "use letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*".to_owned()
             }
-            Self::TextLength { what: "rule description", .. } => "use at most 255".to_owned(),
+            Self::TextLength { what: "rule description" | "reason", .. } => "use at most 255".to_owned(),
             Self::TextLength { .. } => "use 1 to 255".to_owned(),
             Self::NameReserved { what, .. } => format!("choose another {what}"),
             Self::Tag { .. } => "write KEY=VALUE, each KEY once".to_owned(),
@@ -267,6 +284,15 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::Target(_) => "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; \
+                                --prefix-list names a prefix list"
+                .to_owned(),
+            Self::NotOnNetwork(_) => {
+                "name the address that packets have: `secgroup flows list` shows those of flows"
+                    .to_owned()
+            }
+            Self::BlockOfGroup(_) => "name addresses, networks or a prefix list".to_owned(),
+            Self::BlockNotFound(_) => "`secgroup block list` shows what is blocked".to_owned(),
             Self::NotUnicast(_) => "every guest may use multicast and broadcast".to_owned(),
             Self::AddressOfAll(network) => {
                 format!("--allow-address {network} lets a guest use every address")
@@ -325,7 +351,9 @@ impl Error {
             Self::GroupIdTaken { .. } | Self::PrefixListIdTaken { .. } => {
                 "names are fixed: use the name it has on this host, or leave the id out".to_owned()
             }
-            Self::GroupInUse { users, .. } | Self::PrefixListInUse { users, .. } => remedy(users),
+            Self::GroupInUse { name, users } | Self::PrefixListInUse { name, users } => {
+                remedy(name, users)
+            }
             Self::DescriptionFixed { .. } => {
                 "descriptions of groups are fixed: keep it, or make a group of another name"
                     .to_owned()
@@ -378,6 +406,9 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Target(_)
+            | Self::NotOnNetwork(_)
+            | Self::BlockOfGroup(_)
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -403,6 +434,7 @@ impl Error {
             | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }
             | Self::EntryNotFound { .. }
+            | Self::BlockNotFound(_)
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }
@@ -429,7 +461,7 @@ fn shell_word(name: &str) -> String {
 }
 
 /// The commands that free what is used.
-fn remedy(users: &[User]) -> String {
+fn remedy(name: &str, users: &[User]) -> String {
     let mut steps = Vec::new();
     if users.iter().any(|user| matches!(user, User::Interface { .. })) {
         steps.push("attach other groups to the interfaces".to_owned());
@@ -440,6 +472,9 @@ fn remedy(users: &[User]) -> String {
             let group = shell_word(group);
             steps.push(format!("secgroup rule remove {group} {}", rules.join(" ")));
         }
+    }
+    if users.iter().any(|user| matches!(user, User::Block { .. })) {
+        steps.push(format!("secgroup unblock --prefix-list {}", shell_word(name)));
     }
     format!("first: {}", steps.join("; "))
 }
@@ -462,6 +497,8 @@ impl fmt::Display for Users<'_> {
                     let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
                     write!(out, "group {group} ({})", rules.join(", "))?;
                 }
+                User::Block { interface: None } => out.write_str("a block")?,
+                User::Block { interface: Some(label) } => write!(out, "a block on {label}")?,
             }
         }
         Ok(())
