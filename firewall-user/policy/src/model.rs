@@ -29,7 +29,7 @@ mod text;
 mod traffic;
 
 pub use acl::{Acl, AclEntry, Action, DEFAULT_ACL, LAST_V4, LAST_V6, MAX_ENTRY};
-pub use block::Block;
+pub use block::{Block, NewBlock, block_reason, parse_target};
 pub use change::Change;
 pub use cidr::{canonicalised, parse_cidr, parse_entry};
 pub use end::{End, EndKind};

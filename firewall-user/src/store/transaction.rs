@@ -15,9 +15,11 @@ use crate::model::{
 
 mod acls;
 mod addresses;
+mod blocks;
 mod rollback;
 
 pub use acls::NewAcl;
+pub use blocks::Blocked;
 
 /// A group to create, with the rules of [`Group::default_rules`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +141,16 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes an edit that was checked.
-    fn write(&mut self, mut change: Change) -> Result<(), Error> {
+    fn write(&mut self, change: Change) -> Result<(), Error> {
+        self.write_and(change, |_| ())
+    }
+
+    /// As [`Self::write`]; `read` reads what the store has assigned.
+    fn write_and<T>(
+        &mut self,
+        mut change: Change,
+        read: impl FnOnce(&Change) -> T,
+    ) -> Result<T, Error> {
         let name =
             |id: &GroupId| self.model.groups.get(id).map_or(String::new(), |it| it.name.clone());
         write::change(&self.sql, &mut change, name).map_err(|error| {
@@ -151,8 +162,9 @@ impl<'a> Transaction<'a> {
             }
         })?;
         self.changed = true;
+        let assigned = read(&change);
         self.model.make(change);
-        Ok(())
+        Ok(assigned)
     }
 
     /// Creates a group with the rules of [`Group::default_rules`].

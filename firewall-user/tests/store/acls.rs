@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::interface::Direction;
 use firewall_user::model::{
-    AclEntry, AclId, Action, Family, IcmpMatch, Interface, InterfaceId, Limits, Networks, Peer,
-    PortRange, PrefixListId, Traffic, parse_cidr,
+    AclEntry, AclId, Action, Family, IcmpMatch, Interface, InterfaceId, Limits, Peer, PortRange,
+    PrefixListId, Traffic, parse_cidr,
 };
 use firewall_user::store::{Error, NewAcl, NewPrefixList, Store, Transaction};
 use tempfile::TempDir;
@@ -269,7 +269,7 @@ fn a_prefix_list_that_an_entry_names_is_in_use() {
         .create_prefix_list(NewPrefixList {
             name: "bad".to_owned(),
             family: Family::Ipv4,
-            entries: Networks::from([(parse_cidr("192.0.2.0/24").unwrap(), String::new())]).into(),
+            entries: [(parse_cidr("192.0.2.0/24").unwrap(), String::new())].into_iter().collect(),
             tags: BTreeMap::new(),
         })
         .unwrap();

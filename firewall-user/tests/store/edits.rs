@@ -27,7 +27,7 @@ pub(crate) fn tcp_rule(port: u16) -> NewRule {
     NewRule { spec, description: format!("port {port}"), end: None }
 }
 
-fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
+pub(crate) fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
     Interface {
         id: InterfaceId::random().unwrap(),
         slot,

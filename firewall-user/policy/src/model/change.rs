@@ -70,6 +70,8 @@ pub enum Change {
     },
     /// The store assigns its number.
     AddBlock(Block),
+    /// Replaces the block with its number.
+    ReplaceBlock(Block),
     RemoveBlock(u32),
     /// Replaces the interface in its slot.
     PutInterface(Interface),
@@ -149,7 +151,7 @@ impl Model {
                     acl.entries.remove(&(direction, number));
                 }
             }
-            Change::AddBlock(block) => {
+            Change::AddBlock(block) | Change::ReplaceBlock(block) => {
                 self.blocks.insert(block.number, block);
             }
             Change::RemoveBlock(number) => {

@@ -32,6 +32,12 @@ pub enum Error {
     CidrWithoutLength(IpAddr),
     #[error("{address} is not the first address of {network}")]
     HostBits { address: IpAddr, network: IpNet },
+    #[error("{0:?} is not an IP address or network")]
+    Target(String),
+    #[error("no packet on a network has an address of {0}")]
+    NotOnNetwork(IpNet),
+    #[error("a group cannot be blocked, and {0} is one")]
+    BlockOfGroup(GroupId),
     #[error("{0} is not an address that a guest can have")]
     NotUnicast(IpNet),
     #[error("{0} is not a network of an interface")]
@@ -90,6 +96,8 @@ pub enum Error {
     AclNotFound(String),
     #[error("network ACL {acl} has no {} entry {entry}", direction.name())]
     AclEntryNotFound { acl: String, direction: Direction, entry: u16 },
+    #[error("{0} is not blocked")]
+    BlockNotFound(String),
     #[error("there is no attached interface {0:?}")]
     InterfaceNotFound(String),
 
@@ -193,10 +201,10 @@ pub enum User {
         /// The entries.
         entries: Vec<(Direction, u16)>,
     },
-    /// Blocks of the prefix list.
+    /// A block of the prefix list.
     Block {
-        /// The name of the prefix list.
-        list: String,
+        /// The label of its interface; `None`: all.
+        interface: Option<String>,
     },
 }
 
@@ -239,6 +247,10 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Target(_)
+            | Self::NotOnNetwork(_)
+            | Self::BlockOfGroup(_)
+            | Self::BlockNotFound(_)
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -317,7 +329,7 @@ impl Error {
             Self::TextCharacter { .. } => {
                 "use letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*".to_owned()
             }
-            Self::TextLength { what: "rule description", .. } => "use at most 255".to_owned(),
+            Self::TextLength { what: "rule description" | "reason", .. } => "use at most 255".to_owned(),
             Self::TextLength { .. } => "use 1 to 255".to_owned(),
             Self::NameReserved { what, .. } => format!("choose another {what}"),
             Self::Tag { .. } => "write KEY=VALUE, each KEY once".to_owned(),
@@ -329,6 +341,15 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::Target(_) => "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; \
+                                --prefix-list names a prefix list"
+                .to_owned(),
+            Self::NotOnNetwork(_) => {
+                "name the address that packets have: `secgroup flows list` shows those of flows"
+                    .to_owned()
+            }
+            Self::BlockOfGroup(_) => "name addresses, networks or a prefix list".to_owned(),
+            Self::BlockNotFound(_) => "`secgroup block list` shows what is blocked".to_owned(),
             Self::NotUnicast(_) => "every guest may use multicast and broadcast".to_owned(),
             Self::AddressOfAll(network) => {
                 format!("--allow-address {network} lets a guest use every address")
@@ -414,7 +435,9 @@ impl Error {
             Self::GroupIdTaken { .. } | Self::PrefixListIdTaken { .. } => {
                 "names are fixed: use the name it has on this host, or leave the id out".to_owned()
             }
-            Self::GroupInUse { users, .. } | Self::PrefixListInUse { users, .. } => remedy(users),
+            Self::GroupInUse { name, users } | Self::PrefixListInUse { name, users } => {
+                remedy(name, users)
+            }
             Self::DescriptionFixed { .. } => {
                 "descriptions of groups are fixed: keep it, or make a group of another name"
                     .to_owned()
@@ -467,6 +490,9 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Target(_)
+            | Self::NotOnNetwork(_)
+            | Self::BlockOfGroup(_)
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -498,6 +524,7 @@ impl Error {
             | Self::EntryNotFound { .. }
             | Self::AclNotFound(_)
             | Self::AclEntryNotFound { .. }
+            | Self::BlockNotFound(_)
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }
@@ -529,14 +556,15 @@ fn shell_word(name: &str) -> String {
 }
 
 /// The commands that free what is used.
-fn remedy(users: &[User]) -> String {
+fn remedy(name: &str, users: &[User]) -> String {
     let mut steps = Vec::new();
     if users.iter().any(|user| matches!(user, User::Interface { .. })) {
         steps.push("attach other groups to the interfaces".to_owned());
     }
     for user in users {
         match user {
-            User::Interface { .. } => {}
+            // They are freed together.
+            User::Interface { .. } | User::Block { .. } => {}
             User::Rules { group, rules } => {
                 let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
                 let group = shell_word(group);
@@ -548,10 +576,10 @@ fn remedy(users: &[User]) -> String {
                     format!("secgroup acl entry remove {acl} {} {entry}", direction.name())
                 }));
             }
-            User::Block { list } => {
-                steps.push(format!("secgroup unblock --prefix-list {}", shell_word(list)));
-            }
         }
+    }
+    if users.iter().any(|user| matches!(user, User::Block { .. })) {
+        steps.push(format!("secgroup unblock --prefix-list {}", shell_word(name)));
     }
     format!("first: {}", steps.join("; "))
 }
@@ -594,7 +622,8 @@ impl fmt::Display for Users<'_> {
                         .collect();
                     write!(out, "network ACL {acl} ({})", entries.join(", "))?;
                 }
-                User::Block { .. } => out.write_str("a block")?,
+                User::Block { interface: None } => out.write_str("a block")?,
+                User::Block { interface: Some(label) } => write!(out, "a block on {label}")?,
             }
         }
         Ok(())

@@ -68,7 +68,8 @@ fn named(what: &'static str, text: &str, id: &'static str) -> Result<String, Err
     Ok(name.to_owned())
 }
 
-fn checked(what: &'static str, text: &str, shortest: usize) -> Result<(), Error> {
+/// Checks the characters and the length of a text.
+pub(super) fn checked(what: &'static str, text: &str, shortest: usize) -> Result<(), Error> {
     let odd = text.chars().find(|c| !c.is_ascii_alphanumeric() && !PUNCTUATION.contains(*c));
     if let Some(odd) = odd {
         return Err(Error::TextCharacter { what, text: text.to_owned(), odd });
