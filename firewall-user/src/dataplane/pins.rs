@@ -6,7 +6,8 @@
 //!                           /links/<slot>_<place>
 //!                           /qdiscs/<slot>           a clsact qdisc that secgroup created
 //!                           /tables/<slot>_<bank>_<NAME>   the policy of one interface
-//!                           /tables/filter_<number>_<NAME>, blocks_<bank>_<family>
+//!                                  /filter_<number>_<NAME>  a filter, of one interface or several
+//!                                  /blocks_<bank>_<NAME>    the blocks of the host
 //!                           /flows/<slot>_<NAME>     flows and fragments of one interface
 //! ```
 //!
@@ -177,10 +178,10 @@ impl Pins {
         name.strip_prefix(FILTER_PREFIX)?.split('_').next()?.parse().ok()
     }
 
-    /// The pin of a trie of blocked networks.
+    /// The pin of a trie of the blocks of the host.
     #[must_use]
-    pub fn blocks(&self, bank: u32, is_v6: bool) -> PathBuf {
-        self.tables_dir().join(format!("blocks_{bank}_{}", if is_v6 { "V6" } else { "V4" }))
+    pub fn blocks_table(&self, bank: u32, name: &str) -> PathBuf {
+        self.tables_dir().join(format!("blocks_{bank}_{name}"))
     }
 
     /// The pin of an interface's program.
@@ -236,19 +237,19 @@ impl Pins {
         self.helper("probe", is_v6)
     }
 
-    /// The pin of the helper program that looks up filters in the tables of a family.
+    /// The pin of the helper program that looks up entries of filters in the tables of a family.
     #[must_use]
     pub fn probe_filter(&self, is_v6: bool) -> PathBuf {
         self.helper("probe_filter", is_v6)
     }
 
-    /// The pin of the helper program that looks up blocked networks of a family.
+    /// The pin of the helper program that looks up blocks of a family.
     #[must_use]
     pub fn probe_blocks(&self, is_v6: bool) -> PathBuf {
         self.helper("probe_blocks", is_v6)
     }
 
-    /// The pin of the helper program that makes policies active.
+    /// The pin of the helper program that makes policies and blocks active.
     #[must_use]
     pub fn set_active(&self) -> PathBuf {
         self.programs_dir().join("set_active")

@@ -35,6 +35,9 @@ pub(super) type Digests = [u64; 2];
 /// The outer maps, IPv4 and IPv6.
 const OUTER: [&str; 2] = ["BLOCKS_V4", "BLOCKS_V6"];
 
+/// Writes for which no tries of their own are made.
+const FEW: usize = 1024;
+
 /// The opened tries of a bank, IPv4 and IPv6.
 #[derive(Debug)]
 struct Tries {
@@ -99,10 +102,10 @@ impl Tries {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self> {
         remove(pins, bank)?;
-        let [v4, v6] = [false, true].map(|is_v6| pins.blocks(bank, is_v6));
-        let what = |name: &str| format!("create table {name} of blocked networks");
-        trie::<[u8; 4]>().context(what("V4"))?.pin(v4).context(what("V4"))?;
-        trie::<[u8; 16]>().context(what("V6"))?.pin(v6).context(what("V6"))?;
+        let [v4, v6] = OUTER.map(|name| pins.blocks_table(bank, name));
+        let what = |at: usize| format!("create table {} of blocked networks", OUTER[at]);
+        trie::<[u8; 4]>().context(what(0))?.pin(v4).context(what(0))?;
+        trie::<[u8; 16]>().context(what(1))?.pin(v6).context(what(1))?;
         let tries = Self::open(pins, bank)?.ok_or_else(|| {
             DataplaneError::new("tables of blocked networks: removed meanwhile", "try again")
         })?;
@@ -113,7 +116,7 @@ impl Tries {
 
     /// Opens the tries; `None` if one does not exist.
     fn open(pins: &Pins, bank: u32) -> Result<Option<Self>> {
-        let paths = [false, true].map(|is_v6| pins.blocks(bank, is_v6));
+        let paths = OUTER.map(|name| pins.blocks_table(bank, name));
         if !paths.iter().all(|path| path.exists()) {
             return Ok(None);
         }
@@ -142,7 +145,7 @@ fn all<const N: usize>(blocks: &BlockedPrefixes<N>) -> PrefixWrites<N> {
 
 /// Removes the pins of a bank; the outer maps may still refer to its tries.
 fn remove(pins: &Pins, bank: u32) -> Result<()> {
-    [false, true].into_iter().try_for_each(|is_v6| unpin(&pins.blocks(bank, is_v6)))
+    OUTER.into_iter().try_for_each(|name| unpin(&pins.blocks_table(bank, name)))
 }
 
 /// The word for blocks in a half of a bank.
@@ -214,8 +217,8 @@ impl Maps {
         }
         let Some((tries, known)) = self.known_tries(known)? else { return Ok(whole) };
         let delta = plan_blocks(known, blocks, self.blocking()?.half());
-        // They are written before and after the flip.
-        if delta.before.len() + delta.after.len() > blocks.len() {
+        // They are written before and after the flip, and a few are faster than tries of their own.
+        if delta.before.len() + delta.after.len() > blocks.len().max(FEW) {
             return Ok(whole);
         }
         Ok(BlockPlan { entries: delta.before.len(), within: Some((tries, delta)) })
