@@ -29,7 +29,7 @@ mod text;
 mod traffic;
 
 pub use acl::{Acl, AclEntry, Action, DEFAULT_ACL, LAST_V4, LAST_V6, MAX_ENTRY};
-pub use block::Block;
+pub use block::{Block, NewBlock, block_reason, parse_target};
 pub use change::Change;
 pub use cidr::{canonicalised, parse_cidr, parse_entry};
 pub use end::{End, EndKind};
@@ -41,7 +41,7 @@ pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use networks::Networks;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
-pub use text::{group_description, group_name, prefix_list_name, rule_description};
+pub use text::{acl_name, group_description, group_name, prefix_list_name, rule_description};
 pub use traffic::Ec2Traffic;
 
 /// A security group.

@@ -13,8 +13,13 @@ use crate::model::{
     Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, check,
 };
 
+mod acls;
 mod addresses;
+mod blocks;
 mod rollback;
+
+pub use acls::NewAcl;
+pub use blocks::Blocked;
 
 /// A group to create, with the rules of [`Group::default_rules`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +141,16 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes an edit that was checked.
-    fn write(&mut self, mut change: Change) -> Result<(), Error> {
+    fn write(&mut self, change: Change) -> Result<(), Error> {
+        self.write_and(change, |_| ())
+    }
+
+    /// As [`Self::write`]; `read` reads what the store has assigned.
+    fn write_and<T>(
+        &mut self,
+        mut change: Change,
+        read: impl FnOnce(&Change) -> T,
+    ) -> Result<T, Error> {
         let name =
             |id: &GroupId| self.model.groups.get(id).map_or(String::new(), |it| it.name.clone());
         write::change(&self.sql, &mut change, name).map_err(|error| {
@@ -148,8 +162,9 @@ impl<'a> Transaction<'a> {
             }
         })?;
         self.changed = true;
+        let assigned = read(&change);
         self.model.make(change);
-        Ok(())
+        Ok(assigned)
     }
 
     /// Creates a group with the rules of [`Group::default_rules`].
@@ -290,7 +305,7 @@ impl<'a> Transaction<'a> {
         self.write(change)
     }
 
-    /// Deletes a prefix list that no rule uses.
+    /// Deletes a prefix list that no rule, entry of a network ACL or block uses.
     ///
     /// # Errors
     /// It is used, or does not exist.
@@ -346,7 +361,7 @@ impl<'a> Transaction<'a> {
     /// Attaches groups to a device; replaces the interface in its slot.
     ///
     /// # Errors
-    /// A group does not exist or is given twice, the device has another slot, or a limit is reached.
+    /// A group does not exist or is given twice, its network ACL does not exist, the device has another slot, or a limit is reached.
     pub fn put_interface(&mut self, interface: &Interface) -> Result<(), Error> {
         self.model.check_interface(interface, &self.limits)?;
         if self.model.interfaces.get(&interface.slot) == Some(interface) {

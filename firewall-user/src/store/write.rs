@@ -60,7 +60,8 @@ pub(super) fn change(
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
         Change::CreateAcl(acl) => create_acl(sql, acl),
-        Change::TagAcl { acl, tags } => {
+        Change::TagAcl { acl, name, tags } => {
+            sql.execute("UPDATE acls SET name = ?2 WHERE id = ?1", [acl.as_str(), name.as_str()])?;
             sql.execute("DELETE FROM acl_tags WHERE acl = ?1", [acl.as_str()])?;
             write_tags(sql, "acl_tags", acl.as_str(), tags)
         }
@@ -74,7 +75,14 @@ pub(super) fn change(
         Change::RemoveAclEntry { acl, direction, number } => {
             remove_acl_entry(sql, acl, *direction, *number)
         }
-        Change::AddBlock(block) => add_block(sql, block),
+        Change::AddBlock(block) => {
+            block.number = next_number(sql)?;
+            put_block(sql, block)
+        }
+        Change::ReplaceBlock(block) => {
+            sql.execute("DELETE FROM blocks WHERE number = ?1", [block.number])?;
+            put_block(sql, block)
+        }
         Change::RemoveBlock(number) => {
             sql.execute("DELETE FROM blocks WHERE number = ?1", [*number]).map(drop)
         }
@@ -265,8 +273,7 @@ fn remove_acl_entry(
     sql.execute(delete, params![acl.as_str(), direction.name(), number]).map(drop)
 }
 
-fn add_block(sql: &Connection, block: &mut Block) -> rusqlite::Result<()> {
-    block.number = next_number(sql)?;
+fn put_block(sql: &Connection, block: &Block) -> rusqlite::Result<()> {
     let (cidr, list, _) = columns(&block.target);
     let end = EndColumns::new(block.end);
     let interface = block.interface.as_ref().map(InterfaceId::as_str);

@@ -48,8 +48,10 @@ pub enum Change {
     },
     /// The store assigns the numbers of its entries.
     CreateAcl(Acl),
+    /// In EC2 the name is one of the tags.
     TagAcl {
         acl: AclId,
+        name: String,
         tags: BTreeMap<String, String>,
     },
     /// Interfaces do not have it any more.
@@ -68,6 +70,8 @@ pub enum Change {
     },
     /// The store assigns its number.
     AddBlock(Block),
+    /// Replaces the block with its number.
+    ReplaceBlock(Block),
     RemoveBlock(u32),
     /// Replaces the interface in its slot.
     PutInterface(Interface),
@@ -128,8 +132,9 @@ impl Model {
             Change::CreateAcl(acl) => {
                 self.acls.insert(acl.id.clone(), acl);
             }
-            Change::TagAcl { acl, tags } => {
+            Change::TagAcl { acl, name, tags } => {
                 if let Some(acl) = self.acls.get_mut(&acl) {
+                    acl.name = name;
                     acl.tags = tags;
                 }
             }
@@ -146,7 +151,7 @@ impl Model {
                     acl.entries.remove(&(direction, number));
                 }
             }
-            Change::AddBlock(block) => {
+            Change::AddBlock(block) | Change::ReplaceBlock(block) => {
                 self.blocks.insert(block.number, block);
             }
             Change::RemoveBlock(number) => {
