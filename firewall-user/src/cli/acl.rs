@@ -11,7 +11,7 @@ use super::group::parse_tags;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
-use crate::control::Terms;
+use crate::control::{Control, Terms};
 use crate::model::{self, Acl, Error, Interface, Model, document, tags};
 use crate::store::NewAcl;
 
@@ -81,7 +81,7 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Create(create) => create.run(context),
-            Self::List(output) => list(&context.control_reading()?.model()?, output.output),
+            Self::List(output) => list(context, output.output),
             Self::Show(show) => show.run(context),
             Self::Delete { acl, if_exists } => delete(context, &acl, if_exists),
             Self::Entry(command) => command.run(context),
@@ -175,8 +175,10 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
     )
 }
 
-fn list(model: &Model, format: Format) -> Result<Exit> {
-    let mut acls: Vec<_> = model.acls.values().collect();
+fn list(context: &Context, format: Format) -> Result<Exit> {
+    let control = context.control_reading()?;
+    let model = &control.model()?;
+    let mut acls = stored(&control, model);
     acls.sort_by_key(|acl| acl.name.to_ascii_lowercase());
     match format {
         Format::Json => output::json(&document::acls(model, acls))?,
@@ -216,6 +218,11 @@ fn delete(context: &Context, word: &str, if_exists: bool) -> Result<Exit> {
     };
     delete().with_context(|| format!("delete network ACL {word}"))?;
     Ok(Exit::Done)
+}
+
+/// The network ACLs of the store. Where there is none yet, the default one has another id every time.
+pub(super) fn stored<'a>(control: &Control, model: &'a Model) -> Vec<&'a Acl> {
+    if control.store().is_absent() { Vec::new() } else { model.acls.values().collect() }
 }
 
 /// The labels of the interfaces that have the network ACL.

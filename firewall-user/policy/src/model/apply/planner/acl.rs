@@ -36,6 +36,13 @@ impl Planner<'_> {
         if let Some(Acl { id, name, .. }) = &here
             && self.acls.contains(id)
         {
+            if acl.is_default {
+                return Err(Error::Foreign {
+                    path: at.to_owned(),
+                    reason: "the document has two default network ACLs".to_owned(),
+                    hint: "a host has one: apply those of one VPC",
+                });
+            }
             return Err(twice(at, format!("network ACL {name} is in the document twice")));
         }
         let id = match here {
