@@ -37,7 +37,7 @@ pub use ids::{AclId, GroupId, InterfaceId, PrefixListId, RuleId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
-pub use text::{group_description, group_name, prefix_list_name, rule_description};
+pub use text::{acl_name, group_description, group_name, prefix_list_name, rule_description};
 pub use traffic::Ec2Traffic;
 
 /// A security group.

@@ -13,10 +13,12 @@ use crate::model::{
     PrefixList, PrefixListId, Rule, RuleId, check,
 };
 
+mod acls;
 mod addresses;
 mod blocks;
 mod rollback;
 
+pub use acls::NewAcl;
 pub use blocks::Blocked;
 
 /// A group to create, with the rules of [`Group::default_rules`].
@@ -313,7 +315,7 @@ impl<'a> Transaction<'a> {
         self.write(change)
     }
 
-    /// Deletes a prefix list that no rule uses.
+    /// Deletes a prefix list that no rule, entry of a network ACL or block uses.
     ///
     /// # Errors
     /// It is used, or does not exist.
@@ -369,7 +371,7 @@ impl<'a> Transaction<'a> {
     /// Attaches groups to a device; replaces the interface in its slot.
     ///
     /// # Errors
-    /// A group does not exist or is given twice, the device has another slot, or a limit is reached.
+    /// A group does not exist or is given twice, its network ACL does not exist, the device has another slot, or a limit is reached.
     pub fn put_interface(&mut self, interface: &Interface) -> Result<(), Error> {
         self.model.check_interface(interface, &self.limits)?;
         if self.model.interfaces.get(&interface.slot) == Some(interface) {

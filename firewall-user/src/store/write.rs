@@ -60,7 +60,8 @@ pub(super) fn change(
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
         Change::CreateAcl(acl) => create_acl(sql, acl),
-        Change::TagAcl { acl, tags } => {
+        Change::TagAcl { acl, name, tags } => {
+            sql.execute("UPDATE acls SET name = ?2 WHERE id = ?1", [acl.as_str(), name.as_str()])?;
             sql.execute("DELETE FROM acl_tags WHERE acl = ?1", [acl.as_str()])?;
             write_tags(sql, "acl_tags", acl.as_str(), tags)
         }

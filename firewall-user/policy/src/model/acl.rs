@@ -121,6 +121,13 @@ impl Acl {
 }
 
 impl AclEntry {
+    /// Whether both do the same with the same packets, until either ends.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self { number: _, action, traffic, peer, end: _ } = self;
+        (action, traffic, peer) == (&other.action, &other.traffic, &other.peer)
+    }
+
     /// An entry about all traffic of a peer.
     const fn of_all(action: Action, peer: Peer) -> Self {
         Self { number: 0, action, traffic: Traffic::All, peer, end: None }

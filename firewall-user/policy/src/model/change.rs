@@ -48,8 +48,10 @@ pub enum Change {
     },
     /// The store assigns the numbers of its entries.
     CreateAcl(Acl),
+    /// In EC2 the name is one of the tags.
     TagAcl {
         acl: AclId,
+        name: String,
         tags: BTreeMap<String, String>,
     },
     /// Interfaces do not have it any more.
@@ -130,8 +132,9 @@ impl Model {
             Change::CreateAcl(acl) => {
                 self.acls.insert(acl.id.clone(), acl);
             }
-            Change::TagAcl { acl, tags } => {
+            Change::TagAcl { acl, name, tags } => {
                 if let Some(acl) = self.acls.get_mut(&acl) {
+                    acl.name = name;
                     acl.tags = tags;
                 }
             }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use super::{EtherType, Family, GroupId, PrefixListId, RuleId, RuleSpec};
+use super::{
+    AclId, EtherType, Family, GroupId, Interface, LAST_V4, PrefixListId, RuleId, RuleSpec, label,
+};
 
 /// Why input or an edit is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +70,14 @@ pub enum Error {
     IcmpFamily { protocol: &'static str, family: Family, peer: String },
     #[error("protocol {number} is an extension header in IPv6, and {peer} is IPv6")]
     ExtensionHeader { number: u8, peer: String },
+    #[error("entry number {0} is not 1 to 32766")]
+    AclEntryNumber(i64),
+    #[error("entry {entry} is the last one for {}, which denies what no other entry matches and cannot be changed", family_of_last(*entry).document_name())]
+    AclEntryLast { entry: u16 },
+    #[error("{0} cannot be the peer of an entry of a network ACL")]
+    AclEntryGroup(String),
+    #[error("tag Name={0:?}: the name of a network ACL is its tag Name")]
+    AclNameTag(String),
 
     // Objects that do not exist.
     #[error("there is no group {0:?}")]
@@ -83,6 +94,10 @@ pub enum Error {
     EntryNotFound { list: String, network: IpNet },
     #[error("{0} is not blocked")]
     BlockNotFound(String),
+    #[error("there is no network ACL {0:?}")]
+    AclNotFound(String),
+    #[error("network ACL {acl} has no {} entry {entry}", direction.name())]
+    AclEntryNotFound { acl: String, direction: Direction, entry: u16 },
     #[error("there is no attached interface {0:?}")]
     InterfaceNotFound(String),
 
@@ -103,6 +118,14 @@ pub enum Error {
     EntryDuplicate { list: String, network: IpNet },
     #[error("the entry {0} is given twice")]
     EntryRepeated(IpNet),
+    #[error("network ACL {name} exists already: {id}")]
+    AclDuplicate { name: String, id: AclId },
+    #[error("network ACL {acl} has an {} entry {entry} already: {text}", direction.name())]
+    AclEntryDuplicate { acl: String, direction: Direction, entry: u16, text: String },
+    #[error("network ACL {name} is used by {}", Users(users))]
+    AclInUse { name: String, users: Vec<User> },
+    #[error("network ACL {name} is the default one, and cannot be {what}")]
+    AclDefault { name: String, what: &'static str },
     #[error("group {name} is used by {}", Users(users))]
     GroupInUse { name: String, users: Vec<User> },
     #[error("prefix list {name} is used by {}", Users(users))]
@@ -129,6 +152,10 @@ pub enum Error {
     PrefixListsLimit { count: usize, limit: usize },
     #[error("prefix list {list} would have {count} entries, and the limit is {limit}")]
     EntriesLimit { list: String, count: usize, limit: usize },
+    #[error("there would be {count} network ACLs, and the limit is {limit}")]
+    AclsLimit { count: usize, limit: usize },
+    #[error("network ACL {acl} would have {count} {direction} entries, and the limit is {limit}")]
+    AclEntriesLimit { acl: String, direction: &'static str, count: usize, limit: usize },
     #[error("{object} would have {count} tags, and the limit is {limit}")]
     TagsLimit { object: String, count: usize, limit: usize },
     #[error("interface {device} would have {count} groups, and the limit is {limit}")]
@@ -150,10 +177,10 @@ pub enum Error {
     NoRandomness(String),
 }
 
-/// What uses a group or a prefix list.
+/// What uses a group, a prefix list or a network ACL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
-    /// An interface that has the group attached.
+    /// An interface that has the group or network ACL.
     Interface {
         /// Its device.
         device: String,
@@ -167,11 +194,26 @@ pub enum User {
         /// The rules.
         rules: Vec<RuleId>,
     },
-    /// A block of the prefix list.
-    Block {
-        /// The label of its interface; `None`: all.
-        interface: Option<String>,
+    /// Entries of a network ACL that name the prefix list.
+    AclEntries {
+        /// The name of the network ACL.
+        acl: String,
+        /// The entries.
+        entries: Vec<(Direction, u16)>,
     },
+    /// Blocks of the prefix list.
+    Block {
+        /// The name of the prefix list.
+        list: String,
+    },
+}
+
+impl User {
+    /// An interface as a user.
+    pub(super) fn of_interface(interface: &Interface) -> Self {
+        let Interface { device, netns, .. } = interface;
+        Self::Interface { device: device.clone(), netns: netns.clone() }
+    }
 }
 
 /// The kind of an error, which decides the exit code.
@@ -194,6 +236,7 @@ impl Error {
                 GroupId::PREFIX => "InvalidGroupId.Malformed",
                 RuleId::PREFIX => "InvalidSecurityGroupRuleId.Malformed",
                 PrefixListId::PREFIX => "InvalidPrefixListId.Malformed",
+                AclId::PREFIX => "InvalidNetworkAclId.Malformed",
                 _ => "InvalidNetworkInterfaceId.Malformed",
             },
             Self::Port { .. } => "InvalidPermission.Malformed",
@@ -232,6 +275,12 @@ impl Error {
             | Self::FamilyFixed { .. }
             | Self::Differs { .. }
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryNumber(_)
+            | Self::AclEntryLast { .. }
+            | Self::AclEntryGroup(_)
+            | Self::AclNameTag(_)
+            | Self::AclDuplicate { .. }
+            | Self::AclDefault { .. }
             | Self::LimitsGroups(_)
             | Self::LimitsProduct { .. } => "InvalidParameterValue",
             Self::InterfaceWithoutGroup => "MissingParameter",
@@ -242,9 +291,16 @@ impl Error {
             }
             Self::PermissionNotFound { .. } => "InvalidPermission.NotFound",
             Self::InterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
+            Self::AclNotFound(_) => "InvalidNetworkAclID.NotFound",
+            Self::AclEntryNotFound { .. } => "InvalidNetworkAclEntry.NotFound",
+            Self::AclEntryDuplicate { .. } => "NetworkAclEntryAlreadyExists",
+            Self::AclsLimit { .. } => "NetworkAclLimitExceeded",
+            Self::AclEntriesLimit { .. } => "NetworkAclEntryLimitExceeded",
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
             Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
-            Self::GroupInUse { .. } | Self::PrefixListInUse { .. } => "DependencyViolation",
+            Self::GroupInUse { .. } | Self::PrefixListInUse { .. } | Self::AclInUse { .. } => {
+                "DependencyViolation"
+            }
             Self::DeviceDuplicate { .. } => "InvalidNetworkInterface.InUse",
             Self::RulesLimit { .. } => "RulesPerSecurityGroupLimitExceeded",
             Self::GroupsLimit { .. } => "SecurityGroupLimitExceeded",
@@ -267,6 +323,7 @@ impl Error {
                 GroupId::PREFIX => "`secgroup group list` shows the ids".to_owned(),
                 RuleId::PREFIX => "`secgroup rule list` shows the ids".to_owned(),
                 PrefixListId::PREFIX => "`secgroup prefix-list list` shows the ids".to_owned(),
+                AclId::PREFIX => "`secgroup acl list` shows the ids".to_owned(),
                 _ => "`secgroup status --output json` shows the ids".to_owned(),
             },
             Self::TextCharacter { .. } => {
@@ -345,15 +402,40 @@ impl Error {
                 format!("`secgroup prefix-list show {}` shows its entries", shell_word(list))
             }
             Self::InterfaceNotFound(_) => "`secgroup status` shows the interfaces".to_owned(),
-            Self::GroupDuplicate { .. } | Self::PrefixListDuplicate { .. } => {
+            Self::AclEntryNumber(_) | Self::AclEntryLast { .. } => {
+                "use 1 to 32766: of the entries that match a packet, that with the lowest number decides"
+                    .to_owned()
+            }
+            Self::AclEntryGroup(_) => "name networks, or a prefix list".to_owned(),
+            Self::AclNameTag(_) => "leave the tag out, and name the network ACL so".to_owned(),
+            Self::AclNotFound(_) => "`secgroup acl list` shows the network ACLs".to_owned(),
+            Self::AclEntryNotFound { acl, .. } => {
+                format!("`secgroup acl show {}` shows its entries", shell_word(acl))
+            }
+            Self::AclEntryDuplicate { .. } => {
+                "choose another number, or change the entry with `secgroup acl entry replace`"
+                    .to_owned()
+            }
+            Self::AclDefault { name, .. } => {
+                let name = shell_word(name);
+                format!("its entries can be changed: `secgroup acl show {name}` shows them")
+            }
+            Self::AclsLimit { .. } => setting("acls"),
+            Self::AclEntriesLimit { .. } => {
+                "an entry with a prefix list counts once; entries_per_acl in the configuration's \
+                 [limits] sets the limit"
+                    .to_owned()
+            }
+            Self::AclInUse { name, users } => acl_remedy(name, users),
+            Self::GroupDuplicate { .. }
+            | Self::PrefixListDuplicate { .. }
+            | Self::AclDuplicate { .. } => {
                 "choose another name; upper and lower case make no difference".to_owned()
             }
             Self::GroupIdTaken { .. } | Self::PrefixListIdTaken { .. } => {
                 "names are fixed: use the name it has on this host, or leave the id out".to_owned()
             }
-            Self::GroupInUse { name, users } | Self::PrefixListInUse { name, users } => {
-                remedy(name, users)
-            }
+            Self::GroupInUse { users, .. } | Self::PrefixListInUse { users, .. } => remedy(users),
             Self::DescriptionFixed { .. } => {
                 "descriptions of groups are fixed: keep it, or make a group of another name"
                     .to_owned()
@@ -427,6 +509,10 @@ impl Error {
             | Self::RuleRepeated(_)
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryNumber(_)
+            | Self::AclEntryLast { .. }
+            | Self::AclEntryGroup(_)
+            | Self::AclNameTag(_)
             | Self::InterfaceWithoutGroup => Kind::Malformed,
             Self::GroupNotFound(_)
             | Self::PrefixListNotFound(_)
@@ -435,10 +521,17 @@ impl Error {
             | Self::PermissionNotFound { .. }
             | Self::EntryNotFound { .. }
             | Self::BlockNotFound(_)
+            | Self::AclNotFound(_)
+            | Self::AclEntryNotFound { .. }
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }
     }
+}
+
+/// The family of the last entry with this number.
+const fn family_of_last(number: u16) -> Family {
+    if number == LAST_V4 { Family::Ipv4 } else { Family::Ipv6 }
 }
 
 /// How many of the counted rules are entries of prefix lists.
@@ -461,22 +554,44 @@ fn shell_word(name: &str) -> String {
 }
 
 /// The commands that free what is used.
-fn remedy(name: &str, users: &[User]) -> String {
+fn remedy(users: &[User]) -> String {
     let mut steps = Vec::new();
     if users.iter().any(|user| matches!(user, User::Interface { .. })) {
         steps.push("attach other groups to the interfaces".to_owned());
     }
     for user in users {
-        if let User::Rules { group, rules } = user {
-            let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
-            let group = shell_word(group);
-            steps.push(format!("secgroup rule remove {group} {}", rules.join(" ")));
+        match user {
+            User::Interface { .. } => {}
+            User::Rules { group, rules } => {
+                let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
+                let group = shell_word(group);
+                steps.push(format!("secgroup rule remove {group} {}", rules.join(" ")));
+            }
+            User::AclEntries { acl, entries } => {
+                let acl = shell_word(acl);
+                steps.extend(entries.iter().map(|(direction, entry)| {
+                    format!("secgroup acl entry remove {acl} {} {entry}", direction.name())
+                }));
+            }
+            User::Block { list } => {
+                steps.push(format!("secgroup unblock --prefix-list {}", shell_word(list)));
+            }
         }
     }
-    if users.iter().any(|user| matches!(user, User::Block { .. })) {
-        steps.push(format!("secgroup unblock --prefix-list {}", shell_word(name)));
-    }
     format!("first: {}", steps.join("; "))
+}
+
+/// The command that frees a network ACL.
+fn acl_remedy(name: &str, users: &[User]) -> String {
+    let interfaces: Vec<_> = users
+        .iter()
+        .filter_map(|user| match user {
+            User::Interface { device, netns } => Some(label(device, netns.as_deref())),
+            _ => None,
+        })
+        .collect();
+    let name = shell_word(name);
+    format!("first: secgroup acl disassociate {name} {}", interfaces.join(" "))
 }
 
 /// Users as a list in a sentence.
@@ -497,8 +612,14 @@ impl fmt::Display for Users<'_> {
                     let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
                     write!(out, "group {group} ({})", rules.join(", "))?;
                 }
-                User::Block { interface: None } => out.write_str("a block")?,
-                User::Block { interface: Some(label) } => write!(out, "a block on {label}")?,
+                User::AclEntries { acl, entries } => {
+                    let entries: Vec<_> = entries
+                        .iter()
+                        .map(|(direction, entry)| format!("{} {entry}", direction.name()))
+                        .collect();
+                    write!(out, "network ACL {acl} ({})", entries.join(", "))?;
+                }
+                User::Block { .. } => out.write_str("a block")?,
             }
         }
         Ok(())
