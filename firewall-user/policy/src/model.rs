@@ -14,11 +14,13 @@ pub mod check;
 mod cidr;
 pub mod document;
 mod end;
+mod entries;
 mod error;
 mod ether_type;
 pub mod ids;
 mod limits;
 mod lookup;
+pub mod networks;
 mod port;
 mod same;
 mod spec;
@@ -31,10 +33,12 @@ pub use block::{Block, NewBlock, block_reason, parse_target};
 pub use change::Change;
 pub use cidr::{canonicalised, parse_cidr, parse_entry};
 pub use end::{End, EndKind};
+pub use entries::{Entries, EntryChange};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
 pub use ids::{AclId, GroupId, InterfaceId, PrefixListId, RuleId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
+pub use networks::Networks;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
 pub use text::{acl_name, group_description, group_name, prefix_list_name, rule_description};
@@ -153,8 +157,8 @@ pub struct PrefixList {
     pub family: Family,
     /// From 1; each change of the entries increments it.
     pub version: u64,
-    /// Canonical networks with their descriptions, sorted by network.
-    pub entries: BTreeMap<IpNet, String>,
+    /// Canonical networks with their descriptions.
+    pub entries: Entries,
     /// User tags.
     pub tags: BTreeMap<String, String>,
 }

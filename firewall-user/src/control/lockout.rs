@@ -169,7 +169,13 @@ mod tests {
     fn rule(direction: Direction, port: Option<u16>, network: &str) -> ResolvedRule {
         let traffic =
             port.map_or(Traffic::All, |port| Traffic::Tcp(PortRange { from: port, to: port }));
-        ResolvedRule { number: 1, direction, traffic, networks: vec![network.parse().unwrap()] }
+        ResolvedRule {
+            number: 1,
+            direction,
+            traffic,
+            networks: network.parse::<ipnet::IpNet>().unwrap().into(),
+            end: None,
+        }
     }
 
     #[test]

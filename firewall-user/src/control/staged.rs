@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
+use super::boot;
 use super::compiled::{Policies, addresses, compile, numbers};
 use super::enforcer::Enforcer;
 use super::progress::Progress;
@@ -11,7 +12,7 @@ use crate::dataplane::DataplaneError;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::policy::{Shadow, Wanted};
 use crate::model::{Interface, Mode, Model};
-use crate::policy::probes::{check, probes};
+use crate::policy::probes::{Asked, check, probes};
 use crate::policy::{Addresses, PolicyInterner, ResolvedRule};
 use crate::store::Transaction;
 
@@ -156,8 +157,10 @@ fn verify(
     old: &[ResolvedRule],
     new: &[ResolvedRule],
 ) -> Result<()> {
+    let from = boot::nanoseconds()?;
     let results = maps.probe(shadow, &probes(old, new))?;
-    check(new, interface.tracking, &results).map_err(|error| {
+    let asked = Asked { from, to: boot::nanoseconds()? };
+    check(new, interface.tracking, asked, &results).map_err(|error| {
         let what = format!("policy of {}: {error}", interface.device);
         let hint = "this is a bug in secgroup, and the previous policy stays active: please \
                     report it with the output of `secgroup export`";

@@ -1,14 +1,17 @@
 //! Reads the whole model: a fixed number of queries for any number of rows.
 
+use std::collections::BTreeMap;
+
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
+use ipnet::IpNet;
 use rusqlite::{Connection, Row};
 
 use super::ends::Ends;
 use super::rows;
 use crate::model::{
     Acl, AclEntry, Action, Block, Family, Group, HookChoice, Interface, Mode, Model, PortSettings,
-    PrefixList, Rule, RuleSpec, Tracking,
+    PrefixList, PrefixListId, Rule, RuleSpec, Tracking,
 };
 use crate::policy::Addresses;
 
@@ -56,12 +59,17 @@ fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<
         model.prefix_lists.insert(list.id.clone(), list);
         Ok(())
     })?;
+    let mut entries: BTreeMap<PrefixListId, Vec<_>> = BTreeMap::new();
     each(connection, "SELECT list, cidr, description FROM prefix_list_entries", |row| {
-        if let Some(list) = model.prefix_lists.get_mut(&rows::parsed(row, 0)?) {
-            list.entries.insert(rows::parsed(row, 1)?, row.get(2)?);
-        }
+        let entry: (IpNet, String) = (rows::parsed(row, 1)?, row.get(2)?);
+        entries.entry(rows::parsed(row, 0)?).or_default().push(entry);
         Ok(())
     })?;
+    for (list, entries) in entries {
+        if let Some(list) = model.prefix_lists.get_mut(&list) {
+            list.entries = entries.into_iter().collect();
+        }
+    }
     each(connection, "SELECT list, key, value FROM prefix_list_tags", |row| {
         if let Some(list) = model.prefix_lists.get_mut(&rows::parsed(row, 0)?) {
             list.tags.insert(row.get(1)?, row.get(2)?);

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::{Error, pending, write};
 use crate::model::apply::Plan;
 use crate::model::{
-    Change, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model, NewRule,
-    PrefixList, PrefixListId, Rule, RuleId, check,
+    Change, Entries, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model,
+    Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, check,
 };
 
 mod acls;
@@ -40,7 +40,7 @@ pub struct NewPrefixList {
     /// Family of every entry.
     pub family: Family,
     /// Canonical networks with their descriptions.
-    pub entries: BTreeMap<IpNet, String>,
+    pub entries: Entries,
     /// As [`crate::model::tags::collect`] returned them.
     pub tags: BTreeMap<String, String>,
 }
@@ -251,7 +251,7 @@ impl<'a> Transaction<'a> {
     pub fn create_prefix_list(&mut self, new: NewPrefixList) -> Result<PrefixListId, Error> {
         let NewPrefixList { name, family, entries, tags } = new;
         self.model.check_new_prefix_list(&name, &tags, &self.limits)?;
-        check::check_entries(&name, family, entries.keys(), &self.limits)?;
+        check::check_entries(&name, family, &entries, &self.limits)?;
         let id = PrefixListId::random()?;
         let list = PrefixList { id: id.clone(), name, family, version: 1, entries, tags };
         self.write(Change::CreatePrefixList(list))?;
@@ -263,18 +263,11 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// An entry exists already or is of the other family, or a limit is reached, also one of a group
     /// with rules that have the list as their peer.
-    pub fn add_entries(
-        &mut self,
-        id: &PrefixListId,
-        new: BTreeMap<IpNet, String>,
-    ) -> Result<(), Error> {
+    pub fn add_entries(&mut self, id: &PrefixListId, new: &Entries) -> Result<(), Error> {
         let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
-        let mut entries = entries.clone();
-        for (network, description) in new {
-            if entries.insert(network, description).is_some() {
-                return Err(ModelError::EntryDuplicate { list: name.clone(), network }.into());
-            }
-        }
+        let entries = entries
+            .with(new)
+            .map_err(|network| ModelError::EntryDuplicate { list: name.clone(), network })?;
         self.set_entries(id, entries)
     }
 
@@ -282,25 +275,22 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// An entry does not exist.
-    pub fn remove_entries(&mut self, id: &PrefixListId, networks: &[IpNet]) -> Result<(), Error> {
+    pub fn remove_entries(&mut self, id: &PrefixListId, networks: &Networks) -> Result<(), Error> {
         let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
-        let mut entries = entries.clone();
-        for network in networks {
-            if entries.remove(network).is_none() {
-                let list = name.clone();
-                return Err(ModelError::EntryNotFound { list, network: *network }.into());
-            }
-        }
+        let entries = entries
+            .without(networks)
+            .map_err(|network| ModelError::EntryNotFound { list: name.clone(), network })?;
         self.set_entries(id, entries)
     }
 
-    fn set_entries(
-        &mut self,
-        id: &PrefixListId,
-        entries: BTreeMap<IpNet, String>,
-    ) -> Result<(), Error> {
+    /// Replaces the entries of a prefix list.
+    ///
+    /// # Errors
+    /// An entry is of the other family, or a limit is reached, also one of a group with rules that have the
+    /// list as their peer.
+    pub fn set_entries(&mut self, id: &PrefixListId, entries: Entries) -> Result<(), Error> {
         let list = self.model.prefix_list_by_id(id)?;
-        check::check_entries(&list.name, list.family, entries.keys(), &self.limits)?;
+        check::check_entries(&list.name, list.family, &entries, &self.limits)?;
         if list.entries == entries {
             return Ok(());
         }

@@ -8,8 +8,8 @@ use rusqlite::{Connection, params};
 use super::ends::EndColumns;
 use super::read;
 use crate::model::{
-    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId, Peer,
-    PrefixList, Rule,
+    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Entries, Group, GroupId, Interface,
+    InterfaceId, Peer, PrefixList, Rule,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
@@ -133,11 +133,7 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
     write_entries(sql, list.id.as_str(), &list.entries)
 }
 
-fn write_entries<T: ToString>(
-    sql: &Connection,
-    list: &str,
-    entries: &BTreeMap<T, String>,
-) -> rusqlite::Result<()> {
+fn write_entries(sql: &Connection, list: &str, entries: &Entries) -> rusqlite::Result<()> {
     let mut insert = sql.prepare_cached("INSERT INTO prefix_list_entries VALUES (?1, ?2, ?3)")?;
     for (network, description) in entries {
         insert.execute(params![list, network.to_string(), description])?;

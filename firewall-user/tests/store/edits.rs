@@ -6,8 +6,8 @@ use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::MAX_RULE;
 use firewall_ebpf::abi::state::State;
 use firewall_user::model::{
-    Acl, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, NewRule, PortRange,
-    PortSettings, RuleSpec, Tracking, Traffic, parse_cidr, parse_own,
+    Acl, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, Networks, NewRule,
+    PortRange, PortSettings, RuleSpec, Tracking, Traffic, parse_cidr, parse_own,
 };
 use firewall_user::model::{Family, Peer};
 use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
@@ -94,12 +94,12 @@ pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
             .create_prefix_list(NewPrefixList {
                 name: format!("l{}", which % 3),
                 family: Family::Ipv4,
-                entries: [(network, "e".to_owned())].into(),
+                entries: [(network, "e".to_owned())].into_iter().collect(),
                 tags: [("k".to_owned(), "v".to_owned())].into(),
             })
             .map(drop),
-        (9, _, _, Ok(list)) => change.add_entries(&list, [(network, String::new())].into()),
-        (10, _, _, Ok(list)) => change.remove_entries(&list, &[network]),
+        (9, _, _, Ok(list)) => change.add_entries(&list, &Networks::from(network).into()),
+        (10, _, _, Ok(list)) => change.remove_entries(&list, &network.into()),
         (11, _, _, Ok(list)) => change.delete_prefix_list(&list),
         (12, Ok(group), Ok(other), _) => {
             let slot = change.free_slot(5).unwrap_or(0);

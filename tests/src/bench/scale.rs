@@ -95,7 +95,13 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
 
 pub(super) fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
     let traffic = Traffic::Tcp(PortRange { from: port, to: port });
-    ResolvedRule { number, direction: Direction::Ingress, traffic, networks }
+    ResolvedRule {
+        number,
+        direction: Direction::Ingress,
+        traffic,
+        networks: networks.into(),
+        end: None,
+    }
 }
 
 /// Spreads numbers over all addresses: an odd factor is a bijection.

@@ -104,10 +104,11 @@ pub(super) fn subjects(maps: &mut Maps, sizes: FlowSizes) -> Result<(Vec<Subject
     let any = vec![IpNet::V4(Ipv4Net::default())];
     let request = rule(1, PORT, any.clone());
     let reply = ResolvedRule {
+        end: None,
         number: 2,
         direction: Direction::Egress,
         traffic: Traffic::All,
-        networks: any,
+        networks: any.into(),
     };
     let untracked = programs(maps, sizes, slot, &[request, reply])?;
     Ok((subjects, untracked))

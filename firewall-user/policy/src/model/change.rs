@@ -7,8 +7,8 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    Acl, AclEntry, AclId, Block, Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule,
-    RuleId,
+    Acl, AclEntry, AclId, Block, Entries, Group, GroupId, Interface, Model, PrefixList,
+    PrefixListId, Rule, RuleId,
 };
 
 /// One edit. It is checked before it is made.
@@ -18,7 +18,7 @@ pub enum Change {
     CreatePrefixList(PrefixList),
     SetEntries {
         list: PrefixListId,
-        entries: BTreeMap<IpNet, String>,
+        entries: Entries,
     },
     TagPrefixList {
         list: PrefixListId,

@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::{
-    Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
+    Entries, Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
     PrefixListId, RuleId, RuleSpec, Traffic, User,
 };
 
@@ -308,10 +308,10 @@ fn check_declared(interface: &Interface) -> Result<(), Error> {
 ///
 /// # Errors
 /// They are too many, or one is of the other family.
-pub fn check_entries<'a>(
+pub fn check_entries(
     list: &str,
     family: Family,
-    entries: impl ExactSizeIterator<Item = &'a IpNet>,
+    entries: &Entries,
     limits: &Limits,
 ) -> Result<(), Error> {
     let count = entries.len();
@@ -322,12 +322,12 @@ pub fn check_entries<'a>(
             limit: limits.entries_per_prefix_list,
         });
     }
-    for network in entries {
-        if Family::of(network) != family {
-            return Err(Error::EntryFamily { network: *network, family });
-        }
-    }
-    Ok(())
+    let networks = entries.networks();
+    let other = match family {
+        Family::Ipv4 => networks.v6().first().map(|network| IpNet::V6(*network)),
+        Family::Ipv6 => networks.v4().first().map(|network| IpNet::V4(*network)),
+    };
+    other.map_or(Ok(()), |network| Err(Error::EntryFamily { network, family }))
 }
 
 /// Checks that an object may have these tags.

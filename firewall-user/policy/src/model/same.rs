@@ -6,7 +6,7 @@ use firewall_ebpf::abi::interface::Direction;
 
 use ipnet::IpNet;
 
-use super::{Acl, AclEntry, Error, Family, Group, Model, PrefixList, Rule};
+use super::{Acl, AclEntry, Entries, Error, Family, Group, Model, PrefixList, Rule};
 
 /// Networks that a message names.
 const SHOWN: usize = 3;
@@ -38,7 +38,7 @@ impl PrefixList {
         &self,
         name: &str,
         family: Family,
-        entries: &BTreeMap<IpNet, String>,
+        entries: &Entries,
         tags: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let object = format!("prefix list {}", self.name);
@@ -50,7 +50,7 @@ impl PrefixList {
                 wanted: family,
             });
         }
-        if !self.entries.keys().eq(entries.keys()) {
+        if self.entries.networks() != entries.networks() {
             return Err(Error::Differs {
                 object,
                 what: "list of entries",
@@ -59,7 +59,7 @@ impl PrefixList {
             });
         }
         for (network, description) in entries {
-            self.check_same_entry(network, description)?;
+            self.check_same_entry(&network, description)?;
         }
         same_tags(&object, &self.tags, tags)
     }
@@ -146,8 +146,9 @@ fn same_tags(
 }
 
 /// Entries in a message, which is one line.
-fn networks(entries: &BTreeMap<IpNet, String>) -> String {
-    let mut words: Vec<_> = entries.keys().take(SHOWN).map(ToString::to_string).collect();
+fn networks(entries: &Entries) -> String {
+    let shown = entries.networks().iter().take(SHOWN);
+    let mut words: Vec<_> = shown.map(|network| network.to_string()).collect();
     match entries.len().saturating_sub(SHOWN) {
         0 if entries.is_empty() => return "empty".to_owned(),
         0 => {}

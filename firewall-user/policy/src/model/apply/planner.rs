@@ -1,17 +1,15 @@
 //! Compares a document with the model.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::mem;
-
-use ipnet::IpNet;
 
 use super::{DEFAULT_GROUP, Line, Others, Plan, Sign, Step};
 use crate::model::document::{
     Broken, Error, Errors, Findings, WantedGroup, WantedList, WantedPeer, WantedRule,
 };
 use crate::model::{
-    Change, Error as ModelError, Group, GroupId, Limits, Model, Peer, PrefixList, PrefixListId,
-    Rule, RuleId, RuleSpec, check,
+    Change, Entries, EntryChange, Error as ModelError, Group, GroupId, Limits, Model, Peer,
+    PrefixList, PrefixListId, Rule, RuleId, RuleSpec, check,
 };
 
 /// Builds a plan, with the model as the steps so far leave it.
@@ -83,7 +81,7 @@ impl<'a> Planner<'a> {
             let reason = format!("prefix list {} is in the document twice", list.name);
             return Err(twice(at, reason));
         }
-        check::check_entries(&list.name, list.family, list.entries.keys(), self.limits)
+        check::check_entries(&list.name, list.family, &list.entries, self.limits)
             .map_err(Error::at(at))?;
         match self.list_here(list).map_err(Error::at(at))?.cloned() {
             None => self.create_list(list),
@@ -113,7 +111,7 @@ impl<'a> Planner<'a> {
             is_generated: list.id.is_none(),
             text: list.family.name().to_owned(),
         }];
-        lines.extend(entry_lines(&list.name, &BTreeMap::new(), &list.entries));
+        lines.extend(entry_lines(&list.name, &Entries::default(), &list.entries));
         self.step(
             Change::CreatePrefixList(PrefixList {
                 id: id.clone(),
@@ -485,11 +483,7 @@ impl<'a> Planner<'a> {
 /// In place of a place in the document.
 const PRUNE: &str = "--prune";
 
-fn entry_lines(
-    name: &str,
-    here: &BTreeMap<IpNet, String>,
-    wanted: &BTreeMap<IpNet, String>,
-) -> Vec<Line> {
+fn entry_lines(name: &str, here: &Entries, wanted: &Entries) -> Vec<Line> {
     let line = |sign, text| Line {
         sign,
         object: format!("prefix-list {name}"),
@@ -497,19 +491,20 @@ fn entry_lines(
         is_generated: false,
         text,
     };
-    let gone = here
-        .keys()
-        .filter(|network| !wanted.contains_key(network))
-        .map(|network| line(Sign::Remove, network.to_string()));
-    let come = wanted.iter().filter_map(|(network, description)| {
-        let text = with_description(network.to_string(), description);
-        match here.get(network) {
-            None => Some(line(Sign::Add, text)),
-            Some(other) if other != description => Some(line(Sign::Change, text)),
-            Some(_) => None,
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    for change in here.diff(wanted) {
+        match change {
+            EntryChange::Removed(network) => gone.push(line(Sign::Remove, network.to_string())),
+            EntryChange::Added(network, text) => {
+                come.push(line(Sign::Add, with_description(network.to_string(), text)));
+            }
+            EntryChange::Described(network, text) => {
+                come.push(line(Sign::Change, with_description(network.to_string(), text)));
+            }
         }
-    });
-    gone.chain(come).collect()
+    }
+    gone.append(&mut come);
+    gone
 }
 
 fn tags_line(object: String, id: &str) -> Line {

@@ -12,8 +12,9 @@ use super::{
     UserIdGroupPair,
 };
 use crate::model::{
-    Error as ModelError, Family, GroupId, PrefixListId, Traffic, canonicalised, group_description,
-    group_name, parse_cidr, parse_entry, prefix_list_name, rule_description, tags,
+    Entries, Error as ModelError, Family, GroupId, PrefixListId, Traffic, canonicalised,
+    group_description, group_name, parse_cidr, parse_entry, prefix_list_name, rule_description,
+    tags,
 };
 
 /// All items of a document that can be read.
@@ -49,7 +50,7 @@ pub(crate) struct WantedList {
     pub(crate) version: u64,
     /// `None`: not to be changed.
     pub(crate) tags: Option<BTreeMap<String, String>>,
-    pub(crate) entries: BTreeMap<IpNet, String>,
+    pub(crate) entries: Entries,
 }
 
 /// A group of a document.
@@ -146,7 +147,7 @@ fn read_list(
         family: family?,
         version: list.version.unwrap_or(1).max(1),
         tags: tags?,
-        entries,
+        entries: entries.into_iter().collect(),
         path,
     })
 }
