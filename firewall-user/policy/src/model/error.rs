@@ -32,6 +32,12 @@ pub enum Error {
     CidrWithoutLength(IpAddr),
     #[error("{address} is not the first address of {network}")]
     HostBits { address: IpAddr, network: IpNet },
+    #[error("{0:?} is not a time with an offset from UTC")]
+    Time(String),
+    #[error("{0} is over")]
+    EndOver(String),
+    #[error("an end is one second to ten years away")]
+    EndTooFar,
     #[error("{0:?} is not an IP address or network")]
     Target(String),
     #[error("no packet on a network has an address of {0}")]
@@ -247,6 +253,9 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Time(_)
+            | Self::EndOver(_)
+            | Self::EndTooFar
             | Self::Target(_)
             | Self::NotOnNetwork(_)
             | Self::BlockOfGroup(_)
@@ -341,6 +350,9 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::Time(_) => "write for example 2026-11-30T18:00:00+01:00".to_owned(),
+            Self::EndOver(_) => "compare it with the clock, which `date` shows".to_owned(),
+            Self::EndTooFar => "leave the end out for something that stays".to_owned(),
             Self::Target(_) => "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; \
                                 --prefix-list names a prefix list"
                 .to_owned(),
@@ -488,6 +500,9 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Time(_)
+            | Self::EndOver(_)
+            | Self::EndTooFar
             | Self::Target(_)
             | Self::NotOnNetwork(_)
             | Self::BlockOfGroup(_)
