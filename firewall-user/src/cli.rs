@@ -15,6 +15,7 @@ mod apply;
 mod attach;
 mod confirm;
 mod detach;
+mod ends;
 mod export;
 mod failure;
 mod flows;

@@ -103,13 +103,14 @@ impl Model {
         let here = group.rules.iter().filter(|rule| wanted.contains(&rule.spec));
         let here: HashMap<_, _> = here.map(|rule| (&rule.spec, rule)).collect();
         let mut seen = HashSet::new();
-        for NewRule { spec, .. } in new {
+        for NewRule { spec, end, .. } in new {
             self.check_spec(spec)?;
             if let Some(rule) = here.get(spec) {
                 return Err(Error::RuleDuplicate {
                     group: group.name.clone(),
                     rule: rule.id.clone(),
                     spec: spec.clone(),
+                    ends: end.is_some() || rule.end.is_some(),
                 });
             }
             if !seen.insert(spec) {

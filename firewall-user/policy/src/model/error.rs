@@ -117,7 +117,7 @@ pub enum Error {
     #[error("on this host {id} is the prefix list {name}")]
     PrefixListIdTaken { name: String, id: PrefixListId },
     #[error("group {group} has the rule already, as {rule}: {spec}")]
-    RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec },
+    RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec, ends: bool },
     #[error("the rule is given twice: {0}")]
     RuleRepeated(RuleSpec),
     #[error("prefix list {list} has the entry {network} already")]
@@ -476,6 +476,10 @@ impl Error {
                 "interfaces in the configuration's [maps] sets the limit".to_owned()
             }
             Self::LimitsProduct { .. } => "lower one of the two, or raise the third".to_owned(),
+            Self::RuleDuplicate { group, rule, ends: true, .. } => format!(
+                "`secgroup rule set-end {} {rule}` with --for, --until or --never changes its end",
+                shell_word(group)
+            ),
             Self::RuleDuplicate { .. }
             | Self::RuleRepeated(_)
             | Self::EntryDuplicate { .. }
