@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::Control;
 use super::compiled::{Policies, addresses, compile};
+use super::{Control, ends};
 use crate::policy::PolicyInterner;
 use crate::store::Transaction;
 
@@ -20,6 +20,7 @@ impl Control {
         // Without a store nobody else can change it.
         let _lock = (!self.store.is_absent()).then(|| self.exclusive()).transpose()?;
         let mut transaction = self.store.begin()?;
+        ends::remove_ended(&mut transaction)?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();
         compile(

@@ -7,7 +7,7 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    Acl, AclEntry, AclId, Block, Entries, Group, GroupId, Interface, Model, PrefixList,
+    Acl, AclEntry, AclId, Block, End, Entries, Group, GroupId, Interface, Model, PrefixList,
     PrefixListId, Rule, RuleId,
 };
 
@@ -41,6 +41,12 @@ pub enum Change {
         group: GroupId,
         rule: RuleId,
         description: String,
+    },
+    /// The rule keeps its number, and with it its counter and its flows.
+    SetRuleEnd {
+        group: GroupId,
+        rule: RuleId,
+        end: Option<End>,
     },
     RemoveRule {
         group: GroupId,
@@ -122,6 +128,13 @@ impl Model {
                     && let Some(rule) = group.rules.iter_mut().find(|one| one.id == rule)
                 {
                     rule.description = description;
+                }
+            }
+            Change::SetRuleEnd { group, rule, end } => {
+                if let Some(group) = self.groups.get_mut(&group)
+                    && let Some(rule) = group.rules.iter_mut().find(|one| one.id == rule)
+                {
+                    rule.end = end;
                 }
             }
             Change::RemoveRule { group, rule } => {

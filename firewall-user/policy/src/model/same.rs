@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use super::{Acl, AclEntry, Entries, Error, Family, Group, Model, PrefixList, Rule};
+use super::{Acl, AclEntry, End, Entries, Error, Family, Group, Model, PrefixList, Rule};
 
 /// Networks that a message names.
 const SHOWN: usize = 3;
@@ -81,6 +81,30 @@ impl Rule {
     /// It has another description.
     pub fn check_same(&self, description: &str) -> Result<(), Error> {
         same(&format!("rule {}", self.id), "description", &self.description, description)
+    }
+
+    /// Checks that the rule ends by itself, or does not, as one that would be added; `exact`: at this time.
+    ///
+    /// # Errors
+    /// Only one of them ends, or at another time.
+    pub fn check_same_end(&self, end: Option<End>, exact: bool) -> Result<(), Error> {
+        let is_same = match (self.end, end) {
+            (None, None) => true,
+            (Some(here), Some(wanted)) => {
+                !exact || here.wall.div_euclid(1000) == wanted.wall.div_euclid(1000)
+            }
+            _ => false,
+        };
+        if is_same {
+            return Ok(());
+        }
+        let text = |end: Option<End>| end.map_or_else(|| "never".to_owned(), |end| end.text());
+        Err(Error::Differs {
+            object: format!("rule {}", self.id),
+            what: "end",
+            here: text(self.end),
+            wanted: text(end),
+        })
     }
 }
 
