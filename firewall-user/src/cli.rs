@@ -16,6 +16,7 @@ mod apply;
 mod attach;
 mod confirm;
 mod detach;
+mod ends;
 mod export;
 mod failure;
 mod flows;

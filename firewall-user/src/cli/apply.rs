@@ -11,6 +11,7 @@ use clap::Args;
 use super::output;
 use super::safety::Safety;
 use super::{Context, Exit};
+use crate::clock::Clocks;
 use crate::model::apply::{Line, Others, Plan};
 use crate::model::document::Document;
 use crate::store::Transaction;
@@ -53,7 +54,8 @@ impl Command {
         let others = if prune { Others::Go } else { Others::Stay };
         let apply = || -> Result<_> {
             let text = read(&file)?;
-            let document = Document::parse(&text)?;
+            let mut document = Document::parse(&text)?;
+            document.now = Clocks::now().moment;
             let edit = |change: &mut Transaction<'_>| {
                 let plan = Plan::with(change.model(), &document, change.limits(), others)
                     .map_err(|errors| errors.located(&text))?;

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use rusqlite::{Connection, Row};
 
 use super::ends::Ends;
-use super::rows;
+use super::{EndedCounts, rows};
+use crate::clock::Clocks;
 use crate::model::{
     Acl, AclEntry, Action, Block, Family, Group, HookChoice, Interface, Mode, Model, PortSettings,
     PrefixList, PrefixListId, Rule, RuleSpec, Tracking,
@@ -19,10 +20,22 @@ pub(super) fn generation(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT generation FROM state", [], |row| rows::count(row, 0))
 }
 
+/// See [`super::Store::ended`].
+pub(super) fn ended(connection: &Connection) -> rusqlite::Result<EndedCounts> {
+    let select = "SELECT ended_rules, ended_acl_entries, ended_blocks FROM state";
+    connection.query_row(select, [], |row| {
+        Ok(EndedCounts {
+            rules: rows::count(row, 0)?,
+            acl_entries: rows::count(row, 1)?,
+            blocks: rows::count(row, 2)?,
+        })
+    })
+}
+
 /// The whole model. The caller holds a transaction, so that all queries read one snapshot.
-pub(super) fn model(connection: &Connection) -> rusqlite::Result<Model> {
+pub(super) fn model(connection: &Connection, clocks: &Clocks) -> rusqlite::Result<Model> {
     let mut model = Model::default();
-    let ends = Ends::now();
+    let ends = Ends::new(connection, clocks)?;
     prefix_lists(connection, &mut model)?;
     groups(connection, &mut model, &ends)?;
     acls(connection, &mut model, &ends)?;
@@ -78,7 +91,7 @@ fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<
     })
 }
 
-fn groups(connection: &Connection, model: &mut Model, ends: &Ends) -> rusqlite::Result<()> {
+fn groups(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {
     each(connection, "SELECT id, name, description FROM groups", |row| {
         let group = Group {
             id: rows::parsed(row, 0)?,
@@ -113,7 +126,7 @@ fn groups(connection: &Connection, model: &mut Model, ends: &Ends) -> rusqlite::
     })
 }
 
-fn acls(connection: &Connection, model: &mut Model, ends: &Ends) -> rusqlite::Result<()> {
+fn acls(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {
     each(connection, "SELECT id, name, is_default FROM acls", |row| {
         let acl = Acl {
             id: rows::parsed(row, 0)?,
@@ -149,7 +162,7 @@ fn acls(connection: &Connection, model: &mut Model, ends: &Ends) -> rusqlite::Re
     })
 }
 
-fn blocks(connection: &Connection, model: &mut Model, ends: &Ends) -> rusqlite::Result<()> {
+fn blocks(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {
     let blocks = "SELECT number, cidr, prefix_list, interface, reason, created, end_kind, end_wall, \
                   end_boot, end_boottime FROM blocks";
     each(connection, blocks, |row| {

@@ -6,5 +6,6 @@ mod acls;
 mod blocks;
 mod crash;
 mod edits;
+mod ends;
 mod open;
 mod pending;
