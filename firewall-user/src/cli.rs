@@ -13,6 +13,7 @@ use crate::control::Control;
 
 mod apply;
 mod attach;
+mod block;
 mod confirm;
 mod detach;
 mod ends;
@@ -37,6 +38,7 @@ mod serve;
 mod stats;
 mod status;
 mod table;
+mod unblock;
 
 pub use json::{JsonDocument, documents};
 
@@ -120,6 +122,8 @@ enum Command {
     Detach(detach::Command),
     /// Enforce drops on an interface, or only count them (audit)
     Mode(mode::Command),
+    Block(block::Command),
+    Unblock(unblock::Command),
     Confirm(confirm::Confirm),
     Rollback(confirm::Rollback),
     Panic(panic::Command),
@@ -153,8 +157,10 @@ impl Command {
             Self::PrefixList(command) => command.needs_configuration(),
             Self::Apply(_) | Self::Attach(_) | Self::Reconcile(_) | Self::Serve(_) => true,
             Self::Mode(command) => !command.is_for_emergency(),
+            Self::Block(command) => command.needs_configuration(),
             Self::Export(_)
             | Self::Detach(_)
+            | Self::Unblock(_)
             | Self::Confirm(_)
             | Self::Rollback(_)
             | Self::Panic(_)
@@ -177,6 +183,8 @@ impl Command {
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
             Self::Mode(command) => command.run(context),
+            Self::Block(command) => command.run(context),
+            Self::Unblock(command) => command.run(context),
             Self::Confirm(command) => command.run(context),
             Self::Rollback(command) => command.run(context),
             Self::Panic(command) => command.run(context),

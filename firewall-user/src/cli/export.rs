@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::output;
 use super::{Context, Exit};
+use crate::clock::Clocks;
 use crate::model::document::{self, Document};
 use crate::model::{Group, Model, Peer};
 
@@ -25,6 +26,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let model = context.control_reading()?.model()?;
+        let model = model.without_ended(Clocks::now().moment.boottime);
         let document = if self.groups.is_empty() {
             combined(model.groups.values(), document::prefix_lists(model.prefix_lists.values()))
         } else {
