@@ -48,13 +48,21 @@ pub fn resolve(model: &Model, addresses: &Addresses, interface: &Interface) -> V
 
 fn networks(model: &Model, addresses: &Addresses, peer: &Peer) -> Networks {
     match peer {
+        Peer::Group(id) => members(model, addresses, id),
+        _ => networks_of(model, peer),
+    }
+}
+
+/// The networks of a peer that is no group.
+pub(crate) fn networks_of(model: &Model, peer: &Peer) -> Networks {
+    match peer {
         Peer::Ipv4(network) => (*network).into(),
         Peer::Ipv6(network) => (*network).into(),
         Peer::PrefixList(id) => {
             let list = model.prefix_lists.get(id);
             list.map_or_else(Networks::default, |list| list.entries.networks().clone())
         }
-        Peer::Group(id) => members(model, addresses, id),
+        Peer::Group(_) => Networks::default(),
     }
 }
 

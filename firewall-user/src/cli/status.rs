@@ -322,6 +322,8 @@ fn print(
         if !options.is_empty() {
             output::lines([format!("{label}: options {}", options.join(" "))])?;
         }
+        let acl = one.interface.acl.as_ref().and_then(|id| model.acls.get(id));
+        output::lines(acl.map(|acl| format!("{label}: network ACL {}", acl.name)))?;
         output::lines(port_text(one.interface).map(|text| format!("{label}: {text}")))?;
         output::lines(members::text(one.interface, &one.without_address))?;
     }

@@ -80,6 +80,8 @@ pub enum Error {
     AclEntryNumber(i64),
     #[error("entry {entry} is the last one for {}, which denies what no other entry matches and cannot be changed", family_of_last(*entry).document_name())]
     AclEntryLast { entry: u16 },
+    #[error("{} entry {entry} is given twice", direction.name())]
+    AclEntryRepeated { direction: Direction, entry: u16 },
     #[error("{0} cannot be the peer of an entry of a network ACL")]
     AclEntryGroup(String),
     #[error("tag Name={0:?}: the name of a network ACL is its tag Name")]
@@ -104,6 +106,8 @@ pub enum Error {
     AclNotFound(String),
     #[error("network ACL {acl} has no {} entry {entry}", direction.name())]
     AclEntryNotFound { acl: String, direction: Direction, entry: u16 },
+    #[error("{interface} does not have network ACL {acl}")]
+    AclNotAssociated { interface: String, acl: String },
     #[error("there is no attached interface {0:?}")]
     InterfaceNotFound(String),
 
@@ -207,7 +211,7 @@ pub enum User {
         /// The entries.
         entries: Vec<(Direction, u16)>,
     },
-    /// Blocks of the prefix list.
+    /// A block of the prefix list.
     Block {
         /// The name of the prefix list.
         list: String,
@@ -286,6 +290,7 @@ impl Error {
             | Self::InterfaceGroupRepeated(_)
             | Self::AclEntryNumber(_)
             | Self::AclEntryLast { .. }
+            | Self::AclEntryRepeated { .. }
             | Self::AclEntryGroup(_)
             | Self::AclNameTag(_)
             | Self::AclDuplicate { .. }
@@ -302,6 +307,7 @@ impl Error {
             Self::InterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
             Self::AclNotFound(_) => "InvalidNetworkAclID.NotFound",
             Self::AclEntryNotFound { .. } => "InvalidNetworkAclEntry.NotFound",
+            Self::AclNotAssociated { .. } => "InvalidAssociationID.NotFound",
             Self::AclEntryDuplicate { .. } => "NetworkAclEntryAlreadyExists",
             Self::AclsLimit { .. } => "NetworkAclLimitExceeded",
             Self::AclEntriesLimit { .. } => "NetworkAclEntryLimitExceeded",
@@ -428,6 +434,12 @@ impl Error {
                 "choose another number, or change the entry with `secgroup acl entry replace`"
                     .to_owned()
             }
+            Self::AclNotAssociated { .. } => {
+                "`secgroup acl list` shows which interfaces have which network ACL".to_owned()
+            }
+            Self::AclDefault { what: "disassociated", .. } => {
+                "`secgroup acl associate` gives an interface another one in its place".to_owned()
+            }
             Self::AclDefault { name, .. } => {
                 let name = shell_word(name);
                 format!("its entries can be changed: `secgroup acl show {name}` shows them")
@@ -485,6 +497,7 @@ impl Error {
             | Self::EntryDuplicate { .. }
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryRepeated { .. }
             | Self::InterfaceWithoutGroup
             | Self::RuleNumbersUsedUp
             | Self::LimitsGroups(_)
@@ -530,6 +543,7 @@ impl Error {
             | Self::InterfaceGroupRepeated(_)
             | Self::AclEntryNumber(_)
             | Self::AclEntryLast { .. }
+            | Self::AclEntryRepeated { .. }
             | Self::AclEntryGroup(_)
             | Self::AclNameTag(_)
             | Self::InterfaceWithoutGroup => Kind::Malformed,
@@ -542,6 +556,7 @@ impl Error {
             | Self::BlockNotFound { .. }
             | Self::AclNotFound(_)
             | Self::AclEntryNotFound { .. }
+            | Self::AclNotAssociated { .. }
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::interface::Direction;
-
 use ipnet::IpNet;
 
 use super::{Acl, AclEntry, End, Entries, Error, Family, Group, Model, PrefixList, Rule};

@@ -54,6 +54,8 @@ struct NetworkInterface {
     status: &'static str,
     /// The groups of the interface.
     groups: Vec<AttachedGroup>,
+    /// Its network ACL; in EC2 that of the subnet.
+    network_acl: Option<AttachedAcl>,
     /// IPv4 addresses of the protected end, as used for rules with a group as peer.
     private_ip_addresses: Vec<PrivateIpAddress>,
     /// IPv6 addresses of the protected end.
@@ -148,6 +150,18 @@ struct AttachedGroup {
     group_id: String,
     /// Name of the group.
     group_name: String,
+}
+
+/// The network ACL of an interface.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct AttachedAcl {
+    /// Id of the network ACL, `acl-…`.
+    network_acl_id: String,
+    /// Name of the network ACL.
+    network_acl_name: String,
+    /// Whether it is the default one.
+    is_default: bool,
 }
 
 /// An IPv4 address.
@@ -290,6 +304,11 @@ impl NetworkInterface {
                     group_name: group.name.clone(),
                 })
                 .collect(),
+            network_acl: model.acl_of(interface).map(|acl| AttachedAcl {
+                network_acl_id: acl.id.to_string(),
+                network_acl_name: acl.name.clone(),
+                is_default: acl.is_default,
+            }),
             private_ip_addresses: of(true, true)
                 .map(|net| PrivateIpAddress { private_ip_address: net.addr().to_string() })
                 .collect(),
