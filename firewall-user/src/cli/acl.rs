@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use firewall_ebpf::abi::counter::Counter;
 use firewall_ebpf::abi::interface::Direction;
 
+use super::ends;
 use super::group::parse_tags;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
@@ -141,6 +142,7 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
     let associated = interfaces(model, acl).into_iter().map(|label| format!("interface  {label}"));
     let facts = facts.into_iter().chain(default).chain(tags).chain(associated);
     output::lines(facts.chain([String::new()]))?;
+    let has_ends = acl.entries.values().any(|entry| entry.end.is_some());
     let entries = Direction::ALL.into_iter().flat_map(|direction| {
         acl.entries_of(direction).map(move |(number, entry)| (direction, number, entry))
     });
@@ -154,6 +156,7 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
             Column::text("PEER"),
             Column::number("PACKETS"),
             Column::number("BYTES").dropped(1),
+            Column::text("LEFT").only_if(has_ends),
         ],
         entries.map(|(direction, number, entry)| {
             let protocol = entry.traffic.protocol();
@@ -170,6 +173,7 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
                 model.peer_text(&entry.peer),
                 count(|counter| counter.packets),
                 count(|counter| counter.bytes),
+                ends::left(entry.end),
             ]
         }),
     )

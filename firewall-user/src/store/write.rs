@@ -255,7 +255,9 @@ fn add_acl_entry(
     entry: &mut AclEntry,
     boot: Option<&str>,
 ) -> rusqlite::Result<()> {
-    entry.number = next_number(sql)?;
+    if entry.number == 0 {
+        entry.number = next_number(sql)?;
+    }
     let Ec2Traffic { protocol, from, to } = entry.traffic.to_ec2();
     let (cidr, list, _) = columns(&entry.peer);
     let end = EndColumns::new(entry.end, boot);

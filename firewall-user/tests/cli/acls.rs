@@ -252,6 +252,53 @@ fn what_changes_is_printed_and_what_stays_keeps_its_counter() {
     assert!(new.entries[&changed].number > old.entries[&changed].number);
 }
 
+#[test]
+fn an_entry_ends_by_itself_and_keeps_its_counter_with_another_end() {
+    let host = Host::new();
+    run(&host, "acl create web");
+    let entry = "web ingress 7 deny --protocol all --cidr ::/0";
+    run(&host, &format!("acl entry add {entry} --for 2h"));
+    let number = |host: &Host| {
+        host.state().0.acl("web").unwrap().entry(Direction::Ingress, 7).unwrap().number
+    };
+    let before = number(&host);
+    let shown = host.ok(&["acl", "show", "web"]);
+    let left = ["  2h 0m\n", "  1h 59m\n"].into_iter().any(|left| shown.contains(left));
+    assert!(shown.contains("  LEFT\n") && left, "{shown}");
+    run(&host, &format!("acl entry add {entry} --for 3h --if-not-exists"));
+    let done =
+        host.run(&format!("acl entry add {entry} --if-not-exists").split(' ').collect::<Vec<_>>());
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("its end is 2") && done.stderr.contains("not never"), "{done:?}");
+
+    // Documents have it, and change it.
+    let exported = host.ok(&["export", "--acl", "web"]);
+    assert!(exported.contains("\"EndsAt\": \"2"), "{exported}");
+    assert_eq!(host.ok(&["apply", &host.file("same.json", &exported)]), "");
+    let mut document: Value = serde_json::from_str(&exported).unwrap();
+    let entries = document["NetworkAcls"][0]["Entries"].as_array_mut().unwrap();
+    let timed = entries.iter_mut().find(|entry| entry["RuleNumber"] == 7).unwrap();
+    timed["EndsAt"] = json!("2000-01-01T00:00:00Z");
+    let over = host.run(&["apply", &host.file("over.json", &document.to_string()), "--dry-run"]);
+    assert_eq!(
+        over.stderr,
+        "secgroup: warning: NetworkAcls[0].Entries[2]: it ended at 2000-01-01T00:00:00Z and is left out\n"
+    );
+    assert_eq!(over.stdout, "- network-acl web ingress 7 deny all from ::/0\n");
+    let entries = document["NetworkAcls"][0]["Entries"].as_array_mut().unwrap();
+    entries[2].as_object_mut().unwrap().remove("EndsAt");
+    assert_eq!(
+        host.ok(&["apply", &host.file("endless.json", &document.to_string())]),
+        "~ network-acl web ingress 7 deny all from ::/0 without an end\n"
+    );
+    assert_eq!(number(&host), before);
+    run(&host, &format!("acl entry replace {entry} --until 2035-01-01T00:00:00Z"));
+    assert_eq!(number(&host), before);
+    let model = host.state().0;
+    let end = model.acl("web").unwrap().entry(Direction::Ingress, 7).unwrap().end.unwrap();
+    assert_eq!(end.text(), "2035-01-01T00:00:00Z");
+}
+
 /// A host with groups, prefix lists, network ACLs and interfaces.
 fn furnished() -> Host {
     let host = Host::new();

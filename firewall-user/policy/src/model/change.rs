@@ -62,7 +62,8 @@ pub enum Change {
     },
     /// Interfaces do not have it any more.
     DeleteAcl(AclId),
-    /// Replaces the entry with this number, if there is one. The store assigns the number of its counter.
+    /// Replaces the entry with this number, if there is one. The store assigns the number of its counter, unless
+    /// it has that of the entry that it replaces.
     PutAclEntry {
         acl: AclId,
         direction: Direction,

@@ -266,6 +266,8 @@ wire! {
         protocol: String,
         /// `allow` or `deny`.
         rule_action: String,
+        /// When the entry ends by itself (RFC 3339); absent if it does not. AWS has no such entries.
+        ends_at: String,
         /// Place in the order, 1 to 32766; 32767 and 32768 are the last ones.
         rule_number: i64,
     }

@@ -117,6 +117,12 @@ impl End {
         self.boottime.checked_sub(now).filter(|left| *left > 0)
     }
 
+    /// Whether both come within the same second by the wall clock: documents have whole seconds.
+    #[must_use]
+    pub const fn is_in_the_second_of(&self, other: Self) -> bool {
+        self.wall.div_euclid(1000) == other.wall.div_euclid(1000)
+    }
+
     /// The time as documents have it (RFC 3339).
     #[must_use]
     pub fn text(&self) -> String {

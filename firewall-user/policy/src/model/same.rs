@@ -88,23 +88,7 @@ impl Rule {
     /// # Errors
     /// Only one of them ends, or at another time.
     pub fn check_same_end(&self, end: Option<End>, exact: bool) -> Result<(), Error> {
-        let is_same = match (self.end, end) {
-            (None, None) => true,
-            (Some(here), Some(wanted)) => {
-                !exact || here.wall.div_euclid(1000) == wanted.wall.div_euclid(1000)
-            }
-            _ => false,
-        };
-        if is_same {
-            return Ok(());
-        }
-        let text = |end: Option<End>| end.map_or_else(|| "never".to_owned(), |end| end.text());
-        Err(Error::Differs {
-            object: format!("rule {}", self.id),
-            what: "end",
-            here: text(self.end),
-            wanted: text(end),
-        })
+        same_end(&format!("rule {}", self.id), (self.end, end), exact)
     }
 }
 
@@ -121,27 +105,48 @@ impl Acl {
 }
 
 impl Model {
-    /// Whether a network ACL has this entry with this number. When it ends is not compared.
+    /// Whether a network ACL has this entry with this number, which ends by itself too or does not; `exact`: at
+    /// this time.
     ///
     /// # Errors
-    /// It has another one with the number.
+    /// It has another one with the number, only one of them ends, or at another time.
     pub fn check_same_entry(
         &self,
         acl: &Acl,
         (direction, number): (Direction, u16),
         wanted: &AclEntry,
+        exact: bool,
     ) -> Result<bool, Error> {
         let Some(here) = acl.entries.get(&(direction, number)) else { return Ok(false) };
+        let object = format!("{} entry {number} of network ACL {}", direction.name(), acl.name);
         if here.says_the_same(wanted) {
-            return Ok(true);
+            return same_end(&object, (here.end, wanted.end), exact).map(|()| true);
         }
         Err(Error::Differs {
-            object: format!("{} entry {number} of network ACL {}", direction.name(), acl.name),
+            object,
             what: "rule",
             here: self.entry_text(direction, here),
             wanted: self.entry_text(direction, wanted),
         })
     }
+}
+
+fn same_end(
+    object: &str,
+    (here, wanted): (Option<End>, Option<End>),
+    exact: bool,
+) -> Result<(), Error> {
+    let is_same = match (here, wanted) {
+        (None, None) => true,
+        (Some(here), Some(wanted)) => !exact || here.is_in_the_second_of(wanted),
+        _ => false,
+    };
+    if is_same {
+        return Ok(());
+    }
+    let text = |end: Option<End>| end.map_or_else(|| "never".to_owned(), |end| end.text());
+    let object = object.to_owned();
+    Err(Error::Differs { object, what: "end", here: text(here), wanted: text(wanted) })
 }
 
 fn same(object: &str, what: &'static str, here: &str, wanted: &str) -> Result<(), Error> {

@@ -307,9 +307,7 @@ impl<'a> Planner<'a> {
                         let text = with_description(text.clone(), &wanted.description);
                         self.step(change, vec![line(Sign::Change, text)]);
                     }
-                    // Documents have whole seconds.
-                    let seconds = |end: Option<End>| end.map(|end| end.wall.div_euclid(1000));
-                    if seconds(wanted.end) != seconds(rule.end) {
+                    if !is_same_end(wanted.end, rule.end) {
                         let change = Change::SetRuleEnd {
                             group: id.clone(),
                             rule: rule.id.clone(),
@@ -554,6 +552,15 @@ fn tags_line(object: String, id: &str) -> Line {
 
 fn with_description(text: String, description: &str) -> String {
     if description.is_empty() { text } else { format!("{text} ({description})") }
+}
+
+/// Whether two ends are the same, as documents have them.
+fn is_same_end(one: Option<End>, other: Option<End>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.is_in_the_second_of(other),
+        _ => false,
+    }
 }
 
 fn with_end(text: String, end: Option<End>) -> String {

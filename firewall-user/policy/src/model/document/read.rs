@@ -112,7 +112,7 @@ impl Document {
         }
         let mut acls = Vec::new();
         for (index, acl) in self.network_acls.iter().flatten().enumerate() {
-            match read_acl(findings, format!("NetworkAcls[{index}]"), acl) {
+            match read_acl(findings, format!("NetworkAcls[{index}]"), acl, self.now) {
                 Some(acl) => acls.push(acl),
                 None => broken.insert([acl.network_acl_id.as_deref(), name_tag(acl)]),
             }

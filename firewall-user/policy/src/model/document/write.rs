@@ -80,7 +80,7 @@ fn acl(model: &Model, acl: &Acl) -> NetworkAcl {
 }
 
 fn acl_entry(direction: Direction, number: u16, entry: &AclEntry) -> NetworkAclEntry {
-    let AclEntry { number: _, action, traffic, peer, end: _ } = entry;
+    let AclEntry { number: _, action, traffic, peer, end } = entry;
     let Ec2Traffic { protocol: _, from, to } = traffic.to_ec2();
     let is_icmp = matches!(traffic, Traffic::Icmp(_) | Traffic::Icmpv6(_));
     let has_ports = matches!(traffic, Traffic::Tcp(_) | Traffic::Udp(_));
@@ -90,6 +90,7 @@ fn acl_entry(direction: Direction, number: u16, entry: &AclEntry) -> NetworkAclE
         port_range: has_ports.then_some(AclPorts { from, to }),
         protocol: Some(traffic.protocol_number()),
         rule_action: Some(action.name().to_owned()),
+        ends_at: end.map(|end| end.text()),
         rule_number: Some(number.into()),
         ..NetworkAclEntry::default()
     };
