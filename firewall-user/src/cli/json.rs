@@ -3,6 +3,7 @@
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
+use super::block::BlockList;
 use super::flows::document::{FlowCount, FlowList};
 use super::stats::StatsDocument;
 use super::status::StatusDocument;
@@ -43,6 +44,7 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<Document>("Network ACLs", &["acl list", "acl show", "export"], &["NetworkAcls"]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
+        document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
     ]

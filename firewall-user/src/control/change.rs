@@ -24,8 +24,7 @@ impl Control {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
         let value = edit(&mut transaction)?;
-        if !transaction.changed() {
-            transaction.commit()?;
+        if !transaction.writes() {
             return Ok(value);
         }
         let messages = ends::messages(&transaction);

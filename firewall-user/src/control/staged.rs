@@ -175,11 +175,10 @@ impl Enforcer {
         transaction: &mut Transaction<'_>,
     ) -> Result<Staged> {
         let addresses = transaction.active_addresses()?;
-        let before = Before::Known {
-            model: transaction.before(),
-            addresses: &addresses,
-            generation: Some(transaction.generation()),
-        };
+        // Where the wall clock was set, the tables are of other ends than the model has now.
+        let generation = (!transaction.ends_moved()).then_some(transaction.generation());
+        let before =
+            Before::Known { model: transaction.before(), addresses: &addresses, generation };
         let staged = self.stage(maps, before, transaction.model())?;
         transaction.set_active_addresses(&staged.addresses)?;
         Ok(staged)

@@ -4,6 +4,7 @@
 
 mod acl_refusals;
 mod acls;
+mod blocks;
 mod commands;
 mod document_refusals;
 mod documents;
