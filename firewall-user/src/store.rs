@@ -18,6 +18,7 @@ use crate::ownership;
 use crate::policy::Addresses;
 
 mod copy;
+mod entries;
 mod error;
 mod pending;
 mod read;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::Error;
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// The file's `application_id`: "secg".
 const APPLICATION: i64 = 0x7365_6367;
@@ -33,23 +33,25 @@ CREATE TABLE pending (
     deadline INTEGER NOT NULL
 ) STRICT;
 
+-- The form is in entries.rs. A row is never changed.
+CREATE TABLE prefix_list_entries (
+    id INTEGER PRIMARY KEY,
+    networks BLOB NOT NULL,
+    descriptions BLOB NOT NULL
+) STRICT;
 CREATE TABLE prefix_lists (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL COLLATE NOCASE UNIQUE,
     family TEXT NOT NULL,
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    -- NULL: none.
+    entries INTEGER REFERENCES prefix_list_entries
 ) STRICT;
 CREATE TABLE prefix_list_tags (
     list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
     key TEXT NOT NULL,
     value TEXT NOT NULL,
     PRIMARY KEY (list, key)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE prefix_list_entries (
-    list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
-    cidr TEXT NOT NULL,
-    description TEXT NOT NULL,
-    PRIMARY KEY (list, cidr)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE groups (

@@ -4,5 +4,6 @@
 
 mod crash;
 mod edits;
+mod entries;
 mod open;
 mod pending;
