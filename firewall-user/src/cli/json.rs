@@ -4,6 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::flows::document::{FlowCount, FlowList};
+use super::prefix_list::LoadDocument;
 use super::stats::StatsDocument;
 use super::status::StatusDocument;
 use crate::model::document::Document;
@@ -40,6 +41,7 @@ pub fn documents() -> Vec<JsonDocument> {
             &["prefix-list list", "prefix-list show", "export"],
             &["PrefixLists"],
         ),
+        document::<LoadDocument>("Loaded prefix list", &["prefix-list load"], &[]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
