@@ -257,7 +257,8 @@ mod tests {
 
     #[test]
     fn the_forms_of_public_lists_are_read() {
-        let drop = b"; Spamhaus DROP List\r\n1.10.16.0/20 ; SBL256894\r\n\r\n1.19.0.0/16 ; SBL434604";
+        let drop =
+            b"; Spamhaus DROP List\r\n1.10.16.0/20 ; SBL256894\r\n\r\n1.19.0.0/16 ; SBL434604";
         let expected = ["1.10.16.0/20", "1.19.0.0/16"];
         assert_eq!(texts(&listed(drop, Family::Ipv4).entries), expected);
         let netset = b"\xef\xbb\xbf#\n# firehol_level1\n#\n0.0.0.0/8\n1.2.3.4\n  224.0.0.0/3  \n";
