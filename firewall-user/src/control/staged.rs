@@ -83,7 +83,7 @@ impl Enforcer {
                 wanted.push(one);
             }
         }
-        progress.expect(wanted.iter().map(|one| 2 * one.policy.prefixes()).sum());
+        progress.expect(wanted.iter().map(|one| one.policy.prefixes()).sum());
         let mut shadows = BTreeMap::new();
         for one in &wanted {
             let plan = maps.plan(one)?;
