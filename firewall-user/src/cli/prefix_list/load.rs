@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::loaded::LoadDocument;
+use super::loaded::{LoadDocument, Loaded};
 use crate::cli::output::{self, Format};
 use crate::cli::safety::Safety;
 use crate::cli::{Context, Exit, input};
 use crate::explain::Explain;
 use crate::model::list_file::{ListFile, Listed, WrongLines};
-use crate::model::{Entries, EntryChange, Error, Family, PrefixList, prefix_list_name};
+use crate::model::{Entries, EntryChange, Error, Family, prefix_list_name};
 use crate::store::{NewPrefixList, Transaction};
 
 /// Replace the entries of a prefix list by the networks of a file.
@@ -95,16 +95,6 @@ impl Explain for LoadError {
     fn exit(&self) -> Exit {
         if matches!(self, Self::NotFound(_)) { Exit::NotFound } else { Exit::Failed }
     }
-}
-
-/// What a file changes in a list.
-pub(super) struct Loaded {
-    /// As it is afterwards.
-    pub(super) list: PrefixList,
-    pub(super) before: Entries,
-    pub(super) is_new: bool,
-    pub(super) repeated: usize,
-    pub(super) left_out: usize,
 }
 
 impl Load {

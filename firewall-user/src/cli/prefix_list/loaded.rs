@@ -1,11 +1,20 @@
-//! `secgroup prefix-list load --output json`
+//! What `secgroup prefix-list load` has changed, and how it says so with `--output json`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::load::Loaded;
 use crate::cli::json::SCHEMA_VERSION;
-use crate::model::EntryChange;
+use crate::model::{Entries, EntryChange, PrefixList};
+
+/// What a file changes in a list.
+pub(super) struct Loaded {
+    /// As it is afterwards.
+    pub(super) list: PrefixList,
+    pub(super) before: Entries,
+    pub(super) is_new: bool,
+    pub(super) repeated: usize,
+    pub(super) left_out: usize,
+}
 
 /// What a loaded file changes in a prefix list.
 #[derive(Debug, Serialize, JsonSchema)]

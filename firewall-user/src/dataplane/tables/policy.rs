@@ -51,9 +51,6 @@ pub struct Wanted<'a> {
     pub audit: bool,
 }
 
-/// Writes that take less time than new tables do.
-const FEW: usize = 16_384;
-
 /// The upper half of a digest: the policy's generation in the active word, and in the flows that it
 /// admits.
 fn generation(digest: u64) -> u32 {
@@ -191,11 +188,7 @@ impl Maps {
         let Some(bank) = Bank::open(&self.pins, wanted.slot, tables.bank)? else { return Ok(None) };
         let active = ActiveBank { bank: &bank, tables, room: record.room };
         let delta = delta::plan(wanted.interner, known, wanted.policy, &active)?;
-        // A whole policy is written once, to both halves, and one half after the other is a change.
-        let is_smaller = |delta: &Delta| {
-            delta.before.len() + delta.after.len() <= wanted.policy.prefixes().max(FEW)
-        };
-        Ok(delta.filter(is_smaller).map(|delta| (bank, delta)))
+        Ok(delta.map(|delta| (bank, delta)))
     }
 
     fn set_record(&mut self, bank: &Bank, record: Record) -> Result<()> {
