@@ -44,6 +44,7 @@ mod panic;
 mod pmtu;
 mod policy_swaps;
 mod port_security;
+mod prefix_list_load;
 mod real_guest;
 mod replacement;
 mod revalidate;
