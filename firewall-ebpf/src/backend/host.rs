@@ -312,11 +312,12 @@ impl Interface for HostTables {
 
     fn active(&self) -> Active {
         let tables = Half { slot: self.slot, ..Half::default() };
-        self.policy
-            .as_ref()
-            .map_or(Active(0), |policy| Active::new(tables, policy.has, self.generation))
-            .with_filter(self.filter.as_ref().map(|_| 0))
-            .with_blocks(!self.blocks.v4.is_empty() || !self.blocks.v6.is_empty())
+        let has_blocks = !self.blocks.v4.is_empty() || !self.blocks.v6.is_empty();
+        self.policy.as_ref().map_or(Active(0), |policy| {
+            Active::new(tables, policy.has, self.generation)
+                .with_filter(self.filter.as_ref().map(|_| 0))
+                .with_blocks(has_blocks)
+        })
     }
 
     fn now(&self) -> u64 {

@@ -5,6 +5,7 @@ use firewall_user::policy::CompiledPolicy;
 use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::IpNet;
 
+use crate::decision::deny::{Ends, with_ends};
 use crate::decision::scenario::{Family, Outside, Role, Scenario};
 
 /// The traffic that a rule allows.
@@ -53,18 +54,28 @@ pub struct Rule {
     pub traffic: Traffic,
     /// The outside hosts.
     pub peer: Peer,
+    /// Seconds until it ends.
+    pub ends: Option<u32>,
+}
+
+impl Rule {
+    /// The same rule, which ends after that many seconds.
+    #[must_use]
+    pub const fn ending(self, seconds: u32) -> Self {
+        Self { ends: Some(seconds), ..self }
+    }
 }
 
 /// A rule for the client's packets.
 #[must_use]
 pub const fn allow(traffic: Traffic, peer: Peer) -> Rule {
-    Rule { from: Role::Client, traffic, peer }
+    Rule { from: Role::Client, traffic, peer, ends: None }
 }
 
 /// A rule for the server's packets.
 #[must_use]
 pub const fn allow_reverse(traffic: Traffic, peer: Peer) -> Rule {
-    Rule { from: Role::Server, traffic, peer }
+    Rule { from: Role::Server, traffic, peer, ends: None }
 }
 
 /// Echo requests.
@@ -99,11 +110,18 @@ pub fn compiled(rules: &[Rule], scenario: &Scenario) -> CompiledPolicy {
     compiled_with(rules, scenario, Tracking::Auto)
 }
 
-/// The compiled policy of the rules.
+/// The compiled policy of the rules. Of those that end, no two may allow the same.
 #[must_use]
 pub fn compiled_with(rules: &[Rule], scenario: &Scenario, tracking: Tracking) -> CompiledPolicy {
     let policy = compile(&resolved(rules, scenario), tracking);
-    policy.unwrap_or_else(|error| panic!("compile {rules:?}: {error}"))
+    let policy = policy.unwrap_or_else(|error| panic!("compile {rules:?}: {error}"));
+    with_ends(policy, &ends(rules))
+}
+
+/// When each rule ends, by its number.
+#[must_use]
+pub fn ends(rules: &[Rule]) -> Ends {
+    (1..).zip(rules).filter_map(|(number, rule)| Some((number, rule.ends?))).collect()
 }
 
 fn networks(peer: Peer, scenario: &Scenario) -> Vec<IpNet> {
