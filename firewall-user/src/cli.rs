@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::config::{Config, Paths};
 use crate::control::Control;
 
+mod acl;
 mod apply;
 mod attach;
 mod confirm;
@@ -36,6 +37,7 @@ mod serve;
 mod stats;
 mod status;
 mod table;
+mod traffic;
 
 pub use json::{JsonDocument, documents};
 
@@ -111,6 +113,9 @@ enum Command {
     /// Create, change, list, show and delete prefix lists
     #[command(subcommand)]
     PrefixList(prefix_list::Command),
+    /// Create, change, list, show and delete network ACLs, and associate them with interfaces
+    #[command(subcommand)]
+    Acl(acl::Command),
     Apply(apply::Command),
     Export(export::Command),
     /// Attach groups to an interface, or change the groups and options of one that is attached
@@ -150,6 +155,7 @@ impl Command {
             Self::Group(command) => command.needs_configuration(),
             Self::Rule(command) => command.needs_configuration(),
             Self::PrefixList(command) => command.needs_configuration(),
+            Self::Acl(command) => command.needs_configuration(),
             Self::Apply(_) | Self::Attach(_) | Self::Reconcile(_) | Self::Serve(_) => true,
             Self::Mode(command) => !command.is_for_emergency(),
             Self::Export(_)
@@ -171,6 +177,7 @@ impl Command {
             Self::Group(command) => command.run(context),
             Self::Rule(command) => command.run(context),
             Self::PrefixList(command) => command.run(context),
+            Self::Acl(command) => command.run(context),
             Self::Apply(command) => command.run(context),
             Self::Export(command) => command.run(context),
             Self::Attach(command) => command.run(context),
@@ -301,7 +308,7 @@ mod tests {
     use firewall_ebpf::abi::state::State;
 
     use super::*;
-    use crate::model::{Family, HookChoice, Mode, Tracking};
+    use crate::model::{Action, Family, HookChoice, Mode, Tracking};
 
     fn check<T: ValueEnum + Copy>(name: fn(T) -> &'static str) {
         for value in T::value_variants() {
@@ -312,6 +319,7 @@ mod tests {
 
     #[test]
     fn values_of_options_are_the_names_in_documents_and_the_store() {
+        check(Action::name);
         check(Direction::name);
         check(Family::name);
         check(HookChoice::name);

@@ -18,6 +18,7 @@ use crate::ownership;
 use crate::policy::Addresses;
 
 mod copy;
+mod ends;
 mod error;
 mod pending;
 mod read;
@@ -28,7 +29,7 @@ mod write;
 
 pub use error::Error;
 pub use pending::Pending;
-pub use transaction::{NewGroup, NewPrefixList, Transaction};
+pub use transaction::{Blocked, NewAcl, NewGroup, NewPrefixList, Transaction};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "secgroup.db";
@@ -242,7 +243,8 @@ impl Store {
     pub fn rule_by_number(&self, number: u32) -> Result<Option<RuleName>, Error> {
         self.connection
             .query_row(
-                "SELECT rule_id, group_id, group_name FROM rule_history WHERE number = ?1",
+                "SELECT rule_id, group_id, group_name FROM rule_history \
+                 WHERE number = ?1 AND rule_id IS NOT NULL",
                 [number],
                 |row| {
                     Ok(RuleName {

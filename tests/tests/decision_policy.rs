@@ -139,7 +139,13 @@ fn traffic() -> impl Strategy<Value = Traffic> {
 
 fn rule() -> impl Strategy<Value = ResolvedRule> {
     (select(&Direction::ALL[..]), traffic(), vec(network(), 0..4)).prop_map(
-        |(direction, traffic, networks)| ResolvedRule { number: 0, direction, traffic, networks },
+        |(direction, traffic, networks)| ResolvedRule {
+            number: 0,
+            direction,
+            traffic,
+            networks: networks.into(),
+            end: None,
+        },
     )
 }
 
@@ -154,8 +160,8 @@ fn wide_rule() -> impl Strategy<Value = ResolvedRule> {
     ]);
     let network = select(vec!["0.0.0.0/0", "::/0"]);
     (select(&Direction::ALL[..]), traffic, network).prop_map(|(direction, traffic, network)| {
-        let networks = vec![network.parse().expect("a network")];
-        ResolvedRule { number: 0, direction, traffic, networks }
+        let networks = network.parse::<IpNet>().expect("a network").into();
+        ResolvedRule { number: 0, direction, traffic, networks, end: None }
     })
 }
 

@@ -3,7 +3,7 @@
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::policy::MAX_RULE;
 
-use crate::model::{Interface, Model, Traffic};
+use crate::model::{Interface, Model, Networks, Traffic};
 use crate::resolve::{Addresses, ResolvedRule, resolve};
 
 /// The rule number of the management networks in emergency mode; no rule of a group has it.
@@ -20,12 +20,13 @@ pub fn active_rules(
     if !model.is_panicking {
         return resolve(model, addresses, interface);
     }
-    let networks: Vec<_> = model.management.iter().copied().collect();
+    let networks: Networks = model.management.iter().copied().collect();
     let rule = |direction| ResolvedRule {
         number: MANAGEMENT_RULE,
         direction,
         traffic: Traffic::All,
         networks: networks.clone(),
+        end: None,
     };
     Direction::ALL.map(rule).into()
 }

@@ -67,9 +67,11 @@ fn changed(old: &[ResolvedRule], new: &[ResolvedRule]) -> Option<Vec<IpNet>> {
         return None;
     }
     let Difference { changed, .. } = Difference::new(old, new);
-    let changed: Vec<_> = changed.into_iter().flat_map(|rule| &rule.networks).copied().collect();
-    let all: usize = new.iter().map(|rule| rule.networks.len()).sum();
-    (changed.len() <= all / 4).then_some(changed)
+    let count = |rules: &mut dyn Iterator<Item = &ResolvedRule>| -> usize {
+        rules.map(|rule| rule.networks.len()).sum()
+    };
+    let is_small = count(&mut changed.iter().copied()) <= count(&mut new.iter()) / 4;
+    is_small.then(|| changed.into_iter().flat_map(|rule| &rule.networks).collect())
 }
 
 /// The prefixes within which something changes: sorted, none within another, /0 not among them.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use crate::model::{GroupId, Interface, Model, Peer, Traffic};
+use crate::model::{GroupId, Interface, Model, Networks, Peer, Traffic};
 
 /// The inside addresses and networks of each attached interface, by slot.
 pub type Addresses = BTreeMap<u16, Vec<IpNet>>;
@@ -21,7 +21,9 @@ pub struct ResolvedRule {
     /// Protocol with its ports or ICMP type and code.
     pub traffic: Traffic,
     /// The outside networks it allows; none for a group without members.
-    pub networks: Vec<IpNet>,
+    pub networks: Networks,
+    /// When it ends, in nanoseconds since the boot (`CLOCK_BOOTTIME`).
+    pub end: Option<u64>,
 }
 
 /// The rules of all groups of an interface, in the order of their numbers.
@@ -37,37 +39,43 @@ pub fn resolve(model: &Model, addresses: &Addresses, interface: &Interface) -> V
             direction: rule.spec.direction,
             traffic: rule.spec.traffic,
             networks: networks(model, addresses, &rule.spec.peer),
+            end: rule.end.map(|end| end.boottime),
         })
         .collect();
     rules.sort_by_key(|rule| rule.number);
     rules
 }
 
-fn networks(model: &Model, addresses: &Addresses, peer: &Peer) -> Vec<IpNet> {
+fn networks(model: &Model, addresses: &Addresses, peer: &Peer) -> Networks {
     match peer {
-        Peer::Ipv4(network) => vec![(*network).into()],
-        Peer::Ipv6(network) => vec![(*network).into()],
-        Peer::PrefixList(id) => model
-            .prefix_lists
-            .get(id)
-            .map_or_else(Vec::new, |l| l.entries.keys().copied().collect()),
         Peer::Group(id) => members(model, addresses, id),
+        _ => networks_of(model, peer),
+    }
+}
+
+/// The networks of a peer that is no group.
+pub(crate) fn networks_of(model: &Model, peer: &Peer) -> Networks {
+    match peer {
+        Peer::Ipv4(network) => (*network).into(),
+        Peer::Ipv6(network) => (*network).into(),
+        Peer::PrefixList(id) => {
+            let list = model.prefix_lists.get(id);
+            list.map_or_else(Networks::default, |list| list.entries.networks().clone())
+        }
+        Peer::Group(_) => Networks::default(),
     }
 }
 
 /// The addresses of the interfaces in a group, as networks.
-fn members(model: &Model, addresses: &Addresses, group: &GroupId) -> Vec<IpNet> {
-    let mut networks: Vec<IpNet> = model
+fn members(model: &Model, addresses: &Addresses, group: &GroupId) -> Networks {
+    model
         .interfaces
         .values()
         .filter(|interface| interface.groups.contains(group))
         .filter_map(|interface| addresses.get(&interface.slot))
         .flatten()
         .copied()
-        .collect();
-    networks.sort();
-    networks.dedup();
-    networks
+        .collect()
 }
 
 /// The difference between two sets of rules, each in the order of their numbers.

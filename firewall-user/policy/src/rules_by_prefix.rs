@@ -1,11 +1,9 @@
 //! Which rules name which prefixes.
 
-use firewall_ebpf::abi::prefix::Prefix;
-use ipnet::IpNet;
-
 use crate::prefixes::{prefix_v4, prefix_v6};
 use crate::ranges::interval;
 use crate::resolve::ResolvedRule;
+use firewall_ebpf::abi::prefix::Prefix;
 
 /// A prefix that a rule names, and the rule's index.
 pub(crate) type PrefixRule<const N: usize> = (Prefix<N>, u32);
@@ -33,18 +31,13 @@ impl RulesByPrefix {
         for (number, rule) in (0_u32..).zip(rules) {
             let [has_v4, has_v6] =
                 [true, false].map(|is_v4| interval(rule.traffic, is_v4).is_some());
-            for network in &rule.networks {
-                match network {
-                    IpNet::V4(network) if has_v4 => {
-                        let prefix = prefix_v4(network);
-                        v4.extend(wants_v4(&prefix).then_some((prefix, number)));
-                    }
-                    IpNet::V6(network) if has_v6 => {
-                        let prefix = prefix_v6(network);
-                        v6.extend(wants_v6(&prefix).then_some((prefix, number)));
-                    }
-                    _ => {}
-                }
+            if has_v4 {
+                let prefixes = rule.networks.v4().iter().map(prefix_v4).filter(&wants_v4);
+                v4.extend(prefixes.map(|prefix| (prefix, number)));
+            }
+            if has_v6 {
+                let prefixes = rule.networks.v6().iter().map(prefix_v6).filter(&wants_v6);
+                v6.extend(prefixes.map(|prefix| (prefix, number)));
             }
         }
         v4.sort_unstable();

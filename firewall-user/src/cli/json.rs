@@ -40,6 +40,7 @@ pub fn documents() -> Vec<JsonDocument> {
             &["prefix-list list", "prefix-list show", "export"],
             &["PrefixLists"],
         ),
+        document::<Document>("Network ACLs", &["acl list", "acl show", "export"], &["NetworkAcls"]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
-use ipnet::IpNet;
 
 use super::group::parse_tags;
 use super::output::{self, Format, Output};
@@ -13,7 +12,8 @@ use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::control::Terms;
 use crate::model::{
-    Error, Family, Model, document, parse_cidr, parse_entry, prefix_list_name, rule_description,
+    Entries, Error, Family, Model, document, parse_cidr, parse_entry, prefix_list_name,
+    rule_description,
 };
 use crate::store::NewPrefixList;
 
@@ -151,14 +151,14 @@ impl Add {
             let entries = parse_entries(&words, None, description.as_deref())?;
             safety.change(context, &format!("prefix-list add {list}"), |change| {
                 let here = change.model().prefix_list(&list)?;
-                let mut new = BTreeMap::new();
-                for (network, description) in entries {
-                    if !if_not_exists || !here.check_same_entry(&network, &description)? {
-                        new.insert(network, description);
+                let mut new = Vec::new();
+                for (network, description) in &entries {
+                    if !if_not_exists || !here.check_same_entry(&network, description)? {
+                        new.push((network, description.to_owned()));
                     }
                 }
                 let id = here.id.clone();
-                Ok(change.add_entries(&id, new)?)
+                Ok(change.add_entries(&id, &new.into_iter().collect())?)
             })
         };
         add().with_context(|| format!("add to prefix list {list}"))?;
@@ -171,14 +171,13 @@ impl Remove {
     fn run(self, context: &Context) -> Result<Exit> {
         let Self { list, entries, if_exists, safety } = self;
         let remove = || -> Result<_> {
-            let mut entries: Vec<_> = parse_entries(&entries, None, None)?.into_keys().collect();
+            let entries = parse_entries(&entries, None, None)?;
             safety.change(context, &format!("prefix-list remove {list}"), |change| {
                 let here = change.model().prefix_list(&list)?;
-                if if_exists {
-                    entries.retain(|network| here.entries.contains_key(network));
-                }
-                let id = here.id.clone();
-                Ok(change.remove_entries(&id, &entries)?)
+                let networks = entries.networks().iter();
+                let gone = networks.filter(|network| !if_exists || here.entries.contains(network));
+                let (id, gone) = (here.id.clone(), gone.collect());
+                Ok(change.remove_entries(&id, &gone)?)
             })
         };
         remove().with_context(|| format!("remove from prefix list {list}"))?;
@@ -262,7 +261,7 @@ fn parse_entries(
     words: &[String],
     family: Option<Family>,
     description: Option<&str>,
-) -> Result<BTreeMap<IpNet, String>, Error> {
+) -> Result<Entries, Error> {
     let description = rule_description(description.unwrap_or_default())?;
     let mut entries = BTreeMap::new();
     for word in words {
@@ -274,5 +273,5 @@ fn parse_entries(
             return Err(Error::EntryRepeated(network));
         }
     }
-    Ok(entries)
+    Ok(entries.into_iter().collect())
 }

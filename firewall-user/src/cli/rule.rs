@@ -117,7 +117,10 @@ impl Add {
                         known.check_same(&description)?;
                         ids.insert(index, known.id.clone());
                     } else {
-                        new.push((index, NewRule { spec, description: description.clone() }));
+                        new.push((
+                            index,
+                            NewRule { spec, description: description.clone(), end: None },
+                        ));
                     }
                 }
                 let (places, new): (Vec<_>, Vec<_>) = new.into_iter().unzip();

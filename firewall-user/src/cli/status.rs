@@ -322,6 +322,8 @@ fn print(
         if !options.is_empty() {
             output::lines([format!("{label}: options {}", options.join(" "))])?;
         }
+        let acl = one.interface.acl.as_ref().and_then(|id| model.acls.get(id));
+        output::lines(acl.map(|acl| format!("{label}: network ACL {}", acl.name)))?;
         output::lines(port_text(one.interface).map(|text| format!("{label}: {text}")))?;
         output::lines(members::text(one.interface, &one.without_address))?;
     }
@@ -361,7 +363,20 @@ fn print(
         format!("; {} bytes each, {} in all", RULE_COUNTER, output::size(bytes))
     });
     output::lines([format!("rule counters: {entries} of {capacity}{memory}")])?;
+    output::lines(deny_text(maps)?)?;
     statuses.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
+}
+
+/// The memory of network ACLs and blocks; nothing where there are none.
+fn deny_text(maps: &Maps) -> Result<Option<String>> {
+    let ((filters, of_filters), of_blocks) = (maps.filter_usage()?, maps.block_memory()?);
+    let sized =
+        |memory: Option<u64>| memory.map_or_else(|| "of unknown size".to_owned(), output::size);
+    let filters =
+        (filters > 0).then(|| format!("{filters} tables of network ACLs, {}", sized(of_filters)));
+    let blocks = maps.blocks_any()?.then(|| format!("blocked networks, {}", sized(of_blocks)));
+    let all: Vec<String> = filters.into_iter().chain(blocks).collect();
+    Ok((!all.is_empty()).then(|| all.join("; ")))
 }
 
 /// How full a table is: `12.5% of 65536 (tcp, ipv4)`.

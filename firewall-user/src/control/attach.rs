@@ -189,8 +189,8 @@ impl Attempt<'_> {
         if transaction.changed() {
             arm(self.paths, self.terms, &mut transaction)?;
         }
-        transaction.commit()?;
-        self.enforcer.gc_partly(&mut staged.flip()?, &interfaces);
+        let generation = transaction.commit()?;
+        self.enforcer.gc_partly(&mut staged.flip(Some(generation))?, &interfaces);
         Ok((attached, learned))
     }
 

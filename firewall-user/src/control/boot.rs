@@ -16,6 +16,11 @@ pub(super) fn now() -> io::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_BOOTTIME)?.into())
 }
 
+/// The time since this boot in nanoseconds, as the kernel compares it with the end of a rule.
+pub(super) fn nanoseconds() -> io::Result<u64> {
+    Ok(u64::try_from(now()?.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// Sleeps until a time since this boot; a suspended machine wakes up late, but does not sleep longer
 /// for it. May return early.
 pub(super) fn sleep_until(time: Duration) {

@@ -43,8 +43,8 @@ impl Control {
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         let interfaces = transaction.model().interfaces.clone();
         arm(&self.paths, terms, &mut transaction)?;
-        transaction.commit()?;
-        self.enforcer.gc_partly(&mut staged.flip()?, &interfaces);
+        let generation = transaction.commit()?;
+        self.enforcer.gc_partly(&mut staged.flip(Some(generation))?, &interfaces);
         Ok(value)
     }
 }

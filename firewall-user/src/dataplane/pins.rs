@@ -57,6 +57,9 @@ impl Place {
 /// What a directory of pins is called before its version number.
 const VERSION_PREFIX: &str = "abi";
 
+/// What a table of a filter is called before the filter's number.
+const FILTER_PREFIX: &str = "filter_";
+
 /// Where pins are created until the set is complete.
 const PARTIAL: &str = "partial";
 
@@ -136,7 +139,8 @@ impl Pins {
         self.version_dir().join("links")
     }
 
-    fn tables_dir(&self) -> PathBuf {
+    /// The directory of the tables of policies, filters and blocks.
+    pub(super) fn tables_dir(&self) -> PathBuf {
         self.version_dir().join("tables")
     }
 
@@ -166,7 +170,12 @@ impl Pins {
     /// The pin of a table of a filter.
     #[must_use]
     pub fn filter_table(&self, filter: u16, name: &str) -> PathBuf {
-        self.tables_dir().join(format!("filter_{filter}_{name}"))
+        self.tables_dir().join(format!("{FILTER_PREFIX}{filter}_{name}"))
+    }
+
+    /// The filter that a file in the directory of tables belongs to; `None` for any other table.
+    pub(super) fn filter_of(name: &str) -> Option<u16> {
+        name.strip_prefix(FILTER_PREFIX)?.split('_').next()?.parse().ok()
     }
 
     /// The pin of a trie of the blocks of the host.
@@ -263,6 +272,16 @@ mod tests {
         assert_eq!(Pins::version_of(&name), Some(ABI_VERSION));
         for other in ["abi", "abix", "partial", "removed", "v4"] {
             assert_eq!(Pins::version_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_a_filter_names_it() {
+        let pins = Pins::new("/sys/fs/bpf/secgroup");
+        let path = pins.filter_table(417, "CLASSES");
+        assert_eq!(Pins::filter_of(path.file_name().unwrap().to_str().unwrap()), Some(417));
+        for other in ["3_0_CLASSES", "blocks_0_V4", "filter_", "filter_x_CLASSES"] {
+            assert_eq!(Pins::filter_of(other), None, "{other}");
         }
     }
 

@@ -1,12 +1,17 @@
 //! Reads the whole model: a fixed number of queries for any number of rows.
 
+use std::collections::BTreeMap;
+
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
+use ipnet::IpNet;
 use rusqlite::{Connection, Row};
 
+use super::ends::Ends;
 use super::rows;
 use crate::model::{
-    Family, Group, HookChoice, Interface, Mode, Model, PortSettings, PrefixList, Rule, Tracking,
+    Acl, AclEntry, Action, Block, Family, Group, HookChoice, Interface, Mode, Model, PortSettings,
+    PrefixList, PrefixListId, Rule, RuleSpec, Tracking,
 };
 use crate::policy::Addresses;
 
@@ -17,9 +22,12 @@ pub(super) fn generation(connection: &Connection) -> rusqlite::Result<u64> {
 /// The whole model. The caller holds a transaction, so that all queries read one snapshot.
 pub(super) fn model(connection: &Connection) -> rusqlite::Result<Model> {
     let mut model = Model::default();
+    let ends = Ends::now();
     prefix_lists(connection, &mut model)?;
-    groups(connection, &mut model)?;
+    groups(connection, &mut model, &ends)?;
+    acls(connection, &mut model, &ends)?;
     interfaces(connection, &mut model)?;
+    blocks(connection, &mut model, &ends)?;
     panic(connection, &mut model)?;
     Ok(model)
 }
@@ -51,12 +59,17 @@ fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<
         model.prefix_lists.insert(list.id.clone(), list);
         Ok(())
     })?;
+    let mut entries: BTreeMap<PrefixListId, Vec<_>> = BTreeMap::new();
     each(connection, "SELECT list, cidr, description FROM prefix_list_entries", |row| {
-        if let Some(list) = model.prefix_lists.get_mut(&rows::parsed(row, 0)?) {
-            list.entries.insert(rows::parsed(row, 1)?, row.get(2)?);
-        }
+        let entry: (IpNet, String) = (rows::parsed(row, 1)?, row.get(2)?);
+        entries.entry(rows::parsed(row, 0)?).or_default().push(entry);
         Ok(())
     })?;
+    for (list, entries) in entries {
+        if let Some(list) = model.prefix_lists.get_mut(&list) {
+            list.entries = entries.into_iter().collect();
+        }
+    }
     each(connection, "SELECT list, key, value FROM prefix_list_tags", |row| {
         if let Some(list) = model.prefix_lists.get_mut(&rows::parsed(row, 0)?) {
             list.tags.insert(row.get(1)?, row.get(2)?);
@@ -65,7 +78,7 @@ fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<
     })
 }
 
-fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
+fn groups(connection: &Connection, model: &mut Model, ends: &Ends) -> rusqlite::Result<()> {
     each(connection, "SELECT id, name, description FROM groups", |row| {
         let group = Group {
             id: rows::parsed(row, 0)?,
@@ -84,7 +97,8 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
         Ok(())
     })?;
     let rules = "SELECT group_id, id, number, description, direction, protocol, from_port, \
-                 to_port, cidr, prefix_list, peer_group FROM rules ORDER BY number";
+                 to_port, cidr, prefix_list, peer_group, end_kind, end_wall, end_boot, end_boottime \
+                 FROM rules ORDER BY number";
     each(connection, rules, |row| {
         if let Some(group) = model.groups.get_mut(&rows::parsed(row, 0)?) {
             group.rules.push(Rule {
@@ -92,14 +106,69 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
                 number: row.get(2)?,
                 description: row.get(3)?,
                 spec: rows::spec(row, 4)?,
+                end: ends.read(row, 11)?,
             });
         }
         Ok(())
     })
 }
 
+fn acls(connection: &Connection, model: &mut Model, ends: &Ends) -> rusqlite::Result<()> {
+    each(connection, "SELECT id, name, is_default FROM acls", |row| {
+        let acl = Acl {
+            id: rows::parsed(row, 0)?,
+            name: row.get(1)?,
+            is_default: row.get(2)?,
+            entries: Default::default(),
+            tags: Default::default(),
+        };
+        model.acls.insert(acl.id.clone(), acl);
+        Ok(())
+    })?;
+    each(connection, "SELECT acl, key, value FROM acl_tags", |row| {
+        if let Some(acl) = model.acls.get_mut(&rows::parsed(row, 0)?) {
+            acl.tags.insert(row.get(1)?, row.get(2)?);
+        }
+        Ok(())
+    })?;
+    let entries = "SELECT acl, entry, number, action, direction, protocol, from_port, to_port, cidr, \
+                   prefix_list, NULL, end_kind, end_wall, end_boot, end_boottime FROM acl_entries";
+    each(connection, entries, |row| {
+        if let Some(acl) = model.acls.get_mut(&rows::parsed(row, 0)?) {
+            let RuleSpec { direction, traffic, peer } = rows::spec(row, 4)?;
+            let entry = AclEntry {
+                number: row.get(2)?,
+                action: rows::named(row, 3, &Action::ALL, Action::name)?,
+                traffic,
+                peer,
+                end: ends.read(row, 11)?,
+            };
+            acl.entries.insert((direction, row.get(1)?), entry);
+        }
+        Ok(())
+    })
+}
+
+fn blocks(connection: &Connection, model: &mut Model, ends: &Ends) -> rusqlite::Result<()> {
+    let blocks = "SELECT number, cidr, prefix_list, interface, reason, created, end_kind, end_wall, \
+                  end_boot, end_boottime FROM blocks";
+    each(connection, blocks, |row| {
+        let block = Block {
+            number: row.get(0)?,
+            target: rows::network_or_list(row, 1)?,
+            interface: rows::optional(row, 3)?,
+            reason: row.get(4)?,
+            created: row.get(5)?,
+            end: ends.read(row, 6)?,
+        };
+        model.blocks.insert(block.number, block);
+        Ok(())
+    })
+}
+
 const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, tcp_loose, tracking, \
-     mode, revalidate, max_flows, max_flows_per_source, source_dest_check, guest_router, mac FROM interfaces";
+     mode, revalidate, max_flows, max_flows_per_source, source_dest_check, guest_router, mac, \
+     acl FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -125,6 +194,7 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             max_flows: row.get(12)?,
             max_flows_per_source: row.get(13)?,
             groups: Vec::new(),
+            acl: rows::optional(row, 17)?,
             timeouts: Default::default(),
             addresses: Vec::new(),
             port: PortSettings {

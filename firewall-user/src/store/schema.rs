@@ -5,10 +5,11 @@ use std::path::Path;
 use firewall_ebpf::abi::policy::MAX_RULE;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::Error;
+use super::{Error, write};
+use crate::model::{Acl, Change};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// The file's `application_id`: "secg".
 const APPLICATION: i64 = 0x7365_6367;
@@ -64,12 +65,13 @@ CREATE TABLE group_tags (
     PRIMARY KEY (group_id, key)
 ) STRICT, WITHOUT ROWID;
 
--- Every rule that ever existed. AUTOINCREMENT: no number is used twice.
+-- Every rule, entry of an ACL and block that ever existed; the names are of rules. AUTOINCREMENT: no
+-- number is used twice.
 CREATE TABLE rule_history (
     number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 536870911),
-    rule_id TEXT NOT NULL UNIQUE,
-    group_id TEXT NOT NULL,
-    group_name TEXT NOT NULL
+    rule_id TEXT UNIQUE,
+    group_id TEXT,
+    group_name TEXT
 ) STRICT;
 CREATE TABLE rules (
     number INTEGER PRIMARY KEY REFERENCES rule_history,
@@ -83,6 +85,11 @@ CREATE TABLE rules (
     prefix_list TEXT REFERENCES prefix_lists,
     peer_group TEXT REFERENCES groups,
     description TEXT NOT NULL,
+    -- When it ends by itself: milliseconds since 1970, and nanoseconds since a boot.
+    end_kind TEXT,
+    end_wall INTEGER,
+    end_boot TEXT,
+    end_boottime INTEGER,
     CHECK ((cidr IS NOT NULL) + (prefix_list IS NOT NULL) + (peer_group IS NOT NULL) = 1)
 ) STRICT;
 CREATE UNIQUE INDEX rules_by_spec ON rules (
@@ -91,6 +98,37 @@ CREATE UNIQUE INDEX rules_by_spec ON rules (
 );
 CREATE INDEX rules_by_prefix_list ON rules (prefix_list) WHERE prefix_list IS NOT NULL;
 CREATE INDEX rules_by_peer_group ON rules (peer_group) WHERE peer_group IS NOT NULL;
+
+CREATE TABLE acls (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL COLLATE NOCASE UNIQUE,
+    is_default INTEGER NOT NULL
+) STRICT;
+CREATE TABLE acl_tags (
+    acl TEXT NOT NULL REFERENCES acls ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (acl, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE acl_entries (
+    number INTEGER PRIMARY KEY REFERENCES rule_history,
+    acl TEXT NOT NULL REFERENCES acls ON DELETE CASCADE,
+    direction TEXT NOT NULL,
+    entry INTEGER NOT NULL CHECK (entry BETWEEN 1 AND 32768),
+    action TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    from_port INTEGER,
+    to_port INTEGER,
+    cidr TEXT,
+    prefix_list TEXT REFERENCES prefix_lists,
+    end_kind TEXT,
+    end_wall INTEGER,
+    end_boot TEXT,
+    end_boottime INTEGER,
+    UNIQUE (acl, direction, entry),
+    CHECK ((cidr IS NOT NULL) + (prefix_list IS NOT NULL) = 1)
+) STRICT;
+CREATE INDEX acl_entries_by_prefix_list ON acl_entries (prefix_list) WHERE prefix_list IS NOT NULL;
 
 CREATE TABLE interfaces (
     slot INTEGER PRIMARY KEY CHECK (slot BETWEEN 0 AND 65535),
@@ -109,8 +147,10 @@ CREATE TABLE interfaces (
     max_flows_per_source INTEGER CHECK (max_flows_per_source BETWEEN 1 AND 16777216),
     source_dest_check INTEGER NOT NULL,
     guest_router INTEGER NOT NULL,
-    mac TEXT
+    mac TEXT,
+    acl TEXT REFERENCES acls
 ) STRICT;
+CREATE INDEX interfaces_by_acl ON interfaces (acl) WHERE acl IS NOT NULL;
 CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
 CREATE TABLE interface_groups (
     slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
@@ -144,6 +184,23 @@ CREATE TABLE interface_allowed_addresses (
     network TEXT NOT NULL,
     PRIMARY KEY (slot, position)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE blocks (
+    number INTEGER PRIMARY KEY REFERENCES rule_history,
+    cidr TEXT,
+    prefix_list TEXT REFERENCES prefix_lists,
+    -- Of an interface, which has a new row with each change.
+    interface TEXT,
+    reason TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    end_kind TEXT,
+    end_wall INTEGER,
+    end_boot TEXT,
+    end_boottime INTEGER,
+    CHECK ((cidr IS NOT NULL) + (prefix_list IS NOT NULL) = 1)
+) STRICT;
+CREATE UNIQUE INDEX blocks_by_target ON blocks (coalesce(cidr, prefix_list), coalesce(interface, ''));
+CREATE INDEX blocks_by_prefix_list ON blocks (prefix_list) WHERE prefix_list IS NOT NULL;
 
 -- The addresses of group members in the policies that are active in the kernel.
 CREATE TABLE active_addresses (
@@ -180,6 +237,8 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         return Ok(());
     }
     transaction.execute_batch(TABLES).map_err(failed)?;
+    let default = Change::CreateAcl(Acl::new_default()?);
+    write::change(&transaction, &mut { default }, |_| String::new()).map_err(failed)?;
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)

@@ -9,12 +9,17 @@ use ipnet::IpNet;
 use super::{Error, pending, write};
 use crate::model::apply::Plan;
 use crate::model::{
-    Change, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model, NewRule,
-    PrefixList, PrefixListId, Rule, RuleId, check,
+    Change, Entries, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model,
+    Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, check,
 };
 
+mod acls;
 mod addresses;
+mod blocks;
 mod rollback;
+
+pub use acls::NewAcl;
+pub use blocks::Blocked;
 
 /// A group to create, with the rules of [`Group::default_rules`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +40,7 @@ pub struct NewPrefixList {
     /// Family of every entry.
     pub family: Family,
     /// Canonical networks with their descriptions.
-    pub entries: BTreeMap<IpNet, String>,
+    pub entries: Entries,
     /// As [`crate::model::tags::collect`] returned them.
     pub tags: BTreeMap<String, String>,
 }
@@ -136,7 +141,16 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes an edit that was checked.
-    fn write(&mut self, mut change: Change) -> Result<(), Error> {
+    fn write(&mut self, change: Change) -> Result<(), Error> {
+        self.write_and(change, |_| ())
+    }
+
+    /// As [`Self::write`]; `read` reads what the store has assigned.
+    fn write_and<T>(
+        &mut self,
+        mut change: Change,
+        read: impl FnOnce(&Change) -> T,
+    ) -> Result<T, Error> {
         let name =
             |id: &GroupId| self.model.groups.get(id).map_or(String::new(), |it| it.name.clone());
         write::change(&self.sql, &mut change, name).map_err(|error| {
@@ -148,8 +162,9 @@ impl<'a> Transaction<'a> {
             }
         })?;
         self.changed = true;
+        let assigned = read(&change);
         self.model.make(change);
-        Ok(())
+        Ok(assigned)
     }
 
     /// Creates a group with the rules of [`Group::default_rules`].
@@ -192,8 +207,8 @@ impl<'a> Transaction<'a> {
     pub fn add_rules(&mut self, id: &GroupId, new: Vec<NewRule>) -> Result<Vec<RuleId>, Error> {
         self.model.check_new_rules(self.model.group_by_id(id)?, &new, &self.limits)?;
         let mut ids = Vec::new();
-        for NewRule { spec, description } in new {
-            let rule = Rule { id: RuleId::random()?, number: 0, spec, description };
+        for NewRule { spec, description, end } in new {
+            let rule = Rule { id: RuleId::random()?, number: 0, spec, description, end };
             ids.push(rule.id.clone());
             self.write(Change::AddRule { group: id.clone(), rule })?;
         }
@@ -236,7 +251,7 @@ impl<'a> Transaction<'a> {
     pub fn create_prefix_list(&mut self, new: NewPrefixList) -> Result<PrefixListId, Error> {
         let NewPrefixList { name, family, entries, tags } = new;
         self.model.check_new_prefix_list(&name, &tags, &self.limits)?;
-        check::check_entries(&name, family, entries.keys(), &self.limits)?;
+        check::check_entries(&name, family, &entries, &self.limits)?;
         let id = PrefixListId::random()?;
         let list = PrefixList { id: id.clone(), name, family, version: 1, entries, tags };
         self.write(Change::CreatePrefixList(list))?;
@@ -248,18 +263,11 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// An entry exists already or is of the other family, or a limit is reached, also one of a group
     /// with rules that have the list as their peer.
-    pub fn add_entries(
-        &mut self,
-        id: &PrefixListId,
-        new: BTreeMap<IpNet, String>,
-    ) -> Result<(), Error> {
+    pub fn add_entries(&mut self, id: &PrefixListId, new: &Entries) -> Result<(), Error> {
         let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
-        let mut entries = entries.clone();
-        for (network, description) in new {
-            if entries.insert(network, description).is_some() {
-                return Err(ModelError::EntryDuplicate { list: name.clone(), network }.into());
-            }
-        }
+        let entries = entries
+            .with(new)
+            .map_err(|network| ModelError::EntryDuplicate { list: name.clone(), network })?;
         self.set_entries(id, entries)
     }
 
@@ -267,25 +275,22 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// An entry does not exist.
-    pub fn remove_entries(&mut self, id: &PrefixListId, networks: &[IpNet]) -> Result<(), Error> {
+    pub fn remove_entries(&mut self, id: &PrefixListId, networks: &Networks) -> Result<(), Error> {
         let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
-        let mut entries = entries.clone();
-        for network in networks {
-            if entries.remove(network).is_none() {
-                let list = name.clone();
-                return Err(ModelError::EntryNotFound { list, network: *network }.into());
-            }
-        }
+        let entries = entries
+            .without(networks)
+            .map_err(|network| ModelError::EntryNotFound { list: name.clone(), network })?;
         self.set_entries(id, entries)
     }
 
-    fn set_entries(
-        &mut self,
-        id: &PrefixListId,
-        entries: BTreeMap<IpNet, String>,
-    ) -> Result<(), Error> {
+    /// Replaces the entries of a prefix list.
+    ///
+    /// # Errors
+    /// An entry is of the other family, or a limit is reached, also one of a group with rules that have the
+    /// list as their peer.
+    pub fn set_entries(&mut self, id: &PrefixListId, entries: Entries) -> Result<(), Error> {
         let list = self.model.prefix_list_by_id(id)?;
-        check::check_entries(&list.name, list.family, entries.keys(), &self.limits)?;
+        check::check_entries(&list.name, list.family, &entries, &self.limits)?;
         if list.entries == entries {
             return Ok(());
         }
@@ -300,7 +305,7 @@ impl<'a> Transaction<'a> {
         self.write(change)
     }
 
-    /// Deletes a prefix list that no rule uses.
+    /// Deletes a prefix list that no rule, entry of a network ACL or block uses.
     ///
     /// # Errors
     /// It is used, or does not exist.
@@ -356,7 +361,7 @@ impl<'a> Transaction<'a> {
     /// Attaches groups to a device; replaces the interface in its slot.
     ///
     /// # Errors
-    /// A group does not exist or is given twice, the device has another slot, or a limit is reached.
+    /// A group does not exist or is given twice, its network ACL does not exist, the device has another slot, or a limit is reached.
     pub fn put_interface(&mut self, interface: &Interface) -> Result<(), Error> {
         self.model.check_interface(interface, &self.limits)?;
         if self.model.interfaces.get(&interface.slot) == Some(interface) {

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use firewall_ebpf::abi::interface::Direction;
 use rusqlite::{Connection, params};
 
+use super::ends::EndColumns;
 use super::read;
-use crate::model::{Change, Ec2Traffic, Group, GroupId, Interface, Peer, PrefixList, Rule};
+use crate::model::{
+    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Entries, Group, GroupId, Interface,
+    InterfaceId, Peer, PrefixList, Rule,
+};
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
 /// Writes an edit. A new rule gets its number here, also in `change`.
@@ -54,6 +59,33 @@ pub(super) fn change(
         Change::RemoveRule { rule, .. } => {
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
+        Change::CreateAcl(acl) => create_acl(sql, acl),
+        Change::TagAcl { acl, name, tags } => {
+            sql.execute("UPDATE acls SET name = ?2 WHERE id = ?1", [acl.as_str(), name.as_str()])?;
+            sql.execute("DELETE FROM acl_tags WHERE acl = ?1", [acl.as_str()])?;
+            write_tags(sql, "acl_tags", acl.as_str(), tags)
+        }
+        Change::DeleteAcl(acl) => {
+            sql.execute("DELETE FROM acls WHERE id = ?1", [acl.as_str()]).map(drop)
+        }
+        Change::PutAclEntry { acl, direction, number, entry } => {
+            remove_acl_entry(sql, acl, *direction, *number)?;
+            add_acl_entry(sql, acl, (*direction, *number), entry)
+        }
+        Change::RemoveAclEntry { acl, direction, number } => {
+            remove_acl_entry(sql, acl, *direction, *number)
+        }
+        Change::AddBlock(block) => {
+            block.number = next_number(sql)?;
+            put_block(sql, block)
+        }
+        Change::ReplaceBlock(block) => {
+            sql.execute("DELETE FROM blocks WHERE number = ?1", [block.number])?;
+            put_block(sql, block)
+        }
+        Change::RemoveBlock(number) => {
+            sql.execute("DELETE FROM blocks WHERE number = ?1", [*number]).map(drop)
+        }
         Change::PutInterface(interface) => put_interface(sql, interface),
         Change::SetManagement(networks) => {
             sql.execute("DELETE FROM management", [])?;
@@ -65,6 +97,9 @@ pub(super) fn change(
             sql.execute("UPDATE state SET panic = ?1", [*is_panicking]).map(drop)
         }
         Change::DeleteInterface(slot) => {
+            let of_slot =
+                "DELETE FROM blocks WHERE interface IN (SELECT id FROM interfaces WHERE slot = ?1)";
+            sql.execute(of_slot, [*slot])?;
             sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*slot]).map(drop)
         }
     }
@@ -98,11 +133,7 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
     write_entries(sql, list.id.as_str(), &list.entries)
 }
 
-fn write_entries<T: ToString>(
-    sql: &Connection,
-    list: &str,
-    entries: &BTreeMap<T, String>,
-) -> rusqlite::Result<()> {
+fn write_entries(sql: &Connection, list: &str, entries: &Entries) -> rusqlite::Result<()> {
     let mut insert = sql.prepare_cached("INSERT INTO prefix_list_entries VALUES (?1, ?2, ?3)")?;
     for (network, description) in entries {
         insert.execute(params![list, network.to_string(), description])?;
@@ -141,31 +172,123 @@ fn add_rule(
              RETURNING number",
         )?
         .query_row([rule.id.as_str(), group.as_str(), name], |row| row.get(0))?;
-    // The last number is the rule of the management networks.
-    if rule.number >= MANAGEMENT_RULE {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(0, rule.number.into()));
-    }
+    require_number(rule.number)?;
     let Ec2Traffic { protocol, from, to } = rule.spec.traffic.to_ec2();
-    let (mut cidr, mut list, mut peer_group) = (None, None, None);
-    match &rule.spec.peer {
-        Peer::Ipv4(network) => cidr = Some(network.to_string()),
-        Peer::Ipv6(network) => cidr = Some(network.to_string()),
-        Peer::PrefixList(id) => list = Some(id.as_str()),
-        Peer::Group(id) => peer_group = Some(id.as_str()),
+    let (cidr, list, peer_group) = columns(&rule.spec.peer);
+    let end = EndColumns::new(rule.end);
+    sql.prepare_cached(
+        "INSERT INTO rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?
+    .execute(params![
+        rule.number,
+        rule.id.as_str(),
+        group.as_str(),
+        rule.spec.direction.name(),
+        protocol,
+        from,
+        to,
+        cidr,
+        list,
+        peer_group,
+        rule.description,
+        end.kind,
+        end.wall,
+        end.boot,
+        end.boottime,
+    ])
+    .map(drop)
+}
+
+/// The columns `cidr, prefix_list, peer_group`.
+fn columns(peer: &Peer) -> (Option<String>, Option<&str>, Option<&str>) {
+    match peer {
+        Peer::Ipv4(network) => (Some(network.to_string()), None, None),
+        Peer::Ipv6(network) => (Some(network.to_string()), None, None),
+        Peer::PrefixList(id) => (None, Some(id.as_str()), None),
+        Peer::Group(id) => (None, None, Some(id.as_str())),
     }
-    sql.prepare_cached("INSERT INTO rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
+}
+
+/// Refuses a number that is not of a rule, an entry or a block: the last is that of the management networks.
+fn require_number(number: u32) -> rusqlite::Result<()> {
+    if number >= MANAGEMENT_RULE {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(0, number.into()));
+    }
+    Ok(())
+}
+
+/// The next number, for something without an id of its own.
+fn next_number(sql: &Connection) -> rusqlite::Result<u32> {
+    let insert = "INSERT INTO rule_history DEFAULT VALUES RETURNING number";
+    let number = sql.prepare_cached(insert)?.query_row([], |row| row.get(0))?;
+    require_number(number).map(|()| number)
+}
+
+fn create_acl(sql: &Connection, acl: &mut Acl) -> rusqlite::Result<()> {
+    let Acl { id, name, is_default, entries, tags } = acl;
+    sql.execute("INSERT INTO acls VALUES (?1, ?2, ?3)", params![id.as_str(), *name, *is_default])?;
+    write_tags(sql, "acl_tags", id.as_str(), tags)?;
+    entries.iter_mut().try_for_each(|(place, entry)| add_acl_entry(sql, id, *place, entry))
+}
+
+fn add_acl_entry(
+    sql: &Connection,
+    acl: &AclId,
+    (direction, number): (Direction, u16),
+    entry: &mut AclEntry,
+) -> rusqlite::Result<()> {
+    entry.number = next_number(sql)?;
+    let Ec2Traffic { protocol, from, to } = entry.traffic.to_ec2();
+    let (cidr, list, _) = columns(&entry.peer);
+    let end = EndColumns::new(entry.end);
+    sql.prepare_cached(
+        "INSERT INTO acl_entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?
+    .execute(params![
+        entry.number,
+        acl.as_str(),
+        direction.name(),
+        number,
+        entry.action.name(),
+        protocol,
+        from,
+        to,
+        cidr,
+        list,
+        end.kind,
+        end.wall,
+        end.boot,
+        end.boottime,
+    ])
+    .map(drop)
+}
+
+fn remove_acl_entry(
+    sql: &Connection,
+    acl: &AclId,
+    direction: Direction,
+    number: u16,
+) -> rusqlite::Result<()> {
+    let delete = "DELETE FROM acl_entries WHERE acl = ?1 AND direction = ?2 AND entry = ?3";
+    sql.execute(delete, params![acl.as_str(), direction.name(), number]).map(drop)
+}
+
+fn put_block(sql: &Connection, block: &Block) -> rusqlite::Result<()> {
+    let (cidr, list, _) = columns(&block.target);
+    let end = EndColumns::new(block.end);
+    let interface = block.interface.as_ref().map(InterfaceId::as_str);
+    sql.prepare_cached("INSERT INTO blocks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
         .execute(params![
-            rule.number,
-            rule.id.as_str(),
-            group.as_str(),
-            rule.spec.direction.name(),
-            protocol,
-            from,
-            to,
+            block.number,
             cidr,
             list,
-            peer_group,
-            rule.description,
+            interface,
+            block.reason,
+            block.created,
+            end.kind,
+            end.wall,
+            end.boot,
+            end.boottime,
         ])
         .map(drop)
 }
@@ -177,6 +300,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         device,
         netns,
         groups,
+        acl,
         hook,
         orientation,
         non_ip,
@@ -196,7 +320,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13, ?14, ?15, ?16, ?17)",
+         ?13, ?14, ?15, ?16, ?17, ?18)",
         params![
             slot,
             id.as_str(),
@@ -215,6 +339,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             port.source_dest_check,
             port.router,
             port.mac.map(|mac| mac.to_string()),
+            acl.as_ref().map(AclId::as_str),
         ],
     )?;
     for (position, group) in (0_u32..).zip(groups) {

@@ -1,6 +1,6 @@
 //! The metrics, read from the kernel's maps at every scrape.
 //!
-//! Labels are interfaces, directions, reasons, groups and rules: their number is bounded by the
+//! Labels are interfaces, directions, reasons, groups, rules, network ACLs and their entries: their number is bounded by the
 //! configured objects. No address is a label.
 
 use std::collections::HashSet;
@@ -31,10 +31,10 @@ use crate::model::{Family, Model};
 mod declaration;
 
 use declaration::{
-    ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BUILD_INFO, BYTES, DEVICE_PRESENT,
-    DROP_BYTES, DROPS, ENFORCING, FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED,
-    FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED, FLOWS_UNPROMOTED, INTERFACE_INFO, PACKETS, PANIC, PASSES,
-    PENDING_CHANGE, PENDING_DEADLINE, POLICY_GENERATION, PREFIX, RECONCILE_SUCCESS,
+    ACL_BYTES, ACL_PACKETS, ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BUILD_INFO,
+    BYTES, DEVICE_PRESENT, DROP_BYTES, DROPS, ENFORCING, FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED,
+    FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED, FLOWS_UNPROMOTED, INTERFACE_INFO, PACKETS,
+    PANIC, PASSES, PENDING_CHANGE, PENDING_DEADLINE, POLICY_GENERATION, PREFIX, RECONCILE_SUCCESS,
     RECONCILE_TIMESTAMP, RULE_BYTES, RULE_PACKETS, STORE_GENERATION, STORE_READABLE,
     TABLES_READABLE,
 };
@@ -51,6 +51,7 @@ struct Reading {
     interfaces: Vec<Measured>,
     tables: Vec<Occupancy>,
     rules: Vec<RuleCount>,
+    entries: Vec<EntryCount>,
     /// What the store tells about itself; `None` if it cannot be read.
     store: Option<StoreValues>,
     tables_readable: bool,
@@ -70,6 +71,7 @@ struct Stored {
     label: String,
     mode: &'static str,
     hook: &'static str,
+    acl: String,
     is_enforcing: bool,
     has_device: bool,
     generation: u64,
@@ -102,6 +104,14 @@ struct RuleCount {
     count: Counter,
 }
 
+/// What an entry of a network ACL has counted.
+#[derive(Debug)]
+struct EntryCount {
+    /// Network ACL, direction, number and action.
+    labels: [String; 4],
+    count: Counter,
+}
+
 /// The metrics that could be read, and the first error.
 #[derive(Debug)]
 pub struct Scrape {
@@ -121,7 +131,8 @@ pub fn scrape(open: impl FnOnce() -> Result<Control>) -> Result<Scrape> {
     let error = read(open, &mut reading).err();
     if error.is_some() {
         // Half of the interfaces would look like all of them.
-        (reading.interfaces, reading.tables, reading.rules) = Default::default();
+        (reading.interfaces, reading.tables) = Default::default();
+        (reading.rules, reading.entries) = Default::default();
     }
     Ok(Scrape { text: encoded(reading)?, error })
 }
@@ -147,6 +158,7 @@ fn read(open: impl FnOnce() -> Result<Control>, reading: &mut Reading) -> Result
             label: interface.label(),
             mode: interface.mode.name(),
             hook: found.as_ref().and_then(|one| one.hook).map_or("none", Hook::name),
+            acl: model.acl_of(interface).map_or_else(String::new, |acl| acl.id.to_string()),
             is_enforcing: found.as_ref().is_some_and(|one| one.state.is_enforced()),
             // One that cannot be examined counts as one that is not enforced.
             has_device: found.as_ref().is_none_or(|one| one.state != State::DeviceMissing),
@@ -183,6 +195,15 @@ fn read_tables(maps: &mut Maps, model: &Model, reading: &mut Reading) -> Result<
                     rule: rule.id.to_string(),
                     count: *count,
                 });
+            }
+        }
+    }
+    for acl in model.acls.values() {
+        for ((direction, number), entry) in &acl.entries {
+            if let Some(count) = counts.get(&entry.number) {
+                let (acl, action) = (acl.id.to_string(), entry.action.name().to_owned());
+                let labels = [acl, direction.name().to_owned(), number.to_string(), action];
+                reading.entries.push(EntryCount { labels, count: *count });
             }
         }
     }
@@ -322,13 +343,18 @@ impl Reading {
         self.stored.iter().filter_map(move |one| Some(([one.label.clone()], value(one)?)))
     }
 
-    fn info(&self) -> impl Iterator<Item = ([String; 3], u64)> {
-        let labels = |one: &Stored| [one.label.as_str(), one.mode, one.hook].map(str::to_owned);
+    fn info(&self) -> impl Iterator<Item = ([String; 4], u64)> {
+        let labels =
+            |one: &Stored| [one.label.as_str(), one.mode, one.hook, &one.acl].map(str::to_owned);
         self.stored.iter().map(move |one| (labels(one), 1))
     }
 
     fn of_store(&self, value: fn(&StoreValues) -> u64) -> Option<([String; 0], u64)> {
         self.store.as_ref().map(|store| ([], value(store)))
+    }
+
+    fn by_entry(&self, field: Field) -> impl Iterator<Item = ([String; 4], u64)> {
+        self.entries.iter().map(move |one| (one.labels.clone(), field(one.count)))
     }
 
     fn by_rule(&self, field: Field) -> impl Iterator<Item = ([String; 2], u64)> {
@@ -368,6 +394,8 @@ impl Collector for Reading {
         encode(to, &ALLOWANCE_EXCEEDED, self.by_interface(Measured::exceeded))?;
         encode(to, &RULE_PACKETS, self.by_rule(PACKETS_FIELD))?;
         encode(to, &RULE_BYTES, self.by_rule(BYTES_FIELD))?;
+        encode(to, &ACL_PACKETS, self.by_entry(PACKETS_FIELD))?;
+        encode(to, &ACL_BYTES, self.by_entry(BYTES_FIELD))?;
         encode(to, &STORE_GENERATION, self.of_store(|store| store.generation))?;
         encode(to, &PANIC, self.of_store(|store| store.panic.into()))?;
         encode(to, &BUILD_INFO, [(build, 1)])
@@ -410,10 +438,13 @@ mod tests {
         };
         let rule =
             RuleCount { group: "g".to_owned(), rule: "r".to_owned(), count: Counter::default() };
+        let labels = ["acl-1", "ingress", "100", "deny"].map(str::to_owned);
+        let entry = EntryCount { labels, count: Counter::default() };
         let stored = Stored {
             label: "eth0".to_owned(),
             mode: "enforce",
             hook: "tcx",
+            acl: "acl-1".to_owned(),
             is_enforcing: true,
             has_device: true,
             generation: 0,
@@ -423,6 +454,7 @@ mod tests {
             interfaces: vec![interface],
             tables: vec![table],
             rules: vec![rule],
+            entries: vec![entry],
             stored: vec![stored],
             store: Some(StoreValues { generation: 0, panic: false, deadline: None }),
             tables_readable: true,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod acls;
+mod blocks;
 mod crash;
 mod edits;
 mod open;

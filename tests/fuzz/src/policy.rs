@@ -9,7 +9,7 @@ use firewall_ebpf::abi::policy::{UNTRACKED, traffic};
 use firewall_ebpf::backend::host::HostTables;
 use firewall_ebpf::verdict::lookup::lookup_rule;
 use firewall_ebpf::verdict::tables::Interface as _;
-use firewall_policy::model::{IcmpMatch, PortRange, Tracking, Traffic};
+use firewall_policy::model::{IcmpMatch, Networks, PortRange, Tracking, Traffic};
 use firewall_policy::{CompiledPolicy, Probe, ResolvedRule, compile, evaluate};
 use ipnet::IpNet;
 
@@ -120,7 +120,8 @@ fn rule(bytes: &mut Unstructured<'_>, number: u32) -> Result<ResolvedRule> {
         direction: Direction::ALL[usize::from(kind & 1)],
         traffic: any_traffic(bytes, kind >> 1 & 7)?,
         // A group without members has no networks.
-        networks: if kind & 0x30 == 0x30 { Vec::new() } else { networks },
+        networks: if kind & 0x30 == 0x30 { Networks::default() } else { networks.into() },
+        end: None,
     })
 }
 
@@ -178,7 +179,7 @@ fn port(bytes: &mut Unstructured<'_>) -> Result<u16> {
 /// A lookup at a boundary of a rule, or a random one.
 fn any_probe(bytes: &mut Unstructured<'_>, rules: &[ResolvedRule]) -> Result<Probe> {
     let [direction, protocol, at, edge]: [u8; 4] = bytes.arbitrary()?;
-    let networks: Vec<&IpNet> = rules.iter().flat_map(|rule| &rule.networks).collect();
+    let networks: Vec<IpNet> = rules.iter().flat_map(|rule| &rule.networks).collect();
     let outside = match (networks.len(), edge & 3) {
         (0, _) | (_, 3) => address(bytes)?,
         (count, 0) => networks[usize::from(at) % count].network(),

@@ -9,9 +9,13 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::{
-    Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
-    PrefixListId, RuleId, RuleSpec, User,
+    Entries, Error, Family, Group, GroupId, Interface, InterfaceId, Limits, Model, NewRule, Peer,
+    PrefixList, PrefixListId, RuleId, RuleSpec, Traffic, User,
 };
+
+mod acl;
+
+pub use acl::{acl_entry_number, check_acl_count};
 
 impl Model {
     /// Checks that a group may be created with this name and these tags.
@@ -39,13 +43,8 @@ impl Model {
     /// # Errors
     /// An interface or a rule of another group uses it.
     pub fn check_group_unused(&self, group: &Group) -> Result<(), Error> {
-        let interfaces =
-            self.interfaces.values().filter(|interface| interface.groups.contains(&group.id)).map(
-                |interface| User::Interface {
-                    device: interface.device.clone(),
-                    netns: interface.netns.clone(),
-                },
-            );
+        let members = self.interfaces.values().filter(|one| one.groups.contains(&group.id));
+        let interfaces = members.map(User::of_interface);
         let peer = Peer::Group(group.id.clone());
         let rules = self.rules_with(&peer, Some(&group.id));
         let users: Vec<_> = interfaces.chain(rules).collect();
@@ -56,13 +55,19 @@ impl Model {
         }
     }
 
-    /// Checks that no rule uses the prefix list.
+    /// Checks that no rule, entry of a network ACL or block uses the prefix list.
     ///
     /// # Errors
-    /// A rule uses it.
+    /// One uses it.
     pub fn check_prefix_list_unused(&self, list: &PrefixList) -> Result<(), Error> {
         let peer = Peer::PrefixList(list.id.clone());
-        let users: Vec<_> = self.rules_with(&peer, None).collect();
+        let blocks = self.blocks.values().filter(|block| block.target == peer).map(|block| {
+            let of = |id: &InterfaceId| self.interfaces.values().find(|one| one.id == *id);
+            let interface = block.interface.as_ref().and_then(of).map(Interface::label);
+            User::Block { interface }
+        });
+        let rules = self.rules_with(&peer, None);
+        let users: Vec<_> = rules.chain(self.acl_entries_with(list)).chain(blocks).collect();
         if users.is_empty() {
             Ok(())
         } else {
@@ -135,7 +140,12 @@ impl Model {
     /// rules, so documents may have them.
     #[must_use]
     pub fn mismatch(&self, spec: &RuleSpec) -> Option<Error> {
-        let RuleSpec { traffic, peer, .. } = spec;
+        self.other_family(spec.traffic, &spec.peer)
+    }
+
+    /// Why traffic does not exist in the family of a peer, if it does not.
+    #[must_use]
+    pub fn other_family(&self, traffic: Traffic, peer: &Peer) -> Option<Error> {
         let checked = match peer {
             Peer::Ipv4(_) => traffic.check_family(Family::Ipv4, || peer.to_string()),
             Peer::Ipv6(_) => traffic.check_family(Family::Ipv6, || peer.to_string()),
@@ -241,8 +251,8 @@ impl Model {
     /// Checks that an interface may be attached, in place of what its slot holds now.
     ///
     /// # Errors
-    /// It has no group, a group repeats or does not exist, the device has another slot, or a limit is
-    /// exceeded.
+    /// It has no group, a group repeats, a group or its network ACL does not exist, the device has another
+    /// slot, or a limit is exceeded.
     pub fn check_interface(&self, interface: &Interface, limits: &Limits) -> Result<(), Error> {
         let Interface { device, netns, slot, groups, .. } = interface;
         if groups.is_empty() {
@@ -255,6 +265,7 @@ impl Model {
                 return Err(Error::InterfaceGroupRepeated(group.name.clone()));
             }
         }
+        interface.acl.as_ref().map_or(Ok(()), |id| self.acl_by_id(id).map(drop))?;
         if groups.len() > limits.groups_per_interface {
             return Err(Error::InterfaceGroupsLimit {
                 device: device.clone(),
@@ -300,10 +311,10 @@ fn check_declared(interface: &Interface) -> Result<(), Error> {
 ///
 /// # Errors
 /// They are too many, or one is of the other family.
-pub fn check_entries<'a>(
+pub fn check_entries(
     list: &str,
     family: Family,
-    entries: impl ExactSizeIterator<Item = &'a IpNet>,
+    entries: &Entries,
     limits: &Limits,
 ) -> Result<(), Error> {
     let count = entries.len();
@@ -314,12 +325,12 @@ pub fn check_entries<'a>(
             limit: limits.entries_per_prefix_list,
         });
     }
-    for network in entries {
-        if Family::of(network) != family {
-            return Err(Error::EntryFamily { network: *network, family });
-        }
-    }
-    Ok(())
+    let networks = entries.networks();
+    let other = match family {
+        Family::Ipv4 => networks.v6().first().map(|network| IpNet::V6(*network)),
+        Family::Ipv6 => networks.v4().first().map(|network| IpNet::V4(*network)),
+    };
+    other.map_or(Ok(()), |network| Err(Error::EntryFamily { network, family }))
 }
 
 /// Checks that an object may have these tags.

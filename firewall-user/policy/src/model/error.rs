@@ -3,9 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use super::{EtherType, Family, GroupId, PrefixListId, RuleId, RuleSpec};
+use super::{
+    AclId, EtherType, Family, GroupId, Interface, LAST_V4, PrefixListId, RuleId, RuleSpec, label,
+};
 
 /// Why input or an edit is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +32,12 @@ pub enum Error {
     CidrWithoutLength(IpAddr),
     #[error("{address} is not the first address of {network}")]
     HostBits { address: IpAddr, network: IpNet },
+    #[error("{0:?} is not an IP address or network")]
+    Target(String),
+    #[error("no packet on a network has an address of {0}")]
+    NotOnNetwork(IpNet),
+    #[error("a group cannot be blocked, and {0} is one")]
+    BlockOfGroup(GroupId),
     #[error("{0} is not an address that a guest can have")]
     NotUnicast(IpNet),
     #[error("{0} is not a network of an interface")]
@@ -61,6 +70,16 @@ pub enum Error {
     IcmpFamily { protocol: &'static str, family: Family, peer: String },
     #[error("protocol {number} is an extension header in IPv6, and {peer} is IPv6")]
     ExtensionHeader { number: u8, peer: String },
+    #[error("entry number {0} is not 1 to 32766")]
+    AclEntryNumber(i64),
+    #[error("entry {entry} is the last one for {}, which denies what no other entry matches and cannot be changed", family_of_last(*entry).document_name())]
+    AclEntryLast { entry: u16 },
+    #[error("{} entry {entry} is given twice", direction.name())]
+    AclEntryRepeated { direction: Direction, entry: u16 },
+    #[error("{0} cannot be the peer of an entry of a network ACL")]
+    AclEntryGroup(String),
+    #[error("tag Name={0:?}: the name of a network ACL is its tag Name")]
+    AclNameTag(String),
 
     // Objects that do not exist.
     #[error("there is no group {0:?}")]
@@ -75,6 +94,14 @@ pub enum Error {
     PermissionNotFound { group: String, spec: RuleSpec },
     #[error("prefix list {list} has no entry {network}")]
     EntryNotFound { list: String, network: IpNet },
+    #[error("there is no network ACL {0:?}")]
+    AclNotFound(String),
+    #[error("network ACL {acl} has no {} entry {entry}", direction.name())]
+    AclEntryNotFound { acl: String, direction: Direction, entry: u16 },
+    #[error("{0} is not blocked")]
+    BlockNotFound(String),
+    #[error("{interface} does not have network ACL {acl}")]
+    AclNotAssociated { interface: String, acl: String },
     #[error("there is no attached interface {0:?}")]
     InterfaceNotFound(String),
 
@@ -95,6 +122,14 @@ pub enum Error {
     EntryDuplicate { list: String, network: IpNet },
     #[error("the entry {0} is given twice")]
     EntryRepeated(IpNet),
+    #[error("network ACL {name} exists already: {id}")]
+    AclDuplicate { name: String, id: AclId },
+    #[error("network ACL {acl} has an {} entry {entry} already: {text}", direction.name())]
+    AclEntryDuplicate { acl: String, direction: Direction, entry: u16, text: String },
+    #[error("network ACL {name} is used by {}", Users(users))]
+    AclInUse { name: String, users: Vec<User> },
+    #[error("network ACL {name} is the default one, and cannot be {what}")]
+    AclDefault { name: String, what: &'static str },
     #[error("group {name} is used by {}", Users(users))]
     GroupInUse { name: String, users: Vec<User> },
     #[error("prefix list {name} is used by {}", Users(users))]
@@ -121,6 +156,10 @@ pub enum Error {
     PrefixListsLimit { count: usize, limit: usize },
     #[error("prefix list {list} would have {count} entries, and the limit is {limit}")]
     EntriesLimit { list: String, count: usize, limit: usize },
+    #[error("there would be {count} network ACLs, and the limit is {limit}")]
+    AclsLimit { count: usize, limit: usize },
+    #[error("network ACL {acl} would have {count} {direction} entries, and the limit is {limit}")]
+    AclEntriesLimit { acl: String, direction: &'static str, count: usize, limit: usize },
     #[error("{object} would have {count} tags, and the limit is {limit}")]
     TagsLimit { object: String, count: usize, limit: usize },
     #[error("interface {device} would have {count} groups, and the limit is {limit}")]
@@ -142,10 +181,10 @@ pub enum Error {
     NoRandomness(String),
 }
 
-/// What uses a group or a prefix list.
+/// What uses a group, a prefix list or a network ACL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
-    /// An interface that has the group attached.
+    /// An interface that has the group or network ACL.
     Interface {
         /// Its device.
         device: String,
@@ -159,6 +198,26 @@ pub enum User {
         /// The rules.
         rules: Vec<RuleId>,
     },
+    /// Entries of a network ACL that name the prefix list.
+    AclEntries {
+        /// The name of the network ACL.
+        acl: String,
+        /// The entries.
+        entries: Vec<(Direction, u16)>,
+    },
+    /// A block of the prefix list.
+    Block {
+        /// The label of its interface; `None`: all.
+        interface: Option<String>,
+    },
+}
+
+impl User {
+    /// An interface as a user.
+    pub(super) fn of_interface(interface: &Interface) -> Self {
+        let Interface { device, netns, .. } = interface;
+        Self::Interface { device: device.clone(), netns: netns.clone() }
+    }
 }
 
 /// The kind of an error, which decides the exit code.
@@ -181,6 +240,7 @@ impl Error {
                 GroupId::PREFIX => "InvalidGroupId.Malformed",
                 RuleId::PREFIX => "InvalidSecurityGroupRuleId.Malformed",
                 PrefixListId::PREFIX => "InvalidPrefixListId.Malformed",
+                AclId::PREFIX => "InvalidNetworkAclId.Malformed",
                 _ => "InvalidNetworkInterfaceId.Malformed",
             },
             Self::Port { .. } => "InvalidPermission.Malformed",
@@ -191,6 +251,10 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Target(_)
+            | Self::NotOnNetwork(_)
+            | Self::BlockOfGroup(_)
+            | Self::BlockNotFound(_)
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -215,6 +279,13 @@ impl Error {
             | Self::FamilyFixed { .. }
             | Self::Differs { .. }
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryNumber(_)
+            | Self::AclEntryLast { .. }
+            | Self::AclEntryRepeated { .. }
+            | Self::AclEntryGroup(_)
+            | Self::AclNameTag(_)
+            | Self::AclDuplicate { .. }
+            | Self::AclDefault { .. }
             | Self::LimitsGroups(_)
             | Self::LimitsProduct { .. } => "InvalidParameterValue",
             Self::InterfaceWithoutGroup => "MissingParameter",
@@ -225,9 +296,17 @@ impl Error {
             }
             Self::PermissionNotFound { .. } => "InvalidPermission.NotFound",
             Self::InterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
+            Self::AclNotFound(_) => "InvalidNetworkAclID.NotFound",
+            Self::AclEntryNotFound { .. } => "InvalidNetworkAclEntry.NotFound",
+            Self::AclNotAssociated { .. } => "InvalidAssociationID.NotFound",
+            Self::AclEntryDuplicate { .. } => "NetworkAclEntryAlreadyExists",
+            Self::AclsLimit { .. } => "NetworkAclLimitExceeded",
+            Self::AclEntriesLimit { .. } => "NetworkAclEntryLimitExceeded",
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
             Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
-            Self::GroupInUse { .. } | Self::PrefixListInUse { .. } => "DependencyViolation",
+            Self::GroupInUse { .. } | Self::PrefixListInUse { .. } | Self::AclInUse { .. } => {
+                "DependencyViolation"
+            }
             Self::DeviceDuplicate { .. } => "InvalidNetworkInterface.InUse",
             Self::RulesLimit { .. } => "RulesPerSecurityGroupLimitExceeded",
             Self::GroupsLimit { .. } => "SecurityGroupLimitExceeded",
@@ -250,12 +329,13 @@ impl Error {
                 GroupId::PREFIX => "`secgroup group list` shows the ids".to_owned(),
                 RuleId::PREFIX => "`secgroup rule list` shows the ids".to_owned(),
                 PrefixListId::PREFIX => "`secgroup prefix-list list` shows the ids".to_owned(),
+                AclId::PREFIX => "`secgroup acl list` shows the ids".to_owned(),
                 _ => "`secgroup status --output json` shows the ids".to_owned(),
             },
             Self::TextCharacter { .. } => {
                 "use letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*".to_owned()
             }
-            Self::TextLength { what: "rule description", .. } => "use at most 255".to_owned(),
+            Self::TextLength { what: "rule description" | "reason", .. } => "use at most 255".to_owned(),
             Self::TextLength { .. } => "use 1 to 255".to_owned(),
             Self::NameReserved { what, .. } => format!("choose another {what}"),
             Self::Tag { .. } => "write KEY=VALUE, each KEY once".to_owned(),
@@ -267,6 +347,15 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::Target(_) => "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; \
+                                --prefix-list names a prefix list"
+                .to_owned(),
+            Self::NotOnNetwork(_) => {
+                "name the address that packets have: `secgroup flows list` shows those of flows"
+                    .to_owned()
+            }
+            Self::BlockOfGroup(_) => "name addresses, networks or a prefix list".to_owned(),
+            Self::BlockNotFound(_) => "`secgroup block list` shows what is blocked".to_owned(),
             Self::NotUnicast(_) => "every guest may use multicast and broadcast".to_owned(),
             Self::AddressOfAll(network) => {
                 format!("--allow-address {network} lets a guest use every address")
@@ -319,13 +408,48 @@ impl Error {
                 format!("`secgroup prefix-list show {}` shows its entries", shell_word(list))
             }
             Self::InterfaceNotFound(_) => "`secgroup status` shows the interfaces".to_owned(),
-            Self::GroupDuplicate { .. } | Self::PrefixListDuplicate { .. } => {
+            Self::AclEntryNumber(_) | Self::AclEntryLast { .. } => {
+                "use 1 to 32766: of the entries that match a packet, that with the lowest number decides"
+                    .to_owned()
+            }
+            Self::AclEntryGroup(_) => "name networks, or a prefix list".to_owned(),
+            Self::AclNameTag(_) => "leave the tag out, and name the network ACL so".to_owned(),
+            Self::AclNotFound(_) => "`secgroup acl list` shows the network ACLs".to_owned(),
+            Self::AclEntryNotFound { acl, .. } => {
+                format!("`secgroup acl show {}` shows its entries", shell_word(acl))
+            }
+            Self::AclEntryDuplicate { .. } => {
+                "choose another number, or change the entry with `secgroup acl entry replace`"
+                    .to_owned()
+            }
+            Self::AclNotAssociated { .. } => {
+                "`secgroup acl list` shows which interfaces have which network ACL".to_owned()
+            }
+            Self::AclDefault { what: "disassociated", .. } => {
+                "`secgroup acl associate` gives an interface another one in its place".to_owned()
+            }
+            Self::AclDefault { name, .. } => {
+                let name = shell_word(name);
+                format!("its entries can be changed: `secgroup acl show {name}` shows them")
+            }
+            Self::AclsLimit { .. } => setting("acls"),
+            Self::AclEntriesLimit { .. } => {
+                "an entry with a prefix list counts once; entries_per_acl in the configuration's \
+                 [limits] sets the limit"
+                    .to_owned()
+            }
+            Self::AclInUse { name, users } => acl_remedy(name, users),
+            Self::GroupDuplicate { .. }
+            | Self::PrefixListDuplicate { .. }
+            | Self::AclDuplicate { .. } => {
                 "choose another name; upper and lower case make no difference".to_owned()
             }
             Self::GroupIdTaken { .. } | Self::PrefixListIdTaken { .. } => {
                 "names are fixed: use the name it has on this host, or leave the id out".to_owned()
             }
-            Self::GroupInUse { users, .. } | Self::PrefixListInUse { users, .. } => remedy(users),
+            Self::GroupInUse { name, users } | Self::PrefixListInUse { name, users } => {
+                remedy(name, users)
+            }
             Self::DescriptionFixed { .. } => {
                 "descriptions of groups are fixed: keep it, or make a group of another name"
                     .to_owned()
@@ -359,6 +483,7 @@ impl Error {
             | Self::EntryDuplicate { .. }
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryRepeated { .. }
             | Self::InterfaceWithoutGroup
             | Self::RuleNumbersUsedUp
             | Self::LimitsGroups(_)
@@ -378,6 +503,9 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Target(_)
+            | Self::NotOnNetwork(_)
+            | Self::BlockOfGroup(_)
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -396,6 +524,11 @@ impl Error {
             | Self::RuleRepeated(_)
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryNumber(_)
+            | Self::AclEntryLast { .. }
+            | Self::AclEntryRepeated { .. }
+            | Self::AclEntryGroup(_)
+            | Self::AclNameTag(_)
             | Self::InterfaceWithoutGroup => Kind::Malformed,
             Self::GroupNotFound(_)
             | Self::PrefixListNotFound(_)
@@ -403,10 +536,19 @@ impl Error {
             | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }
             | Self::EntryNotFound { .. }
+            | Self::AclNotFound(_)
+            | Self::AclEntryNotFound { .. }
+            | Self::AclNotAssociated { .. }
+            | Self::BlockNotFound(_)
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }
     }
+}
+
+/// The family of the last entry with this number.
+const fn family_of_last(number: u16) -> Family {
+    if number == LAST_V4 { Family::Ipv4 } else { Family::Ipv6 }
 }
 
 /// How many of the counted rules are entries of prefix lists.
@@ -429,19 +571,45 @@ fn shell_word(name: &str) -> String {
 }
 
 /// The commands that free what is used.
-fn remedy(users: &[User]) -> String {
+fn remedy(name: &str, users: &[User]) -> String {
     let mut steps = Vec::new();
     if users.iter().any(|user| matches!(user, User::Interface { .. })) {
         steps.push("attach other groups to the interfaces".to_owned());
     }
     for user in users {
-        if let User::Rules { group, rules } = user {
-            let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
-            let group = shell_word(group);
-            steps.push(format!("secgroup rule remove {group} {}", rules.join(" ")));
+        match user {
+            // They are freed together.
+            User::Interface { .. } | User::Block { .. } => {}
+            User::Rules { group, rules } => {
+                let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
+                let group = shell_word(group);
+                steps.push(format!("secgroup rule remove {group} {}", rules.join(" ")));
+            }
+            User::AclEntries { acl, entries } => {
+                let acl = shell_word(acl);
+                steps.extend(entries.iter().map(|(direction, entry)| {
+                    format!("secgroup acl entry remove {acl} {} {entry}", direction.name())
+                }));
+            }
         }
     }
+    if users.iter().any(|user| matches!(user, User::Block { .. })) {
+        steps.push(format!("secgroup unblock --prefix-list {}", shell_word(name)));
+    }
     format!("first: {}", steps.join("; "))
+}
+
+/// The command that frees a network ACL.
+fn acl_remedy(name: &str, users: &[User]) -> String {
+    let interfaces: Vec<_> = users
+        .iter()
+        .filter_map(|user| match user {
+            User::Interface { device, netns } => Some(label(device, netns.as_deref())),
+            _ => None,
+        })
+        .collect();
+    let name = shell_word(name);
+    format!("first: secgroup acl disassociate {name} {}", interfaces.join(" "))
 }
 
 /// Users as a list in a sentence.
@@ -462,6 +630,15 @@ impl fmt::Display for Users<'_> {
                     let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
                     write!(out, "group {group} ({})", rules.join(", "))?;
                 }
+                User::AclEntries { acl, entries } => {
+                    let entries: Vec<_> = entries
+                        .iter()
+                        .map(|(direction, entry)| format!("{} {entry}", direction.name()))
+                        .collect();
+                    write!(out, "network ACL {acl} ({})", entries.join(", "))?;
+                }
+                User::Block { interface: None } => out.write_str("a block")?,
+                User::Block { interface: Some(label) } => write!(out, "a block on {label}")?,
             }
         }
         Ok(())

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use super::{Error, Family, Group, PrefixList, Rule};
+use super::{Acl, AclEntry, Entries, Error, Family, Group, Model, PrefixList, Rule};
 
 /// Networks that a message names.
 const SHOWN: usize = 3;
@@ -36,7 +37,7 @@ impl PrefixList {
         &self,
         name: &str,
         family: Family,
-        entries: &BTreeMap<IpNet, String>,
+        entries: &Entries,
         tags: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let object = format!("prefix list {}", self.name);
@@ -48,7 +49,7 @@ impl PrefixList {
                 wanted: family,
             });
         }
-        if !self.entries.keys().eq(entries.keys()) {
+        if self.entries.networks() != entries.networks() {
             return Err(Error::Differs {
                 object,
                 what: "list of entries",
@@ -57,7 +58,7 @@ impl PrefixList {
             });
         }
         for (network, description) in entries {
-            self.check_same_entry(network, description)?;
+            self.check_same_entry(&network, description)?;
         }
         same_tags(&object, &self.tags, tags)
     }
@@ -80,6 +81,42 @@ impl Rule {
     /// It has another description.
     pub fn check_same(&self, description: &str) -> Result<(), Error> {
         same(&format!("rule {}", self.id), "description", &self.description, description)
+    }
+}
+
+impl Acl {
+    /// Checks that the network ACL is the one that would be created. Its entries may have changed since then.
+    ///
+    /// # Errors
+    /// It has another spelling of the name, or other tags.
+    pub fn check_same(&self, name: &str, tags: &BTreeMap<String, String>) -> Result<(), Error> {
+        let object = format!("network ACL {}", self.name);
+        same(&object, "name", &self.name, name)?;
+        same_tags(&object, &self.tags, tags)
+    }
+}
+
+impl Model {
+    /// Whether a network ACL has this entry with this number. When it ends is not compared.
+    ///
+    /// # Errors
+    /// It has another one with the number.
+    pub fn check_same_entry(
+        &self,
+        acl: &Acl,
+        (direction, number): (Direction, u16),
+        wanted: &AclEntry,
+    ) -> Result<bool, Error> {
+        let Some(here) = acl.entries.get(&(direction, number)) else { return Ok(false) };
+        if here.says_the_same(wanted) {
+            return Ok(true);
+        }
+        Err(Error::Differs {
+            object: format!("{} entry {number} of network ACL {}", direction.name(), acl.name),
+            what: "rule",
+            here: self.entry_text(direction, here),
+            wanted: self.entry_text(direction, wanted),
+        })
     }
 }
 
@@ -108,8 +145,9 @@ fn same_tags(
 }
 
 /// Entries in a message, which is one line.
-fn networks(entries: &BTreeMap<IpNet, String>) -> String {
-    let mut words: Vec<_> = entries.keys().take(SHOWN).map(ToString::to_string).collect();
+fn networks(entries: &Entries) -> String {
+    let shown = entries.networks().iter().take(SHOWN);
+    let mut words: Vec<_> = shown.map(|network| network.to_string()).collect();
     match entries.len().saturating_sub(SHOWN) {
         0 if entries.is_empty() => return "empty".to_owned(),
         0 => {}

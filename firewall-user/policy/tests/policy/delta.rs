@@ -15,7 +15,7 @@ use firewall_ebpf::verdict::lookup;
 use firewall_ebpf::verdict::lookup::lookup_rule;
 use firewall_ebpf::verdict::tables::{Ends, Policy, Prefixes, TableSet};
 use firewall_policy::delta::{Bank, PrefixWrites, Room, Writes, plan};
-use firewall_policy::model::{PortRange, Tracking, Traffic};
+use firewall_policy::model::{Networks, PortRange, Tracking, Traffic};
 use firewall_policy::{
     CompiledPolicy, InternedPolicy, PolicyInterner, Probe, ResolvedRule, evaluate, is_untracked,
 };
@@ -312,7 +312,7 @@ fn parsed(probe: Probe) -> Probe {
 fn tcp(number: u32, from: u16, to: u16, network: IpNet) -> ResolvedRule {
     let direction = Direction::Ingress;
     let traffic = Traffic::Tcp(PortRange { from, to });
-    ResolvedRule { number, direction, traffic, networks: vec![network] }
+    ResolvedRule { number, direction, traffic, networks: network.into(), end: None }
 }
 
 fn host(n: u32) -> IpNet {
@@ -360,7 +360,7 @@ fn a_small_change_of_a_large_policy_is_small() {
 /// A prefix list is one class: one rule more for all its entries changes one row.
 #[test]
 fn a_rule_for_thousands_of_networks_writes_one_row() {
-    let networks: Vec<IpNet> = (0..10_000).map(host).collect();
+    let networks: Networks = (0..10_000).map(host).collect();
     let rule = |number, port| ResolvedRule {
         networks: networks.clone(),
         ..tcp(number, port, port, host(0))
@@ -380,10 +380,11 @@ fn a_rule_for_thousands_of_networks_writes_one_row() {
 #[test]
 fn a_rule_for_most_of_a_prefix_list_does_not_rewrite_the_prefixes() {
     let networks: Vec<IpNet> = (0..1000).map(|n| net24(n << 8)).collect();
-    let all = ResolvedRule { networks: networks.clone(), ..tcp(1, 80, 80, host(0)) };
-    let most = ResolvedRule { networks: networks[10..].to_vec(), ..tcp(2, 443, 443, host(0)) };
+    let all = ResolvedRule { networks: networks.clone().into(), ..tcp(1, 80, 80, host(0)) };
+    let most =
+        ResolvedRule { networks: networks[10..].to_vec().into(), ..tcp(2, 443, 443, host(0)) };
     let within = [5, 99].map(|n| host(n << 8 | 7)).to_vec();
-    let within = ResolvedRule { networks: within, ..tcp(3, 22, 22, host(0)) };
+    let within = ResolvedRule { networks: within.into(), ..tcp(3, 22, 22, host(0)) };
     let old_rules = [all.clone(), within.clone()];
     let new_rules = [all, most, within];
     let mut interner = PolicyInterner::default();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::policy::MAX_RULE;
-use firewall_policy::model::{IcmpMatch, PortRange, Traffic};
+use firewall_policy::model::{IcmpMatch, Networks, PortRange, Traffic};
 use firewall_policy::{Probe, ResolvedRule};
 use ipnet::IpNet;
 use proptest::collection::vec;
@@ -70,7 +70,13 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
         2 => select(vec![0_u8, 2, 5, 7, 16, 18, 47, 57, 59, 255]).prop_map(Traffic::Other),
     ];
     (select(&Direction::ALL[..]), traffic, vec(network(), 0..5)).prop_map(
-        |(direction, traffic, networks)| ResolvedRule { number: 0, direction, traffic, networks },
+        |(direction, traffic, networks)| ResolvedRule {
+            number: 0,
+            direction,
+            traffic,
+            networks: networks.into(),
+            end: None,
+        },
     )
 }
 
@@ -88,7 +94,11 @@ fn wide_rules() -> impl Strategy<Value = Vec<ResolvedRule>> {
             _ => Traffic::Udp(PortRange { from, to }),
         };
         let parts = [of(0, to), of(from, u16::MAX)];
-        parts.map(|traffic| ResolvedRule { number: 0, direction, traffic, networks: vec![network] })
+        let networks = Networks::from(network);
+        parts.map(|traffic| {
+            let networks = networks.clone();
+            ResolvedRule { number: 0, direction, traffic, networks, end: None }
+        })
     });
     vec(rules, 0..4).prop_map(|rules| rules.into_iter().flatten().collect())
 }
@@ -134,11 +144,11 @@ pub(crate) fn at_edge(
     if rules.is_empty() {
         return probe;
     }
-    let networks = &rule.get(rules).networks;
+    let networks: Vec<IpNet> = rule.get(rules).networks.iter().collect();
     if networks.is_empty() || edge > 3 {
         return probe;
     }
-    let network = network.get(networks);
+    let network = network.get(&networks);
     let beside = |address: IpAddr, up: bool| match address {
         IpAddr::V4(v4) => {
             let bits = v4.to_bits();

@@ -1,18 +1,18 @@
 //! Compares a document with the model.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::mem;
-
-use ipnet::IpNet;
 
 use super::{DEFAULT_GROUP, Line, Others, Plan, Sign, Step};
 use crate::model::document::{
-    Broken, Error, Errors, Findings, WantedGroup, WantedList, WantedPeer, WantedRule,
+    Broken, Error, Errors, Findings, WantedAcl, WantedGroup, WantedList, WantedPeer, WantedRule,
 };
 use crate::model::{
-    Change, Error as ModelError, Group, GroupId, Limits, Model, Peer, PrefixList, PrefixListId,
-    Rule, RuleId, RuleSpec, check,
+    AclId, Change, Entries, EntryChange, Error as ModelError, Group, GroupId, Limits, Model, Peer,
+    PrefixList, PrefixListId, Rule, RuleId, RuleSpec, check,
 };
+
+mod acl;
 
 /// Builds a plan, with the model as the steps so far leave it.
 pub(super) struct Planner<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Planner<'a> {
     grown: Vec<(String, PrefixListId)>,
     /// The groups of this host that the document has.
     mentioned: HashSet<GroupId>,
+    /// The network ACLs of this host that the document has.
+    acls: HashSet<AclId>,
     findings: Findings,
     broken: Broken,
 }
@@ -45,6 +47,7 @@ impl<'a> Planner<'a> {
             lists: HashMap::new(),
             grown: Vec::new(),
             mentioned: HashSet::new(),
+            acls: HashSet::new(),
             findings,
             broken,
         }
@@ -83,7 +86,7 @@ impl<'a> Planner<'a> {
             let reason = format!("prefix list {} is in the document twice", list.name);
             return Err(twice(at, reason));
         }
-        check::check_entries(&list.name, list.family, list.entries.keys(), self.limits)
+        check::check_entries(&list.name, list.family, &list.entries, self.limits)
             .map_err(Error::at(at))?;
         match self.list_here(list).map_err(Error::at(at))?.cloned() {
             None => self.create_list(list),
@@ -113,7 +116,7 @@ impl<'a> Planner<'a> {
             is_generated: list.id.is_none(),
             text: list.family.name().to_owned(),
         }];
-        lines.extend(entry_lines(&list.name, &BTreeMap::new(), &list.entries));
+        lines.extend(entry_lines(&list.name, &Entries::default(), &list.entries));
         self.step(
             Change::CreatePrefixList(PrefixList {
                 id: id.clone(),
@@ -314,7 +317,8 @@ impl<'a> Planner<'a> {
             let text = with_description(self.after.spec_text(&spec), &rule.description);
             let random = RuleId::random().map_err(Error::at(&rule.path));
             let Some(rule_id) = self.findings.ok(random) else { return };
-            let rule = Rule { id: rule_id, number: 0, spec, description: rule.description.clone() };
+            let description = rule.description.clone();
+            let rule = Rule { id: rule_id, number: 0, spec, description, end: None };
             let line = Line {
                 sign: Sign::Add,
                 object: here.name.clone(),
@@ -335,7 +339,7 @@ impl<'a> Planner<'a> {
                 if self.after.prefix_lists.contains_key(id) {
                     Ok(Peer::PrefixList(id.clone()))
                 } else {
-                    Err((theirs.as_str(), unknown_list(rule, id)))
+                    Err((theirs.as_str(), unknown_list(&rule.path, id)))
                 }
             }
             WantedPeer::GroupId(theirs) => {
@@ -439,7 +443,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Checks the limits of what grew, when all edits are known.
-    pub(super) fn finish(mut self, wanted: &[WantedGroup], others: Others) -> Result<Plan, Errors> {
+    pub(super) fn finish(
+        mut self,
+        wanted: &[WantedGroup],
+        acls: &[WantedAcl],
+        others: Others,
+    ) -> Result<Plan, Errors> {
         let grown: HashSet<_> = self
             .steps
             .iter()
@@ -462,19 +471,28 @@ impl<'a> Planner<'a> {
             self.findings.ok(count.map_err(Error::at(path)));
         }
         let kept = match others {
-            // A document of prefix lists alone says nothing about groups.
-            Others::Stay if wanted.is_empty() => Vec::new(),
-            Others::Stay => self.others(),
-            Others::Go if wanted.is_empty() => {
+            Others::Go if wanted.is_empty() && acls.is_empty() => {
                 self.findings.error(Error::NothingStays);
                 Vec::new()
             }
+            // A document without groups says nothing about them.
+            Others::Stay | Others::Go if wanted.is_empty() => Vec::new(),
+            Others::Stay => self.others(),
             Others::Go => self.prune(),
         };
+        let mut names: Vec<_> = kept.into_iter().map(|group| group.name).collect();
+        match others {
+            // Neither does one without network ACLs.
+            Others::Stay | Others::Go if acls.is_empty() => {}
+            Others::Stay => {
+                let others = self.other_acls().into_iter();
+                names.extend(others.map(|acl| format!("network ACL {}", acl.name)));
+            }
+            Others::Go => self.prune_acls(),
+        }
         let Findings { errors, warnings } = mem::take(&mut self.findings);
         if errors.is_empty() {
-            let others = kept.into_iter().map(|group| group.name).collect();
-            Ok(Plan { steps: self.steps, warnings, others })
+            Ok(Plan { steps: self.steps, warnings, others: names })
         } else {
             Err(errors)
         }
@@ -484,11 +502,7 @@ impl<'a> Planner<'a> {
 /// In place of a place in the document.
 const PRUNE: &str = "--prune";
 
-fn entry_lines(
-    name: &str,
-    here: &BTreeMap<IpNet, String>,
-    wanted: &BTreeMap<IpNet, String>,
-) -> Vec<Line> {
+fn entry_lines(name: &str, here: &Entries, wanted: &Entries) -> Vec<Line> {
     let line = |sign, text| Line {
         sign,
         object: format!("prefix-list {name}"),
@@ -496,19 +510,20 @@ fn entry_lines(
         is_generated: false,
         text,
     };
-    let gone = here
-        .keys()
-        .filter(|network| !wanted.contains_key(network))
-        .map(|network| line(Sign::Remove, network.to_string()));
-    let come = wanted.iter().filter_map(|(network, description)| {
-        let text = with_description(network.to_string(), description);
-        match here.get(network) {
-            None => Some(line(Sign::Add, text)),
-            Some(other) if other != description => Some(line(Sign::Change, text)),
-            Some(_) => None,
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    for change in here.diff(wanted) {
+        match change {
+            EntryChange::Removed(network) => gone.push(line(Sign::Remove, network.to_string())),
+            EntryChange::Added(network, text) => {
+                come.push(line(Sign::Add, with_description(network.to_string(), text)));
+            }
+            EntryChange::Described(network, text) => {
+                come.push(line(Sign::Change, with_description(network.to_string(), text)));
+            }
         }
-    });
-    gone.chain(come).collect()
+    }
+    gone.append(&mut come);
+    gone
 }
 
 fn tags_line(object: String, id: &str) -> Line {
@@ -533,9 +548,9 @@ fn twice(path: &str, reason: String) -> Error {
     }
 }
 
-fn unknown_list(rule: &WantedRule, list: &PrefixListId) -> Error {
+fn unknown_list(path: &str, list: &PrefixListId) -> Error {
     Error::Foreign {
-        path: rule.path.clone(),
+        path: path.to_owned(),
         reason: format!("prefix list {list} is neither on this host nor in the document"),
         hint: "add it to the document's PrefixLists, with its Entries",
     }

@@ -12,14 +12,21 @@ use super::{
     UserIdGroupPair,
 };
 use crate::model::{
-    Error as ModelError, Family, GroupId, PrefixListId, Traffic, canonicalised, group_description,
-    group_name, parse_cidr, parse_entry, prefix_list_name, rule_description, tags,
+    Entries, Error as ModelError, Family, GroupId, PrefixListId, Traffic, canonicalised,
+    group_description, group_name, parse_cidr, parse_entry, prefix_list_name, rule_description,
+    tags,
 };
+
+mod acl;
+
+pub(crate) use acl::{WantedAcl, WantedAclEntry};
+use acl::{name_tag, read_acl};
 
 /// All items of a document that can be read.
 pub(crate) struct Wanted {
     pub(crate) lists: Vec<WantedList>,
     pub(crate) groups: Vec<WantedGroup>,
+    pub(crate) acls: Vec<WantedAcl>,
     pub(crate) broken: Broken,
 }
 
@@ -49,7 +56,7 @@ pub(crate) struct WantedList {
     pub(crate) version: u64,
     /// `None`: not to be changed.
     pub(crate) tags: Option<BTreeMap<String, String>>,
-    pub(crate) entries: BTreeMap<IpNet, String>,
+    pub(crate) entries: Entries,
 }
 
 /// A group of a document.
@@ -75,6 +82,7 @@ pub(crate) struct WantedRule {
 }
 
 /// A peer as the document names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WantedPeer {
     Network(IpNet),
     PrefixList(PrefixListId),
@@ -101,7 +109,14 @@ impl Document {
                 None => broken.insert([group.group_id.as_deref(), group.group_name.as_deref()]),
             }
         }
-        Wanted { lists, groups, broken }
+        let mut acls = Vec::new();
+        for (index, acl) in self.network_acls.iter().flatten().enumerate() {
+            match read_acl(findings, format!("NetworkAcls[{index}]"), acl) {
+                Some(acl) => acls.push(acl),
+                None => broken.insert([acl.network_acl_id.as_deref(), name_tag(acl)]),
+            }
+        }
+        Wanted { lists, groups, acls, broken }
     }
 }
 
@@ -146,7 +161,7 @@ fn read_list(
         family: family?,
         version: list.version.unwrap_or(1).max(1),
         tags: tags?,
-        entries,
+        entries: entries.into_iter().collect(),
         path,
     })
 }
@@ -285,7 +300,11 @@ fn read_network(
     findings.error(Error::Foreign {
         path: path.to_owned(),
         reason: format!("{network} is not an {} network", family.document_name()),
-        hint: "IPv4 networks go into IpRanges as CidrIp, IPv6 networks into Ipv6Ranges as CidrIpv6",
+        hint: if path.ends_with("Block") {
+            "IPv4 networks are a CidrBlock, IPv6 networks an Ipv6CidrBlock"
+        } else {
+            "IPv4 networks go into IpRanges as CidrIp, IPv6 networks into Ipv6Ranges as CidrIpv6"
+        },
     });
     None
 }
