@@ -138,8 +138,13 @@ impl Policies {
         };
         let compiled = begin.elapsed().as_secs_f64();
         let known = self.active.as_ref().map(|(_, policy)| policy);
-        let wanted =
-            Wanted { slot, interner: &self.interner, policy: &policy, known, flags: Flags::default() };
+        let wanted = Wanted {
+            slot,
+            interner: &self.interner,
+            policy: &policy,
+            known,
+            flags: Flags::default(),
+        };
         let begin = Instant::now();
         let plan = maps.plan(&wanted)?;
         let planned = begin.elapsed().as_secs_f64();

@@ -352,14 +352,3 @@ impl Blocks {
         networks.map(|net| (net, word(net).expect("its own block"))).collect()
     }
 }
-
-/// A policy in which the ranges of those rules are timed that end.
-#[must_use]
-pub fn with_ends(mut policy: CompiledPolicy, ends: &Ends) -> CompiledPolicy {
-    for range in policy.lists.iter_mut().flatten() {
-        if ends.contains_key(&range.rule) {
-            range.rule |= TIMED;
-        }
-    }
-    policy
-}

@@ -5,7 +5,7 @@ use firewall_user::policy::CompiledPolicy;
 use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::IpNet;
 
-use crate::decision::deny::{Ends, with_ends};
+use crate::decision::deny::Ends;
 use crate::decision::scenario::{Family, Outside, Role, Scenario};
 
 /// The traffic that a rule allows.
@@ -96,7 +96,8 @@ pub fn default_rules() -> Vec<Rule> {
 pub fn resolved(rules: &[Rule], scenario: &Scenario) -> Vec<ResolvedRule> {
     let numbered = (1..).zip(rules);
     let resolved = numbered.map(|(number, rule)| ResolvedRule {
-        end: None,
+        // Only compared with others.
+        end: rule.ends.map(u64::from),
         number,
         direction: scenario.direction(rule.from),
         traffic: traffic(rule.traffic, scenario.family),
@@ -111,12 +112,11 @@ pub fn compiled(rules: &[Rule], scenario: &Scenario) -> CompiledPolicy {
     compiled_with(rules, scenario, Tracking::Auto)
 }
 
-/// The compiled policy of the rules. Of those that end, no two may allow the same.
+/// The compiled policy of the rules.
 #[must_use]
 pub fn compiled_with(rules: &[Rule], scenario: &Scenario, tracking: Tracking) -> CompiledPolicy {
     let policy = compile(&resolved(rules, scenario), tracking);
-    let policy = policy.unwrap_or_else(|error| panic!("compile {rules:?}: {error}"));
-    with_ends(policy, &ends(rules))
+    policy.unwrap_or_else(|error| panic!("compile {rules:?}: {error}"))
 }
 
 /// When each rule ends, by its number.

@@ -319,9 +319,13 @@ fn kept() -> Vec<Case> {
                 send(ack(Server), R::Established),
                 send(ack(Server), R::Established),
                 Counted(At(0), 3),
-                // No filter, then the first one again: it is another one for the flow.
+                // No filter, then the same again: the flow still has what it kept.
                 Filter(None),
                 send(data(Client), R::Established),
+                filter([permit_all()[1], permit_all()[0]]),
+                send(data(Client), R::Established),
+                Counted(At(1), 2),
+                // The first one again.
                 filter(permit_all()),
                 send(data(Client), R::Established),
                 Counted(At(0), 4),

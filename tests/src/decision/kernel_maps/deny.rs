@@ -40,9 +40,10 @@ pub(super) struct Deny {
     _outer: (ArrayOfMaps<MapData, Trie<4>>, ArrayOfMaps<MapData, Trie<16>>),
     /// The filter, and its number.
     filter: Option<(CompiledPolicy, u16)>,
-    /// How many filters there were, and since the flows were cleared.
+    /// How many filters were written.
     count: usize,
-    generation: u32,
+    /// The filters since the flows were cleared: the place of one is its generation.
+    seen: Vec<CompiledPolicy>,
     blocked: BTreeMap<IpNet, u32>,
     /// How often the blocks were replaced.
     replaced: u32,
@@ -79,7 +80,7 @@ impl Deny {
             _outer: outer,
             filter: None,
             count: 0,
-            generation: 0,
+            seen: Vec::new(),
             blocked: BTreeMap::new(),
             replaced: 0,
             ends: BTreeMap::new(),
@@ -106,11 +107,14 @@ impl Deny {
         let tables = filter.tables();
         if self.filter.as_ref().is_none_or(|(present, _)| *present != tables) {
             self.count += 1;
-            // As if by digest: the same filter has the same generation. No two others do.
-            self.generation += 1;
+            let place = self.seen.iter().position(|one| *one == tables).unwrap_or_else(|| {
+                self.seen.push(tables.clone());
+                self.seen.len() - 1
+            });
+            let place = u64::try_from(place).expect("a few filters");
             let at = self.count % FILTERS.len();
             self.banks[at].write(&tables, false);
-            let word = filter::Filter::new(u64::from(self.generation) << 33, tables.has().prefixes);
+            let word = filter::Filter::new(place << 33, tables.has().prefixes);
             self.filters.set(FILTERS[at].into(), word.0, 0).expect("write the filter's word");
             self.filter = Some((tables, FILTERS[at]));
         }
@@ -225,7 +229,7 @@ impl Maps {
         for counter in std::mem::take(&mut self.deny.ends).into_keys() {
             self.deny.deadlines.set(counter, 0, 0).expect("clear when something ends");
         }
-        self.deny.generation = 0;
+        self.deny.seen.clear();
         if !std::mem::take(&mut self.deny.is_used) {
             return;
         }
