@@ -13,12 +13,14 @@ use std::time::Duration;
 use nix::fcntl::{FallocateFlags, fallocate};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
+use crate::clock::Clocks;
 use crate::model::{GroupId, Limits, Model, RuleId};
 use crate::ownership;
 use crate::policy::Addresses;
 
 mod copy;
 mod ends;
+mod entries;
 mod error;
 mod pending;
 mod read;
@@ -52,6 +54,19 @@ pub struct Store {
     path: PathBuf,
     limits: Limits,
     is_absent: bool,
+    /// The clocks of a test.
+    moment: Option<Clocks>,
+}
+
+/// How many things have ended by themselves and were removed, since the store was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedCounts {
+    /// Rules of groups.
+    pub rules: u64,
+    /// Entries of network ACLs.
+    pub acl_entries: u64,
+    /// Blocks.
+    pub blocks: u64,
 }
 
 /// The rule that a number identifies; known also after the rule and its group are deleted.
@@ -83,7 +98,7 @@ impl Store {
         let path = dir.join(FILE);
         ownership::create_file(&path)?;
         let connection = writable(&path)?;
-        let mut store = Self { connection, path, limits, is_absent: false };
+        let mut store = Self { connection, path, limits, is_absent: false, moment: None };
         schema::prepare(&mut store.connection, &store.path)?;
         store.reserve_journal();
         Ok(store)
@@ -123,7 +138,7 @@ impl Store {
         if !schema::has_tables(&connection, &path)? {
             return Self::absent(path, limits);
         }
-        Ok(Self { connection, path, limits, is_absent: false })
+        Ok(Self { connection, path, limits, is_absent: false, moment: None })
     }
 
     /// An empty store in memory, in place of the one at a path.
@@ -133,9 +148,28 @@ impl Store {
     pub fn absent(path: PathBuf, limits: Limits) -> Result<Self, Error> {
         let connection =
             Connection::open_in_memory().map_err(|error| Error::sqlite(&path, error))?;
-        let mut store = Self { connection, path, limits, is_absent: true };
+        let mut store = Self { connection, path, limits, is_absent: true, moment: None };
         schema::prepare(&mut store.connection, &store.path)?;
         Ok(store)
+    }
+
+    /// The store as it is at another moment than now, for tests.
+    #[must_use]
+    pub fn at(mut self, clocks: Clocks) -> Self {
+        self.moment = Some(clocks);
+        self
+    }
+
+    fn clocks(&self) -> Clocks {
+        self.moment.clone().unwrap_or_else(Clocks::now)
+    }
+
+    /// How many things have ended by themselves and were removed.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn ended(&self) -> Result<EndedCounts, Error> {
+        read::ended(&self.connection).map_err(self.failed())
     }
 
     /// Waits for other processes for this time at most, instead of half a minute.
@@ -189,7 +223,7 @@ impl Store {
         // Deferred: one snapshot for all queries, which blocks no writer.
         let read = || {
             let transaction = self.connection.unchecked_transaction()?;
-            let model = read::model(&transaction)?;
+            let model = read::model(&transaction, &self.clocks())?;
             transaction.finish()?;
             Ok(model)
         };
@@ -214,7 +248,7 @@ impl Store {
         if is_over {
             pending::show_earlier(&transaction).map_err(failed)?;
         }
-        let model = read::model(&transaction).map_err(failed)?;
+        let model = read::model(&transaction, &self.clocks()).map_err(failed)?;
         // With the views of the earlier tables.
         transaction.rollback().map_err(failed)?;
         Ok(model)
@@ -291,6 +325,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        let clocks = self.clocks();
         let path = &self.path;
         let failed = |error| Error::sqlite(path, error);
         // Immediate: no other process writes between this read and the commit.
@@ -298,9 +333,9 @@ impl Store {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let model = read::model(&sql).map_err(failed)?;
+        let model = read::model(&sql, &clocks).map_err(failed)?;
         let generation = read::generation(&sql).map_err(failed)?;
-        Ok(Transaction::new(sql, path, model, generation, self.limits))
+        Ok(Transaction::new(sql, path, model, generation, self.limits, clocks))
     }
 
     /// Records the addresses of group members in the active policies.

@@ -177,13 +177,19 @@ pub fn compile_filter(entries: &[ResolvedEntry]) -> Result<CompiledFilter, TooLa
     Ok(CompiledFilter { tables, digest })
 }
 
+/// Indexes of the entries that are about a network, in their order.
+type About = Rc<[u32]>;
+
+/// The entries that are about a network, and its class.
+type Known = (About, u32);
+
 struct Compiler<'a> {
     entries: &'a [ResolvedEntry],
     tables: CompiledPolicy,
     by_list: HashMap<Vec<Range>, u32>,
     by_class: HashMap<CompiledClass, u32>,
     /// By family (IPv4 first) and the indexes of the entries that are about a network, in their order.
-    by_entries: [HashMap<Rc<[u32]>, u32>; 2],
+    by_entries: [HashMap<About, u32>; 2],
 }
 
 impl<'a> Compiler<'a> {
@@ -212,13 +218,14 @@ impl<'a> Compiler<'a> {
         // Stable, because it uses that the networks of each entry are sorted already.
         named.sort();
         named.dedup();
-        let none: Rc<[u32]> = Rc::new([]);
+        let none: About = Rc::new([]);
         let mut any = self.class(is_v4, &none)?;
         let mut found = Vec::with_capacity(named.len());
         // The prefixes that enclose the current one, the narrowest on top.
-        let mut enclosing: Vec<(Prefix<N>, Rc<[u32]>, u32)> = Vec::new();
+        let mut enclosing: Vec<(Prefix<N>, About, u32)> = Vec::new();
         let mut outer = none;
-        let mut known: HashMap<(Rc<[u32]>, Box<[u32]>), (Rc<[u32]>, u32)> = HashMap::new();
+        // By the entries that are about the network around a prefix, and those that name the prefix.
+        let mut known: HashMap<(About, Box<[u32]>), Known> = HashMap::new();
         for of_prefix in named.chunk_by(|(one, _), (other, _)| one == other) {
             let prefix = of_prefix[0].0;
             while enclosing.last().is_some_and(|(outer, ..)| !outer.encloses(&prefix)) {
@@ -234,7 +241,7 @@ impl<'a> Compiler<'a> {
                     let mut both: Vec<u32> = key.0.iter().chain(&key.1).copied().collect();
                     both.sort_unstable();
                     both.dedup();
-                    let both: Rc<[u32]> = both.into();
+                    let both: About = both.into();
                     let class = self.class(is_v4, &both)?;
                     known.insert(key, (Rc::clone(&both), class));
                     (both, class)
@@ -254,7 +261,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The class of addresses that these entries are about.
-    fn class(&mut self, is_v4: bool, about: &Rc<[u32]>) -> Result<u32, TooLarge> {
+    fn class(&mut self, is_v4: bool, about: &About) -> Result<u32, TooLarge> {
         let family = usize::from(!is_v4);
         if let Some(class) = self.by_entries[family].get(about) {
             return Ok(*class);
@@ -266,7 +273,7 @@ impl<'a> Compiler<'a> {
             None => NO_CLASS,
             Some(first) => {
                 let outlasts = |at: &u32| end(at).is_none_or(|end| end > *first);
-                let rest: Rc<[u32]> = about.iter().copied().filter(outlasts).collect();
+                let rest: About = about.iter().copied().filter(outlasts).collect();
                 self.class(is_v4, &rest)?
             }
         };

@@ -14,11 +14,13 @@ pub mod check;
 mod cidr;
 pub mod document;
 mod end;
+mod ended;
 mod entries;
 mod error;
 mod ether_type;
 pub mod ids;
 mod limits;
+pub mod list_file;
 mod lookup;
 pub mod networks;
 mod port;
@@ -32,7 +34,8 @@ pub use acl::{Acl, AclEntry, Action, DEFAULT_ACL, LAST_V4, LAST_V6, MAX_ENTRY};
 pub use block::{Block, NewBlock, block_reason, parse_target};
 pub use change::Change;
 pub use cidr::{canonicalised, parse_cidr, parse_entry};
-pub use end::{End, EndKind};
+pub use end::{End, EndKind, LONGEST, Moment, parse_rfc3339, rfc3339};
+pub use ended::{Ended, EndedKind};
 pub use entries::{Entries, EntryChange};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
@@ -359,6 +362,7 @@ macro_rules! choices {
 
 choices!(Action { Allow = "allow", Deny = "deny", });
 choices!(EndKind { For = "for", Until = "until", });
+choices!(EndedKind { Rule = "rule", AclEntry = "acl-entry", Block = "block", });
 choices!(Family { Ipv4 = "ipv4", Ipv6 = "ipv6", });
 choices!(HookChoice {
     Auto = "auto",

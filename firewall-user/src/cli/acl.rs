@@ -7,11 +7,12 @@ use clap::{Args, Subcommand};
 use firewall_ebpf::abi::counter::Counter;
 use firewall_ebpf::abi::interface::Direction;
 
+use super::ends;
 use super::group::parse_tags;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
-use crate::control::Terms;
+use crate::control::{Control, Terms};
 use crate::model::{self, Acl, Error, Interface, Model, document, tags};
 use crate::store::NewAcl;
 
@@ -81,7 +82,7 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Create(create) => create.run(context),
-            Self::List(output) => list(&context.control_reading()?.model()?, output.output),
+            Self::List(output) => list(context, output.output),
             Self::Show(show) => show.run(context),
             Self::Delete { acl, if_exists } => delete(context, &acl, if_exists),
             Self::Entry(command) => command.run(context),
@@ -141,6 +142,7 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
     let associated = interfaces(model, acl).into_iter().map(|label| format!("interface  {label}"));
     let facts = facts.into_iter().chain(default).chain(tags).chain(associated);
     output::lines(facts.chain([String::new()]))?;
+    let has_ends = acl.entries.values().any(|entry| entry.end.is_some());
     let entries = Direction::ALL.into_iter().flat_map(|direction| {
         acl.entries_of(direction).map(move |(number, entry)| (direction, number, entry))
     });
@@ -154,6 +156,7 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
             Column::text("PEER"),
             Column::number("PACKETS"),
             Column::number("BYTES").dropped(1),
+            Column::text("LEFT").only_if(has_ends),
         ],
         entries.map(|(direction, number, entry)| {
             let protocol = entry.traffic.protocol();
@@ -170,13 +173,16 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
                 model.peer_text(&entry.peer),
                 count(|counter| counter.packets),
                 count(|counter| counter.bytes),
+                ends::left(entry.end),
             ]
         }),
     )
 }
 
-fn list(model: &Model, format: Format) -> Result<Exit> {
-    let mut acls: Vec<_> = model.acls.values().collect();
+fn list(context: &Context, format: Format) -> Result<Exit> {
+    let control = context.control_reading()?;
+    let model = &control.model()?;
+    let mut acls = stored(&control, model);
     acls.sort_by_key(|acl| acl.name.to_ascii_lowercase());
     match format {
         Format::Json => output::json(&document::acls(model, acls))?,
@@ -216,6 +222,11 @@ fn delete(context: &Context, word: &str, if_exists: bool) -> Result<Exit> {
     };
     delete().with_context(|| format!("delete network ACL {word}"))?;
     Ok(Exit::Done)
+}
+
+/// The network ACLs of the store. Where there is none yet, the default one has another id every time.
+pub(super) fn stored<'a>(control: &Control, model: &'a Model) -> Vec<&'a Acl> {
+    if control.store().is_absent() { Vec::new() } else { model.acls.values().collect() }
 }
 
 /// The labels of the interfaces that have the network ACL.

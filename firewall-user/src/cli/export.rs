@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::acl::stored;
 use super::output;
 use super::{Context, Exit};
+use crate::clock::Clocks;
 use crate::model::document::{self, Document};
 use crate::model::{Acl, Group, Model, Peer};
 
@@ -31,10 +33,11 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_reading()?.model()?;
+        let control = context.control_reading()?;
+        let model = control.model()?.without_ended(Clocks::now().moment.boottime);
         let document = if self.groups.is_empty() && self.acls.is_empty() {
             let lists = document::prefix_lists(model.prefix_lists.values());
-            combined(model.groups.values(), lists, document::acls(&model, model.acls.values()))
+            combined(model.groups.values(), lists, document::acls(&model, stored(&control, &model)))
         } else {
             let (mut groups, mut acls) = (Vec::new(), Vec::new());
             for word in &self.groups {

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::Control;
 use super::compiled::{Policies, addresses, compile};
 use super::staged::{blocks, filters};
+use super::{Control, ends};
 use crate::model::Model;
 use crate::policy::PolicyInterner;
 use crate::policy::blocks::resolve_blocks;
@@ -24,6 +24,7 @@ impl Control {
         // Without a store nobody else can change it.
         let _lock = (!self.store.is_absent()).then(|| self.exclusive()).transpose()?;
         let mut transaction = self.store.begin()?;
+        ends::remove_ended(&mut transaction)?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();
         compile(

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::enforcement::present_device;
 use super::enforcer::{Enforcer, is_managed};
 use super::staged::Before;
-use super::{Control, NotStored, Outcome, Reconciled, lockout, ssh, watch};
+use super::{Control, NotStored, Outcome, Reconciled, ends, lockout, ssh, watch};
 use crate::dataplane::Pins;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::tables::maps::Maps;
@@ -124,12 +124,15 @@ impl Control {
     pub fn manage(&mut self, networks: BTreeSet<IpNet>, force: bool) -> Result<()> {
         let _lock = self.exclusive()?;
         let mut transaction = self.store.begin()?;
+        ends::remove_ended(&mut transaction)?;
+        let messages = ends::messages(&transaction);
         transaction.set_management(networks)?;
         let after = transaction.model().clone();
-        require_safe(&self.enforcer.pins, transaction.before(), &after, force)?;
+        require_safe(&self.enforcer.pins, transaction.in_force(), &after, force)?;
         self.enforcer.require_bpffs_visible(&after)?;
         let Some(mut maps) = self.enforcer.maps()? else {
             transaction.commit()?;
+            ends::report(&messages);
             return Ok(());
         };
         preflight::capabilities(Work::Maps)?;
@@ -140,6 +143,7 @@ impl Control {
         if after.is_panicking {
             remove_unmanaged(&mut maps, &after)?;
         }
+        ends::report(&messages);
         Ok(())
     }
 }

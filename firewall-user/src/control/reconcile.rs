@@ -82,6 +82,7 @@ impl Control {
         if adopts && let Some(mut maps) = self.enforcer.maps_of_any_store()? {
             self.enforcer.store.adopt(&mut maps)?;
         }
+        self.settle_stored_ends();
         let done = self.restore_all(self.model()?)?;
         Ok(Reconciliation { unsettled: settled.err(), ..done })
     }

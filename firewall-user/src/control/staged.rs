@@ -147,7 +147,7 @@ impl Enforcer {
         let plans = wanted.iter().map(|one| Ok((one, maps.plan(one)?)));
         let plans = plans.collect::<Result<Vec<_>>>()?;
         let written = plans.iter().filter(|(_, plan)| plan.writes());
-        progress.expect_more(written.map(|(one, _)| 2 * one.policy.prefixes()).sum());
+        progress.expect_more(written.map(|(one, _)| one.policy.prefixes()).sum());
         let mut shadows = BTreeMap::new();
         for (one, plan) in plans {
             let shadow = maps.shadow(one, plan, &mut |done| progress.advance(done))?;
@@ -175,11 +175,10 @@ impl Enforcer {
         transaction: &mut Transaction<'_>,
     ) -> Result<Staged> {
         let addresses = transaction.active_addresses()?;
-        let before = Before::Known {
-            model: transaction.before(),
-            addresses: &addresses,
-            generation: Some(transaction.generation()),
-        };
+        // Where the wall clock was set, the tables are of other ends than the model has now.
+        let generation = (!transaction.ends_moved()).then_some(transaction.generation());
+        let before =
+            Before::Known { model: transaction.before(), addresses: &addresses, generation };
         let staged = self.stage(maps, before, transaction.model())?;
         transaction.set_active_addresses(&staged.addresses)?;
         Ok(staged)

@@ -21,9 +21,16 @@ CREATE TABLE state (
     -- By which the pins in the kernel know their store: a new store is another one.
     id TEXT NOT NULL,
     generation INTEGER NOT NULL,
-    panic INTEGER NOT NULL
+    panic INTEGER NOT NULL,
+    -- The boot that the ends are stored for, and nanoseconds since it when they were last looked at.
+    clock_boot TEXT,
+    clock_boottime INTEGER,
+    -- How many have ended by themselves and were removed.
+    ended_rules INTEGER NOT NULL,
+    ended_acl_entries INTEGER NOT NULL,
+    ended_blocks INTEGER NOT NULL
 ) STRICT;
-INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0);
+INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0, NULL, NULL, 0, 0, 0);
 CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 
 -- A change that is not confirmed yet; `pending` copies the tables as they were before it.
@@ -34,23 +41,25 @@ CREATE TABLE pending (
     deadline INTEGER NOT NULL
 ) STRICT;
 
+-- The form is in entries.rs. A row is never changed.
+CREATE TABLE prefix_list_entries (
+    id INTEGER PRIMARY KEY,
+    networks BLOB NOT NULL,
+    descriptions BLOB NOT NULL
+) STRICT;
 CREATE TABLE prefix_lists (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL COLLATE NOCASE UNIQUE,
     family TEXT NOT NULL,
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    -- NULL: none.
+    entries INTEGER REFERENCES prefix_list_entries
 ) STRICT;
 CREATE TABLE prefix_list_tags (
     list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
     key TEXT NOT NULL,
     value TEXT NOT NULL,
     PRIMARY KEY (list, key)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE prefix_list_entries (
-    list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
-    cidr TEXT NOT NULL,
-    description TEXT NOT NULL,
-    PRIMARY KEY (list, cidr)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE groups (
@@ -238,7 +247,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     }
     transaction.execute_batch(TABLES).map_err(failed)?;
     let default = Change::CreateAcl(Acl::new_default()?);
-    write::change(&transaction, &mut { default }, |_| String::new()).map_err(failed)?;
+    write::change(&transaction, &mut { default }, None, |_| String::new()).map_err(failed)?;
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)

@@ -7,6 +7,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::{Error, pending, write};
+use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Entries, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model,
@@ -16,6 +17,7 @@ use crate::model::{
 mod acls;
 mod addresses;
 mod blocks;
+mod ends;
 mod rollback;
 
 pub use acls::NewAcl;
@@ -61,6 +63,8 @@ pub struct Transaction<'a> {
     copied: bool,
     /// An edit was written in part: the transaction must not be committed.
     incomplete: bool,
+    clocks: Clocks,
+    ends: ends::Settled,
 }
 
 impl<'a> Transaction<'a> {
@@ -70,6 +74,7 @@ impl<'a> Transaction<'a> {
         model: Model,
         generation: u64,
         limits: Limits,
+        clocks: Clocks,
     ) -> Self {
         let before = model.clone();
         Self {
@@ -83,6 +88,8 @@ impl<'a> Transaction<'a> {
             recorded: false,
             copied: false,
             incomplete: false,
+            clocks,
+            ends: ends::Settled::default(),
         }
     }
 
@@ -122,7 +129,9 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// The store cannot be written; nothing has changed then.
     pub fn commit(self) -> Result<u64, Error> {
-        let Self { sql, path, generation, changed, recorded, copied, incomplete, .. } = self;
+        let Self {
+            sql, path, generation, changed, recorded, copied, incomplete, clocks, ends, ..
+        } = self;
         let failed = |error| Error::sqlite(path, error);
         if incomplete {
             return Err(Error::Incomplete { path: path.to_owned() });
@@ -134,6 +143,9 @@ impl<'a> Transaction<'a> {
             }
             if recorded { sql.commit() } else { sql.rollback() }.map_err(failed)?;
             return Ok(generation);
+        }
+        if ends.is_done {
+            super::ends::store_clocks(&sql, &clocks).map_err(failed)?;
         }
         sql.execute("UPDATE state SET generation = generation + 1", []).map_err(failed)?;
         sql.commit().map_err(failed)?;
@@ -153,15 +165,18 @@ impl<'a> Transaction<'a> {
     ) -> Result<T, Error> {
         let name =
             |id: &GroupId| self.model.groups.get(id).map_or(String::new(), |it| it.name.clone());
-        write::change(&self.sql, &mut change, name).map_err(|error| {
-            self.incomplete = true;
-            if matches!(error, rusqlite::Error::IntegralValueOutOfRange(..)) {
-                ModelError::RuleNumbersUsedUp.into()
-            } else {
-                Error::sqlite(self.path, error)
-            }
-        })?;
+        write::change(&self.sql, &mut change, self.clocks.boot.as_deref(), name).map_err(
+            |error| {
+                self.incomplete = true;
+                if matches!(error, rusqlite::Error::IntegralValueOutOfRange(..)) {
+                    ModelError::RuleNumbersUsedUp.into()
+                } else {
+                    Error::sqlite(self.path, error)
+                }
+            },
+        )?;
         self.changed = true;
+        self.ends.edited = true;
         let assigned = read(&change);
         self.model.make(change);
         Ok(assigned)

@@ -6,35 +6,37 @@ use firewall_ebpf::abi::interface::Direction;
 use rusqlite::{Connection, params};
 
 use super::ends::EndColumns;
-use super::read;
+use super::{EndedCounts, entries, read};
 use crate::model::{
-    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Entries, Group, GroupId, Interface,
-    InterfaceId, Peer, PrefixList, Rule,
+    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId, Peer,
+    PrefixList, Rule,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
-/// Writes an edit. A new rule gets its number here, also in `change`.
+/// Writes an edit. A new rule gets its number here, also in `change`. `boot`: the id of the present one.
 pub(super) fn change(
     sql: &Connection,
     change: &mut Change,
+    boot: Option<&str>,
     group_name: impl Fn(&GroupId) -> String,
 ) -> rusqlite::Result<()> {
     match change {
         Change::CreatePrefixList(list) => create_prefix_list(sql, list),
         Change::SetEntries { list, entries } => {
-            sql.execute("DELETE FROM prefix_list_entries WHERE list = ?1", [list.as_str()])?;
+            let set = entries::write(sql, entries)?;
             sql.execute(
-                "UPDATE prefix_lists SET version = version + 1 WHERE id = ?1",
-                [list.as_str()],
+                "UPDATE prefix_lists SET version = version + 1, entries = ?2 WHERE id = ?1",
+                params![list.as_str(), set],
             )?;
-            write_entries(sql, list.as_str(), entries)
+            entries::drop_unused(sql)
         }
         Change::TagPrefixList { list, tags } => {
             sql.execute("DELETE FROM prefix_list_tags WHERE list = ?1", [list.as_str()])?;
             write_tags(sql, "prefix_list_tags", list.as_str(), tags)
         }
         Change::DeletePrefixList(list) => {
-            sql.execute("DELETE FROM prefix_lists WHERE id = ?1", [list.as_str()]).map(drop)
+            sql.execute("DELETE FROM prefix_lists WHERE id = ?1", [list.as_str()])?;
+            entries::drop_unused(sql)
         }
         Change::CreateGroup(group) => create_group(sql, group),
         Change::TagGroup { group, tags } => {
@@ -48,7 +50,7 @@ pub(super) fn change(
         }
         Change::AddRule { group, rule } => {
             let name = group_name(group);
-            add_rule(sql, group, &name, rule)
+            add_rule(sql, group, &name, rule, boot)
         }
         Change::DescribeRule { rule, description, .. } => sql
             .execute(
@@ -56,10 +58,16 @@ pub(super) fn change(
                 [rule.as_str(), description.as_str()],
             )
             .map(drop),
+        Change::SetRuleEnd { rule, end, .. } => {
+            let EndColumns { kind, wall, boot, boottime } = EndColumns::new(*end, boot);
+            let update = "UPDATE rules SET end_kind = ?2, end_wall = ?3, end_boot = ?4, \
+                          end_boottime = ?5 WHERE id = ?1";
+            sql.execute(update, params![rule.as_str(), kind, wall, boot, boottime]).map(drop)
+        }
         Change::RemoveRule { rule, .. } => {
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
-        Change::CreateAcl(acl) => create_acl(sql, acl),
+        Change::CreateAcl(acl) => create_acl(sql, acl, boot),
         Change::TagAcl { acl, name, tags } => {
             sql.execute("UPDATE acls SET name = ?2 WHERE id = ?1", [acl.as_str(), name.as_str()])?;
             sql.execute("DELETE FROM acl_tags WHERE acl = ?1", [acl.as_str()])?;
@@ -70,18 +78,18 @@ pub(super) fn change(
         }
         Change::PutAclEntry { acl, direction, number, entry } => {
             remove_acl_entry(sql, acl, *direction, *number)?;
-            add_acl_entry(sql, acl, (*direction, *number), entry)
+            add_acl_entry(sql, acl, (*direction, *number), entry, boot)
         }
         Change::RemoveAclEntry { acl, direction, number } => {
             remove_acl_entry(sql, acl, *direction, *number)
         }
         Change::AddBlock(block) => {
             block.number = next_number(sql)?;
-            put_block(sql, block)
+            put_block(sql, block, boot)
         }
         Change::ReplaceBlock(block) => {
             sql.execute("DELETE FROM blocks WHERE number = ?1", [block.number])?;
-            put_block(sql, block)
+            put_block(sql, block, boot)
         }
         Change::RemoveBlock(number) => {
             sql.execute("DELETE FROM blocks WHERE number = ?1", [*number]).map(drop)
@@ -105,6 +113,15 @@ pub(super) fn change(
     }
 }
 
+/// Adds to the numbers of what has ended by itself.
+pub(super) fn count_ended(sql: &Connection, added: &EndedCounts) -> rusqlite::Result<()> {
+    let EndedCounts { rules, acl_entries, blocks } = *added;
+    let update = "UPDATE state SET ended_rules = ended_rules + ?1, \
+                  ended_acl_entries = ended_acl_entries + ?2, ended_blocks = ended_blocks + ?3";
+    let counts = [rules, acl_entries, blocks].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    sql.execute(update, counts).map(drop)
+}
+
 /// Records the addresses in the active policies; returns whether they differ from the recorded ones.
 pub(super) fn active_addresses(sql: &Connection, addresses: &Addresses) -> rusqlite::Result<bool> {
     let mut addresses = addresses.clone();
@@ -126,19 +143,16 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
     let version = i64::try_from(list.version)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     sql.execute(
-        "INSERT INTO prefix_lists (id, name, family, version) VALUES (?1, ?2, ?3, ?4)",
-        params![list.id.as_str(), list.name, list.family.name(), version],
+        "INSERT INTO prefix_lists (id, name, family, version, entries) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            list.id.as_str(),
+            list.name,
+            list.family.name(),
+            version,
+            entries::write(sql, &list.entries)?
+        ],
     )?;
-    write_tags(sql, "prefix_list_tags", list.id.as_str(), &list.tags)?;
-    write_entries(sql, list.id.as_str(), &list.entries)
-}
-
-fn write_entries(sql: &Connection, list: &str, entries: &Entries) -> rusqlite::Result<()> {
-    let mut insert = sql.prepare_cached("INSERT INTO prefix_list_entries VALUES (?1, ?2, ?3)")?;
-    for (network, description) in entries {
-        insert.execute(params![list, network.to_string(), description])?;
-    }
-    Ok(())
+    write_tags(sql, "prefix_list_tags", list.id.as_str(), &list.tags)
 }
 
 fn write_tags(
@@ -165,6 +179,7 @@ fn add_rule(
     group: &GroupId,
     name: &str,
     rule: &mut Rule,
+    boot: Option<&str>,
 ) -> rusqlite::Result<()> {
     rule.number = sql
         .prepare_cached(
@@ -175,7 +190,7 @@ fn add_rule(
     require_number(rule.number)?;
     let Ec2Traffic { protocol, from, to } = rule.spec.traffic.to_ec2();
     let (cidr, list, peer_group) = columns(&rule.spec.peer);
-    let end = EndColumns::new(rule.end);
+    let end = EndColumns::new(rule.end, boot);
     sql.prepare_cached(
         "INSERT INTO rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?
@@ -224,11 +239,11 @@ fn next_number(sql: &Connection) -> rusqlite::Result<u32> {
     require_number(number).map(|()| number)
 }
 
-fn create_acl(sql: &Connection, acl: &mut Acl) -> rusqlite::Result<()> {
+fn create_acl(sql: &Connection, acl: &mut Acl, boot: Option<&str>) -> rusqlite::Result<()> {
     let Acl { id, name, is_default, entries, tags } = acl;
     sql.execute("INSERT INTO acls VALUES (?1, ?2, ?3)", params![id.as_str(), *name, *is_default])?;
     write_tags(sql, "acl_tags", id.as_str(), tags)?;
-    entries.iter_mut().try_for_each(|(place, entry)| add_acl_entry(sql, id, *place, entry))
+    entries.iter_mut().try_for_each(|(place, entry)| add_acl_entry(sql, id, *place, entry, boot))
 }
 
 fn add_acl_entry(
@@ -236,11 +251,14 @@ fn add_acl_entry(
     acl: &AclId,
     (direction, number): (Direction, u16),
     entry: &mut AclEntry,
+    boot: Option<&str>,
 ) -> rusqlite::Result<()> {
-    entry.number = next_number(sql)?;
+    if entry.number == 0 {
+        entry.number = next_number(sql)?;
+    }
     let Ec2Traffic { protocol, from, to } = entry.traffic.to_ec2();
     let (cidr, list, _) = columns(&entry.peer);
-    let end = EndColumns::new(entry.end);
+    let end = EndColumns::new(entry.end, boot);
     sql.prepare_cached(
         "INSERT INTO acl_entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?
@@ -273,9 +291,9 @@ fn remove_acl_entry(
     sql.execute(delete, params![acl.as_str(), direction.name(), number]).map(drop)
 }
 
-fn put_block(sql: &Connection, block: &Block) -> rusqlite::Result<()> {
+fn put_block(sql: &Connection, block: &Block, boot: Option<&str>) -> rusqlite::Result<()> {
     let (cidr, list, _) = columns(&block.target);
-    let end = EndColumns::new(block.end);
+    let end = EndColumns::new(block.end, boot);
     let interface = block.interface.as_ref().map(InterfaceId::as_str);
     sql.prepare_cached("INSERT INTO blocks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
         .execute(params![

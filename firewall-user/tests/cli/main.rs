@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod acl_refusals;
+mod acls;
+mod blocks;
 mod commands;
 mod document_refusals;
 mod documents;
 mod fixture;
 mod host;
 mod interface_refusals;
+mod load;
 mod refusals;
 mod repeated;
 mod rule_refusals;

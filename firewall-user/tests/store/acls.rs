@@ -269,7 +269,10 @@ fn a_prefix_list_that_an_entry_names_is_in_use() {
         .create_prefix_list(NewPrefixList {
             name: "bad".to_owned(),
             family: Family::Ipv4,
-            entries: [(parse_cidr("192.0.2.0/24").unwrap(), String::new())].into_iter().collect(),
+            entries: FromIterator::from_iter([(
+                parse_cidr("192.0.2.0/24").unwrap(),
+                String::new(),
+            )]),
             tags: BTreeMap::new(),
         })
         .unwrap();

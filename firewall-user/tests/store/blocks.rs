@@ -73,7 +73,7 @@ fn what_a_block_refers_to_exists_and_stays() {
         .create_prefix_list(NewPrefixList {
             name: "bad".to_owned(),
             family: Family::Ipv4,
-            entries: [(parse_cidr("10.0.0.0/8").unwrap(), String::new())].into_iter().collect(),
+            entries: FromIterator::from_iter([(parse_cidr("10.0.0.0/8").unwrap(), String::new())]),
             tags: BTreeMap::new(),
         })
         .unwrap();

@@ -6,5 +6,7 @@ mod acls;
 mod blocks;
 mod crash;
 mod edits;
+mod ends;
+mod entries;
 mod open;
 mod pending;

@@ -105,7 +105,7 @@ pub(super) fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule
 }
 
 /// Spreads numbers over all addresses: an odd factor is a bijection.
-fn spread(number: u32) -> u32 {
+pub(super) fn spread(number: u32) -> u32 {
     number.wrapping_mul(2_654_435_761)
 }
 
@@ -138,8 +138,13 @@ impl Policies {
         };
         let compiled = begin.elapsed().as_secs_f64();
         let known = self.active.as_ref().map(|(_, policy)| policy);
-        let wanted =
-            Wanted { slot, interner: &self.interner, policy: &policy, known, flags: Flags::default() };
+        let wanted = Wanted {
+            slot,
+            interner: &self.interner,
+            policy: &policy,
+            known,
+            flags: Flags::default(),
+        };
         let begin = Instant::now();
         let plan = maps.plan(&wanted)?;
         let planned = begin.elapsed().as_secs_f64();

@@ -118,7 +118,8 @@ pub(super) fn subjects(maps: &mut Maps, sizes: FlowSizes) -> Result<(Vec<Subject
 fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]) -> Result<Ebpf> {
     let mut interner = PolicyInterner::default();
     let policy = interner.compile(rules, Tracking::Auto)?;
-    let wanted = Wanted { slot, interner: &interner, policy: &policy, known: None, flags: Flags::default() };
+    let wanted =
+        Wanted { slot, interner: &interner, policy: &policy, known: None, flags: Flags::default() };
     let plan = maps.plan(&wanted)?;
     let shadow = maps.shadow(&wanted, plan, &mut |_| {})?;
     maps.publish(&[&shadow])?;

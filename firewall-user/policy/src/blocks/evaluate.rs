@@ -75,7 +75,7 @@ pub fn check_blocks(
     outsides.sort_unstable();
     let mut by_probe: Vec<Vec<&ResolvedBlock>> = vec![Vec::new(); results.len()];
     for block in blocks {
-        for network in block.networks.iter() {
+        for network in &block.networks {
             let from = outsides.partition_point(|(outside, _)| *outside < network.network());
             let covered =
                 outsides[from..].iter().take_while(|(outside, _)| network.contains(outside));

@@ -96,7 +96,7 @@ fn entries_by_probe(
     outsides.sort_unstable();
     let mut by_probe: Vec<Vec<usize>> = vec![Vec::new(); results.len()];
     for (at, entry) in entries.iter().enumerate() {
-        for network in entry.networks.iter() {
+        for network in &entry.networks {
             let from = outsides.partition_point(|(outside, _)| *outside < network.network());
             let covered =
                 outsides[from..].iter().take_while(|(outside, _)| network.contains(outside));

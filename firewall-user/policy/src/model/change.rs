@@ -7,7 +7,7 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    Acl, AclEntry, AclId, Block, Entries, Group, GroupId, Interface, Model, PrefixList,
+    Acl, AclEntry, AclId, Block, End, Entries, Group, GroupId, Interface, Model, PrefixList,
     PrefixListId, Rule, RuleId,
 };
 
@@ -42,6 +42,12 @@ pub enum Change {
         rule: RuleId,
         description: String,
     },
+    /// The rule keeps its number, and with it its counter and its flows.
+    SetRuleEnd {
+        group: GroupId,
+        rule: RuleId,
+        end: Option<End>,
+    },
     RemoveRule {
         group: GroupId,
         rule: RuleId,
@@ -56,7 +62,8 @@ pub enum Change {
     },
     /// Interfaces do not have it any more.
     DeleteAcl(AclId),
-    /// Replaces the entry with this number, if there is one. The store assigns the number of its counter.
+    /// Replaces the entry with this number, if there is one. The store assigns the number of its counter, unless
+    /// it has that of the entry that it replaces.
     PutAclEntry {
         acl: AclId,
         direction: Direction,
@@ -122,6 +129,13 @@ impl Model {
                     && let Some(rule) = group.rules.iter_mut().find(|one| one.id == rule)
                 {
                     rule.description = description;
+                }
+            }
+            Change::SetRuleEnd { group, rule, end } => {
+                if let Some(group) = self.groups.get_mut(&group)
+                    && let Some(rule) = group.rules.iter_mut().find(|one| one.id == rule)
+                {
+                    rule.end = end;
                 }
             }
             Change::RemoveRule { group, rule } => {

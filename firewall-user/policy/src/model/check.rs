@@ -9,8 +9,8 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::{
-    Entries, Error, Family, Group, GroupId, Interface, InterfaceId, Limits, Model, NewRule, Peer,
-    PrefixList, PrefixListId, RuleId, RuleSpec, Traffic, User,
+    Entries, Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
+    PrefixListId, RuleId, RuleSpec, Traffic, User,
 };
 
 mod acl;
@@ -58,16 +58,13 @@ impl Model {
     /// Checks that no rule, entry of a network ACL or block uses the prefix list.
     ///
     /// # Errors
-    /// One uses it.
+    /// One of them uses it.
     pub fn check_prefix_list_unused(&self, list: &PrefixList) -> Result<(), Error> {
         let peer = Peer::PrefixList(list.id.clone());
-        let blocks = self.blocks.values().filter(|block| block.target == peer).map(|block| {
-            let of = |id: &InterfaceId| self.interfaces.values().find(|one| one.id == *id);
-            let interface = block.interface.as_ref().and_then(of).map(Interface::label);
-            User::Block { interface }
-        });
+        let is_blocked = self.blocks.values().any(|block| block.target == peer);
+        let block = is_blocked.then(|| User::Block { list: list.name.clone() });
         let rules = self.rules_with(&peer, None);
-        let users: Vec<_> = rules.chain(self.acl_entries_with(list)).chain(blocks).collect();
+        let users: Vec<_> = rules.chain(self.acl_entries_with(list)).chain(block).collect();
         if users.is_empty() {
             Ok(())
         } else {
@@ -106,13 +103,14 @@ impl Model {
         let here = group.rules.iter().filter(|rule| wanted.contains(&rule.spec));
         let here: HashMap<_, _> = here.map(|rule| (&rule.spec, rule)).collect();
         let mut seen = HashSet::new();
-        for NewRule { spec, .. } in new {
+        for NewRule { spec, end, .. } in new {
             self.check_spec(spec)?;
             if let Some(rule) = here.get(spec) {
                 return Err(Error::RuleDuplicate {
                     group: group.name.clone(),
                     rule: rule.id.clone(),
                     spec: spec.clone(),
+                    ends: end.is_some() || rule.end.is_some(),
                 });
             }
             if !seen.insert(spec) {

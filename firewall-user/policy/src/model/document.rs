@@ -2,7 +2,8 @@
 //! `describe-security-group-rules`, `describe-managed-prefix-lists`, `describe-network-acls`.
 //!
 //! A document is one object with `SecurityGroups`, `NetworkAcls` or both, and, so that it is
-//! self-contained, `PrefixLists` with an `Entries` array in each, which AWS prints with another command. Unknown keys are ignored, because
+//! self-contained, `PrefixLists` with an `Entries` array in each, which AWS prints with another command. A
+//! rule or an entry of a network ACL that ends by itself has the key `EndsAt`. Unknown keys are ignored, because
 //! AWS adds some every year; a key that restricts a rule and is not supported is refused.
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ pub(crate) use read::{
 };
 pub use write::{acls, groups, prefix_lists, rules};
 
-use super::Error as ModelError;
+use super::{Error as ModelError, Moment};
 
 /// The account id of this host's groups: clients of AWS expect one in every document.
 pub const OWNER: &str = "000000000000";
@@ -44,6 +45,9 @@ pub struct Document {
     /// Rules as separate items; written, never read.
     #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     pub security_group_rules: Option<Vec<SecurityGroupRule>>,
+    /// Both clocks when it is read: what has ended then is left out.
+    #[serde(skip)]
+    pub now: Moment,
     /// The values that were left out when it was read.
     #[serde(skip)]
     pub mistyped: Errors,
@@ -106,6 +110,8 @@ wire! {
         description: String,
         /// Account of the group, always `000000000000`.
         user_id: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Id of the group, `sg-…`.
         group_id: String,
         /// Name of the group; read, never printed.
@@ -121,6 +127,8 @@ wire! {
     IpRange {
         /// Purpose of the rule; absent if empty.
         description: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Network, ADDRESS/LENGTH.
         cidr_ip: String,
     }
@@ -128,6 +136,8 @@ wire! {
     Ipv6Range {
         /// Purpose of the rule; absent if empty.
         description: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Network, ADDRESS/LENGTH.
         cidr_ipv6: String,
     }
@@ -135,6 +145,8 @@ wire! {
     PrefixListReference {
         /// Purpose of the rule; absent if empty.
         description: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Id of the prefix list, `pl-…`.
         prefix_list_id: String,
     }
@@ -201,6 +213,8 @@ wire! {
         referenced_group_info: ReferencedGroup,
         /// Purpose of the rule; absent if empty.
         description: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Always empty.
         tags: Vec<Tag>,
         /// ARN, with the partition `aws` and the region `local`.
@@ -252,6 +266,8 @@ wire! {
         protocol: String,
         /// `allow` or `deny`.
         rule_action: String,
+        /// When the entry ends by itself (RFC 3339); absent if it does not. AWS has no such entries.
+        ends_at: String,
         /// Place in the order, 1 to 32766; 32767 and 32768 are the last ones.
         rule_number: i64,
     }

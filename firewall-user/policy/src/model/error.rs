@@ -32,6 +32,12 @@ pub enum Error {
     CidrWithoutLength(IpAddr),
     #[error("{address} is not the first address of {network}")]
     HostBits { address: IpAddr, network: IpNet },
+    #[error("{0:?} is not a time with an offset from UTC")]
+    Time(String),
+    #[error("{0} is over")]
+    EndOver(String),
+    #[error("an end is one second to ten years away")]
+    EndTooFar,
     #[error("{0:?} is not an IP address or network")]
     Target(String),
     #[error("no packet on a network has an address of {0}")]
@@ -94,12 +100,12 @@ pub enum Error {
     PermissionNotFound { group: String, spec: RuleSpec },
     #[error("prefix list {list} has no entry {network}")]
     EntryNotFound { list: String, network: IpNet },
+    #[error("{target} is not blocked{}", by_itself(within.as_deref()))]
+    BlockNotFound { target: String, within: Option<String> },
     #[error("there is no network ACL {0:?}")]
     AclNotFound(String),
     #[error("network ACL {acl} has no {} entry {entry}", direction.name())]
     AclEntryNotFound { acl: String, direction: Direction, entry: u16 },
-    #[error("{0} is not blocked")]
-    BlockNotFound(String),
     #[error("{interface} does not have network ACL {acl}")]
     AclNotAssociated { interface: String, acl: String },
     #[error("there is no attached interface {0:?}")]
@@ -115,7 +121,7 @@ pub enum Error {
     #[error("on this host {id} is the prefix list {name}")]
     PrefixListIdTaken { name: String, id: PrefixListId },
     #[error("group {group} has the rule already, as {rule}: {spec}")]
-    RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec },
+    RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec, ends: bool },
     #[error("the rule is given twice: {0}")]
     RuleRepeated(RuleSpec),
     #[error("prefix list {list} has the entry {network} already")]
@@ -207,8 +213,8 @@ pub enum User {
     },
     /// A block of the prefix list.
     Block {
-        /// The label of its interface; `None`: all.
-        interface: Option<String>,
+        /// The name of the prefix list.
+        list: String,
     },
 }
 
@@ -251,10 +257,13 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Time(_)
+            | Self::EndOver(_)
+            | Self::EndTooFar
             | Self::Target(_)
             | Self::NotOnNetwork(_)
             | Self::BlockOfGroup(_)
-            | Self::BlockNotFound(_)
+            | Self::BlockNotFound { .. }
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -347,6 +356,9 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::Time(_) => "write for example 2026-11-30T18:00:00+01:00".to_owned(),
+            Self::EndOver(_) => "compare it with the clock, which `date` shows".to_owned(),
+            Self::EndTooFar => "leave the end out for something that stays".to_owned(),
             Self::Target(_) => "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; \
                                 --prefix-list names a prefix list"
                 .to_owned(),
@@ -355,7 +367,7 @@ impl Error {
                     .to_owned()
             }
             Self::BlockOfGroup(_) => "name addresses, networks or a prefix list".to_owned(),
-            Self::BlockNotFound(_) => "`secgroup block list` shows what is blocked".to_owned(),
+            Self::BlockNotFound { .. } => "`secgroup block list` shows what is blocked".to_owned(),
             Self::NotUnicast(_) => "every guest may use multicast and broadcast".to_owned(),
             Self::AddressOfAll(network) => {
                 format!("--allow-address {network} lets a guest use every address")
@@ -447,9 +459,7 @@ impl Error {
             Self::GroupIdTaken { .. } | Self::PrefixListIdTaken { .. } => {
                 "names are fixed: use the name it has on this host, or leave the id out".to_owned()
             }
-            Self::GroupInUse { name, users } | Self::PrefixListInUse { name, users } => {
-                remedy(name, users)
-            }
+            Self::GroupInUse { users, .. } | Self::PrefixListInUse { users, .. } => remedy(users),
             Self::DescriptionFixed { .. } => {
                 "descriptions of groups are fixed: keep it, or make a group of another name"
                     .to_owned()
@@ -478,6 +488,10 @@ impl Error {
                 "interfaces in the configuration's [maps] sets the limit".to_owned()
             }
             Self::LimitsProduct { .. } => "lower one of the two, or raise the third".to_owned(),
+            Self::RuleDuplicate { group, rule, ends: true, .. } => format!(
+                "`secgroup rule set-end {} {rule}` with --for, --until or --never changes its end",
+                shell_word(group)
+            ),
             Self::RuleDuplicate { .. }
             | Self::RuleRepeated(_)
             | Self::EntryDuplicate { .. }
@@ -503,6 +517,9 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Time(_)
+            | Self::EndOver(_)
+            | Self::EndTooFar
             | Self::Target(_)
             | Self::NotOnNetwork(_)
             | Self::BlockOfGroup(_)
@@ -536,10 +553,10 @@ impl Error {
             | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }
             | Self::EntryNotFound { .. }
+            | Self::BlockNotFound { .. }
             | Self::AclNotFound(_)
             | Self::AclEntryNotFound { .. }
             | Self::AclNotAssociated { .. }
-            | Self::BlockNotFound(_)
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }
@@ -560,6 +577,12 @@ fn of_lists(entries: usize) -> String {
     }
 }
 
+/// What blocks a target that has no block of its own.
+fn by_itself(within: Option<&str>) -> String {
+    within
+        .map_or_else(String::new, |within| format!(" by itself: the block of {within} contains it"))
+}
+
 fn setting(name: &str) -> String {
     format!("{name} in the configuration's [limits] sets the limit")
 }
@@ -571,15 +594,14 @@ fn shell_word(name: &str) -> String {
 }
 
 /// The commands that free what is used.
-fn remedy(name: &str, users: &[User]) -> String {
+fn remedy(users: &[User]) -> String {
     let mut steps = Vec::new();
     if users.iter().any(|user| matches!(user, User::Interface { .. })) {
         steps.push("attach other groups to the interfaces".to_owned());
     }
     for user in users {
         match user {
-            // They are freed together.
-            User::Interface { .. } | User::Block { .. } => {}
+            User::Interface { .. } => {}
             User::Rules { group, rules } => {
                 let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
                 let group = shell_word(group);
@@ -591,10 +613,10 @@ fn remedy(name: &str, users: &[User]) -> String {
                     format!("secgroup acl entry remove {acl} {} {entry}", direction.name())
                 }));
             }
+            User::Block { list } => {
+                steps.push(format!("secgroup unblock --prefix-list {}", shell_word(list)));
+            }
         }
-    }
-    if users.iter().any(|user| matches!(user, User::Block { .. })) {
-        steps.push(format!("secgroup unblock --prefix-list {}", shell_word(name)));
     }
     format!("first: {}", steps.join("; "))
 }
@@ -637,8 +659,7 @@ impl fmt::Display for Users<'_> {
                         .collect();
                     write!(out, "network ACL {acl} ({})", entries.join(", "))?;
                 }
-                User::Block { interface: None } => out.write_str("a block")?,
-                User::Block { interface: Some(label) } => write!(out, "a block on {label}")?,
+                User::Block { .. } => out.write_str("a block")?,
             }
         }
         Ok(())

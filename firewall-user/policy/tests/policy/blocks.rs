@@ -85,8 +85,8 @@ proptest! {
                     evaluate_blocks(&blocks, probe.outside, now).map(ResolvedBlock::value).collect();
                 // What the kernel concludes: an ended block is none.
                 let in_force = found.filter(|value| {
-                    let of = blocks.iter().find(|block| block.value() == *value).unwrap();
-                    value & TIMED == 0 || of.end.unwrap() > now
+                    let of = blocks.iter().find(|block| block.value() == *value).expect("present");
+                    value & TIMED == 0 || of.end.expect("present") > now
                 });
                 prop_assert_eq!(in_force.is_some(), !expected.is_empty(), "{:?} at {}", probe, now);
                 if let Some(value) = in_force {
@@ -113,7 +113,7 @@ proptest! {
             chosen.map(|(block, _)| block.clone()).collect()
         };
         let (old, new) = (some(0x10 | 0x20), some(0x20 | 0x40));
-        let [was, is] = [&old, &new].map(|blocks| compile_blocks(blocks).unwrap());
+        let [was, is] = [&old, &new].map(|blocks| compile_blocks(blocks).expect("fits"));
         let delta = plan_blocks(&was, &is, active);
         let (before, after) = (Bank::new(&was), Bank::new(&is));
         let mut bank = before.clone();
@@ -149,7 +149,7 @@ proptest! {
 fn probes_are_at_the_borders_of_what_changes() {
     let block = |counter, network: &str| ResolvedBlock {
         counter,
-        networks: network.parse::<ipnet::IpNet>().unwrap().into(),
+        networks: network.parse::<ipnet::IpNet>().expect("a network").into(),
         end: None,
     };
     let (old, new) = ([block(1, "10.0.0.0/8")], [block(1, "10.0.0.0/8"), block(2, "192.0.2.7/32")]);
@@ -157,6 +157,9 @@ fn probes_are_at_the_borders_of_what_changes() {
     for outside in ["192.0.2.6", "192.0.2.7", "192.0.2.8"] {
         assert!(probes.iter().any(|probe| probe.outside.to_string() == outside), "{outside}");
     }
-    assert_eq!(compile_blocks(&[]).unwrap(), CompiledBlocks::default());
-    assert_ne!(compile_blocks(&old).unwrap().digest, compile_blocks(&new).unwrap().digest);
+    assert_eq!(compile_blocks(&[]).expect("fits"), CompiledBlocks::default());
+    assert_ne!(
+        compile_blocks(&old).expect("fits").digest,
+        compile_blocks(&new).expect("fits").digest
+    );
 }

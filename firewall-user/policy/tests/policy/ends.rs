@@ -31,7 +31,7 @@ fn search(tables: &CompiledPolicy, probe: Probe, is_over: impl Fn(u32) -> bool) 
     let mut class = longest.copied().unwrap_or(any);
     let of = traffic(probe.protocol, probe.port);
     loop {
-        let row = tables.classes[usize::try_from(class).unwrap()];
+        let row = tables.classes[usize::try_from(class).expect("fits")];
         let list = tables.list(row.lists[probe.direction as usize]);
         let found = list.iter().find(|range| range.low <= of && of <= range.high);
         match found.filter(|range| range.rule & TIMED == 0 || !is_over(rule_number(range.rule))) {
@@ -62,7 +62,7 @@ proptest! {
         prop_assert!(tables.lists.iter().flatten().all(|range| range.rule & both != both));
         for now in [0, 100, 150, 250, 300] {
             let is_over = |end: Option<u64>| end.is_some_and(|end| end <= now);
-            let by_number = |number: u32| rules.iter().find(|rule| rule.number == number).unwrap();
+            let by_number = |number: u32| rules.iter().find(|rule| rule.number == number).expect("present");
             let mut results = Vec::new();
             for raw in &probes {
                 let mut probe = at_edge(&rules, *raw);

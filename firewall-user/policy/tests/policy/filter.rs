@@ -39,10 +39,10 @@ fn search(filter: &CompiledFilter, probe: Probe, now: u64) -> Option<u32> {
     let mut class = longest.copied().unwrap_or(any);
     let of = traffic(probe.protocol, probe.port);
     for _ in 0..=MAX_ENDS {
-        let row = tables.classes[usize::try_from(class).unwrap()];
+        let row = tables.classes[usize::try_from(class).expect("fits")];
         let list = tables.list(row.lists[probe.direction as usize]);
         let range = list.iter().find(|range| range.low <= of && of <= range.high)?;
-        let counter = usize::try_from(entry_counter(range.rule)).unwrap();
+        let counter = usize::try_from(entry_counter(range.rule)).expect("fits");
         // In these tests the entry with the counter n ends at `ENDS[n % 4]`.
         if range.rule & TIMED == 0 || ENDS[counter % 4] > now {
             return Some(range.rule);
@@ -62,10 +62,10 @@ fn entries(rules: &[ResolvedRule], salt: &[u8]) -> Vec<ResolvedEntry> {
         direction: (salt & 0x30 != 0).then_some(rule.direction),
         traffic: rule.traffic,
         networks: rule.networks.clone(),
-        end: (salt & 6 == 0).then(|| ENDS[usize::try_from(counter % 4).unwrap()]),
+        end: (salt & 6 == 0).then(|| ENDS[usize::try_from(counter % 4).expect("fits")]),
     };
     let mut all: Vec<_> = (0..).zip(rules.iter().zip(salt)).map(entry).collect();
-    let mut next = u32::try_from(all.len()).unwrap();
+    let mut next = u32::try_from(all.len()).expect("fits");
     for direction in Direction::ALL {
         for network in ["0.0.0.0/0", "::/0"] {
             all.push(ResolvedEntry {
@@ -74,7 +74,7 @@ fn entries(rules: &[ResolvedRule], salt: &[u8]) -> Vec<ResolvedEntry> {
                 action: Action::Deny,
                 direction: Some(direction),
                 traffic: Traffic::All,
-                networks: network.parse::<IpNet>().unwrap().into(),
+                networks: network.parse::<IpNet>().expect("a network").into(),
                 end: None,
             });
             next += 1;
@@ -119,7 +119,7 @@ proptest! {
         let asked = Asked { from: now, to: now };
         prop_assert_eq!(check_filter(&entries, asked, &results), Ok(()));
         // The order of the entries is part of the contents, and nothing else is.
-        prop_assert_eq!(compile_filter(&entries).unwrap(), filter);
+        prop_assert_eq!(compile_filter(&entries).expect("fits"), filter);
     }
 }
 
@@ -130,7 +130,7 @@ fn entry(counter: u32, action: Action, port: u16, network: &str) -> ResolvedEntr
         action,
         direction: Some(Direction::Ingress),
         traffic: Traffic::Tcp(PortRange { from: port, to: port }),
-        networks: network.parse::<IpNet>().unwrap().into(),
+        networks: network.parse::<IpNet>().expect("a network").into(),
         end: None,
     }
 }
@@ -146,9 +146,10 @@ fn last() -> Vec<ResolvedEntry> {
 fn a_prefix_that_changes_nothing_is_left_out() {
     let deny = ResolvedEntry { traffic: Traffic::All, ..entry(0, Action::Deny, 0, "10.0.0.0/8") };
     let within = entry(1, Action::Allow, 80, "10.1.0.0/16");
-    let filter = compile_filter(&[vec![deny.clone(), within.clone()], last()].concat()).unwrap();
+    let filter =
+        compile_filter(&[vec![deny.clone(), within.clone()], last()].concat()).expect("fits");
     assert_eq!(filter.tables.prefixes_v4.len(), 1);
-    let filter = compile_filter(&[vec![within, deny], last()].concat()).unwrap();
+    let filter = compile_filter(&[vec![within, deny], last()].concat()).expect("fits");
     assert_eq!(filter.tables.prefixes_v4.len(), 2);
     assert!(filter.word().has_prefixes(true) && !filter.word().has_prefixes(false));
 }
@@ -159,7 +160,7 @@ fn the_networks_of_a_list_share_a_class() {
         (0..1000_u32).map(|n| IpNet::from(IpAddr::from((0x0a00_0000 + 2 * n).to_be_bytes())));
     let list =
         ResolvedEntry { networks: networks.collect(), ..entry(0, Action::Deny, 443, "::/0") };
-    let filter = compile_filter(&[vec![list], last()].concat()).unwrap();
+    let filter = compile_filter(&[vec![list], last()].concat()).expect("fits");
     assert_eq!(filter.tables.prefixes_v4.len(), 1000);
     // The two "any" classes and those that they were copied from, and one.
     assert!(filter.tables.classes.len() <= 6, "{} classes", filter.tables.classes.len());
@@ -169,12 +170,12 @@ fn the_networks_of_a_list_share_a_class() {
 fn entries_with_too_many_ends_are_refused() {
     let timed = |n: u32| ResolvedEntry {
         end: Some(u64::from(n) + 1),
-        ..entry(n, Action::Deny, u16::try_from(n).unwrap(), "10.0.0.0/8")
+        ..entry(n, Action::Deny, u16::try_from(n).expect("fits"), "10.0.0.0/8")
     };
     let fitting: Vec<_> = (0..MAX_ENDS).map(timed).collect();
     assert!(compile_filter(&[fitting, last()].concat()).is_ok());
     let more: Vec<_> = (0..=MAX_ENDS).map(timed).collect();
-    let error = compile_filter(&[more, last()].concat()).unwrap_err();
+    let error = compile_filter(&[more, last()].concat()).expect_err("refused");
     assert!(error.to_string().contains("different ends of entries"), "{error}");
 }
 
@@ -186,13 +187,16 @@ fn a_wrong_result_is_reported() {
     let mut results: Vec<_> =
         probes.iter().map(|probe| (*probe, evaluate_filter(&entries, *probe, 0))).collect();
     assert_eq!(check_filter(&entries, asked, &results), Ok(()));
-    let allowed = results.iter().position(|(_, found)| found.unwrap() & DENY == 0).unwrap();
-    for wrong in
-        [None, Some(results[allowed].1.unwrap() | DENY), Some(results[allowed].1.unwrap() | BLOCK)]
-    {
+    let allowed =
+        results.iter().position(|(_, found)| found.expect("present") & DENY == 0).expect("present");
+    for wrong in [
+        None,
+        Some(results[allowed].1.expect("present") | DENY),
+        Some(results[allowed].1.expect("present") | BLOCK),
+    ] {
         results[allowed].1 = wrong;
         let FilterMismatch { probe, found, .. } =
-            check_filter(&entries, asked, &results).unwrap_err();
+            check_filter(&entries, asked, &results).expect_err("refused");
         assert_eq!((probe, found), (probes[allowed], wrong));
     }
 }

@@ -4,11 +4,12 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use firewall_ebpf::abi::interface::Direction;
 
+use crate::cli::ends::EndOptions;
 use crate::cli::safety::Safety;
 use crate::cli::traffic::TrafficOptions;
 use crate::cli::{Context, Exit, output};
 use crate::model::check::acl_entry_number;
-use crate::model::{AclEntry, Action, Error, Model, Peer, RuleSpec, Traffic, parse_cidr};
+use crate::model::{AclEntry, Action, End, Error, Model, Peer, RuleSpec, Traffic, parse_cidr};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -21,11 +22,12 @@ Examples:
   secgroup acl entry add web ingress 90 deny --protocol tcp --port 80 --cidr 192.0.2.0/24
   secgroup acl entry add web ingress 100 allow --protocol tcp --port 80 --cidr 0.0.0.0/0
   secgroup acl entry add web egress 100 allow --protocol tcp --port 32768-65535 --cidr 0.0.0.0/0
-  secgroup acl entry add web ingress 50 deny --protocol all --prefix-list attackers")]
+  secgroup acl entry add web ingress 50 deny --protocol all --prefix-list attackers --for 2h")]
     Add {
         #[command(flatten)]
         entry: Entry,
-        /// Succeed if the network ACL has this entry with this number
+        /// Succeed if the network ACL has this entry with this number; with --for it may end at any time, with
+        /// --until only at this one
         #[arg(long)]
         if_not_exists: bool,
         #[command(flatten)]
@@ -33,7 +35,7 @@ Examples:
     },
     /// Replace the entry of a network ACL that has this number
     #[command(after_help = "\
-The new entry has another counter than the old one, unless they are the same.
+The new entry has another counter than the old one, unless only its end differs.
 
 Example:
   secgroup acl entry replace web ingress 100 allow --protocol tcp --port 443 --cidr 0.0.0.0/0")]
@@ -85,6 +87,8 @@ pub(crate) struct Entry {
     traffic: TrafficOptions,
     #[command(flatten)]
     peer: PeerOptions,
+    #[command(flatten)]
+    ends: EndOptions,
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +109,7 @@ struct Parsed {
     traffic: Traffic,
     /// `None`: that of the option.
     network: Option<Peer>,
+    end: Option<End>,
 }
 
 impl Command {
@@ -161,7 +166,8 @@ impl Entry {
             let model = change.model();
             let acl = model.acl(&self.place.acl)?;
             let entry = self.entry(&parsed, model)?;
-            if if_not_exists && model.check_same_entry(acl, parsed.place, &entry)? {
+            let exact = self.ends.is_until();
+            if if_not_exists && model.check_same_entry(acl, parsed.place, &entry, exact)? {
                 return Ok(());
             }
             let id = acl.id.clone();
@@ -186,12 +192,12 @@ impl Entry {
         if let Some(network) = &network {
             RuleSpec::new(place.0, traffic, network.clone())?;
         }
-        Ok(Parsed { place, action: self.action, traffic, network })
+        Ok(Parsed { place, action: self.action, traffic, network, end: self.ends.end()? })
     }
 
     /// The entry, with the name of a prefix list turned into its id.
     fn entry(&self, parsed: &Parsed, model: &Model) -> Result<AclEntry, Error> {
-        let Parsed { action, traffic, network, .. } = parsed;
+        let Parsed { action, traffic, network, end, .. } = parsed;
         let peer = match network {
             Some(network) => network.clone(),
             None => {
@@ -199,7 +205,7 @@ impl Entry {
                 Peer::PrefixList(model.prefix_list(word)?.id.clone())
             }
         };
-        Ok(AclEntry { number: 0, action: *action, traffic: *traffic, peer, end: None })
+        Ok(AclEntry { number: 0, action: *action, traffic: *traffic, peer, end: *end })
     }
 
     /// Says that the network was stored in another form than it was given in.

@@ -34,6 +34,8 @@ pub(crate) struct StatusDocument {
     flow_tables: Vec<FlowTable>,
     /// The table of the counters of rules; null if nothing is attached.
     rule_counters: Option<RuleCounters>,
+    /// Blocks in force (`secgroup block list`).
+    blocks: usize,
     /// The tables of network ACLs and blocks; null if nothing is attached.
     deny_tables: Option<DenyTables>,
     /// Slots of interfaces that are attached in the kernel and not in the store.
@@ -277,6 +279,7 @@ impl StatusDocument {
             network_interfaces: statuses.iter().map(interface).collect::<Result<_>>()?,
             flow_tables: tables.iter().map(|table| FlowTable::new(table, statuses)).collect(),
             rule_counters: counters.map(RuleCounters::new),
+            blocks: super::blocks_in_force(model).count(),
             deny_tables: maps.map(DenyTables::read).transpose()?,
             stray_slots: strays,
             pending: change.map(|change| PendingChange {

@@ -72,7 +72,8 @@ impl Transaction<'_> {
         self.write(Change::PutAclEntry { acl: id.clone(), direction, number, entry })
     }
 
-    /// Replaces an entry of a network ACL. One that stays the same keeps its counter.
+    /// Replaces an entry of a network ACL. One that stays the same, but perhaps ends at another time, keeps its
+    /// counter.
     ///
     /// # Errors
     /// As [`Self::add_acl_entry`], but the ACL must have an entry with the number.
@@ -80,14 +81,17 @@ impl Transaction<'_> {
         &mut self,
         id: &AclId,
         place: (Direction, u16),
-        entry: AclEntry,
+        mut entry: AclEntry,
     ) -> Result<(), Error> {
         let acl = self.model.acl_by_id(id)?;
         self.model.check_replaced_acl_entry(acl, place, &entry)?;
         let (direction, number) = place;
         let here = acl.entry(direction, number)?;
-        if here.says_the_same(&entry) && here.end == entry.end {
-            return Ok(());
+        if here.says_the_same(&entry) {
+            if here.end == entry.end {
+                return Ok(());
+            }
+            entry.number = here.number;
         }
         self.write(Change::PutAclEntry { acl: id.clone(), direction, number, entry })
     }

@@ -8,8 +8,8 @@ use crate::model::document::{
     Broken, Error, Errors, Findings, WantedAcl, WantedGroup, WantedList, WantedPeer, WantedRule,
 };
 use crate::model::{
-    AclId, Change, Entries, EntryChange, Error as ModelError, Group, GroupId, Limits, Model, Peer,
-    PrefixList, PrefixListId, Rule, RuleId, RuleSpec, check,
+    AclId, Change, End, Entries, EntryChange, Error as ModelError, Group, GroupId, Limits, Model,
+    Peer, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, check,
 };
 
 mod acl;
@@ -296,17 +296,30 @@ impl<'a> Planner<'a> {
                         vec![line],
                     );
                 }
-                Some(wanted) if wanted.description != rule.description => {
-                    let line = line(Sign::Change, with_description(text, &wanted.description));
-                    let description = wanted.description.clone();
-                    let change = Change::DescribeRule {
-                        group: id.clone(),
-                        rule: rule.id.clone(),
-                        description,
-                    };
-                    self.step(change, vec![line]);
+                Some(wanted) => {
+                    if wanted.description != rule.description {
+                        let description = wanted.description.clone();
+                        let change = Change::DescribeRule {
+                            group: id.clone(),
+                            rule: rule.id.clone(),
+                            description,
+                        };
+                        let text = with_description(text.clone(), &wanted.description);
+                        self.step(change, vec![line(Sign::Change, text)]);
+                    }
+                    if !is_same_end(wanted.end, rule.end) {
+                        let change = Change::SetRuleEnd {
+                            group: id.clone(),
+                            rule: rule.id.clone(),
+                            end: wanted.end,
+                        };
+                        let text = match wanted.end {
+                            None => format!("{text} without an end"),
+                            end => with_end(text, end),
+                        };
+                        self.step(change, vec![line(Sign::Change, text)]);
+                    }
                 }
-                Some(_) => {}
             }
         }
         // In the order of the document, so that the numbers follow it.
@@ -315,10 +328,11 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let text = with_description(self.after.spec_text(&spec), &rule.description);
+            let text = with_end(text, rule.end);
             let random = RuleId::random().map_err(Error::at(&rule.path));
             let Some(rule_id) = self.findings.ok(random) else { return };
-            let description = rule.description.clone();
-            let rule = Rule { id: rule_id, number: 0, spec, description, end: None };
+            let (description, end) = (rule.description.clone(), rule.end);
+            let rule = Rule { id: rule_id, number: 0, spec, description, end };
             let line = Line {
                 sign: Sign::Add,
                 object: here.name.clone(),
@@ -538,6 +552,19 @@ fn tags_line(object: String, id: &str) -> Line {
 
 fn with_description(text: String, description: &str) -> String {
     if description.is_empty() { text } else { format!("{text} ({description})") }
+}
+
+/// Whether two ends are the same, as documents have them.
+fn is_same_end(one: Option<End>, other: Option<End>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.is_in_the_second_of(other),
+        _ => false,
+    }
+}
+
+fn with_end(text: String, end: Option<End>) -> String {
+    end.map_or_else(|| text.clone(), |end| format!("{text} until {}", end.text()))
 }
 
 fn twice(path: &str, reason: String) -> Error {

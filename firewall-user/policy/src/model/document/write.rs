@@ -80,7 +80,7 @@ fn acl(model: &Model, acl: &Acl) -> NetworkAcl {
 }
 
 fn acl_entry(direction: Direction, number: u16, entry: &AclEntry) -> NetworkAclEntry {
-    let AclEntry { number: _, action, traffic, peer, end: _ } = entry;
+    let AclEntry { number: _, action, traffic, peer, end } = entry;
     let Ec2Traffic { protocol: _, from, to } = traffic.to_ec2();
     let is_icmp = matches!(traffic, Traffic::Icmp(_) | Traffic::Icmpv6(_));
     let has_ports = matches!(traffic, Traffic::Tcp(_) | Traffic::Udp(_));
@@ -90,6 +90,7 @@ fn acl_entry(direction: Direction, number: u16, entry: &AclEntry) -> NetworkAclE
         port_range: has_ports.then_some(AclPorts { from, to }),
         protocol: Some(traffic.protocol_number()),
         rule_action: Some(action.name().to_owned()),
+        ends_at: end.map(|end| end.text()),
         rule_number: Some(number.into()),
         ..NetworkAclEntry::default()
     };
@@ -135,28 +136,33 @@ fn permissions(group: &Group, direction: Direction) -> Vec<IpPermission> {
             ipv6_ranges: Some(Vec::new()),
             prefix_list_ids: Some(Vec::new()),
         });
-        add_peer(permission, &rule.spec.peer, some_text(&rule.description));
+        add_peer(permission, rule);
     }
     permissions.into_values().collect()
 }
 
-fn add_peer(permission: &mut IpPermission, peer: &Peer, description: Option<String>) {
-    match peer {
-        Peer::Ipv4(network) => permission
-            .ip_ranges
-            .get_or_insert_default()
-            .push(IpRange { description, cidr_ip: Some(network.to_string()) }),
-        Peer::Ipv6(network) => permission
-            .ipv6_ranges
-            .get_or_insert_default()
-            .push(Ipv6Range { description, cidr_ipv6: Some(network.to_string()) }),
-        Peer::PrefixList(id) => permission
-            .prefix_list_ids
-            .get_or_insert_default()
-            .push(PrefixListReference { description, prefix_list_id: Some(id.to_string()) }),
+fn add_peer(permission: &mut IpPermission, rule: &Rule) {
+    let (description, ends_at) = (some_text(&rule.description), rule.end.map(|end| end.text()));
+    match &rule.spec.peer {
+        Peer::Ipv4(network) => {
+            let cidr_ip = Some(network.to_string());
+            let range = IpRange { description, ends_at, cidr_ip };
+            permission.ip_ranges.get_or_insert_default().push(range);
+        }
+        Peer::Ipv6(network) => {
+            let cidr_ipv6 = Some(network.to_string());
+            let range = Ipv6Range { description, ends_at, cidr_ipv6 };
+            permission.ipv6_ranges.get_or_insert_default().push(range);
+        }
+        Peer::PrefixList(id) => {
+            let prefix_list_id = Some(id.to_string());
+            let list = PrefixListReference { description, ends_at, prefix_list_id };
+            permission.prefix_list_ids.get_or_insert_default().push(list);
+        }
         Peer::Group(id) => {
             permission.user_id_group_pairs.get_or_insert_default().push(UserIdGroupPair {
                 description,
+                ends_at,
                 user_id: Some(OWNER.to_owned()),
                 group_id: Some(id.to_string()),
                 ..UserIdGroupPair::default()
@@ -177,6 +183,7 @@ fn rule(group: &Group, rule: &Rule) -> SecurityGroupRule {
         from_port: Some(from.unwrap_or(-1)),
         to_port: Some(to.unwrap_or(-1)),
         description: some_text(&rule.description),
+        ends_at: rule.end.map(|end| end.text()),
         tags: Some(Vec::new()),
         security_group_rule_arn: Some(arn("security-group-rule", rule.id.as_str())),
         ..SecurityGroupRule::default()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::interface::Direction;
 
-use super::{Line, Planner, Sign, tags_line, twice, unknown_list};
+use super::{Line, Planner, Sign, is_same_end, tags_line, twice, unknown_list, with_end};
 use crate::model::document::{Error, WantedAcl, WantedAclEntry, WantedPeer};
 use crate::model::{
     Acl, AclEntry, AclId, Change, DEFAULT_ACL, Error as ModelError, MAX_ENTRY, Peer, check,
@@ -36,6 +36,13 @@ impl Planner<'_> {
         if let Some(Acl { id, name, .. }) = &here
             && self.acls.contains(id)
         {
+            if acl.is_default {
+                return Err(Error::Foreign {
+                    path: at.to_owned(),
+                    reason: "the document has two default network ACLs".to_owned(),
+                    hint: "a host has one: apply those of one VPC",
+                });
+            }
             return Err(twice(at, format!("network ACL {name} is in the document twice")));
         }
         let id = match here {
@@ -113,11 +120,11 @@ impl Planner<'_> {
                 is_complete = false;
                 continue;
             };
-            let WantedAclEntry { action, traffic, .. } = *entry;
+            let WantedAclEntry { action, traffic, end, .. } = *entry;
             if let Some(warning) = self.after.other_family(traffic, &peer) {
                 self.findings.warn(&entry.path, format!("{warning}: the entry matches nothing"));
             }
-            let new = AclEntry { number: 0, action, traffic, peer, end: None };
+            let new = AclEntry { number: 0, action, traffic, peer, end };
             if entries.insert(place, new).is_some() {
                 let (direction, entry_number) = place;
                 let error = ModelError::AclEntryRepeated { direction, entry: entry_number };
@@ -143,9 +150,20 @@ impl Planner<'_> {
         for (place, entry) in own {
             let text = self.after.entry_text(place.0, entry);
             match wanted.remove(place) {
-                Some(new) if new.says_the_same(entry) => {}
+                Some(new) if new.says_the_same(entry) => {
+                    if !is_same_end(new.end, entry.end) {
+                        let text = match new.end {
+                            None => format!("{text} without an end"),
+                            end => with_end(text, end),
+                        };
+                        let line = line(Sign::Change, here, *place, text);
+                        // It keeps its counter.
+                        let new = AclEntry { end: new.end, ..entry.clone() };
+                        self.put_acl_entry(here, *place, new, line);
+                    }
+                }
                 Some(new) => {
-                    let new_text = self.after.entry_text(place.0, &new);
+                    let new_text = with_end(self.after.entry_text(place.0, &new), new.end);
                     let line = line(Sign::Change, here, *place, format!("{new_text} (was {text})"));
                     self.put_acl_entry(here, *place, new, line);
                 }
@@ -157,7 +175,7 @@ impl Planner<'_> {
             }
         }
         for (place, entry) in wanted {
-            let text = self.after.entry_text(place.0, &entry);
+            let text = with_end(self.after.entry_text(place.0, &entry), entry.end);
             self.put_acl_entry(here, place, entry, line(Sign::Add, here, place, text));
         }
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::interface::Direction;
 
-use super::{Error, Findings, WantedPeer, read_id, read_network, read_tags, required};
+use super::{Error, Findings, WantedPeer, read_end, read_id, read_network, read_tags, required};
 use crate::model::check::acl_entry_number;
 use crate::model::document::{NetworkAcl, NetworkAclAssociation, NetworkAclEntry};
 use crate::model::{
-    AclId, Action, DEFAULT_ACL, Error as ModelError, Family, InterfaceId, LAST_V4, LAST_V6,
-    Traffic, acl_name, tags,
+    AclId, Action, DEFAULT_ACL, End, Error as ModelError, Family, InterfaceId, LAST_V4, LAST_V6,
+    Moment, Traffic, acl_name, tags,
 };
 
 /// A network ACL of a document.
@@ -34,6 +34,7 @@ pub(crate) struct WantedAclEntry {
     pub(crate) action: Action,
     pub(crate) traffic: Traffic,
     pub(crate) peer: WantedPeer,
+    pub(crate) end: Option<End>,
 }
 
 /// The value of the tag that is the name.
@@ -47,6 +48,7 @@ pub(super) fn read_acl(
     findings: &mut Findings,
     path: String,
     acl: &NetworkAcl,
+    now: Moment,
 ) -> Option<WantedAcl> {
     let place = |key: &str| format!("{path}.{key}");
     let id = findings.ok(read_id::<AclId>(&acl.network_acl_id, &place("NetworkAclId")));
@@ -84,18 +86,19 @@ pub(super) fn read_acl(
     let given = findings.ok(required(&acl.entries, place("Entries"), hint));
     let mut entries = Vec::new();
     for (index, entry) in given.into_iter().flatten().enumerate() {
-        entries.extend(read_entry(findings, place(&format!("Entries[{index}]")), entry));
+        entries.extend(read_entry(findings, place(&format!("Entries[{index}]")), entry, now));
     }
     let associations = acl.associations.as_deref().unwrap_or_default();
     let interfaces = read_associations(findings, &place("Associations"), associations);
     Some(WantedAcl { id: id?, name: name?, is_default, tags: tags?, entries, interfaces, path })
 }
 
-/// An entry; `None` also for the last ones, which every network ACL has.
+/// An entry; `None` also for one that has ended, and for the last ones, which every network ACL has.
 fn read_entry(
     findings: &mut Findings,
     path: String,
     entry: &NetworkAclEntry,
+    now: Moment,
 ) -> Option<WantedAclEntry> {
     let place = |key: &str| format!("{path}.{key}");
     let egress = required(&entry.egress, place("Egress"), r#"write "Egress": true or false"#);
@@ -122,6 +125,7 @@ fn read_entry(
         }
         return None;
     }
+    let end = read_end(findings, &entry.ends_at, &path, now);
     let number = findings.ok(acl_entry_number(number?).map_err(Error::at(&place("RuleNumber"))));
     Some(WantedAclEntry {
         direction: direction?,
@@ -129,6 +133,7 @@ fn read_entry(
         action: action?,
         traffic: traffic?,
         peer: peer?,
+        end: end?,
         path,
     })
 }
