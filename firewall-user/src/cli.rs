@@ -14,6 +14,7 @@ use crate::control::Control;
 mod acl;
 mod apply;
 mod attach;
+mod block;
 mod confirm;
 mod detach;
 mod ends;
@@ -22,6 +23,7 @@ mod failure;
 mod flows;
 mod gc;
 mod group;
+mod input;
 mod interfaces;
 mod json;
 mod management;
@@ -39,6 +41,7 @@ mod stats;
 mod status;
 mod table;
 mod traffic;
+mod unblock;
 
 pub use json::{JsonDocument, documents};
 
@@ -125,6 +128,8 @@ enum Command {
     Detach(detach::Command),
     /// Enforce drops on an interface, or only count them (audit)
     Mode(mode::Command),
+    Block(block::Command),
+    Unblock(unblock::Command),
     Confirm(confirm::Confirm),
     Rollback(confirm::Rollback),
     Panic(panic::Command),
@@ -159,8 +164,10 @@ impl Command {
             Self::Acl(command) => command.needs_configuration(),
             Self::Apply(_) | Self::Attach(_) | Self::Reconcile(_) | Self::Serve(_) => true,
             Self::Mode(command) => !command.is_for_emergency(),
+            Self::Block(command) => command.needs_configuration(),
             Self::Export(_)
             | Self::Detach(_)
+            | Self::Unblock(_)
             | Self::Confirm(_)
             | Self::Rollback(_)
             | Self::Panic(_)
@@ -184,6 +191,8 @@ impl Command {
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
             Self::Mode(command) => command.run(context),
+            Self::Block(command) => command.run(context),
+            Self::Unblock(command) => command.run(context),
             Self::Confirm(command) => command.run(context),
             Self::Rollback(command) => command.run(context),
             Self::Panic(command) => command.run(context),

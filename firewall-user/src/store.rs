@@ -20,6 +20,7 @@ use crate::policy::Addresses;
 
 mod copy;
 mod ends;
+mod entries;
 mod error;
 mod pending;
 mod read;

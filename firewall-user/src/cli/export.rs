@@ -8,6 +8,7 @@ use clap::Args;
 use super::acl::stored;
 use super::output;
 use super::{Context, Exit};
+use crate::clock::Clocks;
 use crate::model::document::{self, Document};
 use crate::model::{Acl, Group, Model, Peer};
 
@@ -33,7 +34,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let control = context.control_reading()?;
-        let model = control.model()?;
+        let model = control.model()?.without_ended(Clocks::now().moment.boottime);
         let document = if self.groups.is_empty() && self.acls.is_empty() {
             let lists = document::prefix_lists(model.prefix_lists.values());
             combined(model.groups.values(), lists, document::acls(&model, stored(&control, &model)))

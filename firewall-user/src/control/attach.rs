@@ -190,8 +190,8 @@ impl Attempt<'_> {
         if transaction.edited() {
             arm(self.paths, self.terms, &mut transaction)?;
         }
-        transaction.commit()?;
-        self.enforcer.gc_partly(&mut staged.flip()?, &interfaces);
+        let generation = transaction.commit()?;
+        self.enforcer.gc_partly(&mut staged.flip(Some(generation))?, &interfaces);
         ends::report(&messages);
         Ok((attached, learned))
     }

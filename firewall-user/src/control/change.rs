@@ -24,8 +24,7 @@ impl Control {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
         let value = edit(&mut transaction)?;
-        if !transaction.changed() {
-            transaction.commit()?;
+        if !transaction.writes() {
             return Ok(value);
         }
         let messages = ends::messages(&transaction);
@@ -46,8 +45,8 @@ impl Control {
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         let interfaces = transaction.model().interfaces.clone();
         arm(&self.paths, terms, &mut transaction)?;
-        transaction.commit()?;
-        self.enforcer.gc_partly(&mut staged.flip()?, &interfaces);
+        let generation = transaction.commit()?;
+        self.enforcer.gc_partly(&mut staged.flip(Some(generation))?, &interfaces);
         ends::report(&messages);
         Ok(value)
     }

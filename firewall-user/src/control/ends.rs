@@ -71,8 +71,8 @@ impl Control {
         };
         preflight::capabilities(Work::Maps)?;
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
-        transaction.commit()?;
-        staged.flip()?;
+        let generation = transaction.commit()?;
+        staged.flip(Some(generation))?;
         report(&messages);
         Ok(())
     }

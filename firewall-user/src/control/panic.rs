@@ -89,11 +89,12 @@ impl Control {
         preflight::capabilities(Work::Maps)?;
         learn_managed(&self.enforcer, &mut maps, &after);
         let addresses = self.store.active_addresses()?;
-        let staged = self.enforcer.stage(maps, Before::Known(&before, &addresses), &after)?;
+        let known = Before::Known { model: &before, addresses: &addresses, generation: None };
+        let staged = self.enforcer.stage(maps, known, &after)?;
         let addresses = staged.addresses().clone();
         // Before the policies: nothing that follows may end what was begun here.
         self.record_unstored(|unstored| unstored.panic = Some(is_panicking))?;
-        let mut maps = staged.flip()?;
+        let mut maps = staged.flip(None)?;
         if after.is_panicking {
             panicked.removed = remove_unmanaged(&mut maps, &after)?;
             let done = self.enforcer.restore_lost(&after)?;
@@ -137,8 +138,8 @@ impl Control {
         preflight::capabilities(Work::Maps)?;
         learn_managed(&self.enforcer, &mut maps, &after);
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
-        transaction.commit()?;
-        let mut maps = staged.flip()?;
+        let generation = transaction.commit()?;
+        let mut maps = staged.flip(Some(generation))?;
         if after.is_panicking {
             remove_unmanaged(&mut maps, &after)?;
         }

@@ -18,8 +18,8 @@ impl Control {
         self.enforcer.require_bpffs_visible(transaction.model())?;
         let Some(maps) = self.enforcer.maps()? else { return Ok(false) };
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
-        transaction.commit()?;
-        staged.flip()?;
+        let generation = transaction.commit()?;
+        staged.flip(Some(generation))?;
         ends::report(&messages);
         Ok(true)
     }

@@ -32,6 +32,15 @@ struct Last {
     boottime: u64,
 }
 
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Ends.
+    pub(super) ends: bool,
+    /// When they were looked at.
+    pub(super) clocks: bool,
+}
+
 /// An end as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stored {
@@ -77,10 +86,9 @@ impl<'a> Ends<'a> {
         End { kind: end.kind, wall, boottime }
     }
 
-    /// Stores every end by the clocks of the present boot, where it is stored otherwise; returns whether
-    /// something was written.
-    pub(super) fn store(&self, sql: &Connection) -> rusqlite::Result<bool> {
-        let mut is_written = false;
+    /// Stores every end by the clocks of the present boot, where it is stored otherwise.
+    pub(super) fn store(&self, sql: &Connection) -> rusqlite::Result<Written> {
+        let mut written = Written::default();
         let mut has_ends = false;
         for table in TABLES {
             let select = format!(
@@ -105,18 +113,18 @@ impl<'a> Ends<'a> {
                 let boottime = i64::try_from(end.boottime).unwrap_or(i64::MAX);
                 let boot = self.clocks.boot.as_deref();
                 sql.prepare_cached(&update)?.execute(params![number, end.wall, boot, boottime])?;
-                is_written = true;
+                written.ends = true;
             }
         }
         let is_old = self.last.as_ref().is_none_or(|last| {
             Some(&last.boot) != self.clocks.boot.as_ref()
                 || self.clocks.moment.boottime.saturating_sub(last.boottime) > STORED_EVERY
         });
-        if is_written || has_ends && is_old {
+        if written.ends || has_ends && is_old {
             store_clocks(sql, self.clocks)?;
-            is_written = true;
+            written.clocks = true;
         }
-        Ok(is_written)
+        Ok(written)
     }
 }
 

@@ -1,18 +1,15 @@
 //! Reads the whole model: a fixed number of queries for any number of rows.
 
-use std::collections::BTreeMap;
-
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
-use ipnet::IpNet;
 use rusqlite::{Connection, Row};
 
 use super::ends::Ends;
-use super::{EndedCounts, rows};
+use super::{EndedCounts, entries, rows};
 use crate::clock::Clocks;
 use crate::model::{
-    Acl, AclEntry, Action, Block, Family, Group, HookChoice, Interface, Mode, Model, PortSettings,
-    PrefixList, PrefixListId, Rule, RuleSpec, Tracking,
+    Acl, AclEntry, Action, Block, Entries, Family, Group, HookChoice, Interface, Mode, Model,
+    PortSettings, PrefixList, Rule, RuleSpec, Tracking,
 };
 use crate::policy::Addresses;
 
@@ -60,29 +57,32 @@ fn each(
 }
 
 fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
-    each(connection, "SELECT id, name, family, version FROM prefix_lists", |row| {
+    let lists = "SELECT list.id, name, family, version, entries, networks, descriptions FROM prefix_lists \
+                 AS list LEFT JOIN prefix_list_entries AS one ON one.id = list.entries";
+    each(connection, lists, |row| {
+        let name: String = row.get(1)?;
+        let family = rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?;
+        let entries = match row.get::<_, Option<i64>>(4)? {
+            None => Entries::default(),
+            Some(_) => {
+                let bytes = [row.get_ref(5)?, row.get_ref(6)?];
+                let [networks, descriptions] = bytes.map(|one| one.as_blob().unwrap_or(&[]));
+                let all = entries::read(family, networks, descriptions);
+                all.filter(|all| !all.is_empty())
+                    .ok_or_else(|| rows::invalid(5, format!("the entries of prefix list {name}")))?
+            }
+        };
         let list = PrefixList {
             id: rows::parsed(row, 0)?,
-            name: row.get(1)?,
-            family: rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?,
+            name,
+            family,
             version: rows::count(row, 3)?,
-            entries: Default::default(),
+            entries,
             tags: Default::default(),
         };
         model.prefix_lists.insert(list.id.clone(), list);
         Ok(())
     })?;
-    let mut entries: BTreeMap<PrefixListId, Vec<_>> = BTreeMap::new();
-    each(connection, "SELECT list, cidr, description FROM prefix_list_entries", |row| {
-        let entry: (IpNet, String) = (rows::parsed(row, 1)?, row.get(2)?);
-        entries.entry(rows::parsed(row, 0)?).or_default().push(entry);
-        Ok(())
-    })?;
-    for (list, entries) in entries {
-        if let Some(list) = model.prefix_lists.get_mut(&list) {
-            list.entries = entries.into_iter().collect();
-        }
-    }
     each(connection, "SELECT list, key, value FROM prefix_list_tags", |row| {
         if let Some(list) = model.prefix_lists.get_mut(&rows::parsed(row, 0)?) {
             list.tags.insert(row.get(1)?, row.get(2)?);

@@ -4,12 +4,14 @@
 
 mod acl_refusals;
 mod acls;
+mod blocks;
 mod commands;
 mod document_refusals;
 mod documents;
 mod fixture;
 mod host;
 mod interface_refusals;
+mod load;
 mod refusals;
 mod repeated;
 mod rule_refusals;

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod acl;
+mod acl_enforcement;
 mod attach_options;
 mod audit;
 mod big_tcp;
+mod blocks_enforcement;
 mod bloom;
 mod changed_settings;
 mod clsact;
@@ -42,6 +44,7 @@ mod panic;
 mod pmtu;
 mod policy_swaps;
 mod port_security;
+mod prefix_list_load;
 mod real_guest;
 mod replacement;
 mod revalidate;

@@ -72,6 +72,13 @@ impl Model {
         ended
     }
 
+    /// The model without what has ended at a time since this boot, in nanoseconds.
+    #[must_use]
+    pub fn without_ended(mut self, now: u64) -> Self {
+        self.ended(now).into_iter().for_each(|ended| self.make(ended.change));
+        self
+    }
+
     /// When the next thing ends: the earliest end by each of the clocks.
     #[must_use]
     pub fn next_ends(&self) -> Vec<End> {

@@ -100,8 +100,8 @@ pub enum Error {
     PermissionNotFound { group: String, spec: RuleSpec },
     #[error("prefix list {list} has no entry {network}")]
     EntryNotFound { list: String, network: IpNet },
-    #[error("{0} is not blocked")]
-    BlockNotFound(String),
+    #[error("{target} is not blocked{}", by_itself(within.as_deref()))]
+    BlockNotFound { target: String, within: Option<String> },
     #[error("there is no network ACL {0:?}")]
     AclNotFound(String),
     #[error("network ACL {acl} has no {} entry {entry}", direction.name())]
@@ -263,7 +263,7 @@ impl Error {
             | Self::Target(_)
             | Self::NotOnNetwork(_)
             | Self::BlockOfGroup(_)
-            | Self::BlockNotFound(_)
+            | Self::BlockNotFound { .. }
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -367,7 +367,7 @@ impl Error {
                     .to_owned()
             }
             Self::BlockOfGroup(_) => "name addresses, networks or a prefix list".to_owned(),
-            Self::BlockNotFound(_) => "`secgroup block list` shows what is blocked".to_owned(),
+            Self::BlockNotFound { .. } => "`secgroup block list` shows what is blocked".to_owned(),
             Self::NotUnicast(_) => "every guest may use multicast and broadcast".to_owned(),
             Self::AddressOfAll(network) => {
                 format!("--allow-address {network} lets a guest use every address")
@@ -553,10 +553,10 @@ impl Error {
             | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }
             | Self::EntryNotFound { .. }
+            | Self::BlockNotFound { .. }
             | Self::AclNotFound(_)
             | Self::AclEntryNotFound { .. }
             | Self::AclNotAssociated { .. }
-            | Self::BlockNotFound(_)
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }
@@ -575,6 +575,12 @@ fn of_lists(entries: usize) -> String {
         1 => " (1 of them an entry of a prefix list)".to_owned(),
         _ => format!(" ({entries} of them entries of prefix lists)"),
     }
+}
+
+/// What blocks a target that has no block of its own.
+fn by_itself(within: Option<&str>) -> String {
+    within
+        .map_or_else(String::new, |within| format!(" by itself: the block of {within} contains it"))
 }
 
 fn setting(name: &str) -> String {

@@ -49,7 +49,9 @@ impl Transaction<'_> {
     /// There is none.
     pub fn remove_block(&mut self, number: u32) -> Result<(), Error> {
         if !self.model.blocks.contains_key(&number) {
-            return Err(ModelError::BlockNotFound(number.to_string()).into());
+            return Err(
+                ModelError::BlockNotFound { target: number.to_string(), within: None }.into()
+            );
         }
         self.write(Change::RemoveBlock(number))
     }

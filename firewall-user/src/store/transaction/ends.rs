@@ -2,7 +2,7 @@
 
 use super::Transaction;
 use crate::model::{Change, End, Ended, EndedKind, GroupId, Model, Moment, RuleId};
-use crate::store::ends::Ends;
+use crate::store::ends::{Ends, Written};
 use crate::store::{EndedCounts, Error, write};
 
 /// What was done before the edits.
@@ -12,6 +12,8 @@ pub(super) struct Settled {
     ended: Vec<Ended>,
     /// The model after that.
     model: Option<Model>,
+    /// Ends were stored otherwise.
+    moved: bool,
     /// Every end is stored for this boot.
     pub(super) is_done: bool,
     /// There was an edit besides.
@@ -33,7 +35,9 @@ impl Transaction<'_> {
     pub fn remove_ended(&mut self) -> Result<(), Error> {
         let failed = |error| Error::sqlite(self.path, error);
         let stored = Ends::new(&self.sql, &self.clocks).and_then(|ends| ends.store(&self.sql));
-        self.recorded |= stored.map_err(failed)?;
+        let Written { ends, clocks } = stored.map_err(failed)?;
+        self.recorded |= ends || clocks;
+        self.ends.moved = ends;
         self.ends.is_done = true;
         let ended = self.model.ended(self.clocks.moment.boottime);
         if ended.is_empty() {
@@ -73,6 +77,12 @@ impl Transaction<'_> {
     #[must_use]
     pub const fn edited(&self) -> bool {
         self.ends.edited
+    }
+
+    /// Whether ends were stored by other clocks than those of now: what is in the kernel compares other times.
+    #[must_use]
+    pub const fn ends_moved(&self) -> bool {
+        self.ends.moved
     }
 
     /// Whether a commit writes anything: edits, or what was recorded about the kernel and the clocks.

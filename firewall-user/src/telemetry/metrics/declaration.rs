@@ -122,6 +122,14 @@ metrics! {
         "Packets that an entry of a network ACL decided: each that it denied; of those that it allowed, each that was looked up";
     ACL_BYTES = Counter "acl_bytes" ["acl", "direction", "entry", "action"]
         "Bytes of packets that an entry of a network ACL decided";
+    BLOCKS = Gauge "blocks" ["kind"]
+        "Blocks in force, of networks and of prefix lists";
+    BLOCK_PACKETS = Counter "block_packets" ["prefix_list", "interface"]
+        "Packets that the block of a prefix list dropped; interface is empty for a block of every one. Blocks of networks are in secgroup_drops_total with the reason blocked";
+    BLOCK_BYTES = Counter "block_bytes" ["prefix_list", "interface"]
+        "Bytes of packets that the block of a prefix list dropped";
+    ENDED = Counter "ended" ["kind"]
+        "Rules, entries of network ACLs and blocks that ended by themselves and were removed";
     STORE_GENERATION = Gauge "store_generation" []
         "Number of changes to the store";
     PANIC = Gauge "panic" []
