@@ -9,7 +9,6 @@
 //! the class table has the same class in both halves.
 
 use super::limits::MAX_INTERFACES;
-use super::policy::MAX_RULE;
 
 /// Filters at one time.
 pub const MAX_FILTERS: u32 = 2 * MAX_INTERFACES;
@@ -24,12 +23,15 @@ pub const DENY: u32 = 1 << 31;
 /// interface, not an entry of its ACL.
 pub const BLOCK: u32 = 1 << 29;
 
+/// The bits of the number, below every flag: those of a rule's number.
+const NUMBER: u32 = BLOCK - 1;
+
 /// The number in a word of a filter or of a block: the index of the entry's counter, plus one, so that it is
-/// never 0. The index is less than [`MAX_RULE`].
+/// never 0. The index is less than [`MAX_RULE`](super::policy::MAX_RULE).
 #[must_use]
 #[inline(always)]
 pub const fn entry_number(counter: u32) -> u32 {
-    (counter + 1) & MAX_RULE
+    (counter + 1) & NUMBER
 }
 
 /// Index of the counter of the entry in a word of a filter or of a block; no counter has the index that
@@ -37,7 +39,7 @@ pub const fn entry_number(counter: u32) -> u32 {
 #[must_use]
 #[inline(always)]
 pub const fn entry_counter(word: u32) -> u32 {
-    (word & MAX_RULE).wrapping_sub(1)
+    (word & NUMBER).wrapping_sub(1)
 }
 
 /// Index of a filter's tables in the outer maps.

@@ -215,13 +215,14 @@ pub struct Flow {
     /// The number of the rule that admitted the flow; 0 if it was open before its interface was
     /// attached, or is that of exempt DHCP.
     pub rule: u32,
-    /// The generation of the filter that allowed the flow's packets of a direction, by [`Direction`]; 0 where
-    /// none did, or where an entry may end that had a say in it.
+    /// By [`Direction`], a word of key and generation of the filter that allowed the packets of a direction
+    /// (`verdict::filter::mark`); 0 where none did, or the entry that did ends.
     pub filter: [u32; 2],
     /// When the flow began, the low half of jiffies.
     pub created: u32,
     /// The generation of the policy that last evaluated the flow (when it was created and, with
-    /// revalidation, after each change of policy); the complement of it if no rule allowed the flow.
+    /// revalidation, after each change of policy); the complement of it if no rule allowed the flow,
+    /// [`EPOCH_TIMED`] if one did that ends.
     pub epoch: u32,
     /// TCP: the lowest acknowledgement number that the next segment of a handshake may have: of the
     /// first SYN, then of the SYN-ACK, later of an ignored SYN ([`Flow::pending`]).
@@ -242,6 +243,10 @@ pub struct Flow {
     /// and, at the other direction, that of the latest.
     pub window: [u32; 2],
 }
+
+/// [`Flow::epoch`]: the rule that allowed the flow ends, so with revalidation each packet is evaluated. The
+/// generation of one policy in four billion is the same; its flows pass until the policy changes again.
+pub const EPOCH_TIMED: u32 = 0;
 
 /// [`Flow::scales`]: the SYN had no window scale option.
 pub const NO_SCALE: u8 = 15;

@@ -17,7 +17,7 @@
 //!   RANGES    pages, append-only  RANGES    pages, append-only
 //! ```
 
-use super::filter::{MAX_FILTERS, filter_index};
+use super::filter::{BLOCK, MAX_FILTERS, filter_index};
 use super::interface::Direction;
 use super::limits::MAX_INTERFACES;
 
@@ -331,5 +331,6 @@ pub const fn index(slot: u16, bank: u32) -> u32 {
 }
 
 const _: () = assert!(MAX_INTERFACES as u64 == Active::SLOT_MASK + 1);
+const _: () = assert!(MAX_RULE == BLOCK - 1);
 const _: () = assert!(MAX_FILTERS as u64 == Active::FILTER_MASK + 1);
 const _: () = assert!(size_of::<Class>() == 36 && size_of::<Range>() == 12);

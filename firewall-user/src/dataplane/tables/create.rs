@@ -26,6 +26,10 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
         ("sg_expire_v6", pins.expire(true)),
         ("sg_probe_v4", pins.probe(false)),
         ("sg_probe_v6", pins.probe(true)),
+        ("sg_probe_filter_v4", pins.probe_filter(false)),
+        ("sg_probe_filter_v6", pins.probe_filter(true)),
+        ("sg_probe_blocks_v4", pins.probe_blocks(false)),
+        ("sg_probe_blocks_v6", pins.probe_blocks(true)),
         ("sg_set_active", pins.set_active()),
     ] {
         let program: &mut SchedClassifier = object::program(&mut object, name)?;
