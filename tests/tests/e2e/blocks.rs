@@ -88,7 +88,7 @@ fn a_prefix_list_is_blocked_with_what_it_gets_later_on_one_interface() {
     let id = secgroup.ok("prefix-list create bad --family ipv4 --entry 198.51.100.0/24");
     secgroup.ok("block --prefix-list bad --interface eth0");
     assert!(tcp::reaches(&net.client, ends[0]));
-    secgroup.ok(&format!("prefix-list add bad {}", single(Pair::CLIENT[0])));
+    secgroup.ok(&format!("prefix-list add bad --entry {}", single(Pair::CLIENT[0])));
     assert!(tcp::none_reaches(&net.client, &ends[..1]), "{}", secgroup.view());
     assert!(tcp::reaches(&net.client, ends[1]));
     let labels = format!("prefix_list=\"{}\",interface=\"eth0\"", id.trim());
