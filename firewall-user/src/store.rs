@@ -52,6 +52,8 @@ pub struct Store {
     path: PathBuf,
     limits: Limits,
     is_absent: bool,
+    /// The entries of prefix lists that were read.
+    entries: entries::Cache,
 }
 
 /// The rule that a number identifies; known also after the rule and its group are deleted.
@@ -83,7 +85,8 @@ impl Store {
         let path = dir.join(FILE);
         ownership::create_file(&path)?;
         let connection = writable(&path)?;
-        let mut store = Self { connection, path, limits, is_absent: false };
+        let mut store =
+            Self { connection, path, limits, is_absent: false, entries: Default::default() };
         schema::prepare(&mut store.connection, &store.path)?;
         store.reserve_journal();
         Ok(store)
@@ -123,7 +126,7 @@ impl Store {
         if !schema::has_tables(&connection, &path)? {
             return Self::absent(path, limits);
         }
-        Ok(Self { connection, path, limits, is_absent: false })
+        Ok(Self { connection, path, limits, is_absent: false, entries: Default::default() })
     }
 
     /// An empty store in memory, in place of the one at a path.
@@ -133,7 +136,8 @@ impl Store {
     pub fn absent(path: PathBuf, limits: Limits) -> Result<Self, Error> {
         let connection =
             Connection::open_in_memory().map_err(|error| Error::sqlite(&path, error))?;
-        let mut store = Self { connection, path, limits, is_absent: true };
+        let mut store =
+            Self { connection, path, limits, is_absent: true, entries: Default::default() };
         schema::prepare(&mut store.connection, &store.path)?;
         Ok(store)
     }
@@ -189,7 +193,7 @@ impl Store {
         // Deferred: one snapshot for all queries, which blocks no writer.
         let read = || {
             let transaction = self.connection.unchecked_transaction()?;
-            let model = read::model(&transaction)?;
+            let model = read::model(&transaction, &self.entries)?;
             transaction.finish()?;
             Ok(model)
         };
@@ -214,7 +218,7 @@ impl Store {
         if is_over {
             pending::show_earlier(&transaction).map_err(failed)?;
         }
-        let model = read::model(&transaction).map_err(failed)?;
+        let model = read::model(&transaction, &self.entries).map_err(failed)?;
         // With the views of the earlier tables.
         transaction.rollback().map_err(failed)?;
         Ok(model)
@@ -297,7 +301,7 @@ impl Store {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let model = read::model(&sql).map_err(failed)?;
+        let model = read::model(&sql, &self.entries).map_err(failed)?;
         let generation = read::generation(&sql).map_err(failed)?;
         Ok(Transaction::new(sql, path, model, generation, self.limits))
     }
