@@ -6,9 +6,11 @@
 //! name in this room and fails when the digest changes without [`limits::ABI_VERSION`].
 
 pub mod address;
+pub mod block;
 pub mod bloom;
 pub mod counter;
 pub mod event;
+pub mod filter;
 pub mod flow;
 pub mod fragment;
 pub mod helper;

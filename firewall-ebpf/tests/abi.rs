@@ -9,20 +9,24 @@ use std::mem::{align_of, offset_of, size_of};
 use std::path::Path;
 
 use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::block::{BLOCK_BANKS, Blocking};
 use firewall_ebpf::abi::bloom;
 use firewall_ebpf::abi::bloom::{BITS, Bit, LINES, Line};
 use firewall_ebpf::abi::counter::{Counter, UserCounter, counter_index, rule_stride, rule_stripes};
 use firewall_ebpf::abi::event::{EVENT_SPACE, Event, event_index};
+use firewall_ebpf::abi::filter::{
+    BLOCK, DENY, Filter, MAX_FILTERS, TABLE_SETS, entry_counter, entry_number, filter_index,
+};
 use firewall_ebpf::abi::flow::{
-    FIN_EGRESS, Flow, FlowKey4, FlowKey6, HEARD_EGRESS, HEARD_INGRESS, INITIATOR_EGRESS, NO_SCALE,
-    NUMBERS_KNOWN, PROVEN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE, REPLIED, SYN_EGRESS, SYN_INGRESS,
-    Table, Tier, UNCONFIRMED_EGRESS, UNCONFIRMED_FIN_EGRESS, UNCONFIRMED_FIN_INGRESS,
-    UNCONFIRMED_INGRESS,
+    EPOCH_TIMED, FIN_EGRESS, Flow, FlowKey4, FlowKey6, HEARD_EGRESS, HEARD_INGRESS,
+    INITIATOR_EGRESS, NO_SCALE, NUMBERS_KNOWN, PROVEN, QUERY_FROM_INSIDE, QUERY_FROM_OUTSIDE,
+    REPLIED, SYN_EGRESS, SYN_INGRESS, Table, Tier, UNCONFIRMED_EGRESS, UNCONFIRMED_FIN_EGRESS,
+    UNCONFIRMED_FIN_INGRESS, UNCONFIRMED_INGRESS,
 };
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::helper::{
     LIST_HEADER, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, SET_ACTIVE_ENTRY,
-    pack_query, unpack_query,
+    SET_BLOCKING, pack_query, unpack_query,
 };
 use firewall_ebpf::abi::interface::{
     Call, Direction, EtherTypes, FRAGMENT_TIMEOUT, MAX_ETHER_TYPES, NonIp, Orientation,
@@ -31,12 +35,12 @@ use firewall_ebpf::abi::interface::{
     traced_slow_path,
 };
 use firewall_ebpf::abi::limits::{
-    ABI_VERSION, MAX_CLASSES, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES, MAX_PREFIXES,
-    MAX_VLAN_TAGS,
+    ABI_VERSION, MAX_CLASSES, MAX_ENDS, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES,
+    MAX_PREFIXES, MAX_VLAN_TAGS,
 };
 use firewall_ebpf::abi::policy::{
     ANY_V4, ANY_V6, Active, Class, Half, Has, LEAF, List, MAX_LIST, MAX_RULE, NO_CLASS, PAGE, Page,
-    Range, TRAFFIC_MAX, UNTRACKED, index, traffic,
+    Range, TIMED, TRAFFIC_MAX, UNTRACKED, index, rule_number, traffic,
 };
 use firewall_ebpf::abi::port::{MAX_OWN, OWN_V6, Own4, Own6, PortChecks, PortSecurity, mac_word};
 use firewall_ebpf::abi::prefix::Prefix;
@@ -44,11 +48,12 @@ use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
 use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
-const DIGESTS: [(u32, u64); 4] = [
+const DIGESTS: [(u32, u64); 5] = [
     (1, 0xd383_6986_33da_e372),
     (2, 0xfd8e_9136_bba5_babc),
     (3, 0x8432_eb30_9985_f8e0),
     (4, 0x78f2_b9d8_f36e_553f),
+    (5, 0x0385_0f43_e0fe_919e),
 ];
 
 macro_rules! layout {
@@ -80,8 +85,8 @@ fn manifest() -> String {
         FlowKey4 { inside, outside, inside_port, outside_port, slot, protocol, query }
         FlowKey6 { inside, outside, inside_port, outside_port, slot, protocol, query }
         Flow {
-            last_seen, packets, bytes, next_seq, last_ack, state, flags, scales, pending, rule, created,
-            epoch, ack_low, ack_high, limit, window,
+            last_seen, packets, bytes, next_seq, last_ack, state, flags, scales, pending, rule, filter,
+            created, epoch, ack_low, ack_high, limit, window,
         }
         FirstFragment { seen, end, reserved }
         Settings {
@@ -106,6 +111,7 @@ fn manifest() -> String {
         FRAGMENT_TIMEOUT MAX_CLASSES MAX_EXTENSION_HEADERS MAX_INTERFACES MAX_PAGES MAX_PREFIXES
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
         REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH SLOW_PATHS SLOW_PATH_PROGRAMS MAX_ETHER_TYPES MAX_OWN OWN_V6
+        BLOCK BLOCK_BANKS DENY EPOCH_TIMED MAX_ENDS MAX_FILTERS SET_BLOCKING TABLE_SETS TIMED
     );
     let sizes = [size_of::<V4>(), size_of::<V6>(), size_of::<Line>(), size_of::<Page>()];
     let _ = writeln!(text, "addresses, line, page {sizes:?}");
@@ -180,6 +186,9 @@ fn words(text: &mut String) {
         call.device(),
         call.with_reason(5).reason()
     );
+    let passed = [call.with_passed_blocks(true), call.with_passed_blocks(false)];
+    let passed = passed.map(|call| (call.0, call.settings(), call.has_passed_blocks()));
+    let _ = writeln!(text, "passed blocks {passed:x?}");
     let slow_paths =
         [shared_slow_path(TcpChecks::Strict, false, true), traced_slow_path(3), traced_lines(3)];
     let _ = writeln!(text, "slow paths {:?}", slow_paths.map(|base| slow_path_index(base, egress)));
@@ -204,6 +213,9 @@ fn words(text: &mut String) {
         Active::new(Half { bank: 1, ..tables }, empty, 7),
         Active::new(Half { half: 1, ..tables }, empty, 7),
         Active::new(tables, empty, 7).with_audit(true),
+        Active::new(tables, empty, 7).with_blocks(true),
+        Active::new(tables, empty, 7).with_filter(Some(0)),
+        Active::new(tables, empty, 7).with_filter(Some(0x1ff)),
     ];
     for family in 0..2 {
         let mut has = [empty; 4];
@@ -216,6 +228,15 @@ fn words(text: &mut String) {
     for Active(word) in active {
         let _ = writeln!(text, "active {word:#x}");
     }
+    let filtered = Active::new(tables, empty, 7).with_filter(Some(5));
+    let _ = writeln!(text, "filter index {} {}", filter_index(5), filtered.filter_index());
+    let _ = writeln!(text, "entry {} {}", entry_number(5), entry_counter(DENY | TIMED | BLOCK | 6));
+    let _ = writeln!(text, "rule {:#x}", rule_number(u32::MAX));
+    for has in [[false; 2], [true, false], [false, true]] {
+        let (filter, blocking) = (Filter::new(u64::MAX << 33, has), Blocking::new(has, 1, 0));
+        let _ = writeln!(text, "has {filter:x?} {:#x} {blocking:x?}", filter.generation());
+    }
+    let _ = writeln!(text, "blocking {:x?}", Blocking::new([false; 2], 0, 1));
 }
 
 /// FNV-1a, 64 bits: no secret is involved, only accidents.

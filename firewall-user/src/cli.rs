@@ -11,10 +11,13 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::config::{Config, Paths};
 use crate::control::Control;
 
+mod acl;
 mod apply;
 mod attach;
+mod block;
 mod confirm;
 mod detach;
+mod ends;
 mod export;
 mod failure;
 mod flows;
@@ -37,6 +40,8 @@ mod serve;
 mod stats;
 mod status;
 mod table;
+mod traffic;
+mod unblock;
 
 pub use json::{JsonDocument, documents};
 
@@ -112,6 +117,9 @@ enum Command {
     /// Create, change, list, show and delete prefix lists
     #[command(subcommand)]
     PrefixList(prefix_list::Command),
+    /// Create, change, list, show and delete network ACLs, and associate them with interfaces
+    #[command(subcommand)]
+    Acl(acl::Command),
     Apply(apply::Command),
     Export(export::Command),
     /// Attach groups to an interface, or change the groups and options of one that is attached
@@ -120,6 +128,8 @@ enum Command {
     Detach(detach::Command),
     /// Enforce drops on an interface, or only count them (audit)
     Mode(mode::Command),
+    Block(block::Command),
+    Unblock(unblock::Command),
     Confirm(confirm::Confirm),
     Rollback(confirm::Rollback),
     Panic(panic::Command),
@@ -151,10 +161,13 @@ impl Command {
             Self::Group(command) => command.needs_configuration(),
             Self::Rule(command) => command.needs_configuration(),
             Self::PrefixList(command) => command.needs_configuration(),
+            Self::Acl(command) => command.needs_configuration(),
             Self::Apply(_) | Self::Attach(_) | Self::Reconcile(_) | Self::Serve(_) => true,
             Self::Mode(command) => !command.is_for_emergency(),
+            Self::Block(command) => command.needs_configuration(),
             Self::Export(_)
             | Self::Detach(_)
+            | Self::Unblock(_)
             | Self::Confirm(_)
             | Self::Rollback(_)
             | Self::Panic(_)
@@ -172,11 +185,14 @@ impl Command {
             Self::Group(command) => command.run(context),
             Self::Rule(command) => command.run(context),
             Self::PrefixList(command) => command.run(context),
+            Self::Acl(command) => command.run(context),
             Self::Apply(command) => command.run(context),
             Self::Export(command) => command.run(context),
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
             Self::Mode(command) => command.run(context),
+            Self::Block(command) => command.run(context),
+            Self::Unblock(command) => command.run(context),
             Self::Confirm(command) => command.run(context),
             Self::Rollback(command) => command.run(context),
             Self::Panic(command) => command.run(context),
@@ -302,7 +318,7 @@ mod tests {
     use firewall_ebpf::abi::state::State;
 
     use super::*;
-    use crate::model::{Family, HookChoice, Mode, Tracking};
+    use crate::model::{Action, Family, HookChoice, Mode, Tracking};
 
     fn check<T: ValueEnum + Copy>(name: fn(T) -> &'static str) {
         for value in T::value_variants() {
@@ -313,6 +329,7 @@ mod tests {
 
     #[test]
     fn values_of_options_are_the_names_in_documents_and_the_store() {
+        check(Action::name);
         check(Direction::name);
         check(Family::name);
         check(HookChoice::name);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::clock as boot;
 use crate::config::{Config, Paths};
 use crate::dataplane::Pins;
 use crate::dataplane::tables::maps::Maps;
@@ -15,12 +16,12 @@ use lock::Patience;
 use other_store::StoreIdentity;
 
 mod attach;
-mod boot;
 mod change;
 mod compiled;
 pub mod confirm;
 mod detach;
 mod dry_run;
+pub mod ends;
 pub mod enforcement;
 mod enforcer;
 mod flush;

@@ -1,6 +1,7 @@
 //! secgroup: AWS-style stateful security groups for any Linux network interface.
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod dataplane;

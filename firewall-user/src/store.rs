@@ -13,11 +13,13 @@ use std::time::Duration;
 use nix::fcntl::{FallocateFlags, fallocate};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
+use crate::clock::Clocks;
 use crate::model::{GroupId, Limits, Model, RuleId};
 use crate::ownership;
 use crate::policy::Addresses;
 
 mod copy;
+mod ends;
 mod entries;
 mod error;
 mod pending;
@@ -29,7 +31,7 @@ mod write;
 
 pub use error::Error;
 pub use pending::Pending;
-pub use transaction::{NewGroup, NewPrefixList, Transaction};
+pub use transaction::{Blocked, NewAcl, NewGroup, NewPrefixList, Transaction};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "secgroup.db";
@@ -52,8 +54,21 @@ pub struct Store {
     path: PathBuf,
     limits: Limits,
     is_absent: bool,
+    /// The clocks of a test.
+    moment: Option<Clocks>,
     /// The entries of prefix lists that were read.
     entries: entries::Cache,
+}
+
+/// How many things have ended by themselves and were removed, since the store was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedCounts {
+    /// Rules of groups.
+    pub rules: u64,
+    /// Entries of network ACLs.
+    pub acl_entries: u64,
+    /// Blocks.
+    pub blocks: u64,
 }
 
 /// The rule that a number identifies; known also after the rule and its group are deleted.
@@ -85,8 +100,14 @@ impl Store {
         let path = dir.join(FILE);
         ownership::create_file(&path)?;
         let connection = writable(&path)?;
-        let mut store =
-            Self { connection, path, limits, is_absent: false, entries: Default::default() };
+        let mut store = Self {
+            connection,
+            path,
+            limits,
+            is_absent: false,
+            moment: None,
+            entries: Default::default(),
+        };
         schema::prepare(&mut store.connection, &store.path)?;
         store.reserve_journal();
         Ok(store)
@@ -126,7 +147,14 @@ impl Store {
         if !schema::has_tables(&connection, &path)? {
             return Self::absent(path, limits);
         }
-        Ok(Self { connection, path, limits, is_absent: false, entries: Default::default() })
+        Ok(Self {
+            connection,
+            path,
+            limits,
+            is_absent: false,
+            moment: None,
+            entries: Default::default(),
+        })
     }
 
     /// An empty store in memory, in place of the one at a path.
@@ -136,10 +164,35 @@ impl Store {
     pub fn absent(path: PathBuf, limits: Limits) -> Result<Self, Error> {
         let connection =
             Connection::open_in_memory().map_err(|error| Error::sqlite(&path, error))?;
-        let mut store =
-            Self { connection, path, limits, is_absent: true, entries: Default::default() };
+        let mut store = Self {
+            connection,
+            path,
+            limits,
+            is_absent: true,
+            moment: None,
+            entries: Default::default(),
+        };
         schema::prepare(&mut store.connection, &store.path)?;
         Ok(store)
+    }
+
+    /// The store as it is at another moment than now, for tests.
+    #[must_use]
+    pub fn at(mut self, clocks: Clocks) -> Self {
+        self.moment = Some(clocks);
+        self
+    }
+
+    fn clocks(&self) -> Clocks {
+        self.moment.clone().unwrap_or_else(Clocks::now)
+    }
+
+    /// How many things have ended by themselves and were removed.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn ended(&self) -> Result<EndedCounts, Error> {
+        read::ended(&self.connection).map_err(self.failed())
     }
 
     /// Waits for other processes for this time at most, instead of half a minute.
@@ -193,7 +246,7 @@ impl Store {
         // Deferred: one snapshot for all queries, which blocks no writer.
         let read = || {
             let transaction = self.connection.unchecked_transaction()?;
-            let model = read::model(&transaction, &self.entries)?;
+            let model = read::model(&transaction, &self.clocks(), &self.entries)?;
             transaction.finish()?;
             Ok(model)
         };
@@ -218,7 +271,7 @@ impl Store {
         if is_over {
             pending::show_earlier(&transaction).map_err(failed)?;
         }
-        let model = read::model(&transaction, &self.entries).map_err(failed)?;
+        let model = read::model(&transaction, &self.clocks(), &self.entries).map_err(failed)?;
         // With the views of the earlier tables.
         transaction.rollback().map_err(failed)?;
         Ok(model)
@@ -247,7 +300,8 @@ impl Store {
     pub fn rule_by_number(&self, number: u32) -> Result<Option<RuleName>, Error> {
         self.connection
             .query_row(
-                "SELECT rule_id, group_id, group_name FROM rule_history WHERE number = ?1",
+                "SELECT rule_id, group_id, group_name FROM rule_history \
+                 WHERE number = ?1 AND rule_id IS NOT NULL",
                 [number],
                 |row| {
                     Ok(RuleName {
@@ -294,6 +348,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        let clocks = self.clocks();
         let path = &self.path;
         let failed = |error| Error::sqlite(path, error);
         // Immediate: no other process writes between this read and the commit.
@@ -301,9 +356,9 @@ impl Store {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let model = read::model(&sql, &self.entries).map_err(failed)?;
+        let model = read::model(&sql, &clocks, &self.entries).map_err(failed)?;
         let generation = read::generation(&sql).map_err(failed)?;
-        Ok(Transaction::new(sql, path, model, generation, self.limits))
+        Ok(Transaction::new(sql, path, model, generation, self.limits, clocks))
     }
 
     /// Records the addresses of group members in the active policies.

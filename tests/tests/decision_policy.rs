@@ -144,6 +144,7 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
             direction,
             traffic,
             networks: networks.into(),
+            end: None,
         },
     )
 }
@@ -160,7 +161,7 @@ fn wide_rule() -> impl Strategy<Value = ResolvedRule> {
     let network = select(vec!["0.0.0.0/0", "::/0"]);
     (select(&Direction::ALL[..]), traffic, network).prop_map(|(direction, traffic, network)| {
         let networks = network.parse::<IpNet>().expect("a network").into();
-        ResolvedRule { number: 0, direction, traffic, networks }
+        ResolvedRule { number: 0, direction, traffic, networks, end: None }
     })
 }
 

@@ -187,7 +187,8 @@ pub const UNCONFIRMED_FIN_INGRESS: u8 = 1 << 4;
 /// The same for an egress FIN.
 pub const UNCONFIRMED_FIN_EGRESS: u8 = 1 << 5;
 
-/// One tracked connection. The fast path uses only the first 64 bytes, and with revalidation `epoch`.
+/// One tracked connection. The fast path uses only the first 64 bytes; where
+/// the interface has a filter, also `filter`, and with revalidation `epoch`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
@@ -214,10 +215,14 @@ pub struct Flow {
     /// The number of the rule that admitted the flow; 0 if it was open before its interface was
     /// attached, or is that of exempt DHCP.
     pub rule: u32,
+    /// By [`Direction`], a word of key and generation of the filter that allowed the packets of a direction
+    /// (`verdict::filter::mark`); 0 where none did, or the entry that did ends.
+    pub filter: [u32; 2],
     /// When the flow began, the low half of jiffies.
     pub created: u32,
     /// The generation of the policy that last evaluated the flow (when it was created and, with
-    /// revalidation, after each change of policy); the complement of it if no rule allowed the flow.
+    /// revalidation, after each change of policy); the complement of it if no rule allowed the flow,
+    /// [`EPOCH_TIMED`] if one did that ends.
     pub epoch: u32,
     /// TCP: the lowest acknowledgement number that the next segment of a handshake may have: of the
     /// first SYN, then of the SYN-ACK, later of an ignored SYN ([`Flow::pending`]).
@@ -239,10 +244,14 @@ pub struct Flow {
     pub window: [u32; 2],
 }
 
+/// [`Flow::epoch`]: the rule that allowed the flow ends, so with revalidation each packet is evaluated. The
+/// generation of one policy in four billion is the same; its flows pass until the policy changes again.
+pub const EPOCH_TIMED: u32 = 0;
+
 /// [`Flow::scales`]: the SYN had no window scale option.
 pub const NO_SCALE: u8 = 15;
 
-const _: () = assert!(size_of::<Flow>() == 96 && core::mem::offset_of!(Flow, created) == 64);
+const _: () = assert!(size_of::<Flow>() == 104 && core::mem::offset_of!(Flow, filter) == 64);
 
 impl Flow {
     /// The direction of the flow's first packet.

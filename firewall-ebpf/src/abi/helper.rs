@@ -20,12 +20,20 @@ pub const MAX_BLOOM_KEYS: u32 = 64;
 /// Entries of a list for `sg_probe_v4` or `sg_probe_v6` that are evaluated. The word is an
 /// [`Active`](super::policy::Active) word. An entry is what [`pack_query`] returns (`u32`), room for
 /// the result (`u32`: a rule as in [`Range::rule`](super::policy::Range::rule), or 0), and the outside
-/// address in network byte order.
+/// address in network byte order. Rules that have ended by the kernel's clock match nothing.
+///
+/// Lists for `sg_probe_filter_v4` and `_v6` have the same form; their word has a
+/// [filter](super::policy::Active::with_filter), and the result is an entry of it. So have those for
+/// `sg_probe_blocks_v4` and `_v6`: the word is a [`Blocking`](super::block::Blocking) word, the result the
+/// value of the address in the trie, or 0, and the query is not read.
 pub const MAX_PROBED: u32 = 128;
 
 /// Bytes of an entry in a list for `sg_set_active`: the slot as a `u64`, and the
-/// [`Active`](super::policy::Active) word. The word of the list is 0.
+/// [`Active`](super::policy::Active) word; or [`SET_BLOCKING`] and the
+/// [`Blocking`](super::block::Blocking) word. The word of the list is 0.
 pub const SET_ACTIVE_ENTRY: u32 = 16;
+/// In the place of a slot: the entry is the [`Blocking`](super::block::Blocking) word.
+pub const SET_BLOCKING: u32 = u32::MAX;
 /// Entries of such a list that are written.
 pub const MAX_SET_ACTIVE: u32 = 128;
 

@@ -261,25 +261,43 @@ pub const fn traced_lines(slot: u16) -> u32 {
 /// Programs of the slow path, shared and of traced interfaces.
 pub const SLOW_PATH_PROGRAMS: u32 = SLOW_PATHS + 4 * MAX_INTERFACES;
 
-/// What one program hands to the next, in one word: bits 0 to 15 the index of the interface's [`Settings`],
-/// bits 16 to 31 the reason, once the slow path has decided, bits 32 to 63 the device's index, by which the
+/// What one program hands to the next, in one word: bits 0 to 14 the index of the interface's [`Settings`],
+/// bit 15 whether the packet has passed the blocks of the host, bits 16 to 31 the reason, once the slow path has decided, bits 32 to 63 the device's index, by which the
 /// next program knows that the word is for its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call(pub u64);
 
 impl Call {
+    const SETTINGS: u64 = 0x7fff;
+    const PASSED_BLOCKS: u32 = 15;
+
     /// Packs the word.
     #[must_use]
     #[inline(always)]
     pub const fn new(settings: u16, device: u32) -> Self {
-        Self(settings as u64 | (device as u64) << 32)
+        Self(settings as u64 & Self::SETTINGS | (device as u64) << 32)
+    }
+
+    /// The word with, or without, the note that the packet has passed the blocks of the host.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with_passed_blocks(self, passed: bool) -> Self {
+        // Computed without a branch, as where it is read.
+        Self(self.0 & !(1 << Self::PASSED_BLOCKS) | (passed as u64) << Self::PASSED_BLOCKS)
+    }
+
+    /// Whether the packet has passed the blocks of the host.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_passed_blocks(self) -> bool {
+        self.0 >> Self::PASSED_BLOCKS & 1 != 0
     }
 
     /// Index of the settings.
     #[must_use]
     #[inline(always)]
     pub const fn settings(self) -> u32 {
-        (self.0 & 0xffff) as u32
+        (self.0 & Self::SETTINGS) as u32
     }
 
     /// The word with a reason; it must be from [`Self::new`].

@@ -1,9 +1,9 @@
 //! Sizes and bounds that the kernel program, the compiler and the documents share.
 
 /// The version of this room: keys, values, numbers and their meaning in pinned maps. It names the
-/// pin directory (`abi4`), so a program never opens maps of another version. Raise it with
+/// pin directory (`abi5`), so a program never opens maps of another version. Raise it with
 /// every change of layout or meaning.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Interfaces attached at one time: the bound of a slot, and of every map that is indexed by slot.
 pub const MAX_INTERFACES: u32 = 256;
@@ -23,3 +23,6 @@ pub const MAX_PREFIXES: u32 = 1 << 22;
 
 /// Pages of ranges in one policy: 4 GiB.
 pub const MAX_PAGES: u32 = 1 << 20;
+
+/// Entries of one class of a filter that end at different times: classes that a lookup follows.
+pub const MAX_ENDS: u32 = 63;

@@ -17,7 +17,9 @@
 //!   RANGES    pages, append-only  RANGES    pages, append-only
 //! ```
 
+use super::filter::{BLOCK, MAX_FILTERS, filter_index};
 use super::interface::Direction;
+use super::limits::MAX_INTERFACES;
 
 /// The class of addresses that no prefix of the policy covers, IPv4.
 pub const ANY_V4: u32 = 0;
@@ -68,7 +70,8 @@ pub struct Range {
     pub low: u32,
     /// See [`traffic`].
     pub high: u32,
-    /// The rule's number, never 0, perhaps with [`UNTRACKED`].
+    /// The rule's number, never 0, perhaps with [`UNTRACKED`] or [`TIMED`]. Of a filter: the number of
+    /// the entry's counter, as [`super::filter`] describes.
     pub rule: u32,
 }
 
@@ -92,8 +95,19 @@ pub const MAX_LIST: u32 = LEAF * (PAGE - 1);
 /// allow every reply to it (EC2's untracked connections). Set only in the two "any" classes.
 pub const UNTRACKED: u32 = 1 << 31;
 
-/// The highest number that a rule can have.
-pub const MAX_RULE: u32 = UNTRACKED - 1;
+/// [`Range::rule`]: the rule, or entry of a filter, ends at a time. An ended one matches nothing, and the
+/// lookup continues in the parent. Never together with [`UNTRACKED`].
+pub const TIMED: u32 = 1 << 30;
+
+/// The highest number that a rule can have: the bits of [`Range::rule`] below the flags.
+pub const MAX_RULE: u32 = (1 << 29) - 1;
+
+/// The number in a [`Range::rule`], without flags.
+#[must_use]
+#[inline(always)]
+pub const fn rule_number(word: u32) -> u32 {
+    word & MAX_RULE
+}
 
 /// The last value of [`traffic`]: protocol 255, port 65535.
 pub const TRAFFIC_MAX: u32 = 0xff_ffff;
@@ -110,7 +124,8 @@ pub const fn traffic(protocol: u8, port: u16) -> u32 {
 /// evaluation uses one policy; a packet may cause several. Userspace replaces it with one aligned
 /// 64-bit store, which `sg_set_active` executes: that store is the change.
 ///
-/// From the lowest bit: flags, the slot (16 bits from bit 16), the generation (32 bits).
+/// From the lowest bit: flags, the number of the interface's filter (9 bits from bit 15), the slot (8 bits
+/// from bit 24), the generation (32 bits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Active(pub u64);
@@ -154,14 +169,19 @@ impl Active {
     const PREFIXES: u64 = 1 << 4;
     const UNTRACKED: u64 = 1 << 6;
     const ANYWHERE: u64 = 1 << 8;
-    const SLOT: u32 = 16;
+    const BLOCKS: u64 = 1 << 12;
+    const HAS_FILTER: u64 = 1 << 13;
+    const FILTER: u32 = 15;
+    const FILTER_MASK: u64 = 0x1ff;
+    const SLOT: u32 = 24;
+    const SLOT_MASK: u64 = 0xff;
     const GENERATION: u32 = 32;
 
     /// A policy in those tables. `generation` distinguishes it from other policies of the slot.
     #[must_use]
     pub fn new(tables: Half, has: Has, generation: u32) -> Self {
         let mut word = Self::PRESENT
-            | u64::from(tables.slot) << Self::SLOT
+            | (u64::from(tables.slot) & Self::SLOT_MASK) << Self::SLOT
             | u64::from(generation) << Self::GENERATION;
         let mut set = |yes: bool, bit: u64| word |= if yes { bit } else { 0 };
         set(tables.bank & 1 == 1, Self::BANK);
@@ -180,6 +200,58 @@ impl Active {
     #[must_use]
     pub const fn with_audit(self, audit: bool) -> Self {
         Self(if audit { self.0 | Self::AUDIT } else { self.0 & !Self::AUDIT })
+    }
+
+    /// The same word for packets that are, or are not, subject to the blocks of the host.
+    #[must_use]
+    pub const fn with_blocks(self, blocks: bool) -> Self {
+        Self(if blocks { self.0 | Self::BLOCKS } else { self.0 & !Self::BLOCKS })
+    }
+
+    /// The same word with another filter, or none.
+    #[must_use]
+    pub const fn with_filter(self, filter: Option<u16>) -> Self {
+        let word = self.0 & !(Self::HAS_FILTER | Self::FILTER_MASK << Self::FILTER);
+        Self(match filter {
+            Some(number) => {
+                word | Self::HAS_FILTER | (number as u64 & Self::FILTER_MASK) << Self::FILTER
+            }
+            None => word,
+        })
+    }
+
+    /// Whether packets are subject to the blocks of the host: some exist, and
+    /// [`Blocking`](super::block::Blocking) tells where.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_blocks(self) -> bool {
+        self.0 & Self::BLOCKS != 0
+    }
+
+    /// Whether every packet must be allowed by a filter.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_filter(self) -> bool {
+        self.0 & Self::HAS_FILTER != 0
+    }
+
+    /// The number of the filter.
+    #[must_use]
+    #[inline(always)]
+    pub const fn filter(self) -> Option<u16> {
+        if self.has_filter() { Some(self.filter_number()) } else { None }
+    }
+
+    #[inline(always)]
+    const fn filter_number(self) -> u16 {
+        (self.0 >> Self::FILTER & Self::FILTER_MASK) as u16
+    }
+
+    /// Index of the filter's tables in the outer maps; only where there is one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn filter_index(self) -> u32 {
+        filter_index(self.filter_number())
     }
 
     /// Whether packets that would be dropped are only counted, and pass.
@@ -228,7 +300,7 @@ impl Active {
     #[must_use]
     #[inline(always)]
     pub const fn index(self) -> u32 {
-        let slot = (self.0 >> Self::SLOT & 0xffff) as u32;
+        let slot = (self.0 >> Self::SLOT & Self::SLOT_MASK) as u32;
         slot << 1 | ((self.0 / Self::BANK) & 1) as u32
     }
 
@@ -244,7 +316,7 @@ impl Active {
     #[must_use]
     pub const fn tables(self) -> Half {
         Half {
-            slot: (self.0 >> Self::SLOT & 0xffff) as u16,
+            slot: (self.0 >> Self::SLOT & Self::SLOT_MASK) as u16,
             bank: self.index() & 1,
             half: self.half() as u32,
         }
@@ -258,4 +330,7 @@ pub const fn index(slot: u16, bank: u32) -> u32 {
     (slot as u32) << 1 | bank
 }
 
+const _: () = assert!(MAX_INTERFACES as u64 == Active::SLOT_MASK + 1);
+const _: () = assert!(MAX_RULE == BLOCK - 1);
+const _: () = assert!(MAX_FILTERS as u64 == Active::FILTER_MASK + 1);
 const _: () = assert!(size_of::<Class>() == 36 && size_of::<Range>() == 12);

@@ -125,6 +125,9 @@ reasons! {
     TcpReset = 39, "tcp-reset", "Strict TCP: a RST without the expected sequence number.";
     TcpNotOpened = 40, "tcp-not-opened", "A TCP ACK or FIN of no flow, though a rule allows it, on an interface with --tcp-loose off or --tcp strict.";
     Revoked = 41, "revoked", "The packet belongs to a flow that no rule allows any more, on an interface with --revalidate on.";
+    // Dropping: network ACLs and blocks.
+    Acl = 42, "acl", "An entry of the interface's network ACL denies the packet: a numbered one, or the last of its direction, which denies all.";
+    Blocked = 43, "blocked", "The packet's outside address is blocked, on this interface or on all of them.";
     // Dropping: port security of a guest. Numbers from 48 on, so that others can be appended in between.
     SourceMac = 48, "source-mac", "From a guest: the source MAC address is not the declared one (--mac).";
     SourceAddress = 49, "source-address", "From a guest: the source address is not one of its own (--source-dest-check).";

@@ -7,12 +7,15 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use crate::abi::address::{V4, V6};
+use crate::abi::block::Blocking;
 use crate::abi::event::Event;
+use crate::abi::filter::Filter;
 use crate::abi::flow::{Flow, FlowKey4, FlowKey6, Table, Tier};
 use crate::abi::fragment::FirstFragment;
 use crate::abi::interface::{
     Direction, EtherTypes, FRAGMENT_TIMEOUT, NonIp, TcpChecks, UDP_STREAM_AGE, has_fast_path,
 };
+use crate::abi::limits::MAX_INTERFACES;
 use crate::abi::policy::{Active, Class, Half, Has, List, Page};
 use crate::abi::port::{PortChecks, PortSecurity as Port};
 use crate::abi::prefix::Prefix;
@@ -22,11 +25,12 @@ use crate::verdict::claim::Claim;
 use crate::verdict::flow::FlowRef;
 use crate::verdict::segment::{self, PackedSegment};
 use crate::verdict::tables::{
-    Counts, Dhcp, FastPathSettings, FlowLookup, Flows, Fragments, Full, Interface, Policy,
-    PortSecurity, Prefixes, Rules, Segments, SlowPathSettings, Sources,
+    Blocks, Checks, Counts, Dhcp, Ends, Entries, FastPathSettings, FlowLookup, Flows, Fragments,
+    Full, HandOver, Interface, Policy, PortSecurity, Prefixes, Rules, Segments, SlowPathSettings,
+    Sources, TableSet,
 };
 use crate::verdict::tcp::Transition;
-use crate::verdict::{dhcp, lookup, port_security};
+use crate::verdict::{blocks, dhcp, filter, lookup, port_security};
 use crate::wire::address::Address;
 use crate::wire::packet::{Packet, Wire};
 use crate::wire::{LinkMessage, find_window_scale, is_link_message};
@@ -118,6 +122,15 @@ pub struct HostPolicy {
     pub has: Has,
 }
 
+/// The blocks of the host: the value of each prefix, /0 among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostBlocks {
+    /// See [`crate::abi::block`].
+    pub v4: BTreeMap<Prefix<4>, u32>,
+    /// The same for IPv6.
+    pub v6: BTreeMap<Prefix<16>, u32>,
+}
+
 type FlowTables<K> = RefCell<HashMap<(Table, K), Box<UnsafeCell<Flow>>>>;
 
 /// All tables of one interface, in ordinary memory, with a clock that the test moves.
@@ -134,6 +147,17 @@ pub struct HostTables {
     /// Jiffies.
     pub now: Cell<u64>,
     policy: Option<HostPolicy>,
+    filter: Option<HostPolicy>,
+    /// The generation of the filter: that of every one is another.
+    filter_generation: u32,
+    /// The blocks of the host; where there are any, packets are subject to them.
+    pub blocks: HostBlocks,
+    /// When rules end, by number, in nanoseconds of [`Self::boottime`].
+    pub rule_ends: BTreeMap<u32, u64>,
+    /// When entries and blocks end, by the index of their counter.
+    pub entry_ends: BTreeMap<u32, u64>,
+    /// Packets and bytes of entries and blocks, by the index of their counter.
+    pub entries: RefCell<BTreeMap<u32, (u64, u64)>>,
     /// Fail every insert into this table, as a full hash does.
     pub full: Cell<Option<Table>>,
     /// Packets and bytes by rule.
@@ -157,6 +181,9 @@ pub struct HostTables {
     sources: RefCell<HashMap<u64, u32>>,
     fragments_v4: RefCell<HashMap<FlowKey4, FirstFragment>>,
     fragments_v6: RefCell<HashMap<FlowKey6, FirstFragment>>,
+    has_passed_blocks: Cell<bool>,
+    kept_v4: Cell<Option<(FlowKey4, FirstFragment)>>,
+    kept_v6: Cell<Option<(FlowKey6, FirstFragment)>>,
 }
 
 impl HostTables {
@@ -187,6 +214,27 @@ impl HostTables {
     pub fn set_policy(&mut self, policy: Option<HostPolicy>) {
         self.generation += u32::from(policy.is_some());
         self.policy = policy;
+    }
+
+    /// The present filter.
+    #[must_use]
+    pub const fn filter_tables(&self) -> Option<&HostPolicy> {
+        self.filter.as_ref()
+    }
+
+    /// Makes a filter the interface's, or none.
+    pub fn set_filter(&mut self, filter: Option<HostPolicy>) {
+        // As if by digest: the same filter has the same generation. No two others do.
+        if self.filter != filter {
+            self.filter_generation += 1;
+        }
+        self.filter = filter;
+    }
+
+    /// Nanoseconds of the clock that ends are compared with.
+    #[must_use]
+    pub fn boottime(&self) -> u64 {
+        self.now.get() * (1_000_000_000 / Self::HZ)
     }
 
     /// Advances the clock.
@@ -267,6 +315,8 @@ impl Interface for HostTables {
         self.policy
             .as_ref()
             .map_or(Active(0), |policy| Active::new(tables, policy.has, self.generation))
+            .with_filter(self.filter.as_ref().map(|_| 0))
+            .with_blocks(!self.blocks.v4.is_empty() || !self.blocks.v6.is_empty())
     }
 
     fn now(&self) -> u64 {
@@ -285,6 +335,10 @@ impl FastPathSettings for HostTables {
 
     fn under_flood(&self) -> bool {
         false
+    }
+
+    fn filter(&self, active: Active) -> Filter {
+        Entries::filter(self, active)
     }
 }
 
@@ -316,6 +370,16 @@ impl SlowPathSettings for HostTables {
     fn port_checks(&self) -> PortChecks {
         self.port.checks
     }
+
+    fn has_passed_blocks(&self) -> bool {
+        self.has_passed_blocks.get()
+    }
+}
+
+impl HandOver for HostTables {
+    fn hand_over(&self, has_passed_blocks: bool) {
+        self.has_passed_blocks.set(has_passed_blocks);
+    }
 }
 
 impl Sources for HostTables {
@@ -339,7 +403,8 @@ impl Sources for HostTables {
 }
 
 macro_rules! flows {
-    ($address:ty, $key:ty, $field:ident, $fragments:ident, $prefixes:ident) => {
+    ($address:ty, $key:ty, $field:ident, $fragments:ident, $kept:ident, $prefixes:ident,
+        $any:expr) => {
         impl FlowLookup<$address> for HostTables {
             fn lookup(&self, table: Table, key: &$key) -> Option<FlowRef<'_>> {
                 Self::lookup_flow(&self.$field, table, key)
@@ -369,14 +434,45 @@ macro_rules! flows {
                 self.$fragments.borrow().get(key).copied()
             }
 
-            fn insert_fragment(&self, key: &$key, first: &FirstFragment) {
-                self.$fragments.borrow_mut().insert(*key, *first);
+            fn keep_fragment(&self, key: &$key, first: &FirstFragment) {
+                self.$kept.set(Some((*key, *first)));
+            }
+
+            fn insert_fragment(&self) {
+                self.$fragments.borrow_mut().extend(self.$kept.take());
             }
         }
 
         impl Prefixes<$address> for HostTables {
-            fn longest_prefix(&self, _: Active, address: $address) -> Option<u32> {
-                longest_prefix(&self.policy.as_ref()?.$prefixes, octets(&address))
+            fn longest_prefix(&self, set: TableSet, address: $address) -> Option<u32> {
+                longest_prefix(&self.tables(set)?.$prefixes, octets(&address))
+            }
+        }
+
+        impl Blocks<$address> for HostTables {
+            fn block_of(&self, _: Blocking, address: $address) -> u32 {
+                let blocks = &self.blocks.$field;
+                let longest = longest_prefix(blocks, octets(&address));
+                longest.or_else(|| blocks.get(&$any).copied()).unwrap_or(0)
+            }
+        }
+
+        impl Checks<$address> for HostTables {
+            fn is_blocked(&self, outside: $address, bytes: u32) -> bool {
+                blocks::check(self, outside, bytes)
+            }
+
+            fn check_filter(
+                &self,
+                active: Active,
+                direction: Direction,
+                outside: $address,
+                traffic: u32,
+                bytes: u32,
+            ) -> Result<u32, Reason> {
+                let checked = filter::check(self, active, direction, outside, traffic, bytes);
+                // Through the packed result, as in the kernel.
+                filter::unpack(filter::pack(checked))
             }
         }
 
@@ -387,7 +483,8 @@ macro_rules! flows {
                 direction: Direction,
                 traffic: u32,
             ) -> Option<u32> {
-                lookup::lookup_class(self, active, direction, <$address>::ANY, traffic).0
+                let set = TableSet::policy(active);
+                lookup::lookup_class(self, set, direction, <$address>::ANY, traffic).0
             }
 
             fn lookup_rule(
@@ -403,8 +500,8 @@ macro_rules! flows {
     };
 }
 
-flows!(V4, FlowKey4, v4, fragments_v4, prefixes_v4);
-flows!(V6, FlowKey6, v6, fragments_v6, prefixes_v6);
+flows!(V4, FlowKey4, v4, fragments_v4, kept_v4, prefixes_v4, Prefix::new([0; 4], 0));
+flows!(V6, FlowKey6, v6, fragments_v6, kept_v6, prefixes_v6, Prefix::new([0; 16], 0));
 
 /// The octets of an address in network byte order.
 fn octets<A: Address + Wire, const N: usize>(address: &A) -> [u8; N] {
@@ -422,17 +519,59 @@ fn longest_prefix<const N: usize>(
     std::iter::once(host).chain(host.enclosing()).find_map(|prefix| prefixes.get(&prefix).copied())
 }
 
+impl HostTables {
+    /// The tables of a set, which is of the policy or of the filter.
+    const fn tables(&self, set: TableSet) -> Option<&HostPolicy> {
+        let is_filter = set.index >= 2 * MAX_INTERFACES;
+        if is_filter { self.filter.as_ref() } else { self.policy.as_ref() }
+    }
+}
+
 impl Policy for HostTables {
-    fn class(&self, _: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
-        let row = self.policy.as_ref()?.rows.get(usize::try_from(class).ok()?)?;
+    fn class(&self, set: TableSet, class: u32, direction: Direction) -> Option<(List, u32)> {
+        let row = self.tables(set)?.rows.get(usize::try_from(class).ok()?)?;
         Some((row.lists[direction as usize], row.parent))
     }
 
-    fn search(&self, _: Active, at: u32, len: u32, traffic: u32) -> Option<u32> {
-        let pages = &self.policy.as_ref()?.pages;
+    fn search(&self, set: TableSet, at: u32, len: u32, traffic: u32) -> Option<u32> {
+        let pages = &self.tables(set)?.pages;
         let page = |number| pages.get(usize::try_from(number).ok()?);
         lookup::search(at.into(), len.into(), u64::from(traffic) + 1, page)
     }
+}
+
+impl Ends for HostTables {
+    fn has_rule_ended(&self, rule: u32) -> bool {
+        self.rule_ends.get(&rule).is_none_or(|end| self.boottime() >= *end)
+    }
+
+    fn has_entry_ended(&self, counter: u32) -> bool {
+        self.entry_ends.get(&counter).is_some_and(|end| self.boottime() >= *end)
+    }
+}
+
+impl Entries for HostTables {
+    fn filter(&self, _: Active) -> Filter {
+        self.filter.as_ref().map_or(Filter(0), |filter| {
+            // Generations are odd: a counter would be the same twice.
+            Filter::new(u64::from(self.filter_generation) << 33, filter.has.prefixes)
+        })
+    }
+
+    fn blocking(&self) -> Blocking {
+        Blocking::new([!self.blocks.v4.is_empty(), !self.blocks.v6.is_empty()], 0, 0)
+    }
+
+    fn count_entry(&self, counter: u32, bytes: u32) {
+        add(&mut self.entries.borrow_mut(), counter, bytes);
+    }
+}
+
+/// Adds one packet to a counter.
+fn add(counters: &mut BTreeMap<u32, (u64, u64)>, key: u32, bytes: u32) {
+    let count = counters.entry(key).or_default();
+    count.0 += 1;
+    count.1 += u64::from(bytes);
 }
 
 impl<P: Packet> PortSecurity<P> for HostTables {
@@ -464,10 +603,7 @@ impl Dhcp for HostTables {
 
 impl Counts for HostTables {
     fn count_rule(&self, rule: u32, bytes: u32) {
-        let mut rules = self.rules.borrow_mut();
-        let count = rules.entry(rule).or_default();
-        count.0 += 1;
-        count.1 += u64::from(bytes);
+        add(&mut self.rules.borrow_mut(), rule, bytes);
     }
 
     fn count_event(&self, event: Event) {

@@ -13,6 +13,9 @@ pub(super) struct PacketContext<'a, A> {
     /// The window scale of a SYN or SYN-ACK where windows are tracked, else
     /// [`NO_SCALE`](crate::abi::flow::NO_SCALE).
     pub(super) scale: u8,
+    /// What the flow keeps of the lookup in the filter: its generation, or 0
+    /// ([`filter::check`](super::filter::check)).
+    pub(super) filter: u32,
     pub(super) bytes: u32,
     pub(super) now: u64,
 }

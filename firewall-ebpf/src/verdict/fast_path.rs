@@ -1,12 +1,14 @@
 //! The fast path: a packet of an established, proven flow that changes nothing but its times and
 //! numbers. Nine packets of ten take it.
 
-use super::flow::{flow_key, is_expired};
+use super::filter;
+use super::flow::{FlowRef, flow_key, is_expired};
 use super::numbers;
 use super::port_security::has_own_mac;
 use super::tables::{FastPathTables, FlowLookup};
 use crate::abi::flow::{NUMBERS_KNOWN, Table, UNCONFIRMED_FIN_EGRESS, UNCONFIRMED_FIN_INGRESS};
 use crate::abi::interface::Direction;
+use crate::abi::policy::Active;
 use crate::abi::state::State;
 use crate::wire::address::Address;
 use crate::wire::headers::{Kind, PacketHeaders};
@@ -22,13 +24,15 @@ pub enum FastPath {
     Undecided,
 }
 
-/// The first half of [`decide`](super::decide::decide). Compiled once for each direction, so that
+/// The first half of [`decide`](super::decide::decide), of a packet that has passed the blocks of the host;
+/// `active` is the word that these were checked with. Compiled once for each direction, so that
 /// nothing in it branches on the direction; the verifier removes the one that a hook never uses.
 #[inline(always)]
 pub fn fast_path<P: Packet, T: FastPathTables>(
     packet: &P,
     tables: &T,
     direction: Direction,
+    active: Active,
 ) -> FastPath {
     // In a flood the slow path alone is shorter: the Bloom filter recognises packets of unknown flows
     // without the flow tables.
@@ -38,9 +42,9 @@ pub fn fast_path<P: Packet, T: FastPathTables>(
     {
         FastPath::Undecided
     } else if direction == Direction::Ingress {
-        common_frame(packet, tables, Direction::Ingress)
+        common_frame(packet, tables, Direction::Ingress, active)
     } else {
-        common_frame(packet, tables, Direction::Egress)
+        common_frame(packet, tables, Direction::Egress, active)
     }
 }
 
@@ -50,12 +54,13 @@ fn common_frame<P: Packet, T: FastPathTables>(
     packet: &P,
     tables: &T,
     direction: Direction,
+    active: Active,
 ) -> FastPath {
     let mut headers = HeadersByFamily::new();
     if parse_common_v4(packet, &mut headers.v4) {
-        established(packet, tables, direction, &headers.v4)
+        established(packet, tables, direction, active, &headers.v4)
     } else if parse_common_v6(packet, &mut headers.v6) {
-        established(packet, tables, direction, &headers.v6)
+        established(packet, tables, direction, active, &headers.v6)
     } else {
         FastPath::Undecided
     }
@@ -69,13 +74,16 @@ fn established<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
     packet: &P,
     tables: &T,
     direction: Direction,
+    active: Active,
     headers: &PacketHeaders<A>,
 ) -> FastPath {
     match headers.kind {
         Kind::Tcp if headers.tcp_flags == tcp::ACK => {
-            refresh(packet, tables, direction, headers, (Table::Tcp, State::Established))
+            refresh(packet, tables, direction, active, headers, (Table::Tcp, State::Established))
         }
-        Kind::Udp => refresh(packet, tables, direction, headers, (Table::Udp, State::UdpStream)),
+        Kind::Udp => {
+            refresh(packet, tables, direction, active, headers, (Table::Udp, State::UdpStream))
+        }
         _ => FastPath::Undecided,
     }
 }
@@ -86,6 +94,7 @@ fn refresh<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
     packet: &P,
     tables: &T,
     direction: Direction,
+    active: Active,
     headers: &PacketHeaders<A>,
     (table, state): (Table, State),
 ) -> FastPath {
@@ -109,7 +118,12 @@ fn refresh<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
     {
         return FastPath::Undecided;
     }
-    if tables.revalidates() && flow.epoch() != tables.active().generation() {
+    if tables.revalidates() && flow.epoch() != active.generation() {
+        return FastPath::Undecided;
+    }
+    // The slow path looks the packet up, and counts it at the entry that decides.
+    if active.has_filter() && !is_allowed_by_filter::<A, T>(tables, direction, active, &flow, &key)
+    {
         return FastPath::Undecided;
     }
     if state == State::Established {
@@ -124,4 +138,17 @@ fn refresh<A: Address, P: Packet, T: FastPathTables + FlowLookup<A>>(
     flow.count(direction, packet.linear_len());
     flow.set_last_seen(now);
     FastPath::Hit
+}
+
+/// Whether the present filter has allowed a packet of this flow and direction, and will allow every other.
+#[inline(always)]
+fn is_allowed_by_filter<A: Address, T: FastPathTables>(
+    tables: &T,
+    direction: Direction,
+    active: Active,
+    flow: &FlowRef<'_>,
+    key: &A::Key,
+) -> bool {
+    let filter = tables.filter(active);
+    filter.is_present() && flow.filter(direction) == filter::mark::<A>(filter.generation(), key)
 }

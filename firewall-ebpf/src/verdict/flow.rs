@@ -77,10 +77,13 @@ pub(super) const fn is_from_initiator(flags: u8, direction: Direction) -> bool {
 ///   a FIN is confirmed, one segment later.
 /// * Two packets with revalidation during a change of policy. The result is one word, the epoch; if
 ///   the packet that used the older policy writes last, the next packet evaluates again.
+/// * Two packets while another filter becomes active. The result is one word by direction; if the packet
+///   that used the older filter writes last, the next packet of the direction is looked up again.
 /// * A packet that holds a record while it is removed and reused for another flow, which the
 ///   kernel's preallocated tables do at once. It may refresh, count or change the state of that other
 ///   flow by one packet. That flow's own packets restore time and state; the key, and with it what
-///   the flow permits, is never written here.
+///   the flow permits, is never written here. What it writes about its filter means nothing for another
+///   key ([`mark`](super::filter::mark)).
 /// * A packet that holds the record in the new tier while another copies it to the proven tier.
 ///   The copy lacks that packet's count and time; the next packet updates both.
 #[derive(Clone, Copy)]
@@ -163,6 +166,7 @@ impl<'a> FlowRef<'a> {
     }
 
     access_by_direction! {
+        filter, set_filter, filter: u32;
         next_seq, set_next_seq, next_seq: u32;
         last_ack, set_last_ack, last_ack: u32;
         limit, set_limit, limit: u32;

@@ -26,16 +26,22 @@ pub fn fragment_key<A: Address>(
     A::key(headers.src, headers.dst, tail)
 }
 
-/// Stores a first fragment that passes.
+/// Keeps what [`store_first`] stores if the fragment passes: the decision in between needs the room.
 #[inline(always)]
-pub fn store_first<A: Address, T: Tables + Family<A>>(
+pub fn keep_first<A: Address, T: Tables + Family<A>>(
     tables: &T,
     direction: Direction,
     headers: &PacketHeaders<A>,
 ) {
     let first = FirstFragment { seen: tables.now(), end: headers.fragment.length, reserved: 0 };
     let key = fragment_key(headers, direction, tables.slot());
-    Fragments::<A>::insert_fragment(tables, &key, &first);
+    Fragments::<A>::keep_fragment(tables, &key, &first);
+}
+
+/// Stores the kept first fragment, which passes.
+#[inline(always)]
+pub fn store_first<A: Address, T: Tables + Family<A>>(tables: &T) {
+    Fragments::<A>::insert_fragment(tables);
     tables.count_event(Event::Fragmented);
 }
 

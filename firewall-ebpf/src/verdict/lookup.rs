@@ -1,11 +1,13 @@
 //! Lookup of the rule that allows a packet, in the tables of a compiled policy.
 
-use super::tables::{Policy, Prefixes};
+use super::tables::{Policy, Prefixes, TableSet};
 use crate::abi::interface::Direction;
-use crate::abi::policy::{Active, LEAF, List, NO_CLASS, PAGE, Page};
+use crate::abi::policy::{Active, LEAF, List, NO_CLASS, PAGE, Page, TIMED, rule_number};
 use crate::wire::address::Address;
 
-/// The number of the rule that allows `traffic` from or to `outside`.
+/// The rule that allows `traffic` from or to `outside`, as [`Range::rule`](crate::abi::policy::Range::rule).
+/// One that has ended allows nothing: then so has every other rule of its class for the same traffic,
+/// because the class names that which ends last, and the parent decides.
 #[inline(always)]
 pub fn lookup_rule<A: Address, T: Prefixes<A>>(
     tables: &T,
@@ -14,9 +16,10 @@ pub fn lookup_rule<A: Address, T: Prefixes<A>>(
     outside: A,
     traffic: u32,
 ) -> Option<u32> {
+    let set = TableSet::policy(active);
     let mut class = A::ANY;
     if active.has_prefixes(A::IS_V4)
-        && let Some(longest) = tables.longest_prefix(active, outside)
+        && let Some(longest) = tables.longest_prefix(set, outside)
     {
         class = longest;
     }
@@ -24,32 +27,39 @@ pub fn lookup_rule<A: Address, T: Prefixes<A>>(
         if class == A::ANY && !active.has_anywhere(A::IS_V4, direction) {
             return None;
         }
-        match lookup_class(tables, active, direction, class, traffic) {
-            (Some(rule), _) => return Some(rule),
-            (None, NO_CLASS) => return None,
-            (None, parent) => class = parent,
+        match lookup_class(tables, set, direction, class, traffic) {
+            (Some(rule), _) if !has_ended(tables, rule) => return Some(rule),
+            (_, NO_CLASS) => return None,
+            (_, parent) => class = parent,
         }
     }
     None
 }
 
-/// The rule of one class that allows `traffic`, and the class's parent.
+/// Whether a rule is timed and has ended.
+#[inline(always)]
+fn has_ended<T: Policy>(tables: &T, rule: u32) -> bool {
+    rule & TIMED != 0 && tables.has_rule_ended(rule_number(rule))
+}
+
+/// The [`Range::rule`](crate::abi::policy::Range::rule) of one class for `traffic`, whether or not it has
+/// ended, and the class's parent.
 #[inline(always)]
 pub fn lookup_class<T: Policy>(
     tables: &T,
-    active: Active,
+    set: TableSet,
     direction: Direction,
     class: u32,
     traffic: u32,
 ) -> (Option<u32>, u32) {
-    let Some((list, parent)) = tables.class(active, class, direction) else {
+    let Some((list, parent)) = tables.class(set, class, direction) else {
         return (None, NO_CLASS);
     };
     let List { len, at, high, rule } = list;
     let rule = match len {
         0 => None,
         1 => (at <= traffic && traffic <= high).then_some(rule),
-        _ => tables.search(active, at, len, traffic),
+        _ => tables.search(set, at, len, traffic),
     };
     (rule, parent)
 }

@@ -6,7 +6,7 @@ use super::flow::low_half;
 use super::tables::{Family, Flows, Tables};
 use super::tcp::First;
 use super::update::remove_new;
-use super::{tcp, window};
+use super::{filter, tcp, window};
 use crate::abi::event::Event;
 use crate::abi::flow::{Flow, INITIATOR_EGRESS, Table};
 use crate::abi::interface::{Direction, TcpChecks};
@@ -30,7 +30,7 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
     closed: Option<Table>,
 ) -> Result<Reason, Reason> {
     let headers = packet.headers;
-    let allowed = evaluate(tables, packet.direction, headers);
+    let allowed = evaluate(tables, packet.direction, A::outside(key), headers);
     if let Ok(Allowed { rule, is_untracked: true, .. }) = allowed {
         tables.count_rule(rule, packet.bytes);
         return Ok(Reason::Untracked);
@@ -76,14 +76,17 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
     };
     let bytes = u64::from(packet.bytes);
     let (next_seq, last_ack) = (headers.next_seq(), headers.ack);
+    let mark = if packet.filter == 0 { 0 } else { filter::mark::<A>(packet.filter, key) };
     match packet.direction {
         Direction::Ingress => {
             (flow.packets[0], flow.bytes[0]) = (1, bytes);
             (flow.next_seq[0], flow.last_ack[0]) = (next_seq, last_ack);
+            flow.filter[0] = mark;
         }
         Direction::Egress => {
             (flow.packets[1], flow.bytes[1]) = (1, bytes);
             (flow.next_seq[1], flow.last_ack[1]) = (next_seq, last_ack);
+            flow.filter[1] = mark;
         }
     }
     if packet.segment == Some(SegmentType::Syn) && tables.tcp_checks() == TcpChecks::Strict {

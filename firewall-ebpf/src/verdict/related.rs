@@ -4,6 +4,7 @@ use super::evaluate::evaluate;
 use super::find::find;
 use super::flow::{FlowRef, flow_key, is_expired};
 use super::tables::{Family, Tables};
+use crate::abi::flow::EPOCH_TIMED;
 use crate::abi::interface::Direction;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
@@ -24,8 +25,7 @@ pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     error: &PacketHeaders<A>,
 ) -> Result<bool, Reason> {
     let mut embedded = *error;
-    // Any node on the path may send the error, but only to the source of the packet.
-    if !A::parse_embedded(packet, error, &mut embedded) || embedded.src != error.dst {
+    if !A::parse_embedded(packet, error, &mut embedded) {
         return Err(Reason::IcmpErrorInvalid);
     }
     // An embedded later fragment has no ports, and no error is sent about an error (RFC 1122, 3.2.2).
@@ -41,12 +41,18 @@ pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     {
         return Ok(true);
     }
-    Ok(evaluate(tables, direction, &embedded).is_ok_and(|allowed| allowed.is_untracked))
+    Ok(evaluate(tables, direction, embedded.outside(direction), &embedded)
+        .is_ok_and(|allowed| allowed.is_untracked))
 }
 
 /// Whether the active policy has not evaluated the flow, or does not allow it. The flow's own next
-/// packet causes the evaluation; until then an error about the flow needs a rule.
+/// packet causes the evaluation; until then an error about the flow needs a rule. Where that rule may
+/// have ended, the packet finds out; errors pass until then.
 #[inline(always)]
 fn needs_revalidation<T: Tables>(tables: &T, flow: &FlowRef<'_>) -> bool {
-    tables.revalidates() && !flow.is_learned() && flow.epoch() != tables.active().generation()
+    let epoch = flow.epoch();
+    tables.revalidates()
+        && !flow.is_learned()
+        && epoch != tables.active().generation()
+        && epoch != EPOCH_TIMED
 }

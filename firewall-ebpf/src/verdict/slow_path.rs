@@ -11,6 +11,7 @@ use super::update::{FlowOutcome, remove_new, update_flow};
 use super::{exempt, fragment, port_security};
 use crate::abi::flow::{NO_SCALE, Table};
 use crate::abi::interface::{Direction, TcpChecks};
+use crate::abi::policy::traffic;
 use crate::abi::reason::{Reason, Verdict};
 use crate::wire::address::Address;
 use crate::wire::headers::{Kind, PacketHeaders};
@@ -69,16 +70,39 @@ fn decide_ip<A: Address, P: Packet, T: Tables + Family<A> + PortSecurity<P>>(
     headers: &PacketHeaders<A>,
     bytes: u32,
 ) -> Result<Reason, Reason> {
+    if !tables.has_passed_blocks()
+        && tables.active().has_blocks()
+        && tables.is_blocked(headers.outside(direction), bytes)
+    {
+        return Err(Reason::Blocked);
+    }
     port_security::check_ip(packet, tables, direction, headers)?;
     if headers.kind == Kind::LaterFragment {
         return fragment::decide_later(tables, direction, headers);
     }
+    let is_first_fragment = headers.fragment.more;
+    if is_first_fragment {
+        fragment::keep_first(tables, direction, headers);
+    }
     let reason = decide_transport(packet, tables, direction, headers, bytes)?;
     // A fragmented neighbour discovery message is exempt from the rules and still dropped.
-    if headers.fragment.more && reason.verdict() == Verdict::Pass {
-        fragment::store_first(tables, direction, headers);
+    if is_first_fragment && reason.verdict() == Verdict::Pass {
+        fragment::store_first::<A, T>(tables);
     }
     Ok(reason)
+}
+
+/// An ICMP message that has no reply, and so no flow.
+#[inline(always)]
+fn admit<A: Address, T: Tables + Family<A>>(
+    tables: &T,
+    direction: Direction,
+    headers: &PacketHeaders<A>,
+    bytes: u32,
+) -> Result<Reason, Reason> {
+    let allowed = evaluate(tables, direction, headers.outside(direction), headers)?;
+    tables.count_rule(allowed.rule, bytes);
+    Ok(Reason::Admitted)
 }
 
 /// A whole packet, or a first fragment.
@@ -98,20 +122,29 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
         }
         None
     };
-    if headers.kind == Kind::Error && is_related(packet, tables, direction, headers)? {
-        return Ok(Reason::Related);
+    let active = tables.active();
+    let filter = if active.has_filter() {
+        let traffic = traffic(headers.protocol, headers.rule_port);
+        tables.check_filter(active, direction, headers.outside(direction), traffic, bytes)?
+    } else {
+        0
+    };
+    if headers.kind == Kind::Error {
+        if is_related(packet, tables, direction, headers)? {
+            return Ok(Reason::Related);
+        }
+        return admit(tables, direction, headers, bytes);
     }
-    if headers.kind == Kind::Error || headers.kind == Kind::Message {
-        let allowed = evaluate(tables, direction, headers)?;
-        tables.count_rule(allowed.rule, bytes);
-        return Ok(Reason::Admitted);
+    if headers.kind == Kind::Message {
+        return admit(tables, direction, headers, bytes);
     }
     let is_strict = tables.tcp_checks() == TcpChecks::Strict;
     let scale = match segment {
         Some(SegmentType::Syn | SegmentType::SynAck) if is_strict => window_scale(packet, headers),
         _ => NO_SCALE,
     };
-    let packet = PacketContext { direction, headers, segment, scale, bytes, now: tables.now() };
+    let now = tables.now();
+    let packet = PacketContext { direction, headers, segment, scale, filter, bytes, now };
     let key = flow_key(headers, direction, tables.slot());
     let mut closed = None;
     if let Some((table, flow)) = find::<A, T>(tables, headers.protocol, &key) {

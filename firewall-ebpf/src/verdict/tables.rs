@@ -1,7 +1,9 @@
 //! What the decision reads and writes: BPF maps in the kernel, ordinary tables on the host.
 
 use crate::abi::address::{V4, V6};
+use crate::abi::block::Blocking;
 use crate::abi::event::Event;
+use crate::abi::filter::Filter;
 use crate::abi::flow::{Flow, Table};
 use crate::abi::fragment::FirstFragment;
 use crate::abi::interface::{Direction, NonIp, TcpChecks};
@@ -46,6 +48,9 @@ pub trait FastPathSettings: Interface {
     /// Whether many packets were dropped in the last jiffies: then the next packet probably has no
     /// flow either, and [`Flows::may_contain`] is checked first.
     fn under_flood(&self) -> bool;
+
+    /// As [`Entries::filter`].
+    fn filter(&self, active: Active) -> Filter;
 }
 
 /// What only the slow path reads.
@@ -69,6 +74,11 @@ pub trait SlowPathSettings: Interface {
     /// For how long a UDP flow is not proven, in jiffies:
     /// [`UDP_STREAM_AGE`](crate::abi::interface::UDP_STREAM_AGE).
     fn udp_stream_age(&self) -> u64;
+
+    /// Whether the packet was checked for the blocks of the host before ([`blocks::early`]), and passed.
+    ///
+    /// [`blocks::early`]: crate::verdict::blocks::early
+    fn has_passed_blocks(&self) -> bool;
 
     /// Which checks of port security are on, [`PortChecks::MAC`] among them.
     fn port_checks(&self) -> PortChecks;
@@ -118,25 +128,101 @@ pub trait Fragments<A: Address> {
     /// The first fragment stored under [`fragment_key`](crate::verdict::fragment::fragment_key).
     fn lookup_fragment(&self, key: &A::Key) -> Option<FirstFragment>;
 
-    /// Stores a first fragment; it replaces an earlier one of the same key. Without room it is not
-    /// stored, and its later fragments are dropped.
-    fn insert_fragment(&self, key: &A::Key, first: &FirstFragment);
+    /// Keeps a first fragment for [`Self::insert_fragment`], until the end of the packet.
+    fn keep_fragment(&self, key: &A::Key, first: &FirstFragment);
+
+    /// Stores the first fragment that was kept; it replaces an earlier one of the same key. Without room it
+    /// is not stored, and its later fragments are dropped.
+    fn insert_fragment(&self);
 }
 
-/// The compiled policy of the interface.
-pub trait Policy {
-    /// The ranges of a class in one direction, and the class's parent.
-    fn class(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)>;
+/// The tables of one policy or filter among those of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSet {
+    /// Index in the outer maps.
+    pub index: u32,
+    /// Which half of their values.
+    pub half: usize,
+}
 
-    /// The rule, with [`UNTRACKED`](crate::abi::policy::UNTRACKED) if set, whose range contains
-    /// `traffic`, in a list of several ranges: [`search`](crate::verdict::lookup::search).
-    fn search(&self, active: Active, at: u32, len: u32, traffic: u32) -> Option<u32>;
+impl TableSet {
+    /// The tables of the active policy.
+    #[must_use]
+    #[inline(always)]
+    pub const fn policy(active: Active) -> Self {
+        Self { index: active.index(), half: active.half() }
+    }
+
+    /// The tables of the filter that the active word names; both halves are equal.
+    #[must_use]
+    #[inline(always)]
+    pub const fn filter(active: Active) -> Self {
+        Self { index: active.filter_index(), half: 0 }
+    }
+}
+
+/// Whether what is timed ([`TIMED`](crate::abi::policy::TIMED)) has ended. The kernel's clock decides, so
+/// nothing needs to run at that time. Userspace may write another end meanwhile: a packet reads the old or
+/// the new one.
+pub trait Ends {
+    /// Whether the rule of a number has ended, or is no more.
+    fn has_rule_ended(&self, rule: u32) -> bool;
+
+    /// Whether the entry or block has ended whose counter has this index.
+    fn has_entry_ended(&self, counter: u32) -> bool;
+}
+
+/// Compiled policies and filters.
+pub trait Policy: Ends {
+    /// The ranges of a class in one direction, and the class's parent.
+    fn class(&self, set: TableSet, class: u32, direction: Direction) -> Option<(List, u32)>;
+
+    /// The [`Range::rule`](crate::abi::policy::Range::rule) of the range that contains `traffic`, in a list
+    /// of several ranges: [`search`](crate::verdict::lookup::search).
+    fn search(&self, set: TableSet, at: u32, len: u32, traffic: u32) -> Option<u32>;
 }
 
 /// The prefixes of one address family.
 pub trait Prefixes<A: Address>: Policy + Sized {
     /// The class of the longest prefix that covers the address.
-    fn longest_prefix(&self, active: Active, address: A) -> Option<u32>;
+    fn longest_prefix(&self, set: TableSet, address: A) -> Option<u32>;
+}
+
+/// What identifies filters and blocks, and their counters.
+pub trait Entries: Ends {
+    /// The word of the filter that the active word names.
+    fn filter(&self, active: Active) -> Filter;
+
+    /// Which tries of blocks packets use. A packet reads it once.
+    fn blocking(&self) -> Blocking;
+
+    /// Counts a packet at the entry or block whose counter has this index.
+    fn count_entry(&self, counter: u32, bytes: u32);
+}
+
+/// The blocks of the host of one address family.
+pub trait Blocks<A: Address>: Entries {
+    /// The value of the longest prefix that covers the address; 0 where none does.
+    fn block_of(&self, blocking: Blocking, address: A) -> u32;
+}
+
+/// What every packet is checked for before flows and rules, in the kernel as BPF functions of their own.
+pub trait Checks<A: Address> {
+    /// [`blocks::check`](crate::verdict::blocks::check).
+    fn is_blocked(&self, outside: A, bytes: u32) -> bool;
+
+    /// [`filter::check`](crate::verdict::filter::check).
+    ///
+    /// # Errors
+    /// The reason for which the packet is dropped.
+    fn check_filter(
+        &self,
+        active: Active,
+        direction: Direction,
+        outside: A,
+        traffic: u32,
+        bytes: u32,
+    ) -> Result<u32, Reason>;
 }
 
 /// Rule lookup of one address family: [`lookup`](crate::verdict::lookup) over [`Prefixes`], in the
@@ -145,8 +231,8 @@ pub trait Rules<A: Address> {
     /// The rule that allows `traffic` from or to any address.
     fn lookup_anywhere(&self, active: Active, direction: Direction, traffic: u32) -> Option<u32>;
 
-    /// The rule that allows `traffic` from or to `outside`, with
-    /// [`UNTRACKED`](crate::abi::policy::UNTRACKED) where that traffic needs no flow:
+    /// The rule that allows `traffic` from or to `outside`, as
+    /// [`Range::rule`](crate::abi::policy::Range::rule):
     /// [`lookup_rule`](crate::verdict::lookup::lookup_rule).
     fn lookup_rule(
         &self,
@@ -199,6 +285,12 @@ pub trait Segments {
     ) -> Result<Transition, Reason>;
 }
 
+/// What the programs of an interface tell the slow path, where both are one.
+pub trait HandOver {
+    /// What [`SlowPathSettings::has_passed_blocks`] is for this packet.
+    fn hand_over(&self, has_passed_blocks: bool);
+}
+
 /// All that the fast path needs.
 pub trait FastPathTables: FastPathSettings + FlowLookup<V4> + FlowLookup<V6> {}
 
@@ -216,6 +308,6 @@ impl<T> Tables for T where
 }
 
 /// The tables of one address family.
-pub trait Family<A: Address>: Flows<A> + Fragments<A> + Rules<A> {}
+pub trait Family<A: Address>: Flows<A> + Fragments<A> + Checks<A> + Rules<A> {}
 
-impl<A: Address, T> Family<A> for T where T: Flows<A> + Fragments<A> + Rules<A> {}
+impl<A: Address, T> Family<A> for T where T: Flows<A> + Fragments<A> + Checks<A> + Rules<A> {}

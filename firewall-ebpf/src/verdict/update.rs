@@ -1,8 +1,9 @@
 //! A packet whose key has a flow: whether it belongs to the flow, and how it changes it.
 
 use super::context::PacketContext;
-use super::evaluate::rule_of_flow;
+use super::evaluate::{epoch, rule_of_flow};
 use super::exempt;
+use super::filter;
 use super::flow::{FlowRef, is_expired, is_from_initiator, low_half};
 use super::segment::{self, PackedSegment};
 use super::tables::{Family, Flows, Tables};
@@ -11,6 +12,7 @@ use super::window;
 use crate::abi::event::Event;
 use crate::abi::flow::{PROVEN, Table};
 use crate::abi::interface::TcpChecks;
+use crate::abi::policy::rule_number;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
 use crate::wire::address::Address;
@@ -42,7 +44,7 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
     if is_expired(last_seen, packet.now, tables.timeout(state)) {
         return FlowOutcome::Expired;
     }
-    if tables.revalidates() && is_revoked(tables, packet, &flow) {
+    if tables.revalidates() && is_revoked(tables, packet, key, &flow) {
         // The record stays, so that the other end's next segment does not open the flow again
         // by mid-stream pickup.
         return match packet.segment {
@@ -52,7 +54,7 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
     }
     let was_proven = flow.flags() & PROVEN != 0;
     let transition = match packet.segment {
-        Some(segment) => match update_tcp(tables, packet, &flow, state, segment) {
+        Some(segment) => match update_tcp(tables, packet, key, &flow, state, segment) {
             Ok(transition) => transition,
             Err(reason) => return FlowOutcome::Drop(reason),
         },
@@ -65,6 +67,13 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
     };
     if transition == Transition::Reopen {
         return FlowOutcome::Closed;
+    }
+    if packet.filter != 0 {
+        let mark = filter::mark::<A>(packet.filter, key);
+        // Only where it changes: packets of the fast path read the same cache line.
+        if flow.filter(packet.direction) != mark {
+            flow.set_filter(packet.direction, mark);
+        }
     }
     let is_ignored = matches!(transition, Transition::Ignored | Transition::Invalid);
     flow.count(packet.direction, packet.bytes);
@@ -96,6 +105,7 @@ pub(super) fn update_flow<A: Address, T: Tables + Family<A>>(
 fn update_tcp<A: Address, T: Tables + Family<A>>(
     tables: &T,
     packet: &PacketContext<'_, A>,
+    key: &A::Key,
     flow: &FlowRef<'_>,
     state: State,
     segment_type: SegmentType,
@@ -109,10 +119,10 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
     // caller evaluates the policy.
     if begins_anew || (segment_type == SegmentType::Syn && !is_closed) {
         let active = tables.active();
-        let rule = rule_of_flow(tables, active, packet, !begins_anew).ok_or(Reason::NoRule)?;
+        let rule = rule_of_flow(tables, active, packet, key, !begins_anew).ok_or(Reason::NoRule)?;
         if begins_anew {
-            flow.set_rule(rule);
-            flow.set_epoch(active.generation());
+            flow.set_rule(rule_number(rule));
+            flow.set_epoch(epoch(active, rule));
             let transition = tcp::begin_anew(flow, headers, sender);
             if is_strict {
                 window::init(flow, headers, packet.scale, sender);
@@ -125,27 +135,28 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
 }
 
 /// Whether no rule of the active policy allows a flow. The policy is evaluated once per flow and
-/// generation, for the packet that opened the flow.
+/// generation, for the packet that opened the flow; for each packet while the rule that allows it ends.
 #[inline(always)]
 fn is_revoked<A: Address, T: Tables + Family<A>>(
     tables: &T,
     packet: &PacketContext<'_, A>,
+    key: &A::Key,
     flow: &FlowRef<'_>,
 ) -> bool {
-    let (active, epoch) = (tables.active(), flow.epoch());
+    let (active, found) = (tables.active(), flow.epoch());
     let allowed = active.generation();
     if flow.is_learned() {
         return false;
     }
-    if epoch == allowed || epoch == !allowed {
-        return epoch != allowed;
+    if found == allowed || found == !allowed {
+        return found != allowed;
     }
     let from_initiator = is_from_initiator(flow.flags(), packet.direction);
-    let rule = rule_of_flow(tables, active, packet, from_initiator);
+    let rule = rule_of_flow(tables, active, packet, key, from_initiator);
     if let Some(rule) = rule {
-        flow.set_rule(rule);
+        flow.set_rule(rule_number(rule));
     }
-    flow.set_epoch(if rule.is_some() { allowed } else { !allowed });
+    flow.set_epoch(rule.map_or(!allowed, |rule| epoch(active, rule)));
     rule.is_none()
 }
 

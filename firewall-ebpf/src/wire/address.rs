@@ -1,8 +1,8 @@
 //! What differs between the address families.
 
-use super::embedded;
 use super::headers::PacketHeaders;
 use super::packet::{Packet, Wire};
+use super::{common, embedded};
 use crate::abi::address::{V4, V6};
 use crate::abi::bloom::{self, Bit};
 use crate::abi::flow::{FlowKey4, FlowKey6};
@@ -22,7 +22,8 @@ pub trait Address: Copy + PartialEq {
     const MAX_DEPTH: u32;
 
     /// Parses the packet embedded in an ICMP error; returns `false` if it is not a valid packet of
-    /// this family, or ends before the eighth byte of its transport header.
+    /// this family that the receiver of the error sent, or ends before the eighth byte of its transport
+    /// header.
     fn parse_embedded<P: Packet>(
         packet: &P,
         error: &PacketHeaders<Self>,
@@ -32,8 +33,18 @@ pub trait Address: Copy + PartialEq {
     /// Builds a key. `tail` is the last eight bytes, ports first, as one word.
     fn key(inside: Self, outside: Self, tail: u64) -> Self::Key;
 
+    /// The key's outside address.
+    fn outside(key: &Self::Key) -> Self;
+
     /// The key's bit in the Bloom filter of flows.
     fn bit(key: &Self::Key) -> Bit;
+
+    /// The words of the key in one of half their size. Keys that differ may have the same.
+    fn fold(key: &Self::Key) -> u32;
+
+    /// Source or destination address of a frame whose IP header follows an Ethernet header, in the linear
+    /// head; `None` of a frame of another kind.
+    fn of_frame<P: Packet>(packet: &P, is_source: bool) -> Option<Self>;
 
     /// The address as words; that of IPv4 in the first.
     fn words(self) -> V6;
@@ -53,6 +64,12 @@ pub trait Address: Copy + PartialEq {
 // cannot be forwarded from several narrower stores, and the stall takes longer than the hash. The
 // layout of the words is that of a little-endian machine.
 const _: () = assert!(cfg!(target_endian = "little"));
+
+/// The two halves of a word in one.
+#[inline(always)]
+const fn fold(word: u64) -> u32 {
+    (word ^ word >> 32) as u32
+}
 
 impl Address for V4 {
     type Key = FlowKey4;
@@ -77,9 +94,26 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn outside(key: &FlowKey4) -> Self {
+        key.outside
+    }
+
+    #[inline(always)]
     fn bit(key: &FlowKey4) -> Bit {
         // SAFETY: as above.
         bloom::bit(unsafe { core::mem::transmute::<FlowKey4, [u64; 2]>(*key) })
+    }
+
+    #[inline(always)]
+    fn fold(key: &FlowKey4) -> u32 {
+        // SAFETY: as above.
+        let [ends, tail] = unsafe { core::mem::transmute::<FlowKey4, [u64; 2]>(*key) };
+        fold(ends ^ tail)
+    }
+
+    #[inline(always)]
+    fn of_frame<P: Packet>(packet: &P, is_source: bool) -> Option<Self> {
+        common::address_v4(packet, is_source)
     }
 
     #[inline(always)]
@@ -126,9 +160,26 @@ impl Address for V6 {
     }
 
     #[inline(always)]
+    fn outside(key: &FlowKey6) -> Self {
+        key.outside
+    }
+
+    #[inline(always)]
     fn bit(key: &FlowKey6) -> Bit {
         // SAFETY: as above.
         bloom::bit(unsafe { core::mem::transmute::<FlowKey6, [u64; 5]>(*key) })
+    }
+
+    #[inline(always)]
+    fn fold(key: &FlowKey6) -> u32 {
+        // SAFETY: as above.
+        let words = unsafe { core::mem::transmute::<FlowKey6, [u64; 5]>(*key) };
+        fold(words[0] ^ words[1] ^ words[2] ^ words[3] ^ words[4])
+    }
+
+    #[inline(always)]
+    fn of_frame<P: Packet>(packet: &P, is_source: bool) -> Option<Self> {
+        common::address_v6(packet, is_source)
     }
 
     #[inline(always)]

@@ -62,6 +62,26 @@ const _: () = assert!(
         && size_of::<FrontV6>() as u32 == ETHERNET - FRONT_V6 + IPV6 + 8
 );
 
+/// Source or destination address of an IPv4 frame, whatever follows the header's first 20 bytes.
+#[inline(always)]
+pub(super) fn address_v4<P: Packet>(packet: &P, is_source: bool) -> Option<V4> {
+    let front = packet.head::<FrontV4>(FRONT_V4)?;
+    if front.ether_type != RAW_IPV4 || front.first & 0xf0 != 0x40 {
+        return None;
+    }
+    Some(if is_source { front.src } else { front.dst })
+}
+
+/// Source or destination address of an IPv6 frame, whatever follows the header.
+#[inline(always)]
+pub(super) fn address_v6<P: Packet>(packet: &P, is_source: bool) -> Option<V6> {
+    let front = packet.head::<FrontV6>(FRONT_V6)?;
+    if front.ether_type != RAW_IPV6 || front.version >> 4 != 6 {
+        return None;
+    }
+    Some(if is_source { front.src } else { front.dst })
+}
+
 /// Parses the common IPv4 frame of a device with Ethernet headers; returns whether it was one.
 #[inline(always)]
 pub fn parse_common_v4<P: Packet>(packet: &P, headers: &mut PacketHeaders<V4>) -> bool {

@@ -11,9 +11,9 @@ const MIN_TRANSPORT: u32 = 8;
 /// Bytes of the ICMP header before the embedded packet.
 const OFFSET: u32 = 8;
 
-/// Parses the packet embedded in an ICMP error; returns `false` if it is not an IPv4 packet, or ends
-/// before the eighth byte of its transport header. A fragment other than the first is of
-/// [`Kind::LaterFragment`].
+/// Parses the packet embedded in an ICMP error; returns `false` if it is not an IPv4 packet that the
+/// receiver of the error sent, or ends before the eighth byte of its transport header. A fragment other
+/// than the first is of [`Kind::LaterFragment`].
 #[inline(always)]
 pub(super) fn parse_v4<P: Packet>(
     packet: &P,
@@ -23,10 +23,11 @@ pub(super) fn parse_v4<P: Packet>(
     let (at, end) = (error.at + OFFSET, error.at + error.length);
     let Some(header) = packet.load::<Ipv4>(at) else { return false };
     let header_length = u32::from(header.version_ihl & 0xf) * 4;
-    if header.version_ihl >> 4 != 4 || header_length < IPV4 {
+    // Any node on the path may send the error, but only to the source of the packet.
+    if header.version_ihl >> 4 != 4 || header_length < IPV4 || header.src != error.dst {
         return false;
     }
-    *embedded = PacketHeaders::new(header.src, header.dst);
+    *embedded = PacketHeaders::new(error.dst, header.dst);
     embedded.protocol = header.protocol;
     let is_later = u16::from_be(header.fragment) & 0x1fff != 0;
     transport(packet, at + header_length, end, is_later, protocol::ICMP, embedded)
@@ -41,7 +42,8 @@ pub(super) fn parse_v6<P: Packet>(
 ) -> bool {
     let (at, end) = (error.at + OFFSET, error.at + error.length);
     let Some(header) = packet.load::<Ipv6>(at) else { return false };
-    if header.version >> 4 != 6 || at + IPV6 > end {
+    // Compared before the headers are walked, so that one address fewer is kept meanwhile.
+    if header.version >> 4 != 6 || at + IPV6 > end || header.src != error.dst {
         return false;
     }
     let mut payload = IpPayload {
@@ -54,7 +56,7 @@ pub(super) fn parse_v6<P: Packet>(
         length: end - at - IPV6,
     };
     let Ok(at) = extensions(packet, at + IPV6, &mut payload) else { return false };
-    *embedded = PacketHeaders::new(header.src, header.dst);
+    *embedded = PacketHeaders::new(error.dst, header.dst);
     embedded.protocol = payload.protocol;
     transport(packet, at, end, payload.fragment.offset != 0, protocol::ICMPV6, embedded)
 }

@@ -2,6 +2,7 @@
 
 use super::header::{Icmp, TCP, Tcp, Udp, protocol};
 use super::tcp::{FIN, JUDGED_FLAGS, SYN};
+use crate::abi::interface::Direction;
 
 /// The fields of a packet's headers that the decision uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +152,19 @@ impl<A> PacketHeaders<A> {
         let is_syn = self.tcp_flags & SYN != 0;
         let is_fin = self.tcp_flags & FIN != 0;
         self.seq.wrapping_add(self.payload).wrapping_add((is_syn | is_fin) as u32)
+    }
+
+    /// The address of the other end.
+    #[must_use]
+    #[inline(always)]
+    pub const fn outside(&self, direction: Direction) -> A
+    where
+        A: Copy,
+    {
+        match direction {
+            Direction::Ingress => self.src,
+            Direction::Egress => self.dst,
+        }
     }
 
     /// Source port, network byte order: see [`Self::ports`].

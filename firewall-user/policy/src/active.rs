@@ -26,6 +26,7 @@ pub fn active_rules(
         direction,
         traffic: Traffic::All,
         networks: networks.clone(),
+        end: None,
     };
     Direction::ALL.map(rule).into()
 }

@@ -70,7 +70,8 @@ impl PolicyInterner {
     }
 }
 
-fn fits(what: &'static str, needed: usize, limit: u32) -> Result<(), TooLarge> {
+/// Refuses more than fit.
+pub(crate) fn fits(what: &'static str, needed: usize, limit: u32) -> Result<(), TooLarge> {
     let limit = index(limit);
     if needed > limit { Err(TooLarge { what, needed, limit }) } else { Ok(()) }
 }

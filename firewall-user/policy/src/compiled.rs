@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Class, Has, List, NO_CLASS, Range, UNTRACKED};
+use firewall_ebpf::abi::policy::{
+    ANY_V4, ANY_V6, Class, Has, List, NO_CLASS, Range, UNTRACKED, rule_number,
+};
 use firewall_ebpf::abi::prefix::Prefix;
 
 use crate::arena::Arena;
@@ -78,7 +80,7 @@ impl CompiledPolicy {
 
     /// The numbers of the rules that own a range, once for each range.
     pub fn rules(&self) -> impl Iterator<Item = u32> {
-        self.lists.iter().flatten().map(|range| range.rule & !UNTRACKED)
+        self.lists.iter().flatten().map(|range| rule_number(range.rule))
     }
 }
 

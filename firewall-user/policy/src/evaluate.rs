@@ -27,14 +27,16 @@ pub fn evaluate(rules: &[ResolvedRule], probe: Probe) -> impl Iterator<Item = u3
 }
 
 /// Whether EC2 would track neither the packet nor any reply to it: a rule allows it from anywhere, and
-/// rules of the other direction allow its protocol to anywhere, whatever the port.
+/// rules of the other direction allow its protocol to anywhere, whatever the port. Rules with an end do not
+/// count.
 ///
 /// A reply goes the other way, from the port that the packet went to: it is not tracked if the packet
 /// is not.
 #[must_use]
 pub fn is_untracked(rules: &[ResolvedRule], probe: Probe) -> bool {
-    let anywhere: Vec<ResolvedRule> =
-        rules.iter().filter(|rule| is_about_anywhere(rule, probe.outside)).cloned().collect();
+    let counts =
+        |rule: &&ResolvedRule| rule.end.is_none() && is_about_anywhere(rule, probe.outside);
+    let anywhere: Vec<ResolvedRule> = rules.iter().filter(counts).cloned().collect();
     let has_ports = probe.protocol == 6 || probe.protocol == 17;
     if !has_ports || evaluate(&anywhere, probe).next().is_none() {
         return false;
@@ -59,21 +61,24 @@ fn is_about_anywhere(rule: &ResolvedRule, outside: IpAddr) -> bool {
 }
 
 fn allows(rule: &ResolvedRule, probe: Probe) -> bool {
-    let Probe { direction, outside, protocol, port } = probe;
-    rule.direction == direction
-        && rule.networks.cover(outside)
-        && match rule.traffic {
-            Traffic::All => true,
-            Traffic::Tcp(ports) => protocol == 6 && (ports.from..=ports.to).contains(&port),
-            Traffic::Udp(ports) => protocol == 17 && (ports.from..=ports.to).contains(&port),
-            Traffic::Icmp(matched) => {
-                protocol == 1 && outside.is_ipv4() && matches_icmp(matched, port)
-            }
-            Traffic::Icmpv6(matched) => {
-                protocol == 58 && outside.is_ipv6() && matches_icmp(matched, port)
-            }
-            Traffic::Other(number) => protocol == number,
+    rule.direction == probe.direction
+        && rule.networks.cover(probe.outside)
+        && is_traffic(rule.traffic, probe)
+}
+
+/// Whether the packet is of this traffic.
+pub(crate) fn is_traffic(traffic: Traffic, probe: Probe) -> bool {
+    let Probe { outside, protocol, port, .. } = probe;
+    match traffic {
+        Traffic::All => true,
+        Traffic::Tcp(ports) => protocol == 6 && (ports.from..=ports.to).contains(&port),
+        Traffic::Udp(ports) => protocol == 17 && (ports.from..=ports.to).contains(&port),
+        Traffic::Icmp(matched) => protocol == 1 && outside.is_ipv4() && matches_icmp(matched, port),
+        Traffic::Icmpv6(matched) => {
+            protocol == 58 && outside.is_ipv6() && matches_icmp(matched, port)
         }
+        Traffic::Other(number) => protocol == number,
+    }
 }
 
 fn matches_icmp(matched: IcmpMatch, type_and_code: u16) -> bool {

@@ -1,7 +1,7 @@
 //! The compiler of one address family.
 
 use firewall_ebpf::abi::interface::Direction;
-use firewall_ebpf::abi::policy::Range;
+use firewall_ebpf::abi::policy::{Range, TIMED};
 use hashbrown::HashMap;
 
 use crate::compiled::CompiledClass;
@@ -9,16 +9,20 @@ use crate::interner::{FamilyPolicy, PolicyInterner};
 use crate::model::Tracking;
 use crate::number::index;
 use crate::prefixes::Prefixes;
-use crate::ranges::{disjoint, interval};
+use crate::ranges::{Interval, disjoint, interval};
 use crate::resolve::ResolvedRule;
 use crate::rules_by_prefix::{PrefixRule, split_any};
 use crate::untracked::Untracked;
+
+/// Which of several rules owns what all of them allow: one without an end, else the one that ends last, so
+/// that an ended owner leaves nothing that another one still allows; then the one with the lowest number.
+type Rank = (u64, u32);
 
 /// What a rule allows in a family: the part of it that is needed for every prefix.
 #[derive(Clone, Copy)]
 struct Allowed {
     direction: Direction,
-    range: Range,
+    interval: Interval<Rank>,
     /// Whether the rule names several networks.
     has_several: bool,
 }
@@ -44,9 +48,12 @@ impl<'a> FamilyCompiler<'a> {
     ) -> Self {
         let allowed = |rule: &ResolvedRule| {
             let (low, high) = interval(rule.traffic, is_v4).unwrap_or_default();
-            let range = Range { low, high, rule: rule.number };
+            let (timed, before_end) =
+                rule.end.map_or((0, 0), |end| (TIMED, (u64::MAX - end).max(1)));
+            let range = Range { low, high, rule: rule.number | timed };
+            let interval = Interval { rank: (before_end, rule.number), range };
             let has_several = rule.networks.len() > 1;
-            Allowed { direction: rule.direction, range, has_several }
+            Allowed { direction: rule.direction, interval, has_several }
         };
         let rules = rules.iter().map(allowed).collect();
         let untracked = Default::default();
@@ -143,6 +150,7 @@ impl<'a> FamilyCompiler<'a> {
     /// What these rules allow in one direction.
     fn disjoint(&self, rules: &[u32], direction: Direction) -> Vec<Range> {
         let rules = rules.iter().map(|rule| self.rules[index(*rule)]);
-        disjoint(rules.filter(|rule| rule.direction == direction).map(|rule| rule.range).collect())
+        let rules = rules.filter(|rule| rule.direction == direction);
+        disjoint(&rules.map(|rule| rule.interval).collect::<Vec<_>>())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Has, NO_CLASS, Range, UNTRACKED};
+use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, Has, NO_CLASS, Range, rule_number};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -182,7 +182,7 @@ impl PolicyInterner {
         }
         let lists = (0..).zip(lists).filter(|(_, used)| *used);
         let ranges = lists.flat_map(|(list, _)| self.list(list));
-        let mut rules: Vec<u32> = ranges.map(|range| range.rule & !UNTRACKED).collect();
+        let mut rules: Vec<u32> = ranges.map(|range| rule_number(range.rule)).collect();
         rules.sort_unstable();
         rules.dedup();
         rules

@@ -3,7 +3,8 @@
 //! From rules to tables: [`model`] holds what the user configured, validated; [`resolve()`] turns the rules of
 //! an interface's groups into rules with networks; [`PolicyInterner::compile`] turns those into
 //! prefixes, classes and lists of ranges; [`delta::plan`] finds the writes that turn the tables of one
-//! policy into those of another. [`evaluate()`] computes the verdict directly from the rules, and
+//! policy into those of another. [`filter`] does the same for network ACLs, whose entries have an order, and
+//! [`blocks`] for the networks that the whole host drops. [`evaluate()`] computes the verdict directly from the rules, and
 //! [`probes`] compares the kernel's tables with it before a policy becomes active.
 //!
 //! Nothing here does I/O: no file, no socket, no process, no BPF. The crate does not depend on aya,
@@ -13,6 +14,7 @@
 
 pub mod active;
 pub mod arena;
+pub mod blocks;
 mod compare;
 pub mod compile;
 pub mod compiled;
@@ -20,6 +22,7 @@ pub mod delta;
 pub mod evaluate;
 mod extract;
 mod family;
+pub mod filter;
 #[cfg(feature = "host")]
 mod host;
 mod incremental;

@@ -6,11 +6,15 @@ use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+mod acl;
 pub mod apply;
+mod block;
 mod change;
 pub mod check;
 mod cidr;
 pub mod document;
+mod end;
+mod ended;
 mod entries;
 mod error;
 mod ether_type;
@@ -26,17 +30,21 @@ pub mod tags;
 mod text;
 mod traffic;
 
+pub use acl::{Acl, AclEntry, Action, DEFAULT_ACL, LAST_V4, LAST_V6, MAX_ENTRY};
+pub use block::{Block, NewBlock, block_reason, parse_target};
 pub use change::Change;
 pub use cidr::{canonicalised, parse_cidr, parse_entry};
+pub use end::{End, EndKind, LONGEST, Moment, parse_rfc3339, rfc3339};
+pub use ended::{Ended, EndedKind};
 pub use entries::{Entries, EntryChange};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
-pub use ids::{GroupId, InterfaceId, PrefixListId, RuleId};
+pub use ids::{AclId, GroupId, InterfaceId, PrefixListId, RuleId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use networks::Networks;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
-pub use text::{group_description, group_name, prefix_list_name, rule_description};
+pub use text::{acl_name, group_description, group_name, prefix_list_name, rule_description};
 pub use traffic::Ec2Traffic;
 
 /// A security group.
@@ -66,6 +74,8 @@ pub struct Rule {
     pub spec: RuleSpec,
     /// Free text, may be empty.
     pub description: String,
+    /// When it ends by itself.
+    pub end: Option<End>,
 }
 
 /// The identity of a rule within its group: two rules with the same specification are duplicates.
@@ -208,6 +218,8 @@ pub struct Interface {
     pub netns: Option<String>,
     /// At least one group, without repeats.
     pub groups: Vec<GroupId>,
+    /// Its network ACL; `None`: the default one.
+    pub acl: Option<AclId>,
     /// As configured; which hook is used is read from the kernel.
     pub hook: HookChoice,
     /// Which end of the device is protected.
@@ -251,6 +263,7 @@ impl Interface {
             device: device.to_owned(),
             netns: netns.map(str::to_owned),
             groups: Vec::new(),
+            acl: None,
             hook: HookChoice::Auto,
             orientation: Orientation::Host,
             non_ip: NonIp::default(),
@@ -302,6 +315,10 @@ pub struct Model {
     pub groups: BTreeMap<GroupId, Group>,
     /// By id.
     pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
+    /// By id.
+    pub acls: BTreeMap<AclId, Acl>,
+    /// By number.
+    pub blocks: BTreeMap<u32, Block>,
     /// By slot.
     pub interfaces: BTreeMap<u16, Interface>,
     /// The management networks, which stay reachable in emergency mode.
@@ -319,6 +336,7 @@ impl Group {
             .map(|peer| NewRule {
                 spec: RuleSpec { direction: Direction::Egress, traffic: Traffic::All, peer },
                 description: String::new(),
+                end: None,
             })
             .collect()
     }
@@ -342,6 +360,9 @@ macro_rules! choices {
     };
 }
 
+choices!(Action { Allow = "allow", Deny = "deny", });
+choices!(EndKind { For = "for", Until = "until", });
+choices!(EndedKind { Rule = "rule", AclEntry = "acl-entry", Block = "block", });
 choices!(Family { Ipv4 = "ipv4", Ipv6 = "ipv6", });
 choices!(HookChoice {
     Auto = "auto",

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use firewall_ebpf::abi::policy::UNTRACKED;
+use firewall_ebpf::abi::policy::{TIMED, UNTRACKED, rule_number};
 use firewall_ebpf::wire::protocol;
 use ipnet::IpNet;
 
@@ -30,7 +30,7 @@ const MIN_PROBES: usize = 256;
 pub struct Mismatch {
     /// The packet.
     pub probe: Probe,
-    /// The number of the rule that the kernel found, perhaps with [`UNTRACKED`].
+    /// The number of the rule that the kernel found, perhaps with [`UNTRACKED`] or [`TIMED`].
     pub found: Option<u32>,
     /// The numbers of the rules that allow it.
     pub allowing: Vec<u32>,
@@ -131,6 +131,28 @@ fn traffic(what: Traffic, is_v4: bool) -> Vec<(u8, u16)> {
     }
 }
 
+/// When the kernel was asked: the times before and after, in nanoseconds since the boot
+/// (`CLOCK_BOOTTIME`). What ends between them may have been in force or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Before the first probe.
+    pub from: u64,
+    /// After the last one.
+    pub to: u64,
+}
+
+impl Asked {
+    /// Whether what ends then may have been in force.
+    pub(crate) fn may_be_in_force(self, end: Option<u64>) -> bool {
+        end.is_none_or(|end| end > self.from)
+    }
+
+    /// Whether what ends then was in force at every probe.
+    pub(crate) fn is_in_force(self, end: Option<u64>) -> bool {
+        end.is_none_or(|end| end > self.to)
+    }
+}
+
 /// Compares the kernel's results with the rules: the rule that it found allows the packet, and exactly
 /// the traffic that needs no flow is marked.
 ///
@@ -139,15 +161,23 @@ fn traffic(what: Traffic, is_v4: bool) -> Vec<(u8, u16)> {
 pub fn check(
     rules: &[ResolvedRule],
     tracking: Tracking,
+    asked: Asked,
     results: &[(Probe, Option<u32>)],
 ) -> Result<(), Mismatch> {
     for ((probe, found), rules) in results.iter().zip(rules_by_probe(rules, results)) {
-        let rules = &rules[..];
-        let allowing: Vec<u32> = evaluate(rules, *probe).collect();
-        let is_right = found.map_or(allowing.is_empty(), |found| {
-            let needs_none = tracking == Tracking::Auto && is_untracked(rules, *probe);
-            allowing.contains(&(found & !UNTRACKED)) && (found & UNTRACKED != 0) == needs_none
-        });
+        let allowing: Vec<u32> = evaluate(&rules, *probe).collect();
+        let mut in_question = rules.iter().filter(|rule| allowing.contains(&rule.number));
+        let is_right = match found {
+            None => in_question.all(|rule| !asked.is_in_force(rule.end)),
+            Some(found) => {
+                in_question.find(|rule| rule.number == rule_number(*found)).is_some_and(|rule| {
+                    let needs_none = tracking == Tracking::Auto && is_untracked(&rules, *probe);
+                    asked.may_be_in_force(rule.end)
+                        && (found & TIMED != 0) == rule.end.is_some()
+                        && (found & UNTRACKED != 0) == needs_none
+                })
+            }
+        };
         if !is_right {
             return Err(Mismatch { probe: *probe, found: *found, allowing });
         }
@@ -165,14 +195,15 @@ fn rules_by_probe(
     let mut outsides: Vec<(IpAddr, usize)> = outsides.zip(0..).collect();
     outsides.sort_unstable();
     let mut by_probe: Vec<Vec<ResolvedRule>> = vec![Vec::new(); results.len()];
-    for &ResolvedRule { number, direction, traffic, ref networks } in rules {
+    for &ResolvedRule { number, direction, traffic, ref networks, end } in rules {
         for network in networks {
             let from = outsides.partition_point(|(outside, _)| *outside < network.network());
             let named =
                 outsides[from..].iter().take_while(|(outside, _)| network.contains(outside));
             for (_, probe) in named {
                 let networks = network.into();
-                by_probe[*probe].push(ResolvedRule { number, direction, traffic, networks });
+                let rule = ResolvedRule { number, direction, traffic, networks, end };
+                by_probe[*probe].push(rule);
             }
         }
     }
@@ -186,12 +217,15 @@ mod tests {
     use super::*;
     use crate::model::PortRange;
 
+    const ASKED: Asked = Asked { from: 100, to: 200 };
+
     fn rule(number: u32, port: u16, networks: &[&str]) -> ResolvedRule {
         ResolvedRule {
             number,
             direction: Direction::Ingress,
             traffic: Traffic::Tcp(PortRange { from: port, to: port }),
             networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+            end: None,
         }
     }
 
@@ -243,16 +277,39 @@ mod tests {
         let probes = probes(&[], &rules);
         let mut results: Vec<_> =
             probes.iter().map(|probe| (*probe, evaluate(&rules, *probe).next())).collect();
-        assert_eq!(check(&rules, Tracking::Auto, &results), Ok(()));
+        assert_eq!(check(&rules, Tracking::Auto, ASKED, &results), Ok(()));
         let denied = results.iter().position(|(_, found)| found.is_none()).unwrap();
         results[denied].1 = Some(1);
-        let error = check(&rules, Tracking::Auto, &results).unwrap_err();
+        let error = check(&rules, Tracking::Auto, ASKED, &results).unwrap_err();
         assert_eq!((error.probe, error.found), (probes[denied], Some(1)));
         results[denied].1 = None;
         let allowed = results.iter().position(|(_, found)| found.is_some()).unwrap();
         for wrong in [None, Some(2), Some(1 | UNTRACKED)] {
             results[allowed].1 = wrong;
-            assert!(check(&rules, Tracking::Auto, &results).is_err(), "{wrong:?}");
+            assert!(check(&rules, Tracking::Auto, ASKED, &results).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_may_end_while_the_kernel_is_asked() {
+        let at = |end| ResolvedRule { end: Some(end), ..rule(1, 80, &["10.0.0.0/8"]) };
+        let probe = Probe {
+            direction: Direction::Ingress,
+            outside: "10.0.0.1".parse().unwrap(),
+            protocol: 6,
+            port: 80,
+        };
+        for (end, found, is_right) in [
+            (100, None, true),
+            (100, Some(1 | TIMED), false),
+            (150, None, true),
+            (150, Some(1 | TIMED), true),
+            (150, Some(1), false),
+            (201, None, false),
+            (201, Some(1 | TIMED), true),
+        ] {
+            let result = check(&[at(end)], Tracking::Auto, ASKED, &[(probe, found)]);
+            assert_eq!(result.is_ok(), is_right, "{end} {found:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What rules allow, as ranges of [`traffic`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::policy::{MAX_LIST, Range, TRAFFIC_MAX, traffic};
 use firewall_ebpf::wire::protocol;
@@ -37,34 +37,42 @@ pub(crate) fn interval(what: Traffic, is_v4: bool) -> Option<(u32, u32)> {
     }
 }
 
-/// Cuts overlapping intervals into sorted, disjoint ones. Where several rules allow the same traffic,
-/// the one with the lowest number owns it.
-pub(crate) fn disjoint(intervals: Vec<Range>) -> Vec<Range> {
-    if intervals.len() < 2 {
-        return intervals;
+/// Traffic of something that comes before others, or after them, where several apply to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval<K> {
+    /// The lowest rank of those that apply is the first. No two have the same.
+    pub(crate) rank: K,
+    /// The traffic, and what owns it.
+    pub(crate) range: Range,
+}
+
+/// Cuts overlapping intervals into sorted, disjoint ranges, each of the first that applies to it.
+pub(crate) fn disjoint<K: Ord + Copy>(intervals: &[Interval<K>]) -> Vec<Range> {
+    if let [] | [_] = intervals {
+        return intervals.iter().map(|interval| interval.range).collect();
     }
-    // Where each rule begins, and where it ends, one past its last value.
-    let mut edges: BTreeMap<u32, Vec<(bool, u32)>> = BTreeMap::new();
-    for Range { low, high, rule } in intervals {
-        edges.entry(low).or_default().push((true, rule));
-        edges.entry(high + 1).or_default().push((false, rule));
+    // Where each begins, and where it ends, one past its last value.
+    let mut edges: BTreeMap<u32, Vec<(bool, K, u32)>> = BTreeMap::new();
+    for Interval { rank, range: Range { low, high, rule } } in intervals {
+        edges.entry(*low).or_default().push((true, *rank, *rule));
+        edges.entry(high + 1).or_default().push((false, *rank, *rule));
     }
-    let mut open: BTreeSet<u32> = BTreeSet::new();
+    let mut open: BTreeMap<K, u32> = BTreeMap::new();
     let mut ranges: Vec<Range> = Vec::new();
     let mut from = 0;
     for (at, changes) in edges {
-        if let Some(rule) = open.first().copied() {
+        if let Some((_, rule)) = open.first_key_value() {
             match ranges.last_mut() {
-                Some(last) if last.rule == rule && last.high + 1 == from => last.high = at - 1,
-                _ => ranges.push(Range { low: from, high: at - 1, rule }),
+                Some(last) if last.rule == *rule && last.high + 1 == from => last.high = at - 1,
+                _ => ranges.push(Range { low: from, high: at - 1, rule: *rule }),
             }
         }
-        for (begins, rule) in changes {
+        for (begins, rank, rule) in changes {
             if begins {
-                open.insert(rule)
+                open.insert(rank, rule);
             } else {
-                open.remove(&rule)
-            };
+                open.remove(&rank);
+            }
         }
         from = at;
     }

@@ -22,6 +22,8 @@ pub struct ResolvedRule {
     pub traffic: Traffic,
     /// The outside networks it allows; none for a group without members.
     pub networks: Networks,
+    /// When it ends, in nanoseconds since the boot (`CLOCK_BOOTTIME`).
+    pub end: Option<u64>,
 }
 
 /// The rules of all groups of an interface, in the order of their numbers.
@@ -37,6 +39,7 @@ pub fn resolve(model: &Model, addresses: &Addresses, interface: &Interface) -> V
             direction: rule.spec.direction,
             traffic: rule.spec.traffic,
             networks: networks(model, addresses, &rule.spec.peer),
+            end: rule.end.map(|end| end.boottime),
         })
         .collect();
     rules.sort_by_key(|rule| rule.number);
@@ -45,13 +48,21 @@ pub fn resolve(model: &Model, addresses: &Addresses, interface: &Interface) -> V
 
 fn networks(model: &Model, addresses: &Addresses, peer: &Peer) -> Networks {
     match peer {
+        Peer::Group(id) => members(model, addresses, id),
+        _ => networks_of(model, peer),
+    }
+}
+
+/// The networks of a peer that is no group.
+pub(crate) fn networks_of(model: &Model, peer: &Peer) -> Networks {
+    match peer {
         Peer::Ipv4(network) => (*network).into(),
         Peer::Ipv6(network) => (*network).into(),
         Peer::PrefixList(id) => {
             let list = model.prefix_lists.get(id);
             list.map_or_else(Networks::default, |list| list.entries.networks().clone())
         }
-        Peer::Group(id) => members(model, addresses, id),
+        Peer::Group(_) => Networks::default(),
     }
 }
 

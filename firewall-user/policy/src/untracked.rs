@@ -4,7 +4,7 @@
 //! EC2 does not document whether several rules may add up to all ports of the reply. Here they
 //! may: the rules of all groups are evaluated together.
 
-use firewall_ebpf::abi::policy::{Range, UNTRACKED, traffic};
+use firewall_ebpf::abi::policy::{Range, TIMED, UNTRACKED, traffic};
 use firewall_ebpf::wire::protocol;
 
 /// The traffic of one direction and family that needs no flow: sorted intervals with gaps between
@@ -16,7 +16,7 @@ pub(crate) struct Untracked {
 
 impl Untracked {
     /// From what is allowed from anywhere in one direction and in the other, as sorted, disjoint
-    /// ranges.
+    /// ranges. Rules with an end do not count.
     pub(crate) fn new(allowed: &[Range], back: &[Range]) -> Self {
         let mut intervals: Vec<(u32, u32)> = Vec::new();
         // In ascending order of the numbers. Only these two have ports: ICMP is always tracked.
@@ -25,7 +25,7 @@ impl Untracked {
             if !covers(back, first, last) {
                 continue;
             }
-            for Range { low, high, .. } in allowed {
+            for Range { low, high, .. } in without_end(allowed) {
                 let (low, high) = ((*low).max(first), (*high).min(last));
                 if low > high {
                     continue;
@@ -76,7 +76,7 @@ impl Untracked {
 /// Whether sorted, disjoint ranges leave no gap from `first` to `last`.
 fn covers(ranges: &[Range], first: u32, last: u32) -> bool {
     let mut next = first;
-    for Range { low, high, .. } in ranges {
+    for Range { low, high, .. } in without_end(ranges) {
         if *low <= next && next <= *high {
             if *high >= last {
                 return true;
@@ -85,4 +85,9 @@ fn covers(ranges: &[Range], first: u32, last: u32) -> bool {
         }
     }
     false
+}
+
+/// What is allowed for as long as the policy is: the end of a rule would leave packets without their flow.
+fn without_end(ranges: &[Range]) -> impl Iterator<Item = &Range> {
+    ranges.iter().filter(|range| range.rule & TIMED == 0)
 }

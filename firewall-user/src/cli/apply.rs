@@ -9,21 +9,24 @@ use clap::Args;
 use super::safety::Safety;
 use super::{Context, Exit};
 use super::{input, output};
+use crate::clock::Clocks;
 use crate::model::apply::{Line, Others, Plan};
 use crate::model::document::Document;
 use crate::store::Transaction;
 
-/// Apply a document: create and change groups, add and delete rules to match it.
+/// Apply a document: create and change groups, prefix lists and network ACLs to match it.
 ///
-/// The document has the form of `aws ec2 describe-security-groups` and `secgroup export`. Groups and
-/// prefix lists that do not exist are created. Of those that exist, rules, entries and tags are added,
-/// changed and deleted until they equal the document's. Groups and prefix lists that are not in the
-/// document stay as they are, unless --prune removes the groups. Either the whole document is applied or
-/// nothing; the changes are printed. Everything that is wrong with a document is reported at once.
+/// The document has the form of `aws ec2 describe-security-groups`, `aws ec2 describe-network-acls` and
+/// `secgroup export`. What does not exist is created. Of what exists, rules, entries and tags are added,
+/// changed and deleted until they equal the document's. What is not in the document stays as it is, unless
+/// --prune removes it. Which interfaces have a network ACL is not changed. Either the whole document is
+/// applied or nothing; the changes are printed. Everything that is wrong with a document is reported at
+/// once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   aws ec2 describe-security-groups | secgroup apply -
+  aws ec2 describe-network-acls | secgroup apply - --dry-run
   secgroup apply groups.json --confirm 1m
   secgroup apply groups.json --prune --dry-run
 
@@ -34,8 +37,9 @@ pub(super) struct Command {
     /// Print the changes without making them
     #[arg(long)]
     dry_run: bool,
-    /// Remove the groups that the document does not have, except one with the name default; refused while
-    /// an interface or a rule of another group uses one of them
+    /// Remove the groups that the document does not have, except one with the name default, and if it has
+    /// network ACLs, those that it does not have, except the default one; refused while an interface or a
+    /// rule of another group uses one of them
     #[arg(long)]
     prune: bool,
     #[command(flatten)]
@@ -48,7 +52,8 @@ impl Command {
         let others = if prune { Others::Go } else { Others::Stay };
         let apply = || -> Result<_> {
             let text = input::read(&file)?;
-            let document = Document::parse(&text)?;
+            let mut document = Document::parse(&text)?;
+            document.now = Clocks::now().moment;
             let edit = |change: &mut Transaction<'_>| {
                 let plan = Plan::with(change.model(), &document, change.limits(), others)
                     .map_err(|errors| errors.located(&text))?;

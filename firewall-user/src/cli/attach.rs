@@ -56,6 +56,9 @@ pub(super) struct Command {
     /// Group to remove from those of an attached interface, if it is one of them; may be repeated
     #[arg(long = "remove-group", value_name = "GROUP", conflicts_with = "groups")]
     removed: Vec<String>,
+    /// Network ACL by id or name [default: default, or as attached before]
+    #[arg(long)]
+    acl: Option<String>,
     /// Hook of the program for received packets [default: auto, or as attached before]
     #[arg(long, value_enum)]
     hook: Option<HookChoice>,
@@ -227,6 +230,9 @@ impl Command {
         port: Port,
     ) -> Result<Interface> {
         self.set_groups(model, &mut interface)?;
+        if let Some(acl) = &self.acl {
+            interface.acl = model.acl(acl)?.association();
+        }
         interface.hook = self.hook.unwrap_or(interface.hook);
         interface.orientation = self.orientation.unwrap_or(interface.orientation);
         interface.non_ip = self.non_ip.unwrap_or(interface.non_ip);

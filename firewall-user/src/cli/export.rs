@@ -1,53 +1,87 @@
 //! `secgroup export`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::acl::stored;
 use super::output;
 use super::{Context, Exit};
+use crate::clock::Clocks;
 use crate::model::document::{self, Document};
-use crate::model::{Group, Model, Peer};
+use crate::model::{Acl, Group, Model, Peer};
 
-/// Print groups and prefix lists as a document that apply reads.
+/// Print groups, prefix lists and network ACLs as a document that apply reads.
 ///
-/// The document has the form of `aws ec2 describe-security-groups`, with prefix lists beside the groups.
-/// Named groups are printed with the groups and prefix lists that their rules have as peers.
+/// The document has the form of `aws ec2 describe-security-groups`, with prefix lists and network ACLs (in
+/// the form of `aws ec2 describe-network-acls`) beside the groups. Named groups and network ACLs are printed
+/// with the groups and prefix lists that their rules and entries have as peers.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  secgroup export web db > groups.json")]
+#[command(after_help = "\
+Examples:
+  secgroup export web db > groups.json
+  secgroup export --acl guests > acl.json")]
 pub(super) struct Command {
-    /// Group by id or name; may be repeated [default: all groups and prefix lists]
+    /// Group by id or name; may be repeated [default: all groups, prefix lists and network ACLs]
     #[arg(value_name = "GROUP")]
     groups: Vec<String>,
+    /// Network ACL by id or name; may be repeated
+    #[arg(long = "acl", value_name = "ACL")]
+    acls: Vec<String>,
 }
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_reading()?.model()?;
-        let document = if self.groups.is_empty() {
-            combined(model.groups.values(), document::prefix_lists(model.prefix_lists.values()))
+        let control = context.control_reading()?;
+        let model = control.model()?.without_ended(Clocks::now().moment.boottime);
+        let document = if self.groups.is_empty() && self.acls.is_empty() {
+            let lists = document::prefix_lists(model.prefix_lists.values());
+            combined(model.groups.values(), lists, document::acls(&model, stored(&control, &model)))
         } else {
-            let mut named = Vec::new();
+            let (mut groups, mut acls) = (Vec::new(), Vec::new());
             for word in &self.groups {
                 let group = model.group(word).with_context(|| format!("export group {word}"))?;
-                named.push(group);
+                groups.push(group);
             }
-            self_contained(&model, named)
+            for word in &self.acls {
+                acls.push(model.acl(word).with_context(|| format!("export network ACL {word}"))?);
+            }
+            let document = self_contained(&model, groups, &acls);
+            // Without groups, or network ACLs, a document says nothing about them.
+            Document {
+                security_groups: document.security_groups.filter(|some| !some.is_empty()),
+                network_acls: document.network_acls.filter(|some| !some.is_empty()),
+                ..document
+            }
         };
         output::json(&document)?;
         Ok(Exit::Done)
     }
 }
 
-fn combined<'a>(groups: impl IntoIterator<Item = &'a Group>, lists: Document) -> Document {
-    Document { prefix_lists: lists.prefix_lists, ..document::groups(groups) }
+fn combined<'a>(
+    groups: impl IntoIterator<Item = &'a Group>,
+    lists: Document,
+    acls: Document,
+) -> Document {
+    Document {
+        prefix_lists: lists.prefix_lists,
+        network_acls: acls.network_acls,
+        ..document::groups(groups)
+    }
 }
 
-/// The named groups, the groups and prefix lists that their rules have as peers, and so on: apply
-/// refuses a document with an unknown peer.
-fn self_contained<'a>(model: &'a Model, mut open: Vec<&'a Group>) -> Document {
+/// The named groups and network ACLs, the groups and prefix lists that their rules and entries have as
+/// peers, and so on: apply refuses a document with an unknown peer.
+fn self_contained<'a>(model: &'a Model, mut open: Vec<&'a Group>, acls: &[&'a Acl]) -> Document {
     let (mut groups, mut lists) = (BTreeSet::new(), BTreeSet::new());
+    for entry in acls.iter().flat_map(|acl| acl.entries.values()) {
+        if let Peer::PrefixList(id) = &entry.peer {
+            lists.insert(id);
+        }
+    }
+    let acls: BTreeMap<_, _> = acls.iter().map(|acl| (&acl.id, *acl)).collect();
     while let Some(group) = open.pop() {
         if !groups.insert(&group.id) {
             continue;
@@ -66,5 +100,6 @@ fn self_contained<'a>(model: &'a Model, mut open: Vec<&'a Group>) -> Document {
     combined(
         groups.into_iter().filter_map(|id| model.groups.get(id)),
         document::prefix_lists(lists),
+        document::acls(model, acls.into_values()),
     )
 }

@@ -3,6 +3,7 @@
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
+use super::block::BlockList;
 use super::flows::document::{FlowCount, FlowList};
 use super::prefix_list::LoadDocument;
 use super::stats::StatsDocument;
@@ -41,9 +42,11 @@ pub fn documents() -> Vec<JsonDocument> {
             &["prefix-list list", "prefix-list show", "export"],
             &["PrefixLists"],
         ),
+        document::<Document>("Network ACLs", &["acl list", "acl show", "export"], &["NetworkAcls"]),
         document::<LoadDocument>("Loaded prefix list", &["prefix-list load"], &[]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
+        document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
     ]

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum as _};
 use firewall_ebpf::abi::interface::Direction;
 
+use super::ends::{self, EndOptions};
 use super::failure::UsageError;
 use super::output::{self, Format, Output};
 use super::safety::Safety;
@@ -27,7 +28,8 @@ Examples:
   secgroup rule add web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8 --cidr 2001:db8::/32
   secgroup rule add web ingress --protocol icmp --icmp 8 --cidr 0.0.0.0/0 --description ping
   secgroup rule add db ingress --protocol tcp --port 5432 --group web
-  secgroup rule add web egress --protocol all --cidr ::/0")]
+  secgroup rule add web egress --protocol all --cidr ::/0
+  secgroup rule add web ingress --protocol tcp --port 22 --cidr 203.0.113.7/32 --for 2h")]
     Add(Add),
     /// Remove rules from a group
     #[command(after_help = "\
@@ -35,6 +37,12 @@ Examples:
   secgroup rule remove web sgr-0123456789abcdef0
   secgroup rule remove web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8")]
     Remove(Remove),
+    /// Set when rules end by themselves; they keep their counters and flows
+    #[command(after_help = "\
+Examples:
+  secgroup rule set-end web sgr-0123456789abcdef0 --for 1h
+  secgroup rule set-end web sgr-0123456789abcdef0 --never")]
+    SetEnd(SetEnd),
     /// List the rules of a group, or of all groups
     List(List),
 }
@@ -55,7 +63,10 @@ pub(super) struct Add {
     /// Purpose of the rule
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Where the group has such a rule with this description, print the rule's id
+    #[command(flatten)]
+    ends: EndOptions,
+    /// Where the group has such a rule with this description, print the rule's id. With --for it may
+    /// end at any time, with --until only at this one
     #[arg(long)]
     if_not_exists: bool,
     #[command(flatten)]
@@ -79,6 +90,22 @@ pub(super) struct Remove {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct SetEnd {
+    /// Group by id or name
+    group: String,
+    /// Ids of rules
+    #[arg(required = true, value_name = "RULE-ID")]
+    rules: Vec<String>,
+    #[command(flatten)]
+    ends: EndOptions,
+    /// Make them rules that do not end by themselves
+    #[arg(long, conflicts_with = "end")]
+    never: bool,
+    #[command(flatten)]
+    safety: Safety,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct List {
     /// Group by id or name [default: all groups]
     group: Option<String>,
@@ -96,6 +123,7 @@ impl Command {
         match self {
             Self::Add(add) => add.run(context),
             Self::Remove(remove) => remove.run(context),
+            Self::SetEnd(set) => set.run(context),
             Self::List(list) => list.run(context),
         }
     }
@@ -103,21 +131,23 @@ impl Command {
 
 impl Add {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { group, direction, selector, description, if_not_exists, safety } = self;
+        let Self { group, direction, selector, description, ends, if_not_exists, safety } = self;
         let add = || -> Result<_> {
             let rule = selector.parse_new(direction)?;
             let description = rule_description(&description.unwrap_or_default())?;
             safety.change(context, &format!("rule add {group}"), |change| {
                 let here = change.model().group(&group)?.clone();
+                let end = ends.end()?;
                 let mut ids = BTreeMap::new();
                 let mut new = Vec::new();
                 for (index, spec) in rule.specs(change.model())?.into_iter().enumerate() {
                     let known = if if_not_exists { here.rule_with(&spec).ok() } else { None };
                     if let Some(known) = known {
                         known.check_same(&description)?;
+                        known.check_same_end(end, ends.is_until())?;
                         ids.insert(index, known.id.clone());
                     } else {
-                        new.push((index, NewRule { spec, description: description.clone() }));
+                        new.push((index, NewRule { spec, description: description.clone(), end }));
                     }
                 }
                 let (places, new): (Vec<_>, Vec<_>) = new.into_iter().unzip();
@@ -129,6 +159,29 @@ impl Add {
         };
         output::lines(add().with_context(|| format!("add rule to group {group}"))?)?;
         selector.note_networks();
+        Ok(Exit::Done)
+    }
+}
+
+impl SetEnd {
+    fn run(self, context: &Context) -> Result<Exit> {
+        let Self { group, rules, ends, never, safety } = self;
+        let set = || {
+            if !never && !ends.is_given() {
+                return Err(UsageError {
+                    message: "the end is missing".to_owned(),
+                    hint: "use --for, --until or --never",
+                }
+                .into());
+            }
+            let ids = parse_ids(&rules)?;
+            safety.change(context, &format!("rule set-end {group}"), |change| {
+                let id = change.model().group(&group)?.id.clone();
+                let end = ends.end()?;
+                Ok(ids.iter().try_for_each(|rule| change.set_rule_end(&id, rule, end))?)
+            })
+        };
+        set().with_context(|| format!("set the end of rules of group {group}"))?;
         Ok(Exit::Done)
     }
 }
@@ -227,6 +280,8 @@ impl List {
 
 /// The rules of groups, ingress first.
 pub(super) fn print<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Group>) -> Result<()> {
+    let groups: Vec<_> = groups.into_iter().collect();
+    let has_ends = groups.iter().flat_map(|group| &group.rules).any(|rule| rule.end.is_some());
     let rows = groups.into_iter().flat_map(|group| {
         let mut rules: Vec<_> = group.rules.iter().collect();
         rules.sort_by(|one, two| one.spec.cmp(&two.spec));
@@ -240,6 +295,7 @@ pub(super) fn print<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Grou
                 if protocol == "-1" { "all".to_owned() } else { protocol },
                 traffic.ports(),
                 model.peer_text(peer),
+                ends::left(rule.end),
                 output::or_dash(&rule.description),
             ]
         })
@@ -247,12 +303,13 @@ pub(super) fn print<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Grou
     table(
         [
             Column::text("RULE"),
-            Column::text("GROUP").dropped(2),
+            Column::text("GROUP").dropped(3),
             Column::text("DIRECTION"),
             Column::text("PROTOCOL"),
             Column::text("PORTS"),
             Column::text("PEER"),
-            Column::text("DESCRIPTION").dropped(1),
+            Column::text("LEFT").dropped(1).only_if(has_ends),
+            Column::text("DESCRIPTION").dropped(2),
         ],
         rows,
     )

@@ -16,6 +16,7 @@ use super::interfaces::Selection;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, members, panic};
+use crate::clock::Clocks;
 use crate::control::confirm::UnconfirmedChange;
 use crate::control::enforcement::{Enforcement, State};
 use crate::control::{Control, inside, without_address};
@@ -25,7 +26,7 @@ use crate::dataplane::hooks::hook::Hook;
 use crate::dataplane::hooks::programs;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
-use crate::model::{Family, Interface, Mode, Model, Tracking, is_one_address};
+use crate::model::{Block, Family, Interface, Mode, Model, Peer, Tracking, is_one_address};
 
 mod document;
 
@@ -322,6 +323,8 @@ fn print(
         if !options.is_empty() {
             output::lines([format!("{label}: options {}", options.join(" "))])?;
         }
+        let acl = one.interface.acl.as_ref().and_then(|id| model.acls.get(id));
+        output::lines(acl.map(|acl| format!("{label}: network ACL {}", acl.name)))?;
         output::lines(port_text(one.interface).map(|text| format!("{label}: {text}")))?;
         output::lines(members::text(one.interface, &one.without_address))?;
     }
@@ -356,12 +359,51 @@ fn print(
             ])
         }),
     )?;
+    output::lines(blocks_text(model))?;
     let RuleCounters { entries, capacity, memory } = maps.rule_counter_usage()?;
     let memory = memory.map_or_else(String::new, |bytes| {
         format!("; {} bytes each, {} in all", RULE_COUNTER, output::size(bytes))
     });
     output::lines([format!("rule counters: {entries} of {capacity}{memory}")])?;
+    output::lines(deny_text(maps)?)?;
     statuses.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
+}
+
+/// The blocks in force.
+fn blocks_in_force(model: &Model) -> impl Iterator<Item = &Block> {
+    let now = Clocks::now().moment.boottime;
+    let blocks = model.blocks.values();
+    blocks.filter(move |block| block.end.is_none_or(|end| end.left(now).is_some()))
+}
+
+/// `blocks: 3 (1 of a prefix list: 1000000 networks)`; nothing without one.
+fn blocks_text(model: &Model) -> Option<String> {
+    let (mut count, mut lists, mut networks) = (0, 0, 0);
+    for block in blocks_in_force(model) {
+        count += 1;
+        if let Peer::PrefixList(id) = &block.target {
+            lists += 1;
+            networks += model.prefix_lists.get(id).map_or(0, |list| list.entries.len());
+        }
+    }
+    let of_lists = match lists {
+        0 => String::new(),
+        1 => format!(" (1 of a prefix list: {networks} networks)"),
+        _ => format!(" ({lists} of prefix lists: {networks} networks)"),
+    };
+    (count > 0).then(|| format!("blocks: {count}{of_lists}"))
+}
+
+/// The memory of network ACLs and blocks; nothing where there are none.
+fn deny_text(maps: &Maps) -> Result<Option<String>> {
+    let ((filters, of_filters), of_blocks) = (maps.filter_usage()?, maps.block_memory()?);
+    let sized =
+        |memory: Option<u64>| memory.map_or_else(|| "of unknown size".to_owned(), output::size);
+    let filters =
+        (filters > 0).then(|| format!("{filters} tables of network ACLs, {}", sized(of_filters)));
+    let blocks = maps.blocks_any()?.then(|| format!("blocked networks, {}", sized(of_blocks)));
+    let all: Vec<String> = filters.into_iter().chain(blocks).collect();
+    Ok((!all.is_empty()).then(|| all.join("; ")))
 }
 
 /// How full a table is: `12.5% of 65536 (tcp, ipv4)`.

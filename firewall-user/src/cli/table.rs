@@ -23,17 +23,24 @@ pub(crate) struct Column {
     alignment: CellAlignment,
     /// Columns with lower numbers are left out first; `None`: never.
     drop: Option<u8>,
+    /// Whether it is there at all.
+    shown: bool,
 }
 
 impl Column {
     /// Aligned left.
     pub(crate) const fn text(header: &'static str) -> Self {
-        Self { header, alignment: CellAlignment::Left, drop: None }
+        Self { header, alignment: CellAlignment::Left, drop: None, shown: true }
     }
 
     /// Aligned right.
     pub(crate) const fn number(header: &'static str) -> Self {
-        Self { header, alignment: CellAlignment::Right, drop: None }
+        Self { header, alignment: CellAlignment::Right, drop: None, shown: true }
+    }
+
+    /// A column that is there only under a condition.
+    pub(crate) const fn only_if(self, shown: bool) -> Self {
+        Self { shown, ..self }
     }
 
     /// A column that is left out, the `order`th of all, where the table is too wide.
@@ -94,6 +101,9 @@ fn fit<const N: usize>(
     limit: usize,
 ) -> [Option<usize>; N] {
     let mut widths = widths.map(Some);
+    for (width, _) in widths.iter_mut().zip(columns).filter(|(_, column)| !column.shown) {
+        *width = None;
+    }
     let overflow = |widths: &[Option<usize>; N]| {
         let all = widths.iter().flatten().map(|width| width + usize::from(GAP)).sum::<usize>();
         all.saturating_sub(limit + usize::from(GAP))

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use super::confirm::{arm, begin};
 use super::enforcement::present_device;
 use super::enforcer::{Enforcer, clear_slot};
-use super::{Control, Terms, lockout};
+use super::{Control, Terms, ends, lockout};
 use crate::config::Paths;
 use crate::dataplane::flows::learn::Learned;
 use crate::dataplane::hooks::attach::Attached;
@@ -58,7 +58,7 @@ impl Control {
     ) -> Result<Attachment> {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
-        let mut before = transaction.model().clone();
+        let mut before = transaction.in_force().clone();
         let interface = edit(&mut transaction)?;
         let groups = group_names(transaction.model(), &interface);
         preflight::capabilities(Work::Programs)?;
@@ -186,11 +186,13 @@ impl Attempt<'_> {
         // Once more: connections that were opened while the programs were loaded.
         learned += self.learn(staged.maps(), transaction.model())?;
         let interfaces = transaction.model().interfaces.clone();
-        if transaction.changed() {
+        let messages = ends::messages(&transaction);
+        if transaction.edited() {
             arm(self.paths, self.terms, &mut transaction)?;
         }
-        transaction.commit()?;
-        self.enforcer.gc_partly(&mut staged.flip()?, &interfaces);
+        let generation = transaction.commit()?;
+        self.enforcer.gc_partly(&mut staged.flip(Some(generation))?, &interfaces);
+        ends::report(&messages);
         Ok((attached, learned))
     }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::confirm::{arm, begin};
-use super::{Control, Terms, lockout};
+use super::{Control, Terms, ends, lockout};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::store::Transaction;
 
@@ -24,11 +24,12 @@ impl Control {
         let _lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
         let value = edit(&mut transaction)?;
-        if !transaction.changed() {
+        if !transaction.writes() {
             return Ok(value);
         }
+        let messages = ends::messages(&transaction);
         if !terms.force {
-            lockout::check(&self.enforcer.pins, transaction.before(), transaction.model(), true)?;
+            lockout::check(&self.enforcer.pins, transaction.in_force(), transaction.model(), true)?;
         }
         self.enforcer.require_bpffs_visible(transaction.model())?;
         let is_attached = !transaction.model().interfaces.is_empty();
@@ -37,14 +38,16 @@ impl Control {
             self.enforcer.require_no_hidden(transaction.model().interfaces.values())?;
             arm(&self.paths, terms, &mut transaction)?;
             transaction.commit()?;
+            ends::report(&messages);
             return Ok(value);
         };
         preflight::capabilities(Work::Maps)?;
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         let interfaces = transaction.model().interfaces.clone();
         arm(&self.paths, terms, &mut transaction)?;
-        transaction.commit()?;
-        self.enforcer.gc_partly(&mut staged.flip()?, &interfaces);
+        let generation = transaction.commit()?;
+        self.enforcer.gc_partly(&mut staged.flip(Some(generation))?, &interfaces);
+        ends::report(&messages);
         Ok(value)
     }
 }

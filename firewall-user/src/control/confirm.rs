@@ -81,6 +81,8 @@ pub(super) fn begin<'a>(store: &'a mut Store, terms: &Terms) -> Result<Transacti
     if let Some(Pending { what, .. }) = transaction.pending()? {
         return Err(Unconfirmed { what }.into());
     }
+    // Before the copy: a rollback does not bring it back.
+    transaction.remove_ended()?;
     if terms.confirm.is_some() {
         transaction.copy_tables()?;
     }
@@ -92,7 +94,7 @@ pub(super) fn begin<'a>(store: &'a mut Store, terms: &Terms) -> Result<Transacti
 /// # Errors
 /// The process cannot be started, so nothing would roll the change back.
 pub(super) fn arm(paths: &Paths, terms: &Terms, transaction: &mut Transaction<'_>) -> Result<()> {
-    let Some(time) = terms.confirm else { return Ok(()) };
+    let Some(time) = terms.confirm.filter(|_| transaction.edited()) else { return Ok(()) };
     let deadline =
         || -> std::io::Result<_> { Ok((boot::id()?, boot::now()?.saturating_add(time))) };
     let (boot, deadline) = deadline().context("read the clock")?;
@@ -134,6 +136,7 @@ impl Control {
         let Pending { what, .. } = self.store.pending()?.ok_or(NothingPending)?;
         let confirmed = self.store.delete_pending();
         confirmed.with_context(|| format!("`{what}` is to be rolled back at its deadline"))?;
+        self.try_settle_ends();
         Ok(what)
     }
 
@@ -153,6 +156,7 @@ impl Control {
         self.restore_in_kernel(self.earlier_model()?)?;
         self.store_rollback(&what)?;
         self.restore_stored()?;
+        self.try_settle_ends();
         Ok(what)
     }
 

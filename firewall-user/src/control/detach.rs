@@ -64,12 +64,13 @@ impl Control {
         };
         let addresses = self.store.active_addresses()?;
         // Policies of other interfaces may contain the addresses of a group that loses a member.
-        let staged = self.enforcer.stage(maps, Before::Known(&before, &addresses), &after)?;
+        let known = Before::Known { model: &before, addresses: &addresses, generation: None };
+        let staged = self.enforcer.stage(maps, known, &after)?;
         let addresses = staged.addresses().clone();
         let is_last = after.interfaces.is_empty();
         // Before the programs are gone: nothing that follows may attach them again.
         self.record_unstored(|unstored| unstored.detached.extend(&slots))?;
-        let mut maps = staged.flip()?;
+        let mut maps = staged.flip(None)?;
         let mut strays = Vec::new();
         if is_last {
             strays = attached::slots(&self.enforcer.pins)?;

@@ -2,17 +2,21 @@
 
 use anyhow::Result;
 
-use super::Control;
 use super::compiled::{Policies, addresses, compile};
+use super::staged::{blocks, filters};
+use super::{Control, ends};
+use crate::model::Model;
 use crate::policy::PolicyInterner;
+use crate::policy::blocks::resolve_blocks;
+use crate::policy::filter::filter_entries;
 use crate::store::Transaction;
 
 impl Control {
-    /// Makes a change without committing it: its policies are compiled, and nothing is stored or
-    /// written.
+    /// Makes a change without committing it: its policies, filters and blocks are compiled, and nothing is
+    /// stored or written.
     ///
     /// # Errors
-    /// `edit` fails, or a policy does not fit.
+    /// `edit` fails, or something does not fit.
     pub fn dry_run<T>(
         &mut self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
@@ -20,6 +24,7 @@ impl Control {
         // Without a store nobody else can change it.
         let _lock = (!self.store.is_absent()).then(|| self.exclusive()).transpose()?;
         let mut transaction = self.store.begin()?;
+        ends::remove_ended(&mut transaction)?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();
         compile(
@@ -28,6 +33,28 @@ impl Control {
             model,
             &addresses(&self.enforcer.pins, model)?,
         )?;
+        compile_lists(transaction.before(), model)?;
         Ok(value)
     }
+}
+
+/// Compiles the filters and blocks that a change makes different. The indexes of counters are not known: what
+/// fits does not depend on them.
+fn compile_lists(before: &Model, model: &Model) -> Result<()> {
+    let counter = |number: u32| number;
+    let of =
+        |model: &Model, slot: &u16| filter_entries(model, model.interfaces.get(slot)?, &counter);
+    let mut compiled = Vec::new();
+    for (slot, interface) in &model.interfaces {
+        let Some(entries) = of(model, slot) else { continue };
+        if of(before, slot).as_ref() != Some(&entries) && !compiled.contains(&entries) {
+            filters::compile(interface, &entries)?;
+            compiled.push(entries);
+        }
+    }
+    let blocked = resolve_blocks(model, &counter);
+    if blocked != resolve_blocks(before, &counter) {
+        blocks::compile(&blocked)?;
+    }
+    Ok(())
 }

@@ -164,21 +164,11 @@ impl Enforcer {
     /// Refuses tables for which the machine has no memory: the kernel would end other processes for them.
     pub(super) fn require_memory(&self, interface: &Interface) -> Result<()> {
         let (needed, _) = self.flow_sizes(interface).memory();
-        let available = memory_available().context("read /proc/meminfo")?;
-        if needed <= available {
-            return Ok(());
-        }
-        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
-        Err(DataplaneError::new(
-            format!(
-                "the flow tables of {} take {} MiB, and {} MiB are available",
-                interface.device,
-                mebibytes(needed),
-                mebibytes(available)
-            ),
+        require_available(
+            &format!("the flow tables of {}", interface.device),
+            needed,
             "fewer flows need less: `--max-flows`, or [maps] in the configuration",
         )
-        .into())
     }
 
     /// The sizes of an interface's tables. With a limit of its own, the other tables keep their proportion
@@ -254,6 +244,27 @@ impl Enforcer {
         maps.pass_all(slot)?;
         Ok(detach::detach(&self.pins, slot)?)
     }
+}
+
+/// Refuses tables of networks for which the machine has no memory.
+pub(super) fn require_memory_for(what: &str, needed: u64) -> Result<()> {
+    /// What any machine has; it spares reading the file for each small change.
+    const SMALL: u64 = 1 << 20;
+    if needed <= SMALL {
+        return Ok(());
+    }
+    require_available(what, needed, "shorter prefix lists and fewer networks need less")
+}
+
+fn require_available(what: &str, needed: u64, hint: &'static str) -> Result<()> {
+    let available = memory_available().context("read /proc/meminfo")?;
+    if needed <= available {
+        return Ok(());
+    }
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let (needed, available) = (mebibytes(needed), mebibytes(available));
+    let text = format!("{what} take {needed} MiB, and {available} MiB are available");
+    Err(DataplaneError::new(text, hint).into())
 }
 
 /// Bytes of memory that can be allocated without swapping (`MemAvailable`).

@@ -40,6 +40,7 @@ impl Control {
     pub fn gc(&mut self) -> Result<Expired> {
         let _lock = self.exclusive_in_kernel()?;
         preflight::capabilities(Work::Maps)?;
+        self.try_settle_ends();
         let model = self.model()?;
         let Some(mut maps) = self.maps()? else { return Err(NothingAttached.into()) };
         gc(&self.enforcer.pins, &mut maps, &model.interfaces, Extent::Full)

@@ -1,7 +1,9 @@
 //! Refusing changes that would lock their caller out.
 //!
 //! The criterion is whether the caller could connect again: a tracked flow continues without its rule,
-//! but the next login would fail.
+//! but the next login would fail. Network ACLs and blocks end open connections too.
+
+mod cut;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -10,6 +12,7 @@ use anyhow::Result;
 use firewall_ebpf::abi::interface::{Direction, Orientation};
 use firewall_ebpf::wire::protocol;
 
+use super::boot;
 use super::compiled::addresses;
 use super::enforcement::present_device;
 use super::ssh::{self, Connection, Netns};
@@ -18,6 +21,7 @@ use crate::dataplane::host::{netns, routes};
 use crate::explain::Explain;
 use crate::model::{Interface, Mode, Model, Tracking};
 use crate::policy::{Probe, ResolvedRule, active_rules, evaluate, is_untracked};
+use cut::{Cut, Cuts, remedy};
 
 /// The change would lock its caller out.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +36,15 @@ pub struct LockedOut {
 }
 
 /// The reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Breakage {
     #[error("and no rule there would allow a new one")]
     NoRule,
     #[error("which has no flow, and with --tcp-loose off only a SYN opens one")]
     NoFlow,
+    /// With what would keep it open.
+    #[error("{0}")]
+    Cut(Cut, String),
 }
 
 impl Explain for LockedOut {
@@ -57,6 +64,7 @@ impl Explain for LockedOut {
                  again"
                     .into()
             }
+            Breakage::Cut(_, remedy) => format!("{remedy}; --force makes the change anyway").into(),
         })
     }
 }
@@ -73,6 +81,8 @@ pub(super) fn check(pins: &Pins, before: &Model, after: &Model, learns: bool) ->
     let Some((connection, place)) = ssh::own_connection() else { return Ok(()) };
     let probe = probe(&connection);
     let (members_before, members_after) = (addresses(pins, before)?, addresses(pins, after)?);
+    let now = boot::nanoseconds()?;
+    let cuts = [before, after].map(|model| Cuts::new(model, &connection, now));
     for interface in after.interfaces.values() {
         let rules = active_rules(after, &members_after, interface);
         if interface.mode == Mode::Audit && !after.is_panicking {
@@ -80,6 +90,20 @@ pub(super) fn check(pins: &Pins, before: &Model, after: &Model, learns: bool) ->
             continue;
         }
         let was = before.interfaces.get(&interface.slot).filter(|was| was.id == interface.id);
+        // In audit mode nothing was dropped.
+        let dropped = was.filter(|was| was.mode == Mode::Enforce || before.is_panicking);
+        let was_cut = dropped.is_some_and(|was| cuts[0].on(was).is_some());
+        if !was_cut
+            && let Some(cut) = cuts[1].on(interface)
+            && carries(pins, interface, &connection, place)?
+        {
+            let remedy = remedy(&cut, &connection, (before, after));
+            let (interface, group) = (interface.label(), String::new());
+            let breakage = Breakage::Cut(cut, remedy);
+            return Err(
+                LockedOut { connection: connection.clone(), interface, group, breakage }.into()
+            );
+        }
         let old = was.map(|was| (was, active_rules(before, &members_before, was)));
         let old = old.as_ref().map(|(was, rules)| (*was, &rules[..]));
         if old == Some((interface, &rules[..])) {
@@ -90,9 +114,13 @@ pub(super) fn check(pins: &Pins, before: &Model, after: &Model, learns: bool) ->
         {
             let group = interface.groups.first().and_then(|id| after.groups.get(id));
             let group = group.map_or_else(String::new, |group| group.name.clone());
-            return Err(
-                LockedOut { connection, interface: interface.label(), group, breakage }.into()
-            );
+            return Err(LockedOut {
+                connection: connection.clone(),
+                interface: interface.label(),
+                group,
+                breakage,
+            }
+            .into());
         }
     }
     Ok(())
@@ -174,6 +202,7 @@ mod tests {
             direction,
             traffic,
             networks: network.parse::<ipnet::IpNet>().unwrap().into(),
+            end: None,
         }
     }
 

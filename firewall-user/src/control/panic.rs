@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::enforcement::present_device;
 use super::enforcer::{Enforcer, is_managed};
 use super::staged::Before;
-use super::{Control, NotStored, Outcome, Reconciled, lockout, ssh, watch};
+use super::{Control, NotStored, Outcome, Reconciled, ends, lockout, ssh, watch};
 use crate::dataplane::Pins;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::tables::maps::Maps;
@@ -89,11 +89,12 @@ impl Control {
         preflight::capabilities(Work::Maps)?;
         learn_managed(&self.enforcer, &mut maps, &after);
         let addresses = self.store.active_addresses()?;
-        let staged = self.enforcer.stage(maps, Before::Known(&before, &addresses), &after)?;
+        let known = Before::Known { model: &before, addresses: &addresses, generation: None };
+        let staged = self.enforcer.stage(maps, known, &after)?;
         let addresses = staged.addresses().clone();
         // Before the policies: nothing that follows may end what was begun here.
         self.record_unstored(|unstored| unstored.panic = Some(is_panicking))?;
-        let mut maps = staged.flip()?;
+        let mut maps = staged.flip(None)?;
         if after.is_panicking {
             panicked.removed = remove_unmanaged(&mut maps, &after)?;
             let done = self.enforcer.restore_lost(&after)?;
@@ -123,22 +124,26 @@ impl Control {
     pub fn manage(&mut self, networks: BTreeSet<IpNet>, force: bool) -> Result<()> {
         let _lock = self.exclusive()?;
         let mut transaction = self.store.begin()?;
+        ends::remove_ended(&mut transaction)?;
+        let messages = ends::messages(&transaction);
         transaction.set_management(networks)?;
         let after = transaction.model().clone();
-        require_safe(&self.enforcer.pins, transaction.before(), &after, force)?;
+        require_safe(&self.enforcer.pins, transaction.in_force(), &after, force)?;
         self.enforcer.require_bpffs_visible(&after)?;
         let Some(mut maps) = self.enforcer.maps()? else {
             transaction.commit()?;
+            ends::report(&messages);
             return Ok(());
         };
         preflight::capabilities(Work::Maps)?;
         learn_managed(&self.enforcer, &mut maps, &after);
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
-        transaction.commit()?;
-        let mut maps = staged.flip()?;
+        let generation = transaction.commit()?;
+        let mut maps = staged.flip(Some(generation))?;
         if after.is_panicking {
             remove_unmanaged(&mut maps, &after)?;
         }
+        ends::report(&messages);
         Ok(())
     }
 }

@@ -22,9 +22,12 @@ impl Progress {
         Self { began: Instant::now(), done: 0, total: 0, bar: None }
     }
 
-    /// Sets how many entries are to be written.
-    pub(super) fn expect(&mut self, entries: usize) {
-        self.total = u64::try_from(entries).unwrap_or(u64::MAX);
+    /// Adds entries that are to be written.
+    pub(super) fn expect_more(&mut self, entries: usize) {
+        self.total = self.total.saturating_add(u64::try_from(entries).unwrap_or(u64::MAX));
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.total);
+        }
     }
 
     /// Adds entries that are written.

@@ -82,6 +82,7 @@ impl Control {
         if adopts && let Some(mut maps) = self.enforcer.maps_of_any_store()? {
             self.enforcer.store.adopt(&mut maps)?;
         }
+        self.settle_stored_ends();
         let done = self.restore_all(self.model()?)?;
         Ok(Reconciliation { unsettled: settled.err(), ..done })
     }
@@ -119,7 +120,7 @@ impl Control {
         }
         let staged = self.enforcer.stage(maps, Before::Unknown, &model)?;
         let recorded = self.store.set_active_addresses(staged.addresses());
-        let mut maps = staged.flip()?;
+        let mut maps = staged.flip(None)?;
         if let Err(error) = recorded {
             // They only spare a later change work: the digests tell it what is active.
             let error = anyhow::Error::new(error);
@@ -179,8 +180,8 @@ impl Control {
             return Ok(());
         }
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
-        transaction.commit()?;
-        let mut maps = staged.flip()?;
+        let generation = transaction.commit()?;
+        let mut maps = staged.flip(Some(generation))?;
         followed.gone.iter().try_for_each(|slot| self.enforcer.release(&mut maps, *slot))?;
         followed.finish(&mut maps)
     }

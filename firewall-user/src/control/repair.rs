@@ -2,10 +2,12 @@
 //! enforcement once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::IpNet;
 
+use super::ends::until_first;
 use super::enforcement::{Enforcement, State};
 use super::{Control, Outcome, Reconciled, follow, inside};
 use crate::config::{Config, Paths};
@@ -13,7 +15,7 @@ use crate::dataplane::Pins;
 use crate::dataplane::hooks::programs;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::unstored::Unstored;
-use crate::model::Interface;
+use crate::model::{End, Interface};
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +39,8 @@ pub struct Repairs {
     seen: BTreeMap<u16, Seen>,
     /// See [`Control::attach_missing`].
     refused: BTreeMap<u16, u32>,
+    /// The next ends of what ends by itself, as the kernel was told them.
+    ends: Vec<End>,
     /// Whether policies may differ from the store: a command may have been killed.
     is_outdated: bool,
     /// Whether something was enforced, so that its absence is a loss.
@@ -87,7 +91,24 @@ impl Repairs {
             Ok(())
         };
         self.check_interfaces(&mut control, depth, report)?;
+        self.check_ends(&mut control, depth)?;
         rolled_back
+    }
+
+    /// The time until something stored ends by itself, or is to be looked at; `None` if nothing ends.
+    #[must_use]
+    pub fn until_next_end(&self) -> Option<Duration> {
+        until_first(&self.ends)
+    }
+
+    /// Removes what has ended, and follows the wall clock where it was set.
+    fn check_ends(&mut self, control: &mut Control, depth: Depth) -> Result<()> {
+        let is_due = self.until_next_end().is_some_and(|left| left.is_zero());
+        if is_due || depth == Depth::Everything && !self.ends.is_empty() {
+            control.remove_ended()?;
+            self.ends = control.model()?.next_ends();
+        }
+        Ok(())
     }
 
     fn check_interfaces(
@@ -144,7 +165,9 @@ impl Repairs {
         if self.source.as_ref() == Some(&source) {
             return Ok(false);
         }
-        self.interfaces = control.model()?.interfaces;
+        let model = control.model()?;
+        self.ends = model.next_ends();
+        self.interfaces = model.interfaces;
         let interfaces = &self.interfaces;
         self.seen.retain(|slot, _| interfaces.contains_key(slot));
         self.refused.retain(|slot, _| interfaces.contains_key(slot));

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 
 use super::enforcer::{Enforcer, memory_available};
+use super::staged::numbers::listed;
 use crate::dataplane::object::shapes::Sizes;
 use crate::dataplane::tables::interface::FlowSizes;
 use crate::dataplane::tables::maps::Maps;
@@ -153,11 +154,12 @@ impl Enforcer {
     }
 }
 
-/// The rules that have a counter: those of all groups that are attached.
+/// What has a counter: the rules of all groups that are attached, the entries of ACLs and the blocks.
 fn attached_rules(model: &Model) -> usize {
     let is_attached =
         |group: &&Group| model.interfaces.values().any(|one| one.groups.contains(&group.id));
-    model.groups.values().filter(is_attached).map(|group| group.rules.len()).sum()
+    let rules = model.groups.values().filter(is_attached).map(|group| group.rules.len());
+    rules.sum::<usize>() + listed(model).len()
 }
 
 fn fixed(old: &Sizes, new: &Sizes, slots: u32, rules: usize) -> Vec<Fixed> {

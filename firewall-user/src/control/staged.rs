@@ -1,26 +1,35 @@
-//! Policies that are written beside the active ones, and made active.
+//! Policies, filters and blocks that are written beside the active ones, and made active.
+
+pub(super) mod blocks;
+pub(super) mod filters;
+pub(super) mod numbers;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use anyhow::{Context as _, Result};
 
+use super::boot;
 use super::compiled::{Policies, addresses, compile, numbers};
 use super::enforcer::Enforcer;
 use super::progress::Progress;
 use crate::dataplane::DataplaneError;
+use crate::dataplane::tables::blocks::BlockShadow;
 use crate::dataplane::tables::maps::Maps;
-use crate::dataplane::tables::policy::{Shadow, Wanted};
+use crate::dataplane::tables::policy::{Flags, Shadow, Wanted};
 use crate::model::{Interface, Mode, Model};
-use crate::policy::probes::{check, probes};
+use crate::policy::probes::{Asked, check, probes};
 use crate::policy::{Addresses, PolicyInterner, ResolvedRule};
 use crate::store::Transaction;
+use numbers::{Indexes, ends, listed, timed, union};
 
 /// Policies that are written but not active.
 #[must_use = "staged policies do nothing until they are flipped"]
 pub(super) struct Staged {
     maps: Maps,
     shadows: BTreeMap<u16, Shadow>,
-    /// Rules that no active policy contains afterwards.
+    blocks: Option<BlockShadow>,
+    /// Rules, entries of ACLs and blocks that are in force nowhere afterwards.
     removed: Vec<u32>,
     /// The addresses of group members in the policies.
     addresses: Addresses,
@@ -29,18 +38,46 @@ pub(super) struct Staged {
 /// What is known about the active policies.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Before<'a> {
-    /// They are those of this model with these addresses, where their digests agree: what does not
-    /// differ is not written again.
-    Known(&'a Model, &'a Addresses),
+    /// They are those of this model, where their digests agree: what does not differ is not written again.
+    Known {
+        model: &'a Model,
+        /// The addresses of group members in the policies.
+        addresses: &'a Addresses,
+        /// The generation of the store that the model is of, if it is that of the store as it is.
+        generation: Option<u64>,
+    },
     /// Nothing but their digests: what is not active and complete is written as a whole.
     Unknown,
 }
 
+impl<'a> Before<'a> {
+    const fn model(self) -> Option<&'a Model> {
+        match self {
+            Self::Known { model, .. } => Some(model),
+            Self::Unknown => None,
+        }
+    }
+
+    /// The model, if the kernel has recorded that all of it is in force.
+    fn prior(self, maps: &Maps) -> Result<Option<Prior<'a>>> {
+        let Self::Known { model, generation: Some(generation), .. } = self else { return Ok(None) };
+        Ok((maps.applied()? == Some(generation)).then_some(Prior { model }))
+    }
+}
+
+/// What is certainly in force before a change, so that what it has in common with the change is not even
+/// compiled.
+#[derive(Clone, Copy, Debug)]
+struct Prior<'a> {
+    model: &'a Model,
+}
+
 impl Enforcer {
-    /// Compiles every interface's policy and writes those that differ beside the active ones.
+    /// Compiles every interface's policy and filter, and the blocks of the host, and writes those that
+    /// differ beside the active ones.
     ///
     /// # Errors
-    /// A policy does not fit, or the kernel refuses it; the active policies stay active.
+    /// Something does not fit, or the kernel refuses it; what is active stays so.
     pub(super) fn stage(
         &self,
         mut maps: Maps,
@@ -51,53 +88,81 @@ impl Enforcer {
         let mut interner = PolicyInterner::default();
         let addresses = addresses(&self.pins, model)?;
         let known = match before {
-            Before::Known(before, addresses) => {
-                compile(&mut interner, &Policies::new(), before, addresses)?
+            Before::Known { model, addresses, .. } => {
+                compile(&mut interner, &Policies::new(), model, addresses)?
             }
             Before::Unknown => Policies::new(),
         };
         let policies = compile(&mut interner, &known, model, &addresses)?;
-        // Every rule that is active before or after has a counter: those of old rules are removed last.
+        // What a process that was killed has left.
+        maps.free_filters()?;
+        maps.free_blocks()?;
+        let prior = before.prior(&maps)?;
+
+        // Everything that is active before or after has a counter: those of old rules are removed last.
         // Rules that are stored but not active, as after a reboot, have none yet.
-        let rules = numbers(&interner, &policies);
-        let mut are_active = matches!(before, Before::Known(..));
+        let (listed, old_listed) = (listed(model), before.model().map(listed).unwrap_or_default());
+        let rules = union(numbers(&interner, &policies), &listed);
+        let mut are_active = before.model().is_some()
+            && (prior.is_some() || old_listed.is_empty() && !maps.has_filters_or_blocks()?);
         for (slot, known) in &known {
             are_active = are_active && maps.is_active(*slot, &known.policy)?;
         }
-        let counted = if are_active { numbers(&interner, &known) } else { maps.counted_rules()? };
+        let counted = if are_active {
+            union(numbers(&interner, &known), &old_listed)
+        } else {
+            maps.counted_rules()?
+        };
         let removed: Vec<u32> = without(&counted, &rules).collect();
         maps.require_counters(rules.len() + removed.len())?;
         maps.add_rule_counters(without(&rules, &counted))?;
 
+        let indexes = union(union(listed, &old_listed), &timed(&policies));
+        let indexes = Indexes::read(&maps, &indexes)?;
+        let (entries, blocked) =
+            (filters::entries(model, &indexes), blocks::resolve(model, &indexes));
+        maps.set_deadlines(&ends(&policies, &entries, &blocked, &indexes))?;
+        let blocks =
+            blocks::stage(&mut maps, (before.model(), prior), &blocked, &indexes, &mut progress)?;
+        let filters = filters::stage(&maps, prior, (model, &entries), &indexes, &mut progress)?;
+
         let mut wanted = Vec::new();
         for (slot, compiled) in &policies {
             let known = known.get(slot).map(|known| &known.policy);
-            // Emergency mode enforces, also in audit mode.
-            let audit = !model.is_panicking
-                && model.interfaces.get(slot).is_some_and(|one| one.mode == Mode::Audit);
+            let flags = Flags {
+                // Emergency mode enforces, also in audit mode.
+                audit: !model.is_panicking
+                    && model.interfaces.get(slot).is_some_and(|one| one.mode == Mode::Audit),
+                blocks: blocks.are_any,
+                filter: filters.get(slot).copied(),
+            };
             let one =
-                Wanted { slot: *slot, interner: &interner, policy: &compiled.policy, known, audit };
-            let is_written = maps.is_current(&one)?
-                && (matches!(before, Before::Known(..)) || maps.is_complete(&one)?);
+                Wanted { slot: *slot, interner: &interner, policy: &compiled.policy, known, flags };
+            let is_written =
+                maps.is_current(&one)? && (before.model().is_some() || maps.is_complete(&one)?);
             if !is_written {
                 wanted.push(one);
             }
         }
-        progress.expect(wanted.iter().map(|one| one.policy.prefixes()).sum());
+        let plans = wanted.iter().map(|one| Ok((one, maps.plan(one)?)));
+        let plans = plans.collect::<Result<Vec<_>>>()?;
+        let written = plans.iter().filter(|(_, plan)| plan.writes());
+        progress.expect_more(written.map(|(one, _)| one.policy.prefixes()).sum());
         let mut shadows = BTreeMap::new();
-        for one in &wanted {
-            let plan = maps.plan(one)?;
+        for (one, plan) in plans {
             let shadow = maps.shadow(one, plan, &mut |done| progress.advance(done))?;
             shadows.insert(one.slot, shadow);
         }
         maps.publish(&shadows.values().collect::<Vec<_>>())?;
         for (slot, shadow) in &shadows {
             let old = known.get(slot).map_or(&[][..], |known| &known.rules);
-            if let Some(interface) = model.interfaces.get(slot) {
+            if let Some(interface) = model.interfaces.get(slot)
+                && shadow.has_tables()
+            {
                 verify(&maps, shadow, interface, old, &policies[slot].rules)?;
             }
         }
-        Ok(Staged { maps, shadows, removed, addresses })
+        Ok(Staged { maps, shadows, blocks: blocks.shadow, removed, addresses })
     }
 
     /// Stages the policies of a transaction's model, and stores with it the addresses that they contain.
@@ -110,7 +175,10 @@ impl Enforcer {
         transaction: &mut Transaction<'_>,
     ) -> Result<Staged> {
         let addresses = transaction.active_addresses()?;
-        let before = Before::Known(transaction.before(), &addresses);
+        // Where the wall clock was set, the tables are of other ends than the model has now.
+        let generation = (!transaction.ends_moved()).then_some(transaction.generation());
+        let before =
+            Before::Known { model: transaction.before(), addresses: &addresses, generation };
         let staged = self.stage(maps, before, transaction.model())?;
         transaction.set_active_addresses(&staged.addresses)?;
         Ok(staged)
@@ -125,13 +193,22 @@ impl Staged {
         Ok(shadow.map_or(Ok(()), |shadow| self.maps.stage_pass_all(shadow))?)
     }
 
-    /// Makes all policies active and removes the counters of rules that no policy contains any more.
+    /// Makes everything active and removes the counters of what is in force nowhere any more. `generation`
+    /// is that of the store which has exactly this, if it has it already.
     ///
     /// # Errors
     /// The kernel refuses a write. `reconcile` completes it: the store is changed already.
-    pub(super) fn flip(mut self) -> Result<Maps> {
-        let shadows = self.shadows.into_values().collect();
-        self.maps.flip(shadows).context("stored, but perhaps not yet active")?;
+    pub(super) fn flip(mut self, generation: Option<u64>) -> Result<Maps> {
+        let shadows: Vec<_> = self.shadows.into_values().collect();
+        let flip = || {
+            if shadows.is_empty() && self.blocks.is_none() {
+                return self.maps.set_applied(generation);
+            }
+            self.maps.set_applied(None)?;
+            self.maps.flip(shadows, self.blocks)?;
+            self.maps.set_applied(generation)
+        };
+        flip().context("stored, but perhaps not yet active")?;
         let removed = self.maps.remove_rule_counters(&self.removed);
         removed.context("stored and active, but counters of removed rules are left")?;
         Ok(self.maps)
@@ -156,13 +233,18 @@ fn verify(
     old: &[ResolvedRule],
     new: &[ResolvedRule],
 ) -> Result<()> {
+    let from = boot::nanoseconds()?;
     let results = maps.probe(shadow, &probes(old, new))?;
-    check(new, interface.tracking, &results).map_err(|error| {
-        let what = format!("policy of {}: {error}", interface.device);
-        let hint = "this is a bug in secgroup, and the previous policy stays active: please \
-                    report it with the output of `secgroup export`";
-        DataplaneError::new(what, hint).into()
-    })
+    let asked = Asked { from, to: boot::nanoseconds()? };
+    check(new, interface.tracking, asked, &results)
+        .map_err(|error| refused(&format!("policy of {}", interface.device), &error))
+}
+
+/// The error that tables give other results than what they were compiled from.
+fn refused(what: &str, why: &dyn Display) -> anyhow::Error {
+    let hint = "this is a bug in secgroup, and what was active before stays so: please report it with the \
+                output of `secgroup export`";
+    DataplaneError::new(format!("{what}: {why}"), hint).into()
 }
 
 /// The sorted numbers that are not among the other sorted ones.

@@ -6,6 +6,8 @@
 //!                           /links/<slot>_<place>
 //!                           /qdiscs/<slot>           a clsact qdisc that secgroup created
 //!                           /tables/<slot>_<bank>_<NAME>   the policy of one interface
+//!                                  /filter_<number>_<NAME>  a filter, of one interface or several
+//!                                  /blocks_<bank>_<NAME>    the blocks of the host
 //!                           /flows/<slot>_<NAME>     flows and fragments of one interface
 //! ```
 //!
@@ -54,6 +56,9 @@ impl Place {
 
 /// What a directory of pins is called before its version number.
 const VERSION_PREFIX: &str = "abi";
+
+/// What a table of a filter is called before the filter's number.
+const FILTER_PREFIX: &str = "filter_";
 
 /// Where pins are created until the set is complete.
 const PARTIAL: &str = "partial";
@@ -134,7 +139,8 @@ impl Pins {
         self.version_dir().join("links")
     }
 
-    fn tables_dir(&self) -> PathBuf {
+    /// The directory of the tables of policies, filters and blocks.
+    pub(super) fn tables_dir(&self) -> PathBuf {
         self.version_dir().join("tables")
     }
 
@@ -159,6 +165,23 @@ impl Pins {
     #[must_use]
     pub fn table(&self, slot: u16, bank: u32, name: &str) -> PathBuf {
         self.tables_dir().join(format!("{slot}_{bank}_{name}"))
+    }
+
+    /// The pin of a table of a filter.
+    #[must_use]
+    pub fn filter_table(&self, filter: u16, name: &str) -> PathBuf {
+        self.tables_dir().join(format!("{FILTER_PREFIX}{filter}_{name}"))
+    }
+
+    /// The filter that a file in the directory of tables belongs to; `None` for any other table.
+    pub(super) fn filter_of(name: &str) -> Option<u16> {
+        name.strip_prefix(FILTER_PREFIX)?.split('_').next()?.parse().ok()
+    }
+
+    /// The pin of a trie of the blocks of the host.
+    #[must_use]
+    pub fn blocks_table(&self, bank: u32, name: &str) -> PathBuf {
+        self.tables_dir().join(format!("blocks_{bank}_{name}"))
     }
 
     /// The pin of an interface's program.
@@ -214,7 +237,19 @@ impl Pins {
         self.helper("probe", is_v6)
     }
 
-    /// The pin of the helper program that makes policies active.
+    /// The pin of the helper program that looks up entries of filters in the tables of a family.
+    #[must_use]
+    pub fn probe_filter(&self, is_v6: bool) -> PathBuf {
+        self.helper("probe_filter", is_v6)
+    }
+
+    /// The pin of the helper program that looks up blocks of a family.
+    #[must_use]
+    pub fn probe_blocks(&self, is_v6: bool) -> PathBuf {
+        self.helper("probe_blocks", is_v6)
+    }
+
+    /// The pin of the helper program that makes policies and blocks active.
     #[must_use]
     pub fn set_active(&self) -> PathBuf {
         self.programs_dir().join("set_active")
@@ -237,6 +272,16 @@ mod tests {
         assert_eq!(Pins::version_of(&name), Some(ABI_VERSION));
         for other in ["abi", "abix", "partial", "removed", "v4"] {
             assert_eq!(Pins::version_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_a_filter_names_it() {
+        let pins = Pins::new("/sys/fs/bpf/secgroup");
+        let path = pins.filter_table(417, "CLASSES");
+        assert_eq!(Pins::filter_of(path.file_name().unwrap().to_str().unwrap()), Some(417));
+        for other in ["3_0_CLASSES", "blocks_0_V4", "filter_", "filter_x_CLASSES"] {
+            assert_eq!(Pins::filter_of(other), None, "{other}");
         }
     }
 

@@ -2,10 +2,12 @@
 
 pub mod active;
 mod bank;
+pub mod blocks;
 pub mod clock;
 pub mod counters;
 pub(in crate::dataplane) mod create;
 pub(in crate::dataplane) mod device;
+pub mod filters;
 pub mod interface;
 pub mod maps;
 pub mod memory;

@@ -7,18 +7,22 @@ use super::{entries, rows};
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 15] = [
     "prefix_lists",
     "prefix_list_tags",
     "groups",
     "group_tags",
     "rules",
+    "acls",
+    "acl_tags",
+    "acl_entries",
     "interfaces",
     "interface_groups",
     "interface_timeouts",
     "interface_addresses",
     "interface_allowed_addresses",
     "interface_ether_types",
+    "blocks",
 ];
 
 /// A change that is rolled back unless it is confirmed before the deadline.

@@ -4,11 +4,13 @@ use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 use rusqlite::{Connection, Row};
 
+use super::ends::Ends;
 use super::entries::Cache;
-use super::rows;
+use super::{EndedCounts, rows};
+use crate::clock::Clocks;
 use crate::model::{
-    Entries, Family, Group, HookChoice, Interface, Mode, Model, PortSettings, PrefixList, Rule,
-    Tracking,
+    Acl, AclEntry, Action, Block, Entries, Family, Group, HookChoice, Interface, Mode, Model,
+    PortSettings, PrefixList, Rule, RuleSpec, Tracking,
 };
 use crate::policy::Addresses;
 
@@ -16,12 +18,31 @@ pub(super) fn generation(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT generation FROM state", [], |row| rows::count(row, 0))
 }
 
+/// See [`super::Store::ended`].
+pub(super) fn ended(connection: &Connection) -> rusqlite::Result<EndedCounts> {
+    let select = "SELECT ended_rules, ended_acl_entries, ended_blocks FROM state";
+    connection.query_row(select, [], |row| {
+        Ok(EndedCounts {
+            rules: rows::count(row, 0)?,
+            acl_entries: rows::count(row, 1)?,
+            blocks: rows::count(row, 2)?,
+        })
+    })
+}
+
 /// The whole model. The caller holds a transaction, so that all queries read one snapshot.
-pub(super) fn model(connection: &Connection, cache: &Cache) -> rusqlite::Result<Model> {
+pub(super) fn model(
+    connection: &Connection,
+    clocks: &Clocks,
+    cache: &Cache,
+) -> rusqlite::Result<Model> {
     let mut model = Model::default();
+    let ends = Ends::new(connection, clocks)?;
     prefix_lists(connection, cache, &mut model)?;
-    groups(connection, &mut model)?;
+    groups(connection, &mut model, &ends)?;
+    acls(connection, &mut model, &ends)?;
     interfaces(connection, &mut model)?;
+    blocks(connection, &mut model, &ends)?;
     panic(connection, &mut model)?;
     Ok(model)
 }
@@ -75,7 +96,7 @@ fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> ru
     })
 }
 
-fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
+fn groups(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {
     each(connection, "SELECT id, name, description FROM groups", |row| {
         let group = Group {
             id: rows::parsed(row, 0)?,
@@ -94,7 +115,8 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
         Ok(())
     })?;
     let rules = "SELECT group_id, id, number, description, direction, protocol, from_port, \
-                 to_port, cidr, prefix_list, peer_group FROM rules ORDER BY number";
+                 to_port, cidr, prefix_list, peer_group, end_kind, end_wall, end_boot, end_boottime \
+                 FROM rules ORDER BY number";
     each(connection, rules, |row| {
         if let Some(group) = model.groups.get_mut(&rows::parsed(row, 0)?) {
             group.rules.push(Rule {
@@ -102,14 +124,69 @@ fn groups(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
                 number: row.get(2)?,
                 description: row.get(3)?,
                 spec: rows::spec(row, 4)?,
+                end: ends.read(row, 11)?,
             });
         }
         Ok(())
     })
 }
 
+fn acls(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {
+    each(connection, "SELECT id, name, is_default FROM acls", |row| {
+        let acl = Acl {
+            id: rows::parsed(row, 0)?,
+            name: row.get(1)?,
+            is_default: row.get(2)?,
+            entries: Default::default(),
+            tags: Default::default(),
+        };
+        model.acls.insert(acl.id.clone(), acl);
+        Ok(())
+    })?;
+    each(connection, "SELECT acl, key, value FROM acl_tags", |row| {
+        if let Some(acl) = model.acls.get_mut(&rows::parsed(row, 0)?) {
+            acl.tags.insert(row.get(1)?, row.get(2)?);
+        }
+        Ok(())
+    })?;
+    let entries = "SELECT acl, entry, number, action, direction, protocol, from_port, to_port, cidr, \
+                   prefix_list, NULL, end_kind, end_wall, end_boot, end_boottime FROM acl_entries";
+    each(connection, entries, |row| {
+        if let Some(acl) = model.acls.get_mut(&rows::parsed(row, 0)?) {
+            let RuleSpec { direction, traffic, peer } = rows::spec(row, 4)?;
+            let entry = AclEntry {
+                number: row.get(2)?,
+                action: rows::named(row, 3, &Action::ALL, Action::name)?,
+                traffic,
+                peer,
+                end: ends.read(row, 11)?,
+            };
+            acl.entries.insert((direction, row.get(1)?), entry);
+        }
+        Ok(())
+    })
+}
+
+fn blocks(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {
+    let blocks = "SELECT number, cidr, prefix_list, interface, reason, created, end_kind, end_wall, \
+                  end_boot, end_boottime FROM blocks";
+    each(connection, blocks, |row| {
+        let block = Block {
+            number: row.get(0)?,
+            target: rows::network_or_list(row, 1)?,
+            interface: rows::optional(row, 3)?,
+            reason: row.get(4)?,
+            created: row.get(5)?,
+            end: ends.read(row, 6)?,
+        };
+        model.blocks.insert(block.number, block);
+        Ok(())
+    })
+}
+
 const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, tcp_loose, tracking, \
-     mode, revalidate, max_flows, max_flows_per_source, source_dest_check, guest_router, mac FROM interfaces";
+     mode, revalidate, max_flows, max_flows_per_source, source_dest_check, guest_router, mac, \
+     acl FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -135,6 +212,7 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             max_flows: row.get(12)?,
             max_flows_per_source: row.get(13)?,
             groups: Vec::new(),
+            acl: rows::optional(row, 17)?,
             timeouts: Default::default(),
             addresses: Vec::new(),
             port: PortSettings {

@@ -67,6 +67,14 @@ pub(super) fn spec(row: &Row<'_>, column: usize) -> rusqlite::Result<RuleSpec> {
     Ok(RuleSpec { direction, traffic, peer })
 }
 
+/// The columns `cidr, prefix_list`, the first at `column`: one of them is not NULL.
+pub(super) fn network_or_list(row: &Row<'_>, column: usize) -> rusqlite::Result<Peer> {
+    match optional::<ipnet::IpNet>(row, column)? {
+        Some(network) => Ok(Peer::from(network)),
+        None => Ok(Peer::PrefixList(parsed(row, column + 1)?)),
+    }
+}
+
 /// A column that holds a count. SQLite's integers are signed.
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;

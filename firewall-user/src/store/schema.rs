@@ -5,7 +5,8 @@ use std::path::Path;
 use firewall_ebpf::abi::policy::MAX_RULE;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::Error;
+use super::{Error, write};
+use crate::model::{Acl, Change};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
 const VERSION: i64 = 5;
@@ -20,9 +21,16 @@ CREATE TABLE state (
     -- By which the pins in the kernel know their store: a new store is another one.
     id TEXT NOT NULL,
     generation INTEGER NOT NULL,
-    panic INTEGER NOT NULL
+    panic INTEGER NOT NULL,
+    -- The boot that the ends are stored for, and nanoseconds since it when they were last looked at.
+    clock_boot TEXT,
+    clock_boottime INTEGER,
+    -- How many have ended by themselves and were removed.
+    ended_rules INTEGER NOT NULL,
+    ended_acl_entries INTEGER NOT NULL,
+    ended_blocks INTEGER NOT NULL
 ) STRICT;
-INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0);
+INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0, NULL, NULL, 0, 0, 0);
 CREATE TABLE management (network TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 
 -- A change that is not confirmed yet; `pending` copies the tables as they were before it.
@@ -67,12 +75,13 @@ CREATE TABLE group_tags (
     PRIMARY KEY (group_id, key)
 ) STRICT, WITHOUT ROWID;
 
--- Every rule that ever existed. AUTOINCREMENT: no number is used twice.
+-- Every rule, entry of an ACL and block that ever existed; the names are of rules. AUTOINCREMENT: no
+-- number is used twice.
 CREATE TABLE rule_history (
-    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 2147483647),
-    rule_id TEXT NOT NULL UNIQUE,
-    group_id TEXT NOT NULL,
-    group_name TEXT NOT NULL
+    number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 536870911),
+    rule_id TEXT UNIQUE,
+    group_id TEXT,
+    group_name TEXT
 ) STRICT;
 CREATE TABLE rules (
     number INTEGER PRIMARY KEY REFERENCES rule_history,
@@ -86,6 +95,11 @@ CREATE TABLE rules (
     prefix_list TEXT REFERENCES prefix_lists,
     peer_group TEXT REFERENCES groups,
     description TEXT NOT NULL,
+    -- When it ends by itself: milliseconds since 1970, and nanoseconds since a boot.
+    end_kind TEXT,
+    end_wall INTEGER,
+    end_boot TEXT,
+    end_boottime INTEGER,
     CHECK ((cidr IS NOT NULL) + (prefix_list IS NOT NULL) + (peer_group IS NOT NULL) = 1)
 ) STRICT;
 CREATE UNIQUE INDEX rules_by_spec ON rules (
@@ -94,6 +108,37 @@ CREATE UNIQUE INDEX rules_by_spec ON rules (
 );
 CREATE INDEX rules_by_prefix_list ON rules (prefix_list) WHERE prefix_list IS NOT NULL;
 CREATE INDEX rules_by_peer_group ON rules (peer_group) WHERE peer_group IS NOT NULL;
+
+CREATE TABLE acls (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL COLLATE NOCASE UNIQUE,
+    is_default INTEGER NOT NULL
+) STRICT;
+CREATE TABLE acl_tags (
+    acl TEXT NOT NULL REFERENCES acls ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (acl, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE acl_entries (
+    number INTEGER PRIMARY KEY REFERENCES rule_history,
+    acl TEXT NOT NULL REFERENCES acls ON DELETE CASCADE,
+    direction TEXT NOT NULL,
+    entry INTEGER NOT NULL CHECK (entry BETWEEN 1 AND 32768),
+    action TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    from_port INTEGER,
+    to_port INTEGER,
+    cidr TEXT,
+    prefix_list TEXT REFERENCES prefix_lists,
+    end_kind TEXT,
+    end_wall INTEGER,
+    end_boot TEXT,
+    end_boottime INTEGER,
+    UNIQUE (acl, direction, entry),
+    CHECK ((cidr IS NOT NULL) + (prefix_list IS NOT NULL) = 1)
+) STRICT;
+CREATE INDEX acl_entries_by_prefix_list ON acl_entries (prefix_list) WHERE prefix_list IS NOT NULL;
 
 CREATE TABLE interfaces (
     slot INTEGER PRIMARY KEY CHECK (slot BETWEEN 0 AND 65535),
@@ -112,8 +157,10 @@ CREATE TABLE interfaces (
     max_flows_per_source INTEGER CHECK (max_flows_per_source BETWEEN 1 AND 16777216),
     source_dest_check INTEGER NOT NULL,
     guest_router INTEGER NOT NULL,
-    mac TEXT
+    mac TEXT,
+    acl TEXT REFERENCES acls
 ) STRICT;
+CREATE INDEX interfaces_by_acl ON interfaces (acl) WHERE acl IS NOT NULL;
 CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
 CREATE TABLE interface_groups (
     slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
@@ -148,6 +195,23 @@ CREATE TABLE interface_allowed_addresses (
     PRIMARY KEY (slot, position)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE blocks (
+    number INTEGER PRIMARY KEY REFERENCES rule_history,
+    cidr TEXT,
+    prefix_list TEXT REFERENCES prefix_lists,
+    -- Of an interface, which has a new row with each change.
+    interface TEXT,
+    reason TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    end_kind TEXT,
+    end_wall INTEGER,
+    end_boot TEXT,
+    end_boottime INTEGER,
+    CHECK ((cidr IS NOT NULL) + (prefix_list IS NOT NULL) = 1)
+) STRICT;
+CREATE UNIQUE INDEX blocks_by_target ON blocks (coalesce(cidr, prefix_list), coalesce(interface, ''));
+CREATE INDEX blocks_by_prefix_list ON blocks (prefix_list) WHERE prefix_list IS NOT NULL;
+
 -- The addresses of group members in the policies that are active in the kernel.
 CREATE TABLE active_addresses (
     slot INTEGER NOT NULL,
@@ -157,7 +221,7 @@ CREATE TABLE active_addresses (
 ";
 
 /// The schema's CHECK on a rule's number.
-const _: () = assert!(MAX_RULE == 2_147_483_647);
+const _: () = assert!(MAX_RULE == 536_870_911);
 
 /// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -183,6 +247,8 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         return Ok(());
     }
     transaction.execute_batch(TABLES).map_err(failed)?;
+    let default = Change::CreateAcl(Acl::new_default()?);
+    write::change(&transaction, &mut { default }, None, |_| String::new()).map_err(failed)?;
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)

@@ -7,14 +7,21 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::{Error, pending, write};
+use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Entries, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model,
     Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, check,
 };
 
+mod acls;
 mod addresses;
+mod blocks;
+mod ends;
 mod rollback;
+
+pub use acls::NewAcl;
+pub use blocks::Blocked;
 
 /// A group to create, with the rules of [`Group::default_rules`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +63,8 @@ pub struct Transaction<'a> {
     copied: bool,
     /// An edit was written in part: the transaction must not be committed.
     incomplete: bool,
+    clocks: Clocks,
+    ends: ends::Settled,
 }
 
 impl<'a> Transaction<'a> {
@@ -65,6 +74,7 @@ impl<'a> Transaction<'a> {
         model: Model,
         generation: u64,
         limits: Limits,
+        clocks: Clocks,
     ) -> Self {
         let before = model.clone();
         Self {
@@ -78,6 +88,8 @@ impl<'a> Transaction<'a> {
             recorded: false,
             copied: false,
             incomplete: false,
+            clocks,
+            ends: ends::Settled::default(),
         }
     }
 
@@ -117,7 +129,9 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// The store cannot be written; nothing has changed then.
     pub fn commit(self) -> Result<u64, Error> {
-        let Self { sql, path, generation, changed, recorded, copied, incomplete, .. } = self;
+        let Self {
+            sql, path, generation, changed, recorded, copied, incomplete, clocks, ends, ..
+        } = self;
         let failed = |error| Error::sqlite(path, error);
         if incomplete {
             return Err(Error::Incomplete { path: path.to_owned() });
@@ -130,26 +144,42 @@ impl<'a> Transaction<'a> {
             if recorded { sql.commit() } else { sql.rollback() }.map_err(failed)?;
             return Ok(generation);
         }
+        if ends.is_done {
+            super::ends::store_clocks(&sql, &clocks).map_err(failed)?;
+        }
         sql.execute("UPDATE state SET generation = generation + 1", []).map_err(failed)?;
         sql.commit().map_err(failed)?;
         Ok(generation + 1)
     }
 
     /// Writes an edit that was checked.
-    fn write(&mut self, mut change: Change) -> Result<(), Error> {
+    fn write(&mut self, change: Change) -> Result<(), Error> {
+        self.write_and(change, |_| ())
+    }
+
+    /// As [`Self::write`]; `read` reads what the store has assigned.
+    fn write_and<T>(
+        &mut self,
+        mut change: Change,
+        read: impl FnOnce(&Change) -> T,
+    ) -> Result<T, Error> {
         let name =
             |id: &GroupId| self.model.groups.get(id).map_or(String::new(), |it| it.name.clone());
-        write::change(&self.sql, &mut change, name).map_err(|error| {
-            self.incomplete = true;
-            if matches!(error, rusqlite::Error::IntegralValueOutOfRange(..)) {
-                ModelError::RuleNumbersUsedUp.into()
-            } else {
-                Error::sqlite(self.path, error)
-            }
-        })?;
+        write::change(&self.sql, &mut change, self.clocks.boot.as_deref(), name).map_err(
+            |error| {
+                self.incomplete = true;
+                if matches!(error, rusqlite::Error::IntegralValueOutOfRange(..)) {
+                    ModelError::RuleNumbersUsedUp.into()
+                } else {
+                    Error::sqlite(self.path, error)
+                }
+            },
+        )?;
         self.changed = true;
+        self.ends.edited = true;
+        let assigned = read(&change);
         self.model.make(change);
-        Ok(())
+        Ok(assigned)
     }
 
     /// Creates a group with the rules of [`Group::default_rules`].
@@ -192,8 +222,8 @@ impl<'a> Transaction<'a> {
     pub fn add_rules(&mut self, id: &GroupId, new: Vec<NewRule>) -> Result<Vec<RuleId>, Error> {
         self.model.check_new_rules(self.model.group_by_id(id)?, &new, &self.limits)?;
         let mut ids = Vec::new();
-        for NewRule { spec, description } in new {
-            let rule = Rule { id: RuleId::random()?, number: 0, spec, description };
+        for NewRule { spec, description, end } in new {
+            let rule = Rule { id: RuleId::random()?, number: 0, spec, description, end };
             ids.push(rule.id.clone());
             self.write(Change::AddRule { group: id.clone(), rule })?;
         }
@@ -290,7 +320,7 @@ impl<'a> Transaction<'a> {
         self.write(change)
     }
 
-    /// Deletes a prefix list that no rule uses.
+    /// Deletes a prefix list that no rule, entry of a network ACL or block uses.
     ///
     /// # Errors
     /// It is used, or does not exist.
@@ -346,7 +376,7 @@ impl<'a> Transaction<'a> {
     /// Attaches groups to a device; replaces the interface in its slot.
     ///
     /// # Errors
-    /// A group does not exist or is given twice, the device has another slot, or a limit is reached.
+    /// A group does not exist or is given twice, its network ACL does not exist, the device has another slot, or a limit is reached.
     pub fn put_interface(&mut self, interface: &Interface) -> Result<(), Error> {
         self.model.check_interface(interface, &self.limits)?;
         if self.model.interfaces.get(&interface.slot) == Some(interface) {

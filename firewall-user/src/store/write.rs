@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use firewall_ebpf::abi::interface::Direction;
 use rusqlite::{Connection, params};
 
-use super::{entries, read};
-use crate::model::{Change, Ec2Traffic, Group, GroupId, Interface, Peer, PrefixList, Rule};
+use super::ends::EndColumns;
+use super::{EndedCounts, entries, read};
+use crate::model::{
+    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId, Peer,
+    PrefixList, Rule,
+};
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
-/// Writes an edit. A new rule gets its number here, also in `change`.
+/// Writes an edit. A new rule gets its number here, also in `change`. `boot`: the id of the present one.
 pub(super) fn change(
     sql: &Connection,
     change: &mut Change,
+    boot: Option<&str>,
     group_name: impl Fn(&GroupId) -> String,
 ) -> rusqlite::Result<()> {
     match change {
@@ -44,7 +50,7 @@ pub(super) fn change(
         }
         Change::AddRule { group, rule } => {
             let name = group_name(group);
-            add_rule(sql, group, &name, rule)
+            add_rule(sql, group, &name, rule, boot)
         }
         Change::DescribeRule { rule, description, .. } => sql
             .execute(
@@ -52,8 +58,41 @@ pub(super) fn change(
                 [rule.as_str(), description.as_str()],
             )
             .map(drop),
+        Change::SetRuleEnd { rule, end, .. } => {
+            let EndColumns { kind, wall, boot, boottime } = EndColumns::new(*end, boot);
+            let update = "UPDATE rules SET end_kind = ?2, end_wall = ?3, end_boot = ?4, \
+                          end_boottime = ?5 WHERE id = ?1";
+            sql.execute(update, params![rule.as_str(), kind, wall, boot, boottime]).map(drop)
+        }
         Change::RemoveRule { rule, .. } => {
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
+        }
+        Change::CreateAcl(acl) => create_acl(sql, acl, boot),
+        Change::TagAcl { acl, name, tags } => {
+            sql.execute("UPDATE acls SET name = ?2 WHERE id = ?1", [acl.as_str(), name.as_str()])?;
+            sql.execute("DELETE FROM acl_tags WHERE acl = ?1", [acl.as_str()])?;
+            write_tags(sql, "acl_tags", acl.as_str(), tags)
+        }
+        Change::DeleteAcl(acl) => {
+            sql.execute("DELETE FROM acls WHERE id = ?1", [acl.as_str()]).map(drop)
+        }
+        Change::PutAclEntry { acl, direction, number, entry } => {
+            remove_acl_entry(sql, acl, *direction, *number)?;
+            add_acl_entry(sql, acl, (*direction, *number), entry, boot)
+        }
+        Change::RemoveAclEntry { acl, direction, number } => {
+            remove_acl_entry(sql, acl, *direction, *number)
+        }
+        Change::AddBlock(block) => {
+            block.number = next_number(sql)?;
+            put_block(sql, block, boot)
+        }
+        Change::ReplaceBlock(block) => {
+            sql.execute("DELETE FROM blocks WHERE number = ?1", [block.number])?;
+            put_block(sql, block, boot)
+        }
+        Change::RemoveBlock(number) => {
+            sql.execute("DELETE FROM blocks WHERE number = ?1", [*number]).map(drop)
         }
         Change::PutInterface(interface) => put_interface(sql, interface),
         Change::SetManagement(networks) => {
@@ -66,9 +105,21 @@ pub(super) fn change(
             sql.execute("UPDATE state SET panic = ?1", [*is_panicking]).map(drop)
         }
         Change::DeleteInterface(slot) => {
+            let of_slot =
+                "DELETE FROM blocks WHERE interface IN (SELECT id FROM interfaces WHERE slot = ?1)";
+            sql.execute(of_slot, [*slot])?;
             sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*slot]).map(drop)
         }
     }
+}
+
+/// Adds to the numbers of what has ended by itself.
+pub(super) fn count_ended(sql: &Connection, added: &EndedCounts) -> rusqlite::Result<()> {
+    let EndedCounts { rules, acl_entries, blocks } = *added;
+    let update = "UPDATE state SET ended_rules = ended_rules + ?1, \
+                  ended_acl_entries = ended_acl_entries + ?2, ended_blocks = ended_blocks + ?3";
+    let counts = [rules, acl_entries, blocks].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    sql.execute(update, counts).map(drop)
 }
 
 /// Records the addresses in the active policies; returns whether they differ from the recorded ones.
@@ -128,6 +179,7 @@ fn add_rule(
     group: &GroupId,
     name: &str,
     rule: &mut Rule,
+    boot: Option<&str>,
 ) -> rusqlite::Result<()> {
     rule.number = sql
         .prepare_cached(
@@ -135,31 +187,126 @@ fn add_rule(
              RETURNING number",
         )?
         .query_row([rule.id.as_str(), group.as_str(), name], |row| row.get(0))?;
-    // The last number is the rule of the management networks.
-    if rule.number >= MANAGEMENT_RULE {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(0, rule.number.into()));
-    }
+    require_number(rule.number)?;
     let Ec2Traffic { protocol, from, to } = rule.spec.traffic.to_ec2();
-    let (mut cidr, mut list, mut peer_group) = (None, None, None);
-    match &rule.spec.peer {
-        Peer::Ipv4(network) => cidr = Some(network.to_string()),
-        Peer::Ipv6(network) => cidr = Some(network.to_string()),
-        Peer::PrefixList(id) => list = Some(id.as_str()),
-        Peer::Group(id) => peer_group = Some(id.as_str()),
+    let (cidr, list, peer_group) = columns(&rule.spec.peer);
+    let end = EndColumns::new(rule.end, boot);
+    sql.prepare_cached(
+        "INSERT INTO rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?
+    .execute(params![
+        rule.number,
+        rule.id.as_str(),
+        group.as_str(),
+        rule.spec.direction.name(),
+        protocol,
+        from,
+        to,
+        cidr,
+        list,
+        peer_group,
+        rule.description,
+        end.kind,
+        end.wall,
+        end.boot,
+        end.boottime,
+    ])
+    .map(drop)
+}
+
+/// The columns `cidr, prefix_list, peer_group`.
+fn columns(peer: &Peer) -> (Option<String>, Option<&str>, Option<&str>) {
+    match peer {
+        Peer::Ipv4(network) => (Some(network.to_string()), None, None),
+        Peer::Ipv6(network) => (Some(network.to_string()), None, None),
+        Peer::PrefixList(id) => (None, Some(id.as_str()), None),
+        Peer::Group(id) => (None, None, Some(id.as_str())),
     }
-    sql.prepare_cached("INSERT INTO rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
+}
+
+/// Refuses a number that is not of a rule, an entry or a block: the last is that of the management networks.
+fn require_number(number: u32) -> rusqlite::Result<()> {
+    if number >= MANAGEMENT_RULE {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(0, number.into()));
+    }
+    Ok(())
+}
+
+/// The next number, for something without an id of its own.
+fn next_number(sql: &Connection) -> rusqlite::Result<u32> {
+    let insert = "INSERT INTO rule_history DEFAULT VALUES RETURNING number";
+    let number = sql.prepare_cached(insert)?.query_row([], |row| row.get(0))?;
+    require_number(number).map(|()| number)
+}
+
+fn create_acl(sql: &Connection, acl: &mut Acl, boot: Option<&str>) -> rusqlite::Result<()> {
+    let Acl { id, name, is_default, entries, tags } = acl;
+    sql.execute("INSERT INTO acls VALUES (?1, ?2, ?3)", params![id.as_str(), *name, *is_default])?;
+    write_tags(sql, "acl_tags", id.as_str(), tags)?;
+    entries.iter_mut().try_for_each(|(place, entry)| add_acl_entry(sql, id, *place, entry, boot))
+}
+
+fn add_acl_entry(
+    sql: &Connection,
+    acl: &AclId,
+    (direction, number): (Direction, u16),
+    entry: &mut AclEntry,
+    boot: Option<&str>,
+) -> rusqlite::Result<()> {
+    if entry.number == 0 {
+        entry.number = next_number(sql)?;
+    }
+    let Ec2Traffic { protocol, from, to } = entry.traffic.to_ec2();
+    let (cidr, list, _) = columns(&entry.peer);
+    let end = EndColumns::new(entry.end, boot);
+    sql.prepare_cached(
+        "INSERT INTO acl_entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?
+    .execute(params![
+        entry.number,
+        acl.as_str(),
+        direction.name(),
+        number,
+        entry.action.name(),
+        protocol,
+        from,
+        to,
+        cidr,
+        list,
+        end.kind,
+        end.wall,
+        end.boot,
+        end.boottime,
+    ])
+    .map(drop)
+}
+
+fn remove_acl_entry(
+    sql: &Connection,
+    acl: &AclId,
+    direction: Direction,
+    number: u16,
+) -> rusqlite::Result<()> {
+    let delete = "DELETE FROM acl_entries WHERE acl = ?1 AND direction = ?2 AND entry = ?3";
+    sql.execute(delete, params![acl.as_str(), direction.name(), number]).map(drop)
+}
+
+fn put_block(sql: &Connection, block: &Block, boot: Option<&str>) -> rusqlite::Result<()> {
+    let (cidr, list, _) = columns(&block.target);
+    let end = EndColumns::new(block.end, boot);
+    let interface = block.interface.as_ref().map(InterfaceId::as_str);
+    sql.prepare_cached("INSERT INTO blocks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
         .execute(params![
-            rule.number,
-            rule.id.as_str(),
-            group.as_str(),
-            rule.spec.direction.name(),
-            protocol,
-            from,
-            to,
+            block.number,
             cidr,
             list,
-            peer_group,
-            rule.description,
+            interface,
+            block.reason,
+            block.created,
+            end.kind,
+            end.wall,
+            end.boot,
+            end.boottime,
         ])
         .map(drop)
 }
@@ -171,6 +318,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         device,
         netns,
         groups,
+        acl,
         hook,
         orientation,
         non_ip,
@@ -190,7 +338,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13, ?14, ?15, ?16, ?17)",
+         ?13, ?14, ?15, ?16, ?17, ?18)",
         params![
             slot,
             id.as_str(),
@@ -209,6 +357,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             port.source_dest_check,
             port.router,
             port.mac.map(|mac| mac.to_string()),
+            acl.as_ref().map(AclId::as_str),
         ],
     )?;
     for (position, group) in (0_u32..).zip(groups) {

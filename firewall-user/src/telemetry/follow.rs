@@ -23,6 +23,9 @@ use crate::telemetry::supervisor::Heartbeat;
 /// namespaces exist.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The least time before something that has ended is removed: the kernel does not honour it any more.
+const END_PAUSE: Duration = Duration::from_millis(500);
+
 /// The least and the most time between two checks after notifications. In between it is in proportion to the time
 /// that the check took, so that a box whose root changes addresses all the time gets a part of one CPU only.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
@@ -118,6 +121,12 @@ impl Follower {
         }
     }
 
+    /// The time until the next check of the store: soon after something in it has ended by itself.
+    fn pause(&self) -> Duration {
+        let end = self.repairs.until_next_end().unwrap_or(POLL_INTERVAL);
+        end.clamp(END_PAUSE, POLL_INTERVAL)
+    }
+
     /// Reports an error once.
     fn note(&mut self, checked: Result<()>) {
         let error = checked.err().filter(|error| !error.is::<NothingAttached>());
@@ -156,7 +165,7 @@ pub(super) async fn run(mut this: Follower, heartbeat: Heartbeat, first: oneshot
         let mut depth = tokio::select! {
             () = changed.notified() => Depth::Devices,
             () = sleep_until(next_full) => Depth::Everything,
-            () = sleep(POLL_INTERVAL) => Depth::Store,
+            () = sleep(this.pause()) => Depth::Store,
             Ok(()) = this.config.changed() => Depth::Everything,
         };
         let began = Instant::now();

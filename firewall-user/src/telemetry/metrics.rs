@@ -1,7 +1,7 @@
 //! The metrics, read from the kernel's maps at every scrape.
 //!
-//! Labels are interfaces, directions, reasons, groups and rules: their number is bounded by the
-//! configured objects. No address is a label.
+//! Labels are interfaces, directions, reasons, groups, rules, prefix lists, network ACLs and their entries: their
+//! number is bounded by the configured objects. No address is a label.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,6 +19,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::clock::Clocks;
 use crate::control::Control;
 use crate::control::enforcement::State;
 use crate::control::last_reconcile::LastReconcile;
@@ -26,17 +27,18 @@ use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::hooks::hook::Hook;
 use crate::dataplane::tables::counters::{ByEvent, ByReason};
 use crate::dataplane::tables::maps::Maps;
-use crate::model::{Family, Model};
+use crate::model::{EndedKind, Family, Interface, Model, Peer};
+use crate::store::EndedCounts;
 
 mod declaration;
 
 use declaration::{
-    ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BUILD_INFO, BYTES, DEVICE_PRESENT,
-    DROP_BYTES, DROPS, ENFORCING, FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED,
-    FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED, FLOWS_UNPROMOTED, INTERFACE_INFO, PACKETS, PANIC, PASSES,
-    PENDING_CHANGE, PENDING_DEADLINE, POLICY_GENERATION, PREFIX, RECONCILE_SUCCESS,
-    RECONCILE_TIMESTAMP, RULE_BYTES, RULE_PACKETS, STORE_GENERATION, STORE_READABLE,
-    TABLES_READABLE,
+    ACL_BYTES, ACL_PACKETS, ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BLOCK_BYTES,
+    BLOCK_PACKETS, BLOCKS, BUILD_INFO, BYTES, DEVICE_PRESENT, DROP_BYTES, DROPS, ENDED, ENFORCING,
+    FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED,
+    FLOWS_UNPROMOTED, INTERFACE_INFO, PACKETS, PANIC, PASSES, PENDING_CHANGE, PENDING_DEADLINE,
+    POLICY_GENERATION, PREFIX, RECONCILE_SUCCESS, RECONCILE_TIMESTAMP, RULE_BYTES, RULE_PACKETS,
+    STORE_GENERATION, STORE_READABLE, TABLES_READABLE,
 };
 pub use declaration::{Kind, METRICS, Metric};
 
@@ -51,6 +53,8 @@ struct Reading {
     interfaces: Vec<Measured>,
     tables: Vec<Occupancy>,
     rules: Vec<RuleCount>,
+    entries: Vec<EntryCount>,
+    blocks: Vec<BlockCount>,
     /// What the store tells about itself; `None` if it cannot be read.
     store: Option<StoreValues>,
     tables_readable: bool,
@@ -62,6 +66,9 @@ struct StoreValues {
     panic: bool,
     /// The time of the rollback of an unconfirmed change, in seconds since 1970.
     deadline: Option<u64>,
+    /// Blocks in force of networks, and of prefix lists.
+    blocks: [u64; 2],
+    ended: EndedCounts,
 }
 
 /// A stored interface, also one that is not attached.
@@ -70,6 +77,7 @@ struct Stored {
     label: String,
     mode: &'static str,
     hook: &'static str,
+    acl: String,
     is_enforcing: bool,
     has_device: bool,
     generation: u64,
@@ -102,6 +110,22 @@ struct RuleCount {
     count: Counter,
 }
 
+/// What an entry of a network ACL has counted.
+#[derive(Debug)]
+struct EntryCount {
+    /// Network ACL, direction, number and action.
+    labels: [String; 4],
+    count: Counter,
+}
+
+/// What the block of a prefix list has counted.
+#[derive(Debug)]
+struct BlockCount {
+    /// Prefix list and interface.
+    labels: [String; 2],
+    count: Counter,
+}
+
 /// The metrics that could be read, and the first error.
 #[derive(Debug)]
 pub struct Scrape {
@@ -121,7 +145,8 @@ pub fn scrape(open: impl FnOnce() -> Result<Control>) -> Result<Scrape> {
     let error = read(open, &mut reading).err();
     if error.is_some() {
         // Half of the interfaces would look like all of them.
-        (reading.interfaces, reading.tables, reading.rules) = Default::default();
+        (reading.interfaces, reading.tables) = Default::default();
+        (reading.rules, reading.entries) = Default::default();
     }
     Ok(Scrape { text: encoded(reading)?, error })
 }
@@ -135,6 +160,8 @@ fn read(open: impl FnOnce() -> Result<Control>, reading: &mut Reading) -> Result
         generation: control.store().generation()?,
         panic: model.is_panicking,
         deadline: change.map(|change| (now + change.left).as_secs()),
+        blocks: blocks_in_force(&model),
+        ended: control.store().ended()?,
     });
     let maps = control.maps();
     // Without tables nothing is enforced, whatever is attached.
@@ -147,6 +174,7 @@ fn read(open: impl FnOnce() -> Result<Control>, reading: &mut Reading) -> Result
             label: interface.label(),
             mode: interface.mode.name(),
             hook: found.as_ref().and_then(|one| one.hook).map_or("none", Hook::name),
+            acl: model.acl_of(interface).map_or_else(String::new, |acl| acl.id.to_string()),
             is_enforcing: found.as_ref().is_some_and(|one| one.state.is_enforced()),
             // One that cannot be examined counts as one that is not enforced.
             has_device: found.as_ref().is_none_or(|one| one.state != State::DeviceMissing),
@@ -160,6 +188,18 @@ fn read(open: impl FnOnce() -> Result<Control>, reading: &mut Reading) -> Result
     }
     reading.tables_readable = true;
     first.map_or(Ok(()), Err)
+}
+
+/// Those of networks, and those of prefix lists.
+fn blocks_in_force(model: &Model) -> [u64; 2] {
+    let now = Clocks::now().moment.boottime;
+    let mut counts = [0, 0];
+    for block in model.blocks.values() {
+        if block.end.is_none_or(|end| end.left(now).is_some()) {
+            counts[usize::from(matches!(block.target, Peer::PrefixList(_)))] += 1;
+        }
+    }
+    counts
 }
 
 fn read_tables(maps: &mut Maps, model: &Model, reading: &mut Reading) -> Result<()> {
@@ -184,6 +224,27 @@ fn read_tables(maps: &mut Maps, model: &Model, reading: &mut Reading) -> Result<
                     count: *count,
                 });
             }
+        }
+    }
+    for acl in model.acls.values() {
+        for ((direction, number), entry) in &acl.entries {
+            if let Some(count) = counts.get(&entry.number) {
+                let (acl, action) = (acl.id.to_string(), entry.action.name().to_owned());
+                let labels = [acl, direction.name().to_owned(), number.to_string(), action];
+                reading.entries.push(EntryCount { labels, count: *count });
+            }
+        }
+    }
+    for block in model.blocks.values() {
+        if let (Peer::PrefixList(list), Some(count)) = (&block.target, counts.get(&block.number)) {
+            let found = block.interface.as_ref().and_then(|id| {
+                let mut interfaces = model.interfaces.values();
+                interfaces.find(|interface| interface.id == *id)
+            });
+            let interface = found.map_or_else(String::new, Interface::label);
+            reading
+                .blocks
+                .push(BlockCount { labels: [list.to_string(), interface], count: *count });
         }
     }
     Ok(())
@@ -322,13 +383,41 @@ impl Reading {
         self.stored.iter().filter_map(move |one| Some(([one.label.clone()], value(one)?)))
     }
 
-    fn info(&self) -> impl Iterator<Item = ([String; 3], u64)> {
-        let labels = |one: &Stored| [one.label.as_str(), one.mode, one.hook].map(str::to_owned);
+    fn info(&self) -> impl Iterator<Item = ([String; 4], u64)> {
+        let labels =
+            |one: &Stored| [one.label.as_str(), one.mode, one.hook, &one.acl].map(str::to_owned);
         self.stored.iter().map(move |one| (labels(one), 1))
     }
 
     fn of_store(&self, value: fn(&StoreValues) -> u64) -> Option<([String; 0], u64)> {
         self.store.as_ref().map(|store| ([], value(store)))
+    }
+
+    fn by_entry(&self, field: Field) -> impl Iterator<Item = ([String; 4], u64)> {
+        self.entries.iter().map(move |one| (one.labels.clone(), field(one.count)))
+    }
+
+    fn by_block(&self, field: Field) -> impl Iterator<Item = ([String; 2], u64)> {
+        self.blocks.iter().map(move |one| (one.labels.clone(), field(one.count)))
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = ([String; 1], u64)> {
+        let kinds = ["network", "prefix-list"];
+        let counts = self.store.as_ref().map(|store| store.blocks);
+        let rows = counts.into_iter().flat_map(move |counts| kinds.into_iter().zip(counts));
+        rows.map(|(kind, count)| ([kind.to_owned()], count))
+    }
+
+    fn ended(&self) -> impl Iterator<Item = ([String; 1], u64)> {
+        let counts = self.store.as_ref().map(|store| store.ended);
+        counts.into_iter().flat_map(|EndedCounts { rules, acl_entries, blocks }| {
+            let kinds = [
+                (EndedKind::Rule, rules),
+                (EndedKind::AclEntry, acl_entries),
+                (EndedKind::Block, blocks),
+            ];
+            kinds.map(|(kind, count)| ([kind.name().to_owned()], count))
+        })
     }
 
     fn by_rule(&self, field: Field) -> impl Iterator<Item = ([String; 2], u64)> {
@@ -368,6 +457,12 @@ impl Collector for Reading {
         encode(to, &ALLOWANCE_EXCEEDED, self.by_interface(Measured::exceeded))?;
         encode(to, &RULE_PACKETS, self.by_rule(PACKETS_FIELD))?;
         encode(to, &RULE_BYTES, self.by_rule(BYTES_FIELD))?;
+        encode(to, &ACL_PACKETS, self.by_entry(PACKETS_FIELD))?;
+        encode(to, &ACL_BYTES, self.by_entry(BYTES_FIELD))?;
+        encode(to, &BLOCKS, self.blocks())?;
+        encode(to, &BLOCK_PACKETS, self.by_block(PACKETS_FIELD))?;
+        encode(to, &BLOCK_BYTES, self.by_block(BYTES_FIELD))?;
+        encode(to, &ENDED, self.ended())?;
         encode(to, &STORE_GENERATION, self.of_store(|store| store.generation))?;
         encode(to, &PANIC, self.of_store(|store| store.panic.into()))?;
         encode(to, &BUILD_INFO, [(build, 1)])
@@ -410,10 +505,15 @@ mod tests {
         };
         let rule =
             RuleCount { group: "g".to_owned(), rule: "r".to_owned(), count: Counter::default() };
+        let labels = ["acl-1", "ingress", "100", "deny"].map(str::to_owned);
+        let entry = EntryCount { labels, count: Counter::default() };
+        let labels = ["pl-1", "eth0"].map(str::to_owned);
+        let block = BlockCount { labels, count: Counter::default() };
         let stored = Stored {
             label: "eth0".to_owned(),
             mode: "enforce",
             hook: "tcx",
+            acl: "acl-1".to_owned(),
             is_enforcing: true,
             has_device: true,
             generation: 0,
@@ -423,8 +523,16 @@ mod tests {
             interfaces: vec![interface],
             tables: vec![table],
             rules: vec![rule],
+            entries: vec![entry],
+            blocks: vec![block],
             stored: vec![stored],
-            store: Some(StoreValues { generation: 0, panic: false, deadline: None }),
+            store: Some(StoreValues {
+                generation: 0,
+                panic: false,
+                deadline: None,
+                blocks: [0, 0],
+                ended: EndedCounts::default(),
+            }),
             tables_readable: true,
         }
     }

@@ -245,7 +245,7 @@ fn an_empty_host_is_no_error() {
     );
     assert_eq!(
         serde_json::from_str::<Value>(&host.ok(&["export"])).unwrap(),
-        json!({"SecurityGroups": [], "PrefixLists": []})
+        json!({"SecurityGroups": [], "PrefixLists": [], "NetworkAcls": []})
     );
 }
 

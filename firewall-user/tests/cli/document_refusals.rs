@@ -26,7 +26,8 @@ fn a_refused_document_is_reported_with_the_place() {
         document(&[changed])
     };
     let list = |value: Value| json!({"PrefixLists": [value]}).to_string();
-    let whole = "apply reads what aws ec2 describe-security-groups or secgroup export prints";
+    let whole = "apply reads what aws ec2 describe-security-groups, aws ec2 describe-network-acls \
+                 or secgroup export prints";
     let blank = "see whether the command that wrote it failed";
     let addresses = "the addresses in it are not known on this host: name its networks instead";
     let twice = "names are unique on this host, ignoring case: apply one of the two";
@@ -50,8 +51,8 @@ fn a_refused_document_is_reported_with_the_place() {
             "SecurityGroups: invalid type: map, expected a sequence".into(),
             whole,
         ),
-        ("[]".into(), "the document has neither SecurityGroups nor PrefixLists".into(), whole),
-        ("{}".into(), "the document has neither SecurityGroups nor PrefixLists".into(), whole),
+        ("[]".into(), "the document has none of SecurityGroups, PrefixLists and NetworkAcls".into(), whole),
+        ("{}".into(), "the document has none of SecurityGroups, PrefixLists and NetworkAcls".into(), whole),
         (
             "{\"SecurityGroups\": [{\"GroupName\": \"a\", \"GroupName\": \"b\", \"Description\": \"d\", \
              \"IpPermissions\": [], \"IpPermissionsEgress\": []}]}"

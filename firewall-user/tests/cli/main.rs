@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod acl_refusals;
+mod acls;
+mod blocks;
 mod commands;
 mod document_refusals;
 mod documents;

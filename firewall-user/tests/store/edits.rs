@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::MAX_RULE;
 use firewall_ebpf::abi::state::State;
-use firewall_user::model::{Family, Peer};
 use firewall_user::model::{
-    GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, Networks, NewRule, PortRange,
-    PortSettings, RuleSpec, Tracking, Traffic, parse_cidr, parse_own,
+    Acl, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, Networks, NewRule,
+    PortRange, PortSettings, RuleSpec, Tracking, Traffic, parse_cidr, parse_own,
 };
+use firewall_user::model::{Family, Peer};
 use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
 use proptest::prelude::*;
 use tempfile::TempDir;
+
+use crate::acls;
 
 pub(crate) fn new_group(name: &str) -> NewGroup {
     NewGroup { name: name.to_owned(), description: "d".to_owned(), tags: BTreeMap::new() }
@@ -22,16 +24,17 @@ pub(crate) fn tcp_rule(port: u16) -> NewRule {
     let traffic = Traffic::Tcp(PortRange { from: port, to: port });
     let peer = Peer::from(parse_cidr("10.0.0.0/8").unwrap());
     let spec = RuleSpec::new(Direction::Ingress, traffic, peer).unwrap();
-    NewRule { spec, description: format!("port {port}") }
+    NewRule { spec, description: format!("port {port}"), end: None }
 }
 
-fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
+pub(crate) fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
     Interface {
         id: InterfaceId::random().unwrap(),
         slot,
         device: device.to_owned(),
         netns: (slot % 2 == 1).then(|| "vm".to_owned()),
         groups,
+        acl: None,
         hook: HookChoice::ALL[usize::from(slot) % 4],
         orientation: if slot.is_multiple_of(3) { Orientation::Guest } else { Orientation::Host },
         non_ip: Default::default(),
@@ -61,7 +64,8 @@ pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
     let other = change.model().group(&format!("g{}", which / 4 % 4)).map(|group| group.id.clone());
     let list = change.model().prefix_list(&format!("l{}", which % 3)).map(|list| list.id.clone());
     let network = parse_cidr(&format!("10.{}.0.0/16", which / 3 % 5)).unwrap();
-    let _ = match (kind % 14, group, other, list) {
+    let _ = match (kind % 15, group, other, list) {
+        (14, _, _, list) => acls::edit(change, which, list.ok()),
         (0 | 1, ..) => change.create_group(new_group(&name)).map(drop),
         (2, Ok(group), ..) => change.delete_group(&group),
         (3 | 4, Ok(group), ..) => change.add_rules(&group, vec![tcp_rule(which.into())]).map(drop),
@@ -101,7 +105,10 @@ pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
             let slot = change.free_slot(5).unwrap_or(0);
             let mut groups = vec![group];
             groups.extend((groups[0] != other).then_some(other));
-            change.put_interface(&interface(slot, &format!("d{}", which % 6), groups))
+            let acl = change.model().acl(&format!("a{}", which % 3)).ok();
+            let acl = acl.and_then(Acl::association);
+            let interface = interface(slot, &format!("d{}", which % 6), groups);
+            change.put_interface(&Interface { acl, ..interface })
         }
         (13, Ok(group), ..) if which.is_multiple_of(2) => {
             change.tag_group(&group, [("t".to_owned(), which.to_string())].into())
@@ -121,7 +128,7 @@ proptest! {
         let dir = TempDir::new().unwrap();
         let limits = Limits { rules_per_group: 8, ..Limits::default() };
         let mut store = Store::open_with(dir.path(), limits).unwrap();
-        let mut numbers = BTreeSet::new();
+        let (mut numbers, mut entries) = (BTreeSet::new(), BTreeSet::new());
         let mut kept = store.model().unwrap();
         for chunk in edits.chunks(4) {
             let mut change = store.begin().unwrap();
@@ -139,6 +146,8 @@ proptest! {
                 for rule in model.groups.values().flat_map(|group| &group.rules) {
                     numbers.insert((rule.number, rule.id.clone()));
                 }
+                let acls = model.acls.values();
+                entries.extend(acls.flat_map(|acl| acl.entries.values()).map(|one| one.number));
                 kept = model;
             }
             prop_assert_eq!(&store.model().unwrap(), &kept);
@@ -146,6 +155,7 @@ proptest! {
         // No number ever stood for two rules, and each is still known by it.
         let distinct: BTreeSet<_> = numbers.iter().map(|(number, _)| *number).collect();
         prop_assert_eq!(distinct.len(), numbers.len());
+        prop_assert!(distinct.is_disjoint(&entries));
         for (number, rule) in numbers {
             prop_assert_eq!(store.rule_by_number(number).unwrap().unwrap().rule, rule);
         }
@@ -166,14 +176,16 @@ fn a_removed_rule_is_still_known_by_its_number() {
     drop(store);
 
     let mut store = Store::open(dir.path()).unwrap();
-    let name = store.rule_by_number(4).unwrap().unwrap();
+    // The first numbers are those of the default ACL's entries.
+    let name = store.rule_by_number(12).unwrap().unwrap();
     assert_eq!((name.rule, name.group, name.group_name), (rules[1].clone(), group, "web".into()));
-    assert_eq!(store.rule_by_number(5).unwrap(), None);
+    assert_eq!(store.rule_by_number(13).unwrap(), None);
+    assert_eq!(store.rule_by_number(8).unwrap(), None, "an entry of an ACL is no rule");
     assert_eq!(store.rule_by_number(0).unwrap(), None);
     // The highest number is free, and is not given again.
     let mut change = store.begin().unwrap();
     let group = change.create_group(new_group("web")).unwrap();
-    assert_eq!(change.model().groups[&group].rules[0].number, 5);
+    assert_eq!(change.model().groups[&group].rules[0].number, 13);
 }
 
 #[test]

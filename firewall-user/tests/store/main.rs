@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod acls;
+mod blocks;
 mod crash;
 mod edits;
+mod ends;
 mod entries;
 mod open;
 mod pending;

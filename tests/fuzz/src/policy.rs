@@ -121,6 +121,7 @@ fn rule(bytes: &mut Unstructured<'_>, number: u32) -> Result<ResolvedRule> {
         traffic: any_traffic(bytes, kind >> 1 & 7)?,
         // A group without members has no networks.
         networks: if kind & 0x30 == 0x30 { Networks::default() } else { networks.into() },
+        end: None,
     })
 }
 

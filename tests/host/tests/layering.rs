@@ -14,7 +14,7 @@ const POLICY: &str = "firewall-user/policy/src";
 /// re-exports the policy crate as `policy`, and its `model`.
 const LAYERS: [&[&str]; 8] = [
     &["model", "policy"],
-    &["explain"],
+    &["clock", "explain"],
     &["ownership"],
     &["dataplane", "store"],
     &["config"],
@@ -93,6 +93,8 @@ fn the_policy_crate_depends_on_nothing_that_does_io() {
         "getrandom",
         "hashbrown",
         "ipnet",
+        // Without its features, it has times and no clock.
+        "jiff",
         "serde",
         "serde_json",
         "serde_path_to_error",

@@ -14,7 +14,7 @@ use firewall_ebpf::abi::policy::{Active, traffic};
 use firewall_user::dataplane::instance;
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::maps::Maps;
-use firewall_user::dataplane::tables::policy::Wanted;
+use firewall_user::dataplane::tables::policy::{Flags, Wanted};
 use firewall_user::model::{PortRange, Tracking, Traffic};
 use firewall_user::policy::{InternedPolicy, PolicyInterner, ResolvedRule};
 use ipnet::IpNet;
@@ -95,7 +95,13 @@ pub fn measure(bench_object: &str) -> Result<(Vec<Admission>, Vec<Change>)> {
 
 pub(super) fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule {
     let traffic = Traffic::Tcp(PortRange { from: port, to: port });
-    ResolvedRule { number, direction: Direction::Ingress, traffic, networks: networks.into() }
+    ResolvedRule {
+        number,
+        direction: Direction::Ingress,
+        traffic,
+        networks: networks.into(),
+        end: None,
+    }
 }
 
 /// Spreads numbers over all addresses: an odd factor is a bijection.
@@ -132,8 +138,13 @@ impl Policies {
         };
         let compiled = begin.elapsed().as_secs_f64();
         let known = self.active.as_ref().map(|(_, policy)| policy);
-        let wanted =
-            Wanted { slot, interner: &self.interner, policy: &policy, known, audit: false };
+        let wanted = Wanted {
+            slot,
+            interner: &self.interner,
+            policy: &policy,
+            known,
+            flags: Flags::default(),
+        };
         let begin = Instant::now();
         let plan = maps.plan(&wanted)?;
         let planned = begin.elapsed().as_secs_f64();
@@ -142,7 +153,7 @@ impl Policies {
         maps.publish(&[&shadow])?;
         let written = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
-        maps.flip(vec![shadow])?;
+        maps.flip(vec![shadow], None)?;
         let settled = begin.elapsed().as_secs_f64();
         let memory = maps.policy_memory(slot)?.unwrap_or(0);
         self.active = Some((rules.to_vec(), policy));

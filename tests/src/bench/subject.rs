@@ -18,7 +18,7 @@ use firewall_user::dataplane::hooks::load::{self, Settings};
 use firewall_user::dataplane::hooks::slow_path::{self, Kind, Variant};
 use firewall_user::dataplane::tables::interface::FlowSizes;
 use firewall_user::dataplane::tables::maps::Maps;
-use firewall_user::dataplane::tables::policy::Wanted;
+use firewall_user::dataplane::tables::policy::{Flags, Wanted};
 use firewall_user::dataplane::{Pins, instance};
 use firewall_user::model::{Tracking, Traffic};
 use firewall_user::policy::{PolicyInterner, ResolvedRule};
@@ -104,6 +104,7 @@ pub(super) fn subjects(maps: &mut Maps, sizes: FlowSizes) -> Result<(Vec<Subject
     let any = vec![IpNet::V4(Ipv4Net::default())];
     let request = rule(1, PORT, any.clone());
     let reply = ResolvedRule {
+        end: None,
         number: 2,
         direction: Direction::Egress,
         traffic: Traffic::All,
@@ -117,11 +118,12 @@ pub(super) fn subjects(maps: &mut Maps, sizes: FlowSizes) -> Result<(Vec<Subject
 fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]) -> Result<Ebpf> {
     let mut interner = PolicyInterner::default();
     let policy = interner.compile(rules, Tracking::Auto)?;
-    let wanted = Wanted { slot, interner: &interner, policy: &policy, known: None, audit: false };
+    let wanted =
+        Wanted { slot, interner: &interner, policy: &policy, known: None, flags: Flags::default() };
     let plan = maps.plan(&wanted)?;
     let shadow = maps.shadow(&wanted, plan, &mut |_| {})?;
     maps.publish(&[&shadow])?;
-    maps.flip(vec![shadow])?;
+    maps.flip(vec![shadow], None)?;
     let fixed = Settings {
         slot,
         orientation: Orientation::Host,

@@ -85,6 +85,7 @@ pub fn default_rules() -> Vec<Rule> {
 pub fn resolved(rules: &[Rule], scenario: &Scenario) -> Vec<ResolvedRule> {
     let numbered = (1..).zip(rules);
     let resolved = numbered.map(|(number, rule)| ResolvedRule {
+        end: None,
         number,
         direction: scenario.direction(rule.from),
         traffic: traffic(rule.traffic, scenario.family),

@@ -52,7 +52,9 @@ impl Firewall {
         let every = Rules::ALL.into_iter();
         match self {
             Self::XdpDrop | Self::Nothing | Self::XdpPass => vec![None],
-            Self::Xdp | Self::Tcx | Self::Nftables => every.map(Some).collect(),
+            Self::Xdp | Self::Tcx | Self::Nftables => {
+                every.chain(Rules::BLOCKED).map(Some).collect()
+            }
             Self::IptablesNft | Self::IptablesLegacy => {
                 every.filter(|rules| *rules != Rules::SET).map(Some).collect()
             }
@@ -96,11 +98,13 @@ impl Subject {
     pub fn all() -> Vec<Self> {
         let subjects = |firewall: Firewall| {
             let v4 = firewall.rules().into_iter().map(move |rules| Self::v4(firewall, rules));
-            // Some firewalls, with the smallest number of rules.
-            let v6 = firewall
-                .is_measured_over_v6()
-                .then(|| Self { family: Family::V6, ..Self::v4(firewall, firewall.rules()[0]) });
-            v4.chain(v6)
+            // Some firewalls, with the smallest number of rules, and block lists.
+            let is_of_v6 = move |rules: &Option<Rules>| {
+                firewall.is_measured_over_v6()
+                    && rules.is_none_or(|rules| matches!(rules, Rules::Each(1) | Rules::Blocked(_)))
+            };
+            let v6 = firewall.rules().into_iter().filter(is_of_v6);
+            v4.chain(v6.map(move |rules| Self { family: Family::V6, ..Self::v4(firewall, rules) }))
         };
         Firewall::ALL.into_iter().flat_map(subjects).collect()
     }
@@ -202,12 +206,16 @@ impl ActiveFirewall {
             Self::Drop => Some(generator.dropped()),
             Self::Nothing => None,
             Self::Secgroup(secgroup, device) => {
-                Some(secgroup.counters().packets(device, "ingress", "no-rule"))
+                let counters = secgroup.counters();
+                let dropped = ["no-rule", "blocked"];
+                let dropped = dropped.map(|reason| counters.packets(device, "ingress", reason));
+                Some(dropped.iter().sum())
             }
             Self::Nftables => {
-                let listing =
-                    output(server.command("nft").args(["list", "table", "inet", "bench"]));
-                Some(number_after(&listing, "packets "))
+                // Not the tables, which may have a million elements.
+                let listing = output(server.command("nft").args(["list", "counters"]));
+                let counters = listing.split("counter dropped").skip(1);
+                Some(counters.map(|counter| number_after(counter, "packets ")).sum())
             }
             Self::Iptables(save) => {
                 let listing = output(server.command(save).args(["-c", "-t", "filter"]));

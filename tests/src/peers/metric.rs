@@ -31,6 +31,9 @@ impl Metric {
         if subject.family == Family::V6 {
             return matches!(self, Self::Dropped | Self::Established);
         }
+        if matches!(subject.rules, Some(Rules::Blocked(_))) {
+            return matches!(self, Self::Dropped | Self::Established);
+        }
         match self {
             Self::Dropped => subject.firewall != Firewall::XdpPass,
             Self::Established | Self::Connections => subject.firewall != Firewall::XdpDrop,

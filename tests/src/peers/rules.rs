@@ -1,12 +1,18 @@
 //! The same rules for every firewall, each in its own syntax.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
-use crate::Secgroup;
 use crate::decision::Family;
+use crate::{Pair, Secgroup};
 
 /// The UDP port that packets are generated for, and the first of the TCP ports of the bench.
 pub const PORT: u16 = 5000;
+/// The hosts of the flood, as the generator has them.
+const HOSTS: u32 = 8192;
+/// From this number of blocked networks on, they are single addresses.
+const SINGLE: u32 = 100_000;
 /// The TCP ports of the bench.
 const TCP_PORTS: [u16; 2] = [PORT, 5299];
 
@@ -26,6 +32,9 @@ pub enum Rules {
     Each(u32),
     /// This number of networks in a set of nftables, or in a prefix list of secgroup.
     Set(u32),
+    /// One rule, and this number of blocked networks, among them all that the flood comes from: in a set that
+    /// nftables searches at the ingress hook, or a blocked prefix list of secgroup.
+    Blocked(u32),
 }
 
 impl Rules {
@@ -33,9 +42,15 @@ impl Rules {
     pub const ALL: [Self; 4] = [Self::Each(1), Self::Each(100), Self::Each(1000), Self::SET];
     /// Not possible with iptables.
     pub const SET: Self = Self::Set(10_000);
+    /// The measured block lists.
+    pub const BLOCKED: [Self; 3] =
+        [Self::Blocked(1), Self::Blocked(1000), Self::Blocked(1_000_000)];
 
     fn networks(self, family: Family) -> impl Iterator<Item = String> {
-        let (Self::Each(count) | Self::Set(count)) = self;
+        let count = match self {
+            Self::Each(count) | Self::Set(count) => count,
+            Self::Blocked(_) => 1,
+        };
         // With gaps, so that networks cannot be merged; the flood comes from the gaps. Not /24,
         // whose three bytes nftables loads more slowly.
         let others = (1..count).map(move |number| {
@@ -48,9 +63,44 @@ impl Rules {
         others.chain([client(family).to_owned()])
     }
 
+    /// The blocked networks, as a file has them: those of the flood's hosts, of the fewest and shortest
+    /// prefixes that the number allows, then others.
+    #[must_use]
+    pub fn blocked(self, family: Family) -> Vec<String> {
+        let Self::Blocked(count) = self else { return Vec::new() };
+        let flood: Vec<String> = match (count, family) {
+            (1, Family::V4) => vec!["20.0.0.0/8".to_owned()],
+            (1, Family::V6) => vec!["2001:db8::/48".to_owned()],
+            (..SINGLE, Family::V4) => (0..64).map(|middle| format!("20.{middle}.0.0/16")).collect(),
+            (..SINGLE, Family::V6) => {
+                (0..64).map(|high| format!("2001:db8:0:{:x}::/56", high << 8)).collect()
+            }
+            (_, Family::V4) => (0..HOSTS)
+                .map(|host| format!("20.{}.{}.9", host & 63, host >> 6 << 1 | 1))
+                .collect(),
+            (_, Family::V6) => {
+                (0..HOSTS).map(|host| format!("2001:db8:0:{:x}::9", host << 1 | 1)).collect()
+            }
+        };
+        let others = (0..count).map(|number| {
+            // The factor is odd, so that each comes once, and successive ones are far apart.
+            let [a, b, c, d] =
+                (number.wrapping_mul(0x9e37_79b1) & 0x1fff_ffff | 0x4000_0000).to_be_bytes();
+            match family {
+                Family::V4 => format!("{a}.{b}.{c}.{d}"),
+                Family::V6 => format!("2001:db9:{a:02x}{b:02x}:{c:02x}{d:02x}::1"),
+            }
+        });
+        let fitting = usize::try_from(count).unwrap_or(usize::MAX);
+        flood.into_iter().chain(others).take(fitting).collect()
+    }
+
     /// A ruleset for `nft -f`.
     #[must_use]
     pub fn nftables(self, family: Family) -> String {
+        if let Self::Blocked(count) = self {
+            return Self::Each(1).nftables(family) + &self.nftables_blocked(count, family);
+        }
         let [first, last] = TCP_PORTS;
         let client = client(family);
         let (ip, address) = match family {
@@ -60,7 +110,7 @@ impl Rules {
         let mut set = String::new();
         let mut rules = String::new();
         match self {
-            Self::Each(_) => {
+            Self::Each(_) | Self::Blocked(_) => {
                 for network in self.networks(family) {
                     let _ = writeln!(rules, "{ip} saddr {network} udp dport {PORT} accept");
                 }
@@ -85,6 +135,24 @@ impl Rules {
         )
     }
 
+    /// The table that drops blocked sources where nftables can do it first. Single addresses are in a hash,
+    /// networks in a tree.
+    fn nftables_blocked(self, count: u32, family: Family) -> String {
+        let (ip, address) = match family {
+            Family::V4 => ("ip", "ipv4_addr"),
+            Family::V6 => ("ip6", "ipv6_addr"),
+        };
+        let flags = if count < SINGLE { "flags interval; " } else { "" };
+        let elements = self.blocked(family).join(", ");
+        format!(
+            "table netdev bench {{\ncounter dropped {{ }}\nset blocked {{ type {address}; {flags}\
+             elements = {{ {elements} }} }}\nchain ingress {{\n\
+             type filter hook ingress device \"{}\" priority filter; policy accept;\n\
+             {ip} saddr @blocked counter name dropped drop\n}}\n}}\n",
+            Pair::DEVICE
+        )
+    }
+
     /// A table for `iptables-restore`; the policy of INPUT counts drops.
     #[must_use]
     pub fn iptables(self) -> String {
@@ -105,7 +173,7 @@ impl Rules {
     pub fn secgroup(self, secgroup: &Secgroup<'_>, family: Family) {
         secgroup.configure(
             "[limits]\nrules_per_group = 20200\ngroups_per_interface = 1\n\
-             rules_per_interface = 20200\nentries_per_prefix_list = 10000\n",
+             rules_per_interface = 20200\nentries_per_prefix_list = 1000000\n",
         );
         secgroup.ok("group create bench --description bench");
         let [first, last] = TCP_PORTS;
@@ -117,7 +185,7 @@ impl Rules {
         };
         let (udp, tcp) = (format!("udp --port {PORT}"), format!("tcp --port {first}-{last}"));
         match self {
-            Self::Each(_) => {
+            Self::Each(_) | Self::Blocked(_) => {
                 allow(&udp, &repeated("--cidr"));
                 allow(&tcp, &format!("--cidr {}", client(family)));
             }
@@ -130,20 +198,30 @@ impl Rules {
                 }
             }
         }
+        if let Self::Blocked(_) = self {
+            let mut file = tempfile::NamedTempFile::new().expect("create a file for networks");
+            for network in self.blocked(family) {
+                writeln!(file, "{network}").expect("write a network");
+            }
+            secgroup.ok(&format!("prefix-list load blocked {} --create", file.path().display()));
+            secgroup.ok("block --prefix-list blocked");
+        }
     }
 }
 
 impl fmt::Display for Rules {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Each(count) | Self::Set(count)) = *self;
-        let number = match (count / 1000, count % 1000) {
-            (0, small) => small.to_string(),
-            (thousands, rest) => format!("{thousands},{rest:03}"),
+        let (Self::Each(count) | Self::Set(count) | Self::Blocked(count)) = *self;
+        let number = match (count / 1_000_000, count / 1000 % 1000, count % 1000) {
+            (0, 0, small) => small.to_string(),
+            (0, thousands, rest) => format!("{thousands},{rest:03}"),
+            (millions, thousands, rest) => format!("{millions},{thousands:03},{rest:03}"),
         };
         match self {
             Self::Each(1) => write!(out, "1 rule"),
             Self::Each(_) => write!(out, "{number} rules"),
             Self::Set(_) => write!(out, "set of {number}"),
+            Self::Blocked(_) => write!(out, "{number} blocked"),
         }
     }
 }

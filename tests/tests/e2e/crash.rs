@@ -3,6 +3,7 @@
 
 mod apply;
 mod attach;
+mod deny;
 mod policies;
 
 use std::path::{Path, PathBuf};
@@ -42,7 +43,8 @@ fn kill_at_every_moment(
     assert!(kills > 20, "killed only {kills} times");
 }
 
-/// Every pin, without its bank number, because a policy alternates between the banks.
+/// Every pin, without the number of its bank or filter, because a policy alternates between the banks, and
+/// each filter has another number.
 fn pins(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     collect(directory, &mut found);
@@ -57,9 +59,13 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap().to_str().unwrap();
         let is_table = directory.ends_with("tables");
         let banks = ["_0_", "_1_"].into_iter().find(|bank| is_table && name.contains(bank));
-        found.push(
-            banks.map_or(path.clone(), |bank| path.with_file_name(name.replacen(bank, "_x_", 1))),
-        );
+        let filter = name.strip_prefix("filter_").and_then(|rest| rest.split_once('_'));
+        let without = match (filter, banks) {
+            (Some((_, table)), _) => Some(format!("filter_x_{table}")),
+            (None, Some(bank)) => Some(name.replacen(bank, "_x_", 1)),
+            (None, None) => None,
+        };
+        found.push(without.map_or(path.clone(), |name| path.with_file_name(name)));
     }
 }
 

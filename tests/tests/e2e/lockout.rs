@@ -113,6 +113,64 @@ fn a_change_that_cuts_the_callers_connection_is_refused() {
     }
 }
 
+/// The command of the hint.
+fn hinted(answer: &CommandOutput) -> String {
+    let hint = answer.stderr.lines().find_map(|line| line.strip_prefix("hint: `secgroup "));
+    let hint = hint.unwrap_or_else(|| panic!("no command in the hint: {answer}"));
+    hint.split_once('`').unwrap().0.to_owned()
+}
+
+#[test]
+fn an_acl_that_cuts_the_callers_connection_is_refused() {
+    let net = Pair::new();
+    for family in [0, 1] {
+        let login = Login::new(&net, family);
+        let secgroup = Secgroup::inside(&net.server);
+        secgroup.ok("group create open --description x");
+        secgroup.ok("rule add open ingress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
+        login.ok(&secgroup, "attach eth0 --group open");
+        secgroup.ok("acl create web");
+        let last = ["32767", "32768"][family];
+        for (direction, what) in [("ingress", "its packets"), ("egress", "the replies")] {
+            let answer = login.run(&secgroup, "acl associate web eth0");
+            assert_eq!(answer.code, Some(1), "{direction}: {answer}");
+            let expected = format!(
+                "this would lock you out: your SSH connection {} arrives on eth0, and entry {last} of \
+                 network ACL web would drop {what}\n",
+                login.displayed()
+            );
+            assert!(answer.stderr.contains(&expected), "{direction}: {answer}");
+            let hint = hinted(&answer);
+            assert!(hint.starts_with(&format!("acl entry add web {direction} ")), "{hint}");
+            login.ok(&secgroup, &hint);
+        }
+        login.ok(&secgroup, "acl associate web eth0");
+        let deny = |direction: &str, number: u16| {
+            let narrow = NARROW[family];
+            format!("acl entry add web {direction} {number} deny --protocol all --cidr {narrow}")
+        };
+        for direction in ["ingress", "egress"] {
+            let answer = login.run(&secgroup, &deny(direction, 50));
+            assert_eq!(answer.code, Some(1), "{direction}: {answer}");
+            assert!(answer.stderr.contains("and entry 50 of network ACL web"), "{answer}");
+            login.ok(&secgroup, &hinted(&answer));
+            login.ok(&secgroup, &deny(direction, 50));
+        }
+        // Nothing is before the first entry.
+        let answer = login.run(&secgroup, &deny("ingress", 1));
+        assert!(answer.stderr.contains("an ingress entry before entry 1 that allows"), "{answer}");
+        let end = at(Pair::SERVER, 22)[family];
+        login.ok(&secgroup, &format!("{} --force", deny("ingress", 1)));
+        assert!(!tcp::reaches(&net.client, end));
+        // The caller is cut off already.
+        login.ok(&secgroup, &deny("egress", 1));
+        // In audit mode nothing is dropped, so enforcing is refused.
+        login.ok(&secgroup, "mode eth0 audit");
+        let answer = login.run(&secgroup, "mode eth0 enforce");
+        assert!(answer.stderr.contains("and entry 1 of network ACL web"), "{answer}");
+    }
+}
+
 #[test]
 fn changes_that_do_not_affect_the_callers_connection_are_allowed() {
     let net = Pair::new();

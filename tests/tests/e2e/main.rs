@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod acl;
+mod acl_enforcement;
 mod attach_options;
 mod audit;
 mod big_tcp;
+mod blocks_enforcement;
 mod bloom;
 mod changed_settings;
 mod clsact;

@@ -78,6 +78,7 @@ fn rules_of_step(step: usize) -> Vec<NewRule> {
             peer: Peer::Ipv4(network.parse().expect("a network")),
         },
         description: String::new(),
+        end: None,
     });
     rules.collect()
 }

@@ -2,6 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::filter::Filter;
 use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6, Table};
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::state::State;
@@ -56,6 +57,11 @@ impl FastPathSettings for Entry {
     #[inline(always)]
     fn under_flood(&self) -> bool {
         maps::under_flood(globals::slot(), || self.now())
+    }
+
+    #[inline(always)]
+    fn filter(&self, active: Active) -> Filter {
+        maps::filter(active)
     }
 }
 

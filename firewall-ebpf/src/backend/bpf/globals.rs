@@ -4,7 +4,7 @@
 
 use aya_ebpf::Global;
 use firewall_ebpf::abi::interface::{
-    Direction, Orientation, TIMEOUT_SPACE, TcpChecks, slow_path_index,
+    Direction, Orientation, SLOW_PATHS, TIMEOUT_SPACE, TcpChecks, slow_path_index,
 };
 use firewall_ebpf::abi::state::State;
 
@@ -30,10 +30,10 @@ static FAST_PATH: Global<u8> = Global::new(1);
 /// Of both paths.
 #[unsafe(no_mangle)]
 static REVALIDATE: Global<u8> = Global::new(0);
-/// Of the slow path: `abi::counter::rule_stripes` of the map of counters by rule.
+/// Of both paths: `abi::counter::rule_stripes` of the map of counters by rule.
 #[unsafe(no_mangle)]
 static RULE_STRIPES: Global<u32> = Global::new(1);
-/// Of the slow path: `abi::counter::rule_stride`.
+/// Of both paths: `abi::counter::rule_stride`.
 #[unsafe(no_mangle)]
 static RULE_STRIDE: Global<u32> = Global::new(0);
 /// The guest's MAC address as `port::mac_word` has it, or 0.
@@ -59,6 +59,12 @@ pub(super) fn slot() -> u16 {
 #[inline(always)]
 pub(super) fn slow_path(direction: Direction) -> u32 {
     slow_path_index(SLOW_PATH.load(), direction)
+}
+
+/// Whether the interface is traced: its slow path prints every packet.
+#[inline(always)]
+pub(super) fn is_traced() -> bool {
+    SLOW_PATH.load() >= SLOW_PATHS
 }
 
 /// The direction of the packets of a slow path.

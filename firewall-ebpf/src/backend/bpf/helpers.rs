@@ -8,7 +8,7 @@ use firewall_ebpf::abi::event::{Event, event_index};
 use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6, Table};
 use firewall_ebpf::abi::helper::{
     LIST_HEADER, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, SET_ACTIVE_ENTRY,
-    unpack_query,
+    SET_BLOCKING, unpack_query,
 };
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::verdict::tables::{FlowLookup, Rules};
@@ -17,6 +17,7 @@ use firewall_ebpf::wire::packet::{Packet, Wire};
 
 use super::maps;
 use super::policy::PolicyTables;
+use super::subprograms::{sg_block_v4, sg_block_v6, sg_entry_v4, sg_entry_v6};
 use super::tables::{Kernel, Removal};
 use super::view::Skb;
 
@@ -31,8 +32,8 @@ extern "C" fn sg_clock(_: *mut __sk_buff) -> i32 {
     0
 }
 
-/// Makes the policies of a list active, one slot after the other, each by one aligned 64-bit store;
-/// returns how many it made active.
+/// Makes the policies and blocks of a list active, one entry after the other, each by one aligned 64-bit
+/// store; returns how many it made active.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {
@@ -41,7 +42,12 @@ extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {
     for index in 0..MAX_SET_ACTIVE {
         let at = LIST_HEADER + index * SET_ACTIVE_ENTRY;
         let Some([slot, word]) = list.load::<[u64; 2]>(at) else { break };
-        let Some(active) = maps::ACTIVE.get_ptr_mut(slot as u32) else { break };
+        let active = if slot as u32 == SET_BLOCKING {
+            maps::BLOCKING.get_ptr_mut(0)
+        } else {
+            maps::ACTIVE.get_ptr_mut(slot as u32)
+        };
+        let Some(active) = active else { break };
         // SAFETY: an element of the map, aligned to 8 bytes. Programs on other CPUs read the word
         // meanwhile, each the old or the new value; userspace writes under its lock.
         unsafe { active.write_volatile(word) };
@@ -145,8 +151,48 @@ fn probe<A: Address + Wire>(ctx: *mut __sk_buff) -> i32
 where
     PolicyTables: Rules<A>,
 {
+    evaluate(ctx, |active, query, outside| {
+        let (direction, traffic) = unpack_query(query);
+        PolicyTables.lookup_rule(Active(active), direction, outside, traffic).unwrap_or(0)
+    })
+}
+
+/// Looks a list of queries about IPv4 addresses up in a filter that need not be active, and stores the entries
+/// in the list; returns how many there were.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_probe_filter_v4(ctx: *mut __sk_buff) -> i32 {
+    evaluate::<V4>(ctx, |active, query, outside| sg_entry_v4(active, query, outside))
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_probe_filter_v6(ctx: *mut __sk_buff) -> i32 {
+    evaluate::<V6>(ctx, |active, query, [first, second]| sg_entry_v6(active, query, first, second))
+}
+
+/// Looks a list of IPv4 addresses up in tries of blocks that need not be active, and stores the values in the
+/// list; returns how many there were.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_probe_blocks_v4(ctx: *mut __sk_buff) -> i32 {
+    evaluate::<V4>(ctx, |blocking, _, outside| sg_block_v4(blocking, outside))
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "classifier")]
+extern "C" fn sg_probe_blocks_v6(ctx: *mut __sk_buff) -> i32 {
+    evaluate::<V6>(ctx, |blocking, _, [first, second]| sg_block_v6(blocking, first, second))
+}
+
+/// Evaluates a list of queries with the list's word, and stores the results in it; returns how many there
+/// were.
+#[inline(always)]
+fn evaluate<A: Address + Wire>(ctx: *mut __sk_buff, result: impl Fn(u64, u32, A) -> u32) -> i32 {
     let list = Skb::new(ctx, true);
-    let Some([active]) = list.load::<[u64; 1]>(0) else { return 0 };
+    let Some([word]) = list.load::<[u64; 1]>(0) else { return 0 };
     let mut evaluated = 0;
     for index in 0..MAX_PROBED {
         let at = LIST_HEADER + index * (8 + size_of::<A>() as u32);
@@ -154,11 +200,9 @@ where
         else {
             break;
         };
-        let (direction, traffic) = unpack_query(query);
-        let rule =
-            PolicyTables.lookup_rule(Active(active), direction, outside, traffic).unwrap_or(0);
+        let found = result(word, query, outside);
         // SAFETY: the helper copies four bytes from the stack, and checks that they fit.
-        unsafe { bpf_skb_store_bytes(ctx, at + 4, (&raw const rule).cast(), 4, 0) };
+        unsafe { bpf_skb_store_bytes(ctx, at + 4, (&raw const found).cast(), 4, 0) };
         evaluated += 1;
     }
     evaluated

@@ -10,10 +10,13 @@ use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
 };
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::btf_map;
 use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::block::{BLOCK_BANKS, Blocking};
 use firewall_ebpf::abi::bloom::{Bit, LINES, Line};
 use firewall_ebpf::abi::counter::{Counter, counter_index};
+use firewall_ebpf::abi::filter::{Filter, MAX_FILTERS, TABLE_SETS};
 use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::interface::{Call, Direction, SLOW_PATH_PROGRAMS, Settings};
@@ -88,7 +91,7 @@ pub(super) type SourceTable = LruHashMap<u64, u32, 1>;
 /// The value of a map in an outer one. Linux before 6.2 remembers of a struct that it has no timer, and then
 /// refuses inner maps without BTF, such as those that userspace creates (`timer_off` in `bpf_map_meta_equal`,
 /// kernel/bpf/map_in_map.c); an array is not searched for one.
-type Inner<T> = [T; 1];
+pub(super) type Inner<T> = [T; 1];
 
 /// By `interface::settings_index`.
 #[btf_map]
@@ -122,18 +125,36 @@ pub(super) static RULE_COUNTERS: Array<Counter, 131_072, MMAPABLE> = Array::new(
 /// By interface: an `Active` word.
 #[btf_map]
 pub(super) static ACTIVE: Array<u64, 64> = Array::new();
-/// By interface and bank: class of a prefix, in either half.
+/// By `TableSet::index`: class of a prefix, in either half.
 #[btf_map]
-pub(super) static PREFIXES_V4: ArrayOfMaps<Trie<V4>, 128> = ArrayOfMaps::new();
-/// By interface and bank: class of a prefix, in either half.
+pub(super) static PREFIXES_V4: ArrayOfMaps<Trie<V4>, SETS> = ArrayOfMaps::new();
+/// By `TableSet::index`: class of a prefix, in either half.
 #[btf_map]
-pub(super) static PREFIXES_V6: ArrayOfMaps<Trie<V6>, 128> = ArrayOfMaps::new();
-/// By interface and bank: class rows, of either half.
+pub(super) static PREFIXES_V6: ArrayOfMaps<Trie<V6>, SETS> = ArrayOfMaps::new();
+/// By `TableSet::index`: class rows, of either half.
 #[btf_map]
-pub(super) static CLASSES: ArrayOfMaps<Array<[Class; 2], 1, INNER_MAP>, 128> = ArrayOfMaps::new();
-/// By interface and bank: lists of ranges.
+pub(super) static CLASSES: ArrayOfMaps<Array<[Class; 2], 1, INNER_MAP>, SETS> = ArrayOfMaps::new();
+/// By `TableSet::index`: lists of ranges.
 #[btf_map]
-pub(super) static RANGES: ArrayOfMaps<Array<Page, 1, INNER_MAP>, 128> = ArrayOfMaps::new();
+pub(super) static RANGES: ArrayOfMaps<Array<Page, 1, INNER_MAP>, SETS> = ArrayOfMaps::new();
+/// By filter: a `Filter` word. Userspace writes it once the filter's tables are complete.
+#[btf_map]
+pub(super) static FILTERS: Array<u64, { MAX_FILTERS as usize }> = Array::new();
+/// A `Blocking` word.
+#[btf_map]
+pub(super) static BLOCKING: Array<u64, 1> = Array::new();
+/// By bank: the block in force for a prefix, in either half.
+#[btf_map]
+pub(super) static BLOCKS_V4: ArrayOfMaps<Trie<V4>, { BLOCK_BANKS as usize }> = ArrayOfMaps::new();
+/// By bank: the block in force for a prefix, in either half.
+#[btf_map]
+pub(super) static BLOCKS_V6: ArrayOfMaps<Trie<V6>, { BLOCK_BANKS as usize }> = ArrayOfMaps::new();
+/// By index of a counter: when the rule, entry or block ends, in nanoseconds of `CLOCK_BOOTTIME`; 0: never.
+/// Read only of what is timed.
+#[btf_map]
+pub(super) static DEADLINES: Array<u64, 131_072> = Array::new();
+
+const SETS: usize = TABLE_SETS as usize;
 
 /// A flow and its key, for the BPF functions that insert and remove flows: as arguments they do not fit into
 /// registers, and on the stack the flow would take a fifth of 512 bytes.
@@ -149,6 +170,20 @@ pub(super) static SCRATCH_V4: PerCpuArray<Scratch<FlowKey4>, 1> = PerCpuArray::n
 /// Buffer of this CPU.
 #[btf_map]
 pub(super) static SCRATCH_V6: PerCpuArray<Scratch<FlowKey6>, 1> = PerCpuArray::new();
+
+/// A first fragment and its key, while it is decided about: on the stack there is no room.
+#[repr(C)]
+pub(super) struct Kept<K> {
+    pub(super) key: K,
+    pub(super) first: Inner<FirstFragment>,
+}
+
+/// Buffer of this CPU.
+#[btf_map]
+pub(super) static KEPT_V4: PerCpuArray<Kept<FlowKey4>, 1> = PerCpuArray::new();
+/// Buffer of this CPU.
+#[btf_map]
+pub(super) static KEPT_V6: PerCpuArray<Kept<FlowKey6>, 1> = PerCpuArray::new();
 
 /// Jiffies, written by `sg_clock`.
 #[btf_map]
@@ -304,14 +339,50 @@ pub(super) fn count_reason(slot: u16, direction: Direction, reason: u32, bytes: 
     reason
 }
 
-/// Adds one packet to a rule's counter, in the stripe of this CPU.
+/// The word of a filter.
 #[inline(always)]
-pub(super) fn count_rule(rule: u32, bytes: u32) {
-    let Some(index) = RULE_INDEXES.get_ptr(rule) else { return };
+pub(super) fn filter(active: Active) -> Filter {
+    // One aligned load; the number of a filter in use keeps its word.
+    Filter(FILTERS.get(active.filter().unwrap_or(0).into()).copied().unwrap_or(0))
+}
+
+/// The word of the blocks of the host.
+#[inline(always)]
+pub(super) fn blocking() -> Blocking {
+    // One aligned load: `sg_set_active` stores the word with one store.
+    Blocking(BLOCKING.get(0).copied().unwrap_or(0))
+}
+
+/// Whether what has this counter has ended.
+#[inline(always)]
+pub(super) fn has_ended(counter: u32) -> bool {
+    let end = DEADLINES.get(counter).copied().unwrap_or(0);
+    // SAFETY: the helper takes no argument and has no effect.
+    end != 0 && unsafe { bpf_ktime_get_boot_ns() } >= end
+}
+
+/// The index of a rule's counter.
+#[inline(always)]
+pub(super) fn rule_index(rule: u32) -> Option<u32> {
+    let index = RULE_INDEXES.get_ptr(rule)?;
     // SAFETY: the entry stays readable until the program ends (RCU); userspace replaces it as a whole
     // word. Where the rule is removed meanwhile, the packet is counted at an index that has no rule: a
-    // later command that gives the index to another rule clears the counter first.
-    let index = unsafe { index.read_volatile() };
+    // later command that gives the index to another rule clears the counter first. So does it with the
+    // end that it writes there: at worst one packet meets the end of the other rule.
+    Some(unsafe { index.read_volatile() })
+}
+
+/// Adds one packet to a rule's counter.
+#[inline(always)]
+pub(super) fn count_rule(rule: u32, bytes: u32) {
+    if let Some(index) = rule_index(rule) {
+        count_entry(index, bytes);
+    }
+}
+
+/// Adds one packet to the counter of a rule, entry or block, in the stripe of this CPU.
+#[inline(always)]
+pub(super) fn count_entry(index: u32, bytes: u32) {
     // SAFETY: the helper has no arguments and cannot fail.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if let Some(counter) = RULE_COUNTERS.get_ptr_mut(globals::rule_stripe(cpu) + index) {

@@ -4,6 +4,7 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, xdp_md};
 use firewall_ebpf::abi::address::{V4, V6};
+use firewall_ebpf::abi::block::Blocking;
 use firewall_ebpf::abi::bloom::Bit;
 use firewall_ebpf::abi::flow::{Flow, Table};
 use firewall_ebpf::abi::helper::unpack_query;
@@ -12,10 +13,11 @@ use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::verdict::claim::Claim;
 use firewall_ebpf::verdict::flow::FlowRef;
 use firewall_ebpf::verdict::segment::{self, PackedSegment};
-use firewall_ebpf::verdict::{dhcp, lookup, port_security};
+use firewall_ebpf::verdict::tables::{Blocks as _, Entries as _, Prefixes, TableSet};
+use firewall_ebpf::verdict::{blocks, dhcp, filter, lookup, port_security};
 use firewall_ebpf::wire;
 use firewall_ebpf::wire::LinkMessage;
-use firewall_ebpf::wire::address::Address as _;
+use firewall_ebpf::wire::address::Address;
 
 use super::policy::PolicyTables;
 use super::tables::Kernel;
@@ -42,12 +44,99 @@ pub(super) extern "C" fn sg_lookup_v6(active: u64, query: u32, first: u64, secon
         .unwrap_or(0)
 }
 
+/// Whether a timed rule has ended, or has no counter any more, which is where its end is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_rule_ended(rule: u32) -> u32 {
+    maps::rule_index(rule).is_none_or(maps::has_ended).into()
+}
+
+// Filters and blocks of the host: the same, and with stack that the decision does not have.
+
+/// [`filter::check`] for IPv4; the result is [`filter::pack`]'s.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_filter_v4(active: u64, query: u32, outside: V4, bytes: u32) -> u64 {
+    let (direction, traffic) = unpack_query(query);
+    let active = Active(active);
+    filter::pack(filter::check(&PolicyTables, active, direction, outside, traffic, bytes))
+}
+
+/// [`filter::check`] for IPv6; the result is [`filter::pack`]'s.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_filter_v6(
+    active: u64,
+    query: u32,
+    first: u64,
+    second: u64,
+    bytes: u32,
+) -> u64 {
+    let (direction, traffic) = unpack_query(query);
+    let (active, outside) = (Active(active), [first, second]);
+    filter::pack(filter::check(&PolicyTables, active, direction, outside, traffic, bytes))
+}
+
+/// [`filter::lookup_entry`] for IPv4.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_entry_v4(active: u64, query: u32, outside: V4) -> u32 {
+    entry(active, query, outside)
+}
+
+/// [`filter::lookup_entry`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_entry_v6(active: u64, query: u32, first: u64, second: u64) -> u32 {
+    entry(active, query, [first, second])
+}
+
+#[inline(always)]
+fn entry<A: Address>(active: u64, query: u32, outside: A) -> u32
+where
+    PolicyTables: Prefixes<A>,
+{
+    let (direction, traffic) = unpack_query(query);
+    let active = Active(active);
+    let filter = PolicyTables.filter(active);
+    filter::lookup_entry(&PolicyTables, filter, active, direction, outside, traffic).unwrap_or(0)
+}
+
+/// `Blocks::block_of` for IPv4.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_block_v4(blocking: u64, outside: V4) -> u32 {
+    PolicyTables.block_of(Blocking(blocking), outside)
+}
+
+/// `Blocks::block_of` for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_block_v6(blocking: u64, first: u64, second: u64) -> u32 {
+    PolicyTables.block_of(Blocking(blocking), [first, second])
+}
+
+/// [`blocks::check`] for IPv4.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_blocked_v4(outside: V4, bytes: u32) -> u32 {
+    blocks::check(&PolicyTables, outside, bytes).into()
+}
+
+/// [`blocks::check`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn sg_blocked_v6(first: u64, second: u64, bytes: u32) -> u32 {
+    blocks::check(&PolicyTables, [first, second], bytes).into()
+}
+
 /// [`lookup::lookup_class`] of an "any" class.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_lookup_any(active: u64, query: u32, class: u32) -> u32 {
     let (direction, traffic) = unpack_query(query);
-    lookup::lookup_class(&PolicyTables, Active(active), direction, class, traffic).0.unwrap_or(0)
+    let set = TableSet::policy(Active(active));
+    lookup::lookup_class(&PolicyTables, set, direction, class, traffic).0.unwrap_or(0)
 }
 
 /// [`lookup::search`].
@@ -240,7 +329,7 @@ pub(super) extern "C" fn sg_message_skb(
 #[inline(never)]
 pub(super) extern "C" fn sg_dhcp(settings: u32, direction: u32, bytes: u32) -> u32 {
     let direction = if direction == 0 { Direction::Ingress } else { Direction::Egress };
-    let Some(kernel) = Kernel::new(settings) else { return 0 };
+    let Some(kernel) = Kernel::of_settings(settings) else { return 0 };
     dhcp::track(&kernel, direction, bytes).into()
 }
 
@@ -257,7 +346,7 @@ pub(super) extern "C" fn sg_port_xdp(
     first: u64,
     second: u64,
 ) -> u32 {
-    let Some(kernel) = Kernel::new((what & 0xffff) as u32) else { return 0 };
+    let Some(kernel) = Kernel::of_settings((what & 0xffff) as u32) else { return 0 };
     let packet = Xdp::new(ctx, globals::has_ethernet());
     let claim = Claim { what, ports, address: [first, second] };
     port_security::check(&packet, kernel.port(), claim).map_or_else(|reason| reason as u32, |()| 0)
@@ -273,7 +362,7 @@ pub(super) extern "C" fn sg_port_skb(
     first: u64,
     second: u64,
 ) -> u32 {
-    let Some(kernel) = Kernel::new((what & 0xffff) as u32) else { return 0 };
+    let Some(kernel) = Kernel::of_settings((what & 0xffff) as u32) else { return 0 };
     let packet = Skb::new(ctx, globals::has_ethernet());
     let claim = Claim { what, ports, address: [first, second] };
     port_security::check(&packet, kernel.port(), claim).map_or_else(|reason| reason as u32, |()| 0)
@@ -283,7 +372,7 @@ pub(super) extern "C" fn sg_port_skb(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_arp_xdp(ctx: *mut xdp_md, settings: u32) -> u32 {
-    let Some(kernel) = Kernel::new(settings) else { return 0 };
+    let Some(kernel) = Kernel::of_settings(settings) else { return 0 };
     port_security::is_own_arp(&Xdp::new(ctx, true), kernel.port()).into()
 }
 
@@ -291,6 +380,6 @@ pub(super) extern "C" fn sg_arp_xdp(ctx: *mut xdp_md, settings: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_arp_skb(ctx: *mut __sk_buff, settings: u32) -> u32 {
-    let Some(kernel) = Kernel::new(settings) else { return 0 };
+    let Some(kernel) = Kernel::of_settings(settings) else { return 0 };
     port_security::is_own_arp(&Skb::new(ctx, true), kernel.port()).into()
 }

@@ -1,30 +1,31 @@
 //! The decision's tables over BPF maps: what the slow path reads and writes.
 
-use core::array::from_ref;
-
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::event::{Event, event_index};
 use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6, Table};
 use firewall_ebpf::abi::fragment::FirstFragment;
-use firewall_ebpf::abi::interface::{Direction, NonIp, Settings, TIMEOUT_SPACE, TcpChecks};
+use firewall_ebpf::abi::helper::pack_query;
+use firewall_ebpf::abi::interface::{Call, Direction, NonIp, Settings, TIMEOUT_SPACE, TcpChecks};
 use firewall_ebpf::abi::policy::Active;
 use firewall_ebpf::abi::port::{PortChecks, PortSecurity};
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
+use firewall_ebpf::verdict::filter;
 use firewall_ebpf::verdict::flow::FlowRef;
 use firewall_ebpf::verdict::segment::{self, PackedSegment};
 use firewall_ebpf::verdict::tables::{
-    Counts, Dhcp, FlowLookup, Flows, Fragments, Full, Interface, Rules, Segments, SlowPathSettings,
-    Sources,
+    Checks, Counts, Dhcp, FlowLookup, Flows, Fragments, Full, Interface, Rules, Segments,
+    SlowPathSettings, Sources,
 };
 use firewall_ebpf::verdict::tcp::Transition;
 use firewall_ebpf::wire::address::Address;
 
 use super::policy::PolicyTables;
 use super::subprograms::{
-    sg_bloom_set, sg_bloom_test, sg_dhcp, sg_ether_type, sg_insert_v4, sg_insert_v6, sg_remove_v4,
-    sg_remove_v6, sg_segment, sg_segment_strict, sg_source,
+    sg_blocked_v4, sg_blocked_v6, sg_bloom_set, sg_bloom_test, sg_dhcp, sg_ether_type,
+    sg_filter_v4, sg_filter_v6, sg_insert_v4, sg_insert_v6, sg_remove_v4, sg_remove_v6, sg_segment,
+    sg_segment_strict, sg_source,
 };
 use super::{globals, maps};
 
@@ -32,28 +33,35 @@ const EEXIST: i32 = -17;
 
 /// One interface's settings and tables.
 pub(super) struct Kernel {
-    /// Index of the settings.
-    index: u32,
+    /// The lower half of a `Call`: one word for all of it, because the slow path has no stack to spare.
+    call: u32,
     settings: *const Settings,
 }
 
 impl Kernel {
+    /// The interface of a call.
+    #[inline(always)]
+    pub(super) fn new(call: Call) -> Option<Self> {
+        let settings = maps::SETTINGS_OF.get_ptr(call.settings())?;
+        Some(Self { call: (call.0 & 0xffff) as u32, settings })
+    }
+
     /// The interface with the settings of this index.
     #[inline(always)]
-    pub(super) fn new(index: u32) -> Option<Self> {
-        Some(Self { index, settings: maps::SETTINGS_OF.get_ptr(index)? })
+    pub(super) fn of_settings(index: u32) -> Option<Self> {
+        Self::new(Call(index.into()))
     }
 
     /// The interface of a slot, for what needs no settings.
     #[inline(always)]
     pub(super) fn of_slot(slot: u16) -> Option<Self> {
-        Self::new(u32::from(slot) * 2)
+        Self::of_settings(u32::from(slot) * 2)
     }
 
     /// Index of the settings.
     #[inline(always)]
     pub(super) const fn settings_index(&self) -> u32 {
-        self.index
+        Call(self.call as u64).settings()
     }
 
     /// The record of port security.
@@ -73,7 +81,7 @@ impl Kernel {
 impl Interface for Kernel {
     #[inline(always)]
     fn slot(&self) -> u16 {
-        (self.index >> 1) as u16
+        (self.settings_index() >> 1) as u16
     }
 
     #[inline(always)]
@@ -135,6 +143,11 @@ impl SlowPathSettings for Kernel {
     }
 
     #[inline(always)]
+    fn has_passed_blocks(&self) -> bool {
+        Call(self.call.into()).has_passed_blocks()
+    }
+
+    #[inline(always)]
     fn port_checks(&self) -> PortChecks {
         self.settings().port.checks
     }
@@ -148,8 +161,8 @@ pub(super) trait Removal<A: Address> {
 }
 
 macro_rules! family {
-    ($address:ty, $key:ty, $lru:ident, $tcp:ident, $fragments:ident, $scratch:ident, $insert:ident,
-        $remove:ident) => {
+    ($address:ty, $key:ty, $lru:ident, $tcp:ident, $fragments:ident, $kept:ident,
+        $scratch:ident, $insert:ident, $remove:ident, $blocked:expr, $filter:expr) => {
         impl FlowLookup<$address> for Kernel {
             #[inline(always)]
             fn lookup(&self, table: Table, key: &$key) -> Option<FlowRef<'_>> {
@@ -232,11 +245,43 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn insert_fragment(&self, key: &$key, first: &FirstFragment) {
-                if let Some(table) = maps::$fragments.get(self.slot().into()) {
-                    // The last write remains. Without room the later fragments are dropped.
-                    let _ = table.insert(key, from_ref(first), 0);
+            fn keep_fragment(&self, key: &$key, first: &FirstFragment) {
+                if let Some(kept) = maps::$kept.get_ptr_mut(0) {
+                    // SAFETY: this CPU's record, and no other program uses it before the end of the
+                    // packet: see `maps::add`.
+                    unsafe { kept.write(maps::Kept { key: *key, first: [*first] }) };
                 }
+            }
+
+            #[inline(always)]
+            fn insert_fragment(&self) {
+                if let Some(kept) = maps::$kept.get_ptr(0)
+                    && let Some(table) = maps::$fragments.get(self.slot().into())
+                {
+                    // SAFETY: as in `keep_fragment`, which wrote it for this packet.
+                    let kept = unsafe { &*kept };
+                    // The last write remains. Without room the later fragments are dropped.
+                    let _ = table.insert(&kept.key, &kept.first, 0);
+                }
+            }
+        }
+
+        impl Checks<$address> for Kernel {
+            #[inline(always)]
+            fn is_blocked(&self, outside: $address, bytes: u32) -> bool {
+                $blocked(outside, bytes) != 0
+            }
+
+            #[inline(always)]
+            fn check_filter(
+                &self,
+                active: Active,
+                direction: Direction,
+                outside: $address,
+                traffic: u32,
+                bytes: u32,
+            ) -> Result<u32, Reason> {
+                filter::unpack($filter(active.0, pack_query(direction, traffic), outside, bytes))
             }
         }
 
@@ -271,9 +316,12 @@ family!(
     FLOWS_LRU_V4,
     FLOWS_TCP_V4,
     FRAGMENTS_V4,
+    KEPT_V4,
     SCRATCH_V4,
     sg_insert_v4,
-    sg_remove_v4
+    sg_remove_v4,
+    sg_blocked_v4,
+    sg_filter_v4
 );
 family!(
     V6,
@@ -281,10 +329,25 @@ family!(
     FLOWS_LRU_V6,
     FLOWS_TCP_V6,
     FRAGMENTS_V6,
+    KEPT_V6,
     SCRATCH_V6,
     sg_insert_v6,
-    sg_remove_v6
+    sg_remove_v6,
+    blocked_v6,
+    filter_v6
 );
+
+// A BPF function takes words, not an array.
+
+#[inline(always)]
+fn blocked_v6([first, second]: V6, bytes: u32) -> u32 {
+    sg_blocked_v6(first, second, bytes)
+}
+
+#[inline(always)]
+fn filter_v6(active: u64, query: u32, [first, second]: V6, bytes: u32) -> u64 {
+    sg_filter_v6(active, query, first, second, bytes)
+}
 
 impl Segments for Kernel {
     #[inline(always)]
@@ -322,7 +385,7 @@ impl Sources for Kernel {
 impl Dhcp for Kernel {
     #[inline(always)]
     fn track_dhcp(&self, direction: Direction, bytes: u32) -> bool {
-        sg_dhcp(self.index, direction as u32, bytes) != 0
+        sg_dhcp(self.settings_index(), direction as u32, bytes) != 0
     }
 }
 

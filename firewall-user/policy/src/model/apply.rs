@@ -1,4 +1,4 @@
-//! The edits that make the groups and prefix lists of this host match a document.
+//! The edits that make the groups, prefix lists and network ACLs of this host match a document.
 //!
 //! Items are matched by id, then by name: a group that was recreated in AWS has another id and is the
 //! same group in the document. A rule that is in both keeps its id and its number, and with them its
@@ -20,17 +20,18 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is accepted, and perhaps not meant.
     pub warnings: Vec<Warning>,
-    /// The names of the groups of this host that the document does not have and that stay.
+    /// The names of the groups and network ACLs of this host that the document does not have and that stay.
     pub others: Vec<String>,
 }
 
-/// What happens to the groups of this host that a document does not have.
+/// What happens to the groups and network ACLs of this host that a document does not have. A document
+/// without groups, or without network ACLs, says nothing about these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Others {
     /// They stay as they are.
     #[default]
     Stay,
-    /// They are removed, except [`DEFAULT_GROUP`].
+    /// They are removed, except [`DEFAULT_GROUP`] and the default network ACL.
     Go,
 }
 
@@ -51,7 +52,7 @@ pub struct Step {
 pub struct Line {
     /// Whether the item is added, removed or changed.
     pub sign: Sign,
-    /// The name of a group, or `prefix-list` and its name.
+    /// The name of a group; or `group`, `prefix-list` or `network-acl`, and its name.
     pub object: String,
     /// The id of the item.
     pub id: Option<String>,
@@ -93,11 +94,12 @@ impl Plan {
         others: Others,
     ) -> Result<Self, Errors> {
         let mut findings = Findings::default();
-        let Wanted { lists, groups, broken } = document.wanted(&mut findings);
+        let Wanted { lists, groups, acls, broken } = document.wanted(&mut findings);
         let mut planner = planner::Planner::new(model, limits, findings, broken);
         planner.lists(&lists);
         planner.groups(&groups);
-        planner.finish(&groups, others)
+        planner.acls(&acls);
+        planner.finish(&groups, &acls, others)
     }
 
     /// Whether the model matches the document already.

@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use super::{Entries, Group, GroupId, Interface, Model, PrefixList, PrefixListId, Rule, RuleId};
+use super::{
+    Acl, AclEntry, AclId, Block, End, Entries, Group, GroupId, Interface, Model, PrefixList,
+    PrefixListId, Rule, RuleId,
+};
 
 /// One edit. It is checked before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +42,44 @@ pub enum Change {
         rule: RuleId,
         description: String,
     },
+    /// The rule keeps its number, and with it its counter and its flows.
+    SetRuleEnd {
+        group: GroupId,
+        rule: RuleId,
+        end: Option<End>,
+    },
     RemoveRule {
         group: GroupId,
         rule: RuleId,
     },
+    /// The store assigns the numbers of its entries.
+    CreateAcl(Acl),
+    /// In EC2 the name is one of the tags.
+    TagAcl {
+        acl: AclId,
+        name: String,
+        tags: BTreeMap<String, String>,
+    },
+    /// Interfaces do not have it any more.
+    DeleteAcl(AclId),
+    /// Replaces the entry with this number, if there is one. The store assigns the number of its counter, unless
+    /// it has that of the entry that it replaces.
+    PutAclEntry {
+        acl: AclId,
+        direction: Direction,
+        number: u16,
+        entry: AclEntry,
+    },
+    RemoveAclEntry {
+        acl: AclId,
+        direction: Direction,
+        number: u16,
+    },
+    /// The store assigns its number.
+    AddBlock(Block),
+    /// Replaces the block with its number.
+    ReplaceBlock(Block),
+    RemoveBlock(u32),
     /// Replaces the interface in its slot.
     PutInterface(Interface),
     DeleteInterface(u16),
@@ -93,16 +131,54 @@ impl Model {
                     rule.description = description;
                 }
             }
+            Change::SetRuleEnd { group, rule, end } => {
+                if let Some(group) = self.groups.get_mut(&group)
+                    && let Some(rule) = group.rules.iter_mut().find(|one| one.id == rule)
+                {
+                    rule.end = end;
+                }
+            }
             Change::RemoveRule { group, rule } => {
                 if let Some(group) = self.groups.get_mut(&group) {
                     group.rules.retain(|one| one.id != rule);
                 }
             }
+            Change::CreateAcl(acl) => {
+                self.acls.insert(acl.id.clone(), acl);
+            }
+            Change::TagAcl { acl, name, tags } => {
+                if let Some(acl) = self.acls.get_mut(&acl) {
+                    acl.name = name;
+                    acl.tags = tags;
+                }
+            }
+            Change::DeleteAcl(acl) => {
+                self.acls.remove(&acl);
+            }
+            Change::PutAclEntry { acl, direction, number, entry } => {
+                if let Some(acl) = self.acls.get_mut(&acl) {
+                    acl.entries.insert((direction, number), entry);
+                }
+            }
+            Change::RemoveAclEntry { acl, direction, number } => {
+                if let Some(acl) = self.acls.get_mut(&acl) {
+                    acl.entries.remove(&(direction, number));
+                }
+            }
+            Change::AddBlock(block) | Change::ReplaceBlock(block) => {
+                self.blocks.insert(block.number, block);
+            }
+            Change::RemoveBlock(number) => {
+                self.blocks.remove(&number);
+            }
             Change::PutInterface(interface) => {
                 self.interfaces.insert(interface.slot, interface);
             }
             Change::DeleteInterface(slot) => {
-                self.interfaces.remove(&slot);
+                // Its blocks go with it.
+                if let Some(gone) = self.interfaces.remove(&slot) {
+                    self.blocks.retain(|_, block| block.interface.as_ref() != Some(&gone.id));
+                }
             }
             Change::SetManagement(networks) => self.management = networks,
             Change::SetPanic(is_panicking) => self.is_panicking = is_panicking,

@@ -10,8 +10,12 @@ use ipnet::IpNet;
 
 use super::{
     Entries, Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
-    PrefixListId, RuleId, RuleSpec, User,
+    PrefixListId, RuleId, RuleSpec, Traffic, User,
 };
+
+mod acl;
+
+pub use acl::{acl_entry_number, check_acl_count};
 
 impl Model {
     /// Checks that a group may be created with this name and these tags.
@@ -39,13 +43,8 @@ impl Model {
     /// # Errors
     /// An interface or a rule of another group uses it.
     pub fn check_group_unused(&self, group: &Group) -> Result<(), Error> {
-        let interfaces =
-            self.interfaces.values().filter(|interface| interface.groups.contains(&group.id)).map(
-                |interface| User::Interface {
-                    device: interface.device.clone(),
-                    netns: interface.netns.clone(),
-                },
-            );
+        let members = self.interfaces.values().filter(|one| one.groups.contains(&group.id));
+        let interfaces = members.map(User::of_interface);
         let peer = Peer::Group(group.id.clone());
         let rules = self.rules_with(&peer, Some(&group.id));
         let users: Vec<_> = interfaces.chain(rules).collect();
@@ -56,13 +55,16 @@ impl Model {
         }
     }
 
-    /// Checks that no rule uses the prefix list.
+    /// Checks that no rule, entry of a network ACL or block uses the prefix list.
     ///
     /// # Errors
-    /// A rule uses it.
+    /// One of them uses it.
     pub fn check_prefix_list_unused(&self, list: &PrefixList) -> Result<(), Error> {
         let peer = Peer::PrefixList(list.id.clone());
-        let users: Vec<_> = self.rules_with(&peer, None).collect();
+        let is_blocked = self.blocks.values().any(|block| block.target == peer);
+        let block = is_blocked.then(|| User::Block { list: list.name.clone() });
+        let rules = self.rules_with(&peer, None);
+        let users: Vec<_> = rules.chain(self.acl_entries_with(list)).chain(block).collect();
         if users.is_empty() {
             Ok(())
         } else {
@@ -101,13 +103,14 @@ impl Model {
         let here = group.rules.iter().filter(|rule| wanted.contains(&rule.spec));
         let here: HashMap<_, _> = here.map(|rule| (&rule.spec, rule)).collect();
         let mut seen = HashSet::new();
-        for NewRule { spec, .. } in new {
+        for NewRule { spec, end, .. } in new {
             self.check_spec(spec)?;
             if let Some(rule) = here.get(spec) {
                 return Err(Error::RuleDuplicate {
                     group: group.name.clone(),
                     rule: rule.id.clone(),
                     spec: spec.clone(),
+                    ends: end.is_some() || rule.end.is_some(),
                 });
             }
             if !seen.insert(spec) {
@@ -135,7 +138,12 @@ impl Model {
     /// rules, so documents may have them.
     #[must_use]
     pub fn mismatch(&self, spec: &RuleSpec) -> Option<Error> {
-        let RuleSpec { traffic, peer, .. } = spec;
+        self.other_family(spec.traffic, &spec.peer)
+    }
+
+    /// Why traffic does not exist in the family of a peer, if it does not.
+    #[must_use]
+    pub fn other_family(&self, traffic: Traffic, peer: &Peer) -> Option<Error> {
         let checked = match peer {
             Peer::Ipv4(_) => traffic.check_family(Family::Ipv4, || peer.to_string()),
             Peer::Ipv6(_) => traffic.check_family(Family::Ipv6, || peer.to_string()),
@@ -241,8 +249,8 @@ impl Model {
     /// Checks that an interface may be attached, in place of what its slot holds now.
     ///
     /// # Errors
-    /// It has no group, a group repeats or does not exist, the device has another slot, or a limit is
-    /// exceeded.
+    /// It has no group, a group repeats, a group or its network ACL does not exist, the device has another
+    /// slot, or a limit is exceeded.
     pub fn check_interface(&self, interface: &Interface, limits: &Limits) -> Result<(), Error> {
         let Interface { device, netns, slot, groups, .. } = interface;
         if groups.is_empty() {
@@ -255,6 +263,7 @@ impl Model {
                 return Err(Error::InterfaceGroupRepeated(group.name.clone()));
             }
         }
+        interface.acl.as_ref().map_or(Ok(()), |id| self.acl_by_id(id).map(drop))?;
         if groups.len() > limits.groups_per_interface {
             return Err(Error::InterfaceGroupsLimit {
                 device: device.clone(),

@@ -1,8 +1,9 @@
-//! Groups and prefix lists as AWS prints them: `aws ec2 describe-security-groups`,
-//! `describe-security-group-rules`, `describe-managed-prefix-lists`.
+//! Groups, prefix lists and network ACLs as AWS prints them: `aws ec2 describe-security-groups`,
+//! `describe-security-group-rules`, `describe-managed-prefix-lists`, `describe-network-acls`.
 //!
-//! A document is one object with `SecurityGroups` and, so that it is self-contained, `PrefixLists` with
-//! an `Entries` array in each, which AWS prints with another command. Unknown keys are ignored, because
+//! A document is one object with `SecurityGroups`, `NetworkAcls` or both, and, so that it is
+//! self-contained, `PrefixLists` with an `Entries` array in each, which AWS prints with another command. A
+//! rule or an entry of a network ACL that ends by itself has the key `EndsAt`. Unknown keys are ignored, because
 //! AWS adds some every year; a key that restricts a rule and is not supported is refused.
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,12 @@ mod write;
 
 pub(crate) use errors::Findings;
 pub use errors::{Errors, Located, Place, Warning};
-pub(crate) use read::{Broken, Wanted, WantedGroup, WantedList, WantedPeer, WantedRule};
-pub use write::{groups, prefix_lists, rules};
+pub(crate) use read::{
+    Broken, Wanted, WantedAcl, WantedAclEntry, WantedGroup, WantedList, WantedPeer, WantedRule,
+};
+pub use write::{acls, groups, prefix_lists, rules};
 
-use super::Error as ModelError;
+use super::{Error as ModelError, Moment};
 
 /// The account id of this host's groups: clients of AWS expect one in every document.
 pub const OWNER: &str = "000000000000";
@@ -36,9 +39,15 @@ pub struct Document {
     /// Prefix lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_lists: Option<Vec<ManagedPrefixList>>,
+    /// Network ACLs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_acls: Option<Vec<NetworkAcl>>,
     /// Rules as separate items; written, never read.
     #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
     pub security_group_rules: Option<Vec<SecurityGroupRule>>,
+    /// Both clocks when it is read: what has ended then is left out.
+    #[serde(skip)]
+    pub now: Moment,
     /// The values that were left out when it was read.
     #[serde(skip)]
     pub mistyped: Errors,
@@ -101,6 +110,8 @@ wire! {
         description: String,
         /// Account of the group, always `000000000000`.
         user_id: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Id of the group, `sg-…`.
         group_id: String,
         /// Name of the group; read, never printed.
@@ -116,6 +127,8 @@ wire! {
     IpRange {
         /// Purpose of the rule; absent if empty.
         description: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Network, ADDRESS/LENGTH.
         cidr_ip: String,
     }
@@ -123,6 +136,8 @@ wire! {
     Ipv6Range {
         /// Purpose of the rule; absent if empty.
         description: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Network, ADDRESS/LENGTH.
         cidr_ipv6: String,
     }
@@ -130,6 +145,8 @@ wire! {
     PrefixListReference {
         /// Purpose of the rule; absent if empty.
         description: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Id of the prefix list, `pl-…`.
         prefix_list_id: String,
     }
@@ -196,10 +213,77 @@ wire! {
         referenced_group_info: ReferencedGroup,
         /// Purpose of the rule; absent if empty.
         description: String,
+        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
+        ends_at: String,
         /// Always empty.
         tags: Vec<Tag>,
         /// ARN, with the partition `aws` and the region `local`.
         security_group_rule_arn: String,
+    }
+    /// An item of `NetworkAcls`.
+    NetworkAcl {
+        /// Interfaces that have it; in EC2 subnets, which are ignored when read.
+        associations: Vec<NetworkAclAssociation>,
+        /// Entries of both directions, with the last ones (32767, 32768), which cannot be changed.
+        entries: Vec<NetworkAclEntry>,
+        /// Whether it is that of interfaces without another one.
+        is_default: bool,
+        /// Id, `acl-…`.
+        network_acl_id: String,
+        /// Tags; `Name` is the name.
+        tags: Vec<Tag>,
+        /// Always `vpc-00000000000000000`.
+        vpc_id: String,
+        /// Always `000000000000`.
+        owner_id: String,
+    }
+    /// What has a network ACL.
+    NetworkAclAssociation {
+        /// Id of the association, with the digits of the interface's id.
+        network_acl_association_id: String,
+        /// Id of the network ACL.
+        network_acl_id: String,
+        /// Id of the interface; AWS has `SubnetId` in its place.
+        network_interface_id: String,
+        /// Ignored when read, never printed.
+        subnet_id: String,
+    }
+    /// An entry of a network ACL. It has one of `CidrBlock`, `Ipv6CidrBlock` and `PrefixListId`.
+    NetworkAclEntry {
+        /// Peer, if it is an IPv4 network.
+        cidr_block: String,
+        /// Whether it is about egress.
+        egress: bool,
+        /// Type and code of protocols 1 and 58.
+        icmp_type_code: IcmpTypeCode,
+        /// Peer, if it is an IPv6 network.
+        ipv6_cidr_block: String,
+        /// Ports of protocols 6 and 17.
+        port_range: AclPorts,
+        /// Peer, if it is a prefix list: its id. AWS has no such entries.
+        prefix_list_id: String,
+        /// Number of the protocol, or `-1` for all.
+        protocol: String,
+        /// `allow` or `deny`.
+        rule_action: String,
+        /// When the entry ends by itself (RFC 3339); absent if it does not. AWS has no such entries.
+        ends_at: String,
+        /// Place in the order, 1 to 32766; 32767 and 32768 are the last ones.
+        rule_number: i64,
+    }
+    /// Type and code of ICMP or ICMPv6.
+    IcmpTypeCode {
+        /// Code, -1 for every code.
+        code: i64,
+        /// Type, -1 for every type.
+        #[serde(rename = "Type")] kind: i64,
+    }
+    /// Ports of an entry of a network ACL.
+    AclPorts {
+        /// First port.
+        from: i64,
+        /// Last port.
+        to: i64,
     }
     /// A group as the peer of one rule.
     ReferencedGroup {
@@ -264,8 +348,8 @@ pub enum Error {
     /// The text is empty.
     #[error("the document is empty")]
     Blank,
-    /// It has neither groups nor prefix lists.
-    #[error("the document has neither SecurityGroups nor PrefixLists")]
+    /// It has neither groups nor prefix lists nor network ACLs.
+    #[error("the document has none of SecurityGroups, PrefixLists and NetworkAcls")]
     Empty,
     /// Every group of this host would be removed.
     #[error("the document has no group, and --prune would remove every group of this host")]
@@ -304,7 +388,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Syntax { .. } | Self::Type { .. } | Self::Empty => Some(
-                "apply reads what aws ec2 describe-security-groups or secgroup export prints"
+                "apply reads what aws ec2 describe-security-groups, aws ec2 describe-network-acls or \
+                 secgroup export prints"
                     .to_owned(),
             ),
             Self::Utf16 => Some("convert it: iconv -f UTF-16 -t UTF-8".to_owned()),

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use super::{EtherType, Family, GroupId, PrefixListId, RuleId, RuleSpec};
+use super::{
+    AclId, EtherType, Family, GroupId, Interface, LAST_V4, PrefixListId, RuleId, RuleSpec, label,
+};
 
 /// Why input or an edit is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +32,18 @@ pub enum Error {
     CidrWithoutLength(IpAddr),
     #[error("{address} is not the first address of {network}")]
     HostBits { address: IpAddr, network: IpNet },
+    #[error("{0:?} is not a time with an offset from UTC")]
+    Time(String),
+    #[error("{0} is over")]
+    EndOver(String),
+    #[error("an end is one second to ten years away")]
+    EndTooFar,
+    #[error("{0:?} is not an IP address or network")]
+    Target(String),
+    #[error("no packet on a network has an address of {0}")]
+    NotOnNetwork(IpNet),
+    #[error("a group cannot be blocked, and {0} is one")]
+    BlockOfGroup(GroupId),
     #[error("{0} is not an address that a guest can have")]
     NotUnicast(IpNet),
     #[error("{0} is not a network of an interface")]
@@ -61,6 +76,16 @@ pub enum Error {
     IcmpFamily { protocol: &'static str, family: Family, peer: String },
     #[error("protocol {number} is an extension header in IPv6, and {peer} is IPv6")]
     ExtensionHeader { number: u8, peer: String },
+    #[error("entry number {0} is not 1 to 32766")]
+    AclEntryNumber(i64),
+    #[error("entry {entry} is the last one for {}, which denies what no other entry matches and cannot be changed", family_of_last(*entry).document_name())]
+    AclEntryLast { entry: u16 },
+    #[error("{} entry {entry} is given twice", direction.name())]
+    AclEntryRepeated { direction: Direction, entry: u16 },
+    #[error("{0} cannot be the peer of an entry of a network ACL")]
+    AclEntryGroup(String),
+    #[error("tag Name={0:?}: the name of a network ACL is its tag Name")]
+    AclNameTag(String),
 
     // Objects that do not exist.
     #[error("there is no group {0:?}")]
@@ -75,6 +100,14 @@ pub enum Error {
     PermissionNotFound { group: String, spec: RuleSpec },
     #[error("prefix list {list} has no entry {network}")]
     EntryNotFound { list: String, network: IpNet },
+    #[error("{target} is not blocked{}", by_itself(within.as_deref()))]
+    BlockNotFound { target: String, within: Option<String> },
+    #[error("there is no network ACL {0:?}")]
+    AclNotFound(String),
+    #[error("network ACL {acl} has no {} entry {entry}", direction.name())]
+    AclEntryNotFound { acl: String, direction: Direction, entry: u16 },
+    #[error("{interface} does not have network ACL {acl}")]
+    AclNotAssociated { interface: String, acl: String },
     #[error("there is no attached interface {0:?}")]
     InterfaceNotFound(String),
 
@@ -88,13 +121,21 @@ pub enum Error {
     #[error("on this host {id} is the prefix list {name}")]
     PrefixListIdTaken { name: String, id: PrefixListId },
     #[error("group {group} has the rule already, as {rule}: {spec}")]
-    RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec },
+    RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec, ends: bool },
     #[error("the rule is given twice: {0}")]
     RuleRepeated(RuleSpec),
     #[error("prefix list {list} has the entry {network} already")]
     EntryDuplicate { list: String, network: IpNet },
     #[error("the entry {0} is given twice")]
     EntryRepeated(IpNet),
+    #[error("network ACL {name} exists already: {id}")]
+    AclDuplicate { name: String, id: AclId },
+    #[error("network ACL {acl} has an {} entry {entry} already: {text}", direction.name())]
+    AclEntryDuplicate { acl: String, direction: Direction, entry: u16, text: String },
+    #[error("network ACL {name} is used by {}", Users(users))]
+    AclInUse { name: String, users: Vec<User> },
+    #[error("network ACL {name} is the default one, and cannot be {what}")]
+    AclDefault { name: String, what: &'static str },
     #[error("group {name} is used by {}", Users(users))]
     GroupInUse { name: String, users: Vec<User> },
     #[error("prefix list {name} is used by {}", Users(users))]
@@ -121,6 +162,10 @@ pub enum Error {
     PrefixListsLimit { count: usize, limit: usize },
     #[error("prefix list {list} would have {count} entries, and the limit is {limit}")]
     EntriesLimit { list: String, count: usize, limit: usize },
+    #[error("there would be {count} network ACLs, and the limit is {limit}")]
+    AclsLimit { count: usize, limit: usize },
+    #[error("network ACL {acl} would have {count} {direction} entries, and the limit is {limit}")]
+    AclEntriesLimit { acl: String, direction: &'static str, count: usize, limit: usize },
     #[error("{object} would have {count} tags, and the limit is {limit}")]
     TagsLimit { object: String, count: usize, limit: usize },
     #[error("interface {device} would have {count} groups, and the limit is {limit}")]
@@ -142,10 +187,10 @@ pub enum Error {
     NoRandomness(String),
 }
 
-/// What uses a group or a prefix list.
+/// What uses a group, a prefix list or a network ACL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
-    /// An interface that has the group attached.
+    /// An interface that has the group or network ACL.
     Interface {
         /// Its device.
         device: String,
@@ -159,6 +204,26 @@ pub enum User {
         /// The rules.
         rules: Vec<RuleId>,
     },
+    /// Entries of a network ACL that name the prefix list.
+    AclEntries {
+        /// The name of the network ACL.
+        acl: String,
+        /// The entries.
+        entries: Vec<(Direction, u16)>,
+    },
+    /// A block of the prefix list.
+    Block {
+        /// The name of the prefix list.
+        list: String,
+    },
+}
+
+impl User {
+    /// An interface as a user.
+    pub(super) fn of_interface(interface: &Interface) -> Self {
+        let Interface { device, netns, .. } = interface;
+        Self::Interface { device: device.clone(), netns: netns.clone() }
+    }
 }
 
 /// The kind of an error, which decides the exit code.
@@ -181,6 +246,7 @@ impl Error {
                 GroupId::PREFIX => "InvalidGroupId.Malformed",
                 RuleId::PREFIX => "InvalidSecurityGroupRuleId.Malformed",
                 PrefixListId::PREFIX => "InvalidPrefixListId.Malformed",
+                AclId::PREFIX => "InvalidNetworkAclId.Malformed",
                 _ => "InvalidNetworkInterfaceId.Malformed",
             },
             Self::Port { .. } => "InvalidPermission.Malformed",
@@ -191,6 +257,13 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Time(_)
+            | Self::EndOver(_)
+            | Self::EndTooFar
+            | Self::Target(_)
+            | Self::NotOnNetwork(_)
+            | Self::BlockOfGroup(_)
+            | Self::BlockNotFound { .. }
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -215,6 +288,13 @@ impl Error {
             | Self::FamilyFixed { .. }
             | Self::Differs { .. }
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryNumber(_)
+            | Self::AclEntryLast { .. }
+            | Self::AclEntryRepeated { .. }
+            | Self::AclEntryGroup(_)
+            | Self::AclNameTag(_)
+            | Self::AclDuplicate { .. }
+            | Self::AclDefault { .. }
             | Self::LimitsGroups(_)
             | Self::LimitsProduct { .. } => "InvalidParameterValue",
             Self::InterfaceWithoutGroup => "MissingParameter",
@@ -225,9 +305,17 @@ impl Error {
             }
             Self::PermissionNotFound { .. } => "InvalidPermission.NotFound",
             Self::InterfaceNotFound(_) => "InvalidNetworkInterfaceID.NotFound",
+            Self::AclNotFound(_) => "InvalidNetworkAclID.NotFound",
+            Self::AclEntryNotFound { .. } => "InvalidNetworkAclEntry.NotFound",
+            Self::AclNotAssociated { .. } => "InvalidAssociationID.NotFound",
+            Self::AclEntryDuplicate { .. } => "NetworkAclEntryAlreadyExists",
+            Self::AclsLimit { .. } => "NetworkAclLimitExceeded",
+            Self::AclEntriesLimit { .. } => "NetworkAclEntryLimitExceeded",
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
             Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
-            Self::GroupInUse { .. } | Self::PrefixListInUse { .. } => "DependencyViolation",
+            Self::GroupInUse { .. } | Self::PrefixListInUse { .. } | Self::AclInUse { .. } => {
+                "DependencyViolation"
+            }
             Self::DeviceDuplicate { .. } => "InvalidNetworkInterface.InUse",
             Self::RulesLimit { .. } => "RulesPerSecurityGroupLimitExceeded",
             Self::GroupsLimit { .. } => "SecurityGroupLimitExceeded",
@@ -250,12 +338,13 @@ impl Error {
                 GroupId::PREFIX => "`secgroup group list` shows the ids".to_owned(),
                 RuleId::PREFIX => "`secgroup rule list` shows the ids".to_owned(),
                 PrefixListId::PREFIX => "`secgroup prefix-list list` shows the ids".to_owned(),
+                AclId::PREFIX => "`secgroup acl list` shows the ids".to_owned(),
                 _ => "`secgroup status --output json` shows the ids".to_owned(),
             },
             Self::TextCharacter { .. } => {
                 "use letters, digits, spaces and ._-:/()#,@[]+=&;{}!$*".to_owned()
             }
-            Self::TextLength { what: "rule description", .. } => "use at most 255".to_owned(),
+            Self::TextLength { what: "rule description" | "reason", .. } => "use at most 255".to_owned(),
             Self::TextLength { .. } => "use 1 to 255".to_owned(),
             Self::NameReserved { what, .. } => format!("choose another {what}"),
             Self::Tag { .. } => "write KEY=VALUE, each KEY once".to_owned(),
@@ -267,6 +356,18 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::Time(_) => "write for example 2026-11-30T18:00:00+01:00".to_owned(),
+            Self::EndOver(_) => "compare it with the clock, which `date` shows".to_owned(),
+            Self::EndTooFar => "leave the end out for something that stays".to_owned(),
+            Self::Target(_) => "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; \
+                                --prefix-list names a prefix list"
+                .to_owned(),
+            Self::NotOnNetwork(_) => {
+                "name the address that packets have: `secgroup flows list` shows those of flows"
+                    .to_owned()
+            }
+            Self::BlockOfGroup(_) => "name addresses, networks or a prefix list".to_owned(),
+            Self::BlockNotFound { .. } => "`secgroup block list` shows what is blocked".to_owned(),
             Self::NotUnicast(_) => "every guest may use multicast and broadcast".to_owned(),
             Self::AddressOfAll(network) => {
                 format!("--allow-address {network} lets a guest use every address")
@@ -319,7 +420,40 @@ impl Error {
                 format!("`secgroup prefix-list show {}` shows its entries", shell_word(list))
             }
             Self::InterfaceNotFound(_) => "`secgroup status` shows the interfaces".to_owned(),
-            Self::GroupDuplicate { .. } | Self::PrefixListDuplicate { .. } => {
+            Self::AclEntryNumber(_) | Self::AclEntryLast { .. } => {
+                "use 1 to 32766: of the entries that match a packet, that with the lowest number decides"
+                    .to_owned()
+            }
+            Self::AclEntryGroup(_) => "name networks, or a prefix list".to_owned(),
+            Self::AclNameTag(_) => "leave the tag out, and name the network ACL so".to_owned(),
+            Self::AclNotFound(_) => "`secgroup acl list` shows the network ACLs".to_owned(),
+            Self::AclEntryNotFound { acl, .. } => {
+                format!("`secgroup acl show {}` shows its entries", shell_word(acl))
+            }
+            Self::AclEntryDuplicate { .. } => {
+                "choose another number, or change the entry with `secgroup acl entry replace`"
+                    .to_owned()
+            }
+            Self::AclNotAssociated { .. } => {
+                "`secgroup acl list` shows which interfaces have which network ACL".to_owned()
+            }
+            Self::AclDefault { what: "disassociated", .. } => {
+                "`secgroup acl associate` gives an interface another one in its place".to_owned()
+            }
+            Self::AclDefault { name, .. } => {
+                let name = shell_word(name);
+                format!("its entries can be changed: `secgroup acl show {name}` shows them")
+            }
+            Self::AclsLimit { .. } => setting("acls"),
+            Self::AclEntriesLimit { .. } => {
+                "an entry with a prefix list counts once; entries_per_acl in the configuration's \
+                 [limits] sets the limit"
+                    .to_owned()
+            }
+            Self::AclInUse { name, users } => acl_remedy(name, users),
+            Self::GroupDuplicate { .. }
+            | Self::PrefixListDuplicate { .. }
+            | Self::AclDuplicate { .. } => {
                 "choose another name; upper and lower case make no difference".to_owned()
             }
             Self::GroupIdTaken { .. } | Self::PrefixListIdTaken { .. } => {
@@ -354,11 +488,16 @@ impl Error {
                 "interfaces in the configuration's [maps] sets the limit".to_owned()
             }
             Self::LimitsProduct { .. } => "lower one of the two, or raise the third".to_owned(),
+            Self::RuleDuplicate { group, rule, ends: true, .. } => format!(
+                "`secgroup rule set-end {} {rule}` with --for, --until or --never changes its end",
+                shell_word(group)
+            ),
             Self::RuleDuplicate { .. }
             | Self::RuleRepeated(_)
             | Self::EntryDuplicate { .. }
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryRepeated { .. }
             | Self::InterfaceWithoutGroup
             | Self::RuleNumbersUsedUp
             | Self::LimitsGroups(_)
@@ -378,6 +517,12 @@ impl Error {
             | Self::Cidr { .. }
             | Self::CidrWithoutLength(_)
             | Self::HostBits { .. }
+            | Self::Time(_)
+            | Self::EndOver(_)
+            | Self::EndTooFar
+            | Self::Target(_)
+            | Self::NotOnNetwork(_)
+            | Self::BlockOfGroup(_)
             | Self::NotUnicast(_)
             | Self::AddressOfAll(_)
             | Self::Mac(_)
@@ -396,6 +541,11 @@ impl Error {
             | Self::RuleRepeated(_)
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)
+            | Self::AclEntryNumber(_)
+            | Self::AclEntryLast { .. }
+            | Self::AclEntryRepeated { .. }
+            | Self::AclEntryGroup(_)
+            | Self::AclNameTag(_)
             | Self::InterfaceWithoutGroup => Kind::Malformed,
             Self::GroupNotFound(_)
             | Self::PrefixListNotFound(_)
@@ -403,10 +553,19 @@ impl Error {
             | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }
             | Self::EntryNotFound { .. }
+            | Self::BlockNotFound { .. }
+            | Self::AclNotFound(_)
+            | Self::AclEntryNotFound { .. }
+            | Self::AclNotAssociated { .. }
             | Self::InterfaceNotFound(_) => Kind::NotFound,
             _ => Kind::Refused,
         }
     }
+}
+
+/// The family of the last entry with this number.
+const fn family_of_last(number: u16) -> Family {
+    if number == LAST_V4 { Family::Ipv4 } else { Family::Ipv6 }
 }
 
 /// How many of the counted rules are entries of prefix lists.
@@ -416,6 +575,12 @@ fn of_lists(entries: usize) -> String {
         1 => " (1 of them an entry of a prefix list)".to_owned(),
         _ => format!(" ({entries} of them entries of prefix lists)"),
     }
+}
+
+/// What blocks a target that has no block of its own.
+fn by_itself(within: Option<&str>) -> String {
+    within
+        .map_or_else(String::new, |within| format!(" by itself: the block of {within} contains it"))
 }
 
 fn setting(name: &str) -> String {
@@ -435,13 +600,38 @@ fn remedy(users: &[User]) -> String {
         steps.push("attach other groups to the interfaces".to_owned());
     }
     for user in users {
-        if let User::Rules { group, rules } = user {
-            let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
-            let group = shell_word(group);
-            steps.push(format!("secgroup rule remove {group} {}", rules.join(" ")));
+        match user {
+            User::Interface { .. } => {}
+            User::Rules { group, rules } => {
+                let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
+                let group = shell_word(group);
+                steps.push(format!("secgroup rule remove {group} {}", rules.join(" ")));
+            }
+            User::AclEntries { acl, entries } => {
+                let acl = shell_word(acl);
+                steps.extend(entries.iter().map(|(direction, entry)| {
+                    format!("secgroup acl entry remove {acl} {} {entry}", direction.name())
+                }));
+            }
+            User::Block { list } => {
+                steps.push(format!("secgroup unblock --prefix-list {}", shell_word(list)));
+            }
         }
     }
     format!("first: {}", steps.join("; "))
+}
+
+/// The command that frees a network ACL.
+fn acl_remedy(name: &str, users: &[User]) -> String {
+    let interfaces: Vec<_> = users
+        .iter()
+        .filter_map(|user| match user {
+            User::Interface { device, netns } => Some(label(device, netns.as_deref())),
+            _ => None,
+        })
+        .collect();
+    let name = shell_word(name);
+    format!("first: secgroup acl disassociate {name} {}", interfaces.join(" "))
 }
 
 /// Users as a list in a sentence.
@@ -462,6 +652,14 @@ impl fmt::Display for Users<'_> {
                     let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
                     write!(out, "group {group} ({})", rules.join(", "))?;
                 }
+                User::AclEntries { acl, entries } => {
+                    let entries: Vec<_> = entries
+                        .iter()
+                        .map(|(direction, entry)| format!("{} {entry}", direction.name()))
+                        .collect();
+                    write!(out, "network ACL {acl} ({})", entries.join(", "))?;
+                }
+                User::Block { .. } => out.write_str("a block")?,
             }
         }
         Ok(())

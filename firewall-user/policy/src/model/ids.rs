@@ -74,6 +74,11 @@ id!(
     "pl-"
 );
 id!(
+    /// `acl-…`
+    AclId,
+    "acl-"
+);
+id!(
     /// `eni-…`
     InterfaceId,
     "eni-"

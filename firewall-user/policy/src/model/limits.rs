@@ -26,6 +26,11 @@ pub struct Limits {
     pub prefix_lists: usize,
     /// Entries of a prefix list.
     pub entries_per_prefix_list: usize,
+    /// Network ACLs on this host, the default one included.
+    pub acls: usize,
+    /// Entries of a network ACL in one direction, the last ones not included. An entry with a prefix list
+    /// counts once.
+    pub entries_per_acl: usize,
     /// Tags of a group or prefix list.
     pub tags: usize,
 }
@@ -39,6 +44,8 @@ impl Default for Limits {
             groups: 2500,
             prefix_lists: 100,
             entries_per_prefix_list: 1000,
+            acls: 200,
+            entries_per_acl: 20,
             tags: 50,
         }
     }

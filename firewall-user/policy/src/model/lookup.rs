@@ -1,7 +1,10 @@
 //! Lookups by name, id or device, and names in texts.
 
+use firewall_ebpf::abi::interface::Direction;
+
 use super::{
-    Error, Group, GroupId, Interface, Model, Peer, PrefixList, PrefixListId, Rule, RuleId, RuleSpec,
+    Acl, AclEntry, AclId, Error, Group, GroupId, Interface, Model, Peer, PrefixList, PrefixListId,
+    Rule, RuleId, RuleSpec,
 };
 
 impl Model {
@@ -60,6 +63,45 @@ impl Model {
         self.prefix_lists.get(id).ok_or_else(|| Error::PrefixListNotFound(id.to_string()))
     }
 
+    /// The network ACL with this id or name; names ignore case.
+    ///
+    /// # Errors
+    /// There is none, or the id is malformed.
+    pub fn acl(&self, word: &str) -> Result<&Acl, Error> {
+        let found = if word.starts_with(AclId::PREFIX) {
+            self.acls.get(&word.parse()?)
+        } else {
+            self.acl_named(word)
+        };
+        found.ok_or_else(|| Error::AclNotFound(word.to_owned()))
+    }
+
+    /// The network ACL with this name.
+    #[must_use]
+    pub fn acl_named(&self, name: &str) -> Option<&Acl> {
+        self.acls.values().find(|acl| acl.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The network ACL with this id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn acl_by_id(&self, id: &AclId) -> Result<&Acl, Error> {
+        self.acls.get(id).ok_or_else(|| Error::AclNotFound(id.to_string()))
+    }
+
+    /// The default network ACL; every store has one.
+    #[must_use]
+    pub fn default_acl(&self) -> Option<&Acl> {
+        self.acls.values().find(|acl| acl.is_default)
+    }
+
+    /// The network ACL of an interface: its own one, or the default one.
+    #[must_use]
+    pub fn acl_of(&self, interface: &Interface) -> Option<&Acl> {
+        interface.acl.as_ref().map_or_else(|| self.default_acl(), |id| self.acls.get(id))
+    }
+
     /// The interface of this device; without `netns` in the namespace that secgroup runs in.
     #[must_use]
     pub fn interface(&self, device: &str, netns: Option<&str>) -> Option<&Interface> {
@@ -93,6 +135,24 @@ impl Group {
     }
 }
 
+impl Acl {
+    /// The entry with this number.
+    ///
+    /// # Errors
+    /// The ACL has none.
+    pub fn entry(&self, direction: Direction, number: u16) -> Result<&AclEntry, Error> {
+        let missing =
+            || Error::AclEntryNotFound { acl: self.name.clone(), direction, entry: number };
+        self.entries.get(&(direction, number)).ok_or_else(missing)
+    }
+
+    /// What an interface with this ACL has as its own: nothing if it is the default one.
+    #[must_use]
+    pub fn association(&self) -> Option<AclId> {
+        (!self.is_default).then(|| self.id.clone())
+    }
+}
+
 impl Model {
     /// A peer as text, with groups and prefix lists by name.
     #[must_use]
@@ -108,6 +168,12 @@ impl Model {
                 format!("group {name}")
             }
         }
+    }
+
+    /// An entry of a network ACL as text, with the prefix list by name.
+    #[must_use]
+    pub fn entry_text(&self, direction: Direction, entry: &AclEntry) -> String {
+        entry.text(direction, &self.peer_text(&entry.peer))
     }
 
     /// The specification of a rule as text, with groups and prefix lists by name.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
-use super::{Entries, Error, Family, Group, PrefixList, Rule};
+use super::{Acl, AclEntry, End, Entries, Error, Family, Group, Model, PrefixList, Rule};
 
 /// Networks that a message names.
 const SHOWN: usize = 3;
@@ -81,6 +82,71 @@ impl Rule {
     pub fn check_same(&self, description: &str) -> Result<(), Error> {
         same(&format!("rule {}", self.id), "description", &self.description, description)
     }
+
+    /// Checks that the rule ends by itself, or does not, as one that would be added; `exact`: at this time.
+    ///
+    /// # Errors
+    /// Only one of them ends, or at another time.
+    pub fn check_same_end(&self, end: Option<End>, exact: bool) -> Result<(), Error> {
+        same_end(&format!("rule {}", self.id), (self.end, end), exact)
+    }
+}
+
+impl Acl {
+    /// Checks that the network ACL is the one that would be created. Its entries may have changed since then.
+    ///
+    /// # Errors
+    /// It has another spelling of the name, or other tags.
+    pub fn check_same(&self, name: &str, tags: &BTreeMap<String, String>) -> Result<(), Error> {
+        let object = format!("network ACL {}", self.name);
+        same(&object, "name", &self.name, name)?;
+        same_tags(&object, &self.tags, tags)
+    }
+}
+
+impl Model {
+    /// Whether a network ACL has this entry with this number, which ends by itself too or does not; `exact`: at
+    /// this time.
+    ///
+    /// # Errors
+    /// It has another one with the number, only one of them ends, or at another time.
+    pub fn check_same_entry(
+        &self,
+        acl: &Acl,
+        (direction, number): (Direction, u16),
+        wanted: &AclEntry,
+        exact: bool,
+    ) -> Result<bool, Error> {
+        let Some(here) = acl.entries.get(&(direction, number)) else { return Ok(false) };
+        let object = format!("{} entry {number} of network ACL {}", direction.name(), acl.name);
+        if here.says_the_same(wanted) {
+            return same_end(&object, (here.end, wanted.end), exact).map(|()| true);
+        }
+        Err(Error::Differs {
+            object,
+            what: "rule",
+            here: self.entry_text(direction, here),
+            wanted: self.entry_text(direction, wanted),
+        })
+    }
+}
+
+fn same_end(
+    object: &str,
+    (here, wanted): (Option<End>, Option<End>),
+    exact: bool,
+) -> Result<(), Error> {
+    let is_same = match (here, wanted) {
+        (None, None) => true,
+        (Some(here), Some(wanted)) => !exact || here.is_in_the_second_of(wanted),
+        _ => false,
+    };
+    if is_same {
+        return Ok(());
+    }
+    let text = |end: Option<End>| end.map_or_else(|| "never".to_owned(), |end| end.text());
+    let object = object.to_owned();
+    Err(Error::Differs { object, what: "end", here: text(here), wanted: text(wanted) })
 }
 
 fn same(object: &str, what: &'static str, here: &str, wanted: &str) -> Result<(), Error> {

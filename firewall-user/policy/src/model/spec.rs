@@ -4,7 +4,7 @@ use std::fmt;
 
 use firewall_ebpf::abi::interface::Direction;
 
-use super::{Error, Family, Peer, RuleSpec, Traffic, rule_description};
+use super::{AclEntry, End, Error, Family, Peer, RuleSpec, Traffic, rule_description};
 
 /// A rule to be added.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,8 @@ pub struct NewRule {
     pub spec: RuleSpec,
     /// Free text, may be empty.
     pub description: String,
+    /// When it ends by itself.
+    pub end: Option<End>,
 }
 
 impl NewRule {
@@ -21,7 +23,7 @@ impl NewRule {
     /// # Errors
     /// EC2 would refuse the description.
     pub fn new(spec: RuleSpec, description: &str) -> Result<Self, Error> {
-        Ok(Self { spec, description: rule_description(description)? })
+        Ok(Self { spec, description: rule_description(description)?, end: None })
     }
 }
 
@@ -44,11 +46,23 @@ impl RuleSpec {
 
     /// The specification with this text for the peer.
     pub(super) fn text(&self, peer: &str) -> String {
-        let preposition = match self.direction {
-            Direction::Ingress => "from",
-            Direction::Egress => "to",
-        };
-        format!("{} {} {preposition} {peer}", self.direction.name(), self.traffic)
+        let Self { direction, traffic, peer: _ } = self;
+        format!("{} {traffic} {} {peer}", direction.name(), preposition(*direction))
+    }
+}
+
+impl AclEntry {
+    /// The entry with this text for the peer, without its direction.
+    pub(super) fn text(&self, direction: Direction, peer: &str) -> String {
+        format!("{} {} {} {peer}", self.action.name(), self.traffic, preposition(direction))
+    }
+}
+
+/// The word between traffic and peer.
+const fn preposition(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "from",
+        Direction::Egress => "to",
     }
 }
 

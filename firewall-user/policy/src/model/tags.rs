@@ -1,4 +1,4 @@
-//! Tags: keys and values of a group or prefix list.
+//! Tags: keys and values of a group, prefix list or network ACL.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,9 @@ use super::Error;
 /// The prefix of keys that AWS reserves; in a document of AWS they name the AWS service that created a
 /// resource.
 pub const RESERVED: &str = "aws:";
+
+/// The key of the tag that is an object's name in EC2. Here a network ACL has its value as its name.
+pub const NAME: &str = "Name";
 
 const KEY_MAX: usize = 127;
 const VALUE_MAX: usize = 256;
@@ -39,6 +42,17 @@ pub fn collect(
         tags.insert(key, value);
     }
     Ok(tags)
+}
+
+/// Tags of a network ACL, as [`collect`] returned them.
+///
+/// # Errors
+/// One of them is [`NAME`].
+pub fn of_acl(tags: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    match tags.get(NAME) {
+        Some(name) => Err(Error::AclNameTag(name.clone())),
+        None => Ok(tags),
+    }
 }
 
 fn checked(key: &str, value: &str) -> Result<(), String> {

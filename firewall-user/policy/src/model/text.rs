@@ -1,6 +1,6 @@
 //! Names and descriptions: EC2's character set and lengths.
 
-use super::{Error, GroupId, PrefixListId};
+use super::{AclId, Error, GroupId, PrefixListId};
 
 /// The characters that EC2 allows besides ASCII letters and digits.
 const PUNCTUATION: &str = " ._-:/()#,@[]+=&;{}!$*";
@@ -30,6 +30,14 @@ pub fn prefix_list_name(text: &str) -> Result<String, Error> {
         });
     }
     named("prefix list name", text, PrefixListId::PREFIX)
+}
+
+/// A network ACL's name, trailing spaces removed. In EC2 it is the value of the tag `Name`.
+///
+/// # Errors
+/// It is empty or too long, has other characters, or looks like an id.
+pub fn acl_name(text: &str) -> Result<String, Error> {
+    named("network ACL name", text, AclId::PREFIX)
 }
 
 /// A group's description: required.
@@ -68,7 +76,8 @@ fn named(what: &'static str, text: &str, id: &'static str) -> Result<String, Err
     Ok(name.to_owned())
 }
 
-fn checked(what: &'static str, text: &str, shortest: usize) -> Result<(), Error> {
+/// Checks the characters and the length of a text.
+pub(super) fn checked(what: &'static str, text: &str, shortest: usize) -> Result<(), Error> {
     let odd = text.chars().find(|c| !c.is_ascii_alphanumeric() && !PUNCTUATION.contains(*c));
     if let Some(odd) = odd {
         return Err(Error::TextCharacter { what, text: text.to_owned(), odd });
@@ -134,6 +143,7 @@ mod tests {
     fn names_that_look_like_ids_or_names_of_aws_are_refused() {
         assert!(matches!(group_name("sg-web"), Err(Error::NameReserved { .. })));
         assert!(group_name("sgweb").is_ok());
+        assert!(matches!(acl_name("acl-web"), Err(Error::NameReserved { .. })));
         assert!(matches!(prefix_list_name("pl-x"), Err(Error::NameReserved { .. })));
         assert!(matches!(prefix_list_name("com.amazonaws.s3"), Err(Error::NameReserved { .. })));
     }

@@ -79,6 +79,20 @@ impl Traffic {
         }
     }
 
+    /// The protocol as EC2 writes it in network ACLs: by number, `-1` for all.
+    #[must_use]
+    pub fn protocol_number(self) -> String {
+        let number = match self {
+            Self::All => return "-1".to_owned(),
+            Self::Tcp(_) => 6,
+            Self::Udp(_) => 17,
+            Self::Icmp(_) => 1,
+            Self::Icmpv6(_) => 58,
+            Self::Other(number) => number,
+        };
+        number.to_string()
+    }
+
     /// The ports, or the ICMP type and code, as on the command line; `all` for all of them.
     #[must_use]
     pub fn ports(self) -> String {

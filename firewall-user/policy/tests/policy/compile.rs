@@ -186,7 +186,13 @@ proptest! {
 
 fn tcp(number: u32, from: u16, to: u16, networks: Vec<IpNet>) -> ResolvedRule {
     let traffic = Traffic::Tcp(PortRange { from, to });
-    ResolvedRule { number, direction: Direction::Ingress, traffic, networks: networks.into() }
+    ResolvedRule {
+        number,
+        direction: Direction::Ingress,
+        traffic,
+        networks: networks.into(),
+        end: None,
+    }
 }
 
 /// Several rules may allow the same; flows and counters name the oldest of them.
@@ -210,7 +216,7 @@ fn the_rule_with_the_lowest_number_owns_what_several_allow() {
 fn wide(number: u32, direction: Direction, traffic: Traffic, network: &str) -> ResolvedRule {
     let network: IpNet = network.parse().expect("a network");
     let networks = network.into();
-    ResolvedRule { number, direction, traffic, networks }
+    ResolvedRule { number, direction, traffic, networks, end: None }
 }
 
 /// Whether an ingress TCP packet to port 80 needs no flow: tables and evaluator agree.

@@ -13,7 +13,7 @@ use firewall_ebpf::abi::policy::{Active, Class, Half, List, Page, UNTRACKED, tra
 use firewall_ebpf::abi::prefix::Prefix;
 use firewall_ebpf::verdict::lookup;
 use firewall_ebpf::verdict::lookup::lookup_rule;
-use firewall_ebpf::verdict::tables::{Policy, Prefixes};
+use firewall_ebpf::verdict::tables::{Ends, Policy, Prefixes, TableSet};
 use firewall_policy::delta::{Bank, PrefixWrites, Room, Writes, plan};
 use firewall_policy::model::{Networks, PortRange, Tracking, Traffic};
 use firewall_policy::{
@@ -137,13 +137,24 @@ impl Bank for Memory {
     }
 }
 
+/// No rule of these tests is timed.
+impl Ends for Memory {
+    fn has_rule_ended(&self, _: u32) -> bool {
+        false
+    }
+
+    fn has_entry_ended(&self, _: u32) -> bool {
+        false
+    }
+}
+
 impl Policy for Memory {
-    fn class(&self, active: Active, class: u32, direction: Direction) -> Option<(List, u32)> {
-        let row = self.rows.get(index(class))?[active.half()];
+    fn class(&self, set: TableSet, class: u32, direction: Direction) -> Option<(List, u32)> {
+        let row = self.rows.get(index(class))?[set.half];
         Some((row.lists[direction as usize], row.parent))
     }
 
-    fn search(&self, _: Active, at: u32, len: u32, traffic: u32) -> Option<u32> {
+    fn search(&self, _: TableSet, at: u32, len: u32, traffic: u32) -> Option<u32> {
         let page = |number| self.pages.get(index(number));
         lookup::search(at.into(), len.into(), u64::from(traffic) + 1, page)
     }
@@ -160,17 +171,17 @@ fn longest<const N: usize>(
 }
 
 impl Prefixes<V4> for Memory {
-    fn longest_prefix(&self, active: Active, address: V4) -> Option<u32> {
-        longest(&self.v4, address.to_ne_bytes(), active.half())
+    fn longest_prefix(&self, set: TableSet, address: V4) -> Option<u32> {
+        longest(&self.v4, address.to_ne_bytes(), set.half)
     }
 }
 
 impl Prefixes<V6> for Memory {
-    fn longest_prefix(&self, active: Active, address: V6) -> Option<u32> {
+    fn longest_prefix(&self, set: TableSet, address: V6) -> Option<u32> {
         let mut octets = [0; 16];
         octets[..8].copy_from_slice(&address[0].to_ne_bytes());
         octets[8..].copy_from_slice(&address[1].to_ne_bytes());
-        longest(&self.v6, octets, active.half())
+        longest(&self.v6, octets, set.half)
     }
 }
 
@@ -301,7 +312,7 @@ fn parsed(probe: Probe) -> Probe {
 fn tcp(number: u32, from: u16, to: u16, network: IpNet) -> ResolvedRule {
     let direction = Direction::Ingress;
     let traffic = Traffic::Tcp(PortRange { from, to });
-    ResolvedRule { number, direction, traffic, networks: network.into() }
+    ResolvedRule { number, direction, traffic, networks: network.into(), end: None }
 }
 
 fn host(n: u32) -> IpNet {

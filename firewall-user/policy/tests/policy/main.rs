@@ -1,5 +1,8 @@
 //! The compiler and the planner of changes, against the reference evaluator, on random rules.
 
+mod blocks;
 mod compile;
 mod delta;
+mod ends;
+mod filter;
 mod random;

@@ -75,6 +75,7 @@ fn rule() -> impl Strategy<Value = ResolvedRule> {
             direction,
             traffic,
             networks: networks.into(),
+            end: None,
         },
     )
 }
@@ -96,7 +97,7 @@ fn wide_rules() -> impl Strategy<Value = Vec<ResolvedRule>> {
         let networks = Networks::from(network);
         parts.map(|traffic| {
             let networks = networks.clone();
-            ResolvedRule { number: 0, direction, traffic, networks }
+            ResolvedRule { number: 0, direction, traffic, networks, end: None }
         })
     });
     vec(rules, 0..4).prop_map(|rules| rules.into_iter().flatten().collect())

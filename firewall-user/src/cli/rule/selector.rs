@@ -6,20 +6,14 @@ use firewall_ebpf::abi::interface::Direction;
 
 use crate::cli::failure::UsageError;
 use crate::cli::output;
+use crate::cli::traffic::TrafficOptions;
 use crate::model::{Error, Model, Peer, RuleSpec, Traffic, parse_cidr};
 
 /// The traffic and the peer of a rule.
 #[derive(Debug, Args)]
 pub(super) struct Selector {
-    /// IP protocol: tcp, udp, icmp, icmpv6, all, or a number from 0 to 255
-    #[arg(long, value_name = "PROTOCOL", allow_hyphen_values = true)]
-    protocol: Option<String>,
-    /// Destination port, or first and last port, of tcp or udp
-    #[arg(long, value_name = "N|A-B", allow_hyphen_values = true)]
-    port: Option<String>,
-    /// ICMP type, or type and code, of icmp or icmpv6 [default: every type]
-    #[arg(long, value_name = "TYPE[/CODE]", allow_hyphen_values = true)]
-    icmp: Option<String>,
+    #[command(flatten)]
+    traffic: TrafficOptions,
     #[command(flatten)]
     peer: PeerOptions,
 }
@@ -51,8 +45,8 @@ pub(super) struct Parsed {
 impl Selector {
     /// Whether no option was given.
     pub(super) const fn is_empty(&self) -> bool {
-        let Self { protocol, port, icmp, peer } = self;
-        protocol.is_none() && port.is_none() && icmp.is_none() && peer.is_empty()
+        let Self { traffic, peer } = self;
+        traffic.is_empty() && peer.is_empty()
     }
 
     /// As [`Self::parse`], of a rule to be added: its traffic exists in the family of its peer. A document
@@ -70,7 +64,7 @@ impl Selector {
         if self.peer.is_empty() {
             return usage("the peer is missing".to_owned(), "use --cidr, --group or --prefix-list");
         }
-        let traffic = self.traffic()?;
+        let traffic = self.traffic.parse()?;
         let PeerOptions { cidrs, peer_group, prefix_list } = &self.peer;
         let peers = cidrs
             .iter()
@@ -88,46 +82,6 @@ impl Selector {
     /// Says which networks were stored in another form than they were given in.
     pub(super) fn note_networks(&self) {
         output::note_networks(&self.peer.cidrs);
-    }
-
-    fn traffic(&self) -> Result<Traffic> {
-        let Self { protocol, port, icmp, peer: _ } = self;
-        let Some(protocol) = protocol else {
-            return usage("the protocol is missing".to_owned(), "use --protocol");
-        };
-        // As in the AWS CLI; the EC2 API has only the number.
-        let word = protocol.to_ascii_lowercase();
-        let protocol = if word == "all" { "-1" } else { &word };
-        let is_icmp = matches!(protocol, "icmp" | "1" | "icmpv6" | "58");
-        let has_ports = matches!(protocol, "tcp" | "6" | "udp" | "17");
-        let (from, to) = match (port, icmp) {
-            (Some(_), _) if is_icmp => {
-                return usage(
-                    format!("--port cannot be used with protocol {protocol}"),
-                    "use --icmp",
-                );
-            }
-            (Some(port), None) if has_ports => ports(port)?,
-            (None, Some(icmp)) if is_icmp => kind_and_code(icmp)?,
-            (None, None) if is_icmp => (Some(-1), Some(-1)),
-            (None, None) => (None, None),
-            (_, Some(_)) if has_ports => {
-                return usage(
-                    format!("--icmp cannot be used with protocol {protocol}"),
-                    "use --port",
-                );
-            }
-            // An unknown protocol is reported before its options.
-            _ => {
-                Traffic::from_ec2(protocol, None, None)?;
-                let option = if port.is_some() { "--port" } else { "--icmp" };
-                return usage(
-                    format!("{option} cannot be used with protocol {word}"),
-                    "leave it out: a rule for this protocol has no ports and types",
-                );
-            }
-        };
-        Ok(Traffic::from_ec2(protocol, from, to)?)
     }
 }
 
@@ -152,43 +106,6 @@ impl Parsed {
         let spec = |peer| RuleSpec { direction: *direction, traffic: *traffic, peer };
         Ok(peers.into_iter().map(spec).collect())
     }
-}
-
-type Ends = (Option<i64>, Option<i64>);
-
-fn ports(text: &str) -> Result<Ends> {
-    let number = |text: &str| plain_number(text);
-    let ends = match text.split_once('-') {
-        None => number(text).map(|port| (port, port)),
-        Some((from, to)) => number(from).zip(number(to)),
-    };
-    match ends {
-        Some((from, to)) => Ok((Some(from), Some(to))),
-        None => usage(
-            format!("{text:?} is not a port or a range of ports"),
-            "write for example 80 or 1024-65535",
-        ),
-    }
-}
-
-fn kind_and_code(text: &str) -> Result<Ends> {
-    let number = |text: &str| if text == "-1" { Some(-1) } else { plain_number(text) };
-    let both = match text.split_once('/') {
-        None => number(text).map(|kind| (kind, -1)),
-        Some((kind, code)) => number(kind).zip(number(code)),
-    };
-    match both {
-        Some((kind, code)) => Ok((Some(kind), Some(code))),
-        None => usage(
-            format!("{text:?} is not an ICMP type or type/code"),
-            "write for example 8 (echo request) or 3/4 (fragmentation needed)",
-        ),
-    }
-}
-
-/// Digits only: `parse` accepts a sign, too.
-fn plain_number(text: &str) -> Option<i64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 fn usage<T>(message: String, hint: &'static str) -> Result<T> {

@@ -34,6 +34,10 @@ pub(crate) struct StatusDocument {
     flow_tables: Vec<FlowTable>,
     /// The table of the counters of rules; null if nothing is attached.
     rule_counters: Option<RuleCounters>,
+    /// Blocks in force (`secgroup block list`).
+    blocks: usize,
+    /// The tables of network ACLs and blocks; null if nothing is attached.
+    deny_tables: Option<DenyTables>,
     /// Slots of interfaces that are attached in the kernel and not in the store.
     stray_slots: Vec<u16>,
     /// The change that is not confirmed yet, or null.
@@ -54,6 +58,8 @@ struct NetworkInterface {
     status: &'static str,
     /// The groups of the interface.
     groups: Vec<AttachedGroup>,
+    /// Its network ACL; in EC2 that of the subnet.
+    network_acl: Option<AttachedAcl>,
     /// IPv4 addresses of the protected end, as used for rules with a group as peer.
     private_ip_addresses: Vec<PrivateIpAddress>,
     /// IPv6 addresses of the protected end.
@@ -150,6 +156,18 @@ struct AttachedGroup {
     group_name: String,
 }
 
+/// The network ACL of an interface.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct AttachedAcl {
+    /// Id of the network ACL, `acl-…`.
+    network_acl_id: String,
+    /// Name of the network ACL.
+    network_acl_name: String,
+    /// Whether it is the default one.
+    is_default: bool,
+}
+
 /// An IPv4 address.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
@@ -216,6 +234,19 @@ struct RuleCounters {
     memory_bytes: Option<u64>,
 }
 
+/// The tables of network ACLs and blocks.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct DenyTables {
+    /// Filters: an interface's network ACL with its own blocks. Interfaces for which the same is compiled
+    /// share one; an interface that allows everything has none.
+    filters: usize,
+    /// Memory of the filters in bytes; null before Linux 6.4.
+    filter_memory_bytes: Option<u64>,
+    /// Memory of the blocks of the host in bytes; null before Linux 6.4.
+    block_memory_bytes: Option<u64>,
+}
+
 /// A change that is not confirmed yet.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
@@ -248,6 +279,8 @@ impl StatusDocument {
             network_interfaces: statuses.iter().map(interface).collect::<Result<_>>()?,
             flow_tables: tables.iter().map(|table| FlowTable::new(table, statuses)).collect(),
             rule_counters: counters.map(RuleCounters::new),
+            blocks: super::blocks_in_force(model).count(),
+            deny_tables: maps.map(DenyTables::read).transpose()?,
             stray_slots: strays,
             pending: change.map(|change| PendingChange {
                 command: change.what.clone(),
@@ -290,6 +323,11 @@ impl NetworkInterface {
                     group_name: group.name.clone(),
                 })
                 .collect(),
+            network_acl: model.acl_of(interface).map(|acl| AttachedAcl {
+                network_acl_id: acl.id.to_string(),
+                network_acl_name: acl.name.clone(),
+                is_default: acl.is_default,
+            }),
             private_ip_addresses: of(true, true)
                 .map(|net| PrivateIpAddress { private_ip_address: net.addr().to_string() })
                 .collect(),
@@ -364,6 +402,13 @@ impl RuleCounters {
         let memory::RuleCounters { entries, capacity, memory } = counters;
         let bytes_per_entry = memory.map(|_| RULE_COUNTER);
         Self { entries, capacity, bytes_per_entry, memory_bytes: memory }
+    }
+}
+
+impl DenyTables {
+    fn read(maps: &Maps) -> Result<Self> {
+        let (filters, filter_memory_bytes) = maps.filter_usage()?;
+        Ok(Self { filters, filter_memory_bytes, block_memory_bytes: maps.block_memory()? })
     }
 }
 

@@ -2,8 +2,10 @@
 
 use aya::maps::MapType;
 use aya::util::nr_cpus;
+use firewall_ebpf::abi::block::BLOCK_BANKS;
 use firewall_ebpf::abi::counter::{Counter, rule_stride, rule_stripes};
 use firewall_ebpf::abi::event::EVENT_SPACE;
+use firewall_ebpf::abi::filter::{MAX_FILTERS, TABLE_SETS};
 use firewall_ebpf::abi::interface::{SETTINGS_EACH, SLOW_PATH_PROGRAMS, Settings};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use firewall_ebpf::abi::reason::REASON_SPACE;
@@ -71,16 +73,19 @@ impl Shape {
 
 const INTERFACES: Size = Size::Interfaces { each: 1 };
 
-/// Two tables of an interface: one per bank, or two kinds of flows.
-const BANKS: Size = Size::Interfaces { each: 2 };
+/// Two tables of an interface, of two kinds of flows.
+const FLOW_TABLES: Size = Size::Interfaces { each: 2 };
+
+/// The tables of every bank and filter.
+const SETS: Size = Size::Fixed(TABLE_SETS);
 
 /// The variables of the kernel object, which are one entry of a map: when packets were dropped.
 type Drops = [[u64; 8]; MAX_INTERFACES as usize];
 
 /// Every map of the kernel object that outlives a process.
 pub(in crate::dataplane) const SHAPES: &[Shape] = &[
-    Shape::new::<u32, u32>("FLOWS_LRU_V4", MapType::ArrayOfMaps, BANKS),
-    Shape::new::<u32, u32>("FLOWS_LRU_V6", MapType::ArrayOfMaps, BANKS),
+    Shape::new::<u32, u32>("FLOWS_LRU_V4", MapType::ArrayOfMaps, FLOW_TABLES),
+    Shape::new::<u32, u32>("FLOWS_LRU_V6", MapType::ArrayOfMaps, FLOW_TABLES),
     Shape::new::<u32, u32>("FLOWS_TCP_V4", MapType::ArrayOfMaps, INTERFACES),
     Shape::new::<u32, u32>("FLOWS_TCP_V6", MapType::ArrayOfMaps, INTERFACES),
     Shape::new::<u32, u32>("FRAGMENTS_V4", MapType::ArrayOfMaps, INTERFACES),
@@ -105,11 +110,16 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
     Shape::new::<u32, u64>("EVENTS", MapType::PerCpuArray, Size::Interfaces { each: EVENT_SPACE }),
     Shape::new::<u32, u32>("RULE_INDEXES", MapType::Hash, Size::Rules),
     Shape::new::<u32, Counter>("RULE_COUNTERS", MapType::Array, Size::RuleCounters),
+    Shape::new::<u32, u64>("DEADLINES", MapType::Array, Size::Rules),
     Shape::new::<u32, u64>("ACTIVE", MapType::Array, INTERFACES),
-    Shape::new::<u32, u32>("PREFIXES_V4", MapType::ArrayOfMaps, BANKS),
-    Shape::new::<u32, u32>("PREFIXES_V6", MapType::ArrayOfMaps, BANKS),
-    Shape::new::<u32, u32>("CLASSES", MapType::ArrayOfMaps, BANKS),
-    Shape::new::<u32, u32>("RANGES", MapType::ArrayOfMaps, BANKS),
+    Shape::new::<u32, u32>("PREFIXES_V4", MapType::ArrayOfMaps, SETS),
+    Shape::new::<u32, u32>("PREFIXES_V6", MapType::ArrayOfMaps, SETS),
+    Shape::new::<u32, u32>("CLASSES", MapType::ArrayOfMaps, SETS),
+    Shape::new::<u32, u32>("RANGES", MapType::ArrayOfMaps, SETS),
+    Shape::new::<u32, u64>("FILTERS", MapType::Array, Size::Fixed(MAX_FILTERS)),
+    Shape::new::<u32, u64>("BLOCKING", MapType::Array, Size::Fixed(1)),
+    Shape::new::<u32, u32>("BLOCKS_V4", MapType::ArrayOfMaps, Size::Fixed(BLOCK_BANKS)),
+    Shape::new::<u32, u32>("BLOCKS_V6", MapType::ArrayOfMaps, Size::Fixed(BLOCK_BANKS)),
     Shape::new::<u32, u64>("CLOCK", MapType::Array, Size::Fixed(1)),
 ];
 

@@ -12,13 +12,17 @@
 //! ```
 //!
 //! A small change is written into the other half of the active bank, a large one into both halves of
-//! the other bank; either becomes active with one write of the active word.
+//! the other bank; either becomes active with one write of the active word. A filter is a bank that is
+//! never changed.
 
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, MapData, MapError};
+use firewall_ebpf::abi::filter::filter_index;
 use firewall_ebpf::abi::limits::{MAX_CLASSES, MAX_PAGES, MAX_PREFIXES};
 use firewall_ebpf::abi::policy::{Class, Half, Page, index};
 use firewall_ebpf::abi::prefix::Prefix;
@@ -94,11 +98,45 @@ impl Table {
     }
 }
 
+/// Whose tables they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// One of the two banks of a slot.
+    Bank(u16, u32),
+    /// The filter of this number.
+    Filter(u16),
+}
+
+impl Place {
+    /// Index in the outer maps.
+    pub(super) const fn index(self) -> u32 {
+        match self {
+            Self::Bank(slot, number) => index(slot, number),
+            Self::Filter(number) => filter_index(number),
+        }
+    }
+
+    fn pin(self, pins: &Pins, table: Table) -> PathBuf {
+        match self {
+            Self::Bank(slot, number) => pins.table(slot, number, table.name()),
+            Self::Filter(number) => pins.filter_table(number, table.name()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bank(slot, _) => write!(out, "slot {slot}"),
+            Self::Filter(number) => write!(out, "filter {number}"),
+        }
+    }
+}
+
 /// The opened tables of a bank.
 #[derive(Debug)]
 pub(super) struct Bank {
-    slot: u16,
-    number: u32,
+    place: Place,
     /// In the order of [`Table::ALL`].
     tables: [MapData; 4],
 }
@@ -107,15 +145,15 @@ impl Bank {
     /// Creates the tables with a policy in both halves. No program refers to them yet.
     pub(super) fn create(
         pins: &Pins,
-        (slot, number): (u16, u32),
+        place: Place,
         policy: &CompiledPolicy,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(Self, Room)> {
-        remove(pins, slot, number)?;
+        remove(pins, place)?;
         let (writes, room) = complete(policy)?;
         for table in Table::ALL {
-            let pin = pins.table(slot, number, table.name());
-            let what = format!("create table {} of slot {slot}", table.name());
+            let pin = place.pin(pins, table);
+            let what = format!("create table {} of {place}", table.name());
             match table {
                 Table::PrefixesV4 => trie::<[u8; 4]>().context(&what)?.pin(pin),
                 Table::PrefixesV6 => trie::<[u8; 16]>().context(&what)?.pin(pin),
@@ -124,29 +162,37 @@ impl Bank {
             }
             .context(what)?;
         }
-        let bank = Self::open(pins, slot, number)?.ok_or_else(|| {
-            DataplaneError::new(format!("tables of slot {slot}: removed meanwhile"), "try again")
+        let bank = Self::open(pins, place)?.ok_or_else(|| {
+            DataplaneError::new(format!("tables of {place}: removed meanwhile"), "try again")
         })?;
         bank.write(&writes, progress)?;
         Ok((bank, room))
     }
 
     /// Opens the tables; `None` if one does not exist.
-    pub(super) fn open(pins: &Pins, slot: u16, number: u32) -> Result<Option<Self>> {
-        if Table::ALL.iter().any(|table| !pins.table(slot, number, table.name()).exists()) {
+    pub(super) fn open(pins: &Pins, place: Place) -> Result<Option<Self>> {
+        if Table::ALL.iter().any(|table| !place.pin(pins, *table).exists()) {
             return Ok(None);
         }
         let open = |table: Table| {
-            let path = pins.table(slot, number, table.name());
+            let path = place.pin(pins, table);
             MapData::from_pin(&path).context(format!("open table {}", path.display()))
         };
         let [v4, v6, classes, ranges] = Table::ALL.map(open);
-        Ok(Some(Self { slot, number, tables: [v4?, v6?, classes?, ranges?] }))
+        Ok(Some(Self { place, tables: [v4?, v6?, classes?, ranges?] }))
     }
 
     /// Index in the outer maps.
     pub(super) const fn index(&self) -> u32 {
-        index(self.slot, self.number)
+        self.place.index()
+    }
+
+    /// Which bank of its slot it is; 0 for a filter.
+    pub(super) const fn number(&self) -> u32 {
+        match self.place {
+            Place::Bank(_, number) => number,
+            Place::Filter(_) => 0,
+        }
     }
 
     /// A table's file descriptor, as the outer maps take it.
@@ -167,7 +213,7 @@ impl Bank {
     /// Writes into the tables; `progress` is called with the size of every batch of entries.
     pub(super) fn write(&self, writes: &Writes, progress: &mut dyn FnMut(usize)) -> Result<()> {
         let Writes { pages, rows, v4, v6 } = writes;
-        let what = |table: Table| format!("write table {} of slot {}", table.name(), self.slot);
+        let what = |table: Table| format!("write table {} of {}", table.name(), self.place);
         let (classes, ranges) = (self.fd(Table::Classes), self.fd(Table::Ranges));
         entries::put_all(ranges, pages.iter().copied(), progress).context(what(Table::Ranges))?;
         entries::put_all(classes, rows.iter().copied(), progress).context(what(Table::Classes))?;
@@ -177,7 +223,7 @@ impl Bank {
 }
 
 /// Writes into a trie.
-fn prefixes<const N: usize>(
+pub(super) fn prefixes<const N: usize>(
     trie: BorrowedFd<'_>,
     writes: &PrefixWrites<N>,
     progress: &mut dyn FnMut(usize),
@@ -199,8 +245,8 @@ where
 }
 
 /// Removes the pins of a bank's tables; the outer maps may still refer to them.
-pub(super) fn remove(pins: &Pins, slot: u16, number: u32) -> Result<()> {
-    Table::ALL.iter().try_for_each(|table| unpin(&pins.table(slot, number, table.name())))
+pub(super) fn remove(pins: &Pins, place: Place) -> Result<()> {
+    Table::ALL.iter().try_for_each(|table| unpin(&place.pin(pins, *table)))
 }
 
 /// The complete policy, for both halves, with some room for changes.
@@ -237,7 +283,8 @@ fn all_prefixes<const N: usize>(
     PrefixWrites { put, removed: Vec::new() }
 }
 
-fn trie<K: Pod>() -> std::result::Result<LpmTrie<MapData, K, [u32; 2]>, MapError> {
+/// A trie with two values for each prefix.
+pub(super) fn trie<K: Pod>() -> std::result::Result<LpmTrie<MapData, K, [u32; 2]>, MapError> {
     LpmTrie::create(MAX_PREFIXES, NO_PREALLOC)
 }
 
@@ -255,8 +302,7 @@ pub(super) struct ActiveBank<'a> {
 
 impl ActiveBank<'_> {
     fn lookup<K: Pod, V: Pod>(&self, table: Table, key: &K) -> Result<V> {
-        let slot = self.bank.slot;
-        let what = || format!("read table {} of slot {slot}", table.name());
+        let what = || format!("read table {} of {}", table.name(), self.bank.place);
         entries::get(self.bank.fd(table), key).context(what())?.ok_or_else(|| {
             DataplaneError::new(
                 format!("{}: an entry is missing", what()),

@@ -9,8 +9,9 @@ use crate::dataplane::object::shapes::{Shape, Sizes};
 use crate::dataplane::object::{self, embedded, loader};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
+use crate::dataplane::tables::blocks::{BLOCK_RECORDS, Digests};
 use crate::dataplane::tables::device::{self, DEVICES};
-use crate::dataplane::tables::maps::{BANKS, LOADED, Loaded, USER_COUNTERS};
+use crate::dataplane::tables::maps::{APPLIED, BANKS, LOADED, Loaded, USER_COUNTERS};
 use crate::dataplane::tables::owner::{Record, STORE};
 use crate::dataplane::tables::unstored::{self, UNSTORED};
 
@@ -25,6 +26,10 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
         ("sg_expire_v6", pins.expire(true)),
         ("sg_probe_v4", pins.probe(false)),
         ("sg_probe_v6", pins.probe(true)),
+        ("sg_probe_filter_v4", pins.probe_filter(false)),
+        ("sg_probe_filter_v6", pins.probe_filter(true)),
+        ("sg_probe_blocks_v4", pins.probe_blocks(false)),
+        ("sg_probe_blocks_v6", pins.probe_blocks(true)),
         ("sg_set_active", pins.set_active()),
     ] {
         let program: &mut SchedClassifier = object::program(&mut object, name)?;
@@ -33,6 +38,8 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
     }
     create_array::<u64>(pins, sizes, &USER_COUNTERS)?;
     create_array::<RawRecord>(pins, sizes, &BANKS)?;
+    create_array::<Digests>(pins, sizes, &BLOCK_RECORDS)?;
+    create_array::<u64>(pins, sizes, &APPLIED)?;
     create_array::<Loaded>(pins, sizes, &LOADED)?;
     create_array::<Record>(pins, sizes, &STORE)?;
     create_array::<device::Record>(pins, sizes, &DEVICES)?;

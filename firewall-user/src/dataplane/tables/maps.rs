@@ -14,6 +14,7 @@ use crate::dataplane::error::{Context, DataplaneError, Result, chain, errno};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
+use crate::dataplane::tables::blocks::{BLOCK_RECORDS, Digests};
 use crate::dataplane::tables::device::{self, DEVICES};
 use crate::dataplane::tables::owner::{Owner, Record, STORE};
 use crate::dataplane::tables::unstored::UNSTORED;
@@ -28,6 +29,10 @@ pub(super) const USER_COUNTERS: Shape = Shape::new::<u32, u64>(
 /// The record of each bank, by [`firewall_ebpf::abi::policy::index`]; the kernel program does not use it.
 pub(super) const BANKS: Shape =
     Shape::new::<u32, RawRecord>("BANKS", MapType::Array, Size::Interfaces { each: 2 });
+
+/// The generation of the store whose groups, ACLs and blocks are in force, all of them; 0 while they are
+/// changed, and if it is not known. The kernel program does not use it.
+pub(super) const APPLIED: Shape = Shape::new::<u32, u64>("APPLIED", MapType::Array, Size::Fixed(1));
 
 /// What is loaded: digests of programs with everything that went into them. By slot the interface's, whose
 /// second word is the half of its settings; behind the last slot, for each variant of the slow path, that at
@@ -47,6 +52,8 @@ pub struct Maps {
     pub(super) clock: Array<MapData, u64>,
     pub(super) user_counters: Array<MapData, u64>,
     pub(super) banks: Array<MapData, RawRecord>,
+    pub(super) block_records: Array<MapData, Digests>,
+    applied: Array<MapData, u64>,
     pub(in crate::dataplane) settings: Array<MapData, Settings>,
     pub(in crate::dataplane) loaded: Array<MapData, Loaded>,
     pub(in crate::dataplane) bloom_in_use: Array<MapData, u32>,
@@ -87,6 +94,8 @@ impl Maps {
             clock: open!("CLOCK", Array),
             user_counters: open!("USER_COUNTERS", Array),
             banks: open!("BANKS", Array),
+            block_records: open!("BLOCK_RECORDS", Array),
+            applied: open!("APPLIED", Array),
             settings: open!("SETTINGS_OF", Array),
             loaded: open!("LOADED", Array),
             bloom_in_use: open!("BLOOM_IN_USE", Array),
@@ -118,6 +127,25 @@ impl Maps {
     /// The map cannot be written.
     pub fn set_owner(&mut self, owner: &Owner) -> Result<()> {
         self.store.set(0, owner.record(), 0).context("write map STORE")
+    }
+}
+
+impl Maps {
+    /// The generation of the store that is in force as a whole; `None` if that is not known.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn applied(&self) -> Result<Option<u64>> {
+        let generation = self.applied.get(&0, 0).context("read map APPLIED")?;
+        Ok((generation != 0).then_some(generation))
+    }
+
+    /// Records it.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_applied(&mut self, generation: Option<u64>) -> Result<()> {
+        self.applied.set(0, generation.unwrap_or(0), 0).context("write map APPLIED")
     }
 }
 
@@ -154,7 +182,8 @@ impl Maps {
 /// would be read and written beyond its end. Returns the sizes that the maps were created with.
 fn check(pins: &Pins) -> Result<Sizes> {
     let mut sizes = Sizes { rules: 0, interfaces: 0 };
-    let own = [&USER_COUNTERS, &BANKS, &LOADED, &STORE, &DEVICES, &UNSTORED];
+    let own =
+        [&USER_COUNTERS, &BANKS, &BLOCK_RECORDS, &APPLIED, &LOADED, &STORE, &DEVICES, &UNSTORED];
     for shape in SHAPES.iter().chain(own) {
         let path = pins.map(shape.name);
         let info = MapInfo::from_pin(&path);

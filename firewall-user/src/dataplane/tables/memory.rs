@@ -9,6 +9,17 @@ use crate::dataplane::tables::maps::Maps;
 /// kernel/bpf/hashtab.c adds them up. The counters themselves are allocated for `capacity` rules.
 pub const RULE_COUNTER: u64 = 72;
 
+/// The memory in bytes that tries of so many IPv4 and IPv6 prefixes take at most: a node of
+/// `kernel/bpf/lpm_trie.c` (40 bytes, the address and the value) for each prefix, and for each but one a node
+/// that joins two, in the size classes of `kmalloc`.
+#[must_use]
+pub fn trie_memory([v4, v6]: [usize; 2]) -> u64 {
+    const NODE_V4: u64 = 64;
+    const NODE_V6: u64 = 96;
+    let count = |prefixes: usize| u64::try_from(prefixes).unwrap_or(u64::MAX);
+    2 * (count(v4) * NODE_V4 + count(v6) * NODE_V6)
+}
+
 /// The table of counters by rule, which all interfaces share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleCounters {

@@ -4,10 +4,11 @@ use firewall_ebpf::abi::policy::{Active, Half, index};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::sys::entries;
-use crate::dataplane::tables::active::set_active;
-use crate::dataplane::tables::bank::{self, ActiveBank, Bank, RawRecord, Record, Table};
+use crate::dataplane::tables::active::{Word, set_active, set_words};
+use crate::dataplane::tables::bank::{self, ActiveBank, Bank, Place, RawRecord, Record, Table};
+use crate::dataplane::tables::blocks::BlockShadow;
 use crate::dataplane::tables::maps::Maps;
-use crate::dataplane::tables::probe::probe;
+use crate::dataplane::tables::probe::{Program, probe};
 use crate::policy::delta::{self, Delta, Room, Writes};
 use crate::policy::{InternedPolicy, PolicyInterner, Probe};
 
@@ -17,11 +18,18 @@ use crate::policy::{InternedPolicy, PolicyInterner, Probe};
 pub struct Shadow {
     slot: u16,
     active: Active,
+    /// Whether a policy was active when this was written.
+    replaces: bool,
+    /// The tables; `None` where only the word differs from the active one.
+    written: Option<Written>,
+}
+
+/// The tables of a policy that is not active yet.
+#[derive(Debug)]
+struct Written {
     digest: u64,
     room: Room,
     bank: Bank,
-    /// Whether a policy was active when this was written.
-    replaces: bool,
     /// The writes that make the other half equal, of a change within the active bank; `None` for a
     /// policy in a bank of its own.
     after: Option<Writes>,
@@ -32,8 +40,34 @@ pub struct Shadow {
 #[must_use = "a plan changes nothing until it is written"]
 pub struct Plan {
     current: Active,
-    /// The differences, of a change within the active bank; `None` if the whole policy is written.
-    within: Option<(Bank, Delta)>,
+    what: Planned,
+}
+
+#[derive(Debug)]
+enum Planned {
+    /// The policy is there: another word is enough.
+    Word,
+    /// The differences, within the active bank.
+    Within(Bank, Box<Delta>),
+    /// The whole policy, into the other bank.
+    Whole,
+}
+
+/// What the active word of an interface says besides its policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Whether drops are only counted.
+    pub audit: bool,
+    /// Whether its packets are subject to the blocks of the host.
+    pub blocks: bool,
+    /// The number of its filter, if it has one.
+    pub filter: Option<u16>,
+}
+
+impl Flags {
+    const fn of(self, word: Active) -> Active {
+        word.with_audit(self.audit).with_blocks(self.blocks).with_filter(self.filter)
+    }
 }
 
 /// A policy for an interface.
@@ -47,8 +81,8 @@ pub struct Wanted<'a> {
     pub policy: &'a InternedPolicy,
     /// The active policy, if it is known: what does not differ from it is not written again.
     pub known: Option<&'a InternedPolicy>,
-    /// Whether drops are only counted.
-    pub audit: bool,
+    /// What the word says besides.
+    pub flags: Flags,
 }
 
 /// The upper half of a digest: the policy's generation in the active word, and in the flows that it
@@ -58,8 +92,29 @@ fn generation(digest: u64) -> u32 {
 }
 
 fn active(tables: Half, wanted: &Wanted<'_>) -> Active {
-    let Wanted { interner, policy, audit, .. } = wanted;
-    Active::new(tables, interner.contents(policy), generation(policy.digest())).with_audit(*audit)
+    let Wanted { interner, policy, flags, .. } = wanted;
+    flags.of(Active::new(tables, interner.contents(policy), generation(policy.digest())))
+}
+
+impl Plan {
+    /// Whether tables are written.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        !matches!(self.what, Planned::Word)
+    }
+}
+
+impl Shadow {
+    /// Whether it has tables of its own, and not only another word.
+    #[must_use]
+    pub const fn has_tables(&self) -> bool {
+        self.written.is_some()
+    }
+
+    /// The tables of a bank of its own.
+    fn fresh(&self) -> Option<&Written> {
+        self.written.as_ref().filter(|written| written.after.is_none())
+    }
 }
 
 impl Maps {
@@ -71,7 +126,7 @@ impl Maps {
         Ok(Active(self.active.get(&u32::from(slot), 0).context("read map ACTIVE")?))
     }
 
-    /// Whether this policy is active already, in the same mode.
+    /// Whether this policy is active already, with the same flags.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -89,7 +144,7 @@ impl Maps {
         let tables = self.active(wanted.slot)?.tables();
         let digests = self.record(tables)?.digests;
         Ok(digests == [wanted.policy.digest(); 2]
-            && Bank::open(&self.pins, wanted.slot, tables.bank)?.is_some())
+            && Bank::open(&self.pins, Place::Bank(wanted.slot, tables.bank))?.is_some())
     }
 
     /// Whether this policy is active on a slot, in either mode: its whole digest is compared.
@@ -131,14 +186,20 @@ impl Maps {
     pub fn plan(&self, wanted: &Wanted<'_>) -> Result<Plan> {
         self.require_room(wanted.slot)?;
         let current = self.active(wanted.slot)?;
-        let within =
-            if current.is_present() { self.delta(wanted, current.tables())? } else { None };
-        Ok(Plan { current, within })
+        let what = if !current.is_present() {
+            Planned::Whole
+        } else if self.is_active(wanted.slot, wanted.policy)? && self.is_complete(wanted)? {
+            Planned::Word
+        } else {
+            let delta = self.delta(wanted, current.tables())?;
+            delta.map_or(Planned::Whole, |(bank, delta)| Planned::Within(bank, Box::new(delta)))
+        };
+        Ok(Plan { current, what })
     }
 
     /// Writes a policy where no packet uses it yet: the differences into the other half of the active
-    /// bank, or the whole policy into the other bank. `progress` is called with the size of every batch
-    /// of entries.
+    /// bank, or the whole policy into the other bank; nothing where another word is enough. `progress` is
+    /// called with the size of every batch of entries.
     ///
     /// # Errors
     /// The kernel refuses a map or an entry; the active policy stays active.
@@ -148,33 +209,41 @@ impl Maps {
         plan: Plan,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Shadow> {
-        let Plan { current, within } = plan;
+        let Plan { current, what } = plan;
         let (slot, tables, digest) = (wanted.slot, current.tables(), wanted.policy.digest());
-        if let Some((bank, delta)) = within {
-            let half = Half { half: 1 - tables.half, ..tables };
-            let mut record = Record { digests: self.record(tables)?.digests, room: delta.room };
-            // A process that is killed while it writes leaves a half that no later change relies on.
-            record.digests[usize::from(half.half != 0)] = 0;
-            self.set_record(&bank, record)?;
-            bank.write(&delta.before, progress)?;
-            record.digests[usize::from(half.half != 0)] = digest;
-            self.set_record(&bank, record)?;
-            let active = active(half, wanted);
-            let after = Some(delta.after);
-            let (room, replaces) = (delta.room, true);
-            return Ok(Shadow { slot, active, digest, room, bank, replaces, after });
-        }
-        let number = if current.is_present() { 1 - tables.bank } else { 0 };
-        let (bank, room) = Bank::create(
-            &self.pins,
-            (slot, number),
-            &wanted.interner.extract(wanted.policy),
-            progress,
-        )?;
-        self.set_record(&bank, Record { digests: [digest; 2], room })?;
-        let active = active(Half { slot, bank: number, half: 0 }, wanted);
         let replaces = current.is_present();
-        Ok(Shadow { slot, active, digest, room, bank, replaces, after: None })
+        match what {
+            Planned::Word => {
+                Ok(Shadow { slot, active: active(tables, wanted), replaces, written: None })
+            }
+            Planned::Within(bank, delta) => {
+                let half = Half { half: 1 - tables.half, ..tables };
+                let room = delta.room;
+                let mut record = Record { digests: self.record(tables)?.digests, room };
+                // A process that is killed while it writes leaves a half that no later change relies on.
+                record.digests[usize::from(half.half != 0)] = 0;
+                self.set_record(&bank, record)?;
+                bank.write(&delta.before, progress)?;
+                record.digests[usize::from(half.half != 0)] = digest;
+                self.set_record(&bank, record)?;
+                let active = active(half, wanted);
+                let written = Some(Written { digest, room, bank, after: Some(delta.after) });
+                Ok(Shadow { slot, active, replaces, written })
+            }
+            Planned::Whole => {
+                let number = if replaces { 1 - tables.bank } else { 0 };
+                let (bank, room) = Bank::create(
+                    &self.pins,
+                    Place::Bank(slot, number),
+                    &wanted.interner.extract(wanted.policy),
+                    progress,
+                )?;
+                self.set_record(&bank, Record { digests: [digest; 2], room })?;
+                let active = active(Half { slot, bank: number, half: 0 }, wanted);
+                let written = Some(Written { digest, room, bank, after: None });
+                Ok(Shadow { slot, active, replaces, written })
+            }
+        }
     }
 
     /// The changes within the active bank; `None` unless both of its halves hold the known policy, it has
@@ -185,7 +254,9 @@ impl Maps {
         if record.digests != [known.digest(); 2] {
             return Ok(None);
         }
-        let Some(bank) = Bank::open(&self.pins, wanted.slot, tables.bank)? else { return Ok(None) };
+        let Some(bank) = Bank::open(&self.pins, Place::Bank(wanted.slot, tables.bank))? else {
+            return Ok(None);
+        };
         let active = ActiveBank { bank: &bank, tables, room: record.room };
         let delta = delta::plan(wanted.interner, known, wanted.policy, &active)?;
         Ok(delta.map(|delta| (bank, delta)))
@@ -200,8 +271,8 @@ impl Maps {
     /// # Errors
     /// A map cannot be written.
     pub fn publish(&self, shadows: &[&Shadow]) -> Result<()> {
-        let fresh = shadows.iter().filter(|shadow| shadow.after.is_none());
-        self.set_outer_maps(fresh.map(|shadow| (shadow.bank.index(), &shadow.bank)))
+        let fresh = shadows.iter().filter_map(|shadow| shadow.fresh());
+        self.set_outer_maps(fresh.map(|written| (written.bank.index(), &written.bank)))
     }
 
     /// The kernel program's results of probes with a shadow's tables.
@@ -209,7 +280,7 @@ impl Maps {
     /// # Errors
     /// The pinned programs cannot be run.
     pub fn probe(&self, shadow: &Shadow, probes: &[Probe]) -> Result<Vec<(Probe, Option<u32>)>> {
-        probe(&self.pins, shadow.active, probes)
+        probe(&self.pins, Program::Policy, shadow.active.0, probes)
     }
 
     /// Makes a published shadow active, in audit mode until it is flipped: every packet passes. For an
@@ -236,41 +307,50 @@ impl Maps {
     }
 
     /// Makes published shadows active: one store of the active word each, so that every packet is
-    /// evaluated by the old policy or by the new one. Then releases the old ones.
+    /// evaluated by the old policy and filter or by the new ones. New blocks are in force before that, and
+    /// the last ones until then. Then releases what was replaced.
     ///
     /// # Errors
     /// A write fails: the remaining policies stay as they were.
-    pub fn flip(&mut self, shadows: Vec<Shadow>) -> Result<()> {
-        let words: Vec<_> = shadows.iter().map(|shadow| (shadow.slot, shadow.active)).collect();
-        set_active(&self.pins, &words)?;
-        // Nothing to release where no policy was active.
-        let Some(first) = shadows.iter().find(|shadow| shadow.replaces) else {
-            return Ok(());
-        };
-        self.wait_for_readers(&first.bank)?;
-        for shadow in &shadows {
-            match &shadow.after {
-                Some(after) => shadow.bank.write(after, &mut |_| {})?,
-                None => bank::remove(&self.pins, shadow.slot, 1 - shadow.active.tables().bank)?,
-            }
-            let record = Record { digests: [shadow.digest; 2], room: shadow.room };
-            self.set_record(&shadow.bank, record)?;
+    pub fn flip(&mut self, shadows: Vec<Shadow>, blocks: Option<BlockShadow>) -> Result<()> {
+        let mut words: Vec<_> =
+            shadows.iter().map(|shadow| Word::Active(shadow.slot, shadow.active)).collect();
+        if let Some(blocks) = &blocks {
+            let at = if blocks.blocks_any() { 0 } else { words.len() };
+            words.insert(at, Word::Blocking(blocks.word));
         }
-        self.free(shadows.iter().filter(|shadow| shadow.replaces && shadow.after.is_none()))
-    }
-
-    /// Lets the kernel free the banks that these have replaced: the entries that referred to them now
-    /// refer to the new ones, where no packet uses them.
-    fn free<'a>(&self, shadows: impl Iterator<Item = &'a Shadow> + Clone) -> Result<()> {
-        self.set_outer_maps(shadows.map(|shadow| {
-            let tables = shadow.active.tables();
-            (index(shadow.slot, 1 - tables.bank), &shadow.bank)
-        }))
+        set_words(&self.pins, &words)?;
+        // Nothing to release where no policy was active.
+        if !shadows.iter().any(|shadow| shadow.replaces) && blocks.is_none() {
+            return Ok(());
+        }
+        self.synchronize()?;
+        let mut free = Vec::new();
+        for Shadow { slot, replaces, written, .. } in &shadows {
+            let Some(Written { digest, room, bank, after }) = written else { continue };
+            match after {
+                Some(after) => bank.write(after, &mut |_| {})?,
+                None if *replaces => {
+                    let old = Place::Bank(*slot, 1 - bank.number());
+                    bank::remove(&self.pins, old)?;
+                    // The entries that referred to the old bank refer to the new one, where no packet uses
+                    // them, so that the kernel frees the old one.
+                    free.push((old.index(), bank));
+                }
+                None => continue,
+            }
+            self.set_record(bank, Record { digests: [*digest; 2], room: *room })?;
+        }
+        self.set_outer_maps(free.into_iter())?;
+        if let Some(blocks) = &blocks {
+            self.settle_blocks(blocks)?;
+        }
+        self.free_filters()
     }
 
     /// Sets entries of the outer maps: all of a map at once, because the kernel waits for RCU readers
     /// after each call.
-    fn set_outer_maps<'a>(
+    pub(super) fn set_outer_maps<'a>(
         &self,
         banks: impl Iterator<Item = (u32, &'a Bank)> + Clone,
     ) -> Result<()> {
@@ -297,7 +377,7 @@ impl Maps {
             let slot = u16::try_from(slot).unwrap_or(u16::MAX);
             let active = self.active(slot)?;
             if active.is_present()
-                && let Some(bank) = Bank::open(&self.pins, slot, active.tables().bank)?
+                && let Some(bank) = Bank::open(&self.pins, Place::Bank(slot, active.tables().bank))?
             {
                 return self.wait_for_readers(&bank).map(|()| true);
             }
@@ -313,14 +393,15 @@ impl Maps {
     pub fn clear_policy(&mut self, slot: u16) -> Result<()> {
         set_active(&self.pins, &[(slot, Active(0))])?;
         for number in [0, 1] {
-            bank::remove(&self.pins, slot, number)?;
+            bank::remove(&self.pins, Place::Bank(slot, number))?;
             let at = index(slot, number);
             self.banks.set(at, RawRecord::from(Record::default()), 0).context("write map BANKS")?;
         }
         let banks = [0, 1].map(|number| index(slot, number));
         let outer: Vec<_> =
             Table::ALL.iter().flat_map(|table| banks.map(|at| (table.name(), at))).collect();
-        self.clear_outer(&outer)
+        self.clear_outer(&outer)?;
+        self.free_filters()
     }
 
     /// The memory of a slot's policy in bytes; `None` before Linux 6.4.
@@ -329,7 +410,7 @@ impl Maps {
     /// Its tables cannot be opened.
     pub fn policy_memory(&self, slot: u16) -> Result<Option<u64>> {
         let active = self.active(slot)?;
-        let bank = Bank::open(&self.pins, slot, active.tables().bank)?;
+        let bank = Bank::open(&self.pins, Place::Bank(slot, active.tables().bank))?;
         Ok(bank.and_then(|bank| bank.memory()))
     }
 }

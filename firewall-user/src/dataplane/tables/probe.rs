@@ -1,9 +1,10 @@
-//! Rule lookups by the kernel program in tables that are not active yet.
+//! Lookups by the kernel programs in tables that are not active yet.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use firewall_ebpf::abi::helper::{LIST_HEADER, MAX_PROBED, pack_query};
-use firewall_ebpf::abi::policy::{Active, traffic};
+use firewall_ebpf::abi::policy::traffic;
 
 use crate::dataplane::error::{DataplaneError, Result};
 use crate::dataplane::pins::Pins;
@@ -13,14 +14,44 @@ use crate::policy::Probe;
 /// Probes in one run of the kernel program.
 const PER_CALL: usize = MAX_PROBED as usize;
 
-/// The kernel program's result for each probe with the tables of `active`: the number of the rule,
-/// with [`firewall_ebpf::abi::policy::UNTRACKED`] where it applies; `None` where no rule does.
+/// The programs that look something up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// Rules of the policy of an [`Active`](firewall_ebpf::abi::policy::Active) word.
+    Policy,
+    /// Entries of the filter of such a word.
+    Filter,
+    /// Blocked networks, in the tries of a [`Blocking`](firewall_ebpf::abi::block::Blocking) word.
+    Blocks,
+}
+
+impl Program {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "sg_probe",
+            Self::Filter => "sg_probe_filter",
+            Self::Blocks => "sg_probe_blocks",
+        }
+    }
+
+    fn pin(self, pins: &Pins, is_v6: bool) -> PathBuf {
+        match self {
+            Self::Policy => pins.probe(is_v6),
+            Self::Filter => pins.probe_filter(is_v6),
+            Self::Blocks => pins.probe_blocks(is_v6),
+        }
+    }
+}
+
+/// The kernel program's result for each probe with the tables of `word`, as the tables have it: a rule or an
+/// entry with its flags; `None` where none applies.
 ///
 /// # Errors
 /// The pinned programs cannot be run.
 pub(super) fn probe(
     pins: &Pins,
-    active: Active,
+    program: Program,
+    word: u64,
     probes: &[Probe],
 ) -> Result<Vec<(Probe, Option<u32>)>> {
     let mut results = Vec::with_capacity(probes.len());
@@ -31,12 +62,13 @@ pub(super) fn probe(
             continue;
         }
         for call in of_family.chunks(PER_CALL) {
-            let list = list(active, call);
+            let list = list(word, call);
             let mut out = vec![0; list.len()];
-            let evaluated = helper::run(&pins.probe(is_v6), "sg_probe", &list, Some(&mut out))?;
+            let evaluated =
+                helper::run(&program.pin(pins, is_v6), program.name(), &list, Some(&mut out))?;
             if usize::try_from(evaluated) != Ok(call.len()) {
                 return Err(DataplaneError::new(
-                    format!("program sg_probe: evaluated {} of {}", evaluated, call.len()),
+                    format!("program {}: evaluated {evaluated} of {}", program.name(), call.len()),
                     "it is another build's: `secgroup detach --all`, then attach again",
                 ));
             }
@@ -52,10 +84,10 @@ pub(super) fn probe(
     Ok(results)
 }
 
-/// The input of a family's program: the active word, then each probe with four bytes for its
+/// The input of a family's program: the word, then each probe with four bytes for its
 /// result.
-fn list(active: Active, probes: &[Probe]) -> Vec<u8> {
-    let mut list = helper::list(active.0);
+fn list(word: u64, probes: &[Probe]) -> Vec<u8> {
+    let mut list = helper::list(word);
     for Probe { direction, outside, protocol, port } in probes {
         list.extend(pack_query(*direction, traffic(*protocol, *port)).to_ne_bytes());
         list.extend([0; 4]);

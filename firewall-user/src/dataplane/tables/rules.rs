@@ -1,4 +1,5 @@
-//! The counters by rule: an index for each rule, and at that index a counter in the stripe of each CPU.
+//! The counters by rule, entry of an ACL and block: an index for each number, and at that index a counter in
+//! the stripe of each CPU, and when what is counted there ends. Rules, entries and blocks share the numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,6 +12,9 @@ use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::sys::entries;
 use crate::dataplane::sys::mapped::Mapped;
 use crate::dataplane::tables::maps::Maps;
+
+/// The name of the map of ends.
+const DEADLINES: &str = "DEADLINES";
 
 impl Maps {
     /// The rules that have a counter, in the order of their numbers.
@@ -47,14 +51,14 @@ impl Maps {
         }
         Err(DataplaneError::new(
             format!(
-                "rule counters: {rules} rules, {} more than the {limit} that fit",
+                "rule counters: {rules} rules, ACL entries and blocks, {} more than the {limit} that fit",
                 rules - limit
             ),
             "raise maps.rules in the configuration, then `secgroup detach --all` and attach again",
         ))
     }
 
-    /// Creates the counters of rules that have none. A rule's number is never used for another rule, so
+    /// Creates the counters of rules that have none, without an end. A rule's number is never used for another rule, so
     /// a counter is that of one rule only.
     ///
     /// Indexes are only in the map, and only one process at a time changes it (the lock of `control`): a
@@ -93,8 +97,52 @@ impl Maps {
         }
         let stripes = self.stripes().context("write map RULE_COUNTERS")?;
         entries.iter().for_each(|(_, index)| stripes.clear(*index));
+        self.put_deadlines(entries.iter().map(|(_, index)| (*index, 0)))?;
         entries::put_all(self.fd("RULE_INDEXES"), entries, &mut |_| {})
             .context("write map RULE_INDEXES")
+    }
+
+    /// The indexes of counters, by the number of the rule, entry or block; a number that has none is left
+    /// out.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counter_indexes(&self, numbers: &[u32]) -> Result<BTreeMap<u32, u32>> {
+        /// Above this many, reading all is faster.
+        const FEW: usize = 64;
+        let mut indexes = BTreeMap::new();
+        if numbers.len() > FEW {
+            indexes.extend(self.rule_indexes()?);
+            let wanted: BTreeSet<u32> = numbers.iter().copied().collect();
+            indexes.retain(|number, _| wanted.contains(number));
+            return Ok(indexes);
+        }
+        for number in numbers {
+            let index = entries::get(self.fd("RULE_INDEXES"), number);
+            if let Some(index) = index.context("read map RULE_INDEXES")? {
+                indexes.insert(*number, index);
+            }
+        }
+        Ok(indexes)
+    }
+
+    /// Sets when what is counted at each index ends, in nanoseconds since the boot (`CLOCK_BOOTTIME`).
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn set_deadlines(&mut self, ends: &BTreeMap<u32, u64>) -> Result<()> {
+        let mut changed = Vec::new();
+        for (index, end) in ends {
+            let known = entries::get::<u32, u64>(self.fd(DEADLINES), index);
+            if known.context("read map DEADLINES")? != Some(*end) {
+                changed.push((*index, *end));
+            }
+        }
+        self.put_deadlines(changed)
+    }
+
+    fn put_deadlines(&self, ends: impl IntoIterator<Item = (u32, u64)>) -> Result<()> {
+        entries::put_all(self.fd(DEADLINES), ends, &mut |_| {}).context("write map DEADLINES")
     }
 
     /// Removes the counters of deleted rules.

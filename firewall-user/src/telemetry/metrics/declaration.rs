@@ -15,7 +15,7 @@ pub struct Metric {
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It grows until its interface is detached or its rule is deleted.
+    /// It grows until its interface is detached, or its rule or entry is deleted.
     Counter,
     /// It goes up and down.
     Gauge,
@@ -68,8 +68,8 @@ metrics! {
         "1 if the programs of the interface run and its policy is active, also in audit mode; else 0, and its packets pass without a decision";
     DEVICE_PRESENT = Gauge "device_present" ["interface"]
         "1 if the device of the interface exists, else 0, and it has no packets";
-    INTERFACE_INFO = Gauge "interface_info" ["interface", "mode", "hook"]
-        "Mode of the interface, and hook of its program for received packets; always 1";
+    INTERFACE_INFO = Gauge "interface_info" ["interface", "mode", "hook", "acl"]
+        "Mode of the interface, hook of its program for received packets, and its network ACL; always 1";
     POLICY_GENERATION = Gauge "policy_generation" ["interface"]
         "Number of the active policy: equal policies have equal numbers; 0 without one";
     RECONCILE_TIMESTAMP = Gauge "reconcile_timestamp_seconds" ["interface"]
@@ -118,6 +118,18 @@ metrics! {
         "Packets that a rule allowed and that belonged to no flow";
     RULE_BYTES = Counter "rule_bytes" ["group", "rule"]
         "Bytes of packets that a rule allowed and that belonged to no flow";
+    ACL_PACKETS = Counter "acl_packets" ["acl", "direction", "entry", "action"]
+        "Packets that an entry of a network ACL decided: each that it denied; of those that it allowed, each that was looked up";
+    ACL_BYTES = Counter "acl_bytes" ["acl", "direction", "entry", "action"]
+        "Bytes of packets that an entry of a network ACL decided";
+    BLOCKS = Gauge "blocks" ["kind"]
+        "Blocks in force, of networks and of prefix lists";
+    BLOCK_PACKETS = Counter "block_packets" ["prefix_list", "interface"]
+        "Packets that the block of a prefix list dropped; interface is empty for a block of every one. Blocks of networks are in secgroup_drops_total with the reason blocked";
+    BLOCK_BYTES = Counter "block_bytes" ["prefix_list", "interface"]
+        "Bytes of packets that the block of a prefix list dropped";
+    ENDED = Counter "ended" ["kind"]
+        "Rules, entries of network ACLs and blocks that ended by themselves and were removed";
     STORE_GENERATION = Gauge "store_generation" []
         "Number of changes to the store";
     PANIC = Gauge "panic" []

@@ -59,6 +59,9 @@ const LABELS: &[(&str, &str)] = &[
     ("hook", "`xdp`, `xdp-generic`, `tcx`, `clsact`; `none`: the program is not attached."),
     ("group", "Id of a group."),
     ("rule", "Id of a rule."),
+    ("acl", "Id of a network ACL."),
+    ("entry", "Number of an entry of a network ACL, by which it is evaluated."),
+    ("action", "`allow` or `deny`."),
     ("version", "Version of the program."),
     ("abi", "Version of the layout of the pinned maps."),
 ];

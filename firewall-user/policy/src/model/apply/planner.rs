@@ -5,12 +5,14 @@ use std::mem;
 
 use super::{DEFAULT_GROUP, Line, Others, Plan, Sign, Step};
 use crate::model::document::{
-    Broken, Error, Errors, Findings, WantedGroup, WantedList, WantedPeer, WantedRule,
+    Broken, Error, Errors, Findings, WantedAcl, WantedGroup, WantedList, WantedPeer, WantedRule,
 };
 use crate::model::{
-    Change, Entries, EntryChange, Error as ModelError, Group, GroupId, Limits, Model, Peer,
-    PrefixList, PrefixListId, Rule, RuleId, RuleSpec, check,
+    AclId, Change, End, Entries, EntryChange, Error as ModelError, Group, GroupId, Limits, Model,
+    Peer, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, check,
 };
+
+mod acl;
 
 /// Builds a plan, with the model as the steps so far leave it.
 pub(super) struct Planner<'a> {
@@ -24,6 +26,8 @@ pub(super) struct Planner<'a> {
     grown: Vec<(String, PrefixListId)>,
     /// The groups of this host that the document has.
     mentioned: HashSet<GroupId>,
+    /// The network ACLs of this host that the document has.
+    acls: HashSet<AclId>,
     findings: Findings,
     broken: Broken,
 }
@@ -43,6 +47,7 @@ impl<'a> Planner<'a> {
             lists: HashMap::new(),
             grown: Vec::new(),
             mentioned: HashSet::new(),
+            acls: HashSet::new(),
             findings,
             broken,
         }
@@ -291,17 +296,30 @@ impl<'a> Planner<'a> {
                         vec![line],
                     );
                 }
-                Some(wanted) if wanted.description != rule.description => {
-                    let line = line(Sign::Change, with_description(text, &wanted.description));
-                    let description = wanted.description.clone();
-                    let change = Change::DescribeRule {
-                        group: id.clone(),
-                        rule: rule.id.clone(),
-                        description,
-                    };
-                    self.step(change, vec![line]);
+                Some(wanted) => {
+                    if wanted.description != rule.description {
+                        let description = wanted.description.clone();
+                        let change = Change::DescribeRule {
+                            group: id.clone(),
+                            rule: rule.id.clone(),
+                            description,
+                        };
+                        let text = with_description(text.clone(), &wanted.description);
+                        self.step(change, vec![line(Sign::Change, text)]);
+                    }
+                    if !is_same_end(wanted.end, rule.end) {
+                        let change = Change::SetRuleEnd {
+                            group: id.clone(),
+                            rule: rule.id.clone(),
+                            end: wanted.end,
+                        };
+                        let text = match wanted.end {
+                            None => format!("{text} without an end"),
+                            end => with_end(text, end),
+                        };
+                        self.step(change, vec![line(Sign::Change, text)]);
+                    }
                 }
-                Some(_) => {}
             }
         }
         // In the order of the document, so that the numbers follow it.
@@ -310,9 +328,11 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let text = with_description(self.after.spec_text(&spec), &rule.description);
+            let text = with_end(text, rule.end);
             let random = RuleId::random().map_err(Error::at(&rule.path));
             let Some(rule_id) = self.findings.ok(random) else { return };
-            let rule = Rule { id: rule_id, number: 0, spec, description: rule.description.clone() };
+            let (description, end) = (rule.description.clone(), rule.end);
+            let rule = Rule { id: rule_id, number: 0, spec, description, end };
             let line = Line {
                 sign: Sign::Add,
                 object: here.name.clone(),
@@ -333,7 +353,7 @@ impl<'a> Planner<'a> {
                 if self.after.prefix_lists.contains_key(id) {
                     Ok(Peer::PrefixList(id.clone()))
                 } else {
-                    Err((theirs.as_str(), unknown_list(rule, id)))
+                    Err((theirs.as_str(), unknown_list(&rule.path, id)))
                 }
             }
             WantedPeer::GroupId(theirs) => {
@@ -437,7 +457,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Checks the limits of what grew, when all edits are known.
-    pub(super) fn finish(mut self, wanted: &[WantedGroup], others: Others) -> Result<Plan, Errors> {
+    pub(super) fn finish(
+        mut self,
+        wanted: &[WantedGroup],
+        acls: &[WantedAcl],
+        others: Others,
+    ) -> Result<Plan, Errors> {
         let grown: HashSet<_> = self
             .steps
             .iter()
@@ -460,19 +485,28 @@ impl<'a> Planner<'a> {
             self.findings.ok(count.map_err(Error::at(path)));
         }
         let kept = match others {
-            // A document of prefix lists alone says nothing about groups.
-            Others::Stay if wanted.is_empty() => Vec::new(),
-            Others::Stay => self.others(),
-            Others::Go if wanted.is_empty() => {
+            Others::Go if wanted.is_empty() && acls.is_empty() => {
                 self.findings.error(Error::NothingStays);
                 Vec::new()
             }
+            // A document without groups says nothing about them.
+            Others::Stay | Others::Go if wanted.is_empty() => Vec::new(),
+            Others::Stay => self.others(),
             Others::Go => self.prune(),
         };
+        let mut names: Vec<_> = kept.into_iter().map(|group| group.name).collect();
+        match others {
+            // Neither does one without network ACLs.
+            Others::Stay | Others::Go if acls.is_empty() => {}
+            Others::Stay => {
+                let others = self.other_acls().into_iter();
+                names.extend(others.map(|acl| format!("network ACL {}", acl.name)));
+            }
+            Others::Go => self.prune_acls(),
+        }
         let Findings { errors, warnings } = mem::take(&mut self.findings);
         if errors.is_empty() {
-            let others = kept.into_iter().map(|group| group.name).collect();
-            Ok(Plan { steps: self.steps, warnings, others })
+            Ok(Plan { steps: self.steps, warnings, others: names })
         } else {
             Err(errors)
         }
@@ -520,6 +554,19 @@ fn with_description(text: String, description: &str) -> String {
     if description.is_empty() { text } else { format!("{text} ({description})") }
 }
 
+/// Whether two ends are the same, as documents have them.
+fn is_same_end(one: Option<End>, other: Option<End>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.is_in_the_second_of(other),
+        _ => false,
+    }
+}
+
+fn with_end(text: String, end: Option<End>) -> String {
+    end.map_or_else(|| text.clone(), |end| format!("{text} until {}", end.text()))
+}
+
 fn twice(path: &str, reason: String) -> Error {
     Error::Foreign {
         path: path.to_owned(),
@@ -528,9 +575,9 @@ fn twice(path: &str, reason: String) -> Error {
     }
 }
 
-fn unknown_list(rule: &WantedRule, list: &PrefixListId) -> Error {
+fn unknown_list(path: &str, list: &PrefixListId) -> Error {
     Error::Foreign {
-        path: rule.path.clone(),
+        path: path.to_owned(),
         reason: format!("prefix list {list} is neither on this host nor in the document"),
         hint: "add it to the document's PrefixLists, with its Entries",
     }

@@ -94,7 +94,7 @@ fn model() -> impl Strategy<Value = Model> {
             let rules = rules.into_iter().map(|(spec, description)| {
                 last += 1;
                 let id: RuleId = format!("sgr-{last:017x}").parse().unwrap();
-                Rule { id, number: last, spec, description }
+                Rule { id, number: last, spec, description, end: None }
             });
             model.make(Change::CreateGroup(Group {
                 id: group_id(number),
@@ -236,6 +236,7 @@ fn group(number: u8, name: &str, peers: &[u8]) -> Group {
             peer: Peer::Group(group_id(*peer)),
         },
         description: String::new(),
+        end: None,
     });
     Group {
         id: group_id(number),

@@ -16,7 +16,8 @@ impl Document {
     /// byte-order mark before it is ignored.
     ///
     /// # Errors
-    /// The text is not JSON in UTF-8 (with line and column), or has neither groups nor prefix lists.
+    /// The text is not JSON in UTF-8 (with line and column), or has neither groups nor prefix lists nor
+    /// network ACLs.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
         if is_utf16(text) {
             return Err(Error::Utf16);
@@ -31,7 +32,10 @@ impl Document {
             Err(error) => return Err(syntax(&error)),
         };
         let is_mistyped = !document.mistyped.is_empty();
-        if document.security_groups.is_none() && document.prefix_lists.is_none() && !is_mistyped {
+        let Self { security_groups, prefix_lists, network_acls, .. } = &document;
+        let is_empty =
+            security_groups.is_none() && prefix_lists.is_none() && network_acls.is_none();
+        if is_empty && !is_mistyped {
             return Err(Error::Empty);
         }
         Ok(document)

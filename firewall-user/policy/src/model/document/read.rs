@@ -12,15 +12,21 @@ use super::{
     UserIdGroupPair,
 };
 use crate::model::{
-    Entries, Error as ModelError, Family, GroupId, PrefixListId, Traffic, canonicalised,
-    group_description, group_name, parse_cidr, parse_entry, prefix_list_name, rule_description,
-    tags,
+    End, Entries, Error as ModelError, Family, GroupId, Moment, PrefixListId, Traffic,
+    canonicalised, group_description, group_name, parse_cidr, parse_entry, parse_rfc3339,
+    prefix_list_name, rule_description, tags,
 };
+
+mod acl;
+
+pub(crate) use acl::{WantedAcl, WantedAclEntry};
+use acl::{name_tag, read_acl};
 
 /// All items of a document that can be read.
 pub(crate) struct Wanted {
     pub(crate) lists: Vec<WantedList>,
     pub(crate) groups: Vec<WantedGroup>,
+    pub(crate) acls: Vec<WantedAcl>,
     pub(crate) broken: Broken,
 }
 
@@ -73,9 +79,11 @@ pub(crate) struct WantedRule {
     pub(crate) traffic: Traffic,
     pub(crate) peer: WantedPeer,
     pub(crate) description: String,
+    pub(crate) end: Option<End>,
 }
 
 /// A peer as the document names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WantedPeer {
     Network(IpNet),
     PrefixList(PrefixListId),
@@ -97,12 +105,19 @@ impl Document {
         }
         let mut groups = Vec::new();
         for (index, group) in self.security_groups.iter().flatten().enumerate() {
-            match read_group(findings, format!("SecurityGroups[{index}]"), group) {
+            match read_group(findings, format!("SecurityGroups[{index}]"), group, self.now) {
                 Some(group) => groups.push(group),
                 None => broken.insert([group.group_id.as_deref(), group.group_name.as_deref()]),
             }
         }
-        Wanted { lists, groups, broken }
+        let mut acls = Vec::new();
+        for (index, acl) in self.network_acls.iter().flatten().enumerate() {
+            match read_acl(findings, format!("NetworkAcls[{index}]"), acl, self.now) {
+                Some(acl) => acls.push(acl),
+                None => broken.insert([acl.network_acl_id.as_deref(), name_tag(acl)]),
+            }
+        }
+        Wanted { lists, groups, acls, broken }
     }
 }
 
@@ -164,7 +179,12 @@ fn read_family(text: &Option<String>, path: String) -> Result<Family, Error> {
     }
 }
 
-fn read_group(findings: &mut Findings, path: String, group: &SecurityGroup) -> Option<WantedGroup> {
+fn read_group(
+    findings: &mut Findings,
+    path: String,
+    group: &SecurityGroup,
+    now: Moment,
+) -> Option<WantedGroup> {
     let place = |key: &str| format!("{path}.{key}");
     let name = required(&group.group_name, place("GroupName"), "name the group")
         .and_then(|name| group_name(name).map_err(Error::at(&place("GroupName"))));
@@ -193,7 +213,7 @@ fn read_group(findings: &mut Findings, path: String, group: &SecurityGroup) -> O
         let permissions = findings.ok(required(permissions, place(key), hint));
         for (index, permission) in permissions.into_iter().flatten().enumerate() {
             let at = place(&format!("{key}[{index}]"));
-            read_permission(findings, &at, group, permission, direction, &mut rules);
+            read_permission(findings, &at, group, permission, direction, now, &mut rules);
         }
     }
     Some(WantedGroup {
@@ -213,6 +233,7 @@ fn read_permission(
     group: &SecurityGroup,
     permission: &IpPermission,
     direction: Direction,
+    now: Moment,
     rules: &mut Vec<WantedRule>,
 ) {
     // Without a port that cannot be read, the others do not fit the protocol.
@@ -224,25 +245,30 @@ fn read_permission(
         let at = format!("{path}.IpRanges[{index}]");
         let place = format!("{at}.CidrIp");
         let network = read_network(findings, &range.cidr_ip, &place, Family::Ipv4);
-        peers.push((at, network.map(WantedPeer::Network), &range.description));
+        peers.push((at, network.map(WantedPeer::Network), &range.description, &range.ends_at));
     }
     for (index, range) in permission.ipv6_ranges.iter().flatten().enumerate() {
         let at = format!("{path}.Ipv6Ranges[{index}]");
         let place = format!("{at}.CidrIpv6");
         let network = read_network(findings, &range.cidr_ipv6, &place, Family::Ipv6);
-        peers.push((at, network.map(WantedPeer::Network), &range.description));
+        peers.push((at, network.map(WantedPeer::Network), &range.description, &range.ends_at));
     }
     for (index, list) in permission.prefix_list_ids.iter().flatten().enumerate() {
         let at = format!("{path}.PrefixListIds[{index}]");
         let place = format!("{at}.PrefixListId");
         let id = read_id(&list.prefix_list_id, &place)
             .and_then(|id| id.ok_or(Error::Missing { path: place, hint: "name a prefix list" }));
-        peers.push((at, findings.ok(id).map(WantedPeer::PrefixList), &list.description));
+        peers.push((
+            at,
+            findings.ok(id).map(WantedPeer::PrefixList),
+            &list.description,
+            &list.ends_at,
+        ));
     }
     for (index, pair) in permission.user_id_group_pairs.iter().flatten().enumerate() {
         let at = format!("{path}.UserIdGroupPairs[{index}]");
         let peer = findings.ok(read_pair(&at, group, pair));
-        peers.push((at, peer, &pair.description));
+        peers.push((at, peer, &pair.description, &pair.ends_at));
     }
     let keys = ["IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs"];
     if peers.is_empty() && !findings.left_out(path, &keys) {
@@ -251,10 +277,13 @@ fn read_permission(
             hint: "name at least one in IpRanges, Ipv6Ranges, PrefixListIds or UserIdGroupPairs",
         });
     }
-    for (path, peer, description) in peers {
+    for (path, peer, description, ends_at) in peers {
         let description = findings.ok(read_description(description, &path));
-        if let (Some(traffic), Some(peer), Some(description)) = (traffic, peer, description) {
-            rules.push(WantedRule { path, direction, traffic, peer, description });
+        let end = read_end(findings, ends_at, &path, now);
+        if let (Some(traffic), Some(peer), Some(description), Some(end)) =
+            (traffic, peer, description, end)
+        {
+            rules.push(WantedRule { path, direction, traffic, peer, description, end });
         }
     }
 }
@@ -286,7 +315,11 @@ fn read_network(
     findings.error(Error::Foreign {
         path: path.to_owned(),
         reason: format!("{network} is not an {} network", family.document_name()),
-        hint: "IPv4 networks go into IpRanges as CidrIp, IPv6 networks into Ipv6Ranges as CidrIpv6",
+        hint: if path.ends_with("Block") {
+            "IPv4 networks are a CidrBlock, IPv6 networks an Ipv6CidrBlock"
+        } else {
+            "IPv4 networks go into IpRanges as CidrIp, IPv6 networks into Ipv6Ranges as CidrIpv6"
+        },
     });
     None
 }
@@ -342,6 +375,27 @@ fn read_id<T: FromStr<Err = ModelError>>(
 fn read_description(text: &Option<String>, path: &str) -> Result<String, Error> {
     rule_description(text.as_deref().unwrap_or_default())
         .map_err(Error::at(&format!("{path}.Description")))
+}
+
+/// The end of an item, or of something else that has a key `EndsAt`: `None` if it cannot be read, or is over,
+/// so that the item is left out.
+pub(crate) fn read_end(
+    findings: &mut Findings,
+    text: &Option<String>,
+    path: &str,
+    now: Moment,
+) -> Option<Option<End>> {
+    let Some(text) = text else { return Some(None) };
+    let place = format!("{path}.EndsAt");
+    let wall = findings.ok(parse_rfc3339(text).map_err(Error::at(&place)))?;
+    match End::at(wall, now) {
+        Ok(end) => Some(Some(end)),
+        Err(ModelError::EndOver(time)) => {
+            findings.warn(path, format!("it ended at {time} and is left out"));
+            None
+        }
+        Err(error) => findings.ok(Err(Error::at(&place)(error))),
+    }
 }
 
 fn read_tags(

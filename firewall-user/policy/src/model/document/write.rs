@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Direction;
 
 use super::{
-    Document, Entry, IpPermission, IpRange, Ipv6Range, ManagedPrefixList, OWNER,
-    PrefixListReference, ReferencedGroup, SecurityGroup, SecurityGroupRule, Tag, UserIdGroupPair,
-    VPC,
+    AclPorts, Document, Entry, IcmpTypeCode, IpPermission, IpRange, Ipv6Range, ManagedPrefixList,
+    NetworkAcl, NetworkAclAssociation, NetworkAclEntry, OWNER, PrefixListReference,
+    ReferencedGroup, SecurityGroup, SecurityGroupRule, Tag, UserIdGroupPair, VPC,
 };
-use crate::model::{Ec2Traffic, Group, Peer, PrefixList, Rule};
+use crate::model::tags::NAME as NAME_TAG;
+use crate::model::{
+    Acl, AclEntry, Ec2Traffic, Group, Interface, InterfaceId, Model, Peer, PrefixList, Rule,
+    Traffic,
+};
 
 /// What `aws ec2 describe-security-groups` would print.
 pub fn groups<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Document {
@@ -35,6 +39,69 @@ pub fn rules<'a>(rules: impl IntoIterator<Item = (&'a Group, &'a Rule)>) -> Docu
         ),
         ..Document::default()
     }
+}
+
+/// What `aws ec2 describe-network-acls` would print, with interfaces in place of subnets.
+pub fn acls<'a>(model: &Model, acls: impl IntoIterator<Item = &'a Acl>) -> Document {
+    Document {
+        network_acls: Some(acls.into_iter().map(|one| acl(model, one)).collect()),
+        ..Document::default()
+    }
+}
+
+fn acl(model: &Model, acl: &Acl) -> NetworkAcl {
+    let is_own =
+        |one: &&Interface| model.acl_of(one).is_some_and(|of_interface| of_interface.id == acl.id);
+    let associations = model.interfaces.values().filter(is_own).map(|one| {
+        let digits = one.id.as_str().trim_start_matches(InterfaceId::PREFIX);
+        NetworkAclAssociation {
+            network_acl_association_id: Some(format!("aclassoc-{digits}")),
+            network_acl_id: Some(acl.id.to_string()),
+            network_interface_id: Some(one.id.to_string()),
+            subnet_id: None,
+        }
+    });
+    // Without a name of its own it has that of its id, as in AWS.
+    let name = (acl.name != acl.id.as_str())
+        .then(|| Tag { key: Some(NAME_TAG.to_owned()), value: Some(acl.name.clone()) });
+    let entries = [Direction::Egress, Direction::Ingress].into_iter().flat_map(|direction| {
+        let entries = acl.entries_of(direction);
+        entries.map(move |(number, entry)| acl_entry(direction, number, entry))
+    });
+    NetworkAcl {
+        associations: Some(associations.collect()),
+        entries: Some(entries.collect()),
+        is_default: Some(acl.is_default),
+        network_acl_id: Some(acl.id.to_string()),
+        tags: Some(name.into_iter().chain(tags(&acl.tags)).collect()),
+        vpc_id: Some(VPC.to_owned()),
+        owner_id: Some(OWNER.to_owned()),
+    }
+}
+
+fn acl_entry(direction: Direction, number: u16, entry: &AclEntry) -> NetworkAclEntry {
+    let AclEntry { number: _, action, traffic, peer, end } = entry;
+    let Ec2Traffic { protocol: _, from, to } = traffic.to_ec2();
+    let is_icmp = matches!(traffic, Traffic::Icmp(_) | Traffic::Icmpv6(_));
+    let has_ports = matches!(traffic, Traffic::Tcp(_) | Traffic::Udp(_));
+    let mut item = NetworkAclEntry {
+        egress: Some(direction == Direction::Egress),
+        icmp_type_code: is_icmp.then_some(IcmpTypeCode { code: to, kind: from }),
+        port_range: has_ports.then_some(AclPorts { from, to }),
+        protocol: Some(traffic.protocol_number()),
+        rule_action: Some(action.name().to_owned()),
+        ends_at: end.map(|end| end.text()),
+        rule_number: Some(number.into()),
+        ..NetworkAclEntry::default()
+    };
+    match peer {
+        Peer::Ipv4(network) => item.cidr_block = Some(network.to_string()),
+        Peer::Ipv6(network) => item.ipv6_cidr_block = Some(network.to_string()),
+        Peer::PrefixList(id) => item.prefix_list_id = Some(id.to_string()),
+        // The model refuses it.
+        Peer::Group(_) => {}
+    }
+    item
 }
 
 fn group(group: &Group) -> SecurityGroup {
@@ -69,28 +136,33 @@ fn permissions(group: &Group, direction: Direction) -> Vec<IpPermission> {
             ipv6_ranges: Some(Vec::new()),
             prefix_list_ids: Some(Vec::new()),
         });
-        add_peer(permission, &rule.spec.peer, some_text(&rule.description));
+        add_peer(permission, rule);
     }
     permissions.into_values().collect()
 }
 
-fn add_peer(permission: &mut IpPermission, peer: &Peer, description: Option<String>) {
-    match peer {
-        Peer::Ipv4(network) => permission
-            .ip_ranges
-            .get_or_insert_default()
-            .push(IpRange { description, cidr_ip: Some(network.to_string()) }),
-        Peer::Ipv6(network) => permission
-            .ipv6_ranges
-            .get_or_insert_default()
-            .push(Ipv6Range { description, cidr_ipv6: Some(network.to_string()) }),
-        Peer::PrefixList(id) => permission
-            .prefix_list_ids
-            .get_or_insert_default()
-            .push(PrefixListReference { description, prefix_list_id: Some(id.to_string()) }),
+fn add_peer(permission: &mut IpPermission, rule: &Rule) {
+    let (description, ends_at) = (some_text(&rule.description), rule.end.map(|end| end.text()));
+    match &rule.spec.peer {
+        Peer::Ipv4(network) => {
+            let cidr_ip = Some(network.to_string());
+            let range = IpRange { description, ends_at, cidr_ip };
+            permission.ip_ranges.get_or_insert_default().push(range);
+        }
+        Peer::Ipv6(network) => {
+            let cidr_ipv6 = Some(network.to_string());
+            let range = Ipv6Range { description, ends_at, cidr_ipv6 };
+            permission.ipv6_ranges.get_or_insert_default().push(range);
+        }
+        Peer::PrefixList(id) => {
+            let prefix_list_id = Some(id.to_string());
+            let list = PrefixListReference { description, ends_at, prefix_list_id };
+            permission.prefix_list_ids.get_or_insert_default().push(list);
+        }
         Peer::Group(id) => {
             permission.user_id_group_pairs.get_or_insert_default().push(UserIdGroupPair {
                 description,
+                ends_at,
                 user_id: Some(OWNER.to_owned()),
                 group_id: Some(id.to_string()),
                 ..UserIdGroupPair::default()
@@ -111,6 +183,7 @@ fn rule(group: &Group, rule: &Rule) -> SecurityGroupRule {
         from_port: Some(from.unwrap_or(-1)),
         to_port: Some(to.unwrap_or(-1)),
         description: some_text(&rule.description),
+        ends_at: rule.end.map(|end| end.text()),
         tags: Some(Vec::new()),
         security_group_rule_arn: Some(arn("security-group-rule", rule.id.as_str())),
         ..SecurityGroupRule::default()

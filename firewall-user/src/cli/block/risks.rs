@@ -1,0 +1,99 @@
+//! Blocks that are hardly meant.
+
+use anyhow::Result;
+use ipnet::{IpNet, Ipv6Net};
+
+use crate::cli::failure::UsageError;
+use crate::control::inside;
+use crate::dataplane::Pins;
+use crate::model::{Model, Peer};
+
+/// ff02::/16, multicast on a link.
+const LINK_MULTICAST: Ipv6Net =
+    Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
+
+/// fe80::/10, the addresses that routers and neighbours speak from.
+const LINK_LOCAL: Ipv6Net =
+    Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+
+/// Interfaces' addresses that a note names.
+const NAMED: usize = 3;
+
+/// Refuses what would cut the host off.
+pub(super) fn check(targets: &[Peer]) -> Result<()> {
+    for target in targets {
+        let refuse = |what: &str, hint: &'static str| {
+            Err(UsageError { message: format!("{target} {what}"), hint }.into())
+        };
+        match target {
+            Peer::Ipv4(network) if network.prefix_len() == 0 => {
+                return refuse("is every IPv4 address", EVERYTHING);
+            }
+            Peer::Ipv6(network) if network.prefix_len() == 0 => {
+                return refuse("is every IPv6 address", EVERYTHING);
+            }
+            Peer::Ipv6(network) if has_neighbours(*network) => {
+                return refuse(
+                    "has the addresses of IPv6 neighbour discovery, without which IPv6 does not work",
+                    "name the addresses that are meant; --force makes the change anyway",
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+const EVERYTHING: &str = "`secgroup panic` drops everything but the management networks; --force makes the change \
+                          anyway";
+
+/// Whether a network contains what neighbour discovery needs: every link-local address of a link, or multicast
+/// on it.
+fn has_neighbours(network: Ipv6Net) -> bool {
+    let overlaps = |other: &Ipv6Net| network.contains(other) || other.contains(&network);
+    overlaps(&LINK_MULTICAST) || overlaps(&LINK_LOCAL) && network.prefix_len() <= 64
+}
+
+/// What is to be said about blocks that do less than they seem to.
+pub(super) fn notes(pins: &Pins, model: &Model, targets: &[Peer]) -> Result<Vec<String>> {
+    let mut own: Vec<(IpNet, String)> = Vec::new();
+    for interface in model.interfaces.values() {
+        let addresses = inside(pins, interface)?;
+        own.extend(addresses.into_iter().map(|address| (address, interface.label())));
+    }
+    let mut notes = Vec::new();
+    for target in targets {
+        let network = match target {
+            Peer::Ipv4(network) => IpNet::V4(*network),
+            Peer::Ipv6(network) => IpNet::V6(*network),
+            Peer::PrefixList(_) | Peer::Group(_) => continue,
+        };
+        let here: Vec<_> = own.iter().filter(|(address, _)| network.contains(address)).collect();
+        if let Some((address, label)) = here.first() {
+            notes.push(format!(
+                "{network} has the address {} of {label}: packets that have it on the inside are not dropped",
+                address.addr()
+            ));
+        }
+        if notes.len() == NAMED {
+            break;
+        }
+    }
+    Ok(notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cuts_the_host_off_is_refused() {
+        let check = |text: &str| check(&[Peer::from(text.parse::<IpNet>().unwrap())]);
+        for text in ["0.0.0.0/0", "::/0", "fe80::/10", "fe80::/64", "ff00::/8", "ff02::1/128"] {
+            assert!(check(text).is_err(), "{text}");
+        }
+        for text in ["0.0.0.0/1", "224.0.0.0/4", "2001:db8::/32", "fe80::1/128", "ff05::/16"] {
+            assert!(check(text).is_ok(), "{text}");
+        }
+    }
+}
