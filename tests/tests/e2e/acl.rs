@@ -33,8 +33,7 @@ impl<'a> WebServer<'a> {
         secgroup.ok(&format!("attach eth0 --group open --hook {hook} --tracking always"));
         let acl = secgroup.ok("acl create web").trim().to_owned();
         let server = Self { secgroup, acl };
-        for family in 0..2 {
-            let (anywhere, home) = (ANYWHERE[family], ELSEWHERE[family]);
+        for (family, (anywhere, home)) in ANYWHERE.into_iter().zip(ELSEWHERE).enumerate() {
             for (direction, number, ports, cidr) in [
                 ("ingress", 100, "80", anywhere),
                 ("ingress", 110, "443", anywhere),
@@ -93,8 +92,7 @@ impl<'a> WebServer<'a> {
 fn web_server_with_ephemeral_ports(hook: &str) {
     let net = Pair::new();
     let server = WebServer::new(&net, hook);
-    for family in 0..2 {
-        let (end, client) = (Pair::SERVER[family], Pair::CLIENT[family]);
+    for (family, (end, client)) in Pair::SERVER.into_iter().zip(Pair::CLIENT).enumerate() {
         let _others =
             [443, 22, 8080].map(|port| TcpServer::echo(&net.server, SocketAddr::new(end, port)));
 
