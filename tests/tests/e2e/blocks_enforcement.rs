@@ -138,8 +138,10 @@ fn ten_thousand_networks_are_blocked_and_unblocked() {
     block(&mut control, all, false);
     assert_eq!(tables(&secgroup).len(), 2);
     assert!(ends.into_iter().all(|end| tcp::reaches(&net.client, end)), "{}", secgroup.view());
-    // One more is written into the same tables.
-    block(&mut control, Pair::CLIENT.map(IpNet::from), false);
+    // Others are written into the same tables, into one half after the other.
+    for client in Pair::CLIENT {
+        block(&mut control, [IpNet::from(client)], false);
+    }
     secgroup.moved(&[("eth0", "ingress", "blocked", 2)], || {
         assert!(tcp::none_reaches(&net.client, &ends));
     });

@@ -30,7 +30,8 @@ fn a_policy_that_does_not_fit_is_refused_with_its_size_and_the_limit() {
     secgroup.ok("attach eth0 --group web");
     let fifteenth = "rule add web ingress --protocol tcp --port 15 --cidr 10.77.0.0/24";
     assert_unchanged(&secgroup, &net.server, || {
-        let error = "add rule to group web: rule counters: 17 rules, 1 more than the 16 that fit";
+        let error = "add rule to group web: rule counters: 17 rules, ACL entries and \
+                     blocks, 1 more than the 16 that fit";
         assert_refused(&secgroup.run(fifteenth.split(' ')), 1, error, hint);
     });
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 14)[0]);
@@ -40,7 +41,8 @@ fn a_policy_that_does_not_fit_is_refused_with_its_size_and_the_limit() {
     add(15..=20);
     assert_unchanged(&secgroup, &net.server, || {
         let answer = secgroup.run("attach eth0 --group web".split(' '));
-        let error = "attach eth0: rule counters: 22 rules, 6 more than the 16 that fit";
+        let error = "attach eth0: rule counters: 22 rules, ACL entries and \
+                     blocks, 6 more than the 16 that fit";
         assert_refused(&answer, 1, error, hint);
     });
     // The hint works.
