@@ -1,9 +1,11 @@
 //! `secgroup block`
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::ends::EndOptions;
 use super::failure::UsageError;
@@ -11,8 +13,8 @@ use super::output::{self, Output};
 use super::safety::Safety;
 use super::{Context, Exit};
 use crate::dataplane::flows::list::FlowEntry;
-use crate::model::{Block, Model, NewBlock, Peer, block_reason};
-use crate::store::{Blocked, Transaction};
+use crate::model::{Block, InterfaceId, Model, Networks, NewBlock, Peer, block_reason};
+use crate::store::Blocked;
 
 mod list;
 mod risks;
@@ -126,16 +128,16 @@ impl BlockArgs {
             }
             notes = risks::notes(&pins, model, &peers)?;
             let end = ends.end()?;
-            let mut outcomes = Vec::new();
+            let mut new = Vec::new();
             for target in &peers {
                 for Place(interface) in &places {
                     let (target, interface) = (target.clone(), interface.clone());
-                    let (reason, created) = (reason.clone(), now());
-                    let new = NewBlock { target, interface, reason, end, created };
-                    outcomes.push(block(change, new)?);
+                    let reason = reason.clone();
+                    new.push(NewBlock { target, interface, reason, end, created: now() });
                 }
             }
-            Ok(outcomes)
+            let blocked = change.add_blocks(new)?;
+            Ok(outcomes(change.model(), &blocked))
         })?;
         output::lines(report(&outcomes))?;
         let model = control.model()?;
@@ -147,8 +149,8 @@ impl BlockArgs {
         }
         notes.iter().for_each(|note| output::note(note));
         if flush && !model.interfaces.is_empty() {
-            let removed =
-                control.flush(|flow| outcomes.iter().any(|it| covers(&it.block, &model, flow)));
+            let blocks = Blocks::new(&model, &outcomes);
+            let removed = control.flush(|flow| blocks.cover(flow));
             output::lines([format!("{} flows removed", removed.context("flush flows")?)])?;
         }
         safety.remind(&control)?;
@@ -162,13 +164,13 @@ fn now() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn block(change: &mut Transaction<'_>, new: NewBlock) -> Result<Outcome> {
-    let blocked = change.add_block(new)?;
-    let (Blocked::New(number) | Blocked::Changed(number) | Blocked::Same(number)) = blocked;
-    let model = change.model();
-    let block = model.blocks.get(&number).cloned().context("the block is not there")?;
-    let text = model.block_text(&block);
-    Ok(Outcome { blocked, block, text })
+fn outcomes(model: &Model, blocked: &[Blocked]) -> Vec<Outcome> {
+    let outcome = |blocked: &Blocked| {
+        let (Blocked::New(number) | Blocked::Changed(number) | Blocked::Same(number)) = blocked;
+        let block = model.blocks.get(number)?.clone();
+        Some(Outcome { blocked: *blocked, text: model.block_text(&block), block })
+    };
+    blocked.iter().filter_map(outcome).collect()
 }
 
 fn report(outcomes: &[Outcome]) -> Vec<String> {
@@ -193,21 +195,41 @@ fn report(outcomes: &[Outcome]) -> Vec<String> {
     outcomes.iter().map(line).collect()
 }
 
-/// Whether a flow is one of a blocked address.
-fn covers(block: &Block, model: &Model, flow: &FlowEntry) -> bool {
-    let is_there = block.interface.as_ref().is_none_or(|id| {
-        model.interfaces.get(&flow.slot).is_some_and(|interface| interface.id == *id)
-    });
-    is_there && covered(&block.target, model, flow.outside)
-}
+/// The blocked addresses, of every interface or of one.
+struct Blocks(Vec<(Option<u16>, Networks)>);
 
-fn covered(target: &Peer, model: &Model, address: std::net::IpAddr) -> bool {
-    match (target, address) {
-        (Peer::Ipv4(network), std::net::IpAddr::V4(address)) => network.contains(&address),
-        (Peer::Ipv6(network), std::net::IpAddr::V6(address)) => network.contains(&address),
-        (Peer::PrefixList(id), _) => {
-            model.prefix_lists.get(id).is_some_and(|list| list.entries.networks().cover(address))
+impl Blocks {
+    fn new(model: &Model, outcomes: &[Outcome]) -> Self {
+        let slot = |id: &InterfaceId| model.interfaces.values().find(|one| one.id == *id);
+        let mut single: BTreeMap<Option<u16>, (Vec<Ipv4Net>, Vec<Ipv6Net>)> = BTreeMap::new();
+        let mut all = Vec::new();
+        for Outcome { block, .. } in outcomes {
+            let slot = match &block.interface {
+                None => None,
+                // It was detached meanwhile, with its flows.
+                Some(id) => match slot(id) {
+                    Some(interface) => Some(interface.slot),
+                    None => continue,
+                },
+            };
+            let (v4, v6) = single.entry(slot).or_default();
+            match &block.target {
+                Peer::Ipv4(network) => v4.push(*network),
+                Peer::Ipv6(network) => v6.push(*network),
+                Peer::PrefixList(id) => {
+                    let list = model.prefix_lists.get(id);
+                    all.extend(list.map(|list| (slot, list.entries.networks().clone())));
+                }
+                Peer::Group(_) => {}
+            }
         }
-        _ => false,
+        all.extend(single.into_iter().map(|(slot, (v4, v6))| (slot, Networks::new(v4, v6))));
+        Self(all)
+    }
+
+    /// Whether a flow is one of a blocked address.
+    fn cover(&self, flow: &FlowEntry) -> bool {
+        let is_there = |slot: &Option<u16>| slot.is_none_or(|slot| slot == flow.slot);
+        self.0.iter().any(|(slot, networks)| is_there(slot) && networks.cover(flow.outside))
     }
 }

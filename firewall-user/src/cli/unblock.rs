@@ -1,5 +1,7 @@
 //! `secgroup unblock`
 
+use std::collections::HashMap;
+
 use anyhow::{Context as _, Result};
 use clap::Args;
 
@@ -69,12 +71,15 @@ impl Command {
             if all {
                 found.extend(model.blocks.values().filter(|block| is_there(block)));
             }
+            let mut known: HashMap<&Peer, Vec<&Block>> = HashMap::new();
+            for block in model.blocks.values().filter(|block| is_there(block)) {
+                known.entry(&block.target).or_default().push(block);
+            }
             for target in given.peers(model)? {
-                let of = |block: &&Block| block.target == target && is_there(block);
-                let before = found.len();
-                found.extend(model.blocks.values().filter(of));
-                if found.len() == before && !if_exists {
-                    return Err(missing(model, &target).into());
+                match known.get(&target) {
+                    Some(blocks) => found.extend(blocks),
+                    None if if_exists => {}
+                    None => return Err(missing(model, &target).into()),
                 }
             }
             let found: Vec<_> =

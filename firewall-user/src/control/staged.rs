@@ -122,9 +122,9 @@ impl Enforcer {
         let (entries, blocked) =
             (filters::entries(model, &indexes), blocks::resolve(model, &indexes));
         maps.set_deadlines(&ends(&policies, &entries, &blocked, &indexes))?;
+        let filters = filters::stage(&maps, prior, (model, &entries), &indexes, &mut progress)?;
         let blocks =
             blocks::stage(&mut maps, (before.model(), prior), &blocked, &indexes, &mut progress)?;
-        let filters = filters::stage(&maps, prior, (model, &entries), &indexes, &mut progress)?;
 
         let mut wanted = Vec::new();
         for (slot, compiled) in &policies {

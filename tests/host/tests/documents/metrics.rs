@@ -62,6 +62,11 @@ const LABELS: &[(&str, &str)] = &[
     ("acl", "Id of a network ACL."),
     ("entry", "Number of an entry of a network ACL, by which it is evaluated."),
     ("action", "`allow` or `deny`."),
+    ("prefix_list", "Id of a prefix list."),
+    (
+        "kind",
+        "Of what ended: `rule`, `acl-entry` or `block`. Of blocks: `network` or `prefix-list`.",
+    ),
     ("version", "Version of the program."),
     ("abi", "Version of the layout of the pinned maps."),
 ];
