@@ -3,8 +3,13 @@
 //! A set of entries is written once and never changed. A change of a list writes another set and refers to it,
 //! so that the copy of the lists before a change (`pending`) costs no more than the lists' names.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
 use ipnet::{Ipv4Net, Ipv6Net};
-use rusqlite::Connection;
+use rusqlite::types::Type;
+use rusqlite::{Connection, MAIN_DB, OptionalExtension as _};
 
 use crate::model::{Entries, Family};
 
@@ -13,9 +18,50 @@ pub(super) fn write(sql: &Connection, entries: &Entries) -> rusqlite::Result<Opt
     if entries.is_empty() {
         return Ok(None);
     }
-    sql.prepare_cached("INSERT INTO prefix_list_entries (networks, descriptions) VALUES (?1, ?2)")?
-        .execute([pack_networks(entries), pack_descriptions(entries)])?;
+    sql.prepare_cached("INSERT INTO prefix_list_entries (descriptions, networks) VALUES (?1, ?2)")?
+        .execute([pack_descriptions(entries), pack_networks(entries)])?;
     Ok(Some(sql.last_insert_rowid()))
+}
+
+/// The sets that a connection has read: a command reads the lists several times.
+#[derive(Debug, Default)]
+pub(super) struct Cache(RefCell<BTreeMap<i64, Entries>>);
+
+impl Cache {
+    /// A set of entries of one family; `None`: it is not one that [`write`] has written.
+    pub(super) fn get(
+        &self,
+        sql: &Connection,
+        family: Family,
+        id: i64,
+    ) -> rusqlite::Result<Option<Entries>> {
+        if let Some(known) = self.0.borrow().get(&id) {
+            return Ok(Some(known.clone()));
+        }
+        let read = load(sql, family, id)?;
+        if let Some(read) = &read {
+            self.0.borrow_mut().insert(id, read.clone());
+        }
+        Ok(read)
+    }
+
+    /// Forgets the other sets.
+    pub(super) fn keep(&self, ids: &[i64]) {
+        self.0.borrow_mut().retain(|id, _| ids.contains(id));
+    }
+}
+
+fn load(sql: &Connection, family: Family, id: i64) -> rusqlite::Result<Option<Entries>> {
+    let descriptions: Option<Vec<u8>> = sql
+        .prepare_cached("SELECT descriptions FROM prefix_list_entries WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let Some(descriptions) = descriptions else { return Ok(None) };
+    // Read in pieces: as one value, tens of megabytes would be in memory twice.
+    let networks = sql.blob_open(MAIN_DB, "prefix_list_entries", "networks", id, true)?;
+    let length = networks.len();
+    let read = read(family, networks, length, &descriptions);
+    read.map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, error.into()))
 }
 
 /// Deletes the sets that neither a list refers to nor the copy of one.
@@ -64,29 +110,47 @@ fn pack_descriptions(entries: &Entries) -> Vec<u8> {
     bytes
 }
 
-/// Reads a set of entries of one family; `None`: it is not one that [`write`] has written.
-pub(super) fn read(family: Family, networks: &[u8], descriptions: &[u8]) -> Option<Entries> {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    match family {
-        Family::Ipv4 => v4 = networks_of(networks, v4_of)?,
-        Family::Ipv6 => v6 = networks_of(networks, v6_of)?,
-    }
-    Entries::from_sorted(v4, v6, unpack_descriptions(descriptions)?)
+/// Reads a set of entries of one family; `None`: it is not one that [`write`] has written. `length` is that of
+/// the networks.
+fn read(
+    family: Family,
+    networks: impl Read,
+    length: usize,
+    descriptions: &[u8],
+) -> io::Result<Option<Entries>> {
+    let (v4, v6) = match family {
+        Family::Ipv4 => (networks_of(networks, length, v4_of)?, Some(Vec::new())),
+        Family::Ipv6 => (Some(Vec::new()), networks_of(networks, length, v6_of)?),
+    };
+    let all = v4.zip(v6).zip(unpack_descriptions(descriptions));
+    Ok(all.and_then(|((v4, v6), descriptions)| Entries::from_sorted(v4, v6, descriptions)))
 }
 
+/// Networks that are read at a time.
+const PIECE: usize = 4096;
+
 fn networks_of<const N: usize, T>(
-    bytes: &[u8],
+    mut bytes: impl Read,
+    length: usize,
     network: impl Fn(&[u8; N]) -> Option<T>,
-) -> Option<Vec<T>> {
-    let (networks, rest) = bytes.as_chunks::<N>();
-    if !rest.is_empty() {
-        return None;
+) -> io::Result<Option<Vec<T>>> {
+    if !length.is_multiple_of(N) {
+        return Ok(None);
     }
-    let mut read = Vec::with_capacity(networks.len());
-    for bytes in networks {
-        read.push(network(bytes)?);
+    let count = length / N;
+    let mut networks = Vec::with_capacity(count);
+    let mut piece = vec![[0; N]; PIECE.min(count)];
+    while networks.len() < count {
+        piece.truncate(count - networks.len());
+        bytes.read_exact(piece.as_flattened_mut())?;
+        for bytes in &piece {
+            match network(bytes) {
+                Some(network) => networks.push(network),
+                None => return Ok(None),
+            }
+        }
     }
-    Some(read)
+    Ok(Some(networks))
 }
 
 fn v4_of(&[a, b, c, d, length]: &[u8; V4]) -> Option<Ipv4Net> {
@@ -117,6 +181,10 @@ fn unpack_descriptions(mut bytes: &[u8]) -> Option<Vec<(u32, Box<str>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(family: Family, networks: &[u8], descriptions: &[u8]) -> Option<Entries> {
+        super::read(family, networks, networks.len(), descriptions).unwrap()
+    }
 
     fn entries(texts: &[(&str, &str)]) -> Entries {
         let entry = |(network, text): &(&str, &str)| (network.parse().unwrap(), (*text).to_owned());

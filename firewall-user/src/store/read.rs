@@ -5,7 +5,8 @@ use firewall_ebpf::abi::state::State;
 use rusqlite::{Connection, Row};
 
 use super::ends::Ends;
-use super::{EndedCounts, entries, rows};
+use super::entries::Cache;
+use super::{EndedCounts, rows};
 use crate::clock::Clocks;
 use crate::model::{
     Acl, AclEntry, Action, Block, Entries, Family, Group, HookChoice, Interface, Mode, Model,
@@ -30,10 +31,14 @@ pub(super) fn ended(connection: &Connection) -> rusqlite::Result<EndedCounts> {
 }
 
 /// The whole model. The caller holds a transaction, so that all queries read one snapshot.
-pub(super) fn model(connection: &Connection, clocks: &Clocks) -> rusqlite::Result<Model> {
+pub(super) fn model(
+    connection: &Connection,
+    clocks: &Clocks,
+    cache: &Cache,
+) -> rusqlite::Result<Model> {
     let mut model = Model::default();
     let ends = Ends::new(connection, clocks)?;
-    prefix_lists(connection, &mut model)?;
+    prefix_lists(connection, cache, &mut model)?;
     groups(connection, &mut model, &ends)?;
     acls(connection, &mut model, &ends)?;
     interfaces(connection, &mut model)?;
@@ -56,20 +61,19 @@ fn each(
     Ok(())
 }
 
-fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
-    let lists = "SELECT list.id, name, family, version, entries, networks, descriptions FROM prefix_lists \
-                 AS list LEFT JOIN prefix_list_entries AS one ON one.id = list.entries";
+fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> rusqlite::Result<()> {
+    let mut sets = Vec::new();
+    let lists = "SELECT id, name, family, version, entries FROM prefix_lists";
     each(connection, lists, |row| {
         let name: String = row.get(1)?;
         let family = rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?;
-        let entries = match row.get::<_, Option<i64>>(4)? {
+        let entries = match row.get(4)? {
             None => Entries::default(),
-            Some(_) => {
-                let bytes = [row.get_ref(5)?, row.get_ref(6)?];
-                let [networks, descriptions] = bytes.map(|one| one.as_blob().unwrap_or(&[]));
-                let all = entries::read(family, networks, descriptions);
+            Some(set) => {
+                sets.push(set);
+                let all = cache.get(connection, family, set)?;
                 all.filter(|all| !all.is_empty())
-                    .ok_or_else(|| rows::invalid(5, format!("the entries of prefix list {name}")))?
+                    .ok_or_else(|| rows::invalid(4, format!("the entries of prefix list {name}")))?
             }
         };
         let list = PrefixList {
@@ -83,6 +87,7 @@ fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<
         model.prefix_lists.insert(list.id.clone(), list);
         Ok(())
     })?;
+    cache.keep(&sets);
     each(connection, "SELECT list, key, value FROM prefix_list_tags", |row| {
         if let Some(list) = model.prefix_lists.get_mut(&rows::parsed(row, 0)?) {
             list.tags.insert(row.get(1)?, row.get(2)?);

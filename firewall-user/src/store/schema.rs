@@ -41,11 +41,12 @@ CREATE TABLE pending (
     deadline INTEGER NOT NULL
 ) STRICT;
 
--- The form is in entries.rs. A row is never changed.
+-- The form is in entries.rs. A row is never changed, and AUTOINCREMENT: no id is used twice. The networks are
+-- last, because what follows them can only be read after them.
 CREATE TABLE prefix_list_entries (
-    id INTEGER PRIMARY KEY,
-    networks BLOB NOT NULL,
-    descriptions BLOB NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    descriptions BLOB NOT NULL,
+    networks BLOB NOT NULL
 ) STRICT;
 CREATE TABLE prefix_lists (
     id TEXT PRIMARY KEY,
