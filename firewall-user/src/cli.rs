@@ -23,6 +23,7 @@ mod failure;
 mod flows;
 mod gc;
 mod group;
+mod input;
 mod interfaces;
 mod json;
 mod management;

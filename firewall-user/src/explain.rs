@@ -36,7 +36,7 @@ exits! {
     Usage = 2;
     /// A named object does not exist, nothing is attached, or there is no unconfirmed change.
     NotFound = 3;
-    /// The document differs from the store (`apply --dry-run`).
+    /// The document or file differs from the store (`apply --dry-run`, `prefix-list load --dry-run`).
     Differs = 4;
     /// A stored interface whose device exists is not enforced (`status`).
     NotEnforced = 5;

@@ -20,6 +20,7 @@ use crate::policy::Addresses;
 
 mod copy;
 mod ends;
+mod entries;
 mod error;
 mod pending;
 mod read;
@@ -55,6 +56,8 @@ pub struct Store {
     is_absent: bool,
     /// The clocks of a test.
     moment: Option<Clocks>,
+    /// The entries of prefix lists that were read.
+    entries: entries::Cache,
 }
 
 /// How many things have ended by themselves and were removed, since the store was created.
@@ -97,7 +100,14 @@ impl Store {
         let path = dir.join(FILE);
         ownership::create_file(&path)?;
         let connection = writable(&path)?;
-        let mut store = Self { connection, path, limits, is_absent: false, moment: None };
+        let mut store = Self {
+            connection,
+            path,
+            limits,
+            is_absent: false,
+            moment: None,
+            entries: Default::default(),
+        };
         schema::prepare(&mut store.connection, &store.path)?;
         store.reserve_journal();
         Ok(store)
@@ -137,7 +147,14 @@ impl Store {
         if !schema::has_tables(&connection, &path)? {
             return Self::absent(path, limits);
         }
-        Ok(Self { connection, path, limits, is_absent: false, moment: None })
+        Ok(Self {
+            connection,
+            path,
+            limits,
+            is_absent: false,
+            moment: None,
+            entries: Default::default(),
+        })
     }
 
     /// An empty store in memory, in place of the one at a path.
@@ -147,7 +164,14 @@ impl Store {
     pub fn absent(path: PathBuf, limits: Limits) -> Result<Self, Error> {
         let connection =
             Connection::open_in_memory().map_err(|error| Error::sqlite(&path, error))?;
-        let mut store = Self { connection, path, limits, is_absent: true, moment: None };
+        let mut store = Self {
+            connection,
+            path,
+            limits,
+            is_absent: true,
+            moment: None,
+            entries: Default::default(),
+        };
         schema::prepare(&mut store.connection, &store.path)?;
         Ok(store)
     }
@@ -222,7 +246,7 @@ impl Store {
         // Deferred: one snapshot for all queries, which blocks no writer.
         let read = || {
             let transaction = self.connection.unchecked_transaction()?;
-            let model = read::model(&transaction, &self.clocks())?;
+            let model = read::model(&transaction, &self.clocks(), &self.entries)?;
             transaction.finish()?;
             Ok(model)
         };
@@ -247,7 +271,7 @@ impl Store {
         if is_over {
             pending::show_earlier(&transaction).map_err(failed)?;
         }
-        let model = read::model(&transaction, &self.clocks()).map_err(failed)?;
+        let model = read::model(&transaction, &self.clocks(), &self.entries).map_err(failed)?;
         // With the views of the earlier tables.
         transaction.rollback().map_err(failed)?;
         Ok(model)
@@ -332,7 +356,7 @@ impl Store {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let model = read::model(&sql, &clocks).map_err(failed)?;
+        let model = read::model(&sql, &clocks, &self.entries).map_err(failed)?;
         let generation = read::generation(&sql).map_err(failed)?;
         Ok(Transaction::new(sql, path, model, generation, self.limits, clocks))
     }

@@ -3,6 +3,7 @@
 pub mod command;
 pub mod frames;
 pub mod interfaces;
+pub mod list;
 pub mod measure;
 pub mod memory;
 pub mod packets;

@@ -6,6 +6,7 @@
 pub mod case;
 pub mod cases;
 mod counters;
+pub mod deny;
 pub mod differential;
 pub mod engine;
 pub mod host;

@@ -148,8 +148,8 @@ pub struct HostTables {
     pub now: Cell<u64>,
     policy: Option<HostPolicy>,
     filter: Option<HostPolicy>,
-    /// The generation of the filter: that of every one is another.
-    filter_generation: u32,
+    /// The filters so far: the place of one is its generation.
+    filters: Vec<HostPolicy>,
     /// The blocks of the host; where there are any, packets are subject to them.
     pub blocks: HostBlocks,
     /// When rules end, by number, in nanoseconds of [`Self::boottime`].
@@ -224,9 +224,10 @@ impl HostTables {
 
     /// Makes a filter the interface's, or none.
     pub fn set_filter(&mut self, filter: Option<HostPolicy>) {
-        // As if by digest: the same filter has the same generation. No two others do.
-        if self.filter != filter {
-            self.filter_generation += 1;
+        if let Some(filter) = &filter
+            && !self.filters.contains(filter)
+        {
+            self.filters.push(filter.clone());
         }
         self.filter = filter;
     }
@@ -312,11 +313,12 @@ impl Interface for HostTables {
 
     fn active(&self) -> Active {
         let tables = Half { slot: self.slot, ..Half::default() };
-        self.policy
-            .as_ref()
-            .map_or(Active(0), |policy| Active::new(tables, policy.has, self.generation))
-            .with_filter(self.filter.as_ref().map(|_| 0))
-            .with_blocks(!self.blocks.v4.is_empty() || !self.blocks.v6.is_empty())
+        let has_blocks = !self.blocks.v4.is_empty() || !self.blocks.v6.is_empty();
+        self.policy.as_ref().map_or(Active(0), |policy| {
+            Active::new(tables, policy.has, self.generation)
+                .with_filter(self.filter.as_ref().map(|_| 0))
+                .with_blocks(has_blocks)
+        })
     }
 
     fn now(&self) -> u64 {
@@ -553,8 +555,9 @@ impl Ends for HostTables {
 impl Entries for HostTables {
     fn filter(&self, _: Active) -> Filter {
         self.filter.as_ref().map_or(Filter(0), |filter| {
+            let place = self.filters.iter().position(|one| one == filter).unwrap_or(0);
             // Generations are odd: a counter would be the same twice.
-            Filter::new(u64::from(self.filter_generation) << 33, filter.has.prefixes)
+            Filter::new(u64::try_from(place).unwrap_or(0) << 33, filter.has.prefixes)
         })
     }
 

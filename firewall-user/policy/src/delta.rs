@@ -53,9 +53,13 @@ pub trait Bank {
     fn page(&self, number: u32) -> Result<Page, Self::Error>;
 }
 
-/// Plans a change; `None` where the bank has no room for it and has to be rewritten, and where a policy
-/// is of another interner. Policies of one interner have the same numbers for what they have in common:
-/// apart from one pass over the prefixes of both, the cost is that of the difference.
+/// Writes that take less time than new tables do.
+const FEW: usize = 16_384;
+
+/// Plans a change; `None` where the bank has no room for it and has to be rewritten, where the whole policy
+/// is less to write, and where a policy is of another interner. Policies of one interner have the same
+/// numbers for what they have in common: apart from one pass over the prefixes of both, the cost is that of
+/// the difference.
 ///
 /// # Errors
 /// Those of the bank.
@@ -71,6 +75,11 @@ pub fn plan<B: Bank>(
     let mut common = Common::new(interner.class_count());
     let v4 = compare(&old.v4.prefixes, &new.v4.prefixes, &mut common);
     let v6 = compare(&old.v6.prefixes, &new.v6.prefixes, &mut common);
+    // A prefix that comes or goes is written before the swap and after it, those of a whole policy once.
+    let whole = new.prefixes().max(FEW);
+    if 2 * (one_sided(&v4) + one_sided(&v6)) > whole {
+        return Ok(None);
+    }
     let moved = moved(&common, &v4, &v6);
     let room = bank.room();
     let arena = if room.next_word.is_multiple_of(PAGE) {
@@ -100,7 +109,13 @@ pub fn plan<B: Bank>(
     let Planner { delta: Delta { before, after, .. }, .. } = &mut planner;
     (before.v4, before.v6) = (v4_before, v6_before);
     (after.v4, after.v6) = (v4_after, v6_after);
-    Ok(planner.finish(room))
+    let is_less = |delta: &Delta| delta.before.len() + delta.after.len() <= whole;
+    Ok(planner.finish(room).filter(is_less))
+}
+
+/// How many prefixes only one of the policies has.
+fn one_sided<const N: usize>(changed: &[Changed<N>]) -> usize {
+    changed.iter().filter(|(_, classes)| classes.contains(&None)).count()
 }
 
 /// The old value in the active half, and the new one in the other.

@@ -20,6 +20,7 @@ mod error;
 mod ether_type;
 pub mod ids;
 mod limits;
+pub mod list_file;
 mod lookup;
 pub mod networks;
 mod port;

@@ -13,6 +13,9 @@ use crate::resolve::{Difference, ResolvedRule};
 /// Comparisons of a probe with a network in one check: some tens of milliseconds.
 const MAX_COMPARISONS: usize = 8_000_000;
 
+/// The most probes in one check, for policies with few networks: the kernel takes some tens of milliseconds.
+const MAX_PROBES: usize = 65_536;
+
 /// The number of probes of the rules that change, and of the others, that is always permitted.
 const MIN_PROBES: usize = 256;
 
@@ -38,7 +41,7 @@ pub struct Mismatch {
 #[must_use]
 pub fn probes(old: &[ResolvedRule], new: &[ResolvedRule]) -> Vec<Probe> {
     let networks: usize = new.iter().map(|rule| rule.networks.len().max(1)).sum();
-    let most = (MAX_COMPARISONS / networks.max(1)).max(MIN_PROBES);
+    let most = (MAX_COMPARISONS / networks.max(1)).clamp(MIN_PROBES, MAX_PROBES);
     let Difference { changed, unchanged } = Difference::new(old, new);
     let mut all = spread(&changed, most);
     let left = (most - all.len()).max(MIN_PROBES);
@@ -256,6 +259,16 @@ mod tests {
         assert!(probes.iter().any(|q| q.port == 443 && q.outside.to_string() == "192.0.3.0"));
         let high = probes.iter().filter(|q| q.outside >= IpAddr::from([10, 2, 0, 0])).count();
         assert!(high > probes.len() / 8, "{high} of {} in the upper third", probes.len());
+    }
+
+    #[test]
+    fn the_probes_of_a_large_rule_that_goes_are_bounded() {
+        let network = |n: u32| IpNet::from(IpAddr::from((0x0a00_0000 + n).to_be_bytes()));
+        let list =
+            ResolvedRule { networks: (0..200_000).map(network).collect(), ..rule(1, 80, &[]) };
+        let kept = rule(2, 443, &["192.0.2.0/24"]);
+        let count = probes(&[list, kept.clone()], &[kept]).len();
+        assert!(count <= MAX_PROBES + MIN_PROBES, "{count} probes");
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! `secgroup apply`
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::output;
 use super::safety::Safety;
 use super::{Context, Exit};
+use super::{input, output};
 use crate::clock::Clocks;
 use crate::model::apply::{Line, Others, Plan};
 use crate::model::document::Document;
@@ -53,7 +51,7 @@ impl Command {
         let Self { file, dry_run, prune, safety } = self;
         let others = if prune { Others::Go } else { Others::Stay };
         let apply = || -> Result<_> {
-            let text = read(&file)?;
+            let text = input::read(&file)?;
             let mut document = Document::parse(&text)?;
             document.now = Clocks::now().moment;
             let edit = |change: &mut Transaction<'_>| {
@@ -97,21 +95,4 @@ fn report(plan: &Plan) {
         }
         output::note(&format!("not in the document, and unchanged: {names}"));
     }
-}
-
-/// Larger than any real document, and small enough for memory: `apply /dev/zero` ends.
-const MAX_SIZE: u64 = 256 << 20;
-
-fn read(file: &Path) -> io::Result<Vec<u8>> {
-    if file.as_os_str() == "-" { all(io::stdin().lock()) } else { all(File::open(file)?) }
-}
-
-fn all(source: impl Read) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    source.take(MAX_SIZE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_SIZE {
-        let message = format!("larger than {} MiB", MAX_SIZE >> 20);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(text)
 }

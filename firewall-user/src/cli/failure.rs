@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use super::prefix_list::LoadError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::enforcement::{AmbiguousName, SameDevice};
 use crate::control::panic::Unmanaged;
@@ -15,7 +16,7 @@ use crate::telemetry::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 20] = [
+const EXPLAINED: [Lookup; 21] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -24,6 +25,7 @@ const EXPLAINED: [Lookup; 20] = [
     explained::<store::Error>,
     explained::<DataplaneError>,
     explained::<ListenError>,
+    explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,
     explained::<OtherStore>,

@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
 use super::flows::document::{FlowCount, FlowList};
+use super::prefix_list::LoadDocument;
 use super::stats::StatsDocument;
 use super::status::StatusDocument;
 use crate::model::document::Document;
@@ -42,6 +43,7 @@ pub fn documents() -> Vec<JsonDocument> {
             &["PrefixLists"],
         ),
         document::<Document>("Network ACLs", &["acl list", "acl show", "export"], &["NetworkAcls"]),
+        document::<LoadDocument>("Loaded prefix list", &["prefix-list load"], &[]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
         document::<BlockList>("Blocks", &["block list"], &[]),

@@ -17,6 +17,12 @@ use crate::model::{
 };
 use crate::store::NewPrefixList;
 
+mod load;
+mod loaded;
+
+pub(super) use load::LoadError;
+pub(super) use loaded::LoadDocument;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Create a prefix list, and print its id
@@ -28,6 +34,7 @@ Example:
     Add(Add),
     /// Remove entries from a prefix list
     Remove(Remove),
+    Load(load::Load),
     /// List all prefix lists
     List(Output),
     /// Show one prefix list with its entries
@@ -113,6 +120,7 @@ impl Command {
             Self::Create(create) => create.run(context),
             Self::Add(add) => add.run(context),
             Self::Remove(remove) => remove.run(context),
+            Self::Load(load) => load.run(context),
             Self::List(output) => list(&context.control_reading()?.model()?, output.output),
             Self::Show(show) => show.run(context),
             Self::Delete { list, if_exists } => delete(context, &list, if_exists),

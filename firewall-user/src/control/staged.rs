@@ -147,7 +147,7 @@ impl Enforcer {
         let plans = wanted.iter().map(|one| Ok((one, maps.plan(one)?)));
         let plans = plans.collect::<Result<Vec<_>>>()?;
         let written = plans.iter().filter(|(_, plan)| plan.writes());
-        progress.expect_more(written.map(|(one, _)| 2 * one.policy.prefixes()).sum());
+        progress.expect_more(written.map(|(one, _)| one.policy.prefixes()).sum());
         let mut shadows = BTreeMap::new();
         for (one, plan) in plans {
             let shadow = maps.shadow(one, plan, &mut |done| progress.advance(done))?;

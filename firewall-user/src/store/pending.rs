@@ -1,15 +1,15 @@
-//! An unconfirmed change, and the state before it: a copy of every table that it may have edited.
+//! An unconfirmed change, and the state before it: a copy of every table that it may have edited. Sets of
+//! entries are not copied, because they are never changed: those of the copied lists stay.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows;
+use super::{entries, rows};
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 15] = [
     "prefix_lists",
     "prefix_list_tags",
-    "prefix_list_entries",
     "groups",
     "group_tags",
     "rules",
@@ -91,7 +91,8 @@ pub(super) fn delete(sql: &Connection) -> rusqlite::Result<()> {
 pub(super) fn drop_copy(sql: &Connection) -> rusqlite::Result<()> {
     TABLES
         .iter()
-        .try_for_each(|table| sql.execute_batch(&format!("DROP TABLE IF EXISTS before_{table}")))
+        .try_for_each(|table| sql.execute_batch(&format!("DROP TABLE IF EXISTS before_{table}")))?;
+    entries::drop_unused(sql)
 }
 
 #[cfg(test)]
@@ -114,8 +115,15 @@ mod tests {
         let names = names.query_map([], |row| row.get(0)).unwrap();
         let mut names: BTreeSet<String> = names.map(Result::unwrap).collect();
         // A rollback leaves these: the generation and panic, the numbers of rules, the record of the
-        // change itself, the management networks, and what is active in the kernel.
-        for other in ["state", "rule_history", "pending", "management", "active_addresses"] {
+        // change itself, the management networks, what is active in the kernel, and entries, which stay.
+        for other in [
+            "state",
+            "rule_history",
+            "pending",
+            "management",
+            "active_addresses",
+            "prefix_list_entries",
+        ] {
             assert!(names.remove(other), "{other}");
         }
         assert_eq!(names, TABLES.map(str::to_owned).into());

@@ -1,18 +1,16 @@
 //! Reads the whole model: a fixed number of queries for any number of rows.
 
-use std::collections::BTreeMap;
-
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
-use ipnet::IpNet;
 use rusqlite::{Connection, Row};
 
 use super::ends::Ends;
+use super::entries::Cache;
 use super::{EndedCounts, rows};
 use crate::clock::Clocks;
 use crate::model::{
-    Acl, AclEntry, Action, Block, Family, Group, HookChoice, Interface, Mode, Model, PortSettings,
-    PrefixList, PrefixListId, Rule, RuleSpec, Tracking,
+    Acl, AclEntry, Action, Block, Entries, Family, Group, HookChoice, Interface, Mode, Model,
+    PortSettings, PrefixList, Rule, RuleSpec, Tracking,
 };
 use crate::policy::Addresses;
 
@@ -33,10 +31,14 @@ pub(super) fn ended(connection: &Connection) -> rusqlite::Result<EndedCounts> {
 }
 
 /// The whole model. The caller holds a transaction, so that all queries read one snapshot.
-pub(super) fn model(connection: &Connection, clocks: &Clocks) -> rusqlite::Result<Model> {
+pub(super) fn model(
+    connection: &Connection,
+    clocks: &Clocks,
+    cache: &Cache,
+) -> rusqlite::Result<Model> {
     let mut model = Model::default();
     let ends = Ends::new(connection, clocks)?;
-    prefix_lists(connection, &mut model)?;
+    prefix_lists(connection, cache, &mut model)?;
     groups(connection, &mut model, &ends)?;
     acls(connection, &mut model, &ends)?;
     interfaces(connection, &mut model)?;
@@ -59,30 +61,33 @@ fn each(
     Ok(())
 }
 
-fn prefix_lists(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
-    each(connection, "SELECT id, name, family, version FROM prefix_lists", |row| {
+fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> rusqlite::Result<()> {
+    let mut sets = Vec::new();
+    let lists = "SELECT id, name, family, version, entries FROM prefix_lists";
+    each(connection, lists, |row| {
+        let name: String = row.get(1)?;
+        let family = rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?;
+        let entries = match row.get(4)? {
+            None => Entries::default(),
+            Some(set) => {
+                sets.push(set);
+                let all = cache.get(connection, family, set)?;
+                all.filter(|all| !all.is_empty())
+                    .ok_or_else(|| rows::invalid(4, format!("the entries of prefix list {name}")))?
+            }
+        };
         let list = PrefixList {
             id: rows::parsed(row, 0)?,
-            name: row.get(1)?,
-            family: rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?,
+            name,
+            family,
             version: rows::count(row, 3)?,
-            entries: Default::default(),
+            entries,
             tags: Default::default(),
         };
         model.prefix_lists.insert(list.id.clone(), list);
         Ok(())
     })?;
-    let mut entries: BTreeMap<PrefixListId, Vec<_>> = BTreeMap::new();
-    each(connection, "SELECT list, cidr, description FROM prefix_list_entries", |row| {
-        let entry: (IpNet, String) = (rows::parsed(row, 1)?, row.get(2)?);
-        entries.entry(rows::parsed(row, 0)?).or_default().push(entry);
-        Ok(())
-    })?;
-    for (list, entries) in entries {
-        if let Some(list) = model.prefix_lists.get_mut(&list) {
-            list.entries = entries.into_iter().collect();
-        }
-    }
+    cache.keep(&sets);
     each(connection, "SELECT list, key, value FROM prefix_list_tags", |row| {
         if let Some(list) = model.prefix_lists.get_mut(&rows::parsed(row, 0)?) {
             list.tags.insert(row.get(1)?, row.get(2)?);

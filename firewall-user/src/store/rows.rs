@@ -44,7 +44,8 @@ fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     row.get_ref(column)?.as_str().map_err(|error| invalid(column, error))
 }
 
-fn invalid(column: usize, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+/// What a column holds is not what this program writes.
+pub(super) fn invalid(column: usize, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
     Error::FromSqlConversionFailure(column, Type::Text, error.into())
 }
 

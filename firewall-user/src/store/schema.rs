@@ -41,23 +41,26 @@ CREATE TABLE pending (
     deadline INTEGER NOT NULL
 ) STRICT;
 
+-- The form is in entries.rs. A row is never changed, and AUTOINCREMENT: no id is used twice. The networks are
+-- last, because what follows them can only be read after them.
+CREATE TABLE prefix_list_entries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    descriptions BLOB NOT NULL,
+    networks BLOB NOT NULL
+) STRICT;
 CREATE TABLE prefix_lists (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL COLLATE NOCASE UNIQUE,
     family TEXT NOT NULL,
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    -- NULL: none.
+    entries INTEGER REFERENCES prefix_list_entries
 ) STRICT;
 CREATE TABLE prefix_list_tags (
     list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
     key TEXT NOT NULL,
     value TEXT NOT NULL,
     PRIMARY KEY (list, key)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE prefix_list_entries (
-    list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
-    cidr TEXT NOT NULL,
-    description TEXT NOT NULL,
-    PRIMARY KEY (list, cidr)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE groups (

@@ -6,10 +6,10 @@ use firewall_ebpf::abi::interface::Direction;
 use rusqlite::{Connection, params};
 
 use super::ends::EndColumns;
-use super::{EndedCounts, read};
+use super::{EndedCounts, entries, read};
 use crate::model::{
-    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Entries, Group, GroupId, Interface,
-    InterfaceId, Peer, PrefixList, Rule,
+    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId, Peer,
+    PrefixList, Rule,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
@@ -23,19 +23,20 @@ pub(super) fn change(
     match change {
         Change::CreatePrefixList(list) => create_prefix_list(sql, list),
         Change::SetEntries { list, entries } => {
-            sql.execute("DELETE FROM prefix_list_entries WHERE list = ?1", [list.as_str()])?;
+            let set = entries::write(sql, entries)?;
             sql.execute(
-                "UPDATE prefix_lists SET version = version + 1 WHERE id = ?1",
-                [list.as_str()],
+                "UPDATE prefix_lists SET version = version + 1, entries = ?2 WHERE id = ?1",
+                params![list.as_str(), set],
             )?;
-            write_entries(sql, list.as_str(), entries)
+            entries::drop_unused(sql)
         }
         Change::TagPrefixList { list, tags } => {
             sql.execute("DELETE FROM prefix_list_tags WHERE list = ?1", [list.as_str()])?;
             write_tags(sql, "prefix_list_tags", list.as_str(), tags)
         }
         Change::DeletePrefixList(list) => {
-            sql.execute("DELETE FROM prefix_lists WHERE id = ?1", [list.as_str()]).map(drop)
+            sql.execute("DELETE FROM prefix_lists WHERE id = ?1", [list.as_str()])?;
+            entries::drop_unused(sql)
         }
         Change::CreateGroup(group) => create_group(sql, group),
         Change::TagGroup { group, tags } => {
@@ -142,19 +143,16 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
     let version = i64::try_from(list.version)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     sql.execute(
-        "INSERT INTO prefix_lists (id, name, family, version) VALUES (?1, ?2, ?3, ?4)",
-        params![list.id.as_str(), list.name, list.family.name(), version],
+        "INSERT INTO prefix_lists (id, name, family, version, entries) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            list.id.as_str(),
+            list.name,
+            list.family.name(),
+            version,
+            entries::write(sql, &list.entries)?
+        ],
     )?;
-    write_tags(sql, "prefix_list_tags", list.id.as_str(), &list.tags)?;
-    write_entries(sql, list.id.as_str(), &list.entries)
-}
-
-fn write_entries(sql: &Connection, list: &str, entries: &Entries) -> rusqlite::Result<()> {
-    let mut insert = sql.prepare_cached("INSERT INTO prefix_list_entries VALUES (?1, ?2, ?3)")?;
-    for (network, description) in entries {
-        insert.execute(params![list, network.to_string(), description])?;
-    }
-    Ok(())
+    write_tags(sql, "prefix_list_tags", list.id.as_str(), &list.tags)
 }
 
 fn write_tags(

@@ -287,6 +287,11 @@ fn associations_are_refused_with_a_hint() {
     ] {
         fixture.refuses(&[&["acl"], args].concat(), code, &format!("error: {stderr}"));
     }
+    fixture.refuses(
+        &["attach", "eth0", "--acl", "nope"],
+        3,
+        &format!("error: attach eth0: there is no network ACL \"nope\"{SEE_ACLS}"),
+    );
 }
 
 #[test]

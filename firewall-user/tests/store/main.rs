@@ -7,5 +7,6 @@ mod blocks;
 mod crash;
 mod edits;
 mod ends;
+mod entries;
 mod open;
 mod pending;

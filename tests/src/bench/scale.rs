@@ -105,7 +105,7 @@ pub(super) fn rule(number: u32, port: u16, networks: Vec<IpNet>) -> ResolvedRule
 }
 
 /// Spreads numbers over all addresses: an odd factor is a bijection.
-fn spread(number: u32) -> u32 {
+pub(super) fn spread(number: u32) -> u32 {
     number.wrapping_mul(2_654_435_761)
 }
 

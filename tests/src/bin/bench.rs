@@ -6,7 +6,7 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use secgroup_tests::bench::{command, interfaces, measure, memory, packets, report, scale};
+use secgroup_tests::bench::{command, interfaces, list, measure, memory, packets, report, scale};
 use secgroup_tests::interrupt;
 
 const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|policies|interfaces";
@@ -55,6 +55,7 @@ fn print_policies(object: &str) -> Result<()> {
     let (admissions, changes) = scale::measure(object)?;
     scale::print(&admissions, &changes);
     command::print(&command::measure()?);
+    list::print(&list::measure()?);
     memory::print(&memory::measure()?);
     Ok(())
 }

@@ -6,11 +6,12 @@ use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
 use firewall_user::model::Tracking;
 
+use crate::decision::deny::{Block, Entry};
 use crate::decision::kernel::Setup;
 use crate::decision::packet::{Body, Layer, Packet};
 use crate::decision::port::Port;
 use crate::decision::rules::{Rule, default_rules};
-use crate::decision::scenario::{Family, Scenario};
+use crate::decision::scenario::{Family, Role, Scenario};
 
 /// One step of a case.
 #[derive(Clone, Debug)]
@@ -21,6 +22,12 @@ pub enum Step {
     Wait(u32),
     /// These rules replace the active ones.
     Rules(Vec<Rule>),
+    /// This filter replaces the interface's, or none does.
+    Filter(Option<Vec<Entry>>),
+    /// These blocks of the host replace the present ones.
+    Blocks(Vec<Block>),
+    /// Expects this many packets at a counter of an entry or a block.
+    Counted(Count, u64),
     /// Expects exactly one flow, in this tier and state.
     Flow(Tier, State),
     /// Expects this many flows.
@@ -30,6 +37,17 @@ pub enum Step {
     /// The flows become learned ones, as of connections that were open at the attach: no rule
     /// admitted them.
     Learned,
+}
+
+/// A counter, by what it counts.
+#[derive(Clone, Copy, Debug)]
+pub enum Count {
+    /// The entry of the filter at this place of its table, from 0 on.
+    Entry(u32),
+    /// The last entry for packets of this end, which denies all.
+    Last(Role),
+    /// The block of the host at this place.
+    Block(u32),
 }
 
 /// A case of a table.

@@ -1,5 +1,7 @@
 //! The tables of cases, by topic.
 
+pub mod acl;
+pub mod blocks;
 pub mod connectionless;
 pub mod conntrack;
 pub mod dhcp;
@@ -57,6 +59,8 @@ pub fn by_topic() -> Vec<Vec<Case>> {
         untracked::cases(),
         conntrack::cases(),
         revalidate::cases(),
+        acl::cases(),
+        blocks::cases(),
     ]
 }
 

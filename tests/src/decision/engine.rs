@@ -14,6 +14,8 @@ use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
 use firewall_user::policy::CompiledPolicy;
 
+use crate::decision::deny::{Blocks, Ends, Filter};
+
 /// A key of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowId {
@@ -125,6 +127,15 @@ pub trait Engine {
     /// Replaces the policy and keeps the flows.
     fn replace(&mut self, policy: &CompiledPolicy);
 
+    /// Sets when rules of the present policy end, by number, in seconds from now.
+    fn set_rule_ends(&mut self, ends: &Ends);
+
+    /// Replaces the filter of the interface, or removes it.
+    fn set_filter(&mut self, filter: Option<&Filter>);
+
+    /// Replaces the blocks of the host.
+    fn set_blocks(&mut self, blocks: &Blocks);
+
     /// Decides a frame. `None` if the kernel's test run does not accept it, because it is shorter
     /// than an Ethernet header.
     fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason>;
@@ -143,6 +154,9 @@ pub trait Engine {
 
     /// Packets and bytes by rule, without rules that admitted nothing.
     fn rules(&mut self) -> BTreeMap<u32, (u64, u64)>;
+
+    /// Packets and bytes of entries and blocks, by counter, without zeros.
+    fn entries(&mut self) -> BTreeMap<u32, (u64, u64)>;
 
     /// The count of each event, without zeros.
     fn events(&mut self) -> BTreeMap<Event, u64>;

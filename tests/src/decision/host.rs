@@ -1,20 +1,23 @@
 //! The verdict logic compiled for the host, over ordinary maps.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use firewall_ebpf::abi::address::{V4, V6};
 use firewall_ebpf::abi::event::Event;
 use firewall_ebpf::abi::flow::{Table, Tier};
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::interface::NonIp;
+use firewall_ebpf::abi::prefix::Prefix;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
-use firewall_ebpf::backend::host::{HostPacket, HostTables};
+use firewall_ebpf::backend::host::{HostBlocks, HostPacket, HostPolicy, HostTables};
 use firewall_ebpf::verdict::decide::decide;
 use firewall_ebpf::verdict::tables::Flows;
 use firewall_user::model::EtherType;
 use firewall_user::policy::CompiledPolicy;
 
+use crate::decision::deny::{Blocks, Ends, Filter};
 use crate::decision::engine::{Engine, FlowView, FlowViews, learned};
 use crate::decision::kernel::Setup;
 
@@ -71,6 +74,20 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Times in nanoseconds, padded as [timeouts](padded_timeout).
+    fn at(&self, ends: &Ends) -> Vec<(u32, u64)> {
+        let now = self.tables.boottime();
+        ends.iter().map(|(key, seconds)| (*key, now + padded_end(*seconds))).collect()
+    }
+}
+
+/// Nanoseconds until something ends, padded as [timeouts](padded_timeout).
+#[must_use]
+pub fn padded_end(seconds: u32) -> u64 {
+    u64::from(seconds) * 1_000_000_000 + 900_000_000
+}
+
 impl Default for Host {
     fn default() -> Self {
         Self::new()
@@ -116,6 +133,30 @@ impl Engine for Host {
         self.tables.set_policy(Some(policy.into()));
     }
 
+    fn set_rule_ends(&mut self, ends: &Ends) {
+        self.tables.rule_ends.extend(self.at(ends));
+    }
+
+    fn set_filter(&mut self, filter: Option<&Filter>) {
+        self.tables.set_filter(filter.map(|filter| HostPolicy::from(&filter.tables())));
+        if let Some(filter) = filter {
+            self.tables.entry_ends.extend(self.at(&filter.ends));
+        }
+    }
+
+    fn set_blocks(&mut self, blocks: &Blocks) {
+        let mut tables = HostBlocks::default();
+        for (network, word) in blocks.table() {
+            let length = network.prefix_len();
+            match network.network() {
+                IpAddr::V4(v4) => tables.v4.insert(Prefix::new(v4.octets(), length), word),
+                IpAddr::V6(v6) => tables.v6.insert(Prefix::new(v6.octets(), length), word),
+            };
+        }
+        self.tables.blocks = tables;
+        self.tables.entry_ends.extend(self.at(&blocks.ends));
+    }
+
     fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {
         let packet = HostPacket { has_ethernet: self.ethernet, ..HostPacket::ethernet(frame) };
         Some(decide(&packet, &self.tables, direction).reason)
@@ -153,6 +194,10 @@ impl Engine for Host {
 
     fn rules(&mut self) -> BTreeMap<u32, (u64, u64)> {
         self.tables.rules.borrow().clone()
+    }
+
+    fn entries(&mut self) -> BTreeMap<u32, (u64, u64)> {
+        self.tables.entries.borrow().clone()
     }
 
     fn events(&mut self) -> BTreeMap<Event, u64> {

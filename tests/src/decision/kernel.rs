@@ -18,6 +18,7 @@ use firewall_user::model::EtherType;
 use firewall_user::policy::CompiledPolicy;
 
 use crate::PinDirectory;
+use crate::decision::deny::{Blocks, Ends, Filter};
 use crate::decision::engine::{Engine, FlowViews};
 use crate::decision::host::{SLOT, padded_timeout, timeout};
 use crate::decision::kernel_maps::{INTERFACES, Maps, NEW, PROVEN, RULES};
@@ -343,6 +344,18 @@ impl Engine for Kernel {
         self.maps.activate(Some(policy));
     }
 
+    fn set_rule_ends(&mut self, ends: &Ends) {
+        self.maps.set_rule_ends(ends);
+    }
+
+    fn set_filter(&mut self, filter: Option<&Filter>) {
+        self.maps.set_filter(filter);
+    }
+
+    fn set_blocks(&mut self, blocks: &Blocks) {
+        self.maps.set_blocks(blocks);
+    }
+
     fn decide(&mut self, frame: &[u8], direction: Direction) -> Option<Reason> {
         let verdict = self.verdict(frame, direction)?;
         let reason = self.counted(frame, direction);
@@ -360,6 +373,7 @@ impl Engine for Kernel {
 
     fn wait(&mut self, seconds: u32) {
         self.maps.age(u64::from(seconds) * self.hz);
+        self.maps.bring_ends_nearer(seconds);
     }
 
     fn fill_proven(&mut self, full: bool) {
@@ -377,6 +391,10 @@ impl Engine for Kernel {
 
     fn rules(&mut self) -> BTreeMap<u32, (u64, u64)> {
         self.maps.rules()
+    }
+
+    fn entries(&mut self) -> BTreeMap<u32, (u64, u64)> {
+        self.maps.entries()
     }
 
     fn events(&mut self) -> BTreeMap<Event, u64> {

@@ -1,6 +1,7 @@
 //! The maps of the kernel program, written and read as userspace does, but small.
 
 mod bank;
+mod deny;
 mod flow_tables;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use firewall_user::dataplane::Pins;
 use firewall_user::policy::CompiledPolicy;
 
 use self::bank::Bank;
+use self::deny::Deny;
 use self::flow_tables::{Family, clear_map, edit, entries};
 use crate::bloom;
 use crate::decision::counters::Counters;
@@ -68,6 +70,9 @@ pub struct Maps {
     fragments_v4: Fragments<FlowKey4>,
     fragments_v6: Fragments<FlowKey6>,
     banks: [Bank; 2],
+    deny: Deny,
+    /// The active policy's word, without filter and blocks.
+    word: Active,
     /// Keeps the inner maps referenced.
     _outer: Outer,
     /// Number of policies so far: each is written to the next bank or half.
@@ -84,6 +89,16 @@ struct Outer {
     _v6: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 16], [u32; 2]>>,
     _classes: ArrayOfMaps<MapData, Array<MapData, [Class; 2]>>,
     _pages: ArrayOfMaps<MapData, Array<MapData, Page>>,
+}
+
+impl Outer {
+    /// Puts the tables of a bank or filter in place.
+    fn put(&mut self, at: u32, bank: &Bank) {
+        self._v4.set(at, &bank.v4, 0).expect("put an IPv4 trie in place");
+        self._v6.set(at, &bank.v6, 0).expect("put an IPv6 trie in place");
+        self._classes.set(at, &bank.classes, 0).expect("put a class table in place");
+        self._pages.set(at, &bank.pages, 0).expect("put pages of ranges in place");
+    }
 }
 
 fn pinned(pin: &Path) -> MapData {
@@ -108,12 +123,9 @@ impl Maps {
             _pages: take(&outer("RANGES"), Map::ArrayOfMaps),
         };
         for (number, bank) in (0..).zip(&banks) {
-            let at = index(SLOT, number);
-            outer._v4.set(at, &bank.v4, 0).expect("put an IPv4 trie in place");
-            outer._v6.set(at, &bank.v6, 0).expect("put an IPv6 trie in place");
-            outer._classes.set(at, &bank.classes, 0).expect("put a class table in place");
-            outer._pages.set(at, &bank.pages, 0).expect("put pages of ranges in place");
+            outer.put(index(SLOT, number), bank);
         }
+        let deny = Deny::new(pins, &mut outer);
         Self {
             counters: Counters::new(Map::PerCpuArray(pinned(&pins.map("COUNTERS"))), COUNTERS),
             events: take(&pins.map("EVENTS"), Map::PerCpuArray),
@@ -135,6 +147,8 @@ impl Maps {
             fragments_v4: take(&pins.flows(SLOT, "FRAGMENTS_V4"), Map::LruHashMap),
             fragments_v6: take(&pins.flows(SLOT, "FRAGMENTS_V6"), Map::LruHashMap),
             banks,
+            deny,
+            word: Active(0),
             _outer: outer,
             policies: 0,
             generation: 0,
@@ -153,7 +167,8 @@ impl Maps {
             Active::new(Half { slot: SLOT, bank, half }, policy.has(), self.generation)
                 .with_audit(self.audit)
         });
-        self.active.set(u32::from(SLOT), active.0, 0).expect("write the active word");
+        self.word = active;
+        self.write_active();
         // Creates the counters of the policy's rules; those of earlier rules stay, because flows
         // that these admitted refer to them.
         for rule in policy.into_iter().flat_map(CompiledPolicy::rules) {
@@ -167,6 +182,14 @@ impl Maps {
                 self.rule_indexes.insert(rule, index, 0).expect("create a rule's counter");
             }
         }
+    }
+
+    /// Makes the policy active, with the present filter and blocks.
+    fn write_active(&mut self) {
+        let Self { word, deny, .. } = &*self;
+        let word = word.with_filter(deny.filter()).with_blocks(deny.has_blocks());
+        let word = if self.word.is_present() { word } else { Active(0) };
+        self.active.set(u32::from(SLOT), word.0, 0).expect("write the active word");
     }
 
     /// Sets, for the next policies, whether drops are only counted.
@@ -189,6 +212,7 @@ impl Maps {
     pub fn clear(&mut self) {
         self.clear_flows();
         self.generation = 0;
+        self.clear_deny();
         clear_map(&mut self.fragments_v4);
         clear_map(&mut self.fragments_v6);
         let rules: Vec<_> = self.rule_indexes.keys().map(|key| key.expect("list rules")).collect();
@@ -209,17 +233,21 @@ impl Maps {
     pub fn rules(&self) -> BTreeMap<u32, (u64, u64)> {
         let entries = self.rule_indexes.iter().map(|entry| {
             let (rule, index) = entry.expect("list rules");
-            let counters = stripes().map(|stripe| {
-                self.rule_counters.get(&(stripe + index), 0).expect("read a rule's counter")
-            });
-            let total = counters.fold(Counter::default(), |total, one| Counter {
-                packets: total.packets + one.packets,
-                bytes: total.bytes + one.bytes,
-            });
-            (rule, total)
+            (rule, self.sum(index))
         });
         let nonzero = entries.filter(|(_, counter)| *counter != Counter::default());
         nonzero.map(|(rule, counter)| (rule, (counter.packets, counter.bytes))).collect()
+    }
+
+    /// A counter by index, summed over its stripes.
+    fn sum(&self, index: u32) -> Counter {
+        let counters = stripes().map(|stripe| {
+            self.rule_counters.get(&(stripe + index), 0).expect("read a rule's counter")
+        });
+        counters.fold(Counter::default(), |total, one| Counter {
+            packets: total.packets + one.packets,
+            bytes: total.bytes + one.bytes,
+        })
     }
 
     /// The count of each event, without zeros.

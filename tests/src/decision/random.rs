@@ -249,7 +249,8 @@ pub fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let peer =
         select(vec![Peer::Near, Peer::Near, Peer::Wide, Peer::Far, Peer::Any, Peer::Host(Near)]);
     let rule = (select(vec![Client, Client, Server]), traffic, peer);
-    let more = vec(rule.prop_map(|(from, traffic, peer)| Rule { from, traffic, peer }), 0..6);
+    let more =
+        vec(rule.prop_map(|(from, traffic, peer)| Rule { from, traffic, peer, ends: None }), 0..6);
     // Sometimes both directions from anywhere: untracked traffic.
     let wide = select(vec![Traffic::All, Traffic::Tcp(0, 65_535), Traffic::Udp(0, 65_535)]);
     let both =

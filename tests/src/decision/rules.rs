@@ -5,6 +5,7 @@ use firewall_user::policy::CompiledPolicy;
 use firewall_user::policy::{ResolvedRule, compile};
 use ipnet::IpNet;
 
+use crate::decision::deny::Ends;
 use crate::decision::scenario::{Family, Outside, Role, Scenario};
 
 /// The traffic that a rule allows.
@@ -53,18 +54,28 @@ pub struct Rule {
     pub traffic: Traffic,
     /// The outside hosts.
     pub peer: Peer,
+    /// Seconds until it ends.
+    pub ends: Option<u32>,
+}
+
+impl Rule {
+    /// The same rule, which ends after that many seconds.
+    #[must_use]
+    pub const fn ending(self, seconds: u32) -> Self {
+        Self { ends: Some(seconds), ..self }
+    }
 }
 
 /// A rule for the client's packets.
 #[must_use]
 pub const fn allow(traffic: Traffic, peer: Peer) -> Rule {
-    Rule { from: Role::Client, traffic, peer }
+    Rule { from: Role::Client, traffic, peer, ends: None }
 }
 
 /// A rule for the server's packets.
 #[must_use]
 pub const fn allow_reverse(traffic: Traffic, peer: Peer) -> Rule {
-    Rule { from: Role::Server, traffic, peer }
+    Rule { from: Role::Server, traffic, peer, ends: None }
 }
 
 /// Echo requests.
@@ -85,7 +96,8 @@ pub fn default_rules() -> Vec<Rule> {
 pub fn resolved(rules: &[Rule], scenario: &Scenario) -> Vec<ResolvedRule> {
     let numbered = (1..).zip(rules);
     let resolved = numbered.map(|(number, rule)| ResolvedRule {
-        end: None,
+        // Only compared with others.
+        end: rule.ends.map(u64::from),
         number,
         direction: scenario.direction(rule.from),
         traffic: traffic(rule.traffic, scenario.family),
@@ -105,6 +117,12 @@ pub fn compiled(rules: &[Rule], scenario: &Scenario) -> CompiledPolicy {
 pub fn compiled_with(rules: &[Rule], scenario: &Scenario, tracking: Tracking) -> CompiledPolicy {
     let policy = compile(&resolved(rules, scenario), tracking);
     policy.unwrap_or_else(|error| panic!("compile {rules:?}: {error}"))
+}
+
+/// When each rule ends, by its number.
+#[must_use]
+pub fn ends(rules: &[Rule]) -> Ends {
+    (1..).zip(rules).filter_map(|(number, rule)| Some((number, rule.ends?))).collect()
 }
 
 fn networks(peer: Peer, scenario: &Scenario) -> Vec<IpNet> {

@@ -6,10 +6,11 @@ use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
 use firewall_user::policy::CompiledPolicy;
 
-use crate::decision::case::{Case, Step};
+use crate::decision::case::{Case, Count, Step};
+use crate::decision::deny::{BLOCKS, Blocks, ENTRIES, Filter, LAST};
 use crate::decision::engine::{Engine, lines};
 use crate::decision::packet::Packet;
-use crate::decision::rules::{Rule, compiled_with};
+use crate::decision::rules::{Rule, compiled_with, ends};
 use crate::decision::scenario::Scenario;
 
 /// Runs every case in each of its scenarios; returns how many packets were decided.
@@ -64,6 +65,7 @@ impl CaseRun<'_> {
         let policy = self.case.rules.as_ref().map(|rules| self.compiled(rules));
         for engine in engines.iter_mut() {
             engine.reset(policy.as_ref());
+            engine.set_rule_ends(&ends(self.case.rules.as_deref().unwrap_or_default()));
         }
         let mut packets = 0;
         for (index, step) in self.case.steps.iter().enumerate() {
@@ -76,8 +78,21 @@ impl CaseRun<'_> {
                 Step::Wait(seconds) => engines.iter_mut().for_each(|engine| engine.wait(*seconds)),
                 Step::Rules(rules) => {
                     let policy = self.compiled(rules);
-                    engines.iter_mut().for_each(|engine| engine.replace(&policy));
+                    for engine in engines.iter_mut() {
+                        engine.replace(&policy);
+                        engine.set_rule_ends(&ends(rules));
+                    }
                 }
+                Step::Filter(entries) => {
+                    let filter =
+                        entries.as_ref().map(|entries| Filter::new(entries, &self.scenario));
+                    engines.iter_mut().for_each(|engine| engine.set_filter(filter.as_ref()));
+                }
+                Step::Blocks(blocks) => {
+                    let blocks = Blocks::new(blocks, &self.scenario);
+                    engines.iter_mut().for_each(|engine| engine.set_blocks(&blocks));
+                }
+                Step::Counted(counter, packets) => self.counted(at, *counter, *packets, engines)?,
                 Step::Flow(tier, state) => self.flow(at, *tier, *state, engines)?,
                 Step::Flows(count) => self.flows(at, *count, engines)?,
                 Step::ProvenFull(full) => {
@@ -112,6 +127,31 @@ impl CaseRun<'_> {
             let results = results.join("\n  ");
             let what = format!("{packet}\n  expected {}\n  {results}", expected.name());
             return self.fail(at, &what, engines);
+        }
+        Ok(())
+    }
+
+    fn counted(
+        &self,
+        at: usize,
+        what: Count,
+        packets: u64,
+        engines: &mut [&mut dyn Engine],
+    ) -> Result<(), String> {
+        let counter = match what {
+            Count::Entry(at) => ENTRIES + at,
+            Count::Last(from) => LAST + self.scenario.direction(from) as u32,
+            Count::Block(at) => BLOCKS + at,
+        };
+        for index in 0..engines.len() {
+            let entries = engines[index].entries();
+            let counted = entries.get(&counter).map_or(0, |(packets, _)| *packets);
+            if counted != packets {
+                let name = engines[index].name();
+                let what =
+                    format!("{name}: {what:?}: {counted} packets, not {packets}: {entries:?}");
+                return self.fail(at, &what, engines);
+            }
         }
         Ok(())
     }
@@ -168,7 +208,7 @@ impl CaseRun<'_> {
         let at = self.case.steps.len();
         let summaries: Vec<_> = engines
             .iter_mut()
-            .map(|engine| (engine.flows(), engine.rules(), engine.events()))
+            .map(|engine| (engine.flows(), engine.rules(), engine.entries(), engine.events()))
             .collect();
         if summaries.windows(2).any(|pair| pair[0] != pair[1]) {
             return self.fail(at, &format!("rules or flows differ: {summaries:?}"), engines);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod acl;
 mod acl_enforcement;
 mod attach_options;
 mod audit;
@@ -45,6 +46,7 @@ mod panic;
 mod pmtu;
 mod policy_swaps;
 mod port_security;
+mod prefix_list_load;
 mod real_guest;
 mod replacement;
 mod revalidate;

@@ -120,6 +120,26 @@ impl Entries {
         Ok(builder.finish())
     }
 
+    /// The entries with other descriptions: of a network that is repeated the last one, and of those that are
+    /// not entries none.
+    #[must_use]
+    pub fn described(&self, descriptions: Vec<(IpNet, String)>) -> Self {
+        let mut all: Vec<Description> = descriptions
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .filter_map(|(network, text)| {
+                let position = self.networks.position(&network)?;
+                Some((u32::try_from(position).ok()?, text.into()))
+            })
+            .collect();
+        // The last one of a network first, because that is kept.
+        all.reverse();
+        all.sort_by_key(|(position, _)| *position);
+        all.dedup_by_key(|(position, _)| *position);
+        let all = (!all.is_empty()).then(|| all.into());
+        Self { networks: self.networks.clone(), descriptions: Descriptions(all) }
+    }
+
     /// How these entries become others, in the order of their networks: one pass over both.
     #[must_use]
     pub fn diff<'a>(&'a self, new: &'a Self) -> Diff<'a> {
@@ -372,6 +392,22 @@ mod tests {
             let missing = other.keys().find(|network| !map.contains_key(network));
             let of_other: Networks = other.keys().copied().collect();
             prop_assert_eq!(all.without(&of_other).err(), missing.copied());
+        }
+
+        #[test]
+        fn entries_are_described(map in map(), texts in prop::collection::vec((any::<prop::sample::Index>(), "[a-c]?"), 0..9)) {
+            let networks: Vec<IpNet> = map.keys().copied().collect();
+            prop_assume!(!networks.is_empty());
+            let texts = texts.into_iter().map(|(at, text)| (*at.get(&networks), text));
+            let texts: Vec<_> = texts.filter(|(_, text)| !text.is_empty()).collect();
+            let last: Map = texts.iter().cloned().collect();
+            let all = entries(&map);
+            let described = all.described(texts);
+            for network in &networks {
+                let text = last.get(network).map_or("", |text| text);
+                prop_assert_eq!(described.get(network), Some(text));
+            }
+            prop_assert_eq!(described.networks(), all.networks());
         }
 
         #[test]

@@ -58,6 +58,14 @@ pub fn rule_description(text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
+/// A text with the characters and the length of a description: `_` in place of other characters.
+pub(super) fn fitted(text: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || PUNCTUATION.contains(c) { c } else { '_' }
+    };
+    text.chars().take(LENGTH_MAX).map(allowed).collect()
+}
+
 fn named(what: &'static str, text: &str, id: &'static str) -> Result<String, Error> {
     let name = text.trim_end_matches(' ');
     checked(what, name, 1)?;
@@ -94,6 +102,14 @@ mod tests {
             assert!(matches!(group_name(odd), Err(Error::TextCharacter { .. })), "{odd:?}");
             assert!(matches!(group_description(odd), Err(Error::TextCharacter { .. })));
             assert!(matches!(rule_description(odd), Err(Error::TextCharacter { .. })));
+        }
+    }
+
+    #[test]
+    fn any_text_fits() {
+        assert_eq!(fitted("it's \"ours\"\t"), "it_s _ours__");
+        for text in ["", "a-b", &"é".repeat(300)] {
+            assert!(rule_description(&fitted(text)).is_ok());
         }
     }
 

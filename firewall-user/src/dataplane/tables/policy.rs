@@ -246,8 +246,8 @@ impl Maps {
         }
     }
 
-    /// The changes within the active bank; `None` unless both of its halves hold the known policy and it
-    /// has room.
+    /// The changes within the active bank; `None` unless both of its halves hold the known policy, it has
+    /// room, and the whole policy would be more to write.
     fn delta(&self, wanted: &Wanted<'_>, tables: Half) -> Result<Option<(Bank, Delta)>> {
         let Some(known) = wanted.known else { return Ok(None) };
         let record = self.record(tables)?;

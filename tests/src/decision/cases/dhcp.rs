@@ -16,16 +16,16 @@ use crate::decision::scenario::Role::{self, Client, Server};
 const MAGIC: [u8; 4] = [99, 130, 83, 99];
 
 /// A message of DHCP; `operation` is 1 of a client, 2 of a server.
-fn message(from: Role, operation: u8) -> Packet {
+pub(super) fn message(from: Role, operation: u8) -> Packet {
     let packet = Packet::udp(from).ports(68, 67).data(300);
     packet.edit(Layer::Transport, 8, &[operation]).edit(Layer::Transport, 8 + 236, &MAGIC)
 }
 
-fn question() -> Packet {
+pub(super) fn question() -> Packet {
     message(Client, 1)
 }
 
-fn answer() -> Packet {
+pub(super) fn answer() -> Packet {
     message(Server, 2)
 }
 

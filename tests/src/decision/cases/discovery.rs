@@ -34,7 +34,7 @@ impl Packet {
 }
 
 /// A message of `kind` between its usual addresses with a link-layer address.
-fn message(from: Role, kind: u8) -> Packet {
+pub(super) fn message(from: Role, kind: u8) -> Packet {
     let option = if kind == 136 { 2 } else { SOURCE };
     options(from, kind, 8, &[option, 1])
 }

@@ -15,7 +15,7 @@ use crate::decision::scenario::Outside;
 use crate::decision::scenario::Role::{self, Client, Server};
 
 /// Fragmentation needed, or packet too big.
-fn too_big(from: Role, about: Packet) -> Packet {
+pub(super) fn too_big(from: Role, about: Packet) -> Packet {
     Packet::error(from, (3, 4), (2, 0), about)
 }
 

@@ -10,7 +10,7 @@ use crate::decision::scenario::Family::{V4, V6};
 use crate::decision::scenario::Role::{self, Client, Server};
 
 /// A message of MLD between its usual addresses.
-fn mld(from: Role, kind: u8) -> Packet {
+pub(super) fn mld(from: Role, kind: u8) -> Packet {
     let group = if kind == 143 { "ff02::16" } else { "ff02::1:ff00:10" };
     bare(from, kind).extension(Extension::router_alert()).between("fe80::10", group)
 }
@@ -22,7 +22,7 @@ fn bare(from: Role, kind: u8) -> Packet {
 }
 
 /// A message of IGMP to a group.
-fn igmp(from: Role, kind: u8) -> Packet {
+pub(super) fn igmp(from: Role, kind: u8) -> Packet {
     let packet = Packet::raw(from, 2).data(8).hop_limit(1);
     packet.edit(Layer::Ip, 16, &[224, 0, 0, 251]).edit(Layer::Transport, 0, &[kind])
 }

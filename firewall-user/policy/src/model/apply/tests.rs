@@ -14,6 +14,8 @@ use crate::model::{
     RuleId, RuleSpec,
 };
 
+mod acl;
+
 const GROUPS: u8 = 4;
 const LISTS: u8 = 3;
 
