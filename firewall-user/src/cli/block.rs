@@ -15,7 +15,7 @@ use crate::model::{Block, Model, NewBlock, Peer, block_reason};
 use crate::store::{Blocked, Transaction};
 
 mod list;
-mod risks;
+pub(super) mod risks;
 pub(super) mod targets;
 
 pub(super) use list::BlockList;
@@ -122,7 +122,7 @@ impl BlockArgs {
             let peers = given.peers(model)?;
             let places = targets.places(&pins, model)?;
             if !terms.force {
-                risks::check(&peers)?;
+                risks::check(model, &peers)?;
             }
             notes = risks::notes(&pins, model, &peers)?;
             let end = ends.end()?;
