@@ -1,6 +1,7 @@
 //! Benchmarks of the kernel program, of large policies and of commands.
 
 pub mod command;
+pub mod deny;
 pub mod frames;
 pub mod interfaces;
 pub mod list;

@@ -13,6 +13,8 @@ use crate::{build, exec, machine, object, paths, setup};
 pub(crate) enum Part {
     /// A packet, by hook, family and number of rules
     Packets,
+    /// A packet by a network ACL and by block lists
+    Deny,
     /// Admission by large policies, changes of them, and the memory of rules and flows
     Policies,
     /// Commands on a host with 64 interfaces and 2,500 groups
@@ -23,6 +25,7 @@ impl Part {
     const fn name(self) -> &'static str {
         match self {
             Self::Packets => "packets",
+            Self::Deny => "deny",
             Self::Policies => "policies",
             Self::Interfaces => "interfaces",
         }

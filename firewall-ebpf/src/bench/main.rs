@@ -11,6 +11,8 @@ fn main() {}
 #[cfg(target_arch = "bpf")]
 mod admission;
 #[cfg(target_arch = "bpf")]
+mod block;
+#[cfg(target_arch = "bpf")]
 mod generator;
 #[cfg(target_arch = "bpf")]
 mod key;

@@ -12,6 +12,7 @@ use crate::abi::filter::entry_counter;
 use crate::abi::interface::Direction;
 use crate::abi::policy::TIMED;
 use crate::wire::address::Address;
+use crate::wire::is_in_head;
 use crate::wire::packet::Packet;
 
 /// What is known of a packet before it is parsed.
@@ -48,6 +49,13 @@ pub fn check<A: Address, T: Blocks<A>>(tables: &T, outside: A, bytes: u32) -> bo
     let Some(counter) = find(tables, outside) else { return false };
     tables.count_entry(counter, bytes);
     true
+}
+
+/// Bytes of a frame that [`early`] has read, without the call that they cost at XDP where the frame may be in
+/// several buffers.
+#[inline(always)]
+pub fn bytes<P: Packet>(packet: &P) -> u32 {
+    if is_in_head(packet) { packet.linear_len() } else { packet.length() }
 }
 
 /// Checks a frame whose IP header follows an Ethernet header, in the linear head.

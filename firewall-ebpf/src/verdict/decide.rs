@@ -24,7 +24,7 @@ pub fn decide<
     let early =
         if active.has_blocks() { blocks::early(packet, tables, direction) } else { Early::Passed };
     if let Early::Blocked(counter) = early {
-        let bytes = packet.length();
+        let bytes = blocks::bytes(packet);
         tables.count_entry(counter, bytes);
         return Decision { reason: Reason::Blocked, bytes };
     }

@@ -82,6 +82,19 @@ pub(super) fn address_v6<P: Packet>(packet: &P, is_source: bool) -> Option<V6> {
     Some(if is_source { front.src } else { front.dst })
 }
 
+/// Whether by the length fields of its IP header a frame is in the linear head as a whole.
+#[inline(always)]
+pub fn is_in_head<P: Packet>(packet: &P) -> bool {
+    let Some(v4) = packet.head::<FrontV4>(FRONT_V4) else { return false };
+    if v4.ether_type == RAW_IPV4 {
+        let total = u32::from(u16::from_be((v4.first >> 16) as u16));
+        return total >= IPV4 && ETHERNET + total <= packet.linear_len();
+    }
+    let Some(v6) = packet.head::<FrontV6>(FRONT_V6) else { return false };
+    let length = u32::from(u16::from_be(v6.payload_length));
+    v6.ether_type == RAW_IPV6 && length != 0 && ETHERNET + IPV6 + length <= packet.linear_len()
+}
+
 /// Parses the common IPv4 frame of a device with Ethernet headers; returns whether it was one.
 #[inline(always)]
 pub fn parse_common_v4<P: Packet>(packet: &P, headers: &mut PacketHeaders<V4>) -> bool {

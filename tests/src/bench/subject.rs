@@ -115,7 +115,12 @@ pub(super) fn subjects(maps: &mut Maps, sizes: FlowSizes) -> Result<(Vec<Subject
 }
 
 /// Activates a policy on a slot, and loads the programs that use it.
-fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]) -> Result<Ebpf> {
+pub(super) fn programs(
+    maps: &mut Maps,
+    sizes: FlowSizes,
+    slot: u16,
+    rules: &[ResolvedRule],
+) -> Result<Ebpf> {
     let mut interner = PolicyInterner::default();
     let policy = interner.compile(rules, Tracking::Auto)?;
     let wanted =
@@ -154,7 +159,7 @@ fn programs(maps: &mut Maps, sizes: FlowSizes, slot: u16, rules: &[ResolvedRule]
 }
 
 /// Rule 1 allows [`PORT`] from 192.0.2.0/24 and [`ALLOWED_V6`]; the others allow other prefixes or ports.
-fn policy(shape: Shape, count: u32) -> Result<Vec<ResolvedRule>> {
+pub(super) fn policy(shape: Shape, count: u32) -> Result<Vec<ResolvedRule>> {
     let allowed_v4 = IpNet::V4("192.0.2.0/24".parse()?);
     let allowed_v6 = IpNet::V6(Ipv6Net::new(ALLOWED_V6.into(), 48)?);
     let mut rules = vec![rule(1, PORT, vec![allowed_v4, allowed_v6])];

@@ -6,10 +6,10 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use secgroup_tests::bench::{command, interfaces, list, measure, memory, packets, report, scale};
+use secgroup_tests::bench::{command, deny, interfaces, list, measure, memory, packets, report, scale};
 use secgroup_tests::interrupt;
 
-const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|policies|interfaces";
+const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|deny|policies|interfaces";
 
 fn main() -> ExitCode {
     match run() {
@@ -36,10 +36,15 @@ fn run() -> Result<()> {
         }
         "all" => {
             print_packets(&object)?;
+            deny::print(&deny::measure(&object)?);
             print_policies(&object)?;
             print_interfaces()
         }
         "packets" => print_packets(&object),
+        "deny" => {
+            deny::print(&deny::measure(&object)?);
+            Ok(())
+        }
         "policies" => print_policies(&object),
         "interfaces" => print_interfaces(),
         _ => bail!(USAGE),

@@ -352,3 +352,18 @@ impl Blocks {
         networks.map(|net| (net, word(net).expect("its own block"))).collect()
     }
 }
+
+/// Packets and bytes by counter.
+pub type Counted = BTreeMap<u32, (u64, u64)>;
+
+/// Whether the counters of the kernel are those of the host. While it drops many packets the kernel takes no
+/// fast path, and then looks up packets of established flows too: entries may have counted more.
+#[must_use]
+pub fn agree(host: &Counted, kernel: &Counted) -> bool {
+    let count = |counted: &Counted, at| counted.get(&at).copied().unwrap_or_default();
+    let fits = |at| {
+        let (host, kernel) = (count(host, at), count(kernel, at));
+        if at < LAST { host.0 <= kernel.0 && host.1 <= kernel.1 } else { host == kernel }
+    };
+    host.keys().chain(kernel.keys()).all(|at| fits(*at))
+}

@@ -1,6 +1,6 @@
 //! The maps of the kernel program, written and read as userspace does, but small.
 
-mod bank;
+pub(crate) mod bank;
 mod deny;
 mod flow_tables;
 

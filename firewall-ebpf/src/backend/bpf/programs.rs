@@ -103,7 +103,7 @@ fn check_blocks<P: Packet>(packet: &P, direction: Direction, active: Active) -> 
 /// dropped: it passes if the interface is in audit mode.
 #[inline(always)]
 fn blocked<P: Packet>(packet: &P, direction: Direction, active: Active, counter: u32) -> bool {
-    let (slot, bytes) = (globals::slot(), packet.length());
+    let (slot, bytes) = (globals::slot(), blocks::bytes(packet));
     maps::count_entry(counter, bytes);
     maps::record_drop(slot, Entry.now());
     maps::count_reason(slot, direction, Reason::Blocked as u32, bytes);

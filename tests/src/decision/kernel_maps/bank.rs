@@ -17,17 +17,17 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 /// One bank of a slot. Created once and rewritten in place: no packet reads it at the same time,
 /// and a new inner map takes tens of milliseconds, because the kernel waits for an RCU grace
 /// period.
-pub(super) struct Bank {
-    pub(super) v4: LpmTrie<MapData, [u8; 4], [u32; 2]>,
-    pub(super) v6: LpmTrie<MapData, [u8; 16], [u32; 2]>,
-    pub(super) classes: Array<MapData, [Class; 2]>,
-    pub(super) pages: Array<MapData, Page>,
+pub(crate) struct Bank {
+    pub(crate) v4: LpmTrie<MapData, [u8; 4], [u32; 2]>,
+    pub(crate) v6: LpmTrie<MapData, [u8; 16], [u32; 2]>,
+    pub(crate) classes: Array<MapData, [Class; 2]>,
+    pub(crate) pages: Array<MapData, Page>,
     written: CompiledPolicy,
 }
 
 impl Bank {
     /// Creates the inner maps, empty.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let fail = |what: &str, error: MapError| -> ! { panic!("create {what}: {error}") };
         Self {
             v4: LpmTrie::create(CLASSES, BPF_F_NO_PREALLOC).unwrap_or_else(|e| fail("a trie", e)),
@@ -42,7 +42,7 @@ impl Bank {
 
     /// Writes a policy into one half. The other half gets wrong entries, because the programs must
     /// not read it.
-    pub(super) fn write(&mut self, policy: &CompiledPolicy, in_second: bool) {
+    pub(crate) fn write(&mut self, policy: &CompiledPolicy, in_second: bool) {
         fn halves<T>(in_second: bool, right: T, wrong: T) -> [T; 2] {
             if in_second { [wrong, right] } else { [right, wrong] }
         }
