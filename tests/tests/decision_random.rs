@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Orientation;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_user::model::Tracking;
-use firewall_user::policy::{CompiledPolicy, ResolvedRule, compile};
+use firewall_user::policy::{CompiledPolicy, compile};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use secgroup_tests::decision::deny::{Blocks, Ends, Filter};
 use secgroup_tests::decision::engine::lines;
 use secgroup_tests::decision::random::{Event, config, rules, sequence};
-use secgroup_tests::decision::rules::{Rule, resolved};
+use secgroup_tests::decision::rules::{Rule, ends_of, in_all_scenarios};
 use secgroup_tests::decision::run::{hex, reason_name};
 use secgroup_tests::decision::{Engine, Host, Kernel, Receive, Scenario, Setup};
 
@@ -60,35 +61,48 @@ fn assert_agreement(orientation: Orientation, seeds: [u64; 2]) {
     assert!(packets < 2000 || missing.is_empty(), "no random packet had the reason {missing:?}");
 }
 
-/// The rules of every scenario at once, so that they apply to any sequence.
-fn policy(rules: &[Rule]) -> CompiledPolicy {
-    let mut all: Vec<ResolvedRule> =
-        Scenario::all().iter().flat_map(|scenario| resolved(rules, scenario)).collect();
-    for (number, rule) in (1..).zip(&mut all) {
-        rule.number = number;
-    }
-    compile(&all, Tracking::Auto).expect("a few rules fit")
+/// A policy of every scenario at once, and when its rules end.
+fn policy(rules: &[Rule]) -> (CompiledPolicy, Ends) {
+    let all = in_all_scenarios(rules);
+    (compile(&all, Tracking::Auto).expect("a few rules fit"), ends_of(&all))
 }
 
 /// Runs a sequence; the second policy replaces the first in its middle.
 fn run_sequence(
-    [policy, next]: &[CompiledPolicy; 2],
+    [policy, next]: &[(CompiledPolicy, Ends); 2],
     events: &[Event],
     host: &mut Host,
     kernel: &mut Kernel,
     counts: &mut BTreeMap<&'static str, usize>,
 ) -> Result<(), TestCaseError> {
-    host.reset(Some(policy));
-    kernel.reset(Some(policy));
+    host.reset(Some(&policy.0));
+    kernel.reset(Some(&policy.0));
+    host.set_rule_ends(&policy.1);
+    kernel.set_rule_ends(&policy.1);
+    let scenarios = Scenario::all();
     for (step, event) in (1..).zip(events) {
         if step == events.len() / 2 {
-            host.replace(next);
-            kernel.replace(next);
+            host.replace(&next.0);
+            kernel.replace(&next.0);
+            host.set_rule_ends(&next.1);
+            kernel.set_rule_ends(&next.1);
         }
         let (frame, direction) = match event {
             Event::Wait(seconds) => {
                 host.wait(*seconds);
                 kernel.wait(*seconds);
+                continue;
+            }
+            Event::Filter(entries) => {
+                let filter = entries.as_ref().map(|entries| Filter::in_all(entries, &scenarios));
+                host.set_filter(filter.as_ref());
+                kernel.set_filter(filter.as_ref());
+                continue;
+            }
+            Event::Blocks(blocks) => {
+                let blocks = Blocks::in_all(blocks, &scenarios);
+                host.set_blocks(&blocks);
+                kernel.set_blocks(&blocks);
                 continue;
             }
             Event::Frame(frame, direction) => (frame, *direction),
@@ -122,5 +136,6 @@ fn run_sequence(
     );
     prop_assert_eq!(host.rules(), kernel.rules());
     prop_assert_eq!(host.events(), kernel.events());
+    prop_assert_eq!(host.entries(), kernel.entries());
     Ok(())
 }

@@ -28,9 +28,9 @@ pub(super) enum Command {
     List(Output),
     /// Show one network ACL with its entries and what they have counted
     #[command(after_help = "\
-An entry counts the packets that it decided: each packet that it denied; and of those that it allowed the
-first of a flow in each direction, because the others are not looked up again. Entries that the kernel
-does not look up have no counter.
+An entry counts the packets that it decided: each packet that it denied; of those that it allowed all but
+the plain segments and datagrams of established connections, which are not looked up again. Entries that
+the kernel does not look up have no counter.
 
 Example:
   secgroup acl show web")]

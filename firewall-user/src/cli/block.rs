@@ -17,7 +17,7 @@ use crate::model::{Block, InterfaceId, Model, Networks, NewBlock, Peer, block_re
 use crate::store::Blocked;
 
 mod list;
-mod risks;
+pub(super) mod risks;
 pub(super) mod targets;
 
 pub(super) use list::BlockList;
@@ -124,7 +124,7 @@ impl BlockArgs {
             let peers = given.peers(model)?;
             let places = targets.places(&pins, model)?;
             if !terms.force {
-                risks::check(&peers)?;
+                risks::check(model, &peers)?;
             }
             notes = risks::notes(&pins, model, &peers)?;
             let end = ends.end()?;

@@ -81,6 +81,9 @@ impl Control {
     /// that cannot be written keeps it.
     pub(super) fn settle_stored_ends(&mut self) {
         let mut settle = || -> Result<Vec<String>> {
+            if self.store.model()?.next_ends().is_empty() {
+                return Ok(Vec::new());
+            }
             let mut transaction = self.store.begin()?;
             remove_ended(&mut transaction)?;
             let messages = messages(&transaction);
@@ -95,9 +98,14 @@ impl Control {
         }
     }
 
-    /// As [`Self::settle_ends`], after a command that does not depend on it: its error is reported.
+    /// As [`Self::settle_ends`], if something has ended, for a command that does not depend on it: its error is
+    /// reported.
     pub(super) fn try_settle_ends(&mut self) {
-        if let Err(error) = self.settle_ends() {
+        let is_due = |ends: Vec<End>| until_first(&ends).is_some_and(|left| left.is_zero());
+        let mut settle = || {
+            if is_due(self.store.model()?.next_ends()) { self.settle_ends() } else { Ok(()) }
+        };
+        if let Err(error) = settle() {
             watch::report(&format!("what has ended is not removed: {error:#}"));
         }
     }

@@ -2,7 +2,7 @@
 //! enforcement once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -28,6 +28,10 @@ pub enum Depth {
     Everything,
 }
 
+/// The time after which another attempt is made to remove what has ended: it stays while a change is not
+/// confirmed, and where the store cannot be written.
+const ENDS_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What is known from the checks before.
 #[derive(Debug, Default)]
 pub struct Repairs {
@@ -41,6 +45,8 @@ pub struct Repairs {
     refused: BTreeMap<u16, u32>,
     /// The next ends of what ends by itself, as the kernel was told them.
     ends: Vec<End>,
+    /// When something that had ended could not be removed.
+    ends_kept: Option<Instant>,
     /// Whether policies may differ from the store: a command may have been killed.
     is_outdated: bool,
     /// Whether something was enforced, so that its absence is a loss.
@@ -98,15 +104,21 @@ impl Repairs {
     /// The time until something stored ends by itself, or is to be looked at; `None` if nothing ends.
     #[must_use]
     pub fn until_next_end(&self) -> Option<Duration> {
-        until_first(&self.ends)
+        let left = until_first(&self.ends)?;
+        let kept = self.ends_kept.map_or(Duration::MAX, |kept| kept.elapsed());
+        Some(left.max(ENDS_INTERVAL.saturating_sub(kept)))
     }
 
     /// Removes what has ended, and follows the wall clock where it was set.
     fn check_ends(&mut self, control: &mut Control, depth: Depth) -> Result<()> {
         let is_due = self.until_next_end().is_some_and(|left| left.is_zero());
         if is_due || depth == Depth::Everything && !self.ends.is_empty() {
+            self.ends_kept = Some(Instant::now());
             control.remove_ended()?;
             self.ends = control.model()?.next_ends();
+            if until_first(&self.ends).is_none_or(|left| !left.is_zero()) {
+                self.ends_kept = None;
+            }
         }
         Ok(())
     }

@@ -139,6 +139,31 @@ fn an_empty_file_empties_a_list_only_on_request() {
 }
 
 #[test]
+fn a_list_that_is_blocked_keeps_neighbour_discovery() {
+    let host = Host::new();
+    let good = host.file("good.txt", "2001:db8::/32\n");
+    host.ok(&["prefix-list", "load", "bogons", &good, "--create"]);
+    let bad = host.file("bad.txt", "2001:db8::/32\nfe80::/10\n");
+    let load = ["prefix-list", "load", "bogons", &bad];
+    host.ok(&load);
+    let why = "the entry fe80::/10 of prefix list bogons has the addresses of IPv6 neighbour discovery, \
+               without which IPv6 does not work\nhint: name the addresses that are meant; --force makes the \
+               change anyway\n";
+    let done = host.run(&["block", "--prefix-list", "bogons"]);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.ends_with(why), "{}", done.stderr);
+
+    host.ok(&["prefix-list", "load", "bogons", &good]);
+    assert_eq!(host.run(&["block", "--prefix-list", "bogons"]).code, 0);
+    let before = host.state();
+    let done = host.run(&load);
+    let stderr = format!("error: load prefix list bogons: {why}");
+    assert_eq!(done, Done { code: 2, stdout: String::new(), stderr });
+    assert_eq!(host.state(), before);
+    host.ok(&[&load[..], &["--force"]].concat());
+}
+
+#[test]
 fn files_that_are_no_list_are_refused_before_anything_changes() {
     let fixture = Fixture::new();
     let write = "\nhint: write a CIDR or an address on each line; # and ; begin comments";

@@ -1,14 +1,38 @@
 //! Blocks: what is refused, what replaces an earlier one, and what is read again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use firewall_user::model::{
-    Family, GroupId, InterfaceId, NewBlock, Peer, PrefixListId, parse_cidr, parse_target,
+    End, Family, GroupId, InterfaceId, NewBlock, Peer, PrefixListId, parse_cidr, parse_target,
 };
-use firewall_user::store::{Blocked, NewPrefixList, Store};
+use firewall_user::store::{Blocked, Error, NewPrefixList, Store, Transaction};
 use tempfile::TempDir;
 
 use crate::edits::{interface, new_group};
+
+/// Makes or removes a block, which a number chooses.
+pub(crate) fn edit(
+    change: &mut Transaction<'_>,
+    which: u8,
+    list: Option<PrefixListId>,
+) -> Result<(), Error> {
+    if which.is_multiple_of(5) {
+        let number = change.model().blocks.keys().next().copied();
+        return number.map_or(Ok(()), |number| change.remove_block(number));
+    }
+    let interface = change.model().interfaces.values().next().map(|one| one.id.clone());
+    let end = End::after(Duration::from_secs(60), change.now()).unwrap();
+    let network = Peer::from(parse_target(&format!("10.0.{}.0/24", which / 4 % 8)).unwrap());
+    let new = NewBlock {
+        target: list.filter(|_| which.is_multiple_of(3)).map_or(network, Peer::PrefixList),
+        interface: interface.filter(|_| which.is_multiple_of(2)),
+        reason: which.is_multiple_of(7).then(|| "seven".to_owned()),
+        end: Some(end).filter(|_| which.is_multiple_of(4)),
+        created: which.into(),
+    };
+    change.add_block(new).map(drop)
+}
 
 fn block(target: &str) -> NewBlock {
     NewBlock {

@@ -1,12 +1,13 @@
 //! What is read equals what was written, and the model in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::MAX_RULE;
 use firewall_ebpf::abi::state::State;
 use firewall_user::model::{
-    Acl, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, Networks, NewRule,
+    Acl, End, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, Networks, NewRule,
     PortRange, PortSettings, RuleSpec, Tracking, Traffic, parse_cidr, parse_own,
 };
 use firewall_user::model::{Family, Peer};
@@ -14,7 +15,7 @@ use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::acls;
+use crate::{acls, blocks};
 
 pub(crate) fn new_group(name: &str) -> NewGroup {
     NewGroup { name: name.to_owned(), description: "d".to_owned(), tags: BTreeMap::new() }
@@ -64,8 +65,9 @@ pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
     let other = change.model().group(&format!("g{}", which / 4 % 4)).map(|group| group.id.clone());
     let list = change.model().prefix_list(&format!("l{}", which % 3)).map(|list| list.id.clone());
     let network = parse_cidr(&format!("10.{}.0.0/16", which / 3 % 5)).unwrap();
-    let _ = match (kind % 15, group, other, list) {
+    let _ = match (kind % 16, group, other, list) {
         (14, _, _, list) => acls::edit(change, which, list.ok()),
+        (15, _, _, list) => blocks::edit(change, which, list.ok()),
         (0 | 1, ..) => change.create_group(new_group(&name)).map(drop),
         (2, Ok(group), ..) => change.delete_group(&group),
         (3 | 4, Ok(group), ..) => change.add_rules(&group, vec![tcp_rule(which.into())]).map(drop),
@@ -84,7 +86,11 @@ pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
             let Some(rule) = rules.get(usize::from(which / 4) % rules.len().max(1)).cloned() else {
                 return;
             };
-            if which.is_multiple_of(2) {
+            if which.is_multiple_of(3) {
+                let end = End::after(Duration::from_secs(3600), change.now()).unwrap();
+                let end = Some(end).filter(|_| which.is_multiple_of(2));
+                change.set_rule_end(&group, &rule.id, end)
+            } else if which.is_multiple_of(2) {
                 change.remove_rules(&group, &[rule.id])
             } else {
                 change.describe_rule(&group, &rule.id, format!("was {}", rule.description))

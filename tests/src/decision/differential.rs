@@ -12,11 +12,12 @@ use firewall_user::policy::{ResolvedRule, compile};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
+use crate::decision::deny::{Blocks, Filter};
 use crate::decision::engine::lines;
 use crate::decision::model::Model;
 use crate::decision::port::Port;
 use crate::decision::random::{Event, config, rules, sequence};
-use crate::decision::rules::{Rule, resolved};
+use crate::decision::rules::{ends_of, in_all_scenarios};
 use crate::decision::run::{hex, reason_name};
 use crate::decision::{Engine as _, Host, Kernel, Receive, Scenario, Setup};
 
@@ -63,6 +64,8 @@ impl fmt::Display for Difference {
                     writeln!(f, "  {} {}", direction.name(), hex(frame))?;
                 }
                 Event::Wait(seconds) => writeln!(f, "  {seconds} s pass")?,
+                Event::Filter(entries) => writeln!(f, "  filter {entries:?}")?,
+                Event::Blocks(blocks) => writeln!(f, "  blocks {blocks:?}")?,
             }
         }
         Ok(())
@@ -130,16 +133,6 @@ pub fn run(pairs: u64, seed: u64) -> Result<Summary, Box<Difference>> {
     Ok(summary)
 }
 
-/// The rules of all scenarios together, so that they match the packets of any sequence.
-fn in_all_scenarios(rules: &[Rule]) -> Vec<ResolvedRule> {
-    let scenarios = Scenario::all();
-    let mut all: Vec<_> = scenarios.iter().flat_map(|scenario| resolved(rules, scenario)).collect();
-    for (number, rule) in (1..).zip(&mut all) {
-        rule.number = number;
-    }
-    all
-}
-
 impl Pair {
     fn compare(
         &mut self,
@@ -151,6 +144,10 @@ impl Pair {
         let (host, kernel) = (&mut self.host, self.kernel.get_mut());
         host.reset(Some(&policy));
         kernel.reset(Some(&policy));
+        let ends = ends_of(rules);
+        host.set_rule_ends(&ends);
+        kernel.set_rule_ends(&ends);
+        let scenarios = Scenario::all();
         let is_strict = self.setup.tcp_checks == TcpChecks::Strict;
         let mut model = Model::new(rules.to_vec(), is_strict, self.setup.port);
         for (at, event) in (1..).zip(events) {
@@ -160,6 +157,21 @@ impl Pair {
                     host.wait(*seconds);
                     kernel.wait(*seconds);
                     model.wait(*seconds);
+                    continue;
+                }
+                Event::Filter(entries) => {
+                    let filter =
+                        entries.as_ref().map(|entries| Filter::in_all(entries, &scenarios));
+                    host.set_filter(filter.as_ref());
+                    kernel.set_filter(filter.as_ref());
+                    model.set_filter(filter);
+                    continue;
+                }
+                Event::Blocks(blocks) => {
+                    let blocks = Blocks::in_all(blocks, &scenarios);
+                    host.set_blocks(&blocks);
+                    kernel.set_blocks(&blocks);
+                    model.set_blocks(blocks);
                     continue;
                 }
             };
@@ -195,6 +207,10 @@ impl Pair {
         }
         if host.rules() != kernel.rules() || host.events() != kernel.events() {
             return Err("counters by rule or by event differ".to_owned());
+        }
+        let (entries, in_kernel) = (host.entries(), kernel.entries());
+        if entries != in_kernel {
+            return Err(format!("counters of entries: host {entries:?}, kernel {in_kernel:?}"));
         }
         Ok(())
     }

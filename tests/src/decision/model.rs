@@ -11,6 +11,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use firewall_ebpf::abi::filter::{BLOCK, DENY};
 use firewall_ebpf::abi::flow::Tier;
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::interface::Direction::Ingress;
@@ -25,6 +26,7 @@ use firewall_user::policy::{Probe, ResolvedRule, evaluate};
 use self::connection::{Connection, Effect};
 use self::exempt::dhcp_flow;
 use self::packet::{ModelPacket, read, v4, v6};
+use crate::decision::deny::{Blocks, Filter};
 use crate::decision::engine::{FlowId, FlowViews};
 use crate::decision::packet::flags::{ACK, SYN};
 use crate::decision::port::Port;
@@ -34,11 +36,16 @@ const FRAGMENT_TIMEOUT: u64 = 30;
 
 /// One interface.
 pub struct Model {
+    /// Each ends, if it does, at a second of [`Self::now`].
     rules: Vec<ResolvedRule>,
     /// With strict TCP nothing is picked up mid-stream.
     is_strict: bool,
     port: Port,
     now: u64,
+    /// The filter, and when it was set.
+    filter: Option<(Filter, u64)>,
+    /// The blocks of the host, and when they were set.
+    blocks: (Blocks, u64),
     connections: BTreeMap<FlowId, Connection>,
     /// When a first fragment passed, and its length.
     first_fragments: BTreeMap<FragmentKey, (u64, u32)>,
@@ -52,12 +59,23 @@ impl Model {
     #[must_use]
     pub fn new(rules: Vec<ResolvedRule>, is_strict: bool, port: Port) -> Self {
         let (connections, first_fragments) = (BTreeMap::new(), BTreeMap::new());
-        Self { rules, is_strict, port, now: 0, connections, first_fragments }
+        let (filter, blocks) = (None, (Blocks::default(), 0));
+        Self { rules, is_strict, port, now: 0, filter, blocks, connections, first_fragments }
     }
 
     /// Advances the clock.
     pub const fn wait(&mut self, seconds: u32) {
         self.now += seconds as u64;
+    }
+
+    /// Replaces the filter, or removes it.
+    pub fn set_filter(&mut self, filter: Option<Filter>) {
+        self.filter = filter.map(|filter| (filter, self.now));
+    }
+
+    /// Replaces the blocks of the host.
+    pub fn set_blocks(&mut self, blocks: Blocks) {
+        self.blocks = (blocks, self.now);
     }
 
     /// Decides a frame; `None` for frames outside the model: not IP, or malformed.
@@ -69,6 +87,10 @@ impl Model {
             Frame::V6 => read(&raw, &segments.v6, direction, v6),
             Frame::NonIp(_) => return None,
         };
+        let (blocks, since) = &self.blocks;
+        if blocks.of(packet.outside(), self.now - since).is_some() {
+            return Some(Reason::Blocked);
+        }
         let ip = if packet.src.is_ipv4() { segments.v4.ip } else { segments.v6.ip };
         let refused = port::refused(self.port, frame, ip, &packet);
         Some(refused.unwrap_or_else(|| self.decide_packet(&packet, embedded.as_ref())))
@@ -113,6 +135,9 @@ impl Model {
             }
             Some(Reason::Dhcp) | None => {}
             Some(reason) => return reason,
+        }
+        if let Some(reason) = self.denied(packet) {
+            return reason;
         }
         if packet.kind == Kind::Error {
             let Some(embedded) = embedded.filter(|embedded| embedded.src == packet.dst) else {
@@ -203,18 +228,31 @@ impl Model {
         })
     }
 
+    /// Why the filter denies a packet.
+    fn denied(&self, packet: &ModelPacket) -> Option<Reason> {
+        let (filter, since) = self.filter.as_ref()?;
+        let word = filter.first(packet.probe(), self.now - since);
+        let reason = if word & BLOCK != 0 { Reason::Blocked } else { Reason::Acl };
+        (word & DENY != 0).then_some(reason)
+    }
+
     fn allowing(&self, packet: &ModelPacket) -> Vec<u32> {
-        let ModelPacket { direction, protocol, rule_port: port, .. } = *packet;
-        let outside = if direction == Ingress { packet.src } else { packet.dst };
-        evaluate(&self.rules, Probe { direction, outside, protocol, port }).collect()
+        self.allowing_probe(packet.probe())
+    }
+
+    fn allowing_probe(&self, probe: Probe) -> Vec<u32> {
+        let left = |number: &u32| {
+            let rule = self.rules.iter().find(|rule| rule.number == *number);
+            rule.and_then(|rule| rule.end).is_none_or(|end| self.now <= end)
+        };
+        evaluate(&self.rules, probe).filter(left).collect()
     }
 
     /// The rules that allow what this packet answers.
     fn allowing_request(&self, packet: &ModelPacket) -> Vec<u32> {
         let ModelPacket { protocol, src_port: port, .. } = *packet;
-        let outside = if packet.direction == Ingress { packet.src } else { packet.dst };
-        let direction = packet.direction.opposite();
-        evaluate(&self.rules, Probe { direction, outside, protocol, port }).collect()
+        let (direction, outside) = (packet.direction.opposite(), packet.outside());
+        self.allowing_probe(Probe { direction, outside, protocol, port })
     }
 
     /// EC2's untracked connections: rules allow the packet from anywhere, and all replies; or the
@@ -240,6 +278,7 @@ impl Model {
         let rules = self.rules.iter().filter(move |rule| {
             let mut networks = rule.networks.iter();
             rule.direction == direction
+                && rule.end.is_none()
                 && networks.any(|net| net.prefix_len() == 0 && net.addr().is_ipv4() == is_v4)
         });
         rules.filter_map(move |rule| match rule.traffic {

@@ -16,6 +16,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::decision::case::Case;
 use crate::decision::cases;
+use crate::decision::deny::{Action, Block, Entry, permit_all};
 use crate::decision::packet::flags::{ACK, FIN, PSH, RST, SYN};
 use crate::decision::packet::{Body, DOT1AD, DOT1Q, Extension, Packet};
 use crate::decision::rules::{ECHO, Peer, Rule, Traffic, allow, allow_reverse, default_rules};
@@ -45,6 +46,10 @@ pub enum Event {
     Frame(Vec<u8>, Direction),
     /// Seconds pass.
     Wait(u32),
+    /// This filter replaces the interface's, or none does.
+    Filter(Option<Vec<Entry>>),
+    /// These blocks of the host replace the present ones.
+    Blocks(Vec<Block>),
 }
 
 /// A sequence of frames, most of them well-formed, and of pauses. Between random frames are the
@@ -58,6 +63,8 @@ pub fn sequence() -> impl Strategy<Value = Vec<Event>> {
         2 => seconds.prop_map(|seconds| vec![Event::Wait(seconds)]),
         3 => case_packets(),
         1 => fragments(),
+        1 => weighted(0.7, entries()).prop_map(|entries| vec![Event::Filter(entries)]),
+        1 => blocks().prop_map(|blocks| vec![Event::Blocks(blocks)]),
         1 => garbage().prop_map(|frame| vec![frame]),
     ];
     vec(piece, 1..25).prop_map(|pieces| pieces.into_iter().flatten().collect())
@@ -68,6 +75,30 @@ pub fn sequences(seed: u64) -> impl Iterator<Item = Vec<Event>> {
     let mut runner = TestRunner::new(config(1, seed));
     let any = sequence();
     std::iter::repeat_with(move || any.new_tree(&mut runner).expect("no filters").current())
+}
+
+/// Entries of a filter; most filters end with one that allows everything.
+fn entries() -> impl Strategy<Value = Vec<Entry>> {
+    let action = select(vec![Action::Allow, Action::Allow, Action::Deny, Action::Block]);
+    let from = select(vec![Some(Client), Some(Server), None]);
+    let entry = (from, action, traffic(), peer(), weighted(0.3, end())).prop_map(
+        |(from, action, traffic, peer, ends)| Entry { from, action, traffic, peer, ends },
+    );
+    (vec(entry, 0..6), weighted(0.8, Just(permit_all())))
+        .prop_map(|(entries, all)| entries.into_iter().chain(all.into_iter().flatten()).collect())
+}
+
+/// Blocks of the host; often none.
+fn blocks() -> impl Strategy<Value = Vec<Block>> {
+    let peer =
+        select(vec![Peer::Near, Peer::Wide, Peer::Far, Peer::Host(Near), Peer::Host(Neighbour)]);
+    let block = (peer, weighted(0.4, end())).prop_map(|(peer, ends)| Block { peer, ends });
+    prop_oneof![1 => Just(Vec::new()), 1 => vec(block, 1..4)]
+}
+
+/// Seconds until something ends.
+fn end() -> impl Strategy<Value = u32> {
+    select(vec![0, 1, 10, 30, 60, 600])
 }
 
 /// A fragmented datagram, of which some fragments may overlap the first.
@@ -232,9 +263,8 @@ fn packet() -> impl Strategy<Value = Packet> {
     })
 }
 
-/// Rules: mostly the default rules of the cases, and a few more.
-pub fn rules() -> impl Strategy<Value = Vec<Rule>> {
-    let traffic = select(vec![
+fn traffic() -> impl Strategy<Value = Traffic> {
+    select(vec![
         Traffic::All,
         Traffic::Tcp(443, 443),
         Traffic::Tcp(443, 443),
@@ -245,12 +275,18 @@ pub fn rules() -> impl Strategy<Value = Vec<Rule>> {
         Traffic::Icmp { v4: (3, None), v6: (1, None) },
         Traffic::Protocol(47),
         Traffic::Protocol(132),
-    ]);
-    let peer =
-        select(vec![Peer::Near, Peer::Near, Peer::Wide, Peer::Far, Peer::Any, Peer::Host(Near)]);
-    let rule = (select(vec![Client, Client, Server]), traffic, peer);
+    ])
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    select(vec![Peer::Near, Peer::Near, Peer::Wide, Peer::Far, Peer::Any, Peer::Host(Near)])
+}
+
+/// Rules: mostly the default rules of the cases, and a few more.
+pub fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let rule = (select(vec![Client, Client, Server]), traffic(), peer(), weighted(0.2, end()));
     let more =
-        vec(rule.prop_map(|(from, traffic, peer)| Rule { from, traffic, peer, ends: None }), 0..6);
+        vec(rule.prop_map(|(from, traffic, peer, ends)| Rule { from, traffic, peer, ends }), 0..6);
     // Sometimes both directions from anywhere: untracked traffic.
     let wide = select(vec![Traffic::All, Traffic::Tcp(0, 65_535), Traffic::Udp(0, 65_535)]);
     let both =

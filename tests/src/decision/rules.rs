@@ -125,6 +125,24 @@ pub fn ends(rules: &[Rule]) -> Ends {
     (1..).zip(rules).filter_map(|(number, rule)| Some((number, rule.ends?))).collect()
 }
 
+/// The same of resolved rules.
+#[must_use]
+pub fn ends_of(rules: &[ResolvedRule]) -> Ends {
+    let end = |rule: &ResolvedRule| u32::try_from(rule.end?).ok();
+    rules.iter().filter_map(|rule| Some((rule.number, end(rule)?))).collect()
+}
+
+/// The rules of all scenarios together, so that they match any packet, with numbers of their own.
+#[must_use]
+pub fn in_all_scenarios(rules: &[Rule]) -> Vec<ResolvedRule> {
+    let scenarios = Scenario::all();
+    let mut all: Vec<_> = scenarios.iter().flat_map(|scenario| resolved(rules, scenario)).collect();
+    for (number, rule) in (1..).zip(&mut all) {
+        rule.number = number;
+    }
+    all
+}
+
 fn networks(peer: Peer, scenario: &Scenario) -> Vec<IpNet> {
     match peer {
         Peer::Near => vec![scenario.near()],

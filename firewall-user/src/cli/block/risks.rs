@@ -1,12 +1,14 @@
 //! Blocks that are hardly meant.
 
+use std::fmt::{self, Display};
+
 use anyhow::Result;
 use ipnet::{IpNet, Ipv6Net};
 
 use crate::cli::failure::UsageError;
 use crate::control::inside;
 use crate::dataplane::Pins;
-use crate::model::{Model, Peer};
+use crate::model::{Model, Peer, PrefixList};
 
 /// ff02::/16, multicast on a link.
 const LINK_MULTICAST: Ipv6Net =
@@ -20,28 +22,55 @@ const LINK_LOCAL: Ipv6Net =
 const NAMED: usize = 3;
 
 /// Refuses what would cut the host off.
-pub(super) fn check(targets: &[Peer]) -> Result<()> {
+pub(super) fn check(model: &Model, targets: &[Peer]) -> Result<()> {
     for target in targets {
-        let refuse = |what: &str, hint: &'static str| {
-            Err(UsageError { message: format!("{target} {what}"), hint }.into())
-        };
         match target {
-            Peer::Ipv4(network) if network.prefix_len() == 0 => {
-                return refuse("is every IPv4 address", EVERYTHING);
+            Peer::Ipv4(network) => check_network(target, IpNet::V4(*network))?,
+            Peer::Ipv6(network) => check_network(target, IpNet::V6(*network))?,
+            Peer::PrefixList(id) => {
+                if let Some(list) = model.prefix_lists.get(id) {
+                    check_entries(list)?;
+                }
             }
-            Peer::Ipv6(network) if network.prefix_len() == 0 => {
-                return refuse("is every IPv6 address", EVERYTHING);
-            }
-            Peer::Ipv6(network) if has_neighbours(*network) => {
-                return refuse(
-                    "has the addresses of IPv6 neighbour discovery, without which IPv6 does not work",
-                    "name the addresses that are meant; --force makes the change anyway",
-                );
-            }
-            _ => {}
+            Peer::Group(_) => {}
         }
     }
     Ok(())
+}
+
+/// Refuses the entries of a list that is blocked, if they would cut the host off.
+pub(in crate::cli) fn check_list(model: &Model, list: &PrefixList) -> Result<()> {
+    let target = Peer::PrefixList(list.id.clone());
+    let is_blocked = model.blocks.values().any(|block| block.target == target);
+    if is_blocked { check_entries(list) } else { Ok(()) }
+}
+
+fn check_entries(list: &PrefixList) -> Result<()> {
+    for network in list.entries.networks() {
+        let name =
+            fmt::from_fn(|out| write!(out, "the entry {network} of prefix list {}", list.name));
+        check_network(name, network)?;
+    }
+    Ok(())
+}
+
+fn check_network(name: impl Display, network: IpNet) -> Result<()> {
+    let refuse = |what: &str, hint: &'static str| {
+        Err(UsageError { message: format!("{name} {what}"), hint }.into())
+    };
+    match network {
+        IpNet::V4(network) if network.prefix_len() == 0 => {
+            refuse("is every IPv4 address", EVERYTHING)
+        }
+        IpNet::V6(network) if network.prefix_len() == 0 => {
+            refuse("is every IPv6 address", EVERYTHING)
+        }
+        IpNet::V6(network) if has_neighbours(network) => refuse(
+            "has the addresses of IPv6 neighbour discovery, without which IPv6 does not work",
+            "name the addresses that are meant; --force makes the change anyway",
+        ),
+        _ => Ok(()),
+    }
 }
 
 const EVERYTHING: &str = "`secgroup panic` drops everything but the management networks; --force makes the change \
@@ -88,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_cuts_the_host_off_is_refused() {
-        let check = |text: &str| check(&[Peer::from(text.parse::<IpNet>().unwrap())]);
+        let check = |text: &str| check_network(text, text.parse().unwrap());
         for text in ["0.0.0.0/0", "::/0", "fe80::/10", "fe80::/64", "ff00::/8", "ff02::1/128"] {
             assert!(check(text).is_err(), "{text}");
         }

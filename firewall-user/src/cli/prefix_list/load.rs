@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::loaded::{LoadDocument, Loaded};
+use crate::cli::block::risks;
 use crate::cli::output::{self, Format};
 use crate::cli::safety::Safety;
 use crate::cli::{Context, Exit, input};
@@ -159,6 +160,9 @@ impl Load {
             }
         };
         let list = change.model().prefix_list_by_id(&id)?.clone();
+        if !self.safety.terms("").force {
+            risks::check_list(change.model(), &list)?;
+        }
         Ok(Loaded { list, before, is_new, repeated, left_out })
     }
 

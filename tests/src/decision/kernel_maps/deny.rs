@@ -168,8 +168,10 @@ impl Maps {
     pub fn set_rule_ends(&mut self, ends: &Ends) {
         let now = boottime();
         for (rule, seconds) in ends {
-            let index = self.rule_indexes.get(rule, 0).expect("a rule's counter");
-            self.deny.set_end(index, now + padded_end(*seconds));
+            // A rule that others make superfluous has no counter.
+            if let Ok(index) = self.rule_indexes.get(rule, 0) {
+                self.deny.set_end(index, now + padded_end(*seconds));
+            }
         }
     }
 

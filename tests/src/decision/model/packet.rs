@@ -9,6 +9,8 @@ use firewall_ebpf::backend::host::HostPacket;
 use firewall_ebpf::wire::address::Address;
 use firewall_ebpf::wire::headers::{Fragment, Kind, PacketHeaders};
 
+use firewall_user::policy::Probe;
+
 use super::numbers::Range;
 use crate::decision::engine::FlowId;
 use crate::decision::host::SLOT;
@@ -68,6 +70,20 @@ impl ModelPacket {
             hop_limit: segment.hop_limit,
             fragment: segment.fragment,
         }
+    }
+
+    /// The address of the other end.
+    pub(super) const fn outside(&self) -> IpAddr {
+        match self.direction {
+            Ingress => self.src,
+            Egress => self.dst,
+        }
+    }
+
+    /// What rules and entries are evaluated for.
+    pub(super) const fn probe(&self) -> Probe {
+        let Self { direction, protocol, rule_port: port, .. } = *self;
+        Probe { direction, outside: self.outside(), protocol, port }
     }
 
     /// Whether a TCP stack sends this combination of flags.
