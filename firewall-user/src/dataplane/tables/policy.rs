@@ -325,7 +325,10 @@ impl Maps {
         if !shadows.iter().any(|shadow| shadow.replaces) && blocks.is_none() {
             return Ok(());
         }
-        self.synchronize()?;
+        match shadows.iter().find_map(|shadow| shadow.written.as_ref()) {
+            Some(written) => self.wait_for_readers(&written.bank)?,
+            None => self.synchronize().map(drop)?,
+        }
         let mut free = Vec::new();
         for Shadow { slot, replaces, written, .. } in &shadows {
             let Some(Written { digest, room, bank, after }) = written else { continue };
