@@ -21,7 +21,7 @@ use crate::model::{Interface, Mode, Model};
 use crate::policy::probes::{Asked, check, probes};
 use crate::policy::{Addresses, PolicyInterner, ResolvedRule};
 use crate::store::Transaction;
-use numbers::{Indexes, ends, listed, timed, union};
+use numbers::{Indexes, ends, listed, split_moved, timed, union};
 
 /// Policies that are written but not active.
 #[must_use = "staged policies do nothing until they are flipped"]
@@ -31,6 +31,8 @@ pub(super) struct Staged {
     blocks: Option<BlockShadow>,
     /// Rules, entries of ACLs and blocks that are in force nowhere afterwards.
     removed: Vec<u32>,
+    /// When what is in force already ends otherwise, by the index of its counter.
+    moved: BTreeMap<u32, u64>,
     /// The addresses of group members in the policies.
     addresses: Addresses,
 }
@@ -121,7 +123,16 @@ impl Enforcer {
         let indexes = Indexes::read(&maps, &indexes)?;
         let (entries, blocked) =
             (filters::entries(model, &indexes), blocks::resolve(model, &indexes));
-        maps.set_deadlines(&ends(&policies, &entries, &blocked, &indexes))?;
+        let mut now = ends(&policies, &entries, &blocked, &indexes);
+        let moved = match before.model() {
+            Some(model) if !now.is_empty() => {
+                let old = filters::entries(model, &indexes);
+                let old = ends(&known, &old, &blocks::resolve(model, &indexes), &indexes);
+                split_moved(&mut now, &old, boot::nanoseconds()?)
+            }
+            _ => BTreeMap::new(),
+        };
+        maps.set_deadlines(&now)?;
         let filters = filters::stage(&maps, prior, (model, &entries), &indexes, &mut progress)?;
         let blocks =
             blocks::stage(&mut maps, (before.model(), prior), &blocked, &indexes, &mut progress)?;
@@ -162,7 +173,7 @@ impl Enforcer {
                 verify(&maps, shadow, interface, old, &policies[slot].rules)?;
             }
         }
-        Ok(Staged { maps, shadows, blocks: blocks.shadow, removed, addresses })
+        Ok(Staged { maps, shadows, blocks: blocks.shadow, removed, moved, addresses })
     }
 
     /// Stages the policies of a transaction's model, and stores with it the addresses that they contain.
@@ -201,10 +212,11 @@ impl Staged {
     pub(super) fn flip(mut self, generation: Option<u64>) -> Result<Maps> {
         let shadows: Vec<_> = self.shadows.into_values().collect();
         let flip = || {
-            if shadows.is_empty() && self.blocks.is_none() {
+            if shadows.is_empty() && self.blocks.is_none() && self.moved.is_empty() {
                 return self.maps.set_applied(generation);
             }
             self.maps.set_applied(None)?;
+            self.maps.set_deadlines(&self.moved)?;
             self.maps.flip(shadows, self.blocks)?;
             self.maps.set_applied(generation)
         };

@@ -48,7 +48,7 @@ enum Planned {
     /// The policy is there: another word is enough.
     Word,
     /// The differences, within the active bank.
-    Within(Bank, Box<Delta>),
+    Within(Box<(Bank, Delta)>),
     /// The whole policy, into the other bank.
     Whole,
 }
@@ -192,7 +192,7 @@ impl Maps {
             Planned::Word
         } else {
             let delta = self.delta(wanted, current.tables())?;
-            delta.map_or(Planned::Whole, |(bank, delta)| Planned::Within(bank, Box::new(delta)))
+            delta.map_or(Planned::Whole, |delta| Planned::Within(Box::new(delta)))
         };
         Ok(Plan { current, what })
     }
@@ -216,7 +216,8 @@ impl Maps {
             Planned::Word => {
                 Ok(Shadow { slot, active: active(tables, wanted), replaces, written: None })
             }
-            Planned::Within(bank, delta) => {
+            Planned::Within(within) => {
+                let (bank, delta) = *within;
                 let half = Half { half: 1 - tables.half, ..tables };
                 let room = delta.room;
                 let mut record = Record { digests: self.record(tables)?.digests, room };
@@ -324,7 +325,10 @@ impl Maps {
         if !shadows.iter().any(|shadow| shadow.replaces) && blocks.is_none() {
             return Ok(());
         }
-        self.synchronize()?;
+        match shadows.iter().find_map(|shadow| shadow.written.as_ref()) {
+            Some(written) => self.wait_for_readers(&written.bank)?,
+            None => self.synchronize().map(drop)?,
+        }
         let mut free = Vec::new();
         for Shadow { slot, replaces, written, .. } in &shadows {
             let Some(Written { digest, room, bank, after }) = written else { continue };

@@ -1,8 +1,8 @@
-//! Changes of network ACLs on an attached interface.
+//! Changes of network ACLs and blocks on an attached interface.
 
 use secgroup_tests::{Pair, Secgroup};
 
-use super::policies::Probe;
+use super::policies::{Probe, Reachable};
 use super::{is_new_policy, kill_at_every_moment, pins, state};
 
 /// The ports of the entry that changes: some of the probed ones.
@@ -64,4 +64,44 @@ fn a_change_of_an_acl_can_be_killed_at_any_moment() {
         assert_eq!(pins(secgroup.pin_dir()), expected_pins, "{when}");
         current.set(new);
     });
+}
+
+#[test]
+fn a_block_and_its_end_can_be_killed_at_any_moment() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let probe = Probe::new(&net, &secgroup);
+    secgroup.ok("group create open --description x");
+    secgroup.ok("rule add open ingress --protocol all --cidr 0.0.0.0/0 --cidr ::/0");
+    secgroup.ok("attach eth0 --group open");
+    let open = probe.all();
+    let blocked: Reachable = open.iter().filter(|(_, end)| end.is_ipv6()).copied().collect();
+    let policies = [open, blocked];
+    let client = Pair::CLIENT[0];
+    let stored = || usize::from(secgroup.ok("block list").contains(&client.to_string()));
+    // First alone, so that its tables come and go; then beside another, so that the halves change.
+    for alone in [true, false] {
+        if !alone {
+            secgroup.ok("block 192.0.2.0/24");
+        }
+        let pins_of = [0, 1].map(|step| {
+            secgroup.ok(&format!("{} {client}", ["unblock --if-exists", "block"][step]));
+            pins(secgroup.pin_dir())
+        });
+        let current = std::cell::Cell::new(stored());
+        let line = || {
+            let verb = if current.get() == 0 { "block" } else { "unblock" };
+            [verb.to_owned(), client.to_string()].to_vec()
+        };
+        kill_at_every_moment(&secgroup, line, |when| {
+            let (old, new) = (current.get(), stored());
+            let is_new = is_new_policy(&probe, [&policies[old], &policies[1 - old]], when);
+            assert!(!is_new || new != old, "{when}: in force and not stored");
+            secgroup.ok("reconcile");
+            assert_eq!(stored(), new, "{when}");
+            assert_eq!(probe.reachable(), policies[new], "{when}, after reconcile");
+            assert_eq!(pins(secgroup.pin_dir()), pins_of[new], "{when}");
+            current.set(new);
+        });
+    }
 }
