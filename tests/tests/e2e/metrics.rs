@@ -150,11 +150,13 @@ fn every_metric_counts_what_happened() {
         .collect();
     let known = [
         "abi",
+        "acl",
         "direction",
         "family",
         "group",
         "hook",
         "interface",
+        "kind",
         "mode",
         "reason",
         "rule",
