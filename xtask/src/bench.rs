@@ -15,6 +15,8 @@ pub(crate) enum Part {
     Packets,
     /// Admission by large policies, changes of them, and the memory of rules and flows
     Policies,
+    /// Commands with a prefix list of a million entries, and beside it
+    Lists,
     /// Commands on a host with 64 interfaces and 2,500 groups
     Interfaces,
 }
@@ -24,6 +26,7 @@ impl Part {
         match self {
             Self::Packets => "packets",
             Self::Policies => "policies",
+            Self::Lists => "lists",
             Self::Interfaces => "interfaces",
         }
     }

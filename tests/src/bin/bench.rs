@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use secgroup_tests::bench::{command, interfaces, list, measure, memory, packets, report, scale};
 use secgroup_tests::interrupt;
 
-const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|policies|interfaces";
+const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|policies|lists|interfaces";
 
 fn main() -> ExitCode {
     match run() {
@@ -37,10 +37,12 @@ fn run() -> Result<()> {
         "all" => {
             print_packets(&object)?;
             print_policies(&object)?;
+            print_lists()?;
             print_interfaces()
         }
         "packets" => print_packets(&object),
         "policies" => print_policies(&object),
+        "lists" => print_lists(),
         "interfaces" => print_interfaces(),
         _ => bail!(USAGE),
     }
@@ -55,8 +57,12 @@ fn print_policies(object: &str) -> Result<()> {
     let (admissions, changes) = scale::measure(object)?;
     scale::print(&admissions, &changes);
     command::print(&command::measure()?);
-    list::print(&list::measure()?);
     memory::print(&memory::measure()?);
+    Ok(())
+}
+
+fn print_lists() -> Result<()> {
+    list::print(&list::measure()?);
     Ok(())
 }
 
