@@ -17,6 +17,8 @@ pub(crate) enum Part {
     Deny,
     /// Admission by large policies, changes of them, and the memory of rules and flows
     Policies,
+    /// Commands with a prefix list of a million entries, and beside it
+    Lists,
     /// Commands on a host with 64 interfaces and 2,500 groups
     Interfaces,
 }
@@ -27,6 +29,7 @@ impl Part {
             Self::Packets => "packets",
             Self::Deny => "deny",
             Self::Policies => "policies",
+            Self::Lists => "lists",
             Self::Interfaces => "interfaces",
         }
     }

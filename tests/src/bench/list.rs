@@ -1,5 +1,6 @@
-//! The time of whole commands with a prefix list of a million entries: loading it where nothing uses it and where
-//! it is the peer of a rule of an attached interface, and commands about something else beside it.
+//! The time of whole commands with a prefix list of a million entries: loading it where nothing uses it, where it
+//! is the peer of a rule of an attached interface and where it is blocked, and commands about something else
+//! beside it.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -118,6 +119,13 @@ fn measure_one(kind: Kind) -> Result<ListTimes> {
     secgroup.ok(&format!("prefix-list create l --family {family}"));
     secgroup.ok(&format!("rule add {of_list}"));
     time("load, used by a rule", &load(&first));
+    secgroup.ok(&format!("rule remove {of_list}"));
+    secgroup.ok("prefix-list delete l");
+    secgroup.ok(&format!("prefix-list create l --family {family}"));
+    secgroup.ok("block --prefix-list l");
+    time("load, blocked", &load(&first));
+    time("load, blocked, 1% replaced", &load(&second));
+    time("block of an address, beside it", "block 192.0.2.7");
     Ok(ListTimes { what: kind.name(), commands })
 }
 

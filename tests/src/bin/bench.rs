@@ -6,10 +6,12 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use secgroup_tests::bench::{command, deny, interfaces, list, measure, memory, packets, report, scale};
+use secgroup_tests::bench::{
+    command, deny, interfaces, list, measure, memory, packets, report, scale,
+};
 use secgroup_tests::interrupt;
 
-const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|deny|policies|interfaces";
+const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|deny|policies|lists|interfaces";
 
 fn main() -> ExitCode {
     match run() {
@@ -38,6 +40,7 @@ fn run() -> Result<()> {
             print_packets(&object)?;
             deny::print(&deny::measure(&object)?);
             print_policies(&object)?;
+            print_lists()?;
             print_interfaces()
         }
         "packets" => print_packets(&object),
@@ -46,6 +49,7 @@ fn run() -> Result<()> {
             Ok(())
         }
         "policies" => print_policies(&object),
+        "lists" => print_lists(),
         "interfaces" => print_interfaces(),
         _ => bail!(USAGE),
     }
@@ -60,8 +64,12 @@ fn print_policies(object: &str) -> Result<()> {
     let (admissions, changes) = scale::measure(object)?;
     scale::print(&admissions, &changes);
     command::print(&command::measure()?);
-    list::print(&list::measure()?);
     memory::print(&memory::measure()?);
+    Ok(())
+}
+
+fn print_lists() -> Result<()> {
+    list::print(&list::measure()?);
     Ok(())
 }
 
