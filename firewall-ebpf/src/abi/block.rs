@@ -26,7 +26,8 @@ impl Blocking {
     #[must_use]
     pub const fn new(families: [bool; 2], bank: u32, half: u32) -> Self {
         let families = families[0] as u64 | (families[1] as u64) << 1;
-        Self(families | (bank as u64 & 1) * Self::BANK | (half as u64 & 1) * Self::HALF)
+        let (bank, half) = ((bank as u64 & 1) * Self::BANK, (half as u64 & 1) * Self::HALF);
+        Self(families | bank | half)
     }
 
     /// Whether the trie of a family is in use.

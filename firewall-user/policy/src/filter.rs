@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use firewall_ebpf::abi::filter::{BLOCK, DENY, Filter, entry_number};
 use firewall_ebpf::abi::interface::Direction;
-use firewall_ebpf::abi::limits::{MAX_CLASSES, MAX_PREFIXES};
+use firewall_ebpf::abi::limits::{MAX_CLASSES, MAX_ENDS, MAX_PREFIXES};
 use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, NO_CLASS, Range, TIMED};
 use firewall_ebpf::abi::prefix::Prefix;
 use hashbrown::HashMap;
@@ -29,10 +29,6 @@ use crate::number::{count, index};
 use crate::prefixes::{prefix_v4, prefix_v6};
 use crate::ranges::{Interval, disjoint, interval};
 use crate::resolve::networks_of;
-
-/// Different ends among the entries that are about one address: the kernel follows a chain of as many
-/// classes.
-pub const MAX_ENDS: u32 = 15;
 
 /// An entry of a filter, with its networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,8 +138,7 @@ impl ResolvedEntry {
 pub struct CompiledFilter {
     /// Its tables.
     pub tables: CompiledPolicy,
-    /// Distinguishes filters by their contents: the same in every process. When an entry ends is not part of
-    /// the tables.
+    /// Distinguishes filters by their contents and by when their entries end: the same in every process.
     pub digest: u64,
 }
 
@@ -173,7 +168,7 @@ pub fn compile_filter(entries: &[ResolvedEntry]) -> Result<CompiledFilter, TooLa
     fits("IPv4 prefixes", tables.prefixes_v4.len(), MAX_PREFIXES)?;
     fits("IPv6 prefixes", tables.prefixes_v6.len(), MAX_PREFIXES)?;
     fits("classes", tables.classes.len(), MAX_CLASSES)?;
-    let digest = digest(&tables);
+    let digest = digest(&tables, entries);
     Ok(CompiledFilter { tables, digest })
 }
 
@@ -306,9 +301,15 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// A digest of everything in the tables.
-fn digest(tables: &CompiledPolicy) -> u64 {
+/// A digest of everything in the tables, and of when entries end. A flow remembers by it what allowed its
+/// packets, perhaps once an entry before that had ended: an entry that is made again, or prolonged, gives
+/// another digest, so that such flows are looked up again.
+fn digest(tables: &CompiledPolicy, entries: &[ResolvedEntry]) -> u64 {
     let mut hasher = Xxh3::new();
+    for (entry, end) in entries.iter().filter_map(|entry| Some((entry, entry.end?))) {
+        hasher.update(&entry.word().to_le_bytes());
+        hasher.update(&end.to_le_bytes());
+    }
     let CompiledPolicy { prefixes_v4, prefixes_v6, classes, lists } = tables;
     let mut words =
         |words: &[u32]| words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));

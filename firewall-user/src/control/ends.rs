@@ -113,7 +113,7 @@ impl Control {
     /// Waits until no other command changes something, then removes what has ended.
     ///
     /// # Errors
-    /// As [`Self::settle_ends`].
+    /// The store or the kernel cannot be written.
     pub fn remove_ended(&mut self) -> Result<()> {
         let _lock = self.exclusive()?;
         self.settle_ends()

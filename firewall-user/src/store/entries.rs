@@ -28,7 +28,7 @@ pub(super) fn write(sql: &Connection, entries: &Entries) -> rusqlite::Result<Opt
 pub(super) struct Cache(RefCell<BTreeMap<i64, Entries>>);
 
 impl Cache {
-    /// A set of entries of one family; `None`: it is not one that [`write`] has written.
+    /// A set of entries of one family; `None`: it is not one that [`fn@write`] has written.
     pub(super) fn get(
         &self,
         sql: &Connection,
@@ -110,7 +110,7 @@ fn pack_descriptions(entries: &Entries) -> Vec<u8> {
     bytes
 }
 
-/// Reads a set of entries of one family; `None`: it is not one that [`write`] has written. `length` is that of
+/// Reads a set of entries of one family; `None`: it is not one that [`fn@write`] has written. `length` is that of
 /// the networks.
 fn read(
     family: Family,

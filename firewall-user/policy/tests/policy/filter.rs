@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use firewall_ebpf::abi::filter::{BLOCK, DENY, entry_counter};
 use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::limits::MAX_ENDS;
 use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, NO_CLASS, TIMED, TRAFFIC_MAX, traffic};
 use firewall_ebpf::abi::prefix::Prefix;
 use firewall_policy::filter::{
-    CompiledFilter, FilterMismatch, MAX_ENDS, ResolvedEntry, check_filter, compile_filter,
-    evaluate_filter, filter_probes,
+    CompiledFilter, FilterMismatch, ResolvedEntry, check_filter, compile_filter, evaluate_filter,
+    filter_probes,
 };
 use firewall_policy::model::{Action, PortRange, Traffic};
 use firewall_policy::probes::Asked;
@@ -199,4 +200,16 @@ fn a_wrong_result_is_reported() {
             check_filter(&entries, asked, &results).expect_err("refused");
         assert_eq!((probe, found), (probes[allowed], wrong));
     }
+}
+
+#[test]
+fn an_entry_with_another_end_makes_another_filter() {
+    let with = |end| {
+        let timed = ResolvedEntry { end, ..entry(0, Action::Deny, 80, "10.0.0.0/8") };
+        compile_filter(&[vec![timed], last()].concat()).expect("fits")
+    };
+    let (one, other) = (with(Some(100)), with(Some(200)));
+    assert_eq!(one.tables, other.tables);
+    assert_ne!(one.word().generation(), other.word().generation());
+    assert_eq!(with(Some(100)), one);
 }

@@ -6,31 +6,22 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use aya::maps::{MapData, MapType};
+use aya::maps::MapData;
 use firewall_ebpf::abi::block::{BLOCK_BANKS, Blocking};
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
-use crate::dataplane::object::shapes::{Shape, Size};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::sys::entries;
 use crate::dataplane::sys::memory::memory;
 use crate::dataplane::sys::unpin::unpin;
 use crate::dataplane::tables::bank::{prefixes, trie};
-use crate::dataplane::tables::maps::Maps;
+use crate::dataplane::tables::maps::{BLOCK_RECORDS, Digests, Maps};
 use crate::dataplane::tables::probe::{Program, probe};
 use crate::policy::Probe;
 use crate::policy::blocks::{
     BlockDelta, BlockWrites, BlockedPrefixes, CompiledBlocks, plan_blocks,
 };
 use crate::policy::delta::PrefixWrites;
-
-/// What each bank holds: the digest of the blocks in either half, 0 while one is written, and if it has none.
-/// The kernel program does not use it.
-pub(super) const BLOCK_RECORDS: Shape =
-    Shape::new::<u32, Digests>("BLOCK_RECORDS", MapType::Array, Size::Fixed(BLOCK_BANKS));
-
-/// A record of [`BLOCK_RECORDS`].
-pub(super) type Digests = [u64; 2];
 
 /// The outer maps, IPv4 and IPv6.
 const OUTER: [&str; 2] = ["BLOCKS_V4", "BLOCKS_V6"];

@@ -9,9 +9,10 @@ use crate::dataplane::object::shapes::{Shape, Sizes};
 use crate::dataplane::object::{self, embedded, loader};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
-use crate::dataplane::tables::blocks::{BLOCK_RECORDS, Digests};
 use crate::dataplane::tables::device::{self, DEVICES};
-use crate::dataplane::tables::maps::{APPLIED, BANKS, LOADED, Loaded, USER_COUNTERS};
+use crate::dataplane::tables::maps::{
+    APPLIED, BANKS, BLOCK_RECORDS, Digests, LOADED, Loaded, USER_COUNTERS,
+};
 use crate::dataplane::tables::owner::{Record, STORE};
 use crate::dataplane::tables::unstored::{self, UNSTORED};
 

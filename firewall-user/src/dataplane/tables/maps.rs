@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
+use firewall_ebpf::abi::block::BLOCK_BANKS;
 use firewall_ebpf::abi::counter::{Counter, UserCounter};
 use firewall_ebpf::abi::interface::{SLOW_PATHS, Settings, settings_index};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
@@ -14,7 +15,6 @@ use crate::dataplane::error::{Context, DataplaneError, Result, chain, errno};
 use crate::dataplane::object::shapes::{SHAPES, Shape, Size, Sizes};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
-use crate::dataplane::tables::blocks::{BLOCK_RECORDS, Digests};
 use crate::dataplane::tables::device::{self, DEVICES};
 use crate::dataplane::tables::owner::{Owner, Record, STORE};
 use crate::dataplane::tables::unstored::UNSTORED;
@@ -33,6 +33,14 @@ pub(super) const BANKS: Shape =
 /// The generation of the store whose groups, ACLs and blocks are in force, all of them; 0 while they are
 /// changed, and if it is not known. The kernel program does not use it.
 pub(super) const APPLIED: Shape = Shape::new::<u32, u64>("APPLIED", MapType::Array, Size::Fixed(1));
+
+/// What each bank holds: the digest of the blocks in either half, 0 while one is written, and if it has none.
+/// The kernel program does not use it.
+pub(super) const BLOCK_RECORDS: Shape =
+    Shape::new::<u32, Digests>("BLOCK_RECORDS", MapType::Array, Size::Fixed(BLOCK_BANKS));
+
+/// A record of [`BLOCK_RECORDS`].
+pub(super) type Digests = [u64; 2];
 
 /// What is loaded: digests of programs with everything that went into them. By slot the interface's, whose
 /// second word is the half of its settings; behind the last slot, for each variant of the slow path, that at
