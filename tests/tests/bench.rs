@@ -26,7 +26,8 @@ fn every_generated_packet_is_counted_and_every_figure_is_reported() {
     for subject in Subject::present() {
         let is_small = subject.rules.is_none_or(|rules| rules == Rules::Each(1));
         let is_rule_set = subject.rules == Some(Rules::SET) && subject.firewall != Firewall::Tcx;
-        if !is_small && !is_rule_set {
+        let is_blocked = matches!(subject.rules, Some(Rules::Blocked(1 | 1000)));
+        if !is_small && !is_rule_set && !is_blocked {
             continue;
         }
         let lab = Lab::new(subject, &object());

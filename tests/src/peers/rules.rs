@@ -225,3 +225,21 @@ impl fmt::Display for Rules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_block_list_has_as_many_networks_as_it_says_each_once() {
+        for rules in Rules::BLOCKED {
+            let Rules::Blocked(count) = rules else { panic!("{rules} is no block list") };
+            for family in [Family::V4, Family::V6] {
+                let distinct: BTreeSet<_> = rules.blocked(family).into_iter().collect();
+                assert_eq!(u32::try_from(distinct.len()), Ok(count), "{rules}");
+            }
+        }
+    }
+}

@@ -343,6 +343,26 @@ fn no_packet_meets_an_acl_without_the_groups_changed_with_it_at_xdp() {
 }
 
 #[test]
+fn an_entry_that_is_made_again_denies_what_passed_once_it_had_ended() {
+    let net = Pair::new();
+    let secgroup = server(&net, tc_hook());
+    let end = at(Pair::SERVER, 80)[0];
+    let _server = TcpServer::echo(&net.server, end);
+    let add = "acl entry add web ingress 50 deny --protocol tcp --port 80 --cidr 0.0.0.0/0 --for";
+    secgroup.ok(&format!("{add} 1s"));
+    wait_until(MAX_WAIT, "the end of the entry", || tcp::reaches(&net.client, end));
+    let mut stream = tcp::connect(&net.client, end).unwrap();
+    // Packets of the flow are not looked up any more: the flow remembers that they pass.
+    let packets = 20;
+    (0..packets).for_each(|_| assert!(carries(&mut stream, MAX_WAIT)));
+    // The same entry again, with the counter of the one that has ended.
+    secgroup.ok(&format!("{add} 1h"));
+    let before = secgroup.counters();
+    assert!(!carries(&mut stream, Duration::from_millis(300)), "{}", secgroup.view());
+    assert!(secgroup.counters().since(&before).packets("eth0", "ingress", "acl") > 0);
+}
+
+#[test]
 fn an_entry_ends_by_the_kernels_clock() {
     let net = Pair::new();
     let secgroup = server(&net, tc_hook());
