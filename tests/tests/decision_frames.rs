@@ -59,12 +59,15 @@ fn without_ethernet_a_wrong_ip_version_is_dropped() {
 #[test]
 fn every_case_holds_for_xdp_frames_in_several_buffers() {
     let setup = Setup::new(Orientation::Host);
-    let (mut host, cases) = (Host::new(), cases::of(&setup));
+    let (mut host, mut cases) = (Host::new(), cases::of(&setup));
     let mut kernel = Kernel::load(setup);
     if !kernel.splits_frames() {
         println!("this kernel splits only frames larger than a page, as the next test has them");
         return;
     }
+    // Where the addresses are not in the first buffer, blocks are checked after the packet is parsed, and one
+    // that does not parse has the reason of the parser.
+    cases.retain(|case| case.name != cases::blocks::SHORT_AND_BLOCKED);
     // At the end of the Ethernet header, in the IP header, in the transport header, and after them.
     for linear in [14, 20, 34, 40, 54, 60, 74] {
         kernel.linear = Some(linear);

@@ -1,11 +1,15 @@
 //! The packet that a decision is about.
 
 use crate::abi::interface::Direction;
+use crate::abi::policy::Active;
 use crate::wire::headers::PacketHeaders;
 use crate::wire::tcp::SegmentType;
 
 /// A packet, and what the decision about it needs besides its headers.
 pub(super) struct PacketContext<'a, A> {
+    /// The word with which the packet was looked up in the filter: the policy is evaluated with the same,
+    /// so that no packet meets the filter of one and the rules of another.
+    pub(super) active: Active,
     pub(super) direction: Direction,
     pub(super) headers: &'a PacketHeaders<A>,
     /// `None` unless TCP.

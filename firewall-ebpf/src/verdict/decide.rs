@@ -21,8 +21,9 @@ pub fn decide<
     direction: Direction,
 ) -> Decision {
     let active = tables.active();
+    // Without blocks nothing is known either: the slow path reads the word again.
     let early =
-        if active.has_blocks() { blocks::early(packet, tables, direction) } else { Early::Passed };
+        if active.has_blocks() { blocks::early(packet, tables, direction) } else { Early::Unknown };
     if let Early::Blocked(counter) = early {
         let bytes = blocks::bytes(packet);
         tables.count_entry(counter, bytes);

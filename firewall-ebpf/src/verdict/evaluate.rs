@@ -26,11 +26,11 @@ pub(super) struct Allowed {
 #[inline(always)]
 pub(super) fn evaluate<A: Address, T: Tables + Family<A>>(
     tables: &T,
+    active: Active,
     direction: Direction,
     outside: A,
     headers: &PacketHeaders<A>,
 ) -> Result<Allowed, Reason> {
-    let active = tables.active();
     if !active.is_present() {
         return Err(Reason::NoPolicy);
     }

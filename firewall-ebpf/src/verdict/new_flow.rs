@@ -30,7 +30,7 @@ pub(super) fn create_flow<A: Address, T: Tables + Family<A>>(
     closed: Option<Table>,
 ) -> Result<Reason, Reason> {
     let headers = packet.headers;
-    let allowed = evaluate(tables, packet.direction, A::outside(key), headers);
+    let allowed = evaluate(tables, packet.active, packet.direction, A::outside(key), headers);
     if let Ok(Allowed { rule, is_untracked: true, .. }) = allowed {
         tables.count_rule(rule, packet.bytes);
         return Ok(Reason::Untracked);

@@ -6,6 +6,7 @@ use super::flow::{FlowRef, flow_key, is_expired};
 use super::tables::{Family, Tables};
 use crate::abi::flow::EPOCH_TIMED;
 use crate::abi::interface::Direction;
+use crate::abi::policy::Active;
 use crate::abi::reason::Reason;
 use crate::abi::state::State;
 use crate::wire::address::Address;
@@ -21,6 +22,7 @@ use crate::wire::packet::Packet;
 pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     packet: &P,
     tables: &T,
+    active: Active,
     direction: Direction,
     error: &PacketHeaders<A>,
 ) -> Result<bool, Reason> {
@@ -37,11 +39,11 @@ pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
     if let Some((_, flow)) = find::<A, T>(tables, embedded.protocol, &key)
         && let Some(state) = State::from_number(flow.state())
         && !is_expired(flow.last_seen(), tables.now(), tables.timeout(state))
-        && !needs_revalidation(tables, &flow)
+        && !needs_revalidation(tables, active, &flow)
     {
         return Ok(true);
     }
-    Ok(evaluate(tables, direction, embedded.outside(direction), &embedded)
+    Ok(evaluate(tables, active, direction, embedded.outside(direction), &embedded)
         .is_ok_and(|allowed| allowed.is_untracked))
 }
 
@@ -49,10 +51,10 @@ pub(super) fn is_related<A: Address, P: Packet, T: Tables + Family<A>>(
 /// packet causes the evaluation; until then an error about the flow needs a rule. Where that rule may
 /// have ended, the packet finds out; errors pass until then.
 #[inline(always)]
-fn needs_revalidation<T: Tables>(tables: &T, flow: &FlowRef<'_>) -> bool {
+fn needs_revalidation<T: Tables>(tables: &T, active: Active, flow: &FlowRef<'_>) -> bool {
     let epoch = flow.epoch();
     tables.revalidates()
         && !flow.is_learned()
-        && epoch != tables.active().generation()
+        && epoch != active.generation()
         && epoch != EPOCH_TIMED
 }

@@ -11,7 +11,7 @@ use super::update::{FlowOutcome, remove_new, update_flow};
 use super::{exempt, fragment, port_security};
 use crate::abi::flow::{NO_SCALE, Table};
 use crate::abi::interface::{Direction, TcpChecks};
-use crate::abi::policy::traffic;
+use crate::abi::policy::{Active, traffic};
 use crate::abi::reason::{Reason, Verdict};
 use crate::wire::address::Address;
 use crate::wire::headers::{Kind, PacketHeaders};
@@ -96,11 +96,12 @@ fn decide_ip<A: Address, P: Packet, T: Tables + Family<A> + PortSecurity<P>>(
 #[inline(always)]
 fn admit<A: Address, T: Tables + Family<A>>(
     tables: &T,
+    active: Active,
     direction: Direction,
     headers: &PacketHeaders<A>,
     bytes: u32,
 ) -> Result<Reason, Reason> {
-    let allowed = evaluate(tables, direction, headers.outside(direction), headers)?;
+    let allowed = evaluate(tables, active, direction, headers.outside(direction), headers)?;
     tables.count_rule(allowed.rule, bytes);
     Ok(Reason::Admitted)
 }
@@ -130,13 +131,13 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
         0
     };
     if headers.kind == Kind::Error {
-        if is_related(packet, tables, direction, headers)? {
+        if is_related(packet, tables, active, direction, headers)? {
             return Ok(Reason::Related);
         }
-        return admit(tables, direction, headers, bytes);
+        return admit(tables, active, direction, headers, bytes);
     }
     if headers.kind == Kind::Message {
-        return admit(tables, direction, headers, bytes);
+        return admit(tables, active, direction, headers, bytes);
     }
     let is_strict = tables.tcp_checks() == TcpChecks::Strict;
     let scale = match segment {
@@ -144,7 +145,7 @@ fn decide_transport<A: Address, P: Packet, T: Tables + Family<A>>(
         _ => NO_SCALE,
     };
     let now = tables.now();
-    let packet = PacketContext { direction, headers, segment, scale, filter, bytes, now };
+    let packet = PacketContext { active, direction, headers, segment, scale, filter, bytes, now };
     let key = flow_key(headers, direction, tables.slot());
     let mut closed = None;
     if let Some((table, flow)) = find::<A, T>(tables, headers.protocol, &key) {

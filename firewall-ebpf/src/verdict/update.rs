@@ -118,7 +118,7 @@ fn update_tcp<A: Address, T: Tables + Family<A>>(
     // A SYN needs a rule of its own direction, also where the tuple has a flow. Of a closed flow the
     // caller evaluates the policy.
     if begins_anew || (segment_type == SegmentType::Syn && !is_closed) {
-        let active = tables.active();
+        let active = packet.active;
         let rule = rule_of_flow(tables, active, packet, key, !begins_anew).ok_or(Reason::NoRule)?;
         if begins_anew {
             flow.set_rule(rule_number(rule));
@@ -143,7 +143,7 @@ fn is_revoked<A: Address, T: Tables + Family<A>>(
     key: &A::Key,
     flow: &FlowRef<'_>,
 ) -> bool {
-    let (active, found) = (tables.active(), flow.epoch());
+    let (active, found) = (packet.active, flow.epoch());
     let allowed = active.generation();
     if flow.is_learned() {
         return false;

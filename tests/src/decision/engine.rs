@@ -155,6 +155,11 @@ pub trait Engine {
     /// Packets and bytes by rule, without rules that admitted nothing.
     fn rules(&mut self) -> BTreeMap<u32, (u64, u64)>;
 
+    /// Whether packets of established flows take the fast path, where nothing is looked up in the filter.
+    fn has_fast_path(&self) -> bool {
+        true
+    }
+
     /// Packets and bytes of entries and blocks, by counter, without zeros.
     fn entries(&mut self) -> BTreeMap<u32, (u64, u64)>;
 

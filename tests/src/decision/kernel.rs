@@ -393,6 +393,11 @@ impl Engine for Kernel {
         self.maps.rules()
     }
 
+    fn has_fast_path(&self) -> bool {
+        // It reads what is in the first buffer.
+        self.linear.is_none()
+    }
+
     fn entries(&mut self) -> BTreeMap<u32, (u64, u64)> {
         self.maps.entries()
     }

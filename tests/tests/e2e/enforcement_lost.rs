@@ -49,10 +49,11 @@ fn status_and_metrics_tell_each_kind_of_loss() {
         let net = Pair::new();
         let (secgroup, servers) = attached(&net, &format!("--hook {hook}"));
         assert_eq!(samples(&secgroup.ok("metrics")), (1, 1));
+        let acls = secgroup.json("acl list");
+        let acl = acls["NetworkAcls"][0]["NetworkAclId"].as_str().unwrap().to_owned();
         let info = |hook: &str| {
-            format!(
-                "secgroup_interface_info{{interface=\"eth0\",mode=\"enforce\",hook=\"{hook}\"}}"
-            )
+            let labels = "interface=\"eth0\",mode=\"enforce\"";
+            format!("secgroup_interface_info{{{labels},hook=\"{hook}\",acl=\"{acl}\"}}")
         };
         assert_eq!(metric(&secgroup.ok("metrics"), &info(hook)), 1);
         assert!(!tcp::reaches(&net.client, servers[0].address()));

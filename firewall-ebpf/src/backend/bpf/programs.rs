@@ -90,9 +90,8 @@ fn established<P: Packet>(packet: &P, direction: Direction) {
 /// a line is printed for the packet.
 #[inline(always)]
 fn check_blocks<P: Packet>(packet: &P, direction: Direction, active: Active) -> Early {
-    if !active.has_blocks() {
-        Early::Passed
-    } else if globals::is_traced() {
+    if !active.has_blocks() || globals::is_traced() {
+        // Where the first block comes right now, the slow path finds it.
         Early::Unknown
     } else {
         blocks::early(packet, &PolicyTables, direction)

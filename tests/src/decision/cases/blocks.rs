@@ -18,6 +18,10 @@ use crate::decision::scenario::Family::{V4, V6};
 use crate::decision::scenario::Outside::{Far, Near, Neighbour};
 use crate::decision::scenario::Role::{Client, Server};
 
+/// The name of the case of a packet that does not parse.
+pub const SHORT_AND_BLOCKED: &str =
+    "a packet shorter than its transport header is blocked where no header is needed";
+
 /// The cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
@@ -170,7 +174,7 @@ fn packets() -> Vec<Case> {
             ],
         ),
         case(
-            "a packet shorter than its transport header is blocked where no header is needed",
+            SHORT_AND_BLOCKED,
             [
                 // Not without an Ethernet header, where the packet must parse first.
                 send(Packet::link(Client, ARP), R::Arp),

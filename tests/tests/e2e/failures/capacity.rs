@@ -16,8 +16,8 @@ fn a_policy_that_does_not_fit_is_refused_with_its_size_and_the_limit() {
     let secgroup = Secgroup::inside(&net.server);
     secgroup.configure(&sizes(16, 2));
     secgroup.ok("group create web --description x");
-    let hint =
-        "raise maps.rules in the configuration, then `secgroup detach --all` and attach again";
+    let hint = "many networks in one prefix list take one counter (`prefix-list load`, `block --prefix-list`); or raise \
+                maps.rules in the configuration, then `secgroup detach --all` and attach again";
     let add = |ports: std::ops::RangeInclusive<u16>| {
         for port in ports {
             secgroup.ok(&format!(
