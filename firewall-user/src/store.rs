@@ -358,7 +358,9 @@ impl Store {
             .map_err(failed)?;
         let model = read::model(&sql, &clocks, &self.entries).map_err(failed)?;
         let generation = read::generation(&sql).map_err(failed)?;
-        Ok(Transaction::new(sql, path, model, generation, self.limits, clocks))
+        let moved = ends::Ends::new(&sql, &clocks).and_then(|ends| ends.are_moved(&sql));
+        let moved = moved.map_err(failed)?;
+        Ok(Transaction::new(sql, path, model, generation, self.limits, (clocks, moved)))
     }
 
     /// Records the addresses of group members in the active policies.

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::block::risks;
 use super::safety::Safety;
 use super::{Context, Exit};
 use super::{input, output};
 use crate::clock::Clocks;
 use crate::model::apply::{Line, Others, Plan};
 use crate::model::document::Document;
+use crate::model::{Change, Entries, Model, PrefixListId};
 use crate::store::Transaction;
 
 /// Apply a document: create and change groups, prefix lists and network ACLs to match it.
@@ -57,7 +59,13 @@ impl Command {
             let edit = |change: &mut Transaction<'_>| {
                 let plan = Plan::with(change.model(), &document, change.limits(), others)
                     .map_err(|errors| errors.located(&text))?;
+                let blocked = blocked_lists(change.model(), &plan);
                 change.apply(&plan)?;
+                if !safety.force() {
+                    for (list, before) in &blocked {
+                        risks::check_list(change.model(), list, before)?;
+                    }
+                }
                 Ok(plan)
             };
             if dry_run {
@@ -75,6 +83,16 @@ impl Command {
         report(&plan);
         Ok(if dry_run && !plan.is_empty() { Exit::Differs } else { Exit::Done })
     }
+}
+
+/// The prefix lists that are blocked and get other entries, with those that they have.
+fn blocked_lists(model: &Model, plan: &Plan) -> Vec<(PrefixListId, Entries)> {
+    let changed = plan.steps.iter().filter_map(|step| match &step.change {
+        Change::SetEntries { list, .. } if risks::is_blocked(model, list) => Some(list),
+        _ => None,
+    });
+    let lists = changed.filter_map(|list| model.prefix_lists.get(list));
+    lists.map(|list| (list.id.clone(), list.entries.clone())).collect()
 }
 
 /// Names and warnings that are printed; of more there is a count.

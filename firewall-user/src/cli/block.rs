@@ -1,6 +1,6 @@
 //! `secgroup block`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +13,7 @@ use super::output::{self, Output};
 use super::safety::Safety;
 use super::{Context, Exit};
 use crate::dataplane::flows::list::FlowEntry;
-use crate::model::{Block, InterfaceId, Model, Networks, NewBlock, Peer, block_reason};
+use crate::model::{Block, End, InterfaceId, Model, Networks, NewBlock, Peer, block_reason};
 use crate::store::Blocked;
 
 mod list;
@@ -64,7 +64,8 @@ struct BlockArgs {
     /// Why it is blocked, for the list [default: that of the block that there is]
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Remove the flows of the blocked addresses, so that none goes on when the block ends
+    /// Remove the flows of the blocked addresses: when the block ends, a connection goes on only if a rule
+    /// allows it then
     #[arg(long)]
     flush: bool,
     #[command(flatten)]
@@ -96,6 +97,8 @@ struct Outcome {
     blocked: Blocked,
     block: Block,
     text: String,
+    /// Whether a block that was there has the end that it had.
+    keeps_end: bool,
 }
 
 impl BlockArgs {
@@ -136,8 +139,10 @@ impl BlockArgs {
                     new.push(NewBlock { target, interface, reason, end, created: now() });
                 }
             }
+            let ends: Vec<_> =
+                change.model().blocks.values().map(|it| (it.number, it.end)).collect();
             let blocked = change.add_blocks(new)?;
-            Ok(outcomes(change.model(), &blocked))
+            Ok(outcomes(change.model(), &blocked, &ends.into_iter().collect()))
         })?;
         output::lines(report(&outcomes))?;
         let model = control.model()?;
@@ -164,11 +169,13 @@ fn now() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn outcomes(model: &Model, blocked: &[Blocked]) -> Vec<Outcome> {
+/// `ends`: those of the blocks that there were, by number.
+fn outcomes(model: &Model, blocked: &[Blocked], ends: &HashMap<u32, Option<End>>) -> Vec<Outcome> {
     let outcome = |blocked: &Blocked| {
         let (Blocked::New(number) | Blocked::Changed(number) | Blocked::Same(number)) = blocked;
         let block = model.blocks.get(number)?.clone();
-        Some(Outcome { blocked: *blocked, text: model.block_text(&block), block })
+        let keeps_end = ends.get(number) == Some(&block.end);
+        Some(Outcome { blocked: *blocked, text: model.block_text(&block), block, keeps_end })
     };
     blocked.iter().filter_map(outcome).collect()
 }
@@ -181,10 +188,13 @@ fn report(outcomes: &[Outcome]) -> Vec<String> {
         let same = count(|it| matches!(it, Blocked::Same(_)));
         return vec![format!("{new} blocked, {changed} changed, {same} unchanged")];
     }
-    let line = |Outcome { blocked, block, text }: &Outcome| {
+    let line = |Outcome { blocked, block, text, keeps_end }: &Outcome| {
         let until = block.end.map(|end| format!(" until {}", end.text())).unwrap_or_default();
         match blocked {
             Blocked::New(_) => format!("{text} blocked{until}"),
+            Blocked::Changed(_) if *keeps_end => {
+                format!("{text} is blocked already{until}, now with this reason")
+            }
             Blocked::Changed(_) if until.is_empty() => {
                 format!("{text} was blocked already, now without an end")
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
+use super::block::risks;
 use super::group::parse_tags;
 use super::output::{self, Format, Output};
 use super::safety::Safety;
@@ -165,8 +166,12 @@ impl Add {
                         new.push((network, description.to_owned()));
                     }
                 }
-                let id = here.id.clone();
-                Ok(change.add_entries(&id, &new.into_iter().collect())?)
+                let (id, before) = (here.id.clone(), here.entries.clone());
+                change.add_entries(&id, &new.into_iter().collect())?;
+                if !safety.force() {
+                    risks::check_list(change.model(), &id, &before)?;
+                }
+                Ok(())
             })
         };
         add().with_context(|| format!("add to prefix list {list}"))?;

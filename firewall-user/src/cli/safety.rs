@@ -48,6 +48,11 @@ impl Safety {
         Ok(value)
     }
 
+    /// Whether what looks dangerous is to be done all the same.
+    pub(super) const fn force(self) -> bool {
+        self.force
+    }
+
     /// The options of a change.
     pub(super) fn terms(self, what: &str) -> Terms {
         Terms { what: failure::one_line(what), confirm: self.confirm, force: self.force }

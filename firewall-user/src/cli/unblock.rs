@@ -79,7 +79,7 @@ impl Command {
                 match known.get(&target) {
                     Some(blocks) => found.extend(blocks),
                     None if if_exists => {}
-                    None => return Err(missing(model, &target).into()),
+                    None => return Err(missing(model, &target, &places).into()),
                 }
             }
             let found: Vec<_> =
@@ -96,8 +96,13 @@ impl Command {
     }
 }
 
-/// That there is no block of this target, and what blocks it nevertheless.
-fn missing(model: &Model, target: &Peer) -> Error {
+/// That there is no block of this target at these places, and what blocks it there nevertheless.
+fn missing(model: &Model, target: &Peer, places: &[Place]) -> Error {
+    // Where every interface is meant, blocks of single ones concern it too.
+    let is_there = |block: &&Block| {
+        let at = |place: &Place| place.0.is_none() || place.0 == block.interface;
+        block.interface.is_none() || places.iter().any(at)
+    };
     let contains = |block: &&Block| match (&block.target, target) {
         (Peer::Ipv4(outer), Peer::Ipv4(inner)) => outer.contains(inner),
         (Peer::Ipv6(outer), Peer::Ipv6(inner)) => outer.contains(inner),
@@ -105,7 +110,8 @@ fn missing(model: &Model, target: &Peer) -> Error {
         (Peer::PrefixList(id), Peer::Ipv6(inner)) => covers(model, id, inner.addr().into()),
         _ => false,
     };
-    let within = model.blocks.values().find(contains).map(|block| model.block_text(block));
+    let within =
+        model.blocks.values().filter(is_there).find(contains).map(|block| model.block_text(block));
     Error::BlockNotFound { target: model.peer_text(target), within }
 }
 

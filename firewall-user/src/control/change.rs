@@ -39,6 +39,10 @@ impl Control {
             arm(&self.paths, terms, &mut transaction)?;
             transaction.commit()?;
             ends::report(&messages);
+            if is_attached {
+                let text = "stored, but no interface is enforced: it takes effect with `secgroup reconcile`";
+                ends::report(&[text.to_owned()]);
+            }
             return Ok(value);
         };
         preflight::capabilities(Work::Maps)?;

@@ -68,6 +68,8 @@ impl StoreIdentity {
     /// Records this store as that of the maps.
     pub(super) fn adopt(&self, maps: &mut Maps) -> Result<()> {
         let Some(id) = &self.id else { return Ok(()) };
+        // What is in force there is of no generation of this store.
+        maps.set_applied(None)?;
         Ok(maps.set_owner(&Owner { id: id.clone(), path: self.path.clone() })?)
     }
 }

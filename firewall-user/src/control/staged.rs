@@ -74,6 +74,23 @@ struct Prior<'a> {
     model: &'a Model,
 }
 
+/// What staging knows besides the models.
+#[derive(Clone, Copy, Debug)]
+struct Context<'a> {
+    prior: Option<Prior<'a>>,
+    indexes: &'a Indexes,
+    /// See [`Staged::moved`]. What has such an end is not compared with the kernel's results: it still has
+    /// the end that is in force.
+    moved: &'a BTreeMap<u32, u64>,
+}
+
+impl Context<'_> {
+    /// Whether what has this counter ends otherwise after the change.
+    fn is_moved(&self, counter: u32) -> bool {
+        self.moved.contains_key(&counter)
+    }
+}
+
 impl Enforcer {
     /// Compiles every interface's policy and filter, and the blocks of the host, and writes those that
     /// differ beside the active ones.
@@ -128,14 +145,14 @@ impl Enforcer {
             Some(model) if !now.is_empty() => {
                 let old = filters::entries(model, &indexes);
                 let old = ends(&known, &old, &blocks::resolve(model, &indexes), &indexes);
-                split_moved(&mut now, &old, boot::nanoseconds()?)
+                split_moved(&mut now, &old)
             }
             _ => BTreeMap::new(),
         };
         maps.set_deadlines(&now)?;
-        let filters = filters::stage(&maps, prior, (model, &entries), &indexes, &mut progress)?;
-        let blocks =
-            blocks::stage(&mut maps, (before.model(), prior), &blocked, &indexes, &mut progress)?;
+        let context = Context { prior, indexes: &indexes, moved: &moved };
+        let filters = filters::stage(&maps, context, (model, &entries), &mut progress)?;
+        let blocks = blocks::stage(&mut maps, context, (before.model(), &blocked), &mut progress)?;
 
         let mut wanted = Vec::new();
         for (slot, compiled) in &policies {
@@ -167,10 +184,12 @@ impl Enforcer {
         maps.publish(&shadows.values().collect::<Vec<_>>())?;
         for (slot, shadow) in &shadows {
             let old = known.get(slot).map_or(&[][..], |known| &known.rules);
+            let rules = &policies[slot].rules;
             if let Some(interface) = model.interfaces.get(slot)
                 && shadow.has_tables()
+                && !rules.iter().any(|rule| context.is_moved(indexes.of(rule.number)))
             {
-                verify(&maps, shadow, interface, old, &policies[slot].rules)?;
+                verify(&maps, shadow, interface, old, rules)?;
             }
         }
         Ok(Staged { maps, shadows, blocks: blocks.shadow, removed, moved, addresses })

@@ -86,26 +86,44 @@ impl<'a> Ends<'a> {
         End { kind: end.kind, wall, boottime }
     }
 
+    /// Whether an end is stored by other clocks than those of the present boot.
+    pub(super) fn are_moved(&self, sql: &Connection) -> rusqlite::Result<bool> {
+        for table in TABLES {
+            if !self.moved(sql, table)?.1.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a table has any end, and the ends that are stored by other clocks, by number, as they are by
+    /// those of the present boot.
+    fn moved(&self, sql: &Connection, table: &str) -> rusqlite::Result<(bool, Vec<(u32, End)>)> {
+        let select = format!(
+            "SELECT number, end_kind, end_wall, end_boot, end_boottime FROM {table} \
+             WHERE end_kind IS NOT NULL"
+        );
+        let (mut is_any, mut moved) = (false, Vec::new());
+        let mut statement = sql.prepare_cached(&select)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let Some(stored) = stored(row, 1)? else { continue };
+            is_any = true;
+            let end = self.present(&stored);
+            if end != stored.end || stored.boot != self.clocks.boot {
+                moved.push((row.get(0)?, end));
+            }
+        }
+        Ok((is_any, moved))
+    }
+
     /// Stores every end by the clocks of the present boot, where it is stored otherwise.
     pub(super) fn store(&self, sql: &Connection) -> rusqlite::Result<Written> {
         let mut written = Written::default();
         let mut has_ends = false;
         for table in TABLES {
-            let select = format!(
-                "SELECT number, end_kind, end_wall, end_boot, end_boottime FROM {table} \
-                 WHERE end_kind IS NOT NULL"
-            );
-            let mut changed = Vec::new();
-            let mut statement = sql.prepare_cached(&select)?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let Some(stored) = stored(row, 1)? else { continue };
-                has_ends = true;
-                let end = self.present(&stored);
-                if end != stored.end || stored.boot != self.clocks.boot {
-                    changed.push((row.get::<_, u32>(0)?, end));
-                }
-            }
+            let (is_any, changed) = self.moved(sql, table)?;
+            has_ends |= is_any;
             let update = format!(
                 "UPDATE {table} SET end_wall = ?2, end_boot = ?3, end_boottime = ?4 WHERE number = ?1"
             );

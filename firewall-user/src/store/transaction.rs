@@ -74,7 +74,7 @@ impl<'a> Transaction<'a> {
         model: Model,
         generation: u64,
         limits: Limits,
-        clocks: Clocks,
+        (clocks, moved): (Clocks, bool),
     ) -> Self {
         let before = model.clone();
         Self {
@@ -89,7 +89,7 @@ impl<'a> Transaction<'a> {
             copied: false,
             incomplete: false,
             clocks,
-            ends: ends::Settled::default(),
+            ends: ends::Settled::new(moved),
         }
     }
 
@@ -141,7 +141,14 @@ impl<'a> Transaction<'a> {
                 // There is nothing to roll back.
                 pending::drop_copy(&sql).map_err(failed)?;
             }
-            if recorded { sql.commit() } else { sql.rollback() }.map_err(failed)?;
+            if !recorded {
+                return sql.rollback().map(|()| generation).map_err(failed);
+            }
+            // What is in the kernel is of the ends as they were stored before.
+            let generation = generation + u64::from(ends.stored);
+            let set = "UPDATE state SET generation = generation + ?1";
+            sql.execute(set, [u32::from(ends.stored)]).map_err(failed)?;
+            sql.commit().map_err(failed)?;
             return Ok(generation);
         }
         if ends.is_done {

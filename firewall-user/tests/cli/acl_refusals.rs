@@ -68,9 +68,15 @@ fn creating_and_deleting_network_acls_is_refused_with_a_hint() {
         ),
     );
     fixture.refuses(
-        &["acl", "create", "acl-1"],
+        &["acl", "create", "acl-00000001"],
         2,
-        "error: create network ACL acl-1: network ACL name \"acl-1\" starts with acl-\n\
+        "error: create network ACL acl-00000001: network ACL name \"acl-00000001\" starts with acl-\n\
+         hint: choose another network ACL name",
+    );
+    fixture.refuses(
+        &["acl", "create", "ACL-00000001"],
+        2,
+        "error: create network ACL ACL-00000001: network ACL name \"ACL-00000001\" starts with acl-\n\
          hint: choose another network ACL name",
     );
     fixture.refuses(
@@ -143,6 +149,12 @@ fn entries_are_refused_with_a_hint() {
             2,
             &format!("entry number {number} is not 1 to 32766{NUMBERS}"),
         );
+    }
+    for number in ["first", "99999999999999999999"] {
+        let args = ["acl", "entry", "remove", "outer", "egress", number];
+        let done = fixture.host.run(&args);
+        let error = format!("error: invalid value '{number}' for '<NUMBER>': 1 to 32766\n");
+        assert_eq!((done.code, done.stderr.starts_with(&error)), (2, true), "{}", done.stderr);
     }
     for (number, family) in [("32767", "IPv4"), ("32768", "IPv6")] {
         let last = format!(

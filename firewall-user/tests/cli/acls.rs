@@ -418,7 +418,7 @@ fn everything_that_is_wrong_with_network_acls_is_reported_in_one_run() {
     let host = Host::new();
     host.configure("[limits]\nentries_per_acl = 2\n");
     let text = r#"{"NetworkAcls": [
-  {"NetworkAclId": "acl-00000001", "Tags": [{"Key": "Name", "Value": "acl-web"}]},
+  {"NetworkAclId": "acl-00000001", "Tags": [{"Key": "Name", "Value": "acl-00000009"}]},
   {"Tags": [{"Key": "Name", "Value": "a"}], "Entries": [
     {"RuleNumber": 0, "Egress": false, "RuleAction": "allow", "Protocol": "-1", "CidrBlock": "0.0.0.0/0"},
     {"RuleNumber": 1, "Egress": false, "RuleAction": "pass", "Protocol": "-1", "CidrBlock": "0.0.0.0/0"},
@@ -449,7 +449,7 @@ fn everything_that_is_wrong_with_network_acls_is_reported_in_one_run() {
         "\
 error: A[0].Entries is missing (line 2, column 3)
 hint: write \"Entries\": [] for the last entries alone, which deny everything
-error: A[0].Tags: network ACL name \"acl-web\" starts with acl- (line 2, column 44)
+error: A[0].Tags: network ACL name \"acl-00000009\" starts with acl- (line 2, column 44)
 hint: choose another network ACL name
 error: A[1].Entries[0].RuleNumber: entry number 0 is not 1 to 32766 (line 4, column 20)
 hint: use 1 to 32766: of the entries that match a packet, that with the lowest number decides

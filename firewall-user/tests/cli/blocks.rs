@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use firewall_user::model::{NewBlock, Peer, parse_target};
+
 use crate::fixture::Fixture;
 use crate::host::Host;
 
@@ -42,6 +44,12 @@ fn what_cannot_be_blocked_is_refused_with_a_hint() {
             2,
             "0.0.0.0/0 is every IPv4 address",
             "`secgroup panic` drops everything but the management networks; --force makes the change anyway",
+        ),
+        (
+            "224.0.0.0/3",
+            2,
+            "224.0.0.0/3 has the address 255.255.255.255, without which no DHCP client gets an address",
+            "name the addresses that are meant; --force makes the change anyway",
         ),
         (
             "fe80::/10",
@@ -99,6 +107,66 @@ fn what_cannot_be_blocked_is_refused_with_a_hint() {
         let hint = "name what is blocked, or --all; `secgroup block list` shows it";
         fixture.refuses(args, 2, &format!("{message}\nhint: {hint}"));
     }
+}
+
+/// Blocks a target on interfaces, or everywhere, as far as the store is concerned.
+fn store_blocks(host: &Host, target: &str, places: &[Option<&str>]) {
+    let mut store = host.store();
+    let mut change = store.begin().unwrap();
+    for place in places {
+        let interface = place.map(|device| {
+            let found = change.model().interfaces.values().find(|one| one.device == device);
+            found.unwrap().id.clone()
+        });
+        let target = Peer::from(parse_target(target).unwrap());
+        change
+            .add_block(NewBlock { target, interface, reason: None, end: None, created: 0 })
+            .unwrap();
+    }
+    change.commit().unwrap();
+}
+
+#[test]
+fn blocks_of_other_interfaces_are_not_named() {
+    let fixture = Fixture::new();
+    let see = "\nhint: `secgroup block list` shows what is blocked";
+    let unblock = ["unblock", "192.0.2.7", "--interface", "eth0"];
+    let refused = |text: &str| {
+        let stderr = format!("error: unblock 192.0.2.7: 192.0.2.7/32 is not blocked{text}{see}");
+        fixture.refuses(&unblock, 3, &stderr);
+    };
+    store_blocks(&fixture.host, "192.0.2.7", &[Some("tap0")]);
+    store_blocks(&fixture.host, "192.0.2.0/24", &[Some("tap0")]);
+    refused("");
+    store_blocks(&fixture.host, "192.0.2.0/28", &[Some("eth0")]);
+    refused(" by itself: the block of 192.0.2.0/28 on eth0 contains it");
+    // The first in the order of their numbers.
+    store_blocks(&fixture.host, "192.0.2.7", &[None]);
+    fixture.refuses(
+        &["unblock", "192.0.2.9"],
+        3,
+        &format!(
+            "error: unblock 192.0.2.9: 192.0.2.9/32 is not blocked by itself: the block of 192.0.2.0/24 on \
+             vm1/tap0 contains it{see}"
+        ),
+    );
+    let fixture = Fixture::new();
+    store_blocks(&fixture.host, "192.0.2.7", &[None]);
+    let alone =
+        "192.0.2.7/32 is not blocked on that interface alone: it is blocked on every interface";
+    fixture.refuses(&unblock, 3, &format!("error: unblock 192.0.2.7: {alone}{see}"));
+}
+
+#[test]
+fn a_second_reason_is_not_said_to_be_another_end() {
+    let host = Host::new();
+    block(&host, &["192.0.2.7", "--reason", "first"]);
+    let again = block(&host, &["192.0.2.7", "--reason", "second"]);
+    assert_eq!(again, "192.0.2.7/32 is blocked already, now with this reason\n");
+    assert!(host.ok(&["block", "list"]).ends_with("second\n"));
+    let until = ["192.0.2.7", "--until", "2034-01-01T00:00:00Z", "--reason"];
+    let timed = block(&host, &[&until[..], &["third"]].concat());
+    assert!(timed.starts_with("192.0.2.7/32 was blocked already, now until 2034"), "{timed}");
 }
 
 #[test]

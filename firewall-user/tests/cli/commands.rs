@@ -298,7 +298,9 @@ fn tables_fit_into_100_characters() {
         let rule = ["rule", "add", group, "ingress", "--protocol", "tcp", "--port", "1024-65535"];
         host.ok(&[&rule[..], &["--cidr", network, "--description", &long]].concat());
         host.ok(&[&rule[..], &["--prefix-list", &long]].concat());
-        host.attach("interface-name0", Some(if group == "web" { "blue" } else { "green" }), group);
+    }
+    for (group, netns) in [(&long[..], "green"), ("web", "blue")] {
+        host.attach("interface-name0", Some(netns), group);
     }
     for command in [
         "group list",

@@ -161,12 +161,50 @@ fn a_list_that_is_blocked_keeps_neighbour_discovery() {
     assert_eq!(done, Done { code: 2, stdout: String::new(), stderr });
     assert_eq!(host.state(), before);
     host.ok(&[&load[..], &["--force"]].concat());
+    // What was accepted once is not asked for again.
+    let more = host.file("more.txt", "2001:db8::/32\nfe80::/10\n2001:db8:1::/48\n");
+    host.ok(&["prefix-list", "load", "bogons", &more]);
+}
+
+#[test]
+fn a_list_that_is_blocked_is_checked_however_it_changes() {
+    let host = Host::new();
+    host.id(&["prefix-list", "create", "bogons", "--family", "ipv4", "--entry", "192.0.2.0/24"]);
+    let free = host.ok(&["export"]);
+    assert_eq!(host.run(&["block", "--prefix-list", "bogons"]).code, 0);
+    let why = "the entry 224.0.0.0/3 of prefix list bogons has the address 255.255.255.255, without which no \
+               DHCP client gets an address\nhint: name the addresses that are meant; --force makes the change \
+               anyway\n";
+    let document = host.file("bogons.json", &free.replace("192.0.2.0/24", "224.0.0.0/3"));
+    let file = host.file("bogons.txt", "224.0.0.0/3\n");
+    let add = ["prefix-list", "add", "bogons", "--entry", "224.0.0.0/3"];
+    let apply = ["apply", &document];
+    let dry_run = ["apply", &document, "--dry-run"];
+    let load = ["prefix-list", "load", "bogons", &file];
+    let before = host.state();
+    for (args, what) in [
+        (&add[..], "add to prefix list bogons".to_owned()),
+        (&apply, format!("apply {document}")),
+        (&dry_run, format!("apply {document}")),
+        (&load, "load prefix list bogons".to_owned()),
+    ] {
+        let stderr = format!("error: {what}: {why}");
+        assert_eq!(host.run(args), Done { code: 2, stdout: String::new(), stderr }, "{args:?}");
+    }
+    assert_eq!(host.state(), before);
+    host.ok(&["prefix-list", "add", "bogons", "--entry", "198.51.100.0/24"]);
+    host.ok(&[&apply[..], &["--force"]].concat());
+    host.ok(&["prefix-list", "add", "bogons", "--entry", "198.51.100.0/24"]);
+    assert_eq!(host.run(&["unblock", "--all"]).code, 0);
+    host.ok(&["prefix-list", "add", "bogons", "--entry", "240.0.0.0/4"]);
 }
 
 #[test]
 fn files_that_are_no_list_are_refused_before_anything_changes() {
     let fixture = Fixture::new();
     let write = "\nhint: write a CIDR or an address on each line; # and ; begin comments";
+    let cut = "\nhint: check that the file is complete: a line that was cut off can look like this; a network \
+               of this size is written with its first address";
     let only = "\nhint: --only-family leaves the other family out";
     let many = (0..1001).map(|n| format!("10.0.{}.{}\n", n >> 8, n & 255)).collect::<String>();
     let limit = "prefix list office would have 1001 entries, and the limit is 1000\nhint: \
@@ -178,6 +216,13 @@ fn files_that_are_no_list_are_refused_before_anything_changes() {
         ("office", "a\nb\nc\nd\ne\n", 1, format!(
             "{{file}}: line 1: \"a\" is not a CIDR or an address; line 2: \"b\" is not a CIDR or an \
              address; line 3: \"c\" is not a CIDR or an address; and 2 more lines{write}"
+        )),
+        ("office", "10.0.0.0/8\n10.98.0.0/2", 1, format!(
+            "{{file}}: line 2: 10.98.0.0/2 has host bits, and would be 0.0.0.0/2{cut}"
+        )),
+        ("office", "x\n10.98.0.0/2", 1, format!(
+            "{{file}}: line 1: \"x\" is not a CIDR or an address; line 2: 10.98.0.0/2 has host bits, and \
+             would be 0.0.0.0/2{write}"
         )),
         ("office", "10.0.0.0/8\n0.0.0.0/0\n", 1, format!(
             "{{file}}: line 2: 0.0.0.0/0 is every address{write}"

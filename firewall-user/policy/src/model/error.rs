@@ -100,7 +100,7 @@ pub enum Error {
     PermissionNotFound { group: String, spec: RuleSpec },
     #[error("prefix list {list} has no entry {network}")]
     EntryNotFound { list: String, network: IpNet },
-    #[error("{target} is not blocked{}", by_itself(within.as_deref()))]
+    #[error("{target} is not blocked{}", by_itself(target, within.as_deref()))]
     BlockNotFound { target: String, within: Option<String> },
     #[error("there is no network ACL {0:?}")]
     AclNotFound(String),
@@ -578,9 +578,14 @@ fn of_lists(entries: usize) -> String {
 }
 
 /// What blocks a target that has no block of its own.
-fn by_itself(within: Option<&str>) -> String {
-    within
-        .map_or_else(String::new, |within| format!(" by itself: the block of {within} contains it"))
+fn by_itself(target: &str, within: Option<&str>) -> String {
+    match within {
+        None => String::new(),
+        Some(within) if within == target => {
+            " on that interface alone: it is blocked on every interface".to_owned()
+        }
+        Some(within) => format!(" by itself: the block of {within} contains it"),
+    }
 }
 
 fn setting(name: &str) -> String {

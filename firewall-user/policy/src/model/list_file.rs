@@ -69,6 +69,8 @@ pub struct WrongLine {
     pub number: usize,
     /// Why, as the predicate of "the line".
     pub reason: String,
+    /// It is a network, and as it stands hardly the one that was meant: the line may have been cut off.
+    pub is_cut: bool,
 }
 
 /// The lines of a file that cannot be entries: the first few of them.
@@ -78,7 +80,7 @@ pub struct WrongLines(pub Sample<WrongLine>);
 impl fmt::Display for WrongLines {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(Sample { first, count }) = self;
-        for (index, WrongLine { number, reason }) in first.iter().enumerate() {
+        for (index, WrongLine { number, reason, .. }) in first.iter().enumerate() {
             let before = if index == 0 { "" } else { "; " };
             write!(out, "{before}line {number}: {reason}")?;
         }
@@ -101,7 +103,8 @@ impl ListFile {
     ///
     /// # Errors
     /// Lines that are no network, no comment and not blank, or that name every address of a family, which no
-    /// list of networks is meant to have.
+    /// list of networks is meant to have; and large networks with host bits: `192.0.2.0/2` is what is left of
+    /// `192.0.2.0/24` if a download breaks off.
     pub fn read(text: &[u8], describe: bool) -> Result<Self, WrongLines> {
         let mut file = Self::default();
         let mut wrong = Sample::default();
@@ -123,7 +126,9 @@ impl ListFile {
                         file.describe(network, comment);
                     }
                 }
-                Err(reason) => wrong.add(|| WrongLine { number, reason: reason() }),
+                Err(Wrong { reason, is_cut }) => {
+                    wrong.add(|| WrongLine { number, reason: reason(), is_cut });
+                }
             }
         }
         if wrong.count == 0 { Ok(file) } else { Err(WrongLines(wrong)) }
@@ -173,7 +178,8 @@ impl ListFile {
         };
         if let Some((number, network)) = other.filter(|_| !only) {
             let reason = format!("{network} is not an {} network", family.document_name());
-            let wrong = Sample { first: vec![WrongLine { number, reason }], count: left_out };
+            let wrong = WrongLine { number, reason, is_cut: false };
+            let wrong = Sample { first: vec![wrong], count: left_out };
             return Err(WrongLines(wrong));
         }
         match family {
@@ -195,18 +201,43 @@ impl ListFile {
 /// The text of a reason, made only where it is printed.
 type Reason<'a> = Box<dyn FnOnce() -> String + 'a>;
 
+/// Why a line is refused; see [`WrongLine`].
+struct Wrong<'a> {
+    reason: Reason<'a>,
+    is_cut: bool,
+}
+
+impl<'a> Wrong<'a> {
+    fn new(reason: impl FnOnce() -> String + 'a) -> Self {
+        Self { reason: Box::new(reason), is_cut: false }
+    }
+}
+
+/// The shortest prefixes of networks that may have host bits: shorter ones are too many addresses for a slip.
+const fn shortest_with_host_bits(network: &IpNet) -> u8 {
+    match network {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 16,
+    }
+}
+
 /// The network of a line, and whether the line has host bits.
-fn network(word: &[u8]) -> Result<(IpNet, bool), Reason<'_>> {
+fn network(word: &[u8]) -> Result<(IpNet, bool), Wrong<'_>> {
     let Ok(text) = std::str::from_utf8(word) else {
-        return Err(Box::new(|| "is not text in UTF-8".to_owned()));
+        return Err(Wrong::new(|| "is not text in UTF-8".to_owned()));
     };
     let Some(found) = cidr(text).or_else(|| table_row(text)) else {
-        return Err(Box::new(|| why_not(text)));
+        return Err(Wrong::new(|| why_not(text)));
     };
-    if found.prefix_len() == 0 {
-        return Err(Box::new(move || format!("{found} is every address")));
-    }
     let network = found.trunc();
+    if found.prefix_len() == 0 {
+        let wrong = Wrong::new(move || format!("{found} is every address"));
+        return Err(Wrong { is_cut: network != found, ..wrong });
+    }
+    if network != found && found.prefix_len() < shortest_with_host_bits(&found) {
+        let wrong = Wrong::new(move || format!("{found} has host bits, and would be {network}"));
+        return Err(Wrong { is_cut: true, ..wrong });
+    }
     Ok((network, network != found))
 }
 
@@ -304,6 +335,25 @@ mod tests {
         assert_eq!(long, format!("line 1: \"{}...\" is not a CIDR or an address", "ä".repeat(40)));
         // First and last address do not agree with the length.
         assert!(refused(b"192.0.2.0\t192.0.2.127\t24\n").starts_with("line 1: "));
+    }
+
+    #[test]
+    fn networks_that_were_cut_off_are_refused() {
+        for (text, reason) in [
+            ("10.98.0.0/2", "10.98.0.0/2 has host bits, and would be 0.0.0.0/2"),
+            ("10.98.0.0/7", "10.98.0.0/7 has host bits, and would be 10.0.0.0/7"),
+            ("2001:db8::/3", "2001:db8::/3 has host bits, and would be 2000::/3"),
+            ("2001:db8::/15", "2001:db8::/15 has host bits, and would be 2000::/15"),
+            ("10.98.0.0/0", "10.98.0.0/0 is every address"),
+        ] {
+            let file = format!("192.0.2.0/24\n{text}");
+            let WrongLines(wrong) = ListFile::read(file.as_bytes(), false).unwrap_err();
+            let line = WrongLine { number: 2, reason: reason.to_owned(), is_cut: true };
+            assert_eq!(wrong, Sample { first: vec![line], count: 1 });
+        }
+        for text in ["224.0.0.0/3", "10.98.0.0/8", "10.0.0.0/7", "2000::/3", "2001:db8::/16"] {
+            assert!(ListFile::read(text.as_bytes(), false).is_ok(), "{text}");
+        }
     }
 
     #[test]

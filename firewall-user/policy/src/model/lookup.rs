@@ -68,12 +68,14 @@ impl Model {
     /// # Errors
     /// There is none, or the id is malformed.
     pub fn acl(&self, word: &str) -> Result<&Acl, Error> {
-        let found = if word.starts_with(AclId::PREFIX) {
-            self.acls.get(&word.parse()?)
-        } else {
-            self.acl_named(word)
-        };
-        found.ok_or_else(|| Error::AclNotFound(word.to_owned()))
+        // No name has the form of an id, so a word is never both.
+        let id = word.parse::<AclId>();
+        let found = id.as_ref().map_or_else(|_| self.acl_named(word), |id| self.acls.get(id));
+        match (found, id) {
+            (Some(found), _) => Ok(found),
+            (None, Err(error)) if word.starts_with(AclId::PREFIX) => Err(error),
+            (None, _) => Err(Error::AclNotFound(word.to_owned())),
+        }
     }
 
     /// The network ACL with this name.

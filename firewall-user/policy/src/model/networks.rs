@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+/// Networks that are looked through one by one.
+const FEW: usize = 256;
+
 /// Networks of either family, sorted, each once. Clones share them, so that a list of a million networks is in
 /// memory once, whatever refers to it.
 #[derive(Clone, Debug)]
@@ -101,13 +104,26 @@ impl Networks {
         }
     }
 
-    /// Whether an address is in one of the networks.
+    /// Whether an address is in one of the networks. Of many networks those that can contain it are looked for,
+    /// one of each length.
     #[must_use]
     pub fn cover(&self, address: IpAddr) -> bool {
+        let of_length =
+            |length| IpNet::new(address, length).is_ok_and(|one| self.has(&one.trunc()));
         match address {
-            IpAddr::V4(v4) => self.v4().iter().any(|network| network.contains(&v4)),
-            IpAddr::V6(v6) => self.v6().iter().any(|network| network.contains(&v6)),
+            IpAddr::V4(v4) if self.v4().len() <= FEW => {
+                self.v4().iter().any(|network| network.contains(&v4))
+            }
+            IpAddr::V6(v6) if self.v6().len() <= FEW => {
+                self.v6().iter().any(|network| network.contains(&v6))
+            }
+            IpAddr::V4(_) => (0..=32).any(of_length),
+            IpAddr::V6(_) => (0..=128).any(of_length),
         }
+    }
+
+    fn has(&self, network: &IpNet) -> bool {
+        self.position(network).is_some()
     }
 
     /// Whether both are the same networks in memory, so that they need not be compared.
@@ -260,5 +276,29 @@ mod tests {
             prop_assert_eq!(set == Networks::from(other), expected == others);
             prop_assert_eq!(set.clone(), networks.into_iter().rev().collect::<Networks>());
         }
+    }
+
+    #[test]
+    fn many_networks_cover_what_each_of_them_contains() {
+        let v4 = (0..1000_u32).map(|n| {
+            let length = u8::try_from(8 + n % 25).unwrap();
+            Ipv4Net::new(n.wrapping_mul(0x9e37_79b1).into(), length).unwrap().trunc()
+        });
+        let v6 = (0..1000_u128).map(|n| {
+            let length = u8::try_from(16 + n % 113).unwrap();
+            Ipv6Net::new((n << 100 | n << 7).into(), length).unwrap().trunc()
+        });
+        let all = Networks::new(v4.collect(), v6.collect());
+        let (mut inside, mut outside) = (0, 0);
+        for n in 0..2000_u32 {
+            let one = IpAddr::from(n.wrapping_mul(0x85eb_ca6b).to_be_bytes());
+            let other = IpAddr::from((u128::from(n) << 100 | u128::from(n % 7)).to_be_bytes());
+            for address in [one, other] {
+                let expected = all.iter().any(|network| network.contains(&address));
+                assert_eq!(all.cover(address), expected, "{address}");
+                *(if expected { &mut inside } else { &mut outside }) += 1;
+            }
+        }
+        assert!(inside > 100 && outside > 100, "{inside} inside, {outside} outside");
     }
 }

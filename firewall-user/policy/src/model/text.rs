@@ -35,9 +35,16 @@ pub fn prefix_list_name(text: &str) -> Result<String, Error> {
 /// A network ACL's name, trailing spaces removed. In EC2 it is the value of the tag `Name`.
 ///
 /// # Errors
-/// It is empty or too long, has other characters, or looks like an id.
+/// It is empty or too long, has other characters, or has the form of an id, in upper case too: names ignore
+/// case. In AWS the name is a tag, so that it may start as an id does.
 pub fn acl_name(text: &str) -> Result<String, Error> {
-    named("network ACL name", text, AclId::PREFIX)
+    const WHAT: &str = "network ACL name";
+    let name = text.trim_end_matches(' ').to_owned();
+    checked(WHAT, &name, 1)?;
+    if name.to_ascii_lowercase().parse::<AclId>().is_ok() {
+        return Err(Error::NameReserved { what: WHAT, text: name, prefix: AclId::PREFIX });
+    }
+    Ok(name)
 }
 
 /// A group's description: required.
@@ -143,7 +150,12 @@ mod tests {
     fn names_that_look_like_ids_or_names_of_aws_are_refused() {
         assert!(matches!(group_name("sg-web"), Err(Error::NameReserved { .. })));
         assert!(group_name("sgweb").is_ok());
-        assert!(matches!(acl_name("acl-web"), Err(Error::NameReserved { .. })));
+        for name in ["acl-0123456789abcdef0", "ACL-0123456789ABCDEF0", "Acl-00000000"] {
+            assert!(matches!(acl_name(name), Err(Error::NameReserved { .. })), "{name}");
+        }
+        assert!(acl_name("acl-web").is_ok() && acl_name("ACL-1").is_ok());
+        // Groups of AWS have such names.
+        assert!(group_name("SG-web").is_ok());
         assert!(matches!(prefix_list_name("pl-x"), Err(Error::NameReserved { .. })));
         assert!(matches!(prefix_list_name("com.amazonaws.s3"), Err(Error::NameReserved { .. })));
     }

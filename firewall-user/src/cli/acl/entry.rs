@@ -67,8 +67,13 @@ pub(crate) struct Place {
     #[arg(value_enum)]
     direction: Direction,
     /// Number of the entry, 1 to 32766
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = number)]
     number: i64,
+}
+
+/// Any number: that it is one of an entry is checked where the message can name the network ACL.
+fn number(word: &str) -> Result<i64, String> {
+    word.parse().map_err(|_| "1 to 32766".to_owned())
 }
 
 /// An entry.

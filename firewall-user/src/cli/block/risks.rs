@@ -1,6 +1,7 @@
 //! Blocks that are hardly meant.
 
 use std::fmt::{self, Display};
+use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use ipnet::{IpNet, Ipv6Net};
@@ -8,7 +9,7 @@ use ipnet::{IpNet, Ipv6Net};
 use crate::cli::failure::UsageError;
 use crate::control::inside;
 use crate::dataplane::Pins;
-use crate::model::{Model, Peer, PrefixList};
+use crate::model::{Entries, Model, Peer, PrefixList, PrefixListId};
 
 /// ff02::/16, multicast on a link.
 const LINK_MULTICAST: Ipv6Net =
@@ -29,7 +30,7 @@ pub(super) fn check(model: &Model, targets: &[Peer]) -> Result<()> {
             Peer::Ipv6(network) => check_network(target, IpNet::V6(*network))?,
             Peer::PrefixList(id) => {
                 if let Some(list) = model.prefix_lists.get(id) {
-                    check_entries(list)?;
+                    check_entries(list, &Entries::default())?;
                 }
             }
             Peer::Group(_) => {}
@@ -38,15 +39,26 @@ pub(super) fn check(model: &Model, targets: &[Peer]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses the entries of a list that is blocked, if they would cut the host off.
-pub(in crate::cli) fn check_list(model: &Model, list: &PrefixList) -> Result<()> {
-    let target = Peer::PrefixList(list.id.clone());
-    let is_blocked = model.blocks.values().any(|block| block.target == target);
-    if is_blocked { check_entries(list) } else { Ok(()) }
+/// Refuses the entries of a list that is blocked, if they would cut the host off. Those that it had before
+/// are blocked already.
+pub(in crate::cli) fn check_list(model: &Model, id: &PrefixListId, before: &Entries) -> Result<()> {
+    match model.prefix_lists.get(id) {
+        Some(list) if is_blocked(model, id) => check_entries(list, before),
+        _ => Ok(()),
+    }
 }
 
-fn check_entries(list: &PrefixList) -> Result<()> {
+/// Whether a prefix list is blocked, on every interface or on one.
+pub(in crate::cli) fn is_blocked(model: &Model, id: &PrefixListId) -> bool {
+    let is_it = |target: &Peer| matches!(target, Peer::PrefixList(list) if list == id);
+    model.blocks.values().any(|block| is_it(&block.target))
+}
+
+fn check_entries(list: &PrefixList, before: &Entries) -> Result<()> {
     for network in list.entries.networks() {
+        if before.contains(&network) {
+            continue;
+        }
         let name =
             fmt::from_fn(|out| write!(out, "the entry {network} of prefix list {}", list.name));
         check_network(name, network)?;
@@ -65,9 +77,13 @@ fn check_network(name: impl Display, network: IpNet) -> Result<()> {
         IpNet::V6(network) if network.prefix_len() == 0 => {
             refuse("is every IPv6 address", EVERYTHING)
         }
+        IpNet::V4(network) if network.contains(&Ipv4Addr::BROADCAST) => refuse(
+            "has the address 255.255.255.255, without which no DHCP client gets an address",
+            NAME_THEM,
+        ),
         IpNet::V6(network) if has_neighbours(network) => refuse(
             "has the addresses of IPv6 neighbour discovery, without which IPv6 does not work",
-            "name the addresses that are meant; --force makes the change anyway",
+            NAME_THEM,
         ),
         _ => Ok(()),
     }
@@ -75,6 +91,8 @@ fn check_network(name: impl Display, network: IpNet) -> Result<()> {
 
 const EVERYTHING: &str = "`secgroup panic` drops everything but the management networks; --force makes the change \
                           anyway";
+
+const NAME_THEM: &str = "name the addresses that are meant; --force makes the change anyway";
 
 /// Whether a network contains what neighbour discovery needs: every link-local address of a link, or multicast
 /// on it.
@@ -121,7 +139,17 @@ mod tests {
         for text in ["0.0.0.0/0", "::/0", "fe80::/10", "fe80::/64", "ff00::/8", "ff02::1/128"] {
             assert!(check(text).is_err(), "{text}");
         }
-        for text in ["0.0.0.0/1", "224.0.0.0/4", "2001:db8::/32", "fe80::1/128", "ff05::/16"] {
+        for text in ["224.0.0.0/3", "240.0.0.0/4", "255.255.255.255/32"] {
+            assert!(check(text).is_err(), "{text}");
+        }
+        for text in [
+            "0.0.0.0/1",
+            "224.0.0.0/4",
+            "255.255.255.254/32",
+            "2001:db8::/32",
+            "fe80::1/128",
+            "ff05::/16",
+        ] {
             assert!(check(text).is_ok(), "{text}");
         }
     }

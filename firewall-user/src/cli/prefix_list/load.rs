@@ -81,6 +81,11 @@ pub(in crate::cli) enum LoadError {
 impl Explain for LoadError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         Some(match self {
+            Self::Lines(WrongLines(lines)) if lines.first.iter().all(|line| line.is_cut) => {
+                "check that the file is complete: a line that was cut off can look like this; a network of this \
+                 size is written with its first address"
+                    .into()
+            }
             Self::Lines(_) => {
                 "write a CIDR or an address on each line; # and ; begin comments".into()
             }
@@ -160,8 +165,8 @@ impl Load {
             }
         };
         let list = change.model().prefix_list_by_id(&id)?.clone();
-        if !self.safety.terms("").force {
-            risks::check_list(change.model(), &list)?;
+        if !self.safety.force() {
+            risks::check_list(change.model(), &id, &before)?;
         }
         Ok(Loaded { list, before, is_new, repeated, left_out })
     }

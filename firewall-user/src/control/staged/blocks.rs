@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::numbers::Indexes;
-use super::{Prior, refused};
+use super::{Context, refused};
 use crate::control::boot;
 use crate::control::enforcer::require_memory_for;
 use crate::control::progress::Progress;
@@ -48,11 +48,11 @@ pub(super) struct StagedBlocks {
 /// They do not fit, the kernel refuses them, or finds something else there.
 pub(super) fn stage(
     maps: &mut Maps,
-    (before, prior): (Option<&Model>, Option<Prior<'_>>),
-    wanted: &[ResolvedBlock],
-    indexes: &Indexes,
+    context: Context<'_>,
+    (before, wanted): (Option<&Model>, &[ResolvedBlock]),
     progress: &mut Progress,
 ) -> Result<StagedBlocks> {
+    let Context { prior, indexes, .. } = context;
     if prior.is_some_and(|prior| resolve(prior.model, indexes) == wanted) {
         return Ok(StagedBlocks { shadow: None, are_any: maps.blocks_any()? });
     }
@@ -72,7 +72,7 @@ pub(super) fn stage(
     progress.expect_more(plan.entries());
     let shadow = maps.shadow_blocks(plan, &blocks, &mut |done| progress.advance(done))?;
     maps.publish_blocks(&shadow)?;
-    if are_any {
+    if are_any && !wanted.iter().any(|block| context.is_moved(block.counter)) {
         let from = boot::nanoseconds()?;
         let results = maps.probe_blocks(&shadow, &block_probes(&old, wanted))?;
         let asked = Asked { from, to: boot::nanoseconds()? };

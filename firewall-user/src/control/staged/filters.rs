@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::numbers::Indexes;
-use super::{Prior, refused};
+use super::{Context, refused};
 use crate::control::boot;
 use crate::control::enforcer::require_memory_for;
 use crate::control::progress::Progress;
@@ -53,9 +53,8 @@ pub(in crate::control) fn compile(
 /// One does not fit, the kernel refuses it, or finds something else there.
 pub(super) fn stage(
     maps: &Maps,
-    prior: Option<Prior<'_>>,
+    context: Context<'_>,
     (model, entries): (&Model, &Entries),
-    indexes: &Indexes,
     progress: &mut Progress,
 ) -> Result<BTreeMap<u16, u16>> {
     let mut numbers = BTreeMap::new();
@@ -63,7 +62,7 @@ pub(super) fn stage(
     let mut new: Vec<(NewFilter, &Interface, &[ResolvedEntry])> = Vec::new();
     for (slot, wanted) in entries {
         let Some(interface) = model.interfaces.get(slot) else { continue };
-        let number = match unchanged(maps, prior, *slot, wanted, indexes)? {
+        let number = match unchanged(maps, context, *slot, wanted)? {
             Some(number) => number,
             None => match written.iter().find(|(known, _)| known == wanted) {
                 Some((_, number)) => *number,
@@ -88,6 +87,9 @@ pub(super) fn stage(
     }
     maps.publish_filters(new.iter().map(|(one, ..)| one))?;
     for (filter, interface, entries) in &new {
+        if entries.iter().any(|entry| context.is_moved(entry.counter)) {
+            continue;
+        }
         let from = boot::nanoseconds()?;
         let results = maps.probe_filter(filter.number(), &filter_probes(entries))?;
         let asked = Asked { from, to: boot::nanoseconds()? };
@@ -100,12 +102,11 @@ pub(super) fn stage(
 /// The filter that a slot has, if it is known that its entries are these.
 fn unchanged(
     maps: &Maps,
-    prior: Option<Prior<'_>>,
+    context: Context<'_>,
     slot: u16,
     wanted: &[ResolvedEntry],
-    indexes: &Indexes,
 ) -> Result<Option<u16>> {
-    let Some(prior) = prior else { return Ok(None) };
+    let Context { prior: Some(prior), indexes, .. } = context else { return Ok(None) };
     let Some(was) = prior.model.interfaces.get(&slot) else { return Ok(None) };
     let entries = filter_entries(prior.model, was, &|n| indexes.of(n));
     if entries.as_deref() != Some(wanted) {

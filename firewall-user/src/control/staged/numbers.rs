@@ -51,21 +51,13 @@ pub(super) fn timed(policies: &Policies) -> Vec<u32> {
     rules.filter(|rule| rule.end.is_some()).map(|rule| rule.number).collect()
 }
 
-/// An end that is nearer than this, in nanoseconds, may come before the change is made.
-const NEAR: u64 = 10_000_000_000;
-
 /// Takes the ends out that are in force otherwise, in `old`: packets meet them once they are written, so they
-/// are not written before the change is stored. Not where the old end may come meanwhile: the probes before
-/// the change would find that it has.
+/// are not written before the change is stored.
 pub(super) fn split_moved(
     ends: &mut BTreeMap<u32, u64>,
     old: &BTreeMap<u32, u64>,
-    now: u64,
 ) -> BTreeMap<u32, u64> {
-    let is_moved = |index: &u32, end: &mut u64| {
-        old.get(index).is_some_and(|old| old != end && *old > now.saturating_add(NEAR))
-    };
-    ends.extract_if(.., is_moved).collect()
+    ends.extract_if(.., |index, end| old.get(index).is_some_and(|old| old != end)).collect()
 }
 
 /// When each counted rule, entry and block ends, by the index of its counter.
@@ -90,12 +82,9 @@ mod tests {
 
     #[test]
     fn an_end_in_force_is_moved_with_the_change_and_others_are_written_before() {
-        let now = 1000;
-        let later = |by: u64| now + NEAR + by;
-        let old = BTreeMap::from([(1, later(1)), (2, later(1)), (3, now + 1)]);
-        let mut ends = BTreeMap::from([(1, later(2)), (2, later(1)), (3, later(2)), (4, now + 1)]);
-        let moved = split_moved(&mut ends, &old, now);
-        assert_eq!(moved, BTreeMap::from([(1, later(2))]));
-        assert_eq!(ends.into_keys().collect::<Vec<_>>(), [2, 3, 4]);
+        let old = BTreeMap::from([(1, 10), (2, 20)]);
+        let mut ends = BTreeMap::from([(1, 15), (2, 20), (3, 30)]);
+        assert_eq!(split_moved(&mut ends, &old), BTreeMap::from([(1, 15)]));
+        assert_eq!(ends.into_keys().collect::<Vec<_>>(), [2, 3]);
     }
 }

@@ -54,7 +54,8 @@ impl Maps {
                 "rule counters: {rules} rules, ACL entries and blocks, {} more than the {limit} that fit",
                 rules - limit
             ),
-            "raise maps.rules in the configuration, then `secgroup detach --all` and attach again",
+            "many networks in one prefix list take one counter (`prefix-list load`, `block --prefix-list`); or raise \
+             maps.rules in the configuration, then `secgroup detach --all` and attach again",
         ))
     }
 

@@ -12,12 +12,20 @@ pub(super) struct Settled {
     ended: Vec<Ended>,
     /// The model after that.
     model: Option<Model>,
-    /// Ends were stored otherwise.
-    moved: bool,
+    /// Ends were stored by other clocks when the transaction began.
+    pub(super) moved: bool,
+    /// They are stored by those of the present boot now.
+    pub(super) stored: bool,
     /// Every end is stored for this boot.
     pub(super) is_done: bool,
     /// There was an edit besides.
     pub(super) edited: bool,
+}
+
+impl Settled {
+    pub(super) fn new(moved: bool) -> Self {
+        Self { moved, ..Self::default() }
+    }
 }
 
 impl Transaction<'_> {
@@ -37,7 +45,7 @@ impl Transaction<'_> {
         let stored = Ends::new(&self.sql, &self.clocks).and_then(|ends| ends.store(&self.sql));
         let Written { ends, clocks } = stored.map_err(failed)?;
         self.recorded |= ends || clocks;
-        self.ends.moved = ends;
+        self.ends.stored = ends;
         self.ends.is_done = true;
         let ended = self.model.ended(self.clocks.moment.boottime);
         if ended.is_empty() {

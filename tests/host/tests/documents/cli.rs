@@ -45,7 +45,8 @@ pub(crate) fn page() -> String {
 /// Adds a list entry and a section for every command below `parent` that does something.
 fn add(parent: &Command, contents: &mut String, sections: &mut String, documents: &[JsonDocument]) {
     for command in parent.get_subcommands().filter(|one| is_shown(one)) {
-        if command.has_subcommands() {
+        // Some do something without a subcommand, too: `block`.
+        if command.is_subcommand_required_set() {
             add(command, contents, sections, documents);
             continue;
         }
@@ -72,6 +73,7 @@ fn add(parent: &Command, contents: &mut String, sections: &mut String, documents
         }
         let has_output = command.get_arguments().any(|arg| arg.get_id() == "output");
         assert!(!has_output || !own.is_empty(), "{name}: no JSON document is declared");
+        add(command, contents, sections, documents);
     }
 }
 
