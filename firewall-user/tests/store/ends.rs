@@ -126,3 +126,31 @@ fn another_end_keeps_the_rule() {
     assert_eq!(after.rule(&rule.id).unwrap().number, rule.number);
     assert!(after.rules.iter().all(|rule| rule.end.is_none()));
 }
+
+#[test]
+fn ends_that_a_step_of_the_clock_has_moved_make_another_generation() {
+    let dir = made();
+    let mut store = at(dir.path(), "a", 200, WALL + 100_000);
+    let mut change = store.begin().unwrap();
+    let generation = change.generation();
+    assert!(!change.ends_moved(), "the clocks agree");
+    change.remove_ended().unwrap();
+    assert_eq!(change.commit().unwrap(), generation);
+
+    // The wall clock is set back: known before anything is settled, and until it is stored.
+    for is_settled in [false, true] {
+        let mut store = at(dir.path(), "a", 300, WALL - 3_600_000);
+        let mut change = store.begin().unwrap();
+        assert!(change.ends_moved());
+        assert_eq!(change.generation(), generation);
+        if is_settled {
+            change.remove_ended().unwrap();
+            assert!(change.ends_moved() && !change.changed());
+            assert_eq!(change.commit().unwrap(), generation + 1);
+        }
+    }
+    let mut store = at(dir.path(), "a", 301, WALL - 3_599_000);
+    let change = store.begin().unwrap();
+    assert!(!change.ends_moved());
+    assert_eq!(change.generation(), generation + 1);
+}
