@@ -248,7 +248,7 @@ impl Enforcer {
 
 /// Refuses tables of networks for which the machine has no memory.
 pub(super) fn require_memory_for(what: &str, needed: u64) -> Result<()> {
-    /// What any machine has; it spares reading the file for each small change.
+    /// What any machine has: the file is not read for each small change.
     const SMALL: u64 = 1 << 20;
     if needed <= SMALL {
         return Ok(());

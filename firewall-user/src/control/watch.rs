@@ -112,7 +112,7 @@ pub fn run(paths: &Paths, config: Config) -> Result<()> {
     stdout.flush()?;
     dup2_stdout(File::open("/dev/null")?)?;
     // The command that started it holds the lock until the change is made.
-    // Somebody else may have it too, whom nobody waits for.
+    // Another process may have it too, and that one is not waited for.
     let wait = || {
         let control = Control::open_existing(paths, config)?.in_emergency();
         drop(control.lock()?);

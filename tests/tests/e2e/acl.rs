@@ -10,7 +10,7 @@ use secgroup_tests::{Pair, Secgroup, tc_hook};
 
 use crate::support::metric;
 
-/// All addresses, and an address of each family that nobody has here: somebody's home.
+/// All addresses, and an address of each family that no host of these tests has.
 const ANYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 const ELSEWHERE: [&str; 2] = ["198.51.100.7/32", "2001:db8::7/128"];
 
