@@ -19,6 +19,8 @@ mod time;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+use crate::Service;
+
 pub use self::query::{Malformed, parameters};
 pub use self::refusal::Refusal;
 pub use self::time::{MAX_SKEW, Time};
@@ -60,15 +62,6 @@ impl Request<'_> {
             _ => Err(Refusal::Ambiguous(name)),
         }
     }
-}
-
-/// A service whose requests are answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// EC2.
-    Ec2,
-    /// The Security Token Service.
-    Sts,
 }
 
 /// What a signing key is derived for.
@@ -252,11 +245,8 @@ fn signed_headers(list: &str) -> Result<Vec<String>, Refusal> {
 }
 
 fn service(scope: &Scope) -> Result<Service, Refusal> {
-    match scope.service.as_str() {
-        "ec2" => Ok(Service::Ec2),
-        "sts" => Ok(Service::Sts),
-        _ => Err(Refusal::Service),
-    }
+    let mut services = [Service::Ec2, Service::Sts].into_iter();
+    services.find(|service| service.name() == scope.service).ok_or(Refusal::Service)
 }
 
 /// Reads 64 hexadecimal digits in small letters.

@@ -9,7 +9,8 @@ use aws_sigv4::http_request::{
     PayloadChecksumKind, SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
 };
 use aws_sigv4::sign::v4;
-use firewall_ec2::sigv4::{Form, Refusal, Request, Service, Signature};
+use firewall_ec2::Service;
+use firewall_ec2::sigv4::{Form, Refusal, Request, Signature};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -106,14 +107,10 @@ fn signed(plan: &Plan) -> Arrived {
         settings.expires_in = Some(Duration::from_secs(u64::from(*seconds)));
     }
     let identity = Credentials::new(KEY, SECRET, None, None, "test").into();
-    let name = match service {
-        Service::Ec2 => "ec2",
-        Service::Sts => "sts",
-    };
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region(region)
-        .name(name)
+        .name(service.name())
         .time(UNIX_EPOCH + Duration::from_secs(u64::try_from(*time).unwrap()))
         .settings(settings)
         .build()

@@ -1,7 +1,8 @@
 //! Why a request is not believed, in EC2's codes.
 
+use super::MAX_EXPIRES;
 use super::query::Malformed;
-use super::{MAX_EXPIRES, Service};
+use crate::{Error, Service};
 
 /// Why a request is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,14 +118,10 @@ impl Refusal {
         }
     }
 
-    /// The status of HTTP.
+    /// As an error of the service.
     #[must_use]
-    pub fn status(self, service: Service) -> u16 {
-        match self.code(service) {
-            "AuthFailure" => 401,
-            "MissingAuthenticationToken" | "InvalidClientTokenId" | "SignatureDoesNotMatch" => 403,
-            _ => 400,
-        }
+    pub fn error(self, service: Service) -> Error {
+        Error::new(self.code(service), self.message(service))
     }
 }
 

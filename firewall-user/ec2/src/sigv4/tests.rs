@@ -376,8 +376,8 @@ fn a_refusal_has_the_codes_of_its_service() {
     for (refusal, ec2, sts) in [
         (
             Refusal::Missing,
-            ("MissingAuthenticationToken", 403),
-            ("MissingAuthenticationToken", 403),
+            ("MissingAuthenticationToken", 401),
+            ("MissingAuthenticationToken", 401),
         ),
         (Refusal::UnknownKey, ("AuthFailure", 401), ("InvalidClientTokenId", 403)),
         (Refusal::Mismatch, ("AuthFailure", 401), ("SignatureDoesNotMatch", 403)),
@@ -386,7 +386,11 @@ fn a_refusal_has_the_codes_of_its_service() {
         (Refusal::Query, ("MalformedQueryString", 400), ("MalformedQueryString", 400)),
     ] {
         for (service, expected) in [(Service::Ec2, ec2), (Service::Sts, sts)] {
-            assert_eq!((refusal.code(service), refusal.status(service)), expected, "{refusal:?}");
+            assert_eq!(
+                (refusal.code(service), refusal.error(service).status),
+                expected,
+                "{refusal:?}"
+            );
         }
     }
     let texts = [Refusal::UnknownKey, Refusal::Mismatch].map(|one| one.message(Service::Ec2));

@@ -1,0 +1,8 @@
+//! What the HTTP servers of `serve` share: where they listen, and how little a client can take from them.
+
+mod address;
+pub(crate) mod connection;
+pub(crate) mod server;
+
+pub(crate) use address::Listening;
+pub use address::{Address, ListenError};
