@@ -175,6 +175,8 @@ fn changed(arrived: &Arrived, change: &Change) -> Arrived {
     let mut changed = arrived.clone();
     let Arrived { method, query, headers, body } = &mut changed;
     match change {
+        Change::HeaderByte(..) | Change::HeaderGone(_) | Change::HeaderTwice(_)
+            if headers.is_empty() => {}
         Change::Method => *method = if method == "GET" { "POST" } else { "GET" }.to_owned(),
         Change::QueryByte(at, byte) => *query = replaced(query, *at, *byte),
         Change::QueryMore(more) if query.is_empty() => query.clone_from(more),

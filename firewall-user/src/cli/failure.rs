@@ -10,9 +10,9 @@ use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NotStored, NothingAttached, OtherStore, Unsettled};
 use crate::dataplane::DataplaneError;
 use crate::explain::{Exit, Explain};
+use crate::http::ListenError;
 use crate::model::{self, document};
 use crate::ownership::OwnershipError;
-use crate::telemetry::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{Context, Exit};
-use crate::telemetry::{Address, serve};
+use crate::http::Address;
+use crate::telemetry::serve;
 
 /// The least time between two checks of everything.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +25,12 @@ Examples:
   secgroup serve --metrics unix:/run/secgroup/metrics.sock")]
 pub(super) struct Command {
     /// Address and port for GET /metrics, or a Unix socket, which its owner and group can use
-    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH", default_value = "127.0.0.1:9911")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT|unix:PATH",
+        default_value = "127.0.0.1:9911",
+        value_parser = metrics_address
+    )]
     metrics: Address,
     /// Time between two checks of what the kernel does not announce, such as a detached link
     #[arg(
@@ -34,6 +40,10 @@ pub(super) struct Command {
         value_parser = check_interval
     )]
     check_interval: Duration,
+}
+
+fn metrics_address(word: &str) -> Result<Address, String> {
+    Address::parse(word, 9911, "/run/secgroup/metrics.sock")
 }
 
 fn check_interval(word: &str) -> Result<Duration, String> {
@@ -50,7 +60,8 @@ impl Command {
         // Unreadable maps fail the command now, and not only the first scrape.
         context.control().and_then(|control| control.maps()).context("serve")?;
         let (paths, config) = (context.paths.clone(), context.config);
-        serve::serve(paths, config, &metrics, check_interval, |address| match address {
+        let servers = Vec::new();
+        serve::serve(paths, config, &metrics, check_interval, servers, |address| match address {
             Address::Tcp(address) => eprintln!("secgroup: metrics at http://{address}/metrics"),
             Address::Unix(_) => eprintln!("secgroup: metrics at {address}"),
         })
