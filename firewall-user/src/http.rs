@@ -3,6 +3,7 @@
 mod address;
 pub(crate) mod connection;
 pub(crate) mod server;
+pub mod tls;
 
-pub(crate) use address::Listening;
 pub use address::{Address, ListenError};
+pub(crate) use address::{Listening, is_loopback};
