@@ -7,10 +7,11 @@ use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::MAX_RULE;
 use firewall_ebpf::abi::state::State;
 use firewall_user::model::{
-    Acl, End, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, Networks, NewRule,
-    PortRange, PortSettings, RuleSpec, Tracking, Traffic, parse_cidr, parse_own,
+    Acl, End, Family, Group, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress,
+    Networks, NewRule, PortRange, PortSettings, RuleSpec, Tracking, Traffic, VpcId, parse_cidr,
+    parse_own,
 };
-use firewall_user::model::{Family, Peer};
+use firewall_user::model::{Peer, SubnetId};
 use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -18,7 +19,13 @@ use tempfile::TempDir;
 use crate::{acls, blocks};
 
 pub(crate) fn new_group(name: &str) -> NewGroup {
-    NewGroup { name: name.to_owned(), description: "d".to_owned(), tags: BTreeMap::new() }
+    NewGroup {
+        vpc: VpcId::default_vpc(),
+        name: name.to_owned(),
+        description: "d".to_owned(),
+        tags: BTreeMap::new(),
+        rules: Group::default_rules(&Family::ALL),
+    }
 }
 
 pub(crate) fn tcp_rule(port: u16) -> NewRule {
@@ -30,6 +37,7 @@ pub(crate) fn tcp_rule(port: u16) -> NewRule {
 
 pub(crate) fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
     Interface {
+        subnet: SubnetId::default_subnet(),
         id: InterfaceId::random().unwrap(),
         slot,
         device: device.to_owned(),
@@ -101,6 +109,7 @@ pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
                 name: format!("l{}", which % 3),
                 family: Family::Ipv4,
                 entries: [(network, "e".to_owned())].into_iter().collect(),
+                max_entries: None,
                 tags: [("k".to_owned(), "v".to_owned())].into(),
             })
             .map(drop),
