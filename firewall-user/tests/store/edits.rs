@@ -191,16 +191,16 @@ fn a_removed_rule_is_still_known_by_its_number() {
     drop(store);
 
     let mut store = Store::open(dir.path()).unwrap();
-    // The first numbers are those of the default ACL's entries.
-    let name = store.rule_by_number(12).unwrap().unwrap();
+    // The first numbers are those of the default ACL's entries and the default group's rules.
+    let name = store.rule_by_number(14).unwrap().unwrap();
     assert_eq!((name.rule, name.group, name.group_name), (rules[1].clone(), group, "web".into()));
-    assert_eq!(store.rule_by_number(13).unwrap(), None);
+    assert_eq!(store.rule_by_number(15).unwrap(), None);
     assert_eq!(store.rule_by_number(8).unwrap(), None, "an entry of an ACL is no rule");
     assert_eq!(store.rule_by_number(0).unwrap(), None);
     // The highest number is free, and is not given again.
     let mut change = store.begin().unwrap();
     let group = change.create_group(new_group("web")).unwrap();
-    assert_eq!(change.model().groups[&group].rules[0].number, 13);
+    assert_eq!(change.model().groups[&group].rules[0].number, 15);
 }
 
 #[test]
