@@ -23,7 +23,7 @@ mod view;
 
 pub use actions::names as action_names;
 pub use authenticate::Authentication;
-pub use request::{Access, Answer};
+pub use request::{Access, Answer, Caller, Connection};
 
 /// What the endpoint works on: shared by all requests.
 #[derive(Debug)]

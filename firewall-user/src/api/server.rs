@@ -20,6 +20,7 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use firewall_ec2::{Error, Service as Ec2Service};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,9 +31,9 @@ use tokio::time::timeout;
 
 use super::authenticate::{Arrived, Authenticated, Authentication, Authenticator};
 use super::keys::KeyFile;
-use super::{Answer, Api, browser};
+use super::{Answer, Api, Caller, Connection, browser};
 use crate::config::{Config, Paths};
-use crate::http::connection::{Bounds, Phase, Progress, Stream, Watched, bounded};
+use crate::http::connection::{Accepted, Bounds, Ends, Phase, Progress, Stream, Watched, bounded};
 use crate::http::server::{self, Service};
 use crate::http::tls::{Tls, TlsFiles};
 use crate::http::{Address, Listening};
@@ -201,20 +202,21 @@ impl Service for Endpoint {
 
     fn serve(
         &self,
-        stream: Box<dyn Stream>,
+        accepted: Accepted,
         progress: Arc<Progress>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let acceptor = self.tls.as_ref().map(|tls| tls.acceptor());
         let (router, end) = (self.router.clone(), self.end.clone());
         async move {
+            let Accepted { stream, ends } = accepted;
             let stream = Watched::new(stream, Arc::clone(&progress));
             let connection = async {
                 match acceptor {
-                    None => serve(stream, router, &progress, end).await,
+                    None => serve(stream, ends, router, &progress, end).await,
                     Some(acceptor) => {
                         // An error is the client's.
                         let Ok(stream) = acceptor.accept(stream).await else { return };
-                        serve(stream, router, &progress, end).await;
+                        serve(stream, ends, router, &progress, end).await;
                     }
                 }
             };
@@ -225,13 +227,17 @@ impl Service for Endpoint {
 
 async fn serve(
     stream: impl Stream,
+    ends: Option<Ends>,
     router: Router,
     progress: &Arc<Progress>,
     mut end: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
         progress.enter(Phase::Request);
+        if let Some(ends) = ends {
+            request.extensions_mut().insert(ends);
+        }
         let answer = router.call(request);
         async {
             let answer: Result<Response, Infallible> = answer.await;
@@ -268,6 +274,8 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
         return refused;
     }
+    let ends: Option<Ends> = request.extensions().get().copied();
+    let connection = ends.map(|Ends { client, server }| Connection { client, server });
     let is_of_client = browser::is_of_client(request.headers());
     if shared.is_guarded && browser::is_of_browser(request.headers()) {
         let text = "Requests of browsers, and for other hosts than localhost, are refused.";
@@ -288,7 +296,7 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
     };
     let carried_out = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        carry_out(&shared, &arrived, is_of_client)
+        carry_out(&shared, &arrived, connection, is_of_client)
     });
     match carried_out.await {
         Ok(Ok(answer)) => xml(answer),
@@ -298,7 +306,12 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
 }
 
 /// Authenticates a request and carries it out.
-fn carry_out(shared: &Shared, arrived: &Arrived, is_of_client: bool) -> Result<Answer, Error> {
+fn carry_out(
+    shared: &Shared,
+    arrived: &Arrived,
+    connection: Option<Connection>,
+    is_of_client: bool,
+) -> Result<Answer, Error> {
     let Authenticated { key_id, access, params } = shared.authenticator.check(arrived)?;
     let is_change = Api::is_change(&params);
     if shared.is_guarded && is_change && !is_of_client {
@@ -306,7 +319,7 @@ fn carry_out(shared: &Shared, arrived: &Arrived, is_of_client: bool) -> Result<A
                     send and browsers do not: Authorization, X-Amz-Date or amz-sdk-request.";
         return Err(Error::new("UnauthorizedOperation", text));
     }
-    let answer = shared.api().answer(access, &params);
+    let answer = shared.api().answer(&Caller { access, connection }, &params);
     if is_change && answer.status == 200 {
         let by = if key_id.is_empty() { String::new() } else { format!(" by {key_id}") };
         eprintln!("secgroup: ec2: {}{by}", params.text("Action").unwrap_or_default());

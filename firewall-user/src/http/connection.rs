@@ -2,6 +2,7 @@
 //! silent, slow to send or slow to read must not keep a connection from others.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -14,6 +15,22 @@ use tokio::time::sleep;
 /// A stream of bytes to and from a client.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// The ends of a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The client's.
+    pub(crate) client: SocketAddr,
+    /// The one on this host.
+    pub(crate) server: SocketAddr,
+}
+
+/// A connection that was accepted.
+pub(crate) struct Accepted {
+    pub(crate) stream: Box<dyn Stream>,
+    /// `None` over a Unix socket.
+    pub(crate) ends: Option<Ends>,
+}
 
 /// How often the times of a connection are compared with their bounds.
 const TICK: Duration = Duration::from_millis(500);

@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{interval, sleep, timeout};
 
 use super::address::{Listening, SocketFile, is_loopback};
-use super::connection::{Bounds, Phase, Progress, Stream};
+use super::connection::{Accepted, Bounds, Ends, Phase, Progress};
 
 /// The pause after an error of accepting, for example without a free file.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ pub(crate) trait Service: Send + 'static {
     /// Serves one connection until it ends. It has to record its progress, and to end within the bounds.
     fn serve(
         &self,
-        stream: Box<dyn Stream>,
+        accepted: Accepted,
         progress: Arc<Progress>,
     ) -> impl Future<Output = ()> + Send + 'static;
 }
@@ -56,16 +56,18 @@ impl Listener {
         })
     }
 
-    /// A connection, and the client on another host.
-    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Option<IpAddr>)> {
+    async fn accept(&self) -> io::Result<Accepted> {
         Ok(match self {
             Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
+                let (stream, client) = listener.accept().await?;
                 // An answer in several writes would wait for acknowledgements between them.
                 let _ = stream.set_nodelay(true);
-                (Box::new(stream), client(address))
+                let ends = Some(Ends { client, server: stream.local_addr()? });
+                Accepted { stream: Box::new(stream), ends }
             }
-            Self::Unix(listener, _) => (Box::new(listener.accept().await?.0), None),
+            Self::Unix(listener, _) => {
+                Accepted { stream: Box::new(listener.accept().await?.0), ends: None }
+            }
         })
     }
 }
@@ -112,15 +114,16 @@ pub(crate) async fn run(
         };
         while tasks.try_join_next().is_some() {}
         connections.retain(|one: &Connection| !one.task.is_finished());
-        let Ok((stream, client)) = accepted else {
+        let Ok(accepted) = accepted else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        let client = accepted.ends.and_then(|ends| client(ends.client));
         if !make_room(&mut connections, client, service.bounds()) {
             continue;
         }
         let progress = Arc::new(Progress::new());
-        let served = service.serve(stream, Arc::clone(&progress));
+        let served = service.serve(accepted, Arc::clone(&progress));
         connections.push_back(Connection { client, progress, task: tasks.spawn(served) });
     }
     drop(listener);

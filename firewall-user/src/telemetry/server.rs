@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 
-use crate::http::connection::{Bounds, Phase, Progress, Stream};
+use crate::http::connection::{Accepted, Bounds, Phase, Progress, Stream};
 use crate::http::server::Service;
 use crate::telemetry::metrics;
 use crate::telemetry::scrapes::Scrapes;
@@ -51,10 +51,10 @@ impl Service for MetricsServer {
 
     fn serve(
         &self,
-        stream: Box<dyn Stream>,
+        accepted: Accepted,
         progress: Arc<Progress>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        serve(stream, self.0.clone(), progress)
+        serve(accepted.stream, self.0.clone(), progress)
     }
 }
 
