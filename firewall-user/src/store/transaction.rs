@@ -17,12 +17,14 @@ use crate::model::{
 mod acls;
 mod addresses;
 mod blocks;
+mod client_tokens;
 mod ends;
 mod rollback;
 mod vpcs;
 
 pub use acls::NewAcl;
 pub use blocks::Blocked;
+pub use client_tokens::Answered;
 
 /// A group to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
