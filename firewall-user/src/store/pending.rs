@@ -29,6 +29,8 @@ const TABLES: [&str; 21] = [
     "interface_allowed_addresses",
     "interface_ether_types",
     "blocks",
+    // Otherwise a token would answer with what the rollback has deleted.
+    "client_tokens",
 ];
 
 /// A change that is rolled back unless it is confirmed before the deadline.

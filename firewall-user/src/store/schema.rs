@@ -276,6 +276,18 @@ CREATE TABLE blocks (
 CREATE UNIQUE INDEX blocks_by_target ON blocks (coalesce(cidr, prefix_list), coalesce(interface, ''));
 CREATE INDEX blocks_by_prefix_list ON blocks (prefix_list) WHERE prefix_list IS NOT NULL;
 
+-- The answers to requests with a client token, for a while: the same request again gets the same answer.
+CREATE TABLE client_tokens (
+    action TEXT NOT NULL,
+    token TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    -- Milliseconds since 1970.
+    time INTEGER NOT NULL,
+    PRIMARY KEY (action, token)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX client_tokens_by_time ON client_tokens (time);
+
 -- The addresses of group members in the policies that are active in the kernel.
 CREATE TABLE active_addresses (
     slot INTEGER NOT NULL,

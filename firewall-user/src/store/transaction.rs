@@ -17,6 +17,7 @@ use crate::model::{
 mod acls;
 mod addresses;
 mod blocks;
+mod client_tokens;
 mod ends;
 mod interfaces;
 mod rollback;
@@ -24,6 +25,7 @@ mod vpcs;
 
 pub use acls::NewAcl;
 pub use blocks::Blocked;
+pub use client_tokens::Answered;
 
 /// A group to create.
 #[derive(Clone, Debug, PartialEq, Eq)]

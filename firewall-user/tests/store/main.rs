@@ -4,6 +4,7 @@
 
 mod acls;
 mod blocks;
+mod client_tokens;
 mod crash;
 mod edits;
 mod ends;
