@@ -31,7 +31,7 @@ mod write;
 
 pub use error::Error;
 pub use pending::Pending;
-pub use transaction::{Blocked, NewAcl, NewGroup, NewPrefixList, Transaction};
+pub use transaction::{Answered, Blocked, NewAcl, NewGroup, NewPrefixList, Transaction};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "secgroup.db";

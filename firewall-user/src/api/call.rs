@@ -8,12 +8,13 @@ use firewall_ec2::{Error, Params};
 
 use super::Api;
 use super::actions::Action;
+use super::client_tokens;
 use super::refusal::refusal;
 use super::request::Caller;
 use super::tag_specifications;
 use crate::control::Terms;
 use crate::model::{Identity, Model};
-use crate::store::Transaction;
+use crate::store::{Answered, Transaction};
 
 /// A request that is being answered.
 #[derive(Debug)]
@@ -90,6 +91,39 @@ impl<'a> Call<'a> {
             control.change(&terms, edit)
         });
         made.map_err(|error| refusal(&error))
+    }
+
+    /// As [`Self::change`], for a request that may have a `ClientToken`: the same request again makes nothing, and is
+    /// answered as the first time. `edit` returns what is to be known of what it made, such as its id; `read` reads
+    /// the answer from the model with it.
+    ///
+    /// # Errors
+    /// As [`Self::change`]; the token is malformed, or was given with other parameters.
+    pub(super) fn change_once<T>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<String>,
+        read: impl FnOnce(&Model, &str) -> Result<T>,
+    ) -> Result<T, Error> {
+        let Some(token) = client_tokens::of(self.params)? else {
+            return self.change(|change| {
+                let answer = edit(change)?;
+                read(change.model(), &answer)
+            });
+        };
+        let action = self.action.name;
+        let digest = client_tokens::digest(self.params);
+        self.change(|change| {
+            if let Some(earlier) = change.answered(action, token)? {
+                if earlier.digest != digest {
+                    return Err(client_tokens::mismatch().into());
+                }
+                return read(change.model(), &earlier.answer);
+            }
+            let answer = edit(change)?;
+            let made = read(change.model(), &answer)?;
+            change.answer_again((action, token), &Answered { digest, answer })?;
+            Ok(made)
+        })
     }
 
     /// The tags that `TagSpecification.N` gives to what the action creates, whose type is for example

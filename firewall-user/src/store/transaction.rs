@@ -10,19 +10,22 @@ use super::{Error, pending, write};
 use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
-    Change, Entries, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model,
-    Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, VpcId, check,
+    Change, Entries, Error as ModelError, Family, Group, GroupId, Limits, Model, Networks, NewRule,
+    PrefixList, PrefixListId, Rule, RuleId, RuleSpec, VpcId, check,
 };
 
 mod acls;
 mod addresses;
 mod blocks;
+mod client_tokens;
 mod ends;
+mod interfaces;
 mod rollback;
 mod vpcs;
 
 pub use acls::NewAcl;
 pub use blocks::Blocked;
+pub use client_tokens::Answered;
 
 /// A group to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -401,20 +404,6 @@ impl<'a> Transaction<'a> {
         plan.steps.iter().try_for_each(|step| self.write(step.change.clone()))
     }
 
-    /// The smallest slot that no interface has.
-    ///
-    /// # Errors
-    /// All `capacity` slots are taken.
-    pub fn free_slot(&self, capacity: u32) -> Result<u16, Error> {
-        (0..=u16::MAX)
-            .take_while(|slot| u32::from(*slot) < capacity)
-            .find(|slot| !self.model.interfaces.contains_key(slot))
-            .ok_or_else(|| {
-                let count = self.model.interfaces.len() + 1;
-                ModelError::InterfacesLimit { count, limit: capacity as usize }.into()
-            })
-    }
-
     /// Replaces the management networks.
     ///
     /// # Errors
@@ -435,28 +424,5 @@ impl<'a> Transaction<'a> {
             return Ok(());
         }
         self.write(Change::SetPanic(is_panicking))
-    }
-
-    /// Attaches groups to a device; replaces the interface in its slot.
-    ///
-    /// # Errors
-    /// A group does not exist or is given twice, its network ACL does not exist, the device has another slot, or a limit is reached.
-    pub fn put_interface(&mut self, interface: &Interface) -> Result<(), Error> {
-        self.model.check_interface(interface, &self.limits)?;
-        if self.model.interfaces.get(&interface.slot) == Some(interface) {
-            return Ok(());
-        }
-        self.write(Change::PutInterface(interface.clone()))
-    }
-
-    /// Deletes the interface in a slot.
-    ///
-    /// # Errors
-    /// The slot is empty.
-    pub fn delete_interface(&mut self, slot: u16) -> Result<(), Error> {
-        if !self.model.interfaces.contains_key(&slot) {
-            return Err(ModelError::InterfaceNotFound(slot.to_string()).into());
-        }
-        self.write(Change::DeleteInterface(slot))
     }
 }

@@ -110,6 +110,10 @@ pub(super) fn change(
             sql.execute("DELETE FROM blocks WHERE number = ?1", [*number]).map(drop)
         }
         Change::PutInterface(interface) => put_interface(sql, interface),
+        Change::MoveInterface { from, to } => {
+            sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*from])?;
+            put_interface(sql, to)
+        }
         Change::SetManagement(networks) => {
             sql.execute("DELETE FROM management", [])?;
             networks.iter().try_for_each(|network| {
@@ -286,16 +290,17 @@ fn put_vpc(sql: &Connection, vpc: &Vpc) -> rusqlite::Result<()> {
 }
 
 fn put_subnet(sql: &Connection, subnet: &Subnet) -> rusqlite::Result<()> {
-    let Subnet { id, vpc, acl, is_default, settings, tags } = subnet;
+    let Subnet { id, vpc, acl, association, is_default, settings, tags } = subnet;
     sql.execute(
-        "INSERT INTO subnets VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE \
-         SET acl = excluded.acl, settings = excluded.settings",
+        "INSERT INTO subnets VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE \
+         SET acl = excluded.acl, settings = excluded.settings, association = excluded.association",
         params![
             id.as_str(),
             vpc.as_str(),
             acl.as_ref().map(AclId::as_str),
             is_default,
-            rows::to_json(settings)?
+            rows::to_json(settings)?,
+            association.as_str(),
         ],
     )?;
     sql.execute("DELETE FROM subnet_tags WHERE subnet = ?1", [id.as_str()])?;
@@ -426,12 +431,14 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         timeouts,
         addresses,
         port,
+        details,
+        tags,
     } = interface;
     // Cascades to the tables that reference it.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+         ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         params![
             slot,
             id.as_str(),
@@ -452,8 +459,12 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             port.mac.map(|mac| mac.to_string()),
             acl.as_ref().map(AclId::as_str),
             subnet.as_str(),
+            rows::to_json(details)?,
         ],
     )?;
+    for (key, value) in tags {
+        sql.execute("INSERT INTO interface_tags VALUES (?1, ?2, ?3)", params![slot, key, value])?;
+    }
     for (position, group) in (0_u32..).zip(groups) {
         sql.execute(
             "INSERT INTO interface_groups VALUES (?1, ?2, ?3)",

@@ -99,6 +99,11 @@ pub enum Change {
     RemoveBlock(u32),
     /// Replaces the interface in its slot.
     PutInterface(Interface),
+    /// Puts an interface into another slot, with its blocks: it is attached or detached.
+    MoveInterface {
+        from: u16,
+        to: Interface,
+    },
     DeleteInterface(u16),
     SetManagement(BTreeSet<IpNet>),
     SetPanic(bool),
@@ -209,17 +214,31 @@ impl Model {
                 self.blocks.remove(&number);
             }
             Change::PutInterface(interface) => {
-                self.interfaces.insert(interface.slot, interface);
+                self.slots(interface.slot).insert(interface.slot, interface);
+            }
+            Change::MoveInterface { from, to } => {
+                self.slots(from).remove(&from);
+                self.slots(to.slot).insert(to.slot, to);
             }
             Change::DeleteInterface(slot) => {
                 // Its blocks go with it.
-                if let Some(gone) = self.interfaces.remove(&slot) {
+                if let Some(gone) = self.slots(slot).remove(&slot) {
                     self.blocks.retain(|_, block| block.interface.as_ref() != Some(&gone.id));
                 }
             }
             Change::SetManagement(networks) => self.management = networks,
             Change::SetPanic(is_panicking) => self.is_panicking = is_panicking,
         }
+    }
+
+    /// The network interface in a slot.
+    pub fn network_interface_mut(&mut self, slot: u16) -> Option<&mut Interface> {
+        self.slots(slot).get_mut(&slot)
+    }
+
+    /// The interfaces among which one with this slot is.
+    const fn slots(&mut self, slot: u16) -> &mut BTreeMap<u16, Interface> {
+        if slot < Interface::FIRST_UNATTACHED { &mut self.interfaces } else { &mut self.unattached }
     }
 
     fn group_mut(&mut self, id: &GroupId) -> Option<&mut Group> {
