@@ -10,6 +10,7 @@ use super::Api;
 use super::actions::Action;
 use super::client_tokens;
 use super::refusal::refusal;
+use super::request::Caller;
 use super::tag_specifications;
 use crate::control::Terms;
 use crate::model::{Identity, Model};
@@ -19,6 +20,7 @@ use crate::store::{Answered, Transaction};
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     api: &'a Api,
+    caller: &'a Caller,
     action: &'static Action,
     /// The parameters of the request.
     pub(super) params: &'a Params,
@@ -28,16 +30,22 @@ pub(super) struct Call<'a> {
 impl<'a> Call<'a> {
     pub(super) fn new(
         api: &'a Api,
+        caller: &'a Caller,
         action: &'static Action,
         params: &'a Params,
     ) -> Result<Self, Error> {
         let is_dry_run = params.flag("DryRun")?.unwrap_or(false);
-        Ok(Self { api, action, params, is_dry_run })
+        Ok(Self { api, caller, action, params, is_dry_run })
     }
 
     /// The endpoint.
     pub(super) const fn api(&self) -> &'a Api {
         self.api
+    }
+
+    /// Who sends it.
+    pub(super) const fn caller(&self) -> &'a Caller {
+        self.caller
     }
 
     /// The account and the region.
