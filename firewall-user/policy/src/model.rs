@@ -19,6 +19,7 @@ mod ended;
 mod entries;
 mod error;
 mod ether_type;
+mod flow_log;
 mod foreign;
 mod identity;
 pub mod ids;
@@ -43,9 +44,10 @@ pub use ended::{Ended, EndedKind};
 pub use entries::{Entries, EntryChange};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
+pub use flow_log::{FlowLog, FlowLogSettings, Logged, RecordFiles};
 pub use foreign::{ForeignGroup, is_account};
 pub use identity::Identity;
-pub use ids::{AclId, GroupId, InterfaceId, PrefixListId, RuleId, SubnetId, VpcId};
+pub use ids::{AclId, FlowLogId, GroupId, InterfaceId, PrefixListId, RuleId, SubnetId, VpcId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use networks::Networks;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
@@ -179,8 +181,22 @@ pub struct PrefixList {
     pub max_entries: Option<u32>,
     /// Whether AWS manages it: its owner is `AWS`, and only a document changes it.
     pub is_aws: bool,
+    /// What was done to it last.
+    pub state: ListState,
     /// User tags.
     pub tags: BTreeMap<String, String>,
+}
+
+/// What was done to a prefix list last, which EC2's clients wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ListState {
+    /// It was created.
+    #[default]
+    Created,
+    /// Its entries, its name or its size were changed.
+    Modified,
+    /// It got the entries of an earlier version again.
+    Restored,
 }
 
 /// Where the user wants the receive program to run.
@@ -345,6 +361,8 @@ pub struct Model {
     pub blocks: BTreeMap<u32, Block>,
     /// By slot.
     pub interfaces: BTreeMap<u16, Interface>,
+    /// By id.
+    pub flow_logs: BTreeMap<FlowLogId, FlowLog>,
     /// The management networks, which stay reachable in emergency mode.
     pub management: BTreeSet<IpNet>,
     /// Emergency mode: only traffic of the management networks passes, regardless of the groups' rules.
@@ -434,6 +452,11 @@ choices!(HookChoice {
     Tcx = "tcx",
     Clsact = "clsact",
 });
+choices!(ListState {
+    Created = "create-complete",
+    Modified = "modify-complete",
+    Restored = "restore-complete",
+});
 choices!(Mode { Enforce = "enforce", Audit = "audit", });
 choices!(Tracking { Auto = "auto", Always = "always", });
 
@@ -469,6 +492,7 @@ impl Default for Model {
             acls: BTreeMap::new(),
             blocks: BTreeMap::new(),
             interfaces: BTreeMap::new(),
+            flow_logs: BTreeMap::new(),
             management: BTreeSet::new(),
             is_panicking: false,
         }

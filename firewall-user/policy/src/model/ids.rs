@@ -107,6 +107,11 @@ id!(
     SubnetId,
     "subnet-"
 );
+id!(
+    /// `fl-…`
+    FlowLogId,
+    "fl-"
+);
 
 fn well_formed(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|digits| {
