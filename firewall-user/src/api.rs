@@ -11,6 +11,7 @@ use crate::model::{Identity, Model};
 
 mod actions;
 mod call;
+mod client_tokens;
 mod refusal;
 mod request;
 mod tag_specifications;

@@ -59,7 +59,7 @@ impl Model {
     /// # Errors
     /// An interface or a rule of another group uses it.
     pub fn check_group_unused(&self, group: &Group) -> Result<(), Error> {
-        let members = self.interfaces.values().filter(|one| one.groups.contains(&group.id));
+        let members = self.network_interfaces().filter(|one| one.groups.contains(&group.id));
         let interfaces = members.map(User::of_interface);
         let peer = Peer::Group(group.id.clone());
         let rules = self.rules_with(&peer, Some(&group.id));
@@ -302,21 +302,31 @@ impl Model {
     /// Checks that an interface may be attached, in place of what its slot holds now.
     ///
     /// # Errors
-    /// It has no group, a group repeats, a group or its network ACL does not exist, the device has another
-    /// slot, or a limit is exceeded.
+    /// It has no group, a group repeats, a group or its network ACL does not exist or is not of the VPC of its
+    /// subnet, the subnet does not exist, the device has another slot, or a limit is exceeded.
     pub fn check_interface(&self, interface: &Interface, limits: &Limits) -> Result<(), Error> {
         let Interface { device, netns, slot, groups, .. } = interface;
         if groups.is_empty() {
             return Err(Error::InterfaceWithoutGroup);
         }
+        let wanted = &self.subnet_by_id(&interface.subnet)?.vpc;
+        let of_vpc = |what, name: &str, vpc: &VpcId| {
+            let name = name.to_owned();
+            let (vpc, wanted) = (vpc.to_string(), wanted.to_string());
+            if vpc == wanted { Ok(()) } else { Err(Error::OtherVpc { what, name, vpc, wanted }) }
+        };
         let mut seen = BTreeSet::new();
         for id in groups {
             let group = self.group_by_id(id)?;
+            of_vpc("group", &group.name, &group.vpc)?;
             if !seen.insert(id) {
                 return Err(Error::InterfaceGroupRepeated(group.name.clone()));
             }
         }
-        interface.acl.as_ref().map_or(Ok(()), |id| self.acl_by_id(id).map(drop))?;
+        if let Some(id) = &interface.acl {
+            let acl = self.acl_by_id(id)?;
+            of_vpc("network ACL", &acl.name, &acl.vpc)?;
+        }
         if groups.len() > limits.groups_per_interface {
             return Err(Error::InterfaceGroupsLimit {
                 device: device.clone(),
@@ -337,7 +347,7 @@ impl Model {
             return Err(Error::EtherTypesLimit { device: device.clone(), count, limit });
         }
         match self.interface(device, netns.as_deref()) {
-            Some(other) if other.slot != *slot => {
+            Some(other) if interface.is_attached() && other.slot != *slot => {
                 Err(Error::DeviceDuplicate { device: device.clone(), slot: other.slot })
             }
             _ => Ok(()),
@@ -382,6 +392,39 @@ pub fn check_entries(
         Family::Ipv6 => networks.v4().first().map(|network| IpNet::V4(*network)),
     };
     other.map_or(Ok(()), |network| Err(Error::EntryFamily { network, family }))
+}
+
+/// Checks that a prefix list with these entries may have this `MaxEntries`.
+///
+/// # Errors
+/// It is out of bounds, or there are more entries.
+pub fn check_max_entries(
+    list: &str,
+    entries: &Entries,
+    max_entries: Option<u32>,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let limit = limits.entries_per_prefix_list;
+    match max_entries {
+        Some(max) if max == 0 || max as usize > limit => {
+            Err(Error::MaxEntriesRange { max: max.into(), limit })
+        }
+        _ => check_full(list, entries, max_entries),
+    }
+}
+
+/// Checks that a prefix list with this `MaxEntries` has room for these entries.
+///
+/// # Errors
+/// There are more entries.
+pub fn check_full(list: &str, entries: &Entries, max_entries: Option<u32>) -> Result<(), Error> {
+    let count = entries.len();
+    match max_entries {
+        Some(max) if count > max as usize => {
+            Err(Error::MaxEntriesExceeded { list: list.to_owned(), count, max })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks that an object may have these tags.

@@ -7,6 +7,9 @@ use super::Error;
 /// The most groups on one interface, whatever is configured; EC2 has the same maximum.
 pub const GROUPS_PER_INTERFACE_MAX: usize = 16;
 
+/// The most network interfaces on this host, whatever is configured.
+pub(super) const NETWORK_INTERFACES_MAX: usize = 65_000;
+
 /// Quotas. The defaults are EC2's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
@@ -23,6 +26,9 @@ pub struct Limits {
     pub groups_per_interface: usize,
     /// Rules of an interface: `rules_per_group` times `groups_per_interface` must not be greater.
     pub rules_per_interface: usize,
+    /// Network interfaces on this host, attached or not.
+    #[cfg_attr(feature = "schemars", schemars(range(max = NETWORK_INTERFACES_MAX)))]
+    pub network_interfaces: usize,
     /// Groups on this host.
     pub groups: usize,
     /// Prefix lists on this host.
@@ -34,7 +40,13 @@ pub struct Limits {
     /// Entries of a network ACL in one direction, the last ones not included. An entry with a prefix list
     /// counts once.
     pub entries_per_acl: usize,
-    /// Tags of a group or prefix list.
+    /// VPCs on this host, the default one included.
+    pub vpcs: usize,
+    /// Subnets of a VPC.
+    pub subnets_per_vpc: usize,
+    /// Flow logs of a VPC, subnet or interface.
+    pub flow_logs_per_resource: usize,
+    /// Tags of an object, such as a group.
     pub tags: usize,
 }
 
@@ -45,11 +57,15 @@ impl Default for Limits {
             rules_per_group: 60,
             groups_per_interface: 5,
             rules_per_interface: 1000,
+            network_interfaces: 5000,
             groups: 2500,
             prefix_lists: 100,
             entries_per_prefix_list: 1000,
             acls: 200,
             entries_per_acl: 20,
+            vpcs: 5,
+            subnets_per_vpc: 200,
+            flow_logs_per_resource: 250,
             tags: 50,
         }
     }
@@ -70,8 +86,12 @@ impl Limits {
             groups: usize::MAX,
             prefix_lists: usize::MAX,
             entries_per_prefix_list: usize::MAX,
+            network_interfaces: NETWORK_INTERFACES_MAX,
             acls: usize::MAX,
             entries_per_acl: usize::MAX,
+            vpcs: usize::MAX,
+            subnets_per_vpc: usize::MAX,
+            flow_logs_per_resource: usize::MAX,
             tags: usize::MAX,
         }
     }
@@ -82,6 +102,9 @@ impl Limits {
     /// One is out of bounds, or the product of two exceeds the third.
     pub fn validate(&self) -> Result<(), Error> {
         let Self { rules_per_group, groups_per_interface, rules_per_interface, .. } = *self;
+        if self.network_interfaces > NETWORK_INTERFACES_MAX {
+            return Err(Error::LimitsInterfaces(self.network_interfaces));
+        }
         if !(1..=GROUPS_PER_INTERFACE_MAX).contains(&groups_per_interface) {
             return Err(Error::LimitsGroups(groups_per_interface));
         }
