@@ -7,7 +7,7 @@ use super::{entries, rows};
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 25] = [
     "vpcs",
     "vpc_tags",
     "prefix_lists",
@@ -23,6 +23,7 @@ const TABLES: [&str; 24] = [
     "subnets",
     "subnet_tags",
     "interfaces",
+    "interface_tags",
     "interface_groups",
     "interface_timeouts",
     "interface_addresses",

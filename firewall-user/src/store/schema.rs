@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{Error, write};
 use crate::model::apply::DEFAULT_GROUP;
-use crate::model::{Acl, Change, Group, Subnet, Vpc};
+use crate::model::{Acl, Change, Group, Interface, Subnet, Vpc};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
 const VERSION: i64 = 6;
@@ -154,9 +154,9 @@ CREATE TABLE rule_tags (
 CREATE TABLE acls (
     id TEXT PRIMARY KEY,
     vpc TEXT NOT NULL REFERENCES vpcs,
-    name TEXT NOT NULL COLLATE NOCASE,
-    is_default INTEGER NOT NULL,
-    UNIQUE (vpc, name)
+    -- Several may have one, as in EC2, where it is a tag.
+    name TEXT NOT NULL,
+    is_default INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE acl_tags (
     acl TEXT NOT NULL REFERENCES acls ON DELETE CASCADE,
@@ -191,7 +191,8 @@ CREATE TABLE subnets (
     acl TEXT REFERENCES acls,
     is_default INTEGER NOT NULL,
     -- JSON.
-    settings TEXT NOT NULL
+    settings TEXT NOT NULL,
+    association TEXT NOT NULL
 ) STRICT;
 CREATE INDEX subnets_by_vpc ON subnets (vpc);
 CREATE INDEX subnets_by_acl ON subnets (acl) WHERE acl IS NOT NULL;
@@ -202,6 +203,7 @@ CREATE TABLE subnet_tags (
     PRIMARY KEY (subnet, key)
 ) STRICT, WITHOUT ROWID;
 
+-- From slot 256 on those that are not attached, whose device is empty.
 CREATE TABLE interfaces (
     slot INTEGER PRIMARY KEY CHECK (slot BETWEEN 0 AND 65535),
     id TEXT NOT NULL UNIQUE,
@@ -221,11 +223,20 @@ CREATE TABLE interfaces (
     guest_router INTEGER NOT NULL,
     mac TEXT,
     acl TEXT REFERENCES acls,
-    subnet TEXT NOT NULL REFERENCES subnets
+    subnet TEXT NOT NULL REFERENCES subnets,
+    -- JSON.
+    details TEXT NOT NULL
 ) STRICT;
 CREATE INDEX interfaces_by_subnet ON interfaces (subnet);
 CREATE INDEX interfaces_by_acl ON interfaces (acl) WHERE acl IS NOT NULL;
-CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
+CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''))
+    WHERE slot < 256;
+CREATE TABLE interface_tags (
+    slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (slot, key)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE interface_groups (
     slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
     position INTEGER NOT NULL,
@@ -312,8 +323,8 @@ CREATE TABLE active_addresses (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The schema's CHECK on a rule's number.
-const _: () = assert!(MAX_RULE == 536_870_911);
+/// The schema's CHECK on a rule's number, and its slot of the first interface that is not attached.
+const _: () = assert!(MAX_RULE == 536_870_911 && Interface::FIRST_UNATTACHED == 256);
 
 /// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::{Error, pending, write};
 use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
-    Change, Error as ModelError, Group, GroupId, Interface, Limits, Model, NewRule, Rule, RuleId,
+    Change, Error as ModelError, Group, GroupId, Limits, Model, NewRule, Rule, RuleId, RuleSpec,
     VpcId, check,
 };
 
@@ -20,6 +20,7 @@ mod blocks;
 mod client_tokens;
 mod ends;
 mod flow_logs;
+mod interfaces;
 mod prefix_lists;
 mod rollback;
 mod vpcs;
@@ -222,12 +223,31 @@ impl<'a> Transaction<'a> {
     /// Adds rules to a group, all or none; returns their ids in the order given.
     ///
     /// # Errors
-    /// A rule exists already or is given twice, its peer does not exist, or a limit is reached.
+    /// A rule exists already or is given twice, matches nothing, its peer does not exist, or a limit is reached.
     pub fn add_rules(&mut self, id: &GroupId, new: Vec<NewRule>) -> Result<Vec<RuleId>, Error> {
+        for NewRule { spec, .. } in &new {
+            self.model.check_peer(&spec.peer)?;
+            self.model.mismatch(spec).map_or(Ok(()), Err)?;
+        }
+        self.add_rules_as_in_ec2(id, new, &BTreeMap::new())
+    }
+
+    /// As [`Self::add_rules`], with the same tags for each rule. As in EC2 a rule may match nothing, because its
+    /// protocol does not exist in the family of its peer.
+    ///
+    /// # Errors
+    /// A rule exists already or is given twice, its peer does not exist, or a limit is reached.
+    pub fn add_rules_as_in_ec2(
+        &mut self,
+        id: &GroupId,
+        new: Vec<NewRule>,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Vec<RuleId>, Error> {
         self.model.check_new_rules(self.model.group_by_id(id)?, &new, &self.limits)?;
+        check::check_tags("rule", tags, &self.limits)?;
         let mut ids = Vec::new();
         for NewRule { spec, description, end } in new {
-            let tags = BTreeMap::new();
+            let tags = tags.clone();
             let rule = Rule { id: RuleId::random()?, number: 0, spec, description, end, tags };
             ids.push(rule.id.clone());
             self.write(Change::AddRule { group: id.clone(), rule })?;
@@ -250,6 +270,25 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
+    /// Replaces the specifications of rules of a group, all or none. The rules keep their ids and numbers.
+    ///
+    /// # Errors
+    /// The group has no such rule, or another one with a specification, a peer does not exist, or a limit is
+    /// reached.
+    pub fn modify_rules(
+        &mut self,
+        id: &GroupId,
+        mut rules: Vec<(RuleId, RuleSpec)>,
+    ) -> Result<(), Error> {
+        let group = self.model.group_by_id(id)?;
+        self.model.check_modified_rules(group, &rules, &self.limits)?;
+        rules.retain(|(id, spec)| group.rule(id).is_ok_and(|rule| rule.spec != *spec));
+        if rules.is_empty() {
+            return Ok(());
+        }
+        self.write(Change::ModifyRules { group: id.clone(), rules })
+    }
+
     /// Changes a rule's description, as [`crate::model::rule_description`] returned it.
     ///
     /// # Errors
@@ -260,7 +299,9 @@ impl<'a> Transaction<'a> {
         rule: &RuleId,
         description: String,
     ) -> Result<(), Error> {
-        self.model.group_by_id(id)?.rule(rule)?;
+        if self.model.group_by_id(id)?.rule(rule)?.description == description {
+            return Ok(());
+        }
         self.write(Change::DescribeRule { group: id.clone(), rule: rule.clone(), description })
     }
 
@@ -270,20 +311,6 @@ impl<'a> Transaction<'a> {
     /// The store cannot be written.
     pub fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
         plan.steps.iter().try_for_each(|step| self.write(step.change.clone()))
-    }
-
-    /// The smallest slot that no interface has.
-    ///
-    /// # Errors
-    /// All `capacity` slots are taken.
-    pub fn free_slot(&self, capacity: u32) -> Result<u16, Error> {
-        (0..=u16::MAX)
-            .take_while(|slot| u32::from(*slot) < capacity)
-            .find(|slot| !self.model.interfaces.contains_key(slot))
-            .ok_or_else(|| {
-                let count = self.model.interfaces.len() + 1;
-                ModelError::InterfacesLimit { count, limit: capacity as usize }.into()
-            })
     }
 
     /// Replaces the management networks.
@@ -306,28 +333,5 @@ impl<'a> Transaction<'a> {
             return Ok(());
         }
         self.write(Change::SetPanic(is_panicking))
-    }
-
-    /// Attaches groups to a device; replaces the interface in its slot.
-    ///
-    /// # Errors
-    /// A group does not exist or is given twice, its network ACL does not exist, the device has another slot, or a limit is reached.
-    pub fn put_interface(&mut self, interface: &Interface) -> Result<(), Error> {
-        self.model.check_interface(interface, &self.limits)?;
-        if self.model.interfaces.get(&interface.slot) == Some(interface) {
-            return Ok(());
-        }
-        self.write(Change::PutInterface(interface.clone()))
-    }
-
-    /// Deletes the interface in a slot.
-    ///
-    /// # Errors
-    /// The slot is empty.
-    pub fn delete_interface(&mut self, slot: u16) -> Result<(), Error> {
-        if !self.model.interfaces.contains_key(&slot) {
-            return Err(ModelError::InterfaceNotFound(slot.to_string()).into());
-        }
-        self.write(Change::DeleteInterface(slot))
     }
 }

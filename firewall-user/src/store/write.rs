@@ -9,7 +9,7 @@ use super::ends::EndColumns;
 use super::{EndedCounts, entries, read, rows, versions};
 use crate::model::{
     Acl, AclEntry, AclId, Block, Change, Ec2Traffic, FlowLog, Group, GroupId, Interface,
-    InterfaceId, ListState, Peer, PrefixList, Rule, Subnet, Vpc,
+    InterfaceId, ListState, Peer, PrefixList, Rule, RuleId, RuleSpec, Subnet, Vpc,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
@@ -83,6 +83,7 @@ pub(super) fn change(
             sql.execute("DELETE FROM rule_tags WHERE number = ?1", [number])?;
             write_rule_tags(sql, number, tags)
         }
+        Change::ModifyRules { rules, .. } => modify_rules(sql, rules),
         Change::RemoveRule { rule, .. } => {
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
@@ -117,6 +118,10 @@ pub(super) fn change(
         Change::PutFlowLog(log) => put_flow_log(sql, log),
         Change::DeleteFlowLog(log) => {
             sql.execute("DELETE FROM flow_logs WHERE id = ?1", [log.as_str()]).map(drop)
+        }
+        Change::MoveInterface { from, to } => {
+            sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*from])?;
+            put_interface(sql, to)
         }
         Change::SetManagement(networks) => {
             sql.execute("DELETE FROM management", [])?;
@@ -244,6 +249,36 @@ fn add_rule(
     write_rule_tags(sql, rule.number, &rule.tags)
 }
 
+/// No two rules of a group have the same columns at any moment, and one of these rules may get those of another:
+/// all of them first give theirs up.
+fn modify_rules(sql: &Connection, rules: &[(RuleId, RuleSpec)]) -> rusqlite::Result<()> {
+    let mut leave = sql.prepare_cached("UPDATE rules SET protocol = id WHERE id = ?1")?;
+    for (rule, _) in rules {
+        leave.execute([rule.as_str()])?;
+    }
+    let mut update = sql.prepare_cached(
+        "UPDATE rules SET direction = ?2, protocol = ?3, from_port = ?4, to_port = ?5, cidr = ?6, \
+         prefix_list = ?7, peer_group = ?8, foreign_group = ?9 WHERE id = ?1",
+    )?;
+    for (rule, RuleSpec { direction, traffic, peer }) in rules {
+        let Ec2Traffic { protocol, from, to } = traffic.to_ec2();
+        let (cidr, list, group, foreign) = columns(peer);
+        let direction = direction.name();
+        update.execute(params![
+            rule.as_str(),
+            direction,
+            protocol,
+            from,
+            to,
+            cidr,
+            list,
+            group,
+            foreign
+        ])?;
+    }
+    Ok(())
+}
+
 fn write_rule_tags(
     sql: &Connection,
     number: u32,
@@ -265,16 +300,17 @@ fn put_vpc(sql: &Connection, vpc: &Vpc) -> rusqlite::Result<()> {
 }
 
 fn put_subnet(sql: &Connection, subnet: &Subnet) -> rusqlite::Result<()> {
-    let Subnet { id, vpc, acl, is_default, settings, tags } = subnet;
+    let Subnet { id, vpc, acl, association, is_default, settings, tags } = subnet;
     sql.execute(
-        "INSERT INTO subnets VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE \
-         SET acl = excluded.acl, settings = excluded.settings",
+        "INSERT INTO subnets VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE \
+         SET acl = excluded.acl, settings = excluded.settings, association = excluded.association",
         params![
             id.as_str(),
             vpc.as_str(),
             acl.as_ref().map(AclId::as_str),
             is_default,
-            rows::to_json(settings)?
+            rows::to_json(settings)?,
+            association.as_str(),
         ],
     )?;
     sql.execute("DELETE FROM subnet_tags WHERE subnet = ?1", [id.as_str()])?;
@@ -415,12 +451,14 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         timeouts,
         addresses,
         port,
+        details,
+        tags,
     } = interface;
     // Cascades to the tables that reference it.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+         ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         params![
             slot,
             id.as_str(),
@@ -441,8 +479,12 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             port.mac.map(|mac| mac.to_string()),
             acl.as_ref().map(AclId::as_str),
             subnet.as_str(),
+            rows::to_json(details)?,
         ],
     )?;
+    for (key, value) in tags {
+        sql.execute("INSERT INTO interface_tags VALUES (?1, ?2, ?3)", params![slot, key, value])?;
+    }
     for (position, group) in (0_u32..).zip(groups) {
         sql.execute(
             "INSERT INTO interface_groups VALUES (?1, ?2, ?3)",

@@ -9,5 +9,6 @@ mod crash;
 mod edits;
 mod ends;
 mod entries;
+mod interfaces;
 mod open;
 mod pending;

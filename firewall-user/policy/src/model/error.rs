@@ -7,8 +7,8 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    AclId, EtherType, Family, FlowLogId, GroupId, Interface, LAST_V4, PrefixListId, RuleId,
-    RuleSpec, SubnetId, VpcId, label,
+    AclId, AssociationId, AttachmentId, EtherType, Family, FlowLogId, GroupId, Interface, LAST_V4,
+    PrefixListId, RuleId, RuleSpec, SubnetId, VpcId, label,
 };
 
 /// Why input or an edit is refused.
@@ -127,7 +127,7 @@ pub enum Error {
 
     // Duplicates, and objects in use.
     #[error("group {name} exists already: {id}")]
-    GroupDuplicate { name: String, id: GroupId },
+    GroupDuplicate { name: String, id: GroupId, vpc: VpcId },
     #[error("on this host {id} is the group {name}")]
     GroupIdTaken { name: String, id: GroupId },
     #[error("prefix list {name} exists already: {id}")]
@@ -168,12 +168,14 @@ pub enum Error {
     SubnetRange(IpNet),
     #[error("{network} overlaps with subnet {id}")]
     SubnetConflict { network: IpNet, id: SubnetId },
-    #[error("{object} belongs to {vpc}, not to {wanted}")]
-    OtherVpc { object: String, vpc: String, wanted: String },
+    #[error("{what} {name} belongs to {vpc}, not to {wanted}")]
+    OtherVpc { what: &'static str, name: String, vpc: String, wanted: String },
+    #[error("network interface {interface} is attached to {device}")]
+    InterfaceInUse { interface: String, device: String },
     #[error("group {0} is the default one of its VPC, and cannot be deleted")]
     GroupDefault(String),
     #[error("group {name} is used by {}", Users(users))]
-    GroupInUse { name: String, users: Vec<User> },
+    GroupInUse { name: String, id: GroupId, users: Vec<User> },
     #[error("prefix list {name} is used by {}", Users(users))]
     PrefixListInUse { name: String, users: Vec<User> },
     #[error("the description of group {name} is {here:?}, not {wanted:?}")]
@@ -220,12 +222,16 @@ pub enum Error {
     InterfaceGroupsLimit { device: String, count: usize, limit: usize },
     #[error("guest {device} would have {count} {} addresses and networks, and the limit is {limit}", family.document_name())]
     AddressesLimit { device: String, family: Family, count: usize, limit: usize },
+    #[error("there would be {count} network interfaces, and the limit is {limit}")]
+    NetworkInterfacesLimit { count: usize, limit: usize },
     #[error("there would be {count} attached interfaces, and the limit is {limit}")]
     InterfacesLimit { count: usize, limit: usize },
     #[error("all rule numbers have been used")]
     RuleNumbersUsedUp,
 
     // Invalid limits.
+    #[error("network_interfaces = {0} is more than 65000")]
+    LimitsInterfaces(usize),
     #[error("groups_per_interface = {0} is not 1 to 16")]
     LimitsGroups(usize),
     #[error("rules_per_group = {rules_per_group} times groups_per_interface = {groups_per_interface} exceeds rules_per_interface = {rules_per_interface}")]
@@ -281,6 +287,9 @@ pub enum User {
 impl User {
     /// An interface as a user.
     pub(super) fn of_interface(interface: &Interface) -> Self {
+        if !interface.is_attached() {
+            return Self::Object { what: "network interface", id: interface.id.to_string() };
+        }
         let Interface { device, netns, .. } = interface;
         Self::Interface { device: device.clone(), netns: netns.clone() }
     }
@@ -310,6 +319,8 @@ impl Error {
                 VpcId::PREFIX => "InvalidVpcId.Malformed",
                 SubnetId::PREFIX => "InvalidSubnetId.Malformed",
                 FlowLogId::PREFIX => "InvalidFlowLogId.Malformed",
+                AssociationId::PREFIX => "InvalidAssociationID.Malformed",
+                AttachmentId::PREFIX => "InvalidAttachmentID.Malformed",
                 _ => "InvalidNetworkInterfaceId.Malformed",
             },
             Self::Port { .. } => "InvalidPermission.Malformed",
@@ -360,6 +371,7 @@ impl Error {
             | Self::NameAmbiguous { .. }
             | Self::AclDuplicate { .. }
             | Self::AclDefault { .. }
+            | Self::LimitsInterfaces(_)
             | Self::LimitsGroups(_)
             | Self::LimitsProduct { .. }
             | Self::ListVersionNotFound { .. }
@@ -384,7 +396,6 @@ impl Error {
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
             Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
             Self::GroupDefault(_) => "CannotDelete",
-            Self::OtherVpc { .. } => "InvalidParameterValue",
             Self::VpcDefault(_) | Self::SubnetDefault(_) | Self::PrefixListOfAws(_) => {
                 "OperationNotPermitted"
             }
@@ -396,6 +407,9 @@ impl Error {
             Self::VpcsLimit { .. } | Self::VpcCidrsLimit { .. } => "VpcLimitExceeded",
             Self::SubnetsLimit { .. } => "SubnetLimitExceeded",
             Self::FlowLogsLimit { .. } => "FlowLogsLimitExceeded",
+            Self::OtherVpc { what: "group", .. } => "InvalidGroup.NotFound",
+            Self::OtherVpc { .. } | Self::InterfaceInUse { .. } => "InvalidParameterValue",
+            Self::NetworkInterfacesLimit { .. } => "NetworkInterfaceLimitExceeded",
             Self::VpcInUse { .. }
             | Self::SubnetInUse { .. }
             | Self::GroupInUse { .. }
@@ -462,8 +476,12 @@ impl Error {
             | Self::VpcInUse { .. }
             | Self::SubnetDefault(_)
             | Self::SubnetInUse { .. }
-            | Self::OtherVpc { .. }
             | Self::GroupDefault(_) => return None,
+            Self::OtherVpc { .. } => {
+                "an interface has groups and a network ACL of the VPC of its subnet".to_owned()
+            }
+            Self::InterfaceInUse { device, .. } => format!("`secgroup detach {device}` detaches it"),
+            Self::NetworkInterfacesLimit { .. } => setting("network_interfaces"),
             Self::ForeignGroup(_) => "write ACCOUNT/VPC/PEERING/GROUP, each `-` if it is not known".to_owned(),
             Self::NameAmbiguous { .. } => "use one of the ids".to_owned(),
             Self::VpcNotFound(_) | Self::SubnetNotFound(_) => return None,
@@ -611,6 +629,7 @@ impl Error {
             | Self::AclEntryRepeated { .. }
             | Self::InterfaceWithoutGroup
             | Self::RuleNumbersUsedUp
+            | Self::LimitsInterfaces(_)
             | Self::LimitsGroups(_)
             | Self::NoRandomness(_) => return None,
         })
@@ -759,8 +778,19 @@ fn acl_remedy(name: &str, users: &[User]) -> String {
             _ => None,
         })
         .collect();
+    let others: Vec<_> =
+        users.iter().filter(|user| !matches!(user, User::Interface { .. })).cloned().collect();
     let name = shell_word(name);
-    format!("first: secgroup acl disassociate {name} {}", interfaces.join(" "))
+    match (interfaces.is_empty(), others.is_empty()) {
+        (true, _) => remedy(&others),
+        (false, true) => {
+            format!("first: secgroup acl disassociate {name} {}", interfaces.join(" "))
+        }
+        (false, false) => {
+            let interfaces = interfaces.join(" ");
+            format!("{}; secgroup acl disassociate {name} {interfaces}", remedy(&others))
+        }
+    }
 }
 
 /// Users as a list in a sentence.

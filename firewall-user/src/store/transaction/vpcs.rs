@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Error, Transaction};
 use crate::model::{
-    Acl, Change, Group, Subnet, SubnetId, SubnetSettings, Vpc, VpcId, VpcSettings, check,
+    Acl, AclId, AssociationId, Change, Group, Subnet, SubnetId, SubnetSettings, Vpc, VpcId,
+    VpcSettings, check,
 };
 
 impl Transaction<'_> {
@@ -69,7 +70,16 @@ impl Transaction<'_> {
     ) -> Result<SubnetId, Error> {
         let id = SubnetId::random()?;
         check::check_tags(&format!("subnet {id}"), &tags, &self.limits)?;
-        let subnet = Subnet { id: id.clone(), vpc, acl: None, is_default: false, settings, tags };
+        let association = AssociationId::of_digits(id.digits());
+        let subnet = Subnet {
+            id: id.clone(),
+            vpc,
+            acl: None,
+            association,
+            is_default: false,
+            settings,
+            tags,
+        };
         self.model.check_new_subnet(&subnet, &self.limits)?;
         self.write(Change::PutSubnet(subnet))?;
         Ok(id)
@@ -90,6 +100,21 @@ impl Transaction<'_> {
         }
         check::check_tags(&format!("subnet {}", subnet.id), &subnet.tags, &self.limits)?;
         self.write(Change::PutSubnet(subnet))
+    }
+
+    /// Gives a subnet another network ACL; returns the id of the new association.
+    ///
+    /// # Errors
+    /// One of them does not exist, they are of two VPCs, or the kernel gives no random bytes.
+    pub fn associate_acl(&mut self, id: &SubnetId, acl: &AclId) -> Result<AssociationId, Error> {
+        let acl = self.model.acl_by_id(acl)?;
+        let subnet = self.model.subnet_by_id(id)?;
+        let wanted = Subnet { acl: Some(acl.id.clone()), ..subnet.clone() };
+        self.model.check_subnet(&wanted)?;
+        let association = AssociationId::random()?;
+        let subnet = Subnet { acl: acl.association(), association: association.clone(), ..wanted };
+        self.write(Change::PutSubnet(subnet))?;
+        Ok(association)
     }
 
     /// Deletes a subnet without interfaces.

@@ -153,7 +153,7 @@ impl Model {
     /// # Errors
     /// It is the default one, or has interfaces.
     pub fn check_subnet_unused(&self, subnet: &Subnet) -> Result<(), Error> {
-        let interfaces = self.interfaces.values().filter(|one| one.subnet == subnet.id);
+        let interfaces = self.network_interfaces().filter(|one| one.subnet == subnet.id);
         let users: Vec<_> = interfaces.map(User::of_interface).collect();
         if !users.is_empty() {
             return Err(Error::SubnetInUse { id: subnet.id.to_string(), users });
@@ -174,7 +174,8 @@ impl Model {
         let acl = self.acl_by_id(id)?;
         if acl.vpc != subnet.vpc {
             return Err(Error::OtherVpc {
-                object: format!("network ACL {id}"),
+                what: "network ACL",
+                name: id.to_string(),
                 vpc: acl.vpc.to_string(),
                 wanted: subnet.vpc.to_string(),
             });
