@@ -3,3 +3,4 @@
 pub(super) mod groups;
 pub(super) mod prefix_lists;
 pub(super) mod tags;
+pub(super) mod vpcs;
