@@ -260,10 +260,10 @@ pub struct Model {
     pub blocks: BTreeMap<u32, Block>,
     /// The attached ones, by slot.
     pub interfaces: BTreeMap<u16, Interface>,
-    /// By id.
-    pub flow_logs: BTreeMap<FlowLogId, FlowLog>,
     /// Those that no device has, by slot: from [`FIRST_UNATTACHED`](Interface::FIRST_UNATTACHED) on.
     pub unattached: BTreeMap<u16, Interface>,
+    /// By id.
+    pub flow_logs: BTreeMap<FlowLogId, FlowLog>,
     /// The management networks, which stay reachable in emergency mode.
     pub management: BTreeSet<IpNet>,
     /// Emergency mode: only traffic of the management networks passes, regardless of the groups' rules.
@@ -393,8 +393,8 @@ impl Default for Model {
             acls: BTreeMap::new(),
             blocks: BTreeMap::new(),
             interfaces: BTreeMap::new(),
-            flow_logs: BTreeMap::new(),
             unattached: BTreeMap::new(),
+            flow_logs: BTreeMap::new(),
             management: BTreeSet::new(),
             is_panicking: false,
         }

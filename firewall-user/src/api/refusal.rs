@@ -8,6 +8,8 @@ use crate::dataplane::DataplaneError;
 use crate::explain::Explain;
 use crate::model;
 
+mod groups;
+
 /// The error of a change or a reading.
 pub(super) fn refusal(error: &anyhow::Error) -> Error {
     for cause in error.chain() {
@@ -44,8 +46,10 @@ pub(super) fn of_model(error: &model::Error) -> Error {
 /// The text that EC2 has for an error, and where none is known, our own.
 fn message(error: &model::Error) -> String {
     use model::Error as E;
+    if let Some(text) = groups::message(error) {
+        return text;
+    }
     match error {
-        E::GroupNotFound(word) => format!("The security group '{word}' does not exist"),
         E::IdMalformed { prefix, text } => {
             format!("Invalid id: \"{text}\" (expecting \"{prefix}...\")")
         }

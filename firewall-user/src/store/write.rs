@@ -115,13 +115,13 @@ pub(super) fn change(
             sql.execute("DELETE FROM blocks WHERE number = ?1", [*number]).map(drop)
         }
         Change::PutInterface(interface) => put_interface(sql, interface),
-        Change::PutFlowLog(log) => put_flow_log(sql, log),
-        Change::DeleteFlowLog(log) => {
-            sql.execute("DELETE FROM flow_logs WHERE id = ?1", [log.as_str()]).map(drop)
-        }
         Change::MoveInterface { from, to } => {
             sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*from])?;
             put_interface(sql, to)
+        }
+        Change::PutFlowLog(log) => put_flow_log(sql, log),
+        Change::DeleteFlowLog(log) => {
+            sql.execute("DELETE FROM flow_logs WHERE id = ?1", [log.as_str()]).map(drop)
         }
         Change::SetManagement(networks) => {
             sql.execute("DELETE FROM management", [])?;

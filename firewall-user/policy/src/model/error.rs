@@ -160,6 +160,10 @@ pub enum Error {
     SubnetDefault(String),
     #[error("subnet {id} has {}", Users(users))]
     SubnetInUse { id: String, users: Vec<User> },
+    #[error("{what} {name} belongs to {vpc}, not to {wanted}")]
+    OtherVpc { what: &'static str, name: String, vpc: String, wanted: String },
+    #[error("network interface {interface} is attached to {device}")]
+    InterfaceInUse { interface: String, device: String },
     #[error("the CIDR of a VPC cannot be {0}")]
     VpcRange(IpNet),
     #[error("{network} overlaps with {of}")]
@@ -168,10 +172,6 @@ pub enum Error {
     SubnetRange(IpNet),
     #[error("{network} overlaps with subnet {id}")]
     SubnetConflict { network: IpNet, id: SubnetId },
-    #[error("{what} {name} belongs to {vpc}, not to {wanted}")]
-    OtherVpc { what: &'static str, name: String, vpc: String, wanted: String },
-    #[error("network interface {interface} is attached to {device}")]
-    InterfaceInUse { interface: String, device: String },
     #[error("group {0} is the default one of its VPC, and cannot be deleted")]
     GroupDefault(String),
     #[error("group {name} is used by {}", Users(users))]
@@ -318,9 +318,9 @@ impl Error {
                 AclId::PREFIX => "InvalidNetworkAclId.Malformed",
                 VpcId::PREFIX => "InvalidVpcId.Malformed",
                 SubnetId::PREFIX => "InvalidSubnetId.Malformed",
-                FlowLogId::PREFIX => "InvalidFlowLogId.Malformed",
                 AssociationId::PREFIX => "InvalidAssociationID.Malformed",
                 AttachmentId::PREFIX => "InvalidAttachmentID.Malformed",
+                FlowLogId::PREFIX => "InvalidFlowLogId.Malformed",
                 _ => "InvalidNetworkInterfaceId.Malformed",
             },
             Self::Port { .. } => "InvalidPermission.Malformed",
@@ -396,6 +396,9 @@ impl Error {
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
             Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
             Self::GroupDefault(_) => "CannotDelete",
+            Self::OtherVpc { what: "group", .. } => "InvalidGroup.NotFound",
+            Self::OtherVpc { .. } | Self::InterfaceInUse { .. } => "InvalidParameterValue",
+            Self::NetworkInterfacesLimit { .. } => "NetworkInterfaceLimitExceeded",
             Self::VpcDefault(_) | Self::SubnetDefault(_) | Self::PrefixListOfAws(_) => {
                 "OperationNotPermitted"
             }
@@ -407,9 +410,6 @@ impl Error {
             Self::VpcsLimit { .. } | Self::VpcCidrsLimit { .. } => "VpcLimitExceeded",
             Self::SubnetsLimit { .. } => "SubnetLimitExceeded",
             Self::FlowLogsLimit { .. } => "FlowLogsLimitExceeded",
-            Self::OtherVpc { what: "group", .. } => "InvalidGroup.NotFound",
-            Self::OtherVpc { .. } | Self::InterfaceInUse { .. } => "InvalidParameterValue",
-            Self::NetworkInterfacesLimit { .. } => "NetworkInterfaceLimitExceeded",
             Self::VpcInUse { .. }
             | Self::SubnetInUse { .. }
             | Self::GroupInUse { .. }
