@@ -12,6 +12,8 @@ use crate::model::{Identity, Model};
 mod actions;
 mod call;
 mod client_tokens;
+mod devices;
+mod instance;
 mod refusal;
 mod request;
 mod tag_specifications;

@@ -1,4 +1,5 @@
 //! Objects as XML, in the order of the elements of EC2's shapes.
 
 pub(super) mod groups;
+pub(super) mod interfaces;
 pub(super) mod tags;

@@ -7,7 +7,7 @@ use super::{entries, rows};
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 22] = [
     "vpcs",
     "vpc_tags",
     "prefix_lists",
