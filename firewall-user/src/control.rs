@@ -69,7 +69,7 @@ impl Control {
     /// # Errors
     /// It cannot be opened.
     pub fn open(paths: &Paths, config: Config) -> Result<Self> {
-        Self::with(paths, config, Store::open_with(&paths.state_dir, config.limits)?)
+        Self::with(paths, config, Store::open_with(&paths.state_dir, config.limits.in_force())?)
     }
 
     /// Opens the store; where there is none, an empty one that is not stored.
@@ -77,7 +77,7 @@ impl Control {
     /// # Errors
     /// It cannot be opened.
     pub fn open_existing(paths: &Paths, config: Config) -> Result<Self> {
-        Self::with(paths, config, Store::open_existing(&paths.state_dir, config.limits)?)
+        Self::with(paths, config, Store::open_existing(&paths.state_dir, config.limits.in_force())?)
     }
 
     /// Opens the store for reading; where there is none, an empty one that is not stored. Nothing is written,
@@ -86,7 +86,11 @@ impl Control {
     /// # Errors
     /// It cannot be read.
     pub fn open_read_only(paths: &Paths, config: Config) -> Result<Self> {
-        Self::with(paths, config, Store::open_read_only(&paths.state_dir, config.limits)?)
+        Self::with(
+            paths,
+            config,
+            Store::open_read_only(&paths.state_dir, config.limits.in_force())?,
+        )
     }
 
     /// As if there were no store, where the one that there is cannot be read.
@@ -94,7 +98,11 @@ impl Control {
     /// # Errors
     /// There is no memory for an empty one.
     pub fn without_store(paths: &Paths, config: Config) -> Result<Self> {
-        Self::with(paths, config, Store::absent(paths.state_dir.join(FILE), config.limits)?)
+        Self::with(
+            paths,
+            config,
+            Store::absent(paths.state_dir.join(FILE), config.limits.in_force())?,
+        )
     }
 
     fn with(paths: &Paths, config: Config, store: Store) -> Result<Self> {

@@ -26,6 +26,7 @@ mod limits;
 pub mod list_file;
 mod lookup;
 pub mod networks;
+mod permission;
 mod port;
 mod same;
 mod spec;
@@ -51,6 +52,7 @@ pub use ids::{
 pub use interface::{Attachment, Interface, InterfaceDetails, label};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use networks::Networks;
+pub use permission::Permission;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
 pub use text::{acl_name, group_description, group_name, prefix_list_name, rule_description};

@@ -8,6 +8,8 @@ use crate::dataplane::DataplaneError;
 use crate::explain::Explain;
 use crate::model;
 
+mod groups;
+
 /// The error of a change or a reading.
 pub(super) fn refusal(error: &anyhow::Error) -> Error {
     for cause in error.chain() {
@@ -43,11 +45,7 @@ pub(super) fn of_model(error: &model::Error) -> Error {
 
 /// The text that EC2 has for an error, and where none is known, our own.
 fn message(error: &model::Error) -> String {
-    use model::Error as E;
-    match error {
-        E::GroupNotFound(word) => format!("The security group '{word}' does not exist"),
-        _ => with_hint(&error.to_string(), error.hint().as_deref()),
-    }
+    groups::message(error).unwrap_or_else(|| with_hint(&error.to_string(), error.hint().as_deref()))
 }
 
 fn explained(code: &str, error: &dyn Explain) -> Error {

@@ -1,10 +1,16 @@
 //! Requests without a network: forms and answers.
 
+mod groups;
+mod rules;
+mod sequences;
+mod tree;
+
 use firewall_ec2::Params;
 use tempfile::TempDir;
 
 use super::{Access, Answer, Api, Caller};
 use crate::config::{Config, Paths};
+use crate::model::{Model, VpcId, VpcSettings};
 
 /// An endpoint of a host on which nothing is attached.
 pub(super) struct Host {
@@ -27,6 +33,28 @@ impl Host {
     pub(super) fn call(&self, form: &str) -> Answer {
         let caller = Caller { access: Access::Write, connection: None };
         self.api.answer(&caller, &Params::parse(form.as_bytes()).unwrap())
+    }
+
+    /// The model behind the endpoint.
+    pub(super) fn model(&self) -> std::sync::Arc<Model> {
+        self.api.model().unwrap()
+    }
+
+    /// Creates another VPC, with an IPv6 network or without.
+    pub(super) fn create_vpc(&self, has_ipv6: bool) -> VpcId {
+        let settings = VpcSettings {
+            cidrs: vec!["10.9.0.0/16".parse().unwrap()],
+            ipv6_cidrs: if has_ipv6 { vec!["2001:db8::/56".parse().unwrap()] } else { Vec::new() },
+            tenancy: "default".to_owned(),
+            dns_support: true,
+            dns_hostnames: false,
+            usage_metrics: false,
+        };
+        let terms = crate::control::Terms::default();
+        let create = |control: &mut crate::control::Control| {
+            control.change(&terms, |change| Ok(change.create_vpc(settings, Default::default())?))
+        };
+        self.api.with_control(create).unwrap()
     }
 
     /// The body of an answer that must be a success.

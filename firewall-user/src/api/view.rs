@@ -2,4 +2,5 @@
 
 pub(super) mod groups;
 pub(super) mod interfaces;
+pub(super) mod rules;
 pub(super) mod tags;

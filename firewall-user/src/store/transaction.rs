@@ -11,7 +11,7 @@ use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Entries, Error as ModelError, Family, Group, GroupId, Limits, Model, Networks, NewRule,
-    PrefixList, PrefixListId, Rule, RuleId, VpcId, check,
+    PrefixList, PrefixListId, Rule, RuleId, RuleSpec, VpcId, check,
 };
 
 mod acls;
@@ -235,12 +235,31 @@ impl<'a> Transaction<'a> {
     /// Adds rules to a group, all or none; returns their ids in the order given.
     ///
     /// # Errors
-    /// A rule exists already or is given twice, its peer does not exist, or a limit is reached.
+    /// A rule exists already or is given twice, matches nothing, its peer does not exist, or a limit is reached.
     pub fn add_rules(&mut self, id: &GroupId, new: Vec<NewRule>) -> Result<Vec<RuleId>, Error> {
+        for NewRule { spec, .. } in &new {
+            self.model.check_peer(&spec.peer)?;
+            self.model.mismatch(spec).map_or(Ok(()), Err)?;
+        }
+        self.add_rules_as_in_ec2(id, new, &BTreeMap::new())
+    }
+
+    /// As [`Self::add_rules`], with the same tags for each rule. As in EC2 a rule may match nothing, because its
+    /// protocol does not exist in the family of its peer.
+    ///
+    /// # Errors
+    /// A rule exists already or is given twice, its peer does not exist, or a limit is reached.
+    pub fn add_rules_as_in_ec2(
+        &mut self,
+        id: &GroupId,
+        new: Vec<NewRule>,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Vec<RuleId>, Error> {
         self.model.check_new_rules(self.model.group_by_id(id)?, &new, &self.limits)?;
+        check::check_tags("rule", tags, &self.limits)?;
         let mut ids = Vec::new();
         for NewRule { spec, description, end } in new {
-            let tags = BTreeMap::new();
+            let tags = tags.clone();
             let rule = Rule { id: RuleId::random()?, number: 0, spec, description, end, tags };
             ids.push(rule.id.clone());
             self.write(Change::AddRule { group: id.clone(), rule })?;
@@ -263,6 +282,25 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
+    /// Replaces the specifications of rules of a group, all or none. The rules keep their ids and numbers.
+    ///
+    /// # Errors
+    /// The group has no such rule, or another one with a specification, a peer does not exist, or a limit is
+    /// reached.
+    pub fn modify_rules(
+        &mut self,
+        id: &GroupId,
+        mut rules: Vec<(RuleId, RuleSpec)>,
+    ) -> Result<(), Error> {
+        let group = self.model.group_by_id(id)?;
+        self.model.check_modified_rules(group, &rules, &self.limits)?;
+        rules.retain(|(id, spec)| group.rule(id).is_ok_and(|rule| rule.spec != *spec));
+        if rules.is_empty() {
+            return Ok(());
+        }
+        self.write(Change::ModifyRules { group: id.clone(), rules })
+    }
+
     /// Changes a rule's description, as [`crate::model::rule_description`] returned it.
     ///
     /// # Errors
@@ -273,7 +311,9 @@ impl<'a> Transaction<'a> {
         rule: &RuleId,
         description: String,
     ) -> Result<(), Error> {
-        self.model.group_by_id(id)?.rule(rule)?;
+        if self.model.group_by_id(id)?.rule(rule)?.description == description {
+            return Ok(());
+        }
         self.write(Change::DescribeRule { group: id.clone(), rule: rule.clone(), description })
     }
 

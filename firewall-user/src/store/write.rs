@@ -9,7 +9,7 @@ use super::ends::EndColumns;
 use super::{EndedCounts, entries, read, rows};
 use crate::model::{
     Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId, Peer,
-    PrefixList, Rule, Subnet, Vpc,
+    PrefixList, Rule, RuleId, RuleSpec, Subnet, Vpc,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
@@ -78,6 +78,7 @@ pub(super) fn change(
             sql.execute("DELETE FROM rule_tags WHERE number = ?1", [number])?;
             write_rule_tags(sql, number, tags)
         }
+        Change::ModifyRules { rules, .. } => modify_rules(sql, rules),
         Change::RemoveRule { rule, .. } => {
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
@@ -236,6 +237,36 @@ fn add_rule(
         end.boottime,
     ])?;
     write_rule_tags(sql, rule.number, &rule.tags)
+}
+
+/// No two rules of a group have the same columns at any moment, and one of these rules may get those of another:
+/// all of them first give theirs up.
+fn modify_rules(sql: &Connection, rules: &[(RuleId, RuleSpec)]) -> rusqlite::Result<()> {
+    let mut leave = sql.prepare_cached("UPDATE rules SET protocol = id WHERE id = ?1")?;
+    for (rule, _) in rules {
+        leave.execute([rule.as_str()])?;
+    }
+    let mut update = sql.prepare_cached(
+        "UPDATE rules SET direction = ?2, protocol = ?3, from_port = ?4, to_port = ?5, cidr = ?6, \
+         prefix_list = ?7, peer_group = ?8, foreign_group = ?9 WHERE id = ?1",
+    )?;
+    for (rule, RuleSpec { direction, traffic, peer }) in rules {
+        let Ec2Traffic { protocol, from, to } = traffic.to_ec2();
+        let (cidr, list, group, foreign) = columns(peer);
+        let direction = direction.name();
+        update.execute(params![
+            rule.as_str(),
+            direction,
+            protocol,
+            from,
+            to,
+            cidr,
+            list,
+            group,
+            foreign
+        ])?;
+    }
+    Ok(())
 }
 
 fn write_rule_tags(

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{
     Acl, AclEntry, AclId, Block, End, Entries, Group, GroupId, Interface, Model, PrefixList,
-    PrefixListId, Rule, RuleId, Subnet, SubnetId, Vpc, VpcId,
+    PrefixListId, Rule, RuleId, RuleSpec, Subnet, SubnetId, Vpc, VpcId,
 };
 
 /// One edit. It is checked before it is made.
@@ -59,6 +59,11 @@ pub enum Change {
         group: GroupId,
         rule: RuleId,
         tags: BTreeMap<String, String>,
+    },
+    /// The rules keep their ids and their numbers, and with these their counters.
+    ModifyRules {
+        group: GroupId,
+        rules: Vec<(RuleId, RuleSpec)>,
     },
     RemoveRule {
         group: GroupId,
@@ -166,6 +171,13 @@ impl Model {
             Change::TagRule { group, rule, tags } => {
                 if let Some(rule) = self.rule_mut(&group, &rule) {
                     rule.tags = tags;
+                }
+            }
+            Change::ModifyRules { group, rules } => {
+                for (rule, spec) in rules {
+                    if let Some(rule) = self.rule_mut(&group, &rule) {
+                        rule.spec = spec;
+                    }
                 }
             }
             Change::RemoveRule { group, rule } => {

@@ -33,7 +33,8 @@ impl Model {
     ) -> Result<(), Error> {
         self.vpc_by_id(vpc)?;
         if let Some(Group { name, id, .. }) = self.group_named(vpc, name) {
-            return Err(Error::GroupDuplicate { name: name.clone(), id: id.clone() });
+            let (name, id, vpc) = (name.clone(), id.clone(), vpc.clone());
+            return Err(Error::GroupDuplicate { name, id, vpc });
         }
         let count = self.groups.len() + 1;
         if count > limits.groups {
@@ -66,7 +67,7 @@ impl Model {
         if users.is_empty() {
             Ok(())
         } else {
-            Err(Error::GroupInUse { name: group.name.clone(), users })
+            Err(Error::GroupInUse { name: group.name.clone(), id: group.id.clone(), users })
         }
     }
 
@@ -107,7 +108,7 @@ impl Model {
     /// Checks that these rules may be added to a group.
     ///
     /// # Errors
-    /// The group has one of them, one is repeated, or a limit is exceeded; see [`Self::check_spec`].
+    /// The group has one of them, one is repeated, a peer does not exist, or a limit is exceeded.
     pub fn check_new_rules(
         &self,
         group: &Group,
@@ -119,7 +120,7 @@ impl Model {
         let here: HashMap<_, _> = here.map(|rule| (&rule.spec, rule)).collect();
         let mut seen = HashSet::new();
         for NewRule { spec, end, .. } in new {
-            self.check_spec(spec)?;
+            self.check_peer(&spec.peer)?;
             if let Some(rule) = here.get(spec) {
                 return Err(Error::RuleDuplicate {
                     group: group.name.clone(),
@@ -136,17 +137,54 @@ impl Model {
         self.check_count(&group.name, specs.chain(new.iter().map(|rule| &rule.spec)), limits)
     }
 
-    /// Checks that the peer of a rule exists and is of the family of its traffic.
+    /// Checks that rules of a group may be replaced by these specifications.
     ///
     /// # Errors
-    /// It does not exist, or is of the other family.
-    pub fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
-        match &spec.peer {
-            Peer::Ipv4(_) | Peer::Ipv6(_) | Peer::Foreign(_) => {}
-            Peer::Group(id) => self.group_by_id(id).map(|_| ())?,
-            Peer::PrefixList(id) => self.prefix_list_by_id(id).map(|_| ())?,
+    /// The group has no such rule or has a specification already, one is repeated, a peer does not exist, or a
+    /// limit is exceeded.
+    pub fn check_modified_rules(
+        &self,
+        group: &Group,
+        modified: &[(RuleId, RuleSpec)],
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let mut is_list_changed = false;
+        for (id, spec) in modified {
+            self.check_peer(&spec.peer)?;
+            let old = &group.rule(id)?.spec.peer;
+            is_list_changed |= matches!(spec.peer, Peer::PrefixList(_)) && *old != spec.peer;
         }
-        self.mismatch(spec).map_or(Ok(()), Err)
+        let new: HashMap<_, _> = modified.iter().map(|(id, spec)| (id, spec)).collect();
+        let kept = group.rules.iter().filter(|rule| !new.contains_key(&rule.id));
+        let kept: HashMap<_, _> = kept.map(|rule| (&rule.spec, &rule.id)).collect();
+        let mut seen = HashSet::new();
+        for (_, spec) in modified {
+            if let Some(rule) = kept.get(spec) {
+                let (group, rule) = (group.name.clone(), (*rule).clone());
+                return Err(Error::RuleDuplicate { group, rule, spec: spec.clone(), ends: false });
+            }
+            if !seen.insert(spec) {
+                return Err(Error::RuleRepeated(spec.clone()));
+            }
+        }
+        // Only another prefix list changes what is counted: the kind of a peer stays.
+        if !is_list_changed {
+            return Ok(());
+        }
+        let specs = kept.into_keys().chain(new.into_values());
+        self.check_count(&group.name, specs, limits)
+    }
+
+    /// Checks that the peer of a rule exists.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn check_peer(&self, peer: &Peer) -> Result<(), Error> {
+        match peer {
+            Peer::Ipv4(_) | Peer::Ipv6(_) | Peer::Foreign(_) => Ok(()),
+            Peer::Group(id) => self.group_by_id(id).map(drop),
+            Peer::PrefixList(id) => self.prefix_list_by_id(id).map(drop),
+        }
     }
 
     /// Why a rule matches no packet: its traffic does not exist in the family of its peer. EC2 stores such

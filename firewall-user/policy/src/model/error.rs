@@ -123,7 +123,7 @@ pub enum Error {
 
     // Duplicates, and objects in use.
     #[error("group {name} exists already: {id}")]
-    GroupDuplicate { name: String, id: GroupId },
+    GroupDuplicate { name: String, id: GroupId, vpc: VpcId },
     #[error("on this host {id} is the group {name}")]
     GroupIdTaken { name: String, id: GroupId },
     #[error("prefix list {name} exists already: {id}")]
@@ -161,7 +161,7 @@ pub enum Error {
     #[error("group {0} is the default one of its VPC, and cannot be deleted")]
     GroupDefault(String),
     #[error("group {name} is used by {}", Users(users))]
-    GroupInUse { name: String, users: Vec<User> },
+    GroupInUse { name: String, id: GroupId, users: Vec<User> },
     #[error("prefix list {name} is used by {}", Users(users))]
     PrefixListInUse { name: String, users: Vec<User> },
     #[error("the description of group {name} is {here:?}, not {wanted:?}")]

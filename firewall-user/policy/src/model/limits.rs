@@ -15,6 +15,9 @@ pub(super) const NETWORK_INTERFACES_MAX: usize = 65_000;
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
+    /// Whether these numbers are enforced. Without them, only what the kernel's tables hold is a limit, and
+    /// `groups_per_interface` is 16.
+    pub ec2_quotas: bool,
     /// Rules of a group in one direction and one address family. A rule with a group as peer counts in
     /// both families, one with a prefix list counts as many times as the list has entries.
     pub rules_per_group: usize,
@@ -44,6 +47,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            ec2_quotas: true,
             rules_per_group: 60,
             groups_per_interface: 5,
             rules_per_interface: 1000,
@@ -59,6 +63,27 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The limits that are enforced: these, or where they are switched off, none but those of the kernel.
+    #[must_use]
+    pub const fn in_force(self) -> Self {
+        if self.ec2_quotas {
+            return self;
+        }
+        Self {
+            ec2_quotas: false,
+            rules_per_group: usize::MAX,
+            groups_per_interface: GROUPS_PER_INTERFACE_MAX,
+            rules_per_interface: usize::MAX,
+            groups: usize::MAX,
+            prefix_lists: usize::MAX,
+            entries_per_prefix_list: usize::MAX,
+            network_interfaces: NETWORK_INTERFACES_MAX,
+            acls: usize::MAX,
+            entries_per_acl: usize::MAX,
+            tags: usize::MAX,
+        }
+    }
+
     /// Checks the limits.
     ///
     /// # Errors
@@ -89,6 +114,15 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         Limits::default().validate().unwrap();
+    }
+
+    #[test]
+    fn one_switch_leaves_only_what_the_kernel_has() {
+        let limits = Limits::default();
+        assert_eq!(limits.in_force(), limits);
+        let off = Limits { ec2_quotas: false, ..limits }.in_force();
+        assert_eq!((off.groups, off.rules_per_group), (usize::MAX, usize::MAX));
+        assert_eq!(off.groups_per_interface, GROUPS_PER_INTERFACE_MAX);
     }
 
     #[test]
