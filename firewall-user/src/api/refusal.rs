@@ -9,6 +9,7 @@ use crate::explain::Explain;
 use crate::model;
 
 mod groups;
+mod network;
 
 /// The error of a change or a reading.
 pub(super) fn refusal(error: &anyhow::Error) -> Error {
@@ -45,7 +46,8 @@ pub(super) fn of_model(error: &model::Error) -> Error {
 
 /// The text that EC2 has for an error, and where none is known, our own.
 fn message(error: &model::Error) -> String {
-    groups::message(error).unwrap_or_else(|| with_hint(&error.to_string(), error.hint().as_deref()))
+    let known = groups::message(error).or_else(|| network::message(error));
+    known.unwrap_or_else(|| with_hint(&error.to_string(), error.hint().as_deref()))
 }
 
 fn explained(code: &str, error: &dyn Explain) -> Error {

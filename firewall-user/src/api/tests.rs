@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::{Access, Answer, Api, Caller};
 use crate::config::{Config, Paths};
 use crate::model::{Model, VpcId, VpcSettings};
+use crate::store::{self, Store, Transaction};
 
 /// An endpoint of a host on which nothing is attached.
 pub(super) struct Host {
@@ -62,6 +63,18 @@ impl Host {
         let Answer { status, body, .. } = self.call(form);
         assert_eq!(status, 200, "{form}: {body}");
         body
+    }
+
+    /// Stores what no action can without the kernel.
+    pub(super) fn store<T>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, store::Error>,
+    ) -> T {
+        let mut store = Store::open(&self.api.paths.state_dir).unwrap();
+        let mut transaction = store.begin().unwrap();
+        let value = edit(&mut transaction).unwrap();
+        transaction.commit().unwrap();
+        value
     }
 
     /// Status, code and message of an answer that must be an error.

@@ -1,5 +1,6 @@
 //! Objects as XML, in the order of the elements of EC2's shapes.
 
+pub(super) mod acls;
 pub(super) mod groups;
 pub(super) mod interfaces;
 pub(super) mod rules;

@@ -17,6 +17,8 @@ mod addresses;
 mod attachment;
 mod attributes;
 mod create;
+#[cfg(test)]
+mod tests;
 
 pub(super) const ACTIONS: &[Action] = &[
     Action::reading("DescribeNetworkInterfaces", describe_network_interfaces),

@@ -49,6 +49,14 @@ pub(super) fn create_network_interface(call: &Call<'_>) -> Result<Xml, Error> {
     let create = |change: &mut Transaction<'_>| {
         let model = change.model();
         let vpc = model.subnet_by_id(&subnet)?.vpc.clone();
+        let limit = change.limits().groups_per_interface;
+        if groups.len() > limit {
+            return Err(Error::invalid(format!(
+                "user {} exceeded limit {limit} on the number of interface security group memberships",
+                call.identity().account
+            ))
+            .into());
+        }
         let mut interface = Interface {
             subnet: subnet.clone(),
             groups: if groups.is_empty() { vec![default_group(model, &vpc)?] } else { groups },
