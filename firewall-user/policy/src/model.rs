@@ -18,6 +18,7 @@ mod ended;
 mod entries;
 mod error;
 mod ether_type;
+mod flow_log;
 mod foreign;
 mod identity;
 pub mod ids;
@@ -44,10 +45,12 @@ pub use ended::{Ended, EndedKind};
 pub use entries::{Entries, EntryChange};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
+pub use flow_log::{FlowLog, FlowLogSettings, Logged, RecordFiles};
 pub use foreign::{ForeignGroup, is_account};
 pub use identity::Identity;
 pub use ids::{
-    AclId, AssociationId, AttachmentId, GroupId, InterfaceId, PrefixListId, RuleId, SubnetId, VpcId,
+    AclId, AssociationId, AttachmentId, FlowLogId, GroupId, InterfaceId, PrefixListId, RuleId,
+    SubnetId, VpcId,
 };
 pub use interface::{Attachment, Interface, InterfaceDetails, label};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
@@ -184,8 +187,22 @@ pub struct PrefixList {
     pub max_entries: Option<u32>,
     /// Whether AWS manages it: its owner is `AWS`, and only a document changes it.
     pub is_aws: bool,
+    /// What was done to it last.
+    pub state: ListState,
     /// User tags.
     pub tags: BTreeMap<String, String>,
+}
+
+/// What was done to a prefix list last, which EC2's clients wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ListState {
+    /// It was created.
+    #[default]
+    Created,
+    /// Its entries, its name or its size were changed.
+    Modified,
+    /// It got the entries of an earlier version again.
+    Restored,
 }
 
 /// Where the user wants the receive program to run.
@@ -245,6 +262,8 @@ pub struct Model {
     pub interfaces: BTreeMap<u16, Interface>,
     /// Those that no device has, by slot: from [`FIRST_UNATTACHED`](Interface::FIRST_UNATTACHED) on.
     pub unattached: BTreeMap<u16, Interface>,
+    /// By id.
+    pub flow_logs: BTreeMap<FlowLogId, FlowLog>,
     /// The management networks, which stay reachable in emergency mode.
     pub management: BTreeSet<IpNet>,
     /// Emergency mode: only traffic of the management networks passes, regardless of the groups' rules.
@@ -334,6 +353,11 @@ choices!(HookChoice {
     Tcx = "tcx",
     Clsact = "clsact",
 });
+choices!(ListState {
+    Created = "create-complete",
+    Modified = "modify-complete",
+    Restored = "restore-complete",
+});
 choices!(Mode { Enforce = "enforce", Audit = "audit", });
 choices!(Tracking { Auto = "auto", Always = "always", });
 
@@ -370,6 +394,7 @@ impl Default for Model {
             blocks: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             unattached: BTreeMap::new(),
+            flow_logs: BTreeMap::new(),
             management: BTreeSet::new(),
             is_panicking: false,
         }

@@ -1,6 +1,7 @@
 //! One request, as its action sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -9,14 +10,14 @@ use firewall_ec2::{Error, Params};
 use super::Api;
 use super::actions::Action;
 use super::client_tokens;
-use super::refusal::refusal;
+use super::refusal::{of_model, refusal};
 use super::request::Caller;
 use super::tag_specifications;
 use crate::control::enforcement::present_device;
 use crate::control::{AttachOptions, Terms};
 use crate::dataplane::Pins;
-use crate::model::{Identity, Interface, InterfaceId, Model};
-use crate::store::{Answered, Transaction};
+use crate::model::{self, Identity, Interface, InterfaceId, Model};
+use crate::store::{Answered, Store, Transaction};
 
 /// A request that is being answered.
 #[derive(Debug)]
@@ -80,6 +81,34 @@ impl<'a> Call<'a> {
     /// The store cannot be read.
     pub(super) fn model(&self) -> Result<Arc<Model>, Error> {
         self.api.model().map_err(|error| refusal(&error))
+    }
+
+    /// Reads something from the store that is not in the model, after [`Self::read`].
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) fn stored<T>(&self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T, Error> {
+        self.api.with_control(|control| read(control.store())).map_err(|error| refusal(&error))
+    }
+
+    /// The ids of a list of parameters, such as `VpcId.1`.
+    ///
+    /// # Errors
+    /// One is malformed.
+    pub(super) fn ids<T: FromStr<Err = model::Error> + Ord>(
+        &self,
+        name: &str,
+    ) -> Result<BTreeSet<T>, Error> {
+        let ids = self.params.texts(name)?.into_iter();
+        ids.map(|id| id.parse().map_err(|error| of_model(&error))).collect()
+    }
+
+    /// The id that a parameter must have.
+    ///
+    /// # Errors
+    /// It is absent or malformed.
+    pub(super) fn id<T: FromStr<Err = model::Error>>(&self, name: &str) -> Result<T, Error> {
+        self.params.required(name)?.parse().map_err(|error| of_model(&error))
     }
 
     /// Makes a change, in the store and in the kernel: all of `edit`, or nothing if it fails. In a dry run

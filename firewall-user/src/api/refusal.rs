@@ -46,8 +46,41 @@ pub(super) fn of_model(error: &model::Error) -> Error {
 
 /// The text that EC2 has for an error, and where none is known, our own.
 fn message(error: &model::Error) -> String {
-    let known = groups::message(error).or_else(|| network::message(error));
-    known.unwrap_or_else(|| with_hint(&error.to_string(), error.hint().as_deref()))
+    use model::Error as E;
+    if let Some(text) = groups::message(error).or_else(|| network::message(error)) {
+        return text;
+    }
+    match error {
+        E::IdMalformed { prefix, text } => {
+            format!("Invalid id: \"{text}\" (expecting \"{prefix}...\")")
+        }
+        E::PrefixListNotFound(id) => format!("The prefix list ID '{id}' does not exist"),
+        E::PrefixListInUse { name, .. } => {
+            format!(
+                "resource {name} has a dependent object: {}",
+                with_hint(&error.to_string(), None)
+            )
+        }
+        E::VpcNotFound(id) => format!("The vpc ID '{id}' does not exist"),
+        E::SubnetNotFound(id) => format!("The subnet ID '{id}' does not exist"),
+        E::VpcRange(cidr) | E::SubnetRange(cidr) => format!("The CIDR '{cidr}' is invalid."),
+        E::SubnetConflict { network, id } => {
+            format!("The CIDR '{network}' conflicts with another subnet: {id}")
+        }
+        E::VpcInUse { id, .. } => {
+            format!("The vpc '{id}' has dependencies and cannot be deleted: {error}")
+        }
+        E::SubnetInUse { id, .. } => {
+            format!("The subnet '{id}' has dependencies and cannot be deleted: {error}")
+        }
+        E::VpcsLimit { .. } => {
+            with_hint("The maximum number of VPCs has been reached.", error.hint().as_deref())
+        }
+        E::SubnetsLimit { .. } => {
+            with_hint("The maximum number of subnets has been reached.", error.hint().as_deref())
+        }
+        _ => with_hint(&error.to_string(), error.hint().as_deref()),
+    }
 }
 
 fn explained(code: &str, error: &dyn Explain) -> Error {

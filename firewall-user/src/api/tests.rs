@@ -5,11 +5,14 @@ mod rules;
 mod sequences;
 mod tree;
 
+use firewall_ebpf::abi::interface::Direction;
 use firewall_ec2::Params;
 use tempfile::TempDir;
 
 use super::{Access, Answer, Api, Caller};
 use crate::config::{Config, Paths};
+use crate::control::Terms;
+use crate::model::{Family, NewRule, Peer, PrefixList, RuleSpec, Traffic, parse_cidr};
 use crate::model::{Model, VpcId, VpcSettings};
 use crate::store::{self, Store, Transaction};
 
@@ -75,6 +78,42 @@ impl Host {
         let value = edit(&mut transaction).unwrap();
         transaction.commit().unwrap();
         value
+    }
+
+    /// Makes a change as the command line does.
+    pub(super) fn change<T>(&self, edit: impl FnOnce(&mut Transaction<'_>) -> T) -> T {
+        let terms = Terms::default();
+        let made = self.api.with_control(|control| control.change(&terms, |it| Ok(edit(it))));
+        made.unwrap()
+    }
+
+    /// Creates the group `web` with a rule for all traffic of a prefix list; returns the group's id.
+    pub(super) fn with_rule_of_list(&self, list: &str) -> String {
+        let peer = Peer::PrefixList(list.parse().unwrap());
+        let spec = RuleSpec { direction: Direction::Ingress, traffic: Traffic::All, peer };
+        let rule = NewRule { spec, description: String::new(), end: None };
+        let group = self.ok("Action=CreateSecurityGroup&GroupName=web&GroupDescription=d");
+        let id = element(&group, "groupId");
+        self.change(|change| change.add_rules(&id.parse().unwrap(), vec![rule]).unwrap());
+        id
+    }
+
+    /// Creates a prefix list of AWS with the entry 10.0.0.0/8, as a document does; returns its id.
+    pub(super) fn with_list_of_aws(&self) -> String {
+        let list = PrefixList {
+            id: "pl-63a5400a".parse().unwrap(),
+            name: "com.amazonaws.local.s3".to_owned(),
+            family: Family::Ipv4,
+            version: 1,
+            entries: [(parse_cidr("10.0.0.0/8").unwrap(), String::new())].into_iter().collect(),
+            max_entries: None,
+            is_aws: true,
+            state: Default::default(),
+            tags: Default::default(),
+        };
+        let id = list.id.to_string();
+        self.change(|change| change.create_list_of_aws(list).unwrap());
+        id
     }
 
     /// Status, code and message of an answer that must be an error.

@@ -3,5 +3,6 @@
 pub(super) mod acls;
 pub(super) mod groups;
 pub(super) mod interfaces;
+pub(super) mod prefix_lists;
 pub(super) mod rules;
 pub(super) mod tags;

@@ -7,10 +7,11 @@ use super::{entries, rows};
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 25] = [
     "vpcs",
     "vpc_tags",
     "prefix_lists",
+    "prefix_list_versions",
     "prefix_list_tags",
     "groups",
     "group_tags",
@@ -29,6 +30,8 @@ const TABLES: [&str; 22] = [
     "interface_allowed_addresses",
     "interface_ether_types",
     "blocks",
+    "flow_logs",
+    "flow_log_tags",
     // Otherwise a token would answer with what the rollback has deleted.
     "client_tokens",
 ];

@@ -11,8 +11,8 @@ use super::entries::Cache;
 use super::{EndedCounts, rows};
 use crate::clock::Clocks;
 use crate::model::{
-    Acl, AclEntry, Action, Block, Change, Entries, Family, Group, HookChoice, Interface, Mode,
-    Model, PortSettings, PrefixList, Rule, RuleSpec, Subnet, Tracking, Vpc,
+    Acl, AclEntry, Action, Block, Change, Entries, Family, FlowLog, Group, HookChoice, Interface,
+    ListState, Mode, Model, PortSettings, PrefixList, Rule, RuleSpec, Subnet, Tracking, Vpc,
 };
 use crate::policy::Addresses;
 
@@ -46,6 +46,7 @@ pub(super) fn model(
     acls(connection, &mut model, &ends)?;
     interfaces(connection, &mut model)?;
     blocks(connection, &mut model, &ends)?;
+    flow_logs(connection, &mut model)?;
     panic(connection, &mut model)?;
     Ok(model)
 }
@@ -110,7 +111,8 @@ fn vpcs(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
 
 fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> rusqlite::Result<()> {
     let mut sets = Vec::new();
-    let lists = "SELECT id, name, family, version, entries, max_entries, is_aws FROM prefix_lists";
+    let lists = "SELECT id, name, family, version, entries, max_entries, is_aws, state \
+                 FROM prefix_lists";
     each(connection, lists, |row| {
         let name: String = row.get(1)?;
         let family = rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?;
@@ -131,6 +133,7 @@ fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> ru
             entries,
             max_entries: row.get(5)?,
             is_aws: row.get(6)?,
+            state: rows::named(row, 7, &ListState::ALL, ListState::name)?,
             tags: Default::default(),
         };
         model.prefix_lists.insert(list.id.clone(), list);
@@ -242,6 +245,26 @@ fn blocks(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqli
             end: ends.read(row, 6)?,
         };
         model.blocks.insert(block.number, block);
+        Ok(())
+    })
+}
+
+fn flow_logs(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
+    each(connection, "SELECT id, resource, created, settings FROM flow_logs", |row| {
+        let log = FlowLog {
+            id: rows::parsed(row, 0)?,
+            resource: rows::parsed(row, 1)?,
+            created: row.get(2)?,
+            settings: rows::json(row, 3)?,
+            tags: Default::default(),
+        };
+        model.flow_logs.insert(log.id.clone(), log);
+        Ok(())
+    })?;
+    each(connection, "SELECT flow_log, key, value FROM flow_log_tags", |row| {
+        if let Some(log) = model.flow_logs.get_mut(&rows::parsed(row, 0)?) {
+            log.tags.insert(row.get(1)?, row.get(2)?);
+        }
         Ok(())
     })
 }

@@ -71,8 +71,19 @@ CREATE TABLE prefix_lists (
     entries INTEGER REFERENCES prefix_list_entries,
     -- NULL: as many as it has.
     max_entries INTEGER,
-    is_aws INTEGER NOT NULL
+    is_aws INTEGER NOT NULL,
+    state TEXT NOT NULL
 ) STRICT;
+-- Entries of earlier versions.
+CREATE TABLE prefix_list_versions (
+    list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
+    version INTEGER NOT NULL,
+    -- NULL: none.
+    entries INTEGER REFERENCES prefix_list_entries,
+    -- How many networks they are.
+    networks INTEGER NOT NULL,
+    PRIMARY KEY (list, version)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE prefix_list_tags (
     list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
     key TEXT NOT NULL,
@@ -275,6 +286,22 @@ CREATE TABLE blocks (
 ) STRICT;
 CREATE UNIQUE INDEX blocks_by_target ON blocks (coalesce(cidr, prefix_list), coalesce(interface, ''));
 CREATE INDEX blocks_by_prefix_list ON blocks (prefix_list) WHERE prefix_list IS NOT NULL;
+
+CREATE TABLE flow_logs (
+    id TEXT PRIMARY KEY,
+    -- The id of a VPC, subnet or interface, which may be deleted meanwhile.
+    resource TEXT NOT NULL,
+    -- Milliseconds since 1970.
+    created INTEGER NOT NULL,
+    -- JSON.
+    settings TEXT NOT NULL
+) STRICT;
+CREATE TABLE flow_log_tags (
+    flow_log TEXT NOT NULL REFERENCES flow_logs ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (flow_log, key)
+) STRICT, WITHOUT ROWID;
 
 -- The answers to requests with a client token, for a while: the same request again gets the same answer.
 CREATE TABLE client_tokens (

@@ -10,8 +10,8 @@ use super::{Error, pending, write};
 use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
-    Change, Entries, Error as ModelError, Family, Group, GroupId, Limits, Model, Networks, NewRule,
-    PrefixList, PrefixListId, Rule, RuleId, RuleSpec, VpcId, check,
+    Change, Error as ModelError, Group, GroupId, Limits, Model, NewRule, Rule, RuleId, RuleSpec,
+    VpcId, check,
 };
 
 mod acls;
@@ -19,13 +19,16 @@ mod addresses;
 mod blocks;
 mod client_tokens;
 mod ends;
+mod flow_logs;
 mod interfaces;
+mod prefix_lists;
 mod rollback;
 mod vpcs;
 
 pub use acls::NewAcl;
 pub use blocks::Blocked;
 pub use client_tokens::Answered;
+pub use prefix_lists::NewPrefixList;
 
 /// A group to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,21 +43,6 @@ pub struct NewGroup {
     pub tags: BTreeMap<String, String>,
     /// The rules that it starts with.
     pub rules: Vec<NewRule>,
-}
-
-/// A prefix list to create.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewPrefixList {
-    /// As [`crate::model::prefix_list_name`] returned it.
-    pub name: String,
-    /// Family of every entry.
-    pub family: Family,
-    /// Canonical networks with their descriptions.
-    pub entries: Entries,
-    /// EC2's `MaxEntries`; `None`: as many as it has.
-    pub max_entries: Option<u32>,
-    /// As [`crate::model::tags::collect`] returned them.
-    pub tags: BTreeMap<String, String>,
 }
 
 /// A change. Without [`Self::commit`] it is rolled back.
@@ -315,85 +303,6 @@ impl<'a> Transaction<'a> {
             return Ok(());
         }
         self.write(Change::DescribeRule { group: id.clone(), rule: rule.clone(), description })
-    }
-
-    /// Creates a prefix list.
-    ///
-    /// # Errors
-    /// The name is taken, an entry is of the other family, or a limit is reached.
-    pub fn create_prefix_list(&mut self, new: NewPrefixList) -> Result<PrefixListId, Error> {
-        let NewPrefixList { name, family, entries, max_entries, tags } = new;
-        self.model.check_new_prefix_list(&name, &tags, &self.limits)?;
-        check::check_entries(&name, family, &entries, &self.limits)?;
-        let id = PrefixListId::random()?;
-        let list = PrefixList {
-            id: id.clone(),
-            name,
-            family,
-            version: 1,
-            entries,
-            max_entries,
-            is_aws: false,
-            tags,
-        };
-        self.write(Change::CreatePrefixList(list))?;
-        Ok(id)
-    }
-
-    /// Adds entries to a prefix list, all or none.
-    ///
-    /// # Errors
-    /// An entry exists already or is of the other family, or a limit is reached, also one of a group
-    /// with rules that have the list as their peer.
-    pub fn add_entries(&mut self, id: &PrefixListId, new: &Entries) -> Result<(), Error> {
-        let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
-        let entries = entries
-            .with(new)
-            .map_err(|network| ModelError::EntryDuplicate { list: name.clone(), network })?;
-        self.set_entries(id, entries)
-    }
-
-    /// Removes entries from a prefix list, all or none.
-    ///
-    /// # Errors
-    /// An entry does not exist.
-    pub fn remove_entries(&mut self, id: &PrefixListId, networks: &Networks) -> Result<(), Error> {
-        let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
-        let entries = entries
-            .without(networks)
-            .map_err(|network| ModelError::EntryNotFound { list: name.clone(), network })?;
-        self.set_entries(id, entries)
-    }
-
-    /// Replaces the entries of a prefix list.
-    ///
-    /// # Errors
-    /// An entry is of the other family, or a limit is reached, also one of a group with rules that have the
-    /// list as their peer.
-    pub fn set_entries(&mut self, id: &PrefixListId, entries: Entries) -> Result<(), Error> {
-        let list = self.model.prefix_list_by_id(id)?;
-        check::check_entries(&list.name, list.family, &entries, &self.limits)?;
-        if list.entries == entries {
-            return Ok(());
-        }
-        let grows = entries.len() > list.entries.len();
-        let change = Change::SetEntries { list: id.clone(), entries };
-        // Fewer entries are accepted also if the limit was lowered below their number meanwhile.
-        if grows {
-            let mut after = self.model.clone();
-            after.make(change.clone());
-            after.check_referring_groups(id, &self.limits)?;
-        }
-        self.write(change)
-    }
-
-    /// Deletes a prefix list that no rule, entry of a network ACL or block uses.
-    ///
-    /// # Errors
-    /// It is used, or does not exist.
-    pub fn delete_prefix_list(&mut self, id: &PrefixListId) -> Result<(), Error> {
-        self.model.check_prefix_list_unused(self.model.prefix_list_by_id(id)?)?;
-        self.write(Change::DeletePrefixList(id.clone()))
     }
 
     /// Makes the edits of a plan, which must have been computed from [`Self::model`] as it is now.

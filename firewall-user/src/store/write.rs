@@ -6,10 +6,10 @@ use firewall_ebpf::abi::interface::Direction;
 use rusqlite::{Connection, params};
 
 use super::ends::EndColumns;
-use super::{EndedCounts, entries, read, rows};
+use super::{EndedCounts, entries, read, rows, versions};
 use crate::model::{
-    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId, Peer,
-    PrefixList, Rule, RuleId, RuleSpec, Subnet, Vpc,
+    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, FlowLog, Group, GroupId, Interface,
+    InterfaceId, ListState, Peer, PrefixList, Rule, RuleId, RuleSpec, Subnet, Vpc,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
@@ -31,12 +31,17 @@ pub(super) fn change(
         }
         Change::CreatePrefixList(list) => create_prefix_list(sql, list),
         Change::SetEntries { list, entries } => {
+            versions::keep(sql, list)?;
             let set = entries::write(sql, entries)?;
-            sql.execute(
-                "UPDATE prefix_lists SET version = version + 1, entries = ?2 WHERE id = ?1",
-                params![list.as_str(), set],
-            )?;
-            entries::drop_unused(sql)
+            let update = "UPDATE prefix_lists SET version = version + 1, entries = ?2, state = ?3 \
+                          WHERE id = ?1";
+            sql.execute(update, params![list.as_str(), set, ListState::Modified.name()])?;
+            if versions::drop_oldest(sql, list)? { entries::drop_unused(sql) } else { Ok(()) }
+        }
+        Change::SetPrefixList { list, name, max_entries, state } => {
+            let update =
+                "UPDATE prefix_lists SET name = ?2, max_entries = ?3, state = ?4 WHERE id = ?1";
+            sql.execute(update, params![list.as_str(), *name, *max_entries, state.name()]).map(drop)
         }
         Change::TagPrefixList { list, tags } => {
             sql.execute("DELETE FROM prefix_list_tags WHERE list = ?1", [list.as_str()])?;
@@ -114,6 +119,10 @@ pub(super) fn change(
             sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*from])?;
             put_interface(sql, to)
         }
+        Change::PutFlowLog(log) => put_flow_log(sql, log),
+        Change::DeleteFlowLog(log) => {
+            sql.execute("DELETE FROM flow_logs WHERE id = ?1", [log.as_str()]).map(drop)
+        }
         Change::SetManagement(networks) => {
             sql.execute("DELETE FROM management", [])?;
             networks.iter().try_for_each(|network| {
@@ -162,8 +171,8 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
     let version = i64::try_from(list.version)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     sql.execute(
-        "INSERT INTO prefix_lists (id, name, family, version, entries, max_entries, is_aws) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO prefix_lists (id, name, family, version, entries, max_entries, is_aws, state) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             list.id.as_str(),
             list.name,
@@ -172,6 +181,7 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
             entries::write(sql, &list.entries)?,
             list.max_entries,
             list.is_aws,
+            list.state.name(),
         ],
     )?;
     write_tags(sql, "prefix_list_tags", list.id.as_str(), &list.tags)
@@ -305,6 +315,16 @@ fn put_subnet(sql: &Connection, subnet: &Subnet) -> rusqlite::Result<()> {
     )?;
     sql.execute("DELETE FROM subnet_tags WHERE subnet = ?1", [id.as_str()])?;
     write_tags(sql, "subnet_tags", id.as_str(), tags)
+}
+
+fn put_flow_log(sql: &Connection, log: &FlowLog) -> rusqlite::Result<()> {
+    let FlowLog { id, resource, created, settings, tags } = log;
+    sql.execute(
+        "INSERT INTO flow_logs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING",
+        params![id.as_str(), resource.to_string(), created, rows::to_json(settings)?],
+    )?;
+    sql.execute("DELETE FROM flow_log_tags WHERE flow_log = ?1", [id.as_str()])?;
+    write_tags(sql, "flow_log_tags", id.as_str(), tags)
 }
 
 /// The columns `cidr, prefix_list, peer_group, foreign_group`.

@@ -8,8 +8,9 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    Acl, AclEntry, AclId, Block, End, Entries, Group, GroupId, Interface, Model, PrefixList,
-    PrefixListId, Rule, RuleId, RuleSpec, Subnet, SubnetId, Vpc, VpcId,
+    Acl, AclEntry, AclId, Block, End, Entries, FlowLog, FlowLogId, Group, GroupId, Interface,
+    ListState, Model, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, Subnet, SubnetId, Vpc,
+    VpcId,
 };
 
 /// One edit. It is checked before it is made.
@@ -26,6 +27,12 @@ pub enum Change {
     SetEntries {
         list: PrefixListId,
         entries: Entries,
+    },
+    SetPrefixList {
+        list: PrefixListId,
+        name: String,
+        max_entries: Option<u32>,
+        state: ListState,
     },
     TagPrefixList {
         list: PrefixListId,
@@ -105,6 +112,9 @@ pub enum Change {
         to: Interface,
     },
     DeleteInterface(u16),
+    /// Replaces the flow log with its id, if there is one.
+    PutFlowLog(FlowLog),
+    DeleteFlowLog(FlowLogId),
     SetManagement(BTreeSet<IpNet>),
     SetPanic(bool),
 }
@@ -132,6 +142,14 @@ impl Model {
                 if let Some(list) = self.prefix_lists.get_mut(&list) {
                     list.entries = entries;
                     list.version += 1;
+                    list.state = ListState::Modified;
+                }
+            }
+            Change::SetPrefixList { list, name, max_entries, state } => {
+                if let Some(list) = self.prefix_lists.get_mut(&list) {
+                    list.name = name;
+                    list.max_entries = max_entries;
+                    list.state = state;
                 }
             }
             Change::TagPrefixList { list, tags } => {
@@ -225,6 +243,12 @@ impl Model {
                 if let Some(gone) = self.slots(slot).remove(&slot) {
                     self.blocks.retain(|_, block| block.interface.as_ref() != Some(&gone.id));
                 }
+            }
+            Change::PutFlowLog(log) => {
+                self.flow_logs.insert(log.id.clone(), log);
+            }
+            Change::DeleteFlowLog(log) => {
+                self.flow_logs.remove(&log);
             }
             Change::SetManagement(networks) => self.management = networks,
             Change::SetPanic(is_panicking) => self.is_panicking = is_panicking,

@@ -394,6 +394,39 @@ pub fn check_entries(
     other.map_or(Ok(()), |network| Err(Error::EntryFamily { network, family }))
 }
 
+/// Checks that a prefix list with these entries may have this `MaxEntries`.
+///
+/// # Errors
+/// It is out of bounds, or there are more entries.
+pub fn check_max_entries(
+    list: &str,
+    entries: &Entries,
+    max_entries: Option<u32>,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let limit = limits.entries_per_prefix_list;
+    match max_entries {
+        Some(max) if max == 0 || max as usize > limit => {
+            Err(Error::MaxEntriesRange { max: max.into(), limit })
+        }
+        _ => check_full(list, entries, max_entries),
+    }
+}
+
+/// Checks that a prefix list with this `MaxEntries` has room for these entries.
+///
+/// # Errors
+/// There are more entries.
+pub fn check_full(list: &str, entries: &Entries, max_entries: Option<u32>) -> Result<(), Error> {
+    let count = entries.len();
+    match max_entries {
+        Some(max) if count > max as usize => {
+            Err(Error::MaxEntriesExceeded { list: list.to_owned(), count, max })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Checks that an object may have these tags.
 ///
 /// # Errors

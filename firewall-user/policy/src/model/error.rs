@@ -7,7 +7,7 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    AclId, AssociationId, AttachmentId, EtherType, Family, GroupId, Interface, LAST_V4,
+    AclId, AssociationId, AttachmentId, EtherType, Family, FlowLogId, GroupId, Interface, LAST_V4,
     PrefixListId, RuleId, RuleSpec, SubnetId, VpcId, label,
 };
 
@@ -102,6 +102,10 @@ pub enum Error {
     GroupNotFound(String),
     #[error("there is no prefix list {0:?}")]
     PrefixListNotFound(String),
+    #[error("prefix list {list} has no version {version}, or it is not kept")]
+    ListVersionNotFound { list: String, version: u64 },
+    #[error("there is no flow log {0:?}")]
+    FlowLogNotFound(String),
     #[error("group {group} has no rule {rule}")]
     RuleNotFound { group: String, rule: RuleId },
     #[error("there never was a rule {0}")]
@@ -148,6 +152,8 @@ pub enum Error {
     AclDefault { name: String, id: AclId, what: &'static str },
     #[error("VPC {0} is the default one, and cannot be deleted")]
     VpcDefault(String),
+    #[error("prefix list {0} is managed by AWS, and only a document changes it")]
+    PrefixListOfAws(String),
     #[error("VPC {id} has {}", Users(users))]
     VpcInUse { id: String, users: Vec<User> },
     #[error("subnet {0} is the default one, and cannot be deleted")]
@@ -158,6 +164,14 @@ pub enum Error {
     OtherVpc { what: &'static str, name: String, vpc: String, wanted: String },
     #[error("network interface {interface} is attached to {device}")]
     InterfaceInUse { interface: String, device: String },
+    #[error("the CIDR of a VPC cannot be {0}")]
+    VpcRange(IpNet),
+    #[error("{network} overlaps with {of}")]
+    VpcConflict { network: IpNet, of: String },
+    #[error("the CIDR of a subnet cannot be {0}")]
+    SubnetRange(IpNet),
+    #[error("{network} overlaps with subnet {id}")]
+    SubnetConflict { network: IpNet, id: SubnetId },
     #[error("group {0} is the default one of its VPC, and cannot be deleted")]
     GroupDefault(String),
     #[error("group {name} is used by {}", Users(users))]
@@ -186,6 +200,18 @@ pub enum Error {
     PrefixListsLimit { count: usize, limit: usize },
     #[error("prefix list {list} would have {count} entries, and the limit is {limit}")]
     EntriesLimit { list: String, count: usize, limit: usize },
+    #[error("MaxEntries {max} is not 1 to {limit}")]
+    MaxEntriesRange { max: i64, limit: usize },
+    #[error("prefix list {list} would have {count} entries, and its MaxEntries is {max}")]
+    MaxEntriesExceeded { list: String, count: usize, max: u32 },
+    #[error("there would be {count} VPCs, and the limit is {limit}")]
+    VpcsLimit { count: usize, limit: usize },
+    #[error("VPC {vpc} would have {count} CIDRs, and the limit is {limit}")]
+    VpcCidrsLimit { vpc: String, count: usize, limit: usize },
+    #[error("VPC {vpc} would have {count} subnets, and the limit is {limit}")]
+    SubnetsLimit { vpc: String, count: usize, limit: usize },
+    #[error("{resource} would have {count} flow logs, and the limit is {limit}")]
+    FlowLogsLimit { resource: String, count: usize, limit: usize },
     #[error("there would be {count} network ACLs, and the limit is {limit}")]
     AclsLimit { count: usize, limit: usize },
     #[error("network ACL {acl} would have {count} {direction} entries, and the limit is {limit}")]
@@ -294,6 +320,7 @@ impl Error {
                 SubnetId::PREFIX => "InvalidSubnetId.Malformed",
                 AssociationId::PREFIX => "InvalidAssociationID.Malformed",
                 AttachmentId::PREFIX => "InvalidAttachmentID.Malformed",
+                FlowLogId::PREFIX => "InvalidFlowLogId.Malformed",
                 _ => "InvalidNetworkInterfaceId.Malformed",
             },
             Self::Port { .. } => "InvalidPermission.Malformed",
@@ -346,12 +373,15 @@ impl Error {
             | Self::AclDefault { .. }
             | Self::LimitsInterfaces(_)
             | Self::LimitsGroups(_)
-            | Self::LimitsProduct { .. } => "InvalidParameterValue",
+            | Self::LimitsProduct { .. }
+            | Self::ListVersionNotFound { .. }
+            | Self::MaxEntriesRange { .. } => "InvalidParameterValue",
             Self::InterfaceWithoutGroup => "MissingParameter",
             Self::GroupNotFound(_) => "InvalidGroup.NotFound",
             Self::VpcNotFound(_) => "InvalidVpcID.NotFound",
             Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
             Self::PrefixListNotFound(_) => "InvalidPrefixListID.NotFound",
+            Self::FlowLogNotFound(_) => "InvalidFlowLogId.NotFound",
             Self::RuleNotFound { .. } | Self::RuleUnknown(_) => {
                 "InvalidSecurityGroupRuleId.NotFound"
             }
@@ -369,7 +399,17 @@ impl Error {
             Self::OtherVpc { what: "group", .. } => "InvalidGroup.NotFound",
             Self::OtherVpc { .. } | Self::InterfaceInUse { .. } => "InvalidParameterValue",
             Self::NetworkInterfacesLimit { .. } => "NetworkInterfaceLimitExceeded",
-            Self::VpcDefault(_) | Self::SubnetDefault(_) => "OperationNotPermitted",
+            Self::VpcDefault(_) | Self::SubnetDefault(_) | Self::PrefixListOfAws(_) => {
+                "OperationNotPermitted"
+            }
+            Self::VpcRange(_) => "InvalidVpc.Range",
+            Self::VpcConflict { .. } => "CidrConflict",
+            Self::SubnetRange(_) => "InvalidSubnet.Range",
+            Self::SubnetConflict { .. } => "InvalidSubnet.Conflict",
+            Self::MaxEntriesExceeded { .. } => "PrefixListMaxEntriesExceeded",
+            Self::VpcsLimit { .. } | Self::VpcCidrsLimit { .. } => "VpcLimitExceeded",
+            Self::SubnetsLimit { .. } => "SubnetLimitExceeded",
+            Self::FlowLogsLimit { .. } => "FlowLogsLimitExceeded",
             Self::VpcInUse { .. }
             | Self::SubnetInUse { .. }
             | Self::GroupInUse { .. }
@@ -415,6 +455,23 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::PrefixListOfAws(_) => "`secgroup apply` reads it from a document of AWS".to_owned(),
+            Self::MaxEntriesRange { .. } => setting("entries_per_prefix_list"),
+            Self::MaxEntriesExceeded { .. } => {
+                "`aws ec2 modify-managed-prefix-list --max-entries` raises it".to_owned()
+            }
+            Self::VpcsLimit { .. } => setting("vpcs"),
+            Self::SubnetsLimit { .. } => setting("subnets_per_vpc"),
+            Self::VpcRange(_) => "the length of a VPC's prefix is /16 to /28".to_owned(),
+            Self::SubnetRange(_) => {
+                "a subnet is in its VPC, and the length of its prefix is /16 to /28".to_owned()
+            }
+            Self::ListVersionNotFound { .. }
+            | Self::FlowLogNotFound(_)
+            | Self::VpcConflict { .. }
+            | Self::SubnetConflict { .. }
+            | Self::VpcCidrsLimit { .. }
+            | Self::FlowLogsLimit { .. } => return None,
             Self::VpcDefault(_)
             | Self::VpcInUse { .. }
             | Self::SubnetDefault(_)
@@ -611,6 +668,9 @@ impl Error {
             | Self::IcmpCodeOfAny { .. }
             | Self::IcmpFamily { .. }
             | Self::ExtensionHeader { .. }
+            | Self::MaxEntriesRange { .. }
+            | Self::VpcRange(_)
+            | Self::SubnetRange(_)
             | Self::RuleRepeated(_)
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)
@@ -626,6 +686,8 @@ impl Error {
             | Self::VpcNotFound(_)
             | Self::SubnetNotFound(_)
             | Self::PrefixListNotFound(_)
+            | Self::ListVersionNotFound { .. }
+            | Self::FlowLogNotFound(_)
             | Self::RuleNotFound { .. }
             | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }

@@ -117,6 +117,11 @@ id!(
     SubnetId,
     "subnet-"
 );
+id!(
+    /// `fl-…`
+    FlowLogId,
+    "fl-"
+);
 
 /// Ids in JSON.
 pub(in crate::model) mod text {

@@ -40,7 +40,13 @@ pub struct Limits {
     /// Entries of a network ACL in one direction, the last ones not included. An entry with a prefix list
     /// counts once.
     pub entries_per_acl: usize,
-    /// Tags of a group or prefix list.
+    /// VPCs on this host, the default one included.
+    pub vpcs: usize,
+    /// Subnets of a VPC.
+    pub subnets_per_vpc: usize,
+    /// Flow logs of a VPC, subnet or interface.
+    pub flow_logs_per_resource: usize,
+    /// Tags of an object, such as a group.
     pub tags: usize,
 }
 
@@ -57,6 +63,9 @@ impl Default for Limits {
             entries_per_prefix_list: 1000,
             acls: 200,
             entries_per_acl: 20,
+            vpcs: 5,
+            subnets_per_vpc: 200,
+            flow_logs_per_resource: 250,
             tags: 50,
         }
     }
@@ -80,6 +89,9 @@ impl Limits {
             network_interfaces: NETWORK_INTERFACES_MAX,
             acls: usize::MAX,
             entries_per_acl: usize::MAX,
+            vpcs: usize::MAX,
+            subnets_per_vpc: usize::MAX,
+            flow_logs_per_resource: usize::MAX,
             tags: usize::MAX,
         }
     }

@@ -1,4 +1,4 @@
-//! EC2's texts of errors about network interfaces, network ACLs and subnets, as its clients have seen them.
+//! EC2's texts of errors about network interfaces and network ACLs, as its clients have seen them.
 
 use crate::model::Error;
 
@@ -20,8 +20,6 @@ pub(super) fn message(error: &Error) -> Option<String> {
         Error::OtherVpc { .. } => {
             "You have specified two resources that belong to different networks.".to_owned()
         }
-        Error::VpcNotFound(id) => format!("The vpc ID '{id}' does not exist"),
-        Error::SubnetNotFound(id) => format!("The subnet ID '{id}' does not exist"),
         Error::AclNotFound(id) => format!("The networkAcl ID '{id}' does not exist"),
         Error::AclEntryNotFound { direction, entry, .. } => {
             format!("no {} entry with number {entry}", direction.name())

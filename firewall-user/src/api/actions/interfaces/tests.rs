@@ -316,7 +316,7 @@ fn an_interface_in_use_is_not_deleted_and_one_without_a_device_not_attached() {
         assert_eq!(host.error(&format!("{form}&DryRun=true")).2, message);
     }
     let detach = |id: &str| format!("Action=DetachNetworkInterface&AttachmentId={id}");
-    assert_eq!(host.error(&detach("eni-attach-0")).1, "InvalidAttachmentID.NotFound");
+    assert_eq!(host.error(&detach("eni-attach-0&DryRun=true")).1, "InvalidAttachmentID.NotFound");
     let attachment = here.details.attachment.unwrap().id;
     let detach = format!("{}&DryRun=true", detach(attachment.as_str()));
     assert_eq!(host.error(&detach).1, "DryRunOperation");
