@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::dataplane::object::shapes::Sizes;
 use crate::dataplane::tables::interface::FlowSizes;
 use crate::explain::Explain;
-use crate::model::{GROUPS_PER_INTERFACE_MAX, Limits};
+use crate::model::{GROUPS_PER_INTERFACE_MAX, Identity, Limits};
 
 /// The default configuration file; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/secgroup/config.toml";
@@ -43,6 +43,8 @@ pub struct Config {
     /// no interface is attached: at the next boot, or by `secgroup detach --all` and attaching again.
     /// `reconcile` names each size that differs from what is in the kernel.
     pub maps: Maps,
+    /// What stands for the AWS account and region in ids, ARNs and documents.
+    pub ec2: Identity,
     /// Whether these are the defaults in place of a file that cannot be used: tables that exist keep their
     /// sizes.
     #[serde(skip)]
@@ -179,6 +181,14 @@ pub enum Error {
         /// Which.
         source: crate::model::Error,
     },
+    /// An account or a region that EC2 does not have the like of.
+    #[error("configuration {}: [ec2]: {reason}", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl Explain for Error {
@@ -187,7 +197,7 @@ impl Explain for Error {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("without --config and SECGROUP_CONFIG no file is needed".into())
             }
-            Self::Read { .. } | Self::Syntax { .. } => None,
+            Self::Read { .. } | Self::Syntax { .. } | Self::Identity { .. } => None,
             Self::Limits { source, .. } => Explain::hint(source),
         }
     }
@@ -241,6 +251,10 @@ impl Config {
             .limits
             .validate()
             .map_err(|source| Error::Limits { path: path.to_owned(), source })?;
+        config
+            .ec2
+            .validate()
+            .map_err(|reason| Error::Identity { path: path.to_owned(), reason })?;
         Ok(config)
     }
 }

@@ -1,5 +1,6 @@
 //! secgroup: AWS-style stateful security groups for any Linux network interface.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;

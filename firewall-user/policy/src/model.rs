@@ -1,6 +1,7 @@
 //! Groups, rules, peers and interfaces: what the user configures, validated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
@@ -18,6 +19,8 @@ mod ended;
 mod entries;
 mod error;
 mod ether_type;
+mod foreign;
+mod identity;
 pub mod ids;
 mod limits;
 pub mod list_file;
@@ -29,6 +32,7 @@ mod spec;
 pub mod tags;
 mod text;
 mod traffic;
+mod vpc;
 
 pub use acl::{Acl, AclEntry, Action, DEFAULT_ACL, LAST_V4, LAST_V6, MAX_ENTRY};
 pub use block::{Block, NewBlock, block_reason, parse_target};
@@ -39,20 +43,25 @@ pub use ended::{Ended, EndedKind};
 pub use entries::{Entries, EntryChange};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
-pub use ids::{AclId, GroupId, InterfaceId, PrefixListId, RuleId};
+pub use foreign::{ForeignGroup, is_account};
+pub use identity::Identity;
+pub use ids::{AclId, GroupId, InterfaceId, PrefixListId, RuleId, SubnetId, VpcId};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use networks::Networks;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
 pub use text::{acl_name, group_description, group_name, prefix_list_name, rule_description};
 pub use traffic::Ec2Traffic;
+pub use vpc::{Subnet, SubnetSettings, Vpc, VpcSettings};
 
 /// A security group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// `sg-…`.
     pub id: GroupId,
-    /// Unique on this host, ignoring case; immutable.
+    /// Its VPC; immutable.
+    pub vpc: VpcId,
+    /// Unique in its VPC, ignoring case; immutable.
     pub name: String,
     /// Required and immutable, as EC2 has it.
     pub description: String,
@@ -76,6 +85,8 @@ pub struct Rule {
     pub description: String,
     /// When it ends by itself.
     pub end: Option<End>,
+    /// User tags.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// The identity of a rule within its group: two rules with the same specification are duplicates.
@@ -137,6 +148,8 @@ pub enum Peer {
     PrefixList(PrefixListId),
     /// The addresses of the interfaces in a group of this host.
     Group(GroupId),
+    /// A group that is not on this host: matches nothing.
+    Foreign(ForeignGroup),
 }
 
 /// Address family of a prefix list.
@@ -162,6 +175,10 @@ pub struct PrefixList {
     pub version: u64,
     /// Canonical networks with their descriptions.
     pub entries: Entries,
+    /// EC2's `MaxEntries`; `None`: as many as it has.
+    pub max_entries: Option<u32>,
+    /// Whether AWS manages it: its owner is `AWS`, and only a document changes it.
+    pub is_aws: bool,
     /// User tags.
     pub tags: BTreeMap<String, String>,
 }
@@ -216,9 +233,11 @@ pub struct Interface {
     pub device: String,
     /// The named network namespace of the device; `None`: the one secgroup runs in.
     pub netns: Option<String>,
+    /// Its subnet.
+    pub subnet: SubnetId,
     /// At least one group, without repeats.
     pub groups: Vec<GroupId>,
-    /// Its network ACL; `None`: the default one.
+    /// A network ACL of its own; `None`: that of its subnet.
     pub acl: Option<AclId>,
     /// As configured; which hook is used is read from the kernel.
     pub hook: HookChoice,
@@ -262,6 +281,7 @@ impl Interface {
             slot,
             device: device.to_owned(),
             netns: netns.map(str::to_owned),
+            subnet: SubnetId::default_subnet(),
             groups: Vec::new(),
             acl: None,
             hook: HookChoice::Auto,
@@ -309,10 +329,14 @@ pub fn label(device: &str, netns: Option<&str>) -> String {
 }
 
 /// The whole configuration of this host, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     /// By id.
-    pub groups: BTreeMap<GroupId, Group>,
+    pub vpcs: BTreeMap<VpcId, Vpc>,
+    /// By id.
+    pub subnets: BTreeMap<SubnetId, Subnet>,
+    /// By id. Shared: a copy of the model costs little, whatever the number of rules.
+    pub groups: BTreeMap<GroupId, Arc<Group>>,
     /// By id.
     pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
     /// By id.
@@ -328,17 +352,56 @@ pub struct Model {
 }
 
 impl Group {
-    /// The allow-all egress rules, one of each family, that a new group starts with.
+    /// The allow-all egress rules, one of each of these families, that a new group starts with.
     #[must_use]
-    pub fn default_rules() -> Vec<NewRule> {
-        [Peer::Ipv4(Ipv4Net::default()), Peer::Ipv6(Ipv6Net::default())]
-            .into_iter()
+    pub fn default_rules(families: &[Family]) -> Vec<NewRule> {
+        let everything = |family: &Family| match family {
+            Family::Ipv4 => Peer::Ipv4(Ipv4Net::default()),
+            Family::Ipv6 => Peer::Ipv6(Ipv6Net::default()),
+        };
+        families
+            .iter()
+            .map(everything)
             .map(|peer| NewRule {
                 spec: RuleSpec { direction: Direction::Egress, traffic: Traffic::All, peer },
                 description: String::new(),
                 end: None,
             })
             .collect()
+    }
+}
+
+impl Group {
+    /// The edits that create the default group of a VPC, as EC2 has it: all ingress from the group itself, and
+    /// all egress.
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes for ids.
+    pub fn new_default(vpc: &Vpc) -> Result<Vec<Change>, Error> {
+        let id = GroupId::random()?;
+        let itself = RuleSpec {
+            direction: Direction::Ingress,
+            traffic: Traffic::All,
+            peer: Peer::Group(id.clone()),
+        };
+        let itself = NewRule { spec: itself, description: String::new(), end: None };
+        let group = Self {
+            id: id.clone(),
+            vpc: vpc.id.clone(),
+            name: apply::DEFAULT_GROUP.to_owned(),
+            description: "default VPC security group".to_owned(),
+            rules: Vec::new(),
+            tags: BTreeMap::new(),
+        };
+        let mut changes = vec![Change::CreateGroup(group)];
+        for NewRule { spec, description, end } in
+            [itself].into_iter().chain(Self::default_rules(vpc.families()))
+        {
+            let (number, tags) = (0, BTreeMap::new());
+            let rule = Rule { id: RuleId::random()?, number, spec, description, end, tags };
+            changes.push(Change::AddRule { group: id.clone(), rule });
+        }
+        Ok(changes)
     }
 }
 
@@ -391,5 +454,33 @@ impl Family {
             IpNet::V4(_) => Self::Ipv4,
             IpNet::V6(_) => Self::Ipv6,
         }
+    }
+}
+
+/// With the default VPC and its subnet, as every store has them, and nothing else.
+impl Default for Model {
+    fn default() -> Self {
+        let (vpc, subnet) = (Vpc::new_default(), Subnet::new_default());
+        Self {
+            vpcs: [(vpc.id.clone(), vpc)].into(),
+            subnets: [(subnet.id.clone(), subnet)].into(),
+            groups: BTreeMap::new(),
+            prefix_lists: BTreeMap::new(),
+            acls: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
+            management: BTreeSet::new(),
+            is_panicking: false,
+        }
+    }
+}
+
+impl PrefixList {
+    /// How many rules a rule with this list as its peer counts as: EC2 counts the list's `MaxEntries`, whatever
+    /// it has. At least 1, the least that EC2 takes as `MaxEntries`.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let entries = self.entries.len();
+        self.max_entries.map_or(entries, |max| max as usize).max(entries).max(1)
     }
 }

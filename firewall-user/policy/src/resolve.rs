@@ -62,7 +62,8 @@ pub(crate) fn networks_of(model: &Model, peer: &Peer) -> Networks {
             let list = model.prefix_lists.get(id);
             list.map_or_else(Networks::default, |list| list.entries.networks().clone())
         }
-        Peer::Group(_) => Networks::default(),
+        // EC2's stale rules.
+        Peer::Group(_) | Peer::Foreign(_) => Networks::default(),
     }
 }
 

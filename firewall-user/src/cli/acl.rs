@@ -13,7 +13,7 @@ use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::control::{Control, Terms};
-use crate::model::{self, Acl, Error, Interface, Model, document, tags};
+use crate::model::{self, Acl, Error, Interface, Model, VpcId, document, tags};
 use crate::store::NewAcl;
 
 mod association;
@@ -96,10 +96,13 @@ impl Create {
     fn run(self, context: &Context) -> Result<Exit> {
         let Self { name, tags: words, if_not_exists } = self;
         let create = || -> Result<_> {
-            let new =
-                NewAcl { name: model::acl_name(&name)?, tags: tags::of_acl(parse_tags(&words)?)? };
+            let new = NewAcl {
+                vpc: VpcId::default_vpc(),
+                name: model::acl_name(&name)?,
+                tags: tags::of_acl(parse_tags(&words)?)?,
+            };
             context.control()?.change(&Terms::default(), |change| {
-                if if_not_exists && let Some(here) = change.model().acl_named(&new.name) {
+                if if_not_exists && let Some(here) = change.model().acl_named(&new.vpc, &new.name) {
                     here.check_same(&new.name, &new.tags)?;
                     return Ok(here.id.clone());
                 }

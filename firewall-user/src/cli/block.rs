@@ -230,7 +230,7 @@ impl Blocks {
                     let list = model.prefix_lists.get(id);
                     all.extend(list.map(|list| (slot, list.entries.networks().clone())));
                 }
-                Peer::Group(_) => {}
+                Peer::Group(_) | Peer::Foreign(_) => {}
             }
         }
         all.extend(single.into_iter().map(|(slot, (v4, v6))| (slot, Networks::new(v4, v6))));

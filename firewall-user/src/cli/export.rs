@@ -37,7 +37,7 @@ impl Command {
         let model = control.model()?.without_ended(Clocks::now().moment.boottime);
         let document = if self.groups.is_empty() && self.acls.is_empty() {
             let lists = document::prefix_lists(model.prefix_lists.values());
-            combined(model.groups.values(), lists, document::acls(&model, stored(&control, &model)))
+            combined(model.groups_by_id(), lists, document::acls(&model, stored(&control, &model)))
         } else {
             let (mut groups, mut acls) = (Vec::new(), Vec::new());
             for word in &self.groups {
@@ -88,17 +88,17 @@ fn self_contained<'a>(model: &'a Model, mut open: Vec<&'a Group>, acls: &[&'a Ac
         }
         for rule in &group.rules {
             match &rule.spec.peer {
-                Peer::Group(id) => open.extend(model.groups.get(id)),
+                Peer::Group(id) => open.extend(model.group_by_id(id)),
                 Peer::PrefixList(id) => {
                     lists.insert(id);
                 }
-                Peer::Ipv4(_) | Peer::Ipv6(_) => {}
+                Peer::Ipv4(_) | Peer::Ipv6(_) | Peer::Foreign(_) => {}
             }
         }
     }
     let lists = lists.into_iter().filter_map(|id| model.prefix_lists.get(id));
     combined(
-        groups.into_iter().filter_map(|id| model.groups.get(id)),
+        groups.into_iter().filter_map(|id| model.group_by_id(id).ok()),
         document::prefix_lists(lists),
         document::acls(model, acls.into_values()),
     )

@@ -8,7 +8,7 @@ use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, rule};
 use crate::control::Terms;
-use crate::model::{self, Error, Group, Interface, Model, document, tags};
+use crate::model::{self, Error, Family, Group, Interface, Model, VpcId, document, tags};
 use crate::store::NewGroup;
 
 #[derive(Debug, Subcommand)]
@@ -77,12 +77,15 @@ impl Create {
         let Self { name, description, tags, if_not_exists } = self;
         let create = || -> Result<_> {
             let new = NewGroup {
+                vpc: VpcId::default_vpc(),
                 name: model::group_name(&name)?,
                 description: model::group_description(&description)?,
                 tags: parse_tags(&tags)?,
+                rules: Group::default_rules(&Family::ALL),
             };
             context.control()?.change(&Terms::default(), |change| {
-                if if_not_exists && let Some(here) = change.model().group_named(&new.name) {
+                if if_not_exists && let Some(here) = change.model().group_named(&new.vpc, &new.name)
+                {
                     here.check_same(&new.name, &new.description, &new.tags)?;
                     return Ok(here.id.clone());
                 }
@@ -123,7 +126,7 @@ impl Show {
 }
 
 fn list(model: &Model, format: Format) -> Result<Exit> {
-    let mut groups: Vec<_> = model.groups.values().collect();
+    let mut groups: Vec<_> = model.groups_by_id().collect();
     groups.sort_by_key(|group| group.name.to_ascii_lowercase());
     match format {
         Format::Json => output::json(&document::groups(groups))?,

@@ -137,6 +137,7 @@ impl Create {
                 name: prefix_list_name(&name)?,
                 family,
                 entries: parse_entries(&entries, Some(family), description.as_deref())?,
+                max_entries: None,
                 tags: parse_tags(&tags)?,
             };
             context.control()?.change(&Terms::default(), |change| {

@@ -259,7 +259,7 @@ impl List {
                 vec![group.with_context(|| format!("list rules of group {word}"))?]
             }
             None => {
-                let mut groups: Vec<_> = model.groups.values().collect();
+                let mut groups: Vec<_> = model.groups_by_id().collect();
                 groups.sort_by_key(|group| group.name.to_ascii_lowercase());
                 groups
             }

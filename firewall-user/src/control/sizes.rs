@@ -158,7 +158,7 @@ impl Enforcer {
 fn attached_rules(model: &Model) -> usize {
     let is_attached =
         |group: &&Group| model.interfaces.values().any(|one| one.groups.contains(&group.id));
-    let rules = model.groups.values().filter(is_attached).map(|group| group.rules.len());
+    let rules = model.groups_by_id().filter(is_attached).map(|group| group.rules.len());
     rules.sum::<usize>() + listed(model).len()
 }
 

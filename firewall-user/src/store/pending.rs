@@ -7,15 +7,20 @@ use super::{entries, rows};
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 20] = [
+    "vpcs",
+    "vpc_tags",
     "prefix_lists",
     "prefix_list_tags",
     "groups",
     "group_tags",
     "rules",
+    "rule_tags",
     "acls",
     "acl_tags",
     "acl_entries",
+    "subnets",
+    "subnet_tags",
     "interfaces",
     "interface_groups",
     "interface_timeouts",

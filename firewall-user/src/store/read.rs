@@ -1,5 +1,7 @@
 //! Reads the whole model: a fixed number of queries for any number of rows.
 
+use std::sync::Arc;
+
 use firewall_ebpf::abi::interface::{NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::state::State;
 use rusqlite::{Connection, Row};
@@ -10,7 +12,7 @@ use super::{EndedCounts, rows};
 use crate::clock::Clocks;
 use crate::model::{
     Acl, AclEntry, Action, Block, Entries, Family, Group, HookChoice, Interface, Mode, Model,
-    PortSettings, PrefixList, Rule, RuleSpec, Tracking,
+    PortSettings, PrefixList, Rule, RuleSpec, Subnet, Tracking, Vpc,
 };
 use crate::policy::Addresses;
 
@@ -37,6 +39,7 @@ pub(super) fn model(
     cache: &Cache,
 ) -> rusqlite::Result<Model> {
     let mut model = Model::default();
+    vpcs(connection, &mut model)?;
     let ends = Ends::new(connection, clocks)?;
     prefix_lists(connection, cache, &mut model)?;
     groups(connection, &mut model, &ends)?;
@@ -61,9 +64,48 @@ fn each(
     Ok(())
 }
 
+fn vpcs(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
+    model.vpcs.clear();
+    model.subnets.clear();
+    each(connection, "SELECT id, is_default, settings FROM vpcs", |row| {
+        let vpc = Vpc {
+            id: rows::parsed(row, 0)?,
+            is_default: row.get(1)?,
+            settings: rows::json(row, 2)?,
+            tags: Default::default(),
+        };
+        model.vpcs.insert(vpc.id.clone(), vpc);
+        Ok(())
+    })?;
+    each(connection, "SELECT vpc, key, value FROM vpc_tags", |row| {
+        if let Some(vpc) = model.vpcs.get_mut(&rows::parsed(row, 0)?) {
+            vpc.tags.insert(row.get(1)?, row.get(2)?);
+        }
+        Ok(())
+    })?;
+    each(connection, "SELECT id, vpc, acl, is_default, settings FROM subnets", |row| {
+        let subnet = Subnet {
+            id: rows::parsed(row, 0)?,
+            vpc: rows::parsed(row, 1)?,
+            acl: rows::optional(row, 2)?,
+            is_default: row.get(3)?,
+            settings: rows::json(row, 4)?,
+            tags: Default::default(),
+        };
+        model.subnets.insert(subnet.id.clone(), subnet);
+        Ok(())
+    })?;
+    each(connection, "SELECT subnet, key, value FROM subnet_tags", |row| {
+        if let Some(subnet) = model.subnets.get_mut(&rows::parsed(row, 0)?) {
+            subnet.tags.insert(row.get(1)?, row.get(2)?);
+        }
+        Ok(())
+    })
+}
+
 fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> rusqlite::Result<()> {
     let mut sets = Vec::new();
-    let lists = "SELECT id, name, family, version, entries FROM prefix_lists";
+    let lists = "SELECT id, name, family, version, entries, max_entries, is_aws FROM prefix_lists";
     each(connection, lists, |row| {
         let name: String = row.get(1)?;
         let family = rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?;
@@ -82,6 +124,8 @@ fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> ru
             family,
             version: rows::count(row, 3)?,
             entries,
+            max_entries: row.get(5)?,
+            is_aws: row.get(6)?,
             tags: Default::default(),
         };
         model.prefix_lists.insert(list.id.clone(), list);
@@ -97,46 +141,59 @@ fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> ru
 }
 
 fn groups(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {
-    each(connection, "SELECT id, name, description FROM groups", |row| {
+    each(connection, "SELECT id, name, description, vpc FROM groups", |row| {
         let group = Group {
             id: rows::parsed(row, 0)?,
+            vpc: rows::parsed(row, 3)?,
             name: row.get(1)?,
             description: row.get(2)?,
             rules: Vec::new(),
             tags: Default::default(),
         };
-        model.groups.insert(group.id.clone(), group);
+        model.groups.insert(group.id.clone(), Arc::new(group));
         Ok(())
     })?;
     each(connection, "SELECT group_id, key, value FROM group_tags", |row| {
-        if let Some(group) = model.groups.get_mut(&rows::parsed(row, 0)?) {
+        if let Some(group) = model.groups.get_mut(&rows::parsed(row, 0)?).map(Arc::make_mut) {
             group.tags.insert(row.get(1)?, row.get(2)?);
         }
         Ok(())
     })?;
     let rules = "SELECT group_id, id, number, description, direction, protocol, from_port, \
-                 to_port, cidr, prefix_list, peer_group, end_kind, end_wall, end_boot, end_boottime \
-                 FROM rules ORDER BY number";
+                 to_port, cidr, prefix_list, peer_group, foreign_group, end_kind, end_wall, end_boot, \
+                 end_boottime FROM rules ORDER BY number";
     each(connection, rules, |row| {
-        if let Some(group) = model.groups.get_mut(&rows::parsed(row, 0)?) {
+        if let Some(group) = model.groups.get_mut(&rows::parsed(row, 0)?).map(Arc::make_mut) {
             group.rules.push(Rule {
                 id: rows::parsed(row, 1)?,
                 number: row.get(2)?,
                 description: row.get(3)?,
                 spec: rows::spec(row, 4)?,
-                end: ends.read(row, 11)?,
+                end: ends.read(row, 12)?,
+                tags: Default::default(),
             });
+        }
+        Ok(())
+    })?;
+    let tags = "SELECT group_id, id, key, value FROM rule_tags JOIN rules USING (number)";
+    each(connection, tags, |row| {
+        let id = rows::parsed(row, 1)?;
+        if let Some(group) = model.groups.get_mut(&rows::parsed(row, 0)?)
+            && let Some(rule) = Arc::make_mut(group).rules.iter_mut().find(|rule| rule.id == id)
+        {
+            rule.tags.insert(row.get(2)?, row.get(3)?);
         }
         Ok(())
     })
 }
 
 fn acls(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {
-    each(connection, "SELECT id, name, is_default FROM acls", |row| {
+    each(connection, "SELECT id, name, is_default, vpc FROM acls", |row| {
         let acl = Acl {
             id: rows::parsed(row, 0)?,
             name: row.get(1)?,
             is_default: row.get(2)?,
+            vpc: rows::parsed(row, 3)?,
             entries: Default::default(),
             tags: Default::default(),
         };
@@ -150,7 +207,7 @@ fn acls(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite
         Ok(())
     })?;
     let entries = "SELECT acl, entry, number, action, direction, protocol, from_port, to_port, cidr, \
-                   prefix_list, NULL, end_kind, end_wall, end_boot, end_boottime FROM acl_entries";
+                   prefix_list, NULL, NULL, end_kind, end_wall, end_boot, end_boottime FROM acl_entries";
     each(connection, entries, |row| {
         if let Some(acl) = model.acls.get_mut(&rows::parsed(row, 0)?) {
             let RuleSpec { direction, traffic, peer } = rows::spec(row, 4)?;
@@ -159,7 +216,7 @@ fn acls(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite
                 action: rows::named(row, 3, &Action::ALL, Action::name)?,
                 traffic,
                 peer,
-                end: ends.read(row, 11)?,
+                end: ends.read(row, 12)?,
             };
             acl.entries.insert((direction, row.get(1)?), entry);
         }
@@ -186,7 +243,7 @@ fn blocks(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqli
 
 const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, tcp_loose, tracking, \
      mode, revalidate, max_flows, max_flows_per_source, source_dest_check, guest_router, mac, \
-     acl FROM interfaces";
+     acl, subnet FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -213,6 +270,7 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
             max_flows_per_source: row.get(13)?,
             groups: Vec::new(),
             acl: rows::optional(row, 17)?,
+            subnet: rows::parsed(row, 18)?,
             timeouts: Default::default(),
             addresses: Vec::new(),
             port: PortSettings {

@@ -49,7 +49,7 @@ pub(super) fn invalid(column: usize, error: impl Into<Box<dyn StdError + Send + 
     Error::FromSqlConversionFailure(column, Type::Text, error.into())
 }
 
-/// The columns `direction, protocol, from_port, to_port, cidr, prefix_list, peer_group`, the
+/// The columns `direction, protocol, from_port, to_port, cidr, prefix_list, peer_group, foreign_group`, the
 /// first at `column`.
 pub(super) fn spec(row: &Row<'_>, column: usize) -> rusqlite::Result<RuleSpec> {
     let protocol = text(row, column + 1)?;
@@ -60,8 +60,10 @@ pub(super) fn spec(row: &Row<'_>, column: usize) -> rusqlite::Result<RuleSpec> {
         Peer::from(parsed::<ipnet::IpNet>(row, column + 4)?)
     } else if present(column + 5)? {
         Peer::PrefixList(parsed(row, column + 5)?)
-    } else {
+    } else if present(column + 6)? {
         Peer::Group(parsed(row, column + 6)?)
+    } else {
+        Peer::Foreign(parsed(row, column + 7)?)
     };
     let direction = named(row, column, &Direction::ALL, Direction::name)?;
     Ok(RuleSpec { direction, traffic, peer })
@@ -79,4 +81,17 @@ pub(super) fn network_or_list(row: &Row<'_>, column: usize) -> rusqlite::Result<
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| Error::IntegralValueOutOfRange(column, number))
+}
+
+/// A column that holds a value as JSON.
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    serde_json::from_str(text(row, column)?).map_err(|error| invalid(column, error))
+}
+
+/// A value as JSON, for a column.
+pub(super) fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::ToSqlConversionFailure(error.into()))
 }

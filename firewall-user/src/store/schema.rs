@@ -6,10 +6,11 @@ use firewall_ebpf::abi::policy::MAX_RULE;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{Error, write};
-use crate::model::{Acl, Change};
+use crate::model::apply::DEFAULT_GROUP;
+use crate::model::{Acl, Change, Group, Subnet, Vpc};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 /// The file's `application_id`: "secg".
 const APPLICATION: i64 = 0x7365_6367;
@@ -41,6 +42,19 @@ CREATE TABLE pending (
     deadline INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE vpcs (
+    id TEXT PRIMARY KEY,
+    is_default INTEGER NOT NULL,
+    -- JSON.
+    settings TEXT NOT NULL
+) STRICT;
+CREATE TABLE vpc_tags (
+    vpc TEXT NOT NULL REFERENCES vpcs ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (vpc, key)
+) STRICT, WITHOUT ROWID;
+
 -- The form is in entries.rs. A row is never changed, and AUTOINCREMENT: no id is used twice. The networks are
 -- last, because what follows them can only be read after them.
 CREATE TABLE prefix_list_entries (
@@ -54,7 +68,10 @@ CREATE TABLE prefix_lists (
     family TEXT NOT NULL,
     version INTEGER NOT NULL,
     -- NULL: none.
-    entries INTEGER REFERENCES prefix_list_entries
+    entries INTEGER REFERENCES prefix_list_entries,
+    -- NULL: as many as it has.
+    max_entries INTEGER,
+    is_aws INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE prefix_list_tags (
     list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
@@ -65,8 +82,10 @@ CREATE TABLE prefix_list_tags (
 
 CREATE TABLE groups (
     id TEXT PRIMARY KEY,
-    name TEXT NOT NULL COLLATE NOCASE UNIQUE,
-    description TEXT NOT NULL
+    vpc TEXT NOT NULL REFERENCES vpcs,
+    name TEXT NOT NULL COLLATE NOCASE,
+    description TEXT NOT NULL,
+    UNIQUE (vpc, name)
 ) STRICT;
 CREATE TABLE group_tags (
     group_id TEXT NOT NULL REFERENCES groups ON DELETE CASCADE,
@@ -94,25 +113,39 @@ CREATE TABLE rules (
     cidr TEXT,
     prefix_list TEXT REFERENCES prefix_lists,
     peer_group TEXT REFERENCES groups,
+    -- ACCOUNT/VPC/PEERING/GROUP: not on this host.
+    foreign_group TEXT,
     description TEXT NOT NULL,
     -- When it ends by itself: milliseconds since 1970, and nanoseconds since a boot.
     end_kind TEXT,
     end_wall INTEGER,
     end_boot TEXT,
     end_boottime INTEGER,
-    CHECK ((cidr IS NOT NULL) + (prefix_list IS NOT NULL) + (peer_group IS NOT NULL) = 1)
+    CHECK (
+        (cidr IS NOT NULL) + (prefix_list IS NOT NULL) + (peer_group IS NOT NULL)
+        + (foreign_group IS NOT NULL) = 1
+    )
 ) STRICT;
 CREATE UNIQUE INDEX rules_by_spec ON rules (
     group_id, direction, protocol, coalesce(from_port, -2), coalesce(to_port, -2),
-    coalesce(cidr, prefix_list, peer_group)
+    coalesce(cidr, prefix_list, peer_group, foreign_group)
 );
 CREATE INDEX rules_by_prefix_list ON rules (prefix_list) WHERE prefix_list IS NOT NULL;
 CREATE INDEX rules_by_peer_group ON rules (peer_group) WHERE peer_group IS NOT NULL;
 
+CREATE TABLE rule_tags (
+    number INTEGER NOT NULL REFERENCES rules ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (number, key)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE acls (
     id TEXT PRIMARY KEY,
-    name TEXT NOT NULL COLLATE NOCASE UNIQUE,
-    is_default INTEGER NOT NULL
+    vpc TEXT NOT NULL REFERENCES vpcs,
+    name TEXT NOT NULL COLLATE NOCASE,
+    is_default INTEGER NOT NULL,
+    UNIQUE (vpc, name)
 ) STRICT;
 CREATE TABLE acl_tags (
     acl TEXT NOT NULL REFERENCES acls ON DELETE CASCADE,
@@ -140,6 +173,24 @@ CREATE TABLE acl_entries (
 ) STRICT;
 CREATE INDEX acl_entries_by_prefix_list ON acl_entries (prefix_list) WHERE prefix_list IS NOT NULL;
 
+CREATE TABLE subnets (
+    id TEXT PRIMARY KEY,
+    vpc TEXT NOT NULL REFERENCES vpcs,
+    -- NULL: the default one of the VPC.
+    acl TEXT REFERENCES acls,
+    is_default INTEGER NOT NULL,
+    -- JSON.
+    settings TEXT NOT NULL
+) STRICT;
+CREATE INDEX subnets_by_vpc ON subnets (vpc);
+CREATE INDEX subnets_by_acl ON subnets (acl) WHERE acl IS NOT NULL;
+CREATE TABLE subnet_tags (
+    subnet TEXT NOT NULL REFERENCES subnets ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (subnet, key)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE interfaces (
     slot INTEGER PRIMARY KEY CHECK (slot BETWEEN 0 AND 65535),
     id TEXT NOT NULL UNIQUE,
@@ -158,8 +209,10 @@ CREATE TABLE interfaces (
     source_dest_check INTEGER NOT NULL,
     guest_router INTEGER NOT NULL,
     mac TEXT,
-    acl TEXT REFERENCES acls
+    acl TEXT REFERENCES acls,
+    subnet TEXT NOT NULL REFERENCES subnets
 ) STRICT;
+CREATE INDEX interfaces_by_subnet ON interfaces (subnet);
 CREATE INDEX interfaces_by_acl ON interfaces (acl) WHERE acl IS NOT NULL;
 CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
 CREATE TABLE interface_groups (
@@ -247,11 +300,25 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         return Ok(());
     }
     transaction.execute_batch(TABLES).map_err(failed)?;
-    let default = Change::CreateAcl(Acl::new_default()?);
-    write::change(&transaction, &mut { default }, None, |_| String::new()).map_err(failed)?;
+    for mut change in first_contents()? {
+        write::change(&transaction, &mut change, None, |_| DEFAULT_GROUP.to_owned())
+            .map_err(failed)?;
+    }
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)
+}
+
+/// What every store has from the start, as an AWS account has it: a default VPC with a subnet, a group and a
+/// network ACL.
+fn first_contents() -> Result<Vec<Change>, Error> {
+    let vpc = Vpc::new_default();
+    let default = Group::new_default(&vpc)?;
+    let acl = Acl::new_default(vpc.id.clone())?;
+    let mut contents = vec![Change::PutVpc(vpc), Change::PutSubnet(Subnet::new_default())];
+    contents.extend([Change::CreateAcl(acl)]);
+    contents.extend(default);
+    Ok(contents)
 }
 
 /// Whether a file has the tables; a process may have been killed before it created them.

@@ -11,7 +11,7 @@ use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Entries, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model,
-    Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, check,
+    Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, VpcId, check,
 };
 
 mod acls;
@@ -19,19 +19,24 @@ mod addresses;
 mod blocks;
 mod ends;
 mod rollback;
+mod vpcs;
 
 pub use acls::NewAcl;
 pub use blocks::Blocked;
 
-/// A group to create, with the rules of [`Group::default_rules`].
+/// A group to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewGroup {
+    /// Its VPC.
+    pub vpc: VpcId,
     /// As [`crate::model::group_name`] returned it.
     pub name: String,
     /// As [`crate::model::group_description`] returned it.
     pub description: String,
     /// As [`crate::model::tags::collect`] returned them.
     pub tags: BTreeMap<String, String>,
+    /// The rules that it starts with.
+    pub rules: Vec<NewRule>,
 }
 
 /// A prefix list to create.
@@ -43,6 +48,8 @@ pub struct NewPrefixList {
     pub family: Family,
     /// Canonical networks with their descriptions.
     pub entries: Entries,
+    /// EC2's `MaxEntries`; `None`: as many as it has.
+    pub max_entries: Option<u32>,
     /// As [`crate::model::tags::collect`] returned them.
     pub tags: BTreeMap<String, String>,
 }
@@ -189,26 +196,26 @@ impl<'a> Transaction<'a> {
         Ok(assigned)
     }
 
-    /// Creates a group with the rules of [`Group::default_rules`].
+    /// Creates a group with its first rules.
     ///
     /// # Errors
     /// The name is taken, or a limit is reached.
     pub fn create_group(&mut self, new: NewGroup) -> Result<GroupId, Error> {
-        let NewGroup { name, description, tags } = new;
-        self.model.check_new_group(&name, &tags, &self.limits)?;
+        let NewGroup { vpc, name, description, tags, rules } = new;
+        self.model.check_new_group(&vpc, &name, &tags, &self.limits)?;
         let id = GroupId::random()?;
-        let group = Group { id: id.clone(), name, description, rules: Vec::new(), tags };
+        let group = Group { id: id.clone(), vpc, name, description, rules: Vec::new(), tags };
         self.write(Change::CreateGroup(group))?;
-        self.add_rules(&id, Group::default_rules())?;
+        self.add_rules(&id, rules)?;
         Ok(id)
     }
 
     /// Deletes a group that only its own rules use.
     ///
     /// # Errors
-    /// It is used, or does not exist.
+    /// It is used, is the default one of its VPC, or does not exist.
     pub fn delete_group(&mut self, id: &GroupId) -> Result<(), Error> {
-        self.model.check_group_unused(self.model.group_by_id(id)?)?;
+        self.model.check_group_deletable(self.model.group_by_id(id)?)?;
         self.write(Change::DeleteGroup(id.clone()))
     }
 
@@ -230,7 +237,8 @@ impl<'a> Transaction<'a> {
         self.model.check_new_rules(self.model.group_by_id(id)?, &new, &self.limits)?;
         let mut ids = Vec::new();
         for NewRule { spec, description, end } in new {
-            let rule = Rule { id: RuleId::random()?, number: 0, spec, description, end };
+            let tags = BTreeMap::new();
+            let rule = Rule { id: RuleId::random()?, number: 0, spec, description, end, tags };
             ids.push(rule.id.clone());
             self.write(Change::AddRule { group: id.clone(), rule })?;
         }
@@ -271,11 +279,20 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// The name is taken, an entry is of the other family, or a limit is reached.
     pub fn create_prefix_list(&mut self, new: NewPrefixList) -> Result<PrefixListId, Error> {
-        let NewPrefixList { name, family, entries, tags } = new;
+        let NewPrefixList { name, family, entries, max_entries, tags } = new;
         self.model.check_new_prefix_list(&name, &tags, &self.limits)?;
         check::check_entries(&name, family, &entries, &self.limits)?;
         let id = PrefixListId::random()?;
-        let list = PrefixList { id: id.clone(), name, family, version: 1, entries, tags };
+        let list = PrefixList {
+            id: id.clone(),
+            name,
+            family,
+            version: 1,
+            entries,
+            max_entries,
+            is_aws: false,
+            tags,
+        };
         self.write(Change::CreatePrefixList(list))?;
         Ok(id)
     }

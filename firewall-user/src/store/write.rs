@@ -6,10 +6,10 @@ use firewall_ebpf::abi::interface::Direction;
 use rusqlite::{Connection, params};
 
 use super::ends::EndColumns;
-use super::{EndedCounts, entries, read};
+use super::{EndedCounts, entries, read, rows};
 use crate::model::{
     Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId, Peer,
-    PrefixList, Rule,
+    PrefixList, Rule, Subnet, Vpc,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
@@ -21,6 +21,14 @@ pub(super) fn change(
     group_name: impl Fn(&GroupId) -> String,
 ) -> rusqlite::Result<()> {
     match change {
+        Change::PutVpc(vpc) => put_vpc(sql, vpc),
+        Change::DeleteVpc(vpc) => {
+            sql.execute("DELETE FROM vpcs WHERE id = ?1", [vpc.as_str()]).map(drop)
+        }
+        Change::PutSubnet(subnet) => put_subnet(sql, subnet),
+        Change::DeleteSubnet(subnet) => {
+            sql.execute("DELETE FROM subnets WHERE id = ?1", [subnet.as_str()]).map(drop)
+        }
         Change::CreatePrefixList(list) => create_prefix_list(sql, list),
         Change::SetEntries { list, entries } => {
             let set = entries::write(sql, entries)?;
@@ -63,6 +71,12 @@ pub(super) fn change(
             let update = "UPDATE rules SET end_kind = ?2, end_wall = ?3, end_boot = ?4, \
                           end_boottime = ?5 WHERE id = ?1";
             sql.execute(update, params![rule.as_str(), kind, wall, boot, boottime]).map(drop)
+        }
+        Change::TagRule { rule, tags, .. } => {
+            let number = "SELECT number FROM rules WHERE id = ?1";
+            let number: u32 = sql.query_row(number, [rule.as_str()], |row| row.get(0))?;
+            sql.execute("DELETE FROM rule_tags WHERE number = ?1", [number])?;
+            write_rule_tags(sql, number, tags)
         }
         Change::RemoveRule { rule, .. } => {
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
@@ -143,13 +157,16 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
     let version = i64::try_from(list.version)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     sql.execute(
-        "INSERT INTO prefix_lists (id, name, family, version, entries) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO prefix_lists (id, name, family, version, entries, max_entries, is_aws) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             list.id.as_str(),
             list.name,
             list.family.name(),
             version,
-            entries::write(sql, &list.entries)?
+            entries::write(sql, &list.entries)?,
+            list.max_entries,
+            list.is_aws,
         ],
     )?;
     write_tags(sql, "prefix_list_tags", list.id.as_str(), &list.tags)
@@ -169,8 +186,9 @@ fn write_tags(
 }
 
 fn create_group(sql: &Connection, group: &Group) -> rusqlite::Result<()> {
-    let Group { id, name, description, rules: _, tags } = group;
-    sql.execute("INSERT INTO groups VALUES (?1, ?2, ?3)", [id.as_str(), name, description])?;
+    let Group { id, vpc, name, description, rules: _, tags } = group;
+    let columns = [id.as_str(), vpc.as_str(), name, description];
+    sql.execute("INSERT INTO groups VALUES (?1, ?2, ?3, ?4)", columns)?;
     write_tags(sql, "group_tags", id.as_str(), tags)
 }
 
@@ -189,10 +207,11 @@ fn add_rule(
         .query_row([rule.id.as_str(), group.as_str(), name], |row| row.get(0))?;
     require_number(rule.number)?;
     let Ec2Traffic { protocol, from, to } = rule.spec.traffic.to_ec2();
-    let (cidr, list, peer_group) = columns(&rule.spec.peer);
+    let (cidr, list, peer_group, foreign) = columns(&rule.spec.peer);
     let end = EndColumns::new(rule.end, boot);
     sql.prepare_cached(
-        "INSERT INTO rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        "INSERT INTO rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+         ?16)",
     )?
     .execute(params![
         rule.number,
@@ -205,22 +224,61 @@ fn add_rule(
         cidr,
         list,
         peer_group,
+        foreign,
         rule.description,
         end.kind,
         end.wall,
         end.boot,
         end.boottime,
-    ])
-    .map(drop)
+    ])?;
+    write_rule_tags(sql, rule.number, &rule.tags)
 }
 
-/// The columns `cidr, prefix_list, peer_group`.
-fn columns(peer: &Peer) -> (Option<String>, Option<&str>, Option<&str>) {
+fn write_rule_tags(
+    sql: &Connection,
+    number: u32,
+    tags: &BTreeMap<String, String>,
+) -> rusqlite::Result<()> {
+    let mut insert = sql.prepare_cached("INSERT INTO rule_tags VALUES (?1, ?2, ?3)")?;
+    tags.iter().try_for_each(|(key, value)| insert.execute(params![number, key, value]).map(drop))
+}
+
+fn put_vpc(sql: &Connection, vpc: &Vpc) -> rusqlite::Result<()> {
+    let Vpc { id, is_default, settings, tags } = vpc;
+    sql.execute(
+        "INSERT INTO vpcs VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE \
+         SET is_default = excluded.is_default, settings = excluded.settings",
+        params![id.as_str(), is_default, rows::to_json(settings)?],
+    )?;
+    sql.execute("DELETE FROM vpc_tags WHERE vpc = ?1", [id.as_str()])?;
+    write_tags(sql, "vpc_tags", id.as_str(), tags)
+}
+
+fn put_subnet(sql: &Connection, subnet: &Subnet) -> rusqlite::Result<()> {
+    let Subnet { id, vpc, acl, is_default, settings, tags } = subnet;
+    sql.execute(
+        "INSERT INTO subnets VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE \
+         SET acl = excluded.acl, settings = excluded.settings",
+        params![
+            id.as_str(),
+            vpc.as_str(),
+            acl.as_ref().map(AclId::as_str),
+            is_default,
+            rows::to_json(settings)?
+        ],
+    )?;
+    sql.execute("DELETE FROM subnet_tags WHERE subnet = ?1", [id.as_str()])?;
+    write_tags(sql, "subnet_tags", id.as_str(), tags)
+}
+
+/// The columns `cidr, prefix_list, peer_group, foreign_group`.
+fn columns(peer: &Peer) -> (Option<String>, Option<&str>, Option<&str>, Option<String>) {
     match peer {
-        Peer::Ipv4(network) => (Some(network.to_string()), None, None),
-        Peer::Ipv6(network) => (Some(network.to_string()), None, None),
-        Peer::PrefixList(id) => (None, Some(id.as_str()), None),
-        Peer::Group(id) => (None, None, Some(id.as_str())),
+        Peer::Ipv4(network) => (Some(network.to_string()), None, None, None),
+        Peer::Ipv6(network) => (Some(network.to_string()), None, None, None),
+        Peer::PrefixList(id) => (None, Some(id.as_str()), None, None),
+        Peer::Group(id) => (None, None, Some(id.as_str()), None),
+        Peer::Foreign(foreign) => (None, None, None, Some(foreign.to_string())),
     }
 }
 
@@ -240,8 +298,11 @@ fn next_number(sql: &Connection) -> rusqlite::Result<u32> {
 }
 
 fn create_acl(sql: &Connection, acl: &mut Acl, boot: Option<&str>) -> rusqlite::Result<()> {
-    let Acl { id, name, is_default, entries, tags } = acl;
-    sql.execute("INSERT INTO acls VALUES (?1, ?2, ?3)", params![id.as_str(), *name, *is_default])?;
+    let Acl { id, vpc, name, is_default, entries, tags } = acl;
+    sql.execute(
+        "INSERT INTO acls VALUES (?1, ?2, ?3, ?4)",
+        params![id.as_str(), vpc.as_str(), *name, *is_default],
+    )?;
     write_tags(sql, "acl_tags", id.as_str(), tags)?;
     entries.iter_mut().try_for_each(|(place, entry)| add_acl_entry(sql, id, *place, entry, boot))
 }
@@ -257,7 +318,7 @@ fn add_acl_entry(
         entry.number = next_number(sql)?;
     }
     let Ec2Traffic { protocol, from, to } = entry.traffic.to_ec2();
-    let (cidr, list, _) = columns(&entry.peer);
+    let (cidr, list, ..) = columns(&entry.peer);
     let end = EndColumns::new(entry.end, boot);
     sql.prepare_cached(
         "INSERT INTO acl_entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
@@ -292,7 +353,7 @@ fn remove_acl_entry(
 }
 
 fn put_block(sql: &Connection, block: &Block, boot: Option<&str>) -> rusqlite::Result<()> {
-    let (cidr, list, _) = columns(&block.target);
+    let (cidr, list, ..) = columns(&block.target);
     let end = EndColumns::new(block.end, boot);
     let interface = block.interface.as_ref().map(InterfaceId::as_str);
     sql.prepare_cached("INSERT INTO blocks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
@@ -317,6 +378,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         slot,
         device,
         netns,
+        subnet,
         groups,
         acl,
         hook,
@@ -338,7 +400,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13, ?14, ?15, ?16, ?17, ?18)",
+         ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
         params![
             slot,
             id.as_str(),
@@ -358,6 +420,7 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             port.router,
             port.mac.map(|mac| mac.to_string()),
             acl.as_ref().map(AclId::as_str),
+            subnet.as_str(),
         ],
     )?;
     for (position, group) in (0_u32..).zip(groups) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Direction;
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{AclId, End, Error, Peer, Traffic};
+use super::{AclId, End, Error, Peer, Traffic, VpcId};
 
 /// The highest number of an entry that can be added or removed.
 pub const MAX_ENTRY: u16 = 32_766;
@@ -24,9 +24,11 @@ pub const DEFAULT_ACL: &str = "default";
 pub struct Acl {
     /// `acl-…`.
     pub id: AclId,
-    /// Unique on this host, ignoring case.
+    /// Its VPC.
+    pub vpc: VpcId,
+    /// Unique in its VPC, ignoring case.
     pub name: String,
-    /// Whether it is that of interfaces without another one. There is one of them, which is never deleted.
+    /// Whether it is that of subnets without another one. Each VPC has one, which is never deleted.
     pub is_default: bool,
     /// By direction and number; among them the last ones, which cannot be changed.
     pub entries: BTreeMap<(Direction, u16), AclEntry>,
@@ -63,22 +65,22 @@ pub enum Action {
 impl Acl {
     /// An ACL that denies everything, as EC2 creates them.
     #[must_use]
-    pub fn deny_all(id: AclId, name: &str, tags: BTreeMap<String, String>) -> Self {
+    pub fn deny_all(id: AclId, vpc: VpcId, name: &str, tags: BTreeMap<String, String>) -> Self {
         let mut entries = BTreeMap::new();
         for direction in Direction::ALL {
             let [v4, v6] = everything();
             entries.insert((direction, LAST_V4), AclEntry::of_all(Action::Deny, v4));
             entries.insert((direction, LAST_V6), AclEntry::of_all(Action::Deny, v6));
         }
-        Self { id, name: name.to_owned(), is_default: false, entries, tags }
+        Self { id, vpc, name: name.to_owned(), is_default: false, entries, tags }
     }
 
-    /// The default ACL, which allows everything, as EC2 creates it.
+    /// The default ACL of a VPC, which allows everything, as EC2 creates it.
     ///
     /// # Errors
     /// The kernel gives no random bytes for its id.
-    pub fn new_default() -> Result<Self, Error> {
-        let mut acl = Self::deny_all(AclId::random()?, DEFAULT_ACL, BTreeMap::new());
+    pub fn new_default(vpc: VpcId) -> Result<Self, Error> {
+        let mut acl = Self::deny_all(AclId::random()?, vpc, DEFAULT_ACL, BTreeMap::new());
         acl.is_default = true;
         for direction in Direction::ALL {
             for (number, peer) in [100, 101].into_iter().zip(everything()) {

@@ -2,19 +2,26 @@
 //! makes it here, so that the model in memory is the one on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
     Acl, AclEntry, AclId, Block, End, Entries, Group, GroupId, Interface, Model, PrefixList,
-    PrefixListId, Rule, RuleId,
+    PrefixListId, Rule, RuleId, Subnet, SubnetId, Vpc, VpcId,
 };
 
 /// One edit. It is checked before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of variants and fields are the documentation")]
 pub enum Change {
+    /// Replaces the VPC with its id, if there is one.
+    PutVpc(Vpc),
+    DeleteVpc(VpcId),
+    /// Replaces the subnet with its id, if there is one.
+    PutSubnet(Subnet),
+    DeleteSubnet(SubnetId),
     CreatePrefixList(PrefixList),
     SetEntries {
         list: PrefixListId,
@@ -47,6 +54,11 @@ pub enum Change {
         group: GroupId,
         rule: RuleId,
         end: Option<End>,
+    },
+    TagRule {
+        group: GroupId,
+        rule: RuleId,
+        tags: BTreeMap<String, String>,
     },
     RemoveRule {
         group: GroupId,
@@ -91,6 +103,18 @@ impl Model {
     /// Makes one edit. An edit of something that does not exist changes nothing.
     pub fn make(&mut self, change: Change) {
         match change {
+            Change::PutVpc(vpc) => {
+                self.vpcs.insert(vpc.id.clone(), vpc);
+            }
+            Change::DeleteVpc(vpc) => {
+                self.vpcs.remove(&vpc);
+            }
+            Change::PutSubnet(subnet) => {
+                self.subnets.insert(subnet.id.clone(), subnet);
+            }
+            Change::DeleteSubnet(subnet) => {
+                self.subnets.remove(&subnet);
+            }
             Change::CreatePrefixList(list) => {
                 self.prefix_lists.insert(list.id.clone(), list);
             }
@@ -109,10 +133,10 @@ impl Model {
                 self.prefix_lists.remove(&list);
             }
             Change::CreateGroup(group) => {
-                self.groups.insert(group.id.clone(), group);
+                self.groups.insert(group.id.clone(), Arc::new(group));
             }
             Change::TagGroup { group, tags } => {
-                if let Some(group) = self.groups.get_mut(&group) {
+                if let Some(group) = self.group_mut(&group) {
                     group.tags = tags;
                 }
             }
@@ -120,26 +144,27 @@ impl Model {
                 self.groups.remove(&group);
             }
             Change::AddRule { group, rule } => {
-                if let Some(group) = self.groups.get_mut(&group) {
+                if let Some(group) = self.group_mut(&group) {
                     group.rules.push(rule);
                 }
             }
             Change::DescribeRule { group, rule, description } => {
-                if let Some(group) = self.groups.get_mut(&group)
-                    && let Some(rule) = group.rules.iter_mut().find(|one| one.id == rule)
-                {
+                if let Some(rule) = self.rule_mut(&group, &rule) {
                     rule.description = description;
                 }
             }
             Change::SetRuleEnd { group, rule, end } => {
-                if let Some(group) = self.groups.get_mut(&group)
-                    && let Some(rule) = group.rules.iter_mut().find(|one| one.id == rule)
-                {
+                if let Some(rule) = self.rule_mut(&group, &rule) {
                     rule.end = end;
                 }
             }
+            Change::TagRule { group, rule, tags } => {
+                if let Some(rule) = self.rule_mut(&group, &rule) {
+                    rule.tags = tags;
+                }
+            }
             Change::RemoveRule { group, rule } => {
-                if let Some(group) = self.groups.get_mut(&group) {
+                if let Some(group) = self.group_mut(&group) {
                     group.rules.retain(|one| one.id != rule);
                 }
             }
@@ -183,5 +208,13 @@ impl Model {
             Change::SetManagement(networks) => self.management = networks,
             Change::SetPanic(is_panicking) => self.is_panicking = is_panicking,
         }
+    }
+
+    fn group_mut(&mut self, id: &GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(id).map(Arc::make_mut)
+    }
+
+    fn rule_mut(&mut self, group: &GroupId, id: &RuleId) -> Option<&mut Rule> {
+        self.group_mut(group)?.rules.iter_mut().find(|rule| rule.id == *id)
     }
 }

@@ -8,12 +8,14 @@ use firewall_ebpf::abi::port::MAX_OWN;
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
+use super::apply::DEFAULT_GROUP;
 use super::{
     Entries, Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
-    PrefixListId, RuleId, RuleSpec, Traffic, User,
+    PrefixListId, RuleId, RuleSpec, Traffic, User, VpcId,
 };
 
 mod acl;
+mod vpc;
 
 pub use acl::{acl_entry_number, check_acl_count};
 
@@ -21,14 +23,16 @@ impl Model {
     /// Checks that a group may be created with this name and these tags.
     ///
     /// # Errors
-    /// The name is taken, or a limit is exceeded.
+    /// The VPC does not exist, the name is taken in it, or a limit is exceeded.
     pub fn check_new_group(
         &self,
+        vpc: &VpcId,
         name: &str,
         tags: &BTreeMap<String, String>,
         limits: &Limits,
     ) -> Result<(), Error> {
-        if let Some(Group { name, id, .. }) = self.group_named(name) {
+        self.vpc_by_id(vpc)?;
+        if let Some(Group { name, id, .. }) = self.group_named(vpc, name) {
             return Err(Error::GroupDuplicate { name: name.clone(), id: id.clone() });
         }
         let count = self.groups.len() + 1;
@@ -36,6 +40,17 @@ impl Model {
             return Err(Error::GroupsLimit { count, limit: limits.groups });
         }
         check_tags(&format!("group {name}"), tags, limits)
+    }
+
+    /// Checks that a group may be deleted: nothing but the group itself uses it.
+    ///
+    /// # Errors
+    /// It is the default one of its VPC.
+    pub fn check_group_deletable(&self, group: &Group) -> Result<(), Error> {
+        if group.name == DEFAULT_GROUP {
+            return Err(Error::GroupDefault(group.id.to_string()));
+        }
+        self.check_group_unused(group)
     }
 
     /// Checks that nothing but the group itself uses it.
@@ -127,7 +142,7 @@ impl Model {
     /// It does not exist, or is of the other family.
     pub fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
         match &spec.peer {
-            Peer::Ipv4(_) | Peer::Ipv6(_) => {}
+            Peer::Ipv4(_) | Peer::Ipv6(_) | Peer::Foreign(_) => {}
             Peer::Group(id) => self.group_by_id(id).map(|_| ())?,
             Peer::PrefixList(id) => self.prefix_list_by_id(id).map(|_| ())?,
         }
@@ -151,7 +166,7 @@ impl Model {
                 let list = self.prefix_lists.get(id)?;
                 traffic.check_family(list.family, || format!("prefix list {}", list.name))
             }
-            Peer::Group(_) => return None,
+            Peer::Group(_) | Peer::Foreign(_) => return None,
         };
         checked.err()
     }
@@ -175,7 +190,7 @@ impl Model {
             match &spec.peer {
                 Peer::Ipv4(_) => *v4 += 1,
                 Peer::Ipv6(_) => *v6 += 1,
-                Peer::Group(_) => {
+                Peer::Group(_) | Peer::Foreign(_) => {
                     *v4 += 1;
                     *v6 += 1;
                 }
@@ -186,8 +201,8 @@ impl Model {
                         Family::Ipv4 => (v4, listed_v4),
                         Family::Ipv6 => (v6, listed_v6),
                     };
-                    *counts += list.entries.len();
-                    *listed += list.entries.len();
+                    *counts += list.weight();
+                    *listed += list.weight();
                 }
             }
         }

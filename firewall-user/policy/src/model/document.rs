@@ -25,8 +25,8 @@ use super::{Error as ModelError, Moment};
 /// The account id of this host's groups: clients of AWS expect one in every document.
 pub const OWNER: &str = "000000000000";
 
-/// The VPC id of this host's groups, for the same reason.
-pub const VPC: &str = "vpc-00000000000000000";
+/// The owner of prefix lists that AWS manages.
+pub const AWS_OWNER: &str = "AWS";
 
 /// A document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +74,7 @@ wire! {
         ip_permissions_egress: Vec<IpPermission>,
         /// Tags.
         tags: Vec<Tag>,
-        /// Always `vpc-00000000000000000`: this host's groups belong to one network.
+        /// VPC; `vpc-00000000000000000` is the default one.
         vpc_id: String,
         /// ARN, with the partition `aws` and the region `local`.
         security_group_arn: String,
@@ -215,7 +215,7 @@ wire! {
         description: String,
         /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
         ends_at: String,
-        /// Always empty.
+        /// Tags.
         tags: Vec<Tag>,
         /// ARN, with the partition `aws` and the region `local`.
         security_group_rule_arn: String,
@@ -232,7 +232,7 @@ wire! {
         network_acl_id: String,
         /// Tags; `Name` is the name.
         tags: Vec<Tag>,
-        /// Always `vpc-00000000000000000`.
+        /// VPC.
         vpc_id: String,
         /// Always `000000000000`.
         owner_id: String,

@@ -7,7 +7,8 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    AclId, EtherType, Family, GroupId, Interface, LAST_V4, PrefixListId, RuleId, RuleSpec, label,
+    AclId, EtherType, Family, GroupId, Interface, LAST_V4, PrefixListId, RuleId, RuleSpec,
+    SubnetId, VpcId, label,
 };
 
 /// Why input or an edit is refused.
@@ -87,7 +88,16 @@ pub enum Error {
     #[error("tag Name={0:?}: the name of a network ACL is its tag Name")]
     AclNameTag(String),
 
+    #[error("{0:?} is not a group of another account or VPC")]
+    ForeignGroup(String),
+    #[error("{what} {name:?} is the name of several: {}", ids.join(", "))]
+    NameAmbiguous { what: &'static str, name: String, ids: Vec<String> },
+
     // Objects that do not exist.
+    #[error("there is no VPC {0:?}")]
+    VpcNotFound(String),
+    #[error("there is no subnet {0:?}")]
+    SubnetNotFound(String),
     #[error("there is no group {0:?}")]
     GroupNotFound(String),
     #[error("there is no prefix list {0:?}")]
@@ -136,6 +146,18 @@ pub enum Error {
     AclInUse { name: String, users: Vec<User> },
     #[error("network ACL {name} is the default one, and cannot be {what}")]
     AclDefault { name: String, what: &'static str },
+    #[error("VPC {0} is the default one, and cannot be deleted")]
+    VpcDefault(String),
+    #[error("VPC {id} has {}", Users(users))]
+    VpcInUse { id: String, users: Vec<User> },
+    #[error("subnet {0} is the default one, and cannot be deleted")]
+    SubnetDefault(String),
+    #[error("subnet {id} has {}", Users(users))]
+    SubnetInUse { id: String, users: Vec<User> },
+    #[error("{object} belongs to {vpc}, not to {wanted}")]
+    OtherVpc { object: String, vpc: String, wanted: String },
+    #[error("group {0} is the default one of its VPC, and cannot be deleted")]
+    GroupDefault(String),
     #[error("group {name} is used by {}", Users(users))]
     GroupInUse { name: String, users: Vec<User> },
     #[error("prefix list {name} is used by {}", Users(users))]
@@ -211,6 +233,18 @@ pub enum User {
         /// The entries.
         entries: Vec<(Direction, u16)>,
     },
+    /// Another object.
+    Object {
+        /// Its kind.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// A subnet that is associated with the network ACL.
+    Subnet {
+        /// The subnet.
+        id: SubnetId,
+    },
     /// A block of the prefix list.
     Block {
         /// The name of the prefix list.
@@ -247,6 +281,8 @@ impl Error {
                 RuleId::PREFIX => "InvalidSecurityGroupRuleId.Malformed",
                 PrefixListId::PREFIX => "InvalidPrefixListId.Malformed",
                 AclId::PREFIX => "InvalidNetworkAclId.Malformed",
+                VpcId::PREFIX => "InvalidVpcId.Malformed",
+                SubnetId::PREFIX => "InvalidSubnetId.Malformed",
                 _ => "InvalidNetworkInterfaceId.Malformed",
             },
             Self::Port { .. } => "InvalidPermission.Malformed",
@@ -293,12 +329,16 @@ impl Error {
             | Self::AclEntryRepeated { .. }
             | Self::AclEntryGroup(_)
             | Self::AclNameTag(_)
+            | Self::ForeignGroup(_)
+            | Self::NameAmbiguous { .. }
             | Self::AclDuplicate { .. }
             | Self::AclDefault { .. }
             | Self::LimitsGroups(_)
             | Self::LimitsProduct { .. } => "InvalidParameterValue",
             Self::InterfaceWithoutGroup => "MissingParameter",
             Self::GroupNotFound(_) => "InvalidGroup.NotFound",
+            Self::VpcNotFound(_) => "InvalidVpcID.NotFound",
+            Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
             Self::PrefixListNotFound(_) => "InvalidPrefixListID.NotFound",
             Self::RuleNotFound { .. } | Self::RuleUnknown(_) => {
                 "InvalidSecurityGroupRuleId.NotFound"
@@ -313,9 +353,14 @@ impl Error {
             Self::AclEntriesLimit { .. } => "NetworkAclEntryLimitExceeded",
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
             Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
-            Self::GroupInUse { .. } | Self::PrefixListInUse { .. } | Self::AclInUse { .. } => {
-                "DependencyViolation"
-            }
+            Self::GroupDefault(_) => "CannotDelete",
+            Self::OtherVpc { .. } => "InvalidParameterValue",
+            Self::VpcDefault(_) | Self::SubnetDefault(_) => "OperationNotPermitted",
+            Self::VpcInUse { .. }
+            | Self::SubnetInUse { .. }
+            | Self::GroupInUse { .. }
+            | Self::PrefixListInUse { .. }
+            | Self::AclInUse { .. } => "DependencyViolation",
             Self::DeviceDuplicate { .. } => "InvalidNetworkInterface.InUse",
             Self::RulesLimit { .. } => "RulesPerSecurityGroupLimitExceeded",
             Self::GroupsLimit { .. } => "SecurityGroupLimitExceeded",
@@ -356,6 +401,15 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::VpcDefault(_)
+            | Self::VpcInUse { .. }
+            | Self::SubnetDefault(_)
+            | Self::SubnetInUse { .. }
+            | Self::OtherVpc { .. }
+            | Self::GroupDefault(_) => return None,
+            Self::ForeignGroup(_) => "write ACCOUNT/VPC/PEERING/GROUP, each `-` if it is not known".to_owned(),
+            Self::NameAmbiguous { .. } => "use one of the ids".to_owned(),
+            Self::VpcNotFound(_) | Self::SubnetNotFound(_) => return None,
             Self::Time(_) => "write for example 2026-11-30T18:00:00+01:00".to_owned(),
             Self::EndOver(_) => "compare it with the clock, which `date` shows".to_owned(),
             Self::EndTooFar => "leave the end out for something that stays".to_owned(),
@@ -546,8 +600,12 @@ impl Error {
             | Self::AclEntryRepeated { .. }
             | Self::AclEntryGroup(_)
             | Self::AclNameTag(_)
+            | Self::ForeignGroup(_)
+            | Self::NameAmbiguous { .. }
             | Self::InterfaceWithoutGroup => Kind::Malformed,
             Self::GroupNotFound(_)
+            | Self::VpcNotFound(_)
+            | Self::SubnetNotFound(_)
             | Self::PrefixListNotFound(_)
             | Self::RuleNotFound { .. }
             | Self::RuleUnknown(_)
@@ -607,6 +665,10 @@ fn remedy(users: &[User]) -> String {
     for user in users {
         match user {
             User::Interface { .. } => {}
+            User::Object { what, id } => steps.push(format!("delete {what} {id}")),
+            User::Subnet { id } => steps.push(format!(
+                "associate subnet {id} with another one (aws ec2 replace-network-acl-association)"
+            )),
             User::Rules { group, rules } => {
                 let rules: Vec<_> = rules.iter().map(RuleId::as_str).collect();
                 let group = shell_word(group);
@@ -664,6 +726,8 @@ impl fmt::Display for Users<'_> {
                         .collect();
                     write!(out, "network ACL {acl} ({})", entries.join(", "))?;
                 }
+                User::Object { what, id } => write!(out, "{what} {id}")?,
+                User::Subnet { id } => write!(out, "subnet {id}")?,
                 User::Block { .. } => out.write_str("a block")?,
             }
         }

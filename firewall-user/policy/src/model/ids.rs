@@ -11,14 +11,12 @@ use super::Error;
 /// How many digits an id has; the second form is only accepted.
 const LENGTHS: [usize; 2] = [17, 8];
 
-/// The text of an id in place: a model has a hundred thousand of them.
-type Text = ArrayString<{ "sgr-".len() + LENGTHS[0] }>;
-
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
+        // The text is in place: a model has a hundred thousand of them.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Text);
+        pub struct $name(ArrayString<{ $prefix.len() + LENGTHS[0] }>);
 
         impl $name {
             /// The prefix of every id of this kind.
@@ -30,6 +28,22 @@ macro_rules! id {
             /// The kernel gives no random bytes.
             pub fn random() -> Result<Self, Error> {
                 format!("{}{}", Self::PREFIX, digits()?).parse()
+            }
+
+            /// The id with these digits: 17 or 8 small hexadecimal ones.
+            #[must_use]
+            pub fn of_digits(digits: &str) -> Self {
+                debug_assert!(well_formed(&format!("{}{digits}", Self::PREFIX), Self::PREFIX));
+                let mut text = ArrayString::new();
+                text.push_str(Self::PREFIX);
+                text.push_str(digits);
+                Self(text)
+            }
+
+            /// The digits of the id, without its prefix.
+            #[must_use]
+            pub fn digits(&self) -> &str {
+                &self.0[Self::PREFIX.len()..]
             }
 
             /// The id as text.
@@ -46,7 +60,7 @@ macro_rules! id {
                 let id = Some(text).filter(|text| well_formed(text, Self::PREFIX));
                 let malformed = || Error::IdMalformed { prefix: Self::PREFIX, text: text.to_owned() };
                 // A well-formed id fits.
-                id.and_then(|id| Text::from(id).ok()).map(Self).ok_or_else(malformed)
+                id.and_then(|id| ArrayString::from(id).ok()).map(Self).ok_or_else(malformed)
             }
         }
 
@@ -82,6 +96,16 @@ id!(
     /// `eni-…`
     InterfaceId,
     "eni-"
+);
+id!(
+    /// `vpc-…`
+    VpcId,
+    "vpc-"
+);
+id!(
+    /// `subnet-…`
+    SubnetId,
+    "subnet-"
 );
 
 fn well_formed(text: &str, prefix: &str) -> bool {

@@ -1,31 +1,58 @@
 //! Lookups by name, id or device, and names in texts.
 
+use std::sync::Arc;
+
 use firewall_ebpf::abi::interface::Direction;
 
 use super::{
     Acl, AclEntry, AclId, Error, Group, GroupId, Interface, Model, Peer, PrefixList, PrefixListId,
-    Rule, RuleId, RuleSpec,
+    Rule, RuleId, RuleSpec, Subnet, VpcId,
 };
 
 impl Model {
-    /// The group with this id or name; names ignore case.
+    /// All groups, in the order of their ids.
+    pub fn groups_by_id(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values().map(Arc::as_ref)
+    }
+
+    /// The group with this id or name; names ignore case. A name is looked up in the default VPC first.
     ///
     /// # Errors
-    /// There is none, or the id is malformed.
+    /// There is none, the id is malformed, or several other VPCs have a group of this name.
     pub fn group(&self, word: &str) -> Result<&Group, Error> {
         // No name starts with the prefix of an id, so a word is never both.
         let found = if word.starts_with(GroupId::PREFIX) {
-            self.groups.get(&word.parse()?)
+            self.groups.get(&word.parse()?).map(Arc::as_ref)
         } else {
-            self.group_named(word)
+            self.only_group_named(word)?
         };
         found.ok_or_else(|| Error::GroupNotFound(word.to_owned()))
     }
 
-    /// The group with this name.
+    /// The group of a VPC with this name.
     #[must_use]
-    pub fn group_named(&self, name: &str) -> Option<&Group> {
-        self.groups.values().find(|group| group.name.eq_ignore_ascii_case(name))
+    pub fn group_named(&self, vpc: &VpcId, name: &str) -> Option<&Group> {
+        self.groups_named(name).find(|group| group.vpc == *vpc)
+    }
+
+    fn groups_named(&self, name: &str) -> impl Iterator<Item = &Group> {
+        let groups = self.groups.values().map(Arc::as_ref);
+        groups.filter(move |group| group.name.eq_ignore_ascii_case(name))
+    }
+
+    fn only_group_named(&self, name: &str) -> Result<Option<&Group>, Error> {
+        if let Some(found) = self.group_named(&VpcId::default_vpc(), name) {
+            return Ok(Some(found));
+        }
+        let found: Vec<_> = self.groups_named(name).collect();
+        match found[..] {
+            [] => Ok(None),
+            [one] => Ok(Some(one)),
+            _ => {
+                let ids = found.iter().map(|group| group.id.to_string()).collect();
+                Err(Error::NameAmbiguous { what: "group", name: name.to_owned(), ids })
+            }
+        }
     }
 
     /// The group with this id.
@@ -33,7 +60,8 @@ impl Model {
     /// # Errors
     /// There is none.
     pub fn group_by_id(&self, id: &GroupId) -> Result<&Group, Error> {
-        self.groups.get(id).ok_or_else(|| Error::GroupNotFound(id.to_string()))
+        let found = self.groups.get(id).map(Arc::as_ref);
+        found.ok_or_else(|| Error::GroupNotFound(id.to_string()))
     }
 
     /// The prefix list with this id or name; names ignore case.
@@ -63,14 +91,17 @@ impl Model {
         self.prefix_lists.get(id).ok_or_else(|| Error::PrefixListNotFound(id.to_string()))
     }
 
-    /// The network ACL with this id or name; names ignore case.
+    /// The network ACL with this id or name; names ignore case. A name is looked up in the default VPC first.
     ///
     /// # Errors
-    /// There is none, or the id is malformed.
+    /// There is none, the id is malformed, or several ACLs have this name.
     pub fn acl(&self, word: &str) -> Result<&Acl, Error> {
         // No name has the form of an id, so a word is never both.
         let id = word.parse::<AclId>();
-        let found = id.as_ref().map_or_else(|_| self.acl_named(word), |id| self.acls.get(id));
+        let found = match &id {
+            Ok(id) => self.acls.get(id),
+            Err(_) => self.only_acl_named(word)?,
+        };
         match (found, id) {
             (Some(found), _) => Ok(found),
             (None, Err(error)) if word.starts_with(AclId::PREFIX) => Err(error),
@@ -78,10 +109,28 @@ impl Model {
         }
     }
 
-    /// The network ACL with this name.
+    /// The network ACL of a VPC with this name.
     #[must_use]
-    pub fn acl_named(&self, name: &str) -> Option<&Acl> {
-        self.acls.values().find(|acl| acl.name.eq_ignore_ascii_case(name))
+    pub fn acl_named(&self, vpc: &VpcId, name: &str) -> Option<&Acl> {
+        self.acls_named(name).find(|acl| acl.vpc == *vpc)
+    }
+
+    fn acls_named(&self, name: &str) -> impl Iterator<Item = &Acl> {
+        self.acls.values().filter(move |acl| acl.name.eq_ignore_ascii_case(name))
+    }
+
+    fn only_acl_named(&self, name: &str) -> Result<Option<&Acl>, Error> {
+        let default = VpcId::default_vpc();
+        let here: Vec<_> = self.acls_named(name).filter(|acl| acl.vpc == default).collect();
+        let found = if here.is_empty() { self.acls_named(name).collect() } else { here };
+        match found[..] {
+            [] => Ok(None),
+            [one] => Ok(Some(one)),
+            _ => {
+                let ids = found.iter().map(|acl| acl.id.to_string()).collect();
+                Err(Error::NameAmbiguous { what: "network ACL", name: name.to_owned(), ids })
+            }
+        }
     }
 
     /// The network ACL with this id.
@@ -92,16 +141,31 @@ impl Model {
         self.acls.get(id).ok_or_else(|| Error::AclNotFound(id.to_string()))
     }
 
-    /// The default network ACL; every store has one.
+    /// The default network ACL of a VPC; every VPC has one.
     #[must_use]
-    pub fn default_acl(&self) -> Option<&Acl> {
-        self.acls.values().find(|acl| acl.is_default)
+    pub fn default_acl(&self, vpc: &VpcId) -> Option<&Acl> {
+        self.acls.values().find(|acl| acl.is_default && acl.vpc == *vpc)
     }
 
-    /// The network ACL of an interface: its own one, or the default one.
+    /// The network ACL of an interface: its own one, or that of its subnet.
     #[must_use]
     pub fn acl_of(&self, interface: &Interface) -> Option<&Acl> {
-        interface.acl.as_ref().map_or_else(|| self.default_acl(), |id| self.acls.get(id))
+        match &interface.acl {
+            Some(id) => self.acls.get(id),
+            None => match self.subnets.get(&interface.subnet) {
+                Some(subnet) => self.acl_of_subnet(subnet),
+                None => self.default_acl(&VpcId::default_vpc()),
+            },
+        }
+    }
+
+    /// The network ACL of a subnet: the one that it is associated with, or the default one of its VPC.
+    #[must_use]
+    pub fn acl_of_subnet(&self, subnet: &Subnet) -> Option<&Acl> {
+        match &subnet.acl {
+            Some(id) => self.acls.get(id),
+            None => self.default_acl(&subnet.vpc),
+        }
     }
 
     /// The interface of this device; without `netns` in the namespace that secgroup runs in.
@@ -169,6 +233,7 @@ impl Model {
                 let name = self.groups.get(id).map_or(id.as_str(), |group| &group.name);
                 format!("group {name}")
             }
+            Peer::Foreign(foreign) => format!("group {}", foreign.group),
         }
     }
 

@@ -36,7 +36,7 @@ impl RuleSpec {
         let family = match &peer {
             Peer::Ipv4(_) => Some(Family::Ipv4),
             Peer::Ipv6(_) => Some(Family::Ipv6),
-            Peer::PrefixList(_) | Peer::Group(_) => None,
+            Peer::PrefixList(_) | Peer::Group(_) | Peer::Foreign(_) => None,
         };
         if let Some(family) = family {
             traffic.check_family(family, || peer.to_string())?;
@@ -102,6 +102,7 @@ impl fmt::Display for Peer {
             Self::Ipv6(network) => network.fmt(out),
             Self::PrefixList(id) => id.fmt(out),
             Self::Group(id) => id.fmt(out),
+            Self::Foreign(foreign) => foreign.group.fmt(out),
         }
     }
 }

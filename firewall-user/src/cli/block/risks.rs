@@ -33,7 +33,7 @@ pub(super) fn check(model: &Model, targets: &[Peer]) -> Result<()> {
                     check_entries(list, &Entries::default())?;
                 }
             }
-            Peer::Group(_) => {}
+            Peer::Group(_) | Peer::Foreign(_) => {}
         }
     }
     Ok(())
@@ -113,7 +113,7 @@ pub(super) fn notes(pins: &Pins, model: &Model, targets: &[Peer]) -> Result<Vec<
         let network = match target {
             Peer::Ipv4(network) => IpNet::V4(*network),
             Peer::Ipv6(network) => IpNet::V6(*network),
-            Peer::PrefixList(_) | Peer::Group(_) => continue,
+            Peer::PrefixList(_) | Peer::Group(_) | Peer::Foreign(_) => continue,
         };
         let here: Vec<_> = own.iter().filter(|(address, _)| network.contains(address)).collect();
         if let Some((address, label)) = here.first() {

@@ -160,7 +160,7 @@ impl Load {
             }
             None => {
                 let (name, tags) = (prefix_list_name(&self.list)?, Default::default());
-                let new = NewPrefixList { name, family, entries, tags };
+                let new = NewPrefixList { name, family, entries, max_entries: None, tags };
                 (change.create_prefix_list(new)?, Entries::default())
             }
         };

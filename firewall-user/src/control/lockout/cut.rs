@@ -100,7 +100,7 @@ fn target(model: &Model, number: u32) -> String {
             let list = model.prefix_lists.get(id);
             format!("prefix list {}", list.map_or(id.as_str(), |list| &list.name))
         }
-        Some(Peer::Group(_)) | None => "its address".to_owned(),
+        Some(Peer::Group(_) | Peer::Foreign(_)) | None => "its address".to_owned(),
     }
 }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Direction;
 
 use super::Transaction;
-use crate::model::{Acl, AclEntry, AclId, Change, check};
+use crate::model::{Acl, AclEntry, AclId, Change, VpcId, check};
 use crate::store::Error;
 
 /// A network ACL to create; its only entries are the last ones, which deny everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAcl {
+    /// Its VPC.
+    pub vpc: VpcId,
     /// As [`crate::model::acl_name`] returned it.
     pub name: String,
     /// As [`crate::model::tags::collect`] returned them.
@@ -23,10 +25,10 @@ impl Transaction<'_> {
     /// # Errors
     /// The name is taken, or a limit is reached.
     pub fn create_acl(&mut self, new: NewAcl) -> Result<AclId, Error> {
-        let NewAcl { name, tags } = new;
-        self.model.check_new_acl(&name, &tags, &self.limits)?;
+        let NewAcl { vpc, name, tags } = new;
+        self.model.check_new_acl(&vpc, &name, &tags, &self.limits)?;
         let id = AclId::random()?;
-        self.write(Change::CreateAcl(Acl::deny_all(id.clone(), &name, tags)))?;
+        self.write(Change::CreateAcl(Acl::deny_all(id.clone(), vpc, &name, tags)))?;
         Ok(id)
     }
 

@@ -1,7 +1,8 @@
 //! Compares a document with the model.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
+use std::sync::Arc;
 
 use super::{DEFAULT_GROUP, Line, Others, Plan, Sign, Step};
 use crate::model::document::{
@@ -9,7 +10,7 @@ use crate::model::document::{
 };
 use crate::model::{
     AclId, Change, End, Entries, EntryChange, Error as ModelError, Group, GroupId, Limits, Model,
-    Peer, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, check,
+    Peer, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, VpcId, check,
 };
 
 mod acl;
@@ -124,6 +125,8 @@ impl<'a> Planner<'a> {
                 family: list.family,
                 version: list.version,
                 entries: list.entries.clone(),
+                max_entries: None,
+                is_aws: false,
                 tags,
             }),
             lines,
@@ -212,18 +215,20 @@ impl<'a> Planner<'a> {
     }
 
     fn group_here(&self, group: &WantedGroup) -> Result<Option<&Group>, ModelError> {
-        match group.id.as_ref().and_then(|id| self.after.groups.get(id)) {
+        let by_id = group.id.as_ref().and_then(|id| self.after.groups.get(id));
+        match by_id.map(Arc::as_ref) {
             Some(Group { name, id, .. }) if !name.eq_ignore_ascii_case(&group.name) => {
                 Err(ModelError::GroupIdTaken { name: name.clone(), id: id.clone() })
             }
             Some(here) => Ok(Some(here)),
-            None => Ok(self.after.group_named(&group.name)),
+            None => Ok(self.after.group_named(&VpcId::default_vpc(), &group.name)),
         }
     }
 
     fn create_group(&mut self, group: &WantedGroup) -> Result<GroupId, ModelError> {
         let tags = group.tags.clone().unwrap_or_default();
-        self.after.check_new_group(&group.name, &tags, self.limits)?;
+        let vpc = VpcId::default_vpc();
+        self.after.check_new_group(&vpc, &group.name, &tags, self.limits)?;
         let id = group.id.clone().map_or_else(GroupId::random, Ok)?;
         let line = Line {
             sign: Sign::Add,
@@ -235,6 +240,7 @@ impl<'a> Planner<'a> {
         self.step(
             Change::CreateGroup(Group {
                 id: id.clone(),
+                vpc,
                 name: group.name.clone(),
                 description: group.description.clone(),
                 rules: Vec::new(),
@@ -279,7 +285,7 @@ impl<'a> Planner<'a> {
             specs.push((spec, rule));
         }
         let Some(here) = self.after.groups.get(id).cloned() else { return };
-        for rule in here.rules {
+        for rule in &here.rules {
             let line = |sign, text| Line {
                 sign,
                 object: here.name.clone(),
@@ -332,7 +338,8 @@ impl<'a> Planner<'a> {
             let random = RuleId::random().map_err(Error::at(&rule.path));
             let Some(rule_id) = self.findings.ok(random) else { return };
             let (description, end) = (rule.description.clone(), rule.end);
-            let rule = Rule { id: rule_id, number: 0, spec, description, end };
+            let tags = BTreeMap::new();
+            let rule = Rule { id: rule_id, number: 0, spec, description, end, tags };
             let line = Line {
                 sign: Sign::Add,
                 object: here.name.clone(),
@@ -364,10 +371,12 @@ impl<'a> Planner<'a> {
                     Err((theirs.as_str(), unknown_group(rule, id.as_str())))
                 }
             }
-            WantedPeer::GroupName(name) => match self.after.group_named(name) {
-                Some(group) => Ok(Peer::Group(group.id.clone())),
-                None => Err((name.as_str(), unknown_group(rule, &format!("{name:?}")))),
-            },
+            WantedPeer::GroupName(name) => {
+                match self.after.group_named(&VpcId::default_vpc(), name) {
+                    Some(group) => Ok(Peer::Group(group.id.clone())),
+                    None => Err((name.as_str(), unknown_group(rule, &format!("{name:?}")))),
+                }
+            }
         };
         match peer {
             Ok(peer) => Some(RuleSpec { direction: rule.direction, traffic: rule.traffic, peer }),
@@ -383,12 +392,13 @@ impl<'a> Planner<'a> {
 
     /// The groups of this host that the document does not have, by name.
     fn others(&self) -> Vec<Group> {
-        let is_other = |group: &&Group| {
+        let is_other = |group: &&Arc<Group>| {
             !self.mentioned.contains(&group.id)
                 && !self.broken.contains(&group.name)
                 && !self.broken.contains(group.id.as_str())
         };
-        let mut others: Vec<_> = self.after.groups.values().filter(is_other).cloned().collect();
+        let others = self.after.groups.values().filter(is_other);
+        let mut others: Vec<_> = others.map(|group| group.as_ref().clone()).collect();
         others.sort_by_key(|group| group.name.to_ascii_lowercase());
         others
     }
@@ -403,11 +413,11 @@ impl<'a> Planner<'a> {
         // The rules of groups that go keep no other one.
         let mut staying = self.after.clone();
         for group in staying.groups.values_mut().filter(|group| ids.contains(&group.id)) {
-            group.rules.clear();
+            Arc::make_mut(group).rules.clear();
         }
         for group in &going {
             let peer = Peer::Group(group.id.clone());
-            let of_document = |user: &&Group| {
+            let of_document = |user: &&Arc<Group>| {
                 self.mentioned.contains(&user.id)
                     && user.rules.iter().any(|rule| rule.spec.peer == peer)
             };
@@ -472,7 +482,7 @@ impl<'a> Planner<'a> {
             })
             .collect();
         for group in wanted {
-            if let Some(here) = self.after.group_named(&group.name)
+            if let Some(here) = self.after.group_named(&VpcId::default_vpc(), &group.name)
                 && grown.contains(&here.id)
             {
                 let specs = here.rules.iter().map(|rule| &rule.spec);

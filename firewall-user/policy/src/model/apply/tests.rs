@@ -1,6 +1,7 @@
 //! Documents of random models, written, read and applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firewall_ebpf::abi::interface::Direction;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -11,7 +12,7 @@ use crate::model::document::{self, Document};
 use crate::model::traffic::tests::traffic;
 use crate::model::{
     Change, Family, Group, GroupId, Interface, Limits, Model, Peer, PrefixList, PrefixListId, Rule,
-    RuleId, RuleSpec,
+    RuleId, RuleSpec, VpcId,
 };
 
 mod acl;
@@ -88,6 +89,8 @@ fn model() -> impl Strategy<Value = Model> {
                 family: family(number),
                 version,
                 entries: entries.collect(),
+                max_entries: None,
+                is_aws: false,
                 tags,
             }));
         }
@@ -96,10 +99,11 @@ fn model() -> impl Strategy<Value = Model> {
             let rules = rules.into_iter().map(|(spec, description)| {
                 last += 1;
                 let id: RuleId = format!("sgr-{last:017x}").parse().unwrap();
-                Rule { id, number: last, spec, description, end: None }
+                Rule { id, number: last, spec, description, end: None, tags: BTreeMap::new() }
             });
             model.make(Change::CreateGroup(Group {
                 id: group_id(number),
+                vpc: VpcId::default_vpc(),
                 name: format!("group {number}"),
                 description: "d".to_owned(),
                 rules: rules.collect(),
@@ -140,7 +144,7 @@ proptest! {
 
     #[test]
     fn an_exported_document_recreates_groups_and_prefix_lists(model in model()) {
-        let document = export(&model, model.groups.values());
+        let document = export(&model, model.groups_by_id());
         let read = reread(&document);
         prop_assert_eq!(&read, &document);
         let copy = applied(&Model::default(), &read);
@@ -148,7 +152,7 @@ proptest! {
         for (id, group) in &model.groups {
             prop_assert_eq!(document_parts(&copy.groups[id]), document_parts(group));
         }
-        prop_assert_eq!(export(&copy, copy.groups.values()), document);
+        prop_assert_eq!(export(&copy, copy.groups_by_id()), document);
     }
 
     #[test]
@@ -156,7 +160,7 @@ proptest! {
         here in model(), there in model(), number in 0..GROUPS,
     ) {
         let id = group_id(number);
-        let document = reread(&export(&there, there.groups.get(&id).into_iter()));
+        let document = reread(&export(&there, there.groups.get(&id).map(Arc::as_ref).into_iter()));
         let after = applied(&here, &document);
         prop_assert_eq!(document_parts(&after.groups[&id]), document_parts(&there.groups[&id]));
         for (other, group) in here.groups.iter().filter(|(other, _)| **other != id) {
@@ -185,7 +189,7 @@ proptest! {
         here in model(), there in model(), number in 0..GROUPS,
     ) {
         let id = group_id(number);
-        let document = reread(&export(&there, there.groups.get(&id).into_iter()));
+        let document = reread(&export(&there, there.groups.get(&id).map(Arc::as_ref).into_iter()));
         let limits = Limits::default();
         let uses_other = there.groups[&id]
             .rules
@@ -216,7 +220,7 @@ proptest! {
     fn no_document_panics(text in "\\PC{0,60}", model in model(), cut: prop::sample::Index) {
         let _ = Document::parse(text.as_bytes());
         let mut bytes = Vec::new();
-        export(&model, model.groups.values()).write(&mut bytes).unwrap();
+        export(&model, model.groups_by_id()).write(&mut bytes).unwrap();
         let place = cut.index(bytes.len());
         // A truncated document is refused.
         prop_assert!(Document::parse(&bytes[..place]).is_err() || place + 1 >= bytes.len());
@@ -239,9 +243,11 @@ fn group(number: u8, name: &str, peers: &[u8]) -> Group {
         },
         description: String::new(),
         end: None,
+        tags: BTreeMap::new(),
     });
     Group {
         id: group_id(number),
+        vpc: VpcId::default_vpc(),
         name: name.to_owned(),
         description: "d".to_owned(),
         rules: rules.collect(),
@@ -371,7 +377,7 @@ fn icmp_of_the_other_family_is_kept_with_a_warning() {
         ]
     );
     let after = applied(&Model::default(), &document);
-    let exported = document::groups(after.groups.values());
+    let exported = document::groups(after.groups_by_id());
     let again = Plan::new(&after, &exported, &Limits::default()).unwrap();
     assert!(again.is_empty(), "{again:?}");
     let permissions = exported.security_groups.unwrap().remove(0).ip_permissions.unwrap();

@@ -6,7 +6,7 @@ use firewall_ebpf::abi::interface::Direction;
 
 use super::check_tags;
 use crate::model::{
-    Acl, AclEntry, Error, LAST_V4, LAST_V6, Limits, MAX_ENTRY, Model, Peer, PrefixList, User,
+    Acl, AclEntry, Error, LAST_V4, LAST_V6, Limits, MAX_ENTRY, Model, Peer, PrefixList, User, VpcId,
 };
 
 /// The number of an entry that can be added, replaced or removed.
@@ -28,14 +28,16 @@ impl Model {
     /// Checks that a network ACL may be created with this name and these tags.
     ///
     /// # Errors
-    /// The name is taken, or a limit is exceeded.
+    /// The VPC does not exist, the name is taken in it, or a limit is exceeded.
     pub fn check_new_acl(
         &self,
+        vpc: &VpcId,
         name: &str,
         tags: &BTreeMap<String, String>,
         limits: &Limits,
     ) -> Result<(), Error> {
-        if let Some(Acl { name, id, .. }) = self.acl_named(name) {
+        self.vpc_by_id(vpc)?;
+        if let Some(Acl { name, id, .. }) = self.acl_named(vpc, name) {
             return Err(Error::AclDuplicate { name: name.clone(), id: id.clone() });
         }
         let count = self.acls.len() + 1;
@@ -56,7 +58,7 @@ impl Model {
         tags: &BTreeMap<String, String>,
         limits: &Limits,
     ) -> Result<(), Error> {
-        match self.acl_named(name) {
+        match self.acl_named(&acl.vpc, name) {
             Some(other) if other.id != acl.id => {
                 return Err(Error::AclDuplicate { name: other.name.clone(), id: other.id.clone() });
             }
@@ -71,14 +73,16 @@ impl Model {
     /// Checks that a network ACL may be deleted.
     ///
     /// # Errors
-    /// It is the default one, or an interface has it.
+    /// It is the default one, or an interface or a subnet has it.
     pub fn check_acl_unused(&self, acl: &Acl) -> Result<(), Error> {
         let name = acl.name.clone();
         if acl.is_default {
             return Err(Error::AclDefault { name, what: "deleted" });
         }
         let has_it = self.interfaces.values().filter(|one| one.acl.as_ref() == Some(&acl.id));
-        let users: Vec<_> = has_it.map(User::of_interface).collect();
+        let subnets = self.subnets.values().filter(|one| one.acl.as_ref() == Some(&acl.id));
+        let subnets = subnets.map(|subnet| User::Subnet { id: subnet.id.clone() });
+        let users: Vec<_> = has_it.map(User::of_interface).chain(subnets).collect();
         if users.is_empty() { Ok(()) } else { Err(Error::AclInUse { name, users }) }
     }
 
@@ -130,7 +134,9 @@ impl Model {
         match peer {
             Peer::Ipv4(_) | Peer::Ipv6(_) => {}
             Peer::PrefixList(id) => self.prefix_list_by_id(id).map(drop)?,
-            Peer::Group(_) => return Err(Error::AclEntryGroup(self.peer_text(peer))),
+            Peer::Group(_) | Peer::Foreign(_) => {
+                return Err(Error::AclEntryGroup(self.peer_text(peer)));
+            }
         }
         self.other_family(*traffic, peer).map_or(Ok(()), Err)
     }

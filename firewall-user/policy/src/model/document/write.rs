@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Direction;
 
 use super::{
-    AclPorts, Document, Entry, IcmpTypeCode, IpPermission, IpRange, Ipv6Range, ManagedPrefixList,
-    NetworkAcl, NetworkAclAssociation, NetworkAclEntry, OWNER, PrefixListReference,
-    ReferencedGroup, SecurityGroup, SecurityGroupRule, Tag, UserIdGroupPair, VPC,
+    AWS_OWNER, AclPorts, Document, Entry, IcmpTypeCode, IpPermission, IpRange, Ipv6Range,
+    ManagedPrefixList, NetworkAcl, NetworkAclAssociation, NetworkAclEntry, OWNER,
+    PrefixListReference, ReferencedGroup, SecurityGroup, SecurityGroupRule, Tag, UserIdGroupPair,
 };
 use crate::model::tags::NAME as NAME_TAG;
 use crate::model::{
-    Acl, AclEntry, Ec2Traffic, Group, Interface, InterfaceId, Model, Peer, PrefixList, Rule,
-    Traffic,
+    Acl, AclEntry, Ec2Traffic, ForeignGroup, Group, Interface, InterfaceId, Model, Peer,
+    PrefixList, Rule, Traffic,
 };
 
 /// What `aws ec2 describe-security-groups` would print.
@@ -74,7 +74,7 @@ fn acl(model: &Model, acl: &Acl) -> NetworkAcl {
         is_default: Some(acl.is_default),
         network_acl_id: Some(acl.id.to_string()),
         tags: Some(name.into_iter().chain(tags(&acl.tags)).collect()),
-        vpc_id: Some(VPC.to_owned()),
+        vpc_id: Some(acl.vpc.to_string()),
         owner_id: Some(OWNER.to_owned()),
     }
 }
@@ -98,8 +98,8 @@ fn acl_entry(direction: Direction, number: u16, entry: &AclEntry) -> NetworkAclE
         Peer::Ipv4(network) => item.cidr_block = Some(network.to_string()),
         Peer::Ipv6(network) => item.ipv6_cidr_block = Some(network.to_string()),
         Peer::PrefixList(id) => item.prefix_list_id = Some(id.to_string()),
-        // The model refuses it.
-        Peer::Group(_) => {}
+        // The model refuses them.
+        Peer::Group(_) | Peer::Foreign(_) => {}
     }
     item
 }
@@ -109,7 +109,7 @@ fn group(group: &Group) -> SecurityGroup {
         group_id: Some(group.id.to_string()),
         ip_permissions_egress: Some(permissions(group, Direction::Egress)),
         tags: Some(tags(&group.tags)),
-        vpc_id: Some(VPC.to_owned()),
+        vpc_id: Some(group.vpc.to_string()),
         security_group_arn: Some(arn("security-group", group.id.as_str())),
         owner_id: Some(OWNER.to_owned()),
         group_name: Some(group.name.clone()),
@@ -168,6 +168,17 @@ fn add_peer(permission: &mut IpPermission, rule: &Rule) {
                 ..UserIdGroupPair::default()
             });
         }
+        Peer::Foreign(ForeignGroup { group, account, vpc, peering }) => {
+            permission.user_id_group_pairs.get_or_insert_default().push(UserIdGroupPair {
+                description,
+                ends_at,
+                user_id: Some(account.clone().unwrap_or_else(|| OWNER.to_owned())),
+                group_id: Some(group.to_string()),
+                vpc_id: vpc.as_ref().map(ToString::to_string),
+                vpc_peering_connection_id: peering.clone(),
+                ..UserIdGroupPair::default()
+            });
+        }
     }
 }
 
@@ -184,7 +195,7 @@ fn rule(group: &Group, rule: &Rule) -> SecurityGroupRule {
         to_port: Some(to.unwrap_or(-1)),
         description: some_text(&rule.description),
         ends_at: rule.end.map(|end| end.text()),
-        tags: Some(Vec::new()),
+        tags: Some(tags(&rule.tags)),
         security_group_rule_arn: Some(arn("security-group-rule", rule.id.as_str())),
         ..SecurityGroupRule::default()
     };
@@ -196,6 +207,12 @@ fn rule(group: &Group, rule: &Rule) -> SecurityGroupRule {
             item.referenced_group_info = Some(ReferencedGroup {
                 group_id: Some(id.to_string()),
                 user_id: Some(OWNER.to_owned()),
+            });
+        }
+        Peer::Foreign(ForeignGroup { group, account, .. }) => {
+            item.referenced_group_info = Some(ReferencedGroup {
+                group_id: Some(group.to_string()),
+                user_id: Some(account.clone().unwrap_or_else(|| OWNER.to_owned())),
             });
         }
     }
@@ -213,11 +230,10 @@ fn prefix_list(list: &PrefixList) -> ManagedPrefixList {
         state: Some("create-complete".to_owned()),
         prefix_list_arn: Some(arn("prefix-list", list.id.as_str())),
         prefix_list_name: Some(list.name.clone()),
-        // There is no such limit here; AWS takes no number below 1.
-        max_entries: Some(list.entries.len().max(1) as u64),
+        max_entries: Some(list.weight() as u64),
         version: Some(list.version),
         tags: Some(tags(&list.tags)),
-        owner_id: Some(OWNER.to_owned()),
+        owner_id: Some(if list.is_aws { AWS_OWNER } else { OWNER }.to_owned()),
         entries: Some(entries.collect()),
     }
 }

@@ -7,7 +7,7 @@ use firewall_ebpf::abi::interface::Direction;
 use super::{Line, Planner, Sign, is_same_end, tags_line, twice, unknown_list, with_end};
 use crate::model::document::{Error, WantedAcl, WantedAclEntry, WantedPeer};
 use crate::model::{
-    Acl, AclEntry, AclId, Change, DEFAULT_ACL, Error as ModelError, MAX_ENTRY, Peer, check,
+    Acl, AclEntry, AclId, Change, DEFAULT_ACL, Error as ModelError, MAX_ENTRY, Peer, VpcId, check,
 };
 
 type Place = (Direction, u16);
@@ -57,10 +57,12 @@ impl Planner<'_> {
     /// The ACL of this host that is meant.
     fn acl_here(&self, acl: &WantedAcl) -> Result<Option<&Acl>, Error> {
         if acl.is_default {
-            return Ok(self.after.default_acl());
+            return Ok(self.after.default_acl(&VpcId::default_vpc()));
         }
         let by_id = acl.id.as_ref().and_then(|id| self.after.acls.get(id));
-        let by_name = || acl.name.as_deref().and_then(|name| self.after.acl_named(name));
+        let by_name = || {
+            acl.name.as_deref().and_then(|name| self.after.acl_named(&VpcId::default_vpc(), name))
+        };
         match by_id.or_else(by_name) {
             Some(here) if here.is_default => Err(Error::Foreign {
                 path: acl.path.clone(),
@@ -76,7 +78,8 @@ impl Planner<'_> {
         let own = if acl.is_default { DEFAULT_ACL } else { id.as_str() };
         let name = acl.name.clone().unwrap_or_else(|| own.to_owned());
         let tags = acl.tags.clone().unwrap_or_default();
-        self.after.check_new_acl(&name, &tags, self.limits)?;
+        let vpc = VpcId::default_vpc();
+        self.after.check_new_acl(&vpc, &name, &tags, self.limits)?;
         let line = Line {
             sign: Sign::Add,
             object: object(&name),
@@ -84,7 +87,7 @@ impl Planner<'_> {
             is_generated: acl.id.is_none(),
             text: String::new(),
         };
-        let new = Acl { is_default: acl.is_default, ..Acl::deny_all(id.clone(), &name, tags) };
+        let new = Acl { is_default: acl.is_default, ..Acl::deny_all(id.clone(), vpc, &name, tags) };
         self.step(Change::CreateAcl(new), vec![line]);
         Ok(id)
     }

@@ -9,7 +9,7 @@ use super::{ipv4, ipv6, list_id, model, reread, tags};
 use crate::model::apply::{Others, Plan};
 use crate::model::document::{self, Document};
 use crate::model::traffic::tests::traffic;
-use crate::model::{Acl, AclEntry, AclId, Action, Change, Limits, Model, Peer};
+use crate::model::{Acl, AclEntry, AclId, Action, Change, Limits, Model, Peer, VpcId};
 
 /// Network ACLs besides the default one.
 const ACLS: u8 = 3;
@@ -45,13 +45,13 @@ fn with_acls() -> impl Strategy<Value = Model> {
     let acl = (entries(), tags(), "[a-c]{1,2}");
     let acls = prop::collection::vec(acl, usize::from(ACLS));
     (model(), entries(), acls, 0..=ACLS).prop_map(|(mut model, default, acls, count)| {
-        let mut first = Acl::new_default().unwrap();
+        let mut first = Acl::new_default(VpcId::default_vpc()).unwrap();
         // Of its first entries some stay, some are replaced.
         fill(&mut first, default);
         model.make(Change::CreateAcl(first));
         for (number, (entries, tags, name)) in (0..count).zip(acls) {
             let name = format!("{name} {number}");
-            let mut acl = Acl::deny_all(acl_id(number), &name, tags);
+            let mut acl = Acl::deny_all(acl_id(number), VpcId::default_vpc(), &name, tags);
             fill(&mut acl, entries);
             model.make(Change::CreateAcl(acl));
         }
@@ -103,7 +103,7 @@ proptest! {
         let document = reread(&export(&model));
         prop_assert!(Plan::with(&model, &document, &limits(), Others::Go).unwrap().is_empty());
         let mut other = Model::default();
-        other.make(Change::CreateAcl(Acl::new_default().unwrap()));
+        other.make(Change::CreateAcl(Acl::new_default(VpcId::default_vpc()).unwrap()));
         let made = applied(&other, &document, Others::Stay);
         prop_assert_eq!(contents(&made), contents(&model));
     }

@@ -1,0 +1,5 @@
+//! Network ACLs.
+
+use super::Action;
+
+pub(super) const ACTIONS: &[Action] = &[];

@@ -1,0 +1,5 @@
+//! Flow logs.
+
+use super::Action;
+
+pub(super) const ACTIONS: &[Action] = &[];

@@ -1,0 +1,5 @@
+//! Network interfaces.
+
+use super::Action;
+
+pub(super) const ACTIONS: &[Action] = &[];

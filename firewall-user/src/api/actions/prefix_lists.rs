@@ -1,0 +1,5 @@
+//! Prefix lists.
+
+use super::Action;
+
+pub(super) const ACTIONS: &[Action] = &[];

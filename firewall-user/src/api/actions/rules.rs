@@ -1,0 +1,5 @@
+//! Rules of groups.
+
+use super::Action;
+
+pub(super) const ACTIONS: &[Action] = &[];

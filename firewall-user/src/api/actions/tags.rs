@@ -1,0 +1,5 @@
+//! Tags.
+
+use super::Action;
+
+pub(super) const ACTIONS: &[Action] = &[];

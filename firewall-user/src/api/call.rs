@@ -1,0 +1,95 @@
+//! One request, as its action sees it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use firewall_ec2::{Error, Params};
+
+use super::Api;
+use super::actions::Action;
+use super::refusal::refusal;
+use super::tag_specifications;
+use crate::control::Terms;
+use crate::model::{Identity, Model};
+use crate::store::Transaction;
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    api: &'a Api,
+    action: &'static Action,
+    /// The parameters of the request.
+    pub(super) params: &'a Params,
+    is_dry_run: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(
+        api: &'a Api,
+        action: &'static Action,
+        params: &'a Params,
+    ) -> Result<Self, Error> {
+        let is_dry_run = params.flag("DryRun")?.unwrap_or(false);
+        Ok(Self { api, action, params, is_dry_run })
+    }
+
+    /// The endpoint.
+    pub(super) const fn api(&self) -> &'a Api {
+        self.api
+    }
+
+    /// The account and the region.
+    pub(super) const fn identity(&self) -> &'a Identity {
+        self.api.identity()
+    }
+
+    /// The model as it is now. For an action that changes nothing, once it has read all of its parameters: what it
+    /// did not read is refused here, and a dry run ends here.
+    ///
+    /// # Errors
+    /// There is a parameter that EC2 does not know, it is a dry run, or the store cannot be read.
+    pub(super) fn read(&self) -> Result<Arc<Model>, Error> {
+        self.params.finish()?;
+        let model = self.model()?;
+        if self.is_dry_run { Err(Error::dry_run()) } else { Ok(model) }
+    }
+
+    /// The model as it is now, for what an action that changes something has to look up first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) fn model(&self) -> Result<Arc<Model>, Error> {
+        self.api.model().map_err(|error| refusal(&error))
+    }
+
+    /// Makes a change, in the store and in the kernel: all of `edit`, or nothing if it fails. In a dry run
+    /// everything is checked, and nothing made. The action has read all of its parameters; others are refused.
+    ///
+    /// # Errors
+    /// There is a parameter that EC2 does not know, `edit` fails, the change cannot be made, or it is a dry run.
+    pub(super) fn change<T>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T, Error> {
+        self.params.finish()?;
+        let terms = Terms { what: self.action.name.to_owned(), ..Terms::default() };
+        let made = self.api.with_control(|control| {
+            if self.is_dry_run {
+                control.dry_run(edit)?;
+                return Err(Error::dry_run().into());
+            }
+            control.change(&terms, edit)
+        });
+        made.map_err(|error| refusal(&error))
+    }
+
+    /// The tags that `TagSpecification.N` gives to what the action creates, whose type is for example
+    /// `security-group`; `None` if the parameter is absent.
+    ///
+    /// # Errors
+    /// Another type is given, or EC2 would refuse a tag.
+    pub(super) fn tags(&self, kind: &str) -> Result<Option<BTreeMap<String, String>>, Error> {
+        tag_specifications::parse(self.params, kind)
+    }
+}
