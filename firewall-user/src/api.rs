@@ -17,7 +17,7 @@ mod tag_specifications;
 mod view;
 
 pub use actions::names as action_names;
-pub use request::{Access, Answer};
+pub use request::{Access, Answer, Caller, Connection};
 
 /// What the endpoint works on: shared by all requests.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use firewall_ec2::{Error, Params};
 use super::Api;
 use super::actions::Action;
 use super::refusal::refusal;
+use super::request::Caller;
 use super::tag_specifications;
 use crate::control::Terms;
 use crate::model::{Identity, Model};
@@ -18,6 +19,7 @@ use crate::store::Transaction;
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     api: &'a Api,
+    caller: &'a Caller,
     action: &'static Action,
     /// The parameters of the request.
     pub(super) params: &'a Params,
@@ -27,16 +29,22 @@ pub(super) struct Call<'a> {
 impl<'a> Call<'a> {
     pub(super) fn new(
         api: &'a Api,
+        caller: &'a Caller,
         action: &'static Action,
         params: &'a Params,
     ) -> Result<Self, Error> {
         let is_dry_run = params.flag("DryRun")?.unwrap_or(false);
-        Ok(Self { api, action, params, is_dry_run })
+        Ok(Self { api, caller, action, params, is_dry_run })
     }
 
     /// The endpoint.
     pub(super) const fn api(&self) -> &'a Api {
         self.api
+    }
+
+    /// Who sends it.
+    pub(super) const fn caller(&self) -> &'a Caller {
+        self.caller
     }
 
     /// The account and the region.

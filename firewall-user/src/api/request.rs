@@ -1,5 +1,7 @@
 //! From a form to an answer.
 
+use std::net::SocketAddr;
+
 use firewall_ec2::{Error, Params, Service, Xml};
 
 use super::Api;
@@ -13,6 +15,25 @@ pub enum Access {
     Read,
     /// Every action.
     Write,
+}
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// What its key allows.
+    pub access: Access,
+    /// Its TCP connection: a change that would keep it from connecting again is refused. `None` over a Unix
+    /// socket.
+    pub connection: Option<Connection>,
+}
+
+/// The TCP connection that a request came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The client's end.
+    pub client: SocketAddr,
+    /// The end on this host.
+    pub server: SocketAddr,
 }
 
 /// The answer to a request.
@@ -45,11 +66,11 @@ impl Api {
 
     /// Answers a request that was authenticated.
     #[must_use]
-    pub fn answer(&self, access: Access, params: &Params) -> Answer {
+    pub fn answer(&self, caller: &Caller, params: &Params) -> Answer {
         let action = params.text("Action").and_then(actions::find);
         let service = action.map_or_else(|| service_of(params), |action| action.service);
         let request_id = request_id();
-        match action.map_or_else(|| Err(unknown(params)), |action| self.run(access, action, params))
+        match action.map_or_else(|| Err(unknown(params)), |action| self.run(caller, action, params))
         {
             Ok(content) => {
                 let body = body(params, service, &content, &request_id);
@@ -61,15 +82,15 @@ impl Api {
         }
     }
 
-    fn run(&self, access: Access, action: &'static Action, params: &Params) -> Result<Xml, Error> {
+    fn run(&self, caller: &Caller, action: &'static Action, params: &Params) -> Result<Xml, Error> {
         // Its value is not compared: the shapes of one version are served, and clients of others read them.
         let _ = params.text("Version");
-        if action.is_change && access == Access::Read {
+        if action.is_change && caller.access == Access::Read {
             let text =
                 "You are not authorized to perform this operation. The access key is read-only.";
             return Err(Error::new("UnauthorizedOperation", text));
         }
-        let call = Call::new(self, action, params)?;
+        let call = Call::new(self, caller, action, params)?;
         (action.run)(&call)
     }
 }

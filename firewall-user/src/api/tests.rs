@@ -3,7 +3,7 @@
 use firewall_ec2::Params;
 use tempfile::TempDir;
 
-use super::{Access, Answer, Api};
+use super::{Access, Answer, Api, Caller};
 use crate::config::{Config, Paths};
 
 /// An endpoint of a host on which nothing is attached.
@@ -25,7 +25,8 @@ impl Host {
 
     /// The answer to a form: `Action=…&…`, values percent-encoded.
     pub(super) fn call(&self, form: &str) -> Answer {
-        self.api.answer(Access::Write, &Params::parse(form.as_bytes()).unwrap())
+        let caller = Caller { access: Access::Write, connection: None };
+        self.api.answer(&caller, &Params::parse(form.as_bytes()).unwrap())
     }
 
     /// The body of an answer that must be a success.

@@ -110,6 +110,7 @@ fn is_unreadable(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::VpcId;
     use crate::model::{Acl, AclId, InterfaceId, Peer};
 
     #[test]
@@ -120,7 +121,7 @@ mod tests {
         };
         let [mut eth0, eth1] = [interface(0, "eth0"), interface(1, "eth1")];
         assert_eq!(what_goes(&model, &eth0), None);
-        let acl = Acl::deny_all(AclId::random().unwrap(), "web", [].into());
+        let acl = Acl::deny_all(AclId::random().unwrap(), VpcId::default_vpc(), "web", [].into());
         eth0.acl = Some(acl.id.clone());
         model.acls.insert(acl.id.clone(), acl);
         let has = "it does not have network ACL web any more";

@@ -1,7 +1,7 @@
 //! Commands about network ACLs that are refused: exit code, error and hint, and no change.
 
 use firewall_ebpf::abi::interface::Direction;
-use firewall_user::model::{AclEntry, Action, Peer, PortRange, Traffic};
+use firewall_user::model::{AclEntry, Action, Peer, PortRange, Traffic, VpcId};
 use firewall_user::store::NewAcl;
 
 use crate::fixture::{CHARACTERS, Fixture, SEE_LISTS};
@@ -15,7 +15,9 @@ fn fixture() -> (Fixture, String) {
     let fixture = Fixture::new();
     let mut store = fixture.host.store();
     let mut change = store.begin().unwrap();
-    let acl = change.create_acl(NewAcl { name: "outer".to_owned(), tags: [].into() }).unwrap();
+    let acl = change
+        .create_acl(NewAcl { vpc: VpcId::default_vpc(), name: "outer".to_owned(), tags: [].into() })
+        .unwrap();
     let office = change.model().prefix_list("office").unwrap().id.clone();
     let entry = |action, port, peer| AclEntry {
         number: 0,
@@ -56,7 +58,13 @@ fn creating_and_deleting_network_acls_is_refused_with_a_hint() {
         &format!(
             "error: create network ACL Default: network ACL default exists already: {}\n\
              hint: choose another name; upper and lower case make no difference",
-            fixture.host.state().0.default_acl().unwrap().id
+            fixture
+                .host
+                .state()
+                .0
+                .default_acl(&firewall_user::model::VpcId::default_vpc())
+                .unwrap()
+                .id
         ),
     );
     fixture.refuses(

@@ -185,7 +185,8 @@ const AWS: &str = r#"{
 fn a_document_of_the_aws_cli_can_be_applied() {
     let host = Host::new();
     run(&host, "acl create mine");
-    let default = host.state().0.default_acl().unwrap().id.clone();
+    let default =
+        host.state().0.default_acl(&firewall_user::model::VpcId::default_vpc()).unwrap().id.clone();
     let file = host.file("aws.json", AWS);
     let done = host.run(&["apply", &file]);
     let notes = "\
@@ -213,7 +214,11 @@ secgroup: not in the document, and unchanged: network ACL mine
     assert_eq!(public.id.as_str(), "acl-0bbbbbbbbbbbbbbbb");
     assert_eq!(public.tags, [("team".to_owned(), "shop".to_owned())].into());
     assert_eq!(entries(&host, "acl-0cccccccccccccccc"), LAST);
-    assert_eq!(model.default_acl().unwrap().id, default, "whatever its id is in AWS");
+    assert_eq!(
+        model.default_acl(&firewall_user::model::VpcId::default_vpc()).unwrap().id,
+        default,
+        "whatever its id is in AWS"
+    );
 
     let again = host.run(&["apply", &file]);
     assert_eq!((again.code, again.stdout.as_str(), again.stderr.as_str()), (0, "", notes));
@@ -342,7 +347,14 @@ fn an_exported_document_makes_another_host_the_same() {
     let exported = one.ok(&["export"]);
     let two = Host::new();
     two.ok(&["apply", &two.file("all.json", &exported)]);
-    let default = |host: &Host| host.state().0.default_acl().unwrap().id.to_string();
+    let default = |host: &Host| {
+        host.state()
+            .0
+            .default_acl(&firewall_user::model::VpcId::default_vpc())
+            .unwrap()
+            .id
+            .to_string()
+    };
     let sorted = |text: &str| {
         let mut value: Value = serde_json::from_str(text).unwrap();
         let acls = value["NetworkAcls"].as_array_mut().unwrap();

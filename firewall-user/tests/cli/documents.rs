@@ -135,7 +135,14 @@ fn what_is_exported_can_be_applied_elsewhere() {
     let two = Host::new();
     two.ok(&["apply", &two.file("all.json", &all)]);
     // Every host has a default network ACL of its own.
-    let default = |host: &Host| host.state().0.default_acl().unwrap().id.to_string();
+    let default = |host: &Host| {
+        host.state()
+            .0
+            .default_acl(&firewall_user::model::VpcId::default_vpc())
+            .unwrap()
+            .id
+            .to_string()
+    };
     assert_eq!(two.ok(&["export"]), all.replace(&default(&one), &default(&two)));
 
     // A group is exported with the peers of its rules, and with theirs.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Direction;
 use firewall_user::model::{
     AclEntry, AclId, Action, Family, IcmpMatch, Interface, InterfaceId, Limits, Peer, PortRange,
-    PrefixListId, Traffic, parse_cidr,
+    PrefixListId, Traffic, VpcId, parse_cidr,
 };
 use firewall_user::store::{Error, NewAcl, NewPrefixList, Store, Transaction};
 use tempfile::TempDir;
@@ -13,7 +13,11 @@ use tempfile::TempDir;
 use crate::edits::new_group;
 
 fn new_acl(name: &str) -> NewAcl {
-    NewAcl { name: name.to_owned(), tags: [("k".to_owned(), "v".to_owned())].into() }
+    NewAcl {
+        vpc: VpcId::default_vpc(),
+        name: name.to_owned(),
+        tags: [("k".to_owned(), "v".to_owned())].into(),
+    }
 }
 
 fn entry(action: Action, port: u16, peer: Peer) -> AclEntry {
@@ -70,7 +74,7 @@ const HTTP: (Direction, u16) = (Direction::Ingress, 100);
 fn a_new_store_has_the_default_acl_which_allows_everything() {
     let dir = TempDir::new().unwrap();
     let model = Store::open(dir.path()).unwrap().model().unwrap();
-    let default = model.default_acl().unwrap();
+    let default = model.default_acl(&VpcId::default_vpc()).unwrap();
     assert_eq!((default.name.as_str(), model.acls.len()), ("default", 1));
     assert!(default.allows_everything());
     assert!(default.association().is_none());
@@ -157,6 +161,7 @@ fn an_entry_that_matches_nothing_or_names_what_is_not_there_is_refused() {
             name: "six".to_owned(),
             family: Family::Ipv6,
             entries: Default::default(),
+            max_entries: None,
             tags: BTreeMap::new(),
         })
         .unwrap();
@@ -225,7 +230,7 @@ fn an_acl_in_use_and_the_default_one_stay() {
             "network ACL web is used by interface eth0 in namespace blue".to_owned()
         )
     );
-    let default = change.model().default_acl().unwrap().id.clone();
+    let default = change.model().default_acl(&VpcId::default_vpc()).unwrap().id.clone();
     assert_eq!(
         refusal(change.delete_acl(&default)).1,
         "network ACL default is the default one, and cannot be deleted"
@@ -273,6 +278,7 @@ fn a_prefix_list_that_an_entry_names_is_in_use() {
                 parse_cidr("192.0.2.0/24").unwrap(),
                 String::new(),
             )]),
+            max_entries: None,
             tags: BTreeMap::new(),
         })
         .unwrap();

@@ -98,6 +98,7 @@ fn what_a_block_refers_to_exists_and_stays() {
             name: "bad".to_owned(),
             family: Family::Ipv4,
             entries: FromIterator::from_iter([(parse_cidr("10.0.0.0/8").unwrap(), String::new())]),
+            max_entries: None,
             tags: BTreeMap::new(),
         })
         .unwrap();

@@ -7,10 +7,11 @@ use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::MAX_RULE;
 use firewall_ebpf::abi::state::State;
 use firewall_user::model::{
-    Acl, End, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress, Networks, NewRule,
-    PortRange, PortSettings, RuleSpec, Tracking, Traffic, parse_cidr, parse_own,
+    Acl, End, Family, Group, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress,
+    Networks, NewRule, PortRange, PortSettings, RuleSpec, Tracking, Traffic, VpcId, parse_cidr,
+    parse_own,
 };
-use firewall_user::model::{Family, Peer};
+use firewall_user::model::{Peer, SubnetId};
 use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -18,7 +19,13 @@ use tempfile::TempDir;
 use crate::{acls, blocks};
 
 pub(crate) fn new_group(name: &str) -> NewGroup {
-    NewGroup { name: name.to_owned(), description: "d".to_owned(), tags: BTreeMap::new() }
+    NewGroup {
+        vpc: VpcId::default_vpc(),
+        name: name.to_owned(),
+        description: "d".to_owned(),
+        tags: BTreeMap::new(),
+        rules: Group::default_rules(&Family::ALL),
+    }
 }
 
 pub(crate) fn tcp_rule(port: u16) -> NewRule {
@@ -30,6 +37,7 @@ pub(crate) fn tcp_rule(port: u16) -> NewRule {
 
 pub(crate) fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interface {
     Interface {
+        subnet: SubnetId::default_subnet(),
         id: InterfaceId::random().unwrap(),
         slot,
         device: device.to_owned(),
@@ -101,6 +109,7 @@ pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
                 name: format!("l{}", which % 3),
                 family: Family::Ipv4,
                 entries: [(network, "e".to_owned())].into_iter().collect(),
+                max_entries: None,
                 tags: [("k".to_owned(), "v".to_owned())].into(),
             })
             .map(drop),
@@ -182,16 +191,16 @@ fn a_removed_rule_is_still_known_by_its_number() {
     drop(store);
 
     let mut store = Store::open(dir.path()).unwrap();
-    // The first numbers are those of the default ACL's entries.
-    let name = store.rule_by_number(12).unwrap().unwrap();
+    // The first numbers are those of the default ACL's entries and the default group's rules.
+    let name = store.rule_by_number(14).unwrap().unwrap();
     assert_eq!((name.rule, name.group, name.group_name), (rules[1].clone(), group, "web".into()));
-    assert_eq!(store.rule_by_number(13).unwrap(), None);
+    assert_eq!(store.rule_by_number(15).unwrap(), None);
     assert_eq!(store.rule_by_number(8).unwrap(), None, "an entry of an ACL is no rule");
     assert_eq!(store.rule_by_number(0).unwrap(), None);
     // The highest number is free, and is not given again.
     let mut change = store.begin().unwrap();
     let group = change.create_group(new_group("web")).unwrap();
-    assert_eq!(change.model().groups[&group].rules[0].number, 13);
+    assert_eq!(change.model().groups[&group].rules[0].number, 15);
 }
 
 #[test]

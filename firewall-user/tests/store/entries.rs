@@ -18,8 +18,13 @@ fn addresses(numbers: std::ops::Range<u32>) -> Entries {
 fn with_list(dir: &Path, entries: Entries) -> (Store, PrefixListId) {
     let mut store = Store::open_with(dir, LIMITS()).unwrap();
     let mut change = store.begin().unwrap();
-    let new =
-        NewPrefixList { name: "l".into(), family: Family::Ipv4, entries, tags: Default::default() };
+    let new = NewPrefixList {
+        name: "l".into(),
+        family: Family::Ipv4,
+        entries,
+        max_entries: None,
+        tags: Default::default(),
+    };
     let id = change.create_prefix_list(new).unwrap();
     change.commit().unwrap();
     (store, id)

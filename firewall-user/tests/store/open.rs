@@ -37,6 +37,8 @@ fn a_store_opens_again_and_again() {
         let mut model = Store::open(&below).unwrap().model().unwrap();
         let (_, default) = model.acls.pop_first().unwrap();
         assert!(default.is_default && default.allows_everything());
+        let (_, group) = model.groups.pop_first().unwrap();
+        assert_eq!((group.name.as_str(), group.rules.len()), ("default", 2));
         assert_eq!(model, Default::default());
     }
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
@@ -92,7 +94,9 @@ fn reading_completes_what_a_killed_process_left_half_written() {
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     for number in 0..200 {
         let (id, text) = (format!("sg-{number:017x}"), "x".repeat(200));
-        connection.execute("INSERT INTO groups VALUES (?1, ?1, ?2)", [&id, &text]).unwrap();
+        connection
+            .execute("INSERT INTO groups SELECT ?1, id, ?1, ?2 FROM vpcs", [&id, &text])
+            .unwrap();
     }
     let left = (fs::read(&path).unwrap(), fs::read(&journal).unwrap());
     drop(connection);
@@ -129,14 +133,14 @@ fn a_store_of_another_schema_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(FILE);
     let connection = made(dir.path());
-    for version in [1, 2, 3, 4, 6, 0, -1] {
+    for version in [1, 2, 3, 4, 5, 7, 0, -1] {
         connection.pragma_update(None, "user_version", version).unwrap();
         let before = fs::read(&path).unwrap();
         let (message, hint) = refused(dir.path());
         assert_eq!(
             message,
             format!(
-                "store {} has schema {version}, and this secgroup uses schema 5",
+                "store {} has schema {version}, and this secgroup uses schema 6",
                 path.display()
             )
         );
@@ -186,7 +190,9 @@ fn a_file_with_a_hole_is_damaged() {
 #[test]
 fn a_value_that_secgroup_does_not_write_is_damage() {
     let dir = TempDir::new().unwrap();
-    made(dir.path()).execute("INSERT INTO groups VALUES ('sg-nonsense', 'web', 'd')", []).unwrap();
+    made(dir.path())
+        .execute("INSERT INTO groups SELECT 'sg-nonsense', id, 'web', 'd' FROM vpcs", [])
+        .unwrap();
     let (message, _) = refused(dir.path());
     assert!(message.contains(" is damaged: ") && message.contains("sg-nonsense"), "{message}");
 }

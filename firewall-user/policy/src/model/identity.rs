@@ -38,8 +38,7 @@ impl Identity {
         }
         let is_of_name =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if self.region.is_empty() || !self.region.bytes().all(is_of_name)
-        {
+        if self.region.is_empty() || !self.region.bytes().all(is_of_name) {
             return Err(format!(
                 "region = {:?} is not 1 to 63 small letters, digits and hyphens",
                 self.region

@@ -144,6 +144,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::model::VpcId;
     use crate::model::{
         Acl, AclEntry, Action, Block, End, EndKind, InterfaceId, PortRange, Traffic,
     };
@@ -166,7 +167,8 @@ mod tests {
 
     /// An interface with an ACL that allows SSH and replies, and everything else denied.
     fn model() -> (Model, Interface) {
-        let mut acl = Acl::deny_all(AclId::random().unwrap(), "web", BTreeMap::new());
+        let mut acl =
+            Acl::deny_all(AclId::random().unwrap(), VpcId::default_vpc(), "web", BTreeMap::new());
         for (number, entry) in (1..).zip(acl.entries.values_mut()) {
             entry.number = number;
         }
