@@ -13,6 +13,7 @@ mod actions;
 mod authenticate;
 mod browser;
 mod call;
+mod client_tokens;
 pub mod keys;
 mod refusal;
 mod replay;

@@ -70,7 +70,7 @@ impl Control {
     /// # Errors
     /// It cannot be opened.
     pub fn open(paths: &Paths, config: Config) -> Result<Self> {
-        Self::with(paths, config, Store::open_with(&paths.state_dir, config.limits)?)
+        Self::with(paths, config, Store::open_with(&paths.state_dir, config.limits.in_force())?)
     }
 
     /// Opens the store; where there is none, an empty one that is not stored.
@@ -78,7 +78,7 @@ impl Control {
     /// # Errors
     /// It cannot be opened.
     pub fn open_existing(paths: &Paths, config: Config) -> Result<Self> {
-        Self::with(paths, config, Store::open_existing(&paths.state_dir, config.limits)?)
+        Self::with(paths, config, Store::open_existing(&paths.state_dir, config.limits.in_force())?)
     }
 
     /// Opens the store for reading; where there is none, an empty one that is not stored. Nothing is written,
@@ -87,7 +87,11 @@ impl Control {
     /// # Errors
     /// It cannot be read.
     pub fn open_read_only(paths: &Paths, config: Config) -> Result<Self> {
-        Self::with(paths, config, Store::open_read_only(&paths.state_dir, config.limits)?)
+        Self::with(
+            paths,
+            config,
+            Store::open_read_only(&paths.state_dir, config.limits.in_force())?,
+        )
     }
 
     /// As if there were no store, where the one that there is cannot be read.
@@ -95,7 +99,11 @@ impl Control {
     /// # Errors
     /// There is no memory for an empty one.
     pub fn without_store(paths: &Paths, config: Config) -> Result<Self> {
-        Self::with(paths, config, Store::absent(paths.state_dir.join(FILE), config.limits)?)
+        Self::with(
+            paths,
+            config,
+            Store::absent(paths.state_dir.join(FILE), config.limits.in_force())?,
+        )
     }
 
     fn with(paths: &Paths, config: Config, store: Store) -> Result<Self> {

@@ -14,7 +14,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use crate::clock::Clocks;
-use crate::model::{GroupId, Limits, Model, RuleId};
+use crate::model::{Entries, GroupId, Limits, Model, PrefixList, RuleId};
 use crate::ownership;
 use crate::policy::Addresses;
 
@@ -28,11 +28,12 @@ mod reset;
 mod rows;
 mod schema;
 mod transaction;
+mod versions;
 mod write;
 
 pub use error::Error;
 pub use pending::Pending;
-pub use transaction::{Blocked, NewAcl, NewGroup, NewPrefixList, Transaction};
+pub use transaction::{Answered, Blocked, NewAcl, NewGroup, NewPrefixList, Transaction};
 
 /// The file's name in the state directory.
 pub const FILE: &str = "secgroup.db";
@@ -284,6 +285,20 @@ impl Store {
     /// The store cannot be read.
     pub fn active_addresses(&self) -> Result<Addresses, Error> {
         read::active_addresses(&self.connection).map_err(self.failed())
+    }
+
+    /// The entries of an earlier version of a prefix list; `None` if it is not kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn prefix_list_version(
+        &self,
+        list: &PrefixList,
+        version: u64,
+    ) -> Result<Option<Entries>, Error> {
+        let PrefixList { id, family, .. } = list;
+        let get = versions::get(&self.connection, &self.entries, *family, id, version);
+        get.map_err(self.failed())
     }
 
     /// The number of changes since the store was created.

@@ -4,6 +4,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::Error;
 
 /// The most parameters of a request: a thousand rules of four parameters fit.
@@ -218,6 +220,28 @@ impl Params {
         self.inside.get(name).is_some_and(|node| !node.is_absent())
     }
 
+    /// A digest of all parameters except some at the top, in hexadecimal digits: the same for requests that ask for
+    /// the same, whatever the order of their parameters and the empty ones among them.
+    #[must_use]
+    pub fn digest(&self, except: &[&str]) -> String {
+        let mut hash = Sha256::new();
+        for (_, node) in self.inside.iter().filter(|(name, _)| !except.contains(&name.as_str())) {
+            node.add_to(&mut hash);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn add_to(&self, hash: &mut Sha256) {
+        if let Some(value) = self.value.as_deref().filter(|value| !value.is_empty()) {
+            // With their lengths, so that no two forms give the same bytes.
+            for text in [&*self.path, value] {
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text.as_bytes());
+            }
+        }
+        self.inside.values().for_each(|node| node.add_to(hash));
+    }
+
     /// Accepts all that is below a name, whatever it is.
     pub fn accept(&self, name: &str) {
         if let Some(node) = self.inside.get(name) {
@@ -280,6 +304,17 @@ mod tests {
         assert_eq!(error.to_string(), "UnknownParameter: The parameter B.1.C is not recognized");
         form.accept("B");
         form.finish().unwrap();
+    }
+
+    #[test]
+    fn the_digest_is_of_what_is_asked_for() {
+        let digest = |text: &str| params(text).digest(&["Token"]);
+        let one = digest("A=1&L.1=x&L.2=y&Token=1");
+        assert_eq!(one.len(), 64);
+        assert_eq!(one, digest("L.2=y&L.1=x&A=1&E=&Token=2"));
+        for other in ["A=1&L.1=y&L.2=x", "A=1&L.1=x", "A=1L.1=x&L.2=y", "B=1&L.1=x&L.2=y"] {
+            assert_ne!(one, digest(other), "{other}");
+        }
     }
 
     #[test]

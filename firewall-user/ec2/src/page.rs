@@ -46,6 +46,12 @@ impl Page {
         Ok(Self { max: max.transpose()?, after: after.transpose()? })
     }
 
+    /// The page with this number of items at most, also if the request gives none.
+    #[must_use]
+    pub fn at_most(self, most: usize) -> Self {
+        Self { max: Some(self.max.map_or(most, |max| max.min(most))), ..self }
+    }
+
     /// Whether the request gives a number of results.
     #[must_use]
     pub const fn is_limited(&self) -> bool {

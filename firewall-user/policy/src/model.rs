@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use firewall_ebpf::abi::interface::{Direction, NonIp, Orientation, TcpChecks};
-use firewall_ebpf::abi::state::State;
+use firewall_ebpf::abi::interface::Direction;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod acl;
@@ -19,13 +18,16 @@ mod ended;
 mod entries;
 mod error;
 mod ether_type;
+mod flow_log;
 mod foreign;
 mod identity;
 pub mod ids;
+mod interface;
 mod limits;
 pub mod list_file;
 mod lookup;
 pub mod networks;
+mod permission;
 mod port;
 mod same;
 mod spec;
@@ -43,11 +45,17 @@ pub use ended::{Ended, EndedKind};
 pub use entries::{Entries, EntryChange};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
+pub use flow_log::{FlowLog, FlowLogSettings, Logged, RecordFiles};
 pub use foreign::{ForeignGroup, is_account};
 pub use identity::Identity;
-pub use ids::{AclId, GroupId, InterfaceId, PrefixListId, RuleId, SubnetId, VpcId};
+pub use ids::{
+    AclId, AssociationId, AttachmentId, FlowLogId, GroupId, InterfaceId, PrefixListId, RuleId,
+    SubnetId, VpcId,
+};
+pub use interface::{Attachment, Interface, InterfaceDetails, label};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use networks::Networks;
+pub use permission::Permission;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
 pub use text::{acl_name, group_description, group_name, prefix_list_name, rule_description};
@@ -179,8 +187,22 @@ pub struct PrefixList {
     pub max_entries: Option<u32>,
     /// Whether AWS manages it: its owner is `AWS`, and only a document changes it.
     pub is_aws: bool,
+    /// What was done to it last.
+    pub state: ListState,
     /// User tags.
     pub tags: BTreeMap<String, String>,
+}
+
+/// What was done to a prefix list last, which EC2's clients wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ListState {
+    /// It was created.
+    #[default]
+    Created,
+    /// Its entries, its name or its size were changed.
+    Modified,
+    /// It got the entries of an earlier version again.
+    Restored,
 }
 
 /// Where the user wants the receive program to run.
@@ -221,113 +243,6 @@ pub enum Mode {
     Audit,
 }
 
-/// One attachment of groups to a network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// `eni-…`.
-    pub id: InterfaceId,
-    /// The attachment number: part of every flow key, index of the policy; unique among the
-    /// attached.
-    pub slot: u16,
-    /// The device's name.
-    pub device: String,
-    /// The named network namespace of the device; `None`: the one secgroup runs in.
-    pub netns: Option<String>,
-    /// Its subnet.
-    pub subnet: SubnetId,
-    /// At least one group, without repeats.
-    pub groups: Vec<GroupId>,
-    /// A network ACL of its own; `None`: that of its subnet.
-    pub acl: Option<AclId>,
-    /// As configured; which hook is used is read from the kernel.
-    pub hook: HookChoice,
-    /// Which end of the device is protected.
-    pub orientation: Orientation,
-    /// Which frames that are not IP pass.
-    pub non_ip: NonIp,
-    /// EtherTypes of frames that pass besides; at most
-    /// [`MAX_ETHER_TYPES`](firewall_ebpf::abi::interface::MAX_ETHER_TYPES).
-    pub ether_types: BTreeSet<EtherType>,
-    /// How closely TCP is checked.
-    pub tcp: TcpChecks,
-    /// Whether a segment in the middle of a connection may open a flow (mid-stream pickup), as
-    /// configured; see [`Self::is_tcp_loose`].
-    pub tcp_loose: bool,
-    /// Which traffic is tracked in flows.
-    pub tracking: Tracking,
-    /// Whether drops are enforced or only counted.
-    pub mode: Mode,
-    /// Whether flows are re-evaluated after the rules have changed; EC2 does not.
-    pub revalidate: bool,
-    /// Proven TCP flows of each family that fit; `None`: as many as configured for every interface.
-    pub max_flows: Option<u32>,
-    /// Proven TCP flows that one source can have; `None`: as many as fit.
-    pub max_flows_per_source: Option<u32>,
-    /// Idle timeouts in seconds that differ from [`State::default_timeout`].
-    pub timeouts: BTreeMap<State, u32>,
-    /// Inside addresses and networks that the user declared, for a device that does not have them itself
-    /// (guest).
-    pub addresses: Vec<IpNet>,
-    /// What a guest may send as its own.
-    pub port: PortSettings,
-}
-
-impl Interface {
-    /// An attachment of no groups with the defaults of `secgroup attach`.
-    #[must_use]
-    pub fn new(id: InterfaceId, slot: u16, device: &str, netns: Option<&str>) -> Self {
-        Self {
-            id,
-            slot,
-            device: device.to_owned(),
-            netns: netns.map(str::to_owned),
-            subnet: SubnetId::default_subnet(),
-            groups: Vec::new(),
-            acl: None,
-            hook: HookChoice::Auto,
-            orientation: Orientation::Host,
-            non_ip: NonIp::default(),
-            ether_types: BTreeSet::new(),
-            tcp: TcpChecks::default(),
-            tcp_loose: true,
-            tracking: Tracking::default(),
-            mode: Mode::default(),
-            revalidate: false,
-            max_flows: None,
-            max_flows_per_source: None,
-            timeouts: BTreeMap::new(),
-            addresses: Vec::new(),
-            port: PortSettings::default(),
-        }
-    }
-
-    /// The device's name, with its namespace if it is another than that of secgroup: `eth0`,
-    /// `blue/eth0`.
-    #[must_use]
-    pub fn label(&self) -> String {
-        label(&self.device, self.netns.as_deref())
-    }
-
-    /// Whether a segment in the middle of a connection may open a flow. The windows of such a connection
-    /// are not known, so strict TCP never does.
-    #[must_use]
-    pub const fn is_tcp_loose(&self) -> bool {
-        self.tcp_loose && matches!(self.tcp, TcpChecks::Guard)
-    }
-
-    /// The idle timeout of a state in seconds.
-    #[must_use]
-    pub fn timeout(&self, state: State) -> u32 {
-        self.timeouts.get(&state).copied().unwrap_or(state.default_timeout())
-    }
-}
-
-/// The label of a device in a named namespace, or in that of secgroup.
-#[must_use]
-pub fn label(device: &str, netns: Option<&str>) -> String {
-    netns.map_or_else(|| device.to_owned(), |netns| format!("{netns}/{device}"))
-}
-
 /// The whole configuration of this host, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
@@ -343,8 +258,12 @@ pub struct Model {
     pub acls: BTreeMap<AclId, Acl>,
     /// By number.
     pub blocks: BTreeMap<u32, Block>,
-    /// By slot.
+    /// The attached ones, by slot.
     pub interfaces: BTreeMap<u16, Interface>,
+    /// Those that no device has, by slot: from [`FIRST_UNATTACHED`](Interface::FIRST_UNATTACHED) on.
+    pub unattached: BTreeMap<u16, Interface>,
+    /// By id.
+    pub flow_logs: BTreeMap<FlowLogId, FlowLog>,
     /// The management networks, which stay reachable in emergency mode.
     pub management: BTreeSet<IpNet>,
     /// Emergency mode: only traffic of the management networks passes, regardless of the groups' rules.
@@ -434,6 +353,11 @@ choices!(HookChoice {
     Tcx = "tcx",
     Clsact = "clsact",
 });
+choices!(ListState {
+    Created = "create-complete",
+    Modified = "modify-complete",
+    Restored = "restore-complete",
+});
 choices!(Mode { Enforce = "enforce", Audit = "audit", });
 choices!(Tracking { Auto = "auto", Always = "always", });
 
@@ -469,6 +393,8 @@ impl Default for Model {
             acls: BTreeMap::new(),
             blocks: BTreeMap::new(),
             interfaces: BTreeMap::new(),
+            unattached: BTreeMap::new(),
+            flow_logs: BTreeMap::new(),
             management: BTreeSet::new(),
             is_panicking: false,
         }

@@ -1,6 +1,7 @@
 //! One request, as its action sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -8,12 +9,13 @@ use firewall_ec2::{Error, Params};
 
 use super::Api;
 use super::actions::Action;
-use super::refusal::refusal;
+use super::client_tokens;
+use super::refusal::{of_model, refusal};
 use super::request::Caller;
 use super::tag_specifications;
 use crate::control::Terms;
-use crate::model::{Identity, Model};
-use crate::store::Transaction;
+use crate::model::{self, Identity, Model};
+use crate::store::{Answered, Store, Transaction};
 
 /// A request that is being answered.
 #[derive(Debug)]
@@ -71,6 +73,34 @@ impl<'a> Call<'a> {
         self.api.model().map_err(|error| refusal(&error))
     }
 
+    /// Reads something from the store that is not in the model, after [`Self::read`].
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) fn stored<T>(&self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T, Error> {
+        self.api.with_control(|control| read(control.store())).map_err(|error| refusal(&error))
+    }
+
+    /// The ids of a list of parameters, such as `VpcId.1`.
+    ///
+    /// # Errors
+    /// One is malformed.
+    pub(super) fn ids<T: FromStr<Err = model::Error> + Ord>(
+        &self,
+        name: &str,
+    ) -> Result<BTreeSet<T>, Error> {
+        let ids = self.params.texts(name)?.into_iter();
+        ids.map(|id| id.parse().map_err(|error| of_model(&error))).collect()
+    }
+
+    /// The id that a parameter must have.
+    ///
+    /// # Errors
+    /// It is absent or malformed.
+    pub(super) fn id<T: FromStr<Err = model::Error>>(&self, name: &str) -> Result<T, Error> {
+        self.params.required(name)?.parse().map_err(|error| of_model(&error))
+    }
+
     /// Makes a change, in the store and in the kernel: all of `edit`, or nothing if it fails. In a dry run
     /// everything is checked, and nothing made. The action has read all of its parameters; others are refused.
     ///
@@ -90,6 +120,39 @@ impl<'a> Call<'a> {
             control.change(&terms, edit)
         });
         made.map_err(|error| refusal(&error))
+    }
+
+    /// As [`Self::change`], for a request that may have a `ClientToken`: the same request again makes nothing, and is
+    /// answered as the first time. `edit` returns what is to be known of what it made, such as its id; `read` reads
+    /// the answer from the model with it.
+    ///
+    /// # Errors
+    /// As [`Self::change`]; the token is malformed, or was given with other parameters.
+    pub(super) fn change_once<T>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<String>,
+        read: impl FnOnce(&Model, &str) -> Result<T>,
+    ) -> Result<T, Error> {
+        let Some(token) = client_tokens::of(self.params)? else {
+            return self.change(|change| {
+                let answer = edit(change)?;
+                read(change.model(), &answer)
+            });
+        };
+        let action = self.action.name;
+        let digest = client_tokens::digest(self.params);
+        self.change(|change| {
+            if let Some(earlier) = change.answered(action, token)? {
+                if earlier.digest != digest {
+                    return Err(client_tokens::mismatch().into());
+                }
+                return read(change.model(), &earlier.answer);
+            }
+            let answer = edit(change)?;
+            let made = read(change.model(), &answer)?;
+            change.answer_again((action, token), &Answered { digest, answer })?;
+            Ok(made)
+        })
     }
 
     /// The tags that `TagSpecification.N` gives to what the action creates, whose type is for example

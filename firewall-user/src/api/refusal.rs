@@ -8,6 +8,8 @@ use crate::dataplane::DataplaneError;
 use crate::explain::Explain;
 use crate::model;
 
+mod groups;
+
 /// The error of a change or a reading.
 pub(super) fn refusal(error: &anyhow::Error) -> Error {
     for cause in error.chain() {
@@ -44,8 +46,38 @@ pub(super) fn of_model(error: &model::Error) -> Error {
 /// The text that EC2 has for an error, and where none is known, our own.
 fn message(error: &model::Error) -> String {
     use model::Error as E;
+    if let Some(text) = groups::message(error) {
+        return text;
+    }
     match error {
-        E::GroupNotFound(word) => format!("The security group '{word}' does not exist"),
+        E::IdMalformed { prefix, text } => {
+            format!("Invalid id: \"{text}\" (expecting \"{prefix}...\")")
+        }
+        E::PrefixListNotFound(id) => format!("The prefix list ID '{id}' does not exist"),
+        E::PrefixListInUse { name, .. } => {
+            format!(
+                "resource {name} has a dependent object: {}",
+                with_hint(&error.to_string(), None)
+            )
+        }
+        E::VpcNotFound(id) => format!("The vpc ID '{id}' does not exist"),
+        E::SubnetNotFound(id) => format!("The subnet ID '{id}' does not exist"),
+        E::VpcRange(cidr) | E::SubnetRange(cidr) => format!("The CIDR '{cidr}' is invalid."),
+        E::SubnetConflict { network, id } => {
+            format!("The CIDR '{network}' conflicts with another subnet: {id}")
+        }
+        E::VpcInUse { id, .. } => {
+            format!("The vpc '{id}' has dependencies and cannot be deleted: {error}")
+        }
+        E::SubnetInUse { id, .. } => {
+            format!("The subnet '{id}' has dependencies and cannot be deleted: {error}")
+        }
+        E::VpcsLimit { .. } => {
+            with_hint("The maximum number of VPCs has been reached.", error.hint().as_deref())
+        }
+        E::SubnetsLimit { .. } => {
+            with_hint("The maximum number of subnets has been reached.", error.hint().as_deref())
+        }
         _ => with_hint(&error.to_string(), error.hint().as_deref()),
     }
 }

@@ -1,10 +1,20 @@
 //! Requests without a network: forms and answers.
 
+mod groups;
+mod rules;
+mod sequences;
+mod tree;
+
+use firewall_ebpf::abi::interface::Direction;
 use firewall_ec2::Params;
 use tempfile::TempDir;
 
 use super::{Access, Answer, Api, Caller};
 use crate::config::{Config, Paths};
+use crate::control::Terms;
+use crate::model::{Family, NewRule, Peer, PrefixList, RuleSpec, Traffic, parse_cidr};
+use crate::model::{Model, VpcId, VpcSettings};
+use crate::store::Transaction;
 
 /// An endpoint of a host on which nothing is attached.
 pub(super) struct Host {
@@ -29,11 +39,69 @@ impl Host {
         self.api.answer(&caller, &Params::parse(form.as_bytes()).unwrap())
     }
 
+    /// The model behind the endpoint.
+    pub(super) fn model(&self) -> std::sync::Arc<Model> {
+        self.api.model().unwrap()
+    }
+
+    /// Creates another VPC, with an IPv6 network or without.
+    pub(super) fn create_vpc(&self, has_ipv6: bool) -> VpcId {
+        let settings = VpcSettings {
+            cidrs: vec!["10.9.0.0/16".parse().unwrap()],
+            ipv6_cidrs: if has_ipv6 { vec!["2001:db8::/56".parse().unwrap()] } else { Vec::new() },
+            tenancy: "default".to_owned(),
+            dns_support: true,
+            dns_hostnames: false,
+            usage_metrics: false,
+        };
+        let terms = crate::control::Terms::default();
+        let create = |control: &mut crate::control::Control| {
+            control.change(&terms, |change| Ok(change.create_vpc(settings, Default::default())?))
+        };
+        self.api.with_control(create).unwrap()
+    }
+
     /// The body of an answer that must be a success.
     pub(super) fn ok(&self, form: &str) -> String {
         let Answer { status, body, .. } = self.call(form);
         assert_eq!(status, 200, "{form}: {body}");
         body
+    }
+
+    /// Makes a change as the command line does.
+    pub(super) fn change<T>(&self, edit: impl FnOnce(&mut Transaction<'_>) -> T) -> T {
+        let terms = Terms::default();
+        let made = self.api.with_control(|control| control.change(&terms, |it| Ok(edit(it))));
+        made.unwrap()
+    }
+
+    /// Creates the group `web` with a rule for all traffic of a prefix list; returns the group's id.
+    pub(super) fn with_rule_of_list(&self, list: &str) -> String {
+        let peer = Peer::PrefixList(list.parse().unwrap());
+        let spec = RuleSpec { direction: Direction::Ingress, traffic: Traffic::All, peer };
+        let rule = NewRule { spec, description: String::new(), end: None };
+        let group = self.ok("Action=CreateSecurityGroup&GroupName=web&GroupDescription=d");
+        let id = element(&group, "groupId");
+        self.change(|change| change.add_rules(&id.parse().unwrap(), vec![rule]).unwrap());
+        id
+    }
+
+    /// Creates a prefix list of AWS with the entry 10.0.0.0/8, as a document does; returns its id.
+    pub(super) fn with_list_of_aws(&self) -> String {
+        let list = PrefixList {
+            id: "pl-63a5400a".parse().unwrap(),
+            name: "com.amazonaws.local.s3".to_owned(),
+            family: Family::Ipv4,
+            version: 1,
+            entries: [(parse_cidr("10.0.0.0/8").unwrap(), String::new())].into_iter().collect(),
+            max_entries: None,
+            is_aws: true,
+            state: Default::default(),
+            tags: Default::default(),
+        };
+        let id = list.id.to_string();
+        self.change(|change| change.create_list_of_aws(list).unwrap());
+        id
     }
 
     /// Status, code and message of an answer that must be an error.

@@ -11,7 +11,7 @@ use crate::dataplane::Pins;
 use crate::dataplane::hooks::located::{Location, locate, record_place, was_attached_there};
 use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::tables::maps::Maps;
-use crate::model::{Interface, InterfaceId, Model};
+use crate::model::{Interface, InterfaceDetails, InterfaceId, Model};
 use crate::store::Transaction;
 
 /// What is stored as the namespace of a device that left for one without a name, before its slot.
@@ -188,6 +188,8 @@ fn is_same(one: &Interface, other: &Interface) -> bool {
         slot: one.slot,
         device: one.device.clone(),
         netns: one.netns.clone(),
+        details: one.details.clone(),
+        tags: one.tags.clone(),
         ..other.clone()
     };
     named == *one
@@ -216,7 +218,8 @@ fn restore_under(location: &Location, interface: &Interface) -> Interface {
 
 /// A second interface with the settings of one.
 fn another(interface: &Interface, slot: u16) -> Result<Interface> {
-    Ok(Interface { id: InterfaceId::random()?, slot, ..interface.clone() })
+    let details = InterfaceDetails { attachment: None, ..interface.details.clone() };
+    Ok(Interface { id: InterfaceId::random()?, slot, details, ..interface.clone() })
 }
 
 /// The interface that `attach` is about: the one whose programs the device has, else the one that is stored

@@ -64,18 +64,24 @@ fn load(sql: &Connection, family: Family, id: i64) -> rusqlite::Result<Option<En
     read.map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, error.into()))
 }
 
-/// Deletes the sets that neither a list refers to nor the copy of one.
+/// Deletes the sets that neither a version of a list refers to nor the copy of one.
 pub(super) fn drop_unused(sql: &Connection) -> rusqlite::Result<()> {
     let is_copied: bool = sql.query_row(
         "SELECT count(*) FROM sqlite_schema WHERE name = 'before_prefix_lists'",
         [],
         |row| row.get(0),
     )?;
-    let copied = if is_copied { "UNION ALL SELECT entries FROM before_prefix_lists" } else { "" };
+    let mut tables = vec!["prefix_lists", "prefix_list_versions"];
+    if is_copied {
+        tables.extend(["before_prefix_lists", "before_prefix_list_versions"]);
+    }
+    let used: Vec<_> = tables
+        .into_iter()
+        .map(|table| format!("SELECT entries FROM {table} WHERE entries IS NOT NULL"))
+        .collect();
     sql.execute_batch(&format!(
-        "DELETE FROM prefix_list_entries WHERE NOT EXISTS \
-         (SELECT 1 FROM (SELECT entries FROM prefix_lists {copied}) \
-         WHERE entries = prefix_list_entries.id)"
+        "DELETE FROM prefix_list_entries WHERE id NOT IN ({})",
+        used.join(" UNION ALL ")
     ))
 }
 

@@ -7,10 +7,11 @@ use super::{entries, rows};
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 25] = [
     "vpcs",
     "vpc_tags",
     "prefix_lists",
+    "prefix_list_versions",
     "prefix_list_tags",
     "groups",
     "group_tags",
@@ -22,12 +23,17 @@ const TABLES: [&str; 20] = [
     "subnets",
     "subnet_tags",
     "interfaces",
+    "interface_tags",
     "interface_groups",
     "interface_timeouts",
     "interface_addresses",
     "interface_allowed_addresses",
     "interface_ether_types",
     "blocks",
+    "flow_logs",
+    "flow_log_tags",
+    // Otherwise a token would answer with what the rollback has deleted.
+    "client_tokens",
 ];
 
 /// A change that is rolled back unless it is confirmed before the deadline.

@@ -11,8 +11,8 @@ use super::entries::Cache;
 use super::{EndedCounts, rows};
 use crate::clock::Clocks;
 use crate::model::{
-    Acl, AclEntry, Action, Block, Entries, Family, Group, HookChoice, Interface, Mode, Model,
-    PortSettings, PrefixList, Rule, RuleSpec, Subnet, Tracking, Vpc,
+    Acl, AclEntry, Action, Block, Change, Entries, Family, FlowLog, Group, HookChoice, Interface,
+    ListState, Mode, Model, PortSettings, PrefixList, Rule, RuleSpec, Subnet, Tracking, Vpc,
 };
 use crate::policy::Addresses;
 
@@ -46,6 +46,7 @@ pub(super) fn model(
     acls(connection, &mut model, &ends)?;
     interfaces(connection, &mut model)?;
     blocks(connection, &mut model, &ends)?;
+    flow_logs(connection, &mut model)?;
     panic(connection, &mut model)?;
     Ok(model)
 }
@@ -83,18 +84,23 @@ fn vpcs(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
         }
         Ok(())
     })?;
-    each(connection, "SELECT id, vpc, acl, is_default, settings FROM subnets", |row| {
-        let subnet = Subnet {
-            id: rows::parsed(row, 0)?,
-            vpc: rows::parsed(row, 1)?,
-            acl: rows::optional(row, 2)?,
-            is_default: row.get(3)?,
-            settings: rows::json(row, 4)?,
-            tags: Default::default(),
-        };
-        model.subnets.insert(subnet.id.clone(), subnet);
-        Ok(())
-    })?;
+    each(
+        connection,
+        "SELECT id, vpc, acl, is_default, settings, association FROM subnets",
+        |row| {
+            let subnet = Subnet {
+                id: rows::parsed(row, 0)?,
+                vpc: rows::parsed(row, 1)?,
+                acl: rows::optional(row, 2)?,
+                is_default: row.get(3)?,
+                settings: rows::json(row, 4)?,
+                association: rows::parsed(row, 5)?,
+                tags: Default::default(),
+            };
+            model.subnets.insert(subnet.id.clone(), subnet);
+            Ok(())
+        },
+    )?;
     each(connection, "SELECT subnet, key, value FROM subnet_tags", |row| {
         if let Some(subnet) = model.subnets.get_mut(&rows::parsed(row, 0)?) {
             subnet.tags.insert(row.get(1)?, row.get(2)?);
@@ -105,7 +111,8 @@ fn vpcs(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
 
 fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> rusqlite::Result<()> {
     let mut sets = Vec::new();
-    let lists = "SELECT id, name, family, version, entries, max_entries, is_aws FROM prefix_lists";
+    let lists = "SELECT id, name, family, version, entries, max_entries, is_aws, state \
+                 FROM prefix_lists";
     each(connection, lists, |row| {
         let name: String = row.get(1)?;
         let family = rows::named(row, 2, &[Family::Ipv4, Family::Ipv6], Family::name)?;
@@ -126,6 +133,7 @@ fn prefix_lists(connection: &Connection, cache: &Cache, model: &mut Model) -> ru
             entries,
             max_entries: row.get(5)?,
             is_aws: row.get(6)?,
+            state: rows::named(row, 7, &ListState::ALL, ListState::name)?,
             tags: Default::default(),
         };
         model.prefix_lists.insert(list.id.clone(), list);
@@ -241,9 +249,29 @@ fn blocks(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqli
     })
 }
 
+fn flow_logs(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
+    each(connection, "SELECT id, resource, created, settings FROM flow_logs", |row| {
+        let log = FlowLog {
+            id: rows::parsed(row, 0)?,
+            resource: rows::parsed(row, 1)?,
+            created: row.get(2)?,
+            settings: rows::json(row, 3)?,
+            tags: Default::default(),
+        };
+        model.flow_logs.insert(log.id.clone(), log);
+        Ok(())
+    })?;
+    each(connection, "SELECT flow_log, key, value FROM flow_log_tags", |row| {
+        if let Some(log) = model.flow_logs.get_mut(&rows::parsed(row, 0)?) {
+            log.tags.insert(row.get(1)?, row.get(2)?);
+        }
+        Ok(())
+    })
+}
+
 const INTERFACES: &str = "SELECT slot, id, device, netns, hook, orientation, non_ip, tcp, tcp_loose, tracking, \
      mode, revalidate, max_flows, max_flows_per_source, source_dest_check, guest_router, mac, \
-     acl, subnet FROM interfaces";
+     acl, subnet, details FROM interfaces";
 
 fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()> {
     each(connection, INTERFACES, |row| {
@@ -279,19 +307,21 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
                 mac: rows::optional(row, 16)?,
                 allowed: Vec::new(),
             },
+            details: rows::json(row, 19)?,
+            tags: Default::default(),
         };
-        model.interfaces.insert(interface.slot, interface);
+        model.make(Change::PutInterface(interface));
         Ok(())
     })?;
     let groups = "SELECT slot, group_id FROM interface_groups ORDER BY slot, position";
     each(connection, groups, |row| {
-        if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
+        if let Some(interface) = interface(model, row)? {
             interface.groups.push(rows::parsed(row, 1)?);
         }
         Ok(())
     })?;
     each(connection, "SELECT slot, state, seconds FROM interface_timeouts", |row| {
-        if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
+        if let Some(interface) = interface(model, row)? {
             let state = rows::named(row, 1, State::ALL, State::timeout_name)?;
             interface.timeouts.insert(state, row.get(2)?);
         }
@@ -299,24 +329,38 @@ fn interfaces(connection: &Connection, model: &mut Model) -> rusqlite::Result<()
     })?;
     let addresses = "SELECT slot, address FROM interface_addresses ORDER BY slot, position";
     each(connection, addresses, |row| {
-        if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
+        if let Some(interface) = interface(model, row)? {
             interface.addresses.push(rows::parsed(row, 1)?);
         }
         Ok(())
     })?;
+    each(connection, "SELECT slot, key, value FROM interface_tags", |row| {
+        if let Some(interface) = interface(model, row)? {
+            interface.tags.insert(row.get(1)?, row.get(2)?);
+        }
+        Ok(())
+    })?;
     each(connection, "SELECT slot, ether_type FROM interface_ether_types", |row| {
-        if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
+        if let Some(interface) = interface(model, row)? {
             interface.ether_types.insert(rows::parsed(row, 1)?);
         }
         Ok(())
     })?;
     let allowed = "SELECT slot, network FROM interface_allowed_addresses ORDER BY slot, position";
     each(connection, allowed, |row| {
-        if let Some(interface) = model.interfaces.get_mut(&row.get(0)?) {
+        if let Some(interface) = interface(model, row)? {
             interface.port.allowed.push(rows::parsed(row, 1)?);
         }
         Ok(())
     })
+}
+
+/// The interface whose slot the first column holds.
+fn interface<'a>(
+    model: &'a mut Model,
+    row: &Row<'_>,
+) -> rusqlite::Result<Option<&'a mut Interface>> {
+    Ok(model.network_interface_mut(row.get(0)?))
 }
 
 /// See [`super::Transaction::active_addresses`].

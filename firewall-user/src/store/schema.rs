@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{Error, write};
 use crate::model::apply::DEFAULT_GROUP;
-use crate::model::{Acl, Change, Group, Subnet, Vpc};
+use crate::model::{Acl, Change, Group, Interface, Subnet, Vpc};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
 const VERSION: i64 = 6;
@@ -71,8 +71,19 @@ CREATE TABLE prefix_lists (
     entries INTEGER REFERENCES prefix_list_entries,
     -- NULL: as many as it has.
     max_entries INTEGER,
-    is_aws INTEGER NOT NULL
+    is_aws INTEGER NOT NULL,
+    state TEXT NOT NULL
 ) STRICT;
+-- Entries of earlier versions.
+CREATE TABLE prefix_list_versions (
+    list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
+    version INTEGER NOT NULL,
+    -- NULL: none.
+    entries INTEGER REFERENCES prefix_list_entries,
+    -- How many networks they are.
+    networks INTEGER NOT NULL,
+    PRIMARY KEY (list, version)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE prefix_list_tags (
     list TEXT NOT NULL REFERENCES prefix_lists ON DELETE CASCADE,
     key TEXT NOT NULL,
@@ -143,9 +154,9 @@ CREATE TABLE rule_tags (
 CREATE TABLE acls (
     id TEXT PRIMARY KEY,
     vpc TEXT NOT NULL REFERENCES vpcs,
-    name TEXT NOT NULL COLLATE NOCASE,
-    is_default INTEGER NOT NULL,
-    UNIQUE (vpc, name)
+    -- Several may have one, as in EC2, where it is a tag.
+    name TEXT NOT NULL,
+    is_default INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE acl_tags (
     acl TEXT NOT NULL REFERENCES acls ON DELETE CASCADE,
@@ -180,7 +191,8 @@ CREATE TABLE subnets (
     acl TEXT REFERENCES acls,
     is_default INTEGER NOT NULL,
     -- JSON.
-    settings TEXT NOT NULL
+    settings TEXT NOT NULL,
+    association TEXT NOT NULL
 ) STRICT;
 CREATE INDEX subnets_by_vpc ON subnets (vpc);
 CREATE INDEX subnets_by_acl ON subnets (acl) WHERE acl IS NOT NULL;
@@ -191,6 +203,7 @@ CREATE TABLE subnet_tags (
     PRIMARY KEY (subnet, key)
 ) STRICT, WITHOUT ROWID;
 
+-- From slot 256 on those that are not attached, whose device is empty.
 CREATE TABLE interfaces (
     slot INTEGER PRIMARY KEY CHECK (slot BETWEEN 0 AND 65535),
     id TEXT NOT NULL UNIQUE,
@@ -210,11 +223,20 @@ CREATE TABLE interfaces (
     guest_router INTEGER NOT NULL,
     mac TEXT,
     acl TEXT REFERENCES acls,
-    subnet TEXT NOT NULL REFERENCES subnets
+    subnet TEXT NOT NULL REFERENCES subnets,
+    -- JSON.
+    details TEXT NOT NULL
 ) STRICT;
 CREATE INDEX interfaces_by_subnet ON interfaces (subnet);
 CREATE INDEX interfaces_by_acl ON interfaces (acl) WHERE acl IS NOT NULL;
-CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''));
+CREATE UNIQUE INDEX interfaces_by_device ON interfaces (device, coalesce(netns, ''))
+    WHERE slot < 256;
+CREATE TABLE interface_tags (
+    slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (slot, key)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE interface_groups (
     slot INTEGER NOT NULL REFERENCES interfaces ON DELETE CASCADE,
     position INTEGER NOT NULL,
@@ -265,6 +287,34 @@ CREATE TABLE blocks (
 CREATE UNIQUE INDEX blocks_by_target ON blocks (coalesce(cidr, prefix_list), coalesce(interface, ''));
 CREATE INDEX blocks_by_prefix_list ON blocks (prefix_list) WHERE prefix_list IS NOT NULL;
 
+CREATE TABLE flow_logs (
+    id TEXT PRIMARY KEY,
+    -- The id of a VPC, subnet or interface, which may be deleted meanwhile.
+    resource TEXT NOT NULL,
+    -- Milliseconds since 1970.
+    created INTEGER NOT NULL,
+    -- JSON.
+    settings TEXT NOT NULL
+) STRICT;
+CREATE TABLE flow_log_tags (
+    flow_log TEXT NOT NULL REFERENCES flow_logs ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (flow_log, key)
+) STRICT, WITHOUT ROWID;
+
+-- The answers to requests with a client token, for a while: the same request again gets the same answer.
+CREATE TABLE client_tokens (
+    action TEXT NOT NULL,
+    token TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    -- Milliseconds since 1970.
+    time INTEGER NOT NULL,
+    PRIMARY KEY (action, token)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX client_tokens_by_time ON client_tokens (time);
+
 -- The addresses of group members in the policies that are active in the kernel.
 CREATE TABLE active_addresses (
     slot INTEGER NOT NULL,
@@ -273,8 +323,8 @@ CREATE TABLE active_addresses (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The schema's CHECK on a rule's number.
-const _: () = assert!(MAX_RULE == 536_870_911);
+/// The schema's CHECK on a rule's number, and its slot of the first interface that is not attached.
+const _: () = assert!(MAX_RULE == 536_870_911 && Interface::FIRST_UNATTACHED == 256);
 
 /// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq)]

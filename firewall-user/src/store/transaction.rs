@@ -11,18 +11,24 @@ use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
     Change, Entries, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model,
-    Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, VpcId, check,
+    Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, VpcId, check,
 };
 
 mod acls;
 mod addresses;
 mod blocks;
+mod client_tokens;
 mod ends;
+mod flow_logs;
+mod interfaces;
+mod prefix_lists;
 mod rollback;
 mod vpcs;
 
 pub use acls::NewAcl;
 pub use blocks::Blocked;
+pub use client_tokens::Answered;
+pub use prefix_lists::NewPrefixList;
 
 /// A group to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,21 +43,6 @@ pub struct NewGroup {
     pub tags: BTreeMap<String, String>,
     /// The rules that it starts with.
     pub rules: Vec<NewRule>,
-}
-
-/// A prefix list to create.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewPrefixList {
-    /// As [`crate::model::prefix_list_name`] returned it.
-    pub name: String,
-    /// Family of every entry.
-    pub family: Family,
-    /// Canonical networks with their descriptions.
-    pub entries: Entries,
-    /// EC2's `MaxEntries`; `None`: as many as it has.
-    pub max_entries: Option<u32>,
-    /// As [`crate::model::tags::collect`] returned them.
-    pub tags: BTreeMap<String, String>,
 }
 
 /// A change. Without [`Self::commit`] it is rolled back.
@@ -232,12 +223,31 @@ impl<'a> Transaction<'a> {
     /// Adds rules to a group, all or none; returns their ids in the order given.
     ///
     /// # Errors
-    /// A rule exists already or is given twice, its peer does not exist, or a limit is reached.
+    /// A rule exists already or is given twice, matches nothing, its peer does not exist, or a limit is reached.
     pub fn add_rules(&mut self, id: &GroupId, new: Vec<NewRule>) -> Result<Vec<RuleId>, Error> {
+        for NewRule { spec, .. } in &new {
+            self.model.check_peer(&spec.peer)?;
+            self.model.mismatch(spec).map_or(Ok(()), Err)?;
+        }
+        self.add_rules_as_in_ec2(id, new, &BTreeMap::new())
+    }
+
+    /// As [`Self::add_rules`], with the same tags for each rule. As in EC2 a rule may match nothing, because its
+    /// protocol does not exist in the family of its peer.
+    ///
+    /// # Errors
+    /// A rule exists already or is given twice, its peer does not exist, or a limit is reached.
+    pub fn add_rules_as_in_ec2(
+        &mut self,
+        id: &GroupId,
+        new: Vec<NewRule>,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Vec<RuleId>, Error> {
         self.model.check_new_rules(self.model.group_by_id(id)?, &new, &self.limits)?;
+        check::check_tags("rule", tags, &self.limits)?;
         let mut ids = Vec::new();
         for NewRule { spec, description, end } in new {
-            let tags = BTreeMap::new();
+            let tags = tags.clone();
             let rule = Rule { id: RuleId::random()?, number: 0, spec, description, end, tags };
             ids.push(rule.id.clone());
             self.write(Change::AddRule { group: id.clone(), rule })?;
@@ -260,6 +270,25 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
+    /// Replaces the specifications of rules of a group, all or none. The rules keep their ids and numbers.
+    ///
+    /// # Errors
+    /// The group has no such rule, or another one with a specification, a peer does not exist, or a limit is
+    /// reached.
+    pub fn modify_rules(
+        &mut self,
+        id: &GroupId,
+        mut rules: Vec<(RuleId, RuleSpec)>,
+    ) -> Result<(), Error> {
+        let group = self.model.group_by_id(id)?;
+        self.model.check_modified_rules(group, &rules, &self.limits)?;
+        rules.retain(|(id, spec)| group.rule(id).is_ok_and(|rule| rule.spec != *spec));
+        if rules.is_empty() {
+            return Ok(());
+        }
+        self.write(Change::ModifyRules { group: id.clone(), rules })
+    }
+
     /// Changes a rule's description, as [`crate::model::rule_description`] returned it.
     ///
     /// # Errors
@@ -270,87 +299,10 @@ impl<'a> Transaction<'a> {
         rule: &RuleId,
         description: String,
     ) -> Result<(), Error> {
-        self.model.group_by_id(id)?.rule(rule)?;
-        self.write(Change::DescribeRule { group: id.clone(), rule: rule.clone(), description })
-    }
-
-    /// Creates a prefix list.
-    ///
-    /// # Errors
-    /// The name is taken, an entry is of the other family, or a limit is reached.
-    pub fn create_prefix_list(&mut self, new: NewPrefixList) -> Result<PrefixListId, Error> {
-        let NewPrefixList { name, family, entries, max_entries, tags } = new;
-        self.model.check_new_prefix_list(&name, &tags, &self.limits)?;
-        check::check_entries(&name, family, &entries, &self.limits)?;
-        let id = PrefixListId::random()?;
-        let list = PrefixList {
-            id: id.clone(),
-            name,
-            family,
-            version: 1,
-            entries,
-            max_entries,
-            is_aws: false,
-            tags,
-        };
-        self.write(Change::CreatePrefixList(list))?;
-        Ok(id)
-    }
-
-    /// Adds entries to a prefix list, all or none.
-    ///
-    /// # Errors
-    /// An entry exists already or is of the other family, or a limit is reached, also one of a group
-    /// with rules that have the list as their peer.
-    pub fn add_entries(&mut self, id: &PrefixListId, new: &Entries) -> Result<(), Error> {
-        let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
-        let entries = entries
-            .with(new)
-            .map_err(|network| ModelError::EntryDuplicate { list: name.clone(), network })?;
-        self.set_entries(id, entries)
-    }
-
-    /// Removes entries from a prefix list, all or none.
-    ///
-    /// # Errors
-    /// An entry does not exist.
-    pub fn remove_entries(&mut self, id: &PrefixListId, networks: &Networks) -> Result<(), Error> {
-        let PrefixList { name, entries, .. } = self.model.prefix_list_by_id(id)?;
-        let entries = entries
-            .without(networks)
-            .map_err(|network| ModelError::EntryNotFound { list: name.clone(), network })?;
-        self.set_entries(id, entries)
-    }
-
-    /// Replaces the entries of a prefix list.
-    ///
-    /// # Errors
-    /// An entry is of the other family, or a limit is reached, also one of a group with rules that have the
-    /// list as their peer.
-    pub fn set_entries(&mut self, id: &PrefixListId, entries: Entries) -> Result<(), Error> {
-        let list = self.model.prefix_list_by_id(id)?;
-        check::check_entries(&list.name, list.family, &entries, &self.limits)?;
-        if list.entries == entries {
+        if self.model.group_by_id(id)?.rule(rule)?.description == description {
             return Ok(());
         }
-        let grows = entries.len() > list.entries.len();
-        let change = Change::SetEntries { list: id.clone(), entries };
-        // Fewer entries are accepted also if the limit was lowered below their number meanwhile.
-        if grows {
-            let mut after = self.model.clone();
-            after.make(change.clone());
-            after.check_referring_groups(id, &self.limits)?;
-        }
-        self.write(change)
-    }
-
-    /// Deletes a prefix list that no rule, entry of a network ACL or block uses.
-    ///
-    /// # Errors
-    /// It is used, or does not exist.
-    pub fn delete_prefix_list(&mut self, id: &PrefixListId) -> Result<(), Error> {
-        self.model.check_prefix_list_unused(self.model.prefix_list_by_id(id)?)?;
-        self.write(Change::DeletePrefixList(id.clone()))
+        self.write(Change::DescribeRule { group: id.clone(), rule: rule.clone(), description })
     }
 
     /// Makes the edits of a plan, which must have been computed from [`Self::model`] as it is now.
@@ -359,20 +311,6 @@ impl<'a> Transaction<'a> {
     /// The store cannot be written.
     pub fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
         plan.steps.iter().try_for_each(|step| self.write(step.change.clone()))
-    }
-
-    /// The smallest slot that no interface has.
-    ///
-    /// # Errors
-    /// All `capacity` slots are taken.
-    pub fn free_slot(&self, capacity: u32) -> Result<u16, Error> {
-        (0..=u16::MAX)
-            .take_while(|slot| u32::from(*slot) < capacity)
-            .find(|slot| !self.model.interfaces.contains_key(slot))
-            .ok_or_else(|| {
-                let count = self.model.interfaces.len() + 1;
-                ModelError::InterfacesLimit { count, limit: capacity as usize }.into()
-            })
     }
 
     /// Replaces the management networks.
@@ -395,28 +333,5 @@ impl<'a> Transaction<'a> {
             return Ok(());
         }
         self.write(Change::SetPanic(is_panicking))
-    }
-
-    /// Attaches groups to a device; replaces the interface in its slot.
-    ///
-    /// # Errors
-    /// A group does not exist or is given twice, its network ACL does not exist, the device has another slot, or a limit is reached.
-    pub fn put_interface(&mut self, interface: &Interface) -> Result<(), Error> {
-        self.model.check_interface(interface, &self.limits)?;
-        if self.model.interfaces.get(&interface.slot) == Some(interface) {
-            return Ok(());
-        }
-        self.write(Change::PutInterface(interface.clone()))
-    }
-
-    /// Deletes the interface in a slot.
-    ///
-    /// # Errors
-    /// The slot is empty.
-    pub fn delete_interface(&mut self, slot: u16) -> Result<(), Error> {
-        if !self.model.interfaces.contains_key(&slot) {
-            return Err(ModelError::InterfaceNotFound(slot.to_string()).into());
-        }
-        self.write(Change::DeleteInterface(slot))
     }
 }

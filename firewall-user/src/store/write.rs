@@ -6,10 +6,10 @@ use firewall_ebpf::abi::interface::Direction;
 use rusqlite::{Connection, params};
 
 use super::ends::EndColumns;
-use super::{EndedCounts, entries, read, rows};
+use super::{EndedCounts, entries, read, rows, versions};
 use crate::model::{
-    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId, Peer,
-    PrefixList, Rule, Subnet, Vpc,
+    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, FlowLog, Group, GroupId, Interface,
+    InterfaceId, ListState, Peer, PrefixList, Rule, RuleId, RuleSpec, Subnet, Vpc,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
@@ -31,12 +31,17 @@ pub(super) fn change(
         }
         Change::CreatePrefixList(list) => create_prefix_list(sql, list),
         Change::SetEntries { list, entries } => {
+            versions::keep(sql, list)?;
             let set = entries::write(sql, entries)?;
-            sql.execute(
-                "UPDATE prefix_lists SET version = version + 1, entries = ?2 WHERE id = ?1",
-                params![list.as_str(), set],
-            )?;
-            entries::drop_unused(sql)
+            let update = "UPDATE prefix_lists SET version = version + 1, entries = ?2, state = ?3 \
+                          WHERE id = ?1";
+            sql.execute(update, params![list.as_str(), set, ListState::Modified.name()])?;
+            if versions::drop_oldest(sql, list)? { entries::drop_unused(sql) } else { Ok(()) }
+        }
+        Change::SetPrefixList { list, name, max_entries, state } => {
+            let update =
+                "UPDATE prefix_lists SET name = ?2, max_entries = ?3, state = ?4 WHERE id = ?1";
+            sql.execute(update, params![list.as_str(), *name, *max_entries, state.name()]).map(drop)
         }
         Change::TagPrefixList { list, tags } => {
             sql.execute("DELETE FROM prefix_list_tags WHERE list = ?1", [list.as_str()])?;
@@ -78,6 +83,7 @@ pub(super) fn change(
             sql.execute("DELETE FROM rule_tags WHERE number = ?1", [number])?;
             write_rule_tags(sql, number, tags)
         }
+        Change::ModifyRules { rules, .. } => modify_rules(sql, rules),
         Change::RemoveRule { rule, .. } => {
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
@@ -109,6 +115,14 @@ pub(super) fn change(
             sql.execute("DELETE FROM blocks WHERE number = ?1", [*number]).map(drop)
         }
         Change::PutInterface(interface) => put_interface(sql, interface),
+        Change::MoveInterface { from, to } => {
+            sql.execute("DELETE FROM interfaces WHERE slot = ?1", [*from])?;
+            put_interface(sql, to)
+        }
+        Change::PutFlowLog(log) => put_flow_log(sql, log),
+        Change::DeleteFlowLog(log) => {
+            sql.execute("DELETE FROM flow_logs WHERE id = ?1", [log.as_str()]).map(drop)
+        }
         Change::SetManagement(networks) => {
             sql.execute("DELETE FROM management", [])?;
             networks.iter().try_for_each(|network| {
@@ -157,8 +171,8 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
     let version = i64::try_from(list.version)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     sql.execute(
-        "INSERT INTO prefix_lists (id, name, family, version, entries, max_entries, is_aws) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO prefix_lists (id, name, family, version, entries, max_entries, is_aws, state) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             list.id.as_str(),
             list.name,
@@ -167,6 +181,7 @@ fn create_prefix_list(sql: &Connection, list: &PrefixList) -> rusqlite::Result<(
             entries::write(sql, &list.entries)?,
             list.max_entries,
             list.is_aws,
+            list.state.name(),
         ],
     )?;
     write_tags(sql, "prefix_list_tags", list.id.as_str(), &list.tags)
@@ -234,6 +249,36 @@ fn add_rule(
     write_rule_tags(sql, rule.number, &rule.tags)
 }
 
+/// No two rules of a group have the same columns at any moment, and one of these rules may get those of another:
+/// all of them first give theirs up.
+fn modify_rules(sql: &Connection, rules: &[(RuleId, RuleSpec)]) -> rusqlite::Result<()> {
+    let mut leave = sql.prepare_cached("UPDATE rules SET protocol = id WHERE id = ?1")?;
+    for (rule, _) in rules {
+        leave.execute([rule.as_str()])?;
+    }
+    let mut update = sql.prepare_cached(
+        "UPDATE rules SET direction = ?2, protocol = ?3, from_port = ?4, to_port = ?5, cidr = ?6, \
+         prefix_list = ?7, peer_group = ?8, foreign_group = ?9 WHERE id = ?1",
+    )?;
+    for (rule, RuleSpec { direction, traffic, peer }) in rules {
+        let Ec2Traffic { protocol, from, to } = traffic.to_ec2();
+        let (cidr, list, group, foreign) = columns(peer);
+        let direction = direction.name();
+        update.execute(params![
+            rule.as_str(),
+            direction,
+            protocol,
+            from,
+            to,
+            cidr,
+            list,
+            group,
+            foreign
+        ])?;
+    }
+    Ok(())
+}
+
 fn write_rule_tags(
     sql: &Connection,
     number: u32,
@@ -255,20 +300,31 @@ fn put_vpc(sql: &Connection, vpc: &Vpc) -> rusqlite::Result<()> {
 }
 
 fn put_subnet(sql: &Connection, subnet: &Subnet) -> rusqlite::Result<()> {
-    let Subnet { id, vpc, acl, is_default, settings, tags } = subnet;
+    let Subnet { id, vpc, acl, association, is_default, settings, tags } = subnet;
     sql.execute(
-        "INSERT INTO subnets VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE \
-         SET acl = excluded.acl, settings = excluded.settings",
+        "INSERT INTO subnets VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE \
+         SET acl = excluded.acl, settings = excluded.settings, association = excluded.association",
         params![
             id.as_str(),
             vpc.as_str(),
             acl.as_ref().map(AclId::as_str),
             is_default,
-            rows::to_json(settings)?
+            rows::to_json(settings)?,
+            association.as_str(),
         ],
     )?;
     sql.execute("DELETE FROM subnet_tags WHERE subnet = ?1", [id.as_str()])?;
     write_tags(sql, "subnet_tags", id.as_str(), tags)
+}
+
+fn put_flow_log(sql: &Connection, log: &FlowLog) -> rusqlite::Result<()> {
+    let FlowLog { id, resource, created, settings, tags } = log;
+    sql.execute(
+        "INSERT INTO flow_logs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING",
+        params![id.as_str(), resource.to_string(), created, rows::to_json(settings)?],
+    )?;
+    sql.execute("DELETE FROM flow_log_tags WHERE flow_log = ?1", [id.as_str()])?;
+    write_tags(sql, "flow_log_tags", id.as_str(), tags)
 }
 
 /// The columns `cidr, prefix_list, peer_group, foreign_group`.
@@ -395,12 +451,14 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
         timeouts,
         addresses,
         port,
+        details,
+        tags,
     } = interface;
     // Cascades to the tables that reference it.
     sql.execute("DELETE FROM interfaces WHERE slot = ?1", [slot])?;
     sql.execute(
         "INSERT INTO interfaces VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-         ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+         ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         params![
             slot,
             id.as_str(),
@@ -421,8 +479,12 @@ fn put_interface(sql: &Connection, interface: &Interface) -> rusqlite::Result<()
             port.mac.map(|mac| mac.to_string()),
             acl.as_ref().map(AclId::as_str),
             subnet.as_str(),
+            rows::to_json(details)?,
         ],
     )?;
+    for (key, value) in tags {
+        sql.execute("INSERT INTO interface_tags VALUES (?1, ?2, ?3)", params![slot, key, value])?;
+    }
     for (position, group) in (0_u32..).zip(groups) {
         sql.execute(
             "INSERT INTO interface_groups VALUES (?1, ?2, ?3)",

@@ -7,9 +7,9 @@ use firewall_ebpf::abi::interface::{Direction, Orientation, TcpChecks};
 use firewall_ebpf::abi::policy::MAX_RULE;
 use firewall_ebpf::abi::state::State;
 use firewall_user::model::{
-    Acl, End, Family, Group, GroupId, HookChoice, Interface, InterfaceId, Limits, MacAddress,
-    Networks, NewRule, PortRange, PortSettings, RuleSpec, Tracking, Traffic, VpcId, parse_cidr,
-    parse_own,
+    Acl, Attachment, AttachmentId, End, Family, Group, GroupId, HookChoice, Interface,
+    InterfaceDetails, InterfaceId, Limits, MacAddress, Networks, NewRule, PortRange, PortSettings,
+    RuleSpec, Tracking, Traffic, VpcId, parse_cidr, parse_own,
 };
 use firewall_user::model::{Peer, SubnetId};
 use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
@@ -63,6 +63,17 @@ pub(crate) fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interf
             mac: slot.is_multiple_of(4).then_some(MacAddress([2, 0, 0, 0, 0, 1])),
             allowed: vec![parse_own("fd01::/64").unwrap(), parse_own("10.9.9.9").unwrap()],
         },
+        details: InterfaceDetails {
+            description: format!("of {device}"),
+            attachment: Some(Attachment {
+                id: AttachmentId::random().unwrap(),
+                index: slot.into(),
+                time: 1_700_000_000_000,
+                delete_on_termination: slot.is_multiple_of(2),
+            }),
+            chosen: vec!["172.31.0.4".parse().unwrap()],
+        },
+        tags: [("k".to_owned(), "v".to_owned())].into(),
     }
 }
 

@@ -4,9 +4,11 @@
 
 mod acls;
 mod blocks;
+mod client_tokens;
 mod crash;
 mod edits;
 mod ends;
 mod entries;
+mod interfaces;
 mod open;
 mod pending;

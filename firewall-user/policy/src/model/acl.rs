@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use firewall_ebpf::abi::interface::Direction;
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{AclId, End, Error, Peer, Traffic, VpcId};
+use super::{AclId, End, Error, Peer, Traffic, VpcId, tags};
 
 /// The highest number of an entry that can be added or removed.
 pub const MAX_ENTRY: u16 = 32_766;
@@ -26,7 +26,9 @@ pub struct Acl {
     pub id: AclId,
     /// Its VPC.
     pub vpc: VpcId,
-    /// Unique in its VPC, ignoring case.
+    /// In EC2 the value of its tag `Name`; without one its id. Several may have one name, because EC2's clients
+    /// may give them one: then only the ids stand for them. Of the default one always [`DEFAULT_ACL`], and its
+    /// tag `Name` is among [`Self::tags`].
     pub name: String,
     /// Whether it is that of subnets without another one. Each VPC has one, which is never deleted.
     pub is_default: bool,
@@ -113,6 +115,29 @@ impl Acl {
                 })
             })
         })
+    }
+
+    /// Its tags as EC2 has them: with `Name`, if it has one.
+    #[must_use]
+    pub fn all_tags(&self) -> BTreeMap<String, String> {
+        let mut all = self.tags.clone();
+        if !self.is_default && self.name != self.id.as_str() {
+            all.insert(tags::NAME.to_owned(), self.name.clone());
+        }
+        all
+    }
+
+    /// The name and the other tags of a network ACL that has these tags in EC2.
+    #[must_use]
+    pub fn split_tags(
+        &self,
+        mut all: BTreeMap<String, String>,
+    ) -> (String, BTreeMap<String, String>) {
+        if self.is_default {
+            return (self.name.clone(), all);
+        }
+        let name = all.remove(tags::NAME).filter(|name| !name.is_empty());
+        (name.unwrap_or_else(|| self.id.to_string()), all)
     }
 
     /// The entries of a direction with their numbers, in the order in which they are evaluated.

@@ -8,8 +8,9 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    Acl, AclEntry, AclId, Block, End, Entries, Group, GroupId, Interface, Model, PrefixList,
-    PrefixListId, Rule, RuleId, Subnet, SubnetId, Vpc, VpcId,
+    Acl, AclEntry, AclId, Block, End, Entries, FlowLog, FlowLogId, Group, GroupId, Interface,
+    ListState, Model, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, Subnet, SubnetId, Vpc,
+    VpcId,
 };
 
 /// One edit. It is checked before it is made.
@@ -26,6 +27,12 @@ pub enum Change {
     SetEntries {
         list: PrefixListId,
         entries: Entries,
+    },
+    SetPrefixList {
+        list: PrefixListId,
+        name: String,
+        max_entries: Option<u32>,
+        state: ListState,
     },
     TagPrefixList {
         list: PrefixListId,
@@ -59,6 +66,11 @@ pub enum Change {
         group: GroupId,
         rule: RuleId,
         tags: BTreeMap<String, String>,
+    },
+    /// The rules keep their ids and their numbers, and with these their counters.
+    ModifyRules {
+        group: GroupId,
+        rules: Vec<(RuleId, RuleSpec)>,
     },
     RemoveRule {
         group: GroupId,
@@ -94,7 +106,15 @@ pub enum Change {
     RemoveBlock(u32),
     /// Replaces the interface in its slot.
     PutInterface(Interface),
+    /// Puts an interface into another slot, with its blocks: it is attached or detached.
+    MoveInterface {
+        from: u16,
+        to: Interface,
+    },
     DeleteInterface(u16),
+    /// Replaces the flow log with its id, if there is one.
+    PutFlowLog(FlowLog),
+    DeleteFlowLog(FlowLogId),
     SetManagement(BTreeSet<IpNet>),
     SetPanic(bool),
 }
@@ -122,6 +142,14 @@ impl Model {
                 if let Some(list) = self.prefix_lists.get_mut(&list) {
                     list.entries = entries;
                     list.version += 1;
+                    list.state = ListState::Modified;
+                }
+            }
+            Change::SetPrefixList { list, name, max_entries, state } => {
+                if let Some(list) = self.prefix_lists.get_mut(&list) {
+                    list.name = name;
+                    list.max_entries = max_entries;
+                    list.state = state;
                 }
             }
             Change::TagPrefixList { list, tags } => {
@@ -163,6 +191,13 @@ impl Model {
                     rule.tags = tags;
                 }
             }
+            Change::ModifyRules { group, rules } => {
+                for (rule, spec) in rules {
+                    if let Some(rule) = self.rule_mut(&group, &rule) {
+                        rule.spec = spec;
+                    }
+                }
+            }
             Change::RemoveRule { group, rule } => {
                 if let Some(group) = self.group_mut(&group) {
                     group.rules.retain(|one| one.id != rule);
@@ -197,17 +232,37 @@ impl Model {
                 self.blocks.remove(&number);
             }
             Change::PutInterface(interface) => {
-                self.interfaces.insert(interface.slot, interface);
+                self.slots(interface.slot).insert(interface.slot, interface);
+            }
+            Change::MoveInterface { from, to } => {
+                self.slots(from).remove(&from);
+                self.slots(to.slot).insert(to.slot, to);
             }
             Change::DeleteInterface(slot) => {
                 // Its blocks go with it.
-                if let Some(gone) = self.interfaces.remove(&slot) {
+                if let Some(gone) = self.slots(slot).remove(&slot) {
                     self.blocks.retain(|_, block| block.interface.as_ref() != Some(&gone.id));
                 }
+            }
+            Change::PutFlowLog(log) => {
+                self.flow_logs.insert(log.id.clone(), log);
+            }
+            Change::DeleteFlowLog(log) => {
+                self.flow_logs.remove(&log);
             }
             Change::SetManagement(networks) => self.management = networks,
             Change::SetPanic(is_panicking) => self.is_panicking = is_panicking,
         }
+    }
+
+    /// The network interface in a slot.
+    pub fn network_interface_mut(&mut self, slot: u16) -> Option<&mut Interface> {
+        self.slots(slot).get_mut(&slot)
+    }
+
+    /// The interfaces among which one with this slot is.
+    const fn slots(&mut self, slot: u16) -> &mut BTreeMap<u16, Interface> {
+        if slot < Interface::FIRST_UNATTACHED { &mut self.interfaces } else { &mut self.unattached }
     }
 
     fn group_mut(&mut self, id: &GroupId) -> Option<&mut Group> {

@@ -33,7 +33,8 @@ impl Model {
     ) -> Result<(), Error> {
         self.vpc_by_id(vpc)?;
         if let Some(Group { name, id, .. }) = self.group_named(vpc, name) {
-            return Err(Error::GroupDuplicate { name: name.clone(), id: id.clone() });
+            let (name, id, vpc) = (name.clone(), id.clone(), vpc.clone());
+            return Err(Error::GroupDuplicate { name, id, vpc });
         }
         let count = self.groups.len() + 1;
         if count > limits.groups {
@@ -58,7 +59,7 @@ impl Model {
     /// # Errors
     /// An interface or a rule of another group uses it.
     pub fn check_group_unused(&self, group: &Group) -> Result<(), Error> {
-        let members = self.interfaces.values().filter(|one| one.groups.contains(&group.id));
+        let members = self.network_interfaces().filter(|one| one.groups.contains(&group.id));
         let interfaces = members.map(User::of_interface);
         let peer = Peer::Group(group.id.clone());
         let rules = self.rules_with(&peer, Some(&group.id));
@@ -66,7 +67,7 @@ impl Model {
         if users.is_empty() {
             Ok(())
         } else {
-            Err(Error::GroupInUse { name: group.name.clone(), users })
+            Err(Error::GroupInUse { name: group.name.clone(), id: group.id.clone(), users })
         }
     }
 
@@ -107,7 +108,7 @@ impl Model {
     /// Checks that these rules may be added to a group.
     ///
     /// # Errors
-    /// The group has one of them, one is repeated, or a limit is exceeded; see [`Self::check_spec`].
+    /// The group has one of them, one is repeated, a peer does not exist, or a limit is exceeded.
     pub fn check_new_rules(
         &self,
         group: &Group,
@@ -119,7 +120,7 @@ impl Model {
         let here: HashMap<_, _> = here.map(|rule| (&rule.spec, rule)).collect();
         let mut seen = HashSet::new();
         for NewRule { spec, end, .. } in new {
-            self.check_spec(spec)?;
+            self.check_peer(&spec.peer)?;
             if let Some(rule) = here.get(spec) {
                 return Err(Error::RuleDuplicate {
                     group: group.name.clone(),
@@ -136,17 +137,54 @@ impl Model {
         self.check_count(&group.name, specs.chain(new.iter().map(|rule| &rule.spec)), limits)
     }
 
-    /// Checks that the peer of a rule exists and is of the family of its traffic.
+    /// Checks that rules of a group may be replaced by these specifications.
     ///
     /// # Errors
-    /// It does not exist, or is of the other family.
-    pub fn check_spec(&self, spec: &RuleSpec) -> Result<(), Error> {
-        match &spec.peer {
-            Peer::Ipv4(_) | Peer::Ipv6(_) | Peer::Foreign(_) => {}
-            Peer::Group(id) => self.group_by_id(id).map(|_| ())?,
-            Peer::PrefixList(id) => self.prefix_list_by_id(id).map(|_| ())?,
+    /// The group has no such rule or has a specification already, one is repeated, a peer does not exist, or a
+    /// limit is exceeded.
+    pub fn check_modified_rules(
+        &self,
+        group: &Group,
+        modified: &[(RuleId, RuleSpec)],
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let mut is_list_changed = false;
+        for (id, spec) in modified {
+            self.check_peer(&spec.peer)?;
+            let old = &group.rule(id)?.spec.peer;
+            is_list_changed |= matches!(spec.peer, Peer::PrefixList(_)) && *old != spec.peer;
         }
-        self.mismatch(spec).map_or(Ok(()), Err)
+        let new: HashMap<_, _> = modified.iter().map(|(id, spec)| (id, spec)).collect();
+        let kept = group.rules.iter().filter(|rule| !new.contains_key(&rule.id));
+        let kept: HashMap<_, _> = kept.map(|rule| (&rule.spec, &rule.id)).collect();
+        let mut seen = HashSet::new();
+        for (_, spec) in modified {
+            if let Some(rule) = kept.get(spec) {
+                let (group, rule) = (group.name.clone(), (*rule).clone());
+                return Err(Error::RuleDuplicate { group, rule, spec: spec.clone(), ends: false });
+            }
+            if !seen.insert(spec) {
+                return Err(Error::RuleRepeated(spec.clone()));
+            }
+        }
+        // Only another prefix list changes what is counted: the kind of a peer stays.
+        if !is_list_changed {
+            return Ok(());
+        }
+        let specs = kept.into_keys().chain(new.into_values());
+        self.check_count(&group.name, specs, limits)
+    }
+
+    /// Checks that the peer of a rule exists.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn check_peer(&self, peer: &Peer) -> Result<(), Error> {
+        match peer {
+            Peer::Ipv4(_) | Peer::Ipv6(_) | Peer::Foreign(_) => Ok(()),
+            Peer::Group(id) => self.group_by_id(id).map(drop),
+            Peer::PrefixList(id) => self.prefix_list_by_id(id).map(drop),
+        }
     }
 
     /// Why a rule matches no packet: its traffic does not exist in the family of its peer. EC2 stores such
@@ -264,21 +302,31 @@ impl Model {
     /// Checks that an interface may be attached, in place of what its slot holds now.
     ///
     /// # Errors
-    /// It has no group, a group repeats, a group or its network ACL does not exist, the device has another
-    /// slot, or a limit is exceeded.
+    /// It has no group, a group repeats, a group or its network ACL does not exist or is not of the VPC of its
+    /// subnet, the subnet does not exist, the device has another slot, or a limit is exceeded.
     pub fn check_interface(&self, interface: &Interface, limits: &Limits) -> Result<(), Error> {
         let Interface { device, netns, slot, groups, .. } = interface;
         if groups.is_empty() {
             return Err(Error::InterfaceWithoutGroup);
         }
+        let wanted = &self.subnet_by_id(&interface.subnet)?.vpc;
+        let of_vpc = |what, name: &str, vpc: &VpcId| {
+            let name = name.to_owned();
+            let (vpc, wanted) = (vpc.to_string(), wanted.to_string());
+            if vpc == wanted { Ok(()) } else { Err(Error::OtherVpc { what, name, vpc, wanted }) }
+        };
         let mut seen = BTreeSet::new();
         for id in groups {
             let group = self.group_by_id(id)?;
+            of_vpc("group", &group.name, &group.vpc)?;
             if !seen.insert(id) {
                 return Err(Error::InterfaceGroupRepeated(group.name.clone()));
             }
         }
-        interface.acl.as_ref().map_or(Ok(()), |id| self.acl_by_id(id).map(drop))?;
+        if let Some(id) = &interface.acl {
+            let acl = self.acl_by_id(id)?;
+            of_vpc("network ACL", &acl.name, &acl.vpc)?;
+        }
         if groups.len() > limits.groups_per_interface {
             return Err(Error::InterfaceGroupsLimit {
                 device: device.clone(),
@@ -299,7 +347,7 @@ impl Model {
             return Err(Error::EtherTypesLimit { device: device.clone(), count, limit });
         }
         match self.interface(device, netns.as_deref()) {
-            Some(other) if other.slot != *slot => {
+            Some(other) if interface.is_attached() && other.slot != *slot => {
                 Err(Error::DeviceDuplicate { device: device.clone(), slot: other.slot })
             }
             _ => Ok(()),
@@ -344,6 +392,39 @@ pub fn check_entries(
         Family::Ipv6 => networks.v4().first().map(|network| IpNet::V4(*network)),
     };
     other.map_or(Ok(()), |network| Err(Error::EntryFamily { network, family }))
+}
+
+/// Checks that a prefix list with these entries may have this `MaxEntries`.
+///
+/// # Errors
+/// It is out of bounds, or there are more entries.
+pub fn check_max_entries(
+    list: &str,
+    entries: &Entries,
+    max_entries: Option<u32>,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let limit = limits.entries_per_prefix_list;
+    match max_entries {
+        Some(max) if max == 0 || max as usize > limit => {
+            Err(Error::MaxEntriesRange { max: max.into(), limit })
+        }
+        _ => check_full(list, entries, max_entries),
+    }
+}
+
+/// Checks that a prefix list with this `MaxEntries` has room for these entries.
+///
+/// # Errors
+/// There are more entries.
+pub fn check_full(list: &str, entries: &Entries, max_entries: Option<u32>) -> Result<(), Error> {
+    let count = entries.len();
+    match max_entries {
+        Some(max) if count > max as usize => {
+            Err(Error::MaxEntriesExceeded { list: list.to_owned(), count, max })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks that an object may have these tags.

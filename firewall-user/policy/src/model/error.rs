@@ -7,8 +7,8 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    AclId, EtherType, Family, GroupId, Interface, LAST_V4, PrefixListId, RuleId, RuleSpec,
-    SubnetId, VpcId, label,
+    AclId, AssociationId, AttachmentId, EtherType, Family, FlowLogId, GroupId, Interface, LAST_V4,
+    PrefixListId, RuleId, RuleSpec, SubnetId, VpcId, label,
 };
 
 /// Why input or an edit is refused.
@@ -102,6 +102,10 @@ pub enum Error {
     GroupNotFound(String),
     #[error("there is no prefix list {0:?}")]
     PrefixListNotFound(String),
+    #[error("prefix list {list} has no version {version}, or it is not kept")]
+    ListVersionNotFound { list: String, version: u64 },
+    #[error("there is no flow log {0:?}")]
+    FlowLogNotFound(String),
     #[error("group {group} has no rule {rule}")]
     RuleNotFound { group: String, rule: RuleId },
     #[error("there never was a rule {0}")]
@@ -123,7 +127,7 @@ pub enum Error {
 
     // Duplicates, and objects in use.
     #[error("group {name} exists already: {id}")]
-    GroupDuplicate { name: String, id: GroupId },
+    GroupDuplicate { name: String, id: GroupId, vpc: VpcId },
     #[error("on this host {id} is the group {name}")]
     GroupIdTaken { name: String, id: GroupId },
     #[error("prefix list {name} exists already: {id}")]
@@ -148,18 +152,30 @@ pub enum Error {
     AclDefault { name: String, what: &'static str },
     #[error("VPC {0} is the default one, and cannot be deleted")]
     VpcDefault(String),
+    #[error("prefix list {0} is managed by AWS, and only a document changes it")]
+    PrefixListOfAws(String),
     #[error("VPC {id} has {}", Users(users))]
     VpcInUse { id: String, users: Vec<User> },
     #[error("subnet {0} is the default one, and cannot be deleted")]
     SubnetDefault(String),
     #[error("subnet {id} has {}", Users(users))]
     SubnetInUse { id: String, users: Vec<User> },
-    #[error("{object} belongs to {vpc}, not to {wanted}")]
-    OtherVpc { object: String, vpc: String, wanted: String },
+    #[error("{what} {name} belongs to {vpc}, not to {wanted}")]
+    OtherVpc { what: &'static str, name: String, vpc: String, wanted: String },
+    #[error("network interface {interface} is attached to {device}")]
+    InterfaceInUse { interface: String, device: String },
+    #[error("the CIDR of a VPC cannot be {0}")]
+    VpcRange(IpNet),
+    #[error("{network} overlaps with {of}")]
+    VpcConflict { network: IpNet, of: String },
+    #[error("the CIDR of a subnet cannot be {0}")]
+    SubnetRange(IpNet),
+    #[error("{network} overlaps with subnet {id}")]
+    SubnetConflict { network: IpNet, id: SubnetId },
     #[error("group {0} is the default one of its VPC, and cannot be deleted")]
     GroupDefault(String),
     #[error("group {name} is used by {}", Users(users))]
-    GroupInUse { name: String, users: Vec<User> },
+    GroupInUse { name: String, id: GroupId, users: Vec<User> },
     #[error("prefix list {name} is used by {}", Users(users))]
     PrefixListInUse { name: String, users: Vec<User> },
     #[error("the description of group {name} is {here:?}, not {wanted:?}")]
@@ -184,6 +200,18 @@ pub enum Error {
     PrefixListsLimit { count: usize, limit: usize },
     #[error("prefix list {list} would have {count} entries, and the limit is {limit}")]
     EntriesLimit { list: String, count: usize, limit: usize },
+    #[error("MaxEntries {max} is not 1 to {limit}")]
+    MaxEntriesRange { max: i64, limit: usize },
+    #[error("prefix list {list} would have {count} entries, and its MaxEntries is {max}")]
+    MaxEntriesExceeded { list: String, count: usize, max: u32 },
+    #[error("there would be {count} VPCs, and the limit is {limit}")]
+    VpcsLimit { count: usize, limit: usize },
+    #[error("VPC {vpc} would have {count} CIDRs, and the limit is {limit}")]
+    VpcCidrsLimit { vpc: String, count: usize, limit: usize },
+    #[error("VPC {vpc} would have {count} subnets, and the limit is {limit}")]
+    SubnetsLimit { vpc: String, count: usize, limit: usize },
+    #[error("{resource} would have {count} flow logs, and the limit is {limit}")]
+    FlowLogsLimit { resource: String, count: usize, limit: usize },
     #[error("there would be {count} network ACLs, and the limit is {limit}")]
     AclsLimit { count: usize, limit: usize },
     #[error("network ACL {acl} would have {count} {direction} entries, and the limit is {limit}")]
@@ -194,12 +222,16 @@ pub enum Error {
     InterfaceGroupsLimit { device: String, count: usize, limit: usize },
     #[error("guest {device} would have {count} {} addresses and networks, and the limit is {limit}", family.document_name())]
     AddressesLimit { device: String, family: Family, count: usize, limit: usize },
+    #[error("there would be {count} network interfaces, and the limit is {limit}")]
+    NetworkInterfacesLimit { count: usize, limit: usize },
     #[error("there would be {count} attached interfaces, and the limit is {limit}")]
     InterfacesLimit { count: usize, limit: usize },
     #[error("all rule numbers have been used")]
     RuleNumbersUsedUp,
 
     // Invalid limits.
+    #[error("network_interfaces = {0} is more than 65000")]
+    LimitsInterfaces(usize),
     #[error("groups_per_interface = {0} is not 1 to 16")]
     LimitsGroups(usize),
     #[error("rules_per_group = {rules_per_group} times groups_per_interface = {groups_per_interface} exceeds rules_per_interface = {rules_per_interface}")]
@@ -255,6 +287,9 @@ pub enum User {
 impl User {
     /// An interface as a user.
     pub(super) fn of_interface(interface: &Interface) -> Self {
+        if !interface.is_attached() {
+            return Self::Object { what: "network interface", id: interface.id.to_string() };
+        }
         let Interface { device, netns, .. } = interface;
         Self::Interface { device: device.clone(), netns: netns.clone() }
     }
@@ -283,6 +318,9 @@ impl Error {
                 AclId::PREFIX => "InvalidNetworkAclId.Malformed",
                 VpcId::PREFIX => "InvalidVpcId.Malformed",
                 SubnetId::PREFIX => "InvalidSubnetId.Malformed",
+                AssociationId::PREFIX => "InvalidAssociationID.Malformed",
+                AttachmentId::PREFIX => "InvalidAttachmentID.Malformed",
+                FlowLogId::PREFIX => "InvalidFlowLogId.Malformed",
                 _ => "InvalidNetworkInterfaceId.Malformed",
             },
             Self::Port { .. } => "InvalidPermission.Malformed",
@@ -333,13 +371,17 @@ impl Error {
             | Self::NameAmbiguous { .. }
             | Self::AclDuplicate { .. }
             | Self::AclDefault { .. }
+            | Self::LimitsInterfaces(_)
             | Self::LimitsGroups(_)
-            | Self::LimitsProduct { .. } => "InvalidParameterValue",
+            | Self::LimitsProduct { .. }
+            | Self::ListVersionNotFound { .. }
+            | Self::MaxEntriesRange { .. } => "InvalidParameterValue",
             Self::InterfaceWithoutGroup => "MissingParameter",
             Self::GroupNotFound(_) => "InvalidGroup.NotFound",
             Self::VpcNotFound(_) => "InvalidVpcID.NotFound",
             Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
             Self::PrefixListNotFound(_) => "InvalidPrefixListID.NotFound",
+            Self::FlowLogNotFound(_) => "InvalidFlowLogId.NotFound",
             Self::RuleNotFound { .. } | Self::RuleUnknown(_) => {
                 "InvalidSecurityGroupRuleId.NotFound"
             }
@@ -354,8 +396,20 @@ impl Error {
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
             Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
             Self::GroupDefault(_) => "CannotDelete",
-            Self::OtherVpc { .. } => "InvalidParameterValue",
-            Self::VpcDefault(_) | Self::SubnetDefault(_) => "OperationNotPermitted",
+            Self::OtherVpc { what: "group", .. } => "InvalidGroup.NotFound",
+            Self::OtherVpc { .. } | Self::InterfaceInUse { .. } => "InvalidParameterValue",
+            Self::NetworkInterfacesLimit { .. } => "NetworkInterfaceLimitExceeded",
+            Self::VpcDefault(_) | Self::SubnetDefault(_) | Self::PrefixListOfAws(_) => {
+                "OperationNotPermitted"
+            }
+            Self::VpcRange(_) => "InvalidVpc.Range",
+            Self::VpcConflict { .. } => "CidrConflict",
+            Self::SubnetRange(_) => "InvalidSubnet.Range",
+            Self::SubnetConflict { .. } => "InvalidSubnet.Conflict",
+            Self::MaxEntriesExceeded { .. } => "PrefixListMaxEntriesExceeded",
+            Self::VpcsLimit { .. } | Self::VpcCidrsLimit { .. } => "VpcLimitExceeded",
+            Self::SubnetsLimit { .. } => "SubnetLimitExceeded",
+            Self::FlowLogsLimit { .. } => "FlowLogsLimitExceeded",
             Self::VpcInUse { .. }
             | Self::SubnetInUse { .. }
             | Self::GroupInUse { .. }
@@ -401,12 +455,33 @@ impl Error {
             Self::HostBits { address, network } => {
                 format!("write {address} for this one address, or {network} for the network")
             }
+            Self::PrefixListOfAws(_) => "`secgroup apply` reads it from a document of AWS".to_owned(),
+            Self::MaxEntriesRange { .. } => setting("entries_per_prefix_list"),
+            Self::MaxEntriesExceeded { .. } => {
+                "`aws ec2 modify-managed-prefix-list --max-entries` raises it".to_owned()
+            }
+            Self::VpcsLimit { .. } => setting("vpcs"),
+            Self::SubnetsLimit { .. } => setting("subnets_per_vpc"),
+            Self::VpcRange(_) => "the length of a VPC's prefix is /16 to /28".to_owned(),
+            Self::SubnetRange(_) => {
+                "a subnet is in its VPC, and the length of its prefix is /16 to /28".to_owned()
+            }
+            Self::ListVersionNotFound { .. }
+            | Self::FlowLogNotFound(_)
+            | Self::VpcConflict { .. }
+            | Self::SubnetConflict { .. }
+            | Self::VpcCidrsLimit { .. }
+            | Self::FlowLogsLimit { .. } => return None,
             Self::VpcDefault(_)
             | Self::VpcInUse { .. }
             | Self::SubnetDefault(_)
             | Self::SubnetInUse { .. }
-            | Self::OtherVpc { .. }
             | Self::GroupDefault(_) => return None,
+            Self::OtherVpc { .. } => {
+                "an interface has groups and a network ACL of the VPC of its subnet".to_owned()
+            }
+            Self::InterfaceInUse { device, .. } => format!("`secgroup detach {device}` detaches it"),
+            Self::NetworkInterfacesLimit { .. } => setting("network_interfaces"),
             Self::ForeignGroup(_) => "write ACCOUNT/VPC/PEERING/GROUP, each `-` if it is not known".to_owned(),
             Self::NameAmbiguous { .. } => "use one of the ids".to_owned(),
             Self::VpcNotFound(_) | Self::SubnetNotFound(_) => return None,
@@ -554,6 +629,7 @@ impl Error {
             | Self::AclEntryRepeated { .. }
             | Self::InterfaceWithoutGroup
             | Self::RuleNumbersUsedUp
+            | Self::LimitsInterfaces(_)
             | Self::LimitsGroups(_)
             | Self::NoRandomness(_) => return None,
         })
@@ -592,6 +668,9 @@ impl Error {
             | Self::IcmpCodeOfAny { .. }
             | Self::IcmpFamily { .. }
             | Self::ExtensionHeader { .. }
+            | Self::MaxEntriesRange { .. }
+            | Self::VpcRange(_)
+            | Self::SubnetRange(_)
             | Self::RuleRepeated(_)
             | Self::EntryRepeated(_)
             | Self::InterfaceGroupRepeated(_)
@@ -607,6 +686,8 @@ impl Error {
             | Self::VpcNotFound(_)
             | Self::SubnetNotFound(_)
             | Self::PrefixListNotFound(_)
+            | Self::ListVersionNotFound { .. }
+            | Self::FlowLogNotFound(_)
             | Self::RuleNotFound { .. }
             | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }
@@ -697,8 +778,19 @@ fn acl_remedy(name: &str, users: &[User]) -> String {
             _ => None,
         })
         .collect();
+    let others: Vec<_> =
+        users.iter().filter(|user| !matches!(user, User::Interface { .. })).cloned().collect();
     let name = shell_word(name);
-    format!("first: secgroup acl disassociate {name} {}", interfaces.join(" "))
+    match (interfaces.is_empty(), others.is_empty()) {
+        (true, _) => remedy(&others),
+        (false, true) => {
+            format!("first: secgroup acl disassociate {name} {}", interfaces.join(" "))
+        }
+        (false, false) => {
+            let interfaces = interfaces.join(" ");
+            format!("{}; secgroup acl disassociate {name} {interfaces}", remedy(&others))
+        }
+    }
 }
 
 /// Users as a list in a sentence.

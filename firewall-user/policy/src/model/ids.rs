@@ -98,6 +98,16 @@ id!(
     "eni-"
 );
 id!(
+    /// `eni-attach-…`
+    AttachmentId,
+    "eni-attach-"
+);
+id!(
+    /// `aclassoc-…`
+    AssociationId,
+    "aclassoc-"
+);
+id!(
     /// `vpc-…`
     VpcId,
     "vpc-"
@@ -107,6 +117,36 @@ id!(
     SubnetId,
     "subnet-"
 );
+id!(
+    /// `fl-…`
+    FlowLogId,
+    "fl-"
+);
+
+/// Ids in JSON.
+pub(in crate::model) mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    /// Writes an id as its text.
+    pub(in crate::model) fn serialize<S: Serializer>(
+        id: &impl Display,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    /// Reads an id.
+    pub(in crate::model) fn deserialize<'a, D, T>(deserializer: D) -> Result<T, D::Error>
+    where
+        D: Deserializer<'a>,
+        T: FromStr<Err: Display>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
 
 fn well_formed(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|digits| {

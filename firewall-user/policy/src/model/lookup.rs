@@ -115,6 +115,14 @@ impl Model {
         self.acls_named(name).find(|acl| acl.vpc == *vpc)
     }
 
+    /// As [`Self::acl_named`].
+    ///
+    /// # Errors
+    /// Several have the name.
+    pub fn only_acl_of(&self, vpc: &VpcId, name: &str) -> Result<Option<&Acl>, Error> {
+        only(name, self.acls_named(name).filter(|acl| acl.vpc == *vpc).collect())
+    }
+
     fn acls_named(&self, name: &str) -> impl Iterator<Item = &Acl> {
         self.acls.values().filter(move |acl| acl.name.eq_ignore_ascii_case(name))
     }
@@ -122,15 +130,7 @@ impl Model {
     fn only_acl_named(&self, name: &str) -> Result<Option<&Acl>, Error> {
         let default = VpcId::default_vpc();
         let here: Vec<_> = self.acls_named(name).filter(|acl| acl.vpc == default).collect();
-        let found = if here.is_empty() { self.acls_named(name).collect() } else { here };
-        match found[..] {
-            [] => Ok(None),
-            [one] => Ok(Some(one)),
-            _ => {
-                let ids = found.iter().map(|acl| acl.id.to_string()).collect();
-                Err(Error::NameAmbiguous { what: "network ACL", name: name.to_owned(), ids })
-            }
-        }
+        only(name, if here.is_empty() { self.acls_named(name).collect() } else { here })
     }
 
     /// The network ACL with this id.
@@ -174,6 +174,18 @@ impl Model {
         self.interfaces
             .values()
             .find(|interface| interface.device == device && interface.netns.as_deref() == netns)
+    }
+}
+
+/// The one network ACL of those that have a name.
+fn only<'a>(name: &str, found: Vec<&'a Acl>) -> Result<Option<&'a Acl>, Error> {
+    match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => {
+            let ids = found.iter().map(|acl| acl.id.to_string()).collect();
+            Err(Error::NameAmbiguous { what: "network ACL", name: name.to_owned(), ids })
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use super::{AclId, Error, Family, Interface, Model, SubnetId, VpcId};
+use super::{AclId, AssociationId, Error, Family, Interface, Model, SubnetId, VpcId};
 
 /// The digits of the default VPC and of its subnet, the same on every host.
 const DEFAULT_DIGITS: &str = "00000000000000000";
@@ -57,6 +57,8 @@ pub struct Subnet {
     pub vpc: VpcId,
     /// The network ACL of its interfaces that have none of their own; `None`: the default one of the VPC.
     pub acl: Option<AclId>,
+    /// Of the subnet with its network ACL; another one after each change of the latter.
+    pub association: AssociationId,
     /// The one of what names none.
     pub is_default: bool,
     /// What its clients have said about it.
@@ -134,6 +136,7 @@ impl Subnet {
             id: SubnetId::default_subnet(),
             vpc: VpcId::default_vpc(),
             acl: None,
+            association: AssociationId::of_digits(DEFAULT_DIGITS),
             is_default: true,
             settings: SubnetSettings {
                 cidr: Some(Ipv4Net::new_assert(address, DEFAULT_SUBNET_LENGTH)),

@@ -80,7 +80,7 @@ fn counter(counters: Option<&Counters>, block: &Block) -> Option<Counter> {
 
 fn interface<'a>(model: &'a Model, block: &Block) -> Option<&'a Interface> {
     let id = block.interface.as_ref()?;
-    model.interfaces.values().find(|interface| interface.id == *id)
+    model.interface_by_id(id).ok()
 }
 
 fn label(model: &Model, block: &Block) -> Option<String> {

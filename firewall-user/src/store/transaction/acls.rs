@@ -26,13 +26,45 @@ impl Transaction<'_> {
     /// The name is taken, or a limit is reached.
     pub fn create_acl(&mut self, new: NewAcl) -> Result<AclId, Error> {
         let NewAcl { vpc, name, tags } = new;
+        self.model.check_acl_name(&vpc, &name)?;
         self.model.check_new_acl(&vpc, &name, &tags, &self.limits)?;
         let id = AclId::random()?;
         self.write(Change::CreateAcl(Acl::deny_all(id.clone(), vpc, &name, tags)))?;
         Ok(id)
     }
 
-    /// Deletes a network ACL that no interface has.
+    /// Creates a network ACL that denies everything, with tags as in EC2: its name is one of them, if it has one,
+    /// and may be that of another one.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub fn create_tagged_acl(
+        &mut self,
+        vpc: VpcId,
+        tags: BTreeMap<String, String>,
+    ) -> Result<AclId, Error> {
+        let id = AclId::random()?;
+        let mut acl = Acl::deny_all(id.clone(), vpc, id.as_str(), BTreeMap::new());
+        (acl.name, acl.tags) = acl.split_tags(tags.clone());
+        self.model.check_new_acl(&acl.vpc, &acl.name, &tags, &self.limits)?;
+        self.write(Change::CreateAcl(acl))?;
+        Ok(id)
+    }
+
+    /// Replaces the tags of a network ACL as they are in EC2, with its name.
+    ///
+    /// # Errors
+    /// There are too many, or it does not exist.
+    pub fn set_acl_tags(
+        &mut self,
+        id: &AclId,
+        tags: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let (name, tags) = self.model.acl_by_id(id)?.split_tags(tags);
+        self.tag_acl(id, name, tags)
+    }
+
+    /// Deletes a network ACL that no interface and no subnet has.
     ///
     /// # Errors
     /// An interface has it, it is the default one, or it does not exist.
@@ -44,7 +76,7 @@ impl Transaction<'_> {
     /// Replaces the name and the tags of a network ACL.
     ///
     /// # Errors
-    /// The name is taken, there are too many tags, it is the default one and would have another name, or it
+    /// There are too many tags, it is the default one and would have another name, or it
     /// does not exist.
     pub fn tag_acl(
         &mut self,

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{Error, Transaction};
 use crate::model::{
-    Acl, Change, Group, Subnet, SubnetId, SubnetSettings, Vpc, VpcId, VpcSettings, check,
+    Acl, AclId, AssociationId, Change, Group, Subnet, SubnetId, SubnetSettings, Vpc, VpcId,
+    VpcSettings, check,
 };
 
 impl Transaction<'_> {
     /// Creates a VPC with its default group and its default network ACL.
     ///
     /// # Errors
-    /// A limit is reached.
+    /// A limit is reached, or it cannot have these networks.
     pub fn create_vpc(
         &mut self,
         settings: VpcSettings,
@@ -19,7 +20,9 @@ impl Transaction<'_> {
     ) -> Result<VpcId, Error> {
         let id = VpcId::random()?;
         check::check_tags(&format!("VPC {id}"), &tags, &self.limits)?;
+        self.model.check_vpc_count(&self.limits)?;
         let vpc = Vpc { id: id.clone(), is_default: false, settings, tags };
+        self.model.check_vpc_networks(&vpc)?;
         let contents = Group::new_default(&vpc)?;
         let acl = Acl::new_default(id.clone())?;
         self.write(Change::PutVpc(vpc))?;
@@ -31,11 +34,14 @@ impl Transaction<'_> {
     /// Replaces what clients have said about a VPC.
     ///
     /// # Errors
-    /// It does not exist, or there are too many tags.
+    /// It does not exist, cannot have these networks, or there are too many tags.
     pub fn put_vpc(&mut self, vpc: Vpc) -> Result<(), Error> {
         let here = self.model.vpc_by_id(&vpc.id)?;
         if *here == vpc {
             return Ok(());
+        }
+        if !here.networks().eq(vpc.networks()) {
+            self.model.check_vpc_networks(&vpc)?;
         }
         check::check_tags(&format!("VPC {}", vpc.id), &vpc.tags, &self.limits)?;
         self.write(Change::PutVpc(vpc))
@@ -55,17 +61,26 @@ impl Transaction<'_> {
     /// Creates a subnet of a VPC.
     ///
     /// # Errors
-    /// The VPC does not exist, or a limit is reached.
+    /// The VPC does not exist, it cannot have these networks, or a limit is reached.
     pub fn create_subnet(
         &mut self,
         vpc: VpcId,
         settings: SubnetSettings,
         tags: BTreeMap<String, String>,
     ) -> Result<SubnetId, Error> {
-        self.model.vpc_by_id(&vpc)?;
         let id = SubnetId::random()?;
         check::check_tags(&format!("subnet {id}"), &tags, &self.limits)?;
-        let subnet = Subnet { id: id.clone(), vpc, acl: None, is_default: false, settings, tags };
+        let association = AssociationId::of_digits(id.digits());
+        let subnet = Subnet {
+            id: id.clone(),
+            vpc,
+            acl: None,
+            association,
+            is_default: false,
+            settings,
+            tags,
+        };
+        self.model.check_new_subnet(&subnet, &self.limits)?;
         self.write(Change::PutSubnet(subnet))?;
         Ok(id)
     }
@@ -73,15 +88,33 @@ impl Transaction<'_> {
     /// Replaces the network ACL of a subnet, and what clients have said about it.
     ///
     /// # Errors
-    /// It or its network ACL does not exist, or the network ACL is of another VPC.
+    /// It or its network ACL does not exist, the network ACL is of another VPC, or it cannot have these networks.
     pub fn put_subnet(&mut self, subnet: Subnet) -> Result<(), Error> {
         let here = self.model.subnet_by_id(&subnet.id)?;
         if *here == subnet {
             return Ok(());
         }
         self.model.check_subnet(&subnet)?;
+        if !here.networks().eq(subnet.networks()) {
+            self.model.check_subnet_networks(&subnet)?;
+        }
         check::check_tags(&format!("subnet {}", subnet.id), &subnet.tags, &self.limits)?;
         self.write(Change::PutSubnet(subnet))
+    }
+
+    /// Gives a subnet another network ACL; returns the id of the new association.
+    ///
+    /// # Errors
+    /// One of them does not exist, they are of two VPCs, or the kernel gives no random bytes.
+    pub fn associate_acl(&mut self, id: &SubnetId, acl: &AclId) -> Result<AssociationId, Error> {
+        let acl = self.model.acl_by_id(acl)?;
+        let subnet = self.model.subnet_by_id(id)?;
+        let wanted = Subnet { acl: Some(acl.id.clone()), ..subnet.clone() };
+        self.model.check_subnet(&wanted)?;
+        let association = AssociationId::random()?;
+        let subnet = Subnet { acl: acl.association(), association: association.clone(), ..wanted };
+        self.write(Change::PutSubnet(subnet))?;
+        Ok(association)
     }
 
     /// Deletes a subnet without interfaces.

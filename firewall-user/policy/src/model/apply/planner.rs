@@ -127,6 +127,7 @@ impl<'a> Planner<'a> {
                 entries: list.entries.clone(),
                 max_entries: None,
                 is_aws: false,
+                state: Default::default(),
                 tags,
             }),
             lines,

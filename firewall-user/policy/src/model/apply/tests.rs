@@ -91,6 +91,7 @@ fn model() -> impl Strategy<Value = Model> {
                 entries: entries.collect(),
                 max_entries: None,
                 is_aws: false,
+                state: Default::default(),
                 tags,
             }));
         }

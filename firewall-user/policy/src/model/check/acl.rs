@@ -25,10 +25,11 @@ pub fn acl_entry_number(number: i64) -> Result<u16, Error> {
 }
 
 impl Model {
-    /// Checks that a network ACL may be created with this name and these tags.
+    /// Checks that a network ACL may be created with this name and these tags. Several may have one name, as in
+    /// EC2; see [`Self::check_acl_name`].
     ///
     /// # Errors
-    /// The VPC does not exist, the name is taken in it, or a limit is exceeded.
+    /// The VPC does not exist, or a limit is exceeded.
     pub fn check_new_acl(
         &self,
         vpc: &VpcId,
@@ -37,9 +38,6 @@ impl Model {
         limits: &Limits,
     ) -> Result<(), Error> {
         self.vpc_by_id(vpc)?;
-        if let Some(Acl { name, id, .. }) = self.acl_named(vpc, name) {
-            return Err(Error::AclDuplicate { name: name.clone(), id: id.clone() });
-        }
         let count = self.acls.len() + 1;
         if count > limits.acls {
             return Err(Error::AclsLimit { count, limit: limits.acls });
@@ -47,10 +45,23 @@ impl Model {
         check_tags(&format!("network ACL {name}"), tags, limits)
     }
 
+    /// Checks that no network ACL of a VPC has a name: commands and documents name a network ACL by it.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn check_acl_name(&self, vpc: &VpcId, name: &str) -> Result<(), Error> {
+        match self.acl_named(vpc, name) {
+            Some(Acl { name, id, .. }) => {
+                Err(Error::AclDuplicate { name: name.clone(), id: id.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Checks that a network ACL may have this name and these tags, in place of those that it has.
     ///
     /// # Errors
-    /// Another one has the name, the default one would have another, or there are too many tags.
+    /// The default one would have another name, or there are too many tags.
     pub fn check_acl_tags(
         &self,
         acl: &Acl,
@@ -58,14 +69,8 @@ impl Model {
         tags: &BTreeMap<String, String>,
         limits: &Limits,
     ) -> Result<(), Error> {
-        match self.acl_named(&acl.vpc, name) {
-            Some(other) if other.id != acl.id => {
-                return Err(Error::AclDuplicate { name: other.name.clone(), id: other.id.clone() });
-            }
-            _ if acl.is_default && acl.name != name => {
-                return Err(Error::AclDefault { name: acl.name.clone(), what: "renamed" });
-            }
-            _ => {}
+        if acl.is_default && acl.name != name {
+            return Err(Error::AclDefault { name: acl.name.clone(), what: "renamed" });
         }
         check_tags(&format!("network ACL {name}"), tags, limits)
     }
@@ -79,7 +84,7 @@ impl Model {
         if acl.is_default {
             return Err(Error::AclDefault { name, what: "deleted" });
         }
-        let has_it = self.interfaces.values().filter(|one| one.acl.as_ref() == Some(&acl.id));
+        let has_it = self.network_interfaces().filter(|one| one.acl.as_ref() == Some(&acl.id));
         let subnets = self.subnets.values().filter(|one| one.acl.as_ref() == Some(&acl.id));
         let subnets = subnets.map(|subnet| User::Subnet { id: subnet.id.clone() });
         let users: Vec<_> = has_it.map(User::of_interface).chain(subnets).collect();

@@ -12,7 +12,7 @@ use super::{
 use crate::model::tags::NAME as NAME_TAG;
 use crate::model::{
     Acl, AclEntry, Ec2Traffic, ForeignGroup, Group, Interface, InterfaceId, Model, Peer,
-    PrefixList, Rule, Traffic,
+    Permission, PrefixList, Rule, Traffic,
 };
 
 /// What `aws ec2 describe-security-groups` would print.
@@ -121,13 +121,8 @@ fn group(group: &Group) -> SecurityGroup {
 /// The rules of one direction, those of one protocol and port range together, in an order that
 /// depends on nothing but the rules.
 fn permissions(group: &Group, direction: Direction) -> Vec<IpPermission> {
-    let mut rules: Vec<_> =
-        group.rules.iter().filter(|rule| rule.spec.direction == direction).collect();
-    rules.sort_by(|one, two| one.spec.cmp(&two.spec));
-    let mut permissions: BTreeMap<Ec2Traffic, IpPermission> = BTreeMap::new();
-    for rule in rules {
-        let traffic = rule.spec.traffic.to_ec2();
-        let permission = permissions.entry(traffic.clone()).or_insert_with(|| IpPermission {
+    let permission = |Permission { traffic, rules }| {
+        let mut permission = IpPermission {
             ip_protocol: Some(traffic.protocol),
             from_port: traffic.from,
             to_port: traffic.to,
@@ -135,10 +130,11 @@ fn permissions(group: &Group, direction: Direction) -> Vec<IpPermission> {
             ip_ranges: Some(Vec::new()),
             ipv6_ranges: Some(Vec::new()),
             prefix_list_ids: Some(Vec::new()),
-        });
-        add_peer(permission, rule);
-    }
-    permissions.into_values().collect()
+        };
+        rules.into_iter().for_each(|rule| add_peer(&mut permission, rule));
+        permission
+    };
+    group.permissions(direction).into_iter().map(permission).collect()
 }
 
 fn add_peer(permission: &mut IpPermission, rule: &Rule) {

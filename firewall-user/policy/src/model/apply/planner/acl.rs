@@ -60,10 +60,14 @@ impl Planner<'_> {
             return Ok(self.after.default_acl(&VpcId::default_vpc()));
         }
         let by_id = acl.id.as_ref().and_then(|id| self.after.acls.get(id));
-        let by_name = || {
-            acl.name.as_deref().and_then(|name| self.after.acl_named(&VpcId::default_vpc(), name))
+        let here = match (by_id, acl.name.as_deref()) {
+            (None, Some(name)) => {
+                let named = self.after.only_acl_of(&VpcId::default_vpc(), name);
+                named.map_err(Error::at(&acl.path))?
+            }
+            (by_id, _) => by_id,
         };
-        match by_id.or_else(by_name) {
+        match here {
             Some(here) if here.is_default => Err(Error::Foreign {
                 path: acl.path.clone(),
                 reason: format!("{DEFAULT_ACL} is the name of this host's default network ACL"),
@@ -106,6 +110,9 @@ impl Planner<'_> {
             lines.push(tags_line(object(new_name), id.as_str()));
         }
         if !lines.is_empty() {
+            if new_name != name {
+                self.after.check_acl_name(&here.vpc, new_name)?;
+            }
             self.after.check_acl_tags(here, new_name, new_tags, self.limits)?;
             let (name, tags) = (new_name.clone(), new_tags.clone());
             self.step(Change::TagAcl { acl: id.clone(), name, tags }, lines);
