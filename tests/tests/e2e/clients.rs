@@ -5,5 +5,6 @@ mod corpus;
 mod custodian;
 mod javascript;
 mod python;
+mod sequences;
 mod terraform;
 mod tutorial;

@@ -43,3 +43,8 @@ fn what_clients_ask_first() {
 fn signatures_and_unknown_requests() {
     run(&["test_protocol.py"]);
 }
+
+#[test]
+fn what_newer_terraform_calls() {
+    run(&["test_newer_terraform.py"]);
+}
