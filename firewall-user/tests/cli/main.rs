@@ -11,6 +11,7 @@ mod documents;
 mod fixture;
 mod host;
 mod interface_refusals;
+mod keys;
 mod load;
 mod refusals;
 mod repeated;
