@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use firewall_ec2::{Error, Service as Ec2Service};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -342,9 +342,9 @@ async fn receive(request: Request) -> Result<Arrived, (StatusCode, Error)> {
     if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > MAX_BODY) {
         return too_large();
     }
-    let body = match timeout(REQUEST_TIME, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => body.to_bytes().into(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
+    let body = match timeout(REQUEST_TIME, read(body)).await {
+        Ok(Ok(Some(body))) => body,
+        Ok(Ok(None)) => return too_large(),
         Ok(Err(_)) => {
             let error = Error::new("MalformedHttpRequest", "The body of the request is malformed.");
             return Err((StatusCode::BAD_REQUEST, error));
@@ -360,6 +360,20 @@ async fn receive(request: Request) -> Result<Arrived, (StatusCode, Error)> {
         headers: headers.collect(),
         body,
     })
+}
+
+/// The whole body; `None` if it is too large. The pieces in which it arrives are not kept: each would take more memory
+/// than the byte that it may have.
+async fn read(mut body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_BODY {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes))
 }
 
 /// Empties the store, for tests of clients.
