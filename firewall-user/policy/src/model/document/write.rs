@@ -164,7 +164,8 @@ fn add_peer(permission: &mut IpPermission, rule: &Rule) {
                 ..UserIdGroupPair::default()
             });
         }
-        Peer::Foreign(ForeignGroup { group, account, vpc, peering }) => {
+        Peer::Foreign(foreign) => {
+            let ForeignGroup { group, account, vpc, peering } = &**foreign;
             permission.user_id_group_pairs.get_or_insert_default().push(UserIdGroupPair {
                 description,
                 ends_at,
@@ -205,7 +206,8 @@ fn rule(group: &Group, rule: &Rule) -> SecurityGroupRule {
                 user_id: Some(OWNER.to_owned()),
             });
         }
-        Peer::Foreign(ForeignGroup { group, account, .. }) => {
+        Peer::Foreign(foreign) => {
+            let ForeignGroup { group, account, .. } = &**foreign;
             item.referenced_group_info = Some(ReferencedGroup {
                 group_id: Some(group.to_string()),
                 user_id: Some(account.clone().unwrap_or_else(|| OWNER.to_owned())),
