@@ -14,6 +14,7 @@ mod call;
 mod client_tokens;
 mod refusal;
 mod request;
+mod resource;
 mod tag_specifications;
 mod view;
 
