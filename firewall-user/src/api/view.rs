@@ -1,5 +1,6 @@
 //! Objects as XML, in the order of the elements of EC2's shapes.
 
+pub(super) mod flow_logs;
 pub(super) mod groups;
 pub(super) mod prefix_lists;
 pub(super) mod rules;
