@@ -24,6 +24,7 @@ mod entries;
 mod error;
 mod pending;
 mod read;
+mod reset;
 mod rows;
 mod schema;
 mod transaction;

@@ -8,10 +8,12 @@
 
 pub mod bench;
 pub mod bloom;
+pub mod clients;
 pub mod counters;
 pub mod crash;
 pub mod decision;
 pub mod demo;
+pub mod ec2;
 pub mod foreign_xdp;
 pub mod frame;
 pub mod http;

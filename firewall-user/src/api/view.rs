@@ -6,3 +6,4 @@ pub(super) mod interfaces;
 pub(super) mod prefix_lists;
 pub(super) mod rules;
 pub(super) mod tags;
+pub(super) mod vpcs;
