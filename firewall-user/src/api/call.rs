@@ -11,9 +11,9 @@ use super::Api;
 use super::actions::Action;
 use super::client_tokens;
 use super::refusal::{of_model, refusal};
-use super::request::Caller;
+use super::request::{Caller, Connection};
 use super::tag_specifications;
-use crate::control::Terms;
+use crate::control::{self, Terms};
 use crate::model::{self, Identity, Model};
 use crate::store::{Answered, Store, Transaction};
 
@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// The store cannot be read.
     pub(super) fn stored<T>(&self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T, Error> {
-        self.api.with_control(|control| read(control.store())).map_err(|error| refusal(&error))
+        self.api.with_reader(|control| read(control.store())).map_err(|error| refusal(&error))
     }
 
     /// The ids of a list of parameters, such as `VpcId.1`.
@@ -111,10 +111,10 @@ impl<'a> Call<'a> {
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T, Error> {
         self.params.finish()?;
-        let terms = Terms { what: self.action.name.to_owned(), ..Terms::default() };
+        let terms = self.terms();
         let made = self.api.with_control(|control| {
             if self.is_dry_run {
-                control.dry_run(edit)?;
+                control.dry_run(&terms, edit)?;
                 return Err(Error::dry_run().into());
             }
             control.change(&terms, edit)
@@ -153,6 +153,12 @@ impl<'a> Call<'a> {
             change.answer_again((action, token), &Answered { digest, answer })?;
             Ok(made)
         })
+    }
+
+    fn terms(&self) -> Terms {
+        let ends = self.caller.connection.map(|Connection { client, server }| (client, server));
+        let caller = control::Caller::Client(ends);
+        Terms { what: self.action.name.to_owned(), caller, ..Terms::default() }
     }
 
     /// The tags that `TagSpecification.N` gives to what the action creates, whose type is for example
