@@ -10,14 +10,20 @@ use crate::control::Control;
 use crate::model::{Identity, Model};
 
 mod actions;
+mod authenticate;
+mod browser;
 mod call;
 mod client_tokens;
+pub mod keys;
 mod refusal;
+mod replay;
 mod request;
+pub mod server;
 mod tag_specifications;
 mod view;
 
 pub use actions::names as action_names;
+pub use authenticate::Authentication;
 pub use request::{Access, Answer, Caller, Connection};
 
 /// What the endpoint works on: shared by all requests.
@@ -58,6 +64,14 @@ impl Api {
                 run(control)
             },
         )
+    }
+
+    /// Makes the store as it was when it was created, for tests of clients.
+    ///
+    /// # Errors
+    /// An interface is attached, or the store cannot be written.
+    fn reset(&self) -> Result<()> {
+        self.with_control(Control::reset)
     }
 
     /// Runs `run` with the store for reading.

@@ -26,6 +26,7 @@ mod group;
 mod input;
 mod interfaces;
 mod json;
+mod key;
 mod management;
 mod members;
 mod metrics;
@@ -149,6 +150,9 @@ enum Command {
     Reconcile(reconcile::Command),
     /// Serve metrics over HTTP, attach interfaces that appear, follow address changes
     Serve(serve::Command),
+    /// Create, list and delete the access keys of the EC2 API
+    #[command(subcommand)]
+    Key(key::Command),
     /// Print the metrics once, for node_exporter's textfile collector
     Metrics(metrics::Command),
 }
@@ -176,6 +180,7 @@ impl Command {
             | Self::Stats(_)
             | Self::Flows(_)
             | Self::Gc(_)
+            | Self::Key(_)
             | Self::Metrics(_) => false,
         }
     }
@@ -203,6 +208,7 @@ impl Command {
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),
             Self::Serve(command) => command.run(context),
+            Self::Key(command) => command.run(context),
             Self::Metrics(command) => command.run(context),
         }
     }

@@ -36,6 +36,7 @@ mod progress;
 mod reconcile;
 mod refresh;
 pub mod repair;
+mod reset;
 mod sizes;
 mod ssh;
 mod staged;

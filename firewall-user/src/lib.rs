@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod explain;
+pub mod http;
 pub mod ownership;
 pub mod store;
 pub mod telemetry;

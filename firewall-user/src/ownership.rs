@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{
@@ -48,6 +48,14 @@ pub enum OwnershipError {
         /// Its permissions.
         mode: u32,
     },
+    /// Other users may read a secret.
+    #[error("{} may be read by others (mode {mode:04o})", path.display())]
+    Readable {
+        /// What they may read.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// It cannot be examined or created.
     #[error("{} cannot be {what}", path.display())]
     Access {
@@ -75,6 +83,13 @@ impl Explain for OwnershipError {
                 format!(
                     "others could rename or replace what secgroup keeps there: `chmod go-w {}`, or choose \
                      another directory",
+                    path.display()
+                )
+                .into(),
+            ),
+            Self::Readable { path, .. } => Some(
+                format!(
+                    "whoever has read it has the secret: replace it if that may be, and `chmod go= {}`",
                     path.display()
                 )
                 .into(),
@@ -166,6 +181,40 @@ pub fn create_file(path: &Path) -> Result<(), OwnershipError> {
         }
     }
     Ok(())
+}
+
+/// Opens a file with a secret: it is ours or root's, nobody else may read or write it, and nobody else can put
+/// another one in its place. A symbolic link is followed.
+///
+/// # Errors
+/// Somebody else can, or it cannot be opened.
+pub fn open_private(path: &Path) -> Result<File, OwnershipError> {
+    let failed =
+        |what| move |source| OwnershipError::Access { path: path.to_owned(), what, source };
+    // The file that the links lead to, and every directory on the way to them.
+    if let Some(parent) = path.parent() {
+        require_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    let real = fs::canonicalize(path).map_err(failed("opened"))?;
+    if let Some(parent) = real.parent() {
+        require_directory(parent)?;
+    }
+    let mut options = OpenOptions::new();
+    // A FIFO would be waited for.
+    options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    let file = options.open(&real).map_err(failed("opened"))?;
+    let metadata = file.metadata().map_err(failed("examined"))?;
+    if !metadata.is_file() {
+        return Err(failed("opened")(io::Error::other("it is not a file")));
+    }
+    if !is_ours(metadata.uid()) {
+        return Err(OwnershipError::Owner { path: path.to_owned(), owner: metadata.uid() });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & OF_OTHERS != 0 {
+        return Err(OwnershipError::Readable { path: path.to_owned(), mode });
+    }
+    Ok(file)
 }
 
 fn is_ours(owner: u32) -> bool {
@@ -338,5 +387,29 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"content");
         create_file(&temporary.path().join("new")).unwrap();
         assert_eq!(fs::metadata(temporary.path().join("new")).unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused() {
+        let temporary = TempDir::new().unwrap();
+        let dir = temporary.path().join("dir");
+        create_directory(&dir).unwrap();
+        let path = dir.join("key");
+        fs::write(&path, "secret").unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            with_mode(&path, mode);
+            let error = open_private(&path).unwrap_err();
+            assert!(matches!(error, OwnershipError::Readable { mode: found, .. } if found == mode));
+        }
+        with_mode(&path, 0o600);
+        assert_eq!(io::read_to_string(open_private(&path).unwrap()).unwrap(), "secret");
+        symlink("dir/key", temporary.path().join("link")).unwrap();
+        open_private(&temporary.path().join("link")).unwrap();
+        with_mode(&dir, 0o777);
+        for path in [dir.join("key"), temporary.path().join("link")] {
+            assert!(matches!(open_private(&path), Err(OwnershipError::Writable { .. })));
+        }
+        with_mode(&dir, 0o700);
+        assert!(matches!(open_private(&dir), Err(OwnershipError::Access { .. })));
     }
 }

@@ -26,6 +26,7 @@ mod entries;
 mod error;
 mod pending;
 mod read;
+mod reset;
 mod rows;
 mod schema;
 mod transaction;

@@ -5,6 +5,7 @@ pub mod error;
 pub mod filter;
 pub mod form;
 pub mod page;
+pub mod sigv4;
 pub mod xml;
 
 pub use error::{Error, Service};

@@ -17,6 +17,17 @@ pub enum Access {
     Write,
 }
 
+impl Access {
+    /// Its name in documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read-only",
+            Self::Write => "read-write",
+        }
+    }
+}
+
 /// Who sends a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -64,11 +75,18 @@ impl Api {
         params.text("Action").and_then(actions::find).is_none_or(|action| action.is_change)
     }
 
+    /// The service that a form is for.
+    #[must_use]
+    pub fn service(params: &Params) -> Service {
+        let action = params.text("Action").and_then(actions::find);
+        action.map_or_else(|| service_of(params), |action| action.service)
+    }
+
     /// Answers a request that was authenticated.
     #[must_use]
     pub fn answer(&self, caller: &Caller, params: &Params) -> Answer {
         let action = params.text("Action").and_then(actions::find);
-        let service = action.map_or_else(|| service_of(params), |action| action.service);
+        let service = Self::service(params);
         let request_id = request_id();
         match action.map_or_else(|| Err(unknown(params)), |action| self.run(caller, action, params))
         {

@@ -1,10 +1,5 @@
 //! Requests without a network: forms and answers.
 
-mod groups;
-mod rules;
-mod sequences;
-mod tree;
-
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ec2::Params;
 use tempfile::TempDir;
@@ -16,6 +11,11 @@ use crate::model::{Family, NewRule, Peer, PrefixList, RuleSpec, Traffic, parse_c
 use crate::model::{Model, VpcId, VpcSettings};
 use crate::store::Transaction;
 
+mod groups;
+mod rules;
+mod sequences;
+mod tree;
+
 /// An endpoint of a host on which nothing is attached.
 pub(super) struct Host {
     api: Api,
@@ -24,13 +24,17 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(super) fn with(config: Config) -> Self {
         let dir = TempDir::new().unwrap();
         let paths = Paths {
             state_dir: dir.path().join("state"),
             pin_dir: dir.path().join("pins"),
             config: None,
         };
-        Self { api: Api::new(paths, Config::default()), _dir: dir }
+        Self { api: Api::new(paths, config), _dir: dir }
     }
 
     /// The answer to a form: `Action=…&…`, values percent-encoded.

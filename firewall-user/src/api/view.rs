@@ -4,3 +4,4 @@ pub(super) mod groups;
 pub(super) mod prefix_lists;
 pub(super) mod rules;
 pub(super) mod tags;
+pub(super) mod vpcs;

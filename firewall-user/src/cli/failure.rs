@@ -4,19 +4,21 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use super::prefix_list::LoadError;
+use crate::api::keys::KeysError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::enforcement::{AmbiguousName, SameDevice};
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NotStored, NothingAttached, OtherStore, Unsettled};
 use crate::dataplane::DataplaneError;
 use crate::explain::{Exit, Explain};
+use crate::http::ListenError;
+use crate::http::tls::TlsError;
 use crate::model::{self, document};
 use crate::ownership::OwnershipError;
-use crate::telemetry::ListenError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 21] = [
+const EXPLAINED: [Lookup; 23] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -25,6 +27,8 @@ const EXPLAINED: [Lookup; 21] = [
     explained::<store::Error>,
     explained::<DataplaneError>,
     explained::<ListenError>,
+    explained::<TlsError>,
+    explained::<KeysError>,
     explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,

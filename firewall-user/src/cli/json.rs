@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
 use super::flows::document::{FlowCount, FlowList};
+use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use super::stats::StatsDocument;
 use super::status::StatusDocument;
@@ -49,6 +50,8 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
+        document::<CreatedKey>("New access key", &["key create"], &[]),
+        document::<KeyList>("Access keys", &["key list"], &[]),
     ]
 }
 

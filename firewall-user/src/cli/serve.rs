@@ -5,8 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use self::ec2::Ec2;
 use super::{Context, Exit};
-use crate::telemetry::{Address, serve};
+use crate::api;
+use crate::http::Address;
+use crate::telemetry::serve;
+
+mod ec2;
 
 /// The least time between two checks of everything.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -17,14 +22,22 @@ Enforcement does not depend on this process. It attaches a stored interface when
 or its programs are lost, updates policies with group peers when addresses of this host change,
 removes expired flows every minute, and reads the kernel's maps when it is scraped.
 
-SIGHUP reads the configuration again; SIGTERM and SIGINT end it.
+With --ec2 it answers the calls of the AWS CLI, SDKs and Terraform: docs/ec2-endpoint.md.
+
+SIGHUP reads the configuration and the certificate again; SIGTERM and SIGINT end it.
 
 Examples:
   secgroup serve --metrics 127.0.0.1:9911
-  secgroup serve --metrics unix:/run/secgroup/metrics.sock")]
+  secgroup serve --metrics unix:/run/secgroup/metrics.sock
+  secgroup serve --ec2 127.0.0.1:8773")]
 pub(super) struct Command {
     /// Address and port for GET /metrics, or a Unix socket, which its owner and group can use
-    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH", default_value = "127.0.0.1:9911")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT|unix:PATH",
+        default_value = "127.0.0.1:9911",
+        value_parser = metrics_address
+    )]
     metrics: Address,
     /// Time between two checks of what the kernel does not announce, such as a detached link
     #[arg(
@@ -34,6 +47,12 @@ pub(super) struct Command {
         value_parser = check_interval
     )]
     check_interval: Duration,
+    #[command(flatten)]
+    ec2: Ec2,
+}
+
+fn metrics_address(word: &str) -> Result<Address, String> {
+    Address::parse(word, 9911, "/run/secgroup/metrics.sock")
 }
 
 fn check_interval(word: &str) -> Result<Duration, String> {
@@ -46,15 +65,29 @@ fn check_interval(word: &str) -> Result<Duration, String> {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self { metrics, check_interval } = self;
+        let Self { metrics, check_interval, ec2 } = self;
         // Unreadable maps fail the command now, and not only the first scrape.
         context.control().and_then(|control| control.maps()).context("serve")?;
         let (paths, config) = (context.paths.clone(), context.config);
-        serve::serve(paths, config, &metrics, check_interval, |address| match address {
-            Address::Tcp(address) => eprintln!("secgroup: metrics at http://{address}/metrics"),
-            Address::Unix(_) => eprintln!("secgroup: metrics at {address}"),
-        })
-        .context("serve")?;
+        let keys = ec2::count_keys(&ec2, &paths.state_dir).context("serve")?;
+        let mut servers = Vec::new();
+        let mut announced = None;
+        if let Some(options) = ec2.options(keys).context("serve")? {
+            let (server, address) = api::server::open(&paths, config, &options).context("serve")?;
+            servers.push(server);
+            announced = Some((options, address));
+        }
+        let announce = |metrics: &Address| {
+            match metrics {
+                Address::Tcp(address) => eprintln!("secgroup: metrics at http://{address}/metrics"),
+                Address::Unix(_) => eprintln!("secgroup: metrics at {metrics}"),
+            }
+            if let Some((options, address)) = announced {
+                ec2::announce(&options, &address, keys);
+            }
+        };
+        serve::serve(paths, config, &metrics, check_interval, servers, announce)
+            .context("serve")?;
         Ok(Exit::Done)
     }
 }

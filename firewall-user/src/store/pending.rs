@@ -76,6 +76,18 @@ pub(super) fn show_earlier(sql: &Connection) -> rusqlite::Result<()> {
     })
 }
 
+/// Deletes the rows of the tables, and the record of a change.
+pub(super) fn delete_all(sql: &Connection) -> rusqlite::Result<()> {
+    // Until the commit, rows may be referenced that are deleted already.
+    sql.pragma_update(None, "defer_foreign_keys", true)?;
+    for table in TABLES.iter().rev() {
+        sql.execute_batch(&format!("DELETE FROM {table}"))?;
+    }
+    sql.execute_batch("UPDATE state SET generation = generation + 1")?;
+    delete(sql)?;
+    drop_copy(sql)
+}
+
 /// Restores the tables, and deletes the record of the change.
 pub(super) fn restore(sql: &Connection) -> rusqlite::Result<()> {
     // Until the commit, rows may reference rows that are not restored yet.

@@ -355,13 +355,18 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         return Ok(());
     }
     transaction.execute_batch(TABLES).map_err(failed)?;
-    for mut change in first_contents()? {
-        write::change(&transaction, &mut change, None, |_| DEFAULT_GROUP.to_owned())
-            .map_err(failed)?;
-    }
+    insert_first_contents(&transaction, path)?;
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)
+}
+
+/// Writes what every store has from the start into empty tables.
+pub(super) fn insert_first_contents(sql: &Connection, path: &Path) -> Result<(), Error> {
+    first_contents()?.iter_mut().try_for_each(|change| {
+        let written = write::change(sql, change, None, |_| DEFAULT_GROUP.to_owned());
+        written.map_err(|error| Error::sqlite(path, error))
+    })
 }
 
 /// What every store has from the start, as an AWS account has it: a default VPC with a subnet, a group and a

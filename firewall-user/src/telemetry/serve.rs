@@ -1,5 +1,5 @@
-//! The process of `secgroup serve`: serves metrics, attaches interfaces whose devices appear, repairs lost
-//! enforcement, follows changes of addresses, and removes expired flows.
+//! The process of `secgroup serve`: serves metrics and what else it is given, attaches interfaces whose devices
+//! appear, repairs lost enforcement, follows changes of addresses, and removes expired flows.
 
 use std::io;
 use std::thread;
@@ -13,10 +13,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{Config, Paths};
 use crate::control::{Control, NothingAttached};
-use crate::telemetry::address::{Address, Listening};
+use crate::http::{Address, Listening, server};
 use crate::telemetry::follow::{self, Follower};
 use crate::telemetry::scrapes::Scrapes;
-use crate::telemetry::server;
+use crate::telemetry::server::MetricsServer;
 use crate::telemetry::supervisor::{Heartbeat, Supervisor, watchdog};
 
 /// Time between two removals of expired flows.
@@ -29,6 +29,26 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 /// the next command, as after a kill.
 const END_TIME: Duration = Duration::from_secs(10);
 
+/// A server of this process, with a thread of its own: whatever its clients do, another one follows the devices.
+pub struct Server {
+    /// The name of the thread: at most 15 characters.
+    pub name: &'static str,
+    /// Serves until it is to end.
+    pub run: Box<dyn FnOnce(Signalled) -> Result<()> + Send>,
+}
+
+/// What the process tells a server, and the server the process.
+pub struct Signalled {
+    /// To be called at least every few seconds as long as the server works, for the watchdog.
+    pub beat: Box<dyn Fn() + Send>,
+    /// The configuration.
+    pub config: watch::Receiver<Config>,
+    /// Changes at every SIGHUP.
+    pub reload: watch::Receiver<u64>,
+    /// Changes when the process ends.
+    pub end: watch::Receiver<bool>,
+}
+
 /// Serves until SIGINT or SIGTERM; SIGHUP reads the configuration again. `check_interval`: the time between two
 /// checks of what no notification tells.
 ///
@@ -39,25 +59,29 @@ pub fn serve(
     config: Config,
     address: &Address,
     check_interval: Duration,
+    mut servers: Vec<Server>,
     listening: impl FnOnce(&Address),
 ) -> Result<()> {
-    let listener = Listening::open(address)?;
+    let listener = Listening::open(address, "--metrics")?;
     let address = listener.address().context("listen")?;
     let (configure, config) = watch::channel(config);
+    let (reload, reloaded) = watch::channel(0);
     let (end, ended) = watch::channel(false);
-    let heartbeats = [Heartbeat::new(), Heartbeat::new()];
-    let scrapes = Scrapes::new(paths.clone(), config.clone());
-    // A thread and files of its own: whatever clients do, the other one follows the devices.
-    let server = {
-        let (runtime, heartbeat) = (runtime()?, heartbeats[0].clone());
-        let ended = ended.clone();
-        let run = move || {
-            let served = runtime.block_on(server::run(listener, scrapes, heartbeat, ended));
-            runtime.shutdown_background();
-            served
+    servers.push(metrics(listener, Scrapes::new(paths.clone(), config.clone())));
+    let mut heartbeats = vec![Heartbeat::new()];
+    let mut threads = Vec::new();
+    for Server { name, run } in servers {
+        let heartbeat = Heartbeat::new();
+        heartbeats.push(heartbeat.clone());
+        let signalled = Signalled {
+            beat: Box::new(move || heartbeat.beat()),
+            config: config.clone(),
+            reload: reloaded.clone(),
+            end: ended.clone(),
         };
-        thread::Builder::new().name("metrics".to_owned()).spawn(run).context("start")?
-    };
+        let thread = thread::Builder::new().name(name.to_owned());
+        threads.push(thread.spawn(move || run(signalled)).context("start")?);
+    }
     let runtime = runtime()?;
     let supervisor = Supervisor::of_environment();
     let served = runtime.block_on(async {
@@ -65,17 +89,31 @@ pub fn serve(
         listening(&address);
         let (first, checked) = oneshot::channel();
         let follower = Follower::new(paths.clone(), config.clone(), check_interval);
-        tokio::spawn(follow::run(follower, heartbeats[1].clone(), first));
+        tokio::spawn(follow::run(follower, heartbeats[0].clone(), first));
         tokio::spawn(gc(paths.clone(), config));
         tokio::spawn(announce(supervisor.clone(), checked, heartbeats));
-        signals.handle(&supervisor, &paths, &configure).await;
+        signals.handle(&supervisor, &paths, &configure, &reload).await;
         Ok(())
     });
     supervisor.stopping();
     let _ = end.send(true);
     runtime.shutdown_timeout(END_TIME);
-    let joined = server.join().unwrap_or_else(|_| Err(io::Error::other("the server failed")));
-    served.and(joined.context("serve"))
+    threads.into_iter().fold(served, |served, thread| {
+        let joined = thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a server failed")));
+        served.and(joined)
+    })
+}
+
+/// The server of the metrics.
+fn metrics(listener: Listening, scrapes: Scrapes) -> Server {
+    let run = |signalled: Signalled| {
+        let Signalled { beat, end, .. } = signalled;
+        let runtime = runtime()?;
+        let served = runtime.block_on(server::run(listener, MetricsServer(scrapes), beat, end));
+        runtime.shutdown_background();
+        served.context("serve")
+    };
+    Server { name: "metrics", run: Box::new(run) }
 }
 
 fn runtime() -> Result<Runtime> {
@@ -86,7 +124,7 @@ fn runtime() -> Result<Runtime> {
 async fn announce(
     supervisor: Supervisor,
     checked: oneshot::Receiver<()>,
-    heartbeats: [Heartbeat; 2],
+    heartbeats: Vec<Heartbeat>,
 ) {
     let _ = timeout(READY_LIMIT, checked).await;
     supervisor.ready();
@@ -136,6 +174,7 @@ impl Signals {
         supervisor: &Supervisor,
         paths: &Paths,
         configure: &watch::Sender<Config>,
+        reload: &watch::Sender<u64>,
     ) {
         loop {
             tokio::select! {
@@ -144,6 +183,7 @@ impl Signals {
                 _ = self.hangup.recv() => {}
             }
             supervisor.reloading();
+            reload.send_modify(|count| *count += 1);
             match Config::load(paths.config.as_deref()) {
                 Ok(config) => {
                     eprintln!("secgroup: configuration reloaded");

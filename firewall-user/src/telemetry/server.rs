@@ -1,11 +1,7 @@
-//! The HTTP server of the metrics. Its clients are untrusted: they share a few connections, each with little time,
-//! and cannot take files or memory from the rest of the process.
+//! The HTTP server of the metrics.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -15,16 +11,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::timeout;
 
-use crate::telemetry::address::{Listening, SocketFile};
+use crate::http::connection::{Accepted, Bounds, Phase, Progress, Stream};
+use crate::http::server::Service;
 use crate::telemetry::metrics;
 use crate::telemetry::scrapes::Scrapes;
-use crate::telemetry::supervisor::Heartbeat;
 
 /// Connections at the same time. The oldest one that has not sent its request ends for a new one.
 pub const MAX_CONNECTIONS: usize = 32;
@@ -38,111 +30,37 @@ pub const CONNECTION_TIME: Duration = Duration::from_secs(30);
 /// The largest request in bytes: the least that the library takes.
 const MAX_REQUEST: usize = 8192;
 
-/// The pause after an error of accepting, for example without a free file.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const BOUNDS: Bounds = Bounds {
+    connections: MAX_CONNECTIONS,
+    per_client: MAX_CONNECTIONS,
+    evicts_requests: true,
+    head: REQUEST_TIME,
+    request: CONNECTION_TIME,
+    idle: CONNECTION_TIME,
+    answer: CONNECTION_TIME,
+    connection: CONNECTION_TIME,
+};
 
-/// The time that answers have to end in when the process ends.
-const END_TIME: Duration = Duration::from_secs(2);
+/// Serves the metrics.
+pub(super) struct MetricsServer(pub(super) Scrapes);
 
-/// How often the server shows that it works.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "removed when it is dropped")] SocketFile),
-}
-
-impl Listener {
-    fn new(listening: Listening) -> io::Result<Self> {
-        Ok(match listening {
-            Listening::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                Self::Tcp(TcpListener::from_std(listener)?)
-            }
-            Listening::Unix(listener, file) => {
-                listener.set_nonblocking(true)?;
-                Self::Unix(UnixListener::from_std(listener)?, file)
-            }
-        })
+impl Service for MetricsServer {
+    fn bounds(&self) -> &Bounds {
+        &BOUNDS
     }
 
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(match self {
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
-        })
+    fn serve(
+        &self,
+        accepted: Accepted,
+        progress: Arc<Progress>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        serve(accepted.stream, self.0.clone(), progress)
     }
 }
 
-/// A connection, in the order of their beginnings.
-struct Connection {
-    /// Its request has arrived.
-    has_request: Arc<AtomicBool>,
-    task: AbortHandle,
-}
-
-/// Serves until `end` changes.
-///
-/// # Errors
-/// The socket cannot be used.
-pub(super) async fn run(
-    listening: Listening,
-    scrapes: Scrapes,
-    heartbeat: Heartbeat,
-    mut end: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let listener = Listener::new(listening)?;
-    let (mut tasks, mut connections) = (JoinSet::new(), VecDeque::new());
-    let mut tick = interval(HEARTBEAT);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = tick.tick() => {
-                heartbeat.beat();
-                continue;
-            }
-            // Closed: the process ends.
-            _ = end.changed() => break,
-        };
-        while tasks.try_join_next().is_some() {}
-        connections.retain(|one: &Connection| !one.task.is_finished());
-        let Ok(stream) = accepted else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        make_room(&mut connections);
-        let has_request = Arc::new(AtomicBool::new(false));
-        let served = serve(stream, scrapes.clone(), Arc::clone(&has_request));
-        connections.push_back(Connection { has_request, task: tasks.spawn(served) });
-    }
-    drop(listener);
-    for one in connections {
-        if !one.has_request.load(Ordering::Relaxed) {
-            one.task.abort();
-        }
-    }
-    let _ = timeout(END_TIME, async { while tasks.join_next().await.is_some() {} }).await;
-    Ok(())
-}
-
-/// Ends the oldest connection that has not sent its request, else the oldest one, if there are as many as there
-/// can be.
-fn make_room(connections: &mut VecDeque<Connection>) {
-    if connections.len() < MAX_CONNECTIONS {
-        return;
-    }
-    let silent = connections.iter().position(|one| !one.has_request.load(Ordering::Relaxed));
-    if let Some(ended) = connections.remove(silent.unwrap_or(0)) {
-        ended.task.abort();
-    }
-}
-
-async fn serve(stream: Box<dyn Stream>, scrapes: Scrapes, has_request: Arc<AtomicBool>) {
+async fn serve(stream: Box<dyn Stream>, scrapes: Scrapes, progress: Arc<Progress>) {
     let service = service_fn(move |request| {
-        has_request.store(true, Ordering::Relaxed);
+        progress.enter(Phase::Request);
         let scrapes = scrapes.clone();
         async move { Ok::<_, Infallible>(answer(&request, &scrapes).await) }
     });

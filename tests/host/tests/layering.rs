@@ -12,15 +12,16 @@ const POLICY: &str = "firewall-user/policy/src";
 
 /// From the bottom up. A module may use itself and what stands on a line above its own. `lib.rs`
 /// re-exports the policy crate as `policy`, and its `model`.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["model", "policy"],
     &["clock", "explain"],
     &["ownership"],
-    &["dataplane", "store"],
+    &["dataplane", "http", "store"],
     &["config"],
     &["control"],
     &["telemetry"],
-    &["api", "cli"],
+    &["api"],
+    &["cli"],
 ];
 
 /// The paths by which the kernel is reached, and the module that does.

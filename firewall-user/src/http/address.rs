@@ -1,14 +1,13 @@
-//! Where the metrics are served: an address and a port, or a Unix socket.
+//! Where an HTTP server listens: an address and a port, or a Unix socket.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{self, SocketAddr};
+use std::net::{self, IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use nix::sys::stat::{Mode, umask};
 
@@ -20,7 +19,7 @@ const UNIX: &str = "unix:";
 /// The permissions of a new socket: read and write for its owner and group.
 const SOCKET_UMASK: Mode = Mode::from_bits_truncate(0o117);
 
-/// An address of `--metrics`.
+/// An address of `--metrics` or `--ec2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// An IP address and a port.
@@ -29,23 +28,41 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
+impl Address {
+    /// Reads the value of an option. `port` and `socket`: what the option is usually set to, for the example.
+    ///
+    /// # Errors
+    /// It is neither an IP address with a port nor `unix:` and an absolute path.
+    pub fn parse(word: &str, port: u16, socket: &str) -> Result<Self, String> {
         if let Some(path) = word.strip_prefix(UNIX) {
             let path = Path::new(path);
             return if path.is_absolute() {
                 Ok(Self::Unix(path.to_owned()))
             } else {
-                Err("write an absolute path, for example unix:/run/secgroup/metrics.sock"
-                    .to_owned())
+                Err(format!("write an absolute path, for example {UNIX}{socket}"))
             };
         }
-        let example = "write an IP address and a port, for example 127.0.0.1:9911 or [::1]:9911, or a Unix \
-                       socket, for example unix:/run/secgroup/metrics.sock";
-        word.parse().map(Self::Tcp).map_err(|_| example.to_owned())
+        word.parse().map(Self::Tcp).map_err(|_| {
+            format!(
+                "write an IP address and a port, for example 127.0.0.1:{port} or [::1]:{port}, or a Unix \
+                 socket, for example {UNIX}{socket}"
+            )
+        })
     }
+
+    /// Whether only processes of this host can connect: a Unix socket, or an address of the loopback network.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => is_loopback(address.ip()),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+/// Whether an address is 127.0.0.0/8 or ::1, also written as an IPv4-mapped one.
+pub(crate) fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 impl fmt::Display for Address {
@@ -62,6 +79,8 @@ impl fmt::Display for Address {
 #[error("listen on {address}")]
 pub struct ListenError {
     address: Address,
+    /// The option that has it.
+    option: &'static str,
     source: io::Error,
 }
 
@@ -72,21 +91,21 @@ impl Explain for ListenError {
                 let dir = path.parent().unwrap_or(path);
                 format!("make the directory first: `mkdir -m 0750 {}`", dir.display()).into()
             }
-            _ => "choose another address, port or socket with --metrics".into(),
+            _ => format!("choose another address, port or socket with {}", self.option).into(),
         })
     }
 }
 
 /// A socket that listens.
 #[derive(Debug)]
-pub(super) enum Listening {
+pub(crate) enum Listening {
     Tcp(net::TcpListener),
     Unix(unix::UnixListener, SocketFile),
 }
 
 /// The file of a Unix socket, removed when this is dropped if it is still the same file.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
 }
@@ -100,20 +119,21 @@ impl Drop for SocketFile {
 }
 
 impl Listening {
-    /// Listens, and changes the process's file mode creation mask for a moment: no other thread may run.
+    /// Listens, and changes the process's file mode creation mask for a moment: no other thread may run. `option`
+    /// is named in the hint.
     ///
     /// # Errors
     /// The address is in use or not available.
-    pub(super) fn open(address: &Address) -> Result<Self, ListenError> {
+    pub(crate) fn open(address: &Address, option: &'static str) -> Result<Self, ListenError> {
         let opened = match address {
             Address::Tcp(address) => net::TcpListener::bind(address).map(Self::Tcp),
             Address::Unix(path) => open_unix(path),
         };
-        opened.map_err(|source| ListenError { address: address.clone(), source })
+        opened.map_err(|source| ListenError { address: address.clone(), option, source })
     }
 
     /// The address with the port that the kernel chose.
-    pub(super) fn address(&self) -> io::Result<Address> {
+    pub(crate) fn address(&self) -> io::Result<Address> {
         Ok(match self {
             Self::Tcp(listener) => Address::Tcp(listener.local_addr()?),
             Self::Unix(_, file) => Address::Unix(file.path.clone()),
@@ -146,4 +166,30 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_and_printed() {
+        let parse = |word| Address::parse(word, 9911, "/run/secgroup/metrics.sock");
+        for (word, is_local) in [
+            ("127.0.0.1:9911", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:9911", true),
+            ("[::ffff:127.0.0.1]:80", true),
+            ("unix:/run/x.sock", true),
+            ("0.0.0.0:9911", false),
+            ("[::]:9911", false),
+            ("192.0.2.1:80", false),
+        ] {
+            let address = parse(word).unwrap();
+            assert_eq!(address.is_local(), is_local, "{word}");
+            assert_eq!(address.to_string(), word);
+        }
+        assert!(parse("unix:x.sock").unwrap_err().ends_with("unix:/run/secgroup/metrics.sock"));
+        assert!(parse("localhost:80").unwrap_err().contains("127.0.0.1:9911"));
+    }
 }
