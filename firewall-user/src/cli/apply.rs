@@ -69,7 +69,7 @@ impl Command {
                 Ok(plan)
             };
             if dry_run {
-                context.control_existing()?.dry_run(edit)
+                context.control_existing()?.dry_run(&safety.terms("apply"), edit)
             } else {
                 safety.change(context, &format!("apply {}", file.display()), edit)
             }
