@@ -24,7 +24,9 @@ pub(super) struct Planner<'a> {
     steps: Vec<Step>,
     /// The VPCs of this host by those of the document.
     vpcs: HashMap<VpcId, VpcId>,
-    /// Of them, those that are not on this host: the default one takes their place.
+    /// The VPCs that were created because the caller asked for it, not because the document describes them.
+    made: Vec<VpcId>,
+    /// Of `vpcs`, those that are not on this host: the default one takes their place.
     replaced: HashSet<VpcId>,
     /// The ids of this host by those of the document.
     groups: HashMap<GroupId, GroupId>,
@@ -61,6 +63,7 @@ impl<'a> Planner<'a> {
             options,
             steps: Vec::new(),
             vpcs: HashMap::new(),
+            made: Vec::new(),
             replaced: HashSet::new(),
             groups: HashMap::new(),
             lists: HashMap::new(),
@@ -84,6 +87,7 @@ impl<'a> Planner<'a> {
         if self.place_vpcs(&wanted) {
             self.lists(&wanted);
             self.subnets(&wanted.subnets);
+            self.first_subnets();
             self.groups(&wanted.groups);
             self.acls(&wanted.acls);
         }

@@ -4,6 +4,7 @@
 //! describes it or the caller asks for it; otherwise the default VPC takes its place, but never that of two.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use super::{Line, Planner, Sign, SubnetId, VpcId, of_other_vpc, tags_line};
 use crate::model::apply::DEFAULT_GROUP;
@@ -59,6 +60,7 @@ impl Planner<'_> {
                     tenancy: None,
                     tags: None,
                 };
+                self.made.push(vpc.id.clone());
                 let created = self.create_vpc(&vpc, wanted);
                 self.findings.ok(created.map_err(Error::at(&vpc.path)));
             }
@@ -166,6 +168,29 @@ impl Planner<'_> {
         for subnet in wanted {
             let put = self.subnet(subnet);
             self.findings.ok(put);
+        }
+    }
+
+    /// Gives VPCs that the document does not describe a subnet, so that interfaces can be in them. Its digits are
+    /// those of the VPC.
+    pub(super) fn first_subnets(&mut self) {
+        for vpc in mem::take(&mut self.made) {
+            if self.after.subnets.values().all(|subnet| subnet.vpc != vpc) {
+                let id = SubnetId::of_digits(vpc.digits());
+                let subnet = WantedSubnet {
+                    path: CREATE_VPCS.to_owned(),
+                    id,
+                    vpc,
+                    cidr: None,
+                    ipv6_cidrs: None,
+                    zone: None,
+                    map_public_ip: None,
+                    assign_ipv6: None,
+                    tags: None,
+                };
+                let put = self.subnet(&subnet);
+                self.findings.ok(put);
+            }
         }
     }
 

@@ -107,6 +107,7 @@ fn vpcs_are_created_on_request_or_where_the_document_describes_them() {
         let default = after.group_named(&id, "default").unwrap();
         assert_eq!(default.rules.len(), 2, "as in EC2, without IPv6");
         assert!(after.default_acl(&id).is_some());
+        assert_eq!(after.subnets.values().filter(|subnet| subnet.vpc == id).count(), 1);
     }
     let web = after.group_by_id(&"sg-0000000a".parse().unwrap()).unwrap();
     let peers = web.rules.iter().map(|rule| &rule.spec.peer);
