@@ -14,6 +14,11 @@ mod authenticate;
 mod browser;
 mod call;
 mod client_tokens;
+<<<<<<< HEAD
+mod devices;
+mod instance;
+=======
+>>>>>>> f
 pub mod keys;
 mod refusal;
 mod replay;

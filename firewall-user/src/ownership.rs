@@ -406,9 +406,10 @@ mod tests {
         symlink("dir/key", temporary.path().join("link")).unwrap();
         open_private(&temporary.path().join("link")).unwrap();
         with_mode(&dir, 0o777);
-        for path in [path, temporary.path().join("link")] {
+        for path in [dir.join("key"), temporary.path().join("link")] {
             assert!(matches!(open_private(&path), Err(OwnershipError::Writable { .. })));
         }
-        assert!(matches!(open_private(temporary.path()), Err(OwnershipError::Access { .. })));
+        with_mode(&dir, 0o700);
+        assert!(matches!(open_private(&dir), Err(OwnershipError::Access { .. })));
     }
 }

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod crash;
 pub mod decision;
 pub mod demo;
+pub mod ec2;
 pub mod foreign_xdp;
 pub mod frame;
 pub mod http;

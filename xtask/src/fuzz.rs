@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: arbitrary bytes against the decision logic and the policy compiler.
+//! `cargo xtask fuzz`: arbitrary bytes against the decision logic, the policy compiler and the parsers of the EC2
+//! API.
 //!
 //! libFuzzer needs neither nightly nor cargo-fuzz: coverage is a pass of LLVM that a flag
 //! of stable rustc enables, and the library is C++ that cargo builds.
@@ -15,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{exec, paths, setup, toolchain};
 
 const PACKAGE: &str = "secgroup-fuzz";
-const TARGETS: [&str; 3] = ["parse", "decide", "policy"];
+const TARGETS: [&str; 5] = ["parse", "decide", "policy", "form", "sigv4"];
 
 /// The flags of rustc that show libFuzzer which code ran and which comparisons failed.
 const COVERAGE: [&str; 5] = [
@@ -75,7 +76,7 @@ struct Line {
     target: &'static str,
     driver: &'static str,
     executions: u64,
-    /// Frames parsed, packets decided, or policy lookups; libFuzzer does not count them.
+    /// Frames parsed, packets decided, policy lookups, parameters or requests; libFuzzer does not count them.
     answers: Option<u64>,
     seconds: f64,
     is_fault: bool,

@@ -72,7 +72,7 @@ enum Chore {
         /// Seconds for each target.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
-        /// Only this target: parse, decide or policy.
+        /// Only this target: parse, decide, policy, form or sigv4.
         #[arg(long)]
         target: Option<String>,
         /// Random inputs instead of libFuzzer's: many more, without coverage.

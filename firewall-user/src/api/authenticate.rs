@@ -1,6 +1,7 @@
 //! Who a request is of, and what it may do.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use firewall_ec2::sigv4::{Form, Refusal, Request, Signature};
@@ -28,6 +29,8 @@ pub enum Authentication {
 pub(super) struct Authenticator {
     /// Without: everything is allowed.
     keys: Option<(KeyRing, Replays)>,
+    /// The error that was reported last, so that each is reported once.
+    reported: Mutex<Option<String>>,
 }
 
 /// A request that may be carried out.
@@ -79,7 +82,7 @@ impl Authenticator {
             Ok((ring, Replays::new(&paths.state_dir, now())?))
         };
         let keys = (authentication == Authentication::Keys).then(keys).transpose()?;
-        Ok(Self { keys })
+        Ok(Self { keys, reported: Mutex::default() })
     }
 
     /// Authenticates a request. One that changes something is admitted once.
@@ -96,11 +99,9 @@ impl Authenticator {
         let request = Request { method, query, headers: &headers, body };
         let signature = Signature::read(&request).map_err(refused)?;
         let keys = ring.keys().map_err(|error| {
-            eprintln!("secgroup: ec2: {:#}", anyhow::Error::from(error));
-            Error::new(
-                "InternalError",
-                "The access keys cannot be read; the journal has the reason.",
-            )
+            self.report(Some(format!("{:#}", anyhow::Error::from(error))));
+            let text = "The access keys cannot be read; the journal has the reason.";
+            Error::new("InternalError", text)
         })?;
         let key = keys.iter().find(|key| key.access_key_id == signature.key_id());
         let secret = key.map_or(NO_SECRET, |key| key.secret_access_key.as_str());
@@ -114,25 +115,35 @@ impl Authenticator {
         }
         // A read-only key changes nothing, so that its requests are not remembered.
         if Api::is_change(&params) && key.access == Access::Write {
-            replays.admit(&signature, now).map_err(|error| repeated(&error))?;
+            replays.admit(&signature, now).map_err(|error| self.repeated(&error))?;
         }
+        self.report(None);
         let (key_id, access) = (key.access_key_id.clone(), key.access);
         Ok(Authenticated { key_id, access, params })
     }
-}
 
-/// Clients sign again and repeat what was throttled.
-fn repeated(error: &Repeated) -> Error {
-    match error {
-        Repeated::Known | Repeated::TooMany => {
-            Error::new("RequestLimitExceeded", error.to_string())
+    /// Clients sign again and repeat what was throttled.
+    fn repeated(&self, error: &Repeated) -> Error {
+        match error {
+            Repeated::Known | Repeated::TooMany => {
+                Error::new("RequestLimitExceeded", error.to_string())
+            }
+            Repeated::Store { .. } => {
+                self.report(Some(error.to_string()));
+                let text = "The time of the request cannot be stored; the journal has the reason.";
+                Error::new("InternalError", text)
+            }
         }
-        Repeated::Store { .. } => {
-            eprintln!("secgroup: ec2: {error}");
-            Error::new(
-                "InternalError",
-                "The time of the request cannot be stored; the journal has the reason.",
-            )
+    }
+
+    /// Reports an error once, until another one or success.
+    fn report(&self, error: Option<String>) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if *reported != error {
+            if let Some(error) = &error {
+                eprintln!("secgroup: ec2: {error}");
+            }
+            *reported = error;
         }
     }
 }

@@ -19,8 +19,8 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use firewall_ec2::{Error, Service as Ec2Service};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -333,13 +333,18 @@ async fn receive(request: Request) -> Result<Arrived, (StatusCode, Error)> {
     let headers = head.headers.iter();
     let headers =
         headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    let too_large = || {
+        let text = format!("The body of the request has more than {MAX_BODY} bytes.");
+        let error = Error::new("RequestEntityTooLarge", text);
+        Err((StatusCode::PAYLOAD_TOO_LARGE, error))
+    };
+    // What Content-Length says is not waited for.
+    if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > MAX_BODY) {
+        return too_large();
+    }
     let body = match timeout(REQUEST_TIME, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes().into(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let text = format!("The body of the request has more than {MAX_BODY} bytes.");
-            let error = Error::new("RequestEntityTooLarge", text);
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, error));
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
         Ok(Err(_)) => {
             let error = Error::new("MalformedHttpRequest", "The body of the request is malformed.");
             return Err((StatusCode::BAD_REQUEST, error));

@@ -1,10 +1,5 @@
 //! Requests without a network: forms and answers.
 
-mod groups;
-mod rules;
-mod sequences;
-mod tree;
-
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ec2::Params;
 use tempfile::TempDir;
@@ -14,7 +9,12 @@ use crate::config::{Config, Paths};
 use crate::control::Terms;
 use crate::model::{Family, NewRule, Peer, PrefixList, RuleSpec, Traffic, parse_cidr};
 use crate::model::{Model, VpcId, VpcSettings};
-use crate::store::Transaction;
+use crate::store::{self, Store, Transaction};
+
+mod groups;
+mod rules;
+mod sequences;
+mod tree;
 
 /// An endpoint of a host on which nothing is attached.
 pub(super) struct Host {
@@ -24,13 +24,17 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(super) fn with(config: Config) -> Self {
         let dir = TempDir::new().unwrap();
         let paths = Paths {
             state_dir: dir.path().join("state"),
             pin_dir: dir.path().join("pins"),
             config: None,
         };
-        Self { api: Api::new(paths, Config::default()), _dir: dir }
+        Self { api: Api::new(paths, config), _dir: dir }
     }
 
     /// The answer to a form: `Action=…&…`, values percent-encoded.
@@ -66,6 +70,18 @@ impl Host {
         let Answer { status, body, .. } = self.call(form);
         assert_eq!(status, 200, "{form}: {body}");
         body
+    }
+
+    /// Stores what no action can without the kernel.
+    pub(super) fn store<T>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, store::Error>,
+    ) -> T {
+        let mut store = Store::open(&self.api.paths.state_dir).unwrap();
+        let mut transaction = store.begin().unwrap();
+        let value = edit(&mut transaction).unwrap();
+        transaction.commit().unwrap();
+        value
     }
 
     /// Makes a change as the command line does.

@@ -15,7 +15,8 @@ impl Store {
         let failed = |error| Error::sqlite(path, error);
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let count = "SELECT count(*) FROM interfaces";
+        // As the index `interfaces_by_device`: others have no device.
+        let count = "SELECT count(*) FROM interfaces WHERE slot < 256";
         let attached: u32 = transaction.query_row(count, [], |row| row.get(0)).map_err(failed)?;
         if attached > 0 {
             return Ok(false);

@@ -10,8 +10,8 @@ use super::{Error, pending, write};
 use crate::clock::Clocks;
 use crate::model::apply::Plan;
 use crate::model::{
-    Change, Entries, Error as ModelError, Family, Group, GroupId, Interface, Limits, Model,
-    Networks, NewRule, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, VpcId, check,
+    Change, Error as ModelError, Group, GroupId, Limits, Model, NewRule, Rule, RuleId, RuleSpec,
+    VpcId, check,
 };
 
 mod acls;

@@ -1,15 +1,18 @@
-//! Fuzz targets of the verdict logic on the host, with invariants that hold for all inputs.
+//! Fuzz targets of the verdict logic on the host and of the EC2 API's parsers, with invariants that hold for all
+//! inputs.
 //!
 //! A target is a function of bytes that panics if an invariant is violated. libFuzzer runs it with
 //! coverage (`fuzz_targets/`), a seeded generator runs it without (`fuzz-plain`), and a test runs
 //! the stored inputs (`corpus/`).
 
 pub mod decide;
+pub mod form;
 pub mod packet;
 pub mod parse;
 pub mod plain;
 pub mod policy;
 pub mod rules;
+pub mod sigv4;
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +23,15 @@ pub enum Target {
     Decide,
     /// The policy compiler.
     Policy,
+    /// Forms of the EC2 API.
+    Form,
+    /// Signatures of the EC2 API.
+    SigV4,
 }
 
 impl Target {
     /// Every target.
-    pub const ALL: [Self; 3] = [Self::Parse, Self::Decide, Self::Policy];
+    pub const ALL: [Self; 5] = [Self::Parse, Self::Decide, Self::Policy, Self::Form, Self::SigV4];
 
     /// Its name on the command line and in `corpus/`.
     #[must_use]
@@ -33,6 +40,8 @@ impl Target {
             Self::Parse => "parse",
             Self::Decide => "decide",
             Self::Policy => "policy",
+            Self::Form => "form",
+            Self::SigV4 => "sigv4",
         }
     }
 
@@ -42,8 +51,8 @@ impl Target {
         Self::ALL.into_iter().find(|target| target.name() == name)
     }
 
-    /// Runs one input; returns how many results were checked: frames parsed, packets decided or
-    /// lookups.
+    /// Runs one input; returns how many results were checked: frames parsed, packets decided,
+    /// lookups, parameters or requests.
     ///
     /// # Panics
     /// If an invariant is violated.
@@ -53,6 +62,8 @@ impl Target {
             Self::Parse => parse::run(input),
             Self::Decide => decide::run(input),
             Self::Policy => policy::run(input),
+            Self::Form => form::run(input),
+            Self::SigV4 => sigv4::run(input),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
@@ -14,6 +15,13 @@ pub const MAX_SKEW: i64 = 300;
 pub struct Time(DateTime);
 
 impl Time {
+    /// The time of a number of seconds since 1970; `None` before the year -9999 and after 9999.
+    #[must_use]
+    pub fn at(seconds: i64) -> Option<Self> {
+        let stamp = Timestamp::from_second(seconds).ok()?;
+        Some(Self(TimeZone::UTC.to_datetime(stamp)))
+    }
+
     /// Reads `20150830T123600Z`.
     pub(super) fn basic(text: &str) -> Option<Self> {
         let is_form = text.len() == 16
@@ -48,7 +56,7 @@ impl Time {
     #[must_use]
     pub fn seconds(self) -> i64 {
         // Only the year -9999 and 9999 have times outside of what a timestamp can be.
-        TimeZone::UTC.to_timestamp(self.0).map_or(i64::MIN, jiff::Timestamp::as_second)
+        TimeZone::UTC.to_timestamp(self.0).map_or(i64::MIN, Timestamp::as_second)
     }
 }
 
@@ -70,6 +78,7 @@ mod tests {
         let time = Time::basic("20150830T123600Z").unwrap();
         assert_eq!(time.to_string(), "20150830T123600Z");
         assert_eq!(time.seconds(), 1_440_938_160);
+        assert_eq!(Time::at(1_440_938_160), Some(time));
         assert_eq!(Time::http("Sun, 30 Aug 2015 12:36:00 GMT"), Some(time));
         assert_eq!(Time::basic("20240229T235959Z").unwrap().date(), "20240229");
         for wrong in [

@@ -13,6 +13,8 @@ pub(super) fn message(error: &Error) -> Option<String> {
             format!("Invalid id: \"{text}\" (expecting \"{prefix}...\")")
         }
         Error::GroupNotFound(word) => format!("The security group '{word}' does not exist"),
+        Error::VpcNotFound(id) => format!("The vpc ID '{id}' does not exist"),
+        Error::PrefixListNotFound(id) => format!("The prefix list ID '{id}' does not exist"),
         Error::GroupDuplicate { name, vpc, .. } => {
             format!("The security group '{name}' already exists for VPC '{vpc}'")
         }

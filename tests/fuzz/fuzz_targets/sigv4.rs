@@ -1,0 +1,10 @@
+//! `sigv4` under libFuzzer.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use secgroup_fuzz::Target;
+
+fuzz_target!(|input: &[u8]| {
+    let _ = Target::SigV4.run(input);
+});
