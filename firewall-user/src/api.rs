@@ -14,11 +14,8 @@ mod authenticate;
 mod browser;
 mod call;
 mod client_tokens;
-<<<<<<< HEAD
 mod devices;
 mod instance;
-=======
->>>>>>> f
 pub mod keys;
 mod refusal;
 mod replay;
