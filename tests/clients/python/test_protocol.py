@@ -84,7 +84,8 @@ def test_what_does_not_exist_is_named(ec2):
     assert "The parameter Colour is not recognized" in body
     # Egress of a group is asked for by its id only.
     unknown = {"Action": "AuthorizeSecurityGroupEgress", "GroupName": "x", "GroupId": "sg-0123456789abcdef0"}
-    status, body = send(*signed(unknown))
+    rule = {"IpPermissions.1.IpProtocol": "-1", "IpPermissions.1.IpRanges.1.CidrIp": "0.0.0.0/0"}
+    status, body = send(*signed({**unknown, **rule}))
     assert code((status, body)) == (400, "UnknownParameter")
     assert "The parameter GroupName is not recognized" in body
 
