@@ -28,7 +28,7 @@ pub(crate) fn page() -> String {
             let default =
                 if default.is_null() { &schema["default"][name][setting] } else { default };
             let default = if default.is_null() { &value["default"] } else { default };
-            assert!(default.is_number(), "{setting}: no default in {table:#}");
+            assert!(!default.is_null(), "{setting}: no default in {table:#}");
             let meaning = value["description"].as_str().expect("the meaning of a setting");
             text += &row([
                 format!("`{setting}`"),
@@ -45,6 +45,7 @@ fn bounds(setting: &Value) -> String {
     match (&setting["minimum"], &setting["maximum"]) {
         (Value::Number(min), Value::Number(max)) => format!("{min} to {max}"),
         (Value::Number(min), _) => format!("{min} or more"),
-        _ => "none".to_owned(),
+        _ if setting["type"] == "boolean" => "true or false".to_owned(),
+        _ => "text".to_owned(),
     }
 }
