@@ -104,7 +104,7 @@ fn availability_zones(call: &Call<'_>) -> Result<Xml, Error> {
                 "opt-in-status" => vec![OPT_IN.into()],
                 "state" => vec!["available".into()],
                 "zone-id" => vec![id(zone).into()],
-                "zone-name" => vec![zone.clone().into()],
+                "zone-name" => vec![zone.to_string().into()],
                 "zone-type" => vec!["availability-zone".into()],
                 _ => Vec::new(),
             })
@@ -179,7 +179,7 @@ fn classic_link_dns_support(call: &Call<'_>) -> Result<Xml, Error> {
     let model = call.read()?;
     require_vpcs(&model, &ids)?;
     let vpcs = model.vpcs.keys().filter(|id| ids.is_empty() || ids.contains(id));
-    let (vpcs, next) = page.cut(vpcs.collect(), |id| id.to_string());
+    let (vpcs, next) = page.cut(vpcs.collect(), ToString::to_string);
     let mut xml = Xml::new();
     xml.option("nextToken", next);
     xml.list("vpcs", vpcs, |xml, id| {

@@ -109,7 +109,7 @@ impl<'a> ThisHost<'a> {
         xml.text("ebsOptimized", false);
         xml.text("enaSupport", false);
         xml.list("networkInterfaceSet", &self.interfaces, |xml, view| {
-            self.write_interface(xml, view)
+            self.write_interface(xml, view);
         });
         match primary {
             Some(view) => write_groups(xml, self.model, view.interface),
