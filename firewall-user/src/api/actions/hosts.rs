@@ -112,13 +112,15 @@ fn availability_zones(call: &Call<'_>) -> Result<Xml, Error> {
     let mut xml = Xml::new();
     xml.list("availabilityZoneInfo", zones.iter().filter(is_found), |xml, zone| {
         xml.text("optInStatus", OPT_IN);
-        xml.list("messageSet", [(); 0], |_, ()| ());
+        xml.empty_list("messageSet");
         xml.text("regionName", region);
         xml.text("zoneName", zone);
         xml.text("zoneId", id(zone));
         xml.text("groupName", region);
         xml.text("networkBorderGroup", region);
         xml.text("zoneType", "availability-zone");
+        xml.empty_list("geographySet");
+        xml.empty_list("subGeographySet");
         xml.text("zoneState", "available");
     });
     Ok(xml)
@@ -149,6 +151,7 @@ fn regions(call: &Call<'_>) -> Result<Xml, Error> {
     let mut xml = Xml::new();
     xml.list("regionInfo", is_found.then_some(region), |xml, region| {
         xml.text("optInStatus", OPT_IN);
+        xml.empty_list("geographySet");
         xml.text("regionName", region);
         xml.text("regionEndpoint", &endpoint);
     });
