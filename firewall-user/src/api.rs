@@ -20,6 +20,7 @@ pub mod keys;
 mod refusal;
 mod replay;
 mod request;
+mod resource;
 pub mod server;
 mod tag_specifications;
 mod view;
