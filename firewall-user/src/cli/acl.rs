@@ -125,7 +125,7 @@ impl Show {
         let model = control.model()?;
         let acl = model.acl(&self.acl)?;
         match self.output.output {
-            Format::Json => output::json(&document::acls(&model, [acl]))?,
+            Format::Json => output::json(&document::acls(&context.config.ec2, &model, [acl]))?,
             Format::Table => {
                 let counters = match control.maps()? {
                     Some(maps) => maps.rule_counters()?,
@@ -191,7 +191,7 @@ fn list(context: &Context, format: Format) -> Result<Exit> {
     let mut acls = stored(&control, model);
     acls.sort_by_key(|acl| acl.name.to_ascii_lowercase());
     match format {
-        Format::Json => output::json(&document::acls(model, acls))?,
+        Format::Json => output::json(&document::acls(&context.config.ec2, model, acls))?,
         Format::Table => table(
             [
                 Column::text("NETWORK ACL"),

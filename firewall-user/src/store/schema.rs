@@ -109,10 +109,12 @@ CREATE TABLE group_tags (
 -- number is used twice.
 CREATE TABLE rule_history (
     number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 536870911),
-    rule_id TEXT UNIQUE,
+    -- A rule that was removed and is applied again from a document has its id twice.
+    rule_id TEXT,
     group_id TEXT,
     group_name TEXT
 ) STRICT;
+CREATE INDEX rule_history_by_rule ON rule_history (rule_id) WHERE rule_id IS NOT NULL;
 CREATE TABLE rules (
     number INTEGER PRIMARY KEY REFERENCES rule_history,
     id TEXT NOT NULL UNIQUE,
@@ -314,6 +316,11 @@ CREATE TABLE client_tokens (
     PRIMARY KEY (action, token)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX client_tokens_by_time ON client_tokens (time);
+
+-- What ends by itself is looked for in every change.
+CREATE INDEX rules_with_end ON rules (number) WHERE end_kind IS NOT NULL;
+CREATE INDEX acl_entries_with_end ON acl_entries (number) WHERE end_kind IS NOT NULL;
+CREATE INDEX blocks_with_end ON blocks (number) WHERE end_kind IS NOT NULL;
 
 -- The addresses of group members in the policies that are active in the kernel.
 CREATE TABLE active_addresses (

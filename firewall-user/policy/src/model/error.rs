@@ -438,6 +438,7 @@ impl Error {
                 RuleId::PREFIX => "`secgroup rule list` shows the ids".to_owned(),
                 PrefixListId::PREFIX => "`secgroup prefix-list list` shows the ids".to_owned(),
                 AclId::PREFIX => "`secgroup acl list` shows the ids".to_owned(),
+                VpcId::PREFIX | SubnetId::PREFIX => "`secgroup vpc list` shows the ids".to_owned(),
                 _ => "`secgroup status --output json` shows the ids".to_owned(),
             },
             Self::TextCharacter { .. } => {
@@ -484,7 +485,8 @@ impl Error {
             Self::NetworkInterfacesLimit { .. } => setting("network_interfaces"),
             Self::ForeignGroup(_) => "write ACCOUNT/VPC/PEERING/GROUP, each `-` if it is not known".to_owned(),
             Self::NameAmbiguous { .. } => "use one of the ids".to_owned(),
-            Self::VpcNotFound(_) | Self::SubnetNotFound(_) => return None,
+            Self::VpcNotFound(_) => "`secgroup vpc list` shows the VPCs".to_owned(),
+            Self::SubnetNotFound(_) => "`secgroup vpc list` shows the subnets".to_owned(),
             Self::Time(_) => "write for example 2026-11-30T18:00:00+01:00".to_owned(),
             Self::EndOver(_) => "compare it with the clock, which `date` shows".to_owned(),
             Self::EndTooFar => "leave the end out for something that stays".to_owned(),

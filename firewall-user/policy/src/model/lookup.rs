@@ -252,10 +252,20 @@ impl Model {
                 format!("prefix list {name}")
             }
             Peer::Group(id) => {
-                let name = self.groups.get(id).map_or(id.as_str(), |group| &group.name);
-                format!("group {name}")
+                let label = self.groups.get(id).map(|group| self.group_label(group));
+                format!("group {}", label.unwrap_or_else(|| id.to_string()))
             }
-            Peer::Foreign(foreign) => format!("group {}", foreign.group),
+            Peer::Foreign(foreign) => foreign.text(),
+        }
+    }
+
+    /// The name of a group, and its VPC where that is not the default one.
+    #[must_use]
+    pub fn group_label(&self, group: &Group) -> String {
+        if group.vpc == VpcId::default_vpc() {
+            group.name.clone()
+        } else {
+            format!("{} ({})", group.name, group.vpc)
         }
     }
 
