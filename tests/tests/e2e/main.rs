@@ -24,6 +24,7 @@ mod ec2_access;
 mod ec2_browsers;
 mod ec2_clients;
 mod ec2_connections;
+mod ec2_interfaces;
 mod ec2_tls;
 mod emergency;
 mod ends;
