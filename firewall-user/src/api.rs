@@ -14,6 +14,8 @@ mod authenticate;
 mod browser;
 mod call;
 mod client_tokens;
+mod devices;
+mod instance;
 pub mod keys;
 mod refusal;
 mod replay;

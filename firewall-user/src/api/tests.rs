@@ -9,7 +9,7 @@ use crate::config::{Config, Paths};
 use crate::control::Terms;
 use crate::model::{Family, NewRule, Peer, PrefixList, RuleSpec, Traffic, parse_cidr};
 use crate::model::{Model, VpcId, VpcSettings};
-use crate::store::Transaction;
+use crate::store::{self, Store, Transaction};
 
 mod groups;
 mod rules;
@@ -70,6 +70,18 @@ impl Host {
         let Answer { status, body, .. } = self.call(form);
         assert_eq!(status, 200, "{form}: {body}");
         body
+    }
+
+    /// Stores what no action can without the kernel.
+    pub(super) fn store<T>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, store::Error>,
+    ) -> T {
+        let mut store = Store::open(&self.api.paths.state_dir).unwrap();
+        let mut transaction = store.begin().unwrap();
+        let value = edit(&mut transaction).unwrap();
+        transaction.commit().unwrap();
+        value
     }
 
     /// Makes a change as the command line does.

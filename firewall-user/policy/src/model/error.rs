@@ -147,9 +147,9 @@ pub enum Error {
     #[error("network ACL {acl} has an {} entry {entry} already: {text}", direction.name())]
     AclEntryDuplicate { acl: String, direction: Direction, entry: u16, text: String },
     #[error("network ACL {name} is used by {}", Users(users))]
-    AclInUse { name: String, users: Vec<User> },
+    AclInUse { name: String, id: AclId, users: Vec<User> },
     #[error("network ACL {name} is the default one, and cannot be {what}")]
-    AclDefault { name: String, what: &'static str },
+    AclDefault { name: String, id: AclId, what: &'static str },
     #[error("VPC {0} is the default one, and cannot be deleted")]
     VpcDefault(String),
     #[error("prefix list {0} is managed by AWS, and only a document changes it")]
@@ -581,7 +581,7 @@ impl Error {
                  [limits] sets the limit"
                     .to_owned()
             }
-            Self::AclInUse { name, users } => acl_remedy(name, users),
+            Self::AclInUse { name, users, .. } => acl_remedy(name, users),
             Self::GroupDuplicate { .. }
             | Self::PrefixListDuplicate { .. }
             | Self::AclDuplicate { .. } => {

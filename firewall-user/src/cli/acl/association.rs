@@ -71,8 +71,8 @@ impl Disassociate {
         let change = || {
             interfaces.change(context, safety, (&what, &acl), |acl, interface| {
                 if acl.is_default {
-                    let name = acl.name.clone();
-                    return Err(Error::AclDefault { name, what: "disassociated" });
+                    let (name, id) = (acl.name.clone(), acl.id.clone());
+                    return Err(Error::AclDefault { name, id, what: "disassociated" });
                 }
                 if interface.acl.as_ref() == Some(&acl.id) {
                     return Ok(Interface { acl: None, ..interface.clone() });
