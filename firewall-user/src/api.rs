@@ -1,7 +1,7 @@
 //! The EC2-compatible endpoint: each action is a change or a reading of the model of this host, by the same ways as
 //! the commands of the command line.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 
@@ -20,6 +20,7 @@ pub mod keys;
 mod refusal;
 mod replay;
 mod request;
+mod resource;
 pub mod server;
 mod tag_specifications;
 mod view;
@@ -34,14 +35,16 @@ pub struct Api {
     paths: Paths,
     config: Config,
     /// One request changes something at a time; other processes are kept off by the lock of [`Control`].
-    control: Mutex<Option<Control>>,
+    writer: Opened,
+    /// Readings wait for no change, of this process or of another one.
+    reader: Opened,
 }
 
 impl Api {
     /// The endpoint of a host.
     #[must_use]
     pub const fn new(paths: Paths, config: Config) -> Self {
-        Self { paths, config, control: Mutex::new(None) }
+        Self { paths, config, writer: Opened::new(), reader: Opened::new() }
     }
 
     /// The account and the region.
@@ -50,20 +53,20 @@ impl Api {
         &self.config.ec2
     }
 
-    /// The model as it is now.
+    /// The model as it is now. A change that was answered is in it.
     fn model(&self) -> Result<Arc<Model>> {
-        self.with_control(|control| control.model().map(Arc::new))
+        self.with_reader(|control| control.shared_model())
     }
 
-    /// Runs `run` with the store and the kernel of this host, when no other request has them.
+    /// Runs `run` with the store and the kernel of this host, when no other request changes them.
     fn with_control<T>(&self, run: impl FnOnce(&mut Control) -> Result<T>) -> Result<T> {
-        let mut guard = self.lock();
-        let control = match &mut *guard {
-            Some(control) => control,
-            none => none.insert(Control::open(&self.paths, self.config)?),
-        };
-        control.roll_back_overdue()?;
-        run(control)
+        self.writer.with(
+            || Control::open(&self.paths, self.config),
+            |control| {
+                control.roll_back_overdue()?;
+                run(control)
+            },
+        )
     }
 
     /// Makes the store as it was when it was created, for tests of clients.
@@ -74,14 +77,47 @@ impl Api {
         self.with_control(Control::reset)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Control>> {
-        let mut guard = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.control.is_poisoned() {
+    /// Runs `run` with the store for reading.
+    fn with_reader<T>(&self, run: impl FnOnce(&Control) -> Result<T>) -> Result<T> {
+        let open = || {
+            let reader = Control::open_read_only(&self.paths, self.config)?;
+            if !reader.store().is_absent() {
+                return Ok(reader);
+            }
+            // It is created here.
+            self.with_control(|_| Ok(()))?;
+            Control::open_read_only(&self.paths, self.config)
+        };
+        self.reader.with(open, |control| run(control))
+    }
+}
+
+/// A store and the kernel, opened at the first use.
+#[derive(Debug)]
+struct Opened(Mutex<Option<Control>>);
+
+impl Opened {
+    const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn with<T>(
+        &self,
+        open: impl FnOnce() -> Result<Control>,
+        run: impl FnOnce(&mut Control) -> Result<T>,
+    ) -> Result<T> {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.is_poisoned() {
             // Whatever was half done is in the store or it is not: a new one reads it.
             *guard = None;
-            self.control.clear_poison();
+            self.0.clear_poison();
         }
-        guard
+        // The file may have been replaced, by a copy of an earlier one for example.
+        let control = match guard.take().filter(|control| control.store().is_at_its_path()) {
+            Some(control) => control,
+            None => open()?,
+        };
+        run(guard.insert(control))
     }
 }
 

@@ -47,7 +47,7 @@ pub use attach::{AttachOptions, Attachment};
 pub use compiled::{inside, without_address};
 pub use confirm::Terms;
 pub use lock::LockError;
-pub use lockout::LockedOut;
+pub use lockout::{Caller, LockedOut};
 pub use other_store::OtherStore;
 pub use reconcile::{Outcome, Reconciled, Reconciliation};
 pub use sizes::{Changed, Fixed, Resizing};
@@ -113,6 +113,7 @@ impl Control {
             sizes: config.maps,
             keeps_sizes: config.is_substitute,
             store: StoreIdentity { id: owner, path: absolute(store.path()) },
+            peers: Default::default(),
         };
         Ok(Self { paths: paths.clone(), config, store, enforcer, patience: Patience::default() })
     }

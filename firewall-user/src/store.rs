@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -18,6 +19,7 @@ use crate::model::{Entries, GroupId, Limits, Model, PrefixList, RuleId};
 use crate::ownership;
 use crate::policy::Addresses;
 
+mod cache;
 mod copy;
 mod ends;
 mod entries;
@@ -54,12 +56,16 @@ const BLOCK: u64 = 512;
 pub struct Store {
     connection: Connection,
     path: PathBuf,
+    /// Device and inode number of the file when it was opened.
+    file: Option<(u64, u64)>,
     limits: Limits,
     is_absent: bool,
     /// The clocks of a test.
     moment: Option<Clocks>,
     /// The entries of prefix lists that were read.
     entries: entries::Cache,
+    /// The model as it was last read or committed.
+    cache: cache::ModelCache,
 }
 
 /// How many things have ended by themselves and were removed, since the store was created.
@@ -103,6 +109,8 @@ impl Store {
         ownership::create_file(&path)?;
         let connection = writable(&path)?;
         let mut store = Self {
+            file: connection.path().and_then(|opened| file_at(Path::new(opened))),
+            cache: cache::ModelCache::of(&path),
             connection,
             path,
             limits,
@@ -150,6 +158,8 @@ impl Store {
             return Self::absent(path, limits);
         }
         Ok(Self {
+            file: connection.path().and_then(|opened| file_at(Path::new(opened))),
+            cache: cache::ModelCache::of(&path),
             connection,
             path,
             limits,
@@ -169,10 +179,12 @@ impl Store {
         let mut store = Self {
             connection,
             path,
+            file: None,
             limits,
             is_absent: true,
             moment: None,
             entries: Default::default(),
+            cache: Default::default(),
         };
         schema::prepare(&mut store.connection, &store.path)?;
         Ok(store)
@@ -225,6 +237,12 @@ impl Store {
         self.is_absent
     }
 
+    /// Whether the path still leads to the file that was opened; for a store in memory, to none.
+    #[must_use]
+    pub fn is_at_its_path(&self) -> bool {
+        file_at(&self.path) == self.file
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -248,11 +266,15 @@ impl Store {
         // Deferred: one snapshot for all queries, which blocks no writer.
         let read = || {
             let transaction = self.connection.unchecked_transaction()?;
-            let model = read::model(&transaction, &self.clocks(), &self.entries)?;
+            let model = self.snapshot(&transaction)?;
             transaction.finish()?;
             Ok(model)
         };
-        read().map_err(self.failed())
+        read().map(Arc::unwrap_or_clone).map_err(self.failed())
+    }
+
+    fn snapshot(&self, sql: &Connection) -> rusqlite::Result<Arc<Model>> {
+        Ok(self.cache.get(sql, &self.clocks(), &self.entries)?.model)
     }
 
     /// All of it, from one snapshot; what was before the unconfirmed change, if `is_over` says of the change
@@ -263,17 +285,20 @@ impl Store {
     pub fn model_without<E: From<Error>>(
         &self,
         is_over: impl FnOnce(&Pending) -> Result<bool, E>,
-    ) -> Result<Model, E> {
+    ) -> Result<Arc<Model>, E> {
         let failed = |error| E::from(self.failed()(error));
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
         let is_over = match pending::read(&transaction).map_err(failed)? {
             Some(pending) => is_over(&pending)?,
             None => false,
         };
-        if is_over {
+        let model = if is_over {
             pending::show_earlier(&transaction).map_err(failed)?;
-        }
-        let model = read::model(&transaction, &self.clocks(), &self.entries).map_err(failed)?;
+            let model = read::model(&transaction, &self.clocks(), &self.entries);
+            Arc::new(model.map_err(failed)?)
+        } else {
+            self.snapshot(&transaction).map_err(failed)?
+        };
         // With the views of the earlier tables.
         transaction.rollback().map_err(failed)?;
         Ok(model)
@@ -372,11 +397,10 @@ impl Store {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
-        let model = read::model(&sql, &clocks, &self.entries).map_err(failed)?;
-        let generation = read::generation(&sql).map_err(failed)?;
+        let snapshot = self.cache.get(&sql, &clocks, &self.entries).map_err(failed)?;
         let moved = ends::Ends::new(&sql, &clocks).and_then(|ends| ends.are_moved(&sql));
         let moved = moved.map_err(failed)?;
-        Ok(Transaction::new(sql, path, model, generation, self.limits, (clocks, moved)))
+        Ok(Transaction::new((sql, path), (snapshot, &self.cache), self.limits, (clocks, moved)))
     }
 
     /// Records the addresses of group members in the active policies.
@@ -463,6 +487,11 @@ fn writable(path: &Path) -> Result<Connection, Error> {
         return copy::open(path);
     }
     connected.map_err(|error| Error::sqlite(path, error))
+}
+
+/// Device and inode number of a file.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// The journal of a store.

@@ -160,7 +160,7 @@ pub enum Peer {
     /// The addresses of the interfaces in a group of this host.
     Group(GroupId),
     /// A group that is not on this host: matches nothing.
-    Foreign(ForeignGroup),
+    Foreign(Box<ForeignGroup>),
 }
 
 /// Address family of a prefix list.

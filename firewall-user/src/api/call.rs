@@ -11,12 +11,14 @@ use super::Api;
 use super::actions::Action;
 use super::client_tokens;
 use super::refusal::{of_model, refusal};
-use super::request::Caller;
+use super::request::{Caller, Connection};
 use super::tag_specifications;
 use crate::control::enforcement::present_device;
 use crate::control::{AttachOptions, Terms};
 use crate::dataplane::Pins;
 use crate::model::{self, Identity, Interface, InterfaceId, Model};
+use crate::control::{self, Terms};
+use crate::model::{self, Identity, Model};
 use crate::store::{Answered, Store, Transaction};
 
 /// A request that is being answered.
@@ -88,7 +90,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// The store cannot be read.
     pub(super) fn stored<T>(&self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T, Error> {
-        self.api.with_control(|control| read(control.store())).map_err(|error| refusal(&error))
+        self.api.with_reader(|control| read(control.store())).map_err(|error| refusal(&error))
     }
 
     /// The ids of a list of parameters, such as `VpcId.1`.
@@ -124,7 +126,7 @@ impl<'a> Call<'a> {
         let terms = self.terms();
         let made = self.api.with_control(|control| {
             if self.is_dry_run {
-                control.dry_run(edit)?;
+                control.dry_run(&terms, edit)?;
                 return Err(Error::dry_run().into());
             }
             control.change(&terms, edit)
@@ -231,6 +233,9 @@ impl<'a> Call<'a> {
 
     fn terms(&self) -> Terms {
         Terms { what: self.action.name.to_owned(), ..Terms::default() }
+        let ends = self.caller.connection.map(|Connection { client, server }| (client, server));
+        let caller = control::Caller::Client(ends);
+        Terms { what: self.action.name.to_owned(), caller, ..Terms::default() }
     }
 
     /// The tags that `TagSpecification.N` gives to what the action creates, whose type is for example

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{Access, Answer, Api, Caller};
 use crate::config::{Config, Paths};
-use crate::control::Terms;
+use crate::control::{Control, Terms};
 use crate::model::{Family, NewRule, Peer, PrefixList, RuleSpec, Traffic, parse_cidr};
 use crate::model::{Model, VpcId, VpcSettings};
 use crate::store::{self, Store, Transaction};
@@ -58,8 +58,8 @@ impl Host {
             dns_hostnames: false,
             usage_metrics: false,
         };
-        let terms = crate::control::Terms::default();
-        let create = |control: &mut crate::control::Control| {
+        let terms = Terms::default();
+        let create = |control: &mut Control| {
             control.change(&terms, |change| Ok(change.create_vpc(settings, Default::default())?))
         };
         self.api.with_control(create).unwrap()

@@ -55,7 +55,12 @@ impl Safety {
 
     /// The options of a change.
     pub(super) fn terms(self, what: &str) -> Terms {
-        Terms { what: failure::one_line(what), confirm: self.confirm, force: self.force }
+        Terms {
+            what: failure::one_line(what),
+            confirm: self.confirm,
+            force: self.force,
+            ..Terms::default()
+        }
     }
 
     /// Prints what is left to do after a change.

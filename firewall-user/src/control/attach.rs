@@ -78,7 +78,8 @@ impl Control {
         }
         let learns = options.learns && is_new;
         if !terms.force {
-            lockout::check(pins, &before, transaction.model(), learns)?;
+            let models = (&before, transaction.model());
+            lockout::check(&self.enforcer, terms.caller, models, learns)?;
         }
         let sizes = |interface: &Interface| self.enforcer.flow_sizes(interface);
         if before.interfaces.get(&slot).map(sizes) != Some(sizes(&interface)) {

@@ -29,7 +29,8 @@ impl Control {
         }
         let messages = ends::messages(&transaction);
         if !terms.force {
-            lockout::check(&self.enforcer.pins, transaction.in_force(), transaction.model(), true)?;
+            let models = (transaction.in_force(), transaction.model());
+            lockout::check(&self.enforcer, terms.caller, models, true)?;
         }
         self.enforcer.require_bpffs_visible(transaction.model())?;
         let is_attached = !transaction.model().interfaces.is_empty();

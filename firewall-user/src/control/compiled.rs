@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Orientation;
@@ -9,7 +10,7 @@ use ipnet::IpNet;
 
 use super::enforcement::present_device;
 use crate::dataplane::{DataplaneError, Pins};
-use crate::model::{GroupId, Interface, Model, Peer, Tracking};
+use crate::model::{Group, GroupId, Interface, Model, Peer, Tracking};
 use crate::policy::{Addresses, InternedPolicy, PolicyInterner, ResolvedRule, active_rules};
 
 /// A policy and the rules that it was compiled from.
@@ -87,8 +88,11 @@ pub(super) fn numbers(interner: &PolicyInterner, policies: &Policies) -> Vec<u32
 }
 
 /// The inside addresses of interfaces, by slot: [`inside`]. Only of members of a group that a rule names.
-pub(super) fn addresses(pins: &Pins, model: &Model) -> Result<Addresses> {
-    let referenced = peer_groups(model);
+pub(super) fn addresses(
+    pins: &Pins,
+    model: &Model,
+    referenced: &BTreeSet<&GroupId>,
+) -> Result<Addresses> {
     let mut addresses = Addresses::new();
     for interface in model.interfaces.values() {
         // Each device costs two requests of netlink.
@@ -109,7 +113,8 @@ fn counts_own_addresses(interface: &Interface) -> bool {
 /// and the device's own do not count. With each the names of these groups.
 #[must_use]
 pub fn without_address(model: &Model) -> Vec<(&Interface, Vec<&str>)> {
-    let peers = peer_groups(model);
+    let mut peers = PeerGroups::default();
+    let peers = peers.of(model);
     let interfaces = model.interfaces.values();
     let interfaces =
         interfaces.filter(|one| one.addresses.is_empty() && !counts_own_addresses(one));
@@ -121,14 +126,27 @@ pub fn without_address(model: &Model) -> Vec<(&Interface, Vec<&str>)> {
     named.filter(|(_, groups)| !groups.is_empty()).collect()
 }
 
-/// The groups that a rule names as its peer.
-fn peer_groups(model: &Model) -> BTreeSet<&GroupId> {
-    let rules = model.groups.values().flat_map(|group| &group.rules);
-    let peers = rules.filter_map(|rule| match &rule.spec.peer {
-        Peer::Group(id) => Some(id),
-        _ => None,
-    });
-    peers.collect()
+/// The groups that rules name as their peers, known of each group as it was last: of the next model only the groups
+/// that changed are read, and not a hundred thousand rules.
+#[derive(Debug, Default)]
+pub(super) struct PeerGroups(BTreeMap<GroupId, (Arc<Group>, Vec<GroupId>)>);
+
+impl PeerGroups {
+    /// The groups that a rule of a model names as its peer.
+    pub(super) fn of(&mut self, model: &Model) -> BTreeSet<&GroupId> {
+        self.0.retain(|id, _| model.groups.contains_key(id));
+        for (id, group) in &model.groups {
+            if !self.0.get(id).is_some_and(|(known, _)| Arc::ptr_eq(known, group)) {
+                let peers = group.rules.iter().filter_map(|rule| match &rule.spec.peer {
+                    Peer::Group(peer) => Some(peer.clone()),
+                    _ => None,
+                });
+                let peers = peers.collect::<BTreeSet<_>>().into_iter().collect();
+                self.0.insert(id.clone(), (Arc::clone(group), peers));
+            }
+        }
+        self.0.values().flat_map(|(_, peers)| peers).collect()
+    }
 }
 
 /// The inside addresses and networks of one interface: the declared ones, and of a device of this host those

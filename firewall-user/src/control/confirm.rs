@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{
-    Control, NotStored, NothingAttached, OtherStore, Outcome, Reconciled, Reconciliation,
+    Caller, Control, NotStored, NothingAttached, OtherStore, Outcome, Reconciled, Reconciliation,
     Unsettled, boot, watch,
 };
 use crate::config::Paths;
@@ -30,6 +30,8 @@ pub struct Terms {
     pub confirm: Option<Duration>,
     /// Whether it is made even if it locks its caller out.
     pub force: bool,
+    /// Whose connection it must not cut otherwise.
+    pub caller: Caller,
 }
 
 /// A change that is not confirmed yet.

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::compiled::{Policies, addresses, compile};
+use super::compiled::{Policies, compile};
 use super::staged::{blocks, filters};
-use super::{Control, ends};
+use super::{Control, Terms, ends, lockout};
 use crate::model::Model;
 use crate::policy::PolicyInterner;
 use crate::policy::blocks::resolve_blocks;
@@ -16,9 +16,10 @@ impl Control {
     /// stored or written.
     ///
     /// # Errors
-    /// `edit` fails, or something does not fit.
+    /// `edit` fails, the change would lock its caller out, or something does not fit.
     pub fn dry_run<T>(
         &mut self,
+        terms: &Terms,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         // Without a store nobody else can change it.
@@ -27,11 +28,14 @@ impl Control {
         ends::remove_ended(&mut transaction)?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();
+        if !terms.force {
+            lockout::check(&self.enforcer, terms.caller, (transaction.in_force(), model), true)?;
+        }
         compile(
             &mut PolicyInterner::default(),
             &Policies::new(),
             model,
-            &addresses(&self.enforcer.pins, model)?,
+            &self.enforcer.addresses(model)?,
         )?;
         compile_lists(transaction.before(), model)?;
         Ok(value)

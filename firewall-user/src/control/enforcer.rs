@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use firewall_ebpf::abi::interface::{Direction, Orientation};
 use firewall_ebpf::verdict::exempt::has_ports_of_dhcp;
 use firewall_ebpf::wire::protocol::UDP;
 
-use super::compiled::addresses;
+use super::compiled::{PeerGroups, addresses};
 use super::enforcement::{has_programs, present_device};
 use super::gc::{Extent, gc};
 use super::other_store::StoreIdentity;
@@ -27,7 +28,7 @@ use crate::dataplane::tables::interface::FlowSizes;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::{DataplaneError, Pins, instance};
 use crate::model::{Interface, Model, Tracking};
-use crate::policy::{Probe, active_rules, is_untracked};
+use crate::policy::{Addresses, Probe, active_rules, is_untracked};
 
 /// The instance of this host in the kernel.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Enforcer {
     pub(super) keeps_sizes: bool,
     /// The store that is enforced.
     pub(super) store: StoreIdentity,
+    /// Which groups the rules name as their peers.
+    pub(super) peers: Mutex<PeerGroups>,
 }
 
 impl Enforcer {
@@ -69,6 +72,15 @@ impl Enforcer {
             }
         }
         Ok(())
+    }
+
+    /// The inside addresses of the members of groups that rules name, by slot.
+    ///
+    /// # Errors
+    /// rtnetlink fails.
+    pub(super) fn addresses(&self, model: &Model) -> Result<Addresses> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses(&self.pins, model, &peers.of(model))
     }
 
     /// The maps, if anything is attached.
@@ -212,7 +224,7 @@ impl Enforcer {
         open.retain(|OpenConnection { protocol, inside, outside, .. }| {
             *protocol != UDP || !has_ports_of_dhcp(inside.is_ipv4(), inside.port(), outside.port())
         });
-        let rules = active_rules(model, &addresses(&self.pins, model)?, interface);
+        let rules = active_rules(model, &self.addresses(model)?, interface);
         let mut known = BTreeMap::new();
         open.retain(|one| {
             let probe = probe(one);

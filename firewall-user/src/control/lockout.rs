@@ -6,15 +6,17 @@
 mod cut;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::{Direction, Orientation};
 use firewall_ebpf::wire::protocol;
+use ipnet::IpNet;
 
 use super::boot;
-use super::compiled::addresses;
 use super::enforcement::present_device;
+use super::enforcer::Enforcer;
 use super::ssh::{self, Connection, Netns};
 use crate::dataplane::Pins;
 use crate::dataplane::host::{netns, routes};
@@ -26,9 +28,11 @@ use cut::{Cut, Cuts, remedy};
 /// The change would lock its caller out.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this would lock you out: your SSH connection {connection} arrives on {interface}, {breakage}"
+    "this would lock you out: your {}connection {connection} arrives on {interface}, {breakage}",
+    if *is_ssh { "SSH " } else { "" }
 )]
 pub struct LockedOut {
+    is_ssh: bool,
     connection: Connection,
     interface: String,
     group: String,
@@ -49,7 +53,11 @@ enum Breakage {
 
 impl Explain for LockedOut {
     fn hint(&self) -> Option<Cow<'static, str>> {
-        let Self { connection: Connection { client, server, .. }, group, breakage, .. } = self;
+        let Self { is_ssh, connection: Connection { client, server, .. }, group, breakage, .. } =
+            self;
+        if !is_ssh {
+            return Some(self.hint_of_client().into());
+        }
         let length = if client.is_ipv4() { 32 } else { 128 };
         Some(match breakage {
             Breakage::NoRule => format!(
@@ -69,6 +77,50 @@ impl Explain for LockedOut {
     }
 }
 
+impl LockedOut {
+    fn hint_of_client(&self) -> String {
+        let Self { connection: Connection { client, server, .. }, group, breakage, .. } = self;
+        let keeps = match breakage {
+            Breakage::NoRule => format!(
+                "an ingress rule of {group} for TCP port {} from {} keeps it open",
+                server.port(),
+                IpNet::from(client.ip())
+            ),
+            Breakage::NoFlow => "`--tcp-loose on` keeps it open".to_owned(),
+            Breakage::Cut(_, remedy) => remedy.clone(),
+        };
+        format!("{keeps}; on the host itself, `secgroup` with --force makes such a change")
+    }
+}
+
+/// Whose connection to this host a change must not cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// That of this process: the SSH connection that it was run over.
+    #[default]
+    Process,
+    /// That of a client of this process: its end, and the one on this host. `None` if it does not come over
+    /// TCP.
+    Client(Option<(SocketAddr, SocketAddr)>),
+}
+
+impl Caller {
+    /// The connection, and the network namespace of its end on this host.
+    fn connection(self) -> Option<(Connection, Netns)> {
+        let ends = match self {
+            Self::Process => return ssh::own_connection(),
+            Self::Client(ends) => ends,
+        };
+        let end = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+        let (client, server) = ends.map(|(client, server)| (end(client), end(server)))?;
+        if client.ip().is_loopback() || server.ip().is_loopback() {
+            return None;
+        }
+        let place = ssh::netns(Path::new("/proc/self/ns/net"))?;
+        Some((Connection { client, server, device: None }, place))
+    }
+}
+
 /// An interface with its rules.
 type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
 
@@ -77,10 +129,16 @@ type Policy<'a> = (&'a Interface, &'a [ResolvedRule]);
 ///
 /// # Errors
 /// [`LockedOut`], or netlink fails.
-pub(super) fn check(pins: &Pins, before: &Model, after: &Model, learns: bool) -> Result<()> {
-    let Some((connection, place)) = ssh::own_connection() else { return Ok(()) };
+pub(super) fn check(
+    enforcer: &Enforcer,
+    caller: Caller,
+    (before, after): (&Model, &Model),
+    learns: bool,
+) -> Result<()> {
+    let Some((connection, place)) = caller.connection() else { return Ok(()) };
+    let (pins, is_ssh) = (&enforcer.pins, caller == Caller::Process);
     let probe = probe(&connection);
-    let (members_before, members_after) = (addresses(pins, before)?, addresses(pins, after)?);
+    let (members_before, members_after) = (enforcer.addresses(before)?, enforcer.addresses(after)?);
     let now = boot::nanoseconds()?;
     let cuts = [before, after].map(|model| Cuts::new(model, &connection, now));
     for interface in after.interfaces.values() {
@@ -100,9 +158,8 @@ pub(super) fn check(pins: &Pins, before: &Model, after: &Model, learns: bool) ->
             let remedy = remedy(&cut, &connection, (before, after));
             let (interface, group) = (interface.label(), String::new());
             let breakage = Breakage::Cut(cut, remedy);
-            return Err(
-                LockedOut { connection: connection.clone(), interface, group, breakage }.into()
-            );
+            let connection = connection.clone();
+            return Err(LockedOut { is_ssh, connection, interface, group, breakage }.into());
         }
         let old = was.map(|was| (was, active_rules(before, &members_before, was)));
         let old = old.as_ref().map(|(was, rules)| (*was, &rules[..]));
@@ -115,6 +172,7 @@ pub(super) fn check(pins: &Pins, before: &Model, after: &Model, learns: bool) ->
             let group = interface.groups.first().and_then(|id| after.groups.get(id));
             let group = group.map_or_else(String::new, |group| group.name.clone());
             return Err(LockedOut {
+                is_ssh,
                 connection: connection.clone(),
                 interface: interface.label(),
                 group,

@@ -12,7 +12,6 @@ use super::enforcement::present_device;
 use super::enforcer::{Enforcer, is_managed};
 use super::staged::Before;
 use super::{Control, NotStored, Outcome, Reconciled, ends, lockout, ssh, watch};
-use crate::dataplane::Pins;
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::tables::maps::Maps;
 use crate::explain::Explain;
@@ -72,7 +71,7 @@ impl Control {
         let (_lock, _) = self.exclusive_unsettled()?;
         let before = self.model()?;
         let after = Model { is_panicking, ..before.clone() };
-        require_safe(&self.enforcer.pins, &before, &after, force)?;
+        require_safe(&self.enforcer, &before, &after, force)?;
         self.enforcer.require_bpffs_visible(&after)?;
         let interfaces = after.interfaces.values().cloned().collect();
         let mut panicked = Panicked { interfaces, removed: 0, open: Vec::new() };
@@ -128,7 +127,7 @@ impl Control {
         let messages = ends::messages(&transaction);
         transaction.set_management(networks)?;
         let after = transaction.model().clone();
-        require_safe(&self.enforcer.pins, transaction.in_force(), &after, force)?;
+        require_safe(&self.enforcer, transaction.in_force(), &after, force)?;
         self.enforcer.require_bpffs_visible(&after)?;
         let Some(mut maps) = self.enforcer.maps()? else {
             transaction.commit()?;
@@ -157,14 +156,14 @@ fn failed(done: Reconciled) -> Option<(Interface, anyhow::Error)> {
 }
 
 /// Refuses a change after which its caller could not connect again.
-fn require_safe(pins: &Pins, before: &Model, after: &Model, force: bool) -> Result<()> {
+fn require_safe(enforcer: &Enforcer, before: &Model, after: &Model, force: bool) -> Result<()> {
     if force {
         return Ok(());
     }
     if after.is_panicking {
         Ok(check(after)?)
     } else {
-        Ok(lockout::check(pins, before, after, false)?)
+        Ok(lockout::check(enforcer, super::Caller::Process, (before, after), false)?)
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Display;
 use anyhow::{Context as _, Result};
 
 use super::boot;
-use super::compiled::{Policies, addresses, compile, numbers};
+use super::compiled::{Policies, compile, numbers};
 use super::enforcer::Enforcer;
 use super::progress::Progress;
 use crate::dataplane::DataplaneError;
@@ -105,7 +105,7 @@ impl Enforcer {
     ) -> Result<Staged> {
         let mut progress = Progress::new();
         let mut interner = PolicyInterner::default();
-        let addresses = addresses(&self.pins, model)?;
+        let addresses = self.addresses(model)?;
         let known = match before {
             Before::Known { model, addresses, .. } => {
                 compile(&mut interner, &Policies::new(), model, addresses)?

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -70,6 +71,14 @@ impl Control {
     /// # Errors
     /// The store or the clock cannot be read.
     pub fn model(&self) -> Result<Model> {
+        self.shared_model().map(Arc::unwrap_or_clone)
+    }
+
+    /// As [`Self::model`], not copied.
+    ///
+    /// # Errors
+    /// The store or the clock cannot be read.
+    pub fn shared_model(&self) -> Result<Arc<Model>> {
         // Without permission to see the pins: what is stored.
         let unstored = self.unstored().unwrap_or_default();
         let mut model = self.store.model_without(|pending| {
@@ -84,7 +93,7 @@ impl Control {
     pub(super) fn earlier_model(&self) -> Result<Model> {
         let mut model = self.store.model_without(|_| Ok::<_, anyhow::Error>(true))?;
         add_unstored(&mut model, &self.unstored()?);
-        Ok(model)
+        Ok(Arc::unwrap_or_clone(model))
     }
 
     /// What the kernel has and this store has not.
@@ -143,7 +152,11 @@ impl Control {
     }
 }
 
-fn add_unstored(model: &mut Model, unstored: &Unstored) {
+fn add_unstored(model: &mut Arc<Model>, unstored: &Unstored) {
+    if unstored.is_empty() {
+        return;
+    }
+    let model = Arc::make_mut(model);
     if let Some(is_panicking) = unstored.panic {
         model.is_panicking = is_panicking;
     }

@@ -5,6 +5,8 @@
 //! be wrong then, as on a machine that starts in 1970, `state` has both clocks as they were last seen: no more
 //! time is left after a reboot than was left then.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows;
@@ -84,6 +86,25 @@ impl<'a> Ends<'a> {
             EndKind::Until => end.wall,
         };
         End { kind: end.kind, wall, boottime }
+    }
+
+    /// Every end, by its number.
+    pub(super) fn all(&self, sql: &Connection) -> rusqlite::Result<BTreeMap<u32, End>> {
+        let mut ends = BTreeMap::new();
+        for table in TABLES {
+            let select = format!(
+                "SELECT number, end_kind, end_wall, end_boot, end_boottime FROM {table} \
+                 WHERE end_kind IS NOT NULL"
+            );
+            let mut statement = sql.prepare_cached(&select)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                if let Some(end) = self.read(row, 1)? {
+                    ends.insert(row.get(0)?, end);
+                }
+            }
+        }
+        Ok(ends)
     }
 
     /// Whether an end is stored by other clocks than those of the present boot.

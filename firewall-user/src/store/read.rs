@@ -20,6 +20,12 @@ pub(super) fn generation(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT generation FROM state", [], |row| rows::count(row, 0))
 }
 
+/// The store's id and generation.
+pub(super) fn identity(connection: &Connection) -> rusqlite::Result<(String, u64)> {
+    let mut select = connection.prepare_cached("SELECT id, generation FROM state")?;
+    select.query_row([], |row| Ok((row.get(0)?, rows::count(row, 1)?)))
+}
+
 /// See [`super::Store::ended`].
 pub(super) fn ended(connection: &Connection) -> rusqlite::Result<EndedCounts> {
     let select = "SELECT ended_rules, ended_acl_entries, ended_blocks FROM state";

@@ -317,6 +317,11 @@ CREATE TABLE client_tokens (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX client_tokens_by_time ON client_tokens (time);
 
+-- What ends by itself is looked for in every change.
+CREATE INDEX rules_with_end ON rules (number) WHERE end_kind IS NOT NULL;
+CREATE INDEX acl_entries_with_end ON acl_entries (number) WHERE end_kind IS NOT NULL;
+CREATE INDEX blocks_with_end ON blocks (number) WHERE end_kind IS NOT NULL;
+
 -- The addresses of group members in the policies that are active in the kernel.
 CREATE TABLE active_addresses (
     slot INTEGER NOT NULL,

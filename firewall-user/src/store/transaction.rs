@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::cache::{ModelCache, Snapshot};
+use super::ends::Ends;
 use super::{Error, pending, write};
 use crate::clock::Clocks;
 use crate::model::apply::Plan;
@@ -23,6 +26,7 @@ mod flow_logs;
 mod interfaces;
 mod prefix_lists;
 mod rollback;
+mod tags;
 mod vpcs;
 
 pub use acls::NewAcl;
@@ -50,9 +54,13 @@ pub struct NewGroup {
 pub struct Transaction<'a> {
     sql: rusqlite::Transaction<'a>,
     path: &'a Path,
-    before: Model,
-    model: Model,
+    before: Arc<Model>,
+    model: Arc<Model>,
+    cache: &'a ModelCache,
+    store: String,
     generation: u64,
+    /// Something ended by itself, or will, when the transaction began.
+    has_ends: bool,
     limits: Limits,
     changed: bool,
     /// The active addresses were recorded, which is no edit of the user's.
@@ -67,20 +75,21 @@ pub struct Transaction<'a> {
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(
-        sql: rusqlite::Transaction<'a>,
-        path: &'a Path,
-        model: Model,
-        generation: u64,
+        (sql, path): (rusqlite::Transaction<'a>, &'a Path),
+        (snapshot, cache): (Snapshot, &'a ModelCache),
         limits: Limits,
         (clocks, moved): (Clocks, bool),
     ) -> Self {
-        let before = model.clone();
+        let Snapshot { id, generation, ends, model } = snapshot;
         Self {
             sql,
             path,
-            before,
+            before: Arc::clone(&model),
             model,
+            cache,
+            store: id,
             generation,
+            has_ends: !ends.is_empty(),
             limits,
             changed: false,
             recorded: false,
@@ -93,13 +102,13 @@ impl<'a> Transaction<'a> {
 
     /// The model without the edits.
     #[must_use]
-    pub const fn before(&self) -> &Model {
+    pub fn before(&self) -> &Model {
         &self.before
     }
 
     /// The model with the edits so far.
     #[must_use]
-    pub const fn model(&self) -> &Model {
+    pub fn model(&self) -> &Model {
         &self.model
     }
 
@@ -128,8 +137,19 @@ impl<'a> Transaction<'a> {
     /// The store cannot be written; nothing has changed then.
     pub fn commit(self) -> Result<u64, Error> {
         let Self {
-            sql, path, generation, changed, recorded, copied, incomplete, clocks, ends, ..
+            sql,
+            path,
+            changed,
+            recorded,
+            copied,
+            incomplete,
+            clocks,
+            ends,
+            model,
+            cache,
+            ..
         } = self;
+        let (id, generation) = (self.store, self.generation);
         let failed = |error| Error::sqlite(path, error);
         if incomplete {
             return Err(Error::Incomplete { path: path.to_owned() });
@@ -143,18 +163,21 @@ impl<'a> Transaction<'a> {
                 return sql.rollback().map(|()| generation).map_err(failed);
             }
             // What is in the kernel is of the ends as they were stored before.
-            let generation = generation + u64::from(ends.stored);
             let set = "UPDATE state SET generation = generation + ?1";
             sql.execute(set, [u32::from(ends.stored)]).map_err(failed)?;
             sql.commit().map_err(failed)?;
-            return Ok(generation);
+            return Ok(generation + u64::from(ends.stored));
         }
         if ends.is_done {
             super::ends::store_clocks(&sql, &clocks).map_err(failed)?;
         }
         sql.execute("UPDATE state SET generation = generation + 1", []).map_err(failed)?;
-        sql.commit().map_err(failed)?;
-        Ok(generation + 1)
+        let generation = generation + 1;
+        let ends = Ends::new(&sql, &clocks).and_then(|ends| ends.all(&sql)).map_err(failed)?;
+        cache.prepare(Snapshot { id, generation, ends, model });
+        let committed = sql.commit().map_err(failed);
+        cache.settle(committed.is_ok());
+        committed.map(|()| generation)
     }
 
     /// Writes an edit that was checked.
@@ -183,7 +206,7 @@ impl<'a> Transaction<'a> {
         self.changed = true;
         self.ends.edited = true;
         let assigned = read(&change);
-        self.model.make(change);
+        Arc::make_mut(&mut self.model).make(change);
         Ok(assigned)
     }
 

@@ -12,6 +12,7 @@ mod fixture;
 mod host;
 mod import;
 mod interface_refusals;
+mod keys;
 mod load;
 mod refusals;
 mod repeated;

@@ -78,7 +78,28 @@ def remove_vpc(ec2, vpc):
 
 
 @pytest.fixture
-def vpc(ec2):
+def make_list(ec2):
+    made = []
+
+    def make(cidrs=(), family="IPv4", size=5, **more):
+        entries = [{"Cidr": cidr} for cidr in cidrs]
+        created = ec2.create_managed_prefix_list(
+            PrefixListName=name("list"), AddressFamily=family, MaxEntries=size, Entries=entries, **more
+        )["PrefixList"]["PrefixListId"]
+        made.append(created)
+        return created
+
+    yield make
+    for one in made:
+        try:
+            ec2.delete_managed_prefix_list(PrefixListId=one)
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "InvalidPrefixListID.NotFound", error
+
+
+@pytest.fixture
+def vpc(ec2, make_list):
+    # Set up later, it is removed sooner: its groups may name lists.
     created = ec2.create_vpc(CidrBlock=f"10.{next(NETWORKS)}.0.0/16")["Vpc"]["VpcId"]
     yield created
     remove_vpc(ec2, created)
@@ -106,26 +127,6 @@ def default_vpc(ec2):
     vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     assert len(vpcs) == 1
     return vpcs[0]["VpcId"]
-
-
-@pytest.fixture
-def make_list(ec2):
-    made = []
-
-    def make(cidrs=(), family="IPv4", size=5, **more):
-        entries = [{"Cidr": cidr} for cidr in cidrs]
-        created = ec2.create_managed_prefix_list(
-            PrefixListName=name("list"), AddressFamily=family, MaxEntries=size, Entries=entries, **more
-        )["PrefixList"]["PrefixListId"]
-        made.append(created)
-        return created
-
-    yield make
-    for one in made:
-        try:
-            ec2.delete_managed_prefix_list(PrefixListId=one)
-        except ClientError as error:
-            assert error.response["Error"]["Code"] == "InvalidPrefixListID.NotFound", error
 
 
 @pytest.fixture

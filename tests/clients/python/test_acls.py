@@ -4,7 +4,12 @@ import re
 
 from conftest import filters, of, refused
 
-DENY_ALL = {"Protocol": "-1", "RuleAction": "deny", "RuleNumber": 32767, "CidrBlock": "0.0.0.0/0"}
+# The last entries of each direction. A host has IPv6 whatever networks its VPC is given, so that the one for IPv6
+# is always there.
+LAST = [
+    {"Protocol": "-1", "RuleAction": "deny", "RuleNumber": 32767, "CidrBlock": "0.0.0.0/0"},
+    {"Protocol": "-1", "RuleAction": "deny", "RuleNumber": 32768, "Ipv6CidrBlock": "::/0"},
+]
 
 
 def described(ec2, acl):
@@ -39,8 +44,8 @@ def test_a_new_acl_denies_everything(ec2, vpc, account):
         assert found["Tags"] == tags
         assert found["Associations"] == []
         for egress in [False, True]:
-            (last,) = [one for one in found["Entries"] if one["Egress"] == egress]
-            assert {key: last[key] for key in DENY_ALL} == DENY_ALL
+            entries = [one for one in found["Entries"] if one["Egress"] == egress]
+            assert entries == [{**one, "Egress": egress} for one in LAST]
     ec2.delete_network_acl(NetworkAclId=acl)
     refused("InvalidNetworkAclID.NotFound", ec2.describe_network_acls, NetworkAclIds=[acl])
     refused("InvalidNetworkAclID.NotFound", ec2.delete_network_acl, NetworkAclId=acl)
@@ -60,7 +65,7 @@ def test_entries_are_created_replaced_and_deleted(ec2, vpc):
     del six["CidrBlock"]
     ec2.create_network_acl_entry(**six)
     entries = described(ec2, acl)["Entries"]
-    assert len(entries) == 6
+    assert len(entries) == 8
     ingress = {one["RuleNumber"]: one for one in entries if not one["Egress"]}
     assert ingress[100]["PortRange"] == {"From": 22, "To": 23}
     assert (ingress[100]["Protocol"], ingress[100]["RuleAction"]) == ("6", "allow")
@@ -97,7 +102,7 @@ def test_entries_that_ec2_refuses(ec2, vpc):
     refuse("InvalidNetworkAclID.NotFound", NetworkAclId="acl-0123456789abcdef0")
     refused("InvalidParameterValue", ec2.delete_network_acl_entry, NetworkAclId=acl, RuleNumber=32767, Egress=True)
     refused("DryRunOperation", ec2.create_network_acl_entry, DryRun=True, **entry(acl, 100))
-    assert len(described(ec2, acl)["Entries"]) == 2
+    assert len(described(ec2, acl)["Entries"]) == 4
     ec2.delete_network_acl(NetworkAclId=acl)
 
 
@@ -106,7 +111,7 @@ def test_the_default_acl_and_the_associations_of_subnets(ec2, vpc, subnet):
     acl = default["NetworkAclId"]
     assert default["IsDefault"] is True
     ingress = [one["RuleNumber"] for one in default["Entries"] if not one["Egress"]]
-    assert ingress == [100, 32767]
+    assert ingress == [100, 101, 32767, 32768]
     (first,) = [one for one in default["Entries"] if not one["Egress"] and one["RuleNumber"] == 100]
     assert (first["RuleAction"], first["CidrBlock"], first["Protocol"]) == ("allow", "0.0.0.0/0", "-1")
     (association,) = default["Associations"]

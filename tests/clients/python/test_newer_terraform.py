@@ -131,8 +131,8 @@ def test_aws_flow_log(ec2, vpc):
 def test_aws_network_acl_with_an_association(ec2, vpc, subnet):
     made = ec2.create_network_acl(VpcId=vpc, TagSpecifications=tags("network-acl", Name="tf"))["NetworkAcl"]
     acl = made["NetworkAclId"]
-    # The provider first removes what a new one has, except 32767.
-    assert {entry["RuleNumber"] for entry in made["Entries"]} == {32767}
+    # The provider first removes what a new one has, except these two.
+    assert {entry["RuleNumber"] for entry in made["Entries"]} == {32767, 32768}
     for number, more in [
         (100, {"Protocol": "6", "PortRange": {"From": 443, "To": 443}, "CidrBlock": "10.0.0.0/8"}),
         (110, {"Protocol": "-1", "PortRange": {"From": 0, "To": 0}, "CidrBlock": "192.168.0.0/16"}),

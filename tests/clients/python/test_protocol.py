@@ -82,6 +82,12 @@ def test_what_does_not_exist_is_named(ec2):
     status, body = send(*signed({"Action": "DescribeSecurityGroups", "Colour": "red"}))
     assert code((status, body)) == (400, "UnknownParameter")
     assert "The parameter Colour is not recognized" in body
+    # Egress of a group is asked for by its id only.
+    unknown = {"Action": "AuthorizeSecurityGroupEgress", "GroupName": "x", "GroupId": "sg-0123456789abcdef0"}
+    rule = {"IpPermissions.1.IpProtocol": "-1", "IpPermissions.1.IpRanges.1.CidrIp": "0.0.0.0/0"}
+    status, body = send(*signed({**unknown, **rule}))
+    assert code((status, body)) == (400, "UnknownParameter")
+    assert "The parameter GroupName is not recognized" in body
 
 
 def test_only_a_right_signature_is_accepted():
@@ -91,6 +97,7 @@ def test_only_a_right_signature_is_accepted():
     assert code(send(*signed(act, key=wrong))) in [(401, "AuthFailure"), (403, "SignatureDoesNotMatch")]
     assert code(send(*signed(act, key=unknown))) in [(401, "AuthFailure"), (403, "InvalidClientTokenId")]
     url, body, headers = signed(act)
+    del headers["Content-Length"]
     assert code(send(url, body + b"&MaxResults=5", headers)) in [(401, "AuthFailure"), (403, "SignatureDoesNotMatch")]
     assert code(send(url + "?Action=DeleteVpc", body, headers))[0] in (400, 401, 403)
     unsigned = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -99,7 +99,6 @@ def test_the_old_parameters_of_one_rule(ec2, group, make_group):
     refused(
         "InvalidParameterValue", ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=[tcp(1, UserIdGroupPairs=pair)]
     )
-    refused("UnknownParameter", ec2.authorize_security_group_egress, GroupId=group, GroupName="x")
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[tcp(1, UserIdGroupPairs=[{"GroupId": source}])])
 
 

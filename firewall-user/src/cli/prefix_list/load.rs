@@ -115,7 +115,7 @@ impl Load {
             notes = remarks(&read);
             let edit = |change: &mut Transaction<'_>| self.edit(change, read);
             if self.dry_run {
-                context.control_existing()?.dry_run(edit)
+                context.control_existing()?.dry_run(&self.safety.terms("prefix-list load"), edit)
             } else {
                 self.safety.change(context, &format!("prefix-list load {list} {file}"), edit)
             }

@@ -1,5 +1,7 @@
 //! What ends by itself: its removal, and another end for a rule.
 
+use std::sync::Arc;
+
 use super::Transaction;
 use crate::model::{Change, End, Ended, EndedKind, GroupId, Model, Moment, RuleId};
 use crate::store::ends::{Ends, Written};
@@ -11,7 +13,7 @@ pub(super) struct Settled {
     /// What had ended and was removed.
     ended: Vec<Ended>,
     /// The model after that.
-    model: Option<Model>,
+    model: Option<Arc<Model>>,
     /// Ends were stored by other clocks when the transaction began.
     pub(super) moved: bool,
     /// They are stored by those of the present boot now.
@@ -47,6 +49,9 @@ impl Transaction<'_> {
         self.recorded |= ends || clocks;
         self.ends.stored = ends;
         self.ends.is_done = true;
+        if !self.has_ends {
+            return Ok(());
+        }
         let ended = self.model.ended(self.clocks.moment.boottime);
         if ended.is_empty() {
             return Ok(());

@@ -191,7 +191,7 @@ impl Transaction<'_> {
         was: usize,
         change: Change,
     ) -> Result<(), Error> {
-        let mut after = self.model.clone();
+        let mut after = crate::model::Model::clone(&self.model);
         after.make(change.clone());
         if after.prefix_list_by_id(id)?.weight() > was {
             after.check_referring_groups(id, &self.limits)?;

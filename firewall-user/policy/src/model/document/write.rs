@@ -183,7 +183,8 @@ fn add_peer(identity: &Identity, permission: &mut IpPermission, rule: &Rule) {
                 ..UserIdGroupPair::default()
             });
         }
-        Peer::Foreign(ForeignGroup { group, account, vpc, peering }) => {
+        Peer::Foreign(foreign) => {
+            let ForeignGroup { group, account, vpc, peering } = &**foreign;
             permission.user_id_group_pairs.get_or_insert_default().push(UserIdGroupPair {
                 description,
                 ends_at,
@@ -230,6 +231,8 @@ fn rule(identity: &Identity, group: &Group, rule: &Rule) -> SecurityGroupRule {
                 ..ReferencedGroup::default()
             });
         }
+        Peer::Foreign(foreign) => {
+            let ForeignGroup { group, account, .. } = &**foreign;
         Peer::Foreign(ForeignGroup { group, account, vpc, peering }) => {
             item.referenced_group_info = Some(ReferencedGroup {
                 group_id: Some(group.to_string()),
