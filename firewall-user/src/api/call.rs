@@ -14,11 +14,9 @@ use super::refusal::{of_model, refusal};
 use super::request::{Caller, Connection};
 use super::tag_specifications;
 use crate::control::enforcement::present_device;
-use crate::control::{AttachOptions, Terms};
+use crate::control::{self, AttachOptions, Terms};
 use crate::dataplane::Pins;
 use crate::model::{self, Identity, Interface, InterfaceId, Model};
-use crate::control::{self, Terms};
-use crate::model::{self, Identity, Model};
 use crate::store::{Answered, Store, Transaction};
 
 /// A request that is being answered.
@@ -149,7 +147,7 @@ impl<'a> Call<'a> {
             let pins = control.pins().clone();
             let host = Host { pins: &pins, capacity: control.config().maps.interfaces.get() };
             if self.is_dry_run {
-                control.dry_run(|change| edit(change, &host))?;
+                control.dry_run(&terms, |change| edit(change, &host))?;
                 return Err(Error::dry_run().into());
             }
             let options = AttachOptions { traced: false, learns: true };
@@ -185,9 +183,10 @@ impl<'a> Call<'a> {
     /// As [`Self::change`]; or the kernel refuses.
     pub(super) fn detach(&self, choose: impl Fn(&Model) -> Result<u16>) -> Result<(), Error> {
         self.params.finish()?;
+        let terms = self.terms();
         let made = self.api.with_control(|control| {
             if self.is_dry_run {
-                control.dry_run(|change| {
+                control.dry_run(&terms, |change| {
                     let slot = choose(change.model())?;
                     Ok(change.detach_interface(slot)?)
                 })?;
@@ -232,7 +231,6 @@ impl<'a> Call<'a> {
     }
 
     fn terms(&self) -> Terms {
-        Terms { what: self.action.name.to_owned(), ..Terms::default() }
         let ends = self.caller.connection.map(|Connection { client, server }| (client, server));
         let caller = control::Caller::Client(ends);
         Terms { what: self.action.name.to_owned(), caller, ..Terms::default() }

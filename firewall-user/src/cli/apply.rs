@@ -53,26 +53,6 @@ impl Command {
         let others = if prune { Others::Go } else { Others::Stay };
         let what = format!("apply {}", file.display());
         let apply = || -> Result<_> {
-            let text = input::read(&file)?;
-            let mut document = Document::parse(&text)?;
-            document.now = Clocks::now().moment;
-            let edit = |change: &mut Transaction<'_>| {
-                let plan = Plan::with(change.model(), &document, change.limits(), others)
-                    .map_err(|errors| errors.located(&text))?;
-                let blocked = blocked_lists(change.model(), &plan);
-                change.apply(&plan)?;
-                if !safety.force() {
-                    for (list, before) in &blocked {
-                        risks::check_list(change.model(), list, before)?;
-                    }
-                }
-                Ok(plan)
-            };
-            if dry_run {
-                context.control_existing()?.dry_run(&safety.terms("apply"), edit)
-            } else {
-                safety.change(context, &format!("apply {}", file.display()), edit)
-            }
             let mut parts = Parts::default();
             parts.add(None, input::read(&file)?, None)?;
             scope.add_entries(&mut parts)?;

@@ -92,7 +92,7 @@ pub(super) fn apply(
         Ok(plan)
     };
     match run {
-        Run::Dry => context.control_existing()?.dry_run(edit),
+        Run::Dry => context.control_existing()?.dry_run(&safety.terms("apply"), edit),
         Run::Real { what } => safety.change(context, what, edit),
     }
 }

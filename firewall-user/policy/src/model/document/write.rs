@@ -232,8 +232,7 @@ fn rule(identity: &Identity, group: &Group, rule: &Rule) -> SecurityGroupRule {
             });
         }
         Peer::Foreign(foreign) => {
-            let ForeignGroup { group, account, .. } = &**foreign;
-        Peer::Foreign(ForeignGroup { group, account, vpc, peering }) => {
+            let ForeignGroup { group, account, vpc, peering } = &**foreign;
             item.referenced_group_info = Some(ReferencedGroup {
                 group_id: Some(group.to_string()),
                 user_id: Some(owner_of(identity, account)),

@@ -158,7 +158,7 @@ impl Planner<'_> {
         }
         // What is wrong with an item of the document is reported there.
         let is_broken = self.broken.contains(theirs.group.as_str());
-        (!is_broken).then(|| Peer::Foreign(theirs.clone()))
+        (!is_broken).then(|| Peer::Foreign(Box::new(theirs.clone())))
     }
 
     /// Keeps an error about an unknown name, unless it is that of an item of the document with an error of its
