@@ -156,8 +156,8 @@ const AWS: &str = r#"{
         },
         {
             "Associations": [
-                {"NetworkAclAssociationId": "aclassoc-05e7bf5b", "NetworkAclId": "acl-0bbbbbbbbbbbbbbbb", "SubnetId": "subnet-1"},
-                {"NetworkAclAssociationId": "aclassoc-05e7bf5c", "NetworkAclId": "acl-0bbbbbbbbbbbbbbbb", "SubnetId": "subnet-2"}
+                {"NetworkAclAssociationId": "aclassoc-05e7bf5b", "NetworkAclId": "acl-0bbbbbbbbbbbbbbbb", "SubnetId": "subnet-00000001"},
+                {"NetworkAclAssociationId": "aclassoc-05e7bf5c", "NetworkAclId": "acl-0bbbbbbbbbbbbbbbb", "SubnetId": "subnet-00000002"}
             ],
             "Entries": [
                 {"CidrBlock": "0.0.0.0/0", "Egress": true, "PortRange": {"From": 32768, "To": 65535}, "Protocol": "6", "RuleAction": "allow", "RuleNumber": 140},
