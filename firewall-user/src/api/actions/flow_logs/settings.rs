@@ -77,12 +77,16 @@ const LONGEST_NAME: usize = 512;
 /// # Errors
 /// EC2 would refuse them.
 pub(super) fn parse(params: &Params) -> Result<FlowLogSettings, Error> {
+    // In any case, as clients write it.
     let one_of = |name: &str, known: &[&str]| match params.text(name) {
-        Some(text) if !known.contains(&text) => Err(Error::invalid(format!(
-            "Value ({text}) for parameter {name} is invalid. Must be one of {}.",
-            known.join(", ")
-        ))),
-        found => Ok(found.map(str::to_owned)),
+        None => Ok(None),
+        Some(text) => match known.iter().find(|one| one.eq_ignore_ascii_case(text)) {
+            Some(one) => Ok(Some((*one).to_owned())),
+            None => Err(Error::invalid(format!(
+                "Value ({text}) for parameter {name} is invalid. Must be one of {}.",
+                known.join(", ")
+            ))),
+        },
     };
     let traffic = one_of("TrafficType", &["ACCEPT", "REJECT", "ALL"])?
         .ok_or_else(|| Error::missing("TrafficType"))?;
