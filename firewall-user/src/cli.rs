@@ -17,12 +17,14 @@ mod attach;
 mod block;
 mod confirm;
 mod detach;
+mod documents;
 mod ends;
 mod export;
 mod failure;
 mod flows;
 mod gc;
 mod group;
+mod import;
 mod input;
 mod interfaces;
 mod json;
@@ -43,6 +45,7 @@ mod status;
 mod table;
 mod traffic;
 mod unblock;
+mod vpc;
 
 pub use json::{JsonDocument, documents};
 
@@ -121,7 +124,11 @@ enum Command {
     /// Create, change, list, show and delete network ACLs, and associate them with interfaces
     #[command(subcommand)]
     Acl(acl::Command),
+    /// List VPCs and subnets
+    #[command(subcommand)]
+    Vpc(vpc::Command),
     Apply(apply::Command),
+    Import(import::Command),
     Export(export::Command),
     /// Attach groups to an interface, or change the groups and options of one that is attached
     Attach(attach::Command),
@@ -166,10 +173,15 @@ impl Command {
             Self::Rule(command) => command.needs_configuration(),
             Self::PrefixList(command) => command.needs_configuration(),
             Self::Acl(command) => command.needs_configuration(),
-            Self::Apply(_) | Self::Attach(_) | Self::Reconcile(_) | Self::Serve(_) => true,
+            Self::Apply(_)
+            | Self::Import(_)
+            | Self::Attach(_)
+            | Self::Reconcile(_)
+            | Self::Serve(_) => true,
             Self::Mode(command) => !command.is_for_emergency(),
             Self::Block(command) => command.needs_configuration(),
             Self::Export(_)
+            | Self::Vpc(_)
             | Self::Detach(_)
             | Self::Unblock(_)
             | Self::Confirm(_)
@@ -191,7 +203,9 @@ impl Command {
             Self::Rule(command) => command.run(context),
             Self::PrefixList(command) => command.run(context),
             Self::Acl(command) => command.run(context),
+            Self::Vpc(command) => command.run(context),
             Self::Apply(command) => command.run(context),
+            Self::Import(command) => command.run(context),
             Self::Export(command) => command.run(context),
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),

@@ -356,14 +356,14 @@ impl Store {
             .map_err(self.failed())
     }
 
-    /// The number of a rule, also of a deleted one.
+    /// The number of a rule, also of a deleted one; if there were several with this id, that of the last.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn number_of_rule(&self, rule: &RuleId) -> Result<Option<u32>, Error> {
         self.connection
             .query_row(
-                "SELECT number FROM rule_history WHERE rule_id = ?1",
+                "SELECT number FROM rule_history WHERE rule_id = ?1 ORDER BY number DESC LIMIT 1",
                 [rule.as_str()],
                 |row| row.get(0),
             )

@@ -3,6 +3,7 @@
 //! Each item is installed only if it is not found, so a second set-up is quick. Separate programs go to
 //! `target/tools`; the rest are Debian packages.
 
+pub(crate) mod clients;
 mod debian;
 pub(crate) mod emulator;
 mod item;
@@ -29,13 +30,15 @@ pub(crate) enum Scope {
 /// Sets up everything, and prints each item with its purpose and its path.
 pub(crate) fn run() -> Result<()> {
     let toolchain = install(Scope::Test)?;
+    clients::start().finish()?;
     for item in item::survey(Scope::Test, Some(&toolchain)) {
         eprintln!("{item}");
     }
     Ok(())
 }
 
-/// Sets up what a chore needs; silent and quick when nothing is missing.
+/// Sets up what a chore needs; silent and quick when nothing is missing. The clients of EC2 are separate:
+/// [`clients::start`].
 pub(crate) fn ensure(scope: Scope) -> Result<Toolchain> {
     install(scope)
 }

@@ -25,6 +25,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
     machine::prepare("test")?;
     // All of it now, so that a missing package fails before minutes of building.
     setup::ensure(setup::Scope::Test)?;
+    let clients = setup::clients::start();
     let others = if filter.is_none() { &kernel::USUAL[..] } else { &[] };
     let others = setup::ensure_kernels(others)?;
     if filter.is_none_or(|filter| filter.contains(guest::TESTS)) {
@@ -35,6 +36,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<bool> {
     let toolchain = build::development(&[])?;
     // The generator of packets is in it.
     object::build_bench(&toolchain)?;
+    clients.finish()?;
 
     let mut report = Report::default();
     if filter.is_none() {

@@ -35,7 +35,8 @@ impl Filters {
             let name = filter.required("Name")?;
             let is_tag =
                 name == "tag-key" || name.strip_prefix("tag:").is_some_and(|key| !key.is_empty());
-            if !names.contains(&name) && !(is_tag && names.contains(&"tag")) || name == "tag" {
+            let is_known = names.contains(&name) || is_tag && names.contains(&"tag");
+            if !is_known || name == "tag" {
                 return Err(Error::invalid(format!("The filter '{name}' is invalid")));
             }
             // A value may be empty: of objects without a description.

@@ -113,6 +113,12 @@ impl Params {
         Some(node)
     }
 
+    /// As [`Self::node`], also where all parameters of it are empty.
+    #[must_use]
+    pub fn node_or_empty(&self, name: &str) -> Option<&Self> {
+        self.inside.get(name)
+    }
+
     /// The value of a parameter; `None` if it is absent or empty.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {

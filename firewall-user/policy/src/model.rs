@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod acl;
 pub mod apply;
+mod aws_list;
 mod block;
 mod change;
 pub mod check;
@@ -46,7 +47,7 @@ pub use entries::{Entries, EntryChange};
 pub use error::{Error, Kind, User};
 pub use ether_type::EtherType;
 pub use flow_log::{FlowLog, FlowLogSettings, Logged, RecordFiles};
-pub use foreign::{ForeignGroup, is_account};
+pub use foreign::{ForeignGroup, is_account, is_owner, is_peering};
 pub use identity::Identity;
 pub use ids::{
     AclId, AssociationId, AttachmentId, FlowLogId, GroupId, InterfaceId, PrefixListId, RuleId,
@@ -58,7 +59,9 @@ pub use networks::Networks;
 pub use permission::Permission;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
-pub use text::{acl_name, group_description, group_name, prefix_list_name, rule_description};
+pub use text::{
+    acl_name, aws_list_name, group_description, group_name, prefix_list_name, rule_description,
+};
 pub use traffic::Ec2Traffic;
 pub use vpc::{Subnet, SubnetSettings, Vpc, VpcSettings};
 
@@ -157,7 +160,7 @@ pub enum Peer {
     /// The addresses of the interfaces in a group of this host.
     Group(GroupId),
     /// A group that is not on this host: matches nothing.
-    Foreign(ForeignGroup),
+    Foreign(Box<ForeignGroup>),
 }
 
 /// Address family of a prefix list.
@@ -398,15 +401,5 @@ impl Default for Model {
             management: BTreeSet::new(),
             is_panicking: false,
         }
-    }
-}
-
-impl PrefixList {
-    /// How many rules a rule with this list as its peer counts as: EC2 counts the list's `MaxEntries`, whatever
-    /// it has. At least 1, the least that EC2 takes as `MaxEntries`.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        let entries = self.entries.len();
-        self.max_entries.map_or(entries, |max| max as usize).max(entries).max(1)
     }
 }

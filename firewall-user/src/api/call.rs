@@ -13,8 +13,10 @@ use super::client_tokens;
 use super::refusal::{of_model, refusal};
 use super::request::{Caller, Connection};
 use super::tag_specifications;
-use crate::control::{self, Terms};
-use crate::model::{self, Identity, Model};
+use crate::control::enforcement::present_device;
+use crate::control::{self, AttachOptions, Terms};
+use crate::dataplane::Pins;
+use crate::model::{self, Identity, Interface, InterfaceId, Model};
 use crate::store::{Answered, Store, Transaction};
 
 /// A request that is being answered.
@@ -26,6 +28,14 @@ pub(super) struct Call<'a> {
     /// The parameters of the request.
     pub(super) params: &'a Params,
     is_dry_run: bool,
+}
+
+/// What an edit that attaches an interface has to know of this host.
+#[derive(Debug)]
+pub(super) struct Host<'a> {
+    pub(super) pins: &'a Pins,
+    /// How many interfaces can be attached.
+    pub(super) capacity: u32,
 }
 
 impl<'a> Call<'a> {
@@ -122,6 +132,71 @@ impl<'a> Call<'a> {
         if terms.is_deferrable && made.is_ok() {
             self.api.schedule();
         }
+        made.map_err(|error| refusal(&error))
+    }
+
+    /// Makes a change on which programs depend, as [`Self::change`] makes others: `edit` returns the
+    /// interface whose programs are attached or replaced.
+    ///
+    /// # Errors
+    /// As [`Self::change`]; or the kernel refuses.
+    pub(super) fn attach(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>, &Host<'_>) -> Result<Interface>,
+    ) -> Result<(), Error> {
+        self.params.finish()?;
+        let terms = self.terms();
+        let made = self.api.with_control(|control| {
+            let pins = control.pins().clone();
+            let host = Host { pins: &pins, capacity: control.config().maps.interfaces.get() };
+            if self.is_dry_run {
+                control.dry_run(&terms, |change| edit(change, &host))?;
+                return Err(Error::dry_run().into());
+            }
+            let options = AttachOptions { traced: false, learns: true };
+            control.attach(&terms, options, |change| edit(change, &host))
+        });
+        made.map(drop).map_err(|error| refusal(&error))
+    }
+
+    /// Edits an interface, and replaces its programs if it is attached: for settings that they have.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub(super) fn reattach(
+        &self,
+        id: &InterfaceId,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
+    ) -> Result<(), Error> {
+        let is_present = self.api.with_control(|control| {
+            let model = control.model()?;
+            let interface = model.interface_by_id(id)?;
+            Ok(interface.is_attached() && present_device(control.pins(), interface)?.is_some())
+        });
+        if is_present.map_err(|error| refusal(&error))? {
+            self.attach(|change, _| edit(change))
+        } else {
+            self.change(edit).map(drop)
+        }
+    }
+
+    /// Detaches an interface, which stays stored.
+    ///
+    /// # Errors
+    /// As [`Self::change`]; or the kernel refuses.
+    pub(super) fn detach(&self, choose: impl Fn(&Model) -> Result<u16>) -> Result<(), Error> {
+        self.params.finish()?;
+        let terms = self.terms();
+        let made = self.api.with_control(|control| {
+            if self.is_dry_run {
+                control.dry_run(&terms, |change| {
+                    let slot = choose(change.model())?;
+                    Ok(change.detach_interface(slot)?)
+                })?;
+                return Err(Error::dry_run().into());
+            }
+            control.detach_kept(choose)
+        });
         made.map_err(|error| refusal(&error))
     }
 

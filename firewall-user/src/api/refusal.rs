@@ -9,6 +9,7 @@ use crate::explain::Explain;
 use crate::model;
 
 mod groups;
+mod network;
 
 /// The error of a change or a reading.
 pub(super) fn refusal(error: &anyhow::Error) -> Error {
@@ -46,7 +47,7 @@ pub(super) fn of_model(error: &model::Error) -> Error {
 /// The text that EC2 has for an error, and where none is known, our own.
 fn message(error: &model::Error) -> String {
     use model::Error as E;
-    if let Some(text) = groups::message(error) {
+    if let Some(text) = groups::message(error).or_else(|| network::message(error)) {
         return text;
     }
     match error {

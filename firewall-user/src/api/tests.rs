@@ -6,10 +6,10 @@ use tempfile::TempDir;
 
 use super::{Access, Answer, Api, Caller};
 use crate::config::{Config, Paths};
-use crate::control::Terms;
+use crate::control::{Control, Terms};
 use crate::model::{Family, NewRule, Peer, PrefixList, RuleSpec, Traffic, parse_cidr};
 use crate::model::{Model, VpcId, VpcSettings};
-use crate::store::Transaction;
+use crate::store::{self, Store, Transaction};
 
 mod groups;
 mod rules;
@@ -58,8 +58,8 @@ impl Host {
             dns_hostnames: false,
             usage_metrics: false,
         };
-        let terms = crate::control::Terms::default();
-        let create = |control: &mut crate::control::Control| {
+        let terms = Terms::default();
+        let create = |control: &mut Control| {
             control.change(&terms, |change| Ok(change.create_vpc(settings, Default::default())?))
         };
         self.api.with_control(create).unwrap()
@@ -70,6 +70,18 @@ impl Host {
         let Answer { status, body, .. } = self.call(form);
         assert_eq!(status, 200, "{form}: {body}");
         body
+    }
+
+    /// Stores what no action can without the kernel.
+    pub(super) fn store<T>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, store::Error>,
+    ) -> T {
+        let mut store = Store::open(&self.api.paths.state_dir).unwrap();
+        let mut transaction = store.begin().unwrap();
+        let value = edit(&mut transaction).unwrap();
+        transaction.commit().unwrap();
+        value
     }
 
     /// Makes a change as the command line does.

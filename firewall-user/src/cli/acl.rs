@@ -35,7 +35,7 @@ the kernel does not look up have no counter.
 Example:
   secgroup acl show web")]
     Show(Show),
-    /// Delete a network ACL that no interface has
+    /// Delete a network ACL that no interface and no subnet has
     Delete {
         /// Network ACL by id or name
         acl: String,
@@ -49,7 +49,7 @@ Example:
     /// Give interfaces a network ACL, in place of that which they have
     #[command(after_help = association::EXAMPLES)]
     Associate(association::Associate),
-    /// Give interfaces the default network ACL, in place of this one
+    /// Give interfaces the network ACL of their subnet, in place of this one
     Disassociate(association::Disassociate),
 }
 
@@ -125,7 +125,7 @@ impl Show {
         let model = control.model()?;
         let acl = model.acl(&self.acl)?;
         match self.output.output {
-            Format::Json => output::json(&document::acls(&model, [acl]))?,
+            Format::Json => output::json(&document::acls(&context.config.ec2, &model, [acl]))?,
             Format::Table => {
                 let counters = match control.maps()? {
                     Some(maps) => maps.rule_counters()?,
@@ -142,8 +142,11 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
     let facts = [format!("id         {}", acl.id), format!("name       {}", acl.name)];
     let default = acl.is_default.then(|| "default    yes".to_owned());
     let tags = acl.tags.iter().map(|(key, value)| format!("tag        {key}={value}"));
+    let subnets = model.subnets.values();
+    let subnets = subnets.filter(|subnet| subnet.acl.as_ref() == Some(&acl.id));
+    let subnets = subnets.map(|subnet| format!("subnet     {}", subnet.id));
     let associated = interfaces(model, acl).into_iter().map(|label| format!("interface  {label}"));
-    let facts = facts.into_iter().chain(default).chain(tags).chain(associated);
+    let facts = facts.into_iter().chain(default).chain(tags).chain(subnets).chain(associated);
     output::lines(facts.chain([String::new()]))?;
     let has_ends = acl.entries.values().any(|entry| entry.end.is_some());
     let entries = Direction::ALL.into_iter().flat_map(|direction| {
@@ -188,7 +191,7 @@ fn list(context: &Context, format: Format) -> Result<Exit> {
     let mut acls = stored(&control, model);
     acls.sort_by_key(|acl| acl.name.to_ascii_lowercase());
     match format {
-        Format::Json => output::json(&document::acls(model, acls))?,
+        Format::Json => output::json(&document::acls(&context.config.ec2, model, acls))?,
         Format::Table => table(
             [
                 Column::text("NETWORK ACL"),

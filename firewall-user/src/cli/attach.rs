@@ -56,7 +56,11 @@ pub(super) struct Command {
     /// Group to remove from those of an attached interface, if it is one of them; may be repeated
     #[arg(long = "remove-group", value_name = "GROUP", conflicts_with = "groups")]
     removed: Vec<String>,
-    /// Network ACL by id or name [default: default, or as attached before]
+    /// Subnet by id; groups and network ACL are of its VPC [default: the default one, or as attached before]
+    #[arg(long, value_name = "SUBNET")]
+    subnet: Option<String>,
+    /// Network ACL by id or name, in place of that of its subnet [default: that of its subnet, or as attached
+    /// before]
     #[arg(long)]
     acl: Option<String>,
     /// Hook of the program for received packets [default: auto, or as attached before]
@@ -229,9 +233,14 @@ impl Command {
         ether_types: Option<BTreeSet<EtherType>>,
         port: Port,
     ) -> Result<Interface> {
+        if let Some(subnet) = &self.subnet {
+            interface.subnet = model.subnet_by_id(&subnet.parse()?)?.id.clone();
+        }
         self.set_groups(model, &mut interface)?;
         if let Some(acl) = &self.acl {
-            interface.acl = model.acl(acl)?.association();
+            let named = model.only_acl_of(&model.vpc_of(&interface), acl)?;
+            let acl = named.map_or_else(|| model.acl(acl), Ok)?;
+            interface.acl = model.own_acl(acl, &interface);
         }
         interface.hook = self.hook.unwrap_or(interface.hook);
         interface.orientation = self.orientation.unwrap_or(interface.orientation);
@@ -264,9 +273,12 @@ impl Command {
     }
 
     fn set_groups(&self, model: &Model, interface: &mut Interface) -> Result<()> {
-        let ids = |words: &[String]| {
-            words.iter().map(|word| Ok(model.group(word)?.id.clone())).collect::<Result<Vec<_>>>()
+        let vpc = model.vpc_of(interface);
+        let id = |word: &String| -> Result<_> {
+            let here = model.group_named(&vpc, word);
+            Ok(here.map_or_else(|| model.group(word), Ok)?.id.clone())
         };
+        let ids = |words: &[String]| words.iter().map(id).collect::<Result<Vec<_>>>();
         if !self.groups.is_empty() {
             interface.groups = ids(&self.groups)?;
         }

@@ -8,7 +8,7 @@ use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, rule};
 use crate::control::Terms;
-use crate::model::{self, Error, Family, Group, Interface, Model, VpcId, document, tags};
+use crate::model::{self, Error, Family, Group, Identity, Interface, Model, VpcId, document, tags};
 use crate::store::NewGroup;
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +43,9 @@ pub(super) struct Create {
     /// Tag; may be repeated
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     tags: Vec<String>,
+    /// Its VPC; cannot be changed later [default: the default one]
+    #[arg(long, value_name = "VPC-ID")]
+    vpc: Option<VpcId>,
     /// If there is a group of this name with this description and these tags, print its id
     #[arg(long)]
     if_not_exists: bool,
@@ -65,7 +68,10 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
             Self::Create(create) => create.run(context),
-            Self::List(output) => list(&context.control_reading()?.model()?, output.output),
+            Self::List(output) => {
+                let model = context.control_reading()?.model()?;
+                list(&model, &context.config.ec2, output.output)
+            }
             Self::Show(show) => show.run(context),
             Self::Delete { group, if_exists } => delete(context, &group, if_exists),
         }
@@ -74,10 +80,10 @@ impl Command {
 
 impl Create {
     fn run(self, context: &Context) -> Result<Exit> {
-        let Self { name, description, tags, if_not_exists } = self;
+        let Self { name, description, tags, vpc, if_not_exists } = self;
         let create = || -> Result<_> {
             let new = NewGroup {
-                vpc: VpcId::default_vpc(),
+                vpc: vpc.unwrap_or_else(VpcId::default_vpc),
                 name: model::group_name(&name)?,
                 description: model::group_description(&description)?,
                 tags: parse_tags(&tags)?,
@@ -103,7 +109,7 @@ impl Show {
         let group =
             model.group(&self.group).with_context(|| format!("show group {}", self.group))?;
         match self.output.output {
-            Format::Json => output::json(&document::groups([group]))?,
+            Format::Json => output::json(&document::groups(&context.config.ec2, [group]))?,
             Format::Table => {
                 let tags =
                     group.tags.iter().map(|(key, value)| format!("tag          {key}={value}"));
@@ -112,11 +118,12 @@ impl Show {
                     format!("name         {}", group.name),
                     format!("description  {}", group.description),
                 ];
+                let vpc = has_vpcs(&model).then(|| format!("vpc          {}", group.vpc));
                 let interfaces = interfaces(&model, group);
                 let attached =
                     interfaces.into_iter().map(|device| format!("interface    {device}"));
                 output::lines(
-                    facts.into_iter().chain(tags).chain(attached).chain([String::new()]),
+                    facts.into_iter().chain(vpc).chain(tags).chain(attached).chain([String::new()]),
                 )?;
                 rule::print(&model, [group])?;
             }
@@ -125,15 +132,21 @@ impl Show {
     }
 }
 
-fn list(model: &Model, format: Format) -> Result<Exit> {
+/// Whether there is a VPC besides the default one: only then it matters which one a group has.
+fn has_vpcs(model: &Model) -> bool {
+    model.vpcs.len() > 1
+}
+
+fn list(model: &Model, identity: &Identity, format: Format) -> Result<Exit> {
     let mut groups: Vec<_> = model.groups_by_id().collect();
-    groups.sort_by_key(|group| group.name.to_ascii_lowercase());
+    groups.sort_by_key(|group| (group.name.to_ascii_lowercase(), &group.vpc));
     match format {
-        Format::Json => output::json(&document::groups(groups))?,
+        Format::Json => output::json(&document::groups(identity, groups))?,
         Format::Table => table(
             [
                 Column::text("GROUP"),
                 Column::text("NAME"),
+                Column::text("VPC").only_if(has_vpcs(model)),
                 Column::number("INGRESS").dropped(3),
                 Column::number("EGRESS").dropped(4),
                 Column::text("INTERFACES").dropped(2),
@@ -147,6 +160,7 @@ fn list(model: &Model, format: Format) -> Result<Exit> {
                 [
                     group.id.to_string(),
                     group.name.clone(),
+                    group.vpc.to_string(),
                     count(Direction::Ingress),
                     count(Direction::Egress),
                     output::or_dash(&interfaces(model, group).join(",")),

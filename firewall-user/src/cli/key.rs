@@ -37,8 +37,8 @@ pub(super) struct Create {
     #[arg(long)]
     read_only: bool,
     /// What it is for
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    description: String,
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -112,7 +112,7 @@ impl Create {
     fn run(self, file: &KeyFile) -> Result<Exit> {
         let Self { read_only, description, output } = self;
         let access = if read_only { Access::Read } else { Access::Write };
-        let key = file.create(access, &description).context("create key")?;
+        let key = file.create(access, &description.unwrap_or_default()).context("create key")?;
         match output.output {
             Format::Json => output::value(&CreatedKey {
                 access_key: NewKey {

@@ -13,7 +13,7 @@ use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::control::Terms;
 use crate::model::{
-    Entries, Error, Family, Model, document, parse_cidr, parse_entry, prefix_list_name,
+    Entries, Error, Family, Identity, Model, document, parse_cidr, parse_entry, prefix_list_name,
     rule_description,
 };
 use crate::store::NewPrefixList;
@@ -122,7 +122,10 @@ impl Command {
             Self::Add(add) => add.run(context),
             Self::Remove(remove) => remove.run(context),
             Self::Load(load) => load.run(context),
-            Self::List(output) => list(&context.control_reading()?.model()?, output.output),
+            Self::List(output) => {
+                let model = context.control_reading()?.model()?;
+                list(&model, &context.config.ec2, output.output)
+            }
             Self::Show(show) => show.run(context),
             Self::Delete { list, if_exists } => delete(context, &list, if_exists),
         }
@@ -206,7 +209,7 @@ impl Show {
             .prefix_list(&self.list)
             .with_context(|| format!("show prefix list {}", self.list))?;
         match self.output.output {
-            Format::Json => output::json(&document::prefix_lists([list]))?,
+            Format::Json => output::json(&document::prefix_lists(&context.config.ec2, [list]))?,
             Format::Table => {
                 let tags = list.tags.iter().map(|(key, value)| format!("tag      {key}={value}"));
                 let facts = [
@@ -229,11 +232,11 @@ impl Show {
     }
 }
 
-fn list(model: &Model, format: Format) -> Result<Exit> {
+fn list(model: &Model, identity: &Identity, format: Format) -> Result<Exit> {
     let mut lists: Vec<_> = model.prefix_lists.values().collect();
     lists.sort_by_key(|list| list.name.to_ascii_lowercase());
     match format {
-        Format::Json => output::json(&document::prefix_lists(lists))?,
+        Format::Json => output::json(&document::prefix_lists(identity, lists))?,
         Format::Table => table(
             [
                 Column::text("PREFIX LIST"),

@@ -260,7 +260,7 @@ impl List {
             }
             None => {
                 let mut groups: Vec<_> = model.groups_by_id().collect();
-                groups.sort_by_key(|group| group.name.to_ascii_lowercase());
+                groups.sort_by_key(|group| (group.name.to_ascii_lowercase(), &group.vpc));
                 groups
             }
         };
@@ -270,7 +270,7 @@ impl List {
                     let group = *group;
                     group.rules.iter().map(move |rule| (group, rule))
                 });
-                output::json(&document::rules(rules))?;
+                output::json(&document::rules(&context.config.ec2, rules))?;
             }
             Format::Table => print(&model, groups)?,
         }
@@ -290,7 +290,7 @@ pub(super) fn print<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Grou
             let protocol = traffic.protocol();
             [
                 rule.id.to_string(),
-                group.name.clone(),
+                model.group_label(group),
                 direction.name().to_owned(),
                 if protocol == "-1" { "all".to_owned() } else { protocol },
                 traffic.ports(),

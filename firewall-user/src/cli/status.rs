@@ -29,9 +29,11 @@ use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
 use crate::model::{Block, Family, Interface, Mode, Model, Peer, Tracking, is_one_address};
 
 mod document;
+mod place;
 
 use document::Reading;
 pub(super) use document::StatusDocument;
+use place::{acl_text, place_text, unattached_text};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -188,8 +190,8 @@ impl Overview<'_> {
             .collect();
         let change = change.as_ref().map(|change| &change.what);
         format!(
-            "{interfaces:?} {strays:?} {change:?} {} {:?}",
-            model.is_panicking, model.management
+            "{interfaces:?} {:?} {strays:?} {change:?} {} {:?}",
+            model.unattached, model.is_panicking, model.management
         )
     }
 
@@ -213,7 +215,8 @@ impl Overview<'_> {
         output::lines(model.is_panicking.then(|| panic_text(model)))?;
         output::lines(change.as_ref().map(confirm::text))?;
         if statuses.is_empty() && strays.is_empty() {
-            return output::lines(["nothing is attached"]);
+            output::lines(["nothing is attached"])?;
+            return output::lines(unattached_text(model));
         }
         print(model, &statuses, maps, &survey)?;
         output::lines(strays.iter().map(|slot| {
@@ -222,6 +225,7 @@ impl Overview<'_> {
                  later one, or run `secgroup reconcile`, which detaches the slot"
             )
         }))?;
+        output::lines(unattached_text(model))?;
         statuses.iter().try_for_each(|one| output::lines(losses(one, control)))
     }
 }
@@ -312,6 +316,7 @@ fn print(
     )?;
     for one in statuses {
         let label = one.interface.label();
+        output::lines([format!("{label}: {}", place_text(model, one.interface))])?;
         let remarks = one.enforcement.remarks(one.interface);
         output::lines(remarks.into_iter().map(|remark| format!("{label}: {remark}")))?;
         let Enforcement { hook, hook_reason, .. } = &one.enforcement;
@@ -323,8 +328,7 @@ fn print(
         if !options.is_empty() {
             output::lines([format!("{label}: options {}", options.join(" "))])?;
         }
-        let acl = one.interface.acl.as_ref().and_then(|id| model.acls.get(id));
-        output::lines(acl.map(|acl| format!("{label}: network ACL {}", acl.name)))?;
+        output::lines(acl_text(model, one.interface).map(|text| format!("{label}: {text}")))?;
         output::lines(port_text(one.interface).map(|text| format!("{label}: {text}")))?;
         output::lines(members::text(one.interface, &one.without_address))?;
     }

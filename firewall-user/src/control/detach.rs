@@ -13,6 +13,14 @@ use crate::model::{Interface, Model};
 use crate::policy::Addresses;
 use crate::store::Pending;
 
+/// What becomes of an interface that is detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Deleted,
+    /// It has no device any more.
+    Kept,
+}
+
 impl Control {
     /// Detaches interfaces: their programs, flows and counters are removed. With the last interface
     /// everything is removed from the kernel; returns the slots that were enforced there although they
@@ -28,6 +36,25 @@ impl Control {
     pub fn detach(
         &mut self,
         all: bool,
+        choose: impl FnOnce(&Model) -> Result<Vec<u16>>,
+    ) -> Result<Vec<u16>> {
+        self.detach_and(all, Fate::Deleted, choose)
+    }
+
+    /// As [`Self::detach`] of one interface, which stays stored without a device. If it cannot be stored, it is
+    /// deleted by the next command that can.
+    ///
+    /// # Errors
+    /// As [`Self::detach`].
+    pub fn detach_kept(&mut self, choose: impl FnOnce(&Model) -> Result<u16>) -> Result<()> {
+        let choose = |model: &Model| choose(model).map(|slot| vec![slot]);
+        self.detach_and(false, Fate::Kept, choose).map(drop)
+    }
+
+    fn detach_and(
+        &mut self,
+        all: bool,
+        fate: Fate,
         choose: impl FnOnce(&Model) -> Result<Vec<u16>>,
     ) -> Result<Vec<u16>> {
         let (_lock, settled) = if all && self.store.is_absent() {
@@ -55,7 +82,7 @@ impl Control {
             let chosen = before.interfaces.values().filter(|one| slots.contains(&one.slot));
             self.enforcer.require_no_hidden(chosen)?;
             settled?;
-            self.store_detached(&slots, None)?;
+            self.store_detached(fate, &slots, None)?;
             // Pins that were removed by hand leave filters of clsact.
             for interface in before.interfaces.values().filter(|one| slots.contains(&one.slot)) {
                 detach::detach_orphans(interface)?;
@@ -79,7 +106,7 @@ impl Control {
         for slot in slots.iter().chain(&strays) {
             self.enforcer.release_programs(&mut maps, *slot)?;
         }
-        let stored = settled.and_then(|()| self.store_detached(&slots, Some(&addresses)));
+        let stored = settled.and_then(|()| self.store_detached(fate, &slots, Some(&addresses)));
         if is_last && stored.is_ok() {
             drop(maps);
             instance::remove_all(&self.enforcer.pins)?;
@@ -97,7 +124,12 @@ impl Control {
         Ok(strays)
     }
 
-    fn store_detached(&mut self, slots: &[u16], addresses: Option<&Addresses>) -> Result<()> {
+    fn store_detached(
+        &mut self,
+        fate: Fate,
+        slots: &[u16],
+        addresses: Option<&Addresses>,
+    ) -> Result<()> {
         if self.store.is_absent() {
             return Ok(());
         }
@@ -105,7 +137,10 @@ impl Control {
         for slot in slots {
             // Without the lock another command may have done it meanwhile.
             if transaction.model().interfaces.contains_key(slot) {
-                transaction.delete_interface(*slot)?;
+                match fate {
+                    Fate::Deleted => transaction.delete_interface(*slot)?,
+                    Fate::Kept => transaction.detach_interface(*slot)?,
+                }
             }
         }
         if let Some(addresses) = addresses {

@@ -63,7 +63,7 @@ pub(super) fn spec(row: &Row<'_>, column: usize) -> rusqlite::Result<RuleSpec> {
     } else if present(column + 6)? {
         Peer::Group(parsed(row, column + 6)?)
     } else {
-        Peer::Foreign(parsed(row, column + 7)?)
+        Peer::Foreign(Box::new(parsed(row, column + 7)?))
     };
     let direction = named(row, column, &Direction::ALL, Direction::name)?;
     Ok(RuleSpec { direction, traffic, peer })

@@ -109,10 +109,12 @@ CREATE TABLE group_tags (
 -- number is used twice.
 CREATE TABLE rule_history (
     number INTEGER PRIMARY KEY AUTOINCREMENT CHECK (number BETWEEN 1 AND 536870911),
-    rule_id TEXT UNIQUE,
+    -- A rule that was removed and is applied again from a document has its id twice.
+    rule_id TEXT,
     group_id TEXT,
     group_name TEXT
 ) STRICT;
+CREATE INDEX rule_history_by_rule ON rule_history (rule_id) WHERE rule_id IS NOT NULL;
 CREATE TABLE rules (
     number INTEGER PRIMARY KEY REFERENCES rule_history,
     id TEXT NOT NULL UNIQUE,

@@ -151,7 +151,7 @@ const AWS: &str = r#"{
             ],
             "IsDefault": true, "NetworkAclId": "acl-0aaaaaaaaaaaaaaaa",
             "Tags": [{"Key": "Name", "Value": "main"}],
-            "VpcId": "vpc-1", "OwnerId": "123456789012"
+            "VpcId": "vpc-00000001", "OwnerId": "123456789012"
         },
         {
             "Associations": [
@@ -172,11 +172,11 @@ const AWS: &str = r#"{
             "IsDefault": false, "NetworkAclId": "acl-0bbbbbbbbbbbbbbbb",
             "Tags": [{"Key": "Name", "Value": "public"}, {"Key": "team", "Value": "shop"},
                      {"Key": "aws:cloudformation:stack-name", "Value": "x"}],
-            "VpcId": "vpc-1", "OwnerId": "123456789012", "SomethingNewIn2027": 1
+            "VpcId": "vpc-00000001", "OwnerId": "123456789012", "SomethingNewIn2027": 1
         },
         {
             "Associations": [], "Entries": [], "IsDefault": false,
-            "NetworkAclId": "acl-0cccccccccccccccc", "Tags": [], "VpcId": "vpc-1"
+            "NetworkAclId": "acl-0cccccccccccccccc", "Tags": [], "VpcId": "vpc-00000001"
         }
     ]
 }"#;
@@ -191,7 +191,7 @@ fn a_document_of_the_aws_cli_can_be_applied() {
     let done = host.run(&["apply", &file]);
     let notes = "\
 secgroup: warning: NetworkAcls[0].Tags: the default network ACL has the name default on this host, not \"main\"
-secgroup: warning: NetworkAcls[1].Associations: subnets are ignored: `secgroup acl associate` gives interfaces the network ACL
+secgroup: warning: NetworkAcls[1].Associations: subnets that this host does not have are ignored: `secgroup acl associate` gives interfaces the network ACL
 secgroup: not in the document, and unchanged: network ACL mine
 ";
     assert_eq!((done.code, done.stderr.as_str()), (0, notes));

@@ -10,7 +10,7 @@ fn a_refused_document_is_reported_with_the_place() {
     let host = Host::new();
     host.ok(&["group", "create", "here", "--description", "d"]);
     host.ok(&["prefix-list", "create", "four", "--family", "ipv4", "--entry", "10.0.0.0/8"]);
-    host.configure("[limits]\nrules_per_group = 3\ngroups = 2\ntags = 1\n");
+    host.configure("[limits]\nrules_per_group = 3\ngroups = 3\ntags = 1\n");
     let here = host.state().0.group("here").unwrap().id.clone();
     let four = host.state().0.prefix_list("four").unwrap().id.clone();
     let with = |key: &str, value: Value| {
@@ -21,16 +21,18 @@ fn a_refused_document_is_reported_with_the_place() {
     let permission = |value: Value| with("IpPermissions", json!([value]));
     let pair = |more: Value| {
         let mut changed = group("web", json!([{"IpProtocol": "-1", "UserIdGroupPairs": [more]}]));
-        changed["OwnerId"] = json!("1");
-        changed["VpcId"] = json!("vpc-1");
+        changed["OwnerId"] = json!("111111111111");
+        changed["VpcId"] = json!("vpc-00000001");
         document(&[changed])
     };
     let list = |value: Value| json!({"PrefixLists": [value]}).to_string();
     let whole = "apply reads what aws ec2 describe-security-groups, aws ec2 describe-network-acls \
                  or secgroup export prints";
     let blank = "see whether the command that wrote it failed";
-    let addresses = "the addresses in it are not known on this host: name its networks instead";
-    let twice = "names are unique on this host, ignoring case: apply one of the two";
+    let account = "an account has 12 digits";
+    let peering = "a VPC peering has an id of the form pcx-… with 17 hexadecimal digits";
+    let twice = "names are unique in a VPC, ignoring case: apply one of the two";
+    let vpcs = "--vpc applies one of them to this host's default VPC, --create-vpcs makes all of them here";
     let peer = "name at least one in IpRanges, Ipv6Ranges, PrefixListIds or UserIdGroupPairs";
     let ranges =
         "IPv4 networks go into IpRanges as CidrIp, IPv6 networks into Ipv6Ranges as CidrIpv6";
@@ -162,12 +164,7 @@ fn a_refused_document_is_reported_with_the_place() {
         place(
             permission(json!({"IpProtocol": "-1", "PrefixListIds": [{"PrefixListId": "pl-00000000"}]})),
             &format!("{at}.PrefixListIds[0]: prefix list pl-00000000 is neither on this host nor in the document"),
-            "add it to the document's PrefixLists, with its Entries",
-        ),
-        place(
-            pair(json!({"GroupId": "sg-00000000"})),
-            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0]: group sg-00000000 is neither on this host nor in the document",
-            "add it to the document, or create it first",
+            "add the document of aws ec2 describe-managed-prefix-lists, or the list to the document's PrefixLists",
         ),
         place(
             pair(json!({"GroupName": "nope"})),
@@ -181,18 +178,18 @@ fn a_refused_document_is_reported_with_the_place() {
         ),
         place(
             pair(json!({"GroupId": "sg-00000000", "UserId": "2"})),
-            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0]: the group belongs to another account, \"2\"",
-            addresses,
+            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0].UserId: \"2\" is malformed",
+            account,
         ),
         place(
             pair(json!({"GroupId": "sg-00000000", "VpcId": "vpc-2"})),
-            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0]: the group belongs to another VPC, \"vpc-2\"",
-            addresses,
+            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0].VpcId: \"vpc-2\" is not an id of the form vpc-… with 17 hexadecimal digits",
+            "`secgroup vpc list` shows the ids",
         ),
         place(
             pair(json!({"GroupId": "sg-00000000", "VpcPeeringConnectionId": "pcx-1"})),
-            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0]: the group is reached through the VPC peering \"pcx-1\"",
-            addresses,
+            "SecurityGroups[0].IpPermissions[0].UserIdGroupPairs[0].VpcPeeringConnectionId: \"pcx-1\" is malformed",
+            peering,
         ),
         place(
             with("IpPermissions", json!([tcp(80, "10.0.0.0/8"), tcp(80, "10.1.1.1/8")])),
@@ -205,9 +202,9 @@ fn a_refused_document_is_reported_with_the_place() {
             "a prefix list counts as its entries (in EC2 as its MaxEntries), a group peer in both families; rules_per_group in the configuration's [limits] sets the limit",
         ),
         place(
-            document(&[in_vpc("vpc-1"), in_vpc("vpc-2")]),
-            "SecurityGroups[1]: group web is in the document twice, from vpc-1 and vpc-2",
-            twice,
+            document(&[in_vpc("vpc-00000001"), in_vpc("vpc-00000002")]),
+            "the document has VPCs that this host does not have: vpc-00000001, vpc-00000002",
+            vpcs,
         ),
         place(
             document(&[group("web", json!([])), group("WEB", json!([]))]),
@@ -216,7 +213,7 @@ fn a_refused_document_is_reported_with_the_place() {
         ),
         place(
             document(&[group("a", json!([])), group("b", json!([]))]),
-            "SecurityGroups[1]: there would be 3 groups, and the limit is 2",
+            "SecurityGroups[1]: there would be 4 groups, and the limit is 3",
             "groups in the configuration's [limits] sets the limit",
         ),
         place(
@@ -230,9 +227,19 @@ fn a_refused_document_is_reported_with_the_place() {
             "descriptions of groups are fixed: keep it, or make a group of another name",
         ),
         place(
-            list(json!({"PrefixListName": "x", "AddressFamily": "IPv4"})),
-            "PrefixLists[0].Entries is missing",
-            "AWS prints the entries with aws ec2 get-managed-prefix-list-entries: add its Entries array here",
+            list(json!({"PrefixListName": "com.amazonaws.x.s3", "AddressFamily": "IPv4", "OwnerId": "1"})),
+            "PrefixLists[0].PrefixListName: prefix list name \"com.amazonaws.x.s3\" starts with com.amazonaws",
+            "choose another prefix list name",
+        ),
+        place(
+            json!({"Entries": [{"Cidr": "10.0.0.0/8"}]}).to_string(),
+            "the document has the Entries of a prefix list, and does not say of which",
+            "--entries pl-0123456789abcdef0=FILE says it, in place of FILE alone",
+        ),
+        place(
+            json!({"SecurityGroups": [], "NextToken": "x"}).to_string(),
+            "the document has a NextToken: it is a part of what AWS has",
+            "print it again without --max-items and --no-paginate",
         ),
         place(
             list(json!({"PrefixListName": "x", "AddressFamily": "ipv4", "Entries": []})),

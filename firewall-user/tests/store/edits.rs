@@ -71,7 +71,7 @@ pub(crate) fn interface(slot: u16, device: &str, groups: Vec<GroupId>) -> Interf
                 time: 1_700_000_000_000,
                 delete_on_termination: slot.is_multiple_of(2),
             }),
-            chosen: vec!["172.31.0.4".parse().unwrap()],
+            chosen: "172.31.0.4".parse().ok(),
         },
         tags: [("k".to_owned(), "v".to_owned())].into(),
     }

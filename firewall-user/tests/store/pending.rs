@@ -45,8 +45,8 @@ proptest! {
         // Without a write, as a reader sees it after the deadline.
         let reader = Store::open_read_only(dir.path(), Limits::default()).unwrap();
         let without = |is_over| reader.model_without(|_| Ok::<_, Error>(is_over)).unwrap();
-        prop_assert_eq!(&without(true), &before);
-        prop_assert_eq!(&without(false), &after);
+        prop_assert_eq!(&*without(true), &before);
+        prop_assert_eq!(&*without(false), &after);
         store.end_pending(1).unwrap();
         prop_assert!(store.pending().unwrap().is_some_and(|it| it.deadline <= 1));
 

@@ -11,6 +11,7 @@ mod blocks;
 mod blocks_enforcement;
 mod bloom;
 mod changed_settings;
+mod clients;
 mod clsact;
 mod concurrency;
 mod confirm;

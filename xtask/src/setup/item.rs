@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Scope, prometheus};
+use super::{Scope, clients, prometheus};
 use crate::toolchain::{Core, Toolchain};
 use crate::{exec, linker};
 
@@ -48,6 +48,7 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
         items.push(program("systemd-analyze", "systemd", "checks the unit files in a test"));
         items.extend(toolchain.map(clippy));
         items.push(server());
+        items.extend([python(), ec2_clients()]);
         items.extend(peers());
     }
     items
@@ -133,6 +134,26 @@ fn server() -> Item {
         name: "prometheus",
         why: "scrapes the metrics in a test",
         found: prometheus::found().then(prometheus::describe),
+        packages: Vec::new(),
+        elsewhere: String::new(),
+    }
+}
+
+fn python() -> Item {
+    Item {
+        name: "python3",
+        why: "runs most clients of EC2 in tests",
+        found: clients::python().map(|path| path.display().to_string()),
+        packages: vec!["python3".to_owned(), "python3-venv".to_owned()],
+        elsewhere: "Python 3.11 with its module venv (Debian's package python3-venv)".to_owned(),
+    }
+}
+
+fn ec2_clients() -> Item {
+    Item {
+        name: "clients",
+        why: "are the clients of EC2 in tests",
+        found: clients::found().then(clients::describe),
         packages: Vec::new(),
         elsewhere: String::new(),
     }

@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use super::document::{Document, Errors, Findings, Wanted, Warning};
-use super::{Change, Limits, Model};
+use super::document::{Document, Errors, Findings, Warning};
+use super::{Change, Limits, Model, VpcId};
 
 mod planner;
 #[cfg(test)]
@@ -22,10 +22,43 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
     /// The names of the groups and network ACLs of this host that the document does not have and that stay.
     pub others: Vec<String>,
+    /// How many rules of the document have a peer that is not on this host: they match nothing.
+    pub foreign: usize,
+    /// How many items of the document were compared.
+    pub compared: Compared,
+}
+
+/// Numbers of items of a document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the fields are the documentation")]
+pub struct Compared {
+    pub groups: usize,
+    pub rules: usize,
+    pub prefix_lists: usize,
+    pub acls: usize,
+    pub vpcs: usize,
+    pub subnets: usize,
+}
+
+/// What of a document is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What happens to what it does not have.
+    pub others: Others,
+    /// The VPCs whose groups, network ACLs and subnets are applied; empty: all of them.
+    pub vpcs: Vec<VpcId>,
+    /// Whether VPCs that this host does not have are created, with their ids.
+    pub create_vpcs: bool,
+}
+
+impl From<Others> for Options {
+    fn from(others: Others) -> Self {
+        Self { others, ..Self::default() }
+    }
 }
 
 /// What happens to the groups and network ACLs of this host that a document does not have. A document
-/// without groups, or without network ACLs, says nothing about these.
+/// without groups, or without network ACLs, says nothing about these, nor about those of other VPCs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Others {
     /// They stay as they are.
@@ -79,7 +112,7 @@ impl Plan {
     /// # Errors
     /// See [`Self::with`].
     pub fn new(model: &Model, document: &Document, limits: &Limits) -> Result<Self, Errors> {
-        Self::with(model, document, limits, Others::Stay)
+        Self::with(model, document, limits, &Options::default())
     }
 
     /// The edits that `document` needs in `model`.
@@ -91,15 +124,11 @@ impl Plan {
         model: &Model,
         document: &Document,
         limits: &Limits,
-        others: Others,
+        options: &Options,
     ) -> Result<Self, Errors> {
         let mut findings = Findings::default();
-        let Wanted { lists, groups, acls, broken } = document.wanted(&mut findings);
-        let mut planner = planner::Planner::new(model, limits, findings, broken);
-        planner.lists(&lists);
-        planner.groups(&groups);
-        planner.acls(&acls);
-        planner.finish(&groups, &acls, others)
+        let wanted = document.wanted(&mut findings);
+        planner::Planner::new(model, limits, options, findings).plan(wanted)
     }
 
     /// Whether the model matches the document already.

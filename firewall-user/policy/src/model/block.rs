@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv6Net};
 
 use super::text::checked;
-use super::{End, Error, ForeignGroup, Interface, InterfaceId, Model, Peer, parse_cidr};
+use super::{End, Error, Interface, InterfaceId, Model, Peer, parse_cidr};
 
 /// A blocked network or prefix list. Packets from it and to it are dropped, before any ACL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,9 +98,8 @@ impl Model {
         match &new.target {
             Peer::Ipv4(_) | Peer::Ipv6(_) => {}
             Peer::PrefixList(id) => self.prefix_list_by_id(id).map(drop)?,
-            Peer::Group(id) | Peer::Foreign(ForeignGroup { group: id, .. }) => {
-                return Err(Error::BlockOfGroup(id.clone()));
-            }
+            Peer::Group(id) => return Err(Error::BlockOfGroup(id.clone())),
+            Peer::Foreign(foreign) => return Err(Error::BlockOfGroup(foreign.group.clone())),
         }
         match &new.interface {
             Some(id) if !self.interfaces.values().any(|one| one.id == *id) => {

@@ -278,7 +278,8 @@ impl Model {
         if let Some(PrefixList { name, id, .. }) = self.prefix_list_named(name) {
             return Err(Error::PrefixListDuplicate { name: name.clone(), id: id.clone() });
         }
-        let count = self.prefix_lists.len() + 1;
+        // Those of AWS do not count, as in EC2.
+        let count = self.prefix_lists.values().filter(|list| !list.is_aws).count() + 1;
         if count > limits.prefix_lists {
             return Err(Error::PrefixListsLimit { count, limit: limits.prefix_lists });
         }

@@ -1,8 +1,10 @@
 //! Groups, prefix lists and network ACLs as AWS prints them: `aws ec2 describe-security-groups`,
-//! `describe-security-group-rules`, `describe-managed-prefix-lists`, `describe-network-acls`.
+//! `describe-security-group-rules`, `describe-managed-prefix-lists`, `describe-network-acls`, `describe-vpcs`,
+//! `describe-subnets`.
 //!
 //! A document is one object with `SecurityGroups`, `NetworkAcls` or both, and, so that it is
-//! self-contained, `PrefixLists` with an `Entries` array in each, which AWS prints with another command. A
+//! self-contained, `PrefixLists` with an `Entries` array in each, which AWS prints with another command. What AWS
+//! prints in several files is one document too ([`Parts`]). A
 //! rule or an entry of a network ACL that ends by itself has the key `EndsAt`. Unknown keys are ignored, because
 //! AWS adds some every year; a key that restricts a rule and is not supported is refused.
 
@@ -10,20 +12,22 @@ use serde::{Deserialize, Serialize};
 
 mod errors;
 mod parse;
+mod parts;
 mod read;
+mod wire;
 mod write;
 
 pub(crate) use errors::Findings;
 pub use errors::{Errors, Located, Place, Warning};
+pub use parts::{Parts, list_of_file};
 pub(crate) use read::{
     Broken, Wanted, WantedAcl, WantedAclEntry, WantedGroup, WantedList, WantedPeer, WantedRule,
+    WantedSubnet, WantedVpc,
 };
-pub use write::{acls, groups, prefix_lists, rules};
+pub use wire::*;
+pub use write::{acls, groups, prefix_lists, rules, vpcs};
 
 use super::{Error as ModelError, Moment};
-
-/// The account id of this host's groups: clients of AWS expect one in every document.
-pub const OWNER: &str = "000000000000";
 
 /// The owner of prefix lists that AWS manages.
 pub const AWS_OWNER: &str = "AWS";
@@ -42,261 +46,27 @@ pub struct Document {
     /// Network ACLs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_acls: Option<Vec<NetworkAcl>>,
-    /// Rules as separate items; written, never read.
-    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
+    /// Rules as separate items: read for the ids and the tags of rules in `security_groups`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub security_group_rules: Option<Vec<SecurityGroupRule>>,
+    /// VPCs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vpcs: Option<Vec<DescribedVpc>>,
+    /// Subnets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnets: Option<Vec<DescribedSubnet>>,
+    /// The entries of one prefix list, which the document does not name; see [`Parts`].
+    #[serde(skip_serializing)]
+    pub entries: Option<Vec<Entry>>,
+    /// There if AWS has more than the document.
+    #[serde(skip_serializing)]
+    pub next_token: Option<String>,
     /// Both clocks when it is read: what has ended then is left out.
     #[serde(skip)]
     pub now: Moment,
     /// The values that were left out when it was read.
     #[serde(skip)]
     pub mistyped: Errors,
-}
-
-macro_rules! wire {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $kind:ty,)* })*) => {$(
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-        #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-        #[serde(rename_all = "PascalCase", default, expecting = "an object")]
-        pub struct $name {
-            $($(#[$attr])* #[serde(skip_serializing_if = "absent")] pub $field: Option<$kind>,)*
-        }
-    )*};
-}
-
-wire! {
-    /// An item of `SecurityGroups`.
-    SecurityGroup {
-        /// Id, `sg-…`.
-        group_id: String,
-        /// Egress rules.
-        ip_permissions_egress: Vec<IpPermission>,
-        /// Tags.
-        tags: Vec<Tag>,
-        /// VPC; `vpc-00000000000000000` is the default one.
-        vpc_id: String,
-        /// ARN, with the partition `aws` and the region `local`.
-        security_group_arn: String,
-        /// Always `000000000000`: this host's groups belong to one account.
-        owner_id: String,
-        /// Name.
-        group_name: String,
-        /// Purpose of the group.
-        description: String,
-        /// Ingress rules.
-        ip_permissions: Vec<IpPermission>,
-    }
-    /// The rules of one direction, protocol and port range.
-    IpPermission {
-        /// `tcp`, `udp`, `icmp`, `icmpv6`, a protocol number, or `-1` for all.
-        ip_protocol: String,
-        /// First port, or ICMP type, -1 for every type; absent for other protocols.
-        from_port: i64,
-        /// Last port, or ICMP code, -1 for every code; absent for other protocols.
-        to_port: i64,
-        /// Groups as peers.
-        user_id_group_pairs: Vec<UserIdGroupPair>,
-        /// IPv4 networks as peers.
-        ip_ranges: Vec<IpRange>,
-        /// IPv6 networks as peers.
-        ipv6_ranges: Vec<Ipv6Range>,
-        /// Prefix lists as peers.
-        prefix_list_ids: Vec<PrefixListReference>,
-    }
-    /// A group as the peer of a rule.
-    UserIdGroupPair {
-        /// Purpose of the rule; absent if empty.
-        description: String,
-        /// Account of the group, always `000000000000`.
-        user_id: String,
-        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
-        ends_at: String,
-        /// Id of the group, `sg-…`.
-        group_id: String,
-        /// Name of the group; read, never printed.
-        group_name: String,
-        /// Network of the group; read, never printed.
-        vpc_id: String,
-        /// Refused when read, never printed.
-        vpc_peering_connection_id: String,
-        /// Ignored when read, never printed.
-        peering_status: String,
-    }
-    /// An IPv4 network as the peer of a rule.
-    IpRange {
-        /// Purpose of the rule; absent if empty.
-        description: String,
-        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
-        ends_at: String,
-        /// Network, ADDRESS/LENGTH.
-        cidr_ip: String,
-    }
-    /// An IPv6 network as the peer of a rule.
-    Ipv6Range {
-        /// Purpose of the rule; absent if empty.
-        description: String,
-        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
-        ends_at: String,
-        /// Network, ADDRESS/LENGTH.
-        cidr_ipv6: String,
-    }
-    /// A prefix list as the peer of a rule.
-    PrefixListReference {
-        /// Purpose of the rule; absent if empty.
-        description: String,
-        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
-        ends_at: String,
-        /// Id of the prefix list, `pl-…`.
-        prefix_list_id: String,
-    }
-    /// A tag.
-    Tag {
-        /// Key.
-        key: String,
-        /// Value.
-        value: String,
-    }
-    /// An item of `PrefixLists`; AWS has no `Entries` in it.
-    ManagedPrefixList {
-        /// Id, `pl-…`.
-        prefix_list_id: String,
-        /// `IPv4` or `IPv6`.
-        address_family: String,
-        /// Always `create-complete`.
-        state: String,
-        /// ARN, with the partition `aws` and the region `local`.
-        prefix_list_arn: String,
-        /// Name.
-        prefix_list_name: String,
-        /// Number of entries, and at least 1.
-        max_entries: u64,
-        /// Number of the version: 1, and one more with every change of the entries.
-        version: u64,
-        /// Tags.
-        tags: Vec<Tag>,
-        /// Always `000000000000`.
-        owner_id: String,
-        /// Networks of the list; AWS prints them with another command.
-        entries: Vec<Entry>,
-    }
-    /// An entry of a prefix list, as `aws ec2 get-managed-prefix-list-entries` prints it.
-    Entry {
-        /// Network, ADDRESS/LENGTH.
-        cidr: String,
-        /// Purpose of the entry; absent if empty.
-        description: String,
-    }
-    /// An item of `SecurityGroupRules`.
-    SecurityGroupRule {
-        /// Id, `sgr-…`.
-        security_group_rule_id: String,
-        /// Id of its group, `sg-…`.
-        group_id: String,
-        /// Always `000000000000`.
-        group_owner_id: String,
-        /// Whether it is an egress rule.
-        is_egress: bool,
-        /// `tcp`, `udp`, `icmp`, `icmpv6`, a protocol number, or `-1` for all.
-        ip_protocol: String,
-        /// First port, or ICMP type; -1 for every one and for other protocols.
-        from_port: i64,
-        /// Last port, or ICMP code; -1 for every one and for other protocols.
-        to_port: i64,
-        /// Peer, if it is an IPv4 network.
-        cidr_ipv4: String,
-        /// Peer, if it is an IPv6 network.
-        cidr_ipv6: String,
-        /// Peer, if it is a prefix list: its id.
-        prefix_list_id: String,
-        /// Peer, if it is a group.
-        referenced_group_info: ReferencedGroup,
-        /// Purpose of the rule; absent if empty.
-        description: String,
-        /// When the rule ends by itself (RFC 3339); absent if it does not. AWS does not have this key.
-        ends_at: String,
-        /// Tags.
-        tags: Vec<Tag>,
-        /// ARN, with the partition `aws` and the region `local`.
-        security_group_rule_arn: String,
-    }
-    /// An item of `NetworkAcls`.
-    NetworkAcl {
-        /// Interfaces that have it; in EC2 subnets, which are ignored when read.
-        associations: Vec<NetworkAclAssociation>,
-        /// Entries of both directions, with the last ones (32767, 32768), which cannot be changed.
-        entries: Vec<NetworkAclEntry>,
-        /// Whether it is that of interfaces without another one.
-        is_default: bool,
-        /// Id, `acl-…`.
-        network_acl_id: String,
-        /// Tags; `Name` is the name.
-        tags: Vec<Tag>,
-        /// VPC.
-        vpc_id: String,
-        /// Always `000000000000`.
-        owner_id: String,
-    }
-    /// What has a network ACL.
-    NetworkAclAssociation {
-        /// Id of the association, with the digits of the interface's id.
-        network_acl_association_id: String,
-        /// Id of the network ACL.
-        network_acl_id: String,
-        /// Id of the interface; AWS has `SubnetId` in its place.
-        network_interface_id: String,
-        /// Ignored when read, never printed.
-        subnet_id: String,
-    }
-    /// An entry of a network ACL. It has one of `CidrBlock`, `Ipv6CidrBlock` and `PrefixListId`.
-    NetworkAclEntry {
-        /// Peer, if it is an IPv4 network.
-        cidr_block: String,
-        /// Whether it is about egress.
-        egress: bool,
-        /// Type and code of protocols 1 and 58.
-        icmp_type_code: IcmpTypeCode,
-        /// Peer, if it is an IPv6 network.
-        ipv6_cidr_block: String,
-        /// Ports of protocols 6 and 17.
-        port_range: AclPorts,
-        /// Peer, if it is a prefix list: its id. AWS has no such entries.
-        prefix_list_id: String,
-        /// Number of the protocol, or `-1` for all.
-        protocol: String,
-        /// `allow` or `deny`.
-        rule_action: String,
-        /// When the entry ends by itself (RFC 3339); absent if it does not. AWS has no such entries.
-        ends_at: String,
-        /// Place in the order, 1 to 32766; 32767 and 32768 are the last ones.
-        rule_number: i64,
-    }
-    /// Type and code of ICMP or ICMPv6.
-    IcmpTypeCode {
-        /// Code, -1 for every code.
-        code: i64,
-        /// Type, -1 for every type.
-        #[serde(rename = "Type")] kind: i64,
-    }
-    /// Ports of an entry of a network ACL.
-    AclPorts {
-        /// First port.
-        from: i64,
-        /// Last port.
-        to: i64,
-    }
-    /// A group as the peer of one rule.
-    ReferencedGroup {
-        /// Id of the group, `sg-…`.
-        group_id: String,
-        /// Account of the group, always `000000000000`.
-        user_id: String,
-    }
-}
-
-/// serde needs the path of a function, and `Option::is_none` is none inside the macro.
-fn absent<T>(field: &Option<T>) -> bool {
-    field.is_none()
 }
 
 impl Document {
@@ -351,6 +121,28 @@ pub enum Error {
     /// It has neither groups nor prefix lists nor network ACLs.
     #[error("the document has none of SecurityGroups, PrefixLists and NetworkAcls")]
     Empty,
+    /// AWS has more than it has.
+    #[error("the document has a NextToken: it is a part of what AWS has")]
+    Partial,
+    /// It has the entries of a prefix list, and does not say of which.
+    #[error("the document has the Entries of a prefix list, and does not say of which")]
+    EntriesOfWhat,
+    /// It has nothing of a VPC that is selected.
+    #[error("the document has nothing of {vpc}; its VPCs: {listed}")]
+    NoSuchVpc {
+        /// The id that was given.
+        vpc: String,
+        /// The VPCs that it has.
+        listed: String,
+    },
+    /// Two VPCs would become one.
+    #[error("the document has VPCs that this host does not have: {listed}{}", if *has_default { "; and its default VPC" } else { "" })]
+    SeveralVpcs {
+        /// Their ids.
+        listed: String,
+        /// Whether it also has the default VPC of this host.
+        has_default: bool,
+    },
     /// Every group of this host would be removed.
     #[error("the document has no group, and --prune would remove every group of this host")]
     NothingStays,
@@ -392,6 +184,18 @@ impl Error {
                  secgroup export prints"
                     .to_owned(),
             ),
+            Self::Partial => {
+                Some("print it again without --max-items and --no-paginate".to_owned())
+            }
+            Self::NoSuchVpc { .. } => Some("name one that it has".to_owned()),
+            Self::SeveralVpcs { .. } => Some(
+                "--vpc applies one of them to this host's default VPC, --create-vpcs makes all of them \
+                 here"
+                    .to_owned(),
+            ),
+            Self::EntriesOfWhat => {
+                Some("--entries pl-0123456789abcdef0=FILE says it, in place of FILE alone".to_owned())
+            }
             Self::Utf16 => Some("convert it: iconv -f UTF-16 -t UTF-8".to_owned()),
             Self::NothingStays => {
                 Some("`secgroup group delete` removes the groups that are meant".to_owned())
@@ -407,9 +211,15 @@ impl Error {
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         match self {
-            Self::Syntax { .. } | Self::Utf16 | Self::Blank | Self::Empty | Self::NothingStays => {
-                None
-            }
+            Self::Syntax { .. }
+            | Self::Utf16
+            | Self::Blank
+            | Self::Empty
+            | Self::Partial
+            | Self::EntriesOfWhat
+            | Self::NoSuchVpc { .. }
+            | Self::SeveralVpcs { .. }
+            | Self::NothingStays => None,
             Self::Missing { path, .. }
             | Self::Repeated { path }
             | Self::Type { path, .. }
@@ -418,6 +228,26 @@ impl Error {
                 // Of what is not in the document there is no place but that of what should contain it.
                 Some(path.strip_suffix(A_PEER).unwrap_or(path))
             }
+        }
+    }
+
+    /// The place, to be changed.
+    pub(crate) const fn path_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Syntax { .. }
+            | Self::Utf16
+            | Self::Blank
+            | Self::Empty
+            | Self::Partial
+            | Self::EntriesOfWhat
+            | Self::NoSuchVpc { .. }
+            | Self::SeveralVpcs { .. }
+            | Self::NothingStays => None,
+            Self::Missing { path, .. }
+            | Self::Repeated { path }
+            | Self::Type { path, .. }
+            | Self::Foreign { path, .. }
+            | Self::Refused { path, .. } => Some(path),
         }
     }
 

@@ -147,9 +147,9 @@ pub enum Error {
     #[error("network ACL {acl} has an {} entry {entry} already: {text}", direction.name())]
     AclEntryDuplicate { acl: String, direction: Direction, entry: u16, text: String },
     #[error("network ACL {name} is used by {}", Users(users))]
-    AclInUse { name: String, users: Vec<User> },
+    AclInUse { name: String, id: AclId, users: Vec<User> },
     #[error("network ACL {name} is the default one, and cannot be {what}")]
-    AclDefault { name: String, what: &'static str },
+    AclDefault { name: String, id: AclId, what: &'static str },
     #[error("VPC {0} is the default one, and cannot be deleted")]
     VpcDefault(String),
     #[error("prefix list {0} is managed by AWS, and only a document changes it")]
@@ -438,6 +438,7 @@ impl Error {
                 RuleId::PREFIX => "`secgroup rule list` shows the ids".to_owned(),
                 PrefixListId::PREFIX => "`secgroup prefix-list list` shows the ids".to_owned(),
                 AclId::PREFIX => "`secgroup acl list` shows the ids".to_owned(),
+                VpcId::PREFIX | SubnetId::PREFIX => "`secgroup vpc list` shows the ids".to_owned(),
                 _ => "`secgroup status --output json` shows the ids".to_owned(),
             },
             Self::TextCharacter { .. } => {
@@ -484,7 +485,8 @@ impl Error {
             Self::NetworkInterfacesLimit { .. } => setting("network_interfaces"),
             Self::ForeignGroup(_) => "write ACCOUNT/VPC/PEERING/GROUP, each `-` if it is not known".to_owned(),
             Self::NameAmbiguous { .. } => "use one of the ids".to_owned(),
-            Self::VpcNotFound(_) | Self::SubnetNotFound(_) => return None,
+            Self::VpcNotFound(_) => "`secgroup vpc list` shows the VPCs".to_owned(),
+            Self::SubnetNotFound(_) => "`secgroup vpc list` shows the subnets".to_owned(),
             Self::Time(_) => "write for example 2026-11-30T18:00:00+01:00".to_owned(),
             Self::EndOver(_) => "compare it with the clock, which `date` shows".to_owned(),
             Self::EndTooFar => "leave the end out for something that stays".to_owned(),
@@ -579,7 +581,7 @@ impl Error {
                  [limits] sets the limit"
                     .to_owned()
             }
-            Self::AclInUse { name, users } => acl_remedy(name, users),
+            Self::AclInUse { name, users, .. } => acl_remedy(name, users),
             Self::GroupDuplicate { .. }
             | Self::PrefixListDuplicate { .. }
             | Self::AclDuplicate { .. } => {

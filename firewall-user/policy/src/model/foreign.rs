@@ -12,12 +12,27 @@ use super::{Error, GroupId, VpcId};
 pub struct ForeignGroup {
     /// Its id.
     pub group: GroupId,
-    /// Its account, 12 digits, if it is known and another one.
+    /// Its account, as in [`is_owner`], if it is known and another one.
     pub account: Option<String>,
     /// Its VPC, if it is known.
     pub vpc: Option<VpcId>,
     /// The VPC peering that it is reached through, `pcx-…`, if there is one.
     pub peering: Option<String>,
+}
+
+impl ForeignGroup {
+    /// The group as a reader understands it: `group sg-… of account 123456789012 (not on this host)`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { group, account, vpc, peering } = self;
+        let part = |word: &str, text: Option<&str>| {
+            text.map_or_else(String::new, |text| format!(" {word} {text}"))
+        };
+        let account = part("of account", account.as_deref());
+        let vpc = part("in", vpc.as_ref().map(VpcId::as_str));
+        let peering = part("through", peering.as_deref());
+        format!("group {group}{account}{vpc}{peering} (not on this host)")
+    }
 }
 
 /// In place of a part that is not known.
@@ -43,12 +58,31 @@ impl FromStr for ForeignGroup {
         let [account, vpc, peering, group] = parts[..] else { return Err(malformed()) };
         let part = |text: &str| (text != ABSENT).then(|| text.to_owned());
         let account = part(account);
-        if account.as_deref().is_some_and(|account| !is_account(account)) {
+        let peering = part(peering);
+        if account.as_deref().is_some_and(|account| !is_owner(account))
+            || peering.as_deref().is_some_and(|peering| !is_peering(peering))
+        {
             return Err(malformed());
         }
         let vpc = part(vpc).map(|vpc| vpc.parse()).transpose()?;
-        Ok(Self { group: group.parse()?, account, vpc, peering: part(peering) })
+        Ok(Self { group: group.parse()?, account, vpc, peering })
     }
+}
+
+/// Whether a text is the owner of a group: an account, or one of AWS's names, such as `amazon-elb`.
+#[must_use]
+pub fn is_owner(text: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    is_account(text) || (text.starts_with("amazon-") && text.bytes().all(is_name))
+}
+
+/// Whether a text is the id of a VPC peering: `pcx-` and 17 or 8 hexadecimal digits.
+#[must_use]
+pub fn is_peering(text: &str) -> bool {
+    text.strip_prefix("pcx-").is_some_and(|digits| {
+        matches!(digits.len(), 8 | 17)
+            && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// Whether a text is the number of an AWS account: 12 digits.
@@ -62,17 +96,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_reader_sees_that_a_group_is_not_here() {
+        let text = |text: &str| text.parse::<ForeignGroup>().unwrap().text();
+        assert_eq!(text("-/-/-/sg-00000001"), "group sg-00000001 (not on this host)");
+        assert_eq!(
+            text("123456789012/vpc-00000001/pcx-00000001/sg-00000001"),
+            "group sg-00000001 of account 123456789012 in vpc-00000001 through pcx-00000001 (not on this \
+             host)"
+        );
+    }
+
+    #[test]
     fn the_text_of_a_foreign_group_parses() {
         for text in [
             "123456789012/vpc-00000001/pcx-00000001/sg-00000001",
             "-/-/-/sg-0123456789abcdef0",
             "-/vpc-0123456789abcdef0/-/sg-0123456789abcdef0",
+            "amazon-elb/-/-/sg-843f59ed",
         ] {
             assert_eq!(text.parse::<ForeignGroup>().unwrap().to_string(), text);
         }
-        for text in
-            ["", "sg-00000001", "-/-/sg-00000001", "12/-/-/sg-00000001", "-/x/-/sg-00000001"]
-        {
+        for text in [
+            "",
+            "sg-00000001",
+            "-/-/sg-00000001",
+            "12/-/-/sg-00000001",
+            "-/x/-/sg-00000001",
+            "-/-/pcx-1/sg-00000001",
+        ] {
             assert!(text.parse::<ForeignGroup>().is_err(), "{text}");
         }
     }

@@ -154,9 +154,9 @@ pub struct InterfaceDetails {
     pub description: String,
     /// How it is attached; `None` if it is not, or not written yet.
     pub attachment: Option<Attachment>,
-    /// Addresses of its subnet that were chosen for it because the client named none, in their order. A device
-    /// need not have them, so they are no member's address and no guest is held to them.
-    pub chosen: Vec<IpAddr>,
+    /// The address of its subnet that was chosen for it because the client named none. A device need not have it,
+    /// so it is no member's address and no guest is held to it.
+    pub chosen: Option<IpAddr>,
 }
 
 /// An attachment of an interface to this host, as clients of the EC2 API see it.

@@ -159,6 +159,16 @@ impl Model {
         }
     }
 
+    /// What an interface that is to have a network ACL has as its own: nothing if that is the default one, and its
+    /// subnet has it too.
+    #[must_use]
+    pub fn own_acl(&self, acl: &Acl, interface: &Interface) -> Option<AclId> {
+        let subnet = self.subnets.get(&interface.subnet);
+        let of_subnet = subnet.and_then(|subnet| self.acl_of_subnet(subnet));
+        let has_subnet_it = of_subnet.is_none_or(|of_subnet| of_subnet.id == acl.id);
+        (!acl.is_default || !has_subnet_it).then(|| acl.id.clone())
+    }
+
     /// The network ACL of a subnet: the one that it is associated with, or the default one of its VPC.
     #[must_use]
     pub fn acl_of_subnet(&self, subnet: &Subnet) -> Option<&Acl> {
@@ -224,7 +234,7 @@ impl Acl {
         self.entries.get(&(direction, number)).ok_or_else(missing)
     }
 
-    /// What an interface with this ACL has as its own: nothing if it is the default one.
+    /// What a subnet with this ACL has as its own: nothing if it is the default one.
     #[must_use]
     pub fn association(&self) -> Option<AclId> {
         (!self.is_default).then(|| self.id.clone())
@@ -242,10 +252,20 @@ impl Model {
                 format!("prefix list {name}")
             }
             Peer::Group(id) => {
-                let name = self.groups.get(id).map_or(id.as_str(), |group| &group.name);
-                format!("group {name}")
+                let label = self.groups.get(id).map(|group| self.group_label(group));
+                format!("group {}", label.unwrap_or_else(|| id.to_string()))
             }
-            Peer::Foreign(foreign) => format!("group {}", foreign.group),
+            Peer::Foreign(foreign) => foreign.text(),
+        }
+    }
+
+    /// The name of a group, and its VPC where that is not the default one.
+    #[must_use]
+    pub fn group_label(&self, group: &Group) -> String {
+        if group.vpc == VpcId::default_vpc() {
+            group.name.clone()
+        } else {
+            format!("{} ({})", group.name, group.vpc)
         }
     }
 

@@ -32,6 +32,14 @@ pub fn prefix_list_name(text: &str) -> Result<String, Error> {
     named("prefix list name", text, PrefixListId::PREFIX)
 }
 
+/// The name of a prefix list that AWS manages.
+///
+/// # Errors
+/// It is empty or too long, has other characters, or looks like an id.
+pub fn aws_list_name(text: &str) -> Result<String, Error> {
+    named("prefix list name", text, PrefixListId::PREFIX)
+}
+
 /// A network ACL's name, trailing spaces removed. In EC2 it is the value of the tag `Name`.
 ///
 /// # Errors

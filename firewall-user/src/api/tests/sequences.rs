@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::tree::Tree;
 use super::{Host, element};
-use crate::model::document;
+use crate::model::{Identity, document};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const TRAFFICS: [(&str, &str, &str); 4] =
@@ -359,7 +359,7 @@ impl Both {
             groups.iter().flat_map(|group| &group.rules).map(|rule| rule.id.to_string()).collect();
         let ids: BTreeSet<_> = expected.values().map(|(id, _)| id.clone()).collect();
         assert_eq!(stored, ids);
-        let exported = document::groups(groups).security_groups.unwrap();
+        let exported = document::groups(&Identity::default(), groups).security_groups.unwrap();
         let count: usize = exported
             .iter()
             .flat_map(|group| {

@@ -85,8 +85,10 @@ fn permissions(
     });
 }
 
-/// The lists of peers other than groups: name, name of the peer's element, and which peers are in it.
-const KINDS: &[(&str, &str, fn(&Peer) -> bool)] = &[
+/// A list of peers other than groups: its name, the name of the peer's element, and which peers are in it.
+type Kind = (&'static str, &'static str, fn(&Peer) -> bool);
+
+const KINDS: &[Kind] = &[
     ("ipRanges", "cidrIp", |peer| matches!(peer, Peer::Ipv4(_))),
     ("ipv6Ranges", "cidrIpv6", |peer| matches!(peer, Peer::Ipv6(_))),
     ("prefixListIds", "prefixListId", |peer| matches!(peer, Peer::PrefixList(_))),
@@ -98,7 +100,8 @@ fn pair(xml: &mut Xml, rule: &Rule, identity: &Identity, is_stale: bool) {
     xml.option("description", rules::description(rule));
     xml.option("userId", rules::account(peer, identity));
     xml.text("groupId", peer);
-    if let Peer::Foreign(ForeignGroup { vpc, peering, .. }) = peer {
+    if let Peer::Foreign(foreign) = peer {
+        let ForeignGroup { vpc, peering, .. } = &**foreign;
         xml.option("vpcId", vpc.as_ref());
         xml.option("vpcPeeringConnectionId", peering.as_ref());
         xml.option("peeringStatus", peering.as_ref().filter(|_| is_stale).map(|_| "deleted"));

@@ -17,7 +17,8 @@ pub(in crate::api) fn rule(xml: &mut Xml, group: &Group, rule: &Rule, identity: 
         xml.node("referencedGroupInfo", |xml| {
             xml.text("groupId", &rule.spec.peer);
             xml.text("userId", account);
-            if let Peer::Foreign(ForeignGroup { vpc, peering, .. }) = &rule.spec.peer {
+            if let Peer::Foreign(foreign) = &rule.spec.peer {
+                let ForeignGroup { vpc, peering, .. } = &**foreign;
                 xml.option("vpcId", vpc.as_ref());
                 xml.option("vpcPeeringConnectionId", peering.as_ref());
             }
@@ -68,8 +69,8 @@ pub(super) fn description(rule: &Rule) -> Option<&str> {
 pub(in crate::api) fn account<'a>(peer: &'a Peer, identity: &'a Identity) -> Option<&'a str> {
     match peer {
         Peer::Group(_) => Some(identity.account.as_str()),
-        Peer::Foreign(ForeignGroup { account, .. }) => {
-            Some(account.as_deref().unwrap_or(identity.account.as_str()))
+        Peer::Foreign(foreign) => {
+            Some(foreign.account.as_deref().unwrap_or(identity.account.as_str()))
         }
         Peer::Ipv4(_) | Peer::Ipv6(_) | Peer::PrefixList(_) => None,
     }

@@ -6,11 +6,11 @@ use clap::Args;
 use crate::cli::interfaces::Named;
 use crate::cli::safety::Safety;
 use crate::cli::{Context, Exit, output};
-use crate::model::{Acl, Error, Interface};
+use crate::model::{Acl, Error, Interface, Model};
 
 pub(super) const EXAMPLES: &str = "\
-An interface has one network ACL. EC2 associates network ACLs with subnets; here the interfaces that are
-named take the place of a subnet.
+An interface has one network ACL: that of its subnet, or the one that is given to it, which takes the place
+of that of its subnet.
 
 Examples:
   secgroup acl associate web eth0 eth1
@@ -56,8 +56,8 @@ impl Associate {
         let Self { acl, interfaces, safety } = self;
         let what = format!("acl associate {acl}");
         let change = || {
-            interfaces.change(context, safety, (&what, &acl), |acl, interface| {
-                Ok(Interface { acl: acl.association(), ..interface.clone() })
+            interfaces.change(context, safety, (&what, &acl), |model, acl, interface| {
+                Ok(Interface { acl: model.own_acl(acl, interface), ..interface.clone() })
             })
         };
         change().with_context(|| format!("associate network ACL {acl}"))
@@ -69,13 +69,13 @@ impl Disassociate {
         let Self { acl, interfaces, if_exists, safety } = self;
         let what = format!("acl disassociate {acl}");
         let change = || {
-            interfaces.change(context, safety, (&what, &acl), |acl, interface| {
-                if acl.is_default {
-                    let name = acl.name.clone();
-                    return Err(Error::AclDefault { name, what: "disassociated" });
-                }
+            interfaces.change(context, safety, (&what, &acl), |_, acl, interface| {
                 if interface.acl.as_ref() == Some(&acl.id) {
                     return Ok(Interface { acl: None, ..interface.clone() });
+                }
+                if acl.is_default {
+                    let (name, id) = (acl.name.clone(), acl.id.clone());
+                    return Err(Error::AclDefault { name, id, what: "disassociated" });
                 }
                 if if_exists {
                     return Ok(interface.clone());
@@ -94,7 +94,7 @@ impl Interfaces {
         context: &Context,
         safety: Safety,
         (what, word): (&str, &str),
-        edit: impl Fn(&Acl, &Interface) -> Result<Interface, Error>,
+        edit: impl Fn(&Model, &Acl, &Interface) -> Result<Interface, Error>,
     ) -> Result<Exit> {
         let name = |device: &String| Named::new(device, self.netns.as_deref());
         let named = self.devices.iter().map(name).collect::<Result<Vec<_>>>()?;
@@ -104,7 +104,8 @@ impl Interfaces {
             let acl = change.model().acl(word)?.clone();
             let mut lines = Vec::new();
             for one in &named {
-                let interface = edit(&acl, one.of(&pins, change.model())?)?;
+                let model = change.model();
+                let interface = edit(model, &acl, one.of(&pins, model)?)?;
                 change.put_interface(&interface)?;
                 let name = change.model().acl_of(&interface).map_or("-", |acl| &acl.name);
                 lines.push(format!("{}: network ACL {name}", interface.label()));

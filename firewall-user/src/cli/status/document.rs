@@ -21,6 +21,10 @@ use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::memory::{self, RULE_COUNTER};
 use crate::model::{Family, Interface, Model, is_one_address};
 
+mod place;
+
+use place::{Attached, AttachedGroup, TagDocument, Unattached, groups, tags};
+
 /// The attached interfaces, in the form of `aws ec2 describe-network-interfaces` as far as EC2 has the
 /// fields, and the use of the kernel's tables.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -28,8 +32,10 @@ use crate::model::{Family, Interface, Model, is_one_address};
 pub(crate) struct StatusDocument {
     /// Version of this document: 1.
     schema_version: u32,
-    /// The interfaces of the store.
+    /// The attached interfaces of the store.
     network_interfaces: Vec<NetworkInterface>,
+    /// The network interfaces of the EC2 API that no device has.
+    unattached_network_interfaces: Vec<Unattached>,
     /// The flow tables; empty if nothing is attached.
     flow_tables: Vec<FlowTable>,
     /// The table of the counters of rules; null if nothing is attached.
@@ -56,9 +62,19 @@ struct NetworkInterface {
     network_interface_id: String,
     /// `in-use`, or `available` if its device does not exist now.
     status: &'static str,
+    /// Free text from the EC2 API.
+    description: String,
+    /// Its subnet.
+    subnet_id: String,
+    /// The VPC of its subnet.
+    vpc_id: String,
+    /// How it is attached, as the EC2 API shows it.
+    attachment: Option<Attached>,
+    /// User tags.
+    tag_set: Vec<TagDocument>,
     /// The groups of the interface.
     groups: Vec<AttachedGroup>,
-    /// Its network ACL; in EC2 that of the subnet.
+    /// Its network ACL: its own one, or that of its subnet.
     network_acl: Option<AttachedAcl>,
     /// IPv4 addresses of the protected end, as used for rules with a group as peer.
     private_ip_addresses: Vec<PrivateIpAddress>,
@@ -144,16 +160,6 @@ struct NetworkInterface {
     unpromoted_flows: u64,
     /// Times that a flow could not move there because its source had as many as it can have.
     source_limited_flows: u64,
-}
-
-/// A group of an interface.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-struct AttachedGroup {
-    /// Id of the group, `sg-…`.
-    group_id: String,
-    /// Name of the group.
-    group_name: String,
 }
 
 /// The network ACL of an interface.
@@ -277,6 +283,11 @@ impl StatusDocument {
         Ok(Self {
             schema_version: SCHEMA_VERSION,
             network_interfaces: statuses.iter().map(interface).collect::<Result<_>>()?,
+            unattached_network_interfaces: model
+                .unattached
+                .values()
+                .map(|one| Unattached::new(model, one))
+                .collect(),
             flow_tables: tables.iter().map(|table| FlowTable::new(table, statuses)).collect(),
             rule_counters: counters.map(RuleCounters::new),
             blocks: super::blocks_in_force(model).count(),
@@ -301,7 +312,6 @@ impl NetworkInterface {
     ) -> Result<Self> {
         let interface = one.interface;
         let present = one.enforcement.device.as_ref();
-        let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
         let of = |is_v4: bool, is_address: bool| {
             let all = one.addresses.iter();
             all.filter(move |net| {
@@ -317,12 +327,12 @@ impl NetworkInterface {
             } else {
                 "in-use"
             },
-            groups: groups
-                .map(|group| AttachedGroup {
-                    group_id: group.id.to_string(),
-                    group_name: group.name.clone(),
-                })
-                .collect(),
+            description: interface.details.description.clone(),
+            subnet_id: interface.subnet.to_string(),
+            vpc_id: model.vpc_of(interface).to_string(),
+            attachment: interface.details.attachment.as_ref().map(Attached::new),
+            tag_set: tags(interface),
+            groups: groups(model, interface),
             network_acl: model.acl_of(interface).map(|acl| AttachedAcl {
                 network_acl_id: acl.id.to_string(),
                 network_acl_name: acl.name.clone(),

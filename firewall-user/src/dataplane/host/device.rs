@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use crate::dataplane::error::{Context, DataplaneError, Result};
 use crate::dataplane::host::netlink::Netlink;
 use crate::dataplane::host::netns;
-use crate::model::label;
+use crate::model::{MacAddress, label};
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Device {
     pub has_ethernet: bool,
     /// Its link layer, if that is neither Ethernet nor bare IP.
     pub unsupported: Option<String>,
+    /// Its MAC address; `None` if it has no Ethernet header.
+    pub mac: Option<MacAddress>,
     /// Largest packet in bytes.
     pub mtu: u32,
     /// The id of the program on its XDP hook, if any.
@@ -94,6 +96,30 @@ pub fn with_index(netns_name: Option<&str>, index: u32) -> Result<Option<Device>
         let Some(link) = link_at(&client, index)? else { return Ok(None) };
         complete(&client, netns_name, &link).map(Some)
     })
+}
+
+/// The devices of this process' network namespace that have an address.
+///
+/// # Errors
+/// rtnetlink fails.
+pub fn with_address(address: IpAddr) -> Result<Vec<Device>> {
+    let client = Netlink::open(NETLINK_ROUTE).context("open a netlink socket")?;
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let mut indexes = Vec::new();
+    for reply in client.dump_known(request).context("list addresses")? {
+        if let RouteNetlinkMessage::NewAddress(message) = reply
+            && own_address(&message.attributes) == Some(address)
+            && !indexes.contains(&message.header.index)
+        {
+            indexes.push(message.header.index);
+        }
+    }
+    let mut devices = Vec::new();
+    for index in indexes {
+        let link = link_at(&client, index)?;
+        devices.extend(link.map(|link| complete(&client, None, &link)).transpose()?);
+    }
+    Ok(devices)
 }
 
 /// The id of the program on the XDP hook of a device of this thread's network namespace.
@@ -187,6 +213,7 @@ fn read(netns_name: Option<&str>, message: &LinkMessage) -> Device {
         master: None,
         has_ethernet,
         unsupported,
+        mac: None,
         mtu: 0,
         xdp_program: None,
         xdp_is_generic: None,
@@ -195,6 +222,9 @@ fn read(netns_name: Option<&str>, message: &LinkMessage) -> Device {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+            LinkAttribute::Address(address) if has_ethernet => {
+                device.mac = <[u8; 6]>::try_from(&address[..]).ok().map(MacAddress);
+            }
             LinkAttribute::PropList(properties) => {
                 device.altnames.extend(properties.iter().filter_map(|property| match property {
                     Prop::AltIfName(name) => Some(name.clone()),

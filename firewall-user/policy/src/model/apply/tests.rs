@@ -7,15 +7,17 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
-use super::{Others, Plan, Sign};
+use super::{DEFAULT_GROUP, Others, Plan, Sign};
 use crate::model::document::{self, Document};
 use crate::model::traffic::tests::traffic;
 use crate::model::{
-    Change, Family, Group, GroupId, Interface, Limits, Model, Peer, PrefixList, PrefixListId, Rule,
-    RuleId, RuleSpec, VpcId,
+    Change, Family, ForeignGroup, Group, GroupId, Identity, Interface, Limits, Model, Peer,
+    PrefixList, PrefixListId, Rule, RuleId, RuleSpec, Subnet, SubnetSettings, Vpc, VpcId,
+    VpcSettings,
 };
 
 mod acl;
+mod vpcs;
 
 const GROUPS: u8 = 4;
 const LISTS: u8 = 3;
@@ -48,7 +50,23 @@ fn peer() -> impl Strategy<Value = Peer> {
         ipv6().prop_map(Peer::Ipv6),
         (0..LISTS).prop_map(|number| Peer::PrefixList(list_id(number))),
         (0..GROUPS).prop_map(|number| Peer::Group(group_id(number))),
+        foreign().prop_map(Peer::Foreign),
     ]
+}
+
+/// A group that is not on any host: a deleted one, one of a peered VPC, and one of another account.
+fn foreign() -> impl Strategy<Value = ForeignGroup> {
+    (100..103_u8).prop_map(|number| ForeignGroup {
+        group: group_id(number),
+        account: (number == 102).then(|| "123456789012".to_owned()),
+        vpc: (number > 100).then(|| "vpc-0fffffffffffffff0".parse().unwrap()),
+        peering: (number == 101).then(|| "pcx-0fffffffffffffff0".to_owned()),
+    })
+}
+
+/// Groups 0 and 1 are of the default VPC, 2 and 3 of another one, where they have the same names.
+fn vpc_of(group: u8) -> VpcId {
+    if group < 2 { VpcId::default_vpc() } else { "vpc-00000000000000001".parse().unwrap() }
 }
 
 /// Any rule: as in EC2, also one whose traffic does not exist in the family of its peer.
@@ -70,42 +88,68 @@ fn tags() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map("[a-z]{1,4}", "\\PC{0,6}", 0..3)
 }
 
+/// What a document says about a VPC and its subnet.
+fn vpc() -> impl Strategy<Value = (Vpc, Subnet)> {
+    let networks = (prop::collection::vec(ipv4(), 0..3), prop::collection::vec(ipv6(), 0..2));
+    let of_subnet = (prop::option::of(ipv4()), any::<bool>(), prop::option::of(Just("z")));
+    (networks, tags(), of_subnet, tags()).prop_map(
+        |((cidrs, ipv6_cidrs), tags, (cidr, map_public_ip, zone), subnet_tags)| {
+            let mut vpc = Vpc { id: vpc_of(2), is_default: false, tags, ..Vpc::new_default() };
+            vpc.settings = VpcSettings { cidrs, ipv6_cidrs, dns_hostnames: false, ..vpc.settings };
+            let mut subnet = Subnet {
+                id: "subnet-00000000000000001".parse().unwrap(),
+                vpc: vpc.id.clone(),
+                is_default: false,
+                tags: subnet_tags,
+                ..Subnet::new_default()
+            };
+            let zone = zone.map(str::to_owned);
+            subnet.settings = SubnetSettings { cidr, map_public_ip, zone, ..subnet.settings };
+            (vpc, subnet)
+        },
+    )
+}
+
 /// A model with every group and list that a document may name.
 fn model() -> impl Strategy<Value = Model> {
-    let rules = prop::collection::btree_map(spec(), text(), 0..12);
+    let rules = prop::collection::btree_map(spec(), (text(), tags()), 0..12);
     let groups = prop::collection::vec((rules, tags()), usize::from(GROUPS));
     let entries = prop::collection::vec((ipv4(), ipv6(), text()), 0..4);
-    let lists = prop::collection::vec((entries, tags(), 1u64..9), usize::from(LISTS));
-    (groups, lists).prop_map(|(groups, lists)| {
+    let lists = (entries, tags(), 1u64..9, prop::option::of(4..6_u32));
+    let lists = prop::collection::vec(lists, usize::from(LISTS));
+    (groups, lists, vpc()).prop_map(|(groups, lists, (vpc, subnet))| {
         let mut model = Model::default();
-        for (number, (entries, tags, version)) in (0..LISTS).zip(lists) {
+        model.make(Change::PutVpc(vpc));
+        model.make(Change::PutSubnet(subnet));
+        for (number, (entries, tags, version, max_entries)) in (0..LISTS).zip(lists) {
+            let is_aws = number == 2;
             let entries = entries.into_iter().map(|(v4, v6, text)| match family(number) {
                 Family::Ipv4 => (IpNet::V4(v4), text),
                 Family::Ipv6 => (IpNet::V6(v6), text),
             });
             model.make(Change::CreatePrefixList(PrefixList {
                 id: list_id(number),
-                name: format!("list {number}"),
+                name: format!("{} {number}", if is_aws { "com.amazonaws" } else { "list" }),
                 family: family(number),
                 version,
                 entries: entries.collect(),
-                max_entries: None,
-                is_aws: false,
+                max_entries,
+                is_aws,
                 state: Default::default(),
                 tags,
             }));
         }
         let mut last = 0;
         for (number, (rules, tags)) in (0..GROUPS).zip(groups) {
-            let rules = rules.into_iter().map(|(spec, description)| {
+            let rules = rules.into_iter().map(|(spec, (description, tags))| {
                 last += 1;
                 let id: RuleId = format!("sgr-{last:017x}").parse().unwrap();
-                Rule { id, number: last, spec, description, end: None, tags: BTreeMap::new() }
+                Rule { id, number: last, spec, description, end: None, tags }
             });
             model.make(Change::CreateGroup(Group {
                 id: group_id(number),
-                vpc: VpcId::default_vpc(),
-                name: format!("group {number}"),
+                vpc: vpc_of(number),
+                name: ["default", "web"][usize::from(number % 2)].to_owned(),
                 description: "d".to_owned(),
                 rules: rules.collect(),
                 tags,
@@ -115,15 +159,45 @@ fn model() -> impl Strategy<Value = Model> {
     })
 }
 
-/// The parts of a group that a document has.
-fn document_parts(group: &Group) -> (&str, &BTreeMap<String, String>, BTreeMap<&RuleSpec, &str>) {
-    let rules = group.rules.iter().map(|rule| (&rule.spec, rule.description.as_str()));
-    (&group.name, &group.tags, rules.collect())
+/// A group without the numbers of its rules, and without their order.
+fn without_numbers(group: &Group) -> Group {
+    let mut group = group.clone();
+    group.rules.iter_mut().for_each(|rule| rule.number = 0);
+    group.rules.sort_by(|one, two| one.spec.cmp(&two.spec));
+    group
 }
 
-fn export<'a>(model: &'a Model, groups: impl Iterator<Item = &'a Group>) -> Document {
-    let lists = document::prefix_lists(model.prefix_lists.values());
-    Document { prefix_lists: lists.prefix_lists, ..document::groups(groups) }
+/// As [`without_numbers`], also without the ids of the rules.
+fn without_ids(group: &Group) -> Group {
+    let mut group = without_numbers(group);
+    group.rules.iter_mut().for_each(|rule| rule.id = "sgr-00000000".parse().unwrap());
+    group
+}
+
+fn export<'a>(model: &'a Model, groups: impl Iterator<Item = &'a Group> + Clone) -> Document {
+    let identity = Identity::default();
+    let vpcs = document::vpcs(&identity, model.vpcs.values(), model.subnets.values());
+    let rules = groups.clone().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+    let mut rules: Vec<_> = rules.collect();
+    rules.sort_by_key(|(group, rule)| (&group.id, &rule.id));
+    Document {
+        prefix_lists: document::prefix_lists(&identity, model.prefix_lists.values()).prefix_lists,
+        security_group_rules: document::rules(&identity, rules).security_group_rules,
+        vpcs: vpcs.vpcs,
+        subnets: vpcs.subnets,
+        ..document::groups(&identity, groups)
+    }
+}
+
+/// The subnets, without the ids of their associations, which every host has of its own.
+fn subnets(model: &Model) -> Vec<Subnet> {
+    let default = Subnet::new_default().association;
+    let subnets = model.subnets.values().cloned();
+    subnets.map(|subnet| Subnet { association: default.clone(), ..subnet }).collect()
+}
+
+fn groups(model: &Model) -> impl Iterator<Item = &Group> + Clone {
+    model.groups.values().map(Arc::as_ref)
 }
 
 /// The document, written as text and read again.
@@ -145,15 +219,17 @@ proptest! {
 
     #[test]
     fn an_exported_document_recreates_groups_and_prefix_lists(model in model()) {
-        let document = export(&model, model.groups_by_id());
+        let document = export(&model, groups(&model));
         let read = reread(&document);
         prop_assert_eq!(&read, &document);
         let copy = applied(&Model::default(), &read);
         prop_assert_eq!(&copy.prefix_lists, &model.prefix_lists);
+        prop_assert_eq!(&copy.vpcs, &model.vpcs);
+        prop_assert_eq!(subnets(&copy), subnets(&model));
         for (id, group) in &model.groups {
-            prop_assert_eq!(document_parts(&copy.groups[id]), document_parts(group));
+            prop_assert_eq!(without_numbers(&copy.groups[id]), without_numbers(group));
         }
-        prop_assert_eq!(export(&copy, copy.groups_by_id()), document);
+        prop_assert_eq!(export(&copy, groups(&copy)), document);
     }
 
     #[test]
@@ -163,7 +239,7 @@ proptest! {
         let id = group_id(number);
         let document = reread(&export(&there, there.groups.get(&id).map(Arc::as_ref).into_iter()));
         let after = applied(&here, &document);
-        prop_assert_eq!(document_parts(&after.groups[&id]), document_parts(&there.groups[&id]));
+        prop_assert_eq!(without_ids(&after.groups[&id]), without_ids(&there.groups[&id]));
         for (other, group) in here.groups.iter().filter(|(other, _)| **other != id) {
             prop_assert_eq!(&after.groups[other], group);
         }
@@ -192,11 +268,15 @@ proptest! {
         let id = group_id(number);
         let document = reread(&export(&there, there.groups.get(&id).map(Arc::as_ref).into_iter()));
         let limits = Limits::default();
-        let uses_other = there.groups[&id]
-            .rules
-            .iter()
-            .any(|rule| matches!(&rule.spec.peer, Peer::Group(peer) if *peer != id));
-        match Plan::with(&here, &document, &limits, Others::Go) {
+        let other = group_id(number ^ 1);
+        let goes = here.groups[&other].name != DEFAULT_GROUP;
+        let is_used_by = |group: &Group| {
+            group.rules.iter().any(|rule| rule.spec.peer == Peer::Group(other.clone()))
+        };
+        let outside = here.groups.values().filter(|group| group.id != id && group.id != other);
+        let uses_other = goes
+            && (is_used_by(&there.groups[&id]) || outside.into_iter().any(|one| is_used_by(one)));
+        match Plan::with(&here, &document, &limits, &Others::Go.into()) {
             Ok(plan) => {
                 prop_assert!(!uses_other);
                 let mut after = here.clone();
@@ -207,7 +287,16 @@ proptest! {
                     }
                     after.make(step.change);
                 }
-                prop_assert_eq!(after.groups.keys().collect::<Vec<_>>(), [&id]);
+                // Those of the other VPC stay, and the default one of this VPC.
+                let is_staying = |other: &GroupId| {
+                    *other == id || vpc_of(number) != here.groups[other].vpc || {
+                        here.groups[other].name == DEFAULT_GROUP
+                    }
+                };
+                let staying = here.groups.keys().filter(|other| is_staying(other));
+                prop_assert_eq!(
+                    after.groups.keys().collect::<Vec<_>>(), staying.collect::<Vec<_>>()
+                );
                 prop_assert!(plan.others.is_empty());
             }
             Err(errors) => {
@@ -221,7 +310,7 @@ proptest! {
     fn no_document_panics(text in "\\PC{0,60}", model in model(), cut: prop::sample::Index) {
         let _ = Document::parse(text.as_bytes());
         let mut bytes = Vec::new();
-        export(&model, model.groups_by_id()).write(&mut bytes).unwrap();
+        export(&model, groups(&model)).write(&mut bytes).unwrap();
         let place = cut.index(bytes.len());
         // A truncated document is refused.
         prop_assert!(Document::parse(&bytes[..place]).is_err() || place + 1 >= bytes.len());
@@ -266,8 +355,13 @@ fn model_of(groups: &[Group]) -> Model {
 fn groups_that_name_one_another_are_pruned_together() {
     let web = group(0, "web", &[]);
     let here = model_of(&[web.clone(), group(1, "a", &[1, 2, 0]), group(2, "b", &[1])]);
-    let plan =
-        Plan::with(&here, &document::groups([&web]), &Limits::default(), Others::Go).unwrap();
+    let plan = Plan::with(
+        &here,
+        &document::groups(&Identity::default(), [&web]),
+        &Limits::default(),
+        &Others::Go.into(),
+    )
+    .unwrap();
     let lines: Vec<_> = plan.lines().map(ToString::to_string).collect();
     assert!(plan.lines().all(|line| line.sign == Sign::Remove));
     assert_eq!(
@@ -290,9 +384,9 @@ fn a_group_in_use_or_the_default_group_is_not_pruned() {
         Interface::new("eni-00000000000000001".parse().unwrap(), 0, "eth0", Some("blue"));
     interface.groups = vec![group_id(2)];
     here.make(Change::PutInterface(interface));
-    let document = document::groups([&web]);
+    let document = document::groups(&Identity::default(), [&web]);
     let limits = Limits::default();
-    let errors = Plan::with(&here, &document, &limits, Others::Go).unwrap_err();
+    let errors = Plan::with(&here, &document, &limits, &Others::Go.into()).unwrap_err();
     let texts: Vec<_> = errors.iter().map(|one| one.to_string()).collect();
     assert_eq!(
         texts,
@@ -303,16 +397,22 @@ fn a_group_in_use_or_the_default_group_is_not_pruned() {
     );
     here.make(Change::DeleteInterface(0));
     let none = Document { security_groups: Some(Vec::new()), ..Document::default() };
-    let errors = Plan::with(&here, &none, &limits, Others::Go).unwrap_err();
+    let errors = Plan::with(&here, &none, &limits, &Others::Go.into()).unwrap_err();
     assert_eq!(
         errors.to_string(),
         "the document has no group, and --prune would remove every group of this host"
     );
     let free = group(0, "web", &[]);
-    let plan = Plan::with(&here, &document::groups([&free]), &limits, Others::Go).unwrap();
-    assert_eq!(plan.others, ["Default"]);
-    let plan = Plan::new(&here, &document::groups([&free]), &limits).unwrap();
-    assert_eq!(plan.others, ["a", "b", "Default"]);
+    let plan = Plan::with(
+        &here,
+        &document::groups(&Identity::default(), [&free]),
+        &limits,
+        &Others::Go.into(),
+    )
+    .unwrap();
+    assert!(plan.others.is_empty(), "the default group stays");
+    let plan = Plan::new(&here, &document::groups(&Identity::default(), [&free]), &limits).unwrap();
+    assert_eq!(plan.others, ["a", "b"]);
 }
 
 #[test]
@@ -378,7 +478,7 @@ fn icmp_of_the_other_family_is_kept_with_a_warning() {
         ]
     );
     let after = applied(&Model::default(), &document);
-    let exported = document::groups(after.groups_by_id());
+    let exported = document::groups(&Identity::default(), after.groups_by_id());
     let again = Plan::new(&after, &exported, &Limits::default()).unwrap();
     assert!(again.is_empty(), "{again:?}");
     let permissions = exported.security_groups.unwrap().remove(0).ip_permissions.unwrap();

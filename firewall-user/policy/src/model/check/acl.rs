@@ -70,7 +70,11 @@ impl Model {
         limits: &Limits,
     ) -> Result<(), Error> {
         if acl.is_default && acl.name != name {
-            return Err(Error::AclDefault { name: acl.name.clone(), what: "renamed" });
+            return Err(Error::AclDefault {
+                name: acl.name.clone(),
+                id: acl.id.clone(),
+                what: "renamed",
+            });
         }
         check_tags(&format!("network ACL {name}"), tags, limits)
     }
@@ -80,15 +84,15 @@ impl Model {
     /// # Errors
     /// It is the default one, or an interface or a subnet has it.
     pub fn check_acl_unused(&self, acl: &Acl) -> Result<(), Error> {
-        let name = acl.name.clone();
+        let (name, id) = (acl.name.clone(), acl.id.clone());
         if acl.is_default {
-            return Err(Error::AclDefault { name, what: "deleted" });
+            return Err(Error::AclDefault { name, id, what: "deleted" });
         }
         let has_it = self.network_interfaces().filter(|one| one.acl.as_ref() == Some(&acl.id));
         let subnets = self.subnets.values().filter(|one| one.acl.as_ref() == Some(&acl.id));
         let subnets = subnets.map(|subnet| User::Subnet { id: subnet.id.clone() });
         let users: Vec<_> = has_it.map(User::of_interface).chain(subnets).collect();
-        if users.is_empty() { Ok(()) } else { Err(Error::AclInUse { name, users }) }
+        if users.is_empty() { Ok(()) } else { Err(Error::AclInUse { name, id, users }) }
     }
 
     /// Checks that an entry may be added to a network ACL.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::mem;
 
 use serde_json::value::RawValue;
 
-use super::Error;
+use super::{A_PEER, Error};
 use crate::model::Error as ModelError;
 
 /// The errors that are kept; of more there is a count.
@@ -61,16 +62,45 @@ impl Errors {
 
     /// Adds the places in the text of the document, and sorts the errors by them.
     #[must_use]
-    pub fn located(mut self, text: &[u8]) -> Self {
-        let Some(text) = str::from_utf8(text).ok().map(|text| text.trim_start_matches(BOM)) else {
-            return self;
-        };
-        for (error, place) in self.found.iter_mut().take(MOST_WORK / text.len().max(1)) {
-            *place = error.path().and_then(|path| find(text, path));
-        }
+    pub fn located(self, text: &[u8]) -> Self {
+        self.located_by(|path| Some(Source { file: 0, name: None, text, path: path.to_owned() }))
+    }
+
+    /// Adds the places in the texts that `source` finds, and sorts the errors by them.
+    pub(super) fn located_by<'a>(mut self, source: impl Fn(&str) -> Option<Source<'a>>) -> Self {
+        let mut work = 0;
+        let mut found: Vec<_> = mem::take(&mut self.found)
+            .into_iter()
+            .map(|(mut error, _)| {
+                let Some(source) = error.path().and_then(&source) else {
+                    return (usize::MAX, error, None);
+                };
+                let text = str::from_utf8(source.text).unwrap_or_default();
+                let text = text.trim_start_matches(BOM);
+                work += text.len();
+                let place = if work > MOST_WORK { None } else { find(text, &source.path) };
+                if let Some(path) = error.path_mut() {
+                    *path = source.named(path);
+                }
+                (source.file, error, place)
+            })
+            .collect();
         // Those without a place come last.
-        self.found.sort_by_key(|(_, place)| (place.is_none(), *place));
+        found.sort_by_key(|(file, _, place)| (*file, place.is_none(), *place));
+        self.found = found.into_iter().map(|(_, error, place)| (error, place)).collect();
         self
+    }
+
+    /// Adds the errors of a part, with `path` for their places.
+    pub(super) fn extend(&mut self, part: Self, path: impl Fn(&str) -> String) {
+        for (mut error, _) in part.found {
+            if let Some(place) = error.path_mut() {
+                *place = path(place);
+            }
+            self.push(error);
+        }
+        self.more += part.more;
+        self.is_partial |= part.is_partial;
     }
 
     pub(crate) fn push(&mut self, error: Error) {
@@ -114,6 +144,29 @@ impl Errors {
 impl From<Error> for Errors {
     fn from(error: Error) -> Self {
         Self { found: vec![(error, None)], ..Self::default() }
+    }
+}
+
+/// Where an item of a document is from.
+pub(super) struct Source<'a> {
+    /// Number of the file, which the errors are sorted by.
+    pub(super) file: usize,
+    /// `None`: errors do not name it.
+    pub(super) name: Option<&'a str>,
+    pub(super) text: &'a [u8],
+    /// The place in this file.
+    pub(super) path: String,
+}
+
+impl Source<'_> {
+    /// The place with the name of the file. `path`: as it was, perhaps with an addition.
+    pub(super) fn named(&self, path: &str) -> String {
+        // What is missing is named after the place of what should contain it.
+        let addition = if path.ends_with(A_PEER) { A_PEER } else { "" };
+        match self.name {
+            Some(name) => format!("{name}: {}{addition}", self.path),
+            None => format!("{}{addition}", self.path),
+        }
     }
 }
 

@@ -19,6 +19,28 @@ impl Document {
     /// The text is not JSON in UTF-8 (with line and column), or has neither groups nor prefix lists nor
     /// network ACLs.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
+        let document = Self::parse_part(text)?;
+        document.check_whole()?;
+        Ok(document)
+    }
+
+    /// Refuses a document that says nothing by itself.
+    pub(super) fn check_whole(&self) -> Result<(), Error> {
+        let Self { security_groups, prefix_lists, network_acls, vpcs, subnets, .. } = self;
+        let is_empty = security_groups.is_none()
+            && prefix_lists.is_none()
+            && network_acls.is_none()
+            && vpcs.is_none()
+            && subnets.is_none();
+        match &self.entries {
+            Some(_) if is_empty => Err(Error::EntriesOfWhat),
+            _ if is_empty && self.mistyped.is_empty() => Err(Error::Empty),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Self::parse`], of one part of a document: that it says nothing by itself is no error.
+    pub(super) fn parse_part(text: &[u8]) -> Result<Self, Error> {
         if is_utf16(text) {
             return Err(Error::Utf16);
         }
@@ -31,12 +53,8 @@ impl Document {
             Err(error) if error.classify() == Category::Data => mistyped(text, &error)?,
             Err(error) => return Err(syntax(&error)),
         };
-        let is_mistyped = !document.mistyped.is_empty();
-        let Self { security_groups, prefix_lists, network_acls, .. } = &document;
-        let is_empty =
-            security_groups.is_none() && prefix_lists.is_none() && network_acls.is_none();
-        if is_empty && !is_mistyped {
-            return Err(Error::Empty);
+        if document.next_token.as_deref().is_some_and(|token| !token.is_empty()) {
+            return Err(Error::Partial);
         }
         Ok(document)
     }

@@ -8,25 +8,31 @@ use firewall_ebpf::abi::interface::Direction;
 use ipnet::IpNet;
 
 use super::{
-    A_PEER, Document, Error, Findings, IpPermission, ManagedPrefixList, SecurityGroup, Tag,
-    UserIdGroupPair,
+    A_PEER, AWS_OWNER, Document, Error, Findings, IpPermission, ManagedPrefixList, SecurityGroup,
+    Tag, UserIdGroupPair,
 };
 use crate::model::{
-    End, Entries, Error as ModelError, Family, GroupId, Moment, PrefixListId, Traffic,
-    canonicalised, group_description, group_name, parse_cidr, parse_entry, parse_rfc3339,
-    prefix_list_name, rule_description, tags,
+    End, Entries, Error as ModelError, Family, ForeignGroup, GroupId, Moment, PrefixListId, RuleId,
+    Traffic, VpcId, aws_list_name, canonicalised, group_description, group_name, is_owner,
+    is_peering, parse_cidr, parse_entry, parse_rfc3339, prefix_list_name, rule_description, tags,
 };
 
 mod acl;
+mod items;
+mod vpc;
 
 pub(crate) use acl::{WantedAcl, WantedAclEntry};
 use acl::{name_tag, read_acl};
+pub(crate) use vpc::{WantedSubnet, WantedVpc};
+use vpc::{read_subnet, read_vpc};
 
 /// All items of a document that can be read.
 pub(crate) struct Wanted {
     pub(crate) lists: Vec<WantedList>,
     pub(crate) groups: Vec<WantedGroup>,
     pub(crate) acls: Vec<WantedAcl>,
+    pub(crate) vpcs: Vec<WantedVpc>,
+    pub(crate) subnets: Vec<WantedSubnet>,
     pub(crate) broken: Broken,
 }
 
@@ -54,9 +60,16 @@ pub(crate) struct WantedList {
     pub(crate) name: String,
     pub(crate) family: Family,
     pub(crate) version: u64,
+    /// Whether AWS manages it.
+    pub(crate) is_aws: bool,
+    /// What the document has as `MaxEntries`.
+    pub(crate) weight: Option<u64>,
+    /// As in [`crate::model::PrefixList`].
+    pub(crate) max_entries: Option<u32>,
     /// `None`: not to be changed.
     pub(crate) tags: Option<BTreeMap<String, String>>,
-    pub(crate) entries: Entries,
+    /// `None`: not in the document.
+    pub(crate) entries: Option<Entries>,
 }
 
 /// A group of a document.
@@ -65,8 +78,8 @@ pub(crate) struct WantedGroup {
     pub(crate) id: Option<GroupId>,
     pub(crate) name: String,
     pub(crate) description: String,
-    /// The VPC it is from, for the message about two groups of one name.
-    pub(crate) vpc: Option<String>,
+    /// The VPC it is from; `None`: the default one of this host.
+    pub(crate) vpc: Option<VpcId>,
     /// `None`: not to be changed.
     pub(crate) tags: Option<BTreeMap<String, String>>,
     pub(crate) rules: Vec<WantedRule>,
@@ -80,6 +93,10 @@ pub(crate) struct WantedRule {
     pub(crate) peer: WantedPeer,
     pub(crate) description: String,
     pub(crate) end: Option<End>,
+    /// `None`: not in the document.
+    pub(crate) id: Option<RuleId>,
+    /// `None`: not to be changed.
+    pub(crate) tags: Option<BTreeMap<String, String>>,
 }
 
 /// A peer as the document names it.
@@ -87,7 +104,8 @@ pub(crate) struct WantedRule {
 pub(crate) enum WantedPeer {
     Network(IpNet),
     PrefixList(PrefixListId),
-    GroupId(GroupId),
+    /// A group by id, with what is said about it in case that it is not on this host.
+    Group(ForeignGroup),
     GroupName(String),
 }
 
@@ -110,6 +128,16 @@ impl Document {
                 None => broken.insert([group.group_id.as_deref(), group.group_name.as_deref()]),
             }
         }
+        let items = self.security_group_rules.as_deref().unwrap_or_default();
+        items::add_items(findings, items, &mut groups);
+        let mut vpcs = Vec::new();
+        for (index, vpc) in self.vpcs.iter().flatten().enumerate() {
+            vpcs.extend(read_vpc(findings, format!("Vpcs[{index}]"), vpc));
+        }
+        let mut subnets = Vec::new();
+        for (index, subnet) in self.subnets.iter().flatten().enumerate() {
+            subnets.extend(read_subnet(findings, format!("Subnets[{index}]"), subnet));
+        }
         let mut acls = Vec::new();
         for (index, acl) in self.network_acls.iter().flatten().enumerate() {
             match read_acl(findings, format!("NetworkAcls[{index}]"), acl, self.now) {
@@ -117,7 +145,7 @@ impl Document {
                 None => broken.insert([acl.network_acl_id.as_deref(), name_tag(acl)]),
             }
         }
-        Wanted { lists, groups, acls, broken }
+        Wanted { lists, groups, acls, vpcs, subnets, broken }
     }
 }
 
@@ -127,17 +155,16 @@ fn read_list(
     list: &ManagedPrefixList,
 ) -> Option<WantedList> {
     let place = |key: &str| format!("{path}.{key}");
+    let is_aws = list.owner_id.as_deref() == Some(AWS_OWNER);
+    let checked = if is_aws { aws_list_name } else { prefix_list_name };
     let name = required(&list.prefix_list_name, place("PrefixListName"), "name the prefix list")
-        .and_then(|name| prefix_list_name(name).map_err(Error::at(&place("PrefixListName"))));
+        .and_then(|name| checked(name).map_err(Error::at(&place("PrefixListName"))));
     let name = findings.ok(name);
     let family = findings.ok(read_family(&list.address_family, place("AddressFamily")));
     let id = findings.ok(read_id(&list.prefix_list_id, &place("PrefixListId")));
     let tags = findings.ok(read_tags(&list.tags, &path));
-    let hint = "AWS prints the entries with aws ec2 get-managed-prefix-list-entries: \
-                add its Entries array here";
     let mut entries = BTreeMap::new();
-    let here = findings.ok(required(&list.entries, place("Entries"), hint));
-    for (index, entry) in here.into_iter().flatten().enumerate() {
+    for (index, entry) in list.entries.iter().flatten().enumerate() {
         let at = place(&format!("Entries[{index}]"));
         let place = format!("{at}.Cidr");
         let cidr = findings.ok(required(&entry.cidr, place.clone(), "name a network"));
@@ -161,10 +188,22 @@ fn read_list(
         name: name?,
         family: family?,
         version: list.version.unwrap_or(1).max(1),
+        is_aws,
+        weight: list.max_entries,
+        max_entries: max_entries(list).map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
         tags: tags?,
-        entries: entries.into_iter().collect(),
+        entries: list.entries.is_some().then(|| entries.into_iter().collect()),
         path,
     })
+}
+
+/// The size that a list was given. A list of this host that was not given one has as many as it has entries in
+/// its document, which has them in it.
+fn max_entries(list: &ManagedPrefixList) -> Option<u64> {
+    let is_separate = list.has_separate_entries.unwrap_or_default();
+    let own = list.entries.as_ref().filter(|_| !is_separate);
+    let least = own.map_or(0, |entries| entries.len().max(1) as u64);
+    list.max_entries.filter(|max| *max > least)
 }
 
 fn read_family(text: &Option<String>, path: String) -> Result<Family, Error> {
@@ -193,6 +232,7 @@ fn read_group(
         .and_then(|text| group_description(text).map_err(Error::at(&place("Description"))));
     let description = findings.ok(description);
     let id = findings.ok(read_id(&group.group_id, &place("GroupId")));
+    let vpc = findings.ok(read_id(&group.vpc_id, &place("VpcId")));
     let tags = findings.ok(read_tags(&group.tags, &path));
     let mut rules = Vec::new();
     for (key, permissions, direction, hint) in [
@@ -220,7 +260,7 @@ fn read_group(
         id: id?,
         name: name?,
         description: description?,
-        vpc: group.vpc_id.clone(),
+        vpc: vpc?,
         tags: tags?,
         rules,
         path,
@@ -283,7 +323,8 @@ fn read_permission(
         if let (Some(traffic), Some(peer), Some(description), Some(end)) =
             (traffic, peer, description, end)
         {
-            rules.push(WantedRule { path, direction, traffic, peer, description, end });
+            let (id, tags) = (None, None);
+            rules.push(WantedRule { path, direction, traffic, peer, description, end, id, tags });
         }
     }
 }
@@ -331,38 +372,49 @@ fn warn_of_host_bits(findings: &mut Findings, path: &str, text: &str) {
     }
 }
 
-/// A group as a peer. The addresses in groups of other accounts and VPCs are not known here.
+/// A group as a peer: with its account and VPC where these are not those of `group`.
 fn read_pair(
     path: &str,
     group: &SecurityGroup,
     pair: &UserIdGroupPair,
 ) -> Result<WantedPeer, Error> {
-    let foreign = |reason| {
-        Err(Error::Foreign {
-            path: path.to_owned(),
-            reason,
-            hint: "the addresses in it are not known on this host: name its networks instead",
-        })
+    let place = |key: &str| format!("{path}.{key}");
+    let other = |one: &Option<String>, two: &Option<String>| {
+        one.clone().filter(|one| two.as_ref().is_some_and(|two| one != two))
     };
-    let differ = |one: &Option<String>, two: &Option<String>| matches!((one, two), (Some(one), Some(two)) if one != two);
-    if let Some(peering) = &pair.vpc_peering_connection_id {
-        return foreign(format!("the group is reached through the VPC peering {peering:?}"));
-    }
-    if differ(&pair.user_id, &group.owner_id) {
-        let account = pair.user_id.as_deref().unwrap_or_default();
-        return foreign(format!("the group belongs to another account, {account:?}"));
-    }
-    if differ(&pair.vpc_id, &group.vpc_id) {
-        let vpc = pair.vpc_id.as_deref().unwrap_or_default();
-        return foreign(format!("the group belongs to another VPC, {vpc:?}"));
-    }
-    match (read_id(&pair.group_id, &format!("{path}.GroupId"))?, &pair.group_name) {
-        (Some(id), _) => Ok(WantedPeer::GroupId(id)),
-        (None, Some(name)) => Ok(WantedPeer::GroupName(name.clone())),
-        (None, None) => {
-            Err(Error::Missing { path: format!("{path}.GroupId"), hint: "name a group" })
+    let account = other(&pair.user_id, &group.owner_id);
+    let vpc = other(&pair.vpc_id, &group.vpc_id);
+    let peering = pair.vpc_peering_connection_id.clone();
+    for (key, text, is_well_formed, hint) in [
+        ("UserId", &account, is_owner as fn(&str) -> bool, "an account has 12 digits"),
+        (
+            "VpcPeeringConnectionId",
+            &peering,
+            is_peering,
+            "a VPC peering has an id of the form pcx-… with 17 hexadecimal digits",
+        ),
+    ] {
+        if let Some(text) = text.as_deref().filter(|text| !is_well_formed(text)) {
+            let reason = format!("{text:?} is malformed");
+            return Err(Error::Foreign { path: place(key), reason, hint });
         }
     }
+    let vpc = read_id(&vpc, &place("VpcId"))?;
+    match (read_id(&pair.group_id, &place("GroupId"))?, &pair.group_name) {
+        (Some(group), _) => Ok(WantedPeer::Group(ForeignGroup { group, account, vpc, peering })),
+        (None, Some(name)) => Ok(WantedPeer::GroupName(name.clone())),
+        (None, None) => Err(Error::Missing { path: place("GroupId"), hint: "name a group" }),
+    }
+}
+
+/// The id of an item that must have one.
+fn own_id<T>(findings: &mut Findings, text: &Option<String>, path: String) -> Option<T>
+where
+    T: FromStr<Err = ModelError>,
+{
+    let id = required(text, path.clone(), "name it by its id");
+    findings.ok(id)?;
+    findings.ok(read_id(text, &path)).flatten()
 }
 
 fn read_id<T: FromStr<Err = ModelError>>(

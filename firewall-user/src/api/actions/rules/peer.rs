@@ -35,12 +35,12 @@ pub(super) fn resolve(
     let is_elsewhere =
         account.is_some() || peering.is_some() || vpc.as_ref().is_some_and(|vpc| *vpc != group.vpc);
     if is_elsewhere {
-        return Ok(Peer::Foreign(ForeignGroup {
+        return Ok(Peer::Foreign(Box::new(ForeignGroup {
             group: id,
             account: account.map(str::to_owned),
             vpc: vpc.clone().or_else(|| here.map(|peer| peer.vpc.clone())),
             peering: peering.map(str::to_owned),
-        }));
+        })));
     }
     Err(match here {
         None => of_model(&model::Error::GroupNotFound(id.to_string())),

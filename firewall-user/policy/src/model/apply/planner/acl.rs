@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use firewall_ebpf::abi::interface::Direction;
 
-use super::{Line, Planner, Sign, is_same_end, tags_line, twice, unknown_list, with_end};
+use super::{
+    Line, Planner, Sign, is_same_end, of_other_vpc, tags_line, twice, unknown_list, with_end,
+};
 use crate::model::document::{Error, WantedAcl, WantedAclEntry, WantedPeer};
 use crate::model::{
-    Acl, AclEntry, AclId, Change, DEFAULT_ACL, Error as ModelError, MAX_ENTRY, Peer, VpcId, check,
+    Acl, AclEntry, AclId, Action, Change, DEFAULT_ACL, Error as ModelError, MAX_ENTRY, Peer, VpcId,
+    check,
 };
 
 type Place = (Direction, u16);
@@ -19,7 +22,7 @@ impl Planner<'_> {
             match self.acl(acl) {
                 Ok(id) => {
                     self.acl_entries(acl, &id);
-                    self.warn_of_associations(acl, &id);
+                    self.associations(acl, &id);
                 }
                 Err(error) => {
                     self.findings.error(error);
@@ -32,21 +35,23 @@ impl Planner<'_> {
 
     fn acl(&mut self, acl: &WantedAcl) -> Result<AclId, Error> {
         let at = acl.path.as_str();
-        let here = self.acl_here(acl)?.cloned();
+        let vpc = self.vpc_here(acl.vpc.as_ref());
+        self.acl_vpcs.insert(vpc.clone());
+        let here = self.acl_here(acl, &vpc)?.cloned();
         if let Some(Acl { id, name, .. }) = &here
             && self.acls.contains(id)
         {
             if acl.is_default {
                 return Err(Error::Foreign {
                     path: at.to_owned(),
-                    reason: "the document has two default network ACLs".to_owned(),
-                    hint: "a host has one: apply those of one VPC",
+                    reason: format!("the document has two default network ACLs of {vpc}"),
+                    hint: "a VPC has one: leave one out",
                 });
             }
             return Err(twice(at, format!("network ACL {name} is in the document twice")));
         }
         let id = match here {
-            None => self.create_acl(acl),
+            None => self.create_acl(acl, vpc),
             Some(here) => self.tag_acl(acl, &here),
         }
         .map_err(Error::at(at))?;
@@ -55,15 +60,17 @@ impl Planner<'_> {
     }
 
     /// The ACL of this host that is meant.
-    fn acl_here(&self, acl: &WantedAcl) -> Result<Option<&Acl>, Error> {
+    fn acl_here(&self, acl: &WantedAcl, vpc: &VpcId) -> Result<Option<&Acl>, Error> {
         if acl.is_default {
-            return Ok(self.after.default_acl(&VpcId::default_vpc()));
+            return Ok(self.after.default_acl(vpc));
         }
         let by_id = acl.id.as_ref().and_then(|id| self.after.acls.get(id));
+        if let Some(Acl { id, vpc: here, .. }) = by_id.filter(|here| here.vpc != *vpc) {
+            return Err(of_other_vpc(&acl.path, &format!("network ACL {id}"), here, vpc));
+        }
         let here = match (by_id, acl.name.as_deref()) {
             (None, Some(name)) => {
-                let named = self.after.only_acl_of(&VpcId::default_vpc(), name);
-                named.map_err(Error::at(&acl.path))?
+                self.after.only_acl_of(vpc, name).map_err(Error::at(&acl.path))?
             }
             (by_id, _) => by_id,
         };
@@ -77,12 +84,11 @@ impl Planner<'_> {
         }
     }
 
-    fn create_acl(&mut self, acl: &WantedAcl) -> Result<AclId, ModelError> {
+    fn create_acl(&mut self, acl: &WantedAcl, vpc: VpcId) -> Result<AclId, ModelError> {
         let id = acl.id.clone().map_or_else(AclId::random, Ok)?;
         let own = if acl.is_default { DEFAULT_ACL } else { id.as_str() };
         let name = acl.name.clone().unwrap_or_else(|| own.to_owned());
         let tags = acl.tags.clone().unwrap_or_default();
-        let vpc = VpcId::default_vpc();
         self.after.check_new_acl(&vpc, &name, &tags, self.limits)?;
         let line = Line {
             sign: Sign::Add,
@@ -201,9 +207,19 @@ impl Planner<'_> {
             WantedPeer::Network(network) => return Some(Peer::from(*network)),
             WantedPeer::PrefixList(theirs) => theirs,
             // No entry is read with such a peer.
-            WantedPeer::GroupId(_) | WantedPeer::GroupName(_) => return None,
+            WantedPeer::Group(_) | WantedPeer::GroupName(_) => return None,
         };
         let id = self.lists.get(theirs).unwrap_or(theirs);
+        if entry.action == Action::Deny && self.without_entries.contains(id) {
+            self.findings.error(Error::Foreign {
+                path: entry.path.clone(),
+                reason: format!(
+                    "prefix list {id} has no entries in the document: nothing is denied"
+                ),
+                hint: "--entries ID=FILE adds them",
+            });
+            return None;
+        }
         if self.after.prefix_lists.contains_key(id) {
             return Some(Peer::PrefixList(id.clone()));
         }
@@ -213,8 +229,18 @@ impl Planner<'_> {
         None
     }
 
-    /// Says what a document cannot change: which interfaces have the ACL.
-    fn warn_of_associations(&mut self, wanted: &WantedAcl, id: &AclId) {
+    /// Gives the ACL to subnets, and says what a document cannot change: which interfaces have the ACL.
+    fn associations(&mut self, wanted: &WantedAcl, id: &AclId) {
+        let Some(acl) = self.after.acls.get(id).cloned() else { return };
+        let mut are_all_here = true;
+        for (path, subnet) in &wanted.subnets {
+            are_all_here &= self.associate_subnet(path, subnet, &acl);
+        }
+        if !are_all_here {
+            let text = "subnets that this host does not have are ignored: `secgroup acl associate` gives \
+                        interfaces the network ACL";
+            self.findings.warn(&format!("{}.Associations", wanted.path), text.to_owned());
+        }
         for (path, theirs) in &wanted.interfaces {
             let here = self.after.interfaces.values().find(|one| one.id == *theirs);
             let text = match here.map(|one| (one, self.after.acl_of(one))) {
@@ -235,7 +261,8 @@ impl Planner<'_> {
     /// The ACLs of this host that the document does not have, by name, without the default one.
     pub(super) fn other_acls(&self) -> Vec<Acl> {
         let is_other = |acl: &&Acl| {
-            !acl.is_default
+            self.acl_vpcs.contains(&acl.vpc)
+                && !acl.is_default
                 && !self.acls.contains(&acl.id)
                 && !self.broken.contains(&acl.name)
                 && !self.broken.contains(acl.id.as_str())

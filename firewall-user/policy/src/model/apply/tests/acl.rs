@@ -9,7 +9,7 @@ use super::{ipv4, ipv6, list_id, model, reread, tags};
 use crate::model::apply::{Others, Plan};
 use crate::model::document::{self, Document};
 use crate::model::traffic::tests::traffic;
-use crate::model::{Acl, AclEntry, AclId, Action, Change, Limits, Model, Peer, VpcId};
+use crate::model::{Acl, AclEntry, AclId, Action, Change, Identity, Limits, Model, Peer, VpcId};
 
 /// Network ACLs besides the default one.
 const ACLS: u8 = 3;
@@ -67,8 +67,8 @@ fn fill(acl: &mut Acl, entries: Entries) {
 }
 
 fn export(model: &Model) -> Document {
-    let lists = document::prefix_lists(model.prefix_lists.values());
-    let acls = document::acls(model, model.acls.values());
+    let lists = document::prefix_lists(&Identity::default(), model.prefix_lists.values());
+    let acls = document::acls(&Identity::default(), model, model.acls.values());
     Document { prefix_lists: lists.prefix_lists, ..acls }
 }
 
@@ -77,7 +77,7 @@ fn limits() -> Limits {
 }
 
 fn applied(model: &Model, document: &Document, others: Others) -> Model {
-    let plan = Plan::with(model, document, &limits(), others).unwrap();
+    let plan = Plan::with(model, document, &limits(), &others.into()).unwrap();
     let mut after = model.clone();
     for step in plan.steps {
         assert!(!step.lines.is_empty());
@@ -101,7 +101,7 @@ proptest! {
     #[test]
     fn acls_of_a_document_are_made_as_they_were(model in with_acls()) {
         let document = reread(&export(&model));
-        prop_assert!(Plan::with(&model, &document, &limits(), Others::Go).unwrap().is_empty());
+        prop_assert!(Plan::with(&model, &document, &limits(), &Others::Go.into()).unwrap().is_empty());
         let mut other = Model::default();
         other.make(Change::CreateAcl(Acl::new_default(VpcId::default_vpc()).unwrap()));
         let made = applied(&other, &document, Others::Stay);
@@ -113,6 +113,6 @@ proptest! {
         let document = reread(&export(&to));
         let made = applied(&from, &document, Others::Go);
         prop_assert_eq!(contents(&made), contents(&to));
-        prop_assert!(Plan::with(&made, &document, &limits(), Others::Go).unwrap().is_empty());
+        prop_assert!(Plan::with(&made, &document, &limits(), &Others::Go.into()).unwrap().is_empty());
     }
 }

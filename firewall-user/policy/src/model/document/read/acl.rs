@@ -9,13 +9,15 @@ use crate::model::check::acl_entry_number;
 use crate::model::document::{NetworkAcl, NetworkAclAssociation, NetworkAclEntry};
 use crate::model::{
     AclId, Action, DEFAULT_ACL, End, Error as ModelError, Family, InterfaceId, LAST_V4, LAST_V6,
-    Moment, Traffic, acl_name, tags,
+    Moment, SubnetId, Traffic, VpcId, acl_name, tags,
 };
 
 /// A network ACL of a document.
 pub(crate) struct WantedAcl {
     pub(crate) path: String,
     pub(crate) id: Option<AclId>,
+    /// The VPC it is from; `None`: the default one of this host.
+    pub(crate) vpc: Option<VpcId>,
     /// `None`: as it is on this host, or the id.
     pub(crate) name: Option<String>,
     pub(crate) is_default: bool,
@@ -24,6 +26,8 @@ pub(crate) struct WantedAcl {
     pub(crate) entries: Vec<WantedAclEntry>,
     /// The interfaces that it has where it was printed, each with its place.
     pub(crate) interfaces: Vec<(String, InterfaceId)>,
+    /// The subnets that it has, each with its place.
+    pub(crate) subnets: Vec<(String, SubnetId)>,
 }
 
 /// An entry of a network ACL of a document.
@@ -52,6 +56,7 @@ pub(super) fn read_acl(
 ) -> Option<WantedAcl> {
     let place = |key: &str| format!("{path}.{key}");
     let id = findings.ok(read_id::<AclId>(&acl.network_acl_id, &place("NetworkAclId")));
+    let vpc = findings.ok(read_id::<VpcId>(&acl.vpc_id, &place("VpcId")));
     let is_default = acl.is_default.unwrap_or_default();
     let name = match name_tag(acl) {
         Some(name) if is_default => {
@@ -89,8 +94,18 @@ pub(super) fn read_acl(
         entries.extend(read_entry(findings, place(&format!("Entries[{index}]")), entry, now));
     }
     let associations = acl.associations.as_deref().unwrap_or_default();
-    let interfaces = read_associations(findings, &place("Associations"), associations);
-    Some(WantedAcl { id: id?, name: name?, is_default, tags: tags?, entries, interfaces, path })
+    let (interfaces, subnets) = read_associations(findings, &place("Associations"), associations);
+    Some(WantedAcl {
+        id: id?,
+        vpc: vpc?,
+        name: name?,
+        is_default,
+        tags: tags?,
+        entries,
+        interfaces,
+        subnets,
+        path,
+    })
 }
 
 /// An entry; `None` also for one that has ended, and for the last ones, which every network ACL has.
@@ -213,16 +228,15 @@ fn read_associations(
     findings: &mut Findings,
     path: &str,
     associations: &[NetworkAclAssociation],
-) -> Vec<(String, InterfaceId)> {
-    if associations.iter().any(|one| one.subnet_id.is_some()) {
-        let text = "subnets are ignored: `secgroup acl associate` gives interfaces the network ACL";
-        findings.warn(path, text.to_owned());
-    }
-    let mut interfaces = Vec::new();
+) -> (Vec<(String, InterfaceId)>, Vec<(String, SubnetId)>) {
+    let (mut interfaces, mut subnets) = (Vec::new(), Vec::new());
     for (index, one) in associations.iter().enumerate() {
         let place = format!("{path}[{index}].NetworkInterfaceId");
         let id = findings.ok(read_id(&one.network_interface_id, &place)).flatten();
         interfaces.extend(id.map(|id| (place, id)));
+        let place = format!("{path}[{index}].SubnetId");
+        let id = findings.ok(read_id(&one.subnet_id, &place)).flatten();
+        subnets.extend(id.map(|id| (place, id)));
     }
-    interfaces
+    (interfaces, subnets)
 }

@@ -1,0 +1,10 @@
+//! Clients of EC2, unmodified, against the endpoint of the built program.
+
+mod ansible;
+mod corpus;
+mod custodian;
+mod javascript;
+mod python;
+mod sequences;
+mod terraform;
+mod tutorial;
