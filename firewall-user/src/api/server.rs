@@ -89,6 +89,8 @@ pub struct Options {
     pub authentication: Authentication,
     /// Whether `POST /moto-api/reset` empties the store: for tests of clients.
     pub has_reset: bool,
+    /// How long a change that only narrows what is allowed may take to be in force.
+    pub coalescing: Duration,
 }
 
 /// Listens; [`serve`] runs the server that is returned. The address is with the port that the kernel chose. No other
@@ -110,7 +112,8 @@ pub fn open(paths: &Paths, config: Config, options: &Options) -> Result<(Server,
     let is_guarded = options.authentication == Authentication::None;
     let shared = Arc::new(Shared {
         paths: paths.clone(),
-        api: Mutex::new(Arc::new(Api::new(paths.clone(), config))),
+        api: Mutex::new(Arc::new(Api::new(paths.clone(), config).coalescing(options.coalescing))),
+        coalescing: options.coalescing,
         authenticator,
         // The pages of a browser cannot connect to a Unix socket.
         is_guarded: is_guarded && matches!(address, Address::Tcp(_)),
@@ -133,6 +136,7 @@ struct Shared {
     paths: Paths,
     /// A new one after each change of the configuration.
     api: Mutex<Arc<Api>>,
+    coalescing: Duration,
     authenticator: Authenticator,
     /// Whether requests of browsers are refused.
     is_guarded: bool,
@@ -166,12 +170,14 @@ fn run(
         server::run(listening, endpoint, beat, end).await
     });
     runtime.shutdown_timeout(END_TIME);
+    shared.api().settle();
     served.context("serve EC2")
 }
 
 async fn follow_config(shared: Arc<Shared>, mut config: watch::Receiver<Config>) {
     while config.changed().await.is_ok() {
         let api = Api::new(shared.paths.clone(), *config.borrow_and_update());
+        let api = api.coalescing(shared.coalescing);
         *shared.api.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(api);
     }
 }
