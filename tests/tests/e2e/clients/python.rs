@@ -30,6 +30,15 @@ fn network_acls() {
 }
 
 #[test]
+fn network_interfaces() {
+    let host = Namespace::new();
+    // The device that the test attaches.
+    host.ip("link add eth7 type dummy");
+    let secgroup = Secgroup::inside(&host);
+    Endpoint::start(&secgroup, &host).pytest(&["test_interfaces.py"]);
+}
+
+#[test]
 fn tags_and_flow_logs() {
     run(&["test_tags.py", "test_flow_logs.py"]);
 }
