@@ -20,6 +20,12 @@ pub(super) fn id() -> &'static str {
     })
 }
 
+/// The name of this host; empty where it cannot be read.
+pub(super) fn name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
 fn of_digits(bytes: &[u8]) -> String {
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("i-0{digits}")

@@ -87,7 +87,7 @@ def test_flow_logs_that_ec2_refuses(ec2, vpc):
         DeliverLogsPermissionArn="arn:aws:iam::123456789012:role/x",
     )
     refuse("InvalidParameter", MaxAggregationInterval=61)
-    refuse("InvalidParameter", TrafficType="SOME")
+    refuse("InvalidParameterValue", TrafficType="SOME")
     refuse("InvalidParameter", LogFormat="${no-such-field}")
     refuse("DryRunOperation", DryRun=True)
     unknown = "fl-0123456789abcdef0"

@@ -22,6 +22,7 @@ mod device_reappears;
 mod documents;
 mod ec2_access;
 mod ec2_browsers;
+mod ec2_changes;
 mod ec2_clients;
 mod ec2_connections;
 mod ec2_interfaces;

@@ -1,7 +1,7 @@
 //! Every action by boto3, with good and bad input; each answer is checked against botocore's service model.
 
 use secgroup_tests::clients::Endpoint;
-use secgroup_tests::{Namespace, Secgroup};
+use secgroup_tests::{Namespace, Pair, Secgroup};
 
 fn run(files: &[&str]) {
     let host = Namespace::new();
@@ -30,15 +30,6 @@ fn network_acls() {
 }
 
 #[test]
-fn network_interfaces() {
-    let host = Namespace::new();
-    // The device that the test attaches.
-    host.ip("link add eth7 type dummy");
-    let secgroup = Secgroup::inside(&host);
-    Endpoint::start(&secgroup, &host).pytest(&["test_interfaces.py"]);
-}
-
-#[test]
 fn tags_and_flow_logs() {
     run(&["test_tags.py", "test_flow_logs.py"]);
 }
@@ -56,4 +47,11 @@ fn signatures_and_unknown_requests() {
 #[test]
 fn what_newer_terraform_calls() {
     run(&["test_newer_terraform.py"]);
+}
+
+#[test]
+fn network_interfaces() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    Endpoint::start(&secgroup, &net.server).pytest(&["test_interfaces.py"]);
 }

@@ -95,11 +95,14 @@ impl Model {
     ///
     /// # Errors
     /// The VPC does not exist, one is not in those of the VPC, is too large or too small, or overlaps with that of
-    /// another subnet of the VPC.
+    /// another subnet of the VPC. A VPC without an IPv6 network does not limit those of its subnets: EC2 chooses
+    /// such networks, while here they are those of this host's links.
     pub fn check_subnet_networks(&self, subnet: &Subnet) -> Result<(), Error> {
         let vpc = self.vpc_by_id(&subnet.vpc)?;
         for network in subnet.networks() {
-            let is_within = vpc.networks().any(|whole| whole.contains(&network));
+            let is_v6 = matches!(network, IpNet::V6(_));
+            let is_within = vpc.networks().any(|whole| whole.contains(&network))
+                || is_v6 && vpc.settings.ipv6_cidrs.is_empty();
             if !has_length(&network) || !is_within {
                 return Err(Error::SubnetRange(network));
             }

@@ -41,7 +41,9 @@ fn place(params: &Params) -> Result<(Direction, u16), Error> {
 
 fn entry(params: &Params) -> Result<AclEntry, Error> {
     let action = params.required("RuleAction")?;
-    let action = Action::ALL.into_iter().find(|one| one.name() == action).ok_or_else(|| {
+    // In any case, as clients write it.
+    let named = |one: &Action| one.name().eq_ignore_ascii_case(action);
+    let action = Action::ALL.into_iter().find(named).ok_or_else(|| {
         Error::invalid(format!("Value ({action}) for parameter ruleAction is invalid."))
     })?;
     let (traffic, peer) = (traffic(params)?, peer(params)?);

@@ -77,12 +77,16 @@ const LONGEST_NAME: usize = 512;
 /// # Errors
 /// EC2 would refuse them.
 pub(super) fn parse(params: &Params) -> Result<FlowLogSettings, Error> {
+    // In any case, as clients write it.
     let one_of = |name: &str, known: &[&str]| match params.text(name) {
-        Some(text) if !known.contains(&text) => Err(Error::invalid(format!(
-            "Value ({text}) for parameter {name} is invalid. Must be one of {}.",
-            known.join(", ")
-        ))),
-        found => Ok(found.map(str::to_owned)),
+        None => Ok(None),
+        Some(text) => match known.iter().find(|one| one.eq_ignore_ascii_case(text)) {
+            Some(one) => Ok(Some((*one).to_owned())),
+            None => Err(Error::invalid(format!(
+                "Value ({text}) for parameter {name} is invalid. Must be one of {}.",
+                known.join(", ")
+            ))),
+        },
     };
     let traffic = one_of("TrafficType", &["ACCEPT", "REJECT", "ALL"])?
         .ok_or_else(|| Error::missing("TrafficType"))?;
@@ -117,10 +121,10 @@ pub(super) fn parse(params: &Params) -> Result<FlowLogSettings, Error> {
         ));
     }
     let format = format(params.text("LogFormat"))?;
-    let interval = match params.number("MaxAggregationInterval")?.unwrap_or(600) {
-        interval @ (60 | 600) => interval,
-        _ => return Err(refused("Invalid Flow Log Max Aggregation Interval")),
-    };
+    let interval: u32 = params.number("MaxAggregationInterval")?.unwrap_or(600);
+    if ![60, 600].contains(&interval) {
+        return Err(refused("Invalid Flow Log Max Aggregation Interval"));
+    }
     let files = files(params, destination_type == "s3")?;
     let tag_fields = tag_fields(params)?;
     Ok(FlowLogSettings {

@@ -39,10 +39,10 @@ pub(super) fn describe_security_group_rules(call: &Call<'_>) -> Result<Xml, Erro
             _ => Vec::new(),
         })
     });
-    rules.sort_by_key(|(group, rule)| (&group.id, rule.spec.direction as u8, rule.number));
-    let (rules, next) = page.cut(rules, |(group, rule)| {
-        format!("{}/{}/{:010}", group.id, rule.spec.direction as u8, rule.number)
-    });
+    // Those of a group in the order of their creation.
+    rules.sort_by_key(|(group, rule)| (&group.id, rule.number));
+    let (rules, next) =
+        page.cut(rules, |(group, rule)| format!("{}/{:010}", group.id, rule.number));
     let mut xml = Xml::new();
     xml.list("securityGroupRuleSet", rules, |xml, (group, rule)| {
         view::rule(xml, group, rule, call.identity());
