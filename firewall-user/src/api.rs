@@ -1,7 +1,10 @@
 //! The EC2-compatible endpoint: each action is a change or a reading of the model of this host, by the same ways as
 //! the commands of the command line.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -35,16 +38,55 @@ pub struct Api {
     paths: Paths,
     config: Config,
     /// One request changes something at a time; other processes are kept off by the lock of [`Control`].
-    writer: Opened,
+    writer: Arc<Opened>,
     /// Readings wait for no change, of this process or of another one.
     reader: Opened,
+    /// How long a change that only narrows what is allowed may take to be in force; zero: no time.
+    coalescing: Duration,
+    /// A thread will have such changes take effect.
+    is_scheduled: Arc<AtomicBool>,
 }
 
 impl Api {
     /// The endpoint of a host.
     #[must_use]
-    pub const fn new(paths: Paths, config: Config) -> Self {
-        Self { paths, config, writer: Opened::new(), reader: Opened::new() }
+    pub fn new(paths: Paths, config: Config) -> Self {
+        let (writer, reader) = (Arc::new(Opened::new()), Opened::new());
+        let (coalescing, is_scheduled) = (Duration::ZERO, Arc::default());
+        Self { paths, config, writer, reader, coalescing, is_scheduled }
+    }
+
+    /// The same, but a change that only narrows what is allowed takes effect up to this time later, together with
+    /// the change that follows.
+    #[must_use]
+    pub fn coalescing(self, coalescing: Duration) -> Self {
+        Self { coalescing, ..self }
+    }
+
+    /// Has changes take effect that were answered and are not in force yet.
+    pub fn settle(&self) {
+        if self.is_scheduled.load(Ordering::Acquire) {
+            settle(&self.writer, &self.paths, self.config);
+        }
+    }
+
+    /// Has a change that was deferred take effect in time.
+    fn schedule(&self) {
+        if self.is_scheduled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (writer, is_scheduled) = (Arc::clone(&self.writer), Arc::clone(&self.is_scheduled));
+        let (paths, config, coalescing) = (self.paths.clone(), self.config, self.coalescing);
+        let wait = move || {
+            thread::sleep(coalescing);
+            // Before: what is deferred from now on gets a time of its own.
+            is_scheduled.store(false, Ordering::Release);
+            settle(&writer, &paths, config);
+        };
+        if thread::Builder::new().name("coalesce".to_owned()).spawn(wait).is_err() {
+            self.is_scheduled.store(false, Ordering::Release);
+            settle(&self.writer, &self.paths, self.config);
+        }
     }
 
     /// The account and the region.
@@ -89,6 +131,14 @@ impl Api {
             Control::open_read_only(&self.paths, self.config)
         };
         self.reader.with(open, |control| run(control))
+    }
+}
+
+/// Has deferred changes take effect. The next change or check of the follower repeats what fails.
+fn settle(writer: &Opened, paths: &Paths, config: Config) {
+    let settled = writer.with(|| Control::open(paths, config), Control::settle_deferred);
+    if let Err(error) = settled {
+        eprintln!("secgroup: a change of the EC2 API is stored, but not in force: {error:#}");
     }
 }
 

@@ -19,6 +19,7 @@ mod attach;
 mod change;
 mod compiled;
 pub mod confirm;
+mod deferred;
 mod detach;
 mod dry_run;
 pub mod ends;
@@ -114,6 +115,7 @@ impl Control {
             keeps_sizes: config.is_substitute,
             store: StoreIdentity { id: owner, path: absolute(store.path()) },
             peers: Default::default(),
+            in_force: Default::default(),
         };
         Ok(Self { paths: paths.clone(), config, store, enforcer, patience: Patience::default() })
     }

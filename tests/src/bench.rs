@@ -1,5 +1,6 @@
 //! Benchmarks of the kernel program, of large policies and of commands.
 
+pub mod api;
 pub mod command;
 pub mod deny;
 pub mod frames;

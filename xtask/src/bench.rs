@@ -21,6 +21,8 @@ pub(crate) enum Part {
     Lists,
     /// Commands on a host with 64 interfaces and 2,500 groups
     Interfaces,
+    /// Calls of the EC2 API with 2,500 groups of 60 rules
+    Api,
 }
 
 impl Part {
@@ -31,6 +33,7 @@ impl Part {
             Self::Policies => "policies",
             Self::Lists => "lists",
             Self::Interfaces => "interfaces",
+            Self::Api => "api",
         }
     }
 }

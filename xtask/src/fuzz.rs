@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: arbitrary bytes against the decision logic, the policy compiler and the parsers of the EC2
-//! API.
+//! `cargo xtask fuzz`: arbitrary bytes against the decision logic, the policy compiler, AWS documents and the
+//! parsers of the EC2 API.
 //!
 //! libFuzzer needs neither nightly nor cargo-fuzz: coverage is a pass of LLVM that a flag
 //! of stable rustc enables, and the library is C++ that cargo builds.
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{exec, paths, setup, toolchain};
 
 const PACKAGE: &str = "secgroup-fuzz";
-const TARGETS: [&str; 5] = ["parse", "decide", "policy", "form", "sigv4"];
+const TARGETS: [&str; 6] = ["parse", "decide", "policy", "form", "sigv4", "document"];
 
 /// The flags of rustc that show libFuzzer which code ran and which comparisons failed.
 const COVERAGE: [&str; 5] = [

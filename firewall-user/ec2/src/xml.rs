@@ -64,6 +64,12 @@ impl Xml {
         self.close(name);
     }
 
+    /// A list that has nothing.
+    pub fn empty_list(&mut self, name: &str) {
+        self.open(name);
+        self.close(name);
+    }
+
     /// A list of texts.
     pub fn texts<T: Display>(&mut self, name: &str, items: impl IntoIterator<Item = T>) {
         self.open(name);

@@ -24,7 +24,7 @@ pub use evaluate::{FilterMismatch, check_filter, evaluate_filter, filter_probes}
 
 use crate::compile::{TooLarge, fits};
 use crate::compiled::{CompiledClass, CompiledPolicy};
-use crate::model::{Acl, Action, Interface, Model, Networks, Traffic};
+use crate::model::{Action, Interface, Model, Networks, Traffic};
 use crate::number::{count, index};
 use crate::prefixes::{prefix_v4, prefix_v6};
 use crate::ranges::{Interval, disjoint, interval};
@@ -49,21 +49,12 @@ pub struct ResolvedEntry {
     pub end: Option<u64>,
 }
 
-/// The ACL of an interface: its own, or the default one.
-#[must_use]
-pub fn acl_of<'a>(model: &'a Model, interface: &Interface) -> Option<&'a Acl> {
-    match &interface.acl {
-        Some(id) => model.acls.get(id),
-        None => model.acls.values().find(|acl| acl.is_default),
-    }
-}
-
 /// Whether every packet of an interface passes its ACL and it has no blocks of its own, so that nothing is
 /// looked up.
 fn is_absent(model: &Model, interface: &Interface) -> bool {
     let is_own = |block: &&crate::model::Block| block.interface.as_ref() == Some(&interface.id);
     model.blocks.values().find(is_own).is_none()
-        && acl_of(model, interface).is_none_or(|acl| acl.is_default && acl.allows_everything())
+        && model.acl_of(interface).is_none_or(|acl| acl.is_default && acl.allows_everything())
 }
 
 /// The numbers of the entries and blocks that an interface's filter consists of, each of which has a
@@ -75,7 +66,7 @@ pub fn filter_numbers(model: &Model, interface: &Interface) -> Vec<u32> {
     }
     let blocks = model.blocks.values();
     let own = blocks.filter(|block| block.interface.as_ref() == Some(&interface.id));
-    let acl = acl_of(model, interface);
+    let acl = model.acl_of(interface);
     let entries = acl.into_iter().flat_map(|acl| acl.entries.values());
     own.map(|block| block.number).chain(entries.map(|entry| entry.number)).collect()
 }
@@ -102,7 +93,7 @@ pub fn filter_entries(
         networks: networks_of(model, &block.target),
         end: block.end.map(|end| end.boottime),
     });
-    let acl = acl_of(model, interface);
+    let acl = model.acl_of(interface);
     let entries = acl.into_iter().flat_map(|acl| &acl.entries);
     let entries = entries.map(|((direction, _), entry)| ResolvedEntry {
         counter: counter(entry.number),

@@ -128,9 +128,9 @@ impl Authenticator {
             Repeated::Known | Repeated::TooMany => {
                 Error::new("RequestLimitExceeded", error.to_string())
             }
-            Repeated::Store { .. } => {
+            Repeated::SetBack(_) | Repeated::Store { .. } => {
                 self.report(Some(error.to_string()));
-                let text = "The time of the request cannot be stored; the journal has the reason.";
+                let text = "No change can be carried out once only; the journal has the reason.";
                 Error::new("InternalError", text)
             }
         }

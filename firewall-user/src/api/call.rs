@@ -129,6 +129,9 @@ impl<'a> Call<'a> {
             }
             control.change(&terms, edit)
         });
+        if terms.is_deferrable && made.is_ok() {
+            self.api.schedule();
+        }
         made.map_err(|error| refusal(&error))
     }
 
@@ -230,10 +233,17 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// Whether the change may take effect later: it only narrows what is allowed, and the endpoint was told so.
+    fn is_deferrable(&self) -> bool {
+        const NARROWING: [&str; 2] = ["RevokeSecurityGroupIngress", "RevokeSecurityGroupEgress"];
+        !self.api.coalescing.is_zero() && NARROWING.contains(&self.action.name)
+    }
+
     fn terms(&self) -> Terms {
         let ends = self.caller.connection.map(|Connection { client, server }| (client, server));
         let caller = control::Caller::Client(ends);
-        Terms { what: self.action.name.to_owned(), caller, ..Terms::default() }
+        let is_deferrable = self.is_deferrable();
+        Terms { what: self.action.name.to_owned(), caller, is_deferrable, ..Terms::default() }
     }
 
     /// The tags that `TagSpecification.N` gives to what the action creates, whose type is for example

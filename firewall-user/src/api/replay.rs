@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use firewall_ec2::sigv4::Signature;
+use firewall_ec2::sigv4::{MAX_SKEW, Signature};
 
 use crate::ownership;
 
@@ -36,6 +36,12 @@ pub(super) enum Repeated {
     /// Too many are remembered.
     #[error("Request limit exceeded.")]
     TooMany,
+    /// Requests of now may have been carried out before the clock was set back.
+    #[error(
+        "the clock was set back by {0} s since this process began or removed signatures: it carries out no \
+         change before its earlier time; `systemctl restart secgroup` if the clock is right now"
+    )]
+    SetBack(i64),
     /// The time could not be stored.
     #[error("write {}: {error}", path.display())]
     Store {
@@ -74,7 +80,8 @@ impl Replays {
         let state = State {
             floor: stored.max(now),
             stored,
-            forgotten: i64::MIN,
+            // Far from the least number, so that differences fit.
+            forgotten: i64::MIN / 2,
             next_removal: now,
             known: HashMap::new(),
         };
@@ -86,6 +93,11 @@ impl Replays {
         let (time, until) = (signature.time().seconds(), signature.valid_until());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.remove(now);
+        let latest = state.floor.max(state.forgotten);
+        // The time of a client may be ahead of this host's, and is in the file rounded up.
+        if now < latest - MAX_SKEW - STEP {
+            return Err(Repeated::SetBack(latest - now));
+        }
         // The clock may have been set back since what was valid until then was removed.
         if time <= state.floor || until <= state.forgotten {
             return Err(Repeated::Known);
@@ -195,6 +207,9 @@ mod tests {
         assert_eq!(replays.state.lock().unwrap().known.len(), 1);
         assert!(admit(1, 60, NOON + 60));
         assert!(admit(2, 60, NOON + 60));
+        let replays = Replays::new(dir.path(), NOON + 3000).unwrap();
+        let admitted = replays.admit(&signature(4, 60), NOON + 60);
+        assert!(matches!(admitted, Err(Repeated::SetBack(2940))), "{admitted:?}");
     }
 
     #[test]

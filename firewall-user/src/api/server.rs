@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use firewall_ec2::{Error, Service as Ec2Service};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -89,6 +89,8 @@ pub struct Options {
     pub authentication: Authentication,
     /// Whether `POST /moto-api/reset` empties the store: for tests of clients.
     pub has_reset: bool,
+    /// How long a change that only narrows what is allowed may take to be in force.
+    pub coalescing: Duration,
 }
 
 /// Listens; [`serve`] runs the server that is returned. The address is with the port that the kernel chose. No other
@@ -110,7 +112,8 @@ pub fn open(paths: &Paths, config: Config, options: &Options) -> Result<(Server,
     let is_guarded = options.authentication == Authentication::None;
     let shared = Arc::new(Shared {
         paths: paths.clone(),
-        api: Mutex::new(Arc::new(Api::new(paths.clone(), config))),
+        api: Mutex::new(Arc::new(Api::new(paths.clone(), config).coalescing(options.coalescing))),
+        coalescing: options.coalescing,
         authenticator,
         // The pages of a browser cannot connect to a Unix socket.
         is_guarded: is_guarded && matches!(address, Address::Tcp(_)),
@@ -133,6 +136,7 @@ struct Shared {
     paths: Paths,
     /// A new one after each change of the configuration.
     api: Mutex<Arc<Api>>,
+    coalescing: Duration,
     authenticator: Authenticator,
     /// Whether requests of browsers are refused.
     is_guarded: bool,
@@ -166,12 +170,14 @@ fn run(
         server::run(listening, endpoint, beat, end).await
     });
     runtime.shutdown_timeout(END_TIME);
+    shared.api().settle();
     served.context("serve EC2")
 }
 
 async fn follow_config(shared: Arc<Shared>, mut config: watch::Receiver<Config>) {
     while config.changed().await.is_ok() {
         let api = Api::new(shared.paths.clone(), *config.borrow_and_update());
+        let api = api.coalescing(shared.coalescing);
         *shared.api.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(api);
     }
 }
@@ -342,9 +348,9 @@ async fn receive(request: Request) -> Result<Arrived, (StatusCode, Error)> {
     if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > MAX_BODY) {
         return too_large();
     }
-    let body = match timeout(REQUEST_TIME, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => body.to_bytes().into(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
+    let body = match timeout(REQUEST_TIME, read(body)).await {
+        Ok(Ok(Some(body))) => body,
+        Ok(Ok(None)) => return too_large(),
         Ok(Err(_)) => {
             let error = Error::new("MalformedHttpRequest", "The body of the request is malformed.");
             return Err((StatusCode::BAD_REQUEST, error));
@@ -360,6 +366,20 @@ async fn receive(request: Request) -> Result<Arrived, (StatusCode, Error)> {
         headers: headers.collect(),
         body,
     })
+}
+
+/// The whole body; `None` if it is too large. The pieces in which it arrives are not kept: each would take more memory
+/// than the byte that it may have.
+async fn read(mut body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_BODY {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes))
 }
 
 /// Empties the store, for tests of clients.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::acl::stored;
 use super::output;
-use super::{Context, Exit};
+use super::{Context, Exit, group};
 use crate::clock::Clocks;
 use crate::model::document::{self, Document};
 use crate::model::{Acl, Group, Identity, Model, Peer, Subnet, Vpc};
@@ -43,9 +43,10 @@ impl Command {
         let document = if self.groups.is_empty() && self.acls.is_empty() {
             let lists = document::prefix_lists(identity, model.prefix_lists.values());
             let acls = document::acls(identity, &model, stored(&control, &model));
-            let groups = combined(identity, model.groups_by_id(), lists, acls);
+            let groups = group::stored(&control, &model);
+            let document = combined(identity, groups.iter().copied(), lists, acls);
             let (vpcs, subnets) = (model.vpcs.values().collect(), model.subnets.values().collect());
-            self.with_rules_and_vpcs(identity, groups, model.groups_by_id(), vpcs, subnets)
+            self.with_rules_and_vpcs(identity, document, groups.iter().copied(), vpcs, subnets)
         } else {
             let (mut groups, mut acls) = (Vec::new(), Vec::new());
             for word in &self.groups {

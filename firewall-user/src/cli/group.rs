@@ -7,7 +7,7 @@ use firewall_ebpf::abi::interface::Direction;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, rule};
-use crate::control::Terms;
+use crate::control::{Control, Terms};
 use crate::model::{self, Error, Family, Group, Identity, Interface, Model, VpcId, document, tags};
 use crate::store::NewGroup;
 
@@ -69,8 +69,10 @@ impl Command {
         match self {
             Self::Create(create) => create.run(context),
             Self::List(output) => {
-                let model = context.control_reading()?.model()?;
-                list(&model, &context.config.ec2, output.output)
+                let control = context.control_reading()?;
+                let model = control.model()?;
+                let groups = stored(&control, &model);
+                list(&model, groups, &context.config.ec2, output.output)
             }
             Self::Show(show) => show.run(context),
             Self::Delete { group, if_exists } => delete(context, &group, if_exists),
@@ -137,8 +139,17 @@ fn has_vpcs(model: &Model) -> bool {
     model.vpcs.len() > 1
 }
 
-fn list(model: &Model, identity: &Identity, format: Format) -> Result<Exit> {
-    let mut groups: Vec<_> = model.groups_by_id().collect();
+/// The groups of the store. Where there is none yet, the default one has another id every time.
+pub(super) fn stored<'a>(control: &Control, model: &'a Model) -> Vec<&'a Group> {
+    if control.store().is_absent() { Vec::new() } else { model.groups_by_id().collect() }
+}
+
+fn list(
+    model: &Model,
+    mut groups: Vec<&Group>,
+    identity: &Identity,
+    format: Format,
+) -> Result<Exit> {
     groups.sort_by_key(|group| (group.name.to_ascii_lowercase(), &group.vpc));
     match format {
         Format::Json => output::json(&document::groups(identity, groups))?,

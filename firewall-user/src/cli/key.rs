@@ -98,7 +98,7 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let file = KeyFile::new(&context.paths.state_dir);
         match self {
-            Self::Create(create) => create.run(&file),
+            Self::Create(create) => create.run(&file, &context.config.ec2.region),
             Self::List(output) => list(&file, output.output),
             Self::Delete { id } => {
                 file.delete(&id).with_context(|| format!("delete key {id}"))?;
@@ -109,7 +109,7 @@ impl Command {
 }
 
 impl Create {
-    fn run(self, file: &KeyFile) -> Result<Exit> {
+    fn run(self, file: &KeyFile, region: &str) -> Result<Exit> {
         let Self { read_only, description, output } = self;
         let access = if read_only { Access::Read } else { Access::Write };
         let key = file.create(access, &description.unwrap_or_default()).context("create key")?;
@@ -124,6 +124,8 @@ impl Create {
                 "[secgroup]".to_owned(),
                 format!("aws_access_key_id = {}", key.access_key_id),
                 format!("aws_secret_access_key = {}", key.secret_access_key),
+                // The AWS CLI makes no call without one.
+                format!("region = {region}"),
             ])?,
         }
         Ok(Exit::Done)

@@ -11,7 +11,7 @@ use super::failure::UsageError;
 use super::output::{self, Format, Output};
 use super::safety::Safety;
 use super::table::{Column, table};
-use super::{Context, Exit};
+use super::{Context, Exit, group};
 use crate::model::{
     Error, Group, Model, NewRule, Rule, RuleId, RuleSpec, document, rule_description,
 };
@@ -252,14 +252,15 @@ fn parse_ids(words: &[String]) -> Result<Vec<RuleId>> {
 
 impl List {
     fn run(self, context: &Context) -> Result<Exit> {
-        let model = context.control_reading()?.model()?;
+        let control = context.control_reading()?;
+        let model = control.model()?;
         let groups = match &self.group {
             Some(word) => {
                 let group = model.group(word);
                 vec![group.with_context(|| format!("list rules of group {word}"))?]
             }
             None => {
-                let mut groups: Vec<_> = model.groups_by_id().collect();
+                let mut groups = group::stored(&control, &model);
                 groups.sort_by_key(|group| (group.name.to_ascii_lowercase(), &group.vpc));
                 groups
             }

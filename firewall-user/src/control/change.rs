@@ -47,6 +47,12 @@ impl Control {
             return Ok(value);
         };
         preflight::capabilities(Work::Maps)?;
+        if terms.is_deferrable && terms.confirm.is_none() {
+            self.enforcer.defer(maps.applied()?, &transaction)?;
+            transaction.commit()?;
+            ends::report(&messages);
+            return Ok(value);
+        }
         let staged = self.enforcer.stage_change(maps, &mut transaction)?;
         let interfaces = transaction.model().interfaces.clone();
         arm(&self.paths, terms, &mut transaction)?;

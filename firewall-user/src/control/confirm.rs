@@ -32,6 +32,8 @@ pub struct Terms {
     pub force: bool,
     /// Whose connection it must not cut otherwise.
     pub caller: Caller,
+    /// It only narrows what is allowed, and may take effect later: [`Control::settle_deferred`] follows.
+    pub is_deferrable: bool,
 }
 
 /// A change that is not confirmed yet.

@@ -11,6 +11,7 @@ use firewall_ebpf::verdict::exempt::has_ports_of_dhcp;
 use firewall_ebpf::wire::protocol::UDP;
 
 use super::compiled::{PeerGroups, addresses};
+use super::deferred::InForce;
 use super::enforcement::{has_programs, present_device};
 use super::gc::{Extent, gc};
 use super::other_store::StoreIdentity;
@@ -42,6 +43,8 @@ pub(super) struct Enforcer {
     pub(super) store: StoreIdentity,
     /// Which groups the rules name as their peers.
     pub(super) peers: Mutex<PeerGroups>,
+    /// What was in force when a change was deferred last.
+    pub(super) in_force: Mutex<Option<InForce>>,
 }
 
 impl Enforcer {

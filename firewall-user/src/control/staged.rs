@@ -207,8 +207,12 @@ impl Enforcer {
         let addresses = transaction.active_addresses()?;
         // Where the wall clock was set, the tables are of other ends than the model has now.
         let generation = (!transaction.ends_moved()).then_some(transaction.generation());
-        let before =
-            Before::Known { model: transaction.before(), addresses: &addresses, generation };
+        let in_force = self.in_force(maps.applied()?);
+        let (model, generation) = match &in_force {
+            Some(in_force) => (&*in_force.model, generation.and(Some(in_force.generation))),
+            None => (transaction.before(), generation),
+        };
+        let before = Before::Known { model, addresses: &addresses, generation };
         let staged = self.stage(maps, before, transaction.model())?;
         transaction.set_active_addresses(&staged.addresses)?;
         Ok(staged)

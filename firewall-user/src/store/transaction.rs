@@ -106,6 +106,12 @@ impl<'a> Transaction<'a> {
         &self.before
     }
 
+    /// As [`Self::before`], not copied.
+    #[must_use]
+    pub fn shared_before(&self) -> Arc<Model> {
+        Arc::clone(&self.before)
+    }
+
     /// The model with the edits so far.
     #[must_use]
     pub fn model(&self) -> &Model {

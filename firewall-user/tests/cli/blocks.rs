@@ -267,7 +267,7 @@ fn a_rule_with_an_end_is_listed_exported_and_applied() {
         host.ok(&["rule", "list", "--output", "json"])
             .contains("\"EndsAt\": \"2034-01-01T00:00:00Z\"")
     );
-    let document = host.ok(&["export"]);
+    let document = host.ok(&["export", "web"]);
     assert_eq!(document.matches("\"EndsAt\": \"2034-01-01T00:00:00Z\"").count(), 1);
     let same = host.file("same.json", &document);
     assert_eq!(host.ok(&["apply", &same]), "");

@@ -11,8 +11,8 @@ fn a_key_is_printed_once_as_a_profile_of_the_aws_cli() {
     assert_eq!(host.ok(&["key", "list"]), "KEY  ACCESS  CREATED  DESCRIPTION\n");
     let printed = host.ok(&["key", "create", "--description", "terraform"]);
     let lines: Vec<&str> = printed.lines().collect();
-    let [profile, id, secret] = lines[..] else { panic!("{printed}") };
-    assert_eq!(profile, "[secgroup]");
+    let [profile, id, secret, region] = lines[..] else { panic!("{printed}") };
+    assert_eq!((profile, region), ("[secgroup]", "region = local"));
     let id = id.strip_prefix("aws_access_key_id = ").unwrap();
     let secret = secret.strip_prefix("aws_secret_access_key = ").unwrap();
     assert_eq!((id.len(), secret.len()), (20, 40));

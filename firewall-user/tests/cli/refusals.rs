@@ -199,13 +199,13 @@ fn invalid_and_used_prefix_lists_are_refused() {
 fn the_limits_of_the_configuration_are_enforced() {
     let fixture = Fixture::new();
     fixture.host.configure(
-        "[limits]\nrules_per_group = 3\ngroups = 3\nprefix_lists = 2\n\
+        "[limits]\nrules_per_group = 3\ngroups = 4\nprefix_lists = 2\n\
          entries_per_prefix_list = 2\ntags = 1\n",
     );
     fixture.refuses(
         &["group", "create", "new", "--description", "d"],
         1,
-        "error: create group new: there would be 4 groups, and the limit is 3\n\
+        "error: create group new: there would be 5 groups, and the limit is 4\n\
          hint: groups in the configuration's [limits] sets the limit",
     );
     fixture.host.detach_all();

@@ -23,7 +23,7 @@ fn commands_at_the_same_time_on_a_fresh_host_succeed() {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
         let (model, generation) = host.state();
-        assert_eq!((model.groups.len(), generation), (8, 8));
+        assert_eq!((model.groups.len(), generation), (9, 8), "with the default group");
     }
 }
 
@@ -46,12 +46,12 @@ fn a_command_waits_for_another_and_prints_that() {
             lock_path.display()
         )
     );
-    assert_eq!(host.state().0.groups.len(), 1, "it waits before its change");
-    assert_eq!(host.ok(&["group", "list"]).lines().count(), 2, "what only reads does not wait");
+    assert_eq!(host.state().0.groups.len(), 2, "it waits before its change");
+    assert_eq!(host.ok(&["group", "list"]).lines().count(), 3, "what only reads does not wait");
 
     lock.unlock().unwrap();
     assert!(child.wait().unwrap().success());
-    assert_eq!(host.state().0.groups.len(), 2);
+    assert_eq!(host.state().0.groups.len(), 3);
 }
 
 #[test]
@@ -72,6 +72,6 @@ fn additions_to_one_group_at_the_same_time_are_all_kept() {
     let (model, _) = host.state();
     let numbers: Vec<_> =
         model.group("web").unwrap().rules.iter().map(|rule| rule.number).collect();
-    // Those before are of the default network ACL's entries.
-    assert_eq!(numbers, (9..=18).collect::<Vec<u32>>());
+    // Those before are of the default network ACL's entries and of the default group's rules.
+    assert_eq!(numbers, (11..=20).collect::<Vec<u32>>());
 }

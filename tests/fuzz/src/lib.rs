@@ -1,11 +1,12 @@
-//! Fuzz targets of the verdict logic on the host and of the EC2 API's parsers, with invariants that hold for all
-//! inputs.
+//! Fuzz targets of the verdict logic on the host, of AWS documents and of the EC2 API's parsers, with invariants that
+//! hold for all inputs.
 //!
 //! A target is a function of bytes that panics if an invariant is violated. libFuzzer runs it with
 //! coverage (`fuzz_targets/`), a seeded generator runs it without (`fuzz-plain`), and a test runs
 //! the stored inputs (`corpus/`).
 
 pub mod decide;
+pub mod document;
 pub mod form;
 pub mod packet;
 pub mod parse;
@@ -27,11 +28,14 @@ pub enum Target {
     Form,
     /// Signatures of the EC2 API.
     SigV4,
+    /// AWS documents.
+    Document,
 }
 
 impl Target {
     /// Every target.
-    pub const ALL: [Self; 5] = [Self::Parse, Self::Decide, Self::Policy, Self::Form, Self::SigV4];
+    pub const ALL: [Self; 6] =
+        [Self::Parse, Self::Decide, Self::Policy, Self::Form, Self::SigV4, Self::Document];
 
     /// Its name on the command line and in `corpus/`.
     #[must_use]
@@ -42,6 +46,7 @@ impl Target {
             Self::Policy => "policy",
             Self::Form => "form",
             Self::SigV4 => "sigv4",
+            Self::Document => "document",
         }
     }
 
@@ -52,7 +57,7 @@ impl Target {
     }
 
     /// Runs one input; returns how many results were checked: frames parsed, packets decided,
-    /// lookups, parameters or requests.
+    /// lookups, parameters, requests or documents.
     ///
     /// # Panics
     /// If an invariant is violated.
@@ -64,6 +69,7 @@ impl Target {
             Self::Policy => policy::run(input),
             Self::Form => form::run(input),
             Self::SigV4 => sigv4::run(input),
+            Self::Document => document::run(input),
         }
     }
 }

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use secgroup_tests::bench::{
-    command, deny, interfaces, list, measure, memory, packets, report, scale,
+    api, command, deny, interfaces, list, measure, memory, packets, report, scale,
 };
 use secgroup_tests::interrupt;
 
-const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|deny|policies|lists|interfaces";
+const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|deny|policies|lists|interfaces|api";
 
 fn main() -> ExitCode {
     match run() {
@@ -41,7 +41,8 @@ fn run() -> Result<()> {
             deny::print(&deny::measure(&object)?);
             print_policies(&object)?;
             print_lists()?;
-            print_interfaces()
+            print_interfaces()?;
+            print_api()
         }
         "packets" => print_packets(&object),
         "deny" => {
@@ -51,6 +52,7 @@ fn run() -> Result<()> {
         "policies" => print_policies(&object),
         "lists" => print_lists(),
         "interfaces" => print_interfaces(),
+        "api" => print_api(),
         _ => bail!(USAGE),
     }
 }
@@ -70,6 +72,11 @@ fn print_policies(object: &str) -> Result<()> {
 
 fn print_lists() -> Result<()> {
     list::print(&list::measure()?);
+    Ok(())
+}
+
+fn print_api() -> Result<()> {
+    api::print(&api::measure()?);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 mod apply;
 mod attach;
+mod calls;
 mod deny;
 mod policies;
 
@@ -29,9 +30,7 @@ fn kill_at_every_moment(
     assert!(!killed && said.is_empty(), "without a kill it printed {said}");
     assert!(calls.len() > 20, "too few calls: {calls:?}");
     check("not killed");
-    let limit =
-        if env::var_os(ALL_MOMENTS_VARIABLE).is_some() { usize::MAX } else { DEFAULT_MOMENTS };
-    let moments = kill_points(&calls, limit);
+    let moments = kill_points(&calls, moments());
     eprintln!("{} calls, killed at {} of them", calls.len(), moments.len());
     let mut kills = 0;
     for moment in moments {
@@ -41,6 +40,11 @@ fn kill_at_every_moment(
     }
     // Another run may make fewer calls.
     assert!(kills > 20, "killed only {kills} times");
+}
+
+/// How many moments are tried.
+fn moments() -> usize {
+    if env::var_os(ALL_MOMENTS_VARIABLE).is_some() { usize::MAX } else { DEFAULT_MOMENTS }
 }
 
 /// Every pin, without the number of its bank or filter, because a policy alternates between the banks, and

@@ -117,6 +117,37 @@ fn large_requests_are_refused() {
     assert_eq!(send(&host, many.as_bytes()).status, 431);
 }
 
+/// Its resident memory in KiB.
+fn memory(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_body_in_tiny_pieces_takes_little_memory() {
+    let host = Namespace::new();
+    let secgroup = Secgroup::inside(&host);
+    let server = serve(&secgroup, "");
+    let before = memory(&server);
+    let mut pieces = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    pieces.extend(b"1\r\nx\r\n".repeat(MAX_BODY / 2));
+    let streams: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut stream = connect(&host).unwrap();
+            stream.write_all(&pieces).unwrap();
+            stream
+        })
+        .collect();
+    let after = memory(&server);
+    assert!(after < before + (32 << 10), "{before} KiB before, {after} KiB after");
+    for mut stream in streams {
+        stream.write_all(b"0\r\n\r\n").unwrap();
+        // A build without optimisation may take too long.
+        assert!(matches!(receive(&mut stream).unwrap().status, 401 | 408));
+    }
+}
+
 #[test]
 fn many_clients_share_few_connections() {
     let host = Namespace::new();

@@ -379,7 +379,7 @@ fn a_store_that_became_read_only_in_the_middle_of_a_commit_is_read() {
     sql.execute_batch("BEGIN IMMEDIATE; DELETE FROM rules").unwrap();
     for number in 0..200 {
         let (id, text) = (format!("sg-{number:017x}"), "x".repeat(200));
-        sql.execute("INSERT INTO groups VALUES (?1, ?1, ?2)", [&id, &text]).unwrap();
+        sql.execute("INSERT INTO groups SELECT ?1, id, ?1, ?2 FROM vpcs", [&id, &text]).unwrap();
     }
     let left = [&path, &journal].map(|file| fs::read(file).unwrap());
     drop(sql);

@@ -21,17 +21,16 @@ pub struct ForeignGroup {
 }
 
 impl ForeignGroup {
-    /// The group as a reader understands it: `group sg-… of account 123456789012 (not on this host)`.
+    /// The group as a reader understands it: `group sg-… (not on this host; account 123456789012)`.
     #[must_use]
     pub fn text(&self) -> String {
         let Self { group, account, vpc, peering } = self;
-        let part = |word: &str, text: Option<&str>| {
-            text.map_or_else(String::new, |text| format!(" {word} {text}"))
-        };
-        let account = part("of account", account.as_deref());
-        let vpc = part("in", vpc.as_ref().map(VpcId::as_str));
-        let peering = part("through", peering.as_deref());
-        format!("group {group}{account}{vpc}{peering} (not on this host)")
+        let account = account.as_ref().map(|account| format!("account {account}"));
+        let vpc = vpc.as_ref().map(ToString::to_string);
+        let known: Vec<_> = [account, vpc, peering.clone()].into_iter().flatten().collect();
+        let known =
+            if known.is_empty() { String::new() } else { format!("; {}", known.join(", ")) };
+        format!("group {group} (not on this host{known})")
     }
 }
 
@@ -101,8 +100,7 @@ mod tests {
         assert_eq!(text("-/-/-/sg-00000001"), "group sg-00000001 (not on this host)");
         assert_eq!(
             text("123456789012/vpc-00000001/pcx-00000001/sg-00000001"),
-            "group sg-00000001 of account 123456789012 in vpc-00000001 through pcx-00000001 (not on this \
-             host)"
+            "group sg-00000001 (not on this host; account 123456789012, vpc-00000001, pcx-00000001)"
         );
     }
 

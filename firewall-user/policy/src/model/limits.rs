@@ -19,7 +19,8 @@ pub struct Limits {
     /// `groups_per_interface` is 16.
     pub ec2_quotas: bool,
     /// Rules of a group in one direction and one address family. A rule with a group as peer counts in
-    /// both families, one with a prefix list counts as many times as the list has entries.
+    /// both families, one with a prefix list as many times as the list may have entries (`MaxEntries`), or
+    /// without that as it has.
     pub rules_per_group: usize,
     /// Groups on an interface.
     #[cfg_attr(feature = "schemars", schemars(range(min = 1, max = GROUPS_PER_INTERFACE_MAX)))]

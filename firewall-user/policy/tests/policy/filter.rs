@@ -9,9 +9,11 @@ use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, NO_CLASS, TIMED, TRAFFIC_MAX, t
 use firewall_ebpf::abi::prefix::Prefix;
 use firewall_policy::filter::{
     CompiledFilter, FilterMismatch, ResolvedEntry, check_filter, compile_filter, evaluate_filter,
-    filter_probes,
+    filter_entries, filter_probes,
 };
-use firewall_policy::model::{Action, PortRange, Traffic};
+use firewall_policy::model::{
+    Acl, AclId, Action, Interface, InterfaceId, Model, PortRange, SubnetId, Traffic, VpcId,
+};
 use firewall_policy::probes::Asked;
 use firewall_policy::{Probe, ResolvedRule};
 use ipnet::IpNet;
@@ -212,4 +214,28 @@ fn an_entry_with_another_end_makes_another_filter() {
     assert_eq!(one.tables, other.tables);
     assert_ne!(one.word().generation(), other.word().generation());
     assert_eq!(with(Some(100)), one);
+}
+
+#[test]
+fn an_interface_has_the_filter_of_its_subnet_unless_it_has_its_own() {
+    let mut model = Model::default();
+    let default = Acl::new_default(VpcId::default_vpc()).unwrap();
+    let new = || {
+        let id = AclId::random().unwrap();
+        Acl::deny_all(id.clone(), VpcId::default_vpc(), id.as_str(), [].into())
+    };
+    let closed = new();
+    // The default one of another VPC has the smallest id, and is that of none of its interfaces.
+    let other = Acl { id: AclId::of_digits("00000000"), is_default: true, ..new() };
+    let mut interface = Interface::new(InterfaceId::random().unwrap(), 0, "eth0", None);
+    let (own, closed_id) = (default.id.clone(), closed.id.clone());
+    for acl in [default, closed, Acl { vpc: VpcId::of_digits("00000001"), ..other }] {
+        model.acls.insert(acl.id.clone(), acl);
+    }
+    let has_filter = |model: &Model, one: &Interface| filter_entries(model, one, &|n| n).is_some();
+    assert!(!has_filter(&model, &interface), "the default one allows everything");
+    model.subnets.get_mut(&SubnetId::default_subnet()).unwrap().acl = Some(closed_id);
+    assert!(has_filter(&model, &interface));
+    interface.acl = Some(own);
+    assert!(!has_filter(&model, &interface));
 }

@@ -81,6 +81,6 @@ fn delete(call: &Call<'_>) -> Result<Xml, Error> {
         Ok(ids.iter().try_for_each(|id| change.delete_flow_log(id))?)
     })?;
     let mut xml = Xml::new();
-    xml.list("unsuccessful", [(); 0], |_, ()| ());
+    xml.empty_list("unsuccessful");
     Ok(xml)
 }

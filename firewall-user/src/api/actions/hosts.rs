@@ -104,7 +104,7 @@ fn availability_zones(call: &Call<'_>) -> Result<Xml, Error> {
                 "opt-in-status" => vec![OPT_IN.into()],
                 "state" => vec!["available".into()],
                 "zone-id" => vec![id(zone).into()],
-                "zone-name" => vec![zone.clone().into()],
+                "zone-name" => vec![zone.to_string().into()],
                 "zone-type" => vec!["availability-zone".into()],
                 _ => Vec::new(),
             })
@@ -112,13 +112,15 @@ fn availability_zones(call: &Call<'_>) -> Result<Xml, Error> {
     let mut xml = Xml::new();
     xml.list("availabilityZoneInfo", zones.iter().filter(is_found), |xml, zone| {
         xml.text("optInStatus", OPT_IN);
-        xml.list("messageSet", [(); 0], |_, ()| ());
+        xml.empty_list("messageSet");
         xml.text("regionName", region);
         xml.text("zoneName", zone);
         xml.text("zoneId", id(zone));
         xml.text("groupName", region);
         xml.text("networkBorderGroup", region);
         xml.text("zoneType", "availability-zone");
+        xml.empty_list("geographySet");
+        xml.empty_list("subGeographySet");
         xml.text("zoneState", "available");
     });
     Ok(xml)
@@ -149,6 +151,7 @@ fn regions(call: &Call<'_>) -> Result<Xml, Error> {
     let mut xml = Xml::new();
     xml.list("regionInfo", is_found.then_some(region), |xml, region| {
         xml.text("optInStatus", OPT_IN);
+        xml.empty_list("geographySet");
         xml.text("regionName", region);
         xml.text("regionEndpoint", &endpoint);
     });
@@ -179,7 +182,7 @@ fn classic_link_dns_support(call: &Call<'_>) -> Result<Xml, Error> {
     let model = call.read()?;
     require_vpcs(&model, &ids)?;
     let vpcs = model.vpcs.keys().filter(|id| ids.is_empty() || ids.contains(id));
-    let (vpcs, next) = page.cut(vpcs.collect(), |id| id.to_string());
+    let (vpcs, next) = page.cut(vpcs.collect(), ToString::to_string);
     let mut xml = Xml::new();
     xml.option("nextToken", next);
     xml.list("vpcs", vpcs, |xml, id| {

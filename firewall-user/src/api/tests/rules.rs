@@ -321,7 +321,7 @@ fn rules_are_described_by_id_filter_and_page() {
         format!("Action=DescribeSecurityGroupRules&Filter.1.Name=group-id&Filter.1.Value.1={web}");
     let all = rules(&host.ok(&of_group));
     let order: Vec<_> = all.iter().map(|rule| rule.text_of("isEgress")).collect();
-    assert_eq!(order, ["false", "false", "false", "false", "false", "false", "true"]);
+    assert_eq!(order, ["true", "false", "false", "false", "false", "false", "false"]);
     let mut seen = Vec::new();
     let mut next = format!("{of_group}&MaxResults=5");
     loop {

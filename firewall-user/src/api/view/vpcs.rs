@@ -38,6 +38,7 @@ pub(in crate::api) fn vpc(xml: &mut Xml, identity: &Identity, vpc: &Vpc) {
     xml.text("isDefault", vpc.is_default);
     tags::set(xml, &vpc.tags);
     public_access(xml);
+    xml.empty_list("networkFirewallAssociationSet");
     xml.text("vpcId", &vpc.id);
     xml.text("state", "available");
     xml.option("cidrBlock", settings.cidrs.first());

@@ -1,6 +1,7 @@
 //! `--ec2` of `secgroup serve`, and the options about it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -26,6 +27,16 @@ pub(super) struct Ec2 {
     /// loopback or a Unix socket
     #[arg(long, requires = "address")]
     insecure_no_auth: bool,
+    /// Milliseconds, at most 100, within which a revocation takes effect: a client that revokes a rule
+    /// and then authorizes it again, as Terraform does, leaves no gap; 0: at once
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 0,
+        requires = "address",
+        value_parser = clap::value_parser!(u64).range(..=100)
+    )]
+    ec2_coalesce: u64,
     /// Empty the store at POST /moto-api/reset, for tests of clients; only on loopback or a Unix socket
     #[arg(long, requires = "address", hide = true)]
     ec2_test_reset: bool,
@@ -41,7 +52,8 @@ impl Ec2 {
     /// # Errors
     /// They would let others in than they are to.
     pub(super) fn options(self, keys: usize) -> Result<Option<server::Options>, UsageError> {
-        let Self { address, certificate, key, insecure_no_auth, ec2_test_reset } = self;
+        let Self { address, certificate, key, insecure_no_auth, ec2_coalesce, ec2_test_reset } =
+            self;
         let Some(address) = address else { return Ok(None) };
         let refused = |message: String, hint| Err(UsageError { message, hint });
         let tls = certificate.zip(key).map(|(certificate, key)| TlsFiles { certificate, key });
@@ -82,7 +94,9 @@ impl Ec2 {
         }
         let authentication =
             if insecure_no_auth { Authentication::None } else { Authentication::Keys };
-        Ok(Some(server::Options { address, tls, authentication, has_reset: ec2_test_reset }))
+        let coalescing = Duration::from_millis(ec2_coalesce);
+        let has_reset = ec2_test_reset;
+        Ok(Some(server::Options { address, tls, authentication, has_reset, coalescing }))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::control::ssh::Connection;
 use crate::model::{AclId, Interface, Model, Peer};
 use crate::policy::Probe;
 use crate::policy::blocks::{evaluate_blocks, resolve_blocks};
-use crate::policy::filter::{acl_of, evaluate_filter, filter_entries};
+use crate::policy::filter::{evaluate_filter, filter_entries};
 
 /// The lowest port that clients use as their own.
 const EPHEMERAL: u16 = 1024;
@@ -82,7 +82,7 @@ impl<'a> Cuts<'a> {
             if word & BLOCK != 0 {
                 return Some(Cut::Block(target(model, number)));
             }
-            let acl = acl_of(model, interface)?;
+            let acl = model.acl_of(interface)?;
             let mut entries = acl.entries.iter();
             let ((direction, at), _) = entries.find(|(_, entry)| entry.number == number)?;
             let (name, number) = (acl.name.clone(), *at);

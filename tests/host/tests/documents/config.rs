@@ -45,6 +45,7 @@ fn bounds(setting: &Value) -> String {
     match (&setting["minimum"], &setting["maximum"]) {
         (Value::Number(min), Value::Number(max)) => format!("{min} to {max}"),
         (Value::Number(min), _) => format!("{min} or more"),
-        _ => "none".to_owned(),
+        _ if setting["type"] == "boolean" => "true or false".to_owned(),
+        _ => "text".to_owned(),
     }
 }

@@ -50,7 +50,7 @@ fn peer() -> impl Strategy<Value = Peer> {
         ipv6().prop_map(Peer::Ipv6),
         (0..LISTS).prop_map(|number| Peer::PrefixList(list_id(number))),
         (0..GROUPS).prop_map(|number| Peer::Group(group_id(number))),
-        foreign().prop_map(Peer::Foreign),
+        foreign().prop_map(|foreign| Peer::Foreign(Box::new(foreign))),
     ]
 }
 

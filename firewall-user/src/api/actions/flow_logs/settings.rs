@@ -121,10 +121,10 @@ pub(super) fn parse(params: &Params) -> Result<FlowLogSettings, Error> {
         ));
     }
     let format = format(params.text("LogFormat"))?;
-    let interval = match params.number("MaxAggregationInterval")?.unwrap_or(600) {
-        interval @ (60 | 600) => interval,
-        _ => return Err(refused("Invalid Flow Log Max Aggregation Interval")),
-    };
+    let interval: u32 = params.number("MaxAggregationInterval")?.unwrap_or(600);
+    if ![60, 600].contains(&interval) {
+        return Err(refused("Invalid Flow Log Max Aggregation Interval"));
+    }
     let files = files(params, destination_type == "s3")?;
     let tag_fields = tag_fields(params)?;
     Ok(FlowLogSettings {

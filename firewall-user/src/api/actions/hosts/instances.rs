@@ -50,7 +50,7 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Xml, Error> {
     xml.list("reservationSet", is_found.then_some(&host), |xml, host| {
         xml.text("reservationId", host.reservation());
         xml.text("ownerId", host.call.identity().account);
-        xml.list("groupSet", [(); 0], |_, ()| ());
+        xml.empty_list("groupSet");
         xml.list("instancesSet", [host], |xml, host| host.write(xml));
     });
     Ok(xml)
@@ -103,20 +103,23 @@ impl<'a> ThisHost<'a> {
     fn write(&self, xml: &mut Xml) {
         let identity = self.call.identity();
         let primary = self.interfaces.first();
-        let nothing = |xml: &mut Xml, name| xml.list(name, [(); 0], |_, ()| ());
         xml.text("architecture", self.architecture());
-        nothing(xml, "blockDeviceMapping");
+        xml.empty_list("blockDeviceMapping");
         xml.text("ebsOptimized", false);
         xml.text("enaSupport", false);
+        xml.empty_list("elasticGpuAssociationSet");
+        xml.empty_list("elasticInferenceAcceleratorAssociationSet");
         xml.list("networkInterfaceSet", &self.interfaces, |xml, view| {
-            self.write_interface(xml, view)
+            self.write_interface(xml, view);
         });
         match primary {
             Some(view) => write_groups(xml, self.model, view.interface),
-            None => nothing(xml, "groupSet"),
+            None => xml.empty_list("groupSet"),
         }
         xml.option("sourceDestCheck", primary.map(|it| it.interface.port.source_dest_check));
         tags::set(xml, &BTreeMap::new());
+        xml.empty_list("licenseSet");
+        xml.empty_list("secondaryInterfaceSet");
         xml.text("instanceId", instance::id());
         xml.node("instanceState", |xml| {
             xml.text("code", RUNNING);
@@ -126,7 +129,7 @@ impl<'a> ThisHost<'a> {
         xml.text("dnsName", "");
         xml.text("reason", "");
         xml.text("amiLaunchIndex", 0);
-        nothing(xml, "productCodes");
+        xml.empty_list("productCodes");
         xml.text("instanceType", TYPE);
         xml.text("launchTime", &self.launched);
         xml.node("placement", |xml| {
@@ -134,7 +137,10 @@ impl<'a> ThisHost<'a> {
             xml.text("tenancy", "default");
             xml.text("availabilityZone", identity.zone());
         });
-        xml.node("monitoring", |xml| xml.text("state", "disabled"));
+        xml.node("monitoring", |xml| {
+            xml.empty_list("metricCategoryIdSet");
+            xml.text("state", "disabled");
+        });
         if let Some(view) = primary {
             xml.text("subnetId", &view.interface.subnet);
             xml.text("vpcId", self.model.vpc_of(view.interface));

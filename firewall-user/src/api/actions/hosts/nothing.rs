@@ -36,7 +36,7 @@ fn none(call: &Call<'_>, kind: &Kind) -> Result<Xml, Error> {
         return Err(missing);
     }
     let mut xml = Xml::new();
-    xml.list(set, [(); 0], |_, ()| ());
+    xml.empty_list(set);
     Ok(xml)
 }
 

@@ -27,7 +27,8 @@ pub(super) fn attach_network_interface(call: &Call<'_>) -> Result<Xml, Error> {
     }
     super::refuse_unsupported(params, &["EnaQueueCount", "EnaSrdSpecification"])?;
     if instance != instance::id() {
-        let text = format!("The instance ID '{instance}' does not exist");
+        let text =
+            format!("The instance ID '{instance}' does not exist; this host is {}", instance::id());
         return Err(Error::new("InvalidInstanceID.NotFound", text));
     }
     let attachment =

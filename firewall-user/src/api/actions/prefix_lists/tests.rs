@@ -120,7 +120,7 @@ fn modifications_that_ec2_refuses_are_refused() {
     assert_eq!(host.error(&format!("{restore}&PrefixListId={id}")).1, "InvalidParameterValue");
     for (form, code) in [
         (format!("{CREATE}2&MaxEntries=1"), "InvalidParameterValue"),
-        (format!("{CREATE}"), "MissingParameter"),
+        (CREATE.to_owned(), "MissingParameter"),
         (CREATE.replace("IPv4", "IPv5") + "&MaxEntries=1", "InvalidParameterValue"),
         (
             "Action=DescribeManagedPrefixLists&PrefixListId.1=x".into(),

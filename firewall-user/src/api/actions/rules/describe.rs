@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use firewall_ebpf::abi::interface::Direction;
 use firewall_ec2::filter::Filters;
 use firewall_ec2::page::Page;
 use firewall_ec2::{Error, Xml};
@@ -40,12 +39,10 @@ pub(super) fn describe_security_group_rules(call: &Call<'_>) -> Result<Xml, Erro
             _ => Vec::new(),
         })
     });
-    // Egress first, as EC2 has them: every group begins with a rule of egress.
-    let is_ingress = |rule: &Rule| rule.spec.direction == Direction::Ingress;
-    rules.sort_by_key(|(group, rule)| (&group.id, is_ingress(rule), rule.number));
-    let (rules, next) = page.cut(rules, |(group, rule)| {
-        format!("{}/{}/{:010}", group.id, u8::from(is_ingress(rule)), rule.number)
-    });
+    // Those of a group in the order of their creation.
+    rules.sort_by_key(|(group, rule)| (&group.id, rule.number));
+    let (rules, next) =
+        page.cut(rules, |(group, rule)| format!("{}/{:010}", group.id, rule.number));
     let mut xml = Xml::new();
     xml.list("securityGroupRuleSet", rules, |xml, (group, rule)| {
         view::rule(xml, group, rule, call.identity());

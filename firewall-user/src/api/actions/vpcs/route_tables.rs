@@ -72,7 +72,7 @@ fn write(xml: &mut Xml, identity: &Identity, vpc: &Vpc) {
         xml.text("routeTableId", table(vpc));
         xml.node("associationState", |xml| xml.text("state", "associated"));
     });
-    xml.list("propagatingVgwSet", [(); 0], |_, ()| ());
+    xml.empty_list("propagatingVgwSet");
     xml.text("routeTableId", table(vpc));
     xml.list("routeSet", vpc.networks(), |xml, network| {
         match network {

@@ -7,15 +7,17 @@ use super::{
 };
 use crate::model::document::{Error, WantedGroup, WantedPeer, WantedRule};
 use crate::model::{
-    Change, Error as ModelError, ForeignGroup, GroupId, Peer, Rule, RuleId, RuleSpec, check,
+    Change, Error as ModelError, ForeignGroup, GroupId, Peer, Rule, RuleId, RuleSpec, VpcId, check,
 };
 
 impl Planner<'_> {
     pub(super) fn rules(&mut self, wanted: &WantedGroup, id: &GroupId) {
+        let Some(here) = self.after.groups.get(id).cloned() else { return };
+        let vpc = here.vpc.clone();
         let mut specs = Vec::new();
         let mut missing = HashMap::new();
         for rule in &wanted.rules {
-            let Some(spec) = self.resolve(rule) else { continue };
+            let Some(spec) = self.resolve(rule, &vpc) else { continue };
             if let Peer::Foreign(_) = &spec.peer {
                 self.foreign += 1;
                 let peer = self.after.peer_text(&spec.peer);
@@ -30,7 +32,6 @@ impl Planner<'_> {
             }
             specs.push((spec, rule));
         }
-        let Some(here) = self.after.groups.get(id).cloned() else { return };
         let label = self.after.group_label(&here);
         for rule in &here.rules {
             let line = |sign, text| Line {
@@ -91,6 +92,8 @@ impl Planner<'_> {
             let Some((rule_id, is_generated)) = self.new_rule_id(rule) else { return };
             let (description, end) = (rule.description.clone(), rule.end);
             let tags = rule.tags.clone().unwrap_or_default();
+            let checked = check::check_tags(&format!("rule {rule_id}"), &tags, self.limits);
+            self.findings.ok(checked.map_err(Error::at(&rule.path)));
             let rule = Rule { id: rule_id, number: 0, spec, description, end, tags };
             self.add_rule(id, rule, is_generated);
         }
@@ -123,7 +126,7 @@ impl Planner<'_> {
     }
 
     /// The rule, with its peer by the ids of this host; `None` if there is no such peer.
-    fn resolve(&mut self, rule: &WantedRule) -> Option<RuleSpec> {
+    fn resolve(&mut self, rule: &WantedRule, vpc: &VpcId) -> Option<RuleSpec> {
         let peer = match &rule.peer {
             WantedPeer::Network(network) => Peer::from(*network),
             WantedPeer::PrefixList(theirs) => {
@@ -135,14 +138,10 @@ impl Planner<'_> {
                 Peer::PrefixList(id.clone())
             }
             WantedPeer::Group(theirs) => self.resolve_group(theirs)?,
-            WantedPeer::GroupName(name) => match self.after.group(name) {
-                Ok(group) => Peer::Group(group.id.clone()),
-                Err(ModelError::GroupNotFound(_)) => {
+            WantedPeer::GroupName(name) => match self.after.group_named(vpc, name) {
+                Some(group) => Peer::Group(group.id.clone()),
+                None => {
                     self.unknown(name, unknown_group(rule, name));
-                    return None;
-                }
-                Err(error) => {
-                    self.unknown(name, Error::at(&rule.path)(error));
                     return None;
                 }
             },

@@ -96,6 +96,7 @@ impl Planner<'_> {
         let WantedVpc { id, cidrs, ipv6_cidrs, tenancy, tags, .. } = wanted;
         let tags = tags.clone().unwrap_or_default();
         check::check_tags(&format!("VPC {id}"), &tags, self.limits)?;
+        self.after.check_vpc_count(self.limits)?;
         let vpc = Vpc {
             id: id.clone(),
             is_default: false,

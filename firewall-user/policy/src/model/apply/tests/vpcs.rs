@@ -157,8 +157,8 @@ fn peers_that_are_not_here_are_kept_as_they_were() {
         warnings(&plan),
         [
             format!(
-                "{at}[0]: group sg-000000f1 of account 222222222222 in vpc-000000f0 through pcx-000000f0 \
-                 (not on this host): the rule matches nothing"
+                "{at}[0]: group sg-000000f1 (not on this host; account 222222222222, vpc-000000f0, \
+                 pcx-000000f0): the rule matches nothing"
             ),
             format!("{at}[1]: group sg-000000f2 (not on this host): the rule matches nothing"),
         ]

@@ -12,6 +12,9 @@ use crate::model::{
     Moment, SubnetId, Traffic, VpcId, acl_name, tags,
 };
 
+/// Ids, each with its place.
+type Placed<T> = Vec<(String, T)>;
+
 /// A network ACL of a document.
 pub(crate) struct WantedAcl {
     pub(crate) path: String,
@@ -25,9 +28,9 @@ pub(crate) struct WantedAcl {
     pub(crate) tags: Option<BTreeMap<String, String>>,
     pub(crate) entries: Vec<WantedAclEntry>,
     /// The interfaces that it has where it was printed, each with its place.
-    pub(crate) interfaces: Vec<(String, InterfaceId)>,
+    pub(crate) interfaces: Placed<InterfaceId>,
     /// The subnets that it has, each with its place.
-    pub(crate) subnets: Vec<(String, SubnetId)>,
+    pub(crate) subnets: Placed<SubnetId>,
 }
 
 /// An entry of a network ACL of a document.
@@ -228,7 +231,7 @@ fn read_associations(
     findings: &mut Findings,
     path: &str,
     associations: &[NetworkAclAssociation],
-) -> (Vec<(String, InterfaceId)>, Vec<(String, SubnetId)>) {
+) -> (Placed<InterfaceId>, Placed<SubnetId>) {
     let (mut interfaces, mut subnets) = (Vec::new(), Vec::new());
     for (index, one) in associations.iter().enumerate() {
         let place = format!("{path}[{index}].NetworkInterfaceId");
