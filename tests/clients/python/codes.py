@@ -22,7 +22,7 @@ CODES = set(STATUS) | set(
     InvalidAction InvalidAttachmentID.NotFound InvalidAttachment.NotFound InvalidAssociationID.NotFound
     InvalidCharacter InvalidFilter InvalidFlowLogId.NotFound InvalidGroup.Duplicate InvalidGroup.InUse
     InvalidGroup.NotFound InvalidGroup.Reserved InvalidGroupId.Malformed InvalidID InvalidIPAddress.InUse
-    InvalidInput InvalidInstanceID InvalidInstanceID.Malformed InvalidInstanceID.NotFound InvalidInterface.IpAddressLimitExceeded
+    InvalidInput InvalidInstanceID InvalidInstanceID.Malformed InvalidInstanceID.NotFound InvalidInternetGatewayID.NotFound InvalidInterface.IpAddressLimitExceeded
     InvalidNetworkAclEntry.NotFound InvalidNetworkAclID.NotFound InvalidNetworkAclId.Malformed
     InvalidNetworkInterface.InUse InvalidNetworkInterface.NotFound InvalidNetworkInterfaceAttachmentId.Malformed
     InvalidNetworkInterfaceID.NotFound InvalidNetworkInterfaceId.Malformed InvalidNextToken
@@ -32,7 +32,7 @@ CODES = set(STATUS) | set(
     InvalidQueryParameter InvalidRequest InvalidResourceType.Unknown InvalidRouteTableID.NotFound
     InvalidSecurityGroupID.NotFound InvalidSecurityGroupRuleId.Malformed InvalidSecurityGroupRuleId.NotFound
     InvalidSecurity.RequestHasExpired InvalidSubnet InvalidSubnet.Conflict InvalidSubnet.Range InvalidSubnetID.NotFound
-    InvalidTagKey.Malformed InvalidVpc.Range InvalidVpcID.NotFound InvalidVpcId.Malformed InvalidVpcPeeringConnectionID.NotFound
+    InvalidTagKey.Malformed InvalidVpc.Range InvalidVpcCidrBlockAssociationID.NotFound InvalidVpcID.NotFound InvalidVpcId.Malformed InvalidVpcPeeringConnectionID.NotFound
     InvalidZone.NotFound LimitExceeded MalformedQueryString MissingAction MissingParameter
     NetworkAclEntryAlreadyExists NetworkAclEntryLimitExceeded NetworkAclLimitExceeded NetworkInterfaceLimitExceeded
     NetworkInterfaceNotFoundException NoSuchVersion OperationNotPermitted OptInRequired

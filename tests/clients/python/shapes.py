@@ -32,7 +32,7 @@ ALWAYS = {
     "NetworkAclEntry": "ruleNumber protocol ruleAction egress",
     "NetworkAclAssociation": "networkAclAssociationId networkAclId subnetId",
     "Vpc": "vpcId state cidrBlock dhcpOptionsId instanceTenancy isDefault ownerId",
-    "Subnet": "subnetId state vpcId cidrBlock availabilityZone availableIpAddressCount defaultForAz ownerId",
+    "Subnet": "subnetId state vpcId availabilityZone availableIpAddressCount defaultForAz ownerId",
     "RouteTable": "routeTableId vpcId routeSet associationSet",
     "FlowLog": "flowLogId flowLogStatus creationTime resourceId trafficType logDestinationType logFormat"
     " maxAggregationInterval",

@@ -100,7 +100,9 @@ fn install() -> Result<()> {
     venv.args(["-m", "venv"]).arg(directory.join("venv"));
     exec::run(&mut venv, "make a virtual environment")?;
     let mut packages = pip();
-    packages.args(["install", "--require-hashes", "--only-binary", ":all:", "--requirement"]);
+    // Complete: c7n asks for another release of boto3, and works with this one.
+    packages.args(["install", "--no-deps", "--require-hashes", "--only-binary", ":all:"]);
+    packages.arg("--requirement");
     exec::run(packages.arg(inputs().join("requirements.txt")), "install Python packages")?;
     parts(&directory)?;
     javascript(&directory)?;

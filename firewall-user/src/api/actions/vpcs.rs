@@ -58,7 +58,7 @@ const FILTERS: [&str; 14] = [
 
 fn describe(call: &Call<'_>) -> Result<Xml, Error> {
     let ids: BTreeSet<VpcId> = call.ids("VpcId")?;
-    let filters = Filters::parse(call.params, &[&FILTERS[..], &["tag"]].concat())?;
+    let filters = Filters::parse(call.params, &[&FILTERS[..], &["tag", "tag-value"]].concat())?;
     let page = Page::parse(call.params, 5..=1000)?;
     let model = call.read()?;
     let identity = call.identity();
@@ -96,6 +96,7 @@ fn values<'a>(account: &'a str, vpc: &'a Vpc, name: &str) -> Vec<Cow<'a, str>> {
             v6().map(|it| association((*it).into())).collect()
         }
         "ipv6-cidr-block-association.state" => v6().map(|_| view::ASSOCIATED.into()).collect(),
+        "tag-value" => vpc.tags.values().map(|value| value.as_str().into()).collect(),
         "is-default" | "isDefault" => vec![vpc.is_default.to_string().into()],
         "owner-id" => vec![account.into()],
         "state" => vec!["available".into()],

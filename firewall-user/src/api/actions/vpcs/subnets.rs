@@ -54,12 +54,16 @@ pub(super) fn create(call: &Call<'_>) -> Result<Xml, Error> {
     let cidr = ipv4(params, "CidrBlock")?;
     let ipv6_cidr = ipv6(params, "Ipv6CidrBlock")?;
     let is_native = params.flag("Ipv6Native")?.unwrap_or(false);
+    if is_native && ipv6_cidr.is_none() {
+        let text = "Either 'ipv6CidrBlock' or 'ipv6IpamPoolId' should be provided.";
+        return Err(Error::new("MissingParameter", text));
+    }
     if is_native && cidr.is_some() {
-        let text = "Only one of CidrBlock and Ipv6Native can be specified";
+        let text = "When specifying ipv4 parameters, cidrBlock or ipv4IpamPoolId, you cannot set ipv6Native to true.";
         return Err(Error::new("InvalidParameterCombination", text));
     }
-    if cidr.is_none() && !(is_native && ipv6_cidr.is_some()) {
-        return Err(Error::missing(if is_native { "Ipv6CidrBlock" } else { "CidrBlock" }));
+    if cidr.is_none() && !is_native {
+        return Err(Error::missing("CidrBlock"));
     }
     let settings = SubnetSettings {
         cidr,
