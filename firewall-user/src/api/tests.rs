@@ -19,6 +19,7 @@ mod tree;
 /// An endpoint of a host on which nothing is attached.
 pub(super) struct Host {
     api: Api,
+    paths: Paths,
     _dir: TempDir,
 }
 
@@ -34,7 +35,7 @@ impl Host {
             pin_dir: dir.path().join("pins"),
             config: None,
         };
-        Self { api: Api::new(paths, config), _dir: dir }
+        Self { api: Api::new(paths.clone(), config), paths, _dir: dir }
     }
 
     /// The answer to a form: `Action=…&…`, values percent-encoded.
@@ -46,6 +47,11 @@ impl Host {
     /// The model behind the endpoint.
     pub(super) fn model(&self) -> std::sync::Arc<Model> {
         self.api.model().unwrap()
+    }
+
+    /// The model on the disk, as another process reads it.
+    pub(super) fn stored(&self) -> Model {
+        Control::open(&self.paths, Config::default()).unwrap().model().unwrap()
     }
 
     /// Creates another VPC, with an IPv6 network or without.

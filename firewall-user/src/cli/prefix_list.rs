@@ -218,7 +218,11 @@ impl Show {
                     format!("family   {}", list.family.name()),
                     format!("version  {}", list.version),
                 ];
-                output::lines(facts.into_iter().chain(tags).chain([String::new()]))?;
+                let size = list.max_entries.map(|max| format!("size     {max} entries at most"));
+                let owner = list.is_aws.then(|| "owner    AWS".to_owned());
+                output::lines(
+                    facts.into_iter().chain(size).chain(owner).chain(tags).chain([String::new()]),
+                )?;
                 let entries = list.entries.iter();
                 table(
                     [Column::text("ENTRY"), Column::text("DESCRIPTION")],

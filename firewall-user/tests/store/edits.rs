@@ -215,6 +215,44 @@ fn a_removed_rule_is_still_known_by_its_number() {
 }
 
 #[test]
+fn rules_modified_in_place_keep_ids_and_numbers_and_may_exchange_what_they_allow() {
+    let dir = TempDir::new().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut change = store.begin().unwrap();
+    let group = change.create_group(new_group("web")).unwrap();
+    let tags = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+    let new = vec![tcp_rule(80), tcp_rule(81), tcp_rule(82)];
+    let ids = change.add_rules_as_in_ec2(&group, new, &tags).unwrap();
+    change.commit().unwrap();
+    let before = store.model().unwrap().groups[&group].clone();
+
+    let mut change = store.begin().unwrap();
+    let spec = |port| tcp_rule(port).spec;
+    let to = |ports: [u16; 3]| -> Vec<_> {
+        ids.iter().cloned().zip(ports.into_iter().map(spec)).collect()
+    };
+    change.modify_rules(&group, to([80, 81, 82])).unwrap();
+    assert!(!change.changed(), "nothing differs");
+    let error = change.modify_rules(&group, to([80, 81, 81])).unwrap_err();
+    assert!(error.to_string().contains("given twice"), "{error}");
+    let error = change.modify_rules(&group, to([80, 82, 82])[..2].to_vec()).unwrap_err();
+    assert!(error.to_string().contains("has the rule already"), "{error}");
+    change.modify_rules(&group, to([81, 82, 80])).unwrap();
+    let in_memory = change.model().clone();
+    change.commit().unwrap();
+    assert_eq!(store.model().unwrap(), in_memory);
+    drop(store);
+
+    let after = Store::open(dir.path()).unwrap().model().unwrap();
+    let after = &after.groups[&group];
+    for (was, is) in before.rules.iter().zip(&after.rules) {
+        assert_eq!((&was.id, was.number, &was.tags), (&is.id, is.number, &is.tags));
+    }
+    let specs: Vec<_> = after.rules.iter().skip(2).map(|rule| rule.spec.clone()).collect();
+    assert_eq!(specs, [spec(81), spec(82), spec(80)]);
+}
+
+#[test]
 fn rule_numbers_end_before_that_of_the_management_networks() {
     let dir = TempDir::new().unwrap();
     let mut store = Store::open(dir.path()).unwrap();

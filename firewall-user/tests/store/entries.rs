@@ -123,8 +123,10 @@ fn damaged_entries_are_an_error_that_names_their_list() {
         "UPDATE prefix_lists SET family = 'ipv6'",
     ] {
         let dir = TempDir::new().unwrap();
-        let (store, _) = with_list(dir.path(), addresses(1..3));
+        drop(with_list(dir.path(), addresses(1..3)));
         Connection::open(dir.path().join(FILE)).unwrap().execute_batch(damage).unwrap();
+        // Another process: one that has read the model reads it again only after a change.
+        let store = Store::open_with(dir.path(), LIMITS()).unwrap();
         let error = store.model().unwrap_err().to_string();
         assert!(error.contains(" is damaged: "), "{damage}: {error}");
         assert!(error.ends_with("the entries of prefix list l"), "{damage}: {error}");

@@ -77,6 +77,10 @@ fn authorize(call: &Call<'_>, direction: Direction) -> Result<Xml, Error> {
                 let (group, rule) = (group.name.clone(), rule.id.clone());
                 return Err(model::Error::RuleDuplicate { group, rule, spec, ends: false }.into());
             }
+            let is_repeated = |earlier: &NewRule| peer::are_of_one_group(&earlier.spec, &spec);
+            if new.iter().any(is_repeated) {
+                return Err(model::Error::RuleRepeated(spec).into());
+            }
             let description = rule_description(description.unwrap_or_default())?;
             new.push(NewRule { spec, description, end: None });
         }

@@ -251,6 +251,9 @@ fn groups_of_other_accounts_and_vpcs_are_kept_and_stale() {
     let error = host.error(&add(&[&of_other, &format!("Groups.1.VpcId={vpc}")]));
     assert_eq!(error.1, "InvalidPermission.Duplicate", "whatever else is said of the group");
     let account = ["Groups.1.GroupId=sg-00000001", "Groups.1.UserId=123456789012"];
+    let again = ["Groups.2.GroupId=sg-00000001", "Groups.2.VpcId=vpc-00000001"];
+    let error = host.error(&add(&[account, again].concat()));
+    assert_eq!(error.2, "The same permission must not appear multiple times");
     host.ok(&add(&account));
     assert_eq!(host.error(&add(&account)).1, "InvalidPermission.Duplicate");
     assert_eq!(host.error(&add(&account[..1])).1, "InvalidGroup.NotFound", "of this account");

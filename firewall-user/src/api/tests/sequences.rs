@@ -1,13 +1,22 @@
-//! Random sequences of calls: what is described, what is stored and what is exported stay the same, and are what a
-//! plain model of EC2 has.
+//! Random sequences of calls: what is described, stored, exported and enforced stays the same, and is what a plain
+//! model of EC2 has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use firewall_ebpf::abi::interface::Direction;
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::tree::Tree;
 use super::{Host, element};
-use crate::model::{Identity, document};
+use crate::model::{Identity, Model, document};
+use crate::policy::Probe;
+use read::{kind, peer_of_pair, peer_of_rule, traffic_of};
+use verdicts::{probes, verdicts};
+
+mod read;
+mod verdicts;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const TRAFFICS: [(&str, &str, &str); 4] =
@@ -373,52 +382,52 @@ impl Both {
             })
             .sum();
         assert_eq!(count, ids.len());
+
+        assert_eq!(self.host.stored(), *model, "what is in memory is what is on the disk");
+        self.check_verdicts(&model);
     }
-}
 
-/// The kind of a peer, which a modification does not change.
-fn kind(to: &To) -> u8 {
-    match to {
-        To::Network(network) if NETWORKS[*network].contains(':') => 6,
-        To::Network(_) => 4,
-        To::Group(_) => 0,
-    }
-}
-
-fn traffic_of(element: &Tree) -> usize {
-    let protocol = element.text_of("ipProtocol");
-    let at = TRAFFICS.iter().position(|(name, ..)| *name == protocol).unwrap();
-    let (_, from, to) = TRAFFICS[at];
-    if protocol != "-1" {
-        assert_eq!((element.text_of("fromPort"), element.text_of("toPort")), (from, to));
-    }
-    at
-}
-
-fn network(text: &str) -> To {
-    To::Network(NETWORKS.iter().position(|one| *one == text).unwrap_or_else(|| panic!("{text}")))
-}
-
-fn group(ids: &BTreeMap<usize, String>, id: &str) -> To {
-    To::Group(*ids.iter().find(|(_, one)| *one == id).unwrap().0)
-}
-
-fn peer_of_pair(ids: &BTreeMap<usize, String>, item: &Tree) -> To {
-    for name in ["cidrIp", "cidrIpv6"] {
-        if let Some(found) = item.get(name) {
-            return network(&found.text);
+    /// Compares what packets are allowed, where each group has one member.
+    fn check_verdicts(&self, model: &Model) {
+        let fixed = ["10.0.0.1", "192.0.2.255", "192.0.3.0", "2001:db8::1", "2001:db9::"];
+        let fixed = fixed.iter().map(|address| address.parse().unwrap());
+        let outsides: Vec<IpAddr> = fixed.chain((0..NAMES.len()).map(member)).collect();
+        let probes = probes(&outsides);
+        let members: Vec<_> =
+            self.ids.iter().map(|(group, id)| (id.parse().unwrap(), member(*group))).collect();
+        let found = verdicts(model, &members, &probes);
+        for (group, found) in self.ids.keys().zip(found) {
+            let rules = &self.groups[group];
+            for (probe, is_allowed) in probes.iter().zip(found) {
+                let expected = rules.keys().any(|spec| allows(spec, probe));
+                assert_eq!(is_allowed, expected, "{probe:?} {rules:?}");
+            }
         }
     }
-    group(ids, item.text_of("groupId"))
 }
 
-fn peer_of_rule(ids: &BTreeMap<usize, String>, rule: &Tree) -> To {
-    for name in ["cidrIpv4", "cidrIpv6"] {
-        if let Some(found) = rule.get(name) {
-            return network(&found.text);
+/// The address of the member of a group.
+fn member(group: usize) -> IpAddr {
+    let last = u8::try_from(group).unwrap() + 1;
+    IpAddr::from([198, 51, 100, last])
+}
+
+/// Whether a rule of the plain model allows a packet.
+fn allows((egress, traffic, to): &Spec, probe: &Probe) -> bool {
+    let Probe { direction, outside, protocol, port } = *probe;
+    let is_traffic = match traffic {
+        0 => protocol == 6 && (22..=23).contains(&port),
+        1 => protocol == 17 && port == 53,
+        2 => protocol == 1 && port >> 8 == 8,
+        _ => true,
+    };
+    let is_peer = match to {
+        To::Network(network) => {
+            NETWORKS[*network].parse::<IpNet>().is_ok_and(|network| network.contains(&outside))
         }
-    }
-    group(ids, rule.get("referencedGroupInfo").unwrap().text_of("groupId"))
+        To::Group(group) => member(*group) == outside,
+    };
+    is_traffic && is_peer && *egress == (direction == Direction::Egress)
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! What clients ask first.
 
 use crate::api::tests::{Host, element};
+use crate::model::Interface;
 
 #[test]
 fn account_region_and_zone_are_those_of_the_settings() {
@@ -49,6 +50,41 @@ fn this_host_is_the_one_instance() {
     {
         assert_eq!(host.error(&format!("Action=DescribeInstances&InstanceId.1={more}")).1, code);
     }
+}
+
+#[test]
+fn the_instance_has_the_attached_interfaces() {
+    let host = Host::new();
+    let group = host.model().groups_by_id().next().unwrap().id.clone();
+    for (slot, device, address) in [(0, "c0", "172.31.0.9/32"), (1, "c1", "172.31.0.10/32")] {
+        let id = format!("eni-0000000{slot}").parse().unwrap();
+        let mut interface = Interface::new(id, slot, device, Some("nowhere"));
+        interface.groups = vec![group.clone()];
+        interface.addresses = vec![address.parse().unwrap()];
+        host.store(|change| change.put_interface(&interface));
+    }
+    let body = host.ok("Action=DescribeInstances");
+    let interfaces = element(&body, "networkInterfaceSet");
+    assert_eq!(element(&interfaces, "networkInterfaceId"), "eni-00000000");
+    assert_eq!(element(&interfaces, "deviceIndex"), "0");
+    assert!(interfaces.contains("<networkInterfaceId>eni-00000001</networkInterfaceId>"), "{body}");
+    // What is the instance's is that of its primary interface.
+    let rest = body.split("</networkInterfaceSet>").nth(1).unwrap();
+    assert_eq!(element(rest, "privateIpAddress"), "172.31.0.9");
+    assert_eq!(element(rest, "subnetId"), "subnet-00000000000000000");
+    assert_eq!(element(rest, "groupId"), group.to_string());
+    let find = |name: &str, value: &str| {
+        let form =
+            format!("Action=DescribeInstances&Filter.1.Name={name}&Filter.1.Value.1={value}");
+        host.ok(&form).contains("<instanceId>")
+    };
+    assert!(find("private-ip-address", "172.31.0.9") && !find("private-ip-address", "172.31.0.10"));
+    assert!(find("network-interface.addresses.private-ip-address", "172.31.0.10"));
+    assert!(find("instance.group-id", group.as_str()) && find("vpc-id", "vpc-0*"));
+    assert!(find("network-interface.attachment.device-index", "1"));
+    // Its subnet has fewer addresses for others.
+    let body = host.ok("Action=DescribeSubnets");
+    assert_eq!(element(&body, "availableIpAddressCount"), "4089");
 }
 
 #[test]

@@ -140,12 +140,14 @@ fn is_account_of(rule: &Rule, reference: &GroupReference<'_>, identity: &Identit
 
 /// The rule of a group with the same direction, traffic and group as peer, wherever that group is said to be.
 pub(super) fn same_group<'m>(group: &'m Group, spec: &RuleSpec) -> Option<&'m Rule> {
-    let peer = group_of(&spec.peer)?;
-    group.rules.iter().find(|rule| {
-        rule.spec.direction == spec.direction
-            && rule.spec.traffic == spec.traffic
-            && group_of(&rule.spec.peer) == Some(peer)
-    })
+    group.rules.iter().find(|rule| are_of_one_group(&rule.spec, spec))
+}
+
+/// Whether both have the same direction, traffic and group as peer, wherever that group is said to be.
+pub(super) fn are_of_one_group(one: &RuleSpec, other: &RuleSpec) -> bool {
+    one.direction == other.direction
+        && one.traffic == other.traffic
+        && group_of(&one.peer).is_some_and(|group| group_of(&other.peer) == Some(group))
 }
 
 /// The group that is a peer.

@@ -242,7 +242,7 @@ impl Planner<'_> {
             self.findings.warn(&format!("{}.Associations", wanted.path), text.to_owned());
         }
         for (path, theirs) in &wanted.interfaces {
-            let here = self.after.interfaces.values().find(|one| one.id == *theirs);
+            let here = self.after.interface_by_id(theirs).ok();
             let text = match here.map(|one| (one, self.after.acl_of(one))) {
                 None => format!("interface {theirs} is not attached on this host"),
                 Some((_, Some(acl))) if acl.id == *id => continue,

@@ -225,7 +225,11 @@ impl Planner<'_> {
                 Some(networks) => networks.first().copied(),
                 None => here.settings.ipv6_cidr,
             },
-            zone: wanted.zone.clone().or_else(|| here.settings.zone.clone()),
+            // One without a zone is in that of this host.
+            zone: match (&here.settings.zone, is_new) {
+                (None, false) => None,
+                (here, _) => wanted.zone.clone().or_else(|| here.clone()),
+            },
             map_public_ip: wanted.map_public_ip.unwrap_or(here.settings.map_public_ip),
             assign_ipv6: wanted.assign_ipv6.unwrap_or(here.settings.assign_ipv6),
         };
