@@ -4,13 +4,12 @@ use secgroup_tests::clients::{self, Endpoint};
 use secgroup_tests::{Namespace, Secgroup};
 
 /// The files of its tests whose subject is here too.
-const FILES: [&str; 13] = [
+const FILES: [&str; 12] = [
     "account_attributes",
     "availability_zones_and_regions",
     "elastic_network_interfaces",
     "flow_logs",
     "general",
-    "internet_gateways",
     "network_acls",
     "prefix_lists",
     "regions",
