@@ -143,6 +143,7 @@ mod tests {
             certificate: tls.then(|| "cert.pem".into()),
             key: tls.then(|| "key.pem".into()),
             insecure_no_auth: insecure,
+            ec2_coalesce: 0,
             ec2_test_reset: reset,
         };
         ec2.options(keys).map_or_else(|error| error.message, |_| String::new())
