@@ -100,7 +100,7 @@ impl Api {
 
     /// The model as it is now. A change that was answered is in it.
     fn model(&self) -> Result<Arc<Model>> {
-        self.with_reader(|control| control.shared_model())
+        self.with_reader(Control::shared_model)
     }
 
     /// Runs `run` with the store and the kernel of this host, when no other request changes them.

@@ -259,7 +259,7 @@ mod tests {
             number: 1,
             direction,
             traffic,
-            networks: network.parse::<ipnet::IpNet>().unwrap().into(),
+            networks: network.parse::<IpNet>().unwrap().into(),
             end: None,
         }
     }

@@ -58,13 +58,7 @@ fn creating_and_deleting_network_acls_is_refused_with_a_hint() {
         &format!(
             "error: create network ACL Default: network ACL default exists already: {}\n\
              hint: choose another name; upper and lower case make no difference",
-            fixture
-                .host
-                .state()
-                .0
-                .default_acl(&firewall_user::model::VpcId::default_vpc())
-                .unwrap()
-                .id
+            fixture.host.state().0.default_acl(&VpcId::default_vpc()).unwrap().id
         ),
     );
     fixture.refuses(

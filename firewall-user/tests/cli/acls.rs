@@ -186,8 +186,7 @@ const AWS: &str = r#"{
 fn a_document_of_the_aws_cli_can_be_applied() {
     let host = Host::new();
     run(&host, "acl create mine");
-    let default =
-        host.state().0.default_acl(&firewall_user::model::VpcId::default_vpc()).unwrap().id.clone();
+    let default = host.state().0.default_acl(&VpcId::default_vpc()).unwrap().id.clone();
     let file = host.file("aws.json", AWS);
     let done = host.run(&["apply", &file]);
     let notes = "\
@@ -216,7 +215,7 @@ secgroup: not in the document, and unchanged: network ACL mine
     assert_eq!(public.tags, [("team".to_owned(), "shop".to_owned())].into());
     assert_eq!(entries(&host, "acl-0cccccccccccccccc"), LAST);
     assert_eq!(
-        model.default_acl(&firewall_user::model::VpcId::default_vpc()).unwrap().id,
+        model.default_acl(&VpcId::default_vpc()).unwrap().id,
         default,
         "whatever its id is in AWS"
     );

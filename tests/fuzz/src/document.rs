@@ -49,8 +49,11 @@ const VALUES: [&str; 38] = [
     "{}",
 ];
 
+/// Keys of an object, and those of its lists with the number of their kind.
+type Item = (&'static [&'static str], &'static [(&'static str, usize)]);
+
 /// The keys of an item, and those of its values that are lists of items, with their number in this table.
-const ITEMS: [(&[&str], &[(&str, usize)]); 14] = [
+const ITEMS: [Item; 14] = [
     // 0: the document
     (
         &["NextToken"],

@@ -15,7 +15,9 @@ use firewall_ebpf::verdict::tables::Interface as _;
 use firewall_ec2::Params;
 use firewall_user::api::{Access, Answer, Api, Caller};
 use firewall_user::config::{Config, Paths};
-use firewall_user::model::{GroupId, Interface, InterfaceId, Model, Tracking};
+use firewall_user::model::{
+    AclId, GroupId, Interface, InterfaceId, Model, PrefixListId, SubnetId, Tracking, VpcId,
+};
 use firewall_user::policy::probes::probes;
 use firewall_user::policy::{Addresses, Probe, active_rules, compile, evaluate};
 use firewall_user::store::{FILE, Store};
@@ -105,8 +107,11 @@ fn form(model: &Model, (at, ids, n, is_dry): &Call) -> String {
     let of = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let group = ids[0].get(&model.groups_by_id().collect::<Vec<_>>()).id.clone();
     let rules = model.groups[&group].rules.iter().map(|rule| rule.id.as_str()).collect();
-    let list =
-        pick(of(model.prefix_lists.keys().map(|id| id.as_str()).collect()), "pl-00000000", &ids[1]);
+    let list = pick(
+        of(model.prefix_lists.keys().map(PrefixListId::as_str).collect()),
+        "pl-00000000",
+        &ids[1],
+    );
     let version = model.prefix_lists.values().find(|one| one.id.as_str() == list);
     let mut form = format!("Action={}&Version=2016-11-15", FORMS[*at]);
     for (place, text) in [
@@ -116,19 +121,19 @@ fn form(model: &Model, (at, ids, n, is_dry): &Call) -> String {
         ("{list}", list),
         (
             "{vpc}",
-            pick(of(model.vpcs.keys().map(|id| id.as_str()).collect()), "vpc-00000000", &ids[3]),
+            pick(of(model.vpcs.keys().map(VpcId::as_str).collect()), "vpc-00000000", &ids[3]),
         ),
         (
             "{subnet}",
             pick(
-                of(model.subnets.keys().map(|id| id.as_str()).collect()),
+                of(model.subnets.keys().map(SubnetId::as_str).collect()),
                 "subnet-00000000",
                 &ids[3],
             ),
         ),
         (
             "{acl}",
-            pick(of(model.acls.keys().map(|id| id.as_str()).collect()), "acl-00000000", &ids[3]),
+            pick(of(model.acls.keys().map(AclId::as_str).collect()), "acl-00000000", &ids[3]),
         ),
         ("{net}", NETWORKS[usize::from(*n) % NETWORKS.len()].to_owned()),
         ("{n}", (n % 4).to_string()),
