@@ -59,13 +59,14 @@ impl Api {
     /// The same, but a change that only narrows what is allowed takes effect up to this time later, together with
     /// the change that follows.
     #[must_use]
-    pub fn coalescing(self, coalescing: Duration) -> Self {
-        Self { coalescing, ..self }
+    pub fn coalescing(mut self, coalescing: Duration) -> Self {
+        self.coalescing = coalescing;
+        self
     }
 
     /// Has changes take effect that were answered and are not in force yet.
     pub fn settle(&self) {
-        if self.is_scheduled.load(Ordering::Acquire) {
+        if self.is_scheduled.swap(false, Ordering::AcqRel) {
             settle(&self.writer, &self.paths, self.config);
         }
     }
@@ -75,13 +76,15 @@ impl Api {
         if self.is_scheduled.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (writer, is_scheduled) = (Arc::clone(&self.writer), Arc::clone(&self.is_scheduled));
+        let (writer, is_scheduled) = (Arc::downgrade(&self.writer), Arc::clone(&self.is_scheduled));
         let (paths, config, coalescing) = (self.paths.clone(), self.config, self.coalescing);
         let wait = move || {
             thread::sleep(coalescing);
             // Before: what is deferred from now on gets a time of its own.
-            is_scheduled.store(false, Ordering::Release);
-            settle(&writer, &paths, config);
+            let is_due = is_scheduled.swap(false, Ordering::AcqRel);
+            if let Some(writer) = writer.upgrade().filter(|_| is_due) {
+                settle(&writer, &paths, config);
+            }
         };
         if thread::Builder::new().name("coalesce".to_owned()).spawn(wait).is_err() {
             self.is_scheduled.store(false, Ordering::Release);
@@ -131,6 +134,12 @@ impl Api {
             Control::open_read_only(&self.paths, self.config)
         };
         self.reader.with(open, |control| run(control))
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 

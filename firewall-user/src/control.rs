@@ -14,6 +14,7 @@ use crate::store::{FILE, Store};
 use enforcer::Enforcer;
 use lock::Patience;
 use other_store::StoreIdentity;
+use settling::Settling;
 
 mod attach;
 mod change;
@@ -38,6 +39,7 @@ mod reconcile;
 mod refresh;
 pub mod repair;
 mod reset;
+mod settling;
 mod sizes;
 mod ssh;
 mod staged;
@@ -63,6 +65,8 @@ pub struct Control {
     enforcer: Enforcer,
     /// How long other commands are waited for.
     patience: Patience,
+    /// The rest of the change before.
+    settling: Option<Settling>,
 }
 
 impl Control {
@@ -117,7 +121,14 @@ impl Control {
             peers: Default::default(),
             in_force: Default::default(),
         };
-        Ok(Self { paths: paths.clone(), config, store, enforcer, patience: Patience::default() })
+        Ok(Self {
+            paths: paths.clone(),
+            config,
+            store,
+            enforcer,
+            patience: Patience::default(),
+            settling: None,
+        })
     }
 
     /// The configuration.

@@ -218,7 +218,7 @@ impl Show {
                     format!("family   {}", list.family.name()),
                     format!("version  {}", list.version),
                 ];
-                let size = list.max_entries.map(|max| format!("size     {max} entries at most"));
+                let size = list.max_entries.map(|max| format!("max      {max}"));
                 let owner = list.is_aws.then(|| "owner    AWS".to_owned());
                 output::lines(
                     facts.into_iter().chain(size).chain(owner).chain(tags).chain([String::new()]),

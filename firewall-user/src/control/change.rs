@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::confirm::{arm, begin};
-use super::{Control, Terms, ends, lockout};
+use super::settling::Settling;
+use super::{Caller, Control, Terms, ends, lockout};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::store::Transaction;
 
@@ -21,7 +22,7 @@ impl Control {
         terms: &Terms,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let _lock = self.exclusive()?;
+        let lock = self.exclusive()?;
         let mut transaction = begin(&mut self.store, terms)?;
         let value = edit(&mut transaction)?;
         if !transaction.writes() {
@@ -57,7 +58,15 @@ impl Control {
         let interfaces = transaction.model().interfaces.clone();
         arm(&self.paths, terms, &mut transaction)?;
         let generation = transaction.commit()?;
-        self.enforcer.gc_partly(&mut staged.flip(Some(generation))?, &interfaces);
+        let activated = staged.activate()?;
+        if terms.caller == Caller::Process {
+            self.enforcer.gc_partly(&mut activated.settle(Some(generation))?, &interfaces);
+        } else if activated.is_same() {
+            activated.settle(Some(generation))?;
+        } else {
+            // Its client need not wait for it; and `serve` removes expired flows.
+            self.settling = Some(Settling::begin(lock, activated, generation)?);
+        }
         ends::report(&messages);
         Ok(value)
     }

@@ -230,6 +230,8 @@ impl Control {
             self.enforcer.maps()?;
             return Err(NothingAttached.into());
         }
+        // It has the lock.
+        self.settling = None;
         let lock = self.lock()?;
         let settled = self.settle_rollback().and_then(|()| self.store_unstored());
         Ok((lock, settled))

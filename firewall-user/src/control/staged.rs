@@ -232,21 +232,27 @@ impl Staged {
     ///
     /// # Errors
     /// The kernel refuses a write. `reconcile` completes it: the store is changed already.
-    pub(super) fn flip(mut self, generation: Option<u64>) -> Result<Maps> {
-        let shadows: Vec<_> = self.shadows.into_values().collect();
-        let flip = || {
-            if shadows.is_empty() && self.blocks.is_none() && self.moved.is_empty() {
-                return self.maps.set_applied(generation);
-            }
-            self.maps.set_applied(None)?;
-            self.maps.set_deadlines(&self.moved)?;
-            self.maps.flip(shadows, self.blocks)?;
-            self.maps.set_applied(generation)
-        };
-        flip().context("stored, but perhaps not yet active")?;
-        let removed = self.maps.remove_rule_counters(&self.removed);
-        removed.context("stored and active, but counters of removed rules are left")?;
-        Ok(self.maps)
+    pub(super) fn flip(self, generation: Option<u64>) -> Result<Maps> {
+        self.activate()?.settle(generation)
+    }
+
+    /// The first part of [`Self::flip`]: packets that arrive afterwards meet what is new.
+    ///
+    /// # Errors
+    /// As [`Self::flip`].
+    pub(super) fn activate(mut self) -> Result<Activated> {
+        let shadows: Vec<_> = std::mem::take(&mut self.shadows).into_values().collect();
+        let is_same = shadows.is_empty() && self.blocks.is_none() && self.moved.is_empty();
+        if !is_same {
+            let mut activate = || {
+                self.maps.set_applied(None)?;
+                self.maps.set_deadlines(&self.moved)?;
+                self.maps.activate(&shadows, self.blocks.as_ref())
+            };
+            activate().context(NOT_ACTIVE)?;
+        }
+        let Self { maps, blocks, removed, .. } = self;
+        Ok(Activated { maps, shadows, blocks, removed, is_same })
     }
 
     /// The addresses of group members in the policies.
@@ -257,6 +263,41 @@ impl Staged {
     /// The maps, for further writes before the flip.
     pub(super) fn maps(&mut self) -> &mut Maps {
         &mut self.maps
+    }
+}
+
+/// The error of a change that the store has.
+const NOT_ACTIVE: &str = "stored, but perhaps not yet active";
+
+/// Policies that are active; what they have replaced is not released yet.
+#[must_use = "what was replaced is not released"]
+pub(super) struct Activated {
+    maps: Maps,
+    shadows: Vec<Shadow>,
+    blocks: Option<BlockShadow>,
+    removed: Vec<u32>,
+    is_same: bool,
+}
+
+impl Activated {
+    /// Whether nothing was replaced, so that no packet is waited for.
+    pub(super) const fn is_same(&self) -> bool {
+        self.is_same
+    }
+
+    /// The second part of [`Staged::flip`].
+    ///
+    /// # Errors
+    /// As [`Staged::flip`].
+    pub(super) fn settle(self, generation: Option<u64>) -> Result<Maps> {
+        let Self { mut maps, shadows, blocks, removed, is_same } = self;
+        if !is_same {
+            maps.settle(&shadows, blocks).context(NOT_ACTIVE)?;
+        }
+        maps.set_applied(generation).context(NOT_ACTIVE)?;
+        let removed = maps.remove_rule_counters(&removed);
+        removed.context("stored and active, but counters of removed rules are left")?;
+        Ok(maps)
     }
 }
 

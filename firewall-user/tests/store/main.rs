@@ -10,5 +10,6 @@ mod edits;
 mod ends;
 mod entries;
 mod interfaces;
+mod kept;
 mod open;
 mod pending;

@@ -4,7 +4,7 @@
 use arbitrary::{Result, Unstructured};
 use firewall_policy::model::apply::{Options, Others, Plan};
 use firewall_policy::model::document::{self, Document};
-use firewall_policy::model::{Change, Identity, Limits, Model};
+use firewall_policy::model::{Acl, Change, Group, Identity, Limits, Model, Vpc};
 
 /// Values for the keys of documents: ids of few objects, so that items refer to one another, and values that are
 /// wrong at most places.
@@ -145,7 +145,7 @@ fn fitting(key: &str) -> &'static [usize] {
 pub fn run(input: &[u8]) -> u64 {
     let _ = Document::parse(input);
     let mut bytes = Unstructured::new(input);
-    let mut model = Model::default();
+    let mut model = host().expect("random bytes");
     let mut results = 1;
     while !bytes.is_empty() {
         let (Ok(text), Ok(choice)) = (item(&mut bytes, 0), bytes.arbitrary::<u8>()) else { break };
@@ -155,6 +155,15 @@ pub fn run(input: &[u8]) -> u64 {
         apply(&mut model, &text, &options);
     }
     results
+}
+
+/// A host with what every one has from the start.
+fn host() -> std::result::Result<Model, firewall_policy::model::Error> {
+    let mut model = Model::default();
+    let vpc = Vpc::new_default();
+    model.make(Change::CreateAcl(Acl::new_default(vpc.id.clone())?));
+    Group::new_default(&vpc)?.into_iter().for_each(|change| model.make(change));
+    Ok(model)
 }
 
 fn item(bytes: &mut Unstructured<'_>, index: usize) -> Result<String> {
@@ -199,6 +208,9 @@ fn apply(model: &mut Model, text: &str, options: &Options) {
     };
     for step in plan.steps {
         assert!(!step.lines.is_empty(), "{text}");
+        if let Change::CreateAcl(acl) = &step.change {
+            assert!(!model.acls.contains_key(&acl.id), "{text}");
+        }
         if let Change::DeleteGroup(id) = &step.change {
             let group = model.group_by_id(id).expect("a group that is pruned");
             model.check_group_unused(group).expect("an unused group");

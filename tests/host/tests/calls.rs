@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 
 use firewall_ebpf::abi::policy::{MAX_RULE, traffic};
 use firewall_ebpf::backend::host::HostTables;
 use firewall_ebpf::verdict::lookup::lookup_rule;
+use firewall_ebpf::verdict::tables::Interface as _;
 use firewall_ec2::Params;
 use firewall_user::api::{Access, Answer, Api, Caller};
 use firewall_user::config::{Config, Paths};
@@ -18,6 +21,7 @@ use firewall_user::policy::{Addresses, Probe, active_rules, compile, evaluate};
 use firewall_user::store::{FILE, Store};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
 
 /// Calls with places for what exists: `{group}`, `{rule}`, `{list}`, `{version}`, `{vpc}`, `{subnet}`, `{acl}`,
@@ -160,7 +164,7 @@ fn check_tables(model: &Model) {
     }
 }
 
-fn check(calls: &[Call]) {
+fn check(calls: &[Call], accepted: &RefCell<BTreeSet<usize>>) {
     let host = Host::new();
     host.answer("Action=DescribeSecurityGroups");
     let [mut before, _] = host.models();
@@ -170,37 +174,34 @@ fn check(calls: &[Call]) {
         assert!(status < 500 && !body.contains("InternalError"), "{form}: {body}");
         let [model, stored] = host.models();
         assert_eq!(model, stored, "{form}: {body}");
-        if status != 200 {
+        if status == 200 {
+            accepted.borrow_mut().insert(call.0);
+        } else {
             assert_eq!(model, before, "{form}: {body}");
         }
         let described = host.answer("Action=DescribeSecurityGroupRules&MaxResults=1000").body;
-        let all = model.groups_by_id().flat_map(|group| &group.rules);
-        assert_eq!(
-            described.matches("<securityGroupRuleId>").count(),
-            all.clone().count(),
-            "{form}"
-        );
+        let all: Vec<_> = model.groups_by_id().flat_map(|group| &group.rules).collect();
+        assert_eq!(described.matches("<securityGroupRuleId>").count(), all.len(), "{form}");
         for rule in all {
-            assert!(
-                described.contains(&format!(">{}<", rule.id)),
-                "{form}: {rule:?} is not described"
-            );
+            assert!(described.contains(&format!(">{}<", rule.id)), "{form}: no {rule:?}");
         }
         check_tables(&model);
         before = model;
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_sequence_of_calls_leaves_all_consistent(
-        calls in prop::collection::vec(
-            (0..FORMS.len(), any::<[Index; 4]>(), any::<u8>(), prop::bool::weighted(0.1)),
-            1..40,
-        ),
-    ) {
-        check(&calls);
-    }
+#[test]
+fn any_sequence_of_calls_leaves_all_consistent() {
+    let accepted = RefCell::new(BTreeSet::new());
+    let call = (0..FORMS.len(), any::<[Index; 4]>(), any::<u8>(), prop::bool::weighted(0.1));
+    let calls = prop::collection::vec(call, 1..40);
+    let config = ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() };
+    let ran = TestRunner::new(config).run(&calls, |calls| {
+        check(&calls, &accepted);
+        Ok(())
+    });
+    ran.unwrap_or_else(|error| panic!("{error}"));
+    // Not only refusals.
+    let accepted = accepted.into_inner();
+    assert!(accepted.len() * 3 >= FORMS.len() * 2, "accepted: {accepted:?}");
 }

@@ -39,7 +39,7 @@ pub struct Device {
     /// Whether frames start with an Ethernet header.
     pub has_ethernet: bool,
     /// Its link layer, if that is neither Ethernet nor bare IP.
-    pub unsupported: Option<String>,
+    pub unsupported: Option<Box<str>>,
     /// Its MAC address; `None` if it has no Ethernet header.
     pub mac: Option<MacAddress>,
     /// Largest packet in bytes.
@@ -199,7 +199,7 @@ fn read(netns_name: Option<&str>, message: &LinkMessage) -> Device {
         | LinkLayerType::Tunnel6
         | LinkLayerType::Sit => false,
         other => {
-            unsupported = Some(format!("{other:?}"));
+            unsupported = Some(format!("{other:?}").into());
             false
         }
     };

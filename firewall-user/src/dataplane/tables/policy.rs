@@ -314,13 +314,29 @@ impl Maps {
     /// # Errors
     /// A write fails: the remaining policies stay as they were.
     pub fn flip(&mut self, shadows: Vec<Shadow>, blocks: Option<BlockShadow>) -> Result<()> {
+        self.activate(&shadows, blocks.as_ref())?;
+        self.settle(&shadows, blocks)
+    }
+
+    /// The first part of [`Self::flip`]: packets that arrive afterwards meet what is new.
+    ///
+    /// # Errors
+    /// A write fails: the remaining policies stay as they were.
+    pub fn activate(&self, shadows: &[Shadow], blocks: Option<&BlockShadow>) -> Result<()> {
         let mut words: Vec<_> =
             shadows.iter().map(|shadow| Word::Active(shadow.slot, shadow.active)).collect();
-        if let Some(blocks) = &blocks {
+        if let Some(blocks) = blocks {
             let at = if blocks.blocks_any() { 0 } else { words.len() };
             words.insert(at, Word::Blocking(blocks.word));
         }
-        set_words(&self.pins, &words)?;
+        set_words(&self.pins, &words)
+    }
+
+    /// The second part of [`Self::flip`]: waits until no packet meets what was replaced, and releases it.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn settle(&mut self, shadows: &[Shadow], blocks: Option<BlockShadow>) -> Result<()> {
         // Nothing to release where no policy was active.
         if !shadows.iter().any(|shadow| shadow.replaces) && blocks.is_none() {
             return Ok(());
@@ -330,7 +346,7 @@ impl Maps {
             None => self.synchronize().map(drop)?,
         }
         let mut free = Vec::new();
-        for Shadow { slot, replaces, written, .. } in &shadows {
+        for Shadow { slot, replaces, written, .. } in shadows {
             let Some(Written { digest, room, bank, after }) = written else { continue };
             match after {
                 Some(after) => bank.write(after, &mut |_| {})?,

@@ -129,11 +129,14 @@ fn a_group_that_is_created_and_deleted_by_a_call_can_be_killed_at_any_moment() {
     secgroup.ok("attach eth0 --group open");
     // The group's id, if it is stored.
     let stored = || {
-        let all = host.ok("Action=DescribeSecurityGroups");
-        let group = all.split("<ownerId>").find(|group| group.contains("<groupName>web<"))?;
+        let filter = "Filter.1.Name=group-name&Filter.1.Value.1=web";
+        let group = host.ok(&format!("Action=DescribeSecurityGroups&{filter}"));
+        if !group.contains("<groupName>web<") {
+            return None;
+        }
         // As a whole: with its tag and the rule that it starts with.
         assert!(group.contains("<value>blue</value>") && group.contains("0.0.0.0/0"), "{group}");
-        Some(between(group, "<groupId>", "<").to_owned())
+        Some(between(&group, "<groupId>", "<").to_owned())
     };
     let current = RefCell::new(stored());
     let form = || match &*current.borrow() {

@@ -42,6 +42,8 @@ pub(super) struct Planner<'a> {
     acl_vpcs: BTreeSet<VpcId>,
     /// The network ACLs of this host that the document has.
     acls: HashSet<AclId>,
+    /// The subnets that the document gives a network ACL.
+    associated: HashSet<SubnetId>,
     /// Every rule of this host, if the document has ids of rules.
     rule_ids: HashSet<RuleId>,
     /// Rules of the document whose peer is not on this host.
@@ -73,6 +75,7 @@ impl<'a> Planner<'a> {
             group_vpcs: BTreeSet::new(),
             acl_vpcs: BTreeSet::new(),
             acls: HashSet::new(),
+            associated: HashSet::new(),
             rule_ids: HashSet::new(),
             foreign: 0,
             findings,
@@ -200,6 +203,14 @@ fn twice(path: &str, reason: String) -> Error {
         path: path.to_owned(),
         reason,
         hint: "names are unique in a VPC, ignoring case: apply one of the two",
+    }
+}
+
+fn repeated(path: &str, object: &str) -> Error {
+    Error::Foreign {
+        path: path.to_owned(),
+        reason: format!("{object} is in the document twice"),
+        hint: "keep one of the two",
     }
 }
 

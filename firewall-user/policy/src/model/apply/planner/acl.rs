@@ -50,6 +50,14 @@ impl Planner<'_> {
             }
             return Err(twice(at, format!("network ACL {name} is in the document twice")));
         }
+        // The default one is not looked up by its id.
+        let taken = acl.id.as_ref().filter(|id| self.after.acls.contains_key(*id));
+        if let (Some(id), None) = (taken, &here) {
+            return Err(twice(
+                at,
+                format!("network ACL {id} is in the document or on this host twice"),
+            ));
+        }
         let id = match here {
             None => self.create_acl(acl, vpc),
             Some(here) => self.tag_acl(acl, &here),

@@ -137,7 +137,7 @@ impl Planner<'_> {
                 }
                 Peer::PrefixList(id.clone())
             }
-            WantedPeer::Group(theirs) => self.resolve_group(theirs)?,
+            WantedPeer::Group(theirs) => self.resolve_group(theirs, vpc)?,
             WantedPeer::GroupName(name) => match self.after.group_named(vpc, name) {
                 Some(group) => Peer::Group(group.id.clone()),
                 None => {
@@ -150,14 +150,21 @@ impl Planner<'_> {
     }
 
     /// A group of the document, or of this host; as in EC2, the rule stays also where it is neither.
-    fn resolve_group(&self, theirs: &ForeignGroup) -> Option<Peer> {
+    /// `vpc`: that of the group with the rule.
+    fn resolve_group(&self, theirs: &ForeignGroup, vpc: &VpcId) -> Option<Peer> {
         let id = self.groups.get(&theirs.group).unwrap_or(&theirs.group);
         if self.after.groups.contains_key(id) {
             return Some(Peer::Group(id.clone()));
         }
         // What is wrong with an item of the document is reported there.
         let is_broken = self.broken.contains(theirs.group.as_str());
-        (!is_broken).then(|| Peer::Foreign(Box::new(theirs.clone())))
+        let foreign = || {
+            let mut foreign = theirs.clone();
+            // A document has no VPC of a peer where it is that of the group.
+            foreign.vpc.take_if(|of_peer| of_peer == vpc);
+            Peer::Foreign(Box::new(foreign))
+        };
+        (!is_broken).then(foreign)
     }
 
     /// Keeps an error about an unknown name, unless it is that of an item of the document with an error of its

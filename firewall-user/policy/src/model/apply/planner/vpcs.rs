@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-use super::{Line, Planner, Sign, SubnetId, VpcId, of_other_vpc, tags_line};
+use super::{Line, Planner, Sign, SubnetId, VpcId, of_other_vpc, repeated, tags_line};
 use crate::model::apply::DEFAULT_GROUP;
 use crate::model::document::{Error, Wanted, WantedSubnet, WantedVpc};
 use crate::model::{
@@ -40,7 +40,12 @@ impl Planner<'_> {
     /// Creates VPCs, and finds the VPC of this host for every one of the document. Returns whether there is one
     /// for each.
     pub(super) fn place_vpcs(&mut self, wanted: &Wanted) -> bool {
+        let mut seen = BTreeSet::new();
         for vpc in &wanted.vpcs {
+            if !seen.insert(&vpc.id) {
+                self.findings.error(repeated(&vpc.path, &format!("VPC {}", vpc.id)));
+                continue;
+            }
             let put = match self.after.vpcs.get(&vpc.id).cloned() {
                 Some(here) => self.change_vpc(vpc, here),
                 None => self.create_vpc(vpc, wanted),
@@ -166,7 +171,12 @@ impl Planner<'_> {
 
     /// Subnets, without their network ACLs.
     pub(super) fn subnets(&mut self, wanted: &[WantedSubnet]) {
+        let mut seen = BTreeSet::new();
         for subnet in wanted {
+            if !seen.insert(&subnet.id) {
+                self.findings.error(repeated(&subnet.path, &format!("subnet {}", subnet.id)));
+                continue;
+            }
             let put = self.subnet(subnet);
             self.findings.ok(put);
         }
@@ -260,6 +270,11 @@ impl Planner<'_> {
     /// Gives a subnet of this host another network ACL; returns whether this host has the subnet.
     pub(super) fn associate_subnet(&mut self, path: &str, id: &SubnetId, acl: &Acl) -> bool {
         let Some(here) = self.after.subnets.get(id).cloned() else { return false };
+        if !self.associated.insert(id.clone()) {
+            let object = format!("the network ACL of subnet {id}");
+            self.findings.error(repeated(path, &object));
+            return true;
+        }
         let now = self.after.acl_of_subnet(&here).map(|acl| acl.id.clone());
         if now.as_ref() == Some(&acl.id) {
             return true;

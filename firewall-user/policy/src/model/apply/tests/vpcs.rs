@@ -299,6 +299,37 @@ fn ids_and_tags_of_rules_are_those_of_the_document() {
 }
 
 #[test]
+fn what_is_there_twice_is_refused() {
+    let vpc = r#"{"VpcId": "vpc-0000000a"}"#;
+    let subnet = r#"{"SubnetId": "subnet-0000000a", "VpcId": "vpc-0000000a"}"#;
+    let acl = |id: &str| {
+        format!(
+            r#"{{"NetworkAclId": "{id}", "VpcId": "vpc-0000000a", "Entries": [],
+                "Associations": [{{"SubnetId": "subnet-0000000a"}}]}}"#
+        )
+    };
+    let acls = [acl("acl-0000000a"), acl("acl-0000000b")].join(", ");
+    let once = [format!(r#""Vpcs": [{vpc}]"#), format!(r#""Subnets": [{subnet}]"#)];
+    for (parts, error) in [
+        (
+            [&format!(r#""Vpcs": [{vpc}, {vpc}]"#), &once[1], r#""SecurityGroups": []"#],
+            "Vpcs[1]: VPC vpc-0000000a is in the document twice",
+        ),
+        (
+            [&once[0], &format!(r#""Subnets": [{subnet}, {subnet}]"#), r#""SecurityGroups": []"#],
+            "Subnets[1]: subnet subnet-0000000a is in the document twice",
+        ),
+        (
+            [&once[0], &once[1], &format!(r#""NetworkAcls": [{acls}]"#)],
+            "NetworkAcls[1].Associations[0].SubnetId: the network ACL of subnet subnet-0000000a is in the \
+             document twice",
+        ),
+    ] {
+        assert_eq!(plan(&Model::default(), &read(&parts), &Options::default()).unwrap_err(), error);
+    }
+}
+
+#[test]
 fn subnets_have_their_network_acls() {
     let document = read(&[
         r#""Vpcs": [{"VpcId": "vpc-0000000a"}]"#,
