@@ -3,7 +3,6 @@
 //! They are below `target/tools/clients`, where `cargo xtask setup` installs them; their scripts are in
 //! `tests/clients`.
 
-use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +10,10 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::ec2::now;
 use crate::notify::Notify;
 use crate::secgroup::CommandOutput;
+use crate::wait::{MAX_WAIT, wait_until};
 use crate::{Namespace, Process, Secgroup, root, sweep};
 
 /// Where it listens: each test has a namespace of its own.
@@ -60,6 +61,9 @@ impl<'a> Endpoint<'a> {
         command.args(options);
         namespace.enter(&mut command);
         let process = Notify::new().start(command);
+        // Changes that were signed in the second of its start are refused, as an earlier process may have made them.
+        let started = now();
+        wait_until(MAX_WAIT, "the second after the start", || now() > started);
         let home = tempfile::Builder::new()
             .prefix(&format!("{}{}-", sweep::PREFIX, std::process::id()))
             .tempdir()
@@ -202,10 +206,4 @@ pub fn site_packages() -> PathBuf {
 #[must_use]
 pub fn scripts() -> PathBuf {
     root().join("tests/clients")
-}
-
-/// The `PATH` of this process, for programs of the machine that scripts run.
-#[must_use]
-pub fn path() -> String {
-    env::var("PATH").unwrap_or_default()
 }

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 const require = createRequire(process.env.CLIENTS_NODE + "/");
 const aws = require("@aws-sdk/client-ec2");
 
-const client = new aws.EC2Client({ maxAttempts: 1 });
+const client = new aws.EC2Client({});
 const send = (name, input = {}) => client.send(new aws[`${name}Command`](input));
 
 const { Vpcs } = await send("DescribeVpcs", { Filters: [{ Name: "is-default", Values: ["true"] }] });

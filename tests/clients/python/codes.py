@@ -17,7 +17,7 @@ STATUS = {
 
 CODES = set(STATUS) | set(
     """
-    CannotDelete ClientInvalidParameterValue DefaultVpcAlreadyExists DependencyViolation FilterLimitExceeded
+    CannotDelete CidrConflict ClientInvalidParameterValue DefaultVpcAlreadyExists DependencyViolation FilterLimitExceeded
     FlowLogAlreadyExists FlowLogsLimitExceeded IdempotentParameterMismatch IncorrectState
     InvalidAction InvalidAttachmentID.NotFound InvalidAttachment.NotFound InvalidAssociationID.NotFound
     InvalidCharacter InvalidFilter InvalidFlowLogId.NotFound InvalidGroup.Duplicate InvalidGroup.InUse

@@ -103,3 +103,27 @@ def test_this_host_is_an_instance(ec2):
     (again,) = ec2.describe_instances(InstanceIds=[instance["InstanceId"]])["Reservations"]
     assert again["Instances"][0]["InstanceId"] == instance["InstanceId"]
     refused("InvalidInstanceID.NotFound", ec2.describe_instances, InstanceIds=["i-0123456789abcdef0"])
+
+
+def test_networks_of_a_vpc_and_of_a_subnet_are_added_and_removed(ec2, vpc, subnet):
+    made = ec2.associate_vpc_cidr_block(VpcId=vpc, CidrBlock="10.200.0.0/16")["CidrBlockAssociation"]
+    (found,) = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"]
+    networks = [one["CidrBlock"] for one in found["CidrBlockAssociationSet"] if one["CidrBlockState"]["State"] == "associated"]
+    assert "10.200.0.0/16" in networks and len(networks) == 2
+    ec2.disassociate_vpc_cidr_block(AssociationId=made["AssociationId"])
+    ec2.associate_vpc_cidr_block(VpcId=vpc, Ipv6CidrBlock="2001:db8:1::/56", Ipv6Pool="x")
+    six = ec2.associate_subnet_cidr_block(SubnetId=subnet, Ipv6CidrBlock="2001:db8:1:1::/64")
+    six = six["Ipv6CidrBlockAssociation"]["AssociationId"]
+    (found,) = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"]
+    assert "2001:db8:1:1::/64" in [one["Ipv6CidrBlock"] for one in found["Ipv6CidrBlockAssociationSet"]]
+    ec2.disassociate_subnet_cidr_block(AssociationId=six)
+    ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": False})
+
+
+def test_what_this_host_has_none_of_is_an_empty_list(ec2):
+    assert ec2.describe_addresses()["Addresses"] == []
+    assert ec2.describe_egress_only_internet_gateways()["EgressOnlyInternetGateways"] == []
+    assert ec2.describe_nat_gateways()["NatGateways"] == []
+    assert ec2.describe_vpc_endpoints()["VpcEndpoints"] == []
+    assert ec2.describe_vpc_peering_connections()["VpcPeeringConnections"] == []
+    assert ec2.describe_vpn_gateways()["VpnGateways"] == []

@@ -167,3 +167,16 @@ def test_interfaces_that_ec2_refuses(ec2, make_interface, make_group):
     assert text == "You have specified two resources that belong to different networks."
     ec2.delete_security_group(GroupId=elsewhere)
     refused("InvalidNetworkInterfaceID.NotFound", ec2.delete_network_interface, NetworkInterfaceId="eni-0123456789abcdef0")
+
+
+def test_ipv6_addresses_and_a_reset(ec2, subnet, make_interface):
+    ec2.associate_subnet_cidr_block(SubnetId=subnet, Ipv6CidrBlock="2001:db8:2:2::/64")
+    interface = make_interface()
+    ec2.assign_ipv6_addresses(NetworkInterfaceId=interface, Ipv6Addresses=["2001:db8:2:2::10"])
+    found = described(ec2, interface)["Ipv6Addresses"]
+    assert [one["Ipv6Address"] for one in found] == ["2001:db8:2:2::10"]
+    ec2.unassign_ipv6_addresses(NetworkInterfaceId=interface, Ipv6Addresses=["2001:db8:2:2::10"])
+    assert described(ec2, interface)["Ipv6Addresses"] == []
+    ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, SourceDestCheck={"Value": False})
+    ec2.reset_network_interface_attribute(NetworkInterfaceId=interface, SourceDestCheck="true")
+    assert described(ec2, interface)["SourceDestCheck"] is True

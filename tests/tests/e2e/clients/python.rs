@@ -1,6 +1,8 @@
 //! Every action by boto3, with good and bad input; each answer is checked against botocore's service model.
 
-use secgroup_tests::clients::Endpoint;
+use std::fs;
+
+use secgroup_tests::clients::{Endpoint, scripts};
 use secgroup_tests::{Namespace, Pair, Secgroup};
 
 fn run(files: &[&str]) {
@@ -54,4 +56,28 @@ fn network_interfaces() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);
     Endpoint::start(&secgroup, &net.server).pytest(&["test_interfaces.py"]);
+}
+
+/// The name of an action as boto3 has it: `DescribeVpcs` is `describe_vpcs`.
+fn snake_case(name: &str) -> String {
+    let mut text = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(character.to_ascii_lowercase());
+    }
+    text
+}
+
+#[test]
+fn every_action_is_called() {
+    let files = fs::read_dir(scripts().join("python")).unwrap();
+    let text: String =
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect();
+    let missing: Vec<&str> = firewall_user::api::action_names()
+        .into_iter()
+        .filter(|name| !text.contains(&format!(".{}", snake_case(name))))
+        .collect();
+    assert!(missing.is_empty(), "no test in tests/clients/python calls {missing:?}");
 }
