@@ -87,7 +87,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) fn stored<T>(&self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T, Error> {
+    pub(super) fn stored<T>(&self, read: impl Fn(&Store) -> Result<T>) -> Result<T, Error> {
         self.api.with_reader(|control| read(control.store())).map_err(|error| refusal(&error))
     }
 
