@@ -38,6 +38,9 @@ impl Control {
         let maps = if is_attached { self.enforcer.maps()? } else { None };
         let Some(maps) = maps else {
             self.enforcer.require_no_hidden(transaction.model().interfaces.values())?;
+            if terms.caller != Caller::Process {
+                self.enforcer.require_no_device(transaction.model().interfaces.values())?;
+            }
             arm(&self.paths, terms, &mut transaction)?;
             transaction.commit()?;
             ends::report(&messages);
