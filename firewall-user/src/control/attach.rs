@@ -70,7 +70,6 @@ impl Control {
             None => device::find(interface.netns.as_deref(), &interface.device)?,
         };
         device.require_supported()?;
-        let hook = attached::hook(pins, slot, &device)?;
         let is_new = !attached::slots(pins)?.contains(&slot);
         if is_new {
             // Also if it is stored already: every packet has passed so far.
@@ -116,19 +115,19 @@ impl Control {
             Err(error) => {
                 if is_first {
                     instance::remove_all(pins)?;
-                } else if is_new && let Some(mut maps) = self.enforcer.maps()? {
-                    self.enforcer.release(&mut maps, slot)?;
-                } else if is_resized || attached::hook(pins, slot, &device)? != hook {
+                } else if !is_new {
                     let what = || format!("attach it as before, after this failed: {error:#}");
                     self.restore(slot).with_context(what)?;
+                } else if let Some(mut maps) = self.enforcer.maps()? {
+                    self.enforcer.release(&mut maps, slot)?;
                 }
                 Err(error)
             }
         }
     }
 
-    /// Attaches an interface as it is stored, where a failed attempt has left it on another hook, or its
-    /// programs and the slow path with different tables.
+    /// Attaches an interface as it is stored, where a failed attempt has left it on another hook, its programs and
+    /// the slow path with different tables, or programs of settings that are not stored.
     fn restore(&self, slot: u16) -> Result<()> {
         let model = self.model()?;
         let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };
