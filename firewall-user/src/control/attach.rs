@@ -15,7 +15,7 @@ use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
 use crate::dataplane::tables::maps::Maps;
-use crate::model::{Interface, Model};
+use crate::model::{Interface, InterfaceId, Model};
 use crate::store::Transaction;
 
 /// Options of attaching that are not stored.
@@ -57,6 +57,39 @@ impl Control {
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
     ) -> Result<Attachment> {
         let _lock = self.exclusive()?;
+        self.attach_locked(terms, options, edit)
+    }
+
+    /// Edits an interface, and replaces its programs if it is attached and its device exists: for settings that
+    /// they have. As [`Self::attach`] then, and otherwise as [`Self::change`].
+    ///
+    /// # Errors
+    /// As of these; or the interface does not exist.
+    pub fn reattach(
+        &mut self,
+        terms: &Terms,
+        id: &InterfaceId,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
+    ) -> Result<()> {
+        // What is decided holds until the end: other changes wait.
+        let lock = self.exclusive()?;
+        let model = self.model()?;
+        let interface = model.interface_by_id(id)?;
+        if interface.is_attached() && present_device(self.pins(), interface)?.is_some() {
+            self.attach_locked(terms, AttachOptions { traced: false, learns: true }, edit)?;
+        } else {
+            self.change_locked(lock, terms, edit)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::attach`], for a caller that holds the lock.
+    fn attach_locked(
+        &mut self,
+        terms: &Terms,
+        options: AttachOptions,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
+    ) -> Result<Attachment> {
         let mut transaction = begin(&mut self.store, terms)?;
         let mut before = transaction.in_force().clone();
         let interface = edit(&mut transaction)?;

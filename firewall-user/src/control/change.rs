@@ -1,5 +1,7 @@
 //! Changing what is stored, and the policies with it.
 
+use std::fs::File;
+
 use anyhow::Result;
 
 use super::confirm::{arm, begin};
@@ -23,6 +25,16 @@ impl Control {
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let lock = self.exclusive()?;
+        self.change_locked(lock, terms, edit)
+    }
+
+    /// As [`Self::change`], for a caller that holds the lock.
+    pub(super) fn change_locked<T>(
+        &mut self,
+        lock: File,
+        terms: &Terms,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut transaction = begin(&mut self.store, terms)?;
         let value = edit(&mut transaction)?;
         if !transaction.writes() {
