@@ -11,6 +11,7 @@ use anyhow::Result;
 use crate::config::{Config, Paths};
 use crate::control::Control;
 use crate::model::{Identity, Model};
+use crate::store;
 
 mod actions;
 mod authenticate;
@@ -122,8 +123,8 @@ impl Api {
         self.with_control(Control::reset)
     }
 
-    /// Runs `run` with the store for reading.
-    fn with_reader<T>(&self, run: impl FnOnce(&Control) -> Result<T>) -> Result<T> {
+    /// Runs `run` with the store for reading; again with a new connection, if the store cannot be read.
+    fn with_reader<T>(&self, run: impl Fn(&Control) -> Result<T>) -> Result<T> {
         let open = || {
             let reader = Control::open_read_only(&self.paths, self.config)?;
             if !reader.store().is_absent() {
@@ -133,8 +134,21 @@ impl Api {
             self.with_control(|_| Ok(()))?;
             Control::open_read_only(&self.paths, self.config)
         };
-        self.reader.with(open, |control| run(control))
+        let read = self.reader.with(open, |control| run(control));
+        if read.as_ref().is_err_and(is_failed_reading) {
+            // A process that was killed in its commit may have left a journal, which a connection for reading
+            // cannot roll back; opening the store does.
+            self.reader.close();
+            return self.reader.with(open, |control| run(control));
+        }
+        read
     }
+}
+
+/// Whether the store could not be read, and not only an object is missing in it.
+fn is_failed_reading(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<store::Error>());
+    causes.any(|error| !matches!(error, store::Error::Model(_)))
 }
 
 impl Drop for Api {
@@ -177,6 +191,11 @@ impl Opened {
             None => open()?,
         };
         run(guard.insert(control))
+    }
+
+    /// Closes it, so that the next use opens it.
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

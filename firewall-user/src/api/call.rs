@@ -13,7 +13,6 @@ use super::client_tokens;
 use super::refusal::{of_model, refusal};
 use super::request::{Caller, Connection};
 use super::tag_specifications;
-use crate::control::enforcement::present_device;
 use crate::control::{self, AttachOptions, Terms};
 use crate::dataplane::Pins;
 use crate::model::{self, Identity, Interface, InterfaceId, Model};
@@ -82,7 +81,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) fn stored<T>(&self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T, Error> {
+    pub(super) fn stored<T>(&self, read: impl Fn(&Store) -> Result<T>) -> Result<T, Error> {
         self.api.with_reader(|control| read(control.store())).map_err(|error| refusal(&error))
     }
 
@@ -163,16 +162,16 @@ impl<'a> Call<'a> {
         id: &InterfaceId,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
     ) -> Result<(), Error> {
-        let is_present = self.api.with_control(|control| {
-            let model = control.model()?;
-            let interface = model.interface_by_id(id)?;
-            Ok(interface.is_attached() && present_device(control.pins(), interface)?.is_some())
+        self.params.finish()?;
+        let terms = self.terms();
+        let made = self.api.with_control(|control| {
+            if self.is_dry_run {
+                control.dry_run(&terms, edit)?;
+                return Err(Error::dry_run().into());
+            }
+            control.reattach(&terms, id, edit)
         });
-        if is_present.map_err(|error| refusal(&error))? {
-            self.attach(|change, _| edit(change))
-        } else {
-            self.change(edit).map(drop)
-        }
+        made.map_err(|error| refusal(&error))
     }
 
     /// Detaches an interface, which stays stored.

@@ -3,6 +3,7 @@
 use firewall_ec2::Error;
 
 use crate::control::confirm::Unconfirmed;
+use crate::control::enforcement::NotEnforced;
 use crate::control::{LockedOut, OtherStore};
 use crate::dataplane::DataplaneError;
 use crate::explain::Explain;
@@ -27,6 +28,9 @@ pub(super) fn refusal(error: &anyhow::Error) -> Error {
             return explained("OperationNotPermitted", error);
         }
         if let Some(error) = cause.downcast_ref::<Unconfirmed>() {
+            return explained("IncorrectState", error);
+        }
+        if let Some(error) = cause.downcast_ref::<NotEnforced>() {
             return explained("IncorrectState", error);
         }
         if let Some(error) = cause.downcast_ref::<OtherStore>() {

@@ -12,6 +12,7 @@ use crate::model::{Model, VpcId, VpcSettings};
 use crate::store::{self, Store, Transaction};
 
 mod groups;
+mod readers;
 mod rules;
 mod sequences;
 mod tree;
@@ -47,6 +48,11 @@ impl Host {
     /// The model behind the endpoint.
     pub(super) fn model(&self) -> std::sync::Arc<Model> {
         self.api.model().unwrap()
+    }
+
+    /// The file of the store.
+    pub(super) fn file(&self) -> std::path::PathBuf {
+        self.paths.state_dir.join(store::FILE)
     }
 
     /// The model on the disk, as another process reads it.

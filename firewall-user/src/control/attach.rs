@@ -15,7 +15,7 @@ use crate::dataplane::host::device::{self, Device};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
 use crate::dataplane::tables::maps::Maps;
-use crate::model::{Interface, Model};
+use crate::model::{Interface, InterfaceId, Model};
 use crate::store::Transaction;
 
 /// Options of attaching that are not stored.
@@ -57,6 +57,39 @@ impl Control {
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
     ) -> Result<Attachment> {
         let _lock = self.exclusive()?;
+        self.attach_locked(terms, options, edit)
+    }
+
+    /// Edits an interface, and replaces its programs if it is attached and its device exists: for settings that
+    /// they have. As [`Self::attach`] then, and otherwise as [`Self::change`].
+    ///
+    /// # Errors
+    /// As of these; or the interface does not exist.
+    pub fn reattach(
+        &mut self,
+        terms: &Terms,
+        id: &InterfaceId,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
+    ) -> Result<()> {
+        // What is decided holds until the end: other changes wait.
+        let lock = self.exclusive()?;
+        let model = self.model()?;
+        let interface = model.interface_by_id(id)?;
+        if interface.is_attached() && present_device(self.pins(), interface)?.is_some() {
+            self.attach_locked(terms, AttachOptions { traced: false, learns: true }, edit)?;
+        } else {
+            self.change_locked(lock, terms, edit)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::attach`], for a caller that holds the lock.
+    fn attach_locked(
+        &mut self,
+        terms: &Terms,
+        options: AttachOptions,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<Interface>,
+    ) -> Result<Attachment> {
         let mut transaction = begin(&mut self.store, terms)?;
         let mut before = transaction.in_force().clone();
         let interface = edit(&mut transaction)?;
@@ -70,7 +103,6 @@ impl Control {
             None => device::find(interface.netns.as_deref(), &interface.device)?,
         };
         device.require_supported()?;
-        let hook = attached::hook(pins, slot, &device)?;
         let is_new = !attached::slots(pins)?.contains(&slot);
         if is_new {
             // Also if it is stored already: every packet has passed so far.
@@ -116,19 +148,19 @@ impl Control {
             Err(error) => {
                 if is_first {
                     instance::remove_all(pins)?;
-                } else if is_new && let Some(mut maps) = self.enforcer.maps()? {
-                    self.enforcer.release(&mut maps, slot)?;
-                } else if is_resized || attached::hook(pins, slot, &device)? != hook {
+                } else if !is_new {
                     let what = || format!("attach it as before, after this failed: {error:#}");
                     self.restore(slot).with_context(what)?;
+                } else if let Some(mut maps) = self.enforcer.maps()? {
+                    self.enforcer.release(&mut maps, slot)?;
                 }
                 Err(error)
             }
         }
     }
 
-    /// Attaches an interface as it is stored, where a failed attempt has left it on another hook, or its
-    /// programs and the slow path with different tables.
+    /// Attaches an interface as it is stored, where a failed attempt has left it on another hook, its programs and
+    /// the slow path with different tables, or programs of settings that are not stored.
     fn restore(&self, slot: u16) -> Result<()> {
         let model = self.model()?;
         let Some(interface) = model.interfaces.get(&slot) else { return Ok(()) };

@@ -1,5 +1,7 @@
 //! Changing what is stored, and the policies with it.
 
+use std::fs::File;
+
 use anyhow::Result;
 
 use super::confirm::{arm, begin};
@@ -23,6 +25,16 @@ impl Control {
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let lock = self.exclusive()?;
+        self.change_locked(lock, terms, edit)
+    }
+
+    /// As [`Self::change`], for a caller that holds the lock.
+    pub(super) fn change_locked<T>(
+        &mut self,
+        lock: File,
+        terms: &Terms,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut transaction = begin(&mut self.store, terms)?;
         let value = edit(&mut transaction)?;
         if !transaction.writes() {
@@ -38,6 +50,9 @@ impl Control {
         let maps = if is_attached { self.enforcer.maps()? } else { None };
         let Some(maps) = maps else {
             self.enforcer.require_no_hidden(transaction.model().interfaces.values())?;
+            if terms.caller != Caller::Process {
+                self.enforcer.require_no_device(transaction.model().interfaces.values())?;
+            }
             arm(&self.paths, terms, &mut transaction)?;
             transaction.commit()?;
             ends::report(&messages);

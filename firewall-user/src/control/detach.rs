@@ -1,5 +1,7 @@
 //! Detaching interfaces.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::confirm::Unconfirmed;
@@ -9,6 +11,7 @@ use super::{Control, NotStored};
 use crate::dataplane::hooks::{attached, detach};
 use crate::dataplane::host::preflight::{self, Work};
 use crate::dataplane::instance;
+use crate::dataplane::tables::unstored::Unstored;
 use crate::model::{Interface, Model};
 use crate::policy::Addresses;
 use crate::store::Pending;
@@ -19,6 +22,16 @@ enum Fate {
     Deleted,
     /// It has no device any more.
     Kept,
+}
+
+impl Fate {
+    /// The slots with this fate in the record of what is not stored yet.
+    const fn recorded(self, unstored: &mut Unstored) -> &mut BTreeSet<u16> {
+        match self {
+            Self::Deleted => &mut unstored.detached,
+            Self::Kept => &mut unstored.kept,
+        }
+    }
 }
 
 impl Control {
@@ -41,8 +54,7 @@ impl Control {
         self.detach_and(all, Fate::Deleted, choose)
     }
 
-    /// As [`Self::detach`] of one interface, which stays stored without a device. If it cannot be stored, it is
-    /// deleted by the next command that can.
+    /// As [`Self::detach`] of one interface, which stays stored without a device.
     ///
     /// # Errors
     /// As [`Self::detach`].
@@ -96,7 +108,7 @@ impl Control {
         let addresses = staged.addresses().clone();
         let is_last = after.interfaces.is_empty();
         // Before the programs are gone: nothing that follows may attach them again.
-        self.record_unstored(|unstored| unstored.detached.extend(&slots))?;
+        self.record_unstored(|unstored| fate.recorded(unstored).extend(&slots))?;
         let mut maps = staged.flip(None)?;
         let mut strays = Vec::new();
         if is_last {
@@ -120,7 +132,7 @@ impl Control {
             let done = format!("in the kernel {} is detached", labels.join(", "));
             return Err(NotStored::recorded(done, error).into());
         }
-        self.record_unstored(|it| it.detached.retain(|slot| !slots.contains(slot)))?;
+        self.record_unstored(|it| fate.recorded(it).retain(|slot| !slots.contains(slot)))?;
         Ok(strays)
     }
 

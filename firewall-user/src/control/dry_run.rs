@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::compiled::{Policies, compile};
 use super::staged::{blocks, filters};
-use super::{Control, Terms, ends, lockout};
+use super::{Caller, Control, Terms, ends, lockout};
 use crate::model::Model;
 use crate::policy::PolicyInterner;
 use crate::policy::blocks::resolve_blocks;
@@ -28,6 +28,12 @@ impl Control {
         ends::remove_ended(&mut transaction)?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();
+        if terms.caller != Caller::Process
+            && !model.interfaces.is_empty()
+            && self.enforcer.maps()?.is_none()
+        {
+            self.enforcer.require_no_device(model.interfaces.values())?;
+        }
         if !terms.force {
             lockout::check(&self.enforcer, terms.caller, (transaction.in_force(), model), true)?;
         }

@@ -315,6 +315,19 @@ pub(super) fn of_same_device<'a>(
     Ok(None)
 }
 
+/// Nothing enforces what is stored for an interface, so a change would not be enforced either.
+#[derive(Debug, thiserror::Error)]
+#[error("{interface} is stored, and not enforced")]
+pub struct NotEnforced {
+    pub(super) interface: String,
+}
+
+impl Explain for NotEnforced {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some("`secgroup reconcile` attaches what is stored; then retry".into())
+    }
+}
+
 /// Two interfaces are stored under names of one device.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is a name of the device {device} now, which is attached as {holder}", interface.label())]

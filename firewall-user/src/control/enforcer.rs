@@ -12,7 +12,7 @@ use firewall_ebpf::wire::protocol::UDP;
 
 use super::compiled::{PeerGroups, addresses};
 use super::deferred::InForce;
-use super::enforcement::{has_programs, present_device};
+use super::enforcement::{NotEnforced, has_programs, present_device};
 use super::gc::{Extent, gc};
 use super::other_store::StoreIdentity;
 use crate::config::{self, MAX_ENTRIES, MIN_ENTRIES};
@@ -72,6 +72,23 @@ impl Enforcer {
         for interface in interfaces {
             if let Some(device) = present_device(&self.pins, interface)? {
                 programs::require_none(&self.pins, &device)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a change where nothing is pinned, but a stored interface has a device: its client would take the
+    /// change for enforced.
+    ///
+    /// # Errors
+    /// [`NotEnforced`], or a device cannot be read.
+    pub(super) fn require_no_device<'a>(
+        &self,
+        interfaces: impl IntoIterator<Item = &'a Interface>,
+    ) -> Result<()> {
+        for interface in interfaces {
+            if present_device(&self.pins, interface)?.is_some() {
+                return Err(NotEnforced { interface: interface.label() }.into());
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::panic::remove_unmanaged;
 use super::sizes::{Budget, Fixed, Resizing};
 use super::staged::Before;
 use super::{Control, watch};
-use crate::dataplane::hooks::attach::Attached;
+use crate::dataplane::hooks::attach::{Attached, is_current};
 use crate::dataplane::hooks::attached;
 use crate::dataplane::hooks::load::{Loader, Room};
 use crate::dataplane::hooks::located::{Location, locate};
@@ -197,8 +197,8 @@ impl Control {
         Ok(linked)
     }
 
-    /// Attaches stored interfaces whose device exists without our programs: it appeared after the last
-    /// command. `refused` keeps, by slot, the indexes of the devices that could not be attached, so that
+    /// Attaches stored interfaces whose device exists without our programs, as one that appeared after the last
+    /// command; or with those of other settings, of a command that was killed. `refused` keeps, by slot, the indexes of the devices that could not be attached, so that
     /// each is tried once.
     ///
     /// # Errors
@@ -223,7 +223,8 @@ impl Control {
             let examine = || -> Result<_> {
                 let Some(device) = present_device(pins, interface)? else { return Ok(None) };
                 let is_attached = attached::hook(pins, slot, &device)?.is_some()
-                    && attached::transmits(pins, slot, &device)?;
+                    && attached::transmits(pins, slot, &device)?
+                    && is_current(&maps, interface, &device)?;
                 Ok(Some((device, is_attached)))
             };
             let (device, is_attached) = match examine() {

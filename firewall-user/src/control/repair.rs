@@ -12,6 +12,7 @@ use super::enforcement::{Enforcement, State};
 use super::{Control, Outcome, Reconciled, follow, inside};
 use crate::config::{Config, Paths};
 use crate::dataplane::Pins;
+use crate::dataplane::hooks::attach::is_current;
 use crate::dataplane::hooks::programs;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::unstored::Unstored;
@@ -140,7 +141,9 @@ impl Repairs {
             // A device that could not be followed may be followed now.
             self.seen.values_mut().for_each(|seen| seen.namesake = None);
         }
-        if observed.iter().any(|(slot, found)| self.needs_repair(*slot, found)) {
+        let is_outdated =
+            depth == Depth::Everything && self.has_others(maps.as_ref(), &observed)?;
+        if is_outdated || observed.iter().any(|(slot, found)| self.needs_repair(*slot, found)) {
             // A command may be attaching it right now.
             drop(control.exclusive_in_kernel()?);
             if self.read_store(control)? {
@@ -212,6 +215,19 @@ impl Repairs {
             || has_no_place && found.state == State::DeviceMissing
     }
 
+    /// Whether the programs of an enforced interface are of other settings than the stored ones.
+    fn has_others(&self, maps: Option<&Maps>, observed: &Observed) -> Result<bool> {
+        let Some(maps) = maps else { return Ok(false) };
+        for (slot, found) in observed.iter().filter(|(_, found)| found.state.is_enforced()) {
+            if let (Some(interface), Some(device)) = (self.interfaces.get(slot), &found.device)
+                && !is_current(maps, interface, device)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the device is another one than before, or the interface was not known: it appeared.
     fn is_new(&self, slot: u16, found: &Enforcement) -> bool {
         let index = found.device.as_ref().map(|device| device.index);
@@ -257,7 +273,8 @@ impl Repairs {
         new: &BTreeSet<u16>,
         report: &mut dyn FnMut(&str),
     ) -> Result<()> {
-        let done = if observed.values().all(|found| found.active.is_present()) {
+        let is_instance = observed.values().all(|found| found.active.is_present());
+        let done = if is_instance {
             control.attach_missing(&mut self.refused)?
         } else if self.may_restore(control, observed)? {
             control.reconcile(false)?.interfaces
@@ -274,6 +291,11 @@ impl Repairs {
                     report(&format!("{name} {what}: attached, {}", attached.hook.name()));
                     // The end of the loss is reported already.
                     self.seen.remove(&slot);
+                }
+                Outcome::Attached(_) if is_instance => {
+                    report(&format!(
+                        "{name} repaired: its programs were not those of its settings"
+                    ));
                 }
                 Outcome::Attached(_) | Outcome::DeviceMissing | Outcome::DeviceElsewhere => {}
                 Outcome::Failed(error) => {

@@ -11,7 +11,7 @@ use super::confirm::left;
 use super::{Control, watch};
 use crate::dataplane::tables::unstored::Unstored;
 use crate::explain::{Exit, Explain};
-use crate::model::Model;
+use crate::model::{Interface, Model};
 
 /// Something is done in the kernel, and the store could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -123,9 +123,10 @@ impl Control {
 
     /// Stores what the kernel has and the store has not. The lock is held.
     pub(super) fn store_unstored(&mut self) -> Result<()> {
-        let Unstored { panic, rolled_back, detached } = self.unstored()?;
+        let Unstored { panic, rolled_back, detached, kept } = self.unstored()?;
         let mut done = Vec::new();
-        if panic.is_some() || !detached.is_empty() {
+        let is_detached = !detached.is_empty() || !kept.is_empty();
+        if panic.is_some() || is_detached {
             let mut transaction = self.store.begin()?;
             if let Some(is_on) = panic {
                 transaction.set_panic(is_on)?;
@@ -136,7 +137,12 @@ impl Control {
                     transaction.delete_interface(*slot)?;
                 }
             }
-            if !detached.is_empty() {
+            for slot in &kept {
+                if transaction.model().interfaces.contains_key(slot) {
+                    transaction.detach_interface(*slot)?;
+                }
+            }
+            if is_detached {
                 done.push("detach");
             }
             transaction.commit()?;
@@ -161,4 +167,33 @@ fn add_unstored(model: &mut Arc<Model>, unstored: &Unstored) {
         model.is_panicking = is_panicking;
     }
     model.interfaces.retain(|slot, _| !unstored.detached.contains(slot));
+    for slot in &unstored.kept {
+        let Some(interface) = model.interfaces.remove(slot) else { continue };
+        let mut free = Interface::FIRST_UNATTACHED..=u16::MAX;
+        if let Some(free) = free.find(|slot| !model.unattached.contains_key(slot)) {
+            model.unattached.insert(free, interface.without_device(free));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detached_interface_is_gone_or_has_no_device() {
+        let interface = |slot: u16| {
+            let id = format!("eni-{slot:017x}").parse().unwrap();
+            (slot, Interface::new(id, slot, &format!("eth{slot}"), None))
+        };
+        let interfaces = [0, 1, 2].map(interface).into();
+        let mut model = Arc::new(Model { interfaces, ..Model::default() });
+        let id = model.interfaces[&1].id.clone();
+        let unstored = Unstored { detached: [0].into(), kept: [1].into(), ..Unstored::default() };
+        add_unstored(&mut model, &unstored);
+        assert_eq!(model.interfaces.keys().collect::<Vec<_>>(), [&2]);
+        let kept: Vec<_> = model.unattached.values().collect();
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].id == id, kept[0].is_attached()), (true, false));
+    }
 }

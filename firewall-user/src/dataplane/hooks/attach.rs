@@ -107,6 +107,19 @@ pub fn attach(
     })
 }
 
+/// Whether the programs that are loaded for an interface are those of its settings, traced or not, as far as
+/// [`attach`] recorded them: a process that was killed may have replaced them for settings that were not stored.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn is_current(maps: &Maps, interface: &Interface, device: &Device) -> Result<bool> {
+    let (loaded, _) = maps.loaded(interface.slot)?;
+    let is_of = |traced| -> Result<bool> {
+        Ok(loaded == settings(interface, device, traced).digest(maps, interface.hook)?)
+    };
+    Ok(is_of(false)? || is_of(true)?)
+}
+
 /// Records a device that is where it is stored; of one that moved the place that it left stays recorded.
 fn record_place(maps: &mut Maps, interface: &Interface, device: &Device) -> Result<()> {
     if device.netns == interface.netns {

@@ -18,15 +18,21 @@ pub struct Unstored {
     pub panic: Option<bool>,
     /// The deadline of an unconfirmed change that was rolled back.
     pub rolled_back: Option<u64>,
-    /// The slots that were detached.
+    /// The slots that were detached, and whose interfaces are to be deleted.
     pub detached: BTreeSet<u16>,
+    /// The slots that were detached, and whose interfaces stay stored without a device.
+    pub kept: BTreeSet<u16>,
 }
 
 const SLOT_WORDS: usize = (MAX_INTERFACES as usize).div_ceil(64);
 
 /// The words of an id of 32 hexadecimal digits, then emergency mode (1 off, 2 on), whether a change was rolled
-/// back, its deadline, and a bit for each slot.
-pub(super) type Record = [u64; 5 + SLOT_WORDS];
+/// back, its deadline, and twice a bit for each slot: of those that are deleted, and those that are kept.
+pub(super) type Record = [u64; DETACHED + 2 * SLOT_WORDS];
+
+/// Where the bits of the slots begin.
+const DETACHED: usize = 5;
+const KEPT: usize = DETACHED + SLOT_WORDS;
 
 /// The map of the record; the kernel program does not use it.
 pub(super) const UNSTORED: Shape =
@@ -60,14 +66,16 @@ impl Unstored {
 
     fn record(&self, store: &str) -> Record {
         let mut record = Record::default();
-        let Self { panic, rolled_back, detached } = self;
+        let Self { panic, rolled_back, detached, kept } = self;
         let [high, low] = id_words(store);
         (record[0], record[1]) = (high, low);
         record[2] = panic.map_or(0, |is_on| 1 + u64::from(is_on));
         (record[3], record[4]) = (rolled_back.is_some().into(), rolled_back.unwrap_or(0));
-        for slot in detached {
-            if let Some(word) = record.get_mut(5 + usize::from(*slot) / 64) {
-                *word |= 1 << (slot % 64);
+        for (start, slots) in [(DETACHED, detached), (KEPT, kept)] {
+            for slot in slots.iter().filter(|slot| u32::from(**slot) < MAX_INTERFACES) {
+                if let Some(word) = record.get_mut(start + usize::from(*slot) / 64) {
+                    *word |= 1 << (slot % 64);
+                }
             }
         }
         record
@@ -77,13 +85,19 @@ impl Unstored {
         if record[..2] != id_words(store) {
             return Self::default();
         }
-        let slots = (0..u16::try_from(MAX_INTERFACES).unwrap_or(u16::MAX)).filter(|slot| {
-            record.get(5 + usize::from(*slot) / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
-        });
+        let slots = |start: usize| {
+            let all = 0..u16::try_from(MAX_INTERFACES).unwrap_or(u16::MAX);
+            let is_set = |slot: &u16| {
+                let word = record.get(start + usize::from(*slot) / 64);
+                word.is_some_and(|word| word >> (slot % 64) & 1 == 1)
+            };
+            all.filter(is_set).collect()
+        };
         Self {
             panic: record[2].checked_sub(1).map(|is_on| is_on != 0),
             rolled_back: (record[3] != 0).then_some(record[4]),
-            detached: slots.collect(),
+            detached: slots(DETACHED),
+            kept: slots(KEPT),
         }
     }
 }
@@ -119,6 +133,7 @@ mod tests {
             Unstored { panic: Some(false), rolled_back: Some(0), ..Unstored::default() },
             Unstored { rolled_back: Some(u64::MAX), ..Unstored::default() },
             Unstored { detached: [0, 63, 64, 255].into(), ..Unstored::default() },
+            Unstored { detached: [1].into(), kept: [0, 64, 255].into(), ..Unstored::default() },
         ] {
             let record = unstored.record(id);
             assert_eq!(Unstored::of(&record, id), unstored);

@@ -156,3 +156,42 @@ fn a_group_that_is_created_and_deleted_by_a_call_can_be_killed_at_any_moment() {
         current.replace(new);
     });
 }
+
+#[test]
+fn an_interface_that_is_detached_by_a_killed_call_is_never_lost() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    let host = Host::new(&secgroup);
+    let created = host.ok("Action=CreateNetworkInterface&SubnetId=subnet-00000000000000000\
+         &TagSpecification.1.ResourceType=network-interface\
+         &TagSpecification.1.Tag.1.Key=secgroup:device&TagSpecification.1.Tag.1.Value=eth0");
+    let id = between(&created, "<networkInterfaceId>", "<").to_owned();
+    let none = "Action=AttachNetworkInterface&NetworkInterfaceId=eni-00000000000000000&InstanceId=i-00000000\
+                &DeviceIndex=1";
+    CommandOutput::of(&mut host.command(none));
+    let instance = between(&read(&host.file()), "this host is ", "<").to_owned();
+    let describe =
+        || host.ok(&format!("Action=DescribeNetworkInterfaces&NetworkInterfaceId.1={id}"));
+    let attachment = || {
+        let shown = describe();
+        let found = shown.split_once("<attachmentId>");
+        found.map(|(_, rest)| rest.split_once('<').unwrap().0.to_owned())
+    };
+    let form = || {
+        let attachment = attachment().unwrap_or_else(|| {
+            let attached = host.ok(&format!(
+                "Action=AttachNetworkInterface&NetworkInterfaceId={id}&InstanceId={instance}&DeviceIndex=1"
+            ));
+            between(&attached, "<attachmentId>", "<").to_owned()
+        });
+        format!("Action=DetachNetworkInterface&AttachmentId={attachment}")
+    };
+    host.kill_at_every_moment(form, |when, is_answered| {
+        let was_attached = attachment().is_some();
+        assert!(!is_answered || !was_attached, "{when}: answered and not stored");
+        secgroup.ok("reconcile");
+        // Detached in the kernel, it is detached in the store; otherwise it is as before.
+        assert_eq!(state(&secgroup).is_some(), attachment().is_some(), "{when}");
+        assert!(describe().contains(&id), "{when}");
+    });
+}
