@@ -166,7 +166,8 @@ fn values<'a>(view: &View<'a>, name: &str) -> Vec<Cow<'a, str>> {
         "ipv6-addresses.ipv6-address" => {
             view.addresses(false).into_iter().map(|address| address.to_string().into()).collect()
         }
-        "availability-zone" => made(identity.zone()),
+        "availability-zone" => made(view.zone()),
+        "availability-zone-id" => made(view.zone_id()),
         "description" => one(&interface.details.description),
         "group-id" => groups().map(|group| group.id.as_str().into()).collect(),
         "group-name" => groups().map(|group| group.name.as_str().into()).collect(),

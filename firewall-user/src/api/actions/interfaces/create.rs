@@ -1,5 +1,6 @@
 //! Creating and deleting network interfaces.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use firewall_ebpf::abi::state::State;
@@ -110,6 +111,7 @@ pub(super) fn add(
     interface: &mut Interface,
     asked: &Asked,
 ) -> Result<Vec<IpAddr>, Error> {
+    super::addresses::require_few(interface, asked)?;
     let mut new = asked.addresses.clone();
     for address in &new {
         super::addresses::require_free(model, interface, *address)?;
@@ -131,9 +133,10 @@ pub(super) fn add(
 /// The parameters `SecurityGroupId.N`; EC2 ignores repeats.
 pub(super) fn groups(params: &Params) -> Result<Vec<GroupId>, Error> {
     let mut groups = Vec::new();
+    let mut seen = BTreeSet::new();
     for text in params.texts("SecurityGroupId")? {
         let id: GroupId = parsed(text)?;
-        if !groups.contains(&id) {
+        if seen.insert(id.clone()) {
             groups.push(id);
         }
     }
