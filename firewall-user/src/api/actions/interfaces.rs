@@ -116,7 +116,7 @@ fn describe_network_interfaces(call: &Call<'_>) -> Result<Xml, Error> {
     let is_filtered = filters.iter().any(|filter| OF_DEVICE.contains(&filter.name.as_str()));
     let view = |interface| View { model, identity: call.identity(), interface, seen: None };
     let seen = if is_filtered {
-        call.api().seen(found.iter().copied())
+        call.api().seen(found.iter().copied())?
     } else {
         // The devices of the page alone are asked.
         found.retain(|one| filters.matches(&one.tags, |name| values(&view(one), name)));
@@ -127,7 +127,7 @@ fn describe_network_interfaces(call: &Call<'_>) -> Result<Xml, Error> {
         filters.matches(&one.tags, |name| values(&view, name))
     });
     let (found, next) = page.cut(found, |one| one.id.to_string());
-    let seen = if is_filtered { seen } else { call.api().seen(found.iter().copied()) };
+    let seen = if is_filtered { seen } else { call.api().seen(found.iter().copied())? };
     let mut xml = Xml::new();
     xml.list("networkInterfaceSet", found, |xml, one| {
         View { seen: seen.get(&one.slot), ..view(one) }.write(xml);

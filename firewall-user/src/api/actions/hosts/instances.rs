@@ -43,7 +43,7 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Xml, Error> {
             Error::new("InvalidInstanceID.Malformed", text)
         });
     }
-    let seen = call.api().seen(model.interfaces.values());
+    let seen = call.api().seen(model.interfaces.values())?;
     let host = ThisHost::new(call, &model, &seen);
     let is_found = filters.matches(&BTreeMap::new(), |name| host.values(name));
     let found = is_found.then_some(&host).into_iter().collect();
