@@ -100,7 +100,7 @@ impl Replays {
         state.remove(now);
         let latest = state.floor.max(state.forgotten);
         // The time of a client may be ahead of this host's, and is in the file rounded up.
-        if now < latest - MAX_SKEW - STEP {
+        if now < latest - MAX_SKEW - REMOVAL {
             return Err(Repeated::SetBack(latest - now));
         }
         // The clock may have been set back since what was valid until then was removed.

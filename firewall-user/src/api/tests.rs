@@ -184,6 +184,7 @@ fn a_dry_run_is_refused_while_a_change_is_not_confirmed() {
     let pending = store::Pending { what, boot, deadline: u64::MAX >> 2 };
     host.store(|change| {
         change.copy_tables()?;
+        change.create_tagged_acl(VpcId::default_vpc(), Default::default())?;
         change.pend(&pending)
     });
     let form = "Action=CreateSecurityGroup&GroupName=web&GroupDescription=d";
