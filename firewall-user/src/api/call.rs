@@ -54,11 +54,6 @@ impl<'a> Call<'a> {
         self.api
     }
 
-    /// Who sends it.
-    pub(super) const fn caller(&self) -> &'a Caller {
-        self.caller
-    }
-
     /// The account and the region.
     pub(super) const fn identity(&self) -> &'a Identity {
         self.api.identity()

@@ -6,7 +6,7 @@ use firewall_ec2::filter::Filters;
 use firewall_ec2::page::Page;
 use firewall_ec2::{Error, Params, Xml};
 
-use super::Action;
+use super::{Action, done};
 use crate::api::call::Call;
 use crate::api::instance;
 use crate::api::refusal::of_model;
@@ -96,7 +96,7 @@ const OF_DEVICE: [&str; 5] = [
 
 fn describe_network_interfaces(call: &Call<'_>) -> Result<Xml, Error> {
     let params = call.params;
-    let wanted = ids(params.texts("NetworkInterfaceId")?)?;
+    let wanted = call.ids::<InterfaceId>("NetworkInterfaceId")?;
     let filters = Filters::parse(params, FILTERS)?;
     let page = Page::parse(params, 5..=1000)?;
     params.flag("IncludeManagedResources")?;
@@ -184,26 +184,10 @@ fn values<'a>(view: &View<'a>, name: &str) -> Vec<Cow<'a, str>> {
     }
 }
 
-/// The ids of a list.
-fn ids(texts: Vec<&str>) -> Result<Vec<InterfaceId>, Error> {
-    texts.into_iter().map(id).collect()
-}
-
-/// An id.
-fn id(text: &str) -> Result<InterfaceId, Error> {
-    text.parse().map_err(|error: ModelError| of_model(&error))
-}
-
 /// The parameter `NetworkInterfaceId`.
 fn required_id(params: &Params) -> Result<InterfaceId, Error> {
-    id(params.required("NetworkInterfaceId")?)
-}
-
-/// The answer of an action that has nothing to say.
-fn done() -> Xml {
-    let mut xml = Xml::new();
-    xml.text("return", true);
-    xml
+    let id = params.required("NetworkInterfaceId")?;
+    id.parse().map_err(|error: ModelError| of_model(&error))
 }
 
 /// Refuses parameters for which this host has nothing.

