@@ -10,6 +10,9 @@ use crate::{Error, Params};
 const MAX_FILTERS: usize = 50;
 const MAX_VALUES: usize = 200;
 
+/// The longest value in characters: more than any object has.
+const MAX_LENGTH: usize = 1000;
+
 /// The filters of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filters(Vec<Filter>);
@@ -20,14 +23,14 @@ pub struct Filter {
     /// Its name, such as `group-id` or `tag:Name`.
     pub name: String,
     /// The alternatives.
-    pub values: Vec<String>,
+    pub values: Vec<Pattern>,
 }
 
 impl Filters {
     /// The parameters `Filter.N.Name` and `Filter.N.Value.M`.
     ///
     /// # Errors
-    /// One has no name or no value, its name is not one of `names` (nor, where `names` has `tag`, `tag:KEY` or
+    /// One has no name or no value, a value is longer than those of objects, its name is not one of `names` (nor, where `names` has `tag`, `tag:KEY` or
     /// `tag-key`), or they are too many.
     pub fn parse(params: &Params, names: &[&str]) -> Result<Self, Error> {
         let mut filters = Vec::new();
@@ -40,8 +43,7 @@ impl Filters {
                 return Err(Error::invalid(format!("The filter '{name}' is invalid")));
             }
             // A value may be empty: of objects without a description.
-            let values: Vec<_> =
-                filter.texts_or_empty("Value")?.into_iter().map(str::to_owned).collect();
+            let values = filter.texts_or_empty("Value")?;
             if values.is_empty() {
                 return Err(Error::invalid(format!("The filter '{name}' has no value")));
             }
@@ -51,6 +53,12 @@ impl Filters {
                 );
                 return Err(Error::new("FilterLimitExceeded", text));
             }
+            if values.iter().any(|value| value.chars().count() > MAX_LENGTH) {
+                return Err(Error::invalid(format!(
+                    "A value of the filter '{name}' has more than {MAX_LENGTH} characters"
+                )));
+            }
+            let values = values.into_iter().map(Pattern::new).collect();
             filters.push(Filter { name: name.to_owned(), values });
         }
         if filters.len() > MAX_FILTERS {
@@ -73,7 +81,7 @@ impl Filters {
         values: impl Fn(&str) -> Vec<Cow<'a, str>>,
     ) -> bool {
         self.0.iter().all(|filter| {
-            let has = |text: &str| filter.values.iter().any(|pattern| is_like(text, pattern));
+            let has = |text: &str| filter.values.iter().any(|pattern| pattern.is_like(text));
             if filter.name == "tag-key" {
                 tags.keys().any(|key| has(key))
             } else if let Some(key) = filter.name.strip_prefix("tag:") {
@@ -85,49 +93,84 @@ impl Filters {
     }
 }
 
-/// Whether a text is like a pattern with `*` and `?`. Takes time in proportion to the product of the lengths at
-/// most.
-#[must_use]
-pub fn is_like(text: &str, pattern: &str) -> bool {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Part {
-        Any,
-        One,
-        Is(char),
-    }
-    let mut parts = Vec::new();
-    let mut characters = pattern.chars();
-    while let Some(character) = characters.next() {
-        parts.push(match character {
-            '*' => Part::Any,
-            '?' => Part::One,
-            '\\' => Part::Is(characters.next().unwrap_or('\\')),
-            other => Part::Is(other),
-        });
-    }
-    let text: Vec<char> = text.chars().collect();
-    // Where the last `*` was, and how much of the text it has taken.
-    let (mut at, mut part, mut star) = (0, 0, None);
-    while at < text.len() {
-        match parts.get(part) {
-            Some(Part::Any) => {
-                star = Some((part, at));
-                part += 1;
-                continue;
-            }
-            Some(Part::One) => {}
-            Some(Part::Is(character)) if *character == text[at] => {}
-            _ => {
-                let Some((of_star, taken)) = star else { return false };
-                star = Some((of_star, taken + 1));
-                (part, at) = (of_star + 1, taken + 1);
-                continue;
+/// A value of a filter, in which `*` and `?` may stand for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    /// `None` if it stands for itself only.
+    parts: Option<Vec<Part>>,
+    /// The least number of characters of what it is like.
+    least: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Any,
+    One,
+    Is(char),
+}
+
+impl Pattern {
+    /// The pattern of a value.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let mut parts = Vec::new();
+        let mut characters = text.chars();
+        while let Some(character) = characters.next() {
+            let part = match character {
+                '*' => Part::Any,
+                '?' => Part::One,
+                '\\' => Part::Is(characters.next().unwrap_or('\\')),
+                other => Part::Is(other),
+            };
+            // More of them are as one.
+            if part != Part::Any || parts.last() != Some(&Part::Any) {
+                parts.push(part);
             }
         }
-        part += 1;
-        at += 1;
+        let least = parts.iter().filter(|part| **part != Part::Any).count();
+        let parts = text.contains(['*', '?', '\\']).then_some(parts);
+        Self { text: text.to_owned(), parts, least }
     }
-    parts[part..].iter().all(|part| *part == Part::Any)
+
+    /// The value as it was given.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a text is like this. Takes time in proportion to the square of the text's length at most.
+    #[must_use]
+    pub fn is_like(&self, text: &str) -> bool {
+        let Some(parts) = &self.parts else { return self.text == text };
+        // A character has one byte at least.
+        if text.len() < self.least {
+            return false;
+        }
+        let text: Vec<char> = text.chars().collect();
+        // Where the last `*` was, and how much of the text it has taken.
+        let (mut at, mut part, mut star) = (0, 0, None);
+        while at < text.len() {
+            match parts.get(part) {
+                Some(Part::Any) => {
+                    star = Some((part, at));
+                    part += 1;
+                    continue;
+                }
+                Some(Part::One) => {}
+                Some(Part::Is(character)) if *character == text[at] => {}
+                _ => {
+                    let Some((of_star, taken)) = star else { return false };
+                    star = Some((of_star, taken + 1));
+                    (part, at) = (of_star + 1, taken + 1);
+                    continue;
+                }
+            }
+            part += 1;
+            at += 1;
+        }
+        parts[part..].iter().all(|part| *part == Part::Any)
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +189,8 @@ mod tests {
             ("abc", "*c", true),
             ("abc", "a?c", true),
             ("abc", "a??c", false),
+            ("abc", "a**c", true),
+            ("ab", "a*?c", false),
             ("abcabc", "*bc", true),
             ("abcabd", "*bc", false),
             ("AWS Lambda VPC ENI-x", "AWS Lambda VPC ENI*", true),
@@ -154,10 +199,10 @@ mod tests {
             ("a\\", "a\\", true),
             ("ééé", "é?é", true),
         ] {
-            assert_eq!(is_like(text, pattern), expected, "{text:?} {pattern:?}");
+            assert_eq!(Pattern::new(pattern).is_like(text), expected, "{text:?} {pattern:?}");
         }
         // In time that does not grow with the number of ways to match.
-        assert!(!is_like(&"a".repeat(255), &("a*".repeat(100) + "b")));
+        assert!(!Pattern::new(&("a*".repeat(100) + "b")).is_like(&"a".repeat(255)));
     }
 
     fn filters(form: &str, names: &[&str]) -> Result<Filters, Error> {
@@ -190,5 +235,10 @@ mod tests {
             assert!(filters(form, names).is_err(), "{form}");
         }
         assert!(filters("Filter.1.Name=x&Filter.1.Value.1=", &["x"]).is_ok());
+        let of_length = |length| format!("Filter.1.Name=x&Filter.1.Value.1={}", "*".repeat(length));
+        assert!(filters(&of_length(MAX_LENGTH), &["x"]).is_ok());
+        assert!(filters(&of_length(MAX_LENGTH + 1), &["x"]).is_err());
+        assert!(filters("Filter=x", &["x"]).is_err());
+        assert!(filters("Filter.1.Name=x&Filter.1.Value=1", &["x"]).is_err());
     }
 }

@@ -11,8 +11,13 @@ use crate::Error;
 /// The most parameters of a request: a thousand rules of four parameters fit.
 pub const MAX_PARAMETERS: usize = 20_000;
 
-/// The most parts of a parameter's name; EC2's deepest has 6.
-pub const MAX_DEPTH: usize = 8;
+/// The most parts of a parameter's name. The deepest of the actions that this program has are of five parts, such as
+/// `TagSpecification.1.Tag.1.Key`.
+pub const MAX_DEPTH: usize = 6;
+
+/// The most structures, lists and values that all names make together: each takes memory, and a thousand rules make
+/// less than 10,000.
+pub const MAX_NODES: usize = 50_000;
 
 /// The longest name of a parameter in bytes.
 const MAX_NAME: usize = 256;
@@ -45,17 +50,23 @@ impl Params {
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, Error> {
         let mut root = Self::default();
+        let mut nodes = 0;
         for (count, (name, value)) in pairs.into_iter().enumerate() {
             if count >= MAX_PARAMETERS {
                 let text = format!("The request has more than {MAX_PARAMETERS} parameters");
                 return Err(Error::new("InvalidQueryParameter", text));
             }
-            root.insert(name.as_ref(), value.as_ref())?;
+            nodes += root.insert(name.as_ref(), value.as_ref())?;
+            if nodes > MAX_NODES {
+                let text = format!("The names of parameters have more than {MAX_NODES} parts");
+                return Err(Error::new("InvalidQueryParameter", text));
+            }
         }
         Ok(root)
     }
 
-    fn insert(&mut self, name: &str, value: &str) -> Result<(), Error> {
+    /// Puts in a value; returns how many nodes are new.
+    fn insert(&mut self, name: &str, value: &str) -> Result<usize, Error> {
         let malformed = || {
             let name: String = name.chars().take(MAX_NAME).collect();
             Error::new("InvalidQueryParameter", format!("The parameter {name} is malformed"))
@@ -65,22 +76,23 @@ impl Params {
             return Err(malformed());
         }
         let mut place = self;
+        let mut new = 0;
         for part in name.split('.') {
             let path = if place.path.is_empty() {
                 part.to_owned()
             } else {
                 format!("{}.{part}", place.path)
             };
-            place = place
-                .inside
-                .entry(part.to_owned())
-                .or_insert_with(|| Self { path, ..Self::default() });
+            place = place.inside.entry(part.to_owned()).or_insert_with(|| {
+                new += 1;
+                Self { path, ..Self::default() }
+            });
         }
         if place.value.is_some() {
             return Err(malformed());
         }
         place.value = Some(value.to_owned());
-        Ok(())
+        Ok(new)
     }
 
     /// Its name with those before it, as in `Filter.1`.
@@ -175,13 +187,22 @@ impl Params {
             .transpose()
     }
 
+    /// What is below the name of a list. The name itself has no value: one that is ignored would make a request that
+    /// names some objects one for all.
+    fn list_node(&self, name: &str) -> Result<Option<&Self>, Error> {
+        let Some(list) = self.inside.get(name) else { return Ok(None) };
+        if list.value().is_some() {
+            return Err(unknown(&list.path));
+        }
+        Ok(Some(list))
+    }
+
     /// The items of a list, in the order of their numbers; those that are empty are left out.
     ///
     /// # Errors
-    /// One has no number.
+    /// One has no number, or the list itself has a value.
     pub fn list(&self, name: &str) -> Result<Vec<&Self>, Error> {
-        let Some(list) = self.inside.get(name) else { return Ok(Vec::new()) };
-        list.is_known.set(true);
+        let Some(list) = self.list_node(name)? else { return Ok(Vec::new()) };
         let mut items = Vec::new();
         for (number, item) in &list.inside {
             let number: u32 = number.parse().map_err(|_| unknown(&item.path))?;
@@ -198,7 +219,7 @@ impl Params {
     /// The texts of a list, as in `GroupId.1`.
     ///
     /// # Errors
-    /// One has no number.
+    /// As [`Self::list`].
     pub fn texts(&self, name: &str) -> Result<Vec<&str>, Error> {
         Ok(self.list(name)?.into_iter().filter_map(Self::value).collect())
     }
@@ -206,10 +227,9 @@ impl Params {
     /// As [`Self::texts`], empty ones too.
     ///
     /// # Errors
-    /// One has no number.
+    /// As [`Self::list`].
     pub fn texts_or_empty(&self, name: &str) -> Result<Vec<&str>, Error> {
-        let Some(list) = self.inside.get(name) else { return Ok(Vec::new()) };
-        list.is_known.set(true);
+        let Some(list) = self.list_node(name)? else { return Ok(Vec::new()) };
         let mut texts = Vec::new();
         for (number, item) in &list.inside {
             let number: u32 = number.parse().map_err(|_| unknown(&item.path))?;
@@ -310,6 +330,31 @@ mod tests {
         assert_eq!(error.to_string(), "UnknownParameter: The parameter B.1.C is not recognized");
         form.accept("B");
         form.finish().unwrap();
+    }
+
+    #[test]
+    fn a_value_in_place_of_a_list_or_structure_is_refused() {
+        let form = params("Tag=color&E=&S=x");
+        let refused = "UnknownParameter: The parameter Tag is not recognized";
+        for error in [form.list("Tag").map(drop), form.texts_or_empty("Tag").map(drop)] {
+            assert_eq!(error.unwrap_err().to_string(), refused);
+        }
+        assert!(form.list("E").unwrap().is_empty());
+        form.accept("Tag");
+        assert_eq!(form.node("S").unwrap().text("Value"), None);
+        assert_eq!(form.finish().unwrap_err().code, "UnknownParameter");
+    }
+
+    #[test]
+    fn names_make_a_bounded_number_of_nodes() {
+        let form = |nodes: usize| {
+            let parameters = (1..=nodes / 5).map(|at| format!("L{at}.1.B.1.C=&"));
+            Params::parse(parameters.collect::<String>().as_bytes())
+        };
+        form(MAX_NODES).unwrap();
+        assert_eq!(form(MAX_NODES + 5).unwrap_err().code, "InvalidQueryParameter");
+        assert!(Params::parse(b"A.1.B.1.C.D=1").is_ok());
+        assert!(Params::parse(b"A.1.B.1.C.D.E=1").is_err());
     }
 
     #[test]

@@ -59,6 +59,13 @@ pub(super) fn find(name: &str) -> Option<&'static Action> {
     ALL.iter().copied().flatten().find(|action| action.name == name)
 }
 
+/// The answer of an action that returns nothing else.
+fn done() -> Xml {
+    let mut xml = Xml::new();
+    xml.text("return", true);
+    xml
+}
+
 /// The names of all actions, for documents and tests.
 #[must_use]
 pub fn names() -> Vec<&'static str> {

@@ -121,6 +121,9 @@ pub enum KeysError {
     /// There are too many.
     #[error("there are {MAX_KEYS} access keys, as many as there can be")]
     TooMany,
+    /// The file would be larger than [`MAX_BYTES`], and could not be read again.
+    #[error("the file of the access keys would have more than {MAX_BYTES} bytes")]
+    TooLarge,
     /// The description is too long or has control characters.
     #[error("description has more than {MAX_DESCRIPTION} characters, or control characters")]
     Description,
@@ -143,7 +146,7 @@ impl Explain for KeysError {
                 .into(),
             ),
             Self::NotFound(_) => Some("`secgroup key list` shows the keys".into()),
-            Self::TooMany => Some("`secgroup key delete` removes one that is not used".into()),
+            Self::TooMany | Self::TooLarge => Some("`secgroup key delete` removes one that is not used".into()),
             Self::Description | Self::Random(_) => None,
         }
     }
@@ -248,19 +251,24 @@ impl KeyFile {
             File::open(&lock).and_then(|file| file.lock().map(|()| file)).map_err(failed(&lock))?;
         let mut keys = self.list()?;
         edit(&mut keys)?;
-        self.write(&Content { keys }).map_err(failed(&self.path()))
+        let mut text = serde_json::to_vec_pretty(&Content { keys })
+            .map_err(io::Error::from)
+            .map_err(failed(&self.path()))?;
+        text.push(b'\n');
+        if u64::try_from(text.len()).map_or(true, |length| length > MAX_BYTES) {
+            return Err(KeysError::TooLarge);
+        }
+        self.write(&text).map_err(failed(&self.path()))
     }
 
-    fn write(&self, content: &Content) -> io::Result<()> {
+    fn write(&self, text: &[u8]) -> io::Result<()> {
         let new = self.dir.join(NEW_FILE);
         // One that a killed process left, whoever may read it.
         let _ = fs::remove_file(&new);
         let write = || {
             let mut options = OpenOptions::new();
             let mut file = options.create_new(true).write(true).mode(0o600).open(&new)?;
-            let mut text = serde_json::to_vec_pretty(content)?;
-            text.push(b'\n');
-            file.write_all(&text)?;
+            file.write_all(text)?;
             file.sync_all()?;
             fs::rename(&new, self.path())?;
             // The rename is on the disk with the directory.
@@ -392,6 +400,24 @@ mod tests {
         fs::write(file.path(), "{\"Keys\": [{}]}").unwrap();
         assert!(matches!(file.list(), Err(KeysError::Malformed { .. })));
         assert!(matches!(file.create(Access::Write, ""), Err(KeysError::Malformed { .. })));
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let (_dir, file) = state();
+        let description = "\u{1f511}".repeat(MAX_DESCRIPTION);
+        let key = file.create(Access::Write, &description).unwrap();
+        let fill = |count: usize| {
+            file.edit(|keys| {
+                keys.resize(count, key.clone());
+                Ok(())
+            })
+        };
+        let length = fs::metadata(file.path()).unwrap().len() as usize;
+        let fitting = MAX_BYTES as usize / length;
+        fill(fitting).unwrap();
+        assert!(fitting < MAX_KEYS && matches!(fill(MAX_KEYS), Err(KeysError::TooLarge)));
+        assert_eq!(file.list().unwrap().len(), fitting);
     }
 
     #[test]

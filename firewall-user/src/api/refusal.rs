@@ -55,17 +55,12 @@ fn message(error: &model::Error) -> String {
         return text;
     }
     match error {
-        E::IdMalformed { prefix, text } => {
-            format!("Invalid id: \"{text}\" (expecting \"{prefix}...\")")
-        }
-        E::PrefixListNotFound(id) => format!("The prefix list ID '{id}' does not exist"),
         E::PrefixListInUse { name, .. } => {
             format!(
                 "resource {name} has a dependent object: {}",
                 with_hint(&error.to_string(), None)
             )
         }
-        E::VpcNotFound(id) => format!("The vpc ID '{id}' does not exist"),
         E::SubnetNotFound(id) => format!("The subnet ID '{id}' does not exist"),
         E::VpcRange(cidr) | E::SubnetRange(cidr) => format!("The CIDR '{cidr}' is invalid."),
         E::SubnetConflict { network, id } => {

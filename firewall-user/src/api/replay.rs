@@ -1,8 +1,9 @@
 //! Requests that change something are carried out once, although whoever reads one on its way can send it again.
 //!
 //! A signature is remembered until it is not valid any more. Those of before this process began are not known, so a
-//! request that was signed before it is refused. A client whose clock is ahead signs with times to come: the latest
-//! time that was accepted is in a file, and after a restart the requests up to it are refused too.
+//! request that was signed before it is refused. The latest time that was accepted is in a file, and after a restart
+//! the requests up to it are refused too: a client whose clock is ahead signs with times to come, and a host without
+//! a clock of its own begins in 1970.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -22,8 +23,12 @@ const MAX_SIGNATURES: usize = 200_000;
 const FILE: &str = "signed-until";
 const NEW_FILE: &str = "signed-until.new";
 
-/// The times in the file are multiples of this number of seconds, so that it is not written for each request.
-const STEP: i64 = 10;
+/// The times in the file are multiples of this number of seconds, so that it is not written for each request. After
+/// a restart, requests may be refused for as long.
+const STEP: i64 = 2;
+
+/// How often what is not valid any more is looked for, in seconds.
+const REMOVAL: i64 = 10;
 
 /// Why a request is not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +100,7 @@ impl Replays {
         state.remove(now);
         let latest = state.floor.max(state.forgotten);
         // The time of a client may be ahead of this host's, and is in the file rounded up.
-        if now < latest - MAX_SKEW - STEP {
+        if now < latest - MAX_SKEW - REMOVAL {
             return Err(Repeated::SetBack(latest - now));
         }
         // The clock may have been set back since what was valid until then was removed.
@@ -108,7 +113,7 @@ impl Replays {
         if state.known.len() >= MAX_SIGNATURES {
             return Err(Repeated::TooMany);
         }
-        if time > now && time > state.stored {
+        if time > state.stored {
             let stored = time.saturating_add(STEP - time.rem_euclid(STEP));
             write(&self.dir, stored)
                 .map_err(|error| Repeated::Store { path: self.dir.join(FILE), error })?;
@@ -120,12 +125,12 @@ impl Replays {
 }
 
 impl State {
-    /// Removes what is not valid any more, at most every [`STEP`] seconds.
+    /// Removes what is not valid any more, at most every [`REMOVAL`] seconds.
     fn remove(&mut self, now: i64) {
         if now < self.next_removal {
             return;
         }
-        self.next_removal = now.saturating_add(STEP);
+        self.next_removal = now.saturating_add(REMOVAL);
         let before = self.known.len();
         self.known.retain(|_, until| *until >= now);
         if self.known.len() < before {
@@ -217,17 +222,29 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let replays = Replays::new(dir.path(), NOON).unwrap();
         assert!(!is_known(replays.admit(&signature(1, 60), NOON + 60)));
-        assert!(!dir.path().join(FILE).exists(), "the clocks are the same");
         // A client whose clock is two minutes ahead.
         assert!(!is_known(replays.admit(&signature(2, 181), NOON + 61)));
         let replays = Replays::new(dir.path(), NOON + 70).unwrap();
         for (number, second, refused) in
-            [(1, 60, true), (2, 181, true), (3, 70, true), (4, 189, true), (5, 191, false)]
+            [(1, 60, true), (2, 181, true), (3, 70, true), (4, 182, true), (5, 183, false)]
         {
             let admitted = replays.admit(&signature(number, second), NOON + 71);
             assert_eq!(is_known(admitted), refused, "{second}");
         }
         fs::write(dir.path().join(FILE), "later").unwrap();
         assert!(Replays::new(dir.path(), NOON).is_err());
+    }
+
+    #[test]
+    fn after_a_start_in_1970_what_was_carried_out_is_refused() {
+        let dir = TempDir::new().unwrap();
+        let replays = Replays::new(dir.path(), NOON).unwrap();
+        assert!(!is_known(replays.admit(&signature(1, 60), NOON + 60)));
+        // The clock is set after the process has begun.
+        let replays = Replays::new(dir.path(), 0).unwrap();
+        for (number, second, refused) in [(1, 60, true), (2, 62, true), (3, 63, false)] {
+            let admitted = replays.admit(&signature(number, second), NOON + 64);
+            assert_eq!(is_known(admitted), refused, "{second}");
+        }
     }
 }

@@ -26,7 +26,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::authenticate::{Arrived, Authenticated, Authentication, Authenticator};
@@ -59,6 +59,10 @@ pub const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Requests that are carried out at the same time; others wait.
 pub const MAX_RUNNING: usize = 8;
+
+/// Of those, the ones that change something. They may wait for another process that holds the lock of the store, and
+/// those that read go on.
+pub const MAX_CHANGING: usize = 4;
 
 /// How long a request waits for those.
 pub const WAIT_TIME: Duration = Duration::from_secs(20);
@@ -118,6 +122,7 @@ pub fn open(paths: &Paths, config: Config, options: &Options) -> Result<(Server,
         // The pages of a browser cannot connect to a Unix socket.
         is_guarded: is_guarded && matches!(address, Address::Tcp(_)),
         running: Arc::new(Semaphore::new(MAX_RUNNING)),
+        changing: Arc::new(Semaphore::new(MAX_CHANGING)),
     });
     let router = router(Arc::clone(&shared), options.has_reset);
     let run = move |signalled| run(listening, tls, router, &shared, signalled);
@@ -141,6 +146,7 @@ struct Shared {
     /// Whether requests of browsers are refused.
     is_guarded: bool,
     running: Arc<Semaphore>,
+    changing: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -296,41 +302,58 @@ async fn endpoint(State(shared): State<Arc<Shared>>, request: Request) -> Respon
         }
     };
     let service = arrived.service();
-    let waited = timeout(WAIT_TIME, Arc::clone(&shared.running).acquire_owned()).await;
-    let Ok(Ok(permit)) = waited else {
-        return refused(&Error::new("RequestLimitExceeded", "Request limit exceeded."), service);
-    };
-    let carried_out = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        carry_out(&shared, &arrived, connection, is_of_client)
-    });
-    match carried_out.await {
-        Ok(Ok(answer)) => xml(answer),
-        Ok(Err(error)) => refused(&error, service),
-        Err(_) => refused(&Error::new("InternalError", "The request has failed."), service),
+    match carry_out(shared, arrived, connection, is_of_client).await {
+        Ok(answer) => xml(answer),
+        Err(error) => refused(&error, service),
     }
 }
 
 /// Authenticates a request and carries it out.
-fn carry_out(
-    shared: &Shared,
-    arrived: &Arrived,
+async fn carry_out(
+    shared: Arc<Shared>,
+    arrived: Arrived,
     connection: Option<Connection>,
     is_of_client: bool,
 ) -> Result<Answer, Error> {
-    let Authenticated { key_id, access, params } = shared.authenticator.check(arrived)?;
+    let permit = permit(&shared.running).await?;
+    let checks = Arc::clone(&shared);
+    let authenticated = blocking(move || {
+        let _permit = permit;
+        checks.authenticator.check(&arrived)
+    });
+    let Authenticated { key_id, access, params } = authenticated.await??;
     let is_change = Api::is_change(&params);
     if shared.is_guarded && is_change && !is_of_client {
         let text = "Without authentication, a request that changes something needs a header that clients of EC2 \
                     send and browsers do not: Authorization, X-Amz-Date or amz-sdk-request.";
         return Err(Error::new("UnauthorizedOperation", text));
     }
-    let answer = shared.api().answer(&Caller { access, connection }, &params);
-    if is_change && answer.status == 200 {
-        let by = if key_id.is_empty() { String::new() } else { format!(" by {key_id}") };
-        eprintln!("secgroup: ec2: {}{by}", params.text("Action").unwrap_or_default());
-    }
-    Ok(answer)
+    // Before the other: a change that waits keeps no reading from running.
+    let changing = if is_change { Some(self::permit(&shared.changing).await?) } else { None };
+    let permit = self::permit(&shared.running).await?;
+    let carried_out = blocking(move || {
+        let _permits = (permit, changing);
+        let answer = shared.api().answer(&Caller { access, connection }, &params);
+        if is_change && answer.status == 200 {
+            let by = if key_id.is_empty() { String::new() } else { format!(" by {key_id}") };
+            eprintln!("secgroup: ec2: {}{by}", params.text("Action").unwrap_or_default());
+        }
+        answer
+    });
+    carried_out.await
+}
+
+/// Waits until one more may run.
+async fn permit(running: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+    let waited = timeout(WAIT_TIME, Arc::clone(running).acquire_owned()).await;
+    let limit = || Error::new("RequestLimitExceeded", "Request limit exceeded.");
+    waited.map_err(|_| limit())?.map_err(|_| limit())
+}
+
+/// Runs what may wait for files or the kernel.
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let failed = |_| Error::new("InternalError", "The request has failed.");
+    tokio::task::spawn_blocking(run).await.map_err(failed)
 }
 
 /// Receives the whole request, within its time and size.
@@ -429,4 +452,52 @@ fn with_type(status: StatusCode, kind: &'static str, body: String) -> Response {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn request(form: &'static str) -> Request {
+        let request = axum::http::Request::builder().method("POST").uri("/");
+        request.header("host", "localhost").header("authorization", "x").body(form.into()).unwrap()
+    }
+
+    #[test]
+    fn requests_that_read_go_on_while_changes_wait() {
+        let dir = TempDir::new().unwrap();
+        let paths = Paths {
+            state_dir: dir.path().join("state"),
+            pin_dir: dir.path().join("pins"),
+            config: None,
+        };
+        let api = Arc::new(Api::new(paths.clone(), Config::default()));
+        let shared = Arc::new(Shared {
+            authenticator: Authenticator::new(Authentication::None, &paths).unwrap(),
+            paths,
+            api: Mutex::new(Arc::clone(&api)),
+            coalescing: Duration::ZERO,
+            is_guarded: true,
+            running: Arc::new(Semaphore::new(MAX_RUNNING)),
+            changing: Arc::new(Semaphore::new(MAX_CHANGING)),
+        });
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.enable_all().max_blocking_threads(MAX_RUNNING).build().unwrap();
+        let answer = |form| endpoint(State(Arc::clone(&shared)), request(form));
+        let read = "Action=DescribeVpcs&Version=2016-11-15";
+        let change = "Action=CreateSecurityGroup&GroupName=g&GroupDescription=d";
+        assert_eq!(runtime.block_on(answer(read)).status(), StatusCode::OK);
+        let writer = api.writer.0.lock().unwrap();
+        let status = runtime.block_on(async {
+            for _ in 0..2 * MAX_RUNNING {
+                tokio::spawn(answer(change));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            timeout(Duration::from_secs(5), answer(read)).await.map(|answer| answer.status())
+        });
+        drop(writer);
+        assert_eq!(status.unwrap(), StatusCode::OK);
+    }
 }

@@ -45,6 +45,18 @@ impl Host {
         self.api.answer(&caller, &Params::parse(form.as_bytes()).unwrap())
     }
 
+    /// What another request reads while one changes something.
+    pub(super) fn during_a_change<T: Send>(&self, read: impl FnOnce(&Api) -> T + Send) -> T {
+        let (answer, answers) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let writer = self.api.writer.0.lock().unwrap();
+            scope.spawn(move || answer.send(read(&self.api)));
+            let read = answers.recv_timeout(std::time::Duration::from_secs(10));
+            drop(writer);
+            read.expect("a reading waits for no change")
+        })
+    }
+
     /// The model behind the endpoint.
     pub(super) fn model(&self) -> std::sync::Arc<Model> {
         self.api.model().unwrap()
@@ -168,4 +180,21 @@ fn a_dry_run_checks_and_creates_nothing() {
     assert_eq!(host.error(form).1, "InvalidGroup.Duplicate");
     assert_eq!(host.error(&format!("{form}&DryRun=true")).1, "InvalidGroup.Duplicate");
     assert_eq!(host.error(&format!("{form}2&X=1")).1, "UnknownParameter");
+}
+
+#[test]
+fn a_dry_run_is_refused_while_a_change_is_not_confirmed() {
+    let host = Host::new();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let (what, boot) = ("rule remove".to_owned(), boot.trim().to_owned());
+    let pending = store::Pending { what, boot, deadline: u64::MAX >> 2 };
+    host.store(|change| {
+        change.copy_tables()?;
+        change.create_tagged_acl(VpcId::default_vpc(), Default::default())?;
+        change.pend(&pending)
+    });
+    let form = "Action=CreateSecurityGroup&GroupName=web&GroupDescription=d";
+    let refused = host.error(form);
+    assert_eq!(refused.1, "IncorrectState");
+    assert_eq!(host.error(&format!("{form}&DryRun=true")), refused);
 }

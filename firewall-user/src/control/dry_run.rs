@@ -3,20 +3,21 @@
 use anyhow::Result;
 
 use super::compiled::{Policies, compile};
+use super::confirm::Unconfirmed;
 use super::staged::{blocks, filters};
 use super::{Caller, Control, Terms, ends, lockout};
 use crate::model::Model;
 use crate::policy::PolicyInterner;
 use crate::policy::blocks::resolve_blocks;
 use crate::policy::filter::filter_entries;
-use crate::store::Transaction;
+use crate::store::{Pending, Transaction};
 
 impl Control {
     /// Makes a change without committing it: its policies, filters and blocks are compiled, and nothing is
     /// stored or written.
     ///
     /// # Errors
-    /// `edit` fails, the change would lock its caller out, or something does not fit.
+    /// Another change is not confirmed yet, `edit` fails, the change would lock its caller out, or something does not fit.
     pub fn dry_run<T>(
         &mut self,
         terms: &Terms,
@@ -25,6 +26,9 @@ impl Control {
         // Without a store nobody else can change it.
         let _lock = (!self.store.is_absent()).then(|| self.exclusive()).transpose()?;
         let mut transaction = self.store.begin()?;
+        if let Some(Pending { what, .. }) = transaction.pending()? {
+            return Err(Unconfirmed { what }.into());
+        }
         ends::remove_ended(&mut transaction)?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();

@@ -191,7 +191,7 @@ fn what_would_let_others_in_is_refused_before_anything_listens() {
             "create one: `secgroup key create`",
         ),
         ("--ec2 unix:/run/x --ec2-tls-cert c --ec2-tls-key k", "leave out --ec2-tls-cert"),
-        ("--ec2 10.0.0.1:8773 --ec2-test-reset", "leave it out, or listen on loopback"),
+        ("--ec2 10.0.0.1:8773 --ec2-test-reset", "leave it out; in a test, add --insecure-no-auth"),
     ] {
         let error = refused(options, 2);
         assert!(error.starts_with("error: serve: --ec2 "), "{error}");

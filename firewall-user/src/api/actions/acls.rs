@@ -7,13 +7,12 @@ use firewall_ec2::filter::Filters;
 use firewall_ec2::page::Page;
 use firewall_ec2::{Error, Xml};
 
-use super::Action;
+use super::{Action, done};
 use crate::api::call::Call;
 use crate::api::refusal::of_model;
 use crate::api::view::acls;
 use crate::model::{
-    Acl, AclEntry, AclId, AssociationId, Ec2Traffic, Error as ModelError, Identity, Model, Peer,
-    Traffic, VpcId,
+    Acl, AclEntry, AclId, AssociationId, Ec2Traffic, Identity, Model, Peer, Traffic, VpcId,
 };
 
 mod entries;
@@ -54,8 +53,7 @@ const FILTERS: &[&str] = &[
 
 fn describe_network_acls(call: &Call<'_>) -> Result<Xml, Error> {
     let params = call.params;
-    let wanted: Vec<AclId> =
-        params.texts("NetworkAclId")?.into_iter().map(parsed).collect::<Result<_, _>>()?;
+    let wanted = call.ids::<AclId>("NetworkAclId")?;
     let filters = Filters::parse(params, FILTERS)?;
     let page = Page::parse(params, 5..=1000)?;
     let model = &*call.read()?;
@@ -132,7 +130,7 @@ fn of_entry<'a>(entry: &AclEntry, name: &str) -> Vec<Cow<'a, str>> {
 }
 
 fn create_network_acl(call: &Call<'_>) -> Result<Xml, Error> {
-    let vpc: VpcId = parsed(call.params.required("VpcId")?)?;
+    let vpc: VpcId = call.id("VpcId")?;
     let tags = call.tags("network-acl")?.unwrap_or_default();
     let token = call.params.text("ClientToken");
     call.change_once(
@@ -173,16 +171,5 @@ fn replace_network_acl_association(call: &Call<'_>) -> Result<Xml, Error> {
 
 /// The parameter `NetworkAclId`.
 fn required_id(call: &Call<'_>) -> Result<AclId, Error> {
-    parsed(call.params.required("NetworkAclId")?)
-}
-
-fn parsed<T: std::str::FromStr<Err = ModelError>>(text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error| of_model(&error))
-}
-
-/// The answer of an action that has nothing to say.
-fn done() -> Xml {
-    let mut xml = Xml::new();
-    xml.text("return", true);
-    xml
+    call.id("NetworkAclId")
 }

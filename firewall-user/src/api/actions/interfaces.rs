@@ -6,7 +6,7 @@ use firewall_ec2::filter::Filters;
 use firewall_ec2::page::Page;
 use firewall_ec2::{Error, Params, Xml};
 
-use super::Action;
+use super::{Action, done};
 use crate::api::call::Call;
 use crate::api::instance;
 use crate::api::refusal::of_model;
@@ -96,7 +96,7 @@ const OF_DEVICE: [&str; 5] = [
 
 fn describe_network_interfaces(call: &Call<'_>) -> Result<Xml, Error> {
     let params = call.params;
-    let wanted = ids(params.texts("NetworkInterfaceId")?)?;
+    let wanted = call.ids::<InterfaceId>("NetworkInterfaceId")?;
     let filters = Filters::parse(params, FILTERS)?;
     let page = Page::parse(params, 5..=1000)?;
     params.flag("IncludeManagedResources")?;
@@ -116,7 +116,7 @@ fn describe_network_interfaces(call: &Call<'_>) -> Result<Xml, Error> {
     let is_filtered = filters.iter().any(|filter| OF_DEVICE.contains(&filter.name.as_str()));
     let view = |interface| View { model, identity: call.identity(), interface, seen: None };
     let seen = if is_filtered {
-        call.api().seen(found.iter().copied())
+        call.api().seen(found.iter().copied())?
     } else {
         // The devices of the page alone are asked.
         found.retain(|one| filters.matches(&one.tags, |name| values(&view(one), name)));
@@ -127,7 +127,7 @@ fn describe_network_interfaces(call: &Call<'_>) -> Result<Xml, Error> {
         filters.matches(&one.tags, |name| values(&view, name))
     });
     let (found, next) = page.cut(found, |one| one.id.to_string());
-    let seen = if is_filtered { seen } else { call.api().seen(found.iter().copied()) };
+    let seen = if is_filtered { seen } else { call.api().seen(found.iter().copied())? };
     let mut xml = Xml::new();
     xml.list("networkInterfaceSet", found, |xml, one| {
         View { seen: seen.get(&one.slot), ..view(one) }.write(xml);
@@ -166,7 +166,8 @@ fn values<'a>(view: &View<'a>, name: &str) -> Vec<Cow<'a, str>> {
         "ipv6-addresses.ipv6-address" => {
             view.addresses(false).into_iter().map(|address| address.to_string().into()).collect()
         }
-        "availability-zone" => made(identity.zone()),
+        "availability-zone" => made(view.zone()),
+        "availability-zone-id" => made(view.zone_id()),
         "description" => one(&interface.details.description),
         "group-id" => groups().map(|group| group.id.as_str().into()).collect(),
         "group-name" => groups().map(|group| group.name.as_str().into()).collect(),
@@ -183,26 +184,10 @@ fn values<'a>(view: &View<'a>, name: &str) -> Vec<Cow<'a, str>> {
     }
 }
 
-/// The ids of a list.
-fn ids(texts: Vec<&str>) -> Result<Vec<InterfaceId>, Error> {
-    texts.into_iter().map(id).collect()
-}
-
-/// An id.
-fn id(text: &str) -> Result<InterfaceId, Error> {
-    text.parse().map_err(|error: ModelError| of_model(&error))
-}
-
 /// The parameter `NetworkInterfaceId`.
 fn required_id(params: &Params) -> Result<InterfaceId, Error> {
-    id(params.required("NetworkInterfaceId")?)
-}
-
-/// The answer of an action that has nothing to say.
-fn done() -> Xml {
-    let mut xml = Xml::new();
-    xml.text("return", true);
-    xml
+    let id = params.required("NetworkInterfaceId")?;
+    id.parse().map_err(|error: ModelError| of_model(&error))
 }
 
 /// Refuses parameters for which this host has nothing.

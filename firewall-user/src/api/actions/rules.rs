@@ -1,13 +1,13 @@
 //! Rules of groups.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ec2::{Error, Params, Xml};
 
-use super::Action;
 use super::groups::target::Target;
+use super::{Action, done};
 use crate::api::call::Call;
 use crate::api::refusal::of_model;
 use crate::api::view::rules as view;
@@ -69,16 +69,21 @@ fn authorize(call: &Call<'_>, direction: Direction) -> Result<Xml, Error> {
     let (group, rules) = call.change(|change| {
         let model = change.model();
         let group = target.find(model)?;
+        // A request may have thousands of rules, and a group too.
+        let here = group.rules.iter().filter_map(|rule| Some((peer::of_group(&rule.spec)?, rule)));
+        let here: HashMap<_, _> = here.collect();
+        let mut seen = HashSet::new();
         let mut new = Vec::new();
         for Asked { traffic, peer, description } in &asked {
             let peer = peer::resolve(model, group, peer, call.identity())?;
             let spec = model::RuleSpec { direction, traffic: *traffic, peer };
-            if let Some(rule) = peer::same_group(group, &spec) {
+            let of_group = peer::of_group(&spec);
+            if let Some(rule) = of_group.and_then(|key| here.get(&key)) {
                 let (group, rule) = (group.name.clone(), rule.id.clone());
                 return Err(model::Error::RuleDuplicate { group, rule, spec, ends: false }.into());
             }
-            let is_repeated = |earlier: &NewRule| peer::are_of_one_group(&earlier.spec, &spec);
-            if new.iter().any(is_repeated) {
+            let of_group = of_group.map(|(_, traffic, group)| (traffic, group.clone()));
+            if of_group.is_some_and(|key| !seen.insert(key)) {
                 return Err(model::Error::RuleRepeated(spec).into());
             }
             let description = rule_description(description.unwrap_or_default())?;
@@ -179,13 +184,6 @@ fn require_different<'a>(mut ids: impl Iterator<Item = &'a RuleId>) -> Result<()
         return Ok(());
     }
     Err(Error::invalid("The same permission must not appear multiple times"))
-}
-
-/// The answer of actions that return nothing else.
-fn done() -> Xml {
-    let mut xml = Xml::new();
-    xml.text("return", true);
-    xml
 }
 
 /// Gives a rule a description, or takes it away.

@@ -8,7 +8,7 @@ use firewall_ec2::page::Page;
 use firewall_ec2::{Error, Xml};
 use ipnet::IpNet;
 
-use super::Action;
+use super::{Action, done};
 use crate::api::call::Call;
 use crate::api::refusal::of_model;
 use crate::api::view::vpcs as view;
@@ -135,11 +135,4 @@ fn network(name: &str, text: &str) -> Result<IpNet, Error> {
             "Value ({text}) for parameter {name} is invalid. This is not a valid CIDR block."
         ))
     })
-}
-
-/// An answer that says nothing but that it was done.
-fn done() -> Xml {
-    let mut xml = Xml::new();
-    xml.text("return", true);
-    xml
 }

@@ -7,7 +7,7 @@ use firewall_ebpf::abi::state::State;
 use firewall_ec2::Xml;
 use ipnet::IpNet;
 
-use super::tags;
+use super::{tags, vpcs};
 use crate::api::devices::Seen;
 use crate::api::instance;
 use crate::model::{Attachment, Identity, Interface, InterfaceId, Model, is_one_address, rfc3339};
@@ -54,6 +54,17 @@ impl View<'_> {
         all
     }
 
+    /// The zone of its subnet.
+    pub(in crate::api) fn zone(&self) -> String {
+        let subnet = self.model.subnets.get(&self.interface.subnet);
+        subnet.map_or_else(|| self.identity.zone(), |subnet| vpcs::zone(self.identity, subnet))
+    }
+
+    /// The id of that zone.
+    pub(in crate::api) fn zone_id(&self) -> String {
+        vpcs::zone_id(self.identity, &self.zone())
+    }
+
     /// The networks of a family that were given in place of addresses.
     fn networks(&self, is_v4: bool) -> impl Iterator<Item = &IpNet> {
         let all = self.interface.addresses.iter();
@@ -76,7 +87,7 @@ impl View<'_> {
         if let Some(attachment) = &details.attachment {
             xml.node("attachment", |xml| write_attachment(xml, identity, attachment));
         }
-        xml.text("availabilityZone", identity.zone());
+        xml.text("availabilityZone", self.zone());
         let timeouts = TIMEOUTS.map(|(name, state)| (name, interface.timeouts.get(&state)));
         if timeouts.iter().any(|(_, seconds)| seconds.is_some()) {
             xml.node("connectionTrackingConfiguration", |xml| {

@@ -37,7 +37,8 @@ pub(super) struct Ec2 {
         value_parser = clap::value_parser!(u64).range(..=100)
     )]
     ec2_coalesce: u64,
-    /// Empty the store at POST /moto-api/reset, for tests of clients; only on loopback or a Unix socket
+    /// Empty the store at POST /moto-api/reset, for tests of clients; only with --insecure-no-auth, because nothing
+    /// authenticates this request
     #[arg(long, requires = "address", hide = true)]
     ec2_test_reset: bool,
 }
@@ -61,6 +62,12 @@ impl Ec2 {
             let message = format!("--ec2 {address}: a Unix socket has no TLS");
             return refused(message, "leave out --ec2-tls-cert and --ec2-tls-key");
         }
+        if ec2_test_reset && !insecure_no_auth {
+            return refused(
+                format!("--ec2 {address}: --ec2-test-reset would let everybody empty the store"),
+                "leave it out; in a test, add --insecure-no-auth on loopback (127.0.0.1:8773)",
+            );
+        }
         if !address.is_local() {
             if insecure_no_auth {
                 return refused(
@@ -68,12 +75,6 @@ impl Ec2 {
                         "--ec2 {address}: whoever reaches this address could change every rule"
                     ),
                     "leave out --insecure-no-auth, or listen on loopback (127.0.0.1:8773) or a Unix socket",
-                );
-            }
-            if ec2_test_reset {
-                return refused(
-                    format!("--ec2 {address}: --ec2-test-reset is for loopback"),
-                    "leave it out, or listen on loopback (127.0.0.1:8773)",
                 );
             }
             if tls.is_none() {
@@ -154,13 +155,15 @@ mod tests {
         for local in ["127.0.0.1:1", "[::1]:1", "unix:/run/x.sock"] {
             assert_eq!(refusal(local, false, false, false, 0), "", "{local}");
             assert_eq!(refusal(local, false, true, true, 0), "", "{local}");
+            assert!(refusal(local, false, false, true, 1).contains("--ec2-test-reset"), "{local}");
         }
         for other in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
             for (tls, insecure, reset, keys, reason) in [
                 (false, false, false, 1, "without TLS"),
                 (true, false, false, 0, "there is no access key"),
                 (true, true, false, 1, "whoever reaches this address"),
-                (true, false, true, 1, "--ec2-test-reset is for loopback"),
+                (true, false, true, 1, "--ec2-test-reset would let everybody"),
+                (true, true, true, 1, "whoever reaches this address"),
                 (true, false, false, 1, ""),
             ] {
                 let refusal = refusal(other, tls, insecure, reset, keys);

@@ -11,7 +11,7 @@ use crate::api::call::Call;
 use crate::api::devices::Seen;
 use crate::api::instance;
 use crate::api::view::interfaces::{View, write_groups};
-use crate::api::view::tags;
+use crate::api::view::{tags, vpcs};
 use crate::clock::Clocks;
 use crate::model::{Attachment, Model, rfc3339};
 
@@ -29,7 +29,7 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Xml, Error> {
     let ids = params.texts("InstanceId")?;
     params.flag("IncludeManagedResources")?;
     let filters = Filters::parse(params, &[filters::NAMES, &["tag"]].concat())?;
-    Page::parse(params, 5..=1000)?;
+    let page = Page::parse(params, 5..=1000)?;
     let model = call.read()?;
     if let Some(other) = ids.iter().find(|id| **id != instance::id()) {
         let is_id = other.strip_prefix("i-").is_some_and(|digits| {
@@ -43,11 +43,14 @@ pub(super) fn describe(call: &Call<'_>) -> Result<Xml, Error> {
             Error::new("InvalidInstanceID.Malformed", text)
         });
     }
-    let seen = call.api().seen(model.interfaces.values());
+    let seen = call.api().seen(model.interfaces.values())?;
     let host = ThisHost::new(call, &model, &seen);
     let is_found = filters.matches(&BTreeMap::new(), |name| host.values(name));
+    let found = is_found.then_some(&host).into_iter().collect();
+    // The one instance is on the first page.
+    let (found, _) = page.cut(found, |host| host.reservation());
     let mut xml = Xml::new();
-    xml.list("reservationSet", is_found.then_some(&host), |xml, host| {
+    xml.list("reservationSet", found, |xml, host| {
         xml.text("reservationId", host.reservation());
         xml.text("ownerId", host.call.identity().account);
         xml.empty_list("groupSet");
@@ -197,6 +200,10 @@ impl<'a> ThisHost<'a> {
         match name {
             "architecture" => one(self.architecture()),
             "availability-zone" => vec![self.call.identity().zone().into()],
+            "availability-zone-id" => {
+                let identity = self.call.identity();
+                vec![vpcs::zone_id(identity, &identity.zone()).into()]
+            }
             "instance-id" => one(instance::id()),
             "instance-state-code" => vec![RUNNING.to_string().into()],
             "instance-state-name" => one("running"),

@@ -82,6 +82,10 @@ fn the_instance_has_the_attached_interfaces() {
     assert!(find("network-interface.addresses.private-ip-address", "172.31.0.10"));
     assert!(find("instance.group-id", group.as_str()) && find("vpc-id", "vpc-0*"));
     assert!(find("network-interface.attachment.device-index", "1"));
+    assert!(find("availability-zone-id", "local-az1") && !find("availability-zone-id", "x"));
+    // The token of a page whose last id is r-g, behind that of every reservation.
+    let body = host.ok("Action=DescribeInstances&NextToken=sg1-722d67");
+    assert!(body.contains("<reservationSet></reservationSet>"), "{body}");
     // Its subnet has fewer addresses for others.
     let body = host.ok("Action=DescribeSubnets");
     assert_eq!(element(&body, "availableIpAddressCount"), "4089");

@@ -1,16 +1,17 @@
 //! Addresses of network interfaces. They are those that the CLI declares with `--address`: a guest is held to
 //! them, and they are a member's for rules that have its group as their peer.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use firewall_ec2::{Error, Params, Xml};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::create::add;
 use super::{done, required_id};
 use crate::api::call::Call;
 use crate::api::refusal::of_model;
-use crate::model::{Interface, InterfaceId, Model, parse_own};
+use crate::model::{Interface, InterfaceId, Model, is_one_address, parse_own};
 
 /// The first addresses of a network, which EC2 gives to nobody.
 const RESERVED: usize = 4;
@@ -20,6 +21,9 @@ const TRIED: usize = 70_000;
 
 /// The most addresses that a client may ask for at once.
 const COUNT_MAX: usize = 256;
+
+/// The most addresses and networks of one family that clients may give to an interface, as in EC2.
+pub(super) const LIMIT: usize = 50;
 
 /// The addresses of one family that a client asks for.
 #[derive(Debug)]
@@ -90,9 +94,10 @@ fn read(
 ) -> Result<Asked, Error> {
     super::refuse_unsupported(params, &["Ipv4PrefixCount", "Ipv6PrefixCount"])?;
     let mut addresses = Vec::new();
+    let mut seen = HashSet::new();
     for text in texts {
         let address = address(text, is_v4)?;
-        if !addresses.contains(&address) {
+        if seen.insert(address) {
             addresses.push(address);
         }
     }
@@ -123,6 +128,19 @@ fn address(text: &str, is_v4: bool) -> Result<IpAddr, Error> {
     let address = address.filter(|_| parse_own(text).is_ok());
     address
         .ok_or_else(|| Error::invalid(format!("Value ({text}) for parameter address is invalid.")))
+}
+
+/// Refuses more addresses than an interface can have of a family.
+pub(super) fn require_few(interface: &Interface, asked: &Asked) -> Result<(), Error> {
+    let is_of_family = |address: IpAddr| address.is_ipv4() == asked.is_v4;
+    let here = interface.addresses.iter().filter(|network| is_of_family(network.addr())).count();
+    let here = here + usize::from(interface.details.chosen.is_some_and(is_of_family));
+    if here + asked.addresses.len() + asked.count + asked.networks.len() <= LIMIT {
+        return Ok(());
+    }
+    let kind = if asked.is_v4 { "private" } else { "IPv6" };
+    let text = format!("Number of {kind} addresses will exceed limit.");
+    Err(Error::new("PrivateIpAddressLimitExceeded", text))
 }
 
 /// Refuses an address that another interface of the VPC has.
@@ -158,19 +176,22 @@ pub(super) fn choose(
     count: usize,
 ) -> Result<Vec<IpAddr>, Error> {
     let settings = &model.subnet_by_id(&interface.subnet).map_err(|e| of_model(&e))?.settings;
-    let is_free = |address: &IpAddr| {
-        !has(interface, *address) && !others(model, interface).any(|one| has(one, *address))
-    };
+    let every = others(model, interface).chain([interface]);
+    let taken: HashSet<IpAddr> = every
+        .flat_map(|one| {
+            let given = one.addresses.iter().filter(|network| is_one_address(network));
+            given.map(IpNet::addr).chain(one.details.chosen)
+        })
+        .collect();
+    let is_free = |address: &IpAddr| !taken.contains(address);
     let found: Vec<IpAddr> = if is_v4 {
         // Without the network's own address and the broadcast address.
         let hosts = settings.cidr.into_iter().flat_map(|network| network.hosts());
         let hosts = hosts.skip(RESERVED - 1).take(TRIED).map(IpAddr::from);
         hosts.filter(is_free).take(count).collect()
     } else {
-        let network = settings.ipv6_cidr.into_iter();
-        let first = network.map(|network| network.network().to_bits());
-        let hosts = first.flat_map(|first| (RESERVED..TRIED).map(move |at| first + at as u128));
-        hosts.map(|bits| Ipv6Addr::from_bits(bits).into()).filter(is_free).take(count).collect()
+        let hosts = settings.ipv6_cidr.into_iter().flat_map(hosts_v6).map(IpAddr::from);
+        hosts.filter(is_free).take(count).collect()
     };
     if found.len() < count {
         let text =
@@ -178,6 +199,14 @@ pub(super) fn choose(
         return Err(Error::new("InsufficientFreeAddressesInSubnet", text));
     }
     Ok(found)
+}
+
+/// The addresses of an IPv6 network that are tried.
+fn hosts_v6(network: Ipv6Net) -> impl Iterator<Item = Ipv6Addr> {
+    let first = network.network().to_bits();
+    let size = 1_u128.checked_shl(u32::from(128 - network.prefix_len())).unwrap_or(u128::MAX);
+    let end = size.min(TRIED as u128);
+    (RESERVED as u128..end).map(move |at| Ipv6Addr::from_bits(first + at))
 }
 
 pub(super) fn assign_private_ip_addresses(call: &Call<'_>) -> Result<Xml, Error> {
@@ -267,7 +296,43 @@ fn unassign(call: &Call<'_>, asked: &Asked) -> Result<InterfaceId, Error> {
             );
             return Err(Error::invalid(text).into());
         }
-        Ok(change.edit_interface(&id, |one| one.addresses.retain(|net| !gone.contains(net)))?)
+        if let Some(address) = primary(interface).filter(|address| gone.contains(address)) {
+            let text = format!("The primary IP address {} cannot be unassigned.", address.addr());
+            return Err(Error::invalid(text).into());
+        }
+        let mut without = interface.clone();
+        without.addresses.retain(|network| !gone.contains(network));
+        // A guest without addresses may use every one.
+        if interface.checks_addresses() && !without.checks_addresses() {
+            let text = format!(
+                "Network interface {id} is of a guest whose addresses are checked: the last one cannot be \
+                 unassigned."
+            );
+            return Err(Error::invalid(text).into());
+        }
+        Ok(change.edit_interface(&id, |one| one.addresses = without.addresses)?)
     })?;
     Ok(id)
+}
+
+/// The primary IPv4 address, if it is one that was given.
+fn primary(interface: &Interface) -> Option<IpNet> {
+    let chosen = interface.details.chosen.filter(IpAddr::is_ipv4);
+    let is_v4 = |network: &&IpNet| network.addr().is_ipv4() && is_one_address(network);
+    interface.addresses.iter().find(is_v4).copied().filter(|_| chosen.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_small_ipv6_network_are_its_own() {
+        let hosts = |network: &str| hosts_v6(network.parse().unwrap());
+        let all: Vec<_> = hosts("2001:db8::10/125").map(|address| address.to_string()).collect();
+        assert_eq!(all, ["2001:db8::14", "2001:db8::15", "2001:db8::16", "2001:db8::17"]);
+        assert_eq!(hosts("2001:db8::/128").count(), 0);
+        assert_eq!(hosts("2001:db8::/64").count(), TRIED - RESERVED);
+        assert_eq!(hosts("::/0").count(), TRIED - RESERVED);
+    }
 }

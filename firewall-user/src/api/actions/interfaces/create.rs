@@ -1,5 +1,6 @@
 //! Creating and deleting network interfaces.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use firewall_ebpf::abi::state::State;
@@ -29,7 +30,7 @@ const DESCRIPTION_MAX: usize = 255;
 
 pub(super) fn create_network_interface(call: &Call<'_>) -> Result<Xml, Error> {
     let params = call.params;
-    let subnet: SubnetId = parsed(params.required("SubnetId")?)?;
+    let subnet: SubnetId = call.id("SubnetId")?;
     let groups = groups(params)?;
     let description = description(params.text("Description").unwrap_or_default())?;
     let v4 = asked(params, true)?;
@@ -110,6 +111,7 @@ pub(super) fn add(
     interface: &mut Interface,
     asked: &Asked,
 ) -> Result<Vec<IpAddr>, Error> {
+    super::addresses::require_few(interface, asked)?;
     let mut new = asked.addresses.clone();
     for address in &new {
         super::addresses::require_free(model, interface, *address)?;
@@ -131,9 +133,10 @@ pub(super) fn add(
 /// The parameters `SecurityGroupId.N`; EC2 ignores repeats.
 pub(super) fn groups(params: &Params) -> Result<Vec<GroupId>, Error> {
     let mut groups = Vec::new();
+    let mut seen = BTreeSet::new();
     for text in params.texts("SecurityGroupId")? {
-        let id: GroupId = parsed(text)?;
-        if !groups.contains(&id) {
+        let id: GroupId = text.parse().map_err(|error| of_model(&error))?;
+        if seen.insert(id.clone()) {
             groups.push(id);
         }
     }
@@ -178,8 +181,4 @@ pub(super) fn description(text: &str) -> Result<String, Error> {
         )));
     }
     Ok(text.to_owned())
-}
-
-pub(super) fn parsed<T: std::str::FromStr<Err = ModelError>>(text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error| of_model(&error))
 }

@@ -1,5 +1,7 @@
 //! Forms about network interfaces and their answers; nothing is attached in the kernel.
 
+use firewall_ebpf::abi::interface::Orientation;
+
 use crate::api::instance;
 use crate::api::tests::{Host, element};
 use crate::model::{Interface, InterfaceId, VpcId};
@@ -124,6 +126,59 @@ fn addresses_are_assigned_and_unassigned() {
 }
 
 #[test]
+fn an_interface_keeps_its_primary_address() {
+    let host = Host::new();
+    let id = create(&host, "&PrivateIpAddress=10.0.0.5&SecondaryPrivateIpAddressCount=1");
+    let of = |address: &str| {
+        format!(
+            "Action=UnassignPrivateIpAddresses&NetworkInterfaceId={id}&PrivateIpAddress.1={address}"
+        )
+    };
+    let (_, code, message) = host.error(&of("10.0.0.5"));
+    assert_eq!(code, "InvalidParameterValue");
+    assert_eq!(message, "The primary IP address 10.0.0.5 cannot be unassigned.");
+    host.ok(&of("172.31.0.4"));
+}
+
+#[test]
+fn a_checked_guest_keeps_an_address() {
+    let host = Host::new();
+    let more = "&Ipv6Addresses.1.Ipv6Address=2001:db8::1&Ipv6Addresses.2.Ipv6Address=2001:db8::2";
+    let id = create(&host, more);
+    host.change(|change| {
+        let guest = |one: &mut Interface| one.orientation = Orientation::Guest;
+        change.edit_interface(&id.parse().unwrap(), guest).unwrap()
+    });
+    let of = |address: &str| {
+        format!("Action=UnassignIpv6Addresses&NetworkInterfaceId={id}&Ipv6Addresses.1={address}")
+    };
+    host.ok(&of("2001:db8::1"));
+    let (_, code, message) = host.error(&of("2001:db8::2"));
+    assert_eq!(code, "InvalidParameterValue");
+    assert!(message.ends_with("the last one cannot be unassigned."), "{message}");
+    let one = host.model().network_interfaces().find(|one| one.id.as_str() == id).cloned().unwrap();
+    assert!(one.checks_addresses());
+}
+
+#[test]
+fn an_interface_has_a_bounded_number_of_addresses() {
+    let host = Host::new();
+    let id = create(&host, "&SecondaryPrivateIpAddressCount=48");
+    let of = |count: usize| {
+        format!(
+            "Action=AssignPrivateIpAddresses&NetworkInterfaceId={id}&\
+             SecondaryPrivateIpAddressCount={count}"
+        )
+    };
+    assert_eq!(host.error(&of(2)).1, "PrivateIpAddressLimitExceeded");
+    host.ok(&of(1));
+    let named: String = (0..51)
+        .map(|at| format!("&Ipv6Addresses.{}.Ipv6Address=2001:db8::{at:x}", at + 1))
+        .collect();
+    assert_eq!(host.error(&format!("{CREATE}{named}")).1, "PrivateIpAddressLimitExceeded");
+}
+
+#[test]
 fn interfaces_are_found_by_filters() {
     let host = Host::new();
     let web = group(&host, "web");
@@ -166,6 +221,28 @@ fn interfaces_are_found_by_filters() {
     assert!(describe(&host, &both).contains(&one));
     let unknown = "Action=DescribeNetworkInterfaces&Filter.1.Name=x&Filter.1.Value.1=1";
     assert_eq!(host.error(unknown).1, "InvalidParameterValue");
+}
+
+#[test]
+fn the_zone_of_an_interface_is_that_of_its_subnet() {
+    let host = Host::new();
+    let body = host.ok("Action=CreateSubnet&VpcId=vpc-00000000000000000&CidrBlock=172.31.64.0/20&\
+         AvailabilityZone=localc");
+    let subnet = element(&body, "subnetId");
+    let body = host.ok(&format!("Action=CreateNetworkInterface&SubnetId={subnet}"));
+    let there = element(&body, "networkInterfaceId");
+    assert_eq!(element(&body, "availabilityZone"), "localc");
+    let here = create(&host, "");
+    for (name, value, expected) in [
+        ("availability-zone", "locala", &here),
+        ("availability-zone", "localc", &there),
+        ("availability-zone-id", "local-az1", &here),
+        ("availability-zone-id", "local-az3", &there),
+    ] {
+        let body = describe(&host, &format!("&Filter.1.Name={name}&Filter.1.Value.1={value}"));
+        assert_eq!(body.matches("<networkInterfaceId>").count(), 1, "{name} {value}");
+        assert_eq!(&element(&body, "networkInterfaceId"), expected, "{name} {value}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firewall_ec2::filter::Filters;
+use firewall_ec2::filter::{Filters, Pattern};
 use firewall_ec2::page::Page;
 use firewall_ec2::{Error, Xml};
 
@@ -29,7 +29,8 @@ pub(super) fn describe_security_group_rules(call: &Call<'_>) -> Result<Xml, Erro
         .flat_map(|group| group.rules.iter().map(move |rule| (group, rule)))
         .filter(|(_, rule)| is_named(rule))
         .collect();
-    if let Some(missing) = ids.iter().find(|id| !rules.iter().any(|(_, rule)| rule.id == **id)) {
+    let found: BTreeSet<&RuleId> = rules.iter().map(|(_, rule)| &rule.id).collect();
+    if let Some(missing) = ids.iter().find(|id| !found.contains(id)) {
         return Err(of_model(&model::Error::RuleUnknown(missing.clone())));
     }
     rules.retain(|(group, rule)| {
@@ -55,7 +56,7 @@ pub(super) fn describe_security_group_rules(call: &Call<'_>) -> Result<Xml, Erro
 fn check_group_ids(filters: &Filters) -> Result<(), Error> {
     let groups = filters.iter().filter(|filter| filter.name == "group-id");
     let bad = groups
-        .flat_map(|filter| &filter.values)
+        .flat_map(|filter| filter.values.iter().map(Pattern::text))
         .find(|value| !value.contains(['*', '?']) && value.parse::<GroupId>().is_err());
     bad.map_or(Ok(()), |value| {
         let text = format!("The security group ID '{value}' is malformed");

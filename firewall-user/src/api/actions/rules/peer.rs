@@ -7,7 +7,7 @@ use super::asked::{Asked, AskedPeer, GroupReference};
 use crate::api::actions::groups::target::named;
 use crate::api::refusal::of_model;
 use crate::model::{
-    self, ForeignGroup, Group, GroupId, Identity, Model, Peer, Rule, RuleSpec, VpcId,
+    self, ForeignGroup, Group, GroupId, Identity, Model, Peer, Rule, RuleSpec, Traffic, VpcId,
 };
 
 /// The peer of a new rule of a group. A group of another account, or one that is said to be of another VPC, is kept
@@ -144,10 +144,14 @@ pub(super) fn same_group<'m>(group: &'m Group, spec: &RuleSpec) -> Option<&'m Ru
 }
 
 /// Whether both have the same direction, traffic and group as peer, wherever that group is said to be.
-pub(super) fn are_of_one_group(one: &RuleSpec, other: &RuleSpec) -> bool {
-    one.direction == other.direction
-        && one.traffic == other.traffic
-        && group_of(&one.peer).is_some_and(|group| group_of(&other.peer) == Some(group))
+fn are_of_one_group(one: &RuleSpec, other: &RuleSpec) -> bool {
+    of_group(one).is_some_and(|one| of_group(other) == Some(one))
+}
+
+/// Direction, traffic and the group that is the peer, wherever it is said to be: what two rules of a group must not
+/// have in common. `None` if the peer is no group.
+pub(super) fn of_group(spec: &RuleSpec) -> Option<(Direction, Traffic, &GroupId)> {
+    group_of(&spec.peer).map(|group| (spec.direction, spec.traffic, group))
 }
 
 /// The group that is a peer.

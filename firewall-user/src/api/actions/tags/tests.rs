@@ -129,3 +129,14 @@ fn tags_are_found_by_filters_and_in_pages() {
     assert_eq!(count(&format!("&MaxResults=5&NextToken={next}")), 3);
     assert_eq!(host.error("Action=DescribeTags&MaxResults=4").1, "InvalidParameterValue");
 }
+
+#[test]
+fn a_key_in_place_of_a_list_deletes_nothing() {
+    let host = Host::new();
+    host.ok(&format!("Action=CreateTags&ResourceId.1={VPC}&Tag.1.Key=a&Tag.1.Value=1"));
+    for form in ["Tag=a", "Tag.1=a"] {
+        let (_, code, _) = host.error(&format!("Action=DeleteTags&ResourceId.1={VPC}&{form}"));
+        assert!(["UnknownParameter", "MissingParameter"].contains(&&*code), "{form}: {code}");
+    }
+    assert_eq!(tags(&host, VPC), [tag("a", "vpc", "1")]);
+}

@@ -279,7 +279,14 @@ impl Planner<'_> {
         if now.as_ref() == Some(&acl.id) {
             return true;
         }
-        let subnet = Subnet { acl: acl.association(), ..here };
+        let association = match AssociationId::random() {
+            Ok(association) => association,
+            Err(error) => {
+                self.findings.refuse(path, error);
+                return true;
+            }
+        };
+        let subnet = Subnet { acl: acl.association(), association, ..here };
         if let Err(error) = self.after.check_subnet(&subnet) {
             self.findings.refuse(path, error);
             return true;

@@ -359,4 +359,16 @@ fn subnets_have_their_network_acls() {
     };
     let copy = made(&model, &super::reread(&again), &Options::default());
     assert_eq!((super::subnets(&copy), &copy.vpcs), (super::subnets(&after), &after.vpcs));
+    // Another network ACL is another association.
+    let other = read(&[
+        r#""Vpcs": [{"VpcId": "vpc-0000000a"}]"#,
+        r#""NetworkAcls": [{"NetworkAclId": "acl-0000000b", "VpcId": "vpc-0000000a", "Entries": [],
+            "Associations": [{"SubnetId": "subnet-0000000a"}]}]"#,
+    ]);
+    let moved = made(&after, &other, &Options::default());
+    let association = |model: &Model| {
+        let id = "subnet-0000000a".parse().unwrap();
+        model.subnet_by_id(&id).unwrap().association.clone()
+    };
+    assert_ne!(association(&moved), association(&after));
 }

@@ -162,7 +162,7 @@ pub(super) fn of_interface<'a>(view: &View<'a>, name: &str) -> Vec<Cow<'a, str>>
         "attachment.instance-owner-id" | "owner-id" => vec![identity.account.as_str().into()],
         "attachment.network-card-index" => vec!["0".into()],
         "attachment.status" => vec!["attached".into()],
-        "availability-zone" => vec![identity.zone().into()],
+        "availability-zone" => vec![view.zone().into()],
         "description" => vec![interface.details.description.as_str().into()],
         "group-id" => interface.groups.iter().map(|id| id.as_str().into()).collect(),
         "group-name" => {
