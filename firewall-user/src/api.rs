@@ -67,7 +67,9 @@ impl Api {
 
     /// Has changes take effect that were answered and are not in force yet.
     pub fn settle(&self) {
-        if self.is_scheduled.swap(false, Ordering::AcqRel) {
+        let is_scheduled = self.is_scheduled.swap(false, Ordering::AcqRel);
+        // Without a schedule too: a thread may have begun and not be done. Where all is in force, nothing happens.
+        if is_scheduled || !self.coalescing.is_zero() {
             settle(&self.writer, &self.paths, self.config);
         }
     }

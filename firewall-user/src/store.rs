@@ -108,9 +108,10 @@ impl Store {
         let path = dir.join(FILE);
         ownership::create_file(&path)?;
         let connection = writable(&path)?;
+        let file = connection.path().and_then(|opened| file_at(Path::new(opened)));
         let mut store = Self {
-            file: connection.path().and_then(|opened| file_at(Path::new(opened))),
-            cache: cache::ModelCache::of(&path),
+            file,
+            cache: cache::ModelCache::of(&path, file),
             connection,
             path,
             limits,
@@ -157,9 +158,10 @@ impl Store {
         if !schema::has_tables(&connection, &path)? {
             return Self::absent(path, limits);
         }
+        let file = connection.path().and_then(|opened| file_at(Path::new(opened)));
         Ok(Self {
-            file: connection.path().and_then(|opened| file_at(Path::new(opened))),
-            cache: cache::ModelCache::of(&path),
+            file,
+            cache: cache::ModelCache::of(&path, file),
             connection,
             path,
             limits,

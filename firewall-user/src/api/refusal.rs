@@ -55,11 +55,8 @@ fn message(error: &model::Error) -> String {
         return text;
     }
     match error {
-        E::PrefixListInUse { name, .. } => {
-            format!(
-                "resource {name} has a dependent object: {}",
-                with_hint(&error.to_string(), None)
-            )
+        E::PrefixListInUse { id, .. } => {
+            format!("resource {id} has a dependent object: {}", with_hint(&error.to_string(), None))
         }
         E::SubnetNotFound(id) => format!("The subnet ID '{id}' does not exist"),
         E::VpcRange(cidr) | E::SubnetRange(cidr) => format!("The CIDR '{cidr}' is invalid."),

@@ -19,8 +19,12 @@ use crate::model::{End, Model};
 #[derive(Debug, Default)]
 pub(super) struct ModelCache(Arc<Mutex<Kept>>);
 
-/// The caches of the stores that are open, by path.
-static OPEN: Mutex<BTreeMap<PathBuf, Weak<Mutex<Kept>>>> = Mutex::new(BTreeMap::new());
+/// A path, and the device and number of the file there: another file at the path is another store, also a copy
+/// of an earlier state that goes on to the same generation.
+type Place = (PathBuf, Option<(u64, u64)>);
+
+/// The caches of the stores that are open.
+static OPEN: Mutex<BTreeMap<Place, Weak<Mutex<Kept>>>> = Mutex::new(BTreeMap::new());
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -41,15 +45,16 @@ pub(super) struct Snapshot {
 }
 
 impl ModelCache {
-    /// That of the store at a path; it is kept as long as a connection to the store is open.
-    pub(super) fn of(path: &Path) -> Self {
+    /// That of the store at a path in this file; it is kept as long as a connection to the store is open.
+    pub(super) fn of(path: &Path, file: Option<(u64, u64)>) -> Self {
+        let place = (path.to_owned(), file);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = open.get(path).and_then(Weak::upgrade) {
+        if let Some(known) = open.get(&place).and_then(Weak::upgrade) {
             return Self(known);
         }
         open.retain(|_, known| known.strong_count() > 0);
         let new = Self::default();
-        open.insert(path.to_owned(), Arc::downgrade(&new.0));
+        open.insert(place, Arc::downgrade(&new.0));
         new
     }
 

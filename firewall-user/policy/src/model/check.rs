@@ -84,7 +84,7 @@ impl Model {
         if users.is_empty() {
             Ok(())
         } else {
-            Err(Error::PrefixListInUse { name: list.name.clone(), users })
+            Err(Error::PrefixListInUse { name: list.name.clone(), id: list.id.clone(), users })
         }
     }
 

@@ -177,7 +177,7 @@ pub enum Error {
     #[error("group {name} is used by {}", Users(users))]
     GroupInUse { name: String, id: GroupId, users: Vec<User> },
     #[error("prefix list {name} is used by {}", Users(users))]
-    PrefixListInUse { name: String, users: Vec<User> },
+    PrefixListInUse { name: String, id: PrefixListId, users: Vec<User> },
     #[error("the description of group {name} is {here:?}, not {wanted:?}")]
     DescriptionFixed { name: String, here: String, wanted: String },
     #[error("prefix list {name} is {}, not {}", here.document_name(), wanted.document_name())]
