@@ -32,7 +32,11 @@ impl Control {
         ends::remove_ended(&mut transaction)?;
         let value = edit(&mut transaction)?;
         let model = transaction.model();
+        // What attaches another interface makes the maps.
+        let stored = &transaction.before().interfaces;
+        let is_change = model.interfaces.keys().all(|slot| stored.contains_key(slot));
         if terms.caller != Caller::Process
+            && is_change
             && !model.interfaces.is_empty()
             && self.enforcer.maps()?.is_none()
         {

@@ -286,13 +286,14 @@ impl Repairs {
             let is_new = new.contains(&slot);
             let (name, what) = (interface.label(), if is_new { "appeared" } else { "repaired" });
             let was_lost = observed.get(&slot).is_some_and(|found| found.loss().is_some());
+            let was_enforced = observed.get(&slot).is_some_and(|found| found.state.is_enforced());
             match outcome {
                 Outcome::Attached(attached) if was_lost => {
                     report(&format!("{name} {what}: attached, {}", attached.hook.name()));
                     // The end of the loss is reported already.
                     self.seen.remove(&slot);
                 }
-                Outcome::Attached(_) if is_instance => {
+                Outcome::Attached(_) if is_instance && was_enforced => {
                     report(&format!(
                         "{name} repaired: its programs were not those of its settings"
                     ));
