@@ -121,7 +121,7 @@ pub enum KeysError {
     /// There are too many.
     #[error("there are {MAX_KEYS} access keys, as many as there can be")]
     TooMany,
-    /// The file would be larger than [`MAX_BYTES`], and could not be read again.
+    /// The file would be larger than what is read of it.
     #[error("the file of the access keys would have more than {MAX_BYTES} bytes")]
     TooLarge,
     /// The description is too long or has control characters.

@@ -198,12 +198,16 @@ impl Control {
     }
 
     /// Attaches stored interfaces whose device exists without our programs, as one that appeared after the last
-    /// command; or with those of other settings, of a command that was killed. `refused` keeps, by slot, the indexes of the devices that could not be attached, so that
-    /// each is tried once.
+    /// command; where `compares`, also those with programs of other settings, of a command that was killed. `refused`
+    /// keeps, by slot, the indexes of the devices that could not be attached, so that each is tried once.
     ///
     /// # Errors
     /// The store or the pins cannot be used.
-    pub fn attach_missing(&mut self, refused: &mut BTreeMap<u16, u32>) -> Result<Vec<Reconciled>> {
+    pub fn attach_missing(
+        &mut self,
+        refused: &mut BTreeMap<u16, u32>,
+        compares: bool,
+    ) -> Result<Vec<Reconciled>> {
         let _lock = self.exclusive_in_kernel()?;
         if let Err(error) = self.follow_and_enforce() {
             // Also then, what is stored is attached.
@@ -224,7 +228,7 @@ impl Control {
                 let Some(device) = present_device(pins, interface)? else { return Ok(None) };
                 let is_attached = attached::hook(pins, slot, &device)?.is_some()
                     && attached::transmits(pins, slot, &device)?
-                    && is_current(&maps, interface, &device)?;
+                    && (!compares || is_current(&maps, interface, &device)?);
                 Ok(Some((device, is_attached)))
             };
             let (device, is_attached) = match examine() {

@@ -153,7 +153,7 @@ impl Repairs {
             let new = observed.iter().filter(|(slot, found)| self.is_new(**slot, found));
             let new: BTreeSet<u16> = new.map(|(slot, _)| *slot).collect();
             self.report_losses(control, &observed, &new, report);
-            self.repair(control, &observed, &new, report)?;
+            self.repair(control, &observed, &new, depth, report)?;
             // Interfaces of renamed devices, and of devices that have their names now, may be stored.
             self.read_store(control)?;
             observed = self.observe(control, control.maps()?.as_ref())?;
@@ -271,11 +271,12 @@ impl Repairs {
         control: &mut Control,
         observed: &Observed,
         new: &BTreeSet<u16>,
+        depth: Depth,
         report: &mut dyn FnMut(&str),
     ) -> Result<()> {
         let is_instance = observed.values().all(|found| found.active.is_present());
         let done = if is_instance {
-            control.attach_missing(&mut self.refused)?
+            control.attach_missing(&mut self.refused, depth == Depth::Everything)?
         } else if self.may_restore(control, observed)? {
             control.reconcile(false)?.interfaces
         } else {
