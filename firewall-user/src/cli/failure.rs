@@ -6,7 +6,7 @@ use std::error::Error;
 use super::prefix_list::LoadError;
 use crate::api::keys::KeysError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
-use crate::control::enforcement::{AmbiguousName, SameDevice};
+use crate::control::enforcement::{AmbiguousName, NotEnforced, SameDevice};
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NotStored, NothingAttached, OtherStore, Unsettled};
 use crate::dataplane::DataplaneError;
@@ -18,7 +18,7 @@ use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 23] = [
+const EXPLAINED: [Lookup; 24] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -42,6 +42,7 @@ const EXPLAINED: [Lookup; 23] = [
     explained::<Unconfirmed>,
     explained::<Unmanaged>,
     explained::<Unsettled>,
+    explained::<NotEnforced>,
 ];
 
 type Cause<'a> = &'a (dyn Error + 'static);
