@@ -103,6 +103,8 @@ impl Control {
             None => device::find(interface.netns.as_deref(), &interface.device)?,
         };
         device.require_supported()?;
+        let hook = attached::hook(pins, slot, &device)?;
+        let before_digest = loaded(&self.enforcer, slot)?;
         let is_new = !attached::slots(pins)?.contains(&slot);
         if is_new {
             // Also if it is stored already: every packet has passed so far.
@@ -148,11 +150,14 @@ impl Control {
             Err(error) => {
                 if is_first {
                     instance::remove_all(pins)?;
-                } else if !is_new {
+                } else if is_new && let Some(mut maps) = self.enforcer.maps()? {
+                    self.enforcer.release(&mut maps, slot)?;
+                } else if is_resized
+                    || attached::hook(pins, slot, &device)? != hook
+                    || ![0, before_digest].contains(&loaded(&self.enforcer, slot)?)
+                {
                     let what = || format!("attach it as before, after this failed: {error:#}");
                     self.restore(slot).with_context(what)?;
-                } else if let Some(mut maps) = self.enforcer.maps()? {
-                    self.enforcer.release(&mut maps, slot)?;
                 }
                 Err(error)
             }
@@ -236,4 +241,10 @@ impl Attempt<'_> {
             Ok(Learned::default())
         }
     }
+}
+
+/// The digest that is recorded of the programs of a slot; 0 where there are none, and while they are being replaced.
+fn loaded(enforcer: &Enforcer, slot: u16) -> Result<u64> {
+    let Some(maps) = enforcer.maps()? else { return Ok(0) };
+    Ok(maps.loaded(slot)?.0)
 }

@@ -141,9 +141,13 @@ impl Repairs {
             // A device that could not be followed may be followed now.
             self.seen.values_mut().for_each(|seen| seen.namesake = None);
         }
-        let is_outdated =
-            depth == Depth::Everything && self.has_others(maps.as_ref(), &observed)?;
-        if is_outdated || observed.iter().any(|(slot, found)| self.needs_repair(*slot, found)) {
+        let outdated = match depth {
+            Depth::Everything => self.with_others(maps.as_ref(), &observed)?,
+            _ => BTreeSet::new(),
+        };
+        if !outdated.is_empty()
+            || observed.iter().any(|(slot, found)| self.needs_repair(*slot, found))
+        {
             // A command may be attaching it right now.
             drop(control.exclusive_in_kernel()?);
             if self.read_store(control)? {
@@ -153,7 +157,7 @@ impl Repairs {
             let new = observed.iter().filter(|(slot, found)| self.is_new(**slot, found));
             let new: BTreeSet<u16> = new.map(|(slot, _)| *slot).collect();
             self.report_losses(control, &observed, &new, report);
-            self.repair(control, &observed, &new, depth, report)?;
+            self.repair(control, &observed, (&new, &outdated), report)?;
             // Interfaces of renamed devices, and of devices that have their names now, may be stored.
             self.read_store(control)?;
             observed = self.observe(control, control.maps()?.as_ref())?;
@@ -215,17 +219,18 @@ impl Repairs {
             || has_no_place && found.state == State::DeviceMissing
     }
 
-    /// Whether the programs of an enforced interface are of other settings than the stored ones.
-    fn has_others(&self, maps: Option<&Maps>, observed: &Observed) -> Result<bool> {
-        let Some(maps) = maps else { return Ok(false) };
+    /// The enforced interfaces with programs of other settings than the stored ones.
+    fn with_others(&self, maps: Option<&Maps>, observed: &Observed) -> Result<BTreeSet<u16>> {
+        let mut others = BTreeSet::new();
+        let Some(maps) = maps else { return Ok(others) };
         for (slot, found) in observed.iter().filter(|(_, found)| found.state.is_enforced()) {
             if let (Some(interface), Some(device)) = (self.interfaces.get(slot), &found.device)
                 && !is_current(maps, interface, device)?
             {
-                return Ok(true);
+                others.insert(*slot);
             }
         }
-        Ok(false)
+        Ok(others)
     }
 
     /// Whether the device is another one than before, or the interface was not known: it appeared.
@@ -270,13 +275,12 @@ impl Repairs {
         &mut self,
         control: &mut Control,
         observed: &Observed,
-        new: &BTreeSet<u16>,
-        depth: Depth,
+        (new, outdated): (&BTreeSet<u16>, &BTreeSet<u16>),
         report: &mut dyn FnMut(&str),
     ) -> Result<()> {
         let is_instance = observed.values().all(|found| found.active.is_present());
         let done = if is_instance {
-            control.attach_missing(&mut self.refused, depth == Depth::Everything)?
+            control.attach_missing(&mut self.refused, !outdated.is_empty())?
         } else if self.may_restore(control, observed)? {
             control.reconcile(false)?.interfaces
         } else {
@@ -287,14 +291,13 @@ impl Repairs {
             let is_new = new.contains(&slot);
             let (name, what) = (interface.label(), if is_new { "appeared" } else { "repaired" });
             let was_lost = observed.get(&slot).is_some_and(|found| found.loss().is_some());
-            let was_enforced = observed.get(&slot).is_some_and(|found| found.state.is_enforced());
             match outcome {
                 Outcome::Attached(attached) if was_lost => {
                     report(&format!("{name} {what}: attached, {}", attached.hook.name()));
                     // The end of the loss is reported already.
                     self.seen.remove(&slot);
                 }
-                Outcome::Attached(_) if is_instance && was_enforced => {
+                Outcome::Attached(_) if is_instance && outdated.contains(&slot) => {
                     report(&format!(
                         "{name} repaired: its programs were not those of its settings"
                     ));

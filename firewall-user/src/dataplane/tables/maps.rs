@@ -230,7 +230,7 @@ fn damaged(pins: &Pins, name: &str, why: &str) -> DataplaneError {
 impl Maps {
     /// What is loaded of an interface: the digest of its programs, and the half of its settings that they
     /// refer to.
-    pub(in crate::dataplane) fn loaded(&self, slot: u16) -> Result<(u64, u8)> {
+    pub fn loaded(&self, slot: u16) -> Result<(u64, u8)> {
         let [digest, half] = self.loaded.get(&u32::from(slot), 0).context("read map LOADED")?;
         Ok((digest, u8::from(half != 0)))
     }
