@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use crate::config::{Config, Paths};
 use crate::control::Control;
+use crate::journal;
 use crate::model::{Identity, Model};
 use crate::store;
 
@@ -163,7 +164,9 @@ impl Drop for Api {
 fn settle(writer: &Opened, paths: &Paths, config: Config) {
     let settled = writer.with(|| Control::open(paths, config), Control::settle_deferred);
     if let Err(error) = settled {
-        eprintln!("secgroup: a change of the EC2 API is stored, but not in force: {error:#}");
+        journal::report(format_args!(
+            "a change of the EC2 API is stored, but not in force: {error:#}"
+        ));
     }
 }
 

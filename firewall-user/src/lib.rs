@@ -8,6 +8,7 @@ pub mod control;
 pub mod dataplane;
 pub mod explain;
 pub mod http;
+pub mod journal;
 pub mod ownership;
 pub mod store;
 pub mod telemetry;

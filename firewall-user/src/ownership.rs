@@ -89,7 +89,7 @@ impl Explain for OwnershipError {
             ),
             Self::Readable { path, .. } => Some(
                 format!(
-                    "whoever has read it has the secret: replace it if that may be, and `chmod go= {}`",
+                    "a user who has read it has the secret: replace it if that may be, and `chmod go= {}`",
                     path.display()
                 )
                 .into(),
@@ -187,7 +187,7 @@ pub fn create_file(path: &Path) -> Result<(), OwnershipError> {
 /// another one in its place. A symbolic link is followed.
 ///
 /// # Errors
-/// Somebody else can, or it cannot be opened.
+/// Another user can, or it cannot be opened.
 pub fn open_private(path: &Path) -> Result<File, OwnershipError> {
     let failed =
         |what| move |source| OwnershipError::Access { path: path.to_owned(), what, source };

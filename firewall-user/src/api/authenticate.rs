@@ -11,6 +11,7 @@ use super::keys::{KeyFile, KeyRing};
 use super::replay::{Repeated, Replays};
 use super::{Access, Api};
 use crate::config::Paths;
+use crate::journal;
 
 /// In place of the secret of a key that does not exist: its requests take the same time.
 const NO_SECRET: &str = "0000000000000000000000000000000000000000";
@@ -20,7 +21,7 @@ const NO_SECRET: &str = "0000000000000000000000000000000000000000";
 pub enum Authentication {
     /// By signatures of access keys.
     Keys,
-    /// Not at all: whoever can connect may do everything.
+    /// Not at all: every client that can connect may do everything.
     None,
 }
 
@@ -146,7 +147,7 @@ impl Authenticator {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if *reported != error {
             if let Some(error) = &error {
-                eprintln!("secgroup: ec2: {error}");
+                journal::report(format_args!("ec2: {error}"));
             }
             *reported = error;
         }

@@ -104,7 +104,7 @@ pub enum KeysError {
         /// Why.
         source: io::Error,
     },
-    /// Somebody else can change it, or read the secrets.
+    /// Another user can change it, or read the secrets.
     #[error("access keys")]
     Ownership(#[from] OwnershipError),
     /// It is not of this program.
@@ -180,7 +180,7 @@ impl KeyFile {
     /// Every key, in the order of their creation.
     ///
     /// # Errors
-    /// The file cannot be read, or somebody else can change it or read it.
+    /// The file cannot be read, or another user can change it or read it.
     pub fn list(&self) -> Result<Vec<Key>, KeysError> {
         let path = self.path();
         let failed = |source| KeysError::Access { what: "read", path: path.clone(), source };
@@ -263,7 +263,7 @@ impl KeyFile {
 
     fn write(&self, text: &[u8]) -> io::Result<()> {
         let new = self.dir.join(NEW_FILE);
-        // One that a killed process left, whoever may read it.
+        // One that a killed process left, whatever its permissions.
         let _ = fs::remove_file(&new);
         let write = || {
             let mut options = OpenOptions::new();

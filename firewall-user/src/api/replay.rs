@@ -1,4 +1,4 @@
-//! Requests that change something are carried out once, although whoever reads one on its way can send it again.
+//! Requests that change something are carried out once, although one that was read on its way can be sent again.
 //!
 //! A signature is remembered until it is not valid any more. Those of before this process began are not known, so a
 //! request that was signed before it is refused. The latest time that was accepted is in a file, and after a restart

@@ -37,6 +37,7 @@ use crate::http::connection::{Accepted, Bounds, Ends, Phase, Progress, Stream, W
 use crate::http::server::{self, Service};
 use crate::http::tls::{Tls, TlsFiles};
 use crate::http::{Address, Listening};
+use crate::journal;
 use crate::telemetry::serve::{Server, Signalled};
 
 /// Connections at the same time.
@@ -191,11 +192,11 @@ async fn follow_config(shared: Arc<Shared>, mut config: watch::Receiver<Config>)
 async fn follow_certificate(tls: Arc<Tls>, mut reload: watch::Receiver<u64>) {
     while reload.changed().await.is_ok() {
         match tls.reload() {
-            Ok(()) => eprintln!("secgroup: ec2: certificate reloaded"),
-            Err(error) => eprintln!(
-                "secgroup: ec2: certificate not reloaded, the earlier one stays: {:#}",
+            Ok(()) => journal::report(format_args!("ec2: certificate reloaded")),
+            Err(error) => journal::report(format_args!(
+                "ec2: certificate not reloaded, the earlier one stays: {:#}",
                 anyhow::Error::from(error)
-            ),
+            )),
         }
     }
 }
@@ -336,7 +337,7 @@ async fn carry_out(
         let answer = shared.api().answer(&Caller { access, connection }, &params);
         if is_change && answer.status == 200 {
             let by = if key_id.is_empty() { String::new() } else { format!(" by {key_id}") };
-            eprintln!("secgroup: ec2: {}{by}", params.text("Action").unwrap_or_default());
+            journal::report(format_args!("ec2: {}{by}", params.text("Action").unwrap_or_default()));
         }
         answer
     });

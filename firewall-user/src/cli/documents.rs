@@ -157,13 +157,13 @@ pub(super) fn files_of(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// How many objects of one kind a plan creates, changes and leaves as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     created: HashSet<String>,
     changed: HashSet<String>,
     removed: HashSet<String>,
 }
 
-impl Tally {
+impl Counts {
     pub(super) fn create(&mut self, id: &impl ToString) {
         self.created.insert(id.to_string());
     }

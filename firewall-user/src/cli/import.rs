@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::documents::{self, Run, Scope, Tally};
+use super::documents::{self, Counts, Run, Scope};
 use super::safety::Safety;
 use super::{Context, Exit, output};
 use crate::model::Change;
@@ -93,8 +93,10 @@ fn add_directory(parts: &mut Parts, directory: &Path) -> Result<()> {
 
 /// What is created and changed, and what matches nothing.
 fn summary(plan: &Plan) -> Vec<String> {
-    let (mut groups, mut lists, mut acls) = (Tally::default(), Tally::default(), Tally::default());
-    let (mut vpcs, mut subnets, mut rules) = (Tally::default(), Tally::default(), Tally::default());
+    let (mut groups, mut lists, mut acls) =
+        (Counts::default(), Counts::default(), Counts::default());
+    let (mut vpcs, mut subnets, mut rules) =
+        (Counts::default(), Counts::default(), Counts::default());
     for step in &plan.steps {
         match &step.change {
             Change::PutVpc(vpc) => put(&mut vpcs, step.lines.first(), &vpc.id),
@@ -132,13 +134,13 @@ fn summary(plan: &Plan) -> Vec<String> {
         format!("rules         {}", rules.text(compared.rules)),
         format!("prefix lists  {}", lists.text(compared.prefix_lists)),
     ];
-    for (what, tally, count) in [
+    for (what, counts, count) in [
         ("network ACLs  ", &acls, compared.acls),
         ("VPCs          ", &vpcs, compared.vpcs),
         ("subnets       ", &subnets, compared.subnets),
     ] {
-        if count > 0 || *tally != Tally::default() {
-            lines.push(format!("{what}{}", tally.text(count)));
+        if count > 0 || *counts != Counts::default() {
+            lines.push(format!("{what}{}", counts.text(count)));
         }
     }
     if plan.foreign > 0 {
@@ -148,10 +150,10 @@ fn summary(plan: &Plan) -> Vec<String> {
     lines
 }
 
-fn put(tally: &mut Tally, line: Option<&Line>, id: &impl ToString) {
+fn put(counts: &mut Counts, line: Option<&Line>, id: &impl ToString) {
     use crate::model::apply::Sign;
     match line.map(|line| line.sign) {
-        Some(Sign::Add) => tally.create(id),
-        _ => tally.change(id),
+        Some(Sign::Add) => counts.create(id),
+        _ => counts.change(id),
     }
 }

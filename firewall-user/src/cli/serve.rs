@@ -9,6 +9,7 @@ use self::ec2::Ec2;
 use super::{Context, Exit};
 use crate::api;
 use crate::http::Address;
+use crate::journal;
 use crate::telemetry::serve;
 
 mod ec2;
@@ -79,8 +80,10 @@ impl Command {
         }
         let announce = |metrics: &Address| {
             match metrics {
-                Address::Tcp(address) => eprintln!("secgroup: metrics at http://{address}/metrics"),
-                Address::Unix(_) => eprintln!("secgroup: metrics at {metrics}"),
+                Address::Tcp(address) => {
+                    journal::report(format_args!("metrics at http://{address}/metrics"));
+                }
+                Address::Unix(_) => journal::report(format_args!("metrics at {metrics}")),
             }
             if let Some((options, address)) = announced {
                 ec2::announce(&options, &address, keys);

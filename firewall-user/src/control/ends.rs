@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{Control, watch};
 use crate::clock::Clocks;
 use crate::dataplane::host::preflight::{self, Work};
+use crate::journal;
 use crate::model::{End, Ended, EndedKind, Moment};
 use crate::store::Transaction;
 
@@ -31,7 +32,7 @@ pub(super) fn messages(transaction: &Transaction<'_>) -> Vec<String> {
 /// Prints it. It goes to standard error, and from `serve` into its log.
 pub(super) fn report(messages: &[String]) {
     for message in messages {
-        eprintln!("secgroup: {message}");
+        journal::report(format_args!("{message}"));
     }
 }
 

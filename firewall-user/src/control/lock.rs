@@ -17,6 +17,7 @@ use procfs::{Lock, LockType};
 
 use super::{Control, watch};
 use crate::explain::Explain;
+use crate::journal;
 use crate::ownership::{self, OwnershipError, access_hint};
 
 /// The lock's name in the state directory.
@@ -255,9 +256,9 @@ fn wait(file: &File, path: &Path) -> io::Result<()> {
     let path = path.display().to_string();
     let notice = thread::spawn(move || {
         if waited.recv_timeout(NOTICE_AFTER) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!(
-                "secgroup: waiting for another secgroup command to finish (`fuser {path}` finds it)"
-            );
+            journal::report(format_args!(
+                "waiting for another secgroup command to finish (`fuser {path}` finds it)"
+            ));
         }
     });
     let result = file.lock();

@@ -16,6 +16,7 @@ use nix::unistd::{close, dup2_stdout, setsid};
 
 use super::{Control, boot};
 use crate::config::{Config, Paths};
+use crate::journal;
 
 /// The command line of this process.
 pub const COMMAND: [&str; 2] = ["confirm", "--watch"];
@@ -169,7 +170,7 @@ fn close_inherited_files() -> io::Result<()> {
 
 /// Reports an event on standard error and, because that may be closed, in the system's log.
 pub(super) fn report(text: &str) {
-    eprintln!("secgroup: {text}");
+    journal::report(format_args!("{text}"));
     let line = format!("<{PRIORITY}>secgroup[{}]: {text}", std::process::id());
     let send = || UnixDatagram::unbound()?.send_to(line.as_bytes(), SYSLOG);
     let _ = send();

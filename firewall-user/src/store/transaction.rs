@@ -181,8 +181,10 @@ impl<'a> Transaction<'a> {
         let generation = generation + 1;
         let ends = Ends::new(&sql, &clocks).and_then(|ends| ends.all(&sql)).map_err(failed)?;
         cache.prepare(Snapshot { id, generation, ends, model });
-        let committed = sql.commit().map_err(failed);
+        let committed = sql.execute_batch("COMMIT").map_err(failed);
+        // Before the rollback of a commit that failed, after which another process may reach this generation.
         cache.settle(committed.is_ok());
+        drop(sql);
         committed.map(|()| generation)
     }
 

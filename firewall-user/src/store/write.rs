@@ -8,10 +8,14 @@ use rusqlite::{Connection, params};
 use super::ends::EndColumns;
 use super::{EndedCounts, entries, read, rows, versions};
 use crate::model::{
-    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, FlowLog, Group, GroupId, Interface,
-    InterfaceId, ListState, Peer, PrefixList, Rule, RuleId, RuleSpec, Subnet, Vpc,
+    Acl, AclEntry, AclId, Block, Change, Ec2Traffic, Group, GroupId, Interface, InterfaceId,
+    ListState, Peer, PrefixList, Rule, RuleId, RuleSpec,
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
+
+mod vpcs;
+
+use vpcs::{put_flow_log, put_subnet, put_vpc};
 
 /// Writes an edit. A new rule gets its number here, also in `change`. `boot`: the id of the present one.
 pub(super) fn change(
@@ -286,45 +290,6 @@ fn write_rule_tags(
 ) -> rusqlite::Result<()> {
     let mut insert = sql.prepare_cached("INSERT INTO rule_tags VALUES (?1, ?2, ?3)")?;
     tags.iter().try_for_each(|(key, value)| insert.execute(params![number, key, value]).map(drop))
-}
-
-fn put_vpc(sql: &Connection, vpc: &Vpc) -> rusqlite::Result<()> {
-    let Vpc { id, is_default, settings, tags } = vpc;
-    sql.execute(
-        "INSERT INTO vpcs VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE \
-         SET is_default = excluded.is_default, settings = excluded.settings",
-        params![id.as_str(), is_default, rows::to_json(settings)?],
-    )?;
-    sql.execute("DELETE FROM vpc_tags WHERE vpc = ?1", [id.as_str()])?;
-    write_tags(sql, "vpc_tags", id.as_str(), tags)
-}
-
-fn put_subnet(sql: &Connection, subnet: &Subnet) -> rusqlite::Result<()> {
-    let Subnet { id, vpc, acl, association, is_default, settings, tags } = subnet;
-    sql.execute(
-        "INSERT INTO subnets VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE \
-         SET acl = excluded.acl, settings = excluded.settings, association = excluded.association",
-        params![
-            id.as_str(),
-            vpc.as_str(),
-            acl.as_ref().map(AclId::as_str),
-            is_default,
-            rows::to_json(settings)?,
-            association.as_str(),
-        ],
-    )?;
-    sql.execute("DELETE FROM subnet_tags WHERE subnet = ?1", [id.as_str()])?;
-    write_tags(sql, "subnet_tags", id.as_str(), tags)
-}
-
-fn put_flow_log(sql: &Connection, log: &FlowLog) -> rusqlite::Result<()> {
-    let FlowLog { id, resource, created, settings, tags } = log;
-    sql.execute(
-        "INSERT INTO flow_logs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO NOTHING",
-        params![id.as_str(), resource.to_string(), created, rows::to_json(settings)?],
-    )?;
-    sql.execute("DELETE FROM flow_log_tags WHERE flow_log = ?1", [id.as_str()])?;
-    write_tags(sql, "flow_log_tags", id.as_str(), tags)
 }
 
 /// The columns `cidr, prefix_list, peer_group, foreign_group`.

@@ -17,6 +17,7 @@ use crate::control::NothingAttached;
 use crate::control::repair::{Depth, Repairs};
 use crate::dataplane::host::device::Changes;
 use crate::dataplane::host::netns;
+use crate::journal;
 use crate::telemetry::supervisor::Heartbeat;
 
 /// Time between two checks of the store's generation, of an unconfirmed change's deadline, and of which network
@@ -141,7 +142,7 @@ impl Follower {
 }
 
 fn report(text: &str) {
-    eprintln!("secgroup: {text}");
+    journal::report(format_args!("{text}"));
 }
 
 /// What tells a named namespace from a later one of its name; `None` for the process's own, or if there is none.

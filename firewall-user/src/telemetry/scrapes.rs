@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Paths};
 use crate::control::Control;
+use crate::journal;
 use crate::telemetry::metrics::{self, Scrape};
 
 /// How long a reading is served, at least.
@@ -94,7 +95,7 @@ impl Scrapes {
         let mut shared = self.lock();
         if shared.reported != error {
             if let Some(error) = &error {
-                eprintln!("secgroup: scrape: {error}");
+                journal::report(format_args!("scrape: {error}"));
             }
             shared.reported = error;
         }

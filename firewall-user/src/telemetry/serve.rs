@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{Config, Paths};
 use crate::control::{Control, NothingAttached};
 use crate::http::{Address, Listening, server};
+use crate::journal;
 use crate::telemetry::follow::{self, Follower};
 use crate::telemetry::scrapes::Scrapes;
 use crate::telemetry::server::MetricsServer;
@@ -148,7 +149,7 @@ async fn gc(paths: Paths, config: watch::Receiver<Config>) {
         if let Ok(Err(error)) = tokio::task::spawn_blocking(gc).await
             && !error.is::<NothingAttached>()
         {
-            eprintln!("secgroup: remove expired flows: {error:#}");
+            journal::report(format_args!("remove expired flows: {error:#}"));
         }
     }
 }
@@ -186,14 +187,14 @@ impl Signals {
             reload.send_modify(|count| *count += 1);
             match Config::load(paths.config.as_deref()) {
                 Ok(config) => {
-                    eprintln!("secgroup: configuration reloaded");
+                    journal::report(format_args!("configuration reloaded"));
                     configure.send_replace(config);
                 }
                 Err(error) => {
                     let error = anyhow::Error::from(error);
-                    eprintln!(
-                        "secgroup: configuration not reloaded, the earlier one stays: {error:#}"
-                    );
+                    journal::report(format_args!(
+                        "configuration not reloaded, the earlier one stays: {error:#}"
+                    ));
                 }
             }
             supervisor.ready();

@@ -55,7 +55,7 @@ fn keys_are_refused_where_they_cannot_be_used() {
         done.stderr,
         format!(
             "error: list keys: access keys: {path} may be read by others (mode 0644)\n\
-             hint: whoever has read it has the secret: replace it if that may be, and `chmod go= {path}`\n"
+             hint: a user who has read it has the secret: replace it if that may be, and `chmod go= {path}`\n"
         )
     );
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();

@@ -14,7 +14,7 @@ const POLICY: &str = "firewall-user/policy/src";
 /// re-exports the policy crate as `policy`, and its `model`.
 const LAYERS: [&[&str]; 9] = [
     &["model", "policy"],
-    &["clock", "explain"],
+    &["clock", "explain", "journal"],
     &["ownership"],
     &["dataplane", "http", "store"],
     &["config"],

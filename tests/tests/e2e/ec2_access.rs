@@ -3,7 +3,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
-use secgroup_tests::ec2::{Call, Key, READING, Reply, create_group, now, send, serve};
+use secgroup_tests::ec2::{Call, Key, READING, Reply, SERVED, create_group, now, send, serve};
+use secgroup_tests::notify::Notify;
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Namespace, Secgroup};
 
@@ -17,6 +18,21 @@ fn outcome(reply: &Reply) -> (u16, &str) {
 fn wait_for_next_second() {
     let second = now();
     wait_until(MAX_WAIT, "the next second", || now() > second);
+}
+
+#[test]
+fn a_change_is_answered_although_its_line_cannot_be_written() {
+    let host = Namespace::new();
+    let secgroup = Secgroup::inside(&host);
+    let key = Key::create(&secgroup, "");
+    // As with a log on a disk that is full.
+    let full = ["sh", "-c", r#"exec "$@" 2>/dev/full"#, "sh"];
+    let line = format!("serve --metrics 127.0.0.1:0 --ec2 {SERVED}");
+    let _serve = Notify::new().start(secgroup.command_under(&full, &line));
+    wait_for_next_second();
+    let created = send(&host, &Call::post(&create_group("web")).signed(&key));
+    assert_eq!(outcome(&created), (200, ""), "{created:?}");
+    assert!(secgroup.ok("group list").contains("web"));
 }
 
 #[test]
@@ -44,16 +60,16 @@ fn only_signed_requests_are_answered() {
 
     let unsigned = send(&Call::post(&create_group("x")).unsigned());
     assert_eq!(outcome(&unsigned), (401, "MissingAuthenticationToken"));
-    let stranger = Key { id: "AKIAQQQQQQQQQQQQQQQQ".to_owned(), ..key.clone() };
+    let unknown = Key { id: "AKIAQQQQQQQQQQQQQQQQ".to_owned(), ..key.clone() };
     let guessed = Key { secret: "0".repeat(40), ..key.clone() };
-    for wrong in [&stranger, &guessed] {
+    for wrong in [&unknown, &guessed] {
         let refused = send(&Call::post(&create_group("x")).signed(wrong));
         assert_eq!(outcome(&refused), (401, "AuthFailure"));
         let text =
             "<Message>AWS was not able to validate the provided access credentials</Message>";
         assert!(refused.body.contains(text), "{refused:?}");
     }
-    let refused = send(&Call::post(READING).signed(&stranger));
+    let refused = send(&Call::post(READING).signed(&unknown));
     assert_eq!(outcome(&refused), (403, "InvalidClientTokenId"));
     let refused = send(&Call::post(READING).signed(&guessed));
     assert_eq!(outcome(&refused), (403, "SignatureDoesNotMatch"));
@@ -125,14 +141,14 @@ fn a_key_allows_what_it_was_created_for_until_it_is_deleted() {
     let lines = serve.lines();
     assert_eq!(lines.iter().filter(|line| line.contains(report)).count(), 1, "{lines:?}");
     let error = secgroup.refused("key list", 1);
-    assert!(error.contains("hint: whoever has read it has the secret"), "{error}");
+    assert!(error.contains("hint: a user who has read it has the secret"), "{error}");
     let error = secgroup.refused("serve --metrics 127.0.0.1:0 --ec2 127.0.0.1:0", 1);
     assert!(error.contains("may be read by others"), "{error}");
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     assert_eq!(outcome(&read(&reader)), (200, ""));
 }
 
-/// Without TLS, whoever can read the network or a log of a proxy has requests with their signatures.
+/// Without TLS, who can read the network or a log of a proxy has requests with their signatures.
 #[test]
 fn a_change_is_carried_out_once_and_not_again_after_a_restart() {
     let host = Namespace::new();

@@ -19,7 +19,7 @@ fn a_page_in_a_browser_changes_nothing_without_authentication() {
     let host = Namespace::new();
     let secgroup = Secgroup::inside(&host);
     let serve = serve(&secgroup, "--insecure-no-auth");
-    assert!(serve.lines().iter().any(|line| line.contains("without authentication: whoever")));
+    assert!(serve.lines().iter().any(|line| line.contains("without authentication: every client")));
     let form = create_group("x");
     let client = ("amz-sdk-invocation-id", "1");
     for headers in [

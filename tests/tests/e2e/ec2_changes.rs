@@ -78,7 +78,7 @@ fn calls_and_commands_at_once_are_all_in_force() {
                 for port in ports {
                     let rule = permission(id, "udp", port, "10.77.0.0/24");
                     endpoint.ok(&format!("Action=AuthorizeSecurityGroupIngress{rule}"));
-                    // What was answered is seen by whoever asks then.
+                    // A reading that begins after an answer sees its change.
                     let all = endpoint.ok(&format!("Action=DescribeSecurityGroups&GroupId.1={id}"));
                     assert!(all.contains(&format!("<fromPort>{port}<")), "{port}: {all}");
                 }

@@ -132,21 +132,19 @@ fn a_body_in_tiny_pieces_takes_little_memory() {
     let before = memory(&server);
     let mut pieces = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     pieces.extend(b"1\r\nx\r\n".repeat(MAX_BODY / 2));
-    let streams: Vec<TcpStream> = (0..8)
+    let streams: Vec<TcpStream> = (0..4)
         .map(|_| {
             let mut stream = connect(&host).unwrap();
-            // A build without optimisation may take too long, and the connection end meanwhile.
-            let _ = stream.write_all(&pieces);
+            stream.write_all(&pieces).unwrap();
             stream
         })
         .collect();
     let after = memory(&server);
     assert!(after < before + (32 << 10), "{before} KiB before, {after} KiB after");
     for mut stream in streams {
-        let has_sent = stream.write_all(b"0\r\n\r\n").is_ok();
-        // After an end in the middle of the body the answer may be lost.
-        let answer = receive(&mut stream);
-        assert!(answer.is_ok_and(|answer| matches!(answer.status, 401 | 408)) || !has_sent);
+        stream.write_all(b"0\r\n\r\n").unwrap();
+        // A build without optimisation may take too long.
+        assert!(matches!(receive(&mut stream).unwrap().status, 401 | 408));
     }
 }
 

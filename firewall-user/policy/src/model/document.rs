@@ -234,20 +234,12 @@ impl Error {
     /// The place, to be changed.
     pub(crate) const fn path_mut(&mut self) -> Option<&mut String> {
         match self {
-            Self::Syntax { .. }
-            | Self::Utf16
-            | Self::Blank
-            | Self::Empty
-            | Self::Partial
-            | Self::EntriesOfWhat
-            | Self::NoSuchVpc { .. }
-            | Self::SeveralVpcs { .. }
-            | Self::NothingStays => None,
             Self::Missing { path, .. }
             | Self::Repeated { path }
             | Self::Type { path, .. }
             | Self::Foreign { path, .. }
             | Self::Refused { path, .. } => Some(path),
+            _ => None,
         }
     }
 

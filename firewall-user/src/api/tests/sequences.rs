@@ -202,12 +202,7 @@ impl Both {
                     self.id(*group),
                     self.permission(*traffic, peers, "")
                 ));
-                let specs: Vec<Spec> =
-                    peers.iter().map(|to| (*egress, *traffic, to.clone())).collect();
-                let are_all = self
-                    .groups
-                    .get(group)
-                    .is_some_and(|rules| specs.iter().all(|spec| rules.contains_key(spec)));
+                let (specs, are_all) = self.named(*group, *egress, *traffic, peers);
                 assert_eq!(answer.status == 200, are_all, "{}", answer.body);
                 if let Some(rules) = self.groups.get_mut(group).filter(|_| are_all) {
                     rules.retain(|spec, _| !specs.contains(spec));
@@ -247,12 +242,7 @@ impl Both {
                     self.id(*group),
                     self.permission(*traffic, peers, text)
                 ));
-                let specs: Vec<Spec> =
-                    peers.iter().map(|to| (*egress, *traffic, to.clone())).collect();
-                let are_all = self
-                    .groups
-                    .get(group)
-                    .is_some_and(|rules| specs.iter().all(|spec| rules.contains_key(spec)));
+                let (specs, are_all) = self.named(*group, *egress, *traffic, peers);
                 assert_eq!(answer.status == 200, are_all, "{}", answer.body);
                 if let Some(rules) = self.groups.get_mut(group).filter(|_| are_all) {
                     for spec in &specs {
@@ -261,6 +251,20 @@ impl Both {
                 }
             }
         }
+    }
+
+    /// The specifications of a permission's rules, and whether the group has all of them.
+    fn named(
+        &self,
+        group: usize,
+        egress: bool,
+        traffic: usize,
+        peers: &BTreeSet<To>,
+    ) -> (Vec<Spec>, bool) {
+        let specs: Vec<Spec> = peers.iter().map(|to| (egress, traffic, to.clone())).collect();
+        let rules = self.groups.get(&group);
+        let are_all = rules.is_some_and(|rules| specs.iter().all(|spec| rules.contains_key(spec)));
+        (specs, are_all)
     }
 
     fn modify(&mut self, group: usize, changes: &[(prop::sample::Index, usize, To)]) {

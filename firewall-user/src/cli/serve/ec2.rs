@@ -10,6 +10,7 @@ use crate::api::{Authentication, server};
 use crate::cli::failure::UsageError;
 use crate::http::Address;
 use crate::http::tls::TlsFiles;
+use crate::journal;
 
 #[derive(Debug, Args)]
 pub(super) struct Ec2 {
@@ -23,7 +24,7 @@ pub(super) struct Ec2 {
     /// Private key of the certificate, in PEM; others must not be able to read it
     #[arg(long = "ec2-tls-key", value_name = "FILE", requires = "certificate")]
     key: Option<PathBuf>,
-    /// Let everybody who can connect to the EC2 API change everything, without access keys; only on
+    /// Let every client that can connect to the EC2 API change everything, without access keys; only on
     /// loopback or a Unix socket
     #[arg(long, requires = "address")]
     insecure_no_auth: bool,
@@ -64,7 +65,7 @@ impl Ec2 {
         }
         if ec2_test_reset && !insecure_no_auth {
             return refused(
-                format!("--ec2 {address}: --ec2-test-reset would let everybody empty the store"),
+                format!("--ec2 {address}: --ec2-test-reset would let every user empty the store"),
                 "leave it out; in a test, add --insecure-no-auth on loopback (127.0.0.1:8773)",
             );
         }
@@ -72,7 +73,7 @@ impl Ec2 {
             if insecure_no_auth {
                 return refused(
                     format!(
-                        "--ec2 {address}: whoever reaches this address could change every rule"
+                        "--ec2 {address}: every client that reaches it could change every rule"
                     ),
                     "leave out --insecure-no-auth, or listen on loopback (127.0.0.1:8773) or a Unix socket",
                 );
@@ -110,7 +111,7 @@ pub(super) fn announce(options: &server::Options, address: &Address, keys: usize
     };
     let who = match (options.authentication, keys) {
         (Authentication::None, _) => {
-            "without authentication: whoever can connect can change everything".to_owned()
+            "without authentication: every client can change everything".to_owned()
         }
         (Authentication::Keys, 0) => {
             "for access keys, and there is none: `secgroup key create` makes one".to_owned()
@@ -118,7 +119,7 @@ pub(super) fn announce(options: &server::Options, address: &Address, keys: usize
         (Authentication::Keys, 1) => "for 1 access key".to_owned(),
         (Authentication::Keys, keys) => format!("for {keys} access keys"),
     };
-    eprintln!("secgroup: EC2 API at {place}, {who}");
+    journal::report(format_args!("EC2 API at {place}, {who}"));
 }
 
 /// The number of access keys, where it matters.
@@ -161,9 +162,9 @@ mod tests {
             for (tls, insecure, reset, keys, reason) in [
                 (false, false, false, 1, "without TLS"),
                 (true, false, false, 0, "there is no access key"),
-                (true, true, false, 1, "whoever reaches this address"),
-                (true, false, true, 1, "--ec2-test-reset would let everybody"),
-                (true, true, true, 1, "whoever reaches this address"),
+                (true, true, false, 1, "every client that reaches it"),
+                (true, false, true, 1, "--ec2-test-reset would let every user"),
+                (true, true, true, 1, "every client that reaches it"),
                 (true, false, false, 1, ""),
             ] {
                 let refusal = refusal(other, tls, insecure, reset, keys);
