@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
+use crate::sigv4::parameters;
 
 /// The most parameters of a request: a thousand rules of four parameters fit.
 pub const MAX_PARAMETERS: usize = 20_000;
@@ -37,9 +38,10 @@ impl Params {
     /// The parameters of a form, `application/x-www-form-urlencoded`.
     ///
     /// # Errors
-    /// It has too many, one is given twice, or a name is malformed.
+    /// Its encoding or a name is malformed, it has too many, or one is given twice.
     pub fn parse(form: &[u8]) -> Result<Self, Error> {
-        Self::from_pairs(form_urlencoded::parse(form))
+        let form = std::str::from_utf8(form).ok().and_then(|form| parameters(form).ok());
+        Self::from_pairs(form.ok_or_else(malformed_encoding)?)
     }
 
     /// The parameters of pairs.
@@ -297,6 +299,12 @@ impl Params {
     }
 }
 
+/// A form, or a query, that is not percent-encoded UTF-8.
+#[must_use]
+pub fn malformed_encoding() -> Error {
+    Error::new("MalformedQueryString", "The query string is malformed.")
+}
+
 fn unknown(path: &str) -> Error {
     Error::new("UnknownParameter", format!("The parameter {path} is not recognized"))
 }
@@ -370,6 +378,8 @@ mod tests {
 
     #[test]
     fn bad_forms_are_refused() {
+        let error = Params::parse(b"A=%zz").unwrap_err();
+        assert_eq!(error.code, "MalformedQueryString");
         for text in ["A=1&A=2", "A..B=1", ".A=1", "A.=1", "a.b.c.d.e.f.g.h.i=1", "=1"] {
             let error = Params::parse(text.as_bytes()).unwrap_err();
             assert_eq!(error.code, "InvalidQueryParameter", "{text}");

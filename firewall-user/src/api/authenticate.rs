@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use firewall_ec2::form::malformed_encoding;
 use firewall_ec2::sigv4::{Form, Refusal, Request, Signature};
 use firewall_ec2::{Error, Params, Service};
 
@@ -63,9 +64,9 @@ impl Arrived {
     /// The parameters of query and body. They are decoded as the signature's query is, so that what was signed is
     /// what is carried out; those of the signature are left out.
     fn params(&self, form: Option<Form>) -> Result<Params, Error> {
-        let malformed = || Error::new("MalformedQueryString", "The query string is malformed.");
-        let body = std::str::from_utf8(&self.body).map_err(|_| malformed())?;
-        let parameters = |text| firewall_ec2::sigv4::parameters(text).map_err(|_| malformed());
+        let body = std::str::from_utf8(&self.body).map_err(|_| malformed_encoding())?;
+        let parameters =
+            |text| firewall_ec2::sigv4::parameters(text).map_err(|_| malformed_encoding());
         let mut pairs = parameters(&self.query)?;
         // Without authentication the signature of a client that signs all the same is not looked at.
         let is_presigned = match form {
