@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod explain;
 pub mod http;
 pub mod journal;
+pub mod observe;
 pub mod ownership;
 pub mod store;
 pub mod telemetry;

@@ -12,13 +12,14 @@ const POLICY: &str = "firewall-user/policy/src";
 
 /// From the bottom up. A module may use itself and what stands on a line above its own. `lib.rs`
 /// re-exports the policy crate as `policy`, and its `model`.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["model", "policy"],
     &["clock", "explain", "journal"],
     &["ownership"],
     &["dataplane", "http", "store"],
     &["config"],
     &["control"],
+    &["observe"],
     &["telemetry"],
     &["api"],
     &["cli"],
