@@ -113,6 +113,11 @@ fn a_query_chooses_what_every_filter_matches() {
         ("--port 128/0", "p"),
         ("--port 128/*", "p"),
         ("--port 128/1", ""),
+        ("--port domain", "u"),
+        ("--port HTTPS", ""),
+        ("--port ssh --port dns", "u"),
+        ("--port echo-request", "p"),
+        ("--port echo-reply", ""),
         ("--protocol tcp", "t"),
         ("--protocol 17 --protocol ICMPv6", "pu"),
         ("--interface eth0", "tf"),
@@ -194,13 +199,13 @@ fn invalid_values_say_what_is_valid() {
         (
             "--port 65536",
             "invalid value '65536' for '--port <PORT>': write a port from 0 to 65535, a range as FIRST-LAST, \
-             or TYPE/CODE",
+             a service as https, an ICMP message as echo-request or TYPE/CODE",
             "",
         ),
         (
             "--port 20-10",
             "invalid value '20-10' for '--port <PORT>': write a port from 0 to 65535, a range as FIRST-LAST, \
-             or TYPE/CODE",
+             a service as https, an ICMP message as echo-request or TYPE/CODE",
             "",
         ),
         (

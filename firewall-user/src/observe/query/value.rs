@@ -7,6 +7,14 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use firewall_ebpf::abi::reason::Reason;
 use ipnet::IpNet;
 
+use crate::model::{Family, IcmpMatch};
+use crate::policy::services;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
 /// What `--port` matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortFilter {
@@ -80,22 +88,37 @@ pub(super) fn port(word: &str) -> Result<PortFilter, String> {
             return Ok(PortFilter::Icmp(vec![IcmpFilter { protocol: None, kind, code }]));
         }
     }
-    if word.starts_with(|first: char| first.is_ascii_digit()) {
-        let (from, to) = word.split_once('-').unwrap_or((word, word));
-        return match (from.parse(), to.parse()) {
-            (Ok(from), Ok(to)) if from <= to => Ok(PortFilter::Ports(from..=to)),
-            _ => {
-                Err("write a port from 0 to 65535, a range as FIRST-LAST, or TYPE/CODE".to_owned())
-            }
-        };
+    let (from, to) = word.split_once('-').unwrap_or((word, word));
+    if let (Ok(from), Ok(to)) = (from.parse(), to.parse())
+        && from <= to
+    {
+        return Ok(PortFilter::Ports(from..=to));
     }
     named(word).ok_or_else(|| {
-        "no service or ICMP message of this name is known; write its number, as 443, or TYPE/CODE".to_owned()
+        "write a port from 0 to 65535, a range as FIRST-LAST, a service as https, an ICMP message as \
+         echo-request or TYPE/CODE"
+            .to_owned()
     })
 }
 
-fn named(_word: &str) -> Option<PortFilter> {
-    None
+/// The ports of a service in each protocol that has it, or the ICMP messages of a name in both families.
+fn named(word: &str) -> Option<PortFilter> {
+    let port = |protocol| Some((protocol, services::port_by_name(word, Some(protocol))?));
+    let ports: Vec<_> = [TCP, UDP].into_iter().filter_map(port).collect();
+    if !ports.is_empty() {
+        return Some(PortFilter::Service(ports));
+    }
+    let message = |(family, protocol)| {
+        let (kind, code) = match services::icmp_by_name(word, family)? {
+            IcmpMatch::Any => return None,
+            IcmpMatch::Type(kind) => (kind, None),
+            IcmpMatch::TypeCode(kind, code) => (kind, Some(code)),
+        };
+        Some(IcmpFilter { protocol: Some(protocol), kind, code })
+    };
+    let messages: Vec<_> =
+        [(Family::Ipv4, ICMP), (Family::Ipv6, ICMPV6)].into_iter().filter_map(message).collect();
+    (!messages.is_empty()).then_some(PortFilter::Icmp(messages))
 }
 
 /// Reasons by name; others are refused with the list of all.
