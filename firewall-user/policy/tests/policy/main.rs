@@ -5,4 +5,5 @@ mod compile;
 mod delta;
 mod ends;
 mod filter;
+mod nearest;
 mod random;
