@@ -3,3 +3,9 @@
 
 pub mod query;
 pub mod record;
+pub mod stats;
+pub mod status;
+
+/// The version of the JSON documents that do not have the form of AWS. It changes when a field changes its
+/// meaning or is removed, and not when one is added.
+pub const SCHEMA_VERSION: u32 = 1;
