@@ -4,6 +4,8 @@
 pub mod flows;
 pub mod query;
 pub mod record;
+pub mod stats;
+pub mod status;
 
 /// The version of the JSON documents that do not have the form of AWS. It changes when a field changes its
 /// meaning or is removed, and not when one is added.
