@@ -3,6 +3,7 @@
 
 pub mod collector;
 pub mod flows;
+pub mod journal;
 pub mod query;
 pub mod record;
 pub mod stats;
