@@ -4,11 +4,11 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
-use super::flows::document::{FlowCount, FlowList};
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
+use crate::observe::flows::document::{FlowCount, FlowList};
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
 
