@@ -6,9 +6,11 @@
 
 mod answer;
 mod assets;
+mod filters;
 mod guard;
 mod headers;
 mod pages;
 mod routes;
 pub mod server;
+mod texts;
 mod view;

@@ -37,10 +37,19 @@ impl Frame {
     }
 }
 
-/// A query of pairs, with `?` before it; empty without one.
-pub(super) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+/// A link to a page with the words of a request, but those in `own`, which have these values; words with an empty
+/// value are left out.
+pub(super) fn link(path: &str, words: &[(String, String)], own: &[(&str, &str)]) -> String {
+    let is_own = |name: &str| own.iter().any(|(own, _)| *own == name);
+    let kept = words.iter().filter(|(name, _)| !is_own(name));
+    let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
+    format!("{path}{}", query(kept.chain(own.iter().copied())))
+}
+
+/// A query of pairs, with `?` before it; empty without one. Pairs with an empty value are left out.
+fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
-    for (name, value) in pairs {
+    for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
         text.push(if text.is_empty() { '?' } else { '&' });
         encode(name, &mut text);
         text.push('=');
@@ -74,5 +83,9 @@ mod tests {
         let read = parameters(&text[1..]).unwrap();
         assert_eq!(read, pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(query([]), "");
+        let words = [("port", "80"), ("start", "200"), ("port", "81")];
+        let words = words.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(link("flows", &words, &[("start", "")]), "flows?port=80&port=81");
+        assert_eq!(link("flows", &words, &[("start", "7")]), "flows?port=80&port=81&start=7");
     }
 }
