@@ -1,5 +1,6 @@
 //! `secgroup serve`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,7 +13,8 @@ use crate::api;
 use crate::console as pages;
 use crate::http::Address;
 use crate::journal;
-use crate::telemetry::serve;
+use crate::observe::collector::hub::Hub;
+use crate::telemetry::{records, serve};
 
 mod console;
 mod ec2;
@@ -79,6 +81,10 @@ impl Command {
         let (paths, config) = (context.paths.clone(), context.config);
         let keys = ec2::count_keys(&ec2, &paths.state_dir).context("serve")?;
         let mut servers = Vec::new();
+        let hub = Arc::new(Hub::default());
+        if config.records.collect {
+            servers.push(records::server(paths.clone(), config, Arc::clone(&hub)));
+        }
         let mut console = console.address().context("serve")?;
         if let Some(address) = &mut console {
             let (server, opened) = pages::server::open(&paths, address).context("serve")?;

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use firewall_ebpf::abi::record::{Record, SELF_TEST, Watch};
+use anyhow::Result;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use firewall_ebpf::abi::reason::{Verdict, verdict};
+use firewall_ebpf::abi::record::{Record, SELF_TEST};
 
 use self::account::{Account, Accounts};
 use self::convert::{Moment, convert};
@@ -20,12 +22,12 @@ use self::policies::Policies;
 use crate::clock::Clocks;
 use crate::config::{Config, Paths};
 use crate::control::Control;
-use crate::dataplane::Pins;
-use crate::dataplane::records::{self, Kind, Ring};
+use crate::dataplane::records::{self, Flush, Ring, Watch};
 use crate::dataplane::tables::clock;
 use crate::dataplane::tables::maps::Maps;
 use crate::journal as messages;
-use crate::observe::journal::Writer;
+use crate::observe::journal::{self, Writer};
+use crate::observe::record::PacketRecord;
 
 pub mod account;
 mod convert;
@@ -36,7 +38,7 @@ mod policies;
 const ROUND: Duration = Duration::from_secs(1);
 
 /// For how long the kernel program goes on after the last round.
-const WATCH_SECONDS: u64 = 5;
+const WATCH_TIME: Duration = Duration::from_secs(5);
 
 /// The longest time until it is noticed that the collector is to end.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -71,21 +73,38 @@ pub struct Collector {
     accounts: [Accounts; 2],
     /// What is in the journal of [`Self::accounts`], and since when.
     told: (i64, Account),
+    /// Records that could not be written, and packets in them, since then.
+    unwritten: Account,
     rounds: u64,
     nearest_left: Duration,
     /// The error that was reported last.
     reported: Option<String>,
 }
 
+/// Which packets are recorded: an index of [`records::Account::seen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Drops = 0,
+    Passes = 1,
+}
+
+impl Kind {
+    const fn of(reason: u8) -> Self {
+        match verdict(reason as u32) {
+            Verdict::Drop => Self::Drops,
+            Verdict::Pass => Self::Passes,
+        }
+    }
+}
+
 struct Source {
-    pins: Pins,
     maps: Maps,
     ring: Ring,
 }
 
 struct Counters {
     interface: String,
-    last: [records::Count; 2],
+    last: records::Account,
 }
 
 impl Collector {
@@ -94,7 +113,7 @@ impl Collector {
     /// # Errors
     /// The journal cannot be opened for writing.
     pub fn open(paths: &Paths, config: Config, hub: Arc<Hub>) -> Result<Self> {
-        let journal = Writer::open(&paths.state_dir, config.records.journal_size())?;
+        let journal = Writer::open(&journal::directory(&paths.state_dir), config.records.journal_size())?;
         hub.update(|state| state.is_collecting = true);
         let mut this = Self {
             paths: paths.clone(),
@@ -106,6 +125,7 @@ impl Collector {
             counters: BTreeMap::new(),
             accounts: Default::default(),
             told: (Clocks::now().moment.wall, Account::default()),
+            unwritten: Account::default(),
             rounds: 0,
             nearest_left: NEAREST_TIME,
             reported: None,
@@ -118,8 +138,8 @@ impl Collector {
     /// it had seen is not known.
     fn take_over(&mut self) {
         let done = self.find_source().and_then(|()| {
-            let Some(Source { pins, maps, .. }) = &self.source else { return Ok(()) };
-            records::unwatch(pins, maps)?;
+            let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
+            unwatch(maps)?;
             self.flush()?;
             self.drain(false)?;
             self.start_counters()
@@ -138,7 +158,7 @@ impl Collector {
             }
             let left = next.saturating_duration_since(Instant::now()).min(PATIENCE);
             let read = match &self.source {
-                Some(source) if source.ring.wait(left) => self.drain(true),
+                Some(source) if is_readable(&source.ring, left) => self.drain(true),
                 Some(_) => Ok(0),
                 None => {
                     thread::sleep(left);
@@ -160,12 +180,12 @@ impl Collector {
         self.nearest_left = NEAREST_TIME;
         self.find_source()?;
         self.count()?;
-        let Some(Source { pins, maps, .. }) = &self.source else { return Ok(()) };
-        let kinds = Watch::DROPS | if self.hub.wants_passes() { Watch::PASSES } else { 0 };
-        let slots = self.counters.keys().copied();
-        records::watch(pins, maps, slots, kinds, Duration::from_secs(WATCH_SECONDS))?;
-        let is_test = self.rounds.is_multiple_of(SELF_TEST_ROUNDS);
-        records::flush(pins, is_test)?;
+        let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
+        let slots: Vec<u16> = self.counters.keys().copied().collect();
+        let watch = Watch { drops: true, passes: self.hub.wants_passes() };
+        records::watch(maps, &slots, watch, WATCH_TIME)?;
+        let self_test = self.rounds.is_multiple_of(SELF_TEST_ROUNDS);
+        records::flush(&maps.pins, Flush { self_test, all: false })?;
         self.drain(true)?;
         self.rounds += 1;
         if self.rounds.is_multiple_of(ACCOUNT_ROUNDS) {
@@ -177,8 +197,8 @@ impl Collector {
 
     /// Writes everything that is left, and stops the recording.
     fn finish(&mut self) -> Result<()> {
-        if let Some(Source { pins, maps, .. }) = &self.source {
-            records::unwatch(pins, maps)?;
+        if let Some(Source { maps, .. }) = &self.source {
+            unwatch(maps)?;
             self.flush()?;
             self.drain(true)?;
             self.count()?;
@@ -196,15 +216,17 @@ impl Collector {
             return Ok(());
         };
         self.policies.refresh(&control, &maps)?;
-        let pins = control.pins().clone();
-        let ring = Ring::open(&pins)?;
-        self.source = Some(Source { pins, maps, ring });
+        let ring = Ring::open(control.pins())?;
+        self.source = Some(Source { maps, ring });
         Ok(())
     }
 
     fn flush(&self) -> Result<()> {
         match &self.source {
-            Some(Source { pins, .. }) => Ok(records::flush(pins, false)?),
+            Some(Source { maps, .. }) => {
+                records::flush(&maps.pins, Flush { self_test: false, all: true })?;
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -213,14 +235,14 @@ impl Collector {
     fn drain(&mut self, counts: bool) -> Result<usize> {
         let mut all = 0;
         loop {
-            let Some(Source { pins, maps, ring }) = &mut self.source else { return Ok(all) };
+            let Some(Source { maps, ring }) = &mut self.source else { return Ok(all) };
             let records = ring.read(BATCH)?;
             if records.is_empty() {
                 return Ok(all);
             }
             all += records.len();
             let clocks = Clocks::now().moment;
-            let jiffies = clock::now(pins, maps)?;
+            let jiffies = clock::now(&maps.pins, maps)?;
             let moment =
                 Moment { jiffies, wall: clocks.wall, boot: clocks.boottime, hz: clock::hz() };
             for record in &records {
@@ -242,9 +264,9 @@ impl Collector {
         self.nearest_left = self.nearest_left.saturating_sub(began.elapsed());
         let kind = Kind::of(raw.key.reason);
         let written = match record {
-            // Of an interface that is not there any more.
-            None => Err(anyhow::anyhow!("a record of slot {slot}, which has no interface")),
-            Some(record) if kind == Kind::Drops => self.journal.append(record).map_err(Into::into),
+            // Of an interface that has been detached for longer than snapshots are kept.
+            None => return self.lose(slot, kind, raw.packets, counts),
+            Some(record) if kind == Kind::Drops => self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record }),
             Some(record) => Ok(record),
         };
         match written {
@@ -255,12 +277,18 @@ impl Collector {
                 self.hub.publish(&Arc::new(record));
             }
             Err(error) => {
-                if counts {
-                    self.account(slot, kind).lost += raw.packets;
-                }
+                self.lose(slot, kind, raw.packets, counts);
+                // The journal counts what it could not write.
+                self.unwritten.keep(raw.packets);
                 self.hub.update(|state| state.unwritten += 1);
-                self.note(Err(error.context("write to the journal of records")));
+                self.note(Err(error.into()));
             }
+        }
+    }
+
+    fn lose(&mut self, slot: u16, kind: Kind, packets: u64, counts: bool) {
+        if counts {
+            self.account(slot, kind).lost += packets;
         }
     }
 
@@ -268,9 +296,10 @@ impl Collector {
     fn start_counters(&mut self) -> Result<()> {
         self.counters.clear();
         let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
-        let read = records::counts(maps)?;
+        let read = records::accounts(maps)?;
         let snapshot = self.policies.newest().map(Arc::clone);
-        for (slot, last) in read {
+        for last in read {
+            let slot = last.slot;
             if let Some(interface) = snapshot.as_ref().and_then(|known| known.interface(slot)) {
                 let interface = interface.id.to_string();
                 self.counters.insert(slot, Counters { interface, last });
@@ -282,17 +311,18 @@ impl Collector {
     /// Adds what the kernel has counted since the last time.
     fn count(&mut self) -> Result<()> {
         let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
-        let read = records::counts(maps)?;
+        let read = records::accounts(maps)?;
         let snapshot = self.policies.newest().map(Arc::clone);
         let mut present = BTreeMap::new();
-        for (slot, now) in read {
+        for now in read {
+            let slot = now.slot;
             let known = self.counters.remove(&slot);
             if let Some(Counters { interface, last }) = &known {
                 // Those of the interface that had the slot until now.
-                for (kind, (now, last)) in now.iter().zip(last).enumerate() {
-                    let account = self.accounts[kind].entry(interface.clone()).or_default();
-                    account.seen += now.seen.saturating_sub(last.seen);
-                    account.lost += now.lost.saturating_sub(last.lost);
+                for (kind, accounts) in self.accounts.iter_mut().enumerate() {
+                    let account = accounts.entry(interface.clone()).or_default();
+                    account.seen += now.seen[kind].saturating_sub(last.seen[kind]);
+                    account.lost += now.lost[kind].saturating_sub(last.lost[kind]);
                 }
             }
             if let Some(interface) = snapshot.as_ref().and_then(|known| known.interface(slot)) {
@@ -315,9 +345,20 @@ impl Collector {
         self.accounts[Kind::Drops as usize].values().for_each(|one| sum.add(*one));
         let (since, earlier) = self.told;
         let now = Clocks::now().moment.wall;
-        self.journal.append_account(since, now, sum.since(earlier))?;
+        let Account { seen, kept, aggregated, lost } = sum.since(earlier);
+        // The journal itself knows of the records that it could not write, and counts them as lost.
+        let Account { kept: records, aggregated: others, .. } = std::mem::take(&mut self.unwritten);
+        let account = journal::Account {
+            from: since,
+            to: now,
+            seen,
+            kept: kept + records,
+            aggregated: aggregated + others,
+            lost: lost.saturating_sub(records + others),
+            partial: false,
+        };
         self.told = (now, sum);
-        Ok(())
+        Ok(self.journal.account(account)?)
     }
 
     fn publish_accounts(&self) {
@@ -337,4 +378,17 @@ impl Collector {
             self.reported = Some(error);
         }
     }
+}
+
+fn unwatch(maps: &Maps) -> Result<()> {
+    let slots: Vec<u16> = (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
+    Ok(records::watch(maps, &slots, Watch::default(), Duration::ZERO)?)
+}
+
+/// Waits until there are records, or the time is over.
+fn is_readable(ring: &Ring, limit: Duration) -> bool {
+    let time = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    let mut files = [PollFd::new(ring.fd(), PollFlags::POLLIN)];
+    // A signal ends the wait early.
+    poll(&mut files, time).is_ok_and(|ready| ready > 0)
 }
