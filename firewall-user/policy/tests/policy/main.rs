@@ -4,5 +4,8 @@ mod blocks;
 mod compile;
 mod delta;
 mod ends;
+mod explain;
 mod filter;
+mod nearest;
 mod random;
+mod redundant;
