@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use firewall_ebpf::abi::reason::{Verdict, verdict};
 use firewall_ebpf::abi::record::{Record, SELF_TEST};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::account::{Account, Accounts};
 use self::convert::{Moment, convert};
@@ -113,7 +113,8 @@ impl Collector {
     /// # Errors
     /// The journal cannot be opened for writing.
     pub fn open(paths: &Paths, config: Config, hub: Arc<Hub>) -> Result<Self> {
-        let journal = Writer::open(&journal::directory(&paths.state_dir), config.records.journal_size())?;
+        let journal =
+            Writer::open(&journal::directory(&paths.state_dir), config.records.journal_size())?;
         hub.update(|state| state.is_collecting = true);
         let mut this = Self {
             paths: paths.clone(),
@@ -185,7 +186,7 @@ impl Collector {
         let watch = Watch { drops: true, passes: self.hub.wants_passes() };
         records::watch(maps, &slots, watch, WATCH_TIME)?;
         let self_test = self.rounds.is_multiple_of(SELF_TEST_ROUNDS);
-        records::flush(&maps.pins, Flush { self_test, all: false })?;
+        records::flush(maps.pins(), Flush { self_test, all: false })?;
         self.drain(true)?;
         self.rounds += 1;
         if self.rounds.is_multiple_of(ACCOUNT_ROUNDS) {
@@ -224,7 +225,7 @@ impl Collector {
     fn flush(&self) -> Result<()> {
         match &self.source {
             Some(Source { maps, .. }) => {
-                records::flush(&maps.pins, Flush { self_test: false, all: true })?;
+                records::flush(maps.pins(), Flush { self_test: false, all: true })?;
                 Ok(())
             }
             None => Ok(()),
@@ -242,7 +243,7 @@ impl Collector {
             }
             all += records.len();
             let clocks = Clocks::now().moment;
-            let jiffies = clock::now(&maps.pins, maps)?;
+            let jiffies = clock::now(maps.pins(), maps)?;
             let moment =
                 Moment { jiffies, wall: clocks.wall, boot: clocks.boottime, hz: clock::hz() };
             for record in &records {
@@ -266,7 +267,9 @@ impl Collector {
         let written = match record {
             // Of an interface that has been detached for longer than snapshots are kept.
             None => return self.lose(slot, kind, raw.packets, counts),
-            Some(record) if kind == Kind::Drops => self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record }),
+            Some(record) if kind == Kind::Drops => {
+                self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record })
+            }
             Some(record) => Ok(record),
         };
         match written {
@@ -381,7 +384,8 @@ impl Collector {
 }
 
 fn unwatch(maps: &Maps) -> Result<()> {
-    let slots: Vec<u16> = (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
+    let slots: Vec<u16> =
+        (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
     Ok(records::watch(maps, &slots, Watch::default(), Duration::ZERO)?)
 }
 
