@@ -11,6 +11,7 @@ use firewall_ebpf::abi::reason::{Verdict, verdict};
 use firewall_ebpf::abi::record::{
     self, ACCOUNTS_EACH, CELLS, Cell, Count, FLUSH_ALL, FLUSH_SELF_TEST,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -65,6 +66,15 @@ impl Ring {
             records.push(unsafe { item.as_ptr().cast::<RawRecord>().read_unaligned() });
         }
         Ok(records)
+    }
+
+    /// Waits until there are records, or for some time; returns whether there are.
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> bool {
+        let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        // Interrupted by a signal, there may be some.
+        poll(&mut fds, limit) != Ok(0)
     }
 
     /// The file descriptor, which is readable while there are records.
