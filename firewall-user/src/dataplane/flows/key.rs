@@ -5,13 +5,13 @@ use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6};
 use crate::dataplane::sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AnyKey {
+pub(in crate::dataplane) enum AnyKey {
     V4(FlowKey4),
     V6(FlowKey6),
 }
 
 impl AnyKey {
-    pub(super) const fn is_v6(&self) -> bool {
+    pub(in crate::dataplane) const fn is_v6(&self) -> bool {
         matches!(self, Self::V6(_))
     }
 
