@@ -2,8 +2,10 @@
 //! rule is used for. Nothing here decides about a packet, and nothing here prints.
 
 pub mod capture;
+pub mod collector;
 pub mod explain;
 pub mod flows;
+pub mod journal;
 pub mod query;
 pub mod record;
 pub mod stats;

@@ -2,6 +2,7 @@
 
 mod follow;
 pub mod metrics;
+pub mod records;
 mod scrapes;
 pub mod serve;
 pub mod server;
