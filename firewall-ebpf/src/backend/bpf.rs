@@ -11,8 +11,6 @@ mod programs;
 mod records;
 mod subprograms;
 mod tables;
-#[expect(dead_code, reason = "for a program that prints what it decides")]
-mod trace;
 mod view;
 
 #[panic_handler]
