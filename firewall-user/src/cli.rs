@@ -19,6 +19,7 @@ mod confirm;
 mod detach;
 mod documents;
 mod ends;
+mod explain;
 mod export;
 mod failure;
 mod flows;
@@ -148,6 +149,7 @@ enum Command {
     Status(status::Command),
     /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
+    Explain(explain::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
@@ -190,6 +192,7 @@ impl Command {
             | Self::Management(_)
             | Self::Status(_)
             | Self::Stats(_)
+            | Self::Explain(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -218,6 +221,7 @@ impl Command {
             Self::Management(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
+            Self::Explain(command) => command.run(context),
             Self::Flows(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),

@@ -1,6 +1,8 @@
 //! What happens to packets, for those who look: records of packets that belong to no flow, live flows, what each
 //! rule is used for. Nothing here decides about a packet, and nothing here prints.
 
+pub mod capture;
+pub mod explain;
 pub mod flows;
 pub mod journal;
 pub mod query;

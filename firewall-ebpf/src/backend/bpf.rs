@@ -2,6 +2,7 @@
 //! functions that are not inlined ([`subprograms`]), and the decision's tables over BPF maps.
 
 mod entry;
+mod explain;
 mod globals;
 mod helpers;
 mod maps;

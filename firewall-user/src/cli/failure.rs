@@ -15,13 +15,14 @@ use crate::explain::{Exit, Explain};
 use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
+use crate::observe::explain::ExplainError;
 use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 27] = [
+const EXPLAINED: [Lookup; 28] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -33,6 +34,7 @@ const EXPLAINED: [Lookup; 27] = [
     explained::<TlsError>,
     explained::<JournalError>,
     explained::<KeysError>,
+    explained::<ExplainError>,
     explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,

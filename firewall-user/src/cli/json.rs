@@ -8,6 +8,7 @@ use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
+use crate::observe::explain::Explanations;
 use crate::observe::flows::document::{FlowCount, FlowList};
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
@@ -45,6 +46,7 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<LoadDocument>("Loaded prefix list", &["prefix-list load"], &[]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
+        document::<Explanations>("Explanation", &["explain"], &[]),
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),

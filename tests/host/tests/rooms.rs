@@ -62,6 +62,7 @@ const TREES: &[Tree] = &[
             &["host"],
             &["tables"],
             &["hooks", "flows"],
+            &["explain"],
             &["instance"],
         ],
         roots: &[],

@@ -129,7 +129,11 @@ fn record_place(maps: &mut Maps, interface: &Interface, device: &Device) -> Resu
 }
 
 /// The settings of an interface's programs.
-fn settings(interface: &Interface, device: &Device, traced: bool) -> Settings {
+pub(in crate::dataplane) fn settings(
+    interface: &Interface,
+    device: &Device,
+    traced: bool,
+) -> Settings {
     Settings {
         slot: interface.slot,
         orientation: device.path(interface.orientation),
