@@ -27,6 +27,7 @@ mod group;
 mod import;
 mod input;
 mod interfaces;
+mod interrupt;
 mod json;
 mod key;
 mod management;

@@ -2,6 +2,7 @@
 //! rule is used for. Nothing here decides about a packet, and nothing here prints.
 
 pub mod flows;
+pub mod hits;
 pub mod query;
 pub mod record;
 

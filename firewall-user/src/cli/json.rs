@@ -10,7 +10,7 @@ use super::stats::StatsDocument;
 use super::status::StatusDocument;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
-use crate::observe::flows::document::{FlowCount, FlowList};
+use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
 
 /// A JSON document on standard output.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
+        document::<FlowTop>("Rates of flows", &["flows top"], &[]),
+        document::<FlowEvent>("Flow that began or ended", &["flows watch"], &[]),
         document::<CreatedKey>("New access key", &["key create"], &[]),
         document::<KeyList>("Access keys", &["key list"], &[]),
     ]

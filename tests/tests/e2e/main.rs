@@ -33,6 +33,7 @@ mod enforcement_lost;
 mod failures;
 mod flood;
 mod flows;
+mod flows_live;
 mod fragments;
 mod gc;
 mod group_peers;
