@@ -19,7 +19,7 @@ use crate::observe::flows::{LiveFlow, Poller, live_flows, select};
 
 mod filter;
 mod live;
-mod print;
+pub(super) mod print;
 
 use filter::{Chosen, Filter};
 use live::{TopOptions, Watch};

@@ -11,6 +11,7 @@ use super::status::StatusDocument;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
+use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
 
 /// A JSON document on standard output.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<RuleHitsList>("Hits of rules", &["rule list --hits"], &[]),
+        document::<UnusedRules>("Unused rules", &["rule unused"], &[]),
+        document::<RuleUsers>("Users of a rule", &["rule users"], &[]),
         document::<Document>(
             "Prefix lists",
             &["prefix-list list", "prefix-list show", "export"],

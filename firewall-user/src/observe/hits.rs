@@ -22,6 +22,7 @@ pub mod document;
 mod error;
 mod file;
 mod periods;
+pub mod removal;
 
 pub use error::HitsError;
 pub use periods::{Period, Watched};
@@ -136,6 +137,13 @@ impl Watcher {
     /// # Errors
     /// The tables cannot be read or the file not be written; then nothing is counted twice later.
     pub fn update(&mut self, control: &Control, model: &Model) -> Result<()> {
+        let store = store_id(control)?;
+        if self.content.store != store {
+            // The store was replaced: these are numbers of other rules.
+            self.content = Content::default();
+            self.content.store = store;
+            self.poller = Poller::resume(DEFAULT_LIMIT, 0);
+        }
         // Before the flows: a flow that begins in between is counted by its rule at the next reading.
         let counters = match control.maps()? {
             Some(maps) => maps.rule_counters()?,
@@ -161,7 +169,6 @@ impl Watcher {
         if poll.jiffies > 0 {
             self.content.jiffies = poll.jiffies;
         }
-        self.content.store = store_id(control)?;
         file::write(&self.path, &mut self.content).context("write the hits of rules")
     }
 

@@ -60,6 +60,7 @@ mod real_guest;
 mod replacement;
 mod revalidate;
 mod rule_counters;
+mod rule_hits;
 mod rule_removal;
 mod serve;
 mod source_limit;

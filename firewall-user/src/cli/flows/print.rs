@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;
 
-use crate::cli::output;
+use crate::cli::output::{self, short_time as time};
 use crate::cli::table::{Column, table};
 use crate::dataplane::flows::list::FlowEntry;
 use crate::observe::flows::totals::{Rate, Top, Total};
@@ -58,16 +58,6 @@ fn service(flow: &LiveFlow) -> String {
     output::or_dash(flow.service().unwrap_or_default())
 }
 
-/// Seconds as one number and unit, as `3m` or `2d`: the columns are narrow.
-fn time(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
-}
-
 /// Addresses stay; the counters of packets are dropped first.
 const COLUMNS: [Column; 15] = [
     Column::text("INTERFACE").dropped(10),
@@ -110,12 +100,12 @@ fn row(known: &LiveFlow) -> [String; 15] {
 }
 
 /// Prints flows.
-pub(super) fn list(flows: &[LiveFlow]) -> Result<()> {
+pub(in crate::cli) fn list(flows: &[LiveFlow]) -> Result<()> {
     table(COLUMNS, flows.iter().map(row))
 }
 
 /// Prints sums.
-pub(super) fn totals(header: &'static str, totals: &[Total]) -> Result<()> {
+pub(in crate::cli) fn totals(header: &'static str, totals: &[Total]) -> Result<()> {
     let columns = [
         Column::text(header),
         Column::number("FLOWS"),
