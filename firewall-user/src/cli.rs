@@ -28,6 +28,7 @@ mod group;
 mod import;
 mod input;
 mod interfaces;
+mod interrupt;
 mod json;
 mod key;
 mod management;

@@ -6,6 +6,7 @@ pub mod collector;
 pub mod explain;
 pub mod flows;
 pub mod journal;
+pub mod hits;
 pub mod query;
 pub mod record;
 pub mod stats;

@@ -17,12 +17,13 @@ use crate::http::tls::TlsError;
 use crate::model::{self, document};
 use crate::observe::explain::ExplainError;
 use crate::observe::journal::JournalError;
+use crate::observe::hits::HitsError;
 use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 28] = [
+const EXPLAINED: [Lookup; 29] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -41,6 +42,7 @@ const EXPLAINED: [Lookup; 28] = [
     explained::<OtherStore>,
     explained::<AmbiguousName>,
     explained::<NameError>,
+    explained::<HitsError>,
     explained::<QueryError>,
     explained::<SameDevice>,
     explained::<NothingAttached>,
