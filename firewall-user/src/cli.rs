@@ -18,6 +18,7 @@ mod block;
 mod confirm;
 mod detach;
 mod documents;
+mod drops;
 mod ends;
 mod export;
 mod failure;
@@ -148,6 +149,7 @@ enum Command {
     Status(status::Command),
     /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
+    Drops(drops::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
@@ -190,6 +192,7 @@ impl Command {
             | Self::Management(_)
             | Self::Status(_)
             | Self::Stats(_)
+            | Self::Drops(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -218,6 +221,7 @@ impl Command {
             Self::Management(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
+            Self::Drops(command) => command.run(context),
             Self::Flows(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),

@@ -171,7 +171,7 @@ extern "C" fn sg_trace_slow_xdp(ctx: *mut xdp_md) -> u32 {
     let Some(call) = maps::call(unsafe { (*ctx).ingress_ifindex }) else { return XDP_DROP };
     let Some(kernel) = Kernel::new(call) else { return XDP_DROP };
     let reason = decide(&Xdp::new(ctx, globals::has_ethernet()), &kernel);
-    maps::set_call(call.with_reason(reason));
+    maps::set_call(call.with_decision(reason, false));
     // SAFETY: nothing in this program needs to be dropped.
     unsafe { maps::SLOW_XDP.tail_call(&XdpContext::new(ctx), lines(&kernel)) };
     xdp_action(&kernel, reason)
@@ -185,7 +185,7 @@ extern "C" fn sg_trace_slow_tc(ctx: *mut __sk_buff) -> i32 {
     let Some(call) = maps::call(unsafe { (*ctx).ifindex }) else { return TCX_DROP };
     let Some(kernel) = Kernel::new(call) else { return TCX_DROP };
     let reason = decide(&Skb::new(ctx, globals::has_ethernet()), &kernel);
-    maps::set_call(call.with_reason(reason));
+    maps::set_call(call.with_decision(reason, false));
     // SAFETY: nothing in this program needs to be dropped.
     unsafe { maps::SLOW_TC.tail_call(&TcContext::new(ctx), lines(&kernel)) };
     tcx_action(&kernel, reason)
