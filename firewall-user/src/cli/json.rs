@@ -6,6 +6,8 @@ use schemars::{JsonSchema, Schema};
 use super::block::BlockList;
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
+use super::rule::redundant::RedundantRules;
+use super::rule::staged::StagedRules;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::flows::document::{FlowCount, FlowList};
@@ -35,6 +37,8 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<RedundantRules>("Redundant rules", &["rule redundant"], &[]),
+        document::<StagedRules>("Staged rules", &["rule list --staged"], &[]),
         document::<Document>(
             "Prefix lists",
             &["prefix-list list", "prefix-list show", "export"],

@@ -18,5 +18,6 @@ mod refusals;
 mod repeated;
 mod rule_refusals;
 mod safety;
+mod staged;
 mod together;
 mod vpcs;
