@@ -1,7 +1,9 @@
 //! What happens to packets, for those who look: records of packets that belong to no flow, live flows, what each
 //! rule is used for. Nothing here decides about a packet, and nothing here prints.
 
+pub mod collector;
 pub mod flows;
+pub mod journal;
 pub mod query;
 pub mod record;
 pub mod stats;
