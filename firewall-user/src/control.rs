@@ -32,6 +32,7 @@ mod gc;
 pub mod last_reconcile;
 mod lock;
 mod lockout;
+pub mod named;
 mod other_store;
 pub mod panic;
 mod progress;

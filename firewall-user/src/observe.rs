@@ -2,5 +2,6 @@
 //! rule is used for. Nothing here decides about a packet, and nothing here prints.
 
 pub mod flow_logs;
+pub mod flows;
 pub mod query;
 pub mod record;

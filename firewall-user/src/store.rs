@@ -384,6 +384,30 @@ impl Store {
         read().map_err(self.failed())
     }
 
+    /// Whether a group has or had a rule.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn had_group(&self, group: &GroupId) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM rule_history WHERE group_id = ?1)";
+        let had = self.connection.query_row(sql, [group.as_str()], |row| row.get(0));
+        had.map_err(self.failed())
+    }
+
+    /// The groups of this name, in any case of letters, that have or had a rule.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn groups_had(&self, name: &str) -> Result<Vec<GroupId>, Error> {
+        let read = || -> rusqlite::Result<_> {
+            let sql = "SELECT DISTINCT group_id FROM rule_history \
+                       WHERE group_name = ?1 COLLATE NOCASE AND group_id IS NOT NULL ORDER BY group_id";
+            let mut statement = self.connection.prepare(sql)?;
+            statement.query_map([name], |row| rows::parsed(row, 0))?.collect()
+        };
+        read().map_err(self.failed())
+    }
+
     /// Begins a change; waits until no other process writes.
     ///
     /// # Errors

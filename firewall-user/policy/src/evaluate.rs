@@ -52,7 +52,7 @@ pub fn is_untracked(rules: &[ResolvedRule], probe: Probe) -> bool {
 }
 
 /// Whether a rule names all addresses of a family, that of the outside address, as one network.
-fn is_about_anywhere(rule: &ResolvedRule, outside: IpAddr) -> bool {
+pub(crate) fn is_about_anywhere(rule: &ResolvedRule, outside: IpAddr) -> bool {
     let networks = &rule.networks;
     match outside {
         IpAddr::V4(_) => networks.v4().iter().any(|network| network.prefix_len() == 0),

@@ -5,7 +5,9 @@
 //! prefixes, classes and lists of ranges; [`delta::plan`] finds the writes that turn the tables of one
 //! policy into those of another. [`filter`] does the same for network ACLs, whose entries have an order, and
 //! [`blocks`] for the networks that the whole host drops. [`evaluate()`] computes the verdict directly from the rules, and
-//! [`probes`] compares the kernel's tables with it before a policy becomes active.
+//! [`probes`] compares the kernel's tables with it before a policy becomes active. [`nearest`] finds the rule that came
+//! closest to allowing a packet, and [`explain`] says why a packet is allowed and tracked; [`services`] has the names
+//! of ports and ICMP messages.
 //!
 //! Nothing here does I/O: no file, no socket, no process, no BPF. The crate does not depend on aya,
 //! SQLite, root or the kernel object, so the same model always gives the same tables, and its tests,
@@ -20,6 +22,7 @@ pub mod compile;
 pub mod compiled;
 pub mod delta;
 pub mod evaluate;
+pub mod explain;
 mod extract;
 mod family;
 pub mod filter;
@@ -28,6 +31,7 @@ mod host;
 mod incremental;
 pub mod interner;
 pub mod model;
+pub mod nearest;
 mod number;
 mod port;
 mod prefixes;
@@ -35,6 +39,7 @@ pub mod probes;
 mod ranges;
 pub mod resolve;
 mod rules_by_prefix;
+pub mod services;
 mod untracked;
 mod writes;
 

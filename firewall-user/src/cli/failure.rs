@@ -7,6 +7,7 @@ use super::prefix_list::LoadError;
 use crate::api::keys::KeysError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
 use crate::control::enforcement::{AmbiguousName, NotEnforced, SameDevice};
+use crate::control::named::NameError;
 use crate::control::panic::Unmanaged;
 use crate::control::{LockError, LockedOut, NotStored, NothingAttached, OtherStore, Unsettled};
 use crate::dataplane::DataplaneError;
@@ -14,11 +15,12 @@ use crate::explain::{Exit, Explain};
 use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
+use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 24] = [
+const EXPLAINED: [Lookup; 26] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -34,6 +36,8 @@ const EXPLAINED: [Lookup; 24] = [
     explained::<LockedOut>,
     explained::<OtherStore>,
     explained::<AmbiguousName>,
+    explained::<NameError>,
+    explained::<QueryError>,
     explained::<SameDevice>,
     explained::<NothingAttached>,
     explained::<OwnershipError>,

@@ -1,27 +1,22 @@
 //! `secgroup flows`
 
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use firewall_ebpf::abi::interface::Direction;
-use firewall_ebpf::abi::state::State;
 
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
-use crate::control::{Control, NothingAttached};
+use crate::control::Control;
 use crate::dataplane::flows::list::FlowEntry;
-use crate::dataplane::tables::clock;
-use crate::model::{Interface, Model};
-use crate::policy::MANAGEMENT_RULE;
-use crate::store::RuleName;
+use crate::model::Model;
+use crate::observe::flows::document::{FlowCount, FlowList};
+use crate::observe::flows::{Admitted, LiveFlow, live_flows};
 
-pub(super) mod document;
 mod filter;
 
-use document::{FlowCount, FlowList};
 use filter::{Filter, protocol_name};
 
 #[derive(Debug, Subcommand)]
@@ -54,20 +49,6 @@ pub(super) enum Command {
     },
 }
 
-/// A live flow with its objects in the store.
-struct LiveFlow<'a> {
-    entry: FlowEntry,
-    interface: &'a Interface,
-    state: State,
-    /// Seconds.
-    idle: u64,
-    /// Seconds to the idle timeout; 0 in the last one.
-    left: u64,
-    rule: Option<RuleName>,
-    /// The rule was deleted; the flow outlives it, as in EC2.
-    rule_removed: bool,
-}
-
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         match self {
@@ -82,7 +63,7 @@ fn list(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
     let list = || -> Result<()> {
         let control = context.control_reading()?;
         let model = control.model()?;
-        let flows = live_flows(&control, &model, filter)?;
+        let flows = chosen(&control, &model, filter)?;
         match format {
             Format::Json => output::value(&FlowList::new(&flows)),
             Format::Table => print(&flows),
@@ -96,7 +77,7 @@ fn count(context: &Context, filter: &Filter, format: Format) -> Result<Exit> {
     let count = || -> Result<usize> {
         let control = context.control_reading()?;
         let model = control.model()?;
-        Ok(live_flows(&control, &model, filter)?.len())
+        Ok(chosen(&control, &model, filter)?.len())
     };
     let count = count().context("flows count")?;
     match format {
@@ -118,46 +99,9 @@ fn flush(context: &Context, filter: &Filter) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn live_flows<'a>(
-    control: &Control,
-    model: &'a Model,
-    filter: &Filter,
-) -> Result<Vec<LiveFlow<'a>>> {
+fn chosen(control: &Control, model: &Model, filter: &Filter) -> Result<Vec<LiveFlow>> {
     let filter = filter.check(control, model)?;
-    let maps = control.maps()?.ok_or(NothingAttached)?;
-    let now = clock::now(control.pins(), &maps)?;
-    let mut names: HashMap<u32, Option<RuleName>> = HashMap::new();
-    let rules = model.groups.values().flat_map(|group| &group.rules);
-    let present: HashSet<u32> = rules.map(|rule| rule.number).collect();
-    let mut flows = Vec::new();
-    for entry in maps.flows()? {
-        let (Some(interface), Some(state)) =
-            (model.interfaces.get(&entry.slot), entry.flow.state())
-        else {
-            continue;
-        };
-        let idle = now.saturating_sub(entry.flow.last_seen) / clock::hz();
-        // An expired entry that is not removed yet is no flow; the kernel ignores it, too.
-        let Some(left) = u64::from(interface.timeout(state)).checked_sub(idle) else { continue };
-        if !filter.matches(&entry) {
-            continue;
-        }
-        let rule = match names.get(&entry.flow.rule) {
-            Some(known) => known.clone(),
-            None => {
-                let found = control.store().rule_by_number(entry.flow.rule)?;
-                names.entry(entry.flow.rule).or_insert(found).clone()
-            }
-        };
-        let rule_removed = rule.is_some() && !present.contains(&entry.flow.rule);
-        flows.push(LiveFlow { entry, interface, state, idle, left, rule, rule_removed });
-    }
-    flows.sort_by_key(|known| {
-        let FlowEntry { slot, protocol, inside, outside, inside_port, outside_port, .. } =
-            known.entry;
-        (slot, protocol, inside, inside_port, outside, outside_port)
-    });
-    Ok(flows)
+    live_flows(control, model, |flow| filter.matches(&flow.entry))
 }
 
 fn endpoint(address: IpAddr, port: u16) -> String {
@@ -184,6 +128,20 @@ fn endpoints(entry: &FlowEntry) -> [String; 2] {
     }
 }
 
+/// The rule's id, or what admitted the flow instead.
+fn admitted(flow: &LiveFlow) -> String {
+    match &flow.admitted {
+        Admitted::Rule { name, is_removed: true } => {
+            format!("{} (deleted)", name.security_group_rule_id)
+        }
+        Admitted::Rule { name, .. } => name.security_group_rule_id.clone(),
+        Admitted::Learned => "learned".to_owned(),
+        Admitted::Exempt => "exempt".to_owned(),
+        Admitted::Management => "management".to_owned(),
+        Admitted::Unknown => "-".to_owned(),
+    }
+}
+
 /// Addresses stay; the counters of packets and bytes are dropped first.
 const COLUMNS: [Column; 13] = [
     Column::text("INTERFACE").dropped(9),
@@ -201,16 +159,14 @@ const COLUMNS: [Column; 13] = [
     Column::text("RULE").dropped(8),
 ];
 
-fn print(flows: &[LiveFlow<'_>]) -> Result<()> {
+fn print(flows: &[LiveFlow]) -> Result<()> {
     table(
         COLUMNS,
         flows.iter().map(|known| {
             let FlowEntry { flow, .. } = &known.entry;
-            let rule = known.rule.as_ref();
             let [inside, outside] = endpoints(&known.entry);
-            let note = if known.rule_removed { " (deleted)" } else { "" };
             [
-                known.interface.label(),
+                known.place.label.clone(),
                 protocol_name(known.entry.protocol),
                 inside,
                 outside,
@@ -221,14 +177,8 @@ fn print(flows: &[LiveFlow<'_>]) -> Result<()> {
                 format!("{}s", known.left),
                 format!("{}/{}", flow.packets[0], flow.packets[1]),
                 format!("{}/{}", flow.bytes[0], flow.bytes[1]),
-                rule.map_or_else(|| "-".to_owned(), |rule| rule.group_name.clone()),
-                match rule {
-                    Some(rule) => format!("{}{note}", rule.rule),
-                    None if known.entry.is_learned() => "learned".to_owned(),
-                    None if known.entry.is_exempt() => "exempt".to_owned(),
-                    None if flow.rule == MANAGEMENT_RULE => "management".to_owned(),
-                    None => "-".to_owned(),
-                },
+                known.rule().map_or_else(|| "-".to_owned(), |rule| rule.group_name.clone()),
+                admitted(known),
             ]
         }),
     )

@@ -4,16 +4,13 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
-use super::flows::document::{FlowCount, FlowList};
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use super::stats::StatsDocument;
 use super::status::StatusDocument;
 use crate::model::document::Document;
-
-/// The version of the documents that do not have the form of AWS. It changes when a field changes its
-/// meaning or is removed, and not when one is added.
-pub(crate) const SCHEMA_VERSION: u32 = 1;
+pub(crate) use crate::observe::SCHEMA_VERSION;
+use crate::observe::flows::document::{FlowCount, FlowList};
 
 /// A JSON document on standard output.
 #[derive(Debug)]

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
+use firewall_policy::services;
 
 use super::failure::UsageError;
-use crate::model::Traffic;
+use crate::model::{Family, IcmpMatch, Traffic};
 
 /// Protocol, and ports or ICMP types.
 #[derive(Debug, Args)]
@@ -12,11 +13,11 @@ pub(super) struct TrafficOptions {
     /// IP protocol: tcp, udp, icmp, icmpv6, all, or a number from 0 to 255
     #[arg(long, value_name = "PROTOCOL", allow_hyphen_values = true)]
     protocol: Option<String>,
-    /// Destination port, or first and last port, of tcp or udp
-    #[arg(long, value_name = "N|A-B", allow_hyphen_values = true)]
+    /// Destination port by number or name (https), or first and last port, of tcp or udp
+    #[arg(long, value_name = "N|A-B|NAME", allow_hyphen_values = true)]
     port: Option<String>,
-    /// ICMP type, or type and code, of icmp or icmpv6 [default: every type]
-    #[arg(long, value_name = "TYPE[/CODE]", allow_hyphen_values = true)]
+    /// ICMP type, or type and code, of icmp or icmpv6, by number or name (echo-request) [default: every type]
+    #[arg(long, value_name = "TYPE[/CODE]|NAME", allow_hyphen_values = true)]
     icmp: Option<String>,
 }
 
@@ -45,8 +46,8 @@ impl TrafficOptions {
                     "use --icmp",
                 );
             }
-            (Some(port), None) if has_ports => ports(port)?,
-            (None, Some(icmp)) if is_icmp => kind_and_code(icmp)?,
+            (Some(port), None) if has_ports => ports(protocol, port)?,
+            (None, Some(icmp)) if is_icmp => kind_and_code(protocol, icmp)?,
             (None, None) if is_icmp => (Some(-1), Some(-1)),
             (None, None) => (None, None),
             (_, Some(_)) if has_ports => {
@@ -71,8 +72,13 @@ impl TrafficOptions {
 
 type Ends = (Option<i64>, Option<i64>);
 
-fn ports(text: &str) -> Result<Ends> {
+fn ports(protocol: &str, text: &str) -> Result<Ends> {
     let number = |text: &str| plain_number(text);
+    let transport = if matches!(protocol, "udp" | "17") { 17 } else { 6 };
+    // Names have hyphens, too.
+    if let Some(port) = services::port_by_name(text, Some(transport)) {
+        return Ok((Some(port.into()), Some(port.into())));
+    }
     let ends = match text.split_once('-') {
         None => number(text).map(|port| (port, port)),
         Some((from, to)) => number(from).zip(number(to)),
@@ -80,14 +86,21 @@ fn ports(text: &str) -> Result<Ends> {
     match ends {
         Some((from, to)) => Ok((Some(from), Some(to))),
         None => usage(
-            format!("{text:?} is not a port or a range of ports"),
-            "write for example 80 or 1024-65535",
+            format!("{text:?} is not a port, a range of ports or the name of a service"),
+            "write for example 80, 1024-65535 or https",
         ),
     }
 }
 
-fn kind_and_code(text: &str) -> Result<Ends> {
+fn kind_and_code(protocol: &str, text: &str) -> Result<Ends> {
     let number = |text: &str| if text == "-1" { Some(-1) } else { plain_number(text) };
+    let is_v6 = matches!(protocol, "icmpv6" | "58");
+    let family = if is_v6 { Family::Ipv6 } else { Family::Ipv4 };
+    match services::icmp_by_name(text, family) {
+        Some(IcmpMatch::Type(kind)) => return Ok((Some(kind.into()), Some(-1))),
+        Some(IcmpMatch::TypeCode(kind, code)) => return Ok((Some(kind.into()), Some(code.into()))),
+        Some(IcmpMatch::Any) | None => {}
+    }
     let both = match text.split_once('/') {
         None => number(text).map(|kind| (kind, -1)),
         Some((kind, code)) => number(kind).zip(number(code)),
@@ -95,8 +108,8 @@ fn kind_and_code(text: &str) -> Result<Ends> {
     match both {
         Some((kind, code)) => Ok((Some(kind), Some(code))),
         None => usage(
-            format!("{text:?} is not an ICMP type or type/code"),
-            "write for example 8 (echo request) or 3/4 (fragmentation needed)",
+            format!("{text:?} is not an ICMP type, type/code or name of {protocol}"),
+            "write for example 8, 3/4 (fragmentation needed) or echo-request",
         ),
     }
 }

@@ -44,19 +44,19 @@ fn invalid_rules_are_refused_with_a_hint() {
             "write 80-90",
         ),
         (
-            "--protocol tcp --port http --cidr ::/0",
-            "\"http\" is not a port or a range of ports",
-            "write for example 80 or 1024-65535",
+            "--protocol tcp --port my-service --cidr ::/0",
+            "\"my-service\" is not a port, a range of ports or the name of a service",
+            "write for example 80, 1024-65535 or https",
         ),
         (
             "--protocol tcp --port -1 --cidr ::/0",
-            "\"-1\" is not a port or a range of ports",
-            "write for example 80 or 1024-65535",
+            "\"-1\" is not a port, a range of ports or the name of a service",
+            "write for example 80, 1024-65535 or https",
         ),
         (
             "--protocol tcp --port 1-2-3 --cidr ::/0",
-            "\"1-2-3\" is not a port or a range of ports",
-            "write for example 80 or 1024-65535",
+            "\"1-2-3\" is not a port, a range of ports or the name of a service",
+            "write for example 80, 1024-65535 or https",
         ),
         (
             "--protocol icmp --port 8 --cidr 0.0.0.0/0",
@@ -87,8 +87,8 @@ fn invalid_rules_are_refused_with_a_hint() {
         ),
         (
             "--protocol icmp --icmp echo --cidr 0.0.0.0/0",
-            "\"echo\" is not an ICMP type or type/code",
-            "write for example 8 (echo request) or 3/4 (fragmentation needed)",
+            "\"echo\" is not an ICMP type, type/code or name of icmp",
+            "write for example 8, 3/4 (fragmentation needed) or echo-request",
         ),
         (
             "--protocol icmp --cidr ::/0",

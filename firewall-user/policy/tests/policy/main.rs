@@ -4,5 +4,7 @@ mod blocks;
 mod compile;
 mod delta;
 mod ends;
+mod explain;
 mod filter;
+mod nearest;
 mod random;

@@ -4,7 +4,11 @@ use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6};
 
 use crate::dataplane::sys;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which flow of all interfaces: its key in the tables. The next flow of the same tuple has the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowId(pub(super) AnyKey);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AnyKey {
     V4(FlowKey4),
     V6(FlowKey6),

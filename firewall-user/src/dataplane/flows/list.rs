@@ -13,6 +13,7 @@ use firewall_ebpf::abi::interface::Direction;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::flows::key::AnyKey;
+pub use crate::dataplane::flows::key::FlowId;
 use crate::dataplane::flows::sources::recount;
 use crate::dataplane::sys::entries;
 use crate::dataplane::sys::memory::memory;
@@ -137,6 +138,12 @@ impl Key for FlowKey6 {
 }
 
 impl FlowEntry {
+    /// Which flow it is.
+    #[must_use]
+    pub const fn id(&self) -> FlowId {
+        FlowId(self.key)
+    }
+
     /// The tier of the table that holds it.
     #[must_use]
     pub const fn tier(&self) -> Tier {
@@ -318,6 +325,26 @@ fn read<K: Key>(
     };
     let entries = entries.context("read a flow table")?;
     Ok(entries.into_iter().map(|(key, flow)| key.entry(table, flow)).collect())
+}
+
+/// An entry of IPv4 that no table holds: addresses and ports in host byte order.
+#[cfg(test)]
+pub(crate) fn tuple_for_test(
+    (slot, protocol): (u16, u8),
+    (inside, inside_port): (Ipv4Addr, u16),
+    (outside, outside_port): (Ipv4Addr, u16),
+    flow: Flow,
+) -> FlowEntry {
+    let key = FlowKey4 {
+        inside: u32::from(inside).to_be(),
+        outside: u32::from(outside).to_be(),
+        inside_port: inside_port.to_be(),
+        outside_port: outside_port.to_be(),
+        slot,
+        protocol,
+        query: 0,
+    };
+    key.entry(Table::New, flow)
 }
 
 /// An entry that no table holds.

@@ -1,27 +1,27 @@
-//! `secgroup flows --output json`
+//! The JSON of live flows.
 
 use firewall_ebpf::abi::flow::PROVEN;
 use firewall_ebpf::abi::interface::Direction;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::LiveFlow;
-use crate::cli::json::SCHEMA_VERSION;
+use super::{Admitted, LiveFlow};
+use crate::observe::SCHEMA_VERSION;
 
 /// The live flows.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct FlowList {
+pub struct FlowList {
     /// Version of this document: 1.
     schema_version: u32,
     /// The flows, by interface, protocol, inside and outside.
-    flows: Vec<Flow>,
+    flows: Vec<FlowDocument>,
 }
 
 /// The number of live flows.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct FlowCount {
+pub struct FlowCount {
     /// Version of this document: 1.
     schema_version: u32,
     /// Number of live flows that match the filters.
@@ -31,7 +31,7 @@ pub(crate) struct FlowCount {
 /// A flow.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Flow {
+pub struct FlowDocument {
     /// Id of the interface, `eni-…`.
     network_interface_id: String,
     /// Network device.
@@ -58,6 +58,9 @@ struct Flow {
     /// Whether the flow is proven (docs/floods.md); `Tier` is still `new` if the
     /// table of proven flows was full.
     proven: bool,
+    /// Seconds since the first packet; of a flow that is older than 2^32 jiffies (49 to 497 days, depending on the
+    /// kernel's HZ) the rest.
+    age_seconds: u64,
     /// Seconds since the last packet.
     idle_seconds: u64,
     /// Seconds to the idle timeout.
@@ -84,27 +87,32 @@ struct Flow {
 }
 
 impl FlowList {
-    pub(super) fn new(flows: &[LiveFlow<'_>]) -> Self {
-        Self { schema_version: SCHEMA_VERSION, flows: flows.iter().map(Flow::new).collect() }
+    /// The document of flows, in their order.
+    #[must_use]
+    pub fn new(flows: &[LiveFlow]) -> Self {
+        let flows = flows.iter().map(FlowDocument::from).collect();
+        Self { schema_version: SCHEMA_VERSION, flows }
     }
 }
 
 impl FlowCount {
-    pub(super) const fn new(count: usize) -> Self {
+    /// The document of a number.
+    #[must_use]
+    pub const fn new(count: usize) -> Self {
         Self { schema_version: SCHEMA_VERSION, count }
     }
 }
 
-impl Flow {
-    fn new(known: &LiveFlow<'_>) -> Self {
+impl From<&LiveFlow> for FlowDocument {
+    fn from(known: &LiveFlow) -> Self {
         let entry = &known.entry;
         let flow = &entry.flow;
-        let rule = known.rule.as_ref();
+        let rule = known.rule();
         let [ingress, egress] = Direction::ALL.map(|direction| direction as usize);
         Self {
-            network_interface_id: known.interface.id.to_string(),
-            device: known.interface.device.clone(),
-            netns: known.interface.netns.clone(),
+            network_interface_id: known.place.network_interface_id.clone(),
+            device: known.place.device.clone(),
+            netns: known.place.netns.clone(),
             protocol: entry.protocol,
             inside_address: entry.inside.to_string(),
             outside_address: entry.outside.to_string(),
@@ -114,17 +122,18 @@ impl Flow {
             state: known.state.name(),
             tier: entry.tier().name(),
             proven: flow.flags & PROVEN != 0,
+            age_seconds: known.age,
             idle_seconds: known.idle,
             left_seconds: known.left,
             ingress_packets: flow.packets[ingress],
             egress_packets: flow.packets[egress],
             ingress_bytes: flow.bytes[ingress],
             egress_bytes: flow.bytes[egress],
-            security_group_rule_id: rule.map(|rule| rule.rule.to_string()),
-            group_id: rule.map(|rule| rule.group.to_string()),
+            security_group_rule_id: rule.map(|rule| rule.security_group_rule_id.clone()),
+            group_id: rule.map(|rule| rule.group_id.clone()),
             group_name: rule.map(|rule| rule.group_name.clone()),
-            rule_removed: known.rule_removed,
-            learned: entry.is_learned(),
+            rule_removed: matches!(known.admitted, Admitted::Rule { is_removed: true, .. }),
+            learned: known.admitted == Admitted::Learned,
         }
     }
 }
