@@ -2,6 +2,7 @@
 //! rule is used for. Nothing here decides about a packet, and nothing here prints.
 
 pub mod collector;
+pub mod flow_logs;
 pub mod flows;
 pub mod journal;
 pub mod query;
