@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{
     Acl, AclEntry, AclId, Block, End, Entries, FlowLog, FlowLogId, Group, GroupId, Interface,
-    ListState, Model, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, Staged, Subnet, SubnetId, Vpc,
-    VpcId,
+    ListState, Model, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, Staged, Subnet, SubnetId,
+    Vpc, VpcId,
 };
 
 /// One edit. It is checked before it is made.

@@ -97,9 +97,7 @@ impl Model {
     /// The staged rule of a group with this specification.
     #[must_use]
     pub fn staged_rule_with(&self, group: &Group, spec: &RuleSpec) -> Option<&RuleId> {
-        let has = |staged: &Staged| {
-            matches!(&staged.change, StagedChange::Add { spec: here, .. } if here == spec)
-        };
+        let has = |staged: &Staged| matches!(&staged.change, StagedChange::Add { spec: here, .. } if here == spec);
         self.staged_of(&group.id).find(|(_, staged)| has(staged)).map(|(id, _)| id)
     }
 
@@ -219,7 +217,10 @@ mod tests {
         let check = |model: &Model, new: &[NewRule]| model.check_staged_rules(&group, new, &limits);
         assert!(matches!(check(&model, &[new(1)]), Err(Error::RuleDuplicate { .. })));
         assert!(matches!(check(&model, &[new(3), new(3)]), Err(Error::RuleRepeated(_))));
-        assert!(matches!(check(&model, &[new(3), new(4)]), Err(Error::RulesLimit { count: 4, .. })));
+        assert!(matches!(
+            check(&model, &[new(3), new(4)]),
+            Err(Error::RulesLimit { count: 4, .. })
+        ));
         // A rule that is to be removed makes room for one.
         stage(&mut model, &group, id(1), StagedChange::Remove);
         assert_eq!(check(&model, &[new(3), new(4)]), Ok(()));
