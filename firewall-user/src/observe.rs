@@ -7,6 +7,7 @@ pub mod flows;
 pub mod journal;
 pub mod query;
 pub mod record;
+pub mod simulate;
 pub mod stats;
 pub mod status;
 
