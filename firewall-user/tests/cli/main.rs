@@ -19,5 +19,6 @@ mod refusals;
 mod repeated;
 mod rule_refusals;
 mod safety;
+mod staged;
 mod together;
 mod vpcs;
