@@ -2,8 +2,8 @@
 
 mod follow;
 pub mod metrics;
-mod scrapes;
 pub mod records;
+mod scrapes;
 pub mod serve;
 pub mod server;
 mod supervisor;

@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use firewall_ebpf::abi::reason::{Verdict, verdict};
 use firewall_ebpf::abi::record::{Record, SELF_TEST};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::account::{Account, Accounts};
 use self::convert::{Moment, convert};
@@ -113,7 +113,8 @@ impl Collector {
     /// # Errors
     /// The journal cannot be opened for writing.
     pub fn open(paths: &Paths, config: Config, hub: Arc<Hub>) -> Result<Self> {
-        let journal = Writer::open(&journal::directory(&paths.state_dir), config.records.journal_size())?;
+        let journal =
+            Writer::open(&journal::directory(&paths.state_dir), config.records.journal_size())?;
         hub.update(|state| state.is_collecting = true);
         let mut this = Self {
             paths: paths.clone(),
@@ -266,7 +267,9 @@ impl Collector {
         let written = match record {
             // Of an interface that has been detached for longer than snapshots are kept.
             None => return self.lose(slot, kind, raw.packets, counts),
-            Some(record) if kind == Kind::Drops => self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record }),
+            Some(record) if kind == Kind::Drops => {
+                self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record })
+            }
             Some(record) => Ok(record),
         };
         match written {
@@ -381,7 +384,8 @@ impl Collector {
 }
 
 fn unwatch(maps: &Maps) -> Result<()> {
-    let slots: Vec<u16> = (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
+    let slots: Vec<u16> =
+        (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
     Ok(records::watch(maps, &slots, Watch::default(), Duration::ZERO)?)
 }
 

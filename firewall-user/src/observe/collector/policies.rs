@@ -42,9 +42,9 @@ impl Snapshot {
         let mut resolved: HashMap<&[_], Arc<[ResolvedRule]>> = HashMap::new();
         let mut policies = BTreeMap::new();
         for interface in model.interfaces.values() {
-            let rules = resolved.entry(&interface.groups[..]).or_insert_with(|| {
-                active_rules(&model, &addresses, interface).into()
-            });
+            let rules = resolved
+                .entry(&interface.groups[..])
+                .or_insert_with(|| active_rules(&model, &addresses, interface).into());
             let active = maps.active(interface.slot)?.generation();
             policies.insert(interface.slot, (active, Arc::clone(rules)));
         }
@@ -116,7 +116,8 @@ fn entries(model: &Model, maps: &Maps) -> Result<HashMap<u32, String>> {
     numbers.sort_unstable();
     numbers.dedup();
     let indexes = maps.counter_indexes(&numbers)?;
-    let named = indexes.into_iter().filter_map(|(number, index)| Some((index, names.remove(&number)?)));
+    let named =
+        indexes.into_iter().filter_map(|(number, index)| Some((index, names.remove(&number)?)));
     Ok(named.collect())
 }
 
