@@ -18,7 +18,9 @@ mod block;
 mod confirm;
 mod detach;
 mod documents;
+mod drops;
 mod ends;
+mod explain;
 mod export;
 mod failure;
 mod flows;
@@ -27,6 +29,7 @@ mod group;
 mod import;
 mod input;
 mod interfaces;
+mod interrupt;
 mod json;
 mod key;
 mod management;
@@ -148,6 +151,8 @@ enum Command {
     Status(status::Command),
     /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
+    Explain(explain::Command),
+    Drops(drops::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
@@ -190,6 +195,8 @@ impl Command {
             | Self::Management(_)
             | Self::Status(_)
             | Self::Stats(_)
+            | Self::Explain(_)
+            | Self::Drops(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -218,6 +225,8 @@ impl Command {
             Self::Management(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
+            Self::Explain(command) => command.run(context),
+            Self::Drops(command) => command.run(context),
             Self::Flows(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),
