@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use super::explain::NoRecord;
 use super::prefix_list::LoadError;
 use crate::api::keys::KeysError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
@@ -22,7 +23,7 @@ use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 28] = [
+const EXPLAINED: [Lookup; 29] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -35,6 +36,7 @@ const EXPLAINED: [Lookup; 28] = [
     explained::<JournalError>,
     explained::<KeysError>,
     explained::<ExplainError>,
+    explained::<NoRecord>,
     explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,
