@@ -17,6 +17,7 @@ use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
 use crate::observe::explain::ExplainError;
+use crate::observe::hits::HitsError;
 use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
@@ -43,6 +44,7 @@ const EXPLAINED: [Lookup; 29] = [
     explained::<OtherStore>,
     explained::<AmbiguousName>,
     explained::<NameError>,
+    explained::<HitsError>,
     explained::<QueryError>,
     explained::<SameDevice>,
     explained::<NothingAttached>,

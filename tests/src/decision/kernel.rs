@@ -217,6 +217,12 @@ impl Kernel {
         (programs.unwrap_or_else(|error| fail_dataplane("explain", error)), maps)
     }
 
+    /// The pins of its maps and programs.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        Pins::new(self.pins.path())
+    }
+
     /// Whether packets of this direction go through the XDP program.
     #[must_use]
     pub fn uses_xdp(&self, direction: Direction) -> bool {
