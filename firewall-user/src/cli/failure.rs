@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use super::explain::NoRecord;
 use super::prefix_list::LoadError;
 use crate::api::keys::KeysError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
@@ -36,6 +37,7 @@ const EXPLAINED: [Lookup; 29] = [
     explained::<JournalError>,
     explained::<KeysError>,
     explained::<ExplainError>,
+    explained::<NoRecord>,
     explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,

@@ -30,6 +30,7 @@ mod ec2_tls;
 mod emergency;
 mod ends;
 mod enforcement_lost;
+mod explain;
 mod failures;
 mod flood;
 mod flows;
