@@ -41,9 +41,11 @@ mod reconcile;
 mod rule;
 mod safety;
 mod serve;
+mod signals;
 mod stats;
 mod status;
 mod table;
+mod top;
 mod traffic;
 mod unblock;
 mod vpc;
@@ -150,6 +152,7 @@ enum Command {
     /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
     Drops(drops::Command),
+    Top(top::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
@@ -193,6 +196,7 @@ impl Command {
             | Self::Status(_)
             | Self::Stats(_)
             | Self::Drops(_)
+            | Self::Top(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -222,6 +226,7 @@ impl Command {
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
             Self::Drops(command) => command.run(context),
+            Self::Top(command) => command.run(context),
             Self::Flows(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),

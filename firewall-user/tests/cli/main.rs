@@ -20,4 +20,5 @@ mod repeated;
 mod rule_refusals;
 mod safety;
 mod together;
+mod top;
 mod vpcs;
