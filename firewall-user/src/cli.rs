@@ -43,9 +43,11 @@ mod reconcile;
 mod rule;
 mod safety;
 mod serve;
+mod signals;
 mod stats;
 mod status;
 mod table;
+mod top;
 mod traffic;
 mod unblock;
 mod vpc;
@@ -153,6 +155,7 @@ enum Command {
     Stats(stats::Command),
     Explain(explain::Command),
     Drops(drops::Command),
+    Top(top::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
@@ -197,6 +200,7 @@ impl Command {
             | Self::Stats(_)
             | Self::Explain(_)
             | Self::Drops(_)
+            | Self::Top(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -227,6 +231,7 @@ impl Command {
             Self::Stats(command) => command.run(context),
             Self::Explain(command) => command.run(context),
             Self::Drops(command) => command.run(context),
+            Self::Top(command) => command.run(context),
             Self::Flows(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),

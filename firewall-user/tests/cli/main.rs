@@ -21,4 +21,5 @@ mod rule_refusals;
 mod safety;
 mod staged;
 mod together;
+mod top;
 mod vpcs;
