@@ -17,6 +17,7 @@ mod attach;
 mod block;
 mod confirm;
 mod detach;
+mod diff;
 mod documents;
 mod ends;
 mod export;
@@ -36,10 +37,12 @@ mod mode;
 mod output;
 mod panic;
 mod prefix_list;
+mod proposal;
 mod reconcile;
 mod rule;
 mod safety;
 mod serve;
+mod simulate;
 mod stats;
 mod status;
 mod table;
@@ -130,6 +133,8 @@ enum Command {
     Apply(apply::Command),
     Import(import::Command),
     Export(export::Command),
+    Diff(diff::Command),
+    Simulate(simulate::Command),
     /// Attach groups to an interface, or change the groups and options of one that is attached
     Attach(attach::Command),
     /// Detach all groups from an interface
@@ -174,6 +179,8 @@ impl Command {
             Self::PrefixList(command) => command.needs_configuration(),
             Self::Acl(command) => command.needs_configuration(),
             Self::Apply(_)
+            | Self::Diff(_)
+            | Self::Simulate(_)
             | Self::Import(_)
             | Self::Attach(_)
             | Self::Reconcile(_)
@@ -207,6 +214,8 @@ impl Command {
             Self::Apply(command) => command.run(context),
             Self::Import(command) => command.run(context),
             Self::Export(command) => command.run(context),
+            Self::Diff(command) => command.run(context),
+            Self::Simulate(command) => command.run(context),
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
             Self::Mode(command) => command.run(context),

@@ -8,6 +8,7 @@ pub mod journal;
 pub mod query;
 pub mod record;
 pub mod simulate;
+pub mod staged;
 pub mod stats;
 pub mod status;
 

@@ -4,6 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
+use super::diff::DiffDocument;
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use super::rule::redundant::RedundantRules;
@@ -11,6 +12,7 @@ use super::rule::staged::StagedRules;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::flows::document::{FlowCount, FlowList};
+use crate::observe::simulate::document::SimulationDocument;
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
 
@@ -37,6 +39,8 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<DiffDocument>("Difference", &["diff"], &[]),
+        document::<SimulationDocument>("Simulation", &["simulate"], &[]),
         document::<RedundantRules>("Redundant rules", &["rule redundant"], &[]),
         document::<StagedRules>("Staged rules", &["rule list --staged"], &[]),
         document::<Document>(

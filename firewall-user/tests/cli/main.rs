@@ -18,6 +18,7 @@ mod refusals;
 mod repeated;
 mod rule_refusals;
 mod safety;
+mod simulate;
 mod staged;
 mod together;
 mod vpcs;
