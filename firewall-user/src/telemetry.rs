@@ -1,6 +1,7 @@
 //! What an operator scrapes, and the process that serves it.
 
 mod follow;
+pub mod hits;
 pub mod metrics;
 pub mod records;
 mod scrapes;

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use firewall_ebpf::abi::reason::{Verdict, verdict};
 use firewall_ebpf::abi::record::{Record, SELF_TEST};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::account::{Account, Accounts};
 use self::convert::{Moment, convert};
@@ -159,7 +158,7 @@ impl Collector {
             }
             let left = next.saturating_duration_since(Instant::now()).min(PATIENCE);
             let read = match &self.source {
-                Some(source) if is_readable(&source.ring, left) => self.drain(true),
+                Some(source) if source.ring.wait(left) => self.drain(true),
                 Some(_) => Ok(0),
                 None => {
                     thread::sleep(left);
@@ -186,7 +185,7 @@ impl Collector {
         let watch = Watch { drops: true, passes: self.hub.wants_passes() };
         records::watch(maps, &slots, watch, WATCH_TIME)?;
         let self_test = self.rounds.is_multiple_of(SELF_TEST_ROUNDS);
-        records::flush(&maps.pins, Flush { self_test, all: false })?;
+        records::flush(maps.pins(), Flush { self_test, all: false })?;
         self.drain(true)?;
         self.rounds += 1;
         if self.rounds.is_multiple_of(ACCOUNT_ROUNDS) {
@@ -225,7 +224,7 @@ impl Collector {
     fn flush(&self) -> Result<()> {
         match &self.source {
             Some(Source { maps, .. }) => {
-                records::flush(&maps.pins, Flush { self_test: false, all: true })?;
+                records::flush(maps.pins(), Flush { self_test: false, all: true })?;
                 Ok(())
             }
             None => Ok(()),
@@ -243,7 +242,7 @@ impl Collector {
             }
             all += records.len();
             let clocks = Clocks::now().moment;
-            let jiffies = clock::now(&maps.pins, maps)?;
+            let jiffies = clock::now(maps.pins(), maps)?;
             let moment =
                 Moment { jiffies, wall: clocks.wall, boot: clocks.boottime, hz: clock::hz() };
             for record in &records {
@@ -387,12 +386,4 @@ fn unwatch(maps: &Maps) -> Result<()> {
     let slots: Vec<u16> =
         (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
     Ok(records::watch(maps, &slots, Watch::default(), Duration::ZERO)?)
-}
-
-/// Waits until there are records, or the time is over.
-fn is_readable(ring: &Ring, limit: Duration) -> bool {
-    let time = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-    let mut files = [PollFd::new(ring.fd(), PollFlags::POLLIN)];
-    // A signal ends the wait early.
-    poll(&mut files, time).is_ok_and(|ready| ready > 0)
 }

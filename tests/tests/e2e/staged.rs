@@ -46,8 +46,7 @@ fn staged_changes_decide_nothing_until_they_are_enforced() {
     let (secgroup, open) = attached(&net);
     let _servers = [OPEN, CLOSED].map(|end| TcpServer::echo(&net.server, end));
     let before = policy(&secgroup);
-    let added =
-        secgroup.ok("rule stage web ingress --protocol tcp --port 81 --cidr 10.77.0.0/24");
+    let added = secgroup.ok("rule stage web ingress --protocol tcp --port 81 --cidr 10.77.0.0/24");
     let added = added.trim();
     secgroup.ok(&format!("rule stage-removal web {open}"));
     assert_eq!(policy(&secgroup), before, "the policy is the one before");

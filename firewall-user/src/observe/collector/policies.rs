@@ -11,7 +11,9 @@ use crate::control::Control;
 use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model};
 use crate::observe::record::RuleName;
-use crate::policy::{ResolvedRule, active_rules, block_numbers, filter_numbers};
+use crate::policy::blocks::block_numbers;
+use crate::policy::filter::filter_numbers;
+use crate::policy::{ResolvedRule, active_rules};
 
 /// Snapshots that are kept: records wait in the kernel for a second, in which policies can change a few times.
 const KEPT: usize = 8;
