@@ -17,6 +17,7 @@ mod attach;
 mod block;
 mod confirm;
 mod detach;
+mod diff;
 mod documents;
 mod drops;
 mod ends;
@@ -39,11 +40,13 @@ mod mode;
 mod output;
 mod panic;
 mod prefix_list;
+mod proposal;
 mod reconcile;
 mod rule;
 mod safety;
 mod serve;
 mod signals;
+mod simulate;
 mod stats;
 mod status;
 mod table;
@@ -135,6 +138,8 @@ enum Command {
     Apply(apply::Command),
     Import(import::Command),
     Export(export::Command),
+    Diff(diff::Command),
+    Simulate(simulate::Command),
     /// Attach groups to an interface, or change the groups and options of one that is attached
     Attach(attach::Command),
     /// Detach all groups from an interface
@@ -182,6 +187,8 @@ impl Command {
             Self::PrefixList(command) => command.needs_configuration(),
             Self::Acl(command) => command.needs_configuration(),
             Self::Apply(_)
+            | Self::Diff(_)
+            | Self::Simulate(_)
             | Self::Import(_)
             | Self::Attach(_)
             | Self::Reconcile(_)
@@ -218,6 +225,8 @@ impl Command {
             Self::Apply(command) => command.run(context),
             Self::Import(command) => command.run(context),
             Self::Export(command) => command.run(context),
+            Self::Diff(command) => command.run(context),
+            Self::Simulate(command) => command.run(context),
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
             Self::Mode(command) => command.run(context),

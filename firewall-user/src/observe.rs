@@ -12,6 +12,7 @@ pub mod pcapng;
 pub mod query;
 pub mod record;
 pub mod simulate;
+pub mod staged;
 pub mod stats;
 pub mod status;
 

@@ -65,6 +65,7 @@ mod rule_hits;
 mod rule_removal;
 mod serve;
 mod source_limit;
+mod staged;
 mod stored_settings;
 mod support;
 mod tun_and_vlan;
