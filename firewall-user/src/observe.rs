@@ -3,5 +3,10 @@
 
 pub mod flow_logs;
 pub mod flows;
+pub mod instance;
 pub mod query;
 pub mod record;
+
+/// The version of the JSON documents that do not have the form of AWS. It changes when a field changes its
+/// meaning or is removed, and not when one is added.
+pub const SCHEMA_VERSION: u32 = 1;

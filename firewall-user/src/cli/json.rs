@@ -4,6 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
+use super::flow_log::document::FlowLogList;
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use super::stats::StatsDocument;
@@ -48,6 +49,7 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
+        document::<FlowLogList>("Flow logs", &["flow-log list"], &[]),
         document::<CreatedKey>("New access key", &["key create"], &[]),
         document::<KeyList>("Access keys", &["key list"], &[]),
     ]

@@ -13,6 +13,7 @@ use crate::journal;
 use crate::telemetry::serve;
 
 mod ec2;
+mod flow_logs;
 
 /// The least time between two checks of everything.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 Enforcement does not depend on this process. It attaches a stored interface when its device appears
 or its programs are lost, updates policies with group peers when addresses of this host change,
 removes expired flows every minute, and reads the kernel's maps when it is scraped.
+
+It delivers the flow logs: docs/flow-logs.md.
 
 With --ec2 it answers the calls of the AWS CLI, SDKs and Terraform: docs/ec2-endpoint.md.
 
@@ -78,6 +81,7 @@ impl Command {
             servers.push(server);
             announced = Some((options, address));
         }
+        servers.push(flow_logs::server(paths.clone()));
         let announce = |metrics: &Address| {
             match metrics {
                 Address::Tcp(address) => {

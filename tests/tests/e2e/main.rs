@@ -32,6 +32,7 @@ mod ends;
 mod enforcement_lost;
 mod failures;
 mod flood;
+mod flow_logs;
 mod flows;
 mod fragments;
 mod gc;
