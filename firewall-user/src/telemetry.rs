@@ -3,6 +3,7 @@
 mod follow;
 pub mod metrics;
 mod scrapes;
+pub mod records;
 pub mod serve;
 pub mod server;
 mod supervisor;

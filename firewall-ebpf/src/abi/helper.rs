@@ -29,11 +29,13 @@ pub const MAX_BLOOM_KEYS: u32 = 64;
 pub const MAX_PROBED: u32 = 128;
 
 /// Bytes of an entry in a list for `sg_set_active`: the slot as a `u64`, and the
-/// [`Active`](super::policy::Active) word; or [`SET_BLOCKING`] and the
-/// [`Blocking`](super::block::Blocking) word. The word of the list is 0.
+/// [`Active`](super::policy::Active) word; or [`SET_BLOCKING`] or [`SET_WATCH`] and their word. The word of the
+/// list is 0.
 pub const SET_ACTIVE_ENTRY: u32 = 16;
 /// In the place of a slot: the entry is the [`Blocking`](super::block::Blocking) word.
 pub const SET_BLOCKING: u32 = u32::MAX;
+/// In the place of a slot, plus the slot: the entry is the interface's [`Watch`](super::record::Watch) word.
+pub const SET_WATCH: u32 = 1 << 16;
 /// Entries of such a list that are written.
 pub const MAX_SET_ACTIVE: u32 = 128;
 

@@ -1,5 +1,5 @@
-//! The kernel program: entry points ([`programs`]), helper programs for userspace ([`helpers`]), BPF
-//! functions that are not inlined ([`subprograms`]), and the decision's tables over BPF maps.
+//! The kernel program: entry points ([`programs`]), records of packets ([`records`]), helper programs for userspace
+//! ([`helpers`]), BPF functions that are not inlined ([`subprograms`]), and the decision's tables over BPF maps.
 
 mod entry;
 mod globals;
@@ -7,8 +7,10 @@ mod helpers;
 mod maps;
 mod policy;
 mod programs;
+mod records;
 mod subprograms;
 mod tables;
+#[expect(dead_code, reason = "for a program that prints what it decides")]
 mod trace;
 mod view;
 

@@ -15,12 +15,13 @@ use crate::explain::{Exit, Explain};
 use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
+use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 26] = [
+const EXPLAINED: [Lookup; 27] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -30,6 +31,7 @@ const EXPLAINED: [Lookup; 26] = [
     explained::<DataplaneError>,
     explained::<ListenError>,
     explained::<TlsError>,
+    explained::<JournalError>,
     explained::<KeysError>,
     explained::<LoadError>,
     explained::<LockError>,

@@ -7,11 +7,11 @@ use super::block::BlockList;
 use super::flow_log::document::FlowLogList;
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
-use super::stats::StatsDocument;
-use super::status::StatusDocument;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::flows::document::{FlowCount, FlowList};
+use crate::observe::stats::StatsDocument;
+use crate::observe::status::StatusDocument;
 
 /// A JSON document on standard output.
 #[derive(Debug)]

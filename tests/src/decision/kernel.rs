@@ -153,7 +153,6 @@ impl Kernel {
             max_per_source: setup.max_per_source,
             timeouts: BTreeMap::new(),
             port: setup.port.record(),
-            traced: false,
         };
         let hz = ticks_per_second();
         let mut record = settings.record();

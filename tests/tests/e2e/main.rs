@@ -65,6 +65,5 @@ mod serve;
 mod source_limit;
 mod stored_settings;
 mod support;
-mod trace;
 mod tun_and_vlan;
 mod unknown_interface;

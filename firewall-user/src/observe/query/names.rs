@@ -219,7 +219,7 @@ impl Names for Stored<'_> {
     }
 
     fn interfaces(&self) -> BTreeSet<String> {
-        self.model.interfaces.values().map(|interface| interface.label()).collect()
+        self.model.interfaces.values().map(crate::model::Interface::label).collect()
     }
 
     fn groups(&self) -> BTreeSet<String> {

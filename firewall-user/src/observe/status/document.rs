@@ -1,4 +1,4 @@
-//! `secgroup status --output json`
+//! The document of `secgroup status --output json` and of the console.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::InterfaceStatus;
-use crate::cli::confirm;
-use crate::cli::json::SCHEMA_VERSION;
 use crate::control::confirm::UnconfirmedChange;
 use crate::control::enforcement::State as InterfaceState;
 use crate::dataplane::flows::list::Occupancy;
@@ -20,6 +18,7 @@ use crate::dataplane::tables::counters::ByEvent;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::memory::{self, RULE_COUNTER};
 use crate::model::{Family, Interface, Model, is_one_address};
+use crate::observe::SCHEMA_VERSION;
 
 mod place;
 
@@ -29,252 +28,262 @@ use place::{Attached, AttachedGroup, TagDocument, Unattached, groups, tags};
 /// fields, and the use of the kernel's tables.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct StatusDocument {
+pub struct StatusDocument {
     /// Version of this document: 1.
-    schema_version: u32,
+    pub schema_version: u32,
     /// The attached interfaces of the store.
-    network_interfaces: Vec<NetworkInterface>,
+    pub network_interfaces: Vec<NetworkInterface>,
     /// The network interfaces of the EC2 API that no device has.
-    unattached_network_interfaces: Vec<Unattached>,
+    pub unattached_network_interfaces: Vec<Unattached>,
     /// The flow tables; empty if nothing is attached.
-    flow_tables: Vec<FlowTable>,
+    pub flow_tables: Vec<FlowTable>,
     /// The table of the counters of rules; null if nothing is attached.
-    rule_counters: Option<RuleCounters>,
+    pub rule_counters: Option<RuleCounters>,
     /// Blocks in force (`secgroup block list`).
-    blocks: usize,
+    pub blocks: usize,
     /// The tables of network ACLs and blocks; null if nothing is attached.
-    deny_tables: Option<DenyTables>,
+    pub deny_tables: Option<DenyTables>,
     /// Slots of interfaces that are attached in the kernel and not in the store.
-    stray_slots: Vec<u16>,
+    pub stray_slots: Vec<u16>,
     /// The change that is not confirmed yet, or null.
-    pending: Option<PendingChange>,
+    pub pending: Option<PendingChange>,
     /// Whether emergency mode (`secgroup panic`) is on.
-    panic: bool,
+    pub panic: bool,
     /// The networks that stay reachable in a panic.
-    management_networks: Vec<String>,
+    pub management_networks: Vec<String>,
 }
 
 /// An interface.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct NetworkInterface {
+pub struct NetworkInterface {
     /// Id of the interface, `eni-…`.
-    network_interface_id: String,
+    pub network_interface_id: String,
     /// `in-use`, or `available` if its device does not exist now.
-    status: &'static str,
+    pub status: &'static str,
     /// Free text from the EC2 API.
-    description: String,
+    pub description: String,
     /// Its subnet.
-    subnet_id: String,
+    pub subnet_id: String,
     /// The VPC of its subnet.
-    vpc_id: String,
+    pub vpc_id: String,
     /// How it is attached, as the EC2 API shows it.
-    attachment: Option<Attached>,
+    pub attachment: Option<Attached>,
     /// User tags.
-    tag_set: Vec<TagDocument>,
+    pub tag_set: Vec<TagDocument>,
     /// The groups of the interface.
-    groups: Vec<AttachedGroup>,
+    pub groups: Vec<AttachedGroup>,
     /// Its network ACL: its own one, or that of its subnet.
-    network_acl: Option<AttachedAcl>,
+    pub network_acl: Option<AttachedAcl>,
     /// IPv4 addresses of the protected end, as used for rules with a group as peer.
-    private_ip_addresses: Vec<PrivateIpAddress>,
+    pub private_ip_addresses: Vec<PrivateIpAddress>,
     /// IPv6 addresses of the protected end.
-    ipv6_addresses: Vec<Ipv6Address>,
+    pub ipv6_addresses: Vec<Ipv6Address>,
     /// IPv4 networks of the protected end, declared with `--address`.
-    ipv4_prefixes: Vec<Ipv4Prefix>,
+    pub ipv4_prefixes: Vec<Ipv4Prefix>,
     /// IPv6 networks of the protected end.
-    ipv6_prefixes: Vec<Ipv6Prefix>,
+    pub ipv6_prefixes: Vec<Ipv6Prefix>,
     /// Whether a guest may use only its own addresses; false in orientation `host`, and where no address
     /// is declared.
-    source_dest_check: bool,
+    pub source_dest_check: bool,
     /// MAC address of a guest that is declared, and the only source of its frames; null: not checked.
-    mac_address: Option<String>,
+    pub mac_address: Option<String>,
     /// Networks of `--allow-address`, which a guest may use too.
-    allowed_addresses: Vec<String>,
+    pub allowed_addresses: Vec<String>,
     /// Whether a guest may send what a router or DHCP server sends.
-    guest_router: bool,
+    pub guest_router: bool,
     /// Idle timeouts in seconds by name, of every state (docs/states.md).
-    connection_tracking_configuration: BTreeMap<&'static str, u32>,
+    pub connection_tracking_configuration: BTreeMap<&'static str, u32>,
     /// Network device, as it is stored.
-    device: String,
+    pub device: String,
     /// Named network namespace of the device, as it is stored; null for the one that secgroup runs in.
-    netns: Option<String>,
+    pub netns: Option<String>,
     /// The name that the device has now; null if it does not exist or is out of reach.
-    present_device: Option<String>,
+    pub present_device: Option<String>,
     /// The named network namespace that it is in now; null for the one that secgroup runs in.
-    present_netns: Option<String>,
+    pub present_netns: Option<String>,
     /// Sentences about a device that was renamed or moved, or whose name another one has.
-    remarks: Vec<String>,
+    pub remarks: Vec<String>,
     /// Names of its groups that a rule has as its peer, and of which it is no member: no address is declared
     /// with `--address`, and those of its device do not count.
-    groups_without_address: Vec<String>,
+    pub groups_without_address: Vec<String>,
     /// Number of the interface in the kernel's tables.
-    slot: u16,
+    pub slot: u16,
     /// `enforcing`, `auditing`, `not-enforcing` or `device-missing`; see `secgroup status --help`.
-    state: &'static str,
+    pub state: &'static str,
     /// What is missing in state `not-enforcing`; null in the others.
-    missing: Option<String>,
+    pub missing: Option<String>,
     /// Programs of secgroup on the device whose pins are not in the pin directory, with id and hook.
-    unpinned_programs: Vec<String>,
+    pub unpinned_programs: Vec<String>,
     /// Hook of the program for received packets; null if none is attached.
-    hook: Option<&'static str>,
+    pub hook: Option<&'static str>,
     /// Hook as configured with `--hook`.
-    hook_choice: &'static str,
+    pub hook_choice: &'static str,
     /// Why the program is on this hook, and which other program runs before it.
-    hook_reason: String,
+    pub hook_reason: String,
     /// `host` or `guest`.
-    orientation: &'static str,
+    pub orientation: &'static str,
     /// `control`, `all` or `none`.
-    non_ip: &'static str,
+    pub non_ip: &'static str,
     /// EtherTypes of frames that pass besides, by name or as a hexadecimal number.
-    ether_types: Vec<String>,
+    pub ether_types: Vec<String>,
     /// `guard` or `strict`.
-    tcp: &'static str,
+    pub tcp: &'static str,
     /// Whether a TCP segment in the middle of a connection may open a flow.
-    tcp_loose: bool,
+    pub tcp_loose: bool,
     /// `auto` or `always`.
-    tracking: &'static str,
+    pub tracking: &'static str,
     /// `enforce` or `audit`.
-    mode: &'static str,
+    pub mode: &'static str,
     /// Whether packets of a flow are dropped once no rule allows the flow.
-    revalidate: bool,
+    pub revalidate: bool,
     /// Proven TCP flows that one source can have; null: as many as fit.
-    max_flows_per_source: Option<u32>,
+    pub max_flows_per_source: Option<u32>,
     /// Memory of the policy in the kernel in bytes; null before Linux 6.4.
-    policy_memory_bytes: Option<u64>,
+    pub policy_memory_bytes: Option<u64>,
     /// Average memory of a rule in bytes, with its counter; null before Linux 6.4 and without rules.
-    bytes_per_rule: Option<u64>,
+    pub bytes_per_rule: Option<u64>,
     /// Packets that audit mode passed and counted as dropped.
-    audited_packets: u64,
+    pub audited_packets: u64,
     /// Families (`ipv4`, `ipv6`) with traffic that passes without flows.
-    untracked_families: Vec<&'static str>,
+    pub untracked_families: Vec<&'static str>,
     /// Number of rules of the groups.
-    rules: usize,
+    pub rules: usize,
     /// Flows that were opened.
-    opened_flows: u64,
+    pub opened_flows: u64,
     /// Flows that moved to the table of proven flows.
-    promoted_flows: u64,
+    pub promoted_flows: u64,
     /// Flows that the full table of new flows evicted.
-    evicted_flows: u64,
+    pub evicted_flows: u64,
     /// Times that a flow could not move to the table of proven flows because it was full.
-    unpromoted_flows: u64,
+    pub unpromoted_flows: u64,
     /// Times that a flow could not move there because its source had as many as it can have.
-    source_limited_flows: u64,
+    pub source_limited_flows: u64,
 }
 
 /// The network ACL of an interface.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct AttachedAcl {
+pub struct AttachedAcl {
     /// Id of the network ACL, `acl-…`.
-    network_acl_id: String,
+    pub network_acl_id: String,
     /// Name of the network ACL.
-    network_acl_name: String,
+    pub network_acl_name: String,
     /// Whether it is the default one.
-    is_default: bool,
+    pub is_default: bool,
 }
 
 /// An IPv4 address.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct PrivateIpAddress {
+pub struct PrivateIpAddress {
     /// The address.
-    private_ip_address: String,
+    pub private_ip_address: String,
 }
 
 /// An IPv6 address.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Ipv6Address {
+pub struct Ipv6Address {
     /// The address.
-    ipv6_address: String,
+    pub ipv6_address: String,
 }
 
 /// An IPv4 network.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Ipv4Prefix {
+pub struct Ipv4Prefix {
     /// The network.
-    ipv4_prefix: String,
+    pub ipv4_prefix: String,
 }
 
 /// An IPv6 network.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct Ipv6Prefix {
+pub struct Ipv6Prefix {
     /// The network.
-    ipv6_prefix: String,
+    pub ipv6_prefix: String,
 }
 
 /// A flow table.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct FlowTable {
+pub struct FlowTable {
     /// The interface; null if it is not stored, or not selected.
-    network_interface_id: Option<String>,
+    pub network_interface_id: Option<String>,
     /// The interface's attachment number.
-    slot: u16,
+    pub slot: u16,
     /// `new`; or `udp` or `tcp`, of proven flows.
-    table: &'static str,
+    pub table: &'static str,
     /// `ipv4` or `ipv6`.
-    family: &'static str,
+    pub family: &'static str,
     /// Flows in it, with expired ones that are not removed yet.
-    entries: u64,
+    pub entries: u64,
     /// Flows that fit.
-    capacity: u32,
+    pub capacity: u32,
     /// Memory of the table in bytes, of `tcp` for the flows that it has; null before Linux 6.4.
-    memory_bytes: Option<u64>,
+    pub memory_bytes: Option<u64>,
 }
 
 /// The table of the counters of rules.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct RuleCounters {
+pub struct RuleCounters {
     /// Rules that have a counter.
-    entries: u64,
+    pub entries: u64,
     /// Rules that can have one.
-    capacity: u32,
+    pub capacity: u32,
     /// Memory of an entry in bytes; null before Linux 6.4.
-    bytes_per_entry: Option<u64>,
+    pub bytes_per_entry: Option<u64>,
     /// Memory of the table in bytes; null before Linux 6.4.
-    memory_bytes: Option<u64>,
+    pub memory_bytes: Option<u64>,
 }
 
 /// The tables of network ACLs and blocks.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct DenyTables {
+pub struct DenyTables {
     /// Filters: an interface's network ACL with its own blocks. Interfaces for which the same is compiled
     /// share one; an interface that allows everything has none.
-    filters: usize,
+    pub filters: usize,
     /// Memory of the filters in bytes; null before Linux 6.4.
-    filter_memory_bytes: Option<u64>,
+    pub filter_memory_bytes: Option<u64>,
     /// Memory of the blocks of the host in bytes; null before Linux 6.4.
-    block_memory_bytes: Option<u64>,
+    pub block_memory_bytes: Option<u64>,
 }
 
 /// A change that is not confirmed yet.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct PendingChange {
+pub struct PendingChange {
     /// The command that made it.
-    command: String,
+    pub command: String,
     /// Seconds until it is rolled back.
-    left_seconds: u64,
+    pub left_seconds: u64,
 }
 
-/// What `secgroup status` has read.
-pub(super) struct Reading<'a> {
-    pub(super) model: &'a Model,
-    pub(super) statuses: &'a [InterfaceStatus<'a>],
-    pub(super) maps: Option<&'a Maps>,
-    pub(super) survey: &'a Survey,
-    pub(super) strays: Vec<u16>,
-    pub(super) change: Option<&'a UnconfirmedChange>,
+/// What was read for a status.
+pub struct Reading<'a> {
+    /// The store.
+    pub model: &'a Model,
+    /// The chosen interfaces.
+    pub statuses: &'a [InterfaceStatus<'a>],
+    /// The maps; `None` where nothing is attached.
+    pub maps: Option<&'a Maps>,
+    /// What was counted in the flow tables.
+    pub survey: &'a Survey,
+    /// Slots that the store does not have.
+    pub strays: Vec<u16>,
+    /// The change that is not confirmed yet.
+    pub change: Option<&'a UnconfirmedChange>,
 }
 
 impl StatusDocument {
-    pub(super) fn new(reading: Reading<'_>) -> Result<Self> {
+    /// The document of what was read.
+    ///
+    /// # Errors
+    /// The kernel cannot be read.
+    pub fn new(reading: Reading<'_>) -> Result<Self> {
         let Reading { model, statuses, maps, survey, strays, change } = reading;
         let interface = |one| NetworkInterface::new(model, one, maps, survey);
         let tables =
@@ -295,7 +304,7 @@ impl StatusDocument {
             stray_slots: strays,
             pending: change.map(|change| PendingChange {
                 command: change.what.clone(),
-                left_seconds: confirm::whole_seconds(change.left),
+                left_seconds: change.left_seconds(),
             }),
             panic: model.is_panicking,
             management_networks: model.management.iter().map(ToString::to_string).collect(),

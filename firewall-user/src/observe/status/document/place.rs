@@ -1,4 +1,4 @@
-//! What `secgroup status --output json` shows of the EC2 API: attachments, tags, and interfaces without a device.
+//! What the document of a status shows of the EC2 API: attachments, tags, and interfaces without a device.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,53 +8,53 @@ use crate::model::{Attachment, Interface, Model, rfc3339};
 /// A network interface that no device has.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Unattached {
+pub struct Unattached {
     /// Id of the interface, `eni-…`.
-    network_interface_id: String,
+    pub network_interface_id: String,
     /// `available`.
-    status: &'static str,
+    pub status: &'static str,
     /// Free text from the EC2 API.
-    description: String,
+    pub description: String,
     /// Its subnet.
-    subnet_id: String,
+    pub subnet_id: String,
     /// The VPC of its subnet.
-    vpc_id: String,
+    pub vpc_id: String,
     /// User tags; `secgroup:device` names the device that it is to be attached to.
-    tag_set: Vec<TagDocument>,
+    pub tag_set: Vec<TagDocument>,
     /// The groups of the interface.
-    groups: Vec<AttachedGroup>,
+    pub groups: Vec<AttachedGroup>,
 }
 
 /// An attachment.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Attached {
+pub struct Attached {
     /// Id of the attachment, `eni-attach-…`.
-    attachment_id: String,
+    pub attachment_id: String,
     /// EC2's number of the attachment on this host.
-    device_index: u32,
+    pub device_index: u32,
     /// When it was attached (RFC 3339).
-    attach_time: String,
+    pub attach_time: String,
 }
 
 /// A tag.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct TagDocument {
+pub struct TagDocument {
     /// The key.
-    key: String,
+    pub key: String,
     /// The value.
-    value: String,
+    pub value: String,
 }
 
 /// A group of an interface.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct AttachedGroup {
+pub struct AttachedGroup {
     /// Id of the group, `sg-…`.
-    group_id: String,
+    pub group_id: String,
     /// Name of the group.
-    group_name: String,
+    pub group_name: String,
 }
 
 impl Attached {
