@@ -45,8 +45,8 @@ use firewall_ebpf::abi::port::{MAX_OWN, OWN_V6, Own4, Own6, PortChecks, PortSecu
 use firewall_ebpf::abi::prefix::Prefix;
 use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
 use firewall_ebpf::abi::record::{
-    AUDIT, Account, CELLS, Cell, Count, EGRESS, FLUSH_ALL, FLUSH_SELF_TEST, FRAGMENT, FRAME,
-    HASH_WORDS, Key, Note, Record, SELF_TEST, TICK, Watch,
+    ACCOUNTS_EACH, AUDIT, Account, CELLS, Cell, Count, EGRESS, FLUSH_ALL, FLUSH_SELF_TEST,
+    FRAGMENT, FRAME, HASH_WORDS, Key, Note, Record, SELF_TEST, TICK, Watch, account_index,
 };
 use firewall_ebpf::abi::state::State;
 
@@ -59,7 +59,7 @@ const DIGESTS: [(u32, u64); 7] = [
     (5, 0x0385_0f43_e0fe_919e),
     // A value of a map that only userspace uses.
     (6, 0x0385_0f43_e0fe_919e),
-    (7, 0xe9f2_90cb_56b7_404d),
+    (7, 0x3e42_90a4_cb1b_46cc),
 ];
 
 macro_rules! layout {
@@ -129,7 +129,7 @@ fn manifest() -> String {
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
         REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH SLOW_PATHS SLOW_PATH_PROGRAMS MAX_ETHER_TYPES MAX_OWN OWN_V6
         BLOCK BLOCK_BANKS DENY EPOCH_TIMED MAX_ENDS MAX_FILTERS SET_BLOCKING TABLE_SETS TIMED
-        AUDIT CELLS EGRESS FLUSH_ALL FLUSH_SELF_TEST FRAGMENT FRAME HASH_WORDS SELF_TEST SET_WATCH TICK
+        ACCOUNTS_EACH AUDIT CELLS EGRESS FLUSH_ALL FLUSH_SELF_TEST FRAGMENT FRAME HASH_WORDS SELF_TEST SET_WATCH TICK
     );
     let sizes = [size_of::<V4>(), size_of::<V6>(), size_of::<Line>(), size_of::<Page>()];
     let _ = writeln!(text, "addresses, line, page {sizes:?}");
@@ -212,6 +212,8 @@ fn words(text: &mut String) {
     let _ = writeln!(text, "slow path {slow_path} records {records:?}");
     let watch = Watch::new(Watch::DROPS | Watch::PASSES, 7);
     let _ = writeln!(text, "watch {watch:x?} {} {}", watch.has(Watch::DROPS, 6), watch.has(1, 7));
+    let accounts = [15, 16].map(|reason| account_index(3, reason));
+    let _ = writeln!(text, "accounts {accounts:?}");
     let note = Note::new(7, 9);
     let _ = writeln!(text, "note {note:x?} {} {}", note.generation(), note.decided_by());
     let count = Count::one(60);

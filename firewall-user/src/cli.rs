@@ -18,7 +18,9 @@ mod block;
 mod confirm;
 mod detach;
 mod documents;
+mod drops;
 mod ends;
+mod explain;
 mod export;
 mod failure;
 mod flow_log;
@@ -28,6 +30,7 @@ mod group;
 mod import;
 mod input;
 mod interfaces;
+mod interrupt;
 mod json;
 mod key;
 mod management;
@@ -149,6 +152,8 @@ enum Command {
     Status(status::Command),
     /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
+    Explain(explain::Command),
+    Drops(drops::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
@@ -195,6 +200,8 @@ impl Command {
             | Self::Management(_)
             | Self::Status(_)
             | Self::Stats(_)
+            | Self::Explain(_)
+            | Self::Drops(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -223,6 +230,8 @@ impl Command {
             Self::Management(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
+            Self::Explain(command) => command.run(context),
+            Self::Drops(command) => command.run(context),
             Self::Flows(command) => command.run(context),
             Self::FlowLog(command) => command.run(context),
             Self::Gc(command) => command.run(context),

@@ -9,6 +9,7 @@ mod assets;
 mod filters;
 mod guard;
 mod headers;
+mod journal;
 mod pages;
 mod routes;
 pub mod server;

@@ -9,9 +9,11 @@
 //! - [`records`]: records of packets that were dropped;
 //! - [`hooks`]: programs on devices, by XDP, TCX and clsact;
 //! - [`flows`]: the flow tables: list, expire, learn;
+//! - [`explain`]: the programs once more, not attached, to be run on a packet;
 //! - [`instance`]: all of it as one: created, and removed.
 
 pub mod error;
+pub mod explain;
 pub mod flows;
 pub mod hooks;
 pub mod host;

@@ -1,9 +1,10 @@
 //! What an operator scrapes, and the process that serves it.
 
 mod follow;
+pub mod hits;
 pub mod metrics;
-mod scrapes;
 pub mod records;
+mod scrapes;
 pub mod serve;
 pub mod server;
 mod supervisor;

@@ -8,6 +8,7 @@
 //! Times are jiffies (`bpf_jiffies64`). Integers are in host byte order unless stated otherwise.
 
 use super::interface::Direction;
+use super::reason::{Verdict, verdict};
 
 /// Bytes of a frame that a record has at most.
 pub const FRAME: usize = 128;
@@ -190,7 +191,7 @@ impl Count {
     }
 }
 
-/// What became of the packets of one interface on one CPU. The first two only ever grow, also when the slot is
+/// What became of the packets of one interface and one kind (dropped, or passed without a flow) on one CPU. The first two only ever grow, also when the slot is
 /// given to another interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -203,6 +204,17 @@ pub struct Account {
     pub used_until: u64,
     /// Zero.
     pub reserved: u64,
+}
+
+/// Accounts of an interface: of packets that are dropped, and of those that pass. Neither takes the tokens of the
+/// other.
+pub const ACCOUNTS_EACH: u32 = 2;
+
+/// Index of the account of an interface's packets with a reason of this number.
+#[must_use]
+#[inline(always)]
+pub const fn account_index(slot: u16, reason: u32) -> u32 {
+    (slot as u32) * ACCOUNTS_EACH + matches!(verdict(reason), Verdict::Pass) as u32
 }
 
 /// Units of [`Account::used_until`] in a jiffy.

@@ -2,6 +2,7 @@
 //! ([`helpers`]), BPF functions that are not inlined ([`subprograms`]), and the decision's tables over BPF maps.
 
 mod entry;
+mod explain;
 mod globals;
 mod helpers;
 mod maps;
@@ -10,8 +11,6 @@ mod programs;
 mod records;
 mod subprograms;
 mod tables;
-#[expect(dead_code, reason = "for a program that prints what it decides")]
-mod trace;
 mod view;
 
 #[panic_handler]

@@ -9,7 +9,9 @@ use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
-use crate::observe::flows::document::{FlowCount, FlowList};
+use crate::observe::explain::Explanations;
+use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
+use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
 
@@ -36,6 +38,9 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<RuleHitsList>("Hits of rules", &["rule list --hits"], &[]),
+        document::<UnusedRules>("Unused rules", &["rule unused"], &[]),
+        document::<RuleUsers>("Users of a rule", &["rule users"], &[]),
         document::<Document>(
             "Prefix lists",
             &["prefix-list list", "prefix-list show", "export"],
@@ -46,9 +51,12 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<LoadDocument>("Loaded prefix list", &["prefix-list load"], &[]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
+        document::<Explanations>("Explanation", &["explain"], &[]),
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
+        document::<FlowTop>("Rates of flows", &["flows top"], &[]),
+        document::<FlowEvent>("Flow that began or ended", &["flows watch"], &[]),
         document::<FlowLogList>("Flow logs", &["flow-log list"], &[]),
         document::<CreatedKey>("New access key", &["key create"], &[]),
         document::<KeyList>("Access keys", &["key list"], &[]),

@@ -14,7 +14,7 @@ use crate::console as pages;
 use crate::http::Address;
 use crate::journal;
 use crate::observe::collector::hub::Hub;
-use crate::telemetry::{records, serve};
+use crate::telemetry::{hits, records, serve};
 
 mod console;
 mod ec2;
@@ -27,7 +27,8 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Enforcement does not depend on this process. It attaches a stored interface when its device appears
 or its programs are lost, updates policies with group peers when addresses of this host change,
-removes expired flows every minute, and reads the kernel's maps when it is scraped.
+removes expired flows every minute, counts what rules are used for (`rule list --hits`), and reads
+the kernel's maps when it is scraped.
 
 It delivers the flow logs: docs/flow-logs.md.
 
@@ -83,7 +84,7 @@ impl Command {
         context.control().and_then(|control| control.maps()).context("serve")?;
         let (paths, config) = (context.paths.clone(), context.config);
         let keys = ec2::count_keys(&ec2, &paths.state_dir).context("serve")?;
-        let mut servers = Vec::new();
+        let mut servers = vec![hits::server(paths.clone())];
         let hub = Arc::new(Hub::default());
         if config.records.collect {
             servers.push(records::server(paths.clone(), config, Arc::clone(&hub)));
@@ -100,7 +101,7 @@ impl Command {
             servers.push(server);
             announced = Some((options, address));
         }
-        servers.push(flow_logs::server(paths.clone()));
+        servers.push(flow_logs::server(paths.clone(), Arc::clone(&hub)));
         let announce = |metrics: &Address| {
             match metrics {
                 Address::Tcp(address) => {

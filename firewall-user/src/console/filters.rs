@@ -101,7 +101,17 @@ fn inputs(of: Of) -> Vec<(&'static str, &'static str, Input)> {
     inputs
 }
 
-/// The query of the words that are filters, with its names looked up. `own`: the words that are not.
+/// The query of the words that are filters. `own`: the words that are not.
+///
+/// # Errors
+/// A word or a value is unknown.
+pub(super) fn query(words: &[(String, String)], own: &[&str]) -> Result<Query, Problem> {
+    let filters = words.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+    let query = Query::from_pairs(filters.map(|(name, value)| (name, value)));
+    query.map_err(|error| Problem::of_words(&error))
+}
+
+/// The same with names looked up.
 ///
 /// # Errors
 /// A word or a name is unknown.
@@ -110,14 +120,16 @@ pub(super) fn check(
     own: &[&str],
     names: &dyn Names,
 ) -> Result<Checked, Problem> {
-    let filters = words.iter().filter(|(name, _)| !own.contains(&name.as_str()));
-    let query = Query::from_pairs(filters.map(|(name, value)| (name, value)));
-    let query = query.map_err(|error| Problem::of_words(&error))?;
-    query.check(names).map_err(|error| match error.downcast_ref::<QueryError>() {
+    query(words, own)?.check(names).map_err(|error| refused(&error))
+}
+
+/// Why a query was refused.
+pub(super) fn refused(error: &anyhow::Error) -> Problem {
+    match error.downcast_ref::<QueryError>() {
         Some(error) => Problem::of_words(error),
         // A name that cannot be one, or that several interfaces or groups have.
         None => Problem::usage(format!("{error:#}"), None),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -13,17 +13,22 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::answer::{Form, Problem};
+use super::journal::{self, LastCoverage};
 use super::pages::{drops, explain, flows, overview, rules};
 use super::server::MAX_RUNNING;
 use super::{assets, guard, headers};
 use crate::config::{Config, Paths};
 use crate::control::Control;
+use crate::observe::journal::Reader;
 
 /// How long a request waits for others that read.
 const WAIT_TIME: Duration = Duration::from_secs(20);
 
 /// The longest query in bytes.
 const MAX_QUERY: usize = 4096;
+
+/// Streams of drops at the same time, one for each window of a browser.
+const MAX_STREAMS: usize = 16;
 
 /// What every request uses.
 pub(super) struct Shared {
@@ -34,6 +39,9 @@ pub(super) struct Shared {
     /// Changes when the process ends.
     pub(super) end: watch::Receiver<bool>,
     running: Semaphore,
+    /// Streams of drops.
+    pub(super) streams: Arc<Semaphore>,
+    pub(super) coverage: LastCoverage,
 }
 
 impl Shared {
@@ -43,7 +51,15 @@ impl Shared {
         is_tcp: bool,
         end: watch::Receiver<bool>,
     ) -> Self {
-        Self { paths, config, is_tcp, end, running: Semaphore::new(MAX_RUNNING) }
+        Self {
+            paths,
+            config,
+            is_tcp,
+            end,
+            running: Semaphore::new(MAX_RUNNING),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            coverage: LastCoverage::default(),
+        }
     }
 
     /// Opens store and kernel for reading: commands change both while this process runs.
@@ -51,7 +67,20 @@ impl Shared {
     /// # Errors
     /// The store cannot be read.
     pub(super) fn control(&self) -> Result<Control> {
-        Control::open_read_only(&self.paths, *self.config.borrow())
+        Control::open_read_only(&self.paths, self.config())
+    }
+
+    /// The configuration.
+    pub(super) fn config(&self) -> Config {
+        *self.config.borrow()
+    }
+
+    /// Opens the journal of records.
+    ///
+    /// # Errors
+    /// Others can change it.
+    pub(super) fn journal(&self) -> Result<Reader, Problem> {
+        journal::open(&self.paths.state_dir)
     }
 
     /// Runs what waits for files or the kernel, when few others do.
@@ -111,6 +140,7 @@ async fn answer(shared: &Arc<Shared>, form: Form, request: Request) -> Result<Re
         "/" | "/status" => overview::answer(shared, asked).await,
         "/stats" => overview::counters(shared).await,
         "/drops" => drops::answer(shared, asked).await,
+        "/drops.events" => drops::stream::answer(shared, asked).await,
         "/flows" => flows::answer(shared, asked).await,
         "/rules" => rules::answer(shared, asked).await,
         "/explain" => explain::answer(shared, asked).await,

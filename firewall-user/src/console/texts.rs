@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::model::Family;
 use crate::policy::services;
 
@@ -34,6 +36,12 @@ pub(super) fn seconds(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
+/// A time in milliseconds since 1970: `2026-11-30 03:12:05.123`, UTC.
+pub(super) fn time(milliseconds: i64) -> String {
+    let Ok(time) = Timestamp::from_millisecond(milliseconds) else { return "-".to_owned() };
+    time.strftime("%Y-%m-%d %H:%M:%S.%3f").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +56,12 @@ mod tests {
         assert_eq!(icmp(Some(1), 8, 0), "echo-request 8/0");
         assert_eq!(icmp(Some(58), 128, 0), "echo-request 128/0");
         assert_eq!(icmp(Some(1), 250, 3), "250/3");
+    }
+
+    #[test]
+    fn times_are_of_utc() {
+        assert_eq!(time(0), "1970-01-01 00:00:00.000");
+        assert_eq!(time(1_800_000_000_123), "2027-01-15 08:00:00.123");
+        assert_eq!(time(i64::MAX), "-");
     }
 }

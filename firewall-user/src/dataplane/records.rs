@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::util::online_cpus;
-use firewall_ebpf::abi::record::{self, CELLS, Cell, Count, FLUSH_ALL, FLUSH_SELF_TEST};
+use firewall_ebpf::abi::reason::{Verdict, verdict};
+use firewall_ebpf::abi::record::{
+    self, ACCOUNTS_EACH, CELLS, Cell, Count, FLUSH_ALL, FLUSH_SELF_TEST,
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -62,6 +66,15 @@ impl Ring {
             records.push(unsafe { item.as_ptr().cast::<RawRecord>().read_unaligned() });
         }
         Ok(records)
+    }
+
+    /// Waits until there are records, or for some time; returns whether there are.
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> bool {
+        let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        // Interrupted by a signal, there may be some.
+        poll(&mut fds, limit) != Ok(0)
     }
 
     /// The file descriptor, which is readable while there are records.
@@ -160,17 +173,18 @@ pub(in crate::dataplane) fn end(pins: &Pins, slot: u16) -> Result<()> {
 }
 
 /// What became of the packets of an interface that were to be recorded, on all CPUs together and since the maps were
-/// made: `seen` is the sum of packets in records, `lost` and `in_cells`.
+/// made: `seen` is the sum of packets in records, `lost` and `in_cells`. Each is of two kinds of packets, those that
+/// were dropped, or would have been, and those that passed without a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// The interface.
     pub slot: u16,
     /// Packets.
-    pub seen: u64,
+    pub seen: [u64; 2],
     /// Of them, those that no record has: there were too many records, or the ring buffer was full.
-    pub lost: u64,
+    pub lost: [u64; 2],
     /// Of them, those that no record has yet.
-    pub in_cells: u64,
+    pub in_cells: [u64; 2],
 }
 
 /// The accounts of every slot, in order; those of slots that were never watched are zeros. They are read one after
@@ -185,23 +199,27 @@ pub fn accounts(maps: &Maps) -> Result<Vec<Account>> {
     let map: PerCpuArray<MapData, record::Account> =
         Map::PerCpuArray(map).try_into().context(context())?;
     let mut accounts = Vec::new();
-    for slot in 0..maps.sizes.interfaces {
-        let values = map.get(&slot, 0).context(context())?;
-        let (seen, lost) =
-            values.iter().fold((0, 0), |(seen, lost), one| (seen + one.seen, lost + one.lost));
-        let slot = u16::try_from(slot).unwrap_or(u16::MAX);
-        accounts.push(Account { slot, seen, lost, in_cells: 0 });
+    for slot in 0..u16::try_from(maps.sizes.interfaces).unwrap_or(u16::MAX) {
+        let mut account = Account { slot, ..Account::default() };
+        for kind in 0..2 {
+            let at = u32::from(slot) * ACCOUNTS_EACH + u32::from(kind == 1);
+            for one in map.get(&at, 0).context(context())?.iter() {
+                account.seen[kind] += one.seen;
+                account.lost[kind] += one.lost;
+            }
+        }
+        accounts.push(account);
     }
-    for (slot, packets) in cells(maps)? {
+    for (slot, reason, packets) in cells(maps)? {
         if let Some(account) = accounts.get_mut(usize::from(slot)) {
-            account.in_cells += packets;
+            account.in_cells[usize::from(verdict(reason.into()) == Verdict::Pass)] += packets;
         }
     }
     Ok(accounts)
 }
 
-/// The slots and packets of the cells that hold some.
-fn cells(maps: &Maps) -> Result<Vec<(u16, u64)>> {
+/// Slot, number of the reason, and packets of the cells that hold some.
+fn cells(maps: &Maps) -> Result<Vec<(u16, u8, u64)>> {
     const WORDS: usize = size_of::<Cell>() / 8;
     const KEY: usize = std::mem::offset_of!(record::Key, slot) / 8;
     const COUNT: usize = std::mem::offset_of!(Cell, count) / 8;
@@ -213,8 +231,9 @@ fn cells(maps: &Maps) -> Result<Vec<(u16, u64)>> {
     let cells = (0..number).map(|cell| cell * WORDS).filter_map(|at| {
         let packets = Count(load(at + COUNT)).packets();
         // In the word of device, slot, reason and flags; the target is little-endian.
-        let slot = load(at + KEY) >> 32;
-        (packets != 0).then_some(((slot & 0xffff) as u16, packets))
+        let word = load(at + KEY);
+        let (slot, reason) = ((word >> 32 & 0xffff) as u16, (word >> 48 & 0xff) as u8);
+        (packets != 0).then_some((slot, reason, packets))
     });
     Ok(cells.collect())
 }

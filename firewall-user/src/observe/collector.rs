@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use firewall_ebpf::abi::reason::{Verdict, verdict};
 use firewall_ebpf::abi::record::{Record, SELF_TEST};
 
@@ -113,7 +112,8 @@ impl Collector {
     /// # Errors
     /// The journal cannot be opened for writing.
     pub fn open(paths: &Paths, config: Config, hub: Arc<Hub>) -> Result<Self> {
-        let journal = Writer::open(&journal::directory(&paths.state_dir), config.records.journal_size())?;
+        let journal =
+            Writer::open(&journal::directory(&paths.state_dir), config.records.journal_size())?;
         hub.update(|state| state.is_collecting = true);
         let mut this = Self {
             paths: paths.clone(),
@@ -158,7 +158,7 @@ impl Collector {
             }
             let left = next.saturating_duration_since(Instant::now()).min(PATIENCE);
             let read = match &self.source {
-                Some(source) if is_readable(&source.ring, left) => self.drain(true),
+                Some(source) if source.ring.wait(left) => self.drain(true),
                 Some(_) => Ok(0),
                 None => {
                     thread::sleep(left);
@@ -185,7 +185,7 @@ impl Collector {
         let watch = Watch { drops: true, passes: self.hub.wants_passes() };
         records::watch(maps, &slots, watch, WATCH_TIME)?;
         let self_test = self.rounds.is_multiple_of(SELF_TEST_ROUNDS);
-        records::flush(&maps.pins, Flush { self_test, all: false })?;
+        records::flush(maps.pins(), Flush { self_test, all: false })?;
         self.drain(true)?;
         self.rounds += 1;
         if self.rounds.is_multiple_of(ACCOUNT_ROUNDS) {
@@ -224,7 +224,7 @@ impl Collector {
     fn flush(&self) -> Result<()> {
         match &self.source {
             Some(Source { maps, .. }) => {
-                records::flush(&maps.pins, Flush { self_test: false, all: true })?;
+                records::flush(maps.pins(), Flush { self_test: false, all: true })?;
                 Ok(())
             }
             None => Ok(()),
@@ -242,7 +242,7 @@ impl Collector {
             }
             all += records.len();
             let clocks = Clocks::now().moment;
-            let jiffies = clock::now(&maps.pins, maps)?;
+            let jiffies = clock::now(maps.pins(), maps)?;
             let moment =
                 Moment { jiffies, wall: clocks.wall, boot: clocks.boottime, hz: clock::hz() };
             for record in &records {
@@ -266,7 +266,9 @@ impl Collector {
         let written = match record {
             // Of an interface that has been detached for longer than snapshots are kept.
             None => return self.lose(slot, kind, raw.packets, counts),
-            Some(record) if kind == Kind::Drops => self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record }),
+            Some(record) if kind == Kind::Drops => {
+                self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record })
+            }
             Some(record) => Ok(record),
         };
         match written {
@@ -381,14 +383,7 @@ impl Collector {
 }
 
 fn unwatch(maps: &Maps) -> Result<()> {
-    let slots: Vec<u16> = (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
+    let slots: Vec<u16> =
+        (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
     Ok(records::watch(maps, &slots, Watch::default(), Duration::ZERO)?)
-}
-
-/// Waits until there are records, or the time is over.
-fn is_readable(ring: &Ring, limit: Duration) -> bool {
-    let time = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-    let mut files = [PollFd::new(ring.fd(), PollFlags::POLLIN)];
-    // A signal ends the wait early.
-    poll(&mut files, time).is_ok_and(|ready| ready > 0)
 }

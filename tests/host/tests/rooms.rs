@@ -63,6 +63,7 @@ const TREES: &[Tree] = &[
             &["tables"],
             &["records"],
             &["hooks", "flows"],
+            &["explain"],
             &["instance"],
         ],
         roots: &[],

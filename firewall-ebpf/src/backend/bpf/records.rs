@@ -31,7 +31,7 @@ use firewall_ebpf::abi::interface::{Call, Direction};
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::record::{
     AUDIT, Account, CELLS, Cell, Count, EGRESS, FLUSH_ALL, FLUSH_SELF_TEST, FRAGMENT, FRAME,
-    HASH_WORDS, Note, Record, SELF_TEST, TICK,
+    HASH_WORDS, Note, Record, SELF_TEST, TICK, account_index,
 };
 use firewall_ebpf::wire::headers::{Kind, PacketHeaders};
 use firewall_ebpf::wire::packet::Packet;
@@ -47,9 +47,9 @@ pub(super) static RECORDS: RingBuf<Record, { 1 << 20 }> = RingBuf::new();
 /// By CPU, [`CELLS`] each. Not a per-CPU map: the kernel finds an entry of an array without a call.
 #[btf_map]
 pub(super) static RECORD_CELLS: Array<Cell, { CELLS as usize }, MMAPABLE> = Array::new();
-/// By interface.
+/// By [`account_index`].
 #[btf_map]
-pub(super) static RECORD_ACCOUNTS: PerCpuArray<Account, 64> = PerCpuArray::new();
+pub(super) static RECORD_ACCOUNTS: PerCpuArray<Account, 128> = PerCpuArray::new();
 
 /// Sufficient where only this CPU accesses a word.
 const RELAXED: AtomicOrdering = AtomicOrdering::Relaxed;
@@ -107,7 +107,8 @@ extern "C" fn sg_record_tc(ctx: *mut __sk_buff) -> i32 {
 #[inline(always)]
 fn record<P: Capture>(packet: &P, call: Call, note: Note) {
     let slot = (call.settings() >> 1) as u16;
-    let Some(account) = RECORD_ACCOUNTS.get_ptr_mut(slot.into()) else { return };
+    let at = account_index(slot, call.reason());
+    let Some(account) = RECORD_ACCOUNTS.get_ptr_mut(at) else { return };
     // SAFETY: this CPU's entry, which only programs that record write.
     unsafe { (*account).seen += 1 };
 
@@ -377,7 +378,7 @@ fn write_cell(cell: *mut Cell) -> u32 {
         // SAFETY: an entry of the array, as below.
         unsafe {
             let count = Count(atomic_xchg::<u64, RELAXED>(&raw mut (*cell).count, 0));
-            if let Some(account) = RECORD_ACCOUNTS.get_ptr_mut((*cell).key.slot.into()) {
+            if let Some(account) = RECORD_ACCOUNTS.get_ptr_mut(account_of(cell)) {
                 lose(account, count.packets());
             }
         }
@@ -443,12 +444,23 @@ extern "C" fn sg_flush_cell(index: u32, all: u32) -> u32 {
     written
 }
 
+/// Index of the account of a cell's packets.
+///
+/// # Safety
+/// It is an entry of the array.
+#[inline(always)]
+unsafe fn account_of(cell: *const Cell) -> u32 {
+    // SAFETY: the caller's.
+    let (slot, reason) = unsafe { ((*cell).key.slot, (*cell).key.reason) };
+    account_index(slot, reason.into())
+}
+
 /// Takes a token for the record of a cell.
 #[inline(always)]
 fn has_token(cell: *const Cell) -> bool {
     // SAFETY: an entry of the array.
-    let slot = unsafe { (*cell).key.slot };
-    let Some(account) = RECORD_ACCOUNTS.get_ptr_mut(slot.into()) else { return true };
+    let at = unsafe { account_of(cell) };
+    let Some(account) = RECORD_ACCOUNTS.get_ptr_mut(at) else { return true };
     // SAFETY: the helper takes no argument and has no effect.
     take_token(account, unsafe { bpf_jiffies64() })
 }

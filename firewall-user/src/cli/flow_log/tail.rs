@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -16,12 +18,15 @@ use crate::cli::{Context, Exit};
 use crate::clock::Clocks;
 use crate::control::{Control, NothingAttached};
 use crate::model::Model;
+use crate::observe::collector::Collector;
+use crate::observe::collector::hub::Hub;
 use crate::observe::flow_logs::aggregate::{Aggregator, Bounds, Closed, Traffic};
 use crate::observe::flow_logs::delivery::{READ_INTERVAL, origin};
 use crate::observe::flow_logs::field::Format;
 use crate::observe::flow_logs::input::Input;
-use crate::observe::flow_logs::packets::NoRecords;
+use crate::observe::flow_logs::packets::{Collected, Journalled, PacketSource};
 use crate::observe::flow_logs::record::LogStatus;
+use crate::observe::journal::JournalError;
 use crate::observe::query::{Checked, Query, Stored};
 
 #[derive(Debug, Args)]
@@ -85,7 +90,7 @@ impl Printer<'_> {
     async fn follow(&self, seconds: u32, intervals: Option<u64>) -> Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("wait for signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("wait for signals")?;
-        let mut input = Input::new(Box::new(NoRecords));
+        let (mut input, collecting) = self.input()?;
         let began = now();
         let mut aggregator = Aggregator::new(seconds, Bounds::default(), began);
         let mut printed = 0;
@@ -104,11 +109,31 @@ impl Printer<'_> {
                 self.print(&model, &closed)?;
             }
         }
+        // Its last records come now.
+        drop(collecting);
         if intervals.is_some_and(|intervals| printed >= intervals) {
             return Ok(());
         }
         let model = self.read(&mut input, &mut aggregator)?;
         aggregator.end(now()).iter().try_for_each(|closed| self.print(&model, closed))
+    }
+
+    /// Flows and records: of a collector of this process, or where another process collects, of the journal.
+    fn input(&self) -> Result<(Input, Option<Collecting>)> {
+        let Context { paths, config } = self.context;
+        let hub = Arc::<Hub>::default();
+        let (source, collecting): (Box<dyn PacketSource>, _) =
+            match Collector::open(paths, *config, Arc::clone(&hub)) {
+                Ok(collector) => {
+                    let source = Box::new(Collected::new(hub));
+                    (source, Some(Collecting::start(collector)?))
+                }
+                Err(error) if matches!(error.downcast_ref(), Some(JournalError::Busy { .. })) => {
+                    (Box::new(Journalled::open(&paths.state_dir)?), None)
+                }
+                Err(error) => return Err(error),
+            };
+        Ok((Input::new(source), collecting))
     }
 
     fn read(&self, input: &mut Input, aggregator: &mut Aggregator) -> Result<Arc<Model>> {
@@ -119,7 +144,7 @@ impl Printer<'_> {
         for (interface, packets) in found.packets {
             aggregator.add(&interface, time, packets);
         }
-        let records = input.take(&model);
+        let records = input.take(&model, self.traffic != Traffic::Reject);
         for (interface, packets) in records.packets {
             aggregator.add(&interface, packets.last, packets);
         }
@@ -148,6 +173,30 @@ impl Printer<'_> {
             }
         }
         Ok(out.flush()?)
+    }
+}
+
+/// A collector in a thread of its own; it ends when this is dropped.
+struct Collecting {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Collecting {
+    fn start(collector: Collector) -> Result<Self> {
+        let is_over = Arc::<AtomicBool>::default();
+        let seen = Arc::clone(&is_over);
+        let run = move || collector.run(|| seen.load(Ordering::Relaxed));
+        let thread = thread::Builder::new().name("records".to_owned()).spawn(run)?;
+        Ok(Self { is_over, thread: Some(thread) })
+    }
+}
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        // It has reported what failed.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

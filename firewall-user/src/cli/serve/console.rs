@@ -11,7 +11,7 @@ use crate::journal;
 pub(super) struct Console {
     /// Address and port for the console, pages in a browser that only show, or a Unix socket, which its
     /// owner and group can use; only on loopback
-    #[arg(long = "console", value_name = "ADDRESS:PORT|unix:PATH", value_parser = address)]
+    #[arg(id = "console", long = "console", value_name = "ADDRESS:PORT|unix:PATH", value_parser = address)]
     address: Option<Address>,
 }
 

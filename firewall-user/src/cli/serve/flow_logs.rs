@@ -1,18 +1,21 @@
 //! The thread of `secgroup serve` that delivers the flow logs.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use crate::clock::Clocks;
-use crate::config::Paths;
+use crate::config::{Config, Paths};
 use crate::control::Control;
 use crate::journal;
+use crate::observe::collector::hub::Hub;
 use crate::observe::flow_logs::delivery::Delivery;
 use crate::observe::flow_logs::input::Input;
-use crate::observe::flow_logs::packets::NoRecords;
+use crate::observe::flow_logs::packets::Collected;
 use crate::observe::flow_logs::status::DeliveryLock;
 use crate::telemetry::serve::{Server, Signalled};
 
@@ -20,18 +23,18 @@ use crate::telemetry::serve::{Server, Signalled};
 const TICK: Duration = Duration::from_secs(1);
 
 /// Delivers the flow logs until the process ends.
-pub(super) fn server(paths: Paths) -> Server {
-    Server { name: "flow-logs", run: Box::new(move |signalled| run(&paths, signalled)) }
+pub(super) fn server(paths: Paths, hub: Arc<Hub>) -> Server {
+    Server { name: "flow-logs", run: Box::new(move |signalled| run(&paths, &hub, signalled)) }
 }
 
-fn run(paths: &Paths, mut signalled: Signalled) -> Result<()> {
+fn run(paths: &Paths, hub: &Arc<Hub>, mut signalled: Signalled) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_time().build().context("start")?;
     let mut reported = None;
     let mut delivering = None;
     while !*signalled.end.borrow() {
         (signalled.beat)();
         let config = *signalled.config.borrow();
-        let result = step(paths, config, &mut delivering);
+        let result = step(paths, config, hub, &mut delivering);
         let error = result.err().map(|error| format!("{error:#}"));
         if error != reported {
             if let Some(error) = &error {
@@ -44,6 +47,7 @@ fn run(paths: &Paths, mut signalled: Signalled) -> Result<()> {
         let _ = runtime.block_on(async { timeout(wait, signalled.end.changed()).await });
     }
     let Some((_lock, delivery)) = delivering else { return Ok(()) };
+    wait_for_collector(hub);
     let config = *signalled.config.borrow();
     let open = || Control::open_read_only(paths, config);
     if let Err(error) = delivery.end(open, &config, Clocks::now().moment.wall) {
@@ -55,7 +59,8 @@ fn run(paths: &Paths, mut signalled: Signalled) -> Result<()> {
 /// Delivers what is due, if no other process delivers.
 fn step(
     paths: &Paths,
-    config: crate::config::Config,
+    config: Config,
+    hub: &Arc<Hub>,
     delivering: &mut Option<(DeliveryLock, Delivery)>,
 ) -> Result<()> {
     let now = Clocks::now().moment.wall;
@@ -69,7 +74,7 @@ fn step(
             }
             let lock = DeliveryLock::take(&paths.state_dir).context("lock")?;
             let Some(lock) = lock else { return Ok(()) };
-            let input = Input::new(Box::new(NoRecords));
+            let input = Input::new(Box::new(Collected::new(Arc::clone(hub))));
             delivering.insert((lock, Delivery::new(&paths.state_dir, input, now)))
         }
     };
@@ -80,4 +85,15 @@ fn step(
 fn until(delivery: &Delivery) -> Duration {
     let left = delivery.next() - Clocks::now().moment.wall;
     Duration::from_millis(u64::try_from(left).unwrap_or(0)).clamp(Duration::from_millis(10), TICK)
+}
+
+/// How long the collector has, when the process ends, for its last records.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+
+/// The collector of this process ends too: what it has read until then belongs to the last interval.
+fn wait_for_collector(hub: &Hub) {
+    let until = Instant::now() + LAST_RECORDS;
+    while hub.state().is_collecting && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
 }

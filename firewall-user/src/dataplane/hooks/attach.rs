@@ -122,7 +122,7 @@ fn record_place(maps: &mut Maps, interface: &Interface, device: &Device) -> Resu
 }
 
 /// The settings of an interface's programs.
-fn settings(interface: &Interface, device: &Device) -> Settings {
+pub(in crate::dataplane) fn settings(interface: &Interface, device: &Device) -> Settings {
     Settings {
         slot: interface.slot,
         orientation: device.path(interface.orientation),

@@ -9,7 +9,7 @@ use firewall_ebpf::abi::filter::{MAX_FILTERS, TABLE_SETS};
 use firewall_ebpf::abi::interface::{SETTINGS_EACH, SLOW_PATH_PROGRAMS, Settings};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use firewall_ebpf::abi::reason::REASON_SPACE;
-use firewall_ebpf::abi::record::{Account, CELLS, Cell};
+use firewall_ebpf::abi::record::{ACCOUNTS_EACH, Account, CELLS, Cell};
 
 /// How many entries the shared maps have: fixed from their creation until their removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,11 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
     Shape::new::<u32, u64>("CLOCK", MapType::Array, Size::Fixed(1)),
     Shape::new::<(), ()>("RECORDS", MapType::RingBuf, RING),
     Shape::new::<u32, Cell>("RECORD_CELLS", MapType::Array, Size::Cpus { each: CELLS }),
-    Shape::new::<u32, Account>("RECORD_ACCOUNTS", MapType::PerCpuArray, INTERFACES),
+    Shape::new::<u32, Account>(
+        "RECORD_ACCOUNTS",
+        MapType::PerCpuArray,
+        Size::Interfaces { each: ACCOUNTS_EACH },
+    ),
 ];
 
 /// The map types that the kernel must have, those of tables within tables included.

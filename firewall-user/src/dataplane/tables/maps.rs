@@ -142,6 +142,12 @@ impl Maps {
 }
 
 impl Maps {
+    /// The pins of this instance.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// The generation of the store that is in force as a whole; `None` if that is not known.
     ///
     /// # Errors

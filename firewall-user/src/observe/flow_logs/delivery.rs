@@ -226,7 +226,8 @@ impl Delivery {
     }
 
     fn take_records(&mut self, model: &Model, now: i64) {
-        let taken = self.input.take(model);
+        let wants_passes = model.flow_logs.values().any(|log| log.settings.traffic != "REJECT");
+        let taken = self.input.take(model, wants_passes);
         for (interface, packets) in taken.packets {
             for aggregator in self.aggregators.values_mut() {
                 aggregator.add(&interface, packets.last, packets.clone());

@@ -30,7 +30,7 @@ pub struct Input {
     flows: Flows,
     source: Box<dyn PacketSource>,
     unrecorded: Unrecorded,
-    is_collecting: bool,
+    collects: Skipped,
     /// By interface: whether its frames have an Ethernet header does not change while its device exists.
     headers: BTreeMap<Arc<str>, u64>,
     /// When flows were last read, in milliseconds since 1970.
@@ -45,7 +45,7 @@ impl Input {
             flows: Flows::default(),
             source,
             unrecorded: Unrecorded::default(),
-            is_collecting: false,
+            collects: Skipped::default(),
             headers: BTreeMap::new(),
             last: None,
         }
@@ -55,7 +55,7 @@ impl Input {
     pub fn reset(&mut self) {
         self.flows = Flows::default();
         self.unrecorded = Unrecorded::default();
-        self.is_collecting = false;
+        self.collects = Skipped::default();
         self.last = None;
     }
 
@@ -70,19 +70,22 @@ impl Input {
         let last = self.last.replace(now).unwrap_or(now);
         let Some(maps) = control.maps()? else { return Ok((last, found)) };
         for (slot, interface) in &model.interfaces {
-            let missed = self.unrecorded.since_last(*slot, &maps.counters(*slot)?);
-            if !self.is_collecting && missed != Skipped::default() {
+            let counted = self.unrecorded.since_last(*slot, &maps.counters(*slot)?);
+            let missed = Skipped {
+                accepted: counted.accepted && !self.collects.accepted,
+                rejected: counted.rejected && !self.collects.rejected,
+            };
+            if missed != Skipped::default() {
                 found.skipped.push((interface.id.to_string().into(), missed));
             }
         }
         Ok((last, found))
     }
 
-    /// Records of packets that have come since the last call.
-    pub fn take(&mut self, model: &Model) -> Found {
-        let slots: Vec<u16> = model.interfaces.keys().copied().collect();
-        let Taken { records, lost, is_collecting } = self.source.take(&slots);
-        self.is_collecting = is_collecting;
+    /// Records of packets that have come since the last call. `wants_passes`: also of those that pass without a flow.
+    pub fn take(&mut self, model: &Model, wants_passes: bool) -> Found {
+        let Taken { records, skipped, skipped_all, collects } = self.source.take(wants_passes);
+        self.collects = collects;
         let mut found = Found::default();
         for record in records {
             let interface: Arc<str> = record.network_interface_id.as_str().into();
@@ -90,9 +93,12 @@ impl Input {
             let packets = packets::packets(&record, header);
             found.packets.extend(packets.map(|packets| (interface, packets)));
         }
-        let of = |slot: &u16| model.interfaces.get(slot).map(|one| one.id.to_string().into());
-        let both = Skipped { accepted: true, rejected: true };
-        found.skipped.extend(lost.iter().filter_map(of).map(|interface| (interface, both)));
+        let of_one = skipped.into_iter().map(|(interface, skipped)| (interface.into(), skipped));
+        found.skipped.extend(of_one);
+        if skipped_all != Skipped::default() {
+            let all = model.interfaces.values().map(|one| one.id.to_string().into());
+            found.skipped.extend(all.map(|interface| (interface, skipped_all)));
+        }
         found
     }
 

@@ -11,11 +11,15 @@ use super::record::{Action, Why};
 use crate::dataplane::tables::counters::ByReason;
 use crate::observe::record::{PacketRecord, Verdict};
 
+mod source;
+
+pub use source::{Collected, Journalled};
+
 /// Records of packets as they come.
 pub trait PacketSource: Send {
-    /// Those that have come since the last call. `interfaces`: of which ones, by slot, packets are wanted that pass
-    /// without a flow.
-    fn take(&mut self, interfaces: &[u16]) -> Taken;
+    /// Those that have come since the last call. `wants_passes`: whether packets that pass without a flow are wanted,
+    /// besides those that are dropped.
+    fn take(&mut self, wants_passes: bool) -> Taken;
 }
 
 /// Records that a [`PacketSource`] had.
@@ -23,20 +27,12 @@ pub trait PacketSource: Send {
 pub struct Taken {
     /// The records.
     pub records: Vec<Arc<PacketRecord>>,
-    /// The slots of interfaces whose packets are in no record, because there were too many at once.
-    pub lost: Vec<u16>,
-    /// Whether packets are being recorded.
-    pub is_collecting: bool,
-}
-
-/// Nothing records packets.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoRecords;
-
-impl PacketSource for NoRecords {
-    fn take(&mut self, _: &[u16]) -> Taken {
-        Taken::default()
-    }
+    /// The ids of interfaces with packets that are in no record, because there were too many at once.
+    pub skipped: Vec<(String, Skipped)>,
+    /// The same of any interfaces: which ones is not known.
+    pub skipped_all: Skipped,
+    /// Which packets are being recorded.
+    pub collects: Skipped,
 }
 
 /// The packets of a record; `None` of those without addresses, which are no IP packets or do not parse. `header`:
