@@ -24,6 +24,7 @@ mod ends;
 mod explain;
 mod export;
 mod failure;
+mod flow_log;
 mod flows;
 mod gc;
 mod group;
@@ -164,6 +165,9 @@ enum Command {
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
+    /// Create, list, delete and read flow logs
+    #[command(subcommand)]
+    FlowLog(flow_log::Command),
     /// Remove expired flows from the flow tables
     Gc(gc::Command),
     /// Make the kernel's state equal to the store: at boot, and after an upgrade
@@ -195,6 +199,7 @@ impl Command {
             | Self::Serve(_) => true,
             Self::Mode(command) => !command.is_for_emergency(),
             Self::Block(command) => command.needs_configuration(),
+            Self::FlowLog(command) => command.needs_configuration(),
             Self::Export(_)
             | Self::Vpc(_)
             | Self::Detach(_)
@@ -242,6 +247,7 @@ impl Command {
             Self::Drops(command) => command.run(context),
             Self::Top(command) => command.run(context),
             Self::Flows(command) => command.run(context),
+            Self::FlowLog(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),
             Self::Serve(command) => command.run(context),

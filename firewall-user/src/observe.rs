@@ -7,6 +7,7 @@ pub mod explain;
 pub mod flow_logs;
 pub mod flows;
 pub mod hits;
+pub mod instance;
 pub mod journal;
 pub mod pcapng;
 pub mod query;

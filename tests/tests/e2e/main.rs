@@ -33,6 +33,7 @@ mod enforcement_lost;
 mod explain;
 mod failures;
 mod flood;
+mod flow_logs;
 mod flows;
 mod flows_live;
 mod fragments;
