@@ -7,6 +7,8 @@ mod names;
 mod packet;
 mod parsed;
 mod remedy;
+mod text;
+mod words;
 
 pub use document::{
     EntryName, Explanation, Explanations, FlowOfPacket, Nearest, PacketDocument, Remedy, Reply,
@@ -14,6 +16,7 @@ pub use document::{
 };
 pub use explainer::{ExplainError, Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
+pub use words::{WordError, Words};
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;
