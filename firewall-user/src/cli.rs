@@ -18,6 +18,7 @@ mod block;
 mod confirm;
 mod detach;
 mod documents;
+mod drops;
 mod ends;
 mod explain;
 mod export;
@@ -28,6 +29,7 @@ mod group;
 mod import;
 mod input;
 mod interfaces;
+mod interrupt;
 mod json;
 mod key;
 mod management;
@@ -150,6 +152,7 @@ enum Command {
     /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
     Explain(explain::Command),
+    Drops(drops::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
@@ -193,6 +196,7 @@ impl Command {
             | Self::Status(_)
             | Self::Stats(_)
             | Self::Explain(_)
+            | Self::Drops(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -222,6 +226,7 @@ impl Command {
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
             Self::Explain(command) => command.run(context),
+            Self::Drops(command) => command.run(context),
             Self::Flows(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),

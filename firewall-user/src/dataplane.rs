@@ -6,6 +6,7 @@
 //!   ([`pins`]) and the embedded kernel object with its maps ([`object`]);
 //! - [`host`]: devices, routes, network namespaces, and what the kernel offers;
 //! - [`tables`]: the pinned maps, policies, counters, clock;
+//! - [`records`]: records of packets that were dropped;
 //! - [`hooks`]: programs on devices, by XDP, TCX and clsact;
 //! - [`flows`]: the flow tables: list, expire, learn;
 //! - [`explain`]: the programs once more, not attached, to be run on a packet;
@@ -19,6 +20,7 @@ pub mod host;
 pub mod instance;
 pub mod object;
 pub mod pins;
+pub mod records;
 mod sys;
 pub mod tables;
 

@@ -2,9 +2,12 @@
 //! rule is used for. Nothing here decides about a packet, and nothing here prints.
 
 pub mod capture;
+pub mod collector;
 pub mod explain;
 pub mod flows;
+pub mod hits;
 pub mod journal;
+pub mod pcapng;
 pub mod query;
 pub mod record;
 pub mod stats;

@@ -17,6 +17,7 @@ use crate::http::tls::TlsError;
 use crate::model::{self, document};
 use crate::observe::explain::{ExplainError, WordError};
 use crate::observe::journal::JournalError;
+use crate::observe::hits::HitsError;
 use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
 use crate::{config, store};
@@ -41,6 +42,7 @@ const EXPLAINED: [Lookup; 29] = [
     explained::<OtherStore>,
     explained::<AmbiguousName>,
     explained::<NameError>,
+    explained::<HitsError>,
     explained::<QueryError>,
     explained::<SameDevice>,
     explained::<NothingAttached>,

@@ -9,9 +9,10 @@ use super::prefix_list::LoadDocument;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::explain::Explanations;
-use crate::observe::flows::document::{FlowCount, FlowList};
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
+use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
+use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
 
 /// A JSON document on standard output.
 #[derive(Debug)]
@@ -36,6 +37,9 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<RuleHitsList>("Hits of rules", &["rule list --hits"], &[]),
+        document::<UnusedRules>("Unused rules", &["rule unused"], &[]),
+        document::<RuleUsers>("Users of a rule", &["rule users"], &[]),
         document::<Document>(
             "Prefix lists",
             &["prefix-list list", "prefix-list show", "export"],
@@ -50,6 +54,8 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
+        document::<FlowTop>("Rates of flows", &["flows top"], &[]),
+        document::<FlowEvent>("Flow that began or ended", &["flows watch"], &[]),
         document::<CreatedKey>("New access key", &["key create"], &[]),
         document::<KeyList>("Access keys", &["key list"], &[]),
     ]

@@ -1,5 +1,6 @@
 //! `secgroup serve`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,7 +13,8 @@ use crate::api;
 use crate::console as pages;
 use crate::http::Address;
 use crate::journal;
-use crate::telemetry::serve;
+use crate::observe::collector::hub::Hub;
+use crate::telemetry::{hits, records, serve};
 
 mod console;
 mod ec2;
@@ -24,7 +26,8 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Enforcement does not depend on this process. It attaches a stored interface when its device appears
 or its programs are lost, updates policies with group peers when addresses of this host change,
-removes expired flows every minute, and reads the kernel's maps when it is scraped.
+removes expired flows every minute, counts what rules are used for (`rule list --hits`), and reads
+the kernel's maps when it is scraped.
 
 With --ec2 it answers the calls of the AWS CLI, SDKs and Terraform: docs/ec2-endpoint.md. With
 --console it shows in a browser what happens: docs/console.md.
@@ -78,7 +81,11 @@ impl Command {
         context.control().and_then(|control| control.maps()).context("serve")?;
         let (paths, config) = (context.paths.clone(), context.config);
         let keys = ec2::count_keys(&ec2, &paths.state_dir).context("serve")?;
-        let mut servers = Vec::new();
+        let mut servers = vec![hits::server(paths.clone())];
+        let hub = Arc::new(Hub::default());
+        if config.records.collect {
+            servers.push(records::server(paths.clone(), config, Arc::clone(&hub)));
+        }
         let mut console = console.address().context("serve")?;
         if let Some(address) = &mut console {
             let (server, opened) = pages::server::open(&paths, address).context("serve")?;

@@ -1,5 +1,6 @@
 //! The kernel object that is part of this binary: its maps, its programs, and loading it.
 
+pub(in crate::dataplane) mod record_limits;
 pub mod shapes;
 
 use std::hash::{DefaultHasher, Hasher as _};

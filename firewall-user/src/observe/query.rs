@@ -125,6 +125,15 @@ pub struct Query {
 }
 
 impl Query {
+    /// Whether it names what may not exist: an interface, a namespace, a group or a rule.
+    #[must_use]
+    pub const fn has_names(&self) -> bool {
+        !self.interface.is_empty()
+            || !self.netns.is_empty()
+            || !self.group.is_empty()
+            || !self.rule.is_empty()
+    }
+
     /// Whether no filter is given.
     #[must_use]
     pub fn is_empty(&self) -> bool {

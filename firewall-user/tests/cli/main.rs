@@ -8,6 +8,7 @@ mod blocks;
 mod commands;
 mod document_refusals;
 mod documents;
+mod drops;
 mod fixture;
 mod host;
 mod import;

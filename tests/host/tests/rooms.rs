@@ -61,6 +61,7 @@ const TREES: &[Tree] = &[
             &["object"],
             &["host"],
             &["tables"],
+            &["records"],
             &["hooks", "flows"],
             &["explain"],
             &["instance"],

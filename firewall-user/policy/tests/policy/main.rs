@@ -8,3 +8,4 @@ mod explain;
 mod filter;
 mod nearest;
 mod random;
+mod redundant;

@@ -138,7 +138,7 @@ impl ExplainPrograms {
         let (_, half) = maps.loaded(slot)?;
         let cpus = nr_cpus().map_err(|(_, error)| error).context("count CPUs")?;
         Ok(Self {
-            settings: settings(interface, device, false),
+            settings: settings(interface, device),
             half,
             receive,
             tables: OwnTables::new()?,
@@ -382,6 +382,8 @@ fn open(maps: &Maps, slot: u16, constants: &Constants) -> Result<Ebpf> {
             "RULE_COUNTERS" => rule_stride(maps.sizes.rules),
             // The kernel allocates each entry of a per-CPU map. Indexes ascend with the slots.
             "COUNTERS" => counter_index(slot + 1, Direction::Ingress, 0),
+            // Nothing is recorded, since nobody watches: a page.
+            "RECORDS" => 4096,
             _ => maps.sizes.entries(shape.size),
         };
         loader.map_max_entries(shape.object_name(), entries);

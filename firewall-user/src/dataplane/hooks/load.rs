@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::abi::counter::rule_stride;
 use firewall_ebpf::abi::interface::{
     self, Direction, EtherTypes, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks,
-    UDP_STREAM_AGE, has_fast_path, settings_index, shared_slow_path, traced_slow_path,
+    UDP_STREAM_AGE, has_fast_path, settings_index, shared_slow_path,
 };
 use firewall_ebpf::abi::port::PortSecurity;
 use firewall_ebpf::abi::state::State;
@@ -47,8 +47,6 @@ pub struct Settings {
     pub timeouts: BTreeMap<State, u32>,
     /// What a guest may send as its own.
     pub port: PortSecurity,
-    /// Whether a line is printed for every packet: then no packet takes the fast path.
-    pub traced: bool,
 }
 
 impl Settings {
@@ -79,11 +77,7 @@ impl Settings {
 
     /// [`interface::slow_path_index`]'s base of the interface's slow path.
     pub(in crate::dataplane) const fn slow_path(&self) -> u32 {
-        if self.traced {
-            traced_slow_path(self.slot)
-        } else {
-            shared_slow_path(self.tcp_checks, self.has_ethernet, self.revalidate)
-        }
+        shared_slow_path(self.tcp_checks, self.has_ethernet, self.revalidate)
     }
 
     /// Identifies the programs that [`open`] gives, and how they are attached: the kernel object, the
@@ -95,8 +89,7 @@ impl Settings {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(object_digest()?);
         hasher.write(sys::bytes(&self.record()));
-        let variant = shared_slow_path(self.tcp_checks, self.has_ethernet, self.revalidate);
-        (self.slot, self.orientation, self.traced, variant, hook.name()).hash(&mut hasher);
+        (self.slot, self.orientation, self.slow_path(), hook.name()).hash(&mut hasher);
         if let Some(tables) = maps.interface_tables(self.slot)? {
             tables.ids()?.hash(&mut hasher);
         }
@@ -139,7 +132,7 @@ impl Constants {
             tcp_checks: tcp_checks as u8,
             orientation: orientation as u8,
             ethernet: has_ethernet.into(),
-            fast_path: (has_fast_path(has_ethernet, tcp_checks) && !settings.traced).into(),
+            fast_path: has_fast_path(has_ethernet, tcp_checks).into(),
             revalidate: settings.revalidate.into(),
             own_mac: settings.port.mac,
             timeouts: record.timeouts,

@@ -2,47 +2,17 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use firewall_ebpf::abi::interface::Direction;
-use firewall_ebpf::abi::reason::Reason;
 use tempfile::TempDir;
 
 use super::*;
 use crate::observe::journal::segment::Segment;
-use crate::observe::record::Verdict;
 
 mod damage;
 mod follow;
 mod killed;
 
 pub(super) fn record(time: i64, packets: u64) -> PacketRecord {
-    PacketRecord {
-        id: 0,
-        first: time,
-        last: time + 1,
-        network_interface_id: "eni-0123456789abcdef0".to_owned(),
-        device: "eth0".to_owned(),
-        netns: None,
-        direction: Direction::Ingress,
-        verdict: Verdict::Drop,
-        reason: Reason::NoRule,
-        packets,
-        bytes: packets * 60,
-        generation: 7,
-        protocol: Some(6),
-        source: "192.0.2.7".parse().ok(),
-        destination: "198.51.100.1".parse().ok(),
-        source_port: Some(51234),
-        destination_port: Some(443),
-        icmp_type: None,
-        icmp_code: None,
-        tcp_flags: Some(2),
-        ether_type: None,
-        rule: None,
-        entry: None,
-        nearest_miss: None,
-        frame: "00".repeat(60),
-        frame_length: 60,
-    }
+    PacketRecord::sample(time, packets)
 }
 
 /// A directory for a journal, with all above it private.
