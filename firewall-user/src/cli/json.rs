@@ -9,10 +9,10 @@ use super::prefix_list::LoadDocument;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::explain::Explanations;
-use crate::observe::stats::StatsDocument;
-use crate::observe::status::StatusDocument;
 use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
 use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
+use crate::observe::stats::StatsDocument;
+use crate::observe::status::StatusDocument;
 
 /// A JSON document on standard output.
 #[derive(Debug)]

@@ -41,13 +41,7 @@ fn a_browser_shows_what_happens() {
     secgroup.ok("group create web --description x");
     secgroup.ok("rule add web ingress --protocol tcp --port 443 --cidr 10.77.0.0/24");
     // AWS allows these characters in a name.
-    secgroup.ok_with([
-        "group",
-        "create",
-        "a &lt;i&gt; &amp;",
-        "--description",
-        "x",
-    ]);
+    secgroup.ok_with(["group", "create", "a &lt;i&gt; &amp;", "--description", "x"]);
     secgroup.ok_with([
         "rule",
         "add",
