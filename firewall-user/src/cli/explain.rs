@@ -1,11 +1,12 @@
 //! `secgroup explain`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use firewall_ebpf::abi::interface::Direction;
 
+use super::failure::UsageError;
 use super::interfaces::Named;
 use super::output::{self, Format, Output};
 use super::{Context, Exit};
@@ -13,8 +14,9 @@ use crate::control::Control;
 use crate::model::Interface;
 use crate::observe::capture::{self, CaptureError};
 use crate::observe::explain::{
-    ExplainError, Explainer, Explanation, Explanations, Question, Skipped, Words,
+    ExplainError, Explainer, Explanation, Explanations, Question, Skipped, Words, of_record,
 };
+use crate::observe::journal::{self, Reader};
 
 mod text;
 
@@ -30,22 +32,23 @@ Examples:
   secgroup explain eth0 ingress tcp 192.0.2.7:51234 198.51.100.1:443
   secgroup explain eth0 egress udp 198.51.100.1 [2001:db8::53]:domain
   secgroup explain eth0 ingress icmp 192.0.2.7 198.51.100.1 --icmp echo-request
-  secgroup explain eth0 ingress --pcap trace.pcap")]
+  secgroup explain eth0 ingress --pcap trace.pcap
+  secgroup explain --from-drop 4711")]
 pub(super) struct Command {
     /// Network device; of another network namespace also as NAMESPACE/DEVICE
-    #[arg(value_name = "IFACE")]
-    interface: String,
+    #[arg(required_unless_present = "from_drop", value_name = "IFACE")]
+    interface: Option<String>,
     /// Direction of the packet
-    #[arg(value_enum)]
-    direction: Direction,
+    #[arg(required_unless_present = "from_drop", value_enum)]
+    direction: Option<Direction>,
     /// IP protocol of the packet: tcp, udp, icmp, icmpv6, another name, or a number from 0 to 255
-    #[arg(required_unless_present = "pcap")]
+    #[arg(required_unless_present_any = ["pcap", "from_drop"])]
     protocol: Option<String>,
     /// Source, as ADDRESS or ADDRESS:PORT; of IPv6 as [ADDRESS]:PORT
-    #[arg(required_unless_present = "pcap", value_name = "SOURCE")]
+    #[arg(required_unless_present_any = ["pcap", "from_drop"], value_name = "SOURCE")]
     source: Option<String>,
     /// Destination, the same; a port by number or name (https)
-    #[arg(required_unless_present = "pcap", value_name = "DESTINATION")]
+    #[arg(required_unless_present_any = ["pcap", "from_drop"], value_name = "DESTINATION")]
     destination: Option<String>,
     /// Named network namespace of the device
     #[arg(long, value_name = "NAME")]
@@ -59,6 +62,9 @@ pub(super) struct Command {
     /// Explain each packet of a pcap or pcapng file, on its own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["protocol", "source", "destination", "icmp", "tcp_flags"])]
     pcap: Option<PathBuf>,
+    /// Explain the first packet of a record of `secgroup drops`, as things are now
+    #[arg(long, value_name = "ID", conflicts_with_all = ["interface", "direction", "netns", "icmp", "tcp_flags", "pcap"])]
+    from_drop: Option<u64>,
     /// Also print what the kernel program prints about the packet
     #[arg(long)]
     log: bool,
@@ -74,23 +80,34 @@ impl Command {
     fn explain(self, context: &Context) -> Result<Exit> {
         let control = context.control_reading()?;
         let model = control.model()?;
-        let named = Named::new(&self.interface, self.netns.as_deref())?;
-        let interface = named.of(control.pins(), &model)?;
-        // What is wrong in the arguments is said before anything is loaded.
-        let packet = match &self.pcap {
-            None => Some(self.words().packet()?),
-            Some(_) => None,
+        if let Some(id) = self.from_drop {
+            let journal = Reader::open(&journal::directory(&control.paths().state_dir))?;
+            let found = of_record(&control, &model, &journal, id, self.log)?;
+            self.print(&Explanations::new(vec![found], Vec::new()))?;
+            return Ok(Exit::Done);
+        }
+        // clap requires both.
+        let (Some(word), Some(direction)) = (&self.interface, self.direction) else {
+            return Err(UsageError {
+                message: "interface and direction are missing".to_owned(),
+                hint: "write for example eth0 ingress",
+            }
+            .into());
         };
+        let named = Named::new(word, self.netns.as_deref())?;
+        // What is wrong in the arguments is said before anything is loaded.
+        let packet = self.pcap.is_none().then(|| self.words().packet()).transpose()?;
+        let interface = named.of(control.pins(), &model)?;
         let found = match (packet, &self.pcap) {
             (Some(packet), _) => {
                 let mut explainer = Explainer::open(&control, interface)?;
                 let question = Question::Packet(packet);
-                let found = explainer.explain(&control, &question, self.direction, self.log)?;
+                let found = explainer.explain(&control, &question, direction, self.log)?;
                 Explanations::new(vec![found], Vec::new())
             }
             (None, Some(path)) => {
                 let what = format!("read {}", path.display());
-                self.of_file(&control, interface, path).context(what)?
+                self.of_file(&control, interface, direction, path).context(what)?
             }
             (None, None) => Explanations::new(Vec::new(), Vec::new()),
         };
@@ -126,7 +143,8 @@ impl Command {
         &self,
         control: &Control,
         interface: &Interface,
-        path: &std::path::Path,
+        direction: Direction,
+        path: &Path,
     ) -> Result<Explanations> {
         let mut explainer = Explainer::open(control, interface)?;
         let (mut all, mut skipped): (Vec<Explanation>, Vec<Skipped>) = (Vec::new(), Vec::new());
@@ -137,7 +155,7 @@ impl Command {
                 skipped.push(Skipped { number, reason });
                 return Ok(());
             };
-            match explainer.explain(control, &Question::Frame(frame), self.direction, self.log) {
+            match explainer.explain(control, &Question::Frame(frame), direction, self.log) {
                 Ok(found) => all.push(Explanation { number: Some(number), ..found }),
                 Err(error) => match error.downcast_ref::<ExplainError>() {
                     Some(ExplainError::Frame { .. }) => {

@@ -15,7 +15,7 @@ use crate::explain::{Exit, Explain};
 use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
-use crate::observe::explain::{ExplainError, WordError};
+use crate::observe::explain::{ExplainError, NoRecord, WordError};
 use crate::observe::hits::HitsError;
 use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;
@@ -23,7 +23,7 @@ use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 29] = [
+const EXPLAINED: [Lookup; 31] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -36,6 +36,7 @@ const EXPLAINED: [Lookup; 29] = [
     explained::<JournalError>,
     explained::<KeysError>,
     explained::<ExplainError>,
+    explained::<NoRecord>,
     explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,

@@ -6,6 +6,7 @@ mod explainer;
 mod names;
 mod packet;
 mod parsed;
+mod recorded;
 mod remedy;
 mod text;
 mod words;
@@ -16,6 +17,7 @@ pub use document::{
 };
 pub use explainer::{ExplainError, Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
+pub use recorded::{NoRecord, of_record};
 pub use words::{WordError, Words};
 
 use anyhow::Result;
