@@ -6,7 +6,10 @@ mod explainer;
 mod names;
 mod packet;
 mod parsed;
+mod recorded;
 mod remedy;
+mod text;
+mod words;
 
 pub use document::{
     EntryName, Explanation, Explanations, FlowOfPacket, Nearest, PacketDocument, Remedy, Reply,
@@ -14,6 +17,8 @@ pub use document::{
 };
 pub use explainer::{ExplainError, Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
+pub use recorded::{NoRecord, of_record};
+pub use words::{WordError, Words};
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;
