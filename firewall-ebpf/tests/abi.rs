@@ -59,7 +59,7 @@ const DIGESTS: [(u32, u64); 7] = [
     (5, 0x0385_0f43_e0fe_919e),
     // A value of a map that only userspace uses.
     (6, 0x0385_0f43_e0fe_919e),
-    (7, 0x3e42_90a4_cb1b_46cc),
+    (7, 0x270c_e5c1_dc45_6af6),
 ];
 
 macro_rules! layout {
@@ -115,7 +115,8 @@ fn manifest() -> String {
             first, last, packets, bytes, key, frame_length, captured, tcp_flags, reserved, frame,
         }
         Cell {
-            key, count, first, last, busy, tcp_flags, frame_length, captured, reserved, frame,
+            key, added, taken, due, last, first, lock, tcp_flags, frame_length, captured, reserved,
+            frame,
         }
         Account { seen, lost, used_until, reserved }
     );

@@ -7,11 +7,13 @@ pub mod explain;
 pub mod flow_logs;
 pub mod flows;
 pub mod hits;
+pub mod instance;
 pub mod journal;
 pub mod pcapng;
 pub mod query;
 pub mod record;
 pub mod simulate;
+pub mod staged;
 pub mod stats;
 pub mod status;
 

@@ -132,14 +132,18 @@ impl Record {
 pub struct Cell {
     /// What they have in common; all zeros if the cell was never used.
     pub key: Key,
-    /// A [`Count`] of them.
-    pub count: u64,
-    /// When the first one was decided about.
-    pub first: u64,
-    /// When the last one was, or one that has been written.
+    /// A [`Count`] of all that were ever added.
+    pub added: u64,
+    /// What of it has been taken out; the rest has no record yet.
+    pub taken: u64,
+    /// When the next packet has to look at more than its key: a second after the first one, or 0.
+    pub due: u64,
+    /// When the last one was decided about.
     pub last: u64,
-    /// Not 0 while `sg_flush_records` reads it.
-    pub busy: u32,
+    /// When the first one was.
+    pub first: u64,
+    /// Not 0 while a program takes packets out, or gives the cell another key.
+    pub lock: u32,
     /// As in [`Record`].
     pub tcp_flags: u32,
     /// As in [`Record`].
@@ -147,12 +151,13 @@ pub struct Cell {
     /// As in [`Record`].
     pub captured: u32,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 2],
     /// As in [`Record`].
     pub frame: [u8; FRAME],
 }
 
-/// Packets and bytes in one word, so that one instruction takes both out of a cell.
+/// Packets and bytes in one word, so that one instruction adds or reads both. A difference of two is right, also where
+/// the fields of the greater one have overflowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Count(pub u64);
@@ -183,7 +188,15 @@ impl Count {
         self.0 & ((1 << Self::BYTES) - 1)
     }
 
-    /// Whether it has to be taken out now: 33 million packets, or 137 GB.
+    /// What was added since another count.
+    #[must_use]
+    #[inline(always)]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self(self.0.wrapping_sub(earlier.0))
+    }
+
+    /// Whether it has to be taken out now: 33 million packets, or 137 GB. Much more than comes in a second, and half
+    /// of what there is room for.
     #[must_use]
     #[inline(always)]
     pub const fn is_large(self) -> bool {

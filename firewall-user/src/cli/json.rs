@@ -4,6 +4,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
+use super::diff::DiffDocument;
+use super::flow_log::document::FlowLogList;
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use super::rule::redundant::RedundantRules;
@@ -13,6 +15,7 @@ pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::explain::Explanations;
 use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
 use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
+use crate::observe::simulate::document::SimulationDocument;
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
 
@@ -39,6 +42,8 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<DiffDocument>("Difference", &["diff"], &[]),
+        document::<SimulationDocument>("Simulation", &["simulate"], &[]),
         document::<RuleHitsList>("Hits of rules", &["rule list --hits"], &[]),
         document::<UnusedRules>("Unused rules", &["rule unused"], &[]),
         document::<RuleUsers>("Users of a rule", &["rule users"], &[]),
@@ -60,6 +65,7 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
         document::<FlowTop>("Rates of flows", &["flows top"], &[]),
         document::<FlowEvent>("Flow that began or ended", &["flows watch"], &[]),
+        document::<FlowLogList>("Flow logs", &["flow-log list"], &[]),
         document::<CreatedKey>("New access key", &["key create"], &[]),
         document::<KeyList>("Access keys", &["key list"], &[]),
     ]

@@ -18,6 +18,7 @@ use crate::telemetry::{hits, records, serve};
 
 mod console;
 mod ec2;
+mod flow_logs;
 
 /// The least time between two checks of everything.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ Enforcement does not depend on this process. It attaches a stored interface when
 or its programs are lost, updates policies with group peers when addresses of this host change,
 removes expired flows every minute, counts what rules are used for (`rule list --hits`), and reads
 the kernel's maps when it is scraped.
+
+It delivers the flow logs: docs/flow-logs.md.
 
 With --ec2 it answers the calls of the AWS CLI, SDKs and Terraform: docs/ec2-endpoint.md. With
 --console it shows in a browser what happens: docs/console.md.
@@ -98,6 +101,7 @@ impl Command {
             servers.push(server);
             announced = Some((options, address));
         }
+        servers.push(flow_logs::server(paths.clone(), Arc::clone(&hub)));
         let announce = |metrics: &Address| {
             match metrics {
                 Address::Tcp(address) => {

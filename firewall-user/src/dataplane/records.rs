@@ -222,14 +222,15 @@ pub fn accounts(maps: &Maps) -> Result<Vec<Account>> {
 fn cells(maps: &Maps) -> Result<Vec<(u16, u8, u64)>> {
     const WORDS: usize = size_of::<Cell>() / 8;
     const KEY: usize = std::mem::offset_of!(record::Key, slot) / 8;
-    const COUNT: usize = std::mem::offset_of!(Cell, count) / 8;
+    const ADDED: usize = std::mem::offset_of!(Cell, added) / 8;
+    const TAKEN: usize = std::mem::offset_of!(Cell, taken) / 8;
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).context("count CPUs")?;
     let number = cpus * usize::try_from(CELLS).unwrap_or(0);
     let map = Mapped::new(maps.fd("RECORD_CELLS"), number * WORDS);
     let map = map.context("map RECORD_CELLS")?;
     let load = |at: usize| map.words()[at].load(std::sync::atomic::Ordering::Relaxed);
     let cells = (0..number).map(|cell| cell * WORDS).filter_map(|at| {
-        let packets = Count(load(at + COUNT)).packets();
+        let packets = Count(load(at + ADDED)).since(Count(load(at + TAKEN))).packets();
         // In the word of device, slot, reason and flags; the target is little-endian.
         let word = load(at + KEY);
         let (slot, reason) = ((word >> 32 & 0xffff) as u16, (word >> 48 & 0xff) as u8);

@@ -20,6 +20,8 @@ use crate::policy::{Addresses, Probe, ResolvedRule, active_rules, evaluate};
 pub mod document;
 mod read;
 
+pub use read::{Directions, directions};
+
 /// Distinct connections that are compared; each takes about 300 bytes. More are counted.
 const MOST_CONNECTIONS: usize = 1 << 18;
 
@@ -137,8 +139,9 @@ pub struct Observation<'a> {
     pub source: Source,
     /// Whether it passed.
     pub seen: Seen,
-    /// Whether the direction may be that of replies, as in flow logs, which have a record for each direction.
-    pub may_be_reply: bool,
+    /// Whether these are replies, as in flow logs, which have a record for each direction: then the connection is the
+    /// one that they answer.
+    pub is_reply: bool,
     /// Packets.
     pub packets: u64,
     /// Bytes.
@@ -173,8 +176,6 @@ struct Counted {
     bytes: u64,
     first: Option<i64>,
     last: Option<i64>,
-    /// The packet that would open it in the other direction, where this may be one of replies.
-    reverse: Option<Probe>,
 }
 
 /// Collects what was seen, and compares two configurations.
@@ -191,7 +192,10 @@ pub struct Simulation {
 impl Simulation {
     /// Adds what was seen.
     pub fn add(&mut self, seen: &Observation<'_>) {
-        let Observation { subject, .. } = seen;
+        let subject = &match seen.is_reply {
+            true => answered(&seen.subject),
+            false => seen.subject,
+        };
         let by_rules = match (seen.seen, subject.reason) {
             (Seen::Dropped, Some(reason)) => is_default_deny(reason),
             _ => true,
@@ -216,7 +220,7 @@ impl Simulation {
             Entry::Occupied(mut known) => known.get_mut().add(seen),
             Entry::Vacant(_) if is_full => self.beyond = self.beyond.saturating_add(1),
             Entry::Vacant(place) => {
-                place.insert(Counted::new(seen, probe));
+                place.insert(Counted::new(seen));
             }
         }
     }
@@ -238,8 +242,8 @@ impl Simulation {
                 continue;
             };
             let probe = key.probe();
-            let before = decide(now_rules, probe, counted.reverse);
-            let after = decide(rules, probe, counted.reverse);
+            let before: Vec<u32> = evaluate(now_rules, probe).collect();
+            let after: Vec<u32> = evaluate(rules, probe).collect();
             comparison.used.extend(&after);
             comparison.compared += 1;
             let verdict = match (counted.seen, before.is_empty(), after.is_empty()) {
@@ -257,16 +261,19 @@ impl Simulation {
 }
 
 /// The reasons of packets that no rule allows.
-const fn is_default_deny(reason: Reason) -> bool {
+pub(super) const fn is_default_deny(reason: Reason) -> bool {
     matches!(reason, Reason::NoRule | Reason::NoPolicy | Reason::Revoked)
 }
 
-/// The rules that let a connection be: those that allow its packet, or else the packet that it replies to.
-fn decide(rules: &[ResolvedRule], probe: Probe, reverse: Option<Probe>) -> Vec<u32> {
-    let own: Vec<u32> = evaluate(rules, probe).collect();
-    match reverse {
-        Some(reverse) if own.is_empty() => evaluate(rules, reverse).collect(),
-        _ => own,
+/// The connection that replies answer.
+fn answered<'a>(reply: &Subject<'a>) -> Subject<'a> {
+    Subject {
+        direction: reply.direction.map(Direction::opposite),
+        source: reply.destination,
+        destination: reply.source,
+        source_port: reply.destination_port,
+        destination_port: reply.source_port,
+        ..*reply
     }
 }
 
@@ -294,15 +301,8 @@ impl Key {
 }
 
 impl Counted {
-    fn new(seen: &Observation<'_>, probe: Probe) -> Self {
+    fn new(seen: &Observation<'_>) -> Self {
         let Observation { subject, packets, bytes, first, last, .. } = *seen;
-        let is_reply = seen.may_be_reply && seen.seen == Seen::Passed;
-        // The packet that a reply answers went the other way, to the port that the reply comes from.
-        let reverse = is_reply.then(|| Probe {
-            direction: probe.direction.opposite(),
-            port: subject.source_port.unwrap_or(probe.port),
-            ..probe
-        });
         Self {
             device: subject.device.to_owned(),
             netns: subject.netns.map(str::to_owned),
@@ -313,7 +313,6 @@ impl Counted {
             bytes,
             first,
             last,
-            reverse,
         }
     }
 

@@ -1,8 +1,10 @@
 //! Staged rules, and rules that others make unnecessary.
 
+use firewall_user::observe::journal::{self, Writer};
 use serde_json::Value;
 
 use crate::host::Host;
+use crate::simulate::{drop_of, now};
 
 fn words(table: &str) -> Vec<Vec<&str>> {
     table.lines().map(|line| line.split_whitespace().collect()).collect()
@@ -89,6 +91,33 @@ fn staged_rules_are_listed_beside_the_rules_and_enforced_with_their_ids() {
 }
 
 #[test]
+fn packets_that_a_staged_rule_would_let_pass_are_counted_from_the_journal() {
+    let (host, _) = host();
+    let https = stage(&host, "https");
+    host.attach("eth0", None, "web");
+    let dir = journal::directory(&host.state_dir());
+    let mut writer = Writer::open(&dir, journal::MIN_SIZE).unwrap();
+    for (source, port, ago) in [
+        ("192.0.2.9", 443, -1000),
+        ("192.0.2.10", 443, -1000),
+        ("192.0.2.9", 444, -1000),
+        ("203.0.113.9", 443, -1000),
+        // Before the rule was staged.
+        ("192.0.2.9", 443, 60_000),
+    ] {
+        writer.append(drop_of(&host, source, port, now() - ago)).unwrap();
+    }
+    drop(writer);
+    let list: Value =
+        serde_json::from_str(&host.ok(&["rule", "list", "--staged", "--output", "json"])).unwrap();
+    let one = &list["StagedRules"][0];
+    assert_eq!(one["SecurityGroupRuleId"], https.as_str());
+    assert_eq!((&one["WouldPassPackets"], &one["WouldPassBytes"]), (&6.into(), &360.into()));
+    let table = host.ok(&["rule", "list", "--staged"]);
+    assert!(table.contains("pass 6 packets"), "{table}");
+}
+
+#[test]
 fn what_is_wrong_with_a_staged_change_is_said() {
     let (host, http) = host();
     let https = stage(&host, "443");
@@ -156,4 +185,28 @@ fn rules_that_others_make_unnecessary_are_named_with_these() {
     assert_eq!(one["IsOfPresentMembers"], false);
     host.ok(&["rule", "remove", "web", &http]);
     assert_eq!(words(&host.ok(&["rule", "redundant"])).len(), 1);
+}
+
+#[test]
+fn all_changes_of_a_document_are_staged_and_enforced_by_group() {
+    let (host, http) = host();
+    let mut document: Value = serde_json::from_str(&host.ok(&["export"])).unwrap();
+    let groups = document["SecurityGroups"].as_array_mut().unwrap();
+    let web = groups.iter_mut().find(|group| group["GroupName"] == "web").unwrap();
+    web["IpPermissions"][0]["FromPort"] = 443.into();
+    web["IpPermissions"][0]["ToPort"] = 443.into();
+    let file = host.file("groups.json", &document.to_string());
+    let before = host.state().0;
+    // A second time it takes the place of the first.
+    host.ok(&["group", "stage", "web", &file]);
+    host.ok(&["group", "stage", "web", &file]);
+    let model = host.state().0;
+    assert_eq!((model.groups.clone(), model.staged.len()), (before.groups, 2));
+    assert!(model.staged.keys().any(|id| id.as_str() == http));
+    host.ok(&["group", "unstage", "web"]);
+    assert!(host.state().0.staged.is_empty());
+    host.ok(&["group", "stage", "web", &file]);
+    host.ok(&["group", "enforce", "web"]);
+    assert_eq!(host.ok(&["diff", &file]), "");
+    assert!(host.state().0.staged.is_empty());
 }

@@ -103,9 +103,20 @@ pub(super) static SLOW_XDP: ProgramArray<{ SLOW_PATH_PROGRAMS as usize }> = Prog
 /// The slow path at TCX and clsact.
 #[btf_map]
 pub(super) static SLOW_TC: ProgramArray<{ SLOW_PATH_PROGRAMS as usize }> = ProgramArray::new();
-/// What a program hands to the one that it calls last: a `Call` and a `Note`.
+/// What a program hands to the one that it calls last.
+#[repr(C)]
+pub(super) struct HandedOver {
+    /// A `Call`.
+    call: u64,
+    /// Once the packet is decided, a `Note`.
+    note: u64,
+    /// The same: length of its frame.
+    bytes: u64,
+}
+
+/// Of this CPU.
 #[btf_map]
-pub(super) static CALL: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+pub(super) static CALL: PerCpuArray<HandedOver, 1> = PerCpuArray::new();
 
 /// By interface, direction and reason; see `counter_index`.
 #[btf_map]
@@ -260,39 +271,43 @@ pub(super) fn note_drop(slot: u16, now: u64) -> bool {
 /// Hands a word to the slow path.
 #[inline(always)]
 pub(super) fn set_call(call: Call) {
-    if let Some(words) = CALL.get_ptr_mut(0) {
+    if let Some(all) = CALL.get_ptr_mut(0) {
         // SAFETY: the record is this CPU's, and is read before another packet is handled on it.
-        unsafe { words.write_volatile([call.0, 0]) };
+        unsafe {
+            (&raw mut (*all).call).write_volatile(call.0);
+            (&raw mut (*all).note).write_volatile(0);
+        }
     }
 }
 
 /// Notes what decides about the packet that this CPU handles, for its record.
 #[inline(always)]
 pub(super) fn set_note(note: Note) {
-    if let Some(words) = CALL.get_ptr_mut(0) {
+    if let Some(all) = CALL.get_ptr_mut(0) {
         // SAFETY: as above.
-        unsafe { (&raw mut (*words)[1]).write_volatile(note.0) };
+        unsafe { (&raw mut (*all).note).write_volatile(note.0) };
     }
 }
 
 /// The same of what is the second half of the note: a counter.
 #[inline(always)]
 pub(super) fn note_decider(counter: u32) {
-    if let Some(words) = CALL.get_ptr_mut(0) {
+    if let Some(all) = CALL.get_ptr_mut(0) {
         // SAFETY: as above; the upper half of a word of a little-endian machine.
-        unsafe { (&raw mut (*words)[1]).cast::<u32>().add(1).write_volatile(counter) };
+        unsafe { (&raw mut (*all).note).cast::<u32>().add(1).write_volatile(counter) };
     }
 }
 
-/// Hands what was decided about a packet on this device to the program that records it; `audit`: it passes only
-/// because of audit mode.
+/// Hands what was decided about a packet to the program that records it: a reason, and whether the packet passes
+/// only because of audit mode.
 #[inline(always)]
-pub(super) fn set_decision(reason: u32, audit: bool) {
-    if let Some(words) = CALL.get_ptr_mut(0) {
+pub(super) fn set_decision(reason: u32, audit: bool, bytes: u32) {
+    if let Some(all) = CALL.get_ptr_mut(0) {
         // SAFETY: as above.
         unsafe {
-            let call = &raw mut (*words)[0];
+            let call = &raw mut (*all).call;
             call.write_volatile(Call(call.read_volatile()).with_decision(reason, audit).0);
+            (&raw mut (*all).bytes).write_volatile(bytes.into());
         }
     }
 }
@@ -304,19 +319,19 @@ pub(super) fn set_decision(reason: u32, audit: bool) {
 /// another one, and the packet is dropped.
 #[inline(always)]
 pub(super) fn call(device: u32) -> Option<Call> {
-    let words = CALL.get_ptr(0)?;
+    let all = CALL.get_ptr(0)?;
     // SAFETY: the record is this CPU's.
-    let call = Call(unsafe { (&raw const (*words)[0]).read_volatile() });
+    let call = Call(unsafe { (&raw const (*all).call).read_volatile() });
     (call.device() == device).then_some(call)
 }
 
-/// The same once the packet is decided, with the note of what decided.
+/// The same once the packet is decided, with the note of what decided, and the length of its frame.
 #[inline(always)]
-pub(super) fn decided(device: u32) -> Option<(Call, Note)> {
-    let words = CALL.get_ptr(0)?;
+pub(super) fn decided(device: u32) -> Option<(Call, Note, u32)> {
+    let all = CALL.get_ptr(0)?;
     // SAFETY: as above.
-    let [call, note] = unsafe { words.read_volatile() };
-    (Call(call).device() == device).then_some((Call(call), Note(note)))
+    let HandedOver { call, note, bytes } = unsafe { all.read_volatile() };
+    (Call(call).device() == device).then_some((Call(call), Note(note), bytes as u32))
 }
 
 /// Whether an interface's filter in use has a bit; `true` if it cannot be read.

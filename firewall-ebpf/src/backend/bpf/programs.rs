@@ -128,7 +128,7 @@ fn blocked<P: Packet>(
     if recorded {
         maps::set_call(Call::new(globals::settings(), device));
         maps::set_note(Note::new(active.generation(), counter));
-        maps::set_decision(Reason::Blocked as u32, active.is_audit());
+        maps::set_decision(Reason::Blocked as u32, active.is_audit(), bytes);
     }
     recorded
 }
@@ -222,7 +222,7 @@ where
         kernel.count_event(Event::AuditPassed);
     }
     if recorded {
-        maps::set_decision(reason, audit);
+        maps::set_decision(reason, audit, bytes);
     }
     Decided { passes: !is_dropped || audit, recorded }
 }

@@ -14,6 +14,7 @@ use crate::cli::table::{Column, table};
 use crate::cli::{Context, Exit};
 use crate::control::Control;
 use crate::model::{Group, Model, NewRule, StagedChange, rfc3339, rule_description};
+use crate::observe::staged::Effects;
 
 /// Changes of rules that are not in force.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -23,6 +24,10 @@ pub(crate) struct StagedRules {
     schema_version: u32,
     /// The staged changes, by group.
     staged_rules: Vec<StagedRule>,
+    /// Time of the oldest record of dropped packets, UTC; null: there is none.
+    oldest_record: Option<String>,
+    /// Dropped packets since the first change was staged that are in no record.
+    lost_packets: u64,
 }
 
 /// A staged change.
@@ -43,6 +48,16 @@ struct StagedRule {
     description: String,
     /// When it was staged, UTC.
     staged_at: String,
+    /// Of a rule to be added: packets that were dropped since then, and that it would have let pass.
+    would_pass_packets: u64,
+    /// Their bytes.
+    would_pass_bytes: u64,
+    /// Of a rule to be removed: live flows that it has admitted, and that no other rule would.
+    would_drop_flows: u64,
+    /// Their packets of both directions.
+    would_drop_packets: u64,
+    /// Of a rule to be removed: live flows that it has admitted, and that another rule would.
+    otherwise_allowed_flows: u64,
 }
 
 #[derive(Debug, Args)]
@@ -147,11 +162,12 @@ impl Enforce {
 
 /// Lists the staged changes of groups.
 pub(super) fn list(
-    _control: &Control,
+    control: &Control,
     model: &Model,
     groups: &[&Group],
     format: Format,
 ) -> Result<Exit> {
+    let effects = Effects::read(control, model)?;
     let of_group = |group: &&Group| -> Vec<StagedRule> {
         let all = model.staged_of(&group.id).filter_map(|(id, staged)| {
             let (change, spec, description) = match &staged.change {
@@ -161,6 +177,7 @@ pub(super) fn list(
                     ("remove", &rule.spec, &rule.description)
                 }
             };
+            let effect = effects.by_rule.get(id).copied().unwrap_or_default();
             Some(StagedRule {
                 security_group_rule_id: id.to_string(),
                 group_id: group.id.to_string(),
@@ -169,17 +186,40 @@ pub(super) fn list(
                 rule: model.spec_text(spec),
                 description: description.clone(),
                 staged_at: rfc3339(staged.created),
+                would_pass_packets: effect.would_pass_packets,
+                would_pass_bytes: effect.would_pass_bytes,
+                would_drop_flows: effect.would_drop_flows,
+                would_drop_packets: effect.would_drop_packets,
+                otherwise_allowed_flows: effect.otherwise_allowed_flows,
             })
         });
         all.collect()
     };
     let staged_rules = groups.iter().flat_map(of_group).collect();
-    let document = StagedRules { schema_version: SCHEMA_VERSION, staged_rules };
+    let document = StagedRules {
+        schema_version: SCHEMA_VERSION,
+        staged_rules,
+        oldest_record: effects.oldest.map(rfc3339),
+        lost_packets: effects.lost,
+    };
     match format {
         Format::Json => output::value(&document)?,
         Format::Table => print(&document)?,
     }
     Ok(Exit::Done)
+}
+
+/// What the change would have done.
+fn would(one: &StagedRule) -> String {
+    let many =
+        |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    match (one.change, one.otherwise_allowed_flows) {
+        ("add", _) => format!("pass {}", many(one.would_pass_packets, "packet")),
+        (_, 0) => format!("drop {}", many(one.would_drop_flows, "flow")),
+        (_, other) => {
+            format!("drop {}, {other} allowed otherwise", many(one.would_drop_flows, "flow"))
+        }
+    }
 }
 
 fn print(document: &StagedRules) -> Result<()> {
@@ -189,6 +229,7 @@ fn print(document: &StagedRules) -> Result<()> {
             one.group_name.clone(),
             one.change.to_owned(),
             one.rule.clone(),
+            would(one),
             one.staged_at.clone(),
             output::or_dash(&one.description),
         ]
@@ -199,9 +240,20 @@ fn print(document: &StagedRules) -> Result<()> {
             Column::text("GROUP").dropped(3),
             Column::text("CHANGE"),
             Column::text("ALLOWS"),
+            Column::text("WOULD"),
             Column::text("STAGED").dropped(1),
             Column::text("DESCRIPTION").dropped(2),
         ],
         rows,
-    )
+    )?;
+    // Only what is recorded can be counted.
+    match (&document.oldest_record, document.lost_packets) {
+        _ if document.staged_rules.is_empty() => {}
+        (None, _) => {
+            output::note("no dropped packet was recorded: `secgroup serve` records them");
+        }
+        (Some(_), 0) => {}
+        (Some(_), lost) => output::note(&format!("{lost} dropped packets are in no record")),
+    }
+    Ok(())
 }

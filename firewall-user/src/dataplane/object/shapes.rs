@@ -112,7 +112,7 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
     Shape::new::<u32, Drops>("DROPS", MapType::Array, Size::Fixed(1)),
     Shape::new::<u32, u32>("SLOW_XDP", MapType::ProgramArray, Size::Fixed(SLOW_PATH_PROGRAMS)),
     Shape::new::<u32, u32>("SLOW_TC", MapType::ProgramArray, Size::Fixed(SLOW_PATH_PROGRAMS)),
-    Shape::new::<u32, [u64; 2]>("CALL", MapType::PerCpuArray, Size::Fixed(1)),
+    Shape::new::<u32, [u64; 3]>("CALL", MapType::PerCpuArray, Size::Fixed(1)),
     Shape::new::<u32, Counter>(
         "COUNTERS",
         MapType::PerCpuArray,

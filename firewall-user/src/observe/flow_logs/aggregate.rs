@@ -11,6 +11,9 @@ use firewall_ebpf::abi::reason::Reason;
 use super::record::{Action, LogStatus, Origin, Record, Why};
 use crate::observe::record::RuleName;
 
+/// How many intervals without a reading are closed one by one.
+const FAR: i64 = 10;
+
 /// How many records an interface can have in an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -143,6 +146,18 @@ impl Aggregator {
     #[must_use]
     pub const fn end_of(&self, time: i64) -> i64 {
         (time.div_euclid(self.interval) + 1) * self.interval
+    }
+
+    /// Whether a time is far from the interval that is open: the clock was set, or the machine slept.
+    #[must_use]
+    pub const fn is_far_from(&self, now: i64) -> bool {
+        now < self.closed - self.interval || now > self.next_end() + FAR * self.interval
+    }
+
+    /// The end of the first interval that is not closed.
+    #[must_use]
+    pub const fn next_end(&self) -> i64 {
+        self.end_of(self.closed)
     }
 
     /// Adds packets of an interface to the interval of a time; to the first open one, if that is closed.

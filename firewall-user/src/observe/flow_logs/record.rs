@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use firewall_ebpf::abi::interface::Direction;
@@ -251,17 +252,14 @@ impl Record {
                 continue;
             }
             let malformed = || LineError::Field { name: field.name(), word: word.to_owned() };
-            fn read<T: std::str::FromStr>(word: &str) -> Option<Option<T>> {
-                word.parse().ok().map(Some)
-            }
             let set = match field {
-                Field::AccountId => Some(word.clone_into(&mut origin.account_id)),
-                Field::InterfaceId => Some(word.clone_into(&mut origin.interface_id)),
-                Field::VpcId => Some(word.clone_into(&mut origin.vpc_id)),
-                Field::SubnetId => Some(word.clone_into(&mut origin.subnet_id)),
-                Field::InstanceId => Some(word.clone_into(&mut origin.instance_id)),
-                Field::Region => Some(word.clone_into(&mut origin.region)),
-                Field::AzId => Some(word.clone_into(&mut origin.az_id)),
+                Field::AccountId => copy(word, &mut origin.account_id),
+                Field::InterfaceId => copy(word, &mut origin.interface_id),
+                Field::VpcId => copy(word, &mut origin.vpc_id),
+                Field::SubnetId => copy(word, &mut origin.subnet_id),
+                Field::InstanceId => copy(word, &mut origin.instance_id),
+                Field::Region => copy(word, &mut origin.region),
+                Field::AzId => copy(word, &mut origin.az_id),
                 // AWS shows the interface's primary address in `srcaddr`, and the packet's own here.
                 Field::SrcAddr if record.source.is_some() => Some(()),
                 Field::DstAddr if record.destination.is_some() => Some(()),
@@ -287,8 +285,8 @@ impl Record {
                     .into_iter()
                     .find(|known| known.name() == word)
                     .map(|known| record.direction = Some(known)),
-                Field::RuleId => Some(rule = Some(word.to_owned())),
-                Field::GroupId => Some(group = Some(word.to_owned())),
+                Field::RuleId => copy(word, rule.insert(String::new())),
+                Field::GroupId => copy(word, group.insert(String::new())),
                 Field::Reason => Why::parse(word).map(|known| record.why = Some(known)),
                 Field::Version | Field::Type | Field::WithoutMeaning(_) => Some(()),
             };
@@ -346,6 +344,16 @@ pub enum LineError {
         /// What it is.
         word: String,
     },
+}
+
+/// A value, if the word is one.
+fn read<T: FromStr>(word: &str) -> Option<Option<T>> {
+    word.parse().ok().map(Some)
+}
+
+fn copy(word: &str, into: &mut String) -> Option<()> {
+    into.replace_range(.., word);
+    Some(())
 }
 
 fn option(line: &mut String, value: Option<impl fmt::Display>) {

@@ -147,6 +147,8 @@ pub struct FilesCoverage {
     pub records: u64,
     /// Lines that were left out because they are no records, or have no addresses.
     pub without_packets: u64,
+    /// Records of ICMP, which have no type, so that no rule can be compared with them.
+    pub without_icmp_type: u64,
     /// Intervals with packets that are in no record (SKIPDATA).
     pub skipped: u64,
     /// Time of the oldest record, UTC.
@@ -245,6 +247,14 @@ impl CoverageDocument {
         {
             let skipped = logs.skipped;
             notes.push(format!("{skipped} intervals of flow logs have packets in no record"));
+        }
+        if let Some(logs) = &self.flow_logs
+            && logs.without_icmp_type > 0
+        {
+            let count = logs.without_icmp_type;
+            notes.push(format!(
+                "{count} records of ICMP in flow logs have no type, and are not compared"
+            ));
         }
         if self.connections_beyond_limit > 0 {
             let beyond = self.connections_beyond_limit;

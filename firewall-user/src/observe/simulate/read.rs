@@ -1,8 +1,11 @@
 //! Where connections were seen: the flow tables, the journal, and files of flow logs.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::wire::protocol;
 
 use super::document::{FilesCoverage, JournalCoverage};
 use super::{Observation, Seen, Simulation, Source};
@@ -30,7 +33,7 @@ impl Simulation {
                 subject: flow.subject(),
                 source: Source::Live,
                 seen: Seen::Passed,
-                may_be_reply: false,
+                is_reply: false,
                 packets: flow.packets(),
                 bytes: flow.bytes(),
                 first: None,
@@ -67,7 +70,7 @@ impl Simulation {
                     Verdict::Pass => Seen::Passed,
                     Verdict::Drop | Verdict::WouldDrop => Seen::Dropped,
                 },
-                may_be_reply: false,
+                is_reply: false,
                 packets: record.packets,
                 bytes: record.bytes,
                 first: Some(record.first),
@@ -86,6 +89,7 @@ impl Simulation {
         path: &Path,
         since: i64,
         query: &Checked,
+        directions: &Directions,
         coverage: &mut FilesCoverage,
     ) -> Result<()> {
         let files = find(path).with_context(|| format!("read {}", path.display()))?;
@@ -93,7 +97,7 @@ impl Simulation {
             coverage.files += 1;
             for record in Records::open(&file)? {
                 match record {
-                    Ok(record) => self.add_log_record(&record, since, query, coverage),
+                    Ok(record) => self.add_log_record(&record, since, query, directions, coverage),
                     Err(ReadError::Line { .. }) => coverage.without_packets += 1,
                     Err(error) => return Err(error.into()),
                 }
@@ -107,6 +111,7 @@ impl Simulation {
         record: &Record,
         since: i64,
         query: &Checked,
+        directions: &Directions,
         coverage: &mut FilesCoverage,
     ) {
         let milliseconds = |seconds: Option<i64>| seconds.map(|one| one.saturating_mul(1000));
@@ -126,6 +131,10 @@ impl Simulation {
             return;
         }
         coverage.records += 1;
+        if matches!(record.protocol, Some(protocol::ICMP | protocol::ICMPV6)) {
+            coverage.without_icmp_type += 1;
+            return;
+        }
         // Times of one form have the order of their texts.
         let (oldest, newest) = (first.map(rfc3339), last.map(rfc3339));
         coverage.oldest = [coverage.oldest.take(), oldest].into_iter().flatten().min();
@@ -137,11 +146,36 @@ impl Simulation {
                 Action::Accept => Seen::Passed,
                 Action::Reject => Seen::Dropped,
             },
-            may_be_reply: true,
+            is_reply: action == Action::Accept && is_reply(record, directions),
             packets: record.packets.unwrap_or(0),
             bytes: record.bytes.unwrap_or(0),
             first,
             last,
         });
     }
+}
+
+/// The directions of rules, by their ids.
+pub type Directions = HashMap<String, Direction>;
+
+/// Those of the rules of a model.
+#[must_use]
+pub fn directions(model: &Model) -> Directions {
+    let rules = model.groups.values().flat_map(|group| &group.rules);
+    rules.map(|rule| (rule.id.to_string(), rule.spec.direction)).collect()
+}
+
+/// Whether a record is of the packets that answer: by its TCP flags, by the direction of its rule, or else, as the
+/// lines of AWS say no more, because they come from the lower port.
+fn is_reply(record: &Record, directions: &Directions) -> bool {
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    if let Some(flags) = record.tcp_flags.filter(|flags| flags & SYN != 0) {
+        return flags & ACK != 0;
+    }
+    let rule = record.rule.as_ref().and_then(|rule| directions.get(&rule.security_group_rule_id));
+    if let Some((rule, direction)) = rule.zip(record.direction) {
+        return *rule != direction;
+    }
+    record.source_port < record.destination_port
 }

@@ -55,12 +55,11 @@ fn subject<'a>(id: &'a str, source: &str, port: u16) -> Subject<'a> {
 }
 
 const fn seen(subject: Subject<'_>, source: Source, seen: Seen) -> Observation<'_> {
-    let may_be_reply = matches!(source, Source::FlowLog);
     Observation {
         subject,
         source,
         seen,
-        may_be_reply,
+        is_reply: false,
         packets: 2,
         bytes: 100,
         first: Some(10),
@@ -125,11 +124,15 @@ fn a_reply_in_a_flow_log_passes_with_the_connection_that_it_answers() {
         ..subject(&id, "192.0.2.7", 0)
     };
     let mut simulation = Simulation::default();
-    simulation.add(&seen(reply(80), Source::FlowLog, Seen::Passed));
+    let reply =
+        |port| Observation { is_reply: true, ..seen(reply(port), Source::FlowLog, Seen::Passed) };
+    simulation.add(&reply(80));
     assert_eq!(simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks, []);
     let mut simulation = Simulation::default();
-    simulation.add(&seen(reply(22), Source::FlowLog, Seen::Passed));
-    assert_eq!(simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks.len(), 1);
+    simulation.add(&reply(22));
+    simulation.add(&seen(subject(&id, "192.0.2.7", 22), Source::FlowLog, Seen::Passed));
+    let breaks = simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks;
+    assert_eq!((breaks.len(), breaks[0].packets), (1, 4), "both directions are one connection");
     assert_eq!(simulation.compare(&ruleset(&now), &ruleset(&now)).breaks, []);
 }
 

@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 const PURPOSE: &[u8] = b"secgroup instance id";
 
 /// The id of this host: `i-` and 17 hexadecimal digits, from `/etc/machine-id`; of zeros where there is none.
-pub(super) fn id() -> &'static str {
+#[must_use]
+pub fn id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
         let Ok(machine) = fs::read("/etc/machine-id") else { return of_digits(&[0; 8]) };
@@ -21,7 +22,8 @@ pub(super) fn id() -> &'static str {
 }
 
 /// The name of this host; empty where it cannot be read.
-pub(super) fn name() -> String {
+#[must_use]
+pub fn name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
 }
