@@ -16,7 +16,7 @@ use crate::explain::{Exit, Explain};
 use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
-use crate::observe::explain::ExplainError;
+use crate::observe::explain::{ExplainError, WordError};
 use crate::observe::hits::HitsError;
 use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;
@@ -24,7 +24,7 @@ use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 30] = [
+const EXPLAINED: [Lookup; 31] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -55,6 +55,7 @@ const EXPLAINED: [Lookup; 30] = [
     explained::<Unmanaged>,
     explained::<Unsettled>,
     explained::<NotEnforced>,
+    explained::<WordError>,
 ];
 
 type Cause<'a> = &'a (dyn Error + 'static);

@@ -1,19 +1,26 @@
 //! What an interface does with a packet, and why: asked of its own programs, which are run on the packet without a
 //! trace of it in flows and counters ([`dataplane::explain`](crate::dataplane::explain)).
 
+mod describe;
 mod document;
+mod error;
 mod explainer;
 mod names;
 mod packet;
 mod parsed;
+mod remarks;
 mod remedy;
+mod text;
+mod words;
 
 pub use document::{
     EntryName, Explanation, Explanations, FlowOfPacket, Nearest, PacketDocument, Remedy, Reply,
     RuleText, Skipped,
 };
-pub use explainer::{ExplainError, Explainer, Question};
+pub use error::ExplainError;
+pub use explainer::{Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
+pub use words::{WordError, Words};
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;

@@ -15,6 +15,7 @@ mod clients;
 mod clsact;
 mod concurrency;
 mod confirm;
+mod console;
 mod crash;
 mod default_deny;
 mod device_identity;

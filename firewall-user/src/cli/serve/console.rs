@@ -11,8 +11,8 @@ use crate::journal;
 pub(super) struct Console {
     /// Address and port for the console, pages in a browser that only show, or a Unix socket, which its
     /// owner and group can use; only on loopback
-    #[arg(id = "console", long = "console", value_name = "ADDRESS:PORT|unix:PATH", value_parser = address)]
-    address: Option<Address>,
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH", value_parser = address)]
+    console: Option<Address>,
 }
 
 fn address(word: &str) -> Result<Address, String> {
@@ -25,7 +25,7 @@ impl Console {
     /// # Errors
     /// Other hosts could read it: it has neither users nor TLS.
     pub(super) fn address(self) -> Result<Option<Address>, UsageError> {
-        let Some(address) = self.address else { return Ok(None) };
+        let Some(address) = self.console else { return Ok(None) };
         if address.is_local() {
             return Ok(Some(address));
         }
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn only_this_host_may_read_it() {
-        let open = |word| Console { address: Some(address(word).unwrap()) }.address();
+        let open = |word| Console { console: Some(address(word).unwrap()) }.address();
         for local in ["127.0.0.1:9912", "127.1.2.3:1", "[::1]:9912", "unix:/run/x.sock"] {
             assert!(open(local).unwrap().is_some(), "{local}");
         }
@@ -59,6 +59,6 @@ mod tests {
             let error = open(other).unwrap_err();
             assert!(error.message.contains(other) && error.hint.contains("ssh -L"), "{error}");
         }
-        assert!(Console { address: None }.address().unwrap().is_none());
+        assert!(Console { console: None }.address().unwrap().is_none());
     }
 }
