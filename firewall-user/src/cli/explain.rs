@@ -11,7 +11,7 @@ use super::interfaces::Named;
 use super::output::{self, Format, Output};
 use super::{Context, Exit};
 use crate::control::Control;
-use crate::model::Interface;
+use crate::model::{Interface, Model};
 use crate::observe::capture::{self, CaptureError};
 use crate::observe::explain::{
     ExplainError, Explainer, Explanation, Explanations, Question, Skipped, Words, of_record,
@@ -26,11 +26,11 @@ mod text;
 The programs of the interface decide about the packet, as they would about a real one; flows, counters
 and the packets of others are not touched. docs/explain.md explains the answer.
 
-Exit code 3: nothing is attached, or the interface does not exist.
+Exit code 3: nothing is attached, or the interface or the record does not exist.
 
 Examples:
   secgroup explain eth0 ingress tcp 192.0.2.7:51234 198.51.100.1:443
-  secgroup explain eth0 egress udp 198.51.100.1 [2001:db8::53]:domain
+  secgroup explain eth0 egress udp 2001:db8::1 [2001:db8::53]:domain
   secgroup explain eth0 ingress icmp 192.0.2.7 198.51.100.1 --icmp echo-request
   secgroup explain eth0 ingress --pcap trace.pcap
   secgroup explain --from-drop 4711")]
@@ -60,10 +60,18 @@ pub(super) struct Command {
     #[arg(long, value_name = "FLAGS")]
     tcp_flags: Option<String>,
     /// Explain each packet of a pcap or pcapng file, on its own
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["protocol", "source", "destination", "icmp", "tcp_flags"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["protocol", "source", "destination", "icmp", "tcp_flags"]
+    )]
     pcap: Option<PathBuf>,
     /// Explain the first packet of a record of `secgroup drops`, as things are now
-    #[arg(long, value_name = "ID", conflicts_with_all = ["interface", "direction", "netns", "icmp", "tcp_flags", "pcap"])]
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["interface", "direction", "netns", "icmp", "tcp_flags", "pcap"]
+    )]
     from_drop: Option<u64>,
     /// Also print what the kernel program prints about the packet
     #[arg(long)]
@@ -80,39 +88,49 @@ impl Command {
     fn explain(self, context: &Context) -> Result<Exit> {
         let control = context.control_reading()?;
         let model = control.model()?;
-        if let Some(id) = self.from_drop {
-            let journal = Reader::open(&journal::directory(&control.paths().state_dir))?;
-            let found = of_record(&control, &model, &journal, id, self.log)?;
-            self.print(&Explanations::new(vec![found], Vec::new()))?;
-            return Ok(Exit::Done);
-        }
-        // clap requires both.
-        let (Some(word), Some(direction)) = (&self.interface, self.direction) else {
-            return Err(UsageError {
-                message: "interface and direction are missing".to_owned(),
-                hint: "write for example eth0 ingress",
-            }
-            .into());
-        };
-        let named = Named::new(word, self.netns.as_deref())?;
-        // What is wrong in the arguments is said before anything is loaded.
-        let packet = self.pcap.is_none().then(|| self.words().packet()).transpose()?;
-        let interface = named.of(control.pins(), &model)?;
-        let found = match (packet, &self.pcap) {
-            (Some(packet), _) => {
-                let mut explainer = Explainer::open(&control, interface)?;
-                let question = Question::Packet(packet);
-                let found = explainer.explain(&control, &question, direction, self.log)?;
+        let found = match (self.from_drop, &self.interface, self.direction) {
+            (Some(id), ..) => {
+                let journal = Reader::open(&journal::directory(&control.paths().state_dir))?;
+                let found = of_record(&control, &model, &journal, id, self.log)?;
                 Explanations::new(vec![found], Vec::new())
             }
-            (None, Some(path)) => {
-                let what = format!("read {}", path.display());
-                self.of_file(&control, interface, direction, path).context(what)?
+            (None, Some(word), Some(direction)) => {
+                self.of_words(&control, &model, word, direction)?
             }
-            (None, None) => Explanations::new(Vec::new(), Vec::new()),
+            // clap requires both.
+            _ => {
+                return Err(UsageError {
+                    message: "interface and direction are missing".to_owned(),
+                    hint: "write for example eth0 ingress",
+                }
+                .into());
+            }
         };
         self.print(&found)?;
         Ok(Exit::Done)
+    }
+
+    fn of_words(
+        &self,
+        control: &Control,
+        model: &Model,
+        word: &str,
+        direction: Direction,
+    ) -> Result<Explanations> {
+        let named = Named::new(word, self.netns.as_deref())?;
+        // What is wrong in the arguments is said before anything is loaded.
+        let packet = self.pcap.is_none().then(|| self.words().packet()).transpose()?;
+        let interface = named.of(control.pins(), model)?;
+        let (mut explainer, question) = match (packet, &self.pcap) {
+            (None, Some(path)) => {
+                let what = format!("read {}", path.display());
+                return self.of_file(control, interface, direction, path).context(what);
+            }
+            (Some(packet), _) => (Explainer::open(control, interface)?, Question::Packet(packet)),
+            (None, None) => return Ok(Explanations::new(Vec::new(), Vec::new())),
+        };
+        let found = explainer.explain(control, &question, direction, self.log)?;
+        Ok(Explanations::new(vec![found], Vec::new()))
     }
 
     fn words(&self) -> Words<'_> {

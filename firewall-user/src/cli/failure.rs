@@ -23,7 +23,7 @@ use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 30] = [
+const EXPLAINED: [Lookup; 31] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,

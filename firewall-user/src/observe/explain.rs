@@ -1,12 +1,15 @@
 //! What an interface does with a packet, and why: asked of its own programs, which are run on the packet without a
 //! trace of it in flows and counters ([`dataplane::explain`](crate::dataplane::explain)).
 
+mod describe;
 mod document;
+mod error;
 mod explainer;
 mod names;
 mod packet;
 mod parsed;
 mod recorded;
+mod remarks;
 mod remedy;
 mod text;
 mod words;
@@ -15,7 +18,8 @@ pub use document::{
     EntryName, Explanation, Explanations, FlowOfPacket, Nearest, PacketDocument, Remedy, Reply,
     RuleText, Skipped,
 };
-pub use explainer::{ExplainError, Explainer, Question};
+pub use error::ExplainError;
+pub use explainer::{Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
 pub use recorded::{NoRecord, of_record};
 pub use words::{WordError, Words};

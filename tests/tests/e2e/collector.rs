@@ -91,7 +91,8 @@ fn every_dropped_packet_is_in_a_record_or_counted_as_lost() {
     let dropped = secgroup.counters().packets("eth0", "ingress", "no-rule");
     assert!(seen >= 10_000 + 400 && seen <= dropped, "{seen} of {dropped}");
     let text = secgroup.run(["drops", "--last", "1"]);
-    let told = format!("{seen} packets seen = {kept} recorded + {aggregated} aggregated + {lost} lost");
+    let told =
+        format!("{seen} packets seen = {kept} recorded + {aggregated} aggregated + {lost} lost");
     assert!(format!("{text:?}").contains(&told), "{text:?}");
 }
 

@@ -45,14 +45,11 @@ const READ_ONLY: [&str; 13] = [
     "BLOOM_IN_USE",
 ];
 
-/// Bytes of the longest frame that a test run of the kernel takes: a page without the room for headers before it and
+/// Bytes of the longest frame that can be run: a page without the room that a test run needs for headers before it and
 /// for `skb_shared_info` after it (`bpf_test_init`, net/bpf/test_run.c), rounded down.
-const LONGEST: usize = 3400;
-
-/// Bytes of the longest frame that can be run.
 #[must_use]
 pub const fn longest_frame() -> usize {
-    LONGEST
+    3400
 }
 
 /// What a run decided.

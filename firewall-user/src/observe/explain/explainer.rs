@@ -1,18 +1,15 @@
 //! Explaining packets of one interface: its programs are run on them, and what they decided is put into words.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
-
 use anyhow::Result;
-use firewall_ebpf::abi::interface::{Direction, Orientation};
-use firewall_ebpf::abi::policy::Active;
+use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::wire::headers::Kind;
-use ipnet::IpNet;
 
-use super::document::{Explanation, FlowOfPacket, PacketDocument, Reply};
+use super::describe::{packet, text, verdict};
+use super::document::{Explanation, FlowOfPacket, Reply};
+use super::error::ExplainError;
 use super::names::Names;
-use super::packet::{ACK, FIRST, FIRST_BACK, Macs, Numbers, Packet, SOME_MACS, flags_text};
+use super::packet::{ACK, FIRST, FIRST_BACK, Macs, Numbers, Packet, SOME_MACS};
 use super::parsed::{Ip, Parsed};
 use super::remedy::Dropped;
 use crate::clock::nanoseconds;
@@ -25,12 +22,10 @@ use crate::dataplane::hooks::attach;
 use crate::dataplane::host::device::Device;
 use crate::dataplane::tables::clock;
 use crate::dataplane::tables::maps::Maps;
-use crate::explain::Explain;
 use crate::model::Interface;
 use crate::observe::capture::shortened;
-use crate::observe::query::protocol_name;
+use crate::policy::MANAGEMENT_RULE;
 use crate::policy::explain::{Tracked, explain};
-use crate::policy::{MANAGEMENT_RULE, services};
 
 /// What is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,46 +40,13 @@ pub enum Question {
 /// second to load them, and some microseconds to run them.
 #[derive(Debug)]
 pub struct Explainer {
-    programs: ExplainPrograms,
-    maps: Maps,
-    names: Names,
-    device: Device,
-    pins: Pins,
+    pub(super) programs: ExplainPrograms,
+    pub(super) maps: Maps,
+    pub(super) names: Names,
+    pub(super) device: Device,
+    pub(super) pins: Pins,
     /// Whether the attached programs are those of this build and of the stored settings.
-    is_current: bool,
-}
-
-/// Why a packet cannot be explained.
-#[derive(Debug, thiserror::Error)]
-pub enum ExplainError {
-    /// No packet meets the programs.
-    #[error("{interface} is stored, and its programs are not on a device{why}")]
-    NotEnforced {
-        /// The interface.
-        interface: String,
-        /// What is missing, after a colon; or empty.
-        why: String,
-    },
-    /// The kernel does not run the programs on such a frame.
-    #[error(
-        "a frame of {length} bytes: a test run of the kernel takes none that is shorter than 14 or longer than {} bytes, or that ends within its IP header",
-        longest_frame()
-    )]
-    Frame {
-        /// Its length.
-        length: usize,
-    },
-}
-
-impl Explain for ExplainError {
-    fn hint(&self) -> Option<Cow<'static, str>> {
-        match self {
-            Self::NotEnforced { .. } => Some(
-                "`secgroup status` says more; `secgroup reconcile` attaches what is stored".into(),
-            ),
-            Self::Frame { .. } => None,
-        }
-    }
+    pub(super) is_current: bool,
 }
 
 impl Explainer {
@@ -415,146 +377,4 @@ impl Explainer {
             rule: rule.map_or(Ok(None), |number| self.names.rule(control, number))?,
         }))
     }
-
-    /// What else there is to know.
-    fn remark(
-        &self,
-        control: &Control,
-        parsed: &Parsed,
-        direction: Direction,
-        run: &Run,
-        notes: &mut Vec<String>,
-    ) -> Result<()> {
-        let mut note = |text: String| notes.push(text);
-        if run.active.is_audit() && run.reason.verdict() == Verdict::Drop {
-            note(
-                "The interface is in audit mode: the packet is counted as dropped, and passes."
-                    .to_owned(),
-            );
-        }
-        if self.names.model.is_panicking {
-            note("Emergency mode: the rules of the groups are not active.".to_owned());
-        }
-        if !self.is_current {
-            note(
-                "The attached programs are of another build or of other settings than those of the store, which were \
-                 run here: `secgroup reconcile` replaces them."
-                    .to_owned(),
-            );
-        }
-        if self.maps.applied()? != Some(control.store().generation()?) {
-            note(
-                "The kernel does not have all that the store has: a change is being made, or was not completed \
-                 (`secgroup reconcile`). Verdict and reason are those of the kernel."
-                    .to_owned(),
-            );
-        }
-        if let Some(ip) = parsed.ip() {
-            let [inside, outside] = [ip.inside(direction), ip.outside(direction)];
-            let own = self.own();
-            let is_own = |address: IpAddr| own.iter().any(|network| network.contains(&address));
-            let is_group = |address: IpAddr| match address {
-                IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
-                IpAddr::V6(address) => address.is_multicast(),
-            };
-            if !own.is_empty() && !is_own(inside) && !is_group(inside) {
-                let other = if is_own(outside) {
-                    format!("; {outside} is one, so ask about {}?", direction.opposite().name())
-                } else {
-                    String::new()
-                };
-                note(format!("{inside} is not an address of the protected end{other}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The addresses of the protected end, as far as they are known.
-    fn own(&self) -> Vec<IpNet> {
-        let interface = &self.names.interface;
-        let mut own = interface.own();
-        if self.programs.orientation() == Orientation::Host
-            && interface.orientation == Orientation::Host
-        {
-            own.extend(self.device.addresses.iter().map(|address| IpNet::from(*address)));
-        }
-        own
-    }
-}
-
-/// The word for a decision.
-fn verdict(reason: Reason, active: Active) -> &'static str {
-    match reason.verdict() {
-        Verdict::Pass => "pass",
-        Verdict::Drop if active.is_audit() => "would-drop",
-        Verdict::Drop => "drop",
-    }
-}
-
-fn packet(parsed: &Parsed, length: usize) -> PacketDocument {
-    let mut document = PacketDocument {
-        protocol: None,
-        source: None,
-        destination: None,
-        source_port: None,
-        destination_port: None,
-        icmp_type: None,
-        icmp_code: None,
-        tcp_flags: None,
-        ether_type: None,
-        length,
-        text: String::new(),
-    };
-    match parsed {
-        Parsed::Ip(ip) => {
-            let packet = &ip.packet;
-            document.protocol = Some(packet.protocol);
-            document.source = Some(packet.source.to_string());
-            document.destination = Some(packet.destination.to_string());
-            if ip.source_port().is_some() {
-                let [from, to] = packet.ports;
-                (document.source_port, document.destination_port) = (Some(from), Some(to));
-            }
-            if packet.is_icmp() && ip.kind != Kind::LaterFragment {
-                let [kind, code] = packet.icmp;
-                (document.icmp_type, document.icmp_code) = (Some(kind), Some(code));
-            }
-            document.tcp_flags = packet.flags.map(flags_text);
-            document.text = text(packet);
-            if ip.is_fragment {
-                document.text.push_str(", fragment");
-            }
-        }
-        Parsed::NonIp(0) => document.text = "802.3 frame with LLC".to_owned(),
-        Parsed::NonIp(ether_type) => {
-            document.ether_type = Some(*ether_type);
-            document.text = format!("frame of EtherType {ether_type:#06x}");
-        }
-        Parsed::Invalid => document.text = "frame that does not parse".to_owned(),
-    }
-    document
-}
-
-/// A packet in one line.
-fn text(packet: &Packet) -> String {
-    let name = protocol_name(packet.protocol);
-    let end = |address: IpAddr, port: u16| match (packet.has_ports(), address) {
-        (false, _) => address.to_string(),
-        (true, IpAddr::V4(_)) => format!("{address}:{port}"),
-        (true, IpAddr::V6(_)) => format!("[{address}]:{port}"),
-    };
-    let [from, to] = packet.ports;
-    let detail = if packet.is_icmp() {
-        let [kind, code] = packet.icmp;
-        let family = if packet.source.is_ipv4() {
-            crate::model::Family::Ipv4
-        } else {
-            crate::model::Family::Ipv6
-        };
-        services::icmp_name(family, kind, code)
-            .map_or_else(|| format!(" {kind}/{code}"), |name| format!(" {kind}/{code} ({name})"))
-    } else {
-        packet.flags.map_or_else(String::new, |flags| format!(" {}", flags_text(flags)))
-    };
-    format!("{name}{detail} {} > {}", end(packet.source, from), end(packet.destination, to))
 }
