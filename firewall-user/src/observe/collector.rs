@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use firewall_ebpf::abi::reason::{Verdict, verdict};
 use firewall_ebpf::abi::record::{Record, SELF_TEST};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::account::{Account, Accounts};
 use self::convert::{Moment, convert};
