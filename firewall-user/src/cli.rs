@@ -17,6 +17,7 @@ mod attach;
 mod block;
 mod confirm;
 mod detach;
+mod diff;
 mod documents;
 mod drops;
 mod ends;
@@ -39,13 +40,17 @@ mod mode;
 mod output;
 mod panic;
 mod prefix_list;
+mod proposal;
 mod reconcile;
 mod rule;
 mod safety;
 mod serve;
+mod signals;
+mod simulate;
 mod stats;
 mod status;
 mod table;
+mod top;
 mod traffic;
 mod unblock;
 mod vpc;
@@ -133,6 +138,8 @@ enum Command {
     Apply(apply::Command),
     Import(import::Command),
     Export(export::Command),
+    Diff(diff::Command),
+    Simulate(simulate::Command),
     /// Attach groups to an interface, or change the groups and options of one that is attached
     Attach(attach::Command),
     /// Detach all groups from an interface
@@ -153,6 +160,7 @@ enum Command {
     Stats(stats::Command),
     Explain(explain::Command),
     Drops(drops::Command),
+    Top(top::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
@@ -179,6 +187,8 @@ impl Command {
             Self::PrefixList(command) => command.needs_configuration(),
             Self::Acl(command) => command.needs_configuration(),
             Self::Apply(_)
+            | Self::Diff(_)
+            | Self::Simulate(_)
             | Self::Import(_)
             | Self::Attach(_)
             | Self::Reconcile(_)
@@ -197,6 +207,7 @@ impl Command {
             | Self::Stats(_)
             | Self::Explain(_)
             | Self::Drops(_)
+            | Self::Top(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -214,6 +225,8 @@ impl Command {
             Self::Apply(command) => command.run(context),
             Self::Import(command) => command.run(context),
             Self::Export(command) => command.run(context),
+            Self::Diff(command) => command.run(context),
+            Self::Simulate(command) => command.run(context),
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
             Self::Mode(command) => command.run(context),
@@ -227,6 +240,7 @@ impl Command {
             Self::Stats(command) => command.run(context),
             Self::Explain(command) => command.run(context),
             Self::Drops(command) => command.run(context),
+            Self::Top(command) => command.run(context),
             Self::Flows(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),

@@ -4,12 +4,15 @@
 pub mod capture;
 pub mod collector;
 pub mod explain;
+pub mod flow_logs;
 pub mod flows;
 pub mod hits;
 pub mod journal;
 pub mod pcapng;
 pub mod query;
 pub mod record;
+pub mod simulate;
+pub mod staged;
 pub mod stats;
 pub mod status;
 

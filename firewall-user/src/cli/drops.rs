@@ -6,20 +6,21 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::output::Output;
+use super::signals::{self, Interrupt};
 use super::{Context, Exit, failure};
 use crate::clock::Clocks;
 use crate::observe::journal::{self, Entry, Reader};
 use crate::observe::query::{Checked, Or, Query, Recorded, Stored, Subject};
 use crate::observe::record::{PacketRecord, Verdict};
-use signals::Interrupt;
 use since::Since;
 use sink::Sink;
 
 mod footer;
 mod line;
-mod signals;
 mod since;
 mod sink;
+
+pub(super) use line::Lines;
 
 /// So many records are printed where neither `--since` nor `--last` nor `--follow` is given.
 const DEFAULT_LAST: usize = 20;

@@ -1,7 +1,8 @@
 //! `secgroup explain`
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
@@ -13,12 +14,15 @@ use super::interfaces::Named;
 use super::output::{self, Format, Output};
 use super::{Context, Exit};
 use crate::control::Control;
-use crate::model::{Family, IcmpMatch, Interface};
+use crate::explain::Explain;
+use crate::model::{self, Family, IcmpMatch, Interface, Model, label};
 use crate::observe::capture::{self, CaptureError};
 use crate::observe::explain::{
     ExplainError, Explainer, Explanation, Explanations, FLAGS, Packet, Question, Skipped,
 };
+use crate::observe::journal::{self, Reader};
 use crate::observe::query::protocol_by_name;
+use crate::observe::record::PacketRecord;
 use crate::policy::services;
 
 mod text;
@@ -38,22 +42,23 @@ Examples:
   secgroup explain eth0 ingress tcp 192.0.2.7:51234 198.51.100.1:443
   secgroup explain eth0 egress udp 198.51.100.1 [2001:db8::53]:domain
   secgroup explain eth0 ingress icmp 192.0.2.7 198.51.100.1 --icmp echo-request
-  secgroup explain eth0 ingress --pcap trace.pcap")]
+  secgroup explain eth0 ingress --pcap trace.pcap
+  secgroup explain --from-drop 4711")]
 pub(super) struct Command {
     /// Network device; of another network namespace also as NAMESPACE/DEVICE
-    #[arg(value_name = "IFACE")]
-    interface: String,
+    #[arg(required_unless_present = "from_drop", value_name = "IFACE")]
+    interface: Option<String>,
     /// Direction of the packet
-    #[arg(value_enum)]
-    direction: Direction,
+    #[arg(required_unless_present = "from_drop", value_enum)]
+    direction: Option<Direction>,
     /// IP protocol of the packet: tcp, udp, icmp, icmpv6, another name, or a number from 0 to 255
-    #[arg(required_unless_present = "pcap")]
+    #[arg(required_unless_present_any = ["pcap", "from_drop"])]
     protocol: Option<String>,
     /// Source, as ADDRESS or ADDRESS:PORT; of IPv6 as [ADDRESS]:PORT
-    #[arg(required_unless_present = "pcap", value_name = "SOURCE")]
+    #[arg(required_unless_present_any = ["pcap", "from_drop"], value_name = "SOURCE")]
     source: Option<String>,
     /// Destination, the same; a port by number or name (https)
-    #[arg(required_unless_present = "pcap", value_name = "DESTINATION")]
+    #[arg(required_unless_present_any = ["pcap", "from_drop"], value_name = "DESTINATION")]
     destination: Option<String>,
     /// Named network namespace of the device
     #[arg(long, value_name = "NAME")]
@@ -67,6 +72,9 @@ pub(super) struct Command {
     /// Explain each packet of a pcap or pcapng file, on its own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["protocol", "source", "destination", "icmp", "tcp_flags"])]
     pcap: Option<PathBuf>,
+    /// Explain the first packet of a record of `secgroup drops`, as things are now
+    #[arg(long, value_name = "ID", conflicts_with_all = ["interface", "direction", "netns", "icmp", "tcp_flags", "pcap"])]
+    from_drop: Option<u64>,
     /// Also print what the kernel program prints about the packet
     #[arg(long)]
     log: bool,
@@ -82,28 +90,56 @@ impl Command {
     fn explain(self, context: &Context) -> Result<Exit> {
         let control = context.control_reading()?;
         let model = control.model()?;
-        let named = Named::new(&self.interface, self.netns.as_deref())?;
-        let interface = named.of(control.pins(), &model)?;
-        // What is wrong in the arguments is said before anything is loaded.
-        let packet = match &self.pcap {
-            None => Some(self.packet()?),
-            Some(_) => None,
+        if let Some(id) = self.from_drop {
+            let found = self.of_record(&control, &model, id)?;
+            self.print(&Explanations::new(vec![found], Vec::new()))?;
+            return Ok(Exit::Done);
+        }
+        // clap requires both.
+        let (Some(word), Some(direction)) = (&self.interface, self.direction) else {
+            return usage(
+                "interface and direction are missing".to_owned(),
+                "write for example eth0 ingress",
+            );
         };
+        let named = Named::new(word, self.netns.as_deref())?;
+        // What is wrong in the arguments is said before anything is loaded.
+        let packet = self.pcap.is_none().then(|| self.packet()).transpose()?;
+        let interface = named.of(control.pins(), &model)?;
         let found = match (packet, &self.pcap) {
             (Some(packet), _) => {
                 let mut explainer = Explainer::open(&control, interface)?;
                 let question = Question::Packet(packet);
-                let found = explainer.explain(&control, &question, self.direction, self.log)?;
+                let found = explainer.explain(&control, &question, direction, self.log)?;
                 Explanations::new(vec![found], Vec::new())
             }
             (None, Some(path)) => {
                 let what = format!("read {}", path.display());
-                self.of_file(&control, interface, path).context(what)?
+                self.of_file(&control, interface, direction, path).context(what)?
             }
             (None, None) => Explanations::new(Vec::new(), Vec::new()),
         };
         self.print(&found)?;
         Ok(Exit::Done)
+    }
+
+    /// The packet of a record, as things are now.
+    fn of_record(&self, control: &Control, model: &Model, id: u64) -> Result<Explanation> {
+        let journal = Reader::open(&journal::directory(&control.paths().state_dir))?;
+        let Some(record) = journal.get(id)? else {
+            return Err(NoRecord(id).into());
+        };
+        let is_its = |one: &&Interface| one.id.as_str() == record.network_interface_id;
+        let missing = || {
+            let place = label(&record.device, record.netns.as_deref());
+            model::Error::InterfaceNotFound(place)
+        };
+        let interface = model.interfaces.values().find(is_its).ok_or_else(missing)?;
+        let question = Question::Frame(capture::of_record(&record)?);
+        let mut explainer = Explainer::open(control, interface)?;
+        let mut found = explainer.explain(control, &question, record.direction, self.log)?;
+        found.notes.extend(since(&record, &found));
+        Ok(found)
     }
 
     fn print(&self, found: &Explanations) -> Result<()> {
@@ -124,7 +160,8 @@ impl Command {
         &self,
         control: &Control,
         interface: &Interface,
-        path: &std::path::Path,
+        direction: Direction,
+        path: &Path,
     ) -> Result<Explanations> {
         let mut explainer = Explainer::open(control, interface)?;
         let (mut all, mut skipped): (Vec<Explanation>, Vec<Skipped>) = (Vec::new(), Vec::new());
@@ -135,7 +172,7 @@ impl Command {
                 skipped.push(Skipped { number, reason });
                 return Ok(());
             };
-            match explainer.explain(control, &Question::Frame(frame), self.direction, self.log) {
+            match explainer.explain(control, &Question::Frame(frame), direction, self.log) {
                 Ok(found) => all.push(Explanation { number: Some(number), ..found }),
                 Err(error) => match error.downcast_ref::<ExplainError>() {
                     Some(ExplainError::Frame { .. }) => {
@@ -209,6 +246,37 @@ impl Command {
             [0; 2]
         };
         Ok(Packet { protocol: number, source: from, destination: to, ports, icmp, flags })
+    }
+}
+
+/// What has changed since a record was made.
+fn since(record: &PacketRecord, found: &Explanation) -> Option<String> {
+    let then = record.reason.name();
+    let is_same = then == found.reason && record.verdict.name() == found.verdict;
+    let policy =
+        if record.generation == found.generation { "the same policy" } else { "another policy" };
+    (!is_same).then(|| {
+        format!(
+            "Then it was {} ({then}), now it would be {} ({}), by {policy}.",
+            record.verdict.name(),
+            found.verdict,
+            found.reason
+        )
+    })
+}
+
+/// The journal has no record of this number.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal has no record {0}")]
+pub(super) struct NoRecord(u64);
+
+impl Explain for NoRecord {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some("`secgroup drops` lists the records that are kept, with their numbers".into())
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::NotFound
     }
 }
 

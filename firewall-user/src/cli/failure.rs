@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use super::explain::NoRecord;
 use super::prefix_list::LoadError;
 use crate::api::keys::KeysError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
@@ -16,8 +17,8 @@ use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
 use crate::observe::explain::ExplainError;
-use crate::observe::journal::JournalError;
 use crate::observe::hits::HitsError;
+use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
 use crate::{config, store};
@@ -36,6 +37,7 @@ const EXPLAINED: [Lookup; 29] = [
     explained::<JournalError>,
     explained::<KeysError>,
     explained::<ExplainError>,
+    explained::<NoRecord>,
     explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,

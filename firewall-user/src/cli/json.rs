@@ -4,15 +4,19 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
+use super::diff::DiffDocument;
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
+use super::rule::redundant::RedundantRules;
+use super::rule::staged::StagedRules;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::explain::Explanations;
-use crate::observe::stats::StatsDocument;
-use crate::observe::status::StatusDocument;
 use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
 use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
+use crate::observe::simulate::document::SimulationDocument;
+use crate::observe::stats::StatsDocument;
+use crate::observe::status::StatusDocument;
 
 /// A JSON document on standard output.
 #[derive(Debug)]
@@ -37,9 +41,13 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<DiffDocument>("Difference", &["diff"], &[]),
+        document::<SimulationDocument>("Simulation", &["simulate"], &[]),
         document::<RuleHitsList>("Hits of rules", &["rule list --hits"], &[]),
         document::<UnusedRules>("Unused rules", &["rule unused"], &[]),
         document::<RuleUsers>("Users of a rule", &["rule users"], &[]),
+        document::<RedundantRules>("Redundant rules", &["rule redundant"], &[]),
+        document::<StagedRules>("Staged rules", &["rule list --staged"], &[]),
         document::<Document>(
             "Prefix lists",
             &["prefix-list list", "prefix-list show", "export"],

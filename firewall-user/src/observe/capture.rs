@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use super::record::PacketRecord;
 use firewall_ebpf::wire::slice::HostPacket;
 use firewall_ebpf::wire::{Frame, HeadersByFamily, parse};
 use pcap_parser::traits::PcapNGPacketBlock as _;
@@ -205,6 +206,24 @@ pub fn as_seen(captured: &Captured, has_ethernet: bool) -> Option<Vec<u8>> {
             is_ip.then(|| bytes[ETHERNET..].to_vec())
         }
     }
+}
+
+/// The frame of a record's first packet, as its interface saw it. What the record does not have of it is zeros.
+///
+/// # Errors
+/// The record has no frame.
+pub fn of_record(record: &PacketRecord) -> Result<Vec<u8>, CaptureError> {
+    const DAMAGED: CaptureError = CaptureError::Format("the record has no frame");
+    let digits = record.frame.as_bytes();
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |pair: &[u8; 2]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    let mut bytes = bytes.filter(|bytes| rest.is_empty() && !bytes.is_empty()).ok_or(DAMAGED)?;
+    // A record of more would be damaged: no frame is longer.
+    let length = usize::try_from(record.frame_length).unwrap_or(0).min(1 << 20);
+    bytes.resize(bytes.len().max(length), 0);
+    Ok(bytes)
 }
 
 /// A frame cut to `length` bytes, as if its packet had ended there.

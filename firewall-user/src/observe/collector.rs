@@ -45,14 +45,25 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// The pause after records were read: they come in batches, so that a thousand a second wake the process fifty times.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Records that are read at once.
-const BATCH: usize = 1024;
+/// Records that are read at once, and at most between two pauses: 5,000 a second. Each interface can have a thousand a
+/// second; beyond that the ring buffer fills, and the kernel counts what has no room as lost.
+const BATCH: usize = 100;
+
+/// More than the ring buffer holds at a time.
+const MOST_BATCHES: usize = 100;
 
 /// Rounds between two tests of the way through the kernel.
 const SELF_TEST_ROUNDS: u64 = 10;
 
-/// Rounds between two accounts in the journal.
-const ACCOUNT_ROUNDS: u64 = 60;
+/// Rounds between two accounts in the journal, if there is something to tell.
+const ACCOUNT_ROUNDS: u64 = 10;
+
+/// Milliseconds after which an account is written that says that there was nothing: the journal tells by it what was
+/// watched.
+const QUIET: i64 = 60_000;
+
+/// Time after which an error that persists is reported again.
+const REPORT_AGAIN: Duration = Duration::from_secs(600);
 
 /// The time in a round that nearest misses are looked for, so that a flood of different packets that no rule of
 /// thousands allows does not take the CPU. Later records of the round have none.
@@ -76,8 +87,10 @@ pub struct Collector {
     unwritten: Account,
     rounds: u64,
     nearest_left: Duration,
-    /// The error that was reported last.
-    reported: Option<String>,
+    /// When jiffies and the wall clock were read last.
+    moment: Option<Moment>,
+    /// The error that was reported last, and when.
+    reported: Option<(String, Instant)>,
 }
 
 /// Which packets are recorded: an index of [`records::Account::seen`].
@@ -128,6 +141,7 @@ impl Collector {
             unwritten: Account::default(),
             rounds: 0,
             nearest_left: NEAREST_TIME,
+            moment: None,
             reported: None,
         };
         this.take_over();
@@ -158,7 +172,7 @@ impl Collector {
             }
             let left = next.saturating_duration_since(Instant::now()).min(PATIENCE);
             let read = match &self.source {
-                Some(source) if source.ring.wait(left) => self.drain(true),
+                Some(source) if source.ring.wait(left) => self.read(true),
                 Some(_) => Ok(0),
                 None => {
                     thread::sleep(left);
@@ -189,7 +203,7 @@ impl Collector {
         self.drain(true)?;
         self.rounds += 1;
         if self.rounds.is_multiple_of(ACCOUNT_ROUNDS) {
-            self.tell_account()?;
+            self.tell_account(QUIET)?;
         }
         self.publish_accounts();
         Ok(())
@@ -203,7 +217,11 @@ impl Collector {
             self.drain(true)?;
             self.count()?;
         }
-        self.tell_account()?;
+        // What a removed map still had.
+        for account in self.accounts.iter_mut().flat_map(BTreeMap::values_mut) {
+            account.lost += account.pending();
+        }
+        self.tell_account(0)?;
         self.publish_accounts();
         Ok(())
     }
@@ -211,7 +229,11 @@ impl Collector {
     /// Opens the kernel's maps again, because interfaces come and go, and takes the policies that are new.
     fn find_source(&mut self) -> Result<()> {
         let control = Control::open_read_only(&self.paths, self.config)?;
-        let Some(maps) = control.maps()? else {
+        let maps = control.maps()?;
+        // The maps may be others by now, or gone: what these have told so far is taken first.
+        self.drain(true)?;
+        self.count()?;
+        let Some(maps) = maps else {
             self.source = None;
             return Ok(());
         };
@@ -231,29 +253,36 @@ impl Collector {
         }
     }
 
-    /// Takes the records out of the ring buffer. Returns how many.
-    fn drain(&mut self, counts: bool) -> Result<usize> {
-        let mut all = 0;
-        loop {
-            let Some(Source { maps, ring }) = &mut self.source else { return Ok(all) };
-            let records = ring.read(BATCH)?;
-            if records.is_empty() {
-                return Ok(all);
-            }
-            all += records.len();
-            let clocks = Clocks::now().moment;
-            let jiffies = clock::now(maps.pins(), maps)?;
-            let moment =
-                Moment { jiffies, wall: clocks.wall, boot: clocks.boottime, hz: clock::hz() };
-            for record in &records {
-                self.take(record, moment, counts);
+    /// Takes the records out of the ring buffer that are there now.
+    fn drain(&mut self, counts: bool) -> Result<()> {
+        for _ in 0..MOST_BATCHES {
+            if self.read(counts)? == 0 {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Takes some records out of the ring buffer; returns how many.
+    fn read(&mut self, counts: bool) -> Result<usize> {
+        let Some(Source { maps, ring }) = &mut self.source else { return Ok(0) };
+        let records = ring.read(BATCH)?;
+        if records.is_empty() {
+            return Ok(0);
+        }
+        let clocks = Clocks::now().moment;
+        let jiffies = clock::now(maps.pins(), maps)?;
+        let moment = Moment::new(clocks, jiffies, clock::hz(), self.moment);
+        self.moment = Some(moment);
+        for record in &records {
+            self.take(record, moment, counts);
+        }
+        Ok(records.len())
     }
 
     fn take(&mut self, raw: &Record, moment: Moment, counts: bool) {
         if raw.key.flags & SELF_TEST != 0 {
-            self.hub.update(|state| state.self_test = Some(moment.wall));
+            self.hub.update(|state| state.self_test = Some(Clocks::now().moment.wall));
             return;
         }
         let (slot, generation) = (raw.key.slot, raw.key.generation);
@@ -342,11 +371,16 @@ impl Collector {
     }
 
     /// Writes to the journal what has become of the dropped packets since this was last written.
-    fn tell_account(&mut self) -> Result<()> {
+    fn tell_account(&mut self, quiet: i64) -> Result<()> {
         let mut sum = Account::default();
         self.accounts[Kind::Drops as usize].values().for_each(|one| sum.add(*one));
+        // What is still being aggregated is told the next time.
+        sum.seen = sum.kept + sum.aggregated + sum.lost;
         let (since, earlier) = self.told;
         let now = Clocks::now().moment.wall;
+        if sum == earlier && !self.journal.is_failing() && now - since < quiet {
+            return Ok(());
+        }
         let Account { seen, kept, aggregated, lost } = sum.since(earlier);
         // The journal itself knows of the records that it could not write, and counts them as lost.
         let Account { kept: records, aggregated: others, .. } = std::mem::take(&mut self.unwritten);
@@ -371,13 +405,15 @@ impl Collector {
         });
     }
 
-    /// Reports an error once.
+    /// Reports an error, and the same again after a while only.
     fn note(&mut self, done: Result<()>) {
         let Err(error) = done else { return };
         let error = format!("{error:#}");
-        if self.reported.as_ref() != Some(&error) {
+        let is_known =
+            |(known, when): &(String, Instant)| *known == error && when.elapsed() < REPORT_AGAIN;
+        if !self.reported.as_ref().is_some_and(is_known) {
             messages::report(format_args!("record dropped packets: {error}"));
-            self.reported = Some(error);
+            self.reported = Some((error, Instant::now()));
         }
     }
 }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 mod text;
 
+pub use text::endpoint;
+
 /// What happened to the packets of a record.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

@@ -25,7 +25,7 @@ fn writer(host: &Host) -> Writer {
 }
 
 /// A dropped SYN to a port, some time ago.
-fn record(port: u16, seconds_ago: i64) -> PacketRecord {
+pub(crate) fn record(port: u16, seconds_ago: i64) -> PacketRecord {
     let first = now() - seconds_ago * 1000;
     serde_json::from_value(json!({
         "id": 0, "first": first, "last": first + 5, "network_interface_id": "eni-0123456789abcdef0",

@@ -19,5 +19,8 @@ mod refusals;
 mod repeated;
 mod rule_refusals;
 mod safety;
+mod simulate;
+mod staged;
 mod together;
+mod top;
 mod vpcs;

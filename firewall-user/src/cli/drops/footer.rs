@@ -1,7 +1,5 @@
 //! What a window covers, told once at its end.
 
-use jiff::tz::TimeZone;
-
 use super::line::Lines;
 use crate::clock::Clocks;
 use crate::observe::journal::{Account, Coverage};
@@ -15,8 +13,7 @@ pub(super) fn text(
     missed: u64,
 ) -> Vec<String> {
     let now = Clocks::now().moment.wall;
-    let lines = Lines { zone: TimeZone::system(), colours: false };
-    lines_of(coverage, &lines, now, from, since, printed, missed)
+    lines_of(coverage, &Lines::local(), now, from, since, printed, missed)
 }
 
 fn lines_of(
@@ -65,6 +62,8 @@ fn lines_of(
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
 
     #[test]

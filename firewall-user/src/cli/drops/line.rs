@@ -8,13 +8,18 @@ use crate::observe::record::{PacketRecord, Verdict};
 
 /// Turns records into lines.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(in crate::cli) struct Lines {
     pub(super) zone: TimeZone,
     /// Whether verdicts have colours; the words say the same.
     pub(super) colours: bool,
 }
 
 impl Lines {
+    /// With times of this host's clock, without colours.
+    pub(in crate::cli) fn local() -> Self {
+        Self { zone: TimeZone::system(), colours: false }
+    }
+
     /// `#12  09:12:03.123  eth0  ingress  drop no-rule  tcp … > … [S]  2 packets  policy 1a2b3c4d  nearest: …`
     pub(super) fn line(&self, record: &PacketRecord, now: i64) -> String {
         let PacketRecord { id, direction, verdict, reason, packets, generation, .. } = record;
@@ -39,7 +44,7 @@ impl Lines {
     }
 
     /// A time of the host's clock, with its date if that is not today's.
-    pub(super) fn time(&self, time: i64, now: i64) -> String {
+    pub(in crate::cli) fn time(&self, time: i64, now: i64) -> String {
         let zoned =
             |time| Some(Timestamp::from_millisecond(time).ok()?.to_zoned(self.zone.clone()));
         let Some(at) = zoned(time) else { return format!("{time} ms") };

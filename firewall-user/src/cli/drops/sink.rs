@@ -1,6 +1,5 @@
 //! Where records go: lines, JSON, a capture file.
 
-use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -38,7 +37,7 @@ impl Sink {
             _ if to_stdout => Form::Capture(Pcapng::new(Vec::new())?),
             Format::Json => Form::Json,
             Format::Table => {
-                let colours = io::stdout().is_terminal() && has_colours();
+                let colours = io::stdout().is_terminal() && output::has_colours();
                 Form::Lines(Lines { zone: TimeZone::system(), colours })
             }
         };
@@ -106,12 +105,6 @@ impl Sink {
 fn output_lines(out: &mut impl Write, text: &[String]) -> Result<()> {
     text.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     Ok(out.flush()?)
-}
-
-/// NO_COLOR (no-color.org) and terminals that have none.
-pub(super) fn has_colours() -> bool {
-    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Captured packets are for their user alone.

@@ -18,17 +18,14 @@ use crate::dataplane::explain::keys::Keys;
 use crate::dataplane::explain::lines::Lines;
 use crate::dataplane::explain::tables::OwnTables;
 use crate::dataplane::flows::list::FlowEntry;
-use crate::dataplane::hooks::attach::settings;
 use crate::dataplane::hooks::hook::Hook;
 use crate::dataplane::hooks::load::{Constants, Settings};
-use crate::dataplane::host::device::Device;
 use crate::dataplane::object::shapes::SHAPES;
 use crate::dataplane::object::{self, embedded, map_fd, missing};
 use crate::dataplane::sys::entries;
 use crate::dataplane::sys::mapped::Mapped;
 use crate::dataplane::tables::interface::InterfaceTables;
 use crate::dataplane::tables::maps::Maps;
-use crate::model::Interface;
 
 /// The pinned maps that programs only read. Every other map of the object is one that they write, of which
 /// explaining runs have their own.
@@ -122,13 +119,12 @@ impl std::fmt::Debug for ExplainPrograms {
 }
 
 impl ExplainPrograms {
-    /// Prepares the programs of an interface that is attached to a device, `receive` being the hook of its received
-    /// packets.
+    /// Prepares the programs of an interface with these settings, `receive` being the hook of its received packets.
     ///
     /// # Errors
     /// The interface has no tables, or the kernel refuses a table.
-    pub fn new(maps: &Maps, interface: &Interface, device: &Device, receive: Hook) -> Result<Self> {
-        let slot = interface.slot;
+    pub fn new(maps: &Maps, settings: Settings, receive: Hook) -> Result<Self> {
+        let slot = settings.slot;
         let from = maps.interface_tables(slot)?.ok_or_else(|| {
             DataplaneError::new(
                 format!("slot {slot} has no tables of flows"),
@@ -138,7 +134,7 @@ impl ExplainPrograms {
         let (_, half) = maps.loaded(slot)?;
         let cpus = nr_cpus().map_err(|(_, error)| error).context("count CPUs")?;
         Ok(Self {
-            settings: settings(interface, device),
+            settings,
             half,
             receive,
             tables: OwnTables::new()?,

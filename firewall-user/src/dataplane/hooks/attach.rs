@@ -121,8 +121,9 @@ fn record_place(maps: &mut Maps, interface: &Interface, device: &Device) -> Resu
     Ok(())
 }
 
-/// The settings of an interface's programs.
-pub(in crate::dataplane) fn settings(interface: &Interface, device: &Device) -> Settings {
+/// The settings of an interface's programs on a device.
+#[must_use]
+pub fn settings(interface: &Interface, device: &Device) -> Settings {
     Settings {
         slot: interface.slot,
         orientation: device.path(interface.orientation),

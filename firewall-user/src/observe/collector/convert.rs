@@ -14,27 +14,43 @@ use crate::observe::record::{NearestMiss, PacketRecord, RuleName, Verdict};
 use crate::policy::nearest::{Field, nearest_miss};
 use crate::policy::{Probe, ResolvedRule};
 
-/// Jiffies and wall clock at one moment.
+/// Jiffies, the clock of the boot and the wall clock at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
-    /// Jiffies.
-    pub(super) jiffies: u64,
-    /// Milliseconds since 1970.
-    pub(super) wall: i64,
+    /// Milliseconds since 1970 at jiffy 0.
+    start: i64,
     /// Nanoseconds since the boot.
-    pub(super) boot: u64,
-    /// Jiffies in a second.
-    pub(super) hz: u64,
+    boot: u64,
+    hz: u64,
 }
 
 impl Moment {
+    /// What was read at one moment. A jiffy lasts for milliseconds, so each reading says something else about when
+    /// they began: as long as it is within two jiffies of the `earlier` one, that stays, so that records have the order
+    /// of their jiffies.
+    pub(super) fn new(
+        clocks: crate::model::Moment,
+        jiffies: u64,
+        hz: u64,
+        earlier: Option<Self>,
+    ) -> Self {
+        let hz = hz.max(1);
+        let start = clocks.wall.saturating_sub(milliseconds(jiffies, hz));
+        let start = match earlier {
+            Some(Self { start: known, .. }) if start.abs_diff(known) <= 2000 / hz => known,
+            _ => start,
+        };
+        Self { start, boot: clocks.boottime, hz }
+    }
+
     /// The wall clock at a time in jiffies, in milliseconds since 1970.
     fn wall_at(self, jiffies: u64) -> i64 {
-        // CPUs may be a jiffy ahead of the reading.
-        let elapsed = self.jiffies.wrapping_sub(jiffies).cast_signed();
-        let hz = i64::try_from(self.hz).unwrap_or(1).max(1);
-        self.wall.saturating_sub(elapsed.saturating_mul(1000) / hz)
+        self.start.saturating_add(milliseconds(jiffies, self.hz))
     }
+}
+
+fn milliseconds(jiffies: u64, hz: u64) -> i64 {
+    i64::try_from(u128::from(jiffies) * 1000 / u128::from(hz)).unwrap_or(i64::MAX)
 }
 
 /// The record in words; `None` if its interface or its reason is not known. A nearest miss is looked for if
@@ -161,4 +177,30 @@ fn hexadecimal(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(wall: i64, jiffies: u64, earlier: Option<Moment>) -> Moment {
+        Moment::new(crate::model::Moment { boottime: 0, wall }, jiffies, 250, earlier)
+    }
+
+    #[test]
+    fn times_keep_the_order_of_jiffies_until_the_clock_is_set() {
+        let first = moment(1_000_000, 500, None);
+        assert_eq!(first.wall_at(500), 1_000_000);
+        assert_eq!(first.wall_at(499), 999_996);
+        // Seven milliseconds into the same jiffy and the next ones.
+        let second = moment(1_000_007, 500, Some(first));
+        assert_eq!(second.wall_at(500), 1_000_000);
+        let set = moment(3_600_000, 501, Some(second));
+        assert_eq!(set.wall_at(501), 3_600_000);
+    }
+
+    #[test]
+    fn bytes_become_hexadecimal() {
+        assert_eq!(hexadecimal(&[0, 0x0f, 0xf0]), "000ff0");
+    }
 }

@@ -101,7 +101,7 @@ impl Explainer {
             return Err(ExplainError::NotEnforced { interface: interface.label(), why }.into());
         };
         Ok(Self {
-            programs: ExplainPrograms::new(&maps, interface, &device, hook)?,
+            programs: ExplainPrograms::new(&maps, attach::settings(interface, &device), hook)?,
             is_current: attach::is_current(&maps, interface, &device)?,
             names: Names::read(control, interface)?,
             device,

@@ -250,6 +250,21 @@ impl Recorded {
         names
     }
 
+    /// Adds the names of a store.
+    pub fn add_model(&mut self, model: &Model) {
+        for interface in model.interfaces.values() {
+            self.interfaces.insert((
+                interface.id.to_string(),
+                interface.device.clone(),
+                interface.netns.clone(),
+            ));
+        }
+        for group in model.groups.values() {
+            self.groups.entry(group.id.to_string()).or_default().insert(group.name.clone());
+            self.rules.extend(group.rules.iter().map(|rule| rule.id.to_string()));
+        }
+    }
+
     /// Adds the names in a record or flow.
     pub fn add(&mut self, subject: &Subject<'_>) {
         let Subject { network_interface_id, device, netns, rule, .. } = subject;

@@ -89,7 +89,9 @@ impl NearestMiss {
     }
 }
 
-fn endpoint(address: IpAddr, port: Option<u16>) -> String {
+/// `192.0.2.7:443`, `[2001:db8::7]:443`, or the address alone.
+#[must_use]
+pub fn endpoint(address: IpAddr, port: Option<u16>) -> String {
     match (address, port) {
         (_, None) => address.to_string(),
         (IpAddr::V6(_), Some(port)) => format!("[{address}]:{port}"),

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM end what follows, and let it print its last line.
+//! SIGINT, SIGTERM and SIGHUP end what goes on until then, and let it print its last line or restore the terminal.
 
 use std::io;
 use std::time::Duration;
@@ -22,6 +22,7 @@ impl Interrupt {
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
         set.add(Signal::SIGTERM);
+        set.add(Signal::SIGHUP);
         set.thread_block()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         Ok(Self { signals: SignalFd::with_flags(&set, flags)?, came: false })
