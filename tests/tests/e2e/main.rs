@@ -61,6 +61,7 @@ mod policy_swaps;
 mod port_security;
 mod prefix_list_load;
 mod real_guest;
+mod records;
 mod replacement;
 mod revalidate;
 mod rule_counters;
