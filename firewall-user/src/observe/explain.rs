@@ -14,6 +14,7 @@ pub use document::{
 };
 pub use explainer::{ExplainError, Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
+pub use parsed::packet_of;
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;
