@@ -51,4 +51,4 @@ pub use compiled::{CompiledClass, CompiledPolicy};
 pub use evaluate::{Probe, evaluate, is_untracked};
 pub use interner::{InternedPolicy, PolicyInterner};
 pub use port::port_security;
-pub use resolve::{Addresses, ResolvedRule, resolve};
+pub use resolve::{Addresses, ResolvedRule, resolve, resolve_groups};

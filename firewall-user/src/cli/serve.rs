@@ -10,6 +10,7 @@ use super::{Context, Exit};
 use crate::api;
 use crate::http::Address;
 use crate::journal;
+use crate::telemetry::metrics::Sources;
 use crate::telemetry::{hits, serve};
 
 mod ec2;
@@ -41,6 +42,9 @@ pub(super) struct Command {
         value_parser = metrics_address
     )]
     metrics: Address,
+    /// Leave out the metrics of each rule: with thousands of rules they are most of the series
+    #[arg(long)]
+    no_rule_metrics: bool,
     /// Time between two checks of what the kernel does not announce, such as a detached link
     #[arg(
         long,
@@ -67,7 +71,7 @@ fn check_interval(word: &str) -> Result<Duration, String> {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self { metrics, check_interval, ec2 } = self;
+        let Self { metrics, no_rule_metrics, check_interval, ec2 } = self;
         // Unreadable maps fail the command now, and not only the first scrape.
         context.control().and_then(|control| control.maps()).context("serve")?;
         let (paths, config) = (context.paths.clone(), context.config);
@@ -90,7 +94,8 @@ impl Command {
                 ec2::announce(&options, &address, keys);
             }
         };
-        serve::serve(paths, config, &metrics, check_interval, servers, announce)
+        let sources = Sources::new(!no_rule_metrics);
+        serve::serve(paths, config, &metrics, check_interval, sources, servers, announce)
             .context("serve")?;
         Ok(Exit::Done)
     }
