@@ -78,7 +78,9 @@ pub(in crate::console) async fn answer(
         .await?;
     let mut filters = Filters::new(Of::Flows, &[], &words);
     match read {
-        Ok(((_, flows), _)) if form == Form::Json => Ok(json(&FlowList::new(&flows, flows.len(), Vec::new()))),
+        Ok(((_, flows), _)) if form == Form::Json => {
+            Ok(json(&FlowList::new(&flows, flows.len(), Vec::new())))
+        }
         Ok(((total, flows), order)) => {
             Ok(html(StatusCode::OK, &Page::new(filters, &words, &order, total, &flows)))
         }
