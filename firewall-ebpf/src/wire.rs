@@ -12,6 +12,7 @@ mod message;
 mod options;
 pub mod packet;
 mod parse;
+pub mod slice;
 pub mod tcp;
 
 pub use arp::read_arp;

@@ -32,7 +32,6 @@ use firewall_ebpf::abi::interface::{
     Call, Direction, EtherTypes, FRAGMENT_TIMEOUT, MAX_ETHER_TYPES, NonIp, Orientation,
     SETTINGS_EACH, SLOW_PATH_PROGRAMS, SLOW_PATHS, Settings, TIMEOUT_SPACE, TcpChecks,
     UDP_STREAM_AGE, has_fast_path, record_index, settings_index, shared_slow_path, slow_path_index,
-    traced_lines, traced_slow_path,
 };
 use firewall_ebpf::abi::limits::{
     ABI_VERSION, MAX_CLASSES, MAX_ENDS, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES,
@@ -46,8 +45,8 @@ use firewall_ebpf::abi::port::{MAX_OWN, OWN_V6, Own4, Own6, PortChecks, PortSecu
 use firewall_ebpf::abi::prefix::Prefix;
 use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
 use firewall_ebpf::abi::record::{
-    AUDIT, Account, CELLS, Cell, Count, EGRESS, FLUSH_ALL, FLUSH_SELF_TEST, FRAGMENT, FRAME, Key,
-    Note, Record, SELF_TEST, TICK, Watch,
+    ACCOUNTS_EACH, AUDIT, Account, CELLS, Cell, Count, EGRESS, FLUSH_ALL, FLUSH_SELF_TEST,
+    FRAGMENT, FRAME, HASH_WORDS, Key, Note, Record, SELF_TEST, TICK, Watch, account_index,
 };
 use firewall_ebpf::abi::state::State;
 
@@ -60,7 +59,7 @@ const DIGESTS: [(u32, u64); 7] = [
     (5, 0x0385_0f43_e0fe_919e),
     // A value of a map that only userspace uses.
     (6, 0x0385_0f43_e0fe_919e),
-    (7, 0xa0a9_6cdc_5a83_67d5),
+    (7, 0x3e42_90a4_cb1b_46cc),
 ];
 
 macro_rules! layout {
@@ -116,10 +115,9 @@ fn manifest() -> String {
             first, last, packets, bytes, key, frame_length, captured, tcp_flags, reserved, frame,
         }
         Cell {
-            key, count, first, last, version, tcp_flags, frame_length, captured, reserved, frame,
+            key, count, first, last, busy, tcp_flags, frame_length, captured, reserved, frame,
         }
         Account { seen, lost, used_until, reserved }
-        Note { generation, decided_by }
     );
     constants!(text;
         FIN_EGRESS HEARD_EGRESS HEARD_INGRESS INITIATOR_EGRESS NO_SCALE NUMBERS_KNOWN PROVEN
@@ -131,7 +129,7 @@ fn manifest() -> String {
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
         REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH SLOW_PATHS SLOW_PATH_PROGRAMS MAX_ETHER_TYPES MAX_OWN OWN_V6
         BLOCK BLOCK_BANKS DENY EPOCH_TIMED MAX_ENDS MAX_FILTERS SET_BLOCKING TABLE_SETS TIMED
-        AUDIT CELLS EGRESS FLUSH_ALL FLUSH_SELF_TEST FRAGMENT FRAME SELF_TEST SET_WATCH TICK
+        ACCOUNTS_EACH AUDIT CELLS EGRESS FLUSH_ALL FLUSH_SELF_TEST FRAGMENT FRAME HASH_WORDS SELF_TEST SET_WATCH TICK
     );
     let sizes = [size_of::<V4>(), size_of::<V6>(), size_of::<Line>(), size_of::<Page>()];
     let _ = writeln!(text, "addresses, line, page {sizes:?}");
@@ -211,10 +209,13 @@ fn words(text: &mut String) {
     let _ = writeln!(text, "passed blocks {passed:x?}");
     let slow_path = slow_path_index(shared_slow_path(TcpChecks::Strict, false, true), egress);
     let records = [true, false].map(|ethernet| record_index(ethernet, egress));
-    let traced = [traced_lines(3), traced_slow_path(3)];
-    let _ = writeln!(text, "slow path {slow_path} records {records:?} {traced:?}");
+    let _ = writeln!(text, "slow path {slow_path} records {records:?}");
     let watch = Watch::new(Watch::DROPS | Watch::PASSES, 7);
     let _ = writeln!(text, "watch {watch:x?} {} {}", watch.has(Watch::DROPS, 6), watch.has(1, 7));
+    let accounts = [15, 16].map(|reason| account_index(3, reason));
+    let _ = writeln!(text, "accounts {accounts:?}");
+    let note = Note::new(7, 9);
+    let _ = writeln!(text, "note {note:x?} {} {}", note.generation(), note.decided_by());
     let count = Count::one(60);
     let _ = writeln!(text, "count {count:x?} {} {}", count.packets(), count.bytes());
     let checks = [

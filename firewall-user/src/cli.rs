@@ -15,11 +15,13 @@ mod acl;
 mod apply;
 mod attach;
 mod block;
+mod collecting;
 mod confirm;
 mod detach;
 mod documents;
 mod drops;
 mod ends;
+mod explain;
 mod export;
 mod failure;
 mod flows;
@@ -28,6 +30,7 @@ mod group;
 mod import;
 mod input;
 mod interfaces;
+mod interrupt;
 mod json;
 mod key;
 mod management;
@@ -41,7 +44,6 @@ mod reconcile;
 mod rule;
 mod safety;
 mod serve;
-mod signals;
 mod stats;
 mod status;
 mod table;
@@ -151,6 +153,7 @@ enum Command {
     Status(status::Command),
     /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
+    Explain(explain::Command),
     Drops(drops::Command),
     Top(top::Command),
     /// List, count and remove tracked flows
@@ -195,6 +198,7 @@ impl Command {
             | Self::Management(_)
             | Self::Status(_)
             | Self::Stats(_)
+            | Self::Explain(_)
             | Self::Drops(_)
             | Self::Top(_)
             | Self::Flows(_)
@@ -225,6 +229,7 @@ impl Command {
             Self::Management(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
+            Self::Explain(command) => command.run(context),
             Self::Drops(command) => command.run(context),
             Self::Top(command) => command.run(context),
             Self::Flows(command) => command.run(context),

@@ -43,6 +43,8 @@ pub struct Config {
     /// no interface is attached: at the next boot, or by `secgroup detach --all` and attaching again.
     /// `reconcile` names each size that differs from what is in the kernel.
     pub maps: Maps,
+    /// Records of dropped packets, which `secgroup serve` collects.
+    pub records: Records,
     /// What stands for the AWS account and region in ids, ARNs and documents.
     pub ec2: Identity,
     /// Whether these are the defaults in place of a file that cannot be used: tables that exist keep their
@@ -73,6 +75,32 @@ pub struct Maps {
     pub rules: Entries,
     /// Interfaces attached at the same time.
     pub interfaces: Bounded<1, MAX_INTERFACES>,
+}
+
+/// Records of dropped packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Records {
+    /// Whether `serve` collects them. Without it nothing is recorded, except while `drops --follow` or `top` runs. A
+    /// change takes effect when `serve` starts again.
+    pub collect: bool,
+    /// The most that the journal takes on disk, in MiB. The oldest records are deleted to make room for new ones. A
+    /// change takes effect when collecting starts again.
+    pub journal_mib: Bounded<1, 65_536>,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { collect: true, journal_mib: Bounded(64) }
+    }
+}
+
+impl Records {
+    /// The most that the journal takes on disk, in bytes.
+    #[must_use]
+    pub fn journal_size(&self) -> u64 {
+        u64::from(self.journal_mib.get()) << 20
+    }
 }
 
 /// The least entries of a map.

@@ -1,7 +1,9 @@
 //! What an operator scrapes, and the process that serves it.
 
 mod follow;
+pub mod hits;
 pub mod metrics;
+pub mod records;
 mod scrapes;
 pub mod serve;
 pub mod server;

@@ -53,3 +53,16 @@ pub const fn unpack_query(query: u32) -> (Direction, u32) {
     let direction = if query >> 31 == 0 { Direction::Ingress } else { Direction::Egress };
     (direction, query & TRAFFIC_MAX)
 }
+
+/// Direction and number of a reason, which `sg_explain` prints: the mark of its skb.
+#[must_use]
+pub const fn pack_explained(direction: Direction, reason: u8) -> u32 {
+    (direction as u32) << 8 | reason as u32
+}
+
+/// The two parts of [`pack_explained`], as numbers.
+#[must_use]
+#[inline(always)]
+pub const fn unpack_explained(mark: u32) -> (u32, u32) {
+    (mark >> 8, mark & 0xff)
+}

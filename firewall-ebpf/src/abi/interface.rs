@@ -1,7 +1,7 @@
 //! Settings of an interface: direction, orientation, TCP checks, frames that are not IP.
 
-use super::limits::MAX_INTERFACES;
 use super::port::PortSecurity;
+use super::reason::{Verdict, verdict};
 use super::state::State;
 
 /// The direction of a packet relative to the protected endpoint: a property of the packet, not of
@@ -249,25 +249,11 @@ pub const fn shared_slow_path(checks: TcpChecks, has_ethernet: bool, revalidates
 #[must_use]
 #[inline(always)]
 pub const fn record_index(has_ethernet: bool, direction: Direction) -> u32 {
-    SLOW_PATHS + 4 * MAX_INTERFACES + 2 * !has_ethernet as u32 + direction as u32
+    SLOW_PATHS + 2 * !has_ethernet as u32 + direction as u32
 }
 
-/// The base of the slow path of one interface, while it is traced.
-#[must_use]
-pub const fn traced_slow_path(slot: u16) -> u32 {
-    SLOW_PATHS + 2 * slot as u32
-}
-
-/// The base of the programs that print the packets of one traced interface. They follow its slow path by a
-/// tail call: together the two need more than the 512 bytes of stack that a program has.
-#[must_use]
-#[inline(always)]
-pub const fn traced_lines(slot: u16) -> u32 {
-    SLOW_PATHS + 2 * MAX_INTERFACES + 2 * slot as u32
-}
-
-/// Programs of the slow path, shared and of traced interfaces, and those that record packets.
-pub const SLOW_PATH_PROGRAMS: u32 = SLOW_PATHS + 4 * MAX_INTERFACES + 4;
+/// Programs of the slow path, and those that record packets.
+pub const SLOW_PATH_PROGRAMS: u32 = SLOW_PATHS + 4;
 
 /// What one program hands to the next, in one word: bits 0 to 14 the index of the interface's [`Settings`],
 /// bit 15 whether the packet has passed the blocks of the host; once it is decided, bits 16 to 23 the reason, and
@@ -330,6 +316,13 @@ impl Call {
     #[inline(always)]
     pub const fn is_audit(self) -> bool {
         self.0 >> Self::AUDIT & 1 != 0
+    }
+
+    /// Whether a packet passes about which that was decided.
+    #[must_use]
+    #[inline(always)]
+    pub const fn passes(self) -> bool {
+        self.is_audit() || matches!(verdict(self.reason()), Verdict::Pass)
     }
 
     /// Index of the device.

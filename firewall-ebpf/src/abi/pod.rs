@@ -4,7 +4,7 @@ use super::counter::Counter;
 use super::flow::{Flow, FlowKey4, FlowKey6};
 use super::interface::Settings;
 use super::policy::Class;
-use super::record::{Account, Cell, Key, Note, Record};
+use super::record::{Account, Cell, Key, Record};
 
 // SAFETY: integers in a `repr(C)` struct whose size is the sum of its fields: no padding.
 unsafe impl aya::Pod for FlowKey4 {}
@@ -26,5 +26,3 @@ unsafe impl aya::Pod for Record {}
 unsafe impl aya::Pod for Cell {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Account {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Note {}

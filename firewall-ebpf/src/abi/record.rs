@@ -8,6 +8,7 @@
 //! Times are jiffies (`bpf_jiffies64`). Integers are in host byte order unless stated otherwise.
 
 use super::interface::Direction;
+use super::reason::{Verdict, verdict};
 
 /// Bytes of a frame that a record has at most.
 pub const FRAME: usize = 128;
@@ -58,6 +59,9 @@ pub const FRAGMENT: u8 = 1 << 2;
 /// [`Record::packets`] 0.
 pub const SELF_TEST: u8 = 1 << 3;
 
+/// Words of 64 bits in a [`Key`].
+pub const HASH_WORDS: usize = size_of::<Key>() / 8;
+
 impl Key {
     /// The direction of the packets.
     #[must_use]
@@ -84,7 +88,8 @@ pub struct Record {
     pub frame_length: u32,
     /// Bytes of it in `frame`.
     pub captured: u16,
-    /// All TCP flags that any of them had, as in byte 13 of the header.
+    /// All TCP flags that any of them had, of those that the decision uses
+    /// ([`JUDGED_FLAGS`](crate::wire::tcp::JUDGED_FLAGS)).
     pub tcp_flags: u8,
     /// Zero.
     pub reserved: u8,
@@ -133,9 +138,9 @@ pub struct Cell {
     pub first: u64,
     /// When the last one was, or one that has been written.
     pub last: u64,
-    /// Changes with the key.
-    pub version: u32,
-    /// All TCP flags that any of them had.
+    /// Not 0 while `sg_flush_records` reads it.
+    pub busy: u32,
+    /// As in [`Record`].
     pub tcp_flags: u32,
     /// As in [`Record`].
     pub frame_length: u32,
@@ -186,7 +191,7 @@ impl Count {
     }
 }
 
-/// What became of the packets of one interface on one CPU. The first two only ever grow, also when the slot is
+/// What became of the packets of one interface and one kind (dropped, or passed without a flow) on one CPU. The first two only ever grow, also when the slot is
 /// given to another interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -199,6 +204,17 @@ pub struct Account {
     pub used_until: u64,
     /// Zero.
     pub reserved: u64,
+}
+
+/// Accounts of an interface: of packets that are dropped, and of those that pass. Neither takes the tokens of the
+/// other.
+pub const ACCOUNTS_EACH: u32 = 2;
+
+/// Index of the account of an interface's packets with a reason of this number.
+#[must_use]
+#[inline(always)]
+pub const fn account_index(slot: u16, reason: u32) -> u32 {
+    (slot as u32) * ACCOUNTS_EACH + matches!(verdict(reason), Verdict::Pass) as u32
 }
 
 /// Units of [`Account::used_until`] in a jiffy.
@@ -232,14 +248,33 @@ impl Watch {
     }
 }
 
-/// Of what [`Key::generation`] and [`Key::decided_by`] are, until the packet is recorded.
+/// What decided about a packet, in one word: from the lowest bit the generation of the policy, 0 if none was
+/// evaluated, and from bit 32 what [`Key::decided_by`] has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Note {
-    /// See [`Key::generation`].
-    pub generation: u32,
+#[repr(transparent)]
+pub struct Note(pub u64);
+
+impl Note {
+    /// Packs the word.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(generation: u32, decided_by: u32) -> Self {
+        Self((decided_by as u64) << 32 | generation as u64)
+    }
+
+    /// The generation.
+    #[must_use]
+    #[inline(always)]
+    pub const fn generation(self) -> u32 {
+        self.0 as u32
+    }
+
     /// See [`Key::decided_by`].
-    pub decided_by: u32,
+    #[must_use]
+    #[inline(always)]
+    pub const fn decided_by(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 /// The word of the list for `sg_flush_records`: also write a record with [`SELF_TEST`].

@@ -6,8 +6,8 @@
 //! policy into those of another. [`filter`] does the same for network ACLs, whose entries have an order, and
 //! [`blocks`] for the networks that the whole host drops. [`evaluate()`] computes the verdict directly from the rules, and
 //! [`probes`] compares the kernel's tables with it before a policy becomes active. [`nearest`] finds the rule that came
-//! closest to allowing a packet, and [`explain`] says why a packet is allowed and tracked; [`services`] has the names
-//! of ports and ICMP messages.
+//! closest to allowing a packet, [`explain`] says why a packet is allowed and tracked, [`redundant`] names the rules that
+//! others make unnecessary, [`verdicts`] what another set of rules decides otherwise, and [`services`] has the names of ports and ICMP messages.
 //!
 //! Nothing here does I/O: no file, no socket, no process, no BPF. The crate does not depend on aya,
 //! SQLite, root or the kernel object, so the same model always gives the same tables, and its tests,
@@ -37,10 +37,12 @@ mod port;
 mod prefixes;
 pub mod probes;
 mod ranges;
+pub mod redundant;
 pub mod resolve;
 mod rules_by_prefix;
 pub mod services;
 mod untracked;
+pub mod verdicts;
 mod writes;
 
 pub use active::{MANAGEMENT_RULE, active_rules};
@@ -50,4 +52,4 @@ pub use compiled::{CompiledClass, CompiledPolicy};
 pub use evaluate::{Probe, evaluate, is_untracked};
 pub use interner::{InternedPolicy, PolicyInterner};
 pub use port::port_security;
-pub use resolve::{Addresses, ResolvedRule, resolve};
+pub use resolve::{Addresses, ResolvedRule, resolve, resolve_groups};

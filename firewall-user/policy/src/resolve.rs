@@ -31,7 +31,17 @@ pub struct ResolvedRule {
 /// A peer that no longer exists matches nothing (EC2's "stale" rules).
 #[must_use]
 pub fn resolve(model: &Model, addresses: &Addresses, interface: &Interface) -> Vec<ResolvedRule> {
-    let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
+    resolve_groups(model, addresses, &interface.groups)
+}
+
+/// As [`resolve()`], of some groups.
+#[must_use]
+pub fn resolve_groups(
+    model: &Model,
+    addresses: &Addresses,
+    groups: &[GroupId],
+) -> Vec<ResolvedRule> {
+    let groups = groups.iter().filter_map(|id| model.groups.get(id));
     let mut rules: Vec<_> = groups
         .flat_map(|group| &group.rules)
         .map(|rule| ResolvedRule {

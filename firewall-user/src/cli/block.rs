@@ -155,7 +155,10 @@ impl BlockArgs {
         notes.iter().for_each(|note| output::note(note));
         if flush && !model.interfaces.is_empty() {
             let blocks = Blocks::new(&model, &outcomes);
-            let removed = control.flush(|flow| blocks.cover(flow));
+            let removed = control.flush(|_, mut flows| {
+                flows.retain(|flow| blocks.cover(flow));
+                Ok(flows)
+            });
             output::lines([format!("{} flows removed", removed.context("flush flows")?)])?;
         }
         safety.remind(&control)?;

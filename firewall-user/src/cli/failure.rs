@@ -15,13 +15,15 @@ use crate::explain::{Exit, Explain};
 use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
+use crate::observe::explain::ExplainError;
+use crate::observe::hits::HitsError;
 use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 27] = [
+const EXPLAINED: [Lookup; 29] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -33,12 +35,14 @@ const EXPLAINED: [Lookup; 27] = [
     explained::<TlsError>,
     explained::<JournalError>,
     explained::<KeysError>,
+    explained::<ExplainError>,
     explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,
     explained::<OtherStore>,
     explained::<AmbiguousName>,
     explained::<NameError>,
+    explained::<HitsError>,
     explained::<QueryError>,
     explained::<SameDevice>,
     explained::<NothingAttached>,

@@ -6,9 +6,13 @@ use schemars::{JsonSchema, Schema};
 use super::block::BlockList;
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
+use super::rule::redundant::RedundantRules;
+use super::rule::staged::StagedRules;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
-use crate::observe::flows::document::{FlowCount, FlowList};
+use crate::observe::explain::Explanations;
+use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
+use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
 
@@ -35,6 +39,11 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<RuleHitsList>("Hits of rules", &["rule list --hits"], &[]),
+        document::<UnusedRules>("Unused rules", &["rule unused"], &[]),
+        document::<RuleUsers>("Users of a rule", &["rule users"], &[]),
+        document::<RedundantRules>("Redundant rules", &["rule redundant"], &[]),
+        document::<StagedRules>("Staged rules", &["rule list --staged"], &[]),
         document::<Document>(
             "Prefix lists",
             &["prefix-list list", "prefix-list show", "export"],
@@ -45,9 +54,12 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<LoadDocument>("Loaded prefix list", &["prefix-list load"], &[]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
+        document::<Explanations>("Explanation", &["explain"], &[]),
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
+        document::<FlowTop>("Rates of flows", &["flows top"], &[]),
+        document::<FlowEvent>("Flow that began or ended", &["flows watch"], &[]),
         document::<CreatedKey>("New access key", &["key create"], &[]),
         document::<KeyList>("Access keys", &["key list"], &[]),
     ]

@@ -16,9 +16,13 @@ use crate::model::{
     Error, Group, Model, NewRule, Rule, RuleId, RuleSpec, document, rule_description,
 };
 
+mod hits;
+pub(super) mod redundant;
 mod selector;
+pub(super) mod staged;
 
-use selector::Selector;
+use hits::{Unused, Users};
+use selector::{Parsed, Selector};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -35,6 +39,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   secgroup rule remove web sgr-0123456789abcdef0
+  secgroup rule remove web sgr-0123456789abcdef0 --preview
   secgroup rule remove web ingress --protocol tcp --port 80 --cidr 10.0.0.0/8")]
     Remove(Remove),
     /// Set when rules end by themselves; they keep their counters and flows
@@ -44,7 +49,56 @@ Examples:
   secgroup rule set-end web sgr-0123456789abcdef0 --never")]
     SetEnd(SetEnd),
     /// List the rules of a group, or of all groups
+    #[command(after_help = "\
+With --hits, what each rule was used for: packets and bytes with those of its flows, new flows, and when
+it was used first and last. `secgroup serve` counts all the time; without it, this command counts what
+the kernel's counters and the live flows tell.")]
     List(List),
+    /// List the rules that no packet used for a time
+    #[command(after_help = "\
+It refuses a time that was not watched as a whole (`secgroup serve`), and says how long was watched.
+
+Examples:
+  secgroup rule unused --since 30d
+  secgroup rule unused web --since 12h --output json")]
+    Unused(Unused),
+    /// Show who uses a rule: its live flows, and the peers with the most bytes
+    #[command(after_help = "\
+A flow is listed under the rule that admitted it, whichever rule would admit it now.
+
+Example:
+  secgroup rule users sgr-0123456789abcdef0")]
+    Users(Users),
+    /// Name the rules that others make unnecessary: shadowed by one, or redundant because of several
+    ///
+    /// All that is named can be removed, and no packet has another verdict or is tracked otherwise. A rule that ends
+    /// covers none that ends later.
+    #[command(after_help = "\
+Examples:
+  secgroup rule redundant web
+  secgroup rule redundant --interface eth0 --output json")]
+    Redundant(redundant::Command),
+    /// Stage rules to be added: their effect is counted, and no packet is decided by them; print their ids
+    #[command(after_help = "\
+Examples:
+  secgroup rule stage web ingress --protocol tcp --port https --cidr 198.51.100.0/24
+  secgroup rule list web --staged")]
+    Stage(staged::Stage),
+    /// Stage the removal of rules: what it would drop is counted, and the rules stay in force
+    #[command(after_help = "\
+Example:
+  secgroup rule stage-removal web sgr-0123456789abcdef0")]
+    StageRemoval(staged::Ids),
+    /// Drop staged changes of rules
+    #[command(after_help = "\
+Example:
+  secgroup rule unstage web sgr-0123456789abcdef0")]
+    Unstage(staged::Ids),
+    /// Enforce staged changes: the rules are added, with the ids that they have, and removed
+    #[command(after_help = "\
+Example:
+  secgroup rule enforce web sgr-0123456789abcdef0 --confirm 1m")]
+    Enforce(staged::Enforce),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +139,9 @@ pub(super) struct Remove {
     /// Succeed if the group does not have such a rule
     #[arg(long)]
     if_exists: bool,
+    /// Show what the removal would affect, and remove nothing
+    #[arg(long)]
+    preview: bool,
     #[command(flatten)]
     safety: Safety,
 }
@@ -109,6 +166,12 @@ pub(super) struct SetEnd {
 pub(super) struct List {
     /// Group by id or name [default: all groups]
     group: Option<String>,
+    /// Show what each rule was used for
+    #[arg(long)]
+    hits: bool,
+    /// List staged changes, and what they would do to the packets of the journal, instead of the rules in force
+    #[arg(long, conflicts_with = "hits")]
+    staged: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -116,7 +179,7 @@ pub(super) struct List {
 impl Command {
     /// See [`super::Command::needs_configuration`].
     pub(super) const fn needs_configuration(&self) -> bool {
-        !matches!(self, Self::List(_))
+        !matches!(self, Self::List(_) | Self::Unused(_) | Self::Users(_) | Self::Redundant(_))
     }
 
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
@@ -125,6 +188,13 @@ impl Command {
             Self::Remove(remove) => remove.run(context),
             Self::SetEnd(set) => set.run(context),
             Self::List(list) => list.run(context),
+            Self::Unused(unused) => unused.run(context),
+            Self::Users(users) => users.run(context),
+            Self::Redundant(command) => command.run(context),
+            Self::Stage(stage) => stage.run(context),
+            Self::StageRemoval(ids) => ids.stage_removal(context),
+            Self::Unstage(ids) => ids.unstage(context),
+            Self::Enforce(enforce) => enforce.run(context),
         }
     }
 }
@@ -194,37 +264,58 @@ impl Remove {
     }
 
     fn remove(self, context: &Context) -> Result<()> {
-        let Self { group, rules, selector, if_exists, safety } = self;
-        let what = format!("rule remove {group}");
+        let choice = self.choice()?;
+        let Self { group, if_exists, preview, safety, .. } = self;
+        if preview {
+            let control = context.control_reading()?;
+            let model = control.model()?;
+            let group = model.group(&group)?;
+            let ids = choice.ids(&model, group, if_exists)?;
+            let rules: Vec<&Rule> = ids.iter().filter_map(|id| group.rule(id).ok()).collect();
+            return hits::print_preview(&control, &model, &rules);
+        }
+        safety.change(context, &format!("rule remove {group}"), |change| {
+            let group = change.model().group(&group)?;
+            let ids = choice.ids(change.model(), group, if_exists)?;
+            let id = group.id.clone();
+            Ok(change.remove_rules(&id, &ids)?)
+        })
+    }
+
+    /// What the arguments name.
+    fn choice(&self) -> Result<Choice> {
+        let Self { rules, selector, .. } = self;
         let direction = rules.first().and_then(|word| Direction::from_str(word, false).ok());
         match (direction, selector.is_empty()) {
             (Some(direction), false) if rules.len() == 1 => {
-                let rule = selector.parse(direction)?;
-                safety.change(context, &what, |change| {
-                    let model = change.model();
-                    let group = model.group(&group)?;
-                    let specs = rule.specs(model)?;
-                    let found = specs.iter().map(|spec| group.rule_with(spec));
-                    let ids = ids(found, if_exists)?;
-                    let id = group.id.clone();
-                    Ok(change.remove_rules(&id, &ids)?)
-                })
+                Ok(Choice::Parsed(selector.parse(direction)?))
             }
-            (None, true) => {
-                let given = parse_ids(&rules)?;
-                safety.change(context, &what, |change| {
-                    let group = change.model().group(&group)?;
-                    let ids = ids(given.iter().map(|id| group.rule(id)), if_exists)?;
-                    let id = group.id.clone();
-                    Ok(change.remove_rules(&id, &ids)?)
-                })
-            }
+            (None, true) => Ok(Choice::Ids(parse_ids(rules)?)),
             _ => Err(UsageError {
                 message: "give either ids of rules, or a direction and options".to_owned(),
                 hint: "`secgroup rule remove --help` has an example of each",
             }
             .into()),
         }
+    }
+}
+
+/// Rules to be removed.
+enum Choice {
+    Ids(Vec<RuleId>),
+    Parsed(Parsed),
+}
+
+impl Choice {
+    /// Their ids; those that the group does not have are an error, or left out.
+    fn ids(&self, model: &Model, group: &Group, if_exists: bool) -> Result<Vec<RuleId>> {
+        Ok(match self {
+            Self::Ids(given) => ids(given.iter().map(|id| group.rule(id)), if_exists)?,
+            Self::Parsed(rule) => {
+                let specs = rule.specs(model)?;
+                ids(specs.iter().map(|spec| group.rule_with(spec)), if_exists)?
+            }
+        })
     }
 }
 
@@ -265,6 +356,14 @@ impl List {
                 groups
             }
         };
+        if self.hits {
+            return hits::list(&control, &model, &groups, self.output.output)
+                .context("list the hits of rules")
+                .map(|()| Exit::Done);
+        }
+        if self.staged {
+            return staged::list(&control, &model, &groups, self.output.output);
+        }
         match self.output.output {
             Format::Json => {
                 let rules = groups.iter().flat_map(|group| {

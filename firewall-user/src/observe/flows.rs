@@ -7,17 +7,19 @@ use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::state::State;
 
-use super::query::Subject;
+use super::query::{Checked, Subject};
 use super::record::RuleName;
 use crate::control::{Control, NothingAttached};
 use crate::dataplane::flows::list::FlowEntry;
 use crate::dataplane::tables::clock;
-use crate::model::{Interface, Model};
-use crate::policy::MANAGEMENT_RULE;
+use crate::model::{Family, Interface, Model};
+use crate::policy::{MANAGEMENT_RULE, services};
 use crate::store::Store;
 
 pub mod document;
 mod poll;
+pub mod totals;
+pub mod untracked;
 
 pub use poll::{Change, DEFAULT_LIMIT, Kind, Poll, Poller};
 
@@ -107,6 +109,21 @@ impl LiveFlow {
         self.entry.flow.bytes.iter().fold(0, |sum, one| sum.saturating_add(*one))
     }
 
+    /// The name of the service or ICMP message, of the packet that opened the flow.
+    #[must_use]
+    pub fn service(&self) -> Option<&'static str> {
+        let FlowEntry { protocol, inside, inside_port, outside_port, .. } = self.entry;
+        if let Some((_, kind, code)) = self.entry.query() {
+            let family = if inside.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+            return services::icmp_name(family, kind, code);
+        }
+        let port = match self.entry.initiator() {
+            Direction::Ingress => inside_port,
+            Direction::Egress => outside_port,
+        };
+        services::name_of_port(protocol, port)
+    }
+
     /// What a filter compares: the source is the end that opened the flow.
     #[must_use]
     pub fn subject(&self) -> Subject<'_> {
@@ -156,6 +173,33 @@ pub fn live_flows(
         (slot, protocol, inside, inside_port, outside, outside_port)
     });
     Ok(flows)
+}
+
+/// The flows among entries that `query` selects and that are in the tables, also expired ones, which no list has. For
+/// a filter that selects everything, all entries.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn select(
+    store: &Store,
+    model: &Model,
+    entries: Vec<FlowEntry>,
+    query: &Checked,
+) -> Result<Vec<FlowEntry>> {
+    if query.is_empty() {
+        return Ok(entries);
+    }
+    let mut names = Names::default();
+    let mut namer = names.with(store, model);
+    let mut selected = Vec::new();
+    for entry in entries {
+        // At its own last packet no flow is expired.
+        let flow = namer.name(entry, entry.flow.last_seen)?;
+        if flow.is_some_and(|flow| query.matches(&flow.subject())) {
+            selected.push(entry);
+        }
+    }
+    Ok(selected)
 }
 
 /// The flows among entries at a time of the kernel's clock. An expired entry that is not removed yet is no flow; the

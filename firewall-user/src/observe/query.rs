@@ -18,7 +18,7 @@ mod words;
 
 pub use checked::Checked;
 pub use names::{Names, Or, QueryError, Recorded, Stored};
-pub use value::{PortFilter, protocol_name};
+pub use value::{PortFilter, protocol as protocol_by_name, protocol_name};
 
 /// What a query is compared with: a record, a live flow or a line of a flow log. Fields that it does not have match
 /// no filter on them.

@@ -117,7 +117,7 @@ fn metrics(listener: Listening, scrapes: Scrapes) -> Server {
     Server { name: "metrics", run: Box::new(run) }
 }
 
-fn runtime() -> Result<Runtime> {
+pub(super) fn runtime() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().max_blocking_threads(4).build().context("start")
 }
 

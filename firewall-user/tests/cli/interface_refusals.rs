@@ -300,14 +300,22 @@ fn invalid_usage_exits_with_2_and_creates_nothing() {
         ("flows", "'secgroup flows' requires a subcommand but one was not provided"),
         (
             "flows list --protocol foo",
-            "invalid value 'foo' for '--protocol <PROTOCOL>': tcp, udp, icmp, icmpv6 or a number \
-             from 0 to 255",
+            "invalid value 'foo' for '--protocol <PROTOCOL>': icmp, igmp, ipip, tcp, udp,",
         ),
         (
             "flows list --address foo",
             "invalid value 'foo' for '--address <CIDR>': write an address",
         ),
         ("flows list --port 65536", "invalid value '65536' for '--port <PORT>'"),
+        ("flows list --reason no-rule", "flows list: flows have no reason: their packets passed"),
+        ("flows count --default-deny", "flows count: flows have no reason"),
+        ("flows list --not", "flows list: --not without another filter chooses nothing"),
+        ("flows list --sort size", "invalid value 'size' for '--sort <SORT>'"),
+        (
+            "flows top --interval 10ms",
+            "invalid value '10ms' for '--interval <DURATION>': at least 100ms",
+        ),
+        ("flows watch --interval x", "invalid value 'x' for '--interval <DURATION>'"),
         ("flows list --tier old", "invalid value 'old' for '--tier <TIER>'"),
         ("flows list --state open", "invalid value 'open' for '--state <STATE>'"),
         (

@@ -19,6 +19,7 @@ mod refusals;
 mod repeated;
 mod rule_refusals;
 mod safety;
+mod staged;
 mod together;
 mod top;
 mod vpcs;

@@ -113,7 +113,7 @@ pub struct Kernel {
     orientation: Orientation,
     hz: u64,
     counters: Vec<Counter>,
-    _pins: PinDirectory,
+    pins: PinDirectory,
 }
 
 impl Kernel {
@@ -153,7 +153,6 @@ impl Kernel {
             max_per_source: setup.max_per_source,
             timeouts: BTreeMap::new(),
             port: setup.port.record(),
-            traced: false,
         };
         let hz = ticks_per_second();
         let mut record = settings.record();
@@ -193,8 +192,14 @@ impl Kernel {
             orientation: setup.orientation,
             hz,
             counters,
-            _pins: directory,
+            pins: directory,
         }
+    }
+
+    /// The pins of its maps and programs.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        Pins::new(self.pins.path())
     }
 
     /// Whether packets of this direction go through the XDP program.

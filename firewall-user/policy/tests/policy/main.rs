@@ -8,3 +8,5 @@ mod explain;
 mod filter;
 mod nearest;
 mod random;
+mod redundant;
+mod verdicts;

@@ -1,7 +1,7 @@
 //! What the collector tells other parts of this process: every record as it comes, and its accounts.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,10 @@ use crate::observe::record::PacketRecord;
 
 /// Shared by the collector and those who use what it collects.
 #[derive(Debug, Default)]
-pub struct Hub(Mutex<Inner>);
+pub struct Hub {
+    inner: Mutex<Inner>,
+    wants_passes: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -67,6 +70,16 @@ impl Hub {
         Subscription { records, missed }
     }
 
+    /// Whether packets that pass without a flow are recorded too, which costs each of them some nanoseconds.
+    pub fn set_passes(&self, wanted: bool) {
+        self.wants_passes.store(wanted, Relaxed);
+    }
+
+    /// See [`Self::set_passes`].
+    pub(super) fn wants_passes(&self) -> bool {
+        self.wants_passes.load(Relaxed)
+    }
+
     /// A copy of the state.
     #[must_use]
     pub fn state(&self) -> State {
@@ -91,6 +104,6 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,9 @@ use crate::control::Control;
 use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model};
 use crate::observe::record::RuleName;
-use crate::policy::{ResolvedRule, active_rules, block_numbers, filter_numbers};
+use crate::policy::blocks::block_numbers;
+use crate::policy::filter::filter_numbers;
+use crate::policy::{ResolvedRule, active_rules};
 
 /// Snapshots that are kept: records wait in the kernel for a second, in which policies can change a few times.
 const KEPT: usize = 8;
@@ -42,9 +44,9 @@ impl Snapshot {
         let mut resolved: HashMap<&[_], Arc<[ResolvedRule]>> = HashMap::new();
         let mut policies = BTreeMap::new();
         for interface in model.interfaces.values() {
-            let rules = resolved.entry(&interface.groups[..]).or_insert_with(|| {
-                active_rules(&model, &addresses, interface).into()
-            });
+            let rules = resolved
+                .entry(&interface.groups[..])
+                .or_insert_with(|| active_rules(&model, &addresses, interface).into());
             let active = maps.active(interface.slot)?.generation();
             policies.insert(interface.slot, (active, Arc::clone(rules)));
         }
@@ -116,7 +118,8 @@ fn entries(model: &Model, maps: &Maps) -> Result<HashMap<u32, String>> {
     numbers.sort_unstable();
     numbers.dedup();
     let indexes = maps.counter_indexes(&numbers)?;
-    let named = indexes.into_iter().filter_map(|(number, index)| Some((index, names.remove(&number)?)));
+    let named =
+        indexes.into_iter().filter_map(|(number, index)| Some((index, names.remove(&number)?)));
     Ok(named.collect())
 }
 

@@ -5,7 +5,9 @@ use firewall_ebpf::abi::interface::Direction;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Admitted, LiveFlow};
+use super::totals::{Rate, Top, Total};
+use super::untracked::Untracked;
+use super::{Admitted, Change, Kind, LiveFlow};
 use crate::observe::SCHEMA_VERSION;
 
 /// The live flows.
@@ -14,8 +16,12 @@ use crate::observe::SCHEMA_VERSION;
 pub struct FlowList {
     /// Version of this document: 1.
     schema_version: u32,
-    /// The flows, by interface, protocol, inside and outside.
+    /// The flows, by interface, protocol, inside and outside, or as `--sort` says.
     flows: Vec<FlowDocument>,
+    /// Flows that match the filters; with `--limit` there may be more than `Flows` has.
+    count: usize,
+    /// If there are none: the traffic of `--port` that is untracked, so that it opens no flows.
+    untracked: Vec<Untracked>,
 }
 
 /// The number of live flows.
@@ -26,6 +32,66 @@ pub struct FlowCount {
     schema_version: u32,
     /// Number of live flows that match the filters.
     count: usize,
+    /// With `--by`: the flows of each value, most flows first; else empty.
+    by: Vec<Total>,
+    /// If there are none: the traffic of `--port` that is untracked, so that it opens no flows.
+    untracked: Vec<Untracked>,
+}
+
+/// The flows with the highest rates in an interval.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct FlowTop {
+    /// Version of this document: 1.
+    schema_version: u32,
+    /// End of the interval, in milliseconds since 1970.
+    time: i64,
+    /// Its length in seconds.
+    interval_seconds: f64,
+    /// Bytes and packets of all flows that match the filters, each second.
+    total: Rate,
+    /// The flows with the most bytes each second, highest first; with `--by` none.
+    flows: Vec<FlowRate>,
+    /// With `--by`: the rates of each value, most bytes first; else empty.
+    by: Vec<TotalRate>,
+}
+
+/// A flow that began or ended: a line of `flows watch`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct FlowEvent {
+    /// `new` or `ended`.
+    event: &'static str,
+    /// When it was noticed, in milliseconds since 1970.
+    time: i64,
+    /// The flow; one that ended as it was seen last.
+    #[serde(flatten)]
+    flow: FlowDocument,
+}
+
+/// A flow and its rates.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct FlowRate {
+    /// Its rates.
+    #[serde(flatten)]
+    rate: Rate,
+    /// The flow.
+    #[serde(flatten)]
+    flow: FlowDocument,
+}
+
+/// The flows of a group, rule, state, interface or address and their rates.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct TotalRate {
+    /// The value.
+    key: String,
+    /// Flows that had packets.
+    flows: usize,
+    /// Their rates.
+    #[serde(flatten)]
+    rate: Rate,
 }
 
 /// A flow.
@@ -40,6 +106,9 @@ pub struct FlowDocument {
     netns: Option<String>,
     /// IP protocol number.
     protocol: u8,
+    /// Name of the service or ICMP message of the packet that opened the flow, `https` or `echo-request`; null if
+    /// it has none.
+    service: Option<&'static str>,
     /// Address of the protected end.
     inside_address: String,
     /// Address of the other end.
@@ -87,19 +156,57 @@ pub struct FlowDocument {
 }
 
 impl FlowList {
-    /// The document of flows, in their order.
+    /// The document of flows, in their order, out of `count` that match.
     #[must_use]
-    pub fn new(flows: &[LiveFlow]) -> Self {
+    pub fn new(flows: &[LiveFlow], count: usize, untracked: Vec<Untracked>) -> Self {
         let flows = flows.iter().map(FlowDocument::from).collect();
-        Self { schema_version: SCHEMA_VERSION, flows }
+        Self { schema_version: SCHEMA_VERSION, flows, count, untracked }
     }
 }
 
 impl FlowCount {
     /// The document of a number.
     #[must_use]
-    pub const fn new(count: usize) -> Self {
-        Self { schema_version: SCHEMA_VERSION, count }
+    pub const fn new(count: usize, by: Vec<Total>, untracked: Vec<Untracked>) -> Self {
+        Self { schema_version: SCHEMA_VERSION, count, by, untracked }
+    }
+}
+
+impl FlowTop {
+    /// The document of the rates in an interval.
+    #[must_use]
+    pub fn new(top: &Top, time: i64) -> Self {
+        let seconds = top.interval.as_secs_f64();
+        let rate = |one: &Change| FlowRate {
+            rate: Rate::of(one.packets, one.bytes, top.interval),
+            flow: FlowDocument::from(&one.flow),
+        };
+        let total = |one: &Total| TotalRate {
+            key: one.key.clone(),
+            flows: one.flows,
+            rate: Rate::of(one.packets_of(), one.bytes_of(), top.interval),
+        };
+        Self {
+            schema_version: SCHEMA_VERSION,
+            time,
+            interval_seconds: seconds,
+            total: Rate::of(top.packets, top.bytes, top.interval),
+            flows: top.flows.iter().map(rate).collect(),
+            by: top.by.iter().map(total).collect(),
+        }
+    }
+}
+
+impl FlowEvent {
+    /// The document of a flow that began or ended; `None` of one that did neither.
+    #[must_use]
+    pub fn new(change: &Change, time: i64) -> Option<Self> {
+        let event = match change.kind {
+            Kind::New => "new",
+            Kind::Ended => "ended",
+            Kind::Existing | Kind::Continued => return None,
+        };
+        Some(Self { event, time, flow: FlowDocument::from(&change.flow) })
     }
 }
 
@@ -114,6 +221,7 @@ impl From<&LiveFlow> for FlowDocument {
             device: known.place.device.clone(),
             netns: known.place.netns.clone(),
             protocol: entry.protocol,
+            service: known.service(),
             inside_address: entry.inside.to_string(),
             outside_address: entry.outside.to_string(),
             inside_port: entry.inside_port,

@@ -47,6 +47,17 @@ impl Checked {
         &self.query
     }
 
+    /// The filters on interface, namespace, direction, protocol and port without the others.
+    #[must_use]
+    pub fn of_traffic(&self) -> Self {
+        let Query { netns, direction, protocol, port, .. } = self.query.clone();
+        Self {
+            query: Query { netns, direction, protocol, port, ..Query::default() },
+            interfaces: self.interfaces.clone(),
+            groups: None,
+        }
+    }
+
     fn matches_all(&self, subject: &Subject<'_>) -> bool {
         let Query {
             from,

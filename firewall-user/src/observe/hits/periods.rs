@@ -1,0 +1,182 @@
+//! When packets were counted, and the gaps between.
+
+use std::time::Duration;
+
+use super::HitsError;
+
+/// The longest time between two readings of a boot that is no gap, in milliseconds. The kernel counts meanwhile; what
+/// may be missed is the packets of flows that end before the next reading.
+const MAX_GAP: i64 = 60_000;
+
+/// The longest time between readings before and after a reboot that is no gap: it takes a while, and then nothing
+/// is admitted.
+const MAX_REBOOT: i64 = 600_000;
+
+/// Periods that are kept; of more, the oldest are removed.
+const MAX_PERIODS: usize = 1000;
+
+/// A time without a gap, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// The first reading.
+    pub from: i64,
+    /// The last one.
+    pub to: i64,
+}
+
+/// When packets were counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Ascending.
+    pub(super) periods: Vec<Period>,
+    /// The last reading by the clock of the boot, in milliseconds.
+    pub(super) boottime: i64,
+}
+
+impl Watched {
+    /// The periods, ascending.
+    #[must_use]
+    pub fn periods(&self) -> &[Period] {
+        &self.periods
+    }
+
+    /// Adds a reading, by the wall clock and by that of the boot, both in milliseconds.
+    pub(super) fn extend(
+        &mut self,
+        boot_before: &Option<String>,
+        boot: &Option<String>,
+        wall: i64,
+        boottime: i64,
+    ) {
+        let is_same_boot = boot.is_some() && boot == boot_before;
+        let gap = |last: &Period| {
+            // Whoever sets the wall clock makes no gap.
+            if is_same_boot {
+                (boottime - self.boottime, MAX_GAP)
+            } else {
+                (wall - last.to, MAX_REBOOT)
+            }
+        };
+        match self.periods.last_mut() {
+            Some(last) if matches!(gap(last), (gap, limit) if gap <= limit) => {
+                last.to = last.to.max(wall);
+            }
+            _ => self.periods.push(Period { from: wall, to: wall }),
+        }
+        let excess = self.periods.len().saturating_sub(MAX_PERIODS);
+        self.periods.drain(..excess);
+        self.boottime = boottime;
+    }
+
+    /// Whether the time until `now` was watched for this long without a gap.
+    ///
+    /// # Errors
+    /// [`HitsError::NotWatched`].
+    pub fn require(&self, window: Duration, now: i64) -> Result<(), HitsError> {
+        let asked = format!("the last {}", text(window));
+        let Some(last) = self.periods.last() else {
+            return Err(HitsError::NotWatched {
+                asked,
+                watched: "they were never watched".to_owned(),
+                longest: "0s".to_owned(),
+            });
+        };
+        let since_last = now.saturating_sub(last.to);
+        if since_last > MAX_GAP {
+            let watched = format!("the last reading was {} ago", ago(since_last));
+            return Err(HitsError::NotWatched { asked, watched, longest: "0s".to_owned() });
+        }
+        let length = now.saturating_sub(last.from).max(0);
+        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        if window <= length {
+            return Ok(());
+        }
+        let before = self.periods.iter().rev().nth(1);
+        let gap = before.map_or_else(String::new, |before| {
+            format!(", after a gap of {}", ago(last.from.saturating_sub(before.to)))
+        });
+        let longest = ago(length);
+        let watched = format!("they were watched for {longest}{gap}");
+        Err(HitsError::NotWatched { asked, watched, longest: longest.replace(' ', "") })
+    }
+}
+
+fn ago(milliseconds: i64) -> String {
+    text(Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)))
+}
+
+/// In the two largest units, rounded down.
+fn text(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let unit = match seconds {
+        0..3600 => 1,
+        3600..86_400 => 60,
+        _ => 3600,
+    };
+    // Without the units of months and years, which it cuts days into.
+    match seconds / unit * unit {
+        seconds @ 86_400.. => match (seconds / 86_400, seconds % 86_400 / 3600) {
+            (days, 0) => format!("{days}d"),
+            (days, hours) => format!("{days}d {hours}h"),
+        },
+        seconds => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400_000;
+
+    fn watched(readings: &[(&str, i64, i64)]) -> Watched {
+        let mut watched = Watched::default();
+        let mut before = None;
+        for (boot, wall, boottime) in readings {
+            let boot = Some((*boot).to_owned());
+            watched.extend(&before, &boot, *wall, *boottime);
+            before = boot;
+        }
+        watched
+    }
+
+    #[test]
+    fn a_restart_and_a_reboot_are_no_gaps_and_a_longer_time_is_one() {
+        let periods = |readings| {
+            let all = watched(readings);
+            all.periods().iter().map(|one| (one.from, one.to)).collect::<Vec<_>>()
+        };
+        assert_eq!(periods(&[("a", 0, 5), ("a", 60_000, 60_005)]), [(0, 60_000)]);
+        assert_eq!(periods(&[("a", 0, 5), ("a", 60_001, 60_006)]), [(0, 0), (60_001, 60_001)]);
+        assert_eq!(periods(&[("a", 0, 5), ("b", 600_000, 5)]), [(0, 600_000)]);
+        assert_eq!(periods(&[("a", 0, 5), ("b", 600_001, 5)]), [(0, 0), (600_001, 600_001)]);
+        // The wall clock was set by a day, forward and backward.
+        assert_eq!(periods(&[("a", 0, 5), ("a", DAY, 1005)]), [(0, DAY)]);
+        assert_eq!(periods(&[("a", DAY, 5), ("a", 0, 1005)]), [(DAY, DAY)]);
+    }
+
+    #[test]
+    fn a_window_longer_than_what_was_watched_is_refused_with_how_long_it_was() {
+        let day = |days: u64| Duration::from_secs(days * 86_400);
+        let refused = |watched: &Watched, days, now| {
+            let error = watched.require(day(days), now).unwrap_err();
+            (error.to_string(), crate::explain::Explain::hint(&error).unwrap().into_owned())
+        };
+        let one = Watched { periods: vec![Period { from: 0, to: 3 * DAY }], boottime: 0 };
+        assert!(one.require(day(3), 3 * DAY + 1000).is_ok());
+        let (error, hint) = refused(&one, 30, 3 * DAY + 1000);
+        assert_eq!(error, "rules were not watched for the last 30d: they were watched for 3d");
+        assert!(hint.starts_with("`--since 3d` is watched"), "{hint}");
+        let (error, _) = refused(&one, 1, 4 * DAY);
+        assert_eq!(error, "rules were not watched for the last 1d: the last reading was 1d ago");
+        let gap = Period { from: 5 * DAY, to: 6 * DAY + 3_600_000 };
+        let two = Watched { periods: vec![one.periods[0], gap], boottime: 0 };
+        let (error, _) = refused(&two, 2, gap.to);
+        assert_eq!(
+            error,
+            "rules were not watched for the last 2d: they were watched for 1d 1h, after a gap of 2d"
+        );
+        let (error, _) = refused(&Watched::default(), 1, 0);
+        assert!(error.ends_with("they were never watched"), "{error}");
+    }
+}
