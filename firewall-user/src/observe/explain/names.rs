@@ -115,12 +115,14 @@ fn entries(model: &Model, interface: &Interface) -> HashMap<u32, EntryName> {
     let acl = model.acl_of(interface).into_iter();
     let of_acl = acl.flat_map(|acl| {
         acl.entries.iter().map(|((direction, number), entry)| {
+            let text = model.entry_text(*direction, entry);
+            let about = text.strip_prefix(entry.action.name()).unwrap_or(&text);
             let named = EntryName {
                 kind: "acl",
                 name: format!("{} {} {number}", acl.id, direction.name()),
                 acl: Some(acl.name.clone()),
                 action: entry.action.name(),
-                text: model.entry_text(*direction, entry),
+                text: about.trim_start().to_owned(),
             };
             (entry.number, named)
         })

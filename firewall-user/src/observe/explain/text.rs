@@ -96,12 +96,16 @@ fn entry_text(entry: &EntryName) -> String {
 
 fn reply_text(reply: &Reply) -> String {
     let mut text = format!("{}: {}", reply.verdict, reply.text);
-    let why = match (&reply.rule, reply.in_flow) {
-        (_, true) => "belongs to the flow".to_owned(),
-        (Some(rule), _) => rule_text(rule),
+    let why = match (&reply.rule, reply.in_flow, &reply.entry) {
+        (_, true, _) => "belongs to the flow".to_owned(),
+        (Some(rule), ..) => rule_text(rule),
+        // The entry says it.
+        (None, _, Some(entry)) if entry.action == "deny" => String::new(),
         _ => reply.reason.to_owned(),
     };
-    text.push_str(&format!("; {why}"));
+    if !why.is_empty() {
+        text.push_str(&format!("; {why}"));
+    }
     if let Some(entry) = &reply.entry {
         text.push_str(&format!("; {} {}", entry.kind, entry_text(entry)));
     }
