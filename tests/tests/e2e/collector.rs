@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use secgroup_tests::network::at;
-use secgroup_tests::wait::wait_until;
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Process, Secgroup, udp};
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ fn send(net: &Pair, secgroup: &Secgroup<'_>, port: u16, more: u64) -> u64 {
     let to: SocketAddr = at(Pair::SERVER, port)[0];
     let socket = udp::connect(&net.client, to);
     let mut sent = 0;
-    wait_until("a record", || {
+    wait_until(MAX_WAIT, "a record", || {
         socket.send(b"x").unwrap();
         sent += 1;
         drops(secgroup).iter().any(|record| record["destination_port"] == port)
