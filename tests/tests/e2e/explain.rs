@@ -175,7 +175,7 @@ fn real_packets_meet_what_was_explained_and_explaining_changes_nothing() {
         let file = secgroup.state_dir().join("packets.pcap");
         pcap(&file, &[&frames[..], &others[..]].concat());
         let then = (tables(&secgroup), rest(&secgroup));
-        assert!(then.0.len() > 20, "flows that could change");
+        assert!(then.0.len() >= 5, "{} flows that could change", then.0.len());
         let explained =
             secgroup.json(&format!("explain {DEVICE} ingress --pcap {}", file.display()));
         assert_eq!((tables(&secgroup), rest(&secgroup)), then, "explaining changed something");
