@@ -24,7 +24,7 @@ pub struct Prometheus<'a> {
 }
 
 impl<'a> Prometheus<'a> {
-    /// Starts it in a namespace with one target.
+    /// Starts it in a namespace with one target and the alerts of `contrib`.
     #[must_use]
     pub fn scrape(namespace: &'a Namespace, target: SocketAddr) -> Self {
         let directory = tempfile::Builder::new()
@@ -33,8 +33,10 @@ impl<'a> Prometheus<'a> {
             .unwrap_or_else(|error| panic!("create a directory for Prometheus: {error}"));
         let config = directory.path().join("prometheus.yml");
         let text = format!(
-            "global: {{scrape_interval: 1s}}\n\
-             scrape_configs: [{{job_name: secgroup, static_configs: [{{targets: ['{target}']}}]}}]\n"
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+             rule_files: ['{}']\n\
+             scrape_configs: [{{job_name: secgroup, static_configs: [{{targets: ['{target}']}}]}}]\n",
+            root().join("contrib/prometheus/rules.yml").display()
         );
         fs::write(&config, text)
             .unwrap_or_else(|error| panic!("write {}: {error}", config.display()));
@@ -86,6 +88,14 @@ pub fn check_metrics(text: &str) {
         "promtool: {}\n{messages}{text}",
         output.status
     );
+}
+
+/// Asserts that the tests of alerts hold (`promtool test rules`). `file` is relative to the root of the repository.
+pub fn test_rules(file: &str) {
+    let output = crate::process::output(
+        Command::new(program("promtool")).args(["test", "rules"]).arg(root().join(file)),
+    );
+    assert!(output.contains("SUCCESS"), "promtool test rules {file}: {output}");
 }
 
 /// The program that `cargo xtask setup` unpacked, otherwise the one in `PATH`.

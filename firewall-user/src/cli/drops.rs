@@ -1,13 +1,15 @@
 //! `secgroup drops`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::collecting::Collecting;
+use super::interrupt::Interrupt;
 use super::output::Output;
-use super::signals::{self, Interrupt};
-use super::{Context, Exit, failure};
+use super::{Context, Exit, failure, output};
 use crate::clock::Clocks;
 use crate::observe::journal::{self, Entry, Reader};
 use crate::observe::query::{Checked, Or, Query, Recorded, Stored, Subject};
@@ -66,6 +68,54 @@ pub(super) struct Command {
     output: Output,
 }
 
+/// How long new records are not looked for while there are none.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Prints the records after a number as they come, and collects them if no other process does.
+fn follow(
+    context: &Context,
+    reader: &Reader,
+    newest: u64,
+    choice: &Choice,
+    mut interrupt: Interrupt,
+    sink: &mut Sink,
+) -> Result<()> {
+    let mut follow = reader.follow(Some(newest))?;
+    let mut collecting = Collecting::start(context)?;
+    if collecting.is_some() {
+        output::note(
+            "no `secgroup serve` records dropped packets: this command does until it ends",
+        );
+    }
+    loop {
+        // Before the last look, so that it finds what the collector wrote at its end.
+        let is_over = interrupt.wait(INTERVAL);
+        if is_over {
+            collecting = None;
+        }
+        loop {
+            let entries = follow.read(1000)?;
+            let is_last = entries.is_empty();
+            for entry in entries {
+                if let Entry::Record(record) = entry
+                    && choice.matches(&record)
+                {
+                    sink.write(&record)?;
+                }
+            }
+            sink.flush()?;
+            if is_last {
+                break;
+            }
+        }
+        if is_over {
+            sink.missed(follow.missed());
+            drop(collecting);
+            return Ok(());
+        }
+    }
+}
+
 /// What is chosen.
 struct Choice {
     query: Checked,
@@ -104,25 +154,9 @@ impl Command {
             from = first.min(from);
         }
         let from = since.unwrap_or(from);
-        if let Some(mut interrupt) = interrupt {
-            let mut follow = reader.follow(Some(newest))?;
+        if let Some(interrupt) = interrupt {
             sink.flush()?;
-            while !interrupt.came() {
-                let entries = follow.read(1000)?;
-                let is_idle = entries.is_empty();
-                for entry in entries {
-                    if let Entry::Record(record) = entry
-                        && choice.matches(&record)
-                    {
-                        sink.write(&record)?;
-                    }
-                }
-                sink.flush()?;
-                if is_idle {
-                    follow.wait(signals::LATENCY);
-                }
-            }
-            sink.missed(follow.missed());
+            follow(context, &reader, newest, &choice, interrupt, &mut sink)?;
         }
         let coverage = reader.coverage()?;
         let text = footer::text(&coverage, from, since, sink.count(), sink.missed_records());

@@ -1,6 +1,5 @@
 //! `secgroup explain`
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -12,14 +11,12 @@ use super::interfaces::Named;
 use super::output::{self, Format, Output};
 use super::{Context, Exit};
 use crate::control::Control;
-use crate::explain::Explain;
-use crate::model::{self, Interface, Model, label};
+use crate::model::{Interface, Model};
 use crate::observe::capture::{self, CaptureError};
 use crate::observe::explain::{
-    ExplainError, Explainer, Explanation, Explanations, Question, Skipped, Words,
+    ExplainError, Explainer, Explanation, Explanations, Question, Skipped, Words, of_record,
 };
 use crate::observe::journal::{self, Reader};
-use crate::observe::record::PacketRecord;
 
 mod text;
 
@@ -93,7 +90,9 @@ impl Command {
         let model = control.model()?;
         let found = match (self.from_drop, &self.interface, self.direction) {
             (Some(id), ..) => {
-                Explanations::new(vec![self.of_record(&control, &model, id)?], Vec::new())
+                let journal = Reader::open(&journal::directory(&control.paths().state_dir))?;
+                let found = of_record(&control, &model, &journal, id, self.log)?;
+                Explanations::new(vec![found], Vec::new())
             }
             (None, Some(word), Some(direction)) => {
                 self.of_words(&control, &model, word, direction)?
@@ -144,23 +143,6 @@ impl Command {
         }
     }
 
-    /// The packet of a record, as things are now.
-    fn of_record(&self, control: &Control, model: &Model, id: u64) -> Result<Explanation> {
-        let journal = Reader::open(&journal::directory(&control.paths().state_dir))?;
-        let record = journal.get(id)?.ok_or(NoRecord(id))?;
-        let is_its = |one: &&Interface| one.id.as_str() == record.network_interface_id;
-        let missing = || {
-            let place = label(&record.device, record.netns.as_deref());
-            model::Error::InterfaceNotFound(place)
-        };
-        let interface = model.interfaces.values().find(is_its).ok_or_else(missing)?;
-        let question = Question::Frame(capture::of_record(&record)?);
-        let mut explainer = Explainer::open(control, interface)?;
-        let mut found = explainer.explain(control, &question, record.direction, self.log)?;
-        found.notes.extend(since(&record, &found));
-        Ok(found)
-    }
-
     fn print(&self, found: &Explanations) -> Result<()> {
         match (self.output.output, &found.explanations[..]) {
             (Format::Json, _) => output::value(found)?,
@@ -204,37 +186,6 @@ impl Command {
         })
         .map_err(|FileError(error)| error)?;
         Ok(Explanations::new(all, skipped))
-    }
-}
-
-/// What has changed since a record was made.
-fn since(record: &PacketRecord, found: &Explanation) -> Option<String> {
-    let then = record.reason.name();
-    let is_same = then == found.reason && record.verdict.name() == found.verdict;
-    let policy =
-        if record.generation == found.generation { "the same policy" } else { "another policy" };
-    (!is_same).then(|| {
-        format!(
-            "Then it was {} ({then}), now it would be {} ({}), by {policy}.",
-            record.verdict.name(),
-            found.verdict,
-            found.reason
-        )
-    })
-}
-
-/// The journal has no record of this number.
-#[derive(Debug, thiserror::Error)]
-#[error("the journal has no record {0}")]
-pub(super) struct NoRecord(u64);
-
-impl Explain for NoRecord {
-    fn hint(&self) -> Option<Cow<'static, str>> {
-        Some("`secgroup drops` lists the records that are kept, with their numbers".into())
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::NotFound
     }
 }
 

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-use super::explain::NoRecord;
 use super::prefix_list::LoadError;
 use crate::api::keys::KeysError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
@@ -16,7 +15,7 @@ use crate::explain::{Exit, Explain};
 use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
-use crate::observe::explain::{ExplainError, WordError};
+use crate::observe::explain::{ExplainError, NoRecord, WordError};
 use crate::observe::hits::HitsError;
 use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;

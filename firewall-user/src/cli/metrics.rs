@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Context, Exit, output};
 use crate::control::OtherStore;
-use crate::telemetry::metrics::{self, Scrape};
+use crate::telemetry::metrics::{self, Scrape, Sources};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -17,13 +17,17 @@ error is printed, and the exit code is 1.
 Example, for node_exporter's textfile collector:
   secgroup metrics > /var/lib/node_exporter/secgroup.prom.$$
   mv /var/lib/node_exporter/secgroup.prom.$$ /var/lib/node_exporter/secgroup.prom")]
-pub(super) struct Command {}
+pub(super) struct Command {
+    /// Leave out the metrics of each rule: with thousands of rules they are most of the series
+    #[arg(long)]
+    no_rule_metrics: bool,
+}
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self {} = self;
+        let sources = Sources::new(!self.no_rule_metrics);
         let Scrape { text, error } =
-            metrics::scrape(|| context.control_reading()).context("metrics")?;
+            metrics::scrape(|| context.control_reading(), &sources).context("metrics")?;
         // Of a store that is not this one's, nothing is told.
         let error = match error {
             Some(error) if error.is::<OtherStore>() => return Err(error.context("metrics")),

@@ -15,6 +15,7 @@ use crate::http::Address;
 use crate::journal;
 use crate::observe::collector::hub::Hub;
 use crate::telemetry::{hits, records, serve};
+use crate::telemetry::metrics::Sources;
 
 mod console;
 mod ec2;
@@ -51,6 +52,9 @@ pub(super) struct Command {
         value_parser = metrics_address
     )]
     metrics: Address,
+    /// Leave out the metrics of each rule: with thousands of rules they are most of the series
+    #[arg(long)]
+    no_rule_metrics: bool,
     /// Time between two checks of what the kernel does not announce, such as a detached link
     #[arg(
         long,
@@ -79,7 +83,7 @@ fn check_interval(word: &str) -> Result<Duration, String> {
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self { metrics, check_interval, console, ec2 } = self;
+        let Self { metrics, no_rule_metrics, check_interval, console, ec2 } = self;
         // Unreadable maps fail the command now, and not only the first scrape.
         context.control().and_then(|control| control.maps()).context("serve")?;
         let (paths, config) = (context.paths.clone(), context.config);
@@ -116,7 +120,8 @@ impl Command {
                 ec2::announce(&options, &address, keys);
             }
         };
-        serve::serve(paths, config, &metrics, check_interval, servers, announce)
+        let sources = Sources::new(!no_rule_metrics);
+        serve::serve(paths, config, &metrics, check_interval, sources, servers, announce)
             .context("serve")?;
         Ok(Exit::Done)
     }

@@ -48,6 +48,9 @@ pub(super) struct Command {
     /// Compare a file of flow logs, or those below a directory; may be repeated
     #[arg(long, value_name = "PATH", help_heading = "Sources")]
     flow_log: Vec<PathBuf>,
+    /// Compare the connections that a pcap or pcapng file shows the opening of; may be repeated
+    #[arg(long, value_name = "FILE", help_heading = "Sources")]
+    pcap: Vec<PathBuf>,
     /// The most connections that are listed of each kind
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
@@ -74,7 +77,7 @@ impl Command {
     }
 
     fn simulate(self, context: &Context) -> Result<SimulationDocument> {
-        let Self { proposal, since, live, journal, flow_log, query, .. } = self;
+        let Self { proposal, since, live, journal, flow_log, pcap, query, .. } = self;
         let control = context.control_reading()?;
         let model = control.model()?;
         let proposed = proposal.read(&control, &model)?;
@@ -85,7 +88,8 @@ impl Command {
         let now = Clocks::now().moment;
         let window = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
         let since = now.wall.saturating_sub(window);
-        let is_default = !live && !journal && flow_log.is_empty();
+        let is_default = !live && !journal && flow_log.is_empty() && pcap.is_empty();
+        let addresses = control.addresses(&model)?;
         let mut simulation = Simulation::default();
         let mut coverage = CoverageDocument {
             since: rfc3339(since),
@@ -107,7 +111,14 @@ impl Command {
             }
             coverage.flow_logs = Some(files);
         }
-        let addresses = control.addresses(&model)?;
+        for path in &pcap {
+            let names = (&model, &addresses);
+            let packets = simulation.add_capture(path, names, (since, &query))?;
+            let known = coverage.captures.get_or_insert_default();
+            known.opening_packets += packets.opening;
+            known.other_packets += packets.others;
+            known.packets_of_other_addresses += packets.elsewhere;
+        }
         let today = Ruleset::new(&model, &addresses, now.boottime);
         let proposed = Ruleset::new(&proposed.model, &addresses, now.boottime);
         Ok(SimulationDocument::new(&simulation.compare(&today, &proposed), coverage))
@@ -246,6 +257,12 @@ fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
             logs.without_packets,
             logs.oldest.as_deref().unwrap_or("-"),
             logs.newest.as_deref().unwrap_or("-")
+        ));
+    }
+    if let Some(captures) = &coverage.captures {
+        lines.push(format!(
+            "  captures: {} packets that open a connection, {} others, {} of addresses that no interface has",
+            captures.opening_packets, captures.other_packets, captures.packets_of_other_addresses
         ));
     }
     for (count, what) in [

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{self, Event};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 
+use super::collecting::Collecting;
 use super::failure::UsageError;
-use super::signals::Interrupt;
+use super::interrupt::Interrupt;
 use super::{Context, Exit, output};
 use crate::observe::query::Query;
 use board::Board;
@@ -59,8 +60,8 @@ impl Command {
     }
 
     fn show(self, context: &Context) -> Result<()> {
-        // Before there are threads, which then leave the signals to this one.
         let interrupt = Interrupt::new()?;
+        let _collecting = Collecting::start(context)?;
         let samples = gather::start(context, self.interval);
         // The first one has the names by which the filter of the command line is checked.
         let first = samples.recv().context("read what happens")?;
@@ -85,11 +86,17 @@ fn run(
     mut interrupt: Interrupt,
     samples: &gather::Samples,
 ) -> Result<()> {
-    while !interrupt.came() {
+    while !interrupt.wait(Duration::ZERO) {
         terminal.draw(|frame| draw::draw(frame, board, screen, look)).context("draw")?;
         if event::poll(LATENCY).context("read the terminal")? {
             match event::read().context("read the terminal")? {
                 Event::Key(key) if screen.press(key, board) => return Ok(()),
+                // What another program wrote on the screen.
+                Event::Key(KeyEvent { code: KeyCode::Char('l'), modifiers, .. })
+                    if modifiers.contains(KeyModifiers::CONTROL) =>
+                {
+                    terminal.clear().context("draw")?;
+                }
                 _ => {}
             }
         }

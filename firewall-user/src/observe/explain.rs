@@ -8,6 +8,7 @@ mod explainer;
 mod names;
 mod packet;
 mod parsed;
+mod recorded;
 mod remarks;
 mod remedy;
 mod text;
@@ -20,7 +21,9 @@ pub use document::{
 pub use error::ExplainError;
 pub use explainer::{Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
+pub use recorded::{NoRecord, of_record};
 pub use words::{WordError, Words};
+pub use parsed::packet_of;
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;

@@ -5,7 +5,7 @@
 //! are not simulated; packets that they decided about are counted as such.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use firewall_ebpf::abi::interface::Direction;
@@ -13,85 +13,18 @@ use firewall_ebpf::abi::reason::Reason;
 
 use super::query::Subject;
 use super::record::{NearestMiss, RuleName};
-use crate::model::Model;
-use crate::policy::nearest::nearest_miss;
-use crate::policy::{Addresses, Probe, ResolvedRule, active_rules, evaluate};
+use crate::policy::{Probe, evaluate};
 
+mod capture;
 pub mod document;
 mod read;
+mod ruleset;
 
 pub use read::{Directions, directions};
+pub use ruleset::Ruleset;
 
 /// Distinct connections that are compared; each takes about 300 bytes. More are counted.
 const MOST_CONNECTIONS: usize = 1 << 18;
-
-/// The rules of every interface, as one configuration has them.
-#[derive(Debug)]
-pub struct Ruleset {
-    /// By the interface's id.
-    interfaces: BTreeMap<String, Interface>,
-    /// By number.
-    names: HashMap<u32, RuleName>,
-    /// The rules as text, by number.
-    texts: BTreeMap<u32, String>,
-}
-
-#[derive(Debug)]
-struct Interface {
-    rules: Vec<ResolvedRule>,
-    revalidates: bool,
-}
-
-impl Ruleset {
-    /// The rules of a model. Those that have ended are left out: `now` is the clock of the boot in nanoseconds.
-    #[must_use]
-    pub fn new(model: &Model, addresses: &Addresses, now: u64) -> Self {
-        let interfaces = model.interfaces.values().map(|interface| {
-            let mut rules = active_rules(model, addresses, interface);
-            rules.retain(|rule| rule.end.is_none_or(|end| end > now));
-            let revalidates = interface.revalidate;
-            (interface.id.to_string(), Interface { rules, revalidates })
-        });
-        let interfaces = interfaces.collect();
-        let (mut names, mut texts) = (HashMap::new(), BTreeMap::new());
-        for group in model.groups.values() {
-            for rule in &group.rules {
-                let name = RuleName {
-                    security_group_rule_id: rule.id.to_string(),
-                    group_id: group.id.to_string(),
-                    group_name: group.name.clone(),
-                };
-                names.insert(rule.number, name);
-                texts.insert(rule.number, model.spec_text(&rule.spec));
-            }
-        }
-        Self { interfaces, names, texts }
-    }
-
-    /// The rules of an interface, by its id.
-    #[must_use]
-    pub fn rules(&self, interface: &str) -> Option<&[ResolvedRule]> {
-        self.interfaces.get(interface).map(|interface| &interface.rules[..])
-    }
-
-    /// The name of a rule.
-    #[must_use]
-    pub fn name(&self, number: u32) -> Option<&RuleName> {
-        self.names.get(&number)
-    }
-
-    /// The nearest miss of a packet that no rule of the interface allows.
-    #[must_use]
-    pub fn nearest_miss(&self, interface: &str, probe: Probe) -> Option<NearestMiss> {
-        let miss = nearest_miss(self.rules(interface)?, probe)?;
-        Some(NearestMiss {
-            rule: self.names.get(&miss.number)?.clone(),
-            field: miss.field.name().to_owned(),
-            rule_value: miss.rule_value(),
-            packet_value: miss.packet_value(probe),
-        })
-    }
-}
 
 /// The packet that the rules would decide about; `None` of what is no IP packet or has no direction.
 #[must_use]
@@ -255,7 +188,7 @@ impl Simulation {
             };
             comparison.add(verdict, key, counted, (now, &before), (proposed, &after));
         }
-        comparison.unused = unused(proposed, &comparison.used);
+        comparison.unused = proposed.unused(&comparison.used);
         comparison
     }
 }
@@ -275,19 +208,6 @@ fn answered<'a>(reply: &Subject<'a>) -> Subject<'a> {
         destination_port: reply.source_port,
         ..*reply
     }
-}
-
-fn unused(proposed: &Ruleset, used: &BTreeSet<u32>) -> Vec<(RuleName, String)> {
-    let active: BTreeSet<u32> = proposed
-        .interfaces
-        .values()
-        .flat_map(|interface| interface.rules.iter().map(|rule| rule.number))
-        .collect();
-    let unused = active.difference(used);
-    let named = unused.filter_map(|number| {
-        Some((proposed.names.get(number)?.clone(), proposed.texts.get(number)?.clone()))
-    });
-    named.collect()
 }
 
 impl Key {
@@ -426,7 +346,6 @@ impl Comparison {
                 (&mut self.passes, rule.cloned())
             }
         };
-        let interface = proposed.interfaces.get(&key.interface);
         list.push(Connection {
             interface: key.interface.clone(),
             device: counted.device.clone(),
@@ -442,8 +361,7 @@ impl Comparison {
             last: counted.last,
             rule,
             nearest_miss: proposed.nearest_miss(&key.interface, key.probe()),
-            is_cut: key.source_of == Source::Live
-                && interface.is_some_and(|interface| interface.revalidates),
+            is_cut: key.source_of == Source::Live && proposed.revalidates(&key.interface),
         });
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::config::{Config, Paths};
 use crate::control::Control;
 use crate::journal;
-use crate::telemetry::metrics::{self, Scrape};
+use crate::telemetry::metrics::{self, Scrape, Sources};
 
 /// How long a reading is served, at least.
 const MIN_AGE: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ pub(super) type Answer = Result<Bytes, Bytes>;
 pub(super) struct Scrapes {
     paths: Paths,
     config: watch::Receiver<Config>,
+    sources: Sources,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -40,8 +41,8 @@ struct Shared {
 }
 
 impl Scrapes {
-    pub(super) fn new(paths: Paths, config: watch::Receiver<Config>) -> Self {
-        Self { paths, config, shared: Arc::default() }
+    pub(super) fn new(paths: Paths, config: watch::Receiver<Config>, sources: Sources) -> Self {
+        Self { paths, config, sources, shared: Arc::default() }
     }
 
     /// The metrics: those of the last reading if it is recent, else those of the one that goes on or of a new
@@ -85,7 +86,8 @@ impl Scrapes {
     fn read(&self) -> Answer {
         let began = Instant::now();
         let config = *self.config.borrow();
-        let scrape = metrics::scrape(|| Control::open_read_only(&self.paths, config));
+        let scrape =
+            metrics::scrape(|| Control::open_read_only(&self.paths, config), &self.sources);
         let (answer, error) = match scrape {
             Ok(Scrape { text, error }) => (Ok(Bytes::from(text)), error),
             Err(error) => (Err(Bytes::from(format!("{error:#}\n"))), Some(error)),

@@ -16,6 +16,7 @@ use crate::control::{Control, NothingAttached};
 use crate::http::{Address, Listening, server};
 use crate::journal;
 use crate::telemetry::follow::{self, Follower};
+use crate::telemetry::metrics::Sources;
 use crate::telemetry::scrapes::Scrapes;
 use crate::telemetry::server::MetricsServer;
 use crate::telemetry::supervisor::{Heartbeat, Supervisor, watchdog};
@@ -51,7 +52,7 @@ pub struct Signalled {
 }
 
 /// Serves until SIGINT or SIGTERM; SIGHUP reads the configuration again. `check_interval`: the time between two
-/// checks of what no notification tells.
+/// checks of what no notification tells. `sources`: what the metrics have beside store and tables.
 ///
 /// # Errors
 /// The address cannot be listened on.
@@ -60,6 +61,7 @@ pub fn serve(
     config: Config,
     address: &Address,
     check_interval: Duration,
+    sources: Sources,
     mut servers: Vec<Server>,
     listening: impl FnOnce(&Address),
 ) -> Result<()> {
@@ -68,7 +70,7 @@ pub fn serve(
     let (configure, config) = watch::channel(config);
     let (reload, reloaded) = watch::channel(0);
     let (end, ended) = watch::channel(false);
-    servers.push(metrics(listener, Scrapes::new(paths.clone(), config.clone())));
+    servers.push(metrics(listener, Scrapes::new(paths.clone(), config.clone(), sources)));
     let mut heartbeats = vec![Heartbeat::new()];
     let mut threads = Vec::new();
     for Server { name, run } in servers {

@@ -172,7 +172,7 @@ fn following_prints_new_records_until_interrupted() {
             writer.append(record(443, 0)).unwrap();
             assert!(next().starts_with(&format!("#{id} ")));
         }
-        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
         assert!(next().starts_with("4 of 4 records; "));
         let mut rest = String::new();
         lines.read_to_string(&mut rest).unwrap();

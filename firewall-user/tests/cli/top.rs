@@ -164,7 +164,7 @@ fn signals_restore_the_terminal() {
         let child = child
             .split_whitespace()
             .next()
-            .map_or(session.child.id() as i32, |child| child.parse().unwrap());
+            .map_or(session.child.id().cast_signed(), |child| child.parse().unwrap());
         kill(Pid::from_raw(child), signal).unwrap();
         assert_eq!(session.ended(), 0);
         session.is_restored();

@@ -28,12 +28,17 @@ const FORMAT: &str = "${version} ${account-id} ${interface-id} ${srcaddr} ${dsta
 
 impl<'a> Scenario<'a> {
     fn new(net: &'a Pair, options: &str) -> Self {
+        Self::with(net, options, "")
+    }
+
+    /// With lines of the configuration besides.
+    fn with(net: &'a Pair, options: &str, config: &str) -> Self {
         let secgroup = Secgroup::inside(&net.server);
         let files = tempfile::tempdir().unwrap();
         let directory = files.path().join("logs");
         secgroup.configure(&format!(
             "[maps]\nflows_new = 1024\nflows_udp = 1024\nflows_tcp = 1024\nrules = 4096\ninterfaces = 8\n\
-             [flow_logs]\ndirectory = {directory:?}\n"
+             [flow_logs]\ndirectory = {directory:?}\n{config}"
         ));
         secgroup.ok("group create web --description x");
         for what in ["icmp", "icmpv6", "tcp --port 5201", "udp --port 5201"] {
@@ -259,7 +264,7 @@ fn files_have_the_layout_of_aws_and_the_fields_of_the_format() {
 #[test]
 fn what_was_dropped_while_nothing_recorded_it_is_skipdata() {
     let net = Pair::new();
-    let mut scenario = Scenario::new(&net, "");
+    let mut scenario = Scenario::with(&net, "", "[records]\ncollect = false\n");
     let closed = (Pair::SERVER[0], 81).into();
     assert!(!secgroup_tests::tcp::reaches(&net.client, closed));
     wait_until(MAX_WAIT, "the drop to be counted", || {
@@ -267,6 +272,40 @@ fn what_was_dropped_while_nothing_recorded_it_is_skipdata() {
     });
     let lines = scenario.records();
     assert!(lines.iter().any(|line| line["log-status"] == "SKIPDATA"), "{lines:#?}");
+}
+
+#[test]
+fn dropped_packets_are_rejected_and_counted() {
+    const DATA: usize = 10;
+    const COUNT: u64 = 5;
+    let net = Pair::new();
+    let mut scenario = Scenario::new(&net, "");
+    let closed = (Pair::SERVER[0], 53).into();
+    let socket = secgroup_tests::udp::connect(&net.client, closed);
+    for _ in 0..COUNT {
+        socket.send(&[0; DATA]).unwrap();
+    }
+    assert!(!secgroup_tests::tcp::reaches(&net.client, (Pair::SERVER[0], 81).into()));
+    let dropped = || scenario.secgroup.counters().packets("eth0", "ingress", "no-rule");
+    wait_until(MAX_WAIT, "the drops to be counted", || dropped() > COUNT);
+    let all = dropped();
+    let lines = scenario.records();
+    let number = |line: &Line, name: &str| line[name].parse().unwrap_or(0_u64);
+    let rejected: Vec<_> = lines.iter().filter(|line| line["action"] == "REJECT").collect();
+    let of = |protocol: &str, name: &str| -> u64 {
+        let chosen = rejected.iter().filter(|line| line["protocol"] == protocol);
+        chosen.map(|line| number(line, name)).sum()
+    };
+    assert_eq!(of("17", "packets"), COUNT, "{lines:#?}");
+    assert_eq!(of("17", "bytes"), COUNT * (20 + 8 + DATA as u64), "{lines:#?}");
+    assert_eq!(of("6", "packets"), all - COUNT, "{lines:#?}");
+    for line in &rejected {
+        let flags = if line["protocol"] == "6" { "2" } else { "0" };
+        let is = ["srcaddr", "dstaddr", "flow-direction", "reason", "tcp-flags", "rule-id"];
+        let expected = ["10.77.0.2", "10.77.0.1", "ingress", "no-rule", flags, "-"];
+        assert_eq!(is.map(|name| &*line[name]), expected, "{line:#?}");
+    }
+    assert!(lines.iter().all(|line| line["log-status"] == "OK"), "{lines:#?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use firewall_ebpf::abi::limits::ABI_VERSION;
 use secgroup_tests::http::get_any_status;
 use secgroup_tests::network::at;
-use secgroup_tests::prometheus::{Prometheus, check_metrics};
+use secgroup_tests::prometheus::{Prometheus, check_metrics, test_rules};
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{MAX_WAIT, wait_for, wait_until};
 use secgroup_tests::{Namespace, Pair, Process, Secgroup};
@@ -193,6 +193,9 @@ fn prometheus_counts_dropped_connections() {
     });
     assert_eq!(prometheus.value("sum(secgroup_drops_total)"), Some(4.0));
     assert_eq!(prometheus.value("count(secgroup_build_info)"), Some(1.0));
+    wait_until(MAX_WAIT, "the rules of contrib to be evaluated", || {
+        prometheus.value("secgroup:drops:rate5m{interface=\"eth0\"}").is_some_and(|rate| rate > 0.0)
+    });
 
     // Neither the scraper's idle connection nor a client without a request delays the exit.
     let silent = net.server.run(|| TcpStream::connect(SERVED)).unwrap();
@@ -203,4 +206,9 @@ fn prometheus_counts_dropped_connections() {
         assert!(!tcp::reaches(&net.client, at(Pair::SERVER, 80)[0]));
     });
     wait_until(MAX_WAIT, "a scrape that fails", || prometheus.value("up") == Some(0.0));
+}
+
+#[test]
+fn the_alerts_fire_when_they_should_and_not_before() {
+    test_rules("contrib/prometheus/rules_test.yml");
 }

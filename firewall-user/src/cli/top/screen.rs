@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::board::{Board, Sort};
 use crate::cli::failure::one_line;
-use crate::explain::Explain as _;
+use crate::explain::Explain;
 use crate::observe::query::{Checked, Query, QueryError};
 
 /// The longest filter that can be typed.
@@ -146,7 +146,7 @@ impl Screen {
                 self.offset = 0;
             }
             Err(error) => {
-                let hint = error.downcast_ref::<QueryError>().and_then(|error| error.hint());
+                let hint = error.downcast_ref::<QueryError>().and_then(Explain::hint);
                 let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
                 self.refusal = Some(one_line(&format!("{error}{hint}")));
             }

@@ -12,8 +12,10 @@ use crate::console::routes::{Asked, Shared};
 use crate::console::view::{Frame, MAX_ROWS, link};
 use crate::control::named::Named;
 use crate::model::{Error, Interface, Model, label};
-use crate::observe::explain::{Explanation, Explanations, Question, WordError, Words, explain};
-use crate::observe::record::PacketRecord;
+use crate::observe::capture::CaptureError;
+use crate::observe::explain::{
+    ExplainError, Explanation, Explanations, NoRecord, Question, Words, explain, of_record,
+};
 
 /// The words of the form, in its order, with label and example.
 const WORDS: [(&str, &str, &str); 6] = [
@@ -127,24 +129,31 @@ fn ask(
     words: &Asking<'_>,
 ) -> Result<Explanation, Problem> {
     words.check()?;
-    let (interface, direction, question) = match words.get(FROM_DROP) {
-        Some(id) => of_record(model, &record(shared, id)?)?,
-        None => of_words(control, model, words)?,
-    };
-    explain(control, interface, direction, &question).map_err(refused)
+    if let Some(id) = words.get(FROM_DROP) {
+        let malformed =
+            |_| Problem::usage(format!("from-drop {id:?} is not the number of a record"), None);
+        let (id, journal) = (id.parse().map_err(malformed)?, shared.journal()?);
+        return of_record(control, model, &journal, id, false).map_err(|error| refused(&error));
+    }
+    let (interface, direction, question) = of_words(control, model, words)?;
+    explain(control, interface, direction, &question).map_err(|error| refused(&error))
 }
 
-/// Where the words are wrong, and not the host.
-fn refused(error: anyhow::Error) -> Problem {
-    if let Some(error) = error.downcast_ref::<WordError>() {
-        return Problem::of_words(error);
-    }
-    if let Some(error) = error.downcast_ref::<crate::observe::explain::ExplainError>() {
-        let mut problem = Problem::of_words(error);
-        problem.status = StatusCode::CONFLICT;
-        return problem;
-    }
-    Problem::failed(&error)
+/// Where what is asked about is wrong, and not the host.
+fn refused(error: &anyhow::Error) -> Problem {
+    let (mut problem, status) = if let Some(error) = error.downcast_ref::<NoRecord>() {
+        (Problem::of_words(error), StatusCode::NOT_FOUND)
+    } else if let Some(error) = error.downcast_ref::<ExplainError>() {
+        (Problem::of_words(error), StatusCode::CONFLICT)
+    } else if let Some(error) = error.downcast_ref::<CaptureError>() {
+        (Problem::usage(error.to_string(), None), StatusCode::CONFLICT)
+    } else if let Some(error) = error.downcast_ref::<Error>() {
+        (Problem::of_words(error), StatusCode::NOT_FOUND)
+    } else {
+        return Problem::failed(error);
+    };
+    problem.status = status;
+    problem
 }
 
 fn of_words<'a>(
@@ -182,39 +191,6 @@ fn of_words<'a>(
     };
     let packet = packet.packet().map_err(|error| Problem::of_words(&error))?;
     Ok((interface, known, Question::Packet(packet)))
-}
-
-/// The record with a number.
-fn record(shared: &Shared, id: &str) -> Result<PacketRecord, Problem> {
-    let number: u64 = id.parse().map_err(|_| {
-        Problem::usage(format!("from-drop {id:?} is not the number of a record"), None)
-    })?;
-    let found = shared.journal()?.get(number).map_err(anyhow::Error::from)?;
-    found.ok_or_else(|| {
-        let hint = "the journal keeps records up to its size".to_owned();
-        let mut problem = Problem::usage(format!("there is no record {number}"), Some(hint));
-        problem.status = StatusCode::NOT_FOUND;
-        problem
-    })
-}
-
-/// What the first packet of a record would meet now.
-fn of_record<'a>(
-    model: &'a Model,
-    record: &PacketRecord,
-) -> Result<(&'a Interface, Direction, Question), Problem> {
-    let mut interfaces = model.interfaces.values();
-    let interface = interfaces.find(|one| one.id.as_str() == record.network_interface_id);
-    let interface = interface.ok_or_else(|| {
-        let name = label(&record.device, record.netns.as_deref());
-        Problem::usage(
-            format!("the interface {name} of record {} is not attached any more", record.id),
-            None,
-        )
-    })?;
-    let problem = Problem::usage("a record cannot be explained yet", None);
-    let _ = interface;
-    Err(problem)
 }
 
 impl Page {

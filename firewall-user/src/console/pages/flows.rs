@@ -14,6 +14,7 @@ use crate::console::texts;
 use crate::console::view::{Frame, MAX_ROWS, link};
 use crate::control::NothingAttached;
 use crate::observe::flows::document::FlowList;
+use crate::observe::flows::untracked::{Untracked, untracked};
 use crate::observe::flows::{Admitted, LiveFlow, live_flows};
 use crate::observe::query::{Stored, protocol_name};
 
@@ -32,6 +33,8 @@ struct Page {
     clear: &'static str,
     /// What the table shows, in one sentence.
     summary: String,
+    /// Why there may be none: sentences.
+    untracked: Vec<String>,
     columns: Vec<SortColumn>,
     rows: Vec<Row>,
     /// Links to the rows before and after.
@@ -78,15 +81,13 @@ pub(in crate::console) async fn answer(
         .await?;
     let mut filters = Filters::new(Of::Flows, &[], &words);
     match read {
-        Ok(((total, flows), _)) if form == Form::Json => {
-            Ok(json(&FlowList::new(&flows, total, Vec::new())))
+        Ok((read, _)) if form == Form::Json => {
+            Ok(json(&FlowList::new(&read.flows, read.total, read.untracked)))
         }
-        Ok(((total, flows), order)) => {
-            Ok(html(StatusCode::OK, &Page::new(filters, &words, &order, total, &flows)))
-        }
+        Ok((read, order)) => Ok(html(StatusCode::OK, &Page::new(filters, &words, &order, read))),
         Err(problem) if form == Form::Html && problem.status == StatusCode::BAD_REQUEST => {
             filters.problem = Some(problem);
-            let page = Page::new(filters, &words, &Order::default(), 0, &[]);
+            let page = Page::new(filters, &words, &Order::default(), Read::default());
             Ok(html(StatusCode::BAD_REQUEST, &page))
         }
         Err(problem) => Err(problem),
@@ -133,12 +134,18 @@ impl Order {
     }
 }
 
-/// The number of the flows that match, and a page of them.
-fn read(
-    shared: &Shared,
-    words: &[(String, String)],
-    order: &Order,
-) -> Result<(usize, Vec<LiveFlow>), Problem> {
+/// What was read.
+#[derive(Default)]
+struct Read {
+    /// The number of the flows that match.
+    total: usize,
+    /// A page of them.
+    flows: Vec<LiveFlow>,
+    /// Where none matches: the rules by which such traffic is untracked.
+    untracked: Vec<Untracked>,
+}
+
+fn read(shared: &Shared, words: &[(String, String)], order: &Order) -> Result<Read, Problem> {
     let control = shared.control()?;
     let model = control.model()?;
     let names = Stored { control: &control, model: &model };
@@ -155,18 +162,15 @@ fn read(
         _ => flows.sort_by_key(|flow| Reverse(flow.bytes())),
     }
     let total = flows.len();
-    Ok((total, flows.into_iter().skip(order.start).take(MAX_ROWS).collect()))
+    let untracked = if total == 0 { untracked(&control, &model, &checked)? } else { Vec::new() };
+    let flows = flows.into_iter().skip(order.start).take(MAX_ROWS).collect();
+    Ok(Read { total, flows, untracked })
 }
 
 impl Page {
-    fn new(
-        filters: Filters,
-        words: &[(String, String)],
-        order: &Order,
-        total: usize,
-        flows: &[LiveFlow],
-    ) -> Self {
+    fn new(filters: Filters, words: &[(String, String)], order: &Order, read: Read) -> Self {
         let Order { sort, start } = *order;
+        let Read { total, flows, untracked } = read;
         let at = |path: &str, sort: &str, start: usize| {
             let start = if start == 0 { String::new() } else { start.to_string() };
             link(path, words, &[("sort", sort), ("start", &start)])
@@ -189,6 +193,7 @@ impl Page {
             filters,
             clear: "flows",
             summary,
+            untracked: untracked.iter().map(Untracked::text).collect(),
             columns: columns.into(),
             rows: flows.iter().map(Row::new).collect(),
             before: (start > 0).then(|| at("flows", sort, start.saturating_sub(MAX_ROWS))),

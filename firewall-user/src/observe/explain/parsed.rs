@@ -36,6 +36,15 @@ pub(super) enum Parsed {
     Invalid,
 }
 
+/// The packet of a frame; `None` of one that is not IP, does not parse, or is a later fragment, which has no ports.
+#[must_use]
+pub fn packet_of(frame: &[u8], has_ethernet: bool) -> Option<Packet> {
+    match Parsed::of(frame, has_ethernet) {
+        Parsed::Ip(ip) if ip.kind != Kind::LaterFragment => Some(ip.packet),
+        _ => None,
+    }
+}
+
 impl Parsed {
     pub(super) fn of(frame: &[u8], has_ethernet: bool) -> Self {
         let packet = HostPacket { has_ethernet, ..HostPacket::ethernet(frame) };

@@ -132,7 +132,7 @@ impl Poller {
                     poll.beyond_limit += 1;
                     continue;
                 }
-                None => poll.first_seen(flow, last.map(|(jiffies, _)| jiffies)),
+                None => poll.first_seen(flow, last),
             };
             self.seen.insert(id, known);
         }
@@ -160,11 +160,16 @@ fn distinct(flows: Vec<LiveFlow>) -> HashMap<FlowId, LiveFlow> {
 }
 
 impl Poll {
-    /// A flow of a tuple that the last reading did not have. `last`: when that was, in jiffies.
-    fn first_seen(&mut self, flow: LiveFlow, last: Option<u64>) -> LiveFlow {
-        // A packet that creates a flow reads the clock a little before it writes the table.
+    /// A flow of a tuple that the last reading did not have, or that was of another process. `last`: when that was.
+    fn first_seen(&mut self, flow: LiveFlow, last: Option<(u64, Option<Instant>)>) -> LiveFlow {
         let began = self.jiffies.saturating_sub(age(self.jiffies, flow.entry.flow.created));
-        let is_new = last.is_some_and(|last| began + clock::hz() >= last);
+        let is_new = match last {
+            None => false,
+            // The other process has seen those that had begun.
+            Some((last, None)) => began > last,
+            // A packet that creates a flow reads the clock a little before it writes the table.
+            Some((last, Some(_))) => began + clock::hz() >= last,
+        };
         let Flow { packets, bytes, .. } = flow.entry.flow;
         self.changes.push(if is_new {
             Change { flow: flow.clone(), kind: Kind::New, packets, bytes }
@@ -358,8 +363,10 @@ mod tests {
     fn a_poller_that_resumes_knows_which_flows_are_new() {
         let mut poller = Poller::resume(DEFAULT_LIMIT, late());
         let later = late() + clock::jiffies(60);
-        let new = flow(2, created_at(later - 1), 9);
-        let poll = poller.advance(vec![flow(1, 0, 5), new], later);
-        assert_eq!(told(&poll), [(1, Kind::Existing, 0, 0), (2, Kind::New, 9, 900)]);
+        let seen = flow(2, created_at(late()), 7);
+        let new = flow(3, created_at(late() + 1), 9);
+        let poll = poller.advance(vec![flow(1, 0, 5), seen, new], later);
+        let existing = |port| (port, Kind::Existing, 0, 0);
+        assert_eq!(told(&poll), [existing(1), existing(2), (3, Kind::New, 9, 900)]);
     }
 }

@@ -47,11 +47,12 @@ fn records_are_read_as_they_were_written_and_numbers_ascend_over_restarts() {
     for start in [0, 3, 6] {
         let mut writer = Writer::open(&dir, DEFAULT_SIZE).unwrap();
         for index in start..start + 3 {
-            assert_eq!(writer.append(record(index, 1)).unwrap(), index as u64 + 1);
+            assert_eq!(writer.append(record(index, 1)).unwrap(), index.cast_unsigned() + 1);
         }
     }
     let read = records(Reader::open(&dir).unwrap().entries().unwrap());
-    let expected: Vec<_> = (0..9).map(|index| (index as u64 + 1, record(index, 1))).collect();
+    let expected: Vec<_> =
+        (0..9).map(|index| (index.cast_unsigned() + 1, record(index, 1))).collect();
     let expected: Vec<_> =
         expected.into_iter().map(|(id, record)| PacketRecord { id, ..record }).collect();
     assert_eq!(read, expected);
@@ -70,7 +71,7 @@ fn the_oldest_segments_are_deleted_and_numbers_ascend_over_that() {
         let mut writer = Writer::open(&dir, MIN_SIZE).unwrap();
         for _ in 0..200 {
             written += 1;
-            assert_eq!(writer.append(record(written as i64, 1)).unwrap(), written);
+            assert_eq!(writer.append(record(written.cast_signed(), 1)).unwrap(), written);
             assert!(on_disk() <= MIN_SIZE && on_disk() == writer.size());
         }
         let ids = ids(&dir);
@@ -183,7 +184,7 @@ fn records_are_found_by_number_and_from_the_end() {
     }
     for id in [kept[0], kept[0] + 1, 250, 300] {
         let found = reader.get(id).unwrap().unwrap();
-        assert_eq!((found.id, found.first), (id, id as i64 - 1));
+        assert_eq!((found.id, found.first), (id, id.cast_signed() - 1));
     }
     let last = |count, every| {
         let found = reader.last(count, |record| record.id % every == 0).unwrap();

@@ -1,9 +1,5 @@
-use std::time::Duration;
-
-use pcap_file::DataLink;
-use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
-use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
-use pcap_file::pcapng::{Block, PcapNgReader};
+use pcap_parser::Linktype;
+use pcap_parser::pcapng::{Block, OptionCode, PcapNGOption, parse_pcapng};
 
 use super::*;
 use crate::observe::record::Verdict;
@@ -42,48 +38,39 @@ fn another_reader_finds_frames_interfaces_times_and_reasons() {
     let bytes = capture.take();
     assert_eq!(capture.take(), [0; 0]);
 
-    let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
+    let (rest, read) = parse_pcapng(&bytes).unwrap();
+    assert_eq!(rest, [0; 0]);
+    let text = |options: &[PcapNGOption<'_>], code| {
+        let option = options.iter().find(|option| option.code == code).unwrap();
+        let length = usize::from(option.len);
+        String::from_utf8(option.value[..length].to_vec()).unwrap()
+    };
     let mut interfaces = Vec::new();
     let mut packets = Vec::new();
-    while let Some(block) = reader.next_block() {
-        match block.unwrap().into_owned() {
+    for block in read.sections.iter().flat_map(|section| &section.blocks) {
+        match block {
+            Block::SectionHeader(_) => {}
             Block::InterfaceDescription(interface) => {
-                let name = interface.options.iter().find_map(|option| match option {
-                    InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
-                    _ => None,
-                });
-                let resolution = interface.options.iter().find_map(|option| match option {
-                    InterfaceDescriptionOption::IfTsResol(value) => Some(*value),
-                    _ => None,
-                });
-                assert_eq!(resolution, Some(3));
-                interfaces.push((name.unwrap(), interface.linktype));
+                assert_eq!(interface.if_tsresol, 3);
+                interfaces.push((text(&interface.options, OptionCode(2)), interface.linktype));
             }
-            Block::EnhancedPacket(packet) => {
-                let comment = packet.options.iter().find_map(|option| match option {
-                    EnhancedPacketOption::Comment(comment) => Some(comment.to_string()),
-                    _ => None,
-                });
-                // The reader takes the time for nanoseconds.
-                let time = Duration::from_millis(packet.timestamp.as_nanos() as u64);
-                packets.push((
-                    packet.interface_id,
-                    time.as_millis(),
-                    packet.data.len(),
-                    packet.original_len,
-                    comment.unwrap(),
-                ));
-            }
-            other => panic!("{other:?}"),
+            Block::EnhancedPacket(packet) => packets.push((
+                packet.if_id,
+                u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low),
+                packet.caplen,
+                packet.origlen,
+                text(&packet.options, OptionCode::Comment),
+            )),
+            _ => panic!("another block"),
         }
     }
-    let expected = [("eth0".to_owned(), DataLink::ETHERNET), ("tun0".to_owned(), DataLink::RAW)];
-    assert_eq!(interfaces[..2], expected);
+    let expected = [("eth0".to_owned(), Linktype::ETHERNET), ("tun0".to_owned(), Linktype::RAW)];
+    assert_eq!(interfaces, expected);
     let comment = "drop no-rule; ingress; policy 00000007; 12 packets in 1 ms; record 5".to_owned();
     assert_eq!(packets[0], (0, 1_796_030_000_123, 54, 1514, comment));
     assert_eq!((packets[1].0, packets[1].2, packets[1].3), (1, 40, 1514));
     assert!(packets[1].4.starts_with("would-drop no-rule; ingress; policy 00000007; 1 packet;"));
     // What is no frame is cut where it ends to be one.
     assert_eq!((packets[2].0, packets[2].2, packets[2].3), (0, 2, 2));
-    assert_eq!((interfaces.len(), packets.len()), (2, 3));
+    assert_eq!(packets.len(), 3);
 }

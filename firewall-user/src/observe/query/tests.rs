@@ -257,8 +257,10 @@ fn the_options_of_a_command_are_those_of_the_language() {
     assert_eq!(Query::from_arg_matches(&matches).unwrap(), parse("--port 1-2 --not"));
 }
 
-fn subjects()
--> impl Strategy<Value = (Option<IpAddr>, Option<IpAddr>, [Option<u16>; 2], u8, u8, u8)> {
+/// Addresses, ports, and three numbers from which the other fields are made.
+type Fields = (Option<IpAddr>, Option<IpAddr>, [Option<u16>; 2], u8, u8, u8);
+
+fn subjects() -> impl Strategy<Value = Fields> {
     let address =
         || proptest::option::of(any::<u8>().prop_map(|last| IpAddr::from([10, 0, 0, last])));
     let port = || proptest::option::of(0..4u16);

@@ -101,8 +101,8 @@ pub struct CoverageDocument {
     pub journal: Option<JournalCoverage>,
     /// The files of flow logs; null: none was read.
     pub flow_logs: Option<FilesCoverage>,
-    /// Packets that were read from captures; null: none was read.
-    pub captured_packets: Option<u64>,
+    /// The captures of packets; null: none was read.
+    pub captures: Option<CaptureCoverage>,
     /// Dropped connections that the rules of today allow already.
     pub passes_already: u64,
     /// Connections that passed, and that the rules of today do not allow either.
@@ -155,6 +155,18 @@ pub struct FilesCoverage {
     pub oldest: Option<String>,
     /// Time of the newest record, UTC.
     pub newest: Option<String>,
+}
+
+/// What captures of packets had.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct CaptureCoverage {
+    /// Packets that open a connection.
+    pub opening_packets: u64,
+    /// Packets that belong to a connection, and those that are not IP.
+    pub other_packets: u64,
+    /// Packets whose addresses no attached interface has.
+    pub packets_of_other_addresses: u64,
 }
 
 impl JournalCoverage {

@@ -2,9 +2,10 @@ use firewall_ebpf::abi::interface::Direction;
 
 use super::*;
 use crate::model::{
-    Change, Group, GroupId, Interface as Attached, InterfaceId, Peer, PortRange, Rule, RuleId,
-    RuleSpec, Traffic, VpcId, parse_cidr,
+    Change, Group, GroupId, Interface as Attached, InterfaceId, Model, Peer, PortRange, Rule,
+    RuleId, RuleSpec, Traffic, VpcId, parse_cidr,
 };
+use crate::policy::Addresses;
 
 /// A model with one interface, whose group has TCP rules with these numbers, first ports and networks.
 fn model(id: &InterfaceId, rules: &[(u32, u16, &str)]) -> Model {
@@ -148,4 +149,47 @@ fn a_rule_that_is_over_decides_nothing() {
     let of =
         |now| Ruleset::new(&model, &Addresses::new(), now).rules(&eni.to_string()).unwrap().len();
     assert_eq!((of(4_000_000_000), of(5_000_000_000)), (1, 0));
+}
+
+#[test]
+fn a_capture_has_the_packets_that_open_connections() {
+    let eni = InterfaceId::random().unwrap();
+    let id = eni.to_string();
+    let now = model(&eni, &[(1, 22, "192.0.2.0/24")]);
+    let proposed = model(&eni, &[(2, 80, "0.0.0.0/0")]);
+    let addresses: Addresses = [(0, vec!["198.51.100.1/32".parse().unwrap()])].into();
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("trace.pcap");
+    // The header of a pcap file of packets that begin with the IP header (101).
+    let mut file: Vec<u8> = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
+        file.extend(word.to_le_bytes());
+    }
+    let mut add = |builder: etherparse::PacketBuilderStep<etherparse::TcpHeader>| {
+        let mut packet = Vec::new();
+        builder.write(&mut packet, &[]).unwrap();
+        let length = u32::try_from(packet.len()).unwrap();
+        for word in [100, 0, length, length] {
+            file.extend(u32::to_le_bytes(word));
+        }
+        file.extend(packet);
+    };
+    let ip = |source, destination| etherparse::PacketBuilder::ipv4(source, destination, 64);
+    let (client, server, other) = ([192, 0, 2, 7], [198, 51, 100, 1], [203, 0, 113, 5]);
+    add(ip(client, server).tcp(40_000, 22, 1, 100).syn());
+    add(ip(server, client).tcp(22, 40_000, 1, 100).syn().ack(2));
+    add(ip(client, server).tcp(40_000, 22, 2, 100).ack(2));
+    add(ip(other, server).tcp(40_000, 80, 1, 100).syn());
+    add(ip(other, client).tcp(40_000, 80, 1, 100).syn());
+    std::fs::write(&path, file).unwrap();
+    let mut simulation = Simulation::default();
+    let window = (0, &crate::observe::query::Checked::default());
+    let packets = simulation.add_capture(&path, (&now, &addresses), window).unwrap();
+    assert_eq!((packets.opening, packets.others, packets.elsewhere), (2, 2, 1));
+    let found = simulation.compare(&ruleset(&now), &ruleset(&proposed));
+    let ports = |list: &[Connection]| -> Vec<_> {
+        list.iter().map(|one| (one.interface.clone(), one.probe.port, one.seen_in)).collect()
+    };
+    assert_eq!(ports(&found.breaks), [(id.clone(), 22, Source::Capture)]);
+    assert_eq!(ports(&found.passes), [(id, 80, Source::Capture)]);
 }

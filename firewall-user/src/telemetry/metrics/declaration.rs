@@ -118,6 +118,14 @@ metrics! {
         "Packets that a rule allowed and that belonged to no flow";
     RULE_BYTES = Counter "rule_bytes" ["group", "rule"]
         "Bytes of packets that a rule allowed and that belonged to no flow";
+    RULE_FLOWS = Counter "rule_flows" ["group", "rule"]
+        "Flows that a rule opened, as `secgroup rule list --hits` shows them";
+    RULE_FIRST_HIT = Gauge "rule_first_hit_timestamp_seconds" ["group", "rule"]
+        "When the first packet that a rule allowed passed, in seconds since 1970; absent for a rule that was never used";
+    RULE_LAST_HIT = Gauge "rule_last_hit_timestamp_seconds" ["group", "rule"]
+        "When the last packet of a rule or of its flows passed, in seconds since 1970; absent for a rule that was never used";
+    RULE_COVERED = Gauge "rule_covered" ["group", "rule"]
+        "1 if other rules of its group allow all traffic of a rule, which then counts no packets or fewer; else 0";
     ACL_PACKETS = Counter "acl_packets" ["acl", "direction", "entry", "action"]
         "Packets that an entry of a network ACL decided: each that it denied; of those that it allowed, each that was looked up";
     ACL_BYTES = Counter "acl_bytes" ["acl", "direction", "entry", "action"]
@@ -130,6 +138,24 @@ metrics! {
         "Bytes of packets that the block of a prefix list dropped";
     ENDED = Counter "ended" ["kind"]
         "Rules, entries of network ACLs and blocks that ended by themselves and were removed";
+    RECORDS_COLLECTING = Gauge "records_collecting" []
+        "1 if this process collects records of dropped packets, else 0; absent if it is not to";
+    RECORDS_SEEN = Counter "records_seen" ["interface", "verdict"]
+        "Packets that were to be recorded: the sum of kept, aggregated, and lost, and a second later of those that are still being aggregated";
+    RECORDS_KEPT = Counter "records_kept" ["interface", "verdict"]
+        "Records, each of a packet and of those that were aggregated with it";
+    RECORDS_AGGREGATED = Counter "records_aggregated" ["interface", "verdict"]
+        "Packets that the record of an earlier packet of the same tuple and reason counts";
+    RECORDS_LOST = Counter "records_lost" ["interface", "verdict"]
+        "Packets that are in no record: there were too many different ones, or the record could not be written";
+    RECORDS_UNWRITTEN = Counter "records_unwritten" []
+        "Records that could not be written to the journal";
+    RECORDS_SELF_TEST = Gauge "records_self_test_timestamp_seconds" []
+        "When the record that tests the way from the kernel to the journal last arrived, in seconds since 1970";
+    JOURNAL_BYTES = Gauge "journal_bytes" []
+        "Size of the journal of records";
+    JOURNAL_OLDEST = Gauge "journal_oldest_timestamp_seconds" []
+        "Time of the oldest entry in the journal of records, in seconds since 1970";
     STORE_GENERATION = Gauge "store_generation" []
         "Number of changes to the store";
     PANIC = Gauge "panic" []

@@ -17,7 +17,7 @@ fn a_follower_sees_every_record_once_while_segments_come_and_go() {
     let reader = Reader::open(&dir).unwrap();
     let mut all = reader.follow(Some(4)).unwrap();
     let mut new = reader.follow(None).unwrap();
-    let end = 1500;
+    let end = 1500_i64;
     let writing = thread::spawn(move || {
         for time in 10..end {
             writer.append(record(time, 1)).unwrap();
@@ -30,7 +30,7 @@ fn a_follower_sees_every_record_once_while_segments_come_and_go() {
     for (follow, first) in [(&mut all, 5), (&mut new, 11)] {
         let mut seen = Vec::new();
         let deadline = Instant::now() + LIMIT;
-        while seen.last() != Some(&(end as u64)) {
+        while seen.last() != Some(&(end.cast_unsigned())) {
             assert!(Instant::now() < deadline, "{:?}", seen.last());
             for entry in follow.read(64).unwrap() {
                 if let Entry::Record(record) = entry {
@@ -39,7 +39,7 @@ fn a_follower_sees_every_record_once_while_segments_come_and_go() {
             }
             follow.wait(Duration::from_millis(50));
         }
-        assert!(seen.iter().copied().eq(first..=end as u64));
+        assert!(seen.iter().copied().eq(first..=end.cast_unsigned()));
         assert_eq!((follow.missed(), follow.damaged()), (0, 0));
     }
     writing.join().unwrap();
