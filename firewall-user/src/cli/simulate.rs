@@ -13,9 +13,8 @@ use super::{Context, Exit};
 use crate::clock::Clocks;
 use crate::model::{Change, rfc3339};
 use crate::observe::query::{Query, Stored, protocol_name};
-use crate::observe::record::NearestMiss;
 use crate::observe::simulate::document::{
-    ConnectionDocument, CoverageDocument, FilesCoverage, SimulationDocument,
+    ConnectionDocument, CoverageDocument, FilesCoverage, MissDocument, SimulationDocument,
 };
 use crate::observe::simulate::{Ruleset, Simulation, directions};
 
@@ -227,9 +226,9 @@ fn port(one: &ConnectionDocument) -> String {
     }
 }
 
-fn miss(miss: &NearestMiss) -> String {
-    let NearestMiss { rule, field, rule_value, packet_value } = miss;
-    format!("{}: {field} is {packet_value}, not {rule_value}", rule.group_name)
+fn miss(miss: &MissDocument) -> String {
+    let MissDocument { name, field, rule_value, packet_value } = miss;
+    format!("{}: {field} is {packet_value}, not {rule_value}", name.group_name)
 }
 
 fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {

@@ -367,4 +367,4 @@ impl Comparison {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -144,3 +144,127 @@ impl Effects {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use firewall_ebpf::abi::interface::Direction;
+    use firewall_ebpf::abi::reason::Reason;
+
+    use super::*;
+    use crate::model::{
+        Change, GroupId, InterfaceId, Peer, PortRange, RuleSpec, Traffic, parse_cidr,
+    };
+    use crate::observe::simulate::tests::{model, subject};
+
+    /// The rules 1 and 2, for ports 22 and 80; a staged rule 7 for port 443; the removals of both are staged, and 8
+    /// would allow port 80, too.
+    fn staged() -> (InterfaceId, Model) {
+        let eni = InterfaceId::random().unwrap();
+        let mut model = model(&eni, &[(1, 22, "192.0.2.0/24"), (2, 80, "0.0.0.0/0")]);
+        let group: GroupId = "sg-00000001".parse().unwrap();
+        let add = |port| StagedChange::Add {
+            spec: RuleSpec {
+                direction: Direction::Ingress,
+                traffic: Traffic::Tcp(PortRange { from: port, to: port }),
+                peer: Peer::from(parse_cidr("192.0.2.0/24").unwrap()),
+            },
+            description: String::new(),
+        };
+        let changes = [
+            ("sgr-00000007", add(443)),
+            ("sgr-00000008", add(80)),
+            ("sgr-00000001", StagedChange::Remove),
+            ("sgr-00000002", StagedChange::Remove),
+        ];
+        for (rule, change) in changes {
+            let staged = Staged { group: group.clone(), created: 0, change };
+            model.make(Change::Stage { rule: rule.parse().unwrap(), staged });
+        }
+        (eni, model)
+    }
+
+    #[test]
+    fn only_packets_that_no_rule_allowed_would_pass_by_a_staged_one() {
+        let (eni, model) = staged();
+        let would_be = WouldBe::new(&model, &Addresses::new(), 0);
+        let id = eni.to_string();
+        let record = |port: u16, reason, verdict| PacketRecord {
+            id: 1,
+            first: 1,
+            last: 1,
+            network_interface_id: id.clone(),
+            device: "eth0".to_owned(),
+            netns: None,
+            direction: Direction::Ingress,
+            verdict,
+            reason,
+            packets: 1,
+            bytes: 60,
+            generation: 1,
+            protocol: Some(6),
+            source: "192.0.2.7".parse().ok(),
+            destination: "198.51.100.1".parse().ok(),
+            source_port: Some(40_000),
+            destination_port: Some(port),
+            icmp_type: None,
+            icmp_code: None,
+            tcp_flags: Some(2),
+            ether_type: None,
+            rule: None,
+            entry: None,
+            nearest_miss: None,
+            frame: String::new(),
+            frame_length: 60,
+        };
+        for (port, reason, verdict, expected) in [
+            (443, Reason::NoRule, Verdict::Drop, &["sgr-00000007"][..]),
+            (443, Reason::NoRule, Verdict::WouldDrop, &["sgr-00000007"]),
+            (443, Reason::Acl, Verdict::Drop, &[]),
+            (443, Reason::NoRule, Verdict::Pass, &[]),
+            (444, Reason::NoRule, Verdict::Drop, &[]),
+        ] {
+            let found = would_be.of_drop(&record(port, reason, verdict));
+            let found: Vec<_> = found.iter().map(|id| id.as_str()).collect();
+            assert_eq!(found, expected, "{port} {}", reason.name());
+        }
+    }
+
+    #[test]
+    fn a_flow_would_be_dropped_unless_another_rule_allows_it() {
+        let (eni, model) = staged();
+        let would_be = WouldBe::new(&model, &Addresses::new(), 0);
+        let id = eni.to_string();
+        let name = |rule: &str| RuleName {
+            security_group_rule_id: rule.to_owned(),
+            group_id: "sg-00000001".to_owned(),
+            group_name: "web".to_owned(),
+        };
+        let mut found = BTreeMap::new();
+        for (source, port, rule) in [
+            ("192.0.2.7", 22, "sgr-00000001"),
+            ("192.0.2.7", 80, "sgr-00000002"),
+            ("203.0.113.5", 80, "sgr-00000002"),
+            ("203.0.113.5", 80, "sgr-00000009"),
+        ] {
+            let name = name(rule);
+            let subject = Subject { rule: Some(&name), ..subject(&id, source, port) };
+            let effect = would_be.of_flow(&subject);
+            found.insert(
+                (source, port, rule),
+                effect.map(|(id, is_allowed)| (id.as_str(), is_allowed)),
+            );
+        }
+        let found: Vec<_> = found.into_values().collect();
+        assert_eq!(
+            found,
+            [
+                Some(("sgr-00000001", false)),
+                Some(("sgr-00000002", true)),
+                Some(("sgr-00000002", false)),
+                None
+            ]
+        );
+    }
+}

@@ -58,7 +58,7 @@ fn staged_changes_decide_nothing_until_they_are_enforced() {
     let one = &found["Breaks"][0];
     assert_eq!((&one["Port"], &one["SeenIn"]), (&json!(80), &json!("live")), "{found}");
     assert_eq!(one["Source"], "10.77.0.2");
-    assert_eq!(one["Rule"]["security_group_rule_id"], open.as_str());
+    assert_eq!(one["Rule"]["SecurityGroupRuleId"], open.as_str());
     let staged = secgroup.json("rule list --staged");
     let removal = staged["StagedRules"].as_array().unwrap().iter();
     let removal = removal.clone().find(|one| one["Change"] == "remove").unwrap();

@@ -66,12 +66,53 @@ pub struct ConnectionDocument {
     /// When the last packet came, UTC.
     pub last: Option<String>,
     /// The rule that let them pass; of dropped ones the proposed rule that would.
-    pub rule: Option<RuleName>,
+    pub rule: Option<RuleDocument>,
     /// The proposed rule that comes closest to allowing them.
-    pub nearest_miss: Option<NearestMiss>,
+    pub nearest_miss: Option<MissDocument>,
     /// Whether live flows end with the change (`--revalidate on`). Otherwise they go on, as in EC2, and none can be
     /// opened anew.
     pub is_cut: bool,
+}
+
+/// A rule by its names.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct RuleDocument {
+    /// Id of the rule.
+    pub security_group_rule_id: String,
+    /// Id of its group.
+    pub group_id: String,
+    /// Name of its group.
+    pub group_name: String,
+}
+
+/// A rule that does not allow a packet, and the first of its fields that the packet does not match.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct MissDocument {
+    /// The rule.
+    #[serde(flatten)]
+    pub name: RuleDocument,
+    /// `direction`, `protocol`, `address` or `port`.
+    pub field: String,
+    /// What the rule has in this field.
+    pub rule_value: String,
+    /// What the packet has.
+    pub packet_value: String,
+}
+
+impl RuleDocument {
+    fn new(name: &RuleName) -> Self {
+        let RuleName { security_group_rule_id, group_id, group_name } = name.clone();
+        Self { security_group_rule_id, group_id, group_name }
+    }
+}
+
+impl MissDocument {
+    fn new(miss: &NearestMiss) -> Self {
+        let NearestMiss { rule, field, rule_value, packet_value } = miss.clone();
+        Self { name: RuleDocument::new(&rule), field, rule_value, packet_value }
+    }
 }
 
 /// A proposed rule that allows nothing of what was seen.
@@ -80,7 +121,7 @@ pub struct ConnectionDocument {
 pub struct UnusedRule {
     /// The rule.
     #[serde(flatten)]
-    pub name: RuleName,
+    pub name: RuleDocument,
     /// As text.
     pub rule: String,
 }
@@ -204,7 +245,7 @@ impl SimulationDocument {
         let unused = comparison
             .unused
             .iter()
-            .map(|(name, rule)| UnusedRule { name: name.clone(), rule: rule.clone() });
+            .map(|(name, rule)| UnusedRule { name: RuleDocument::new(name), rule: rule.clone() });
         Self {
             schema_version: SCHEMA_VERSION,
             breaks: connections(&comparison.breaks),
@@ -300,8 +341,8 @@ impl ConnectionDocument {
             bytes: connection.bytes,
             first: connection.first.map(rfc3339),
             last: connection.last.map(rfc3339),
-            rule: connection.rule.clone(),
-            nearest_miss: connection.nearest_miss.clone(),
+            rule: connection.rule.as_ref().map(RuleDocument::new),
+            nearest_miss: connection.nearest_miss.as_ref().map(MissDocument::new),
             is_cut: connection.is_cut,
         }
     }

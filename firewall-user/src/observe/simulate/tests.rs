@@ -8,7 +8,7 @@ use crate::model::{
 use crate::policy::Addresses;
 
 /// A model with one interface, whose group has TCP rules with these numbers, first ports and networks.
-fn model(id: &InterfaceId, rules: &[(u32, u16, &str)]) -> Model {
+pub(in crate::observe) fn model(id: &InterfaceId, rules: &[(u32, u16, &str)]) -> Model {
     let rule = |&(number, port, cidr): &(u32, u16, &str)| Rule {
         id: format!("sgr-{number:08x}").parse().unwrap(),
         number,
@@ -41,7 +41,7 @@ fn ruleset(model: &Model) -> Ruleset {
 }
 
 /// A TCP connection from an address to a port.
-fn subject<'a>(id: &'a str, source: &str, port: u16) -> Subject<'a> {
+pub(in crate::observe) fn subject<'a>(id: &'a str, source: &str, port: u16) -> Subject<'a> {
     Subject {
         network_interface_id: id,
         device: "eth0",
