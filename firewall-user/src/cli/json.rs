@@ -13,7 +13,6 @@ pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::explain::Explanations;
 use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
 use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
-use crate::observe::record::PacketRecord;
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
 
@@ -56,7 +55,6 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
         document::<Explanations>("Explanation", &["explain"], &[]),
-        document::<PacketRecord>("Records, one in each line", &["drops"], &[]),
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
