@@ -22,4 +22,5 @@ pub mod policy;
 pub mod port;
 pub mod prefix;
 pub mod reason;
+pub mod record;
 pub mod state;

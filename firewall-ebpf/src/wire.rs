@@ -12,10 +12,13 @@ mod message;
 mod options;
 pub mod packet;
 mod parse;
+pub mod slice;
 pub mod tcp;
 
 pub use arp::read_arp;
-pub use common::{is_in_head, parse_common_v4, parse_common_v6, tcp_numbers};
+pub use common::{
+    Tuple, is_in_head, parse_common_v4, parse_common_v6, tcp_numbers, tuple_v4, tuple_v6,
+};
 pub use header::protocol;
 pub use link_message::is_link_message;
 pub use message::{Arp, LinkMessage};

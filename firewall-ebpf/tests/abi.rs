@@ -26,13 +26,12 @@ use firewall_ebpf::abi::flow::{
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::helper::{
     LIST_HEADER, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, SET_ACTIVE_ENTRY,
-    SET_BLOCKING, pack_query, unpack_query,
+    SET_BLOCKING, SET_WATCH, pack_query, unpack_query,
 };
 use firewall_ebpf::abi::interface::{
     Call, Direction, EtherTypes, FRAGMENT_TIMEOUT, MAX_ETHER_TYPES, NonIp, Orientation,
     SETTINGS_EACH, SLOW_PATH_PROGRAMS, SLOW_PATHS, Settings, TIMEOUT_SPACE, TcpChecks,
-    UDP_STREAM_AGE, has_fast_path, settings_index, shared_slow_path, slow_path_index, traced_lines,
-    traced_slow_path,
+    UDP_STREAM_AGE, has_fast_path, record_index, settings_index, shared_slow_path, slow_path_index,
 };
 use firewall_ebpf::abi::limits::{
     ABI_VERSION, MAX_CLASSES, MAX_ENDS, MAX_EXTENSION_HEADERS, MAX_INTERFACES, MAX_PAGES,
@@ -45,10 +44,14 @@ use firewall_ebpf::abi::policy::{
 use firewall_ebpf::abi::port::{MAX_OWN, OWN_V6, Own4, Own6, PortChecks, PortSecurity, mac_word};
 use firewall_ebpf::abi::prefix::Prefix;
 use firewall_ebpf::abi::reason::{REASON_SPACE, Reason, Verdict, verdict};
+use firewall_ebpf::abi::record::{
+    ACCOUNTS_EACH, AUDIT, Account, CELLS, Cell, Count, EGRESS, FLUSH_ALL, FLUSH_SELF_TEST,
+    FRAGMENT, FRAME, HASH_WORDS, Key, Note, Record, SELF_TEST, TICK, Watch, account_index,
+};
 use firewall_ebpf::abi::state::State;
 
 /// Every version and its digest. A new version gets a new line; lines never change.
-const DIGESTS: [(u32, u64); 6] = [
+const DIGESTS: [(u32, u64); 7] = [
     (1, 0xd383_6986_33da_e372),
     (2, 0xfd8e_9136_bba5_babc),
     (3, 0x8432_eb30_9985_f8e0),
@@ -56,6 +59,7 @@ const DIGESTS: [(u32, u64); 6] = [
     (5, 0x0385_0f43_e0fe_919e),
     // A value of a map that only userspace uses.
     (6, 0x0385_0f43_e0fe_919e),
+    (7, 0x270c_e5c1_dc45_6af6),
 ];
 
 macro_rules! layout {
@@ -103,6 +107,18 @@ fn manifest() -> String {
         Own4 { address, mask }
         Own6 { address, mask }
         PortSecurity { v6, v4, mac, checks, reserved }
+        Key {
+            source, destination, ports, ether_type, protocol, family, device, slot, reason, flags,
+            generation, decided_by,
+        }
+        Record {
+            first, last, packets, bytes, key, frame_length, captured, tcp_flags, reserved, frame,
+        }
+        Cell {
+            key, added, taken, due, last, first, lock, tcp_flags, frame_length, captured, reserved,
+            frame,
+        }
+        Account { seen, lost, used_until, reserved }
     );
     constants!(text;
         FIN_EGRESS HEARD_EGRESS HEARD_INGRESS INITIATOR_EGRESS NO_SCALE NUMBERS_KNOWN PROVEN
@@ -114,6 +130,7 @@ fn manifest() -> String {
         MAX_VLAN_TAGS ANY_V4 ANY_V6 LEAF MAX_LIST MAX_RULE NO_CLASS PAGE TRAFFIC_MAX UNTRACKED
         REASON_SPACE TIMEOUT_SPACE SETTINGS_EACH SLOW_PATHS SLOW_PATH_PROGRAMS MAX_ETHER_TYPES MAX_OWN OWN_V6
         BLOCK BLOCK_BANKS DENY EPOCH_TIMED MAX_ENDS MAX_FILTERS SET_BLOCKING TABLE_SETS TIMED
+        ACCOUNTS_EACH AUDIT CELLS EGRESS FLUSH_ALL FLUSH_SELF_TEST FRAGMENT FRAME HASH_WORDS SELF_TEST SET_WATCH TICK
     );
     let sizes = [size_of::<V4>(), size_of::<V6>(), size_of::<Line>(), size_of::<Page>()];
     let _ = writeln!(text, "addresses, line, page {sizes:?}");
@@ -182,18 +199,26 @@ fn words(text: &mut String) {
     let call = Call::new(7, 9);
     let _ = writeln!(
         text,
-        "call {:#x} {} {} {}",
+        "call {:#x} {} {} {:#x}",
         call.0,
         call.settings(),
         call.device(),
-        call.with_reason(5).reason()
+        call.with_decision(5, true).0
     );
     let passed = [call.with_passed_blocks(true), call.with_passed_blocks(false)];
     let passed = passed.map(|call| (call.0, call.settings(), call.has_passed_blocks()));
     let _ = writeln!(text, "passed blocks {passed:x?}");
-    let slow_paths =
-        [shared_slow_path(TcpChecks::Strict, false, true), traced_slow_path(3), traced_lines(3)];
-    let _ = writeln!(text, "slow paths {:?}", slow_paths.map(|base| slow_path_index(base, egress)));
+    let slow_path = slow_path_index(shared_slow_path(TcpChecks::Strict, false, true), egress);
+    let records = [true, false].map(|ethernet| record_index(ethernet, egress));
+    let _ = writeln!(text, "slow path {slow_path} records {records:?}");
+    let watch = Watch::new(Watch::DROPS | Watch::PASSES, 7);
+    let _ = writeln!(text, "watch {watch:x?} {} {}", watch.has(Watch::DROPS, 6), watch.has(1, 7));
+    let accounts = [15, 16].map(|reason| account_index(3, reason));
+    let _ = writeln!(text, "accounts {accounts:?}");
+    let note = Note::new(7, 9);
+    let _ = writeln!(text, "note {note:x?} {} {}", note.generation(), note.decided_by());
+    let count = Count::one(60);
+    let _ = writeln!(text, "count {count:x?} {} {}", count.packets(), count.bytes());
     let checks = [
         PortChecks::NONE,
         PortChecks::ADDRESSES,

@@ -1,6 +1,7 @@
 //! The EC2-compatible endpoint: each action is a change or a reading of the model of this host, by the same ways as
 //! the commands of the command line.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -20,7 +21,6 @@ mod browser;
 mod call;
 mod client_tokens;
 mod devices;
-mod instance;
 pub mod keys;
 mod refusal;
 mod replay;
@@ -100,6 +100,11 @@ impl Api {
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.config.ec2
+    }
+
+    /// The directory of the store.
+    fn state_dir(&self) -> &Path {
+        &self.paths.state_dir
     }
 
     /// The model as it is now. A change that was answered is in it.

@@ -17,10 +17,14 @@ mod attach;
 mod block;
 mod confirm;
 mod detach;
+mod diff;
 mod documents;
+mod drops;
 mod ends;
+mod explain;
 mod export;
 mod failure;
+mod flow_log;
 mod flows;
 mod gc;
 mod group;
@@ -37,13 +41,17 @@ mod mode;
 mod output;
 mod panic;
 mod prefix_list;
+mod proposal;
 mod reconcile;
 mod rule;
 mod safety;
 mod serve;
+mod signals;
+mod simulate;
 mod stats;
 mod status;
 mod table;
+mod top;
 mod traffic;
 mod unblock;
 mod vpc;
@@ -131,6 +139,8 @@ enum Command {
     Apply(apply::Command),
     Import(import::Command),
     Export(export::Command),
+    Diff(diff::Command),
+    Simulate(simulate::Command),
     /// Attach groups to an interface, or change the groups and options of one that is attached
     Attach(attach::Command),
     /// Detach all groups from an interface
@@ -149,9 +159,15 @@ enum Command {
     Status(status::Command),
     /// Show packet and byte counters by interface, direction and reason
     Stats(stats::Command),
+    Explain(explain::Command),
+    Drops(drops::Command),
+    Top(top::Command),
     /// List, count and remove tracked flows
     #[command(subcommand)]
     Flows(flows::Command),
+    /// Create, list, delete and read flow logs
+    #[command(subcommand)]
+    FlowLog(flow_log::Command),
     /// Remove expired flows from the flow tables
     Gc(gc::Command),
     /// Make the kernel's state equal to the store: at boot, and after an upgrade
@@ -175,12 +191,15 @@ impl Command {
             Self::PrefixList(command) => command.needs_configuration(),
             Self::Acl(command) => command.needs_configuration(),
             Self::Apply(_)
+            | Self::Diff(_)
+            | Self::Simulate(_)
             | Self::Import(_)
             | Self::Attach(_)
             | Self::Reconcile(_)
             | Self::Serve(_) => true,
             Self::Mode(command) => !command.is_for_emergency(),
             Self::Block(command) => command.needs_configuration(),
+            Self::FlowLog(command) => command.needs_configuration(),
             Self::Export(_)
             | Self::Vpc(_)
             | Self::Detach(_)
@@ -191,6 +210,9 @@ impl Command {
             | Self::Management(_)
             | Self::Status(_)
             | Self::Stats(_)
+            | Self::Explain(_)
+            | Self::Drops(_)
+            | Self::Top(_)
             | Self::Flows(_)
             | Self::Gc(_)
             | Self::Key(_)
@@ -208,6 +230,8 @@ impl Command {
             Self::Apply(command) => command.run(context),
             Self::Import(command) => command.run(context),
             Self::Export(command) => command.run(context),
+            Self::Diff(command) => command.run(context),
+            Self::Simulate(command) => command.run(context),
             Self::Attach(command) => command.run(context),
             Self::Detach(command) => command.run(context),
             Self::Mode(command) => command.run(context),
@@ -219,7 +243,11 @@ impl Command {
             Self::Management(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Stats(command) => command.run(context),
+            Self::Explain(command) => command.run(context),
+            Self::Drops(command) => command.run(context),
+            Self::Top(command) => command.run(context),
             Self::Flows(command) => command.run(context),
+            Self::FlowLog(command) => command.run(context),
             Self::Gc(command) => command.run(context),
             Self::Reconcile(command) => command.run(context),
             Self::Serve(command) => command.run(context),

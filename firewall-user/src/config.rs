@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use arrayvec::ArrayString;
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -43,8 +44,12 @@ pub struct Config {
     /// no interface is attached: at the next boot, or by `secgroup detach --all` and attaching again.
     /// `reconcile` names each size that differs from what is in the kernel.
     pub maps: Maps,
+    /// Records of dropped packets, which `secgroup serve` collects.
+    pub records: Records,
     /// What stands for the AWS account and region in ids, ARNs and documents.
     pub ec2: Identity,
+    /// The files of flow logs with the destination `s3`. A change takes effect within seconds of SIGHUP.
+    pub flow_logs: FlowLogFiles,
     /// Whether these are the defaults in place of a file that cannot be used: tables that exist keep their
     /// sizes.
     #[serde(skip)]
@@ -73,6 +78,54 @@ pub struct Maps {
     pub rules: Entries,
     /// Interfaces attached at the same time.
     pub interfaces: Bounded<1, MAX_INTERFACES>,
+}
+
+/// The files of flow logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowLogFiles {
+    /// Directory of the files: each bucket is a directory in it. It is created with mode 0700, and used only if nobody
+    /// else can change it.
+    #[schemars(with = "String")]
+    pub directory: ArrayString<255>,
+    /// MiB of all files together; the oldest ones are deleted for new ones.
+    pub max_size: Bounded<1, 16_777_216>,
+    /// Days after which a file is deleted; 0: never.
+    pub max_age: Bounded<0, 36_500>,
+}
+
+impl Default for FlowLogFiles {
+    fn default() -> Self {
+        let mut directory = ArrayString::new();
+        directory.push_str("/var/log/secgroup");
+        Self { directory, max_size: Bounded(1024), max_age: Bounded(0) }
+    }
+}
+
+/// Records of dropped packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Records {
+    /// Whether `serve` collects them. Without it nothing is recorded, except while `drops --follow` or `top` runs. A
+    /// change takes effect when `serve` starts again.
+    pub collect: bool,
+    /// The most that the journal takes on disk, in MiB. The oldest records are deleted to make room for new ones. A
+    /// change takes effect when collecting starts again.
+    pub journal_mib: Bounded<1, 65_536>,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { collect: true, journal_mib: Bounded(64) }
+    }
+}
+
+impl Records {
+    /// The most that the journal takes on disk, in bytes.
+    #[must_use]
+    pub fn journal_size(&self) -> u64 {
+        u64::from(self.journal_mib.get()) << 20
+    }
 }
 
 /// The least entries of a map.
@@ -181,6 +234,14 @@ pub enum Error {
         /// Which.
         source: crate::model::Error,
     },
+    /// A directory that depends on where a process was started.
+    #[error("configuration {}: [flow_logs]: directory = {directory:?} does not begin with /", path.display())]
+    Directory {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: String,
+    },
     /// An account or a region that EC2 does not have the like of.
     #[error("configuration {}: [ec2]: {reason}", path.display())]
     Identity {
@@ -197,7 +258,10 @@ impl Explain for Error {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("without --config and SECGROUP_CONFIG no file is needed".into())
             }
-            Self::Read { .. } | Self::Syntax { .. } | Self::Identity { .. } => None,
+            Self::Read { .. }
+            | Self::Syntax { .. }
+            | Self::Directory { .. }
+            | Self::Identity { .. } => None,
             Self::Limits { source, .. } => Explain::hint(source),
         }
     }
@@ -255,6 +319,13 @@ impl Config {
             .ec2
             .validate()
             .map_err(|reason| Error::Identity { path: path.to_owned(), reason })?;
+        let directory = &config.flow_logs.directory;
+        if !directory.starts_with('/') {
+            return Err(Error::Directory {
+                path: path.to_owned(),
+                directory: directory.to_string(),
+            });
+        }
         Ok(config)
     }
 }
@@ -299,6 +370,11 @@ mod tests {
             ("[maps]\ninterfaces = \"x\"\n", "line 2, column 14: invalid type: string"),
             ("[maps]\nflows_new = 1\nflows_new = 2\n", "line 3, column 1: duplicate key"),
             ("[maps\n", "line 1, column 6:"),
+            ("[flow_logs]\nmax_size = 0\n", "line 2, column 12: 0 is not 1 to 16777216"),
+            (
+                "[flow_logs]\ndirectory = \"x\"\n",
+                "[flow_logs]: directory = \"x\" does not begin with /",
+            ),
             ("[limits]\nrules_per_group = 1000\n", "[limits]: rules_per_group = 1000 times"),
         ] {
             let error = format!("{:#}", anyhow::Error::new(parse(text).unwrap_err()));

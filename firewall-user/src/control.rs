@@ -10,6 +10,8 @@ use crate::config::{Config, Paths};
 use crate::dataplane::Pins;
 use crate::dataplane::tables::maps::Maps;
 use crate::explain::{Exit, Explain};
+use crate::model::Model;
+use crate::policy::Addresses;
 use crate::store::{FILE, Store};
 use enforcer::Enforcer;
 use lock::Patience;
@@ -154,6 +156,15 @@ impl Control {
     #[must_use]
     pub const fn pins(&self) -> &Pins {
         &self.enforcer.pins
+    }
+
+    /// The inside addresses and networks of every attached interface of a model, by slot: [`inside`].
+    ///
+    /// # Errors
+    /// rtnetlink fails.
+    pub fn addresses(&self, model: &Model) -> Result<Addresses> {
+        let interfaces = model.interfaces.values();
+        interfaces.map(|one| Ok((one.slot, inside(self.pins(), one)?))).collect()
     }
 
     /// The maps in the kernel; `None` if nothing is attached.

@@ -2,6 +2,8 @@
 
 mod address;
 pub(crate) mod connection;
+pub(crate) mod host;
+pub(crate) mod router;
 pub(crate) mod server;
 pub mod tls;
 

@@ -9,6 +9,7 @@ pub mod list;
 pub mod measure;
 pub mod memory;
 pub mod packets;
+pub mod records;
 pub mod report;
 pub mod scale;
 mod subject;

@@ -21,6 +21,7 @@ pub mod rules;
 pub mod run;
 pub mod scenario;
 pub mod truncated;
+pub mod watched;
 
 pub use case::{Case, Step, case};
 pub use engine::{Engine, FlowId, FlowView};

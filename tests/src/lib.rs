@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod bloom;
+pub mod browser;
 pub mod clients;
 pub mod counters;
 pub mod crash;

@@ -83,7 +83,6 @@ fn measure() -> Counts {
                 timeouts: BTreeMap::new(),
                 // With a MAC address that is checked.
                 port: PortSecurity { mac: 1, ..PortSecurity::default() },
-                traced: false,
             };
             for (name, count) in load(&maps, &fixed) {
                 let highest = worst.entry(name).or_default();

@@ -15,6 +15,8 @@ pub(crate) enum Part {
     Packets,
     /// A packet by a network ACL and by block lists
     Deny,
+    /// A dropped packet, recorded and not
+    Records,
     /// Admission by large policies, changes of them, and the memory of rules and flows
     Policies,
     /// Commands with a prefix list of a million entries, and beside it
@@ -30,6 +32,7 @@ impl Part {
         match self {
             Self::Packets => "packets",
             Self::Deny => "deny",
+            Self::Records => "records",
             Self::Policies => "policies",
             Self::Lists => "lists",
             Self::Interfaces => "interfaces",

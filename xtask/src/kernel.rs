@@ -42,7 +42,6 @@ const SELECTION: [(&str, &[&str]); 2] = [
             "lifetime::flows_and_counters",
             "lifetime::the_last_detach",
             "memory::status_reports",
-            "trace::tcx_reports",
         ],
     ),
 ];

@@ -3,6 +3,7 @@
 //! Each item is installed only if it is not found, so a second set-up is quick. Separate programs go to
 //! `target/tools`; the rest are Debian packages.
 
+pub(crate) mod browser;
 pub(crate) mod clients;
 mod debian;
 pub(crate) mod emulator;
@@ -37,8 +38,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Sets up what a chore needs; silent and quick when nothing is missing. The clients of EC2 are separate:
-/// [`clients::start`].
+/// Sets up what a chore needs; silent and quick when nothing is missing. The clients of EC2 and what drives the
+/// browser are separate: [`clients::start`].
 pub(crate) fn ensure(scope: Scope) -> Result<Toolchain> {
     install(scope)
 }

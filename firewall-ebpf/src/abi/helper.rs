@@ -29,11 +29,13 @@ pub const MAX_BLOOM_KEYS: u32 = 64;
 pub const MAX_PROBED: u32 = 128;
 
 /// Bytes of an entry in a list for `sg_set_active`: the slot as a `u64`, and the
-/// [`Active`](super::policy::Active) word; or [`SET_BLOCKING`] and the
-/// [`Blocking`](super::block::Blocking) word. The word of the list is 0.
+/// [`Active`](super::policy::Active) word; or [`SET_BLOCKING`] or [`SET_WATCH`] and their word. The word of the
+/// list is 0.
 pub const SET_ACTIVE_ENTRY: u32 = 16;
 /// In the place of a slot: the entry is the [`Blocking`](super::block::Blocking) word.
 pub const SET_BLOCKING: u32 = u32::MAX;
+/// In the place of a slot, plus the slot: the entry is the interface's [`Watch`](super::record::Watch) word.
+pub const SET_WATCH: u32 = 1 << 16;
 /// Entries of such a list that are written.
 pub const MAX_SET_ACTIVE: u32 = 128;
 
@@ -50,4 +52,17 @@ pub const fn pack_query(direction: Direction, traffic: u32) -> u32 {
 pub const fn unpack_query(query: u32) -> (Direction, u32) {
     let direction = if query >> 31 == 0 { Direction::Ingress } else { Direction::Egress };
     (direction, query & TRAFFIC_MAX)
+}
+
+/// Direction and number of a reason, which `sg_explain` prints: the mark of its skb.
+#[must_use]
+pub const fn pack_explained(direction: Direction, reason: u8) -> u32 {
+    (direction as u32) << 8 | reason as u32
+}
+
+/// The two parts of [`pack_explained`], as numbers.
+#[must_use]
+#[inline(always)]
+pub const fn unpack_explained(mark: u32) -> (u32, u32) {
+    (mark >> 8, mark & 0xff)
 }

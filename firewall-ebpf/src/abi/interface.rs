@@ -1,7 +1,7 @@
 //! Settings of an interface: direction, orientation, TCP checks, frames that are not IP.
 
-use super::limits::MAX_INTERFACES;
 use super::port::PortSecurity;
+use super::reason::{Verdict, verdict};
 use super::state::State;
 
 /// The direction of a packet relative to the protected endpoint: a property of the packet, not of
@@ -244,32 +244,28 @@ pub const fn shared_slow_path(checks: TcpChecks, has_ethernet: bool, revalidates
     (checks as u32) << 1 | (!has_ethernet as u32) << 2 | (revalidates as u32) << 3
 }
 
-/// The base of the slow path of one interface, while it is traced.
-#[must_use]
-pub const fn traced_slow_path(slot: u16) -> u32 {
-    SLOW_PATHS + 2 * slot as u32
-}
-
-/// The base of the programs that print the packets of one traced interface. They follow its slow path by a
-/// tail call: together the two need more than the 512 bytes of stack that a program has.
+/// Index of the program that records packets of a direction. It follows the slow path by a tail call: together the
+/// two need more than the 512 bytes of stack that a program has.
 #[must_use]
 #[inline(always)]
-pub const fn traced_lines(slot: u16) -> u32 {
-    SLOW_PATHS + 2 * MAX_INTERFACES + 2 * slot as u32
+pub const fn record_index(has_ethernet: bool, direction: Direction) -> u32 {
+    SLOW_PATHS + 2 * !has_ethernet as u32 + direction as u32
 }
 
-/// Programs of the slow path, shared and of traced interfaces.
-pub const SLOW_PATH_PROGRAMS: u32 = SLOW_PATHS + 4 * MAX_INTERFACES;
+/// Programs of the slow path, and those that record packets.
+pub const SLOW_PATH_PROGRAMS: u32 = SLOW_PATHS + 4;
 
 /// What one program hands to the next, in one word: bits 0 to 14 the index of the interface's [`Settings`],
-/// bit 15 whether the packet has passed the blocks of the host, bits 16 to 31 the reason, once the slow path has decided, bits 32 to 63 the device's index, by which the
-/// next program knows that the word is for its packet.
+/// bit 15 whether the packet has passed the blocks of the host; once it is decided, bits 16 to 23 the reason, and
+/// bit 24 whether audit mode lets the packet pass; bits 32 to 63 the device's index, by which the next program
+/// knows that the word is for its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call(pub u64);
 
 impl Call {
     const SETTINGS: u64 = 0x7fff;
     const PASSED_BLOCKS: u32 = 15;
+    const AUDIT: u32 = 24;
 
     /// Packs the word.
     #[must_use]
@@ -300,18 +296,33 @@ impl Call {
         (self.0 & Self::SETTINGS) as u32
     }
 
-    /// The word with a reason; it must be from [`Self::new`].
+    /// The word with what was decided: the number of a reason, and whether audit mode lets the packet pass. It
+    /// must be from [`Self::new`].
     #[must_use]
     #[inline(always)]
-    pub const fn with_reason(self, reason: u32) -> Self {
-        Self(self.0 | (reason as u64 & 0xffff) << 16)
+    pub const fn with_decision(self, reason: u32, audit: bool) -> Self {
+        Self(self.0 | (reason as u64 & 0xff) << 16 | (audit as u64) << Self::AUDIT)
     }
 
     /// The number of the reason.
     #[must_use]
     #[inline(always)]
     pub const fn reason(self) -> u32 {
-        (self.0 >> 16) as u32 & 0xffff
+        (self.0 >> 16) as u32 & 0xff
+    }
+
+    /// Whether audit mode lets the packet pass.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_audit(self) -> bool {
+        self.0 >> Self::AUDIT & 1 != 0
+    }
+
+    /// Whether a packet passes about which that was decided.
+    #[must_use]
+    #[inline(always)]
+    pub const fn passes(self) -> bool {
+        self.is_audit() || matches!(verdict(self.reason()), Verdict::Pass)
     }
 
     /// Index of the device.

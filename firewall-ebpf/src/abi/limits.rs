@@ -1,9 +1,9 @@
 //! Sizes and bounds that the kernel program, the compiler and the documents share.
 
 /// The version of this room: keys, values, numbers and their meaning in pinned maps. It names the
-/// pin directory (`abi6`), so a program never opens maps of another version. Raise it with
+/// pin directory (`abi7`), so a program never opens maps of another version. Raise it with
 /// every change of layout or meaning.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Interfaces attached at one time: the bound of a slot, and of every map that is indexed by slot.
 pub const MAX_INTERFACES: u32 = 256;

@@ -4,6 +4,7 @@ use super::counter::Counter;
 use super::flow::{Flow, FlowKey4, FlowKey6};
 use super::interface::Settings;
 use super::policy::Class;
+use super::record::{Account, Cell, Key, Record};
 
 // SAFETY: integers in a `repr(C)` struct whose size is the sum of its fields: no padding.
 unsafe impl aya::Pod for FlowKey4 {}
@@ -17,3 +18,11 @@ unsafe impl aya::Pod for Class {}
 unsafe impl aya::Pod for Counter {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Settings {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Key {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Record {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Cell {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Account {}

@@ -1,15 +1,16 @@
-//! The kernel program: entry points ([`programs`]), helper programs for userspace ([`helpers`]), BPF
-//! functions that are not inlined ([`subprograms`]), and the decision's tables over BPF maps.
+//! The kernel program: entry points ([`programs`]), records of packets ([`records`]), helper programs for userspace
+//! ([`helpers`]), BPF functions that are not inlined ([`subprograms`]), and the decision's tables over BPF maps.
 
 mod entry;
+mod explain;
 mod globals;
 mod helpers;
 mod maps;
 mod policy;
 mod programs;
+mod records;
 mod subprograms;
 mod tables;
-mod trace;
 mod view;
 
 #[panic_handler]

@@ -11,6 +11,7 @@ use super::header::{
 };
 use super::headers::PacketHeaders;
 use super::packet::{Packet, Wire};
+use super::tcp::JUDGED_FLAGS;
 use crate::abi::address::{V4, V6};
 
 /// From byte [`FRONT_V4`] of the frame to eight bytes after the IPv4 header.
@@ -80,6 +81,58 @@ pub(super) fn address_v6<P: Packet>(packet: &P, is_source: bool) -> Option<V6> {
         return None;
     }
     Some(if is_source { front.src } else { front.dst })
+}
+
+/// What a record has of a common frame with TCP or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple<A> {
+    /// Source address, network byte order.
+    pub src: A,
+    /// Destination address, network byte order.
+    pub dst: A,
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// Source and destination port in network byte order, in one word.
+    pub ports: u32,
+    /// TCP flags, of which only [`JUDGED_FLAGS`] are kept; 0 of UDP.
+    pub tcp_flags: u8,
+}
+
+/// The tuple of a frame that [`super::parse`] has accepted, if it is a common IPv4 frame with TCP or UDP.
+#[inline(always)]
+pub fn tuple_v4<P: Packet>(packet: &P) -> Option<Tuple<V4>> {
+    let front = packet.head::<FrontV4>(FRONT_V4)?;
+    if front.ether_type != RAW_IPV4 || front.first & 0xff != 0x45 || front.second & 0xff3f_0000 != 0
+    {
+        return None;
+    }
+    let tcp_flags = flags(packet, ETHERNET + IPV4, front.protocol)?;
+    let FrontV4 { src, dst, protocol, next: [ports, _], .. } = front;
+    Some(Tuple { src, dst, protocol, ports, tcp_flags })
+}
+
+/// The same for IPv6.
+#[inline(always)]
+pub fn tuple_v6<P: Packet>(packet: &P) -> Option<Tuple<V6>> {
+    let front = packet.head::<FrontV6>(FRONT_V6)?;
+    if front.ether_type != RAW_IPV6 {
+        return None;
+    }
+    let tcp_flags = flags(packet, ETHERNET + IPV6, front.protocol)?;
+    let FrontV6 { src, dst, protocol, next: [ports, _], .. } = front;
+    Some(Tuple { src, dst, protocol, ports, tcp_flags })
+}
+
+/// The TCP flags of a header at `at`, 0 of UDP; `None` for other protocols.
+#[inline(always)]
+fn flags<P: Packet>(packet: &P, at: u32, protocol: u8) -> Option<u8> {
+    if protocol == protocol::TCP {
+        // The byte behind the header's length.
+        let [_, flags] = packet.head::<[u8; 2]>(at + 12)?;
+        Some(flags & JUDGED_FLAGS)
+    } else {
+        (protocol == protocol::UDP).then_some(0)
+    }
 }
 
 /// Whether by the length fields of its IP header a frame is in the linear head as a whole.

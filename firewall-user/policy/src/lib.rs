@@ -7,7 +7,7 @@
 //! [`blocks`] for the networks that the whole host drops. [`evaluate()`] computes the verdict directly from the rules, and
 //! [`probes`] compares the kernel's tables with it before a policy becomes active. [`nearest`] finds the rule that came
 //! closest to allowing a packet, [`explain`] says why a packet is allowed and tracked, [`redundant`] names the rules that
-//! others make unnecessary, and [`services`] has the names of ports and ICMP messages.
+//! others make unnecessary, [`verdicts`] what another set of rules decides otherwise, and [`services`] has the names of ports and ICMP messages.
 //!
 //! Nothing here does I/O: no file, no socket, no process, no BPF. The crate does not depend on aya,
 //! SQLite, root or the kernel object, so the same model always gives the same tables, and its tests,
@@ -42,6 +42,7 @@ pub mod resolve;
 mod rules_by_prefix;
 pub mod services;
 mod untracked;
+pub mod verdicts;
 mod writes;
 
 pub use active::{MANAGEMENT_RULE, active_rules};

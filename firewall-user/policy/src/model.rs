@@ -32,6 +32,7 @@ mod permission;
 mod port;
 mod same;
 mod spec;
+mod staged;
 pub mod tags;
 mod text;
 mod traffic;
@@ -59,6 +60,7 @@ pub use networks::Networks;
 pub use permission::Permission;
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
+pub use staged::{Staged, StagedChange};
 pub use text::{
     acl_name, aws_list_name, group_description, group_name, prefix_list_name, rule_description,
 };
@@ -255,6 +257,8 @@ pub struct Model {
     pub subnets: BTreeMap<SubnetId, Subnet>,
     /// By id. Shared: a copy of the model costs little, whatever the number of rules.
     pub groups: BTreeMap<GroupId, Arc<Group>>,
+    /// Changes of rules that are not in force yet, by the id of the rule.
+    pub staged: BTreeMap<RuleId, Staged>,
     /// By id.
     pub prefix_lists: BTreeMap<PrefixListId, PrefixList>,
     /// By id.
@@ -392,6 +396,7 @@ impl Default for Model {
             vpcs: [(vpc.id.clone(), vpc)].into(),
             subnets: [(subnet.id.clone(), subnet)].into(),
             groups: BTreeMap::new(),
+            staged: BTreeMap::new(),
             prefix_lists: BTreeMap::new(),
             acls: BTreeMap::new(),
             blocks: BTreeMap::new(),

@@ -16,10 +16,12 @@ use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::policy::{TRAFFIC_MAX, traffic};
 use firewall_ebpf::wire::protocol;
 use hashbrown::HashMap;
+use ipnet::IpNet;
 
 use crate::model::{Family, IcmpMatch, Traffic};
 use crate::resolve::ResolvedRule;
-use region::{Entry, Net, Region};
+pub(crate) use region::Net;
+use region::{Entry, Region};
 
 mod region;
 
@@ -73,13 +75,13 @@ pub fn redundant(rules: &[ResolvedRule]) -> Vec<Redundant> {
 type Side = (Direction, bool);
 
 /// The networks of the rules, sorted, with their rules.
-struct Index<'a> {
+pub(crate) struct Index<'a> {
     rules: &'a [ResolvedRule],
     sides: HashMap<Side, Vec<Entry>>,
 }
 
 impl<'a> Index<'a> {
-    fn new(rules: &'a [ResolvedRule]) -> Self {
+    pub(crate) fn new(rules: &'a [ResolvedRule]) -> Self {
         let mut sides: HashMap<Side, Vec<Entry>> = HashMap::new();
         for (at, rule) in rules.iter().enumerate() {
             for network in &rule.networks {
@@ -154,6 +156,27 @@ impl<'a> Index<'a> {
         (!cover.is_empty()).then_some(cover)
     }
 
+    /// The packets of a rule that none of the rules that may allows: disjoint networks with intervals of traffic.
+    pub(crate) fn uncovered(
+        &self,
+        rule: usize,
+        may: impl Fn(usize) -> bool,
+    ) -> Vec<(Direction, IpNet, (u32, u32))> {
+        let mut found = Vec::new();
+        let mut pieces: Vec<_> = self.pieces(rule).collect();
+        // A network inside of another one of the same rule is part of that.
+        pieces.sort_by_key(|(side, net, _)| (side.1, *net));
+        pieces.dedup_by(|(side, net, _), (before_side, before, _)| {
+            side == before_side && before.contains(*net)
+        });
+        for (side, net, interval) in pieces {
+            let region = self.region(side, net).only(&may);
+            let uncovered = region.uncovered(interval).into_iter();
+            found.extend(uncovered.map(|(net, gap)| (side.0, net.network(side.1), gap)));
+        }
+        found
+    }
+
     /// As [`Self::cover`], without rules that are not needed for it, if it has few.
     fn minimal_cover(&self, rule: usize, may: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
         let mut cover = self.cover(rule, may)?;
@@ -202,8 +225,6 @@ fn interval(what: Traffic, family: Family) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use ipnet::IpNet;
-
     use super::*;
     use crate::model::PortRange;
 

@@ -2,9 +2,9 @@
 //! loopback network, and where nothing is signed they would be carried out. It cannot read the answers, unless its
 //! name is pointed at the loopback network meanwhile (DNS rebinding).
 
-use std::net::IpAddr;
-
 use axum::http::{HeaderMap, header};
+
+use crate::http::host::is_for_this_host;
 
 /// Headers that browsers send of themselves, and clients of EC2 do not.
 const OF_BROWSERS: [&str; 5] =
@@ -26,19 +26,6 @@ pub(super) fn is_of_browser(headers: &HeaderMap) -> bool {
 /// Whether a request cannot be one that a page made a browser send.
 pub(super) fn is_of_client(headers: &HeaderMap) -> bool {
     OF_CLIENTS.iter().any(|name| headers.contains_key(*name))
-}
-
-/// Whether the request is for an address of the loopback network: a page's own name is not.
-fn is_for_this_host(headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse().is_ok_and(|address: IpAddr| crate::http::is_loopback(address))
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl<'a> Call<'a> {
                 control.dry_run(&terms, |change| edit(change, &host))?;
                 return Err(Error::dry_run().into());
             }
-            let options = AttachOptions { traced: false, learns: true };
+            let options = AttachOptions { learns: true };
             control.attach(&terms, options, |change| edit(change, &host))
         });
         made.map(drop).map_err(|error| refusal(&error))

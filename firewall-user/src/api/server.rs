@@ -1,7 +1,6 @@
 //! The HTTP server of the endpoint. Its clients are untrusted until a request is authenticated: until then it costs
 //! a part of a connection, the memory of its body, and a hash.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,11 +19,7 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use firewall_ec2::{Error, Service as Ec2Service};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper::body::Body as _;
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -33,7 +28,8 @@ use super::authenticate::{Arrived, Authenticated, Authentication, Authenticator}
 use super::keys::KeyFile;
 use super::{Answer, Api, Caller, Connection, browser};
 use crate::config::{Config, Paths};
-use crate::http::connection::{Accepted, Bounds, Ends, Phase, Progress, Stream, Watched, bounded};
+use crate::http::connection::{Accepted, Bounds, Ends, Progress, Watched, bounded};
+use crate::http::router::serve;
 use crate::http::server::{self, Service};
 use crate::http::tls::{Tls, TlsFiles};
 use crate::http::{Address, Listening};
@@ -225,48 +221,17 @@ impl Service for Endpoint {
             let stream = Watched::new(stream, Arc::clone(&progress));
             let connection = async {
                 match acceptor {
-                    None => serve(stream, ends, router, &progress, end).await,
+                    None => serve(stream, ends, router, &progress, end, MAX_HEAD).await,
                     Some(acceptor) => {
                         // An error is the client's.
                         let Ok(stream) = acceptor.accept(stream).await else { return };
-                        serve(stream, ends, router, &progress, end).await;
+                        serve(stream, ends, router, &progress, end, MAX_HEAD).await;
                     }
                 }
             };
             bounded(&progress, &BOUNDS, connection).await;
         }
     }
-}
-
-async fn serve(
-    stream: impl Stream,
-    ends: Option<Ends>,
-    router: Router,
-    progress: &Arc<Progress>,
-    mut end: watch::Receiver<bool>,
-) {
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(|mut request: hyper::Request<Incoming>| {
-        progress.enter(Phase::Request);
-        if let Some(ends) = ends {
-            request.extensions_mut().insert(ends);
-        }
-        let answer = router.call(request);
-        async {
-            let answer: Result<Response, Infallible> = answer.await;
-            progress.enter(Phase::Answer);
-            answer
-        }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        _ = &mut connection => return,
-        _ = end.changed() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
 }
 
 fn router(shared: Arc<Shared>, has_reset: bool) -> Router {

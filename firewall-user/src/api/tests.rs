@@ -96,6 +96,11 @@ impl Host {
         body
     }
 
+    /// The directory of the store.
+    pub(super) fn state_dir(&self) -> &std::path::Path {
+        &self.api.paths.state_dir
+    }
+
     /// Stores what no action can without the kernel.
     pub(super) fn store<T>(
         &self,

@@ -13,9 +13,9 @@ use super::safety::Safety;
 use super::{Context, Exit, members, output};
 use crate::config::{MAX_ENTRIES, MIN_ENTRIES};
 use crate::control::follow::to_attach;
-use crate::control::{AttachOptions, Attachment, Terms};
+use crate::control::{AttachOptions, Attachment};
 use crate::dataplane::Pins;
-use crate::dataplane::hooks::{hook, trace};
+use crate::dataplane::hooks::hook;
 use crate::model::{EtherType, HookChoice, Interface, Mode, Model, Tracking};
 use crate::store::Transaction;
 
@@ -35,7 +35,6 @@ States of --timeout, with the default in seconds (names of EC2 where EC2 has one
   (also accepted in the form tcp-established)
 
 Exit code 3: the device, a group or the network namespace does not exist.
-Exit code 130: --trace was interrupted.
 
 Examples:
   secgroup attach eth0 --group web --group ssh
@@ -113,9 +112,6 @@ pub(super) struct Command {
     /// are cut [default: each gets a flow]
     #[arg(long)]
     no_learn: bool,
-    /// Print a line for every packet until interrupted; the interface stays attached
-    #[arg(long, conflicts_with = "confirm")]
-    trace: bool,
     #[command(flatten)]
     safety: Safety,
 }
@@ -163,7 +159,7 @@ impl Command {
         let mut control =
             if self.groups.is_empty() { context.control_existing()? } else { context.control()? };
         let capacity = context.config.maps.interfaces.get();
-        let options = AttachOptions { traced: self.trace, learns: !self.no_learn };
+        let options = AttachOptions { learns: !self.no_learn };
         let (pins, mut warnings) = (control.pins().clone(), Vec::new());
         let made = control.attach(&self.safety.terms(what), options, |change| {
             let before = self.before(&pins, &named, change, capacity)?;
@@ -198,12 +194,6 @@ impl Command {
                  `--max-flows` sets its size",
                 learned.left_out
             );
-        }
-        if self.trace {
-            trace::until_interrupted(control.pins(), interface.slot)?;
-            control
-                .attach(&Terms::default(), AttachOptions::default(), |_| Ok(interface.clone()))?;
-            return Ok(Exit::Interrupted);
         }
         Ok(Exit::Done)
     }

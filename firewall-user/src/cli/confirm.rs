@@ -71,11 +71,6 @@ pub(super) fn text(change: &UnconfirmedChange) -> String {
     format!(
         "unconfirmed: {}; rolled back in {} unless `secgroup confirm` keeps it",
         change.what,
-        humantime::format_duration(Duration::from_secs(whole_seconds(change.left)))
+        humantime::format_duration(Duration::from_secs(change.left_seconds()))
     )
-}
-
-/// Seconds, rounded up.
-pub(super) fn whole_seconds(left: Duration) -> u64 {
-    left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }

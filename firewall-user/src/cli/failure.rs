@@ -15,13 +15,15 @@ use crate::explain::{Exit, Explain};
 use crate::http::ListenError;
 use crate::http::tls::TlsError;
 use crate::model::{self, document};
+use crate::observe::explain::{ExplainError, NoRecord, WordError};
 use crate::observe::hits::HitsError;
+use crate::observe::journal::JournalError;
 use crate::observe::query::QueryError;
 use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 27] = [
+const EXPLAINED: [Lookup; 31] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -31,7 +33,10 @@ const EXPLAINED: [Lookup; 27] = [
     explained::<DataplaneError>,
     explained::<ListenError>,
     explained::<TlsError>,
+    explained::<JournalError>,
     explained::<KeysError>,
+    explained::<ExplainError>,
+    explained::<NoRecord>,
     explained::<LoadError>,
     explained::<LockError>,
     explained::<LockedOut>,
@@ -49,6 +54,7 @@ const EXPLAINED: [Lookup; 27] = [
     explained::<Unmanaged>,
     explained::<Unsettled>,
     explained::<NotEnforced>,
+    explained::<WordError>,
 ];
 
 type Cause<'a> = &'a (dyn Error + 'static);

@@ -11,6 +11,8 @@ use crate::control::{Control, Terms};
 use crate::model::{self, Error, Family, Group, Identity, Interface, Model, VpcId, document, tags};
 use crate::store::NewGroup;
 
+mod staged;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Create a group that allows no ingress and all egress, and print its id
@@ -30,6 +32,20 @@ pub(super) enum Command {
         /// Succeed if there is no such group
         #[arg(long)]
         if_exists: bool,
+    },
+    /// Stage the changes of a group's rules that a document would make, in place of those that are staged
+    ///
+    /// Their effect is counted (`rule list --staged`), and no packet is decided by them. Descriptions, tags and ends of
+    /// rules, and what the document says about other groups, are left out.
+    #[command(after_help = "Example:\n  secgroup group stage web groups.json")]
+    Stage(staged::Stage),
+    /// Enforce all staged changes of a group
+    #[command(after_help = "Example:\n  secgroup group enforce web --confirm 1m")]
+    Enforce(staged::Enforce),
+    /// Drop all staged changes of a group
+    Unstage {
+        /// Group by id or name
+        group: String,
     },
 }
 
@@ -76,6 +92,9 @@ impl Command {
             }
             Self::Show(show) => show.run(context),
             Self::Delete { group, if_exists } => delete(context, &group, if_exists),
+            Self::Stage(stage) => stage.run(context),
+            Self::Enforce(enforce) => enforce.run(context),
+            Self::Unstage { group } => staged::unstage(context, &group),
         }
     }
 }

@@ -4,14 +4,20 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
+use super::diff::DiffDocument;
+use super::flow_log::document::FlowLogList;
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
-use super::stats::StatsDocument;
-use super::status::StatusDocument;
+use super::rule::redundant::RedundantRules;
+use super::rule::staged::StagedRules;
 use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
+use crate::observe::explain::Explanations;
 use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
 use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
+use crate::observe::simulate::document::SimulationDocument;
+use crate::observe::stats::StatsDocument;
+use crate::observe::status::StatusDocument;
 
 /// A JSON document on standard output.
 #[derive(Debug)]
@@ -36,9 +42,13 @@ pub fn documents() -> Vec<JsonDocument> {
             &["SecurityGroups"],
         ),
         document::<Document>("Rules", &["rule list", "export"], &["SecurityGroupRules"]),
+        document::<DiffDocument>("Difference", &["diff"], &[]),
+        document::<SimulationDocument>("Simulation", &["simulate"], &[]),
         document::<RuleHitsList>("Hits of rules", &["rule list --hits"], &[]),
         document::<UnusedRules>("Unused rules", &["rule unused"], &[]),
         document::<RuleUsers>("Users of a rule", &["rule users"], &[]),
+        document::<RedundantRules>("Redundant rules", &["rule redundant"], &[]),
+        document::<StagedRules>("Staged rules", &["rule list --staged"], &[]),
         document::<Document>(
             "Prefix lists",
             &["prefix-list list", "prefix-list show", "export"],
@@ -49,11 +59,13 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<LoadDocument>("Loaded prefix list", &["prefix-list load"], &[]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
+        document::<Explanations>("Explanation", &["explain"], &[]),
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),
         document::<FlowCount>("Number of flows", &["flows count"], &[]),
         document::<FlowTop>("Rates of flows", &["flows top"], &[]),
         document::<FlowEvent>("Flow that began or ended", &["flows watch"], &[]),
+        document::<FlowLogList>("Flow logs", &["flow-log list"], &[]),
         document::<CreatedKey>("New access key", &["key create"], &[]),
         document::<KeyList>("Access keys", &["key list"], &[]),
     ]

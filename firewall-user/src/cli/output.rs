@@ -1,5 +1,6 @@
 //! Printing: lines for people, JSON for programs.
 
+use std::env;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use anyhow::Result;
@@ -29,6 +30,12 @@ pub(crate) enum Format {
 /// Standard output. `println!` panics when the reader has closed it.
 pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
+}
+
+/// NO_COLOR (no-color.org) and terminals that have none.
+pub(crate) fn has_colours() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Prints lines.

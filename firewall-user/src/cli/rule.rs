@@ -17,7 +17,9 @@ use crate::model::{
 };
 
 mod hits;
+pub(super) mod redundant;
 mod selector;
+pub(super) mod staged;
 
 use hits::{Unused, Users};
 use selector::{Parsed, Selector};
@@ -67,6 +69,36 @@ A flow is listed under the rule that admitted it, whichever rule would admit it 
 Example:
   secgroup rule users sgr-0123456789abcdef0")]
     Users(Users),
+    /// Name the rules that others make unnecessary: shadowed by one, or redundant because of several
+    ///
+    /// All that is named can be removed, and no packet has another verdict or is tracked otherwise. A rule that ends
+    /// covers none that ends later.
+    #[command(after_help = "\
+Examples:
+  secgroup rule redundant web
+  secgroup rule redundant --interface eth0 --output json")]
+    Redundant(redundant::Command),
+    /// Stage rules to be added: their effect is counted, and no packet is decided by them; print their ids
+    #[command(after_help = "\
+Examples:
+  secgroup rule stage web ingress --protocol tcp --port https --cidr 198.51.100.0/24
+  secgroup rule list web --staged")]
+    Stage(staged::Stage),
+    /// Stage the removal of rules: what it would drop is counted, and the rules stay in force
+    #[command(after_help = "\
+Example:
+  secgroup rule stage-removal web sgr-0123456789abcdef0")]
+    StageRemoval(staged::Ids),
+    /// Drop staged changes of rules
+    #[command(after_help = "\
+Example:
+  secgroup rule unstage web sgr-0123456789abcdef0")]
+    Unstage(staged::Ids),
+    /// Enforce staged changes: the rules are added, with the ids that they have, and removed
+    #[command(after_help = "\
+Example:
+  secgroup rule enforce web sgr-0123456789abcdef0 --confirm 1m")]
+    Enforce(staged::Enforce),
 }
 
 #[derive(Debug, Args)]
@@ -137,6 +169,9 @@ pub(super) struct List {
     /// Show what each rule was used for
     #[arg(long)]
     hits: bool,
+    /// List staged changes, and what they would do to the packets of the journal, instead of the rules in force
+    #[arg(long, conflicts_with = "hits")]
+    staged: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -144,7 +179,7 @@ pub(super) struct List {
 impl Command {
     /// See [`super::Command::needs_configuration`].
     pub(super) const fn needs_configuration(&self) -> bool {
-        !matches!(self, Self::List(_) | Self::Unused(_) | Self::Users(_))
+        !matches!(self, Self::List(_) | Self::Unused(_) | Self::Users(_) | Self::Redundant(_))
     }
 
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
@@ -155,6 +190,11 @@ impl Command {
             Self::List(list) => list.run(context),
             Self::Unused(unused) => unused.run(context),
             Self::Users(users) => users.run(context),
+            Self::Redundant(command) => command.run(context),
+            Self::Stage(stage) => stage.run(context),
+            Self::StageRemoval(ids) => ids.stage_removal(context),
+            Self::Unstage(ids) => ids.unstage(context),
+            Self::Enforce(enforce) => enforce.run(context),
         }
     }
 }
@@ -320,6 +360,9 @@ impl List {
             return hits::list(&control, &model, &groups, self.output.output)
                 .context("list the hits of rules")
                 .map(|()| Exit::Done);
+        }
+        if self.staged {
+            return staged::list(&control, &model, &groups, self.output.output);
         }
         match self.output.output {
             Format::Json => {

@@ -12,7 +12,7 @@ use crate::store::Transaction;
 /// The longest time for a confirmation.
 const MAX_TIME: Duration = Duration::from_secs(24 * 3600);
 
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct Safety {
     /// Roll the change back after this time, unless `secgroup confirm` follows: 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]

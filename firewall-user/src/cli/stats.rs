@@ -1,26 +1,19 @@
 //! `secgroup stats`
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stdout};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use firewall_ebpf::abi::counter::Counter;
-use firewall_ebpf::abi::interface::Direction;
-use firewall_ebpf::abi::reason::Reason;
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::interfaces::Selection;
-use super::json::SCHEMA_VERSION;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
-use crate::control::{Control, NothingAttached};
-use crate::dataplane::tables::counters::ByReason;
+use crate::control::Control;
 use crate::model::Interface;
+use crate::observe::stats::{Counters, StatsDocument, read};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -43,9 +36,6 @@ pub(super) struct Command {
     output: Output,
 }
 
-/// Counters by slot.
-type Counters = BTreeMap<u16, ByReason>;
-
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         self.read_and_print(context).context("stats")
@@ -63,11 +53,6 @@ impl Command {
         }
         Ok(Exit::Done)
     }
-}
-
-fn read(control: &Control, interfaces: &[&Interface]) -> Result<Counters> {
-    let maps = control.maps()?.ok_or(NothingAttached)?;
-    interfaces.iter().map(|one| Ok((one.slot, maps.counters(one.slot)?))).collect()
 }
 
 fn watch(control: &Control, interfaces: &[&Interface], mut before: Counters) -> Result<()> {
@@ -115,70 +100,5 @@ fn print(interfaces: &[&Interface], now: &Counters, before: Option<&Counters>) -
     } else {
         let rows = rows.into_iter().map(|[a, b, c, d, e, f, _]| [a, b, c, d, e, f]);
         table([interface, direction, verdict, reason, packets, bytes], rows)
-    }
-}
-
-/// The counters of the interfaces.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct StatsDocument {
-    /// Version of this document: 1.
-    schema_version: u32,
-    /// The interfaces of the store.
-    interfaces: Vec<InterfaceCounters>,
-}
-
-/// The counters of an interface.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-struct InterfaceCounters {
-    /// Id of the interface, `eni-…`.
-    network_interface_id: String,
-    /// Network device.
-    device: String,
-    /// Named network namespace of the device; null for the one that secgroup runs in.
-    netns: Option<String>,
-    /// A counter for every direction and reason.
-    counters: Vec<ReasonCounter>,
-}
-
-/// A counter.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-struct ReasonCounter {
-    /// `ingress` or `egress`.
-    direction: &'static str,
-    /// `pass` or `drop`.
-    verdict: &'static str,
-    /// Reason of the verdict (docs/reasons.md).
-    reason: &'static str,
-    /// Packets since the interface was attached.
-    packets: u64,
-    /// Bytes of these packets, as whole frames.
-    bytes: u64,
-}
-
-impl StatsDocument {
-    fn new(interfaces: &[&Interface], counters: &Counters) -> Self {
-        let interface = |interface: &&Interface| InterfaceCounters {
-            network_interface_id: interface.id.to_string(),
-            device: interface.device.clone(),
-            netns: interface.netns.clone(),
-            counters: counters[&interface.slot].iter().map(ReasonCounter::new).collect(),
-        };
-        let interfaces = interfaces.iter().map(interface).collect();
-        Self { schema_version: SCHEMA_VERSION, interfaces }
-    }
-}
-
-impl ReasonCounter {
-    fn new(((direction, reason), counter): (&(Direction, Reason), &Counter)) -> Self {
-        Self {
-            direction: direction.name(),
-            verdict: reason.verdict().name(),
-            reason: reason.name(),
-            packets: counter.packets,
-            bytes: counter.bytes,
-        }
     }
 }

@@ -16,23 +16,20 @@ use super::interfaces::Selection;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, members, panic};
-use crate::clock::Clocks;
+use crate::control::Control;
 use crate::control::confirm::UnconfirmedChange;
 use crate::control::enforcement::{Enforcement, State};
-use crate::control::{Control, inside, without_address};
 use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::flows::survey::Survey;
 use crate::dataplane::hooks::hook::Hook;
 use crate::dataplane::hooks::programs;
 use crate::dataplane::tables::maps::Maps;
 use crate::dataplane::tables::memory::{RULE_COUNTER, RuleCounters};
-use crate::model::{Block, Family, Interface, Mode, Model, Peer, Tracking, is_one_address};
+use crate::model::{Family, Interface, Mode, Model, Peer, Tracking, is_one_address};
+use crate::observe::status::{InterfaceStatus, Reading, StatusDocument, blocks_in_force, inspect};
 
-mod document;
 mod place;
 
-use document::Reading;
-pub(super) use document::StatusDocument;
 use place::{acl_text, place_text, unattached_text};
 
 #[derive(Debug, Args)]
@@ -60,28 +57,6 @@ pub(super) struct Command {
 
 /// Time between two readings of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// An interface of the store, and its state in the kernel.
-struct InterfaceStatus<'a> {
-    interface: &'a Interface,
-    enforcement: Enforcement,
-    /// Its groups that a rule names, and of which it is no member, as it has no address that counts.
-    without_address: Vec<&'a str>,
-    rules: usize,
-    /// Bytes of the policy in the kernel; `None` before Linux 6.4.
-    memory: Option<u64>,
-    /// Families with traffic that passes without flows.
-    untracked: Vec<&'static str>,
-    addresses: Vec<IpNet>,
-}
-
-impl InterfaceStatus<'_> {
-    /// Average memory of a rule: its share of the policy, and its counter.
-    fn bytes_per_rule(&self) -> Option<u64> {
-        let rules = u64::try_from(self.rules).unwrap_or(u64::MAX);
-        Some(self.memory?.checked_div(rules)? + RULE_COUNTER)
-    }
-}
 
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
@@ -246,35 +221,6 @@ fn losses(one: &InterfaceStatus<'_>, control: &Control) -> Vec<String> {
     lines
 }
 
-fn inspect<'a>(
-    control: &Control,
-    maps: Option<&Maps>,
-    model: &'a Model,
-    interface: &'a Interface,
-) -> Result<InterfaceStatus<'a>> {
-    let groups = interface.groups.iter().filter_map(|id| model.groups.get(id));
-    let enforcement = control.enforcement(maps, interface)?;
-    let active = enforcement.active;
-    let families =
-        [(Family::Ipv4, active.has_untracked(true)), (Family::Ipv6, active.has_untracked(false))];
-    let marked = families.into_iter().filter(|(_, is_marked)| *is_marked);
-    let mut all = without_address(model).into_iter();
-    Ok(InterfaceStatus {
-        interface,
-        without_address: all
-            .find(|(one, _)| one.slot == interface.slot)
-            .map_or_else(Vec::new, |(_, groups)| groups),
-        rules: groups.map(|group| group.rules.len()).sum(),
-        memory: match maps {
-            Some(maps) => maps.policy_memory(interface.slot)?,
-            None => None,
-        },
-        untracked: marked.map(|(family, _)| family.name()).collect(),
-        addresses: inside(control.pins(), interface)?,
-        enforcement,
-    })
-}
-
 /// What passes in the panic, and how to end it.
 fn panic_text(model: &Model) -> String {
     format!("{}; `secgroup panic --off` ends it", panic::text(&model.management))
@@ -371,13 +317,6 @@ fn print(
     output::lines([format!("rule counters: {entries} of {capacity}{memory}")])?;
     output::lines(deny_text(maps)?)?;
     statuses.iter().try_for_each(|one| output::lines(notes(one, maps, survey)?))
-}
-
-/// The blocks in force.
-fn blocks_in_force(model: &Model) -> impl Iterator<Item = &Block> {
-    let now = Clocks::now().moment.boottime;
-    let blocks = model.blocks.values();
-    blocks.filter(move |block| block.end.is_none_or(|end| end.left(now).is_some()))
 }
 
 /// `blocks: 3 (1 of a prefix list: 1000000 networks)`; nothing without one.

@@ -21,8 +21,6 @@ use crate::store::Transaction;
 /// Options of attaching that are not stored.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AttachOptions {
-    /// With programs that print a line per packet.
-    pub traced: bool,
     /// Open connections of a device that is not attached yet get flows.
     pub learns: bool,
 }
@@ -76,7 +74,7 @@ impl Control {
         let model = self.model()?;
         let interface = model.interface_by_id(id)?;
         if interface.is_attached() && present_device(self.pins(), interface)?.is_some() {
-            self.attach_locked(terms, AttachOptions { traced: false, learns: true }, edit)?;
+            self.attach_locked(terms, AttachOptions { learns: true }, edit)?;
         } else {
             self.change_locked(lock, terms, edit)?;
         }
@@ -136,7 +134,6 @@ impl Control {
             device: &device,
             is_new,
             learns,
-            traced: options.traced,
         };
         match attempt.run(maps, transaction) {
             Ok((attached, learned)) => {
@@ -172,7 +169,7 @@ impl Control {
         let Some(mut maps) = self.enforcer.maps()? else { return Ok(()) };
         let Some(device) = present_device(&self.enforcer.pins, interface)? else { return Ok(()) };
         let room = [Room::default()];
-        self.enforcer.attach(&mut maps, &mut Loader::new(&room), interface, &device, false)?;
+        self.enforcer.attach(&mut maps, &mut Loader::new(&room), interface, &device)?;
         Ok(())
     }
 }
@@ -192,7 +189,6 @@ struct Attempt<'a> {
     /// Not attached yet.
     is_new: bool,
     learns: bool,
-    traced: bool,
 }
 
 impl Attempt<'_> {
@@ -214,13 +210,7 @@ impl Attempt<'_> {
         let mut learned = self.learn(staged.maps(), transaction.model())?;
         let room = [Room::default()];
         let loader = &mut Loader::new(&room);
-        let attached = self.enforcer.attach(
-            staged.maps(),
-            loader,
-            self.interface,
-            self.device,
-            self.traced,
-        )?;
+        let attached = self.enforcer.attach(staged.maps(), loader, self.interface, self.device)?;
         // Once more: connections that were opened while the programs were loaded.
         learned += self.learn(staged.maps(), transaction.model())?;
         let interfaces = transaction.model().interfaces.clone();

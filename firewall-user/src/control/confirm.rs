@@ -45,6 +45,14 @@ pub struct UnconfirmedChange {
     pub left: Duration,
 }
 
+impl UnconfirmedChange {
+    /// The seconds that are left, rounded up.
+    #[must_use]
+    pub fn left_seconds(&self) -> u64 {
+        self.left.as_secs() + u64::from(self.left.subsec_nanos() > 0)
+    }
+}
+
 /// Another change is not confirmed yet.
 #[derive(Debug, thiserror::Error)]
 #[error("`{what}` is not confirmed yet")]

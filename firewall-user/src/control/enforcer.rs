@@ -145,13 +145,12 @@ impl Enforcer {
         loader: &mut Loader<'_>,
         interface: &Interface,
         device: &Device,
-        traced: bool,
     ) -> Result<Attached> {
         self.ensure_tables(maps, [interface])?;
         if !self.keeps_sizes {
             maps.resize_interface_tables(interface.slot, &self.flow_sizes(interface))?;
         }
-        Ok(attach::attach(maps, loader, interface, device, traced)?)
+        Ok(attach::attach(maps, loader, interface, device)?)
     }
 
     /// Removes the flows of a guest's interface before its programs are attached to another device: that is
@@ -180,7 +179,7 @@ impl Enforcer {
         device: &Device,
     ) -> Result<Attached> {
         self.ensure_tables(maps, [interface])?;
-        Ok(attach::attach(maps, loader, interface, device, false)?)
+        Ok(attach::attach(maps, loader, interface, device)?)
     }
 
     /// Creates the tables of flows of interfaces that have none.

@@ -352,7 +352,7 @@ impl Enforcer {
         let resizing = self.resizing(maps, interface, budget)?;
         let attached = match resizing {
             Resizing::NoMemory { .. } => self.attach_as_sized(maps, loader, interface, &device),
-            _ => self.attach(maps, loader, interface, &device, false),
+            _ => self.attach(maps, loader, interface, &device),
         };
         attached.map(|attached| (Outcome::Attached(attached), resizing))
     }

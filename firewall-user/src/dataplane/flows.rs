@@ -4,7 +4,7 @@ mod bloom;
 mod conntrack;
 pub mod expire;
 pub mod foreign;
-mod key;
+pub(in crate::dataplane) mod key;
 pub mod learn;
 pub mod list;
 mod resize;

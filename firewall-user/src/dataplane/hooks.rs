@@ -14,5 +14,4 @@ pub mod programs;
 mod refusal;
 pub mod slow_path;
 mod tcx;
-pub mod trace;
 mod xdp;

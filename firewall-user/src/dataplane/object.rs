@@ -1,9 +1,12 @@
 //! The kernel object that is part of this binary: its maps, its programs, and loading it.
 
+pub(in crate::dataplane) mod record_limits;
 pub mod shapes;
 
 use std::hash::{DefaultHasher, Hasher as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
+use aya::maps::Map;
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
@@ -63,4 +66,22 @@ where
         DataplaneError::new(format!("kernel object: no program {name}"), "rebuild secgroup")
     })?;
     program.try_into().context(format_args!("kernel object: program {name}"))
+}
+
+/// The file descriptor of an array among the maps of an object.
+///
+/// # Errors
+/// There is none of that name; the object is another build's.
+pub(super) fn map_fd<'a>(object: &'a Ebpf, name: &str) -> Result<BorrowedFd<'a>> {
+    match object.map(name) {
+        Some(Map::Array(map) | Map::ArrayOfMaps(map) | Map::PerCpuArray(map)) => {
+            Ok(map.fd().as_fd())
+        }
+        _ => Err(missing(name)),
+    }
+}
+
+/// That the object has no such map.
+pub(super) fn missing(name: &str) -> DataplaneError {
+    DataplaneError::new(format!("kernel object: no map {name}"), "rebuild secgroup")
 }

@@ -255,6 +255,12 @@ impl Pins {
         self.programs_dir().join("set_active")
     }
 
+    /// The pin of the helper program that writes the records of cells.
+    #[must_use]
+    pub fn flush_records(&self) -> PathBuf {
+        self.programs_dir().join("flush_records")
+    }
+
     fn helper(&self, name: &str, is_v6: bool) -> PathBuf {
         self.programs_dir().join(format!("{name}_{}", if is_v6 { "v6" } else { "v4" }))
     }

@@ -18,7 +18,7 @@ mod words;
 
 pub use checked::Checked;
 pub use names::{Names, Or, QueryError, Recorded, Stored};
-pub use value::{PortFilter, protocol_name};
+pub use value::{PortFilter, protocol as protocol_by_name, protocol_name};
 
 /// What a query is compared with: a record, a live flow or a line of a flow log. Fields that it does not have match
 /// no filter on them.
@@ -125,6 +125,15 @@ pub struct Query {
 }
 
 impl Query {
+    /// Whether it names what may not exist: an interface, a namespace, a group or a rule.
+    #[must_use]
+    pub const fn has_names(&self) -> bool {
+        !self.interface.is_empty()
+            || !self.netns.is_empty()
+            || !self.group.is_empty()
+            || !self.rule.is_empty()
+    }
+
     /// Whether no filter is given.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,6 +8,10 @@ use firewall_ebpf::abi::reason::Reason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod text;
+
+pub use text::endpoint;
+
 /// What happened to the packets of a record.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -94,6 +98,41 @@ pub struct PacketRecord {
     pub frame: String,
     /// Length of that frame in bytes.
     pub frame_length: u32,
+}
+
+#[cfg(test)]
+impl PacketRecord {
+    /// A dropped TCP SYN from 192.0.2.7:51234 to 198.51.100.1:443.
+    pub(crate) fn sample(time: i64, packets: u64) -> Self {
+        Self {
+            id: 0,
+            first: time,
+            last: time + 1,
+            network_interface_id: "eni-0123456789abcdef0".to_owned(),
+            device: "eth0".to_owned(),
+            netns: None,
+            direction: Direction::Ingress,
+            verdict: Verdict::Drop,
+            reason: Reason::NoRule,
+            packets,
+            bytes: packets * 60,
+            generation: 7,
+            protocol: Some(6),
+            source: "192.0.2.7".parse().ok(),
+            destination: "198.51.100.1".parse().ok(),
+            source_port: Some(51234),
+            destination_port: Some(443),
+            icmp_type: None,
+            icmp_code: None,
+            tcp_flags: Some(2),
+            ether_type: None,
+            rule: None,
+            entry: None,
+            nearest_miss: None,
+            frame: "00".repeat(60),
+            frame_length: 60,
+        }
+    }
 }
 
 /// A rule by its names at the time of the record.

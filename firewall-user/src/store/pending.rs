@@ -7,7 +7,7 @@ use super::{entries, rows};
 
 /// The copied tables; a table follows those that it references. `rule_history` is not copied: a number
 /// is never used twice.
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 26] = [
     "vpcs",
     "vpc_tags",
     "prefix_lists",
@@ -17,6 +17,7 @@ const TABLES: [&str; 25] = [
     "group_tags",
     "rules",
     "rule_tags",
+    "staged_rules",
     "acls",
     "acl_tags",
     "acl_entries",

@@ -12,7 +12,8 @@ use super::{EndedCounts, rows};
 use crate::clock::Clocks;
 use crate::model::{
     Acl, AclEntry, Action, Block, Change, Entries, Family, FlowLog, Group, HookChoice, Interface,
-    ListState, Mode, Model, PortSettings, PrefixList, Rule, RuleSpec, Subnet, Tracking, Vpc,
+    ListState, Mode, Model, PortSettings, PrefixList, Rule, RuleSpec, Staged, StagedChange, Subnet,
+    Tracking, Vpc,
 };
 use crate::policy::Addresses;
 
@@ -197,6 +198,19 @@ fn groups(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqli
         {
             rule.tags.insert(row.get(2)?, row.get(3)?);
         }
+        Ok(())
+    })?;
+    let staged = "SELECT id, group_id, created, is_removal, description, direction, protocol, \
+                  from_port, to_port, cidr, prefix_list, peer_group, foreign_group \
+                  FROM staged_rules";
+    each(connection, staged, |row| {
+        let change = if row.get(3)? {
+            StagedChange::Remove
+        } else {
+            StagedChange::Add { spec: rows::spec(row, 5)?, description: row.get(4)? }
+        };
+        let staged = Staged { group: rows::parsed(row, 1)?, created: row.get(2)?, change };
+        model.staged.insert(rows::parsed(row, 0)?, staged);
         Ok(())
     })
 }

@@ -10,7 +10,7 @@ use crate::model::apply::DEFAULT_GROUP;
 use crate::model::{Acl, Change, Group, Interface, Subnet, Vpc};
 
 /// The schema of this program, in the file's `user_version`. A file of another schema is refused.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 
 /// The file's `application_id`: "secg".
 const APPLICATION: i64 = 0x7365_6367;
@@ -152,6 +152,32 @@ CREATE TABLE rule_tags (
     value TEXT NOT NULL,
     PRIMARY KEY (number, key)
 ) STRICT, WITHOUT ROWID;
+
+-- Changes of rules that are not in force yet: a rule to add, or the removal of a rule, which has no other columns.
+CREATE TABLE staged_rules (
+    id TEXT PRIMARY KEY,
+    group_id TEXT NOT NULL REFERENCES groups,
+    -- Milliseconds since 1970.
+    created INTEGER NOT NULL,
+    is_removal INTEGER NOT NULL,
+    direction TEXT,
+    protocol TEXT,
+    from_port INTEGER,
+    to_port INTEGER,
+    cidr TEXT,
+    prefix_list TEXT REFERENCES prefix_lists,
+    peer_group TEXT REFERENCES groups,
+    foreign_group TEXT,
+    description TEXT NOT NULL,
+    CHECK (
+        (cidr IS NOT NULL) + (prefix_list IS NOT NULL) + (peer_group IS NOT NULL)
+        + (foreign_group IS NOT NULL) + is_removal = 1
+    )
+) STRICT, WITHOUT ROWID;
+CREATE INDEX staged_rules_by_group ON staged_rules (group_id);
+CREATE INDEX staged_rules_by_prefix_list ON staged_rules (prefix_list)
+    WHERE prefix_list IS NOT NULL;
+CREATE INDEX staged_rules_by_peer_group ON staged_rules (peer_group) WHERE peer_group IS NOT NULL;
 
 CREATE TABLE acls (
     id TEXT PRIMARY KEY,

@@ -26,6 +26,7 @@ mod flow_logs;
 mod interfaces;
 mod prefix_lists;
 mod rollback;
+mod staged;
 mod tags;
 mod vpcs;
 

@@ -13,6 +13,7 @@ use crate::model::{
 };
 use crate::policy::{Addresses, MANAGEMENT_RULE};
 
+mod staged;
 mod vpcs;
 
 use vpcs::{put_flow_log, put_subnet, put_vpc};
@@ -62,6 +63,7 @@ pub(super) fn change(
         }
         Change::DeleteGroup(group) => {
             // First: a rule may have the group itself as its peer.
+            sql.execute("DELETE FROM staged_rules WHERE group_id = ?1", [group.as_str()])?;
             sql.execute("DELETE FROM rules WHERE group_id = ?1", [group.as_str()])?;
             sql.execute("DELETE FROM groups WHERE id = ?1", [group.as_str()]).map(drop)
         }
@@ -89,7 +91,12 @@ pub(super) fn change(
         }
         Change::ModifyRules { rules, .. } => modify_rules(sql, rules),
         Change::RemoveRule { rule, .. } => {
+            sql.execute("DELETE FROM staged_rules WHERE id = ?1", [rule.as_str()])?;
             sql.execute("DELETE FROM rules WHERE id = ?1", [rule.as_str()]).map(drop)
+        }
+        Change::Stage { rule, staged } => staged::put(sql, rule, staged),
+        Change::Unstage(rule) => {
+            sql.execute("DELETE FROM staged_rules WHERE id = ?1", [rule.as_str()]).map(drop)
         }
         Change::CreateAcl(acl) => create_acl(sql, acl, boot),
         Change::TagAcl { acl, name, tags } => {

@@ -16,7 +16,7 @@ use firewall_user::store::{NewGroup, NewPrefixList, Store, Transaction};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::{acls, blocks};
+use crate::{acls, blocks, staged};
 
 pub(crate) fn new_group(name: &str) -> NewGroup {
     NewGroup {
@@ -84,7 +84,10 @@ pub(crate) fn edit(change: &mut Transaction<'_>, kind: u8, which: u8) {
     let other = change.model().group(&format!("g{}", which / 4 % 4)).map(|group| group.id.clone());
     let list = change.model().prefix_list(&format!("l{}", which % 3)).map(|list| list.id.clone());
     let network = parse_cidr(&format!("10.{}.0.0/16", which / 3 % 5)).unwrap();
-    let _ = match (kind % 16, group, other, list) {
+    let _ = match (kind % 18, group, other, list) {
+        (16 | 17, Ok(group), other, list) => {
+            staged::edit(change, which, (group, other.ok(), list.ok()))
+        }
         (14, _, _, list) => acls::edit(change, which, list.ok()),
         (15, _, _, list) => blocks::edit(change, which, list.ok()),
         (0 | 1, ..) => change.create_group(new_group(&name)).map(drop),

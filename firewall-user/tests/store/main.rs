@@ -13,3 +13,4 @@ mod interfaces;
 mod kept;
 mod open;
 mod pending;
+mod staged;

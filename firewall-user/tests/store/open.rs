@@ -133,14 +133,14 @@ fn a_store_of_another_schema_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(FILE);
     let connection = made(dir.path());
-    for version in [1, 2, 3, 4, 5, 7, 0, -1] {
+    for version in [1, 2, 3, 4, 5, 6, 8, 0, -1] {
         connection.pragma_update(None, "user_version", version).unwrap();
         let before = fs::read(&path).unwrap();
         let (message, hint) = refused(dir.path());
         assert_eq!(
             message,
             format!(
-                "store {} has schema {version}, and this secgroup uses schema 6",
+                "store {} has schema {version}, and this secgroup uses schema 7",
                 path.display()
             )
         );

@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 10] = [
     &["control"],
     &["observe"],
     &["telemetry"],
-    &["api"],
+    &["api", "console"],
     &["cli"],
 ];
 

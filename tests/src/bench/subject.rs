@@ -141,7 +141,6 @@ pub(super) fn programs(
         max_per_source: None,
         timeouts: BTreeMap::new(),
         port: PortSecurity::default(),
-        traced: false,
     };
     maps.ensure_interface_tables([(slot, sizes)])?;
     for kind in [Kind::Xdp, Kind::Tc] {

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use secgroup_tests::bench::{
-    api, command, deny, interfaces, list, measure, memory, packets, report, scale,
+    api, command, deny, interfaces, list, measure, memory, packets, records, report, scale,
 };
 use secgroup_tests::interrupt;
 
-const USAGE: &str = "usage: bench BENCH-OBJECT json|all|packets|deny|policies|lists|interfaces|api";
+const USAGE: &str =
+    "usage: bench BENCH-OBJECT json|all|packets|deny|records|policies|lists|interfaces|api";
 
 fn main() -> ExitCode {
     match run() {
@@ -39,6 +40,7 @@ fn run() -> Result<()> {
         "all" => {
             print_packets(&object)?;
             deny::print(&deny::measure(&object)?);
+            records::print(&records::measure(&object)?);
             print_policies(&object)?;
             print_lists()?;
             print_interfaces()?;
@@ -47,6 +49,10 @@ fn run() -> Result<()> {
         "packets" => print_packets(&object),
         "deny" => {
             deny::print(&deny::measure(&object)?);
+            Ok(())
+        }
+        "records" => {
+            records::print(&records::measure(&object)?);
             Ok(())
         }
         "policies" => print_policies(&object),

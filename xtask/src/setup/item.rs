@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Scope, clients, prometheus};
+use super::{Scope, browser, clients, prometheus};
 use crate::toolchain::{Core, Toolchain};
 use crate::{exec, linker};
 
@@ -49,6 +49,8 @@ pub(crate) fn survey(scope: Scope, toolchain: Option<&Toolchain>) -> Vec<Item> {
         items.extend(toolchain.map(clippy));
         items.push(server());
         items.extend([python(), ec2_clients()]);
+        items.push(program("chromium", "chromium", "shows the console in a test"));
+        items.push(drivers());
         items.extend(peers());
     }
     items
@@ -154,6 +156,16 @@ fn ec2_clients() -> Item {
         name: "clients",
         why: "are the clients of EC2 in tests",
         found: clients::found().then(clients::describe),
+        packages: Vec::new(),
+        elsewhere: String::new(),
+    }
+}
+
+fn drivers() -> Item {
+    Item {
+        name: "playwright",
+        why: "drives the browser in a test, with axe",
+        found: browser::found().then(browser::describe),
         packages: Vec::new(),
         elsewhere: String::new(),
     }

@@ -4,8 +4,9 @@
 
 use aya_ebpf::Global;
 use firewall_ebpf::abi::interface::{
-    Direction, Orientation, SLOW_PATHS, TIMEOUT_SPACE, TcpChecks, slow_path_index,
+    Direction, Orientation, TIMEOUT_SPACE, TcpChecks, slow_path_index,
 };
+use firewall_ebpf::abi::record::{HASH_WORDS, TICK};
 use firewall_ebpf::abi::state::State;
 
 /// Index of the interface's `Settings`.
@@ -43,6 +44,19 @@ static OWN_MAC: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TIMEOUTS: [u64; TIMEOUT_SPACE] = [0; TIMEOUT_SPACE];
 
+/// Of the programs that record packets: jiffies after which a cell is written.
+#[unsafe(no_mangle)]
+static RECORD_AGE: Global<u64> = Global::new(250);
+/// Of them: what a record takes from the token bucket, in `record::TICK`s.
+#[unsafe(no_mangle)]
+static RECORD_COST: Global<u64> = Global::new(TICK);
+/// Of them: what the bucket holds, in `record::TICK`s.
+#[unsafe(no_mangle)]
+static RECORD_BURST: Global<u64> = Global::new(250 * TICK);
+/// Of them: two random numbers for each word of a `record::Key`.
+#[unsafe(no_mangle)]
+static HASH_KEYS: [[u32; 2]; HASH_WORDS] = [[0; 2]; HASH_WORDS];
+
 /// Index of the interface's settings.
 #[inline(always)]
 pub(super) fn settings() -> u16 {
@@ -59,12 +73,6 @@ pub(super) fn slot() -> u16 {
 #[inline(always)]
 pub(super) fn slow_path(direction: Direction) -> u32 {
     slow_path_index(SLOW_PATH.load(), direction)
-}
-
-/// Whether the interface is traced: its slow path prints every packet.
-#[inline(always)]
-pub(super) fn is_traced() -> bool {
-    SLOW_PATH.load() >= SLOW_PATHS
 }
 
 /// The direction of the packets of a slow path.
@@ -127,4 +135,29 @@ pub(super) fn timeout(state: State) -> u64 {
     // SAFETY: the index is within the array. Volatile, because the loader changes the value after
     // compilation.
     unsafe { core::ptr::addr_of!(TIMEOUTS).cast::<u64>().add(index).read_volatile() }
+}
+
+/// Jiffies after which a cell is written.
+#[inline(always)]
+pub(super) fn record_age() -> u64 {
+    RECORD_AGE.load()
+}
+
+/// What a record takes from the token bucket.
+#[inline(always)]
+pub(super) fn record_cost() -> u64 {
+    RECORD_COST.load()
+}
+
+/// What the token bucket holds.
+#[inline(always)]
+pub(super) fn record_burst() -> u64 {
+    RECORD_BURST.load()
+}
+
+/// The random numbers for a word of a record's key; `index` is below `HASH_WORDS`.
+#[inline(always)]
+pub(super) fn hash_keys(index: usize) -> [u32; 2] {
+    // SAFETY: within the array. Volatile, as in `timeout`.
+    unsafe { core::ptr::addr_of!(HASH_KEYS).cast::<[u32; 2]>().add(index).read_volatile() }
 }

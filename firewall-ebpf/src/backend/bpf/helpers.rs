@@ -8,9 +8,10 @@ use firewall_ebpf::abi::event::{Event, event_index};
 use firewall_ebpf::abi::flow::{FlowKey4, FlowKey6, Table};
 use firewall_ebpf::abi::helper::{
     LIST_HEADER, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, SET_ACTIVE_ENTRY,
-    SET_BLOCKING, unpack_query,
+    SET_BLOCKING, SET_WATCH, unpack_query,
 };
 use firewall_ebpf::abi::policy::Active;
+use firewall_ebpf::abi::record::Watch;
 use firewall_ebpf::verdict::tables::{FlowLookup, Rules};
 use firewall_ebpf::wire::address::Address;
 use firewall_ebpf::wire::packet::{Packet, Wire};
@@ -32,8 +33,8 @@ extern "C" fn sg_clock(_: *mut __sk_buff) -> i32 {
     0
 }
 
-/// Makes the policies and blocks of a list active, one entry after the other, each by one aligned 64-bit
-/// store; returns how many it made active.
+/// Makes the policies, blocks and watches of a list active, one entry after the other, each by one aligned
+/// 64-bit store; returns how many it made active.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier")]
 extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {
@@ -42,10 +43,16 @@ extern "C" fn sg_set_active(ctx: *mut __sk_buff) -> i32 {
     for index in 0..MAX_SET_ACTIVE {
         let at = LIST_HEADER + index * SET_ACTIVE_ENTRY;
         let Some([slot, word]) = list.load::<[u64; 2]>(at) else { break };
-        let active = if slot as u32 == SET_BLOCKING {
+        let slot = slot as u32;
+        if slot != SET_BLOCKING && slot >= SET_WATCH {
+            maps::set_watch(slot as u16, Watch(word));
+            written += 1;
+            continue;
+        }
+        let active = if slot == SET_BLOCKING {
             maps::BLOCKING.get_ptr_mut(0)
         } else {
-            maps::ACTIVE.get_ptr_mut(slot as u32)
+            maps::ACTIVE.get_ptr_mut(slot)
         };
         let Some(active) = active else { break };
         // SAFETY: an element of the map, aligned to 8 bytes. Programs on other CPUs read the word

@@ -42,6 +42,7 @@ impl Entries for PolicyTables {
     #[inline(always)]
     fn count_entry(&self, counter: u32, bytes: u32) {
         maps::count_entry(counter, bytes);
+        maps::note_decider(counter);
     }
 }
 

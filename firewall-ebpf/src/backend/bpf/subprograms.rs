@@ -9,7 +9,8 @@ use firewall_ebpf::abi::bloom::Bit;
 use firewall_ebpf::abi::flow::{Flow, Table};
 use firewall_ebpf::abi::helper::unpack_query;
 use firewall_ebpf::abi::interface::{Direction, TcpChecks};
-use firewall_ebpf::abi::policy::Active;
+use firewall_ebpf::abi::policy::{Active, rule_number};
+use firewall_ebpf::abi::record::Note;
 use firewall_ebpf::verdict::claim::Claim;
 use firewall_ebpf::verdict::flow::FlowRef;
 use firewall_ebpf::verdict::segment::{self, PackedSegment};
@@ -31,17 +32,27 @@ use super::{globals, maps};
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_lookup_v4(active: u64, query: u32, outside: V4) -> u32 {
+    rule(active, query, outside)
+}
+
+/// Looks a rule up, and notes it for the packet's record.
+#[inline(always)]
+fn rule<A: Address>(active: u64, query: u32, outside: A) -> u32
+where
+    PolicyTables: Prefixes<A>,
+{
     let (direction, traffic) = unpack_query(query);
-    lookup::lookup_rule(&PolicyTables, Active(active), direction, outside, traffic).unwrap_or(0)
+    let active = Active(active);
+    let rule = lookup::lookup_rule(&PolicyTables, active, direction, outside, traffic).unwrap_or(0);
+    maps::set_note(Note::new(active.generation(), rule_number(rule)));
+    rule
 }
 
 /// [`lookup::lookup_rule`] for IPv6.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_lookup_v6(active: u64, query: u32, first: u64, second: u64) -> u32 {
-    let (direction, traffic) = unpack_query(query);
-    lookup::lookup_rule(&PolicyTables, Active(active), direction, [first, second], traffic)
-        .unwrap_or(0)
+    rule(active, query, [first, second])
 }
 
 /// Whether a timed rule has ended, or has no counter any more, which is where its end is.
@@ -57,8 +68,18 @@ pub(super) extern "C" fn sg_rule_ended(rule: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn sg_filter_v4(active: u64, query: u32, outside: V4, bytes: u32) -> u64 {
+    check_filter(active, query, outside, bytes)
+}
+
+/// Checks the filter, and notes the entry that decides for the packet's record.
+#[inline(always)]
+fn check_filter<A: Address>(active: u64, query: u32, outside: A, bytes: u32) -> u64
+where
+    PolicyTables: Prefixes<A>,
+{
     let (direction, traffic) = unpack_query(query);
     let active = Active(active);
+    maps::set_note(Note::new(active.generation(), 0));
     filter::pack(filter::check(&PolicyTables, active, direction, outside, traffic, bytes))
 }
 
@@ -72,9 +93,7 @@ pub(super) extern "C" fn sg_filter_v6(
     second: u64,
     bytes: u32,
 ) -> u64 {
-    let (direction, traffic) = unpack_query(query);
-    let (active, outside) = (Active(active), [first, second]);
-    filter::pack(filter::check(&PolicyTables, active, direction, outside, traffic, bytes))
+    check_filter(active, query, [first, second], bytes)
 }
 
 /// [`filter::lookup_entry`] for IPv4.

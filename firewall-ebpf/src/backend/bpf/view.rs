@@ -65,6 +65,14 @@ impl Xdp {
     }
 }
 
+impl Xdp {
+    /// The hook's context.
+    #[inline(always)]
+    pub(super) const fn raw(&self) -> *mut xdp_md {
+        self.ctx
+    }
+}
+
 impl Packet for Xdp {
     #[inline(always)]
     fn length(&self) -> u32 {
@@ -149,6 +157,14 @@ impl Skb {
     pub(super) fn new(ctx: *mut __sk_buff, has_ethernet: bool) -> Self {
         let view = TcContext::new(ctx);
         Self { ctx, linear: Linear { start: view.data(), end: view.data_end() }, has_ethernet }
+    }
+}
+
+impl Skb {
+    /// The hook's context.
+    #[inline(always)]
+    pub(super) const fn raw(&self) -> *mut __sk_buff {
+        self.ctx
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use firewall_ebpf::abi::policy::MAX_RULE;
+
 use super::document::{Document, Errors, Findings, Warning};
 use super::{Change, Limits, Model, VpcId};
 
@@ -135,6 +137,24 @@ impl Plan {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// The model that the edits would make of the one that they were planned for. New rules have numbers that no
+    /// rule of the store has.
+    #[must_use]
+    pub fn result(&self, model: &Model) -> Model {
+        let mut model = model.clone();
+        // The highest one is that of the management networks.
+        let mut number = MAX_RULE;
+        for step in &self.steps {
+            let mut change = step.change.clone();
+            if let Change::AddRule { rule, .. } = &mut change {
+                number -= 1;
+                rule.number = number;
+            }
+            model.make(change);
+        }
+        model
     }
 
     /// The diff.

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{
     Acl, AclEntry, AclId, Block, End, Entries, FlowLog, FlowLogId, Group, GroupId, Interface,
-    ListState, Model, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, Subnet, SubnetId, Vpc,
-    VpcId,
+    ListState, Model, PrefixList, PrefixListId, Rule, RuleId, RuleSpec, Staged, Subnet, SubnetId,
+    Vpc, VpcId,
 };
 
 /// One edit. It is checked before it is made.
@@ -76,6 +76,12 @@ pub enum Change {
         group: GroupId,
         rule: RuleId,
     },
+    /// Replaces the staged change of this rule, if there is one.
+    Stage {
+        rule: RuleId,
+        staged: Staged,
+    },
+    Unstage(RuleId),
     /// The store assigns the numbers of its entries.
     CreateAcl(Acl),
     /// In EC2 the name is one of the tags.
@@ -170,6 +176,7 @@ impl Model {
             }
             Change::DeleteGroup(group) => {
                 self.groups.remove(&group);
+                self.staged.retain(|_, staged| staged.group != group);
             }
             Change::AddRule { group, rule } => {
                 if let Some(group) = self.group_mut(&group) {
@@ -202,6 +209,13 @@ impl Model {
                 if let Some(group) = self.group_mut(&group) {
                     group.rules.retain(|one| one.id != rule);
                 }
+                self.staged.remove(&rule);
+            }
+            Change::Stage { rule, staged } => {
+                self.staged.insert(rule, staged);
+            }
+            Change::Unstage(rule) => {
+                self.staged.remove(&rule);
             }
             Change::CreateAcl(acl) => {
                 self.acls.insert(acl.id.clone(), acl);

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::apply::DEFAULT_GROUP;
 use super::{
     Entries, Error, Family, Group, GroupId, Interface, Limits, Model, NewRule, Peer, PrefixList,
-    PrefixListId, RuleId, RuleSpec, Traffic, User, VpcId,
+    PrefixListId, RuleId, RuleSpec, StagedChange, Traffic, User, VpcId,
 };
 
 mod acl;
@@ -88,19 +88,20 @@ impl Model {
         }
     }
 
-    /// The groups except `excluded` that have rules with this peer.
+    /// The groups except `excluded` that have rules with this peer, also staged ones.
     fn rules_with<'a>(
         &'a self,
         peer: &'a Peer,
         excluded: Option<&'a GroupId>,
     ) -> impl Iterator<Item = User> + 'a {
         self.groups.values().filter(move |group| Some(&group.id) != excluded).filter_map(|group| {
-            let rules: Vec<RuleId> = group
-                .rules
-                .iter()
-                .filter(|rule| rule.spec.peer == *peer)
-                .map(|rule| rule.id.clone())
-                .collect();
+            let here = group.rules.iter().filter(|rule| rule.spec.peer == *peer);
+            let staged = self.staged_of(&group.id).filter(|(_, staged)| match &staged.change {
+                StagedChange::Add { spec, .. } => spec.peer == *peer,
+                StagedChange::Remove => false,
+            });
+            let staged = staged.map(|(id, _)| id.clone());
+            let rules: Vec<RuleId> = here.map(|rule| rule.id.clone()).chain(staged).collect();
             (!rules.is_empty()).then(|| User::Rules { group: group.name.clone(), rules })
         })
     }

@@ -111,6 +111,8 @@ pub enum Error {
     FlowLogNotFound(String),
     #[error("group {group} has no rule {rule}")]
     RuleNotFound { group: String, rule: RuleId },
+    #[error("group {group} has no staged change of rule {rule}")]
+    StagedNotFound { group: String, rule: RuleId },
     #[error("there never was a rule {0}")]
     RuleUnknown(RuleId),
     #[error("group {group} has no rule: {spec}")]
@@ -139,6 +141,8 @@ pub enum Error {
     PrefixListIdTaken { name: String, id: PrefixListId },
     #[error("group {group} has the rule already, as {rule}: {spec}")]
     RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec, ends: bool },
+    #[error("group {group} has staged rule {rule}: {spec}")]
+    StagedDuplicate { group: String, rule: RuleId, spec: RuleSpec },
     #[error("the rule is given twice: {0}")]
     RuleRepeated(RuleSpec),
     #[error("prefix list {list} has the entry {network} already")]

@@ -1,4 +1,4 @@
-//! Flow logs: what clients have asked to be recorded. This version stores them, and records nothing.
+//! Flow logs: what is to be recorded about the packets of interfaces, and where.
 
 use std::collections::BTreeMap;
 use std::fmt;

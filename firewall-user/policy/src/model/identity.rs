@@ -59,4 +59,11 @@ impl Identity {
     pub fn zone(&self) -> String {
         format!("{}a", self.region)
     }
+
+    /// The id of a zone: `local-az1` of `locala`.
+    #[must_use]
+    pub fn zone_id(&self, zone: &str) -> String {
+        let letter = zone.bytes().next_back().unwrap_or(b'a');
+        format!("{}-az{}", self.region, letter.saturating_sub(b'a') + 1)
+    }
 }

@@ -7,9 +7,9 @@ use ipnet::IpNet;
 /// A network of either family: its address from the highest bit on, and its length. Sorted, a network comes right
 /// before those inside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Net {
-    pub(super) bits: u128,
-    pub(super) len: u8,
+pub(crate) struct Net {
+    pub(crate) bits: u128,
+    pub(crate) len: u8,
 }
 
 impl Net {
@@ -19,6 +19,11 @@ impl Net {
             IpNet::V6(network) => network.addr().to_bits(),
         };
         Self { bits, len: network.prefix_len() }
+    }
+
+    /// Whether another network is inside of it, or is it.
+    pub(super) fn contains(self, other: Self) -> bool {
+        self.len <= other.len && other.shortened(self.len) == self
     }
 
     /// The network of this length that contains it.
@@ -95,12 +100,80 @@ impl<'a> Region<'a> {
         chain(&self.around, interval)
     }
 
+    /// The parts of the network with intervals of the traffic that no rule covers.
+    pub(super) fn uncovered(&self, interval: (u32, u32)) -> Vec<(Net, (u32, u32))> {
+        uncovered(self.net, &mut self.around.clone(), &self.inside, interval)
+    }
+
     /// The rules that cover the traffic in the whole network.
     pub(super) fn covers(&self, interval: (u32, u32)) -> Option<BTreeSet<usize>> {
         let mut cover = BTreeSet::new();
         let mut around = self.around.clone();
         covers(self.net, &mut around, &self.inside, interval, &mut cover).then_some(cover)
     }
+}
+
+/// The parts of a network with intervals of the traffic that no entry has. `around` is left as it was.
+fn uncovered(
+    net: Net,
+    around: &mut Vec<Entry>,
+    inside: &[Entry],
+    interval: (u32, u32),
+) -> Vec<(Net, (u32, u32))> {
+    let gaps = gaps(around, interval);
+    let matters = |entry: &&Entry| {
+        gaps.iter().any(|gap| entry.interval.0 <= gap.1 && gap.0 <= entry.interval.1)
+    };
+    if gaps.is_empty() || !inside.iter().any(|entry| matters(&entry)) {
+        return gaps.into_iter().map(|gap| (net, gap)).collect();
+    }
+    let inside: Vec<Entry> = inside.iter().filter(matters).copied().collect();
+    let before = around.len();
+    let (low, high) = inside.split_at(inside.partition_point(|one| one.net.bits < net.middle()));
+    let len = net.len + 1;
+    let halves = [(Net { len, ..net }, low), (Net { bits: net.middle(), len }, high)];
+    let [mut found, others] = halves.map(|(half, inside)| {
+        let equal = inside.partition_point(|entry| entry.net <= half);
+        around.extend_from_slice(&inside[..equal]);
+        let found = uncovered(half, around, &inside[equal..], interval);
+        around.truncate(before);
+        found
+    });
+    // What is uncovered in both halves is in the whole.
+    let [first, second] = halves.map(|(half, _)| half);
+    let mut joined = Vec::new();
+    found.retain(|(part, gap)| {
+        let is_in_both = *part == first && others.contains(&(second, *gap));
+        joined.extend(is_in_both.then_some(*gap));
+        !is_in_both
+    });
+    found.extend(
+        others.into_iter().filter(|(part, gap)| !(*part == second && joined.contains(gap))),
+    );
+    found.extend(joined.into_iter().map(|gap| (net, gap)));
+    found.sort_unstable();
+    found
+}
+
+/// The parts of an interval that no entry has.
+fn gaps(entries: &[Entry], (low, high): (u32, u32)) -> Vec<(u32, u32)> {
+    let mut taken: Vec<(u32, u32)> = entries.iter().map(|entry| entry.interval).collect();
+    taken.sort_unstable();
+    let mut gaps = Vec::new();
+    let mut next = low;
+    for (from, to) in taken {
+        if next > high {
+            break;
+        }
+        if from > next {
+            gaps.push((next, high.min(from - 1)));
+        }
+        next = next.max(to.saturating_add(1));
+    }
+    if next <= high {
+        gaps.push((next, high));
+    }
+    gaps
 }
 
 /// Adds the rules that cover the traffic in a network to `cover`; whether they do. `around` are the entries whose

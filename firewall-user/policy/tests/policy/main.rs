@@ -9,3 +9,4 @@ mod filter;
 mod nearest;
 mod random;
 mod redundant;
+mod verdicts;

@@ -1,5 +1,4 @@
-//! Flow logs: stored and checked, so that clients can create them. Nothing is recorded yet, which each of them
-//! says.
+//! Flow logs: checked and stored. A thread of the process delivers their records, and each says what became of them.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -12,6 +11,8 @@ use super::Action;
 use crate::api::call::Call;
 use crate::api::view::flow_logs as view;
 use crate::model::{FlowLog, FlowLogId};
+use crate::observe::flow_logs::destination::Plan;
+use crate::observe::flow_logs::status::{Status, Statuses};
 
 mod create;
 mod settings;
@@ -39,20 +40,33 @@ fn describe(call: &Call<'_>) -> Result<Xml, Error> {
     let filters = Filters::parse(call.params, &FILTERS)?;
     let page = Page::parse(call.params, 1..=1000)?;
     let model = call.read()?;
+    let statuses = Statuses::read(call.api().state_dir());
     // Ids that do not exist find nothing, as in EC2.
     let logs = model.flow_logs.values().filter(|log| ids.is_empty() || ids.contains(&log.id));
-    let logs = logs.filter(|log| filters.matches(&log.tags, |name| values(log, name)));
+    let logs = logs.filter(|log| {
+        filters.matches(&log.tags, |name| values(log, &status(&statuses, log), name))
+    });
     let (logs, next) = page.cut(logs.collect(), |log| log.id.to_string());
     let mut xml = Xml::new();
-    xml.list("flowLogSet", logs, view::flow_log);
+    xml.list("flowLogSet", logs, |xml, log| view::flow_log(xml, log, &status(&statuses, log)));
     xml.option("nextToken", next);
     Ok(xml)
 }
 
-fn values<'a>(log: &'a FlowLog, name: &str) -> Vec<Cow<'a, str>> {
+/// What became of a flow log's records. What cannot be delivered has failed before it is tried; else the status is that
+/// of success, as in EC2, before there are records.
+fn status(statuses: &Statuses, log: &FlowLog) -> Status {
+    let mut status = statuses.of(&log.id).cloned().unwrap_or_default();
+    if let Err(error) = Plan::new(&log.settings) {
+        status.error = Some(error.to_string());
+    }
+    status
+}
+
+fn values<'a>(log: &'a FlowLog, status: &Status, name: &str) -> Vec<Cow<'a, str>> {
     let one = |text: &'a str| vec![Cow::Borrowed(text)];
     match name {
-        "deliver-log-status" => one(view::DELIVERY),
+        "deliver-log-status" => vec![status.name().into()],
         "flow-log-id" => one(log.id.as_str()),
         "log-destination-type" => one(&log.settings.destination_type),
         "log-group-name" => log.settings.log_group.iter().map(|it| it.as_str().into()).collect(),

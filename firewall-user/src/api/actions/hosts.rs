@@ -10,7 +10,7 @@ use firewall_ec2::{Error, Xml};
 use super::Action;
 use crate::api::call::Call;
 use crate::api::refusal::of_model;
-use crate::api::view::{tags, vpcs};
+use crate::api::view::tags;
 use crate::model::{Model, VpcId};
 
 mod instances;
@@ -87,7 +87,7 @@ fn availability_zones(call: &Call<'_>) -> Result<Xml, Error> {
     let identity = call.identity();
     let region = identity.region.as_str();
     let zones = zones(call, &model);
-    let id = |zone: &str| vpcs::zone_id(identity, zone);
+    let id = |zone: &str| identity.zone_id(zone);
     let unknown = names
         .iter()
         .find(|name| !zones.contains(**name))

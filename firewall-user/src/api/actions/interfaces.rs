@@ -8,10 +8,10 @@ use firewall_ec2::{Error, Params, Xml};
 
 use super::{Action, done};
 use crate::api::call::Call;
-use crate::api::instance;
 use crate::api::refusal::of_model;
 use crate::api::view::interfaces::View;
 use crate::model::{Attachment, Error as ModelError, InterfaceId, rfc3339};
+use crate::observe::instance;
 
 mod addresses;
 mod attachment;

@@ -4,25 +4,19 @@ use firewall_ec2::Xml;
 
 use super::tags;
 use crate::model::{FlowLog, rfc3339};
+use crate::observe::flow_logs::status::Status;
 
 /// The state of every flow log.
 pub(in crate::api) const STATUS: &str = "ACTIVE";
 
-/// What became of its records.
-pub(in crate::api) const DELIVERY: &str = "FAILED";
-
-/// Why.
-const NOT_DELIVERED: &str =
-    "This version of secgroup stores flow logs, and neither records nor delivers anything";
-
-/// The elements of a `FlowLog`.
-pub(in crate::api) fn flow_log(xml: &mut Xml, log: &FlowLog) {
+/// The elements of a `FlowLog`. `status`: what became of its records.
+pub(in crate::api) fn flow_log(xml: &mut Xml, log: &FlowLog, status: &Status) {
     let settings = &log.settings;
     xml.text("creationTime", rfc3339(log.created));
-    xml.text("deliverLogsErrorMessage", NOT_DELIVERED);
+    xml.option("deliverLogsErrorMessage", status.error.as_ref());
     xml.option("deliverLogsPermissionArn", settings.permission.as_ref());
     xml.option("deliverCrossAccountRole", settings.cross_account_role.as_ref());
-    xml.text("deliverLogsStatus", DELIVERY);
+    xml.text("deliverLogsStatus", status.name());
     xml.text("flowLogId", &log.id);
     xml.text("flowLogStatus", STATUS);
     xml.option("logGroupName", settings.log_group.as_ref());

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{tags, vpcs};
 use crate::api::devices::Seen;
-use crate::api::instance;
 use crate::model::{Attachment, Identity, Interface, InterfaceId, Model, is_one_address, rfc3339};
+use crate::observe::instance;
 
 /// The timeouts that EC2 has, with the names of their elements.
 pub(in crate::api) const TIMEOUTS: [(&str, State); 3] = [
@@ -62,7 +62,7 @@ impl View<'_> {
 
     /// The id of that zone.
     pub(in crate::api) fn zone_id(&self) -> String {
-        vpcs::zone_id(self.identity, &self.zone())
+        self.identity.zone_id(&self.zone())
     }
 
     /// The networks of a family that were given in place of addresses.

@@ -71,7 +71,7 @@ pub(in crate::api) fn vpc_ipv6(
 pub(in crate::api) fn subnet(xml: &mut Xml, identity: &Identity, model: &Model, subnet: &Subnet) {
     let settings = &subnet.settings;
     let zone = zone(identity, subnet);
-    xml.text("availabilityZoneId", zone_id(identity, &zone));
+    xml.text("availabilityZoneId", identity.zone_id(&zone));
     xml.text("mapCustomerOwnedIpOnLaunch", false);
     xml.text("ownerId", identity.account);
     xml.text("assignIpv6AddressOnCreation", settings.assign_ipv6);
@@ -112,12 +112,6 @@ fn public_access(xml: &mut Xml) {
 /// The zone of a subnet.
 pub(in crate::api) fn zone(identity: &Identity, subnet: &Subnet) -> String {
     subnet.settings.zone.clone().unwrap_or_else(|| identity.zone())
-}
-
-/// The id of a zone: `local-az1` of `locala`.
-pub(in crate::api) fn zone_id(identity: &Identity, zone: &str) -> String {
-    let letter = zone.bytes().next_back().unwrap_or(b'a');
-    format!("{}-az{}", identity.region, letter.saturating_sub(b'a') + 1)
 }
 
 /// The addresses of a subnet that nothing has, as far as it is known here.

@@ -9,13 +9,13 @@ use crate::dataplane::sys;
 pub struct FlowId(pub(super) AnyKey);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum AnyKey {
+pub(in crate::dataplane) enum AnyKey {
     V4(FlowKey4),
     V6(FlowKey6),
 }
 
 impl AnyKey {
-    pub(super) const fn is_v6(&self) -> bool {
+    pub(in crate::dataplane) const fn is_v6(&self) -> bool {
         matches!(self, Self::V6(_))
     }
 

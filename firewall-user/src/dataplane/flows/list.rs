@@ -138,6 +138,14 @@ impl Key for FlowKey6 {
 }
 
 impl FlowEntry {
+    /// The flow of a key in a table.
+    pub(in crate::dataplane) fn of(key: AnyKey, table: Table, flow: Flow) -> Self {
+        match key {
+            AnyKey::V4(key) => key.entry(table, flow),
+            AnyKey::V6(key) => key.entry(table, flow),
+        }
+    }
+
     /// Which flow it is.
     #[must_use]
     pub const fn id(&self) -> FlowId {

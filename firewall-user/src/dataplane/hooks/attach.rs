@@ -48,11 +48,10 @@ pub fn attach(
     loader: &mut Loader<'_>,
     interface: &Interface,
     device: &Device,
-    traced: bool,
 ) -> Result<Attached> {
     device.require_supported()?;
     let (slot, pins) = (interface.slot, maps.pins.clone());
-    let settings = settings(interface, device, traced);
+    let settings = settings(interface, device);
     let digest = settings.digest(maps, interface.hook)?;
     netns::within(device.netns.as_deref(), || {
         let before = hook_here(&pins, slot, device)?;
@@ -100,24 +99,18 @@ pub fn attach(
             // Beside them every packet would be decided twice, and most dropped.
             Place::CLSACT.into_iter().try_for_each(|place| orphans::remove(device, place, None))?;
         }
-        if !traced {
-            slow_path::untrace(&pins, slot)?;
-        }
         Ok(Attached { hook, device: device.clone() })
     })
 }
 
-/// Whether the programs that are loaded for an interface are those of its settings, traced or not, as far as
+/// Whether the programs that are loaded for an interface are those of its settings, as far as
 /// [`attach`] recorded them: a process that was killed may have replaced them for settings that were not stored.
 ///
 /// # Errors
 /// A map cannot be read.
 pub fn is_current(maps: &Maps, interface: &Interface, device: &Device) -> Result<bool> {
     let (loaded, _) = maps.loaded(interface.slot)?;
-    let is_of = |traced| -> Result<bool> {
-        Ok(loaded == settings(interface, device, traced).digest(maps, interface.hook)?)
-    };
-    Ok(is_of(false)? || is_of(true)?)
+    Ok(loaded == settings(interface, device).digest(maps, interface.hook)?)
 }
 
 /// Records a device that is where it is stored; of one that moved the place that it left stays recorded.
@@ -128,8 +121,9 @@ fn record_place(maps: &mut Maps, interface: &Interface, device: &Device) -> Resu
     Ok(())
 }
 
-/// The settings of an interface's programs.
-fn settings(interface: &Interface, device: &Device, traced: bool) -> Settings {
+/// The settings of an interface's programs on a device.
+#[must_use]
+pub fn settings(interface: &Interface, device: &Device) -> Settings {
     Settings {
         slot: interface.slot,
         orientation: device.path(interface.orientation),
@@ -142,7 +136,6 @@ fn settings(interface: &Interface, device: &Device, traced: bool) -> Settings {
         max_per_source: interface.max_flows_per_source,
         timeouts: interface.timeouts.clone(),
         port: port_security(interface),
-        traced,
     }
 }
 
@@ -210,11 +203,7 @@ impl Attempt<'_> {
         let Settings { tcp_checks: checks, has_ethernet, revalidate: revalidates, .. } =
             *self.settings;
         let variant = Variant { kind, direction, checks, has_ethernet, revalidates };
-        if self.settings.traced {
-            slow_path::trace(self.maps, variant, self.settings.slot)
-        } else {
-            slow_path::ensure(self.maps, variant)
-        }
+        slow_path::ensure(self.maps, variant)
     }
 
     /// Attaches a TC program, by TCX or clsact.

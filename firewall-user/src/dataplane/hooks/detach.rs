@@ -4,9 +4,10 @@ use std::fs;
 
 use crate::dataplane::error::{Context, Result};
 use crate::dataplane::hooks::attached::slots;
-use crate::dataplane::hooks::{clsact, orphans, slow_path};
+use crate::dataplane::hooks::{clsact, orphans};
 use crate::dataplane::host::{device, netns};
 use crate::dataplane::pins::{Pins, Place};
+use crate::dataplane::records;
 use crate::dataplane::sys::links;
 use crate::dataplane::sys::unpin::unpin;
 use crate::model::Interface;
@@ -17,7 +18,10 @@ use crate::model::Interface;
 /// A program cannot be detached, or a pin cannot be removed.
 pub fn detach(pins: &Pins, slot: u16) -> Result<()> {
     Place::ALL.into_iter().try_for_each(|place| detach_place(pins, slot, place))?;
-    slow_path::untrace(pins, slot)
+    // Without it, records that are still to be written could be taken for those of the slot's next interface.
+    // Enforcement has ended all the same.
+    let _ = records::end(pins, slot);
+    Ok(())
 }
 
 /// Detaches the program of one place.

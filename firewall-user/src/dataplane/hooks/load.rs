@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use aya::{Ebpf, EbpfLoader};
 use firewall_ebpf::abi::counter::rule_stride;
 use firewall_ebpf::abi::interface::{
-    self, EtherTypes, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks,
-    UDP_STREAM_AGE, has_fast_path, settings_index, shared_slow_path, traced_slow_path,
+    self, Direction, EtherTypes, FRAGMENT_TIMEOUT, NonIp, Orientation, TIMEOUT_SPACE, TcpChecks,
+    UDP_STREAM_AGE, has_fast_path, settings_index, shared_slow_path,
 };
 use firewall_ebpf::abi::port::PortSecurity;
 use firewall_ebpf::abi::state::State;
@@ -47,8 +47,6 @@ pub struct Settings {
     pub timeouts: BTreeMap<State, u32>,
     /// What a guest may send as its own.
     pub port: PortSecurity,
-    /// Whether a line is printed for every packet: then no packet takes the fast path.
-    pub traced: bool,
 }
 
 impl Settings {
@@ -78,12 +76,8 @@ impl Settings {
     }
 
     /// [`interface::slow_path_index`]'s base of the interface's slow path.
-    pub(super) const fn slow_path(&self) -> u32 {
-        if self.traced {
-            traced_slow_path(self.slot)
-        } else {
-            shared_slow_path(self.tcp_checks, self.has_ethernet, self.revalidate)
-        }
+    pub(in crate::dataplane) const fn slow_path(&self) -> u32 {
+        shared_slow_path(self.tcp_checks, self.has_ethernet, self.revalidate)
     }
 
     /// Identifies the programs that [`open`] gives, and how they are attached: the kernel object, the
@@ -95,8 +89,7 @@ impl Settings {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(object_digest()?);
         hasher.write(sys::bytes(&self.record()));
-        let variant = shared_slow_path(self.tcp_checks, self.has_ethernet, self.revalidate);
-        (self.slot, self.orientation, self.traced, variant, hook.name()).hash(&mut hasher);
+        (self.slot, self.orientation, self.slow_path(), hook.name()).hash(&mut hasher);
         if let Some(tables) = maps.interface_tables(self.slot)? {
             tables.ids()?.hash(&mut hasher);
         }
@@ -106,7 +99,7 @@ impl Settings {
 
 /// The values of an interface's constants in the kernel object, by their names there.
 #[derive(Debug)]
-struct Constants {
+pub(in crate::dataplane) struct Constants {
     rule_stripes: u32,
     rule_stride: u32,
     settings: u16,
@@ -119,6 +112,54 @@ struct Constants {
     revalidate: u8,
     own_mac: u64,
     timeouts: [u64; TIMEOUT_SPACE],
+}
+
+impl Constants {
+    /// Those of an interface whose `record` of settings is in this half, with stripes of counters by rule of this
+    /// number and length.
+    pub(in crate::dataplane) fn new(
+        settings: &Settings,
+        (half, record): (u8, &interface::Settings),
+        (rule_stripes, rule_stride): (u32, u32),
+    ) -> Self {
+        let Settings { slot, orientation, has_ethernet, tcp_checks, .. } = *settings;
+        Self {
+            rule_stripes,
+            rule_stride,
+            settings: settings_index(slot, half),
+            slow_path: settings.slow_path(),
+            direction: orientation.received() as u8,
+            tcp_checks: tcp_checks as u8,
+            orientation: orientation as u8,
+            ethernet: has_ethernet.into(),
+            fast_path: has_fast_path(has_ethernet, tcp_checks).into(),
+            revalidate: settings.revalidate.into(),
+            own_mac: settings.port.mac,
+            timeouts: record.timeouts,
+        }
+    }
+
+    /// The same for programs of which the slow path is for packets of this direction.
+    pub(in crate::dataplane) const fn of(self, direction: Direction) -> Self {
+        Self { direction: direction as u8, ..self }
+    }
+
+    /// Gives them to a loader.
+    pub(in crate::dataplane) fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        loader
+            .override_global("RULE_STRIPES", &self.rule_stripes, true)
+            .override_global("RULE_STRIDE", &self.rule_stride, true)
+            .override_global("SETTINGS", &self.settings, true)
+            .override_global("SLOW_PATH", &self.slow_path, true)
+            .override_global("DIRECTION", &self.direction, true)
+            .override_global("TCP_CHECKS", &self.tcp_checks, true)
+            .override_global("ORIENTATION", &self.orientation, true)
+            .override_global("ETHERNET", &self.ethernet, true)
+            .override_global("FAST_PATH", &self.fast_path, true)
+            .override_global("REVALIDATE", &self.revalidate, true)
+            .override_global("OWN_MAC", &self.own_mac, true)
+            .override_global("TIMEOUTS", &self.timeouts, true);
+    }
 }
 
 /// Room for the constants of an interface, to which a [`Loader`] refers.
@@ -155,43 +196,17 @@ impl<'a> Loader<'a> {
             DataplaneError::new("open the kernel object: more interfaces than announced", "")
         })?;
         self.room = left;
-        let Settings { slot, orientation, has_ethernet, tcp_checks, .. } = *settings;
-        let fast_path = has_fast_path(has_ethernet, tcp_checks) && !settings.traced;
-        let constants = room.0.get_or_init(|| Constants {
-            rule_stripes: maps.sizes.rule_stripes(),
-            rule_stride: rule_stride(maps.sizes.rules),
-            settings: settings_index(slot, half),
-            slow_path: settings.slow_path(),
-            direction: orientation.received() as u8,
-            tcp_checks: tcp_checks as u8,
-            orientation: orientation as u8,
-            ethernet: has_ethernet.into(),
-            fast_path: fast_path.into(),
-            revalidate: settings.revalidate.into(),
-            own_mac: settings.port.mac,
-            timeouts: record.timeouts,
-        });
+        let (stripes, stride) = (maps.sizes.rule_stripes(), rule_stride(maps.sizes.rules));
+        let constants =
+            room.0.get_or_init(|| Constants::new(settings, (half, record), (stripes, stride)));
         let loader = self.loader.get_or_insert_with(|| loader(&maps.pins, &maps.sizes));
         for one in Own::ALL {
             if let Some(name) = one.bound_as() {
-                loader.map_pin_path(name, maps.pins.flows(slot, one.name()));
+                loader.map_pin_path(name, maps.pins.flows(settings.slot, one.name()));
             }
         }
-        loader
-            .override_global("RULE_STRIPES", &constants.rule_stripes, true)
-            .override_global("RULE_STRIDE", &constants.rule_stride, true)
-            .override_global("SETTINGS", &constants.settings, true)
-            .override_global("SLOW_PATH", &constants.slow_path, true)
-            .override_global("DIRECTION", &constants.direction, true)
-            .override_global("TCP_CHECKS", &constants.tcp_checks, true)
-            .override_global("ORIENTATION", &constants.orientation, true)
-            .override_global("ETHERNET", &constants.ethernet, true)
-            .override_global("FAST_PATH", &constants.fast_path, true)
-            .override_global("REVALIDATE", &constants.revalidate, true)
-            .override_global("OWN_MAC", &constants.own_mac, true)
-            .override_global("TIMEOUTS", &constants.timeouts, true)
-            .load(embedded()?)
-            .context("open the kernel object")
+        constants.set(loader);
+        loader.load(embedded()?).context("open the kernel object")
     }
 }
 

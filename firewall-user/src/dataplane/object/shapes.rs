@@ -9,6 +9,7 @@ use firewall_ebpf::abi::filter::{MAX_FILTERS, TABLE_SETS};
 use firewall_ebpf::abi::interface::{SETTINGS_EACH, SLOW_PATH_PROGRAMS, Settings};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use firewall_ebpf::abi::reason::REASON_SPACE;
+use firewall_ebpf::abi::record::{ACCOUNTS_EACH, Account, CELLS, Cell};
 
 /// How many entries the shared maps have: fixed from their creation until their removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +26,14 @@ pub(in crate::dataplane) enum Size {
     Rules,
     RuleCounters,
     Interfaces { each: u32 },
+    Cpus { each: u32 },
     Fixed(u32),
 }
 
 impl Sizes {
-    /// Stripes of the counters by rule. Possible CPUs, whose number never changes while the kernel runs.
+    /// Stripes of the counters by rule.
     pub(in crate::dataplane) fn rule_stripes(&self) -> u32 {
-        let cpus = nr_cpus().unwrap_or(1);
-        rule_stripes(self.rules, u32::try_from(cpus).unwrap_or(u32::MAX))
+        rule_stripes(self.rules, cpus())
     }
 
     /// The number of entries of a map.
@@ -41,9 +42,15 @@ impl Sizes {
             Size::Rules => self.rules,
             Size::RuleCounters => self.rule_stripes() * rule_stride(self.rules),
             Size::Interfaces { each } => self.interfaces * each,
+            Size::Cpus { each } => cpus() * each,
             Size::Fixed(entries) => entries,
         }
     }
+}
+
+/// Possible CPUs, whose number never changes while the kernel runs.
+fn cpus() -> u32 {
+    u32::try_from(nr_cpus().unwrap_or(1)).unwrap_or(u32::MAX)
 }
 
 /// A map as this version creates it; key and value sizes in bytes.
@@ -79,7 +86,11 @@ const FLOW_TABLES: Size = Size::Interfaces { each: 2 };
 /// The tables of every bank and filter.
 const SETS: Size = Size::Fixed(TABLE_SETS);
 
-/// The variables of the kernel object, which are one entry of a map: when packets were dropped.
+/// Bytes of the ring buffer of records: four seconds of as many as there are tokens for.
+const RING: Size = Size::Fixed(1 << 20);
+
+/// The variables of the kernel object, which are one entry of a map: when packets were dropped, and which are
+/// recorded.
 type Drops = [[u64; 8]; MAX_INTERFACES as usize];
 
 /// Every map of the kernel object that outlives a process.
@@ -101,7 +112,7 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
     Shape::new::<u32, Drops>("DROPS", MapType::Array, Size::Fixed(1)),
     Shape::new::<u32, u32>("SLOW_XDP", MapType::ProgramArray, Size::Fixed(SLOW_PATH_PROGRAMS)),
     Shape::new::<u32, u32>("SLOW_TC", MapType::ProgramArray, Size::Fixed(SLOW_PATH_PROGRAMS)),
-    Shape::new::<u32, u64>("CALL", MapType::PerCpuArray, Size::Fixed(1)),
+    Shape::new::<u32, [u64; 3]>("CALL", MapType::PerCpuArray, Size::Fixed(1)),
     Shape::new::<u32, Counter>(
         "COUNTERS",
         MapType::PerCpuArray,
@@ -121,6 +132,13 @@ pub(in crate::dataplane) const SHAPES: &[Shape] = &[
     Shape::new::<u32, u32>("BLOCKS_V4", MapType::ArrayOfMaps, Size::Fixed(BLOCK_BANKS)),
     Shape::new::<u32, u32>("BLOCKS_V6", MapType::ArrayOfMaps, Size::Fixed(BLOCK_BANKS)),
     Shape::new::<u32, u64>("CLOCK", MapType::Array, Size::Fixed(1)),
+    Shape::new::<(), ()>("RECORDS", MapType::RingBuf, RING),
+    Shape::new::<u32, Cell>("RECORD_CELLS", MapType::Array, Size::Cpus { each: CELLS }),
+    Shape::new::<u32, Account>(
+        "RECORD_ACCOUNTS",
+        MapType::PerCpuArray,
+        Size::Interfaces { each: ACCOUNTS_EACH },
+    ),
 ];
 
 /// The map types that the kernel must have, those of tables within tables included.

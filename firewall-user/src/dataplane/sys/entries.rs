@@ -270,3 +270,39 @@ pub(in crate::dataplane) fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::
         Err(error) => Err(error),
     }
 }
+
+/// The values of `count` entries of a per-CPU array from `first` on: those of one entry, a value for each of the
+/// possible `cpus`, after those of the one before. `V` has whole words.
+pub(in crate::dataplane) fn per_cpu<V: Pod>(
+    map: BorrowedFd<'_>,
+    (first, count): (u32, u32),
+    cpus: usize,
+) -> io::Result<Vec<V>> {
+    let entries = usize::try_from(count).unwrap_or(0);
+    let mut keys: Vec<u32> = vec![0; entries];
+    let mut values: Vec<V> = Vec::with_capacity(entries * cpus);
+    // The kernel reads from the entry after this one on.
+    let before = first.checked_sub(1);
+    let mut next = 0_u32;
+    let mut attr = BatchAttr {
+        in_batch: before.as_ref().map_or(0, |before| address(before)),
+        out_batch: address(&raw mut next),
+        keys: address(keys.as_mut_ptr()),
+        values: address(values.as_mut_ptr()),
+        count,
+        map_fd: raw(map),
+        elem_flags: 0,
+        flags: 0,
+    };
+    match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        Ok(_) => {}
+        // The last entry of the array is among them.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        Err(error) => return Err(error),
+    }
+    let read = usize::try_from(attr.count).unwrap_or(0).min(entries);
+    // SAFETY: the kernel filled `read` entries, each with a value for every possible CPU, of V's size rounded up to
+    // whole words, and any bytes are a valid value (`Pod`).
+    unsafe { values.set_len(read * cpus) };
+    Ok(values)
+}

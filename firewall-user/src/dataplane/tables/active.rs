@@ -1,8 +1,9 @@
 //! Writing the words that select what is in force.
 
 use firewall_ebpf::abi::block::Blocking;
-use firewall_ebpf::abi::helper::{MAX_SET_ACTIVE, SET_BLOCKING};
+use firewall_ebpf::abi::helper::{MAX_SET_ACTIVE, SET_BLOCKING, SET_WATCH};
 use firewall_ebpf::abi::policy::Active;
+use firewall_ebpf::abi::record::Watch;
 
 use crate::dataplane::error::{DataplaneError, Result};
 use crate::dataplane::pins::Pins;
@@ -18,6 +19,8 @@ pub enum Word {
     Active(u16, Active),
     /// The tries of blocked networks.
     Blocking(Blocking),
+    /// Which packets of a slot are recorded.
+    Watch(u16, Watch),
 }
 
 /// Writes the active words of slots, as [`set_words`].
@@ -42,6 +45,7 @@ pub fn set_words(pins: &Pins, words: &[Word]) -> Result<()> {
             let (place, word) = match *one {
                 Word::Active(slot, Active(word)) => (u64::from(slot), word),
                 Word::Blocking(Blocking(word)) => (u64::from(SET_BLOCKING), word),
+                Word::Watch(slot, Watch(word)) => (u64::from(SET_WATCH) + u64::from(slot), word),
             };
             list.extend(place.to_ne_bytes());
             list.extend(word.to_ne_bytes());

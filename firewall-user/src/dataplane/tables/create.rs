@@ -5,10 +5,12 @@ use aya::maps::{Array, MapData};
 use aya::programs::SchedClassifier;
 
 use crate::dataplane::error::{Context, Result};
+use crate::dataplane::object::record_limits::RecordLimits;
 use crate::dataplane::object::shapes::{Shape, Sizes};
 use crate::dataplane::object::{self, embedded, loader};
 use crate::dataplane::pins::Pins;
 use crate::dataplane::tables::bank::RawRecord;
+use crate::dataplane::tables::clock;
 use crate::dataplane::tables::device::{self, DEVICES};
 use crate::dataplane::tables::maps::{
     APPLIED, BANKS, BLOCK_RECORDS, Digests, LOADED, Loaded, USER_COUNTERS,
@@ -18,7 +20,10 @@ use crate::dataplane::tables::unstored::{self, UNSTORED};
 
 /// Creates and pins every shared map and helper program. The directories exist already.
 pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
-    let mut object = loader(pins, sizes).load(embedded()?).context("create the maps")?;
+    let limits = RecordLimits::new(clock::hz())?;
+    let mut loader = loader(pins, sizes);
+    limits.set(&mut loader);
+    let mut object = loader.load(embedded()?).context("create the maps")?;
     for (name, pin) in [
         ("sg_clock", pins.clock()),
         ("sg_bloom_insert_v4", pins.bloom_insert(false)),
@@ -32,6 +37,7 @@ pub(in crate::dataplane) fn create(pins: &Pins, sizes: &Sizes) -> Result<()> {
         ("sg_probe_blocks_v4", pins.probe_blocks(false)),
         ("sg_probe_blocks_v6", pins.probe_blocks(true)),
         ("sg_set_active", pins.set_active()),
+        ("sg_flush_records", pins.flush_records()),
     ] {
         let program: &mut SchedClassifier = object::program(&mut object, name)?;
         program.load().context(format_args!("load {name}"))?;

@@ -153,7 +153,7 @@ impl Own {
     }
 
     /// The outer map in which the slow path finds it.
-    const fn outer(self) -> &'static str {
+    pub(in crate::dataplane) const fn outer(self) -> &'static str {
         match self {
             Self::Flows(Table::New | Table::Udp, false) => "FLOWS_LRU_V4",
             Self::Flows(Table::New | Table::Udp, true) => "FLOWS_LRU_V6",
@@ -167,7 +167,7 @@ impl Own {
     }
 
     /// Its index there.
-    fn index(self, slot: u16) -> u32 {
+    pub(in crate::dataplane) fn index(self, slot: u16) -> u32 {
         match self {
             Self::Flows(table @ (Table::New | Table::Udp), _) => table.lru_index(slot),
             _ => slot.into(),

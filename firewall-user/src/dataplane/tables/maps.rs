@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_ebpf::abi::block::BLOCK_BANKS;
 use firewall_ebpf::abi::counter::{Counter, UserCounter};
-use firewall_ebpf::abi::interface::{SLOW_PATHS, Settings, settings_index};
+use firewall_ebpf::abi::interface::{SLOW_PATH_PROGRAMS, Settings, settings_index};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
 use nix::errno::Errno;
 
@@ -43,14 +43,17 @@ pub(super) const BLOCK_RECORDS: Shape =
 pub(super) type Digests = [u64; 2];
 
 /// What is loaded: digests of programs with everything that went into them. By slot the interface's, whose
-/// second word is the half of its settings; behind the last slot, for each variant of the slow path, that at
-/// XDP and that at TC.
+/// second word is the half of its settings; behind the last slot, for each program of the slow path and each that
+/// records packets, that at XDP and that at TC.
 /// A zero is no program, or one that is being replaced.
 pub(in crate::dataplane) type Loaded = [u64; 2];
 
 /// The map of [`Loaded`]; the kernel program does not use it.
-pub(super) const LOADED: Shape =
-    Shape::new::<u32, Loaded>("LOADED", MapType::Array, Size::Fixed(MAX_INTERFACES + SLOW_PATHS));
+pub(super) const LOADED: Shape = Shape::new::<u32, Loaded>(
+    "LOADED",
+    MapType::Array,
+    Size::Fixed(MAX_INTERFACES + SLOW_PATH_PROGRAMS),
+);
 
 /// The opened maps.
 pub struct Maps {
@@ -139,6 +142,12 @@ impl Maps {
 }
 
 impl Maps {
+    /// The pins of this instance.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// The generation of the store that is in force as a whole; `None` if that is not known.
     ///
     /// # Errors
@@ -214,7 +223,7 @@ fn check(pins: &Pins) -> Result<Sizes> {
         match shape.size {
             Size::Rules => sizes.rules = info.max_entries(),
             Size::Interfaces { each } => sizes.interfaces = info.max_entries() / each,
-            Size::RuleCounters | Size::Fixed(_) => {}
+            Size::RuleCounters | Size::Cpus { .. } | Size::Fixed(_) => {}
         }
     }
     Ok(sizes)
@@ -244,7 +253,7 @@ impl Maps {
         self.loaded.set(u32::from(slot), loaded, 0).context("write map LOADED")
     }
 
-    /// The digests of a variant of the slow path that are loaded, at XDP and at TC.
+    /// The digests of a program of the slow path that are loaded, at XDP and at TC.
     pub(in crate::dataplane) fn loaded_slow_path(&self, variant: u32) -> Result<Loaded> {
         self.loaded.get(&(MAX_INTERFACES + variant), 0).context("read map LOADED")
     }

@@ -155,6 +155,14 @@ impl Maps {
             .context("write map RULE_INDEXES")
     }
 
+    /// The numbers of the rules, entries and blocks that have a counter, by its index.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub(in crate::dataplane) fn numbers_by_index(&self) -> Result<BTreeMap<u32, u32>> {
+        Ok(self.rule_indexes()?.into_iter().map(|(number, index)| (index, number)).collect())
+    }
+
     /// Rules and the indexes of their counters, in no order.
     fn rule_indexes(&self) -> Result<Vec<(u32, u32)>> {
         entries::dump(self.fd("RULE_INDEXES")).context("read map RULE_INDEXES")

@@ -219,7 +219,7 @@ impl Names for Stored<'_> {
     }
 
     fn interfaces(&self) -> BTreeSet<String> {
-        self.model.interfaces.values().map(|interface| interface.label()).collect()
+        self.model.interfaces.values().map(crate::model::Interface::label).collect()
     }
 
     fn groups(&self) -> BTreeSet<String> {
@@ -248,6 +248,21 @@ impl Recorded {
         let mut names = Self::default();
         records.into_iter().for_each(|record| names.add(&record.into()));
         names
+    }
+
+    /// Adds the names of a store.
+    pub fn add_model(&mut self, model: &Model) {
+        for interface in model.interfaces.values() {
+            self.interfaces.insert((
+                interface.id.to_string(),
+                interface.device.clone(),
+                interface.netns.clone(),
+            ));
+        }
+        for group in model.groups.values() {
+            self.groups.entry(group.id.to_string()).or_default().insert(group.name.clone());
+            self.rules.extend(group.rules.iter().map(|rule| rule.id.to_string()));
+        }
     }
 
     /// Adds the names in a record or flow.

@@ -63,7 +63,11 @@ pub fn protocol_name(number: u8) -> String {
     known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
 }
 
-pub(super) fn protocol(word: &str) -> Result<u8, String> {
+/// The number of a protocol by its name, or by the number itself.
+///
+/// # Errors
+/// It is neither; the text lists what is known.
+pub fn protocol(word: &str) -> Result<u8, String> {
     let known = PROTOCOLS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
     let number = || {
         word.parse().map_err(|_| {

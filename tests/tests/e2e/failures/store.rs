@@ -39,8 +39,8 @@ fn an_unusable_store_is_unchanged_and_enforcement_continues() {
             damaged.as_str(),
         ),
         (
-            with(VERSION, 7),
-            format!("store {path} has schema 7, and this secgroup uses schema 6"),
+            with(VERSION, 8),
+            format!("store {path} has schema 8, and this secgroup uses schema 7"),
             "use the secgroup version that wrote it: its `secgroup export` writes a document that \
              `secgroup apply` of this version reads; or choose another --state-dir",
         ),

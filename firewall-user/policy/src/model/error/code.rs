@@ -81,7 +81,7 @@ impl Error {
             Self::SubnetNotFound(_) => "InvalidSubnetID.NotFound",
             Self::PrefixListNotFound(_) => "InvalidPrefixListID.NotFound",
             Self::FlowLogNotFound(_) => "InvalidFlowLogId.NotFound",
-            Self::RuleNotFound { .. } | Self::RuleUnknown(_) => {
+            Self::RuleNotFound { .. } | Self::StagedNotFound { .. } | Self::RuleUnknown(_) => {
                 "InvalidSecurityGroupRuleId.NotFound"
             }
             Self::PermissionNotFound { .. } => "InvalidPermission.NotFound",
@@ -93,7 +93,9 @@ impl Error {
             Self::AclsLimit { .. } => "NetworkAclLimitExceeded",
             Self::AclEntriesLimit { .. } => "NetworkAclEntryLimitExceeded",
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
-            Self::RuleDuplicate { .. } => "InvalidPermission.Duplicate",
+            Self::RuleDuplicate { .. } | Self::StagedDuplicate { .. } => {
+                "InvalidPermission.Duplicate"
+            }
             Self::GroupDefault(_) => "CannotDelete",
             Self::OtherVpc { what: "group", .. } => "InvalidGroup.NotFound",
             Self::OtherVpc { .. } | Self::InterfaceInUse { .. } => "InvalidParameterValue",
@@ -182,6 +184,7 @@ impl Error {
             | Self::ListVersionNotFound { .. }
             | Self::FlowLogNotFound(_)
             | Self::RuleNotFound { .. }
+            | Self::StagedNotFound { .. }
             | Self::RuleUnknown(_)
             | Self::PermissionNotFound { .. }
             | Self::EntryNotFound { .. }

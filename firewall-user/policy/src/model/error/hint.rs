@@ -123,6 +123,13 @@ impl Error {
             Self::RuleNotFound { group, .. } | Self::PermissionNotFound { group, .. } => {
                 format!("`secgroup rule list {}` shows its rules", shell_word(group))
             }
+            Self::StagedNotFound { group, .. } => {
+                format!("`secgroup rule list {} --staged` shows its staged changes", shell_word(group))
+            }
+            Self::StagedDuplicate { group, rule, .. } => format!(
+                "`secgroup rule enforce {} {rule}` makes it a rule, `secgroup rule unstage` drops it",
+                shell_word(group)
+            ),
             Self::RuleUnknown(_) => "`secgroup rule list` shows the rules".to_owned(),
             Self::EntryNotFound { list, .. } => {
                 format!("`secgroup prefix-list show {}` shows its entries", shell_word(list))

@@ -3,71 +3,8 @@
 use firewall_ec2::{Error, Params};
 
 use crate::model::{FlowLogSettings, RecordFiles};
-
-/// The format of a flow log that names none: version 2 of EC2's records.
-const DEFAULT_FORMAT: &str = "${version} ${account-id} ${interface-id} ${srcaddr} ${dstaddr} ${srcport} \
-                              ${dstport} ${protocol} ${packets} ${bytes} ${start} ${end} ${action} ${log-status}";
-
-/// The fields of a VPC's flow log, in the order of the versions that brought them.
-const FIELDS: [&str; 54] = [
-    "version",
-    "account-id",
-    "interface-id",
-    "srcaddr",
-    "dstaddr",
-    "srcport",
-    "dstport",
-    "protocol",
-    "packets",
-    "bytes",
-    "start",
-    "end",
-    "action",
-    "log-status",
-    "vpc-id",
-    "subnet-id",
-    "instance-id",
-    "tcp-flags",
-    "type",
-    "pkt-srcaddr",
-    "pkt-dstaddr",
-    "region",
-    "az-id",
-    "sublocation-type",
-    "sublocation-id",
-    "pkt-src-aws-service",
-    "pkt-dst-aws-service",
-    "flow-direction",
-    "traffic-path",
-    "ecs-cluster-arn",
-    "ecs-cluster-name",
-    "ecs-container-instance-arn",
-    "ecs-container-instance-id",
-    "ecs-container-id",
-    "ecs-second-container-id",
-    "ecs-service-name",
-    "ecs-task-definition-arn",
-    "ecs-task-arn",
-    "ecs-task-id",
-    "reject-reason",
-    "resource-id",
-    "encryption-status",
-    "instance-tag",
-    "instance-tag-2",
-    "interface-tag",
-    "interface-tag-2",
-    "asg-tag",
-    "asg-tag-2",
-    "interface-type",
-    "next-hop-interface-id",
-    "next-hop-subnet-id",
-    "next-hop-az-id",
-    "next-hop-vpc-id",
-    "next-hop-interface-type",
-];
-
-/// The longest format in bytes: that of all fields, and as much again.
-const LONGEST_FORMAT: usize = 2048;
+use crate::observe::flow_logs::destination;
+use crate::observe::flow_logs::field::{Format, FormatError};
 
 /// The most bytes of an ARN or name.
 const LONGEST_NAME: usize = 512;
@@ -167,30 +104,20 @@ fn check_destination(kind: &str, arn: &str) -> Result<(), Error> {
         && parts.next().is_some_and(|partition| !partition.is_empty())
         && parts.next() == Some(service)
         && parts.nth(2).is_some_and(|resource| !resource.is_empty());
-    if is_of {
-        Ok(())
-    } else {
-        Err(refused(format!("LogDestination: {arn} is not an ARN of {service}")))
+    if !is_of {
+        return Err(refused(format!("LogDestination: {arn} is not an ARN of {service}")));
     }
+    if service == "s3" {
+        destination::parts(arn).map_err(|error| refused(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Fields of a record, each as `${NAME}`, separated by spaces.
 fn format(text: Option<&str>) -> Result<String, Error> {
-    let Some(text) = text else { return Ok(DEFAULT_FORMAT.to_owned()) };
-    if text.len() > LONGEST_FORMAT {
-        return Err(refused(format!("LogFormat has more than {LONGEST_FORMAT} characters")));
-    }
-    let fields: Vec<_> = text.split_ascii_whitespace().collect();
-    for (place, field) in fields.iter().enumerate() {
-        let name = field.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-        if !name.is_some_and(|name| FIELDS.contains(&name)) {
-            return Err(refused(format!("LogFormat has the unknown field {field}")));
-        }
-        if fields[..place].contains(field) {
-            return Err(refused(format!("LogFormat has the field {field} twice")));
-        }
-    }
-    if fields.is_empty() { Err(refused("LogFormat has no field")) } else { Ok(fields.join(" ")) }
+    let Some(text) = text else { return Ok(Format::default().to_string()) };
+    let format: Format = text.parse().map_err(|error: FormatError| refused(error.to_string()))?;
+    Ok(format.to_string())
 }
 
 fn files(params: &Params, is_s3: bool) -> Result<Option<RecordFiles>, Error> {

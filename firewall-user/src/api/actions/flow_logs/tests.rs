@@ -1,6 +1,7 @@
 //! Flow logs as clients use them.
 
 use crate::api::tests::{Host, element};
+use crate::observe::flow_logs::status::{Status, Statuses};
 
 const VPC: &str = "vpc-00000000000000000";
 const S3: &str = "&LogDestinationType=s3&LogDestination=arn:aws:s3:::bucket/prefix/";
@@ -54,7 +55,8 @@ fn a_flow_log_is_created_described_and_deleted() {
     ] {
         assert_eq!(element(&body, name), text, "{name}");
     }
-    assert!(element(&body, "deliverLogsErrorMessage").contains("neither records nor delivers"));
+    let error = element(&body, "deliverLogsErrorMessage");
+    assert_eq!(error, "secgroup writes files of the format plain-text, not parquet");
     host.ok(&format!("Action=DeleteTags&ResourceId.1={id}"));
     let body = host.ok("Action=DescribeFlowLogs&Filter.1.Name=tag:k&Filter.1.Value.1=v");
     assert!(body.contains("<flowLogSet></flowLogSet>"), "{body}");
@@ -102,6 +104,12 @@ fn parameters_that_ec2_refuses_are_refused() {
             "LogDestination: bucket is not an ARN of s3",
         ),
         (
+            "&LogDestinationType=s3&LogDestination=arn:aws:s3:::bucket/../../etc",
+            "InvalidParameter",
+            "LogDestination: \"..\" in \"arn:aws:s3:::bucket/../../etc\" is not a part of a prefix: letters, \
+             digits and !-_.*'()=, no dot at the beginning",
+        ),
+        (
             &format!("{S3}&LogFormat=%24%7Bx%7D"),
             "InvalidParameter",
             "LogFormat has the unknown field ${x}",
@@ -135,4 +143,39 @@ fn parameters_that_ec2_refuses_are_refused() {
     let body = host.ok(&form(&format!("&LogGroupName=g{role}&LogDestination=")));
     assert!(body.contains("<flowLogIdSet><item>fl-"), "{body}");
     assert!(!body.contains("clientToken"), "{body}");
+}
+
+#[test]
+fn a_flow_log_says_what_became_of_its_records() {
+    let host = Host::new();
+    let body = host.ok(&create(&format!("{S3}&ResourceId.1={VPC}")));
+    let files = element(&element(&body, "flowLogIdSet"), "item");
+    let firehose = "&LogDestinationType=kinesis-data-firehose&LogDestination=arn:aws:firehose:r:1:deliverystream/s";
+    let body = host.ok(&create(&format!("{firehose}&ResourceId.1={VPC}")));
+    let stream = element(&element(&body, "flowLogIdSet"), "item");
+    let status = |id: &str| {
+        let body = host.ok(&format!("Action=DescribeFlowLogs&FlowLogId.1={id}"));
+        let has_error = body.contains("<deliverLogsErrorMessage>");
+        let error = has_error.then(|| element(&body, "deliverLogsErrorMessage"));
+        (element(&body, "deliverLogsStatus"), error.unwrap_or_default())
+    };
+    let not_there = "secgroup delivers to files (s3) and to the journal (cloud-watch-logs), not to kinesis-data-firehose";
+    assert_eq!(status(&files), ("SUCCESS".to_owned(), String::new()));
+    assert_eq!(status(&stream), ("FAILED".to_owned(), not_there.to_owned()));
+    // As the thread that delivers writes it.
+    let full = Status { error: Some("no space".to_owned()), failed: 3, ..Status::default() };
+    let logs = [(files.clone(), full)].into_iter().collect();
+    Statuses { logs, ..Statuses::default() }.write(host.state_dir()).unwrap();
+    assert_eq!(status(&files), ("FAILED".to_owned(), "no space".to_owned()));
+    let failed = "Action=DescribeFlowLogs&Filter.1.Name=deliver-log-status&Filter.1.Value.1=FAILED";
+    let body = host.ok(failed);
+    assert!(body.contains(&files) && body.contains(&stream), "{body}");
+}
+
+#[test]
+fn the_fields_of_secgroup_are_fields_of_a_format() {
+    let host = Host::new();
+    let format = "&LogFormat=%24%7Breason%7D+%24%7Brule-id%7D+%24%7Bgroup-id%7D";
+    let body = host.ok(&create(&format!("{S3}{format}&ResourceId.1={VPC}")));
+    assert!(body.contains("<flowLogIdSet><item>fl-"), "{body}");
 }

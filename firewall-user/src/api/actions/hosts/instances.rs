@@ -9,11 +9,11 @@ use firewall_ec2::{Error, Xml};
 
 use crate::api::call::Call;
 use crate::api::devices::Seen;
-use crate::api::instance;
 use crate::api::view::interfaces::{View, write_groups};
-use crate::api::view::{tags, vpcs};
+use crate::api::view::tags;
 use crate::clock::Clocks;
 use crate::model::{Attachment, Model, rfc3339};
+use crate::observe::instance;
 
 mod filters;
 
@@ -202,7 +202,7 @@ impl<'a> ThisHost<'a> {
             "availability-zone" => vec![self.call.identity().zone().into()],
             "availability-zone-id" => {
                 let identity = self.call.identity();
-                vec![vpcs::zone_id(identity, &identity.zone()).into()]
+                vec![identity.zone_id(&identity.zone()).into()]
             }
             "instance-id" => one(instance::id()),
             "instance-state-code" => vec![RUNNING.to_string().into()],

@@ -5,10 +5,10 @@ use firewall_ec2::{Error, Xml};
 
 use super::{done, required_id};
 use crate::api::call::{Call, Host};
-use crate::api::instance;
 use crate::control::enforcement::holder;
 use crate::dataplane::host::device::{self, Device};
 use crate::model::{Attachment, AttachmentId, Interface, InterfaceDetails, Model, is_one_address};
+use crate::observe::instance;
 
 /// The tag that names the device of an interface, as `DEVICE` or `NAMESPACE/DEVICE`.
 pub(in crate::api) const DEVICE_TAG: &str = "secgroup:device";

@@ -2,9 +2,9 @@
 
 use firewall_ebpf::abi::interface::Orientation;
 
-use crate::api::instance;
 use crate::api::tests::{Host, element};
 use crate::model::{Interface, InterfaceId, VpcId};
+use crate::observe::instance;
 
 const SUBNET: &str = "subnet-00000000000000000";
 const CREATE: &str = "Action=CreateNetworkInterface&SubnetId=subnet-00000000000000000";

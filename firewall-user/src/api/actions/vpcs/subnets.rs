@@ -87,7 +87,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Xml, Error> {
 fn zone(call: &Call<'_>) -> Result<Option<String>, Error> {
     let identity = call.identity();
     let zones = (b'a'..=b'z').map(|letter| format!("{}{}", identity.region, char::from(letter)));
-    let known: Vec<_> = zones.map(|zone| (view::zone_id(identity, &zone), zone)).collect();
+    let known: Vec<_> = zones.map(|zone| (identity.zone_id(&zone), zone)).collect();
     for (parameter, is_id) in [("AvailabilityZone", false), ("AvailabilityZoneId", true)] {
         let Some(text) = call.params.text(parameter) else { continue };
         let found = known.iter().find(|(id, name)| text == if is_id { id } else { name });
@@ -202,7 +202,7 @@ fn values<'a>(
     match name {
         "availability-zone" | "availabilityZone" => one(view::zone(identity, subnet)),
         "availability-zone-id" | "availabilityZoneId" => {
-            one(view::zone_id(identity, &view::zone(identity, subnet)))
+            one(identity.zone_id(&view::zone(identity, subnet)))
         }
         "available-ip-address-count" => one(view::available(model, subnet).to_string()),
         "cidr" | "cidr-block" | "cidrBlock" => {

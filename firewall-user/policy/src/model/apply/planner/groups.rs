@@ -30,7 +30,9 @@ impl Planner<'_> {
         }
         if wanted.iter().flat_map(|group| &group.rules).any(|rule| rule.id.is_some()) {
             let rules = self.after.groups_by_id().flat_map(|group| &group.rules);
-            self.rule_ids = rules.map(|rule| rule.id.clone()).collect::<HashSet<RuleId>>();
+            let staged = self.after.staged.keys().cloned();
+            self.rule_ids =
+                rules.map(|rule| rule.id.clone()).chain(staged).collect::<HashSet<RuleId>>();
         }
         for (group, id) in placed {
             self.rules(group, &id);

@@ -158,7 +158,7 @@ pub(super) fn of_interface<'a>(view: &View<'a>, name: &str) -> Vec<Cow<'a, str>>
             of_attachment(attachment.map(|it| it.delete_on_termination.to_string()))
         }
         "attachment.device-index" => of_attachment(attachment.map(|it| it.index.to_string())),
-        "attachment.instance-id" => vec![crate::api::instance::id().into()],
+        "attachment.instance-id" => vec![crate::observe::instance::id().into()],
         "attachment.instance-owner-id" | "owner-id" => vec![identity.account.as_str().into()],
         "attachment.network-card-index" => vec!["0".into()],
         "attachment.status" => vec!["attached".into()],

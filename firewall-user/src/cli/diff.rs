@@ -1,0 +1,205 @@
+//! `secgroup diff`
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::output::{self, Format, Output};
+use super::proposal::Proposal;
+use super::{Context, Exit};
+use crate::model::Model;
+use crate::model::apply::{Line, Sign};
+use crate::observe::SCHEMA_VERSION;
+use crate::policy::verdicts::{Decided, difference};
+use crate::policy::{Addresses, active_rules};
+
+/// Pieces of changed verdicts of one interface that are printed.
+const MOST: usize = 1000;
+
+/// Compare a document, or the staged changes, with the store: rules that differ, and packets that would be decided
+/// otherwise.
+///
+/// The first lines are the changes that `secgroup apply` would make. Then follow the packets of new connections, by
+/// interface, that would be allowed and are dropped, or would be dropped and are allowed. Rules that differ and
+/// decide the same have no such line.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  secgroup diff groups.json
+  secgroup diff --staged --output json
+
+Exit code 4: there is a difference.")]
+pub(super) struct Command {
+    #[command(flatten)]
+    proposal: Proposal,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How a proposed configuration differs from the stored one.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct DiffDocument {
+    /// Version of this document: 1.
+    schema_version: u32,
+    /// What would be added, removed and changed.
+    changes: Vec<ChangeDocument>,
+    /// Packets of new connections that would be decided otherwise.
+    verdicts: Vec<VerdictDocument>,
+    /// Whether there are more of them.
+    has_more_verdicts: bool,
+}
+
+/// A change of the stored configuration.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct ChangeDocument {
+    /// `add`, `remove` or `change`.
+    change: &'static str,
+    /// The name of a group; or `group`, `prefix-list` or `network-acl`, and its name.
+    object: String,
+    /// Id of the item; null for a new one.
+    id: Option<String>,
+    /// The item.
+    text: String,
+}
+
+/// Packets of new connections that would be decided otherwise.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct VerdictDocument {
+    /// Ids of the interfaces, `eni-…`, which have the same groups.
+    network_interface_ids: Vec<String>,
+    /// The interfaces, as `DEVICE` or `NAMESPACE/DEVICE`.
+    interfaces: Vec<String>,
+    /// `allowed`: they are dropped now; `dropped`: they are allowed now.
+    verdict: &'static str,
+    /// `ingress` or `egress`.
+    direction: &'static str,
+    /// Their outside addresses.
+    network: String,
+    /// Direction, protocols, ports and network as text.
+    packets: String,
+    /// Id of the rule that would allow them, or does now; null for a new one.
+    security_group_rule_id: Option<String>,
+    /// That rule, as text.
+    rule: String,
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let Self { proposal, output } = self;
+        let compare = || -> Result<DiffDocument> {
+            let control = context.control_reading()?;
+            let model = control.model()?;
+            let proposed = proposal.read(&control, &model)?;
+            let addresses = control.addresses(&model)?;
+            let (verdicts, has_more_verdicts) = verdicts(&model, &proposed.model, &addresses);
+            let is_new = |line: &&Line| !line.is_generated;
+            let changes = proposed.lines.iter().map(|line| ChangeDocument {
+                change: match line.sign {
+                    Sign::Add => "add",
+                    Sign::Remove => "remove",
+                    Sign::Change => "change",
+                },
+                object: line.object.clone(),
+                id: Some(line).filter(is_new).and_then(|line| line.id.clone()),
+                text: line.text.clone(),
+            });
+            let changes = changes.collect();
+            Ok(DiffDocument {
+                schema_version: SCHEMA_VERSION,
+                changes,
+                verdicts,
+                has_more_verdicts,
+            })
+        };
+        let document = compare().with_context(|| format!("diff {}", proposal.text()))?;
+        match output.output {
+            Format::Json => output::value(&document)?,
+            Format::Table => print(&document)?,
+        }
+        Ok(if document.changes.is_empty() { Exit::Done } else { Exit::Differs })
+    }
+}
+
+/// The packets that each interface would decide about otherwise; and whether there are more.
+fn verdicts(now: &Model, proposed: &Model, addresses: &Addresses) -> (Vec<VerdictDocument>, bool) {
+    let mut by_groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for interface in now.interfaces.values() {
+        by_groups.entry(&interface.groups).or_default().push(interface);
+    }
+    let (mut found, mut has_more) = (Vec::new(), false);
+    for interfaces in by_groups.values() {
+        let Some(first) = interfaces.first() else { continue };
+        let rules = |model| active_rules(model, addresses, first);
+        let (pieces, is_cut) = difference(&rules(now), &rules(proposed), MOST);
+        has_more |= is_cut;
+        found.extend(pieces.iter().map(|piece| {
+            let model = if piece.is_allowed { proposed } else { now };
+            let rule = rule(model, piece);
+            let is_stored = !piece.is_allowed || rule_exists(now, piece.rule);
+            VerdictDocument {
+                network_interface_ids: interfaces.iter().map(|one| one.id.to_string()).collect(),
+                interfaces: interfaces.iter().map(|one| one.label()).collect(),
+                verdict: if piece.is_allowed { "allowed" } else { "dropped" },
+                direction: piece.direction.name(),
+                network: piece.network.to_string(),
+                packets: piece.to_string(),
+                security_group_rule_id: rule
+                    .as_ref()
+                    .filter(|_| is_stored)
+                    .map(|(id, _)| id.clone()),
+                rule: rule.map_or_else(String::new, |(_, text)| text),
+            }
+        }));
+    }
+    (found, has_more)
+}
+
+/// The id of the rule of a piece, and its text with the group.
+fn rule(model: &Model, piece: &Decided) -> Option<(String, String)> {
+    model.groups.values().find_map(|group| {
+        let rule = group.rules.iter().find(|rule| rule.number == piece.rule)?;
+        let text = format!("{} {}", model.group_label(group), model.spec_text(&rule.spec));
+        Some((rule.id.to_string(), text))
+    })
+}
+
+fn rule_exists(model: &Model, number: u32) -> bool {
+    model.groups.values().flat_map(|group| &group.rules).any(|rule| rule.number == number)
+}
+
+fn print(document: &DiffDocument) -> Result<()> {
+    let changes = document.changes.iter().map(|line| {
+        let sign = match line.change {
+            "add" => '+',
+            "remove" => '-',
+            _ => '~',
+        };
+        let id = line.id.as_deref().unwrap_or("(new)");
+        format!("{sign} {} {id} {}", line.object, line.text)
+    });
+    let verdicts = document.verdicts.iter().map(|one| {
+        let interfaces = one.interfaces.join(" ");
+        let by = match one.verdict {
+            "allowed" => "would allow it",
+            _ => "allows it now",
+        };
+        format!("{interfaces}: {} would be {} ({} {by})", one.packets, one.verdict, one.rule)
+    });
+    let more = document.has_more_verdicts.then(|| "and more".to_owned());
+    let same = (!document.changes.is_empty() && document.verdicts.is_empty())
+        .then(|| "no packet of an attached interface would be decided otherwise".to_owned());
+    let lines: Vec<Box<dyn Display>> = changes
+        .chain(verdicts)
+        .chain(more)
+        .chain(same)
+        .map(|line| Box::new(line) as Box<dyn Display>)
+        .collect();
+    output::lines(lines)
+}

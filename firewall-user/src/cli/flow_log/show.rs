@@ -1,0 +1,84 @@
+//! `secgroup flow-log show`
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{directory, fields};
+use crate::cli::failure;
+use crate::cli::output;
+use crate::cli::{Context, Exit};
+use crate::clock::Clocks;
+use crate::observe::flow_logs::field::Format;
+use crate::observe::flow_logs::files::read::{Records, find};
+use crate::observe::flow_logs::record::{LogStatus, Record};
+use crate::observe::query::{Query, Stored};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A file of AWS can be shown as well. Lines that are no records are reported and left out.
+
+Examples:
+  secgroup flow-log show --since 1h --reason no-rule
+  secgroup flow-log show ./123456789012_vpcflowlogs_eu-west-1_fl-1_20261130T0300Z_0a1b2c3d.log.gz
+  secgroup flow-log show --port https --format '${start} ${srcaddr} ${bytes}'")]
+pub(in crate::cli) struct Show {
+    /// Files, or directories of files [default: the directory of the configuration]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Fields of a line [default: every one of versions 2 to 5 and of secgroup]
+    #[arg(long, value_name = "FIELDS", value_parser = fields)]
+    format: Option<Format>,
+    /// Only records that end in this time before now
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
+    #[command(flatten)]
+    query: Query,
+}
+
+impl Show {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let Self { mut paths, format, since, query } = self;
+        let format = format.unwrap_or_else(Format::all);
+        let control = context.control_reading()?;
+        let model = control.model()?;
+        let is_everything = query.is_empty() && !query.not;
+        let checked = query.check(&Stored { control: &control, model: &model })?;
+        let now = Clocks::now().moment.wall / 1000;
+        let since = since.map(|time| now - i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+        let is_chosen = |record: &Record| {
+            let is_recent = since.is_none_or(|since| record.end.is_some_and(|end| end >= since));
+            // What is missing may have matched.
+            let is_missing = record.status == Some(LogStatus::SkipData);
+            is_recent && (is_everything || is_missing || checked.matches(&record.subject()))
+        };
+        let is_named = !paths.is_empty();
+        if !is_named {
+            paths.push(directory(context));
+        }
+        let mut out = output::stdout();
+        writeln!(out, "{}", format.header())?;
+        for path in paths {
+            let files = match find(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => Vec::new(),
+                found => found.with_context(|| format!("read {}", path.display()))?,
+            };
+            for file in files {
+                for record in Records::open(&file)? {
+                    match record {
+                        Ok(record) if is_chosen(&record) => {
+                            writeln!(out, "{}", record.line(&format))?;
+                        }
+                        Ok(_) => {}
+                        Err(error) => failure::warn(&error.into()),
+                    }
+                }
+            }
+        }
+        out.flush()?;
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,259 @@
+//! `secgroup rule stage`, `stage-removal`, `unstage` and `enforce`, and the list of staged changes.
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use firewall_ebpf::abi::interface::Direction;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{parse_ids, selector::Selector};
+use crate::cli::json::SCHEMA_VERSION;
+use crate::cli::output::{self, Format};
+use crate::cli::safety::Safety;
+use crate::cli::table::{Column, table};
+use crate::cli::{Context, Exit};
+use crate::control::Control;
+use crate::model::{Group, Model, NewRule, StagedChange, rfc3339, rule_description};
+use crate::observe::staged::Effects;
+
+/// Changes of rules that are not in force.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct StagedRules {
+    /// Version of this document: 1.
+    schema_version: u32,
+    /// The staged changes, by group.
+    staged_rules: Vec<StagedRule>,
+    /// Time of the oldest record of dropped packets, UTC; null: there is none.
+    oldest_record: Option<String>,
+    /// Dropped packets since the first change was staged that are in no record.
+    lost_packets: u64,
+}
+
+/// A staged change.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct StagedRule {
+    /// Id of the rule: that it will have, or of the rule to be removed.
+    security_group_rule_id: String,
+    /// Id of the group.
+    group_id: String,
+    /// Name of the group.
+    group_name: String,
+    /// `add` or `remove`.
+    change: &'static str,
+    /// The rule, as text.
+    rule: String,
+    /// Free text.
+    description: String,
+    /// When it was staged, UTC.
+    staged_at: String,
+    /// Of a rule to be added: packets that were dropped since then, and that it would have let pass.
+    would_pass_packets: u64,
+    /// Their bytes.
+    would_pass_bytes: u64,
+    /// Of a rule to be removed: live flows that it has admitted, and that no other rule would.
+    would_drop_flows: u64,
+    /// Their packets of both directions.
+    would_drop_packets: u64,
+    /// Of a rule to be removed: live flows that it has admitted, and that another rule would.
+    otherwise_allowed_flows: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("protocol", |arg| arg.required(true)),
+    mut_group("peer", |group| group.required(true))
+)]
+pub(in crate::cli) struct Stage {
+    /// Group by id or name
+    group: String,
+    /// Direction of the connections that the rule would allow
+    #[arg(value_enum)]
+    direction: Direction,
+    #[command(flatten)]
+    selector: Selector,
+    /// Purpose of the rule
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Ids {
+    /// Group by id or name
+    group: String,
+    /// Ids of rules
+    #[arg(required = true, value_name = "RULE-ID")]
+    rules: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Enforce {
+    #[command(flatten)]
+    ids: Ids,
+    #[command(flatten)]
+    safety: Safety,
+}
+
+impl Stage {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let Self { group, direction, selector, description } = self;
+        let stage = || -> Result<_> {
+            let rule = selector.parse_new(direction)?;
+            let description = rule_description(&description.unwrap_or_default())?;
+            Safety::default().change(context, &format!("rule stage {group}"), |change| {
+                let id = change.model().group(&group)?.id.clone();
+                let specs = rule.specs(change.model())?.into_iter();
+                let (description, end) = (&description, None);
+                let new = specs.map(|spec| NewRule { spec, description: description.clone(), end });
+                Ok(change.stage_rules(&id, new.collect())?)
+            })
+        };
+        output::lines(stage().with_context(|| format!("stage rule of group {group}"))?)?;
+        selector.note_networks();
+        Ok(Exit::Done)
+    }
+}
+
+impl Ids {
+    /// Stages the removal of the rules.
+    pub(super) fn stage_removal(self, context: &Context) -> Result<Exit> {
+        let Self { group, rules } = self;
+        let stage = || {
+            let ids = parse_ids(&rules)?;
+            Safety::default().change(context, &format!("rule stage-removal {group}"), |change| {
+                let id = change.model().group(&group)?.id.clone();
+                Ok(change.stage_removals(&id, &ids)?)
+            })
+        };
+        stage().with_context(|| format!("stage removal of rules of group {group}"))?;
+        Ok(Exit::Done)
+    }
+
+    /// Drops the staged changes.
+    pub(super) fn unstage(self, context: &Context) -> Result<Exit> {
+        let Self { group, rules } = self;
+        let unstage = || {
+            let ids = parse_ids(&rules)?;
+            Safety::default().change(context, &format!("rule unstage {group}"), |change| {
+                let id = change.model().group(&group)?.id.clone();
+                Ok(change.unstage(&id, &ids)?)
+            })
+        };
+        unstage().with_context(|| format!("unstage rules of group {group}"))?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Enforce {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let Self { ids: Ids { group, rules }, safety } = self;
+        let enforce = || {
+            let ids = parse_ids(&rules)?;
+            safety.change(context, &format!("rule enforce {group}"), |change| {
+                let id = change.model().group(&group)?.id.clone();
+                Ok(change.enforce_staged(&id, &ids)?)
+            })
+        };
+        enforce().with_context(|| format!("enforce staged rules of group {group}"))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Lists the staged changes of groups.
+pub(super) fn list(
+    control: &Control,
+    model: &Model,
+    groups: &[&Group],
+    format: Format,
+) -> Result<Exit> {
+    let effects = Effects::read(control, model)?;
+    let of_group = |group: &&Group| -> Vec<StagedRule> {
+        let all = model.staged_of(&group.id).filter_map(|(id, staged)| {
+            let (change, spec, description) = match &staged.change {
+                StagedChange::Add { spec, description } => ("add", spec, description),
+                StagedChange::Remove => {
+                    let rule = group.rule(id).ok()?;
+                    ("remove", &rule.spec, &rule.description)
+                }
+            };
+            let effect = effects.by_rule.get(id).copied().unwrap_or_default();
+            Some(StagedRule {
+                security_group_rule_id: id.to_string(),
+                group_id: group.id.to_string(),
+                group_name: group.name.clone(),
+                change,
+                rule: model.spec_text(spec),
+                description: description.clone(),
+                staged_at: rfc3339(staged.created),
+                would_pass_packets: effect.would_pass_packets,
+                would_pass_bytes: effect.would_pass_bytes,
+                would_drop_flows: effect.would_drop_flows,
+                would_drop_packets: effect.would_drop_packets,
+                otherwise_allowed_flows: effect.otherwise_allowed_flows,
+            })
+        });
+        all.collect()
+    };
+    let staged_rules = groups.iter().flat_map(of_group).collect();
+    let document = StagedRules {
+        schema_version: SCHEMA_VERSION,
+        staged_rules,
+        oldest_record: effects.oldest.map(rfc3339),
+        lost_packets: effects.lost,
+    };
+    match format {
+        Format::Json => output::value(&document)?,
+        Format::Table => print(&document)?,
+    }
+    Ok(Exit::Done)
+}
+
+/// What the change would have done.
+fn would(one: &StagedRule) -> String {
+    let many =
+        |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    match (one.change, one.otherwise_allowed_flows) {
+        ("add", _) => format!("pass {}", many(one.would_pass_packets, "packet")),
+        (_, 0) => format!("drop {}", many(one.would_drop_flows, "flow")),
+        (_, other) => {
+            format!("drop {}, {other} allowed otherwise", many(one.would_drop_flows, "flow"))
+        }
+    }
+}
+
+fn print(document: &StagedRules) -> Result<()> {
+    let rows = document.staged_rules.iter().map(|one| {
+        [
+            one.security_group_rule_id.clone(),
+            one.group_name.clone(),
+            one.change.to_owned(),
+            one.rule.clone(),
+            would(one),
+            one.staged_at.clone(),
+            output::or_dash(&one.description),
+        ]
+    });
+    table(
+        [
+            Column::text("RULE"),
+            Column::text("GROUP").dropped(3),
+            Column::text("CHANGE"),
+            Column::text("ALLOWS"),
+            Column::text("WOULD"),
+            Column::text("STAGED").dropped(1),
+            Column::text("DESCRIPTION").dropped(2),
+        ],
+        rows,
+    )?;
+    // Only what is recorded can be counted.
+    match (&document.oldest_record, document.lost_packets) {
+        _ if document.staged_rules.is_empty() => {}
+        (None, _) => {
+            output::note("no dropped packet was recorded: `secgroup serve` records them");
+        }
+        (Some(_), 0) => {}
+        (Some(_), lost) => output::note(&format!("{lost} dropped packets are in no record")),
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! `secgroup simulate`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::output::{self, Format, Output};
+use super::proposal::Proposal;
+use super::table::{Column, table};
+use super::{Context, Exit};
+use crate::clock::Clocks;
+use crate::model::{Change, rfc3339};
+use crate::observe::query::{Query, Stored, protocol_name};
+use crate::observe::record::NearestMiss;
+use crate::observe::simulate::document::{
+    ConnectionDocument, CoverageDocument, FilesCoverage, SimulationDocument,
+};
+use crate::observe::simulate::{Ruleset, Simulation, directions};
+
+/// Say what a document, or the staged changes, would do to the connections that were seen.
+///
+/// Compared are live flows, the dropped packets of the journal, and files of flow logs. Printed are connections that
+/// passed and that no proposed rule allows; dropped ones that a proposed rule allows; proposed rules that allow
+/// nothing of what was seen; and what was not seen. Only rules are simulated, not network ACLs and blocks.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  secgroup simulate groups.json
+  secgroup simulate groups.json --since 2h --interface eth0
+  secgroup simulate --staged --journal --output json
+  secgroup simulate groups.json --flow-log /var/log/secgroup/AWSLogs --since 30d
+
+Exit code 4: a connection would break.")]
+pub(super) struct Command {
+    #[command(flatten)]
+    proposal: Proposal,
+    /// Records and lines of flow logs of this time: 30m, 2h, 7d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    since: Duration,
+    /// Compare live flows [default: with --journal, if no source is named]
+    #[arg(long, help_heading = "Sources")]
+    live: bool,
+    /// Compare the dropped packets of the journal
+    #[arg(long, help_heading = "Sources")]
+    journal: bool,
+    /// Compare a file of flow logs, or those below a directory; may be repeated
+    #[arg(long, value_name = "PATH", help_heading = "Sources")]
+    flow_log: Vec<PathBuf>,
+    /// Compare the connections that a pcap or pcapng file shows the opening of; may be repeated
+    #[arg(long, value_name = "FILE", help_heading = "Sources")]
+    pcap: Vec<PathBuf>,
+    /// The most connections that are listed of each kind
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    #[command(flatten)]
+    query: Query,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn duration(word: &str) -> Result<Duration, String> {
+    humantime::parse_duration(word).map_err(|_| "write for example 30m, 2h or 7d".to_owned())
+}
+
+impl Command {
+    pub(super) fn run(self, context: &Context) -> Result<Exit> {
+        let (format, limit, text) = (self.output.output, self.limit, self.proposal.text());
+        let document = self.simulate(context).with_context(|| format!("simulate {text}"))?;
+        let breaks = !document.breaks.is_empty();
+        match format {
+            Format::Json => output::value(&document)?,
+            Format::Table => print(&document, limit)?,
+        }
+        Ok(if breaks { Exit::Differs } else { Exit::Done })
+    }
+
+    fn simulate(self, context: &Context) -> Result<SimulationDocument> {
+        let Self { proposal, since, live, journal, flow_log, pcap, query, .. } = self;
+        let control = context.control_reading()?;
+        let model = control.model()?;
+        let proposed = proposal.read(&control, &model)?;
+        if proposed.plan.as_ref().is_some_and(|plan| plan.steps.iter().any(is_not_simulated)) {
+            output::note("the document changes network ACLs, and these are not simulated");
+        }
+        let query = query.check(&Stored { control: &control, model: &model })?;
+        let now = Clocks::now().moment;
+        let window = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let since = now.wall.saturating_sub(window);
+        let is_default = !live && !journal && flow_log.is_empty() && pcap.is_empty();
+        let addresses = control.addresses(&model)?;
+        let mut simulation = Simulation::default();
+        let mut coverage = CoverageDocument {
+            since: rfc3339(since),
+            until: rfc3339(now.wall),
+            ..CoverageDocument::default()
+        };
+        if live || is_default {
+            coverage.live_flows = Some(simulation.add_live(&control, &model, &query)?);
+        }
+        if journal || is_default {
+            let state_dir = &control.paths().state_dir;
+            coverage.journal = Some(simulation.add_journal(state_dir, since, &query)?);
+        }
+        if !flow_log.is_empty() {
+            let mut files = FilesCoverage::default();
+            let directions = directions(&model);
+            for path in &flow_log {
+                simulation.add_flow_logs(path, since, &query, &directions, &mut files)?;
+            }
+            coverage.flow_logs = Some(files);
+        }
+        for path in &pcap {
+            let names = (&model, &addresses);
+            let packets = simulation.add_capture(path, names, (since, &query))?;
+            let known = coverage.captures.get_or_insert_default();
+            known.opening_packets += packets.opening;
+            known.other_packets += packets.others;
+            known.packets_of_other_addresses += packets.elsewhere;
+        }
+        let today = Ruleset::new(&model, &addresses, now.boottime);
+        let proposed = Ruleset::new(&proposed.model, &addresses, now.boottime);
+        Ok(SimulationDocument::new(&simulation.compare(&today, &proposed), coverage))
+    }
+}
+
+/// Whether a step changes what is decided by something else than rules.
+const fn is_not_simulated(step: &crate::model::apply::Step) -> bool {
+    matches!(
+        step.change,
+        Change::CreateAcl(_)
+            | Change::DeleteAcl(_)
+            | Change::PutAclEntry { .. }
+            | Change::RemoveAclEntry { .. }
+    )
+}
+
+fn print(document: &SimulationDocument, limit: usize) -> Result<()> {
+    let SimulationDocument { breaks, passes, unused_rules, coverage, .. } = document;
+    output::lines([heading(breaks, "would break")])?;
+    connections(breaks, limit)?;
+    output::lines([heading(passes, "are dropped and would pass")])?;
+    connections(passes, limit)?;
+    output::lines([format!(
+        "{} proposed rules allow nothing of what was seen",
+        unused_rules.len()
+    )])?;
+    let unused = unused_rules.iter().take(limit);
+    output::lines(unused.map(|one| format!("  {} {}", one.name.group_name, one.rule)))?;
+    cut(unused_rules.len(), limit)?;
+    output::lines(coverage_lines(coverage))
+}
+
+fn heading(list: &[ConnectionDocument], what: &str) -> String {
+    let connections: u64 = list.iter().map(|one| one.connections).sum();
+    let cut: u64 = list.iter().filter(|one| one.is_cut).map(|one| one.connections).sum();
+    let live: u64 =
+        list.iter().filter(|one| one.seen_in == "live").map(|one| one.connections).sum();
+    let note = match (cut, live) {
+        (0, 0) => String::new(),
+        (0, live) => format!(" ({live} live ones go on until they end, as in EC2)"),
+        (cut, _) => format!(" ({cut} live ones at once: the interface re-evaluates its flows)"),
+    };
+    format!("{connections} connections {what}{note}")
+}
+
+fn connections(list: &[ConnectionDocument], limit: usize) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let rows = list.iter().take(limit).map(|one| {
+        let place = if one.device.is_empty() { &one.network_interface_id } else { &one.device };
+        let label = match &one.netns {
+            Some(netns) => format!("{netns}/{place}"),
+            None => place.clone(),
+        };
+        [
+            label,
+            one.direction.to_owned(),
+            protocol_name(one.protocol),
+            one.source.clone(),
+            one.destination.clone(),
+            port(one),
+            one.connections.to_string(),
+            one.packets.to_string(),
+            one.seen_in.to_owned(),
+            one.rule
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |rule| rule.security_group_rule_id.clone()),
+            one.nearest_miss.as_ref().map_or_else(|| "-".to_owned(), miss),
+        ]
+    });
+    let has_miss = list.iter().any(|one| one.nearest_miss.is_some());
+    table(
+        [
+            Column::text("INTERFACE"),
+            Column::text("DIRECTION").dropped(4),
+            Column::text("PROTOCOL"),
+            Column::text("SOURCE"),
+            Column::text("DESTINATION"),
+            Column::text("PORT"),
+            Column::number("COUNT"),
+            Column::number("PACKETS").dropped(3),
+            Column::text("SEEN"),
+            Column::text("RULE").dropped(2),
+            Column::text("NEAREST MISS").dropped(1).only_if(has_miss),
+        ],
+        rows,
+    )?;
+    cut(list.len(), limit)
+}
+
+fn cut(length: usize, limit: usize) -> Result<()> {
+    if length > limit {
+        output::lines([format!("  and {} more (--limit)", length - limit)])?;
+    }
+    Ok(())
+}
+
+fn port(one: &ConnectionDocument) -> String {
+    match (one.port, one.service, one.icmp_type.zip(one.icmp_code)) {
+        (Some(port), Some(service), _) => format!("{port} ({service})"),
+        (Some(port), None, _) => port.to_string(),
+        (None, _, Some((kind, code))) => format!("{kind}/{code}"),
+        (None, _, None) => "-".to_owned(),
+    }
+}
+
+fn miss(miss: &NearestMiss) -> String {
+    let NearestMiss { rule, field, rule_value, packet_value } = miss;
+    format!("{}: {field} is {packet_value}, not {rule_value}", rule.group_name)
+}
+
+fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
+    let mut lines = vec![format!(
+        "compared {} different connections, since {}",
+        coverage.compared, coverage.since
+    )];
+    if let Some(live) = coverage.live_flows {
+        lines.push(format!("  live flows: {live}"));
+    }
+    if let Some(journal) = &coverage.journal {
+        lines.push(format!(
+            "  journal: {} records, {} of {} dropped packets lost, oldest {}",
+            journal.records,
+            journal.lost,
+            journal.seen,
+            journal.oldest.as_deref().unwrap_or("-")
+        ));
+    }
+    if let Some(logs) = &coverage.flow_logs {
+        lines.push(format!(
+            "  flow logs: {} files, {} records, {} lines without packets, {} to {}",
+            logs.files,
+            logs.records,
+            logs.without_packets,
+            logs.oldest.as_deref().unwrap_or("-"),
+            logs.newest.as_deref().unwrap_or("-")
+        ));
+    }
+    if let Some(captures) = &coverage.captures {
+        lines.push(format!(
+            "  captures: {} packets that open a connection, {} others, {} of addresses that no interface has",
+            captures.opening_packets, captures.other_packets, captures.packets_of_other_addresses
+        ));
+    }
+    for (count, what) in [
+        (coverage.passes_already, "dropped connections that today's rules allow already"),
+        (coverage.broken_already, "connections that passed and that today's rules do not allow"),
+        (coverage.packets_not_decided_by_rules, "packets that no rule decided about"),
+        (coverage.packets_of_other_interfaces, "packets of interfaces that are not attached"),
+    ] {
+        if count > 0 {
+            lines.push(format!("  not listed: {count} {what}"));
+        }
+    }
+    lines.extend(coverage.notes.iter().map(|note| format!("note: {note}")));
+    lines
+}

@@ -1,0 +1,425 @@
+//! The collector: takes the records of the kernel program out of their ring buffer, says of each what the policy that
+//! decided had to say, and writes it to the journal. One process at a time does it for an instance: `serve`, or
+//! whoever looks while no `serve` runs.
+//!
+//! Nothing is recorded in the kernel unless someone collects: the collector renews each second what ends by itself a
+//! few seconds later, so that one that was killed leaves nothing behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use firewall_ebpf::abi::reason::{Verdict, verdict};
+use firewall_ebpf::abi::record::{Record, SELF_TEST};
+
+use self::account::{Account, Accounts};
+use self::convert::{Moment, convert};
+use self::hub::Hub;
+use self::policies::Policies;
+use crate::clock::Clocks;
+use crate::config::{Config, Paths};
+use crate::control::Control;
+use crate::dataplane::records::{self, Flush, Ring, Watch};
+use crate::dataplane::tables::clock;
+use crate::dataplane::tables::maps::Maps;
+use crate::journal as messages;
+use crate::observe::journal::{self, Writer};
+use crate::observe::record::PacketRecord;
+
+pub mod account;
+mod convert;
+pub mod hub;
+mod policies;
+
+/// Time between two rounds, in which records of packets that were aggregated are written.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// For how long the kernel program goes on after the last round.
+const WATCH_TIME: Duration = Duration::from_secs(5);
+
+/// The longest time until it is noticed that the collector is to end.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The pause after records were read: they come in batches, so that a thousand a second wake the process fifty times.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Records that are read at once, and at most between two pauses: 5,000 a second. Each interface can have a thousand a
+/// second; beyond that the ring buffer fills, and the kernel counts what has no room as lost.
+const BATCH: usize = 100;
+
+/// More than the ring buffer holds at a time.
+const MOST_BATCHES: usize = 100;
+
+/// Rounds between two tests of the way through the kernel.
+const SELF_TEST_ROUNDS: u64 = 10;
+
+/// Rounds between two accounts in the journal, if there is something to tell.
+const ACCOUNT_ROUNDS: u64 = 10;
+
+/// Milliseconds after which an account is written that says that there was nothing: the journal tells by it what was
+/// watched.
+const QUIET: i64 = 60_000;
+
+/// Time after which an error that persists is reported again.
+const REPORT_AGAIN: Duration = Duration::from_secs(600);
+
+/// The time in a round that nearest misses are looked for, so that a flood of different packets that no rule of
+/// thousands allows does not take the CPU. Later records of the round have none.
+const NEAREST_TIME: Duration = Duration::from_millis(50);
+
+/// Collects; see the [module](self).
+pub struct Collector {
+    paths: Paths,
+    config: Config,
+    hub: Arc<Hub>,
+    journal: Writer,
+    policies: Policies,
+    /// Where the kernel's records are; `None` while nothing is attached.
+    source: Option<Source>,
+    /// By slot: whose packets are counted, and the kernel's counters when they were last read.
+    counters: BTreeMap<u16, Counters>,
+    accounts: [Accounts; 2],
+    /// What is in the journal of [`Self::accounts`], and since when.
+    told: (i64, Account),
+    /// Records that could not be written, and packets in them, since then.
+    unwritten: Account,
+    rounds: u64,
+    nearest_left: Duration,
+    /// When jiffies and the wall clock were read last.
+    moment: Option<Moment>,
+    /// The error that was reported last, and when.
+    reported: Option<(String, Instant)>,
+}
+
+/// Which packets are recorded: an index of [`records::Account::seen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Drops = 0,
+    Passes = 1,
+}
+
+impl Kind {
+    const fn of(reason: u8) -> Self {
+        match verdict(reason as u32) {
+            Verdict::Drop => Self::Drops,
+            Verdict::Pass => Self::Passes,
+        }
+    }
+}
+
+struct Source {
+    maps: Maps,
+    ring: Ring,
+}
+
+struct Counters {
+    interface: String,
+    last: records::Account,
+}
+
+impl Collector {
+    /// Takes the journal. Fails if another process has it, which then collects.
+    ///
+    /// # Errors
+    /// The journal cannot be opened for writing.
+    pub fn open(paths: &Paths, config: Config, hub: Arc<Hub>) -> Result<Self> {
+        let journal =
+            Writer::open(&journal::directory(&paths.state_dir), config.records.journal_size())?;
+        hub.update(|state| state.is_collecting = true);
+        let mut this = Self {
+            paths: paths.clone(),
+            config,
+            hub,
+            journal,
+            policies: Policies::default(),
+            source: None,
+            counters: BTreeMap::new(),
+            accounts: Default::default(),
+            told: (Clocks::now().moment.wall, Account::default()),
+            unwritten: Account::default(),
+            rounds: 0,
+            nearest_left: NEAREST_TIME,
+            moment: None,
+            reported: None,
+        };
+        this.take_over();
+        Ok(this)
+    }
+
+    /// Ends what an earlier collector may have left: its last records are written, and counted nowhere, because what
+    /// it had seen is not known.
+    fn take_over(&mut self) {
+        let done = self.find_source().and_then(|()| {
+            let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
+            unwatch(maps)?;
+            self.flush()?;
+            self.drain(false)?;
+            self.start_counters()
+        });
+        self.note(done);
+    }
+
+    /// Collects until `is_over` says so, which is asked at least every quarter of a second; then writes what is left.
+    pub fn run(mut self, mut is_over: impl FnMut() -> bool) {
+        let mut next = Instant::now();
+        while !is_over() {
+            if Instant::now() >= next {
+                let done = self.round();
+                self.note(done);
+                next = Instant::now() + ROUND;
+            }
+            let left = next.saturating_duration_since(Instant::now()).min(PATIENCE);
+            let read = match &self.source {
+                Some(source) if source.ring.wait(left) => self.read(true),
+                Some(_) => Ok(0),
+                None => {
+                    thread::sleep(left);
+                    Ok(0)
+                }
+            };
+            if matches!(read, Ok(1..)) {
+                thread::sleep(PAUSE);
+            }
+            self.note(read.map(|_| ()));
+        }
+        let done = self.finish();
+        self.note(done);
+        self.hub.update(|state| state.is_collecting = false);
+    }
+
+    /// One round: which interfaces there are, what their policies say, and what the kernel has counted.
+    fn round(&mut self) -> Result<()> {
+        self.nearest_left = NEAREST_TIME;
+        self.find_source()?;
+        self.count()?;
+        let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
+        let slots: Vec<u16> = self.counters.keys().copied().collect();
+        let watch = Watch { drops: true, passes: self.hub.wants_passes() };
+        records::watch(maps, &slots, watch, WATCH_TIME)?;
+        let self_test = self.rounds.is_multiple_of(SELF_TEST_ROUNDS);
+        records::flush(maps.pins(), Flush { self_test, all: false })?;
+        self.drain(true)?;
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(ACCOUNT_ROUNDS) {
+            self.tell_account(QUIET)?;
+        }
+        self.publish_accounts();
+        Ok(())
+    }
+
+    /// Writes everything that is left, and stops the recording.
+    fn finish(&mut self) -> Result<()> {
+        if let Some(Source { maps, .. }) = &self.source {
+            unwatch(maps)?;
+            self.flush()?;
+            self.drain(true)?;
+            self.count()?;
+        }
+        // What a removed map still had.
+        for account in self.accounts.iter_mut().flat_map(BTreeMap::values_mut) {
+            account.lost += account.pending();
+        }
+        self.tell_account(0)?;
+        self.publish_accounts();
+        Ok(())
+    }
+
+    /// Opens the kernel's maps again, because interfaces come and go, and takes the policies that are new.
+    fn find_source(&mut self) -> Result<()> {
+        let control = Control::open_read_only(&self.paths, self.config)?;
+        let maps = control.maps()?;
+        // The maps may be others by now, or gone: what these have told so far is taken first.
+        self.drain(true)?;
+        self.count()?;
+        let Some(maps) = maps else {
+            self.source = None;
+            return Ok(());
+        };
+        self.policies.refresh(&control, &maps)?;
+        let ring = Ring::open(control.pins())?;
+        self.source = Some(Source { maps, ring });
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
+        match &self.source {
+            Some(Source { maps, .. }) => {
+                records::flush(maps.pins(), Flush { self_test: false, all: true })?;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the records out of the ring buffer that are there now.
+    fn drain(&mut self, counts: bool) -> Result<()> {
+        for _ in 0..MOST_BATCHES {
+            if self.read(counts)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes some records out of the ring buffer; returns how many.
+    fn read(&mut self, counts: bool) -> Result<usize> {
+        let Some(Source { maps, ring }) = &mut self.source else { return Ok(0) };
+        let records = ring.read(BATCH)?;
+        if records.is_empty() {
+            return Ok(0);
+        }
+        let clocks = Clocks::now().moment;
+        let jiffies = clock::now(maps.pins(), maps)?;
+        let moment = Moment::new(clocks, jiffies, clock::hz(), self.moment);
+        self.moment = Some(moment);
+        for record in &records {
+            self.take(record, moment, counts);
+        }
+        Ok(records.len())
+    }
+
+    fn take(&mut self, raw: &Record, moment: Moment, counts: bool) {
+        if raw.key.flags & SELF_TEST != 0 {
+            self.hub.update(|state| state.self_test = Some(Clocks::now().moment.wall));
+            return;
+        }
+        let (slot, generation) = (raw.key.slot, raw.key.generation);
+        let began = Instant::now();
+        let with_nearest = !self.nearest_left.is_zero();
+        let snapshot = self.policies.of(slot, generation);
+        let record = snapshot.and_then(|known| convert(raw, known, moment, with_nearest));
+        self.nearest_left = self.nearest_left.saturating_sub(began.elapsed());
+        let kind = Kind::of(raw.key.reason);
+        let written = match record {
+            // Of an interface that has been detached for longer than snapshots are kept.
+            None => return self.lose(slot, kind, raw.packets, counts),
+            Some(record) if kind == Kind::Drops => {
+                self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record })
+            }
+            Some(record) => Ok(record),
+        };
+        match written {
+            Ok(record) => {
+                if counts {
+                    self.account(slot, kind).keep(raw.packets);
+                }
+                self.hub.publish(&Arc::new(record));
+            }
+            Err(error) => {
+                self.lose(slot, kind, raw.packets, counts);
+                // The journal counts what it could not write.
+                self.unwritten.keep(raw.packets);
+                self.hub.update(|state| state.unwritten += 1);
+                self.note(Err(error.into()));
+            }
+        }
+    }
+
+    fn lose(&mut self, slot: u16, kind: Kind, packets: u64, counts: bool) {
+        if counts {
+            self.account(slot, kind).lost += packets;
+        }
+    }
+
+    /// Begins to count: what the kernel has counted so far was another collector's.
+    fn start_counters(&mut self) -> Result<()> {
+        self.counters.clear();
+        let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
+        let read = records::accounts(maps)?;
+        let snapshot = self.policies.newest().map(Arc::clone);
+        for last in read {
+            let slot = last.slot;
+            if let Some(interface) = snapshot.as_ref().and_then(|known| known.interface(slot)) {
+                let interface = interface.id.to_string();
+                self.counters.insert(slot, Counters { interface, last });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what the kernel has counted since the last time.
+    fn count(&mut self) -> Result<()> {
+        let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
+        let read = records::accounts(maps)?;
+        let snapshot = self.policies.newest().map(Arc::clone);
+        let mut present = BTreeMap::new();
+        for now in read {
+            let slot = now.slot;
+            let known = self.counters.remove(&slot);
+            if let Some(Counters { interface, last }) = &known {
+                // Those of the interface that had the slot until now.
+                for (kind, accounts) in self.accounts.iter_mut().enumerate() {
+                    let account = accounts.entry(interface.clone()).or_default();
+                    account.seen += now.seen[kind].saturating_sub(last.seen[kind]);
+                    account.lost += now.lost[kind].saturating_sub(last.lost[kind]);
+                }
+            }
+            if let Some(interface) = snapshot.as_ref().and_then(|known| known.interface(slot)) {
+                let interface = interface.id.to_string();
+                present.insert(slot, Counters { interface, last: now });
+            }
+        }
+        self.counters = present;
+        Ok(())
+    }
+
+    fn account(&mut self, slot: u16, kind: Kind) -> &mut Account {
+        let interface = self.counters.get(&slot).map_or("", |counters| &counters.interface);
+        self.accounts[kind as usize].entry(interface.to_owned()).or_default()
+    }
+
+    /// Writes to the journal what has become of the dropped packets since this was last written.
+    fn tell_account(&mut self, quiet: i64) -> Result<()> {
+        let mut sum = Account::default();
+        self.accounts[Kind::Drops as usize].values().for_each(|one| sum.add(*one));
+        // What is still being aggregated is told the next time.
+        sum.seen = sum.kept + sum.aggregated + sum.lost;
+        let (since, earlier) = self.told;
+        let now = Clocks::now().moment.wall;
+        if sum == earlier && !self.journal.is_failing() && now - since < quiet {
+            return Ok(());
+        }
+        let Account { seen, kept, aggregated, lost } = sum.since(earlier);
+        // The journal itself knows of the records that it could not write, and counts them as lost.
+        let Account { kept: records, aggregated: others, .. } = std::mem::take(&mut self.unwritten);
+        let account = journal::Account {
+            from: since,
+            to: now,
+            seen,
+            kept: kept + records,
+            aggregated: aggregated + others,
+            lost: lost.saturating_sub(records + others),
+            partial: false,
+        };
+        self.told = (now, sum);
+        Ok(self.journal.account(account)?)
+    }
+
+    fn publish_accounts(&self) {
+        let [drops, passes] = self.accounts.clone();
+        self.hub.update(|state| {
+            state.drops = drops;
+            state.passes = passes;
+        });
+    }
+
+    /// Reports an error, and the same again after a while only.
+    fn note(&mut self, done: Result<()>) {
+        let Err(error) = done else { return };
+        let error = format!("{error:#}");
+        let is_known =
+            |(known, when): &(String, Instant)| *known == error && when.elapsed() < REPORT_AGAIN;
+        if !self.reported.as_ref().is_some_and(is_known) {
+            messages::report(format_args!("record dropped packets: {error}"));
+            self.reported = Some((error, Instant::now()));
+        }
+    }
+}
+
+fn unwatch(maps: &Maps) -> Result<()> {
+    let slots: Vec<u16> =
+        (0..maps.sizes.interfaces).filter_map(|slot| slot.try_into().ok()).collect();
+    Ok(records::watch(maps, &slots, Watch::default(), Duration::ZERO)?)
+}

@@ -1,0 +1,95 @@
+//! Deletes the oldest files of flow logs, so that they stay within a size, and what a killed process left.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::UNFINISHED;
+use super::read::is_file_name;
+
+/// How much of the files is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// How old a file may be.
+    pub age: Option<Duration>,
+}
+
+/// What was deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// How many directories a file is in, at most: a bucket, a prefix, and those of AWS's layout.
+const MAX_DEPTH: usize = 300;
+
+/// Deletes files of flow logs below a directory, the oldest first, until the others are within bounds; other files
+/// stay. Unfinished files that no process writes any more are deleted too; only one process may write there.
+///
+/// # Errors
+/// A directory cannot be read, or a file not be deleted.
+pub fn retain(directory: &Path, keep: Keep, now: SystemTime) -> io::Result<Deleted> {
+    let mut found = Vec::new();
+    let mut unfinished = Vec::new();
+    collect(directory, 0, &mut found, &mut unfinished)?;
+    unfinished.iter().try_for_each(fs::remove_file)?;
+    found.sort();
+    let mut bytes: u64 = found.iter().map(|(_, bytes, _)| bytes).sum();
+    let mut deleted = Deleted::default();
+    for (time, size, path) in found {
+        let age = now.duration_since(time).unwrap_or_default();
+        if bytes <= keep.bytes && keep.age.is_none_or(|most| age <= most) {
+            break;
+        }
+        fs::remove_file(&path)?;
+        bytes -= size;
+        deleted.files += 1;
+        deleted.bytes += size;
+        // The directories of a day and so on, if this was their last file.
+        let mut above = path.parent();
+        while let Some(parent) = above.filter(|parent| *parent != directory) {
+            if fs::remove_dir(parent).is_err() {
+                break;
+            }
+            above = parent.parent();
+        }
+    }
+    Ok(deleted)
+}
+
+type Found = (SystemTime, u64, PathBuf);
+
+fn collect(
+    directory: &Path,
+    depth: usize,
+    found: &mut Vec<Found>,
+    unfinished: &mut Vec<PathBuf>,
+) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        // Of a link, its own: it is not followed.
+        let kind = entry.file_type()?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if kind.is_dir() && depth < MAX_DEPTH {
+            collect(&entry.path(), depth + 1, found, unfinished)?;
+        } else if kind.is_file() && is_file_name(name) {
+            let data = entry.metadata()?;
+            found.push((data.modified()?, data.len(), entry.path()));
+        } else if kind.is_file() && name.strip_prefix(UNFINISHED).is_some_and(is_file_name) {
+            unfinished.push(entry.path());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! What the journal covers: from when on, and what was lost.
+
+use super::Account;
+use super::segment::Head;
+
+/// What the journal covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// The earliest time of a record or account: milliseconds since 1970, UTC.
+    pub oldest: Option<i64>,
+    /// The latest one.
+    pub newest: Option<i64>,
+    /// Records.
+    pub records: u64,
+    /// Bytes of all segments.
+    pub size: u64,
+    /// Damaged lines, which are not read.
+    pub damaged: u64,
+    /// What became of the packets, period by period, in the order in which they were collected.
+    pub periods: Vec<Account>,
+}
+
+impl Coverage {
+    /// What became of the packets of all periods that end at a time or later, as one account; `None`: nothing was
+    /// collected since.
+    #[must_use]
+    pub fn since(&self, time: i64) -> Option<Account> {
+        self.periods.iter().filter(|period| period.to >= time).copied().reduce(Account::joined)
+    }
+
+    pub(super) fn add_record(&mut self, head: Head, packets: u64, open: &mut Option<Account>) {
+        let Head { first, last, .. } = head;
+        self.records += 1;
+        self.add_times(first, last);
+        let record = Account::of_record(head, packets);
+        *open = Some(open.map_or(record, |before| before.joined(record)));
+    }
+
+    pub(super) fn add_account(&mut self, account: Account, open: &mut Option<Account>) {
+        // The account says what the records before it say, and what they cannot say.
+        *open = None;
+        self.add_times(account.from, account.to);
+        self.periods.push(account);
+    }
+
+    pub(super) fn end(&mut self, open: Option<Account>) {
+        self.periods.extend(open);
+    }
+
+    fn add_times(&mut self, from: i64, to: i64) {
+        self.oldest = Some(self.oldest.map_or(from, |oldest| oldest.min(from)));
+        self.newest = Some(self.newest.map_or(to, |newest| newest.max(to)));
+    }
+}

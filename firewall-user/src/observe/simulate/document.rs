@@ -1,0 +1,321 @@
+//! The result of a simulation as JSON, with what it covers.
+
+use firewall_ebpf::wire::protocol;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Comparison, Connection, Source};
+use crate::model::rfc3339;
+use crate::observe::SCHEMA_VERSION;
+use crate::observe::journal::{Account, Coverage};
+use crate::observe::record::{NearestMiss, RuleName};
+use crate::policy::services;
+
+/// What a proposed configuration would do to what was seen.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct SimulationDocument {
+    /// Version of this document: 1.
+    pub schema_version: u32,
+    /// Connections that passed, and that no proposed rule allows.
+    pub breaks: Vec<ConnectionDocument>,
+    /// Connections that were dropped, and that a proposed rule allows.
+    pub passes: Vec<ConnectionDocument>,
+    /// Proposed rules that allow nothing of what was seen.
+    pub unused_rules: Vec<UnusedRule>,
+    /// What was compared, and what was not seen.
+    pub coverage: CoverageDocument,
+}
+
+/// Connections that differ in nothing but the port of the end that opens them.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct ConnectionDocument {
+    /// Id of the interface, `eni-…`.
+    pub network_interface_id: String,
+    /// Network device; empty where the record does not have it.
+    pub device: String,
+    /// Named network namespace of the device.
+    pub netns: Option<String>,
+    /// Direction of the first packet: `ingress` or `egress`.
+    pub direction: &'static str,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Address of the end that opens them.
+    pub source: String,
+    /// Address of the other end.
+    pub destination: String,
+    /// Destination port of TCP and UDP.
+    pub port: Option<u16>,
+    /// The name of the port.
+    pub service: Option<&'static str>,
+    /// Type of the ICMP message that opens them.
+    pub icmp_type: Option<u8>,
+    /// Its code.
+    pub icmp_code: Option<u8>,
+    /// `live`, `journal`, `flow-log` or `capture`.
+    pub seen_in: &'static str,
+    /// Live flows, or records.
+    pub connections: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// When the first packet came, UTC.
+    pub first: Option<String>,
+    /// When the last packet came, UTC.
+    pub last: Option<String>,
+    /// The rule that let them pass; of dropped ones the proposed rule that would.
+    pub rule: Option<RuleName>,
+    /// The proposed rule that comes closest to allowing them.
+    pub nearest_miss: Option<NearestMiss>,
+    /// Whether live flows end with the change (`--revalidate on`). Otherwise they go on, as in EC2, and none can be
+    /// opened anew.
+    pub is_cut: bool,
+}
+
+/// A proposed rule that allows nothing of what was seen.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct UnusedRule {
+    /// The rule.
+    #[serde(flatten)]
+    pub name: RuleName,
+    /// As text.
+    pub rule: String,
+}
+
+/// What a simulation has compared, and what was not seen.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct CoverageDocument {
+    /// Records since this time were asked for, UTC.
+    pub since: String,
+    /// Now, UTC.
+    pub until: String,
+    /// Different connections that were compared.
+    pub compared: u64,
+    /// Live flows that were read; null: they were not.
+    pub live_flows: Option<u64>,
+    /// The journal of dropped packets; null: it was not read.
+    pub journal: Option<JournalCoverage>,
+    /// The files of flow logs; null: none was read.
+    pub flow_logs: Option<FilesCoverage>,
+    /// The captures of packets; null: none was read.
+    pub captures: Option<CaptureCoverage>,
+    /// Dropped connections that the rules of today allow already.
+    pub passes_already: u64,
+    /// Connections that passed, and that the rules of today do not allow either.
+    pub broken_already: u64,
+    /// Packets that something else than a rule decided about; the simulation says nothing about them.
+    pub packets_not_decided_by_rules: u64,
+    /// Packets of interfaces that are not attached.
+    pub packets_of_other_interfaces: u64,
+    /// Connections beyond the number that is compared.
+    pub connections_beyond_limit: u64,
+    /// What may be missing, in words.
+    pub notes: Vec<String>,
+}
+
+/// What the journal covers.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct JournalCoverage {
+    /// Time of its oldest record or account, UTC.
+    pub oldest: Option<String>,
+    /// Whether it goes back to the time that was asked for.
+    pub covers_window: bool,
+    /// Records that were read.
+    pub records: u64,
+    /// Dropped packets in the window.
+    pub seen: u64,
+    /// Those of them that no record has.
+    pub lost: u64,
+    /// Whether more may be lost than is known.
+    pub is_partial: bool,
+    /// Damaged lines.
+    pub damaged: u64,
+}
+
+/// What files of flow logs cover.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct FilesCoverage {
+    /// Files.
+    pub files: u64,
+    /// Records of packets.
+    pub records: u64,
+    /// Lines that were left out because they are no records, or have no addresses.
+    pub without_packets: u64,
+    /// Records of ICMP, which have no type, so that no rule can be compared with them.
+    pub without_icmp_type: u64,
+    /// Intervals with packets that are in no record (SKIPDATA).
+    pub skipped: u64,
+    /// Time of the oldest record, UTC.
+    pub oldest: Option<String>,
+    /// Time of the newest record, UTC.
+    pub newest: Option<String>,
+}
+
+/// What captures of packets had.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct CaptureCoverage {
+    /// Packets that open a connection.
+    pub opening_packets: u64,
+    /// Packets that belong to a connection, and those that are not IP.
+    pub other_packets: u64,
+    /// Packets whose addresses no attached interface has.
+    pub packets_of_other_addresses: u64,
+}
+
+impl JournalCoverage {
+    /// Of a window that begins at `since`, in milliseconds since 1970; `records` were read.
+    #[must_use]
+    pub fn new(coverage: &Coverage, since: i64, records: u64) -> Self {
+        let Account { seen, lost, partial, .. } = coverage.since(since).unwrap_or_default();
+        Self {
+            oldest: coverage.oldest.map(rfc3339),
+            covers_window: coverage.oldest.is_some_and(|oldest| oldest <= since),
+            records,
+            seen,
+            lost,
+            is_partial: partial,
+            damaged: coverage.damaged,
+        }
+    }
+}
+
+impl SimulationDocument {
+    /// The document of a comparison; `coverage` has what was read.
+    #[must_use]
+    pub fn new(comparison: &Comparison, coverage: CoverageDocument) -> Self {
+        let mut coverage = CoverageDocument {
+            compared: comparison.compared,
+            passes_already: comparison.passes_already,
+            broken_already: comparison.broken_already,
+            packets_not_decided_by_rules: comparison.not_by_rules,
+            packets_of_other_interfaces: comparison.elsewhere,
+            connections_beyond_limit: comparison.beyond,
+            ..coverage
+        };
+        coverage.notes = coverage.notes();
+        let connections = |list: &[Connection]| list.iter().map(ConnectionDocument::new).collect();
+        let unused = comparison
+            .unused
+            .iter()
+            .map(|(name, rule)| UnusedRule { name: name.clone(), rule: rule.clone() });
+        Self {
+            schema_version: SCHEMA_VERSION,
+            breaks: connections(&comparison.breaks),
+            passes: connections(&comparison.passes),
+            unused_rules: unused.collect(),
+            coverage,
+        }
+    }
+}
+
+impl CoverageDocument {
+    /// What may be missing, in words.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        match &self.journal {
+            Some(journal) => {
+                match &journal.oldest {
+                    None => notes.push(
+                        "the journal is empty: no dropped packet is known (`secgroup serve` records them)"
+                            .to_owned(),
+                    ),
+                    Some(oldest) if !journal.covers_window => notes.push(format!(
+                        "the journal begins at {oldest}, later than {}: earlier drops are not known",
+                        self.since
+                    )),
+                    Some(_) => {}
+                }
+                if journal.lost > 0 {
+                    notes.push(format!(
+                        "{} of {} dropped packets are in no record: their connections may be missing",
+                        journal.lost, journal.seen
+                    ));
+                }
+                if journal.is_partial {
+                    notes.push("records may be missing whose number is not known".to_owned());
+                }
+            }
+            None => {
+                notes.push("the journal was not read: dropped packets are not known".to_owned())
+            }
+        }
+        match self.live_flows {
+            Some(_) => notes.push(
+                "connections that have ended, and untracked traffic, are in no flow table: only flow logs and \
+                 captures have them"
+                    .to_owned(),
+            ),
+            None => notes.push("live flows were not read".to_owned()),
+        }
+        if let Some(logs) = &self.flow_logs
+            && logs.skipped > 0
+        {
+            let skipped = logs.skipped;
+            notes.push(format!("{skipped} intervals of flow logs have packets in no record"));
+        }
+        if let Some(logs) = &self.flow_logs
+            && logs.without_icmp_type > 0
+        {
+            let count = logs.without_icmp_type;
+            notes.push(format!(
+                "{count} records of ICMP in flow logs have no type, and are not compared"
+            ));
+        }
+        if self.connections_beyond_limit > 0 {
+            let beyond = self.connections_beyond_limit;
+            notes.push(format!("{beyond} more connections were not compared"));
+        }
+        notes
+    }
+}
+
+impl ConnectionDocument {
+    fn new(connection: &Connection) -> Self {
+        let probe = connection.probe;
+        let has_ports = matches!(probe.protocol, protocol::TCP | protocol::UDP);
+        let is_icmp = matches!(probe.protocol, protocol::ICMP | protocol::ICMPV6);
+        let [kind, code] = probe.port.to_be_bytes();
+        Self {
+            network_interface_id: connection.interface.clone(),
+            device: connection.device.clone(),
+            netns: connection.netns.clone(),
+            direction: probe.direction.name(),
+            protocol: probe.protocol,
+            source: connection.source.to_string(),
+            destination: connection.destination.to_string(),
+            port: has_ports.then_some(probe.port),
+            service: services::name_of_port(probe.protocol, probe.port),
+            icmp_type: is_icmp.then_some(kind),
+            icmp_code: is_icmp.then_some(code),
+            seen_in: connection.seen_in.name(),
+            connections: connection.connections,
+            packets: connection.packets,
+            bytes: connection.bytes,
+            first: connection.first.map(rfc3339),
+            last: connection.last.map(rfc3339),
+            rule: connection.rule.clone(),
+            nearest_miss: connection.nearest_miss.clone(),
+            is_cut: connection.is_cut,
+        }
+    }
+}
+
+impl Source {
+    /// The word in documents and lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Journal => "journal",
+            Self::FlowLog => "flow-log",
+            Self::Capture => "capture",
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The rules of every interface, as one configuration has them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::model::Model;
+use crate::observe::record::{NearestMiss, RuleName};
+use crate::policy::nearest::nearest_miss;
+use crate::policy::{Addresses, Probe, ResolvedRule, active_rules};
+
+/// The rules of every interface, as one configuration has them.
+#[derive(Debug)]
+pub struct Ruleset {
+    /// By the interface's id.
+    interfaces: BTreeMap<String, Interface>,
+    /// By number.
+    names: HashMap<u32, RuleName>,
+    /// The rules as text, by number.
+    texts: BTreeMap<u32, String>,
+}
+
+#[derive(Debug)]
+struct Interface {
+    rules: Vec<ResolvedRule>,
+    revalidates: bool,
+}
+
+impl Ruleset {
+    /// The rules of a model. Those that have ended are left out: `now` is the clock of the boot in nanoseconds.
+    #[must_use]
+    pub fn new(model: &Model, addresses: &Addresses, now: u64) -> Self {
+        let interfaces = model.interfaces.values().map(|interface| {
+            let mut rules = active_rules(model, addresses, interface);
+            rules.retain(|rule| rule.end.is_none_or(|end| end > now));
+            let revalidates = interface.revalidate;
+            (interface.id.to_string(), Interface { rules, revalidates })
+        });
+        let interfaces = interfaces.collect();
+        let (mut names, mut texts) = (HashMap::new(), BTreeMap::new());
+        for group in model.groups.values() {
+            for rule in &group.rules {
+                let name = RuleName {
+                    security_group_rule_id: rule.id.to_string(),
+                    group_id: group.id.to_string(),
+                    group_name: group.name.clone(),
+                };
+                names.insert(rule.number, name);
+                texts.insert(rule.number, model.spec_text(&rule.spec));
+            }
+        }
+        Self { interfaces, names, texts }
+    }
+
+    /// The rules of an interface, by its id.
+    #[must_use]
+    pub fn rules(&self, interface: &str) -> Option<&[ResolvedRule]> {
+        self.interfaces.get(interface).map(|interface| &interface.rules[..])
+    }
+
+    /// Whether an interface re-evaluates its flows after a change.
+    pub(super) fn revalidates(&self, interface: &str) -> bool {
+        self.interfaces.get(interface).is_some_and(|interface| interface.revalidates)
+    }
+
+    /// The rules of interfaces that are not among the used ones, each with its text.
+    pub(super) fn unused(&self, used: &BTreeSet<u32>) -> Vec<(RuleName, String)> {
+        let rules = self.interfaces.values().flat_map(|interface| &interface.rules);
+        let active: BTreeSet<u32> = rules.map(|rule| rule.number).collect();
+        let named = active.difference(used).filter_map(|number| {
+            Some((self.names.get(number)?.clone(), self.texts.get(number)?.clone()))
+        });
+        named.collect()
+    }
+
+    /// The name of a rule.
+    #[must_use]
+    pub fn name(&self, number: u32) -> Option<&RuleName> {
+        self.names.get(&number)
+    }
+
+    /// The nearest miss of a packet that no rule of the interface allows.
+    #[must_use]
+    pub fn nearest_miss(&self, interface: &str, probe: Probe) -> Option<NearestMiss> {
+        let miss = nearest_miss(self.rules(interface)?, probe)?;
+        Some(NearestMiss {
+            rule: self.names.get(&miss.number)?.clone(),
+            field: miss.field.name().to_owned(),
+            rule_value: miss.rule_value(),
+            packet_value: miss.packet_value(probe),
+        })
+    }
+}

@@ -1,0 +1,195 @@
+use firewall_ebpf::abi::interface::Direction;
+
+use super::*;
+use crate::model::{
+    Change, Group, GroupId, Interface as Attached, InterfaceId, Model, Peer, PortRange, Rule,
+    RuleId, RuleSpec, Traffic, VpcId, parse_cidr,
+};
+use crate::policy::Addresses;
+
+/// A model with one interface, whose group has TCP rules with these numbers, first ports and networks.
+fn model(id: &InterfaceId, rules: &[(u32, u16, &str)]) -> Model {
+    let rule = |&(number, port, cidr): &(u32, u16, &str)| Rule {
+        id: format!("sgr-{number:08x}").parse().unwrap(),
+        number,
+        spec: RuleSpec {
+            direction: Direction::Ingress,
+            traffic: Traffic::Tcp(PortRange { from: port, to: port }),
+            peer: Peer::from(parse_cidr(cidr).unwrap()),
+        },
+        description: String::new(),
+        end: None,
+        tags: BTreeMap::new(),
+    };
+    let group: GroupId = "sg-00000001".parse().unwrap();
+    let mut model = Model::default();
+    model.make(Change::CreateGroup(Group {
+        id: group.clone(),
+        vpc: VpcId::default_vpc(),
+        name: "web".to_owned(),
+        description: "web".to_owned(),
+        rules: rules.iter().map(rule).collect(),
+        tags: BTreeMap::new(),
+    }));
+    let interface = Attached { groups: vec![group], ..Attached::new(id.clone(), 0, "eth0", None) };
+    model.make(Change::PutInterface(interface));
+    model
+}
+
+fn ruleset(model: &Model) -> Ruleset {
+    Ruleset::new(model, &Addresses::new(), 0)
+}
+
+/// A TCP connection from an address to a port.
+fn subject<'a>(id: &'a str, source: &str, port: u16) -> Subject<'a> {
+    Subject {
+        network_interface_id: id,
+        device: "eth0",
+        direction: Some(Direction::Ingress),
+        protocol: Some(6),
+        source: Some(source.parse().unwrap()),
+        destination: Some("198.51.100.1".parse().unwrap()),
+        source_port: Some(40_000),
+        destination_port: Some(port),
+        ..Subject::default()
+    }
+}
+
+const fn seen(subject: Subject<'_>, source: Source, seen: Seen) -> Observation<'_> {
+    Observation {
+        subject,
+        source,
+        seen,
+        is_reply: false,
+        packets: 2,
+        bytes: 100,
+        first: Some(10),
+        last: Some(20),
+    }
+}
+
+#[test]
+fn what_breaks_what_passes_and_what_is_unused_are_found() {
+    let eni = InterfaceId::random().unwrap();
+    let id = eni.to_string();
+    let now = model(&eni, &[(1, 22, "192.0.2.0/24"), (2, 80, "0.0.0.0/0")]);
+    let proposed =
+        model(&eni, &[(2, 80, "0.0.0.0/0"), (3, 443, "0.0.0.0/0"), (4, 8443, "10.0.0.0/8")]);
+    let mut simulation = Simulation::default();
+    let no_rule = |subject| Subject { reason: Some(Reason::NoRule), ..subject };
+    for one in [
+        seen(subject(&id, "192.0.2.7", 22), Source::Live, Seen::Passed),
+        seen(subject(&id, "192.0.2.7", 80), Source::Live, Seen::Passed),
+        seen(no_rule(subject(&id, "203.0.113.5", 443)), Source::Journal, Seen::Dropped),
+        seen(no_rule(subject(&id, "203.0.113.5", 443)), Source::Journal, Seen::Dropped),
+        seen(no_rule(subject(&id, "203.0.113.5", 23)), Source::Journal, Seen::Dropped),
+        seen(no_rule(subject(&id, "203.0.113.5", 80)), Source::Journal, Seen::Dropped),
+        seen(
+            Subject { reason: Some(Reason::Acl), ..subject(&id, "203.0.113.5", 443) },
+            Source::Journal,
+            Seen::Dropped,
+        ),
+        seen(subject("eni-0", "192.0.2.7", 22), Source::FlowLog, Seen::Passed),
+    ] {
+        simulation.add(&one);
+    }
+    let found = simulation.compare(&ruleset(&now), &ruleset(&proposed));
+    let breaks: Vec<_> = found.breaks.iter().map(|one| (one.seen_in, one.probe.port)).collect();
+    assert_eq!(breaks, [(Source::Live, 22)]);
+    assert_eq!(found.breaks[0].rule.as_ref().unwrap().security_group_rule_id, "sgr-00000001");
+    let miss = found.breaks[0].nearest_miss.as_ref().unwrap();
+    assert_eq!((miss.field.as_str(), miss.rule_value.as_str()), ("port", "80"));
+    let passes: Vec<_> =
+        found.passes.iter().map(|one| (one.probe.port, one.connections, one.packets)).collect();
+    assert_eq!(passes, [(443, 2, 4)]);
+    assert_eq!(found.passes[0].rule.as_ref().unwrap().security_group_rule_id, "sgr-00000003");
+    assert_eq!(found.passes_already, 1);
+    assert_eq!((found.not_by_rules, found.elsewhere), (2, 2));
+    let unused: Vec<_> = found.unused.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(unused, ["ingress tcp 8443 from 10.0.0.0/8"]);
+}
+
+#[test]
+fn a_reply_in_a_flow_log_passes_with_the_connection_that_it_answers() {
+    let eni = InterfaceId::random().unwrap();
+    let id = eni.to_string();
+    let now = model(&eni, &[(1, 22, "192.0.2.0/24"), (2, 80, "0.0.0.0/0")]);
+    let proposed = model(&eni, &[(2, 80, "0.0.0.0/0")]);
+    // Replies from the ports of both rules.
+    let reply = |port| Subject {
+        direction: Some(Direction::Egress),
+        source: Some("198.51.100.1".parse().unwrap()),
+        destination: Some("192.0.2.7".parse().unwrap()),
+        source_port: Some(port),
+        destination_port: Some(40_000),
+        ..subject(&id, "192.0.2.7", 0)
+    };
+    let mut simulation = Simulation::default();
+    let reply =
+        |port| Observation { is_reply: true, ..seen(reply(port), Source::FlowLog, Seen::Passed) };
+    simulation.add(&reply(80));
+    assert_eq!(simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks, []);
+    let mut simulation = Simulation::default();
+    simulation.add(&reply(22));
+    simulation.add(&seen(subject(&id, "192.0.2.7", 22), Source::FlowLog, Seen::Passed));
+    let breaks = simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks;
+    assert_eq!((breaks.len(), breaks[0].packets), (1, 4), "both directions are one connection");
+    assert_eq!(simulation.compare(&ruleset(&now), &ruleset(&now)).breaks, []);
+}
+
+#[test]
+fn a_rule_that_is_over_decides_nothing() {
+    let eni = InterfaceId::random().unwrap();
+    let mut model = model(&eni, &[(1, 22, "192.0.2.0/24")]);
+    let group: GroupId = "sg-00000001".parse().unwrap();
+    let rule: RuleId = "sgr-00000001".parse().unwrap();
+    let moment = crate::model::Moment { boottime: 0, wall: 0 };
+    let end = crate::model::End::after(std::time::Duration::from_secs(5), moment).unwrap();
+    model.make(Change::SetRuleEnd { group, rule, end: Some(end) });
+    let of =
+        |now| Ruleset::new(&model, &Addresses::new(), now).rules(&eni.to_string()).unwrap().len();
+    assert_eq!((of(4_000_000_000), of(5_000_000_000)), (1, 0));
+}
+
+#[test]
+fn a_capture_has_the_packets_that_open_connections() {
+    let eni = InterfaceId::random().unwrap();
+    let id = eni.to_string();
+    let now = model(&eni, &[(1, 22, "192.0.2.0/24")]);
+    let proposed = model(&eni, &[(2, 80, "0.0.0.0/0")]);
+    let addresses: Addresses = [(0, vec!["198.51.100.1/32".parse().unwrap()])].into();
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("trace.pcap");
+    // The header of a pcap file of packets that begin with the IP header (101).
+    let mut file: Vec<u8> = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
+        file.extend(word.to_le_bytes());
+    }
+    let mut add = |builder: etherparse::PacketBuilderStep<etherparse::TcpHeader>| {
+        let mut packet = Vec::new();
+        builder.write(&mut packet, &[]).unwrap();
+        let length = u32::try_from(packet.len()).unwrap();
+        for word in [100, 0, length, length] {
+            file.extend(u32::to_le_bytes(word));
+        }
+        file.extend(packet);
+    };
+    let ip = |source, destination| etherparse::PacketBuilder::ipv4(source, destination, 64);
+    let (client, server, other) = ([192, 0, 2, 7], [198, 51, 100, 1], [203, 0, 113, 5]);
+    add(ip(client, server).tcp(40_000, 22, 1, 100).syn());
+    add(ip(server, client).tcp(22, 40_000, 1, 100).syn().ack(2));
+    add(ip(client, server).tcp(40_000, 22, 2, 100).ack(2));
+    add(ip(other, server).tcp(40_000, 80, 1, 100).syn());
+    add(ip(other, client).tcp(40_000, 80, 1, 100).syn());
+    std::fs::write(&path, file).unwrap();
+    let mut simulation = Simulation::default();
+    let window = (0, &crate::observe::query::Checked::default());
+    let packets = simulation.add_capture(&path, (&now, &addresses), window).unwrap();
+    assert_eq!((packets.opening, packets.others, packets.elsewhere), (2, 2, 1));
+    let found = simulation.compare(&ruleset(&now), &ruleset(&proposed));
+    let ports = |list: &[Connection]| -> Vec<_> {
+        list.iter().map(|one| (one.interface.clone(), one.probe.port, one.seen_in)).collect()
+    };
+    assert_eq!(ports(&found.breaks), [(id.clone(), 22, Source::Capture)]);
+    assert_eq!(ports(&found.passes), [(id, 80, Source::Capture)]);
+}

@@ -1,0 +1,258 @@
+//! What a document would do: to rules, verdicts, and connections that were seen.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason;
+use firewall_user::observe::journal::{self, Account, Writer};
+use firewall_user::observe::record::{PacketRecord, Verdict};
+use serde_json::{Value, json};
+
+use crate::host::{Done, Host};
+
+/// A host whose interface eth0 has group web: SSH from 192.0.2.0/24, and HTTP from everywhere.
+fn host() -> Host {
+    let host = Host::new();
+    host.ok(&["group", "create", "web", "--description", "d"]);
+    for (port, cidr) in [("ssh", "192.0.2.0/24"), ("http", "0.0.0.0/0")] {
+        host.id(&[
+            "rule",
+            "add",
+            "web",
+            "ingress",
+            "--protocol",
+            "tcp",
+            "--port",
+            port,
+            "--cidr",
+            cidr,
+        ]);
+    }
+    host.attach("eth0", None, "web");
+    host
+}
+
+/// The document of the host, with HTTPS from 203.0.113.0/24 in place of SSH.
+fn proposed(host: &Host) -> String {
+    let mut document: Value = serde_json::from_str(&host.ok(&["export"])).unwrap();
+    let groups = document["SecurityGroups"].as_array_mut().unwrap();
+    let web = groups.iter_mut().find(|group| group["GroupName"] == "web").unwrap();
+    let rules = web["IpPermissions"].as_array_mut().unwrap();
+    rules.retain(|rule| rule["FromPort"] != 22);
+    rules.push(json!({
+        "IpProtocol": "tcp", "FromPort": 443, "ToPort": 443,
+        "IpRanges": [{"CidrIp": "203.0.113.0/24"}],
+    }));
+    host.file("proposed.json", &document.to_string())
+}
+
+pub(crate) fn now() -> i64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(wall.as_millis()).unwrap()
+}
+
+fn interface(host: &Host) -> String {
+    host.state().0.interfaces[&0].id.to_string()
+}
+
+/// A dropped packet to a port.
+pub(crate) fn drop_of(host: &Host, source: &str, port: u16, time: i64) -> PacketRecord {
+    PacketRecord {
+        id: 0,
+        first: time,
+        last: time,
+        network_interface_id: interface(host),
+        device: "eth0".to_owned(),
+        netns: None,
+        direction: Direction::Ingress,
+        verdict: Verdict::Drop,
+        reason: Reason::NoRule,
+        packets: 3,
+        bytes: 180,
+        generation: 1,
+        protocol: Some(6),
+        source: Some(source.parse().unwrap()),
+        destination: Some("198.51.100.1".parse().unwrap()),
+        source_port: Some(40_000),
+        destination_port: Some(port),
+        icmp_type: None,
+        icmp_code: None,
+        tcp_flags: Some(2),
+        ether_type: None,
+        rule: None,
+        entry: None,
+        nearest_miss: None,
+        frame: String::new(),
+        frame_length: 60,
+    }
+}
+
+fn simulate(host: &Host, args: &[&str]) -> (i32, Value) {
+    let Done { code, stdout, stderr } =
+        host.run(&[&["simulate"], args, &["--output", "json"]].concat());
+    assert_eq!(stderr, "", "{args:?}");
+    (code, serde_json::from_str(&stdout).unwrap())
+}
+
+#[test]
+fn a_document_is_compared_by_rules_and_by_verdicts() {
+    let host = host();
+    let file = proposed(&host);
+    let done = host.run(&["diff", &file]);
+    assert_eq!((done.code, done.stderr.as_str()), (4, ""));
+    let lines: Vec<_> = done.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(
+        lines[0].starts_with("- web sgr-")
+            && lines[0].ends_with("ingress tcp 22 from 192.0.2.0/24")
+    );
+    assert_eq!(lines[1], "+ web (new) ingress tcp 443 from 203.0.113.0/24");
+    assert_eq!(
+        lines[2..],
+        [
+            "eth0: ingress tcp 443 from 203.0.113.0/24 would be allowed (web ingress tcp 443 from 203.0.113.0/24 would allow it)",
+            "eth0: ingress tcp 22 from 192.0.2.0/24 would be dropped (web ingress tcp 22 from 192.0.2.0/24 allows it now)",
+        ]
+    );
+    let json: Value =
+        serde_json::from_str(&host.run(&["diff", &file, "--output", "json"]).stdout).unwrap();
+    assert_eq!(json["Verdicts"][0]["SecurityGroupRuleId"], Value::Null);
+    assert_eq!(json["Verdicts"][1]["Verdict"], "dropped");
+    // What is stored differs in nothing, and nothing was stored.
+    let same = host.file("same.json", &host.ok(&["export"]));
+    assert_eq!(host.ok(&["diff", &same]), "");
+}
+
+#[test]
+fn recorded_drops_are_compared_and_the_loss_is_told() {
+    let host = host();
+    let file = proposed(&host);
+    let dir = journal::directory(&host.state_dir());
+    let mut writer = Writer::open(&dir, journal::MIN_SIZE).unwrap();
+    for (source, port, ago) in [
+        ("203.0.113.5", 443, 1000),
+        ("203.0.113.5", 23, 1000),
+        ("192.0.2.9", 443, 1000),
+        ("203.0.113.6", 443, 7_200_000),
+    ] {
+        writer.append(drop_of(&host, source, port, now() - ago)).unwrap();
+    }
+    let account = Account {
+        from: now() - 60_000,
+        to: now(),
+        seen: 20,
+        kept: 4,
+        aggregated: 8,
+        lost: 8,
+        partial: false,
+    };
+    writer.account(account).unwrap();
+    drop(writer);
+    let (code, found) = simulate(&host, &[&file, "--journal", "--since", "1h"]);
+    assert_eq!(code, 0, "nothing breaks");
+    assert_eq!(found["Passes"].as_array().unwrap().len(), 1, "{found}");
+    let one = &found["Passes"][0];
+    assert_eq!(
+        (&one["Source"], &one["Port"], &one["Packets"]),
+        (&json!("203.0.113.5"), &json!(443), &json!(3))
+    );
+    assert_eq!((&one["SeenIn"], &one["Service"]), (&json!("journal"), &json!("https")));
+    let unused: Vec<_> = found["UnusedRules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["Rule"].as_str().unwrap())
+        .collect();
+    assert!(
+        unused.contains(&"ingress tcp 80 from 0.0.0.0/0")
+            && !unused.iter().any(|one| one.contains("443"))
+    );
+    let coverage = &found["Coverage"];
+    assert_eq!(
+        (&coverage["Journal"]["Lost"], &coverage["Journal"]["CoversWindow"]),
+        (&json!(8), &json!(true))
+    );
+    let notes = coverage["Notes"].as_array().unwrap();
+    assert!(
+        notes.contains(&json!(
+            "8 of 20 dropped packets are in no record: their connections may be missing"
+        )),
+        "{notes:?}"
+    );
+    // Filters, and a longer window than the journal has.
+    let (_, found) = simulate(&host, &[&file, "--journal", "--since", "30d", "--port", "23"]);
+    assert_eq!(
+        (&found["Passes"], &found["Coverage"]["Journal"]["CoversWindow"]),
+        (&json!([]), &json!(false))
+    );
+    let (_, found) = simulate(&host, &[&file, "--journal", "--since", "30d"]);
+    assert_eq!(found["Passes"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn accepted_records_of_flow_logs_that_no_proposed_rule_allows_would_break() {
+    let host = host();
+    let file = proposed(&host);
+    let id = interface(&host);
+    let end = now() / 1000;
+    let line = |source: &str, destination: &str, ports: &str, action: &str, direction: &str| {
+        format!(
+            "{id} {source} {destination} {ports} 6 10 840 {} {end} {action} OK {direction}\n",
+            end - 60
+        )
+    };
+    let mut text = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction\n".to_owned();
+    for (source, destination, ports, action, direction) in [
+        ("192.0.2.7", "198.51.100.1", "40000 22", "ACCEPT", "ingress"),
+        ("198.51.100.1", "192.0.2.7", "22 40000", "ACCEPT", "egress"),
+        ("192.0.2.7", "198.51.100.1", "40001 80", "ACCEPT", "ingress"),
+        ("203.0.113.9", "198.51.100.1", "40001 443", "REJECT", "ingress"),
+    ] {
+        text += &line(source, destination, ports, action, direction);
+    }
+    text +=
+        &format!("{id} 192.0.2.7 198.51.100.1 0 0 1 1 84 {} {end} ACCEPT OK ingress\n", end - 60);
+    text += &format!("{id} - - - - - - - {} {end} - NODATA -\n", end - 60);
+    let log = host.file("flows.log", &text);
+    let (code, found) = simulate(&host, &[&file, "--flow-log", &log]);
+    assert_eq!(code, 4);
+    let breaks: Vec<_> = found["Breaks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["Direction"].as_str().unwrap(), one["Port"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(breaks, [("ingress", 22)], "{found}");
+    assert_eq!(found["Passes"].as_array().unwrap().len(), 1);
+    let logs = &found["Coverage"]["FlowLogs"];
+    assert_eq!((&logs["Records"], &logs["WithoutPackets"]), (&json!(5), &json!(1)));
+    assert_eq!(
+        (&logs["WithoutIcmpType"], &found["Breaks"][0]["Connections"]),
+        (&json!(1), &json!(2))
+    );
+    // As a table.
+    let table = host.run(&["simulate", &file, "--flow-log", &log]).stdout;
+    assert!(table.contains("2 connections would break\n") && table.contains("22 (ssh)"), "{table}");
+}
+
+#[test]
+fn staged_changes_are_compared_as_a_document_is() {
+    let host = host();
+    let (model, _) = host.state();
+    let ssh = model
+        .group("web")
+        .unwrap()
+        .rules
+        .iter()
+        .find(|rule| rule.spec.to_string().contains("tcp 22"))
+        .unwrap()
+        .id
+        .to_string();
+    assert_eq!(host.run(&["rule", "stage-removal", "web", &ssh]).code, 0);
+    let done = host.run(&["diff", "--staged"]);
+    let lines: Vec<_> = done.stdout.lines().collect();
+    assert_eq!((done.code, lines.len()), (4, 2), "{lines:?}");
+    assert!(lines[1].contains("would be dropped"), "{lines:?}");
+    let done = host.run(&["diff"]);
+    assert_eq!(done.code, 2, "{done:?}");
+}
