@@ -1,5 +1,6 @@
 //! What an operator scrapes, and the process that serves it.
 
+pub mod collected;
 mod follow;
 pub mod hits;
 pub mod metrics;

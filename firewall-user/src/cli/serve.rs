@@ -14,8 +14,8 @@ use crate::console as pages;
 use crate::http::Address;
 use crate::journal;
 use crate::observe::collector::hub::Hub;
-use crate::telemetry::{hits, records, serve};
 use crate::telemetry::metrics::Sources;
+use crate::telemetry::{collected, hits, records, serve};
 
 mod console;
 mod ec2;
@@ -120,7 +120,10 @@ impl Command {
                 ec2::announce(&options, &address, keys);
             }
         };
-        let sources = Sources::new(!no_rule_metrics);
+        let mut sources = Sources::new(!no_rule_metrics);
+        if config.records.collect {
+            sources = sources.with_records(collected::records(hub, &paths.state_dir));
+        }
         serve::serve(paths, config, &metrics, check_interval, sources, servers, announce)
             .context("serve")?;
         Ok(Exit::Done)

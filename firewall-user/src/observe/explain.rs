@@ -21,9 +21,9 @@ pub use document::{
 pub use error::ExplainError;
 pub use explainer::{Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
+pub use parsed::packet_of;
 pub use recorded::{NoRecord, of_record};
 pub use words::{WordError, Words};
-pub use parsed::packet_of;
 
 use anyhow::Result;
 use firewall_ebpf::abi::interface::Direction;
