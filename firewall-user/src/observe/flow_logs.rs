@@ -11,3 +11,6 @@ pub mod journald;
 pub mod packets;
 pub mod record;
 pub mod status;
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-"""Flow logs: stored and validated."""
+"""Flow logs: what clients create is checked, stored, and says what became of it."""
 
 import re
 

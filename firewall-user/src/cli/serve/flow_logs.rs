@@ -68,10 +68,6 @@ fn step(
     let (_, delivery) = match delivering {
         Some(known) => known,
         None => {
-            // A flow log is the first thing that needs the state directory.
-            if open()?.model()?.flow_logs.is_empty() {
-                return Ok(());
-            }
             let lock = DeliveryLock::take(&paths.state_dir).context("lock")?;
             let Some(lock) = lock else { return Ok(()) };
             let input = Input::new(Box::new(Collected::new(Arc::clone(hub))));

@@ -24,6 +24,9 @@ use crate::observe::instance;
 /// Time between two readings of the flow tables.
 pub const READ_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Milliseconds between two looks whether there is a flow log, while there is none.
+const IDLE_INTERVAL: i64 = 1000;
+
 /// How long records of an interval may be under way when it is over: the kernel keeps a count for a second, and writes
 /// it when it is read, each second.
 const GRACE: i64 = 3000;
@@ -34,8 +37,6 @@ const RETAIN_INTERVAL: i64 = 60_000;
 /// Delivers the flow logs of a host.
 pub struct Delivery {
     state_dir: PathBuf,
-    /// The socket of the system's journal.
-    journal: PathBuf,
     input: Input,
     /// By seconds of their interval.
     aggregators: BTreeMap<u32, Aggregator>,
@@ -58,7 +59,6 @@ impl Delivery {
     pub fn new(state_dir: &Path, input: Input, now: i64) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
-            journal: journald::SOCKET.into(),
             input,
             aggregators: BTreeMap::new(),
             statuses: Statuses::read(state_dir),
@@ -68,12 +68,6 @@ impl Delivery {
             began: now,
             recorded: BTreeSet::new(),
         }
-    }
-
-    /// With another socket of the system's journal, for a test.
-    #[must_use]
-    pub fn with_journal(self, journal: &Path) -> Self {
-        Self { journal: journal.to_owned(), ..self }
     }
 
     /// When [`Self::step`] is due, in milliseconds since 1970.
@@ -103,6 +97,8 @@ impl Delivery {
         let model = control.model()?;
         self.follow(&model, now);
         if self.aggregators.is_empty() {
+            // The first flow log is not to wait for long.
+            self.next_reading = now + IDLE_INTERVAL;
             return Ok(());
         }
         let read = if due { self.read(&control, &model, now) } else { Ok(()) };
@@ -279,7 +275,7 @@ impl Delivery {
         }
         let [_, end] = closed.seconds();
         let (delivered, error) = match Plan::new(&log.settings) {
-            Ok(plan) => send(&self.journal, config, &log.id, &plan, end, &records),
+            Ok(plan) => send(config, &log.id, &plan, end, &records),
             Err(error) => (0, Some(error.to_string())),
         };
         let failed = records.len().saturating_sub(delivered);
@@ -303,7 +299,6 @@ impl Delivery {
 
 /// Writes records to their destination; how many were, and why the others were not.
 fn send(
-    journal: &Path,
     config: &Config,
     id: &FlowLogId,
     plan: &Plan,
@@ -319,7 +314,8 @@ fn send(
             (count, result.err().map(|error| error.to_string()))
         }
         Destination::Journal { log_group } => {
-            let (sent, result) = journald::send(journal, log_group, id, &plan.format, records);
+            let (sent, result) =
+                journald::send(Path::new(journald::SOCKET), log_group, id, &plan.format, records);
             (sent, result.err().map(|error| error.to_string()))
         }
     }

@@ -106,7 +106,7 @@ fn parameters_that_ec2_refuses_are_refused() {
         (
             "&LogDestinationType=s3&LogDestination=arn:aws:s3:::bucket/../../etc",
             "InvalidParameter",
-            "LogDestination: \"..\" in \"arn:aws:s3:::bucket/../../etc\" is not a part of a prefix: letters, \
+            "LogDestination: &quot;..&quot; in &quot;arn:aws:s3:::bucket/../../etc&quot; is not a part of a prefix: letters, \
              digits and !-_.*'()=, no dot at the beginning",
         ),
         (
