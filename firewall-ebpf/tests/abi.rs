@@ -26,7 +26,7 @@ use firewall_ebpf::abi::flow::{
 use firewall_ebpf::abi::fragment::FirstFragment;
 use firewall_ebpf::abi::helper::{
     LIST_HEADER, MAX_BLOOM_KEYS, MAX_EXPIRED, MAX_PROBED, MAX_SET_ACTIVE, SET_ACTIVE_ENTRY,
-    SET_BLOCKING, SET_WATCH, pack_query, unpack_query,
+    SET_BLOCKING, SET_WATCH, pack_explained, pack_query, unpack_explained, unpack_query,
 };
 use firewall_ebpf::abi::interface::{
     Call, Direction, EtherTypes, FRAGMENT_TIMEOUT, MAX_ETHER_TYPES, NonIp, Orientation,
@@ -59,7 +59,7 @@ const DIGESTS: [(u32, u64); 7] = [
     (5, 0x0385_0f43_e0fe_919e),
     // A value of a map that only userspace uses.
     (6, 0x0385_0f43_e0fe_919e),
-    (7, 0x270c_e5c1_dc45_6af6),
+    (7, 0xdafd_04ca_988b_b314),
 ];
 
 macro_rules! layout {
@@ -192,6 +192,8 @@ fn words(text: &mut String) {
     let _ = writeln!(text, "event_index {}", event_index(3, Event::Promoted));
     let _ = writeln!(text, "traffic {}", traffic(6, 443));
     let _ = writeln!(text, "query {} {:?}", pack_query(egress, 9), unpack_query(1 << 31 | 9));
+    let explained = pack_explained(egress, 9);
+    let _ = writeln!(text, "explained {explained} {:?}", unpack_explained(explained));
     let types = EtherTypes([0x88f7, 0, 0, 0, 0, 0, 0, 0x88e5]);
     let known = [0x88f7, 0x88e5, 0x88f8].map(|one| types.contains(one));
     let _ = writeln!(text, "ether types {} {known:?}", size_of::<EtherTypes>());

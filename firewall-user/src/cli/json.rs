@@ -15,6 +15,7 @@ pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::explain::Explanations;
 use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
 use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
+use crate::observe::record::PacketRecord;
 use crate::observe::simulate::document::SimulationDocument;
 use crate::observe::stats::StatsDocument;
 use crate::observe::status::StatusDocument;
@@ -59,6 +60,7 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<LoadDocument>("Loaded prefix list", &["prefix-list load"], &[]),
         document::<StatusDocument>("Status", &["status"], &[]),
         document::<StatsDocument>("Counters", &["stats"], &[]),
+        document::<PacketRecord>("Record of packets", &["drops"], &[]),
         document::<Explanations>("Explanation", &["explain"], &[]),
         document::<BlockList>("Blocks", &["block list"], &[]),
         document::<FlowList>("Flows", &["flows list"], &[]),

@@ -58,7 +58,8 @@ pub struct PacketRecord {
     #[serde(with = "direction")]
     #[schemars(with = "String")]
     pub direction: Direction,
-    /// What happened to the packets.
+    /// What happened to the packets: `drop`, `would-drop` (in audit mode they passed) or `pass`.
+    #[schemars(with = "String")]
     pub verdict: Verdict,
     /// Why: a name of docs/reasons.md.
     #[serde(with = "reason")]
