@@ -207,7 +207,8 @@ fn real_packets_meet_what_was_explained_and_explaining_changes_nothing() {
         let mut met = received(&secgroup);
         // What the host's neighbours say unprompted; nobody is there but this test.
         for background in ["arp", "neighbour-discovery"] {
-            (expected.remove(background), met.remove(background));
+            expected.remove(background);
+            met.remove(background);
         }
         assert_eq!(met, expected, "{hook}");
         let kinds = expected.values().filter(|packets| **packets > 0).count();

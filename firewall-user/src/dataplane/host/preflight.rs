@@ -152,6 +152,7 @@ const fn map_name(kind: MapType) -> &'static str {
         MapType::PerCpuArray => "per-CPU arrays",
         MapType::ProgramArray => "program arrays",
         MapType::PerCpuHash => "per-CPU hash maps",
+        MapType::RingBuf => "ring buffers",
         _ => "hash maps and arrays",
     }
 }

@@ -271,7 +271,7 @@ fn what_a_killed_process_left_is_no_file_and_is_deleted() {
     let name = path.file_name().unwrap().to_str().unwrap();
     let half = path.with_file_name(format!(".unfinished-{name}"));
     fs::write(&half, "half").unwrap();
-    assert_eq!(find(place.path()).unwrap(), [path.clone()]);
+    assert_eq!(find(place.path()).unwrap(), std::slice::from_ref(&path));
     let keep = Keep { bytes: u64::MAX, age: None };
     retain(place.path(), keep, SystemTime::now()).unwrap();
     assert!(path.exists() && !half.exists());

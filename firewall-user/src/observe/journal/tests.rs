@@ -52,7 +52,7 @@ fn records_are_read_as_they_were_written_and_numbers_ascend_over_restarts() {
     }
     let read = records(Reader::open(&dir).unwrap().entries().unwrap());
     let expected: Vec<_> =
-        (0..9).map(|index| (index.cast_unsigned() + 1, record(index, 1))).collect();
+        (0_i64..9).map(|index| (index.cast_unsigned() + 1, record(index, 1))).collect();
     let expected: Vec<_> =
         expected.into_iter().map(|(id, record)| PacketRecord { id, ..record }).collect();
     assert_eq!(read, expected);
@@ -66,7 +66,7 @@ fn the_oldest_segments_are_deleted_and_numbers_ascend_over_that() {
         let segments = segments.filter(|one| one.file_name().to_str().unwrap().ends_with("jsonl"));
         segments.map(|one| one.metadata().unwrap().len()).sum()
     };
-    let mut written = 0;
+    let mut written = 0_u64;
     for _ in 0..3 {
         let mut writer = Writer::open(&dir, MIN_SIZE).unwrap();
         for _ in 0..200 {

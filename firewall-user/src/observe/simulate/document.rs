@@ -284,7 +284,7 @@ impl CoverageDocument {
                 }
             }
             None => {
-                notes.push("the journal was not read: dropped packets are not known".to_owned())
+                notes.push("the journal was not read: dropped packets are not known".to_owned());
             }
         }
         match self.live_flows {
