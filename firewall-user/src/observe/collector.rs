@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use firewall_ebpf::abi::reason::{Verdict, verdict};
-use firewall_ebpf::abi::record::{Record, SELF_TEST};
+use firewall_ebpf::abi::reason::{Reason, Verdict, verdict};
+use firewall_ebpf::abi::record::{Key, Record, SELF_TEST};
 
 use self::account::{Account, Accounts};
 use self::convert::{Moment, convert};
@@ -44,6 +44,10 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The pause after records were read: they come in batches, so that a thousand a second wake the process fifty times.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How often, a [`PAUSE`] apart, a change that is being made is waited for, and the time until that is done again.
+const ATTEMPTS: u32 = 10;
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Records that are read at once, and at most between two pauses: 5,000 a second. Each interface can have a thousand a
 /// second; beyond that the ring buffer fills, and the kernel counts what has no room as lost.
@@ -87,6 +91,8 @@ pub struct Collector {
     unwritten: Account,
     rounds: u64,
     nearest_left: Duration,
+    /// When policies were last asked for because of a record, and there was none of its generation.
+    asked: Option<Instant>,
     /// When jiffies and the wall clock were read last.
     moment: Option<Moment>,
     /// The error that was reported last, and when.
@@ -141,6 +147,7 @@ impl Collector {
             unwritten: Account::default(),
             rounds: 0,
             nearest_left: NEAREST_TIME,
+            asked: None,
             moment: None,
             reported: None,
         };
@@ -243,6 +250,20 @@ impl Collector {
         Ok(())
     }
 
+    /// Takes the policies that have become active since the last round: a packet has met one of them. The store is
+    /// ahead of the kernel until the command that changes it has ended, which is waited for.
+    fn ask_for_policies(&mut self) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let Some(Source { maps, .. }) = &self.source else { break };
+            let control = Control::open_read_only(&self.paths, self.config)?;
+            if self.policies.refresh(&control, maps)? {
+                break;
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
     fn flush(&self) -> Result<()> {
         match &self.source {
             Some(Source { maps, .. }) => {
@@ -265,19 +286,44 @@ impl Collector {
 
     /// Takes some records out of the ring buffer; returns how many.
     fn read(&mut self, counts: bool) -> Result<usize> {
-        let Some(Source { maps, ring }) = &mut self.source else { return Ok(0) };
+        let Some(Source { ring, .. }) = &mut self.source else { return Ok(0) };
         let records = ring.read(BATCH)?;
         if records.is_empty() {
             return Ok(0);
         }
+        if records.iter().any(|one| self.is_new(one))
+            && self.asked.is_none_or(|when| when.elapsed() > ASK_AGAIN)
+        {
+            let done = self.ask_for_policies();
+            self.note(done);
+            let is_unknown = records.iter().any(|one| self.is_new(one));
+            self.asked = is_unknown.then(Instant::now);
+        }
         let clocks = Clocks::now().moment;
-        let jiffies = clock::now(maps.pins(), maps)?;
-        let moment = Moment::new(clocks, jiffies, clock::hz(), self.moment);
+        // The records are out of the ring buffer: whatever fails now, each is counted.
+        let moment = match self.jiffies() {
+            Ok(jiffies) => Moment::new(clocks, jiffies, clock::hz(), self.moment),
+            Err(error) => {
+                self.note(Err(error));
+                self.moment.unwrap_or_else(|| Moment::new(clocks, 0, clock::hz(), None))
+            }
+        };
         self.moment = Some(moment);
         for record in &records {
             self.take(record, moment, counts);
         }
         Ok(records.len())
+    }
+
+    /// Whether no rule allowed a packet, of a policy that is not known.
+    fn is_new(&self, record: &Record) -> bool {
+        let Key { slot, generation, reason, .. } = record.key;
+        reason == Reason::NoRule as u8 && !self.policies.knows(slot, generation)
+    }
+
+    fn jiffies(&self) -> Result<u64> {
+        let Some(Source { maps, .. }) = &self.source else { return Ok(0) };
+        Ok(clock::now(maps.pins(), maps)?)
     }
 
     fn take(&mut self, raw: &Record, moment: Moment, counts: bool) {

@@ -133,26 +133,34 @@ fn entry_name(acl: &str, direction: Direction, number: u16) -> String {
 pub(super) struct Policies(VecDeque<Arc<Snapshot>>);
 
 impl Policies {
-    /// Takes a new snapshot if the store, or a policy in the kernel, is another one.
-    pub(super) fn refresh(&mut self, control: &Control, maps: &Maps) -> Result<()> {
+    /// Takes a new snapshot if the store, or a policy in the kernel, is another one. Returns whether the newest is of
+    /// now: not while a change is being made.
+    pub(super) fn refresh(&mut self, control: &Control, maps: &Maps) -> Result<bool> {
         let generation = control.store().generation()?;
         if let Some(newest) = self.0.front()
             && newest.generation == generation
             && newest.is_active(maps)?
         {
-            return Ok(());
+            return Ok(true);
         }
-        if let Some(snapshot) = Snapshot::read(control, maps)? {
+        let snapshot = Snapshot::read(control, maps)?;
+        let is_read = snapshot.is_some();
+        if let Some(snapshot) = snapshot {
             self.0.push_front(Arc::new(snapshot));
             self.0.truncate(KEPT);
         }
-        Ok(())
+        Ok(is_read)
     }
 
     /// The snapshot whose policy of a slot has a generation, or else the newest that knows the slot.
     pub(super) fn of(&self, slot: u16, generation: u32) -> Option<&Arc<Snapshot>> {
         let same = self.0.iter().find(|one| one.rules(slot, generation).is_some());
         same.or_else(|| self.0.iter().find(|one| one.interface(slot).is_some()))
+    }
+
+    /// Whether it is known what the policy of this generation said.
+    pub(super) fn knows(&self, slot: u16, generation: u32) -> bool {
+        self.0.iter().any(|one| one.rules(slot, generation).is_some())
     }
 
     /// The newest.
