@@ -57,6 +57,10 @@ impl Ring {
         while records.len() < limit {
             let Some(item) = self.buffer.next() else { break };
             if item.len() != size_of::<RawRecord>() {
+                if !records.is_empty() {
+                    // Those before it are not to be lost.
+                    break;
+                }
                 return Err(DataplaneError::new(
                     format!("read map RECORDS: an entry of {} bytes is no record", item.len()),
                     "",

@@ -13,6 +13,9 @@ use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 /// Bytes that the reader of a file keeps: more than the largest packet that tcpdump writes.
 const BUFFER: usize = 1 << 20;
 
+/// The longest frame, in bytes.
+const MAX_FRAME: usize = 1 << 20;
+
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 /// Bytes of the headers of Linux's "cooked" captures, and where in them the EtherType is.
@@ -161,7 +164,9 @@ fn packet_of(
     };
     *number += 1;
     let mut bytes = data.to_vec();
-    bytes.resize(bytes.len().max(usize::try_from(length).unwrap_or(0)), 0);
+    // What was not captured is zeros; the file can claim any length.
+    let length = usize::try_from(length).unwrap_or(0).min(MAX_FRAME);
+    bytes.resize(bytes.len().max(length), 0);
     let has_ethernet = match link {
         Linktype(1) => true,
         Linktype(101 | 228 | 229) => false,
@@ -221,7 +226,7 @@ pub fn of_record(record: &PacketRecord) -> Result<Vec<u8>, CaptureError> {
     let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
     let mut bytes = bytes.filter(|bytes| rest.is_empty() && !bytes.is_empty()).ok_or(DAMAGED)?;
     // A record of more would be damaged: no frame is longer.
-    let length = usize::try_from(record.frame_length).unwrap_or(0).min(1 << 20);
+    let length = usize::try_from(record.frame_length).unwrap_or(0).min(MAX_FRAME);
     bytes.resize(bytes.len().max(length), 0);
     Ok(bytes)
 }

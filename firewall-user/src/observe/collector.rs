@@ -89,6 +89,8 @@ pub struct Collector {
     told: (i64, Account),
     /// Records that could not be written, and packets in them, since then.
     unwritten: Account,
+    /// Whether there were records since the last round.
+    has_written: bool,
     rounds: u64,
     nearest_left: Duration,
     /// When policies were last asked for because of a record, and there was none of its generation.
@@ -145,6 +147,7 @@ impl Collector {
             accounts: Default::default(),
             told: (Clocks::now().moment.wall, Account::default()),
             unwritten: Account::default(),
+            has_written: false,
             rounds: 0,
             nearest_left: NEAREST_TIME,
             asked: None,
@@ -155,12 +158,14 @@ impl Collector {
         Ok(this)
     }
 
-    /// Ends what an earlier collector may have left: its last records are written, and counted nowhere, because what
-    /// it had seen is not known.
+    /// Ends what an earlier collector may have left: its last records are written. What it had lost is not known; its
+    /// journal says so.
     fn take_over(&mut self) {
         let done = self.find_source().and_then(|()| {
             let Some(Source { maps, .. }) = &self.source else { return Ok(()) };
             unwatch(maps)?;
+            // Once for the names of the interfaces, and again for what is counted from now on.
+            self.start_counters()?;
             self.flush()?;
             self.drain(false)?;
             self.start_counters()
@@ -212,25 +217,32 @@ impl Collector {
         if self.rounds.is_multiple_of(ACCOUNT_ROUNDS) {
             self.tell_account(QUIET)?;
         }
+        if !self.has_written {
+            self.journal.rest()?;
+        }
+        self.has_written = false;
         self.publish_accounts();
         Ok(())
     }
 
     /// Writes everything that is left, and stops the recording.
     fn finish(&mut self) -> Result<()> {
-        if let Some(Source { maps, .. }) = &self.source {
-            unwatch(maps)?;
-            self.flush()?;
-            self.drain(true)?;
-            self.count()?;
-        }
-        // What a removed map still had.
+        // One step that fails keeps no other from being made.
+        let mut done = self.source.as_ref().map_or(Ok(()), |source| unwatch(&source.maps));
+        done = done.and(self.flush());
+        done = done.and(self.drain(true));
+        done = done.and(self.count());
+        self.end_pending();
+        done = done.and(self.tell_account(0));
+        self.publish_accounts();
+        done
+    }
+
+    /// Counts as lost what maps that are gone still had.
+    fn end_pending(&mut self) {
         for account in self.accounts.iter_mut().flat_map(BTreeMap::values_mut) {
             account.lost += account.pending();
         }
-        self.tell_account(0)?;
-        self.publish_accounts();
-        Ok(())
     }
 
     /// Opens the kernel's maps again, because interfaces come and go, and takes the policies that are new.
@@ -238,9 +250,12 @@ impl Collector {
         let control = Control::open_read_only(&self.paths, self.config)?;
         let maps = control.maps()?;
         // The maps may be others by now, or gone: what these have told so far is taken first.
-        self.drain(true)?;
-        self.count()?;
+        let done = self.drain(true).and_then(|()| self.count());
+        if maps.is_some() || self.source.is_none() {
+            done?;
+        }
         let Some(maps) = maps else {
+            self.end_pending();
             self.source = None;
             return Ok(());
         };
@@ -274,7 +289,8 @@ impl Collector {
         }
     }
 
-    /// Takes the records out of the ring buffer that are there now.
+    /// Takes the records out of the ring buffer that are there now. `counts`: the kernel has counted them as seen since
+    /// this collector began; else they are counted here.
     fn drain(&mut self, counts: bool) -> Result<()> {
         for _ in 0..MOST_BATCHES {
             if self.read(counts)? == 0 {
@@ -338,6 +354,7 @@ impl Collector {
         let record = snapshot.and_then(|known| convert(raw, known, moment, with_nearest));
         self.nearest_left = self.nearest_left.saturating_sub(began.elapsed());
         let kind = Kind::of(raw.key.reason);
+        self.has_written = true;
         let written = match record {
             // Of an interface that has been detached for longer than snapshots are kept.
             None => return self.lose(slot, kind, raw.packets, counts),
@@ -348,8 +365,10 @@ impl Collector {
         };
         match written {
             Ok(record) => {
-                if counts {
-                    self.account(slot, kind).keep(raw.packets);
+                let account = self.account(slot, kind);
+                account.keep(raw.packets);
+                if !counts {
+                    account.seen += raw.packets;
                 }
                 self.hub.publish(&Arc::new(record));
             }
@@ -364,8 +383,10 @@ impl Collector {
     }
 
     fn lose(&mut self, slot: u16, kind: Kind, packets: u64, counts: bool) {
-        if counts {
-            self.account(slot, kind).lost += packets;
+        let account = self.account(slot, kind);
+        account.lost += packets;
+        if !counts {
+            account.seen += packets;
         }
     }
 

@@ -164,7 +164,11 @@ impl Watcher {
         count::count(&reading, &present, &mut self.content.rows);
         count::forget_deleted(&mut self.content.rows, &present, MAX_DELETED);
         let boottime = i64::try_from(clocks.moment.boottime / 1_000_000).unwrap_or(i64::MAX);
-        self.content.watched.extend(&self.content.boot, &clocks.boot, clocks.moment.wall, boottime);
+        // Flows that are not read are a gap: the rules that they use would seem unused.
+        if poll.beyond_limit == 0 {
+            let (before, now) = (&self.content.boot, &clocks.boot);
+            self.content.watched.extend(before, now, clocks.moment.wall, boottime);
+        }
         self.content.boot = clocks.boot;
         if poll.jiffies > 0 {
             self.content.jiffies = poll.jiffies;
@@ -185,7 +189,7 @@ fn lock(dir: &Path) -> Result<Option<File>, HitsError> {
     let path = dir.join(LOCK);
     ownership::create_file(&path)?;
     let failed = |source| HitsError::Lock { path: path.clone(), source };
-    let file = File::options().write(true).open(&path).map_err(failed)?;
+    let file = File::options().read(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

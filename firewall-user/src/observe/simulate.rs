@@ -195,7 +195,7 @@ impl Simulation {
 
 /// The reasons of packets that no rule allows.
 pub(super) const fn is_default_deny(reason: Reason) -> bool {
-    matches!(reason, Reason::NoRule | Reason::NoPolicy | Reason::Revoked)
+    matches!(reason, Reason::NoRule | Reason::Revoked)
 }
 
 /// The connection that replies answer.

@@ -95,7 +95,10 @@ pub(super) fn convert(
         tcp_flags: (tuple.protocol == Some(protocol::TCP)).then_some(tcp_flags),
         ether_type: (key.family == 0 && key.ether_type != 0).then_some(key.ether_type),
         rule: is_pass.then(|| snapshot.rule(key.decided_by).cloned()).flatten(),
-        entry: (!is_pass).then(|| snapshot.entry(key.decided_by).map(str::to_owned)).flatten(),
+        // Counters are given to other entries: only the policy that decided says whose it was.
+        entry: (!is_pass && snapshot.rules(key.slot, key.generation).is_some())
+            .then(|| snapshot.entry(key.decided_by).map(str::to_owned))
+            .flatten(),
         nearest_miss: (with_nearest && reason == Reason::NoRule)
             .then(|| nearest(&key, &tuple, snapshot, moment))
             .flatten(),

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use super::aggregate::{Aggregator, Bounds, Closed};
+use super::aggregate::{Aggregator, Bounds, Closed, Skipped};
 use super::destination::{Destination, Plan};
 use super::files::retain::{self, Keep};
 use super::files::{Layout, MAX_FILE};
@@ -105,6 +105,9 @@ impl Delivery {
         if due && read.is_ok() {
             self.announce(&model);
         }
+        if read.is_err() {
+            self.skip_all(&model, now);
+        }
         self.take_records(&model, now);
         let mut over = Vec::new();
         for (seconds, aggregator) in &mut self.aggregators {
@@ -131,6 +134,9 @@ impl Delivery {
             return Ok(());
         }
         let read = self.read(&control, &model, now);
+        if read.is_err() {
+            self.skip_all(&model, now);
+        }
         self.take_records(&model, now);
         let mut over = Vec::new();
         for (seconds, aggregator) in std::mem::take(&mut self.aggregators) {
@@ -138,6 +144,18 @@ impl Delivery {
         }
         self.deliver(&model, config, &over, now);
         read
+    }
+
+    /// Flows could not be read: what there was is not known, in this interval and in the one that has just ended.
+    fn skip_all(&mut self, model: &Model, now: i64) {
+        let all = Skipped { accepted: true, rejected: true };
+        for interface in model.interfaces.values() {
+            let id = interface.id.to_string();
+            for aggregator in self.aggregators.values_mut() {
+                aggregator.skip(&id, now - READ_INTERVAL.as_millis() as i64, all);
+                aggregator.skip(&id, now, all);
+            }
+        }
     }
 
     /// The next reading is at a multiple of its interval, so that one is at the end of each interval.

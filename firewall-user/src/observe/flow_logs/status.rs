@@ -114,7 +114,7 @@ impl DeliveryLock {
     /// The lock cannot be created in the state directory.
     pub fn take(state_dir: &Path) -> io::Result<Option<Self>> {
         let path = create(state_dir)?;
-        let file = OpenOptions::new().write(true).open(path)?;
+        let file = File::open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),

@@ -8,6 +8,10 @@ use super::HitsError;
 /// may be missed is the packets of flows that end before the next reading.
 const MAX_GAP: i64 = 60_000;
 
+/// Milliseconds by which the wall clock may differ from that of the boot between two readings: more is a clock that was
+/// set.
+const MAX_STEP: u64 = 5_000;
+
 /// The longest time between readings before and after a reboot that is no gap: it takes a while, and then nothing
 /// is admitted.
 const MAX_REBOOT: i64 = 600_000;
@@ -50,12 +54,15 @@ impl Watched {
     ) {
         let is_same_boot = boot.is_some() && boot == boot_before;
         let gap = |last: &Period| {
-            // Whoever sets the wall clock makes no gap.
-            if is_same_boot {
-                (boottime - self.boottime, MAX_GAP)
-            } else {
-                (wall - last.to, MAX_REBOOT)
+            if !is_same_boot {
+                // A clock that is behind says nothing about the time in between.
+                let away = wall - last.to;
+                return (if away < 0 { i64::MAX } else { away }, MAX_REBOOT);
             }
+            let passed = boottime - self.boottime;
+            // The clock was set: by the wall clock the period would be longer or shorter than it was.
+            let is_set = (wall - last.to).abs_diff(passed) > MAX_STEP;
+            (if is_set { i64::MAX } else { passed }, MAX_GAP)
         };
         match self.periods.last_mut() {
             Some(last) if matches!(gap(last), (gap, limit) if gap <= limit) => {

@@ -163,7 +163,7 @@ impl Follow {
         }
         let is_deleted = current.is_some_and(|first| segments.iter().all(|one| one.first != first));
         if is_deleted && self.after > 0 {
-            self.missed += next.first.saturating_sub(self.after + 1);
+            self.missed += next.first.saturating_sub(self.after.saturating_add(1));
         }
         self.open(next)
     }

@@ -41,7 +41,8 @@ pub struct Writer {
 #[derive(Debug)]
 struct Current {
     segment: Segment,
-    file: File,
+    /// `None` after [`Writer::rest`], until the next line.
+    file: Option<File>,
     /// The length of its whole lines.
     length: u64,
     /// A line was written in part and could not be removed.
@@ -163,6 +164,18 @@ impl Writer {
         written
     }
 
+    /// Closes the file until the next line, so that the file system can be mounted read-only meanwhile.
+    ///
+    /// # Errors
+    /// What was written cannot be brought to the disk.
+    pub fn rest(&mut self) -> Result<(), JournalError> {
+        let synced = self.sync();
+        if let Some(current) = &mut self.current {
+            current.file = None;
+        }
+        synced
+    }
+
     /// Bytes of all segments.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -173,7 +186,7 @@ impl Writer {
     fn sync(&self) -> Result<(), JournalError> {
         let Some(current) = &self.current else { return Ok(()) };
         let failed = JournalError::access(&current.segment.path, "written");
-        current.file.sync_data().map_err(failed)
+        current.file.as_ref().map_or(Ok(()), File::sync_data).map_err(failed)
     }
 
     fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
@@ -231,7 +244,8 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
     ownership::create_file(&path)?;
     let failed = || JournalError::access(&path, "locked");
     let mut options = OpenOptions::new();
-    let file = options.write(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path);
+    // Only for reading: a file that is open for writing keeps a file system from being mounted read-only.
+    let file = options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path);
     let file = file.map_err(failed())?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -299,7 +313,7 @@ fn left_open(
 impl Current {
     fn create(segment: Segment) -> Result<Self, JournalError> {
         let file = segment.append(true)?;
-        Ok(Self { segment, file, length: 0, is_cut: false })
+        Ok(Self { segment, file: Some(file), length: 0, is_cut: false })
     }
 
     /// Goes on with a segment: removes a line that is cut.
@@ -309,17 +323,28 @@ impl Current {
         let read = file.try_clone().map_err(failed("opened"))?;
         let tail = Tail::of(read, segment.first).map_err(failed("read"))?;
         file.set_len(tail.length).map_err(failed("repaired"))?;
-        Ok((Self { segment, file, length: tail.length, is_cut: false }, tail))
+        Ok((Self { segment, file: Some(file), length: tail.length, is_cut: false }, tail))
     }
 
     /// Whether the file was deleted, or something else has its name.
     fn is_gone(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+        match &self.file {
+            Some(file) => file.metadata().is_ok_and(|metadata| metadata.nlink() == 0),
+            None => fs::symlink_metadata(&self.segment.path).is_err(),
+        }
     }
 
     /// Appends a line, all of it or nothing.
     fn append(&mut self, line: &[u8]) -> Result<(), JournalError> {
         let Self { segment, file, length, is_cut } = self;
+        let file = match file {
+            Some(file) => file,
+            // What it has by now is removed, if it is not what this process has written.
+            None => {
+                *is_cut = true;
+                file.insert(segment.append(false)?)
+            }
+        };
         let mut write = || -> io::Result<()> {
             if *is_cut {
                 file.set_len(*length)?;
