@@ -146,6 +146,6 @@ fn every_alert_has_a_test_in_which_it_fires() {
         let fires = |block: &&str| {
             block.contains(&format!("alertname: {alert}\n")) && block.contains("exp_alerts:")
         };
-        assert!(blocks.iter().any(|block| fires(block)), "{alert} fires in no test");
+        assert!(blocks.iter().any(fires), "{alert} fires in no test");
     }
 }

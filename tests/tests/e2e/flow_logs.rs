@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use secgroup_tests::http::get_any_status;
 use secgroup_tests::process::output;
 use secgroup_tests::socket::{Offload, set_offload};
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
-use secgroup_tests::{Pair, Process, Secgroup};
+use secgroup_tests::{Namespace, Pair, Process, Secgroup};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// A server whose interface has a flow log of all traffic, and `secgroup serve`, which delivers it.
 struct Scenario<'a> {
+    host: &'a Namespace,
     secgroup: Secgroup<'a>,
     serve: Option<Process>,
     files: TempDir,
@@ -46,7 +48,8 @@ impl<'a> Scenario<'a> {
             secgroup.ok(&format!("rule add web ingress --protocol {what} --cidr {peer}"));
         }
         secgroup.ok("attach eth0 --group web");
-        let mut scenario = Self { secgroup, serve: None, files, id: String::new() };
+        let mut scenario =
+            Self { host: &net.server, secgroup, serve: None, files, id: String::new() };
         let id = scenario.secgroup.ok_with(
             "flow-log create eth0 --interval 60"
                 .split(' ')
@@ -62,6 +65,15 @@ impl<'a> Scenario<'a> {
         let serve =
             Process::capture(self.secgroup.command(["serve", "--metrics", "127.0.0.1:9911"]));
         serve.wait_for_output(&format!("flow log {} records", self.id));
+        // Drops are recorded from the first test of their way on.
+        let is_recording = |line: &str| {
+            let time = line.strip_prefix("secgroup_records_self_test_timestamp_seconds ");
+            time.is_some_and(|time| time != "0")
+        };
+        wait_until(MAX_WAIT, "drops to be recorded", || {
+            let read = get_any_status(self.host, ([127, 0, 0, 1], 9911).into(), "/metrics");
+            read.is_ok_and(|(_, text)| text.lines().any(is_recording))
+        });
         self.serve = Some(serve);
     }
 

@@ -586,7 +586,7 @@ extern "C" fn sg_flush_records(ctx: *mut __sk_buff) -> i32 {
     if word & FLUSH_SELF_TEST != 0 {
         written += self_test(cpu);
     }
-    written as i32
+    written.cast_signed()
 }
 
 /// Writes the record of a cell's packets if there are any, and with `all` = 0 only if there is a token for it;

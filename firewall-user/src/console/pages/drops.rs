@@ -200,16 +200,15 @@ fn coverage_text(coverage: &Coverage, account: Option<Account>) -> String {
         return "The journal is empty; `secgroup serve` writes it.".to_owned();
     };
     let mut text = format!(
-        "The journal has {} records from {} to {}.",
+        "Records in the journal: {}, from {} to {}.",
         coverage.records,
         texts::time(oldest),
         texts::time(newest)
     );
     if let Some(Account { seen, kept, aggregated, lost, partial, .. }) = account {
         text += &format!(
-            " Of {seen} packets, {kept} are records of their own, {aggregated} are counted in these, and {lost} were \
-             lost{}.",
-            if partial { " or more" } else { "" }
+            " Packets: {seen} seen = {kept} recorded + {aggregated} aggregated + {lost} lost{}.",
+            if partial { ", as far as is known yet" } else { "" }
         );
     }
     text

@@ -29,7 +29,7 @@ function follow(live) {
     }
     announced = setTimeout(() => {
       announced = 0;
-      const parts = [`${shown} new records since this page was opened`];
+      const parts = [`${shown} new record${shown === 1 ? "" : "s"} since this page was opened`];
       if (skipped) {
         parts.push(`${skipped} more were too many to show`);
       }

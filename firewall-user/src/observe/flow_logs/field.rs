@@ -60,7 +60,7 @@ pub enum Field {
     GroupId,
     /// Why the packets passed or were dropped: not a field of AWS.
     Reason,
-    /// A field of AWS that means nothing on a host: always `-`. The number is its place in [`WITHOUT_MEANING`].
+    /// A field of AWS that means nothing on a host: always `-`. The number is its place in `WITHOUT_MEANING`.
     WithoutMeaning(u8),
 }
 
