@@ -15,6 +15,9 @@ use crate::telemetry::serve::{Server, Signalled, runtime};
 /// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// The longest time: beyond a minute it would be a gap in what was watched.
+const LONGEST: Duration = Duration::from_secs(45);
+
 /// The share of a CPU that readings take at most: with very many flows they are rarer.
 const SHARE: u32 = 20;
 
@@ -35,7 +38,7 @@ fn run(paths: &Paths, signalled: Signalled) -> Result<()> {
         let began = Instant::now();
         beat();
         counting.read();
-        let pause = INTERVAL.max(began.elapsed() * SHARE);
+        let pause = (began.elapsed() * SHARE).clamp(INTERVAL, LONGEST);
         let next = began + pause;
         while let Some(left) = next.checked_duration_since(Instant::now()) {
             beat();

@@ -4,6 +4,9 @@ use super::line::Lines;
 use crate::clock::Clocks;
 use crate::observe::journal::{Account, Coverage};
 
+/// Times that were not covered are told up to this many, the latest ones.
+const GAPS: usize = 5;
+
 /// The last lines. `from` is where the window begins, `since` what was asked for.
 pub(super) fn text(
     coverage: &Coverage,
@@ -45,6 +48,13 @@ fn lines_of(
             ));
         }
         None => text.push(format!("{printed} records; nothing was recorded since {}", time(from))),
+    }
+    let gaps = coverage.gaps(from);
+    for (from, to) in gaps.iter().rev().take(GAPS).rev() {
+        text.push(format!("not covered: {} to {}", time(*from), time(*to)));
+    }
+    if gaps.len() > GAPS {
+        text.push(format!("and {} times before that were not covered either", gaps.len() - GAPS));
     }
     if let Some(since) = since
         && since < oldest
@@ -104,6 +114,12 @@ mod tests {
             text(190_000, Some(190_000), 0)[0],
             "3 records; nothing was recorded since 00:03:10.000"
         );
+        let gap = Coverage {
+            periods: vec![account, Account { from: 180_000, to: 190_000, ..account }],
+            ..coverage
+        };
+        let text = lines_of(&gap, &lines, 200_000, 0, None, 3, 0);
+        assert_eq!(text[1], "not covered: 00:02:00.000 to 00:03:00.000");
         assert!(
             lines_of(&Coverage::default(), &lines, 0, 0, None, 0, 0)[0].starts_with("nothing was")
         );

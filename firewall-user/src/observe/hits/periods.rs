@@ -31,14 +31,14 @@ pub struct Period {
 /// When packets were counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
-    /// Ascending.
+    /// In the order of the readings.
     pub(super) periods: Vec<Period>,
     /// The last reading by the clock of the boot, in milliseconds.
     pub(super) boottime: i64,
 }
 
 impl Watched {
-    /// The periods, ascending.
+    /// The periods, in the order of the readings: where the wall clock was set, another one begins.
     #[must_use]
     pub fn periods(&self) -> &[Period] {
         &self.periods
@@ -157,9 +157,10 @@ mod tests {
         assert_eq!(periods(&[("a", 0, 5), ("a", 60_001, 60_006)]), [(0, 0), (60_001, 60_001)]);
         assert_eq!(periods(&[("a", 0, 5), ("b", 600_000, 5)]), [(0, 600_000)]);
         assert_eq!(periods(&[("a", 0, 5), ("b", 600_001, 5)]), [(0, 0), (600_001, 600_001)]);
-        // The wall clock was set by a day, forward and backward.
-        assert_eq!(periods(&[("a", 0, 5), ("a", DAY, 1005)]), [(0, DAY)]);
-        assert_eq!(periods(&[("a", DAY, 5), ("a", 0, 1005)]), [(DAY, DAY)]);
+        // The wall clock was set by a day, forward and backward: nobody watched for that day.
+        assert_eq!(periods(&[("a", 0, 5), ("a", DAY, 1005)]), [(0, 0), (DAY, DAY)]);
+        assert_eq!(periods(&[("a", DAY, 5), ("a", 0, 1005)]), [(DAY, DAY), (0, 0)]);
+        assert_eq!(periods(&[("a", DAY, 5), ("b", 0, 5)]), [(DAY, DAY), (0, 0)]);
     }
 
     #[test]

@@ -28,6 +28,26 @@ impl Coverage {
         self.periods.iter().filter(|period| period.to >= time).copied().reduce(Account::joined)
     }
 
+    /// The times between periods that end at a time or later, in which nobody collected, or a collector was killed
+    /// before it had told its account: from and to, in milliseconds since 1970. Less than two seconds are left out.
+    #[must_use]
+    pub fn gaps(&self, time: i64) -> Vec<(i64, i64)> {
+        const SHORT: i64 = 2_000;
+        let mut periods: Vec<_> = self.periods.iter().filter(|period| period.to >= time).collect();
+        periods.sort_by_key(|period| period.from);
+        let mut gaps = Vec::new();
+        let mut end = None;
+        for period in periods {
+            if let Some(end) = end
+                && period.from - end > SHORT
+            {
+                gaps.push((end, period.from));
+            }
+            end = end.max(Some(period.to));
+        }
+        gaps
+    }
+
     pub(super) fn add_record(&mut self, head: Head, packets: u64, open: &mut Option<Account>) {
         let Head { first, last, .. } = head;
         self.records += 1;
