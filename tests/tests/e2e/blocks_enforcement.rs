@@ -12,7 +12,7 @@ use firewall_user::model::{InterfaceId, NewBlock, Peer};
 use ipnet::IpNet;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
-use secgroup_tests::wait::MAX_WAIT;
+use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Pair, Secgroup, tc_hook};
 
 /// A server at which everything passes.
@@ -138,6 +138,12 @@ fn ten_thousand_networks_are_blocked_and_unblocked() {
     block(&mut control, all, false);
     assert_eq!(tables(&secgroup).len(), 2);
     assert!(ends.into_iter().all(|end| tcp::reaches(&net.client, end)), "{}", secgroup.view());
+    // The ends of these connections would be blocked too.
+    wait_until(MAX_WAIT, "the connections to be closed", || {
+        let flows = secgroup.json("flows list");
+        let states = flows["Flows"].as_array().unwrap().iter().map(|flow| &flow["State"]);
+        states.into_iter().all(|state| ["time-wait", "close"].iter().any(|closed| state == closed))
+    });
     // Others are written into the same tables, into one half after the other.
     for client in Pair::CLIENT {
         block(&mut control, [IpNet::from(client)], false);

@@ -25,16 +25,18 @@ pub(super) enum Quick {
 const OBJECT: &str = "root and the kernel object";
 
 /// Every suite of `tests/tests`.
-pub(super) const SUITES: [Suite; 13] = [
+pub(super) const SUITES: [Suite; 15] = [
     Suite { name: "bench", needs: "root, nftables, iptables and iperf3", quick: Quick::None },
     Suite { name: "budget", needs: OBJECT, quick: Quick::All },
     Suite { name: "decision_cases", needs: OBJECT, quick: Quick::All },
     Suite { name: "decision_differential", needs: OBJECT, quick: Quick::None },
+    Suite { name: "decision_explain", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_flood", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_frames", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_policy", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_race", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_random", needs: OBJECT, quick: Quick::None },
+    Suite { name: "decision_records", needs: OBJECT, quick: Quick::None },
     Suite { name: "decision_truncated", needs: OBJECT, quick: Quick::None },
     Suite {
         name: "e2e",
