@@ -129,11 +129,12 @@ impl Explain for UsageError {
     }
 }
 
-/// A text without line breaks: names come from users and files, and must not forge a line of output.
+/// A text without line breaks, and without what is not seen and changes the order in which the rest is shown: names come
+/// from users and files, and must not forge a line of output.
 pub(super) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if character.is_control() || is_format(character) {
             line.extend(character.escape_default());
         } else {
             line.push(character);
@@ -142,12 +143,28 @@ pub(super) fn one_line(text: &str) -> String {
     line
 }
 
+/// Marks and overrides of the direction of text, and characters without a width (Unicode UAX #9, UTR #36).
+const fn is_format(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_line_has_nothing_that_is_not_seen() {
+        assert_eq!(
+            one_line("a\nb\u{202e}c\u{200b}d\u{1b}[2Jé"),
+            "a\\nb\\u{202e}c\\u{200b}d\\u{1b}[2Jé"
+        );
+    }
 
     /// The types with an implementation of `Explain`, in all files.
     fn implementations(directory: &Path, found: &mut Vec<String>) {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, RingBuf};
 use aya::util::online_cpus;
 use firewall_ebpf::abi::reason::{Verdict, verdict};
 use firewall_ebpf::abi::record::{
@@ -134,8 +134,8 @@ pub struct Flush {
 /// everything is to be written. Returns the number of records.
 ///
 /// # Errors
-/// The pinned program cannot be run, or on none of the CPUs. One that this process may not use (its cpuset) is
-/// passed over: packets stay in its cells until the next of their tuples.
+/// The pinned program cannot be run on a CPU; the others are flushed all the same. One that this process may not use
+/// (its cpuset) is passed over, unless that is all: packets stay in its cells until the next of their tuples.
 pub fn flush(pins: &Pins, flush: Flush) -> Result<u64> {
     let self_test = if flush.self_test { FLUSH_SELF_TEST } else { 0 };
     let all = if flush.all { FLUSH_ALL } else { 0 };
@@ -143,19 +143,22 @@ pub fn flush(pins: &Pins, flush: Flush) -> Result<u64> {
     let cpus = online_cpus().map_err(|(_, error)| error).context("list CPUs")?;
     // A thread of its own, which ends with the CPU that it was bound to last.
     let on_cpus = || -> Result<u64> {
-        let (mut written, mut refused) = (0, None);
+        let (mut written, mut refused, mut failed) = (0, None, None);
         let mut ran = false;
         for cpu in cpus {
             if let Err(error) = run_on(cpu) {
                 refused = Some(error);
                 continue;
             }
-            let run = helper::run(&pins.flush_records(), "flush_records", &list, None)?;
-            written += u64::from(run);
             ran = true;
+            match helper::run(&pins.flush_records(), "flush_records", &list, None) {
+                Ok(run) => written += u64::from(run),
+                Err(error) => failed = Some(error),
+            }
         }
-        match refused {
-            Some(error) if !ran => Err(error).context("run on a CPU"),
+        match (failed, refused) {
+            (Some(error), _) => Err(error),
+            (None, Some(error)) if !ran => Err(error).context("run on a CPU"),
             _ => Ok(written),
         }
     };
@@ -197,17 +200,13 @@ pub struct Account {
 /// # Errors
 /// A map cannot be read.
 pub fn accounts(maps: &Maps) -> Result<Vec<Account>> {
-    let name = "RECORD_ACCOUNTS";
-    let context = || format!("read map {name}");
-    let map = MapData::from_pin(maps.pins.map(name)).context(context())?;
-    let map: PerCpuArray<MapData, record::Account> =
-        Map::PerCpuArray(map).try_into().context(context())?;
     let mut accounts = Vec::new();
     for slot in 0..u16::try_from(maps.sizes.interfaces).unwrap_or(u16::MAX) {
         let mut account = Account { slot, ..Account::default() };
         for kind in 0..2 {
             let at = u32::from(slot) * ACCOUNTS_EACH + u32::from(kind == 1);
-            for one in map.get(&at, 0).context(context())?.iter() {
+            let on_cpus = maps.record_accounts.get(&at, 0).context("read map RECORD_ACCOUNTS")?;
+            for one in on_cpus.iter() {
                 account.seen[kind] += one.seen;
                 account.lost[kind] += one.lost;
             }

@@ -5,7 +5,7 @@
 //! Nothing is recorded in the kernel unless someone collects: the collector renews each second what ends by itself a
 //! few seconds later, so that one that was killed leaves nothing behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,8 +49,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 const ATTEMPTS: u32 = 10;
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Records that are read at once, and at most between two pauses: 5,000 a second. Each interface can have a thousand a
-/// second; beyond that the ring buffer fills, and the kernel counts what has no room as lost.
+/// Records that are read at once, and at most between two pauses: 5,000 a second. The kernel writes about a thousand a
+/// second for each interface and kind of packet; beyond what is read the ring buffer fills, and what has no room is
+/// counted as lost.
 const BATCH: usize = 100;
 
 /// More than the ring buffer holds at a time.
@@ -228,7 +229,8 @@ impl Collector {
     /// Writes everything that is left, and stops the recording.
     fn finish(&mut self) -> Result<()> {
         // One step that fails keeps no other from being made.
-        let mut done = self.source.as_ref().map_or(Ok(()), |source| unwatch(&source.maps));
+        let mut done = self.find_source();
+        done = done.and(self.source.as_ref().map_or(Ok(()), |source| unwatch(&source.maps)));
         done = done.and(self.flush());
         done = done.and(self.drain(true));
         done = done.and(self.count());
@@ -250,10 +252,8 @@ impl Collector {
         let control = Control::open_read_only(&self.paths, self.config)?;
         let maps = control.maps()?;
         // The maps may be others by now, or gone: what these have told so far is taken first.
-        let done = self.drain(true).and_then(|()| self.count());
-        if maps.is_some() || self.source.is_none() {
-            done?;
-        }
+        self.drain(true)?;
+        self.count()?;
         let Some(maps) = maps else {
             self.end_pending();
             self.source = None;
@@ -316,12 +316,14 @@ impl Collector {
             self.asked = is_unknown.then(Instant::now);
         }
         let clocks = Clocks::now().moment;
-        // The records are out of the ring buffer: whatever fails now, each is counted.
-        let moment = match self.jiffies() {
-            Ok(jiffies) => Moment::new(clocks, jiffies, clock::hz(), self.moment),
-            Err(error) => {
+        // The records are out of the ring buffer: whatever fails now, each is counted. After the last detach there is no
+        // program that reads the clock, and what was read before is as good.
+        let moment = match (self.jiffies(), self.moment) {
+            (Ok(jiffies), earlier) => Moment::new(clocks, jiffies, clock::hz(), earlier),
+            (Err(_), Some(earlier)) => earlier.at(clocks),
+            (Err(error), None) => {
                 self.note(Err(error));
-                self.moment.unwrap_or_else(|| Moment::new(clocks, 0, clock::hz(), None))
+                Moment::new(clocks, 0, clock::hz(), None)
             }
         };
         self.moment = Some(moment);
@@ -429,9 +431,29 @@ impl Collector {
             }
         }
         self.counters = present;
+        self.fold_accounts();
         Ok(())
     }
 
+    /// Adds up the accounts of interfaces that are gone: otherwise there would be one for every interface that there
+    /// ever was.
+    fn fold_accounts(&mut self) {
+        let present: BTreeSet<&str> =
+            self.counters.values().map(|one| one.interface.as_str()).collect();
+        for accounts in &mut self.accounts {
+            let is_gone = |id: &str| !id.is_empty() && !present.contains(id);
+            let gone = accounts.extract_if(.., |id, _| is_gone(id));
+            let sum = gone.fold(Account::default(), |mut sum, (_, one)| {
+                sum.add(one);
+                sum
+            });
+            if sum != Account::default() {
+                accounts.entry(String::new()).or_default().add(sum);
+            }
+        }
+    }
+
+    /// That of the interface of a slot; of one that is gone that of all such.
     fn account(&mut self, slot: u16, kind: Kind) -> &mut Account {
         let interface = self.counters.get(&slot).map_or("", |counters| &counters.interface);
         self.accounts[kind as usize].entry(interface.to_owned()).or_default()

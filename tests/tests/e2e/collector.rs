@@ -143,3 +143,24 @@ fn a_killed_collector_leaves_whole_records_and_the_next_one_goes_on() {
     // What was still being aggregated when the first was killed was written by the second.
     assert!(packets(&after, 7000) >= 100, "{after:#?}");
 }
+
+#[test]
+fn the_account_is_whole_when_interfaces_come_and_go() {
+    let net = Pair::new();
+    let secgroup = web(&net);
+    let mut process = serve(&secgroup);
+    let mut sent = send(&net, &secgroup, 7000, 50);
+    // The last one that is detached takes the kernel's maps with it.
+    secgroup.ok("detach eth0");
+    secgroup.ok("attach eth0 --group web");
+    sent += send(&net, &secgroup, 7001, 50);
+    secgroup.ok("detach --all");
+    assert!(process.terminate().success());
+    assert_eq!(process.lines(), ["secgroup: metrics at http://127.0.0.1:9911/metrics"]);
+    let records = drops(&secgroup);
+    let [seen, kept, aggregated, lost] = accounts(&secgroup);
+    assert_eq!((kept, lost), (records.len() as u64, 0), "{records:#?}");
+    assert_eq!(seen, kept + aggregated);
+    let recorded = packets(&records, 7000) + packets(&records, 7001);
+    assert!((102..=sent).contains(&recorded), "{recorded} of {sent}");
+}

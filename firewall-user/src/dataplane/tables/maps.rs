@@ -9,6 +9,7 @@ use firewall_ebpf::abi::block::BLOCK_BANKS;
 use firewall_ebpf::abi::counter::{Counter, UserCounter};
 use firewall_ebpf::abi::interface::{SLOW_PATH_PROGRAMS, Settings, settings_index};
 use firewall_ebpf::abi::limits::MAX_INTERFACES;
+use firewall_ebpf::abi::record;
 use nix::errno::Errno;
 
 use crate::dataplane::error::{Context, DataplaneError, Result, chain, errno};
@@ -59,6 +60,7 @@ pub(super) const LOADED: Shape = Shape::new::<u32, Loaded>(
 pub struct Maps {
     pub(super) counters: PerCpuArray<MapData, Counter>,
     pub(super) events: PerCpuArray<MapData, u64>,
+    pub(in crate::dataplane) record_accounts: PerCpuArray<MapData, record::Account>,
     pub(super) active: Array<MapData, u64>,
     pub(super) clock: Array<MapData, u64>,
     pub(super) user_counters: Array<MapData, u64>,
@@ -101,6 +103,7 @@ impl Maps {
         Ok(Self {
             counters: open!("COUNTERS", PerCpuArray),
             events: open!("EVENTS", PerCpuArray),
+            record_accounts: open!("RECORD_ACCOUNTS", PerCpuArray),
             active: open!("ACTIVE", Array),
             clock: open!("CLOCK", Array),
             user_counters: open!("USER_COUNTERS", Array),

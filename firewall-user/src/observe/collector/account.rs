@@ -52,7 +52,8 @@ impl Account {
     }
 }
 
-/// Accounts by interface id, so that one of a later interface in the same slot begins at 0.
+/// Accounts by interface id, so that one of a later interface in the same slot begins at 0. Those of interfaces that are
+/// gone are one, with an empty id.
 pub type Accounts = BTreeMap<String, Account>;
 
 #[cfg(test)]

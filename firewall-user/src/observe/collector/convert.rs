@@ -43,6 +43,11 @@ impl Moment {
         Self { start, boot: clocks.boottime, hz }
     }
 
+    /// The same jiffies by clocks that were read later.
+    pub(super) const fn at(self, clocks: crate::model::Moment) -> Self {
+        Self { boot: clocks.boottime, ..self }
+    }
+
     /// The wall clock at a time in jiffies, in milliseconds since 1970.
     fn wall_at(self, jiffies: u64) -> i64 {
         self.start.saturating_add(milliseconds(jiffies, self.hz))

@@ -30,15 +30,19 @@ pub struct Deleted {
 const MAX_DEPTH: usize = 300;
 
 /// Deletes files of flow logs below a directory, the oldest first, until the others are within bounds; other files
-/// stay. Unfinished files that no process writes any more are deleted too; only one process may write there.
+/// stay. Unfinished files that no process writes any more are deleted too; only one process may write there. A file that
+/// cannot be deleted keeps no other from being deleted.
 ///
 /// # Errors
-/// A directory cannot be read, or a file not be deleted.
+/// A directory cannot be read, or a file not be deleted: the first such.
 pub fn retain(directory: &Path, keep: Keep, now: SystemTime) -> io::Result<Deleted> {
     let mut found = Vec::new();
     let mut unfinished = Vec::new();
     collect(directory, 0, &mut found, &mut unfinished)?;
-    unfinished.iter().try_for_each(fs::remove_file)?;
+    let mut refused = None;
+    for path in unfinished {
+        refused = refused.or(fs::remove_file(path).err());
+    }
     found.sort();
     let mut bytes: u64 = found.iter().map(|(_, bytes, _)| bytes).sum();
     let mut deleted = Deleted::default();
@@ -47,7 +51,10 @@ pub fn retain(directory: &Path, keep: Keep, now: SystemTime) -> io::Result<Delet
         if bytes <= keep.bytes && keep.age.is_none_or(|most| age <= most) {
             break;
         }
-        fs::remove_file(&path)?;
+        if let Err(error) = fs::remove_file(&path) {
+            refused = refused.or(Some(error));
+            continue;
+        }
         bytes -= size;
         deleted.files += 1;
         deleted.bytes += size;
@@ -60,7 +67,7 @@ pub fn retain(directory: &Path, keep: Keep, now: SystemTime) -> io::Result<Delet
             above = parent.parent();
         }
     }
-    Ok(deleted)
+    refused.map_or(Ok(deleted), Err)
 }
 
 type Found = (SystemTime, u64, PathBuf);
