@@ -28,10 +28,10 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Enforcement does not depend on this process. It attaches a stored interface when its device appears
 or its programs are lost, updates policies with group peers when addresses of this host change,
-removes expired flows every minute, counts what rules are used for (`rule list --hits`), and reads
-the kernel's maps when it is scraped.
+removes expired flows every minute, and reads the kernel's maps when it is scraped.
 
-It delivers the flow logs: docs/flow-logs.md.
+It records dropped packets (`secgroup drops`), unless the configuration has collect = false, counts
+what rules are used for (`rule list --hits`), and delivers the flow logs: docs/flow-logs.md.
 
 With --ec2 it answers the calls of the AWS CLI, SDKs and Terraform: docs/ec2-endpoint.md. With
 --console it shows in a browser what happens: docs/console.md.
