@@ -10,7 +10,7 @@ use crate::console::answer::{Form, Problem, html, json, with_type};
 use crate::console::routes::{Asked, Shared};
 use crate::console::texts;
 use crate::console::view::{Frame, MAX_ROWS, link};
-use crate::model::{Group, Model, Rule, RuleSpec, document};
+use crate::model::{Group, Model, Rule, RuleSpec, document, sorted_rules};
 use crate::observe::hits::Hits;
 use crate::observe::hits::document::RuleHitsList;
 
@@ -82,7 +82,7 @@ pub(in crate::console) async fn answer(
             // This process watches; what it wrote last is some seconds old.
             let hits = Hits::read(&control)?;
             if form == Form::Json {
-                return Ok(json(&RuleHitsList::new(&hits, sorted(&groups))));
+                return Ok(json(&RuleHitsList::new(&hits, sorted_rules(groups))));
             }
             Ok(html(StatusCode::OK, &Page::new(&model, &groups, &hits, &words, choice)))
         })
@@ -118,17 +118,6 @@ impl Choice {
     }
 }
 
-/// The rules of each group in the order of `secgroup rule list`.
-fn sorted<'a>(groups: &[&'a Group]) -> Vec<(&'a Group, &'a Rule)> {
-    let mut all = Vec::new();
-    for group in groups {
-        let mut rules: Vec<&Rule> = group.rules.iter().collect();
-        rules.sort_by(|one, two| one.spec.cmp(&two.spec));
-        all.extend(rules.into_iter().map(|rule| (*group, rule)));
-    }
-    all
-}
-
 impl Page {
     fn new(
         model: &Model,
@@ -138,7 +127,7 @@ impl Page {
         choice: Choice,
     ) -> Self {
         let Choice { start, unused, .. } = choice;
-        let mut all = sorted(groups);
+        let mut all = sorted_rules(groups.iter().copied());
         if unused {
             all.retain(|(_, rule)| is_unused(hits, rule));
         }
