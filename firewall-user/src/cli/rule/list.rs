@@ -91,10 +91,9 @@ pub(in crate::cli) fn print<'a>(
 
 /// Direction, protocol, ports and peer.
 pub(super) fn columns_of(model: &Model, rule: &Rule) -> [String; 4] {
-    let protocol = rule.spec.traffic.protocol();
     [
         rule.spec.direction.name().to_owned(),
-        if protocol == "-1" { "all".to_owned() } else { protocol },
+        rule.spec.traffic.protocol_word(),
         rule.spec.traffic.ports(),
         model.peer_text(&rule.spec.peer),
     ]

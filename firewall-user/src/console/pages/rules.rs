@@ -170,14 +170,13 @@ impl Page {
 impl Row {
     fn new(model: &Model, group: &Group, rule: &Rule, hits: &Hits) -> Self {
         let RuleSpec { direction, traffic, peer } = &rule.spec;
-        let protocol = traffic.protocol();
         let known = hits.of(rule.number).copied().unwrap_or_default();
         Self {
             id: rule.id.to_string(),
             group: model.group_label(group),
             group_id: group.id.to_string(),
             direction: direction.name(),
-            protocol: if protocol == "-1" { "all".to_owned() } else { protocol },
+            protocol: traffic.protocol_word(),
             ports: traffic.ports(),
             peer: model.peer_text(peer),
             description: rule.description.clone(),
