@@ -11,5 +11,6 @@ pub mod memory;
 pub mod packets;
 pub mod records;
 pub mod report;
+pub mod rows;
 pub mod scale;
 mod subject;

@@ -57,7 +57,7 @@ pub use ids::{
 pub use interface::{Attachment, Interface, InterfaceDetails, label};
 pub use limits::{GROUPS_PER_INTERFACE_MAX, Limits};
 pub use networks::Networks;
-pub use permission::Permission;
+pub use permission::{Permission, sorted_rules};
 pub use port::{MacAddress, PortSettings, is_one_address, parse_own};
 pub use spec::NewRule;
 pub use staged::{Staged, StagedChange};

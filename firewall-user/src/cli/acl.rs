@@ -165,7 +165,6 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
             Column::text("LEFT").only_if(has_ends),
         ],
         entries.map(|(direction, number, entry)| {
-            let protocol = entry.traffic.protocol();
             let counter = counters.get(&entry.number);
             let count = |of: fn(&Counter) -> u64| {
                 counter.map_or_else(|| "-".to_owned(), |counter| of(counter).to_string())
@@ -174,7 +173,7 @@ fn print(model: &Model, acl: &Acl, counters: &BTreeMap<u32, Counter>) -> Result<
                 direction.name().to_owned(),
                 number.to_string(),
                 entry.action.name().to_owned(),
-                if protocol == "-1" { "all".to_owned() } else { protocol },
+                entry.traffic.protocol_word(),
                 entry.traffic.ports(),
                 model.peer_text(&entry.peer),
                 count(|counter| counter.packets),

@@ -18,25 +18,34 @@ pub(super) struct Collecting {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A collector; `None` where another process collects.
+pub(super) fn open(context: &Context, hub: Arc<Hub>) -> Result<Option<Collector>> {
+    match Collector::open(&context.paths, context.config, hub) {
+        Err(error) if matches!(error.downcast_ref(), Some(JournalError::Busy { .. })) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 impl Collecting {
     /// Begins to collect; `None` where another process does, or where it fails, which is told: what is in the journal
     /// can be read all the same.
     pub(super) fn start(context: &Context) -> Result<Option<Self>> {
-        let collector =
-            match Collector::open(&context.paths, context.config, Arc::new(Hub::default())) {
-                Ok(collector) => collector,
-                Err(error) => {
-                    if !matches!(error.downcast_ref(), Some(JournalError::Busy { .. })) {
-                        failure::warn(&error.context("record dropped packets"));
-                    }
-                    return Ok(None);
-                }
-            };
-        let is_over = Arc::new(AtomicBool::new(false));
+        match open(context, Arc::default()) {
+            Ok(collector) => collector.map(Self::run).transpose(),
+            Err(error) => {
+                failure::warn(&error.context("record dropped packets"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Begins to run a collector.
+    pub(super) fn run(collector: Collector) -> Result<Self> {
+        let is_over = Arc::<AtomicBool>::default();
         let ends = Arc::clone(&is_over);
         let run = move || collector.run(|| ends.load(Ordering::Relaxed));
         let thread = thread::Builder::new().name("records".to_owned()).spawn(run)?;
-        Ok(Some(Self { is_over, thread: Some(thread) }))
+        Ok(Self { is_over, thread: Some(thread) })
     }
 }
 

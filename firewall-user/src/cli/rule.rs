@@ -6,22 +6,22 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum as _};
 use firewall_ebpf::abi::interface::Direction;
 
-use super::ends::{self, EndOptions};
+use super::ends::EndOptions;
 use super::failure::UsageError;
-use super::output::{self, Format, Output};
+use super::output;
 use super::safety::Safety;
-use super::table::{Column, table};
-use super::{Context, Exit, group};
-use crate::model::{
-    Error, Group, Model, NewRule, Rule, RuleId, RuleSpec, document, rule_description,
-};
+use super::{Context, Exit};
+use crate::model::{Error, Group, Model, NewRule, Rule, RuleId, rule_description};
 
 mod hits;
+mod list;
 pub(super) mod redundant;
 mod selector;
 pub(super) mod staged;
 
 use hits::{Unused, Users};
+use list::List;
+pub(super) use list::print;
 use selector::{Parsed, Selector};
 
 #[derive(Debug, Subcommand)]
@@ -160,20 +160,6 @@ pub(super) struct SetEnd {
     never: bool,
     #[command(flatten)]
     safety: Safety,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Group by id or name [default: all groups]
-    group: Option<String>,
-    /// Show what each rule was used for
-    #[arg(long)]
-    hits: bool,
-    /// List staged changes, and what they would do to the packets of the journal, instead of the rules in force
-    #[arg(long, conflicts_with = "hits")]
-    staged: bool,
-    #[command(flatten)]
-    output: Output,
 }
 
 impl Command {
@@ -339,78 +325,4 @@ fn parse_ids(words: &[String]) -> Result<Vec<RuleId>> {
     ids.sort();
     ids.dedup();
     Ok(ids)
-}
-
-impl List {
-    fn run(self, context: &Context) -> Result<Exit> {
-        let control = context.control_reading()?;
-        let model = control.model()?;
-        let groups = match &self.group {
-            Some(word) => {
-                let group = model.group(word);
-                vec![group.with_context(|| format!("list rules of group {word}"))?]
-            }
-            None => {
-                let mut groups = group::stored(&control, &model);
-                groups.sort_by_key(|group| (group.name.to_ascii_lowercase(), &group.vpc));
-                groups
-            }
-        };
-        if self.hits {
-            return hits::list(&control, &model, &groups, self.output.output)
-                .context("list the hits of rules")
-                .map(|()| Exit::Done);
-        }
-        if self.staged {
-            return staged::list(&control, &model, &groups, self.output.output);
-        }
-        match self.output.output {
-            Format::Json => {
-                let rules = groups.iter().flat_map(|group| {
-                    let group = *group;
-                    group.rules.iter().map(move |rule| (group, rule))
-                });
-                output::json(&document::rules(&context.config.ec2, rules))?;
-            }
-            Format::Table => print(&model, groups)?,
-        }
-        Ok(Exit::Done)
-    }
-}
-
-/// The rules of groups, ingress first.
-pub(super) fn print<'a>(model: &Model, groups: impl IntoIterator<Item = &'a Group>) -> Result<()> {
-    let groups: Vec<_> = groups.into_iter().collect();
-    let has_ends = groups.iter().flat_map(|group| &group.rules).any(|rule| rule.end.is_some());
-    let rows = groups.into_iter().flat_map(|group| {
-        let mut rules: Vec<_> = group.rules.iter().collect();
-        rules.sort_by(|one, two| one.spec.cmp(&two.spec));
-        rules.into_iter().map(|rule| {
-            let RuleSpec { direction, traffic, peer } = &rule.spec;
-            let protocol = traffic.protocol();
-            [
-                rule.id.to_string(),
-                model.group_label(group),
-                direction.name().to_owned(),
-                if protocol == "-1" { "all".to_owned() } else { protocol },
-                traffic.ports(),
-                model.peer_text(peer),
-                ends::left(rule.end),
-                output::or_dash(&rule.description),
-            ]
-        })
-    });
-    table(
-        [
-            Column::text("RULE"),
-            Column::text("GROUP").dropped(3),
-            Column::text("DIRECTION"),
-            Column::text("PROTOCOL"),
-            Column::text("PORTS"),
-            Column::text("PEER"),
-            Column::text("LEFT").dropped(1).only_if(has_ends),
-            Column::text("DESCRIPTION").dropped(2),
-        ],
-        rows,
-    )
 }

@@ -1,6 +1,6 @@
 //! The collector: takes the records of the kernel program out of their ring buffer, says of each what the policy that
 //! decided had to say, and writes it to the journal. One process at a time does it for an instance: `serve`, or
-//! whoever looks while no `serve` runs.
+//! a command that looks while no `serve` runs.
 //!
 //! Nothing is recorded in the kernel unless someone collects: the collector renews each second what ends by itself a
 //! few seconds later, so that one that was killed leaves nothing behind.

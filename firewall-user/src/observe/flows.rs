@@ -37,12 +37,23 @@ pub struct Place {
 }
 
 impl Place {
-    fn new(interface: &Interface) -> Self {
+    /// As the store names the interface now.
+    pub(crate) fn new(interface: &Interface) -> Self {
         Self {
             network_interface_id: interface.id.to_string(),
             device: interface.device.clone(),
             netns: interface.netns.clone(),
             label: interface.label(),
+        }
+    }
+
+    /// What a filter compares of everything on the interface.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject {
+            network_interface_id: &self.network_interface_id,
+            device: &self.device,
+            netns: self.netns.as_deref(),
+            ..Subject::default()
         }
     }
 }
@@ -135,9 +146,6 @@ impl LiveFlow {
         };
         let has_ports = matches!(protocol, 6 | 17);
         Subject {
-            network_interface_id: &self.place.network_interface_id,
-            device: &self.place.device,
-            netns: self.place.netns.as_deref(),
             direction: Some(opened_by),
             protocol: Some(protocol),
             source: Some(from.0),
@@ -145,9 +153,9 @@ impl LiveFlow {
             source_port: has_ports.then_some(from.1),
             destination_port: has_ports.then_some(to.1),
             icmp: self.entry.query().map(|(_, kind, code)| (kind, code)),
-            reason: None,
             state: Some(self.state),
             rule: self.rule(),
+            ..self.place.subject()
         }
     }
 }

@@ -119,7 +119,7 @@ impl Watcher {
     /// Goes on from what the file says; `None` if another process watches.
     ///
     /// # Errors
-    /// The file cannot be read, or somebody else can change the directory.
+    /// The file cannot be read, or another user can change the directory.
     pub fn start(control: &Control) -> Result<Option<Self>> {
         let dir = &control.paths().state_dir;
         let Some(lock) = lock(dir)? else { return Ok(None) };

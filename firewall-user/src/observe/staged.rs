@@ -191,32 +191,11 @@ mod tests {
         let would_be = WouldBe::new(&model, &Addresses::new(), 0);
         let id = eni.to_string();
         let record = |port: u16, reason, verdict| PacketRecord {
-            id: 1,
-            first: 1,
-            last: 1,
             network_interface_id: id.clone(),
-            device: "eth0".to_owned(),
-            netns: None,
-            direction: Direction::Ingress,
             verdict,
             reason,
-            packets: 1,
-            bytes: 60,
-            generation: 1,
-            protocol: Some(6),
-            source: "192.0.2.7".parse().ok(),
-            destination: "198.51.100.1".parse().ok(),
-            source_port: Some(40_000),
             destination_port: Some(port),
-            icmp_type: None,
-            icmp_code: None,
-            tcp_flags: Some(2),
-            ether_type: None,
-            rule: None,
-            entry: None,
-            nearest_miss: None,
-            frame: String::new(),
-            frame_length: 60,
+            ..PacketRecord::sample(1, 1)
         };
         for (port, reason, verdict, expected) in [
             (443, Reason::NoRule, Verdict::Drop, &["sgr-00000007"][..]),

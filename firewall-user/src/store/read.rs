@@ -12,10 +12,11 @@ use super::{EndedCounts, rows};
 use crate::clock::Clocks;
 use crate::model::{
     Acl, AclEntry, Action, Block, Change, Entries, Family, FlowLog, Group, HookChoice, Interface,
-    ListState, Mode, Model, PortSettings, PrefixList, Rule, RuleSpec, Staged, StagedChange, Subnet,
-    Tracking, Vpc,
+    ListState, Mode, Model, PortSettings, PrefixList, Rule, RuleSpec, Subnet, Tracking, Vpc,
 };
 use crate::policy::Addresses;
+
+mod staged;
 
 pub(super) fn generation(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT generation FROM state", [], |row| rows::count(row, 0))
@@ -200,19 +201,7 @@ fn groups(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqli
         }
         Ok(())
     })?;
-    let staged = "SELECT id, group_id, created, is_removal, description, direction, protocol, \
-                  from_port, to_port, cidr, prefix_list, peer_group, foreign_group \
-                  FROM staged_rules";
-    each(connection, staged, |row| {
-        let change = if row.get(3)? {
-            StagedChange::Remove
-        } else {
-            StagedChange::Add { spec: rows::spec(row, 5)?, description: row.get(4)? }
-        };
-        let staged = Staged { group: rows::parsed(row, 1)?, created: row.get(2)?, change };
-        model.staged.insert(rows::parsed(row, 0)?, staged);
-        Ok(())
-    })
+    staged::read(connection, model)
 }
 
 fn acls(connection: &Connection, model: &mut Model, ends: &Ends<'_>) -> rusqlite::Result<()> {

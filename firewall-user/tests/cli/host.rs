@@ -21,6 +21,11 @@ pub(crate) struct Done {
     pub(crate) stderr: String,
 }
 
+/// The words of `rule add` and `rule stage` of group web for TCP to a port.
+pub(crate) const fn tcp<'a>(port: &'a str, cidr: &'a str) -> [&'a str; 8] {
+    ["web", "ingress", "--protocol", "tcp", "--port", port, "--cidr", cidr]
+}
+
 impl Host {
     pub(crate) fn new() -> Self {
         Self { dir: TempDir::new().unwrap() }

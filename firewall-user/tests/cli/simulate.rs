@@ -8,25 +8,14 @@ use firewall_user::observe::journal::{self, Account, Writer};
 use firewall_user::observe::record::{PacketRecord, Verdict};
 use serde_json::{Value, json};
 
-use crate::host::{Done, Host};
+use crate::host::{Done, Host, tcp};
 
 /// A host whose interface eth0 has group web: SSH from 192.0.2.0/24, and HTTP from everywhere.
 fn host() -> Host {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
     for (port, cidr) in [("ssh", "192.0.2.0/24"), ("http", "0.0.0.0/0")] {
-        host.id(&[
-            "rule",
-            "add",
-            "web",
-            "ingress",
-            "--protocol",
-            "tcp",
-            "--port",
-            port,
-            "--cidr",
-            cidr,
-        ]);
+        host.id(&[&["rule", "add"], &tcp(port, cidr)[..]].concat());
     }
     host.attach("eth0", None, "web");
     host

@@ -3,7 +3,7 @@
 use firewall_user::observe::journal::{self, Writer};
 use serde_json::Value;
 
-use crate::host::Host;
+use crate::host::{Host, tcp};
 use crate::simulate::{drop_of, now};
 
 fn words(table: &str) -> Vec<Vec<&str>> {
@@ -14,36 +14,13 @@ fn words(table: &str) -> Vec<Vec<&str>> {
 fn host() -> (Host, String) {
     let host = Host::new();
     host.ok(&["group", "create", "web", "--description", "d"]);
-    let http = host.id(&[
-        "rule",
-        "add",
-        "web",
-        "ingress",
-        "--protocol",
-        "tcp",
-        "--port",
-        "http",
-        "--cidr",
-        "10.0.0.0/8",
-    ]);
+    let http = host.id(&[&["rule", "add"], &tcp("http", "10.0.0.0/8")[..]].concat());
     (host, http)
 }
 
 fn stage(host: &Host, port: &str) -> String {
-    host.id(&[
-        "rule",
-        "stage",
-        "web",
-        "ingress",
-        "--protocol",
-        "tcp",
-        "--port",
-        port,
-        "--cidr",
-        "192.0.2.0/24",
-        "--description",
-        "soon",
-    ])
+    let soon = ["--description", "soon"];
+    host.id(&[&["rule", "stage"], &tcp(port, "192.0.2.0/24")[..], &soon].concat())
 }
 
 #[test]
@@ -131,18 +108,7 @@ fn what_is_wrong_with_a_staged_change_is_said() {
             ),
         ),
         (
-            vec![
-                "rule",
-                "stage",
-                "web",
-                "ingress",
-                "--protocol",
-                "tcp",
-                "--port",
-                "443",
-                "--cidr",
-                "192.0.2.0/24",
-            ],
+            [&["rule", "stage"], &tcp("443", "192.0.2.0/24")[..]].concat(),
             1,
             format!(
                 "error: stage rule of group web: group web has staged rule {https}: ingress tcp 443 from 192.0.2.0/24\n\
@@ -158,18 +124,7 @@ fn what_is_wrong_with_a_staged_change_is_said() {
 #[test]
 fn rules_that_others_make_unnecessary_are_named_with_these() {
     let (host, http) = host();
-    let wide = host.id(&[
-        "rule",
-        "add",
-        "web",
-        "ingress",
-        "--protocol",
-        "tcp",
-        "--port",
-        "1-1023",
-        "--cidr",
-        "10.0.0.0/8",
-    ]);
+    let wide = host.id(&[&["rule", "add"], &tcp("1-1023", "10.0.0.0/8")[..]].concat());
     let table = host.ok(&["rule", "redundant", "web"]);
     let rows = words(&table);
     assert_eq!(rows.len(), 2, "{table}");

@@ -16,6 +16,7 @@ use firewall_user::dataplane::{Pins, instance};
 
 use super::frames::{self, TcpKind};
 use super::measure::{Expected, Hook, load, repeated};
+use super::rows::{Row, Rows};
 use super::subject::{Scratch, Shape, fill, minimal, outside_v4, outside_v6, policy, programs};
 use crate::bloom;
 use crate::decision::deny::{Entry, Filter, deny, permit_all};
@@ -34,16 +35,8 @@ const SLOT: u32 = 0;
 
 type Trie<const N: usize> = LpmTrie<MapData, [u8; N], [u32; 2]>;
 
-/// One row of the result.
-#[derive(Debug)]
-pub struct Row {
-    hook: Hook,
-    what: String,
-    /// Nanoseconds, including the overhead of the test run.
-    samples: Vec<f64>,
-    /// The row of the overhead, and that of the least program.
-    beside: Option<(usize, usize)>,
-}
+/// The row of the overhead, and that of the least program.
+type Beside = Option<(usize, usize)>;
 
 /// The maps that select what is measured.
 struct Switches {
@@ -70,7 +63,7 @@ impl Switches {
 ///
 /// # Errors
 /// A kernel operation fails, or a program returns an unexpected verdict.
-pub fn measure(bench_object: &str) -> Result<Vec<Row>> {
+pub fn measure(bench_object: &str) -> Result<Vec<Row<Beside>>> {
     let scratch = Scratch::new("bench-deny");
     let pins = scratch.pins();
     let mut maps = instance::ensure_maps(pins, &Sizes { rules: 65_536, interfaces: 2 })?;
@@ -92,7 +85,7 @@ pub fn measure(bench_object: &str) -> Result<Vec<Row>> {
         blocks_v6: open(&pins.map("BLOCKS_V6"), Map::ArrayOfMaps)?,
     };
     switches.blocking.set(0, Blocking::new([true, true], 0, 0).0, 0)?;
-    let mut rows = Rows(Vec::new());
+    let mut rows = Rows::new();
     for round in 0..ROUNDS {
         for hook in Hook::ALL {
             established(hook, round, &least, &product, &mut switches, &mut rows)?;
@@ -192,7 +185,7 @@ fn established(
     least: &aya::Ebpf,
     product: &aya::Ebpf,
     switches: &mut Switches,
-    rows: &mut Rows,
+    rows: &mut Rows<Beside>,
 ) -> Result<()> {
     let [empty, minimal, _] = names(hook);
     for (family, packet) in packets(round) {
@@ -217,7 +210,7 @@ fn blocked(
     least: &aya::Ebpf,
     product: &aya::Ebpf,
     switches: &mut Switches,
-    rows: &mut Rows,
+    rows: &mut Rows<Beside>,
 ) -> Result<()> {
     let [empty, _, block] = names(hook);
     switches.set(false, true)?;
@@ -246,27 +239,6 @@ fn blocked(
     switches.set(false, false)
 }
 
-struct Rows(Vec<Row>);
-
-impl Rows {
-    /// Adds the samples of a round to a row; returns its index.
-    fn add(
-        &mut self,
-        hook: Hook,
-        what: String,
-        samples: Vec<f64>,
-        beside: Option<(usize, usize)>,
-    ) -> usize {
-        let same = |row: &Row| row.hook == hook && row.what == what;
-        let index = self.0.iter().position(same).unwrap_or_else(|| {
-            self.0.push(Row { hook, what, samples: Vec::new(), beside });
-            self.0.len() - 1
-        });
-        self.0[index].samples.extend(samples);
-        index
-    }
-}
-
 /// The lower quartile: other work on the machine only makes a packet slower.
 fn quartile(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
@@ -275,7 +247,7 @@ fn quartile(samples: &[f64]) -> f64 {
 }
 
 /// Prints each row without the overhead, and how many times the least program it takes.
-pub fn print(rows: &[Row]) {
+pub fn print(rows: &[Row<Beside>]) {
     println!("\n{:4} {:50} {:>8} {:>7}", "hook", "packet", "ns", "times");
     for row in rows {
         let time = quartile(&row.samples);

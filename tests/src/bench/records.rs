@@ -11,6 +11,7 @@ use firewall_user::dataplane::tables::maps::Maps;
 
 use super::frames::{self, TcpKind};
 use super::measure::{Expected, Hook, descriptor, renewed, repeated};
+use super::rows::{Row, Rows};
 use super::subject::{ALLOWED_V6, Scratch, Shape, minimal, policy, programs};
 use crate::interrupt;
 
@@ -23,13 +24,9 @@ const WATCH: Duration = Duration::from_secs(3600);
 /// A port that no rule allows, where a frame with a TCP header has it.
 const CLOSED: [u8; 2] = 9_u16.to_be_bytes();
 
-/// One row of the result.
-#[derive(Debug)]
-pub struct Row {
-    hook: Hook,
-    what: String,
-    /// Nanoseconds, including the overhead of the test run.
-    samples: Vec<f64>,
+/// The rows that one is compared with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
     /// The row of the overhead.
     floor: Option<usize>,
     /// The row of the same packet while nobody watches.
@@ -40,7 +37,7 @@ pub struct Row {
 ///
 /// # Errors
 /// A kernel operation fails, or a program returns an unexpected verdict.
-pub fn measure(bench_object: &str) -> Result<Vec<Row>> {
+pub fn measure(bench_object: &str) -> Result<Vec<Row<Beside>>> {
     let scratch = Scratch::new("bench-records");
     let pins = scratch.pins();
     let mut maps = instance::ensure_maps(pins, &Sizes { rules: 65_536, interfaces: 2 })?;
@@ -55,7 +52,7 @@ pub fn measure(bench_object: &str) -> Result<Vec<Row>> {
     let mut syn_v6 = frames::tcp_v6(ALLOWED_V6, 0, TcpKind::Syn);
     syn_v6[56..58].copy_from_slice(&CLOSED);
     let mut syns = [("IPv4", syn_v4), ("IPv6", syn_v6)];
-    let mut rows = Rows(Vec::new());
+    let mut rows = Rows::new();
     for round in 0..ROUNDS {
         interrupt::check()?;
         eprint!("\rround {} of {ROUNDS}", round + 1);
@@ -65,24 +62,27 @@ pub fn measure(bench_object: &str) -> Result<Vec<Row>> {
             let program = descriptor(&product, hook.receive())?;
             for (family, syn) in &mut syns {
                 let floor = repeated(&minimal, hook, empty_name, syn, Expected::Pass)?;
-                let floor = rows.add(hook, format!("empty program, {family}"), floor, None, None);
+                let floor =
+                    rows.add(hook, format!("empty program, {family}"), floor, Beside::default());
                 let mut unwatched = None;
                 for (drops, how) in [(false, "not recorded"), (true, "recorded")] {
                     watch(&maps, drops)?;
                     let time = repeated(&product, hook, hook.receive(), syn, Expected::Drop)?;
                     let what = format!("dropped, one tuple, {how}, {family}");
-                    unwatched = Some(rows.add(hook, what, time, Some(floor), unwatched));
+                    let beside = Beside { floor: Some(floor), unwatched };
+                    unwatched = Some(rows.add(hook, what, time, beside));
                     drain(&maps, &mut ring)?;
                 }
                 let floor = renewed(&mut minimal, hook, &empty, syn, Expected::Pass)?;
                 let what = format!("empty program, another tuple every time, {family}");
-                let floor = rows.add(hook, what, floor, None, None);
+                let floor = rows.add(hook, what, floor, Beside::default());
                 let mut unwatched = None;
                 for (drops, how) in [(false, "not recorded"), (true, "recorded")] {
                     watch(&maps, drops)?;
                     let time = renewed(&mut minimal, hook, &program, syn, Expected::Drop)?;
                     let what = format!("dropped, another tuple every time, {how}, {family}");
-                    unwatched = Some(rows.add(hook, what, time, Some(floor), unwatched));
+                    let beside = Beside { floor: Some(floor), unwatched };
+                    unwatched = Some(rows.add(hook, what, time, beside));
                     drain(&maps, &mut ring)?;
                 }
             }
@@ -103,28 +103,6 @@ fn drain(maps: &Maps, ring: &mut Ring) -> Result<()> {
     Ok(())
 }
 
-struct Rows(Vec<Row>);
-
-impl Rows {
-    /// Adds the samples of a round to a row; returns its index.
-    fn add(
-        &mut self,
-        hook: Hook,
-        what: String,
-        samples: Vec<f64>,
-        floor: Option<usize>,
-        unwatched: Option<usize>,
-    ) -> usize {
-        let same = |row: &Row| row.hook == hook && row.what == what;
-        let index = self.0.iter().position(same).unwrap_or_else(|| {
-            self.0.push(Row { hook, what, samples: Vec::new(), floor, unwatched });
-            self.0.len() - 1
-        });
-        self.0[index].samples.extend(samples);
-        index
-    }
-}
-
 /// The mean of the fastest quarter, which other load on the machine affects least.
 fn fastest(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
@@ -134,13 +112,13 @@ fn fastest(samples: &[f64]) -> f64 {
 }
 
 /// Prints each row without the overhead, and what recording adds to it.
-pub fn print(rows: &[Row]) {
+pub fn print(rows: &[Row<Beside>]) {
     println!("\n{:4} {:55} {:>8} {:>8} {:>6}", "hook", "packet", "ns", "more", "times");
     for row in rows {
         let time = fastest(&row.samples);
-        let floor = row.floor.map_or(0.0, |floor| fastest(&rows[floor].samples));
+        let floor = row.beside.floor.map_or(0.0, |floor| fastest(&rows[floor].samples));
         print!("{:4} {:55} {:8.1}", row.hook.name(), row.what, time - floor);
-        if let Some(unwatched) = row.unwatched {
+        if let Some(unwatched) = row.beside.unwatched {
             let unwatched = fastest(&rows[unwatched].samples);
             print!(" {:8.1} {:6.2}", time - unwatched, (time - floor) / (unwatched - floor));
         }

@@ -1,7 +1,6 @@
 //! The maps, and their counters and bits. Sizes here are defaults; the loader overrides them. Names are
 //! those of `bpftool map`.
 
-use core::cell::UnsafeCell;
 // `AtomicU64` has no additions here: the target has no compare-and-swap.
 use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
@@ -19,12 +18,16 @@ use firewall_ebpf::abi::counter::{Counter, counter_index};
 use firewall_ebpf::abi::filter::{Filter, MAX_FILTERS, TABLE_SETS};
 use firewall_ebpf::abi::flow::{Flow, FlowKey4, FlowKey6};
 use firewall_ebpf::abi::fragment::FirstFragment;
-use firewall_ebpf::abi::interface::{Call, Direction, SLOW_PATH_PROGRAMS, Settings};
-use firewall_ebpf::abi::limits::MAX_INTERFACES;
+use firewall_ebpf::abi::interface::{Direction, SLOW_PATH_PROGRAMS, Settings};
 use firewall_ebpf::abi::policy::{Active, Class, Page};
-use firewall_ebpf::abi::record::{Note, Watch};
 
 use super::globals;
+
+mod drops;
+mod handed_over;
+
+pub(super) use drops::{note_drop, set_watch, under_flood, watch};
+pub(super) use handed_over::{call, decided, note_decider, set_call, set_decision, set_note};
 
 /// Sufficient where the result is not used.
 const RELAXED: AtomicOrdering = AtomicOrdering::Relaxed;
@@ -103,21 +106,6 @@ pub(super) static SLOW_XDP: ProgramArray<{ SLOW_PATH_PROGRAMS as usize }> = Prog
 /// The slow path at TCX and clsact.
 #[btf_map]
 pub(super) static SLOW_TC: ProgramArray<{ SLOW_PATH_PROGRAMS as usize }> = ProgramArray::new();
-/// What a program hands to the one that it calls last.
-#[repr(C)]
-pub(super) struct HandedOver {
-    /// A `Call`.
-    call: u64,
-    /// Once the packet is decided, a `Note`.
-    note: u64,
-    /// The same: length of its frame.
-    bytes: u64,
-}
-
-/// Of this CPU.
-#[btf_map]
-pub(super) static CALL: PerCpuArray<HandedOver, 1> = PerCpuArray::new();
-
 /// By interface, direction and reason; see `counter_index`.
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<Counter, 8192> = PerCpuArray::new();
@@ -202,137 +190,6 @@ pub(super) static KEPT_V6: PerCpuArray<Kept<FlowKey6>, 1> = PerCpuArray::new();
 pub(super) static CLOCK: Array<u64, 1> = Array::new();
 
 type Trie<A> = LpmTrie<A, [u32; 2], 1>;
-
-/// One more than this number of drops in a jiffy is a flood: 4,000 a second with 250 jiffies a second.
-/// A power of two, minus one.
-const FLOOD_THRESHOLD: u64 = 15;
-
-/// By interface, a cache line each: the jiffy of the last drop, and in the lowest bits the number of packets that
-/// were dropped in it, minus one, up to [`FLOOD_THRESHOLD`]; and a `Watch`. Not a map of its own but a
-/// variable, which programs read without a lookup; userspace pins the map that holds it, so that all
-/// programs have the same. Not an atomic, because the target has no atomic load.
-static DROPS: Drops = Drops(UnsafeCell::new([[0; 8]; MAX_INTERFACES as usize]));
-
-struct Drops(UnsafeCell<[[u64; 8]; MAX_INTERFACES as usize]>);
-
-// SAFETY: no reference to the words exists, and their reads and writes are volatile and aligned, and so
-// never torn.
-unsafe impl Sync for Drops {}
-
-/// The word of an interface.
-#[inline(always)]
-fn drops(slot: u16) -> *mut u64 {
-    let line = usize::from(slot) % MAX_INTERFACES as usize;
-    // SAFETY: within the array.
-    unsafe { DROPS.0.get().cast::<u64>().add(line * 8) }
-}
-
-/// Whether more than [`FLOOD_THRESHOLD`] packets of an interface were dropped in this jiffy or the one
-/// before.
-#[inline(always)]
-pub(super) fn under_flood(slot: u16, now: impl FnOnce() -> u64) -> bool {
-    // SAFETY: see `Drops`.
-    let word = unsafe { drops(slot).read_volatile() };
-    word & FLOOD_THRESHOLD == FLOOD_THRESHOLD && word / (FLOOD_THRESHOLD + 1) + 1 >= now()
-}
-
-/// Which packets of an interface are recorded.
-#[inline(always)]
-pub(super) fn watch(slot: u16) -> Watch {
-    // SAFETY: see `Drops`; the second word of the line.
-    Watch(unsafe { drops(slot).add(1).read_volatile() })
-}
-
-/// Sets which packets of an interface are recorded.
-#[inline(always)]
-pub(super) fn set_watch(slot: u16, watch: Watch) {
-    // SAFETY: as above. Only `sg_set_active` writes it, and programs read the word before or after.
-    unsafe { drops(slot).add(1).write_volatile(watch.0) };
-}
-
-/// Notes that a packet is dropped. Writes about 16 times in a jiffy, so that CPUs do not transfer
-/// the cache line for each packet; where two of them write at once, one drop is not noted, and the next one
-/// is. Returns whether the packet is to be recorded.
-#[inline(always)]
-pub(super) fn note_drop(slot: u16, now: u64) -> bool {
-    let word = drops(slot);
-    // SAFETY: see `Drops`.
-    unsafe {
-        let last = word.read_volatile();
-        if last / (FLOOD_THRESHOLD + 1) != now {
-            word.write_volatile(now * (FLOOD_THRESHOLD + 1));
-        } else if last & FLOOD_THRESHOLD != FLOOD_THRESHOLD {
-            word.write_volatile(last + 1);
-        }
-    }
-    watch(slot).has(Watch::DROPS, now)
-}
-
-/// Hands a word to the slow path.
-#[inline(always)]
-pub(super) fn set_call(call: Call) {
-    if let Some(all) = CALL.get_ptr_mut(0) {
-        // SAFETY: the record is this CPU's, and is read before another packet is handled on it.
-        unsafe {
-            (&raw mut (*all).call).write_volatile(call.0);
-            (&raw mut (*all).note).write_volatile(0);
-        }
-    }
-}
-
-/// Notes what decides about the packet that this CPU handles, for its record.
-#[inline(always)]
-pub(super) fn set_note(note: Note) {
-    if let Some(all) = CALL.get_ptr_mut(0) {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*all).note).write_volatile(note.0) };
-    }
-}
-
-/// The same of what is the second half of the note: a counter.
-#[inline(always)]
-pub(super) fn note_decider(counter: u32) {
-    if let Some(all) = CALL.get_ptr_mut(0) {
-        // SAFETY: as above; the upper half of a word of a little-endian machine.
-        unsafe { (&raw mut (*all).note).cast::<u32>().add(1).write_volatile(counter) };
-    }
-}
-
-/// Hands what was decided about a packet to the program that records it: a reason, and whether the packet passes
-/// only because of audit mode.
-#[inline(always)]
-pub(super) fn set_decision(reason: u32, audit: bool, bytes: u32) {
-    if let Some(all) = CALL.get_ptr_mut(0) {
-        // SAFETY: as above.
-        unsafe {
-            let call = &raw mut (*all).call;
-            call.write_volatile(Call(call.read_volatile()).with_decision(reason, audit).0);
-            (&raw mut (*all).bytes).write_volatile(bytes.into());
-        }
-    }
-}
-
-/// The word that an interface's program has handed over for a packet on this device.
-///
-/// Between the two programs no other one runs on a CPU, because softirqs are disabled. Only where a
-/// real-time kernel lets one preempt another could the word be of another packet; then its device is
-/// another one, and the packet is dropped.
-#[inline(always)]
-pub(super) fn call(device: u32) -> Option<Call> {
-    let all = CALL.get_ptr(0)?;
-    // SAFETY: the record is this CPU's.
-    let call = Call(unsafe { (&raw const (*all).call).read_volatile() });
-    (call.device() == device).then_some(call)
-}
-
-/// The same once the packet is decided, with the note of what decided, and the length of its frame.
-#[inline(always)]
-pub(super) fn decided(device: u32) -> Option<(Call, Note, u32)> {
-    let all = CALL.get_ptr(0)?;
-    // SAFETY: as above.
-    let HandedOver { call, note, bytes } = unsafe { all.read_volatile() };
-    (Call(call).device() == device).then_some((Call(call), Note(note), bytes as u32))
-}
 
 /// Whether an interface's filter in use has a bit; `true` if it cannot be read.
 #[inline(always)]

@@ -1,4 +1,5 @@
-//! The rules of a group as EC2 groups them: those of one direction, protocol and port range together.
+//! The rules of a group as EC2 groups them, those of one direction, protocol and port range together; and as lists
+//! have them.
 
 use firewall_ebpf::abi::interface::Direction;
 
@@ -31,6 +32,17 @@ impl Group {
         permissions.sort_by(|one, two| one.traffic.cmp(&two.traffic));
         permissions
     }
+}
+
+/// The rules of groups in the order of lists: by group, ingress first.
+#[must_use]
+pub fn sorted_rules<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Vec<(&'a Group, &'a Rule)> {
+    let of_group = |group: &'a Group| {
+        let mut rules: Vec<&Rule> = group.rules.iter().collect();
+        rules.sort_by(|one, two| one.spec.cmp(&two.spec));
+        rules.into_iter().map(move |rule| (group, rule))
+    };
+    groups.into_iter().flat_map(of_group).collect()
 }
 
 #[cfg(test)]

@@ -79,6 +79,12 @@ impl Traffic {
         }
     }
 
+    /// The protocol as on the command line; `all` for all of them.
+    #[must_use]
+    pub fn protocol_word(self) -> String {
+        if self == Self::All { "all".to_owned() } else { self.protocol() }
+    }
+
     /// The protocol as EC2 writes it in network ACLs: by number, `-1` for all.
     #[must_use]
     pub fn protocol_number(self) -> String {

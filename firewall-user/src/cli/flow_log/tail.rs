@@ -2,8 +2,6 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,20 +11,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::fields;
+use crate::cli::collecting::{self, Collecting};
 use crate::cli::output;
 use crate::cli::{Context, Exit};
 use crate::clock::Clocks;
 use crate::control::{Control, NothingAttached};
 use crate::model::Model;
-use crate::observe::collector::Collector;
 use crate::observe::collector::hub::Hub;
 use crate::observe::flow_logs::aggregate::{Aggregator, Bounds, Closed, Traffic};
 use crate::observe::flow_logs::delivery::{READ_INTERVAL, origin};
 use crate::observe::flow_logs::field::Format;
 use crate::observe::flow_logs::input::Input;
-use crate::observe::flow_logs::packets::{Collected, Journalled, PacketSource};
+use crate::observe::flow_logs::packets::{Collected, Journalled};
 use crate::observe::flow_logs::record::LogStatus;
-use crate::observe::journal::JournalError;
 use crate::observe::query::{Checked, Query, Stored};
 
 #[derive(Debug, Args)]
@@ -120,20 +117,14 @@ impl Printer<'_> {
 
     /// Flows and records: of a collector of this process, or where another process collects, of the journal.
     fn input(&self) -> Result<(Input, Option<Collecting>)> {
-        let Context { paths, config } = self.context;
         let hub = Arc::<Hub>::default();
-        let (source, collecting): (Box<dyn PacketSource>, _) =
-            match Collector::open(paths, *config, Arc::clone(&hub)) {
-                Ok(collector) => {
-                    let source = Box::new(Collected::new(hub));
-                    (source, Some(Collecting::start(collector)?))
-                }
-                Err(error) if matches!(error.downcast_ref(), Some(JournalError::Busy { .. })) => {
-                    (Box::new(Journalled::open(&paths.state_dir)?), None)
-                }
-                Err(error) => return Err(error),
-            };
-        Ok((Input::new(source), collecting))
+        Ok(match collecting::open(self.context, Arc::clone(&hub))? {
+            Some(collector) => {
+                let source = Box::new(Collected::new(hub));
+                (Input::new(source), Some(Collecting::run(collector)?))
+            }
+            None => (Input::new(Box::new(Journalled::open(&self.context.paths.state_dir)?)), None),
+        })
     }
 
     fn read(&self, input: &mut Input, aggregator: &mut Aggregator) -> Result<Arc<Model>> {
@@ -173,30 +164,6 @@ impl Printer<'_> {
             }
         }
         Ok(out.flush()?)
-    }
-}
-
-/// A collector in a thread of its own; it ends when this is dropped.
-struct Collecting {
-    is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Collecting {
-    fn start(collector: Collector) -> Result<Self> {
-        let is_over = Arc::<AtomicBool>::default();
-        let seen = Arc::clone(&is_over);
-        let run = move || collector.run(|| seen.load(Ordering::Relaxed));
-        let thread = thread::Builder::new().name("records".to_owned()).spawn(run)?;
-        Ok(Self { is_over, thread: Some(thread) })
-    }
-}
-
-impl Drop for Collecting {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        // It has reported what failed.
-        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::list::columns_of;
 use crate::cli::flows::print;
 use crate::cli::output::{self, Format, Output, short_time};
 use crate::cli::table::{Column, table};
 use crate::cli::{Context, Exit, group};
 use crate::clock::Clocks;
 use crate::control::{Control, NothingAttached};
-use crate::model::{Error, Group, Model, Rule, RuleId};
+use crate::model::{Error, Group, Model, Rule, RuleId, sorted_rules};
 use crate::observe::flows::document::FlowDocument;
 use crate::observe::flows::live_flows;
 use crate::observe::flows::totals::{By, totals};
@@ -71,28 +72,6 @@ fn ago(time: Option<i64>) -> String {
     format!("{} ago", short_time(u64::try_from(passed).unwrap_or(0)))
 }
 
-/// The rules of groups, in the order of `rule list`.
-fn sorted<'a>(groups: &[&'a Group]) -> Vec<(&'a Group, &'a Rule)> {
-    let mut all = Vec::new();
-    for group in groups {
-        let mut rules: Vec<&Rule> = group.rules.iter().collect();
-        rules.sort_by(|one, two| one.spec.cmp(&two.spec));
-        all.extend(rules.into_iter().map(|rule| (*group, rule)));
-    }
-    all
-}
-
-/// Direction, protocol, ports and peer.
-fn columns_of(model: &Model, rule: &Rule) -> [String; 4] {
-    let protocol = rule.spec.traffic.protocol();
-    [
-        rule.spec.direction.name().to_owned(),
-        if protocol == "-1" { "all".to_owned() } else { protocol },
-        rule.spec.traffic.ports(),
-        model.peer_text(&rule.spec.peer),
-    ]
-}
-
 /// `rule list --hits`
 pub(super) fn list(
     control: &Control,
@@ -101,7 +80,7 @@ pub(super) fn list(
     format: Format,
 ) -> Result<()> {
     let hits = hits(control, model)?;
-    let rules = sorted(groups);
+    let rules = sorted_rules(groups.iter().copied());
     if format == Format::Json {
         return output::value(&RuleHitsList::new(&hits, rules));
     }
@@ -164,7 +143,7 @@ impl Unused {
         let now = Clocks::now().moment.wall;
         hits.watched.require(self.since, now)?;
         let window = i64::try_from(self.since.as_millis()).unwrap_or(i64::MAX);
-        let rules = sorted(&groups);
+        let rules = sorted_rules(groups);
         let unused = UnusedRules::new(&hits, rules.iter().copied(), now.saturating_sub(window));
         if self.output.output == Format::Json {
             return output::value(&unused);

@@ -13,8 +13,11 @@ use crate::cli::safety::Safety;
 use crate::cli::table::{Column, table};
 use crate::cli::{Context, Exit};
 use crate::control::Control;
-use crate::model::{Group, Model, NewRule, StagedChange, rfc3339, rule_description};
+use crate::model::{
+    Group, GroupId, Model, NewRule, RuleId, StagedChange, rfc3339, rule_description,
+};
 use crate::observe::staged::Effects;
+use crate::store::{Error, Transaction};
 
 /// Changes of rules that are not in force.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -118,45 +121,47 @@ impl Stage {
 impl Ids {
     /// Stages the removal of the rules.
     pub(super) fn stage_removal(self, context: &Context) -> Result<Exit> {
-        let Self { group, rules } = self;
-        let stage = || {
-            let ids = parse_ids(&rules)?;
-            Safety::default().change(context, &format!("rule stage-removal {group}"), |change| {
-                let id = change.model().group(&group)?.id.clone();
-                Ok(change.stage_removals(&id, &ids)?)
-            })
-        };
-        stage().with_context(|| format!("stage removal of rules of group {group}"))?;
-        Ok(Exit::Done)
+        let names = ["stage-removal", "stage removal of rules"];
+        self.change(context, Safety::default(), names, |change, group, rules| {
+            change.stage_removals(group, rules)
+        })
     }
 
     /// Drops the staged changes.
     pub(super) fn unstage(self, context: &Context) -> Result<Exit> {
+        let names = ["unstage", "unstage rules"];
+        self.change(context, Safety::default(), names, |change, group, rules| {
+            change.unstage(group, rules)
+        })
+    }
+
+    /// Makes one change about the rules, which has a name as a command and one in words.
+    fn change(
+        self,
+        context: &Context,
+        safety: Safety,
+        [command, what]: [&str; 2],
+        edit: fn(&mut Transaction<'_>, &GroupId, &[RuleId]) -> Result<(), Error>,
+    ) -> Result<Exit> {
         let Self { group, rules } = self;
-        let unstage = || {
+        let change = || {
             let ids = parse_ids(&rules)?;
-            Safety::default().change(context, &format!("rule unstage {group}"), |change| {
+            safety.change(context, &format!("rule {command} {group}"), |change| {
                 let id = change.model().group(&group)?.id.clone();
-                Ok(change.unstage(&id, &ids)?)
+                Ok(edit(change, &id, &ids)?)
             })
         };
-        unstage().with_context(|| format!("unstage rules of group {group}"))?;
+        change().with_context(|| format!("{what} of group {group}"))?;
         Ok(Exit::Done)
     }
 }
 
 impl Enforce {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self { ids: Ids { group, rules }, safety } = self;
-        let enforce = || {
-            let ids = parse_ids(&rules)?;
-            safety.change(context, &format!("rule enforce {group}"), |change| {
-                let id = change.model().group(&group)?.id.clone();
-                Ok(change.enforce_staged(&id, &ids)?)
-            })
-        };
-        enforce().with_context(|| format!("enforce staged rules of group {group}"))?;
-        Ok(Exit::Done)
+        let Self { ids, safety } = self;
+        ids.change(context, safety, ["enforce", "enforce staged rules"], |change, group, rules| {
+            change.enforce_staged(group, rules)
+        })
     }
 }
 

@@ -140,7 +140,7 @@ impl Board {
         let time = self.at.replace(at).map(|before| at.saturating_sub(before));
         let mut before = std::mem::take(&mut self.counters);
         for sample in counters {
-            let key = (sample.label.clone(), sample.direction, sample.reason);
+            let key = (sample.place.label.clone(), sample.direction, sample.reason);
             let known = before.remove(&key);
             // A counter that has fallen is that of another attachment.
             let (packets, bytes, mut history) = match known {
@@ -188,8 +188,9 @@ impl Board {
         let chosen = chosen.filter(|one| !is_filtered || filter.matches(&one.sample.subject()));
         let mut chosen: Vec<_> = chosen.collect();
         sort.sort(&mut chosen, |one| {
-            let CounterSample { label, direction, reason, .. } = &one.sample;
-            (one.packets, one.bytes, format!("{label} {} {}", direction.name(), reason.name()))
+            let CounterSample { place, direction, reason, .. } = &one.sample;
+            let (label, direction, reason) = (&place.label, direction.name(), reason.name());
+            (one.packets, one.bytes, format!("{label} {direction} {reason}"))
         });
         (chosen, is_filtered)
     }
@@ -198,8 +199,9 @@ impl Board {
     pub(super) fn interfaces(counters: &[&Counted], sort: Sort) -> Vec<InterfaceRates> {
         let mut sums: BTreeMap<&str, InterfaceRates> = BTreeMap::new();
         for one in counters {
-            let sum = sums.entry(&one.sample.label).or_default();
-            sum.label.clone_from(&one.sample.label);
+            let label = &one.sample.place.label;
+            let sum = sums.entry(label).or_default();
+            sum.label.clone_from(label);
             let (rates, history) = match one.sample.reason.verdict() {
                 Verdict::Pass => (&mut sum.passed, &mut sum.passed_history),
                 Verdict::Drop => (&mut sum.dropped, &mut sum.dropped_history),
@@ -226,7 +228,8 @@ impl Board {
         let chosen = self.talkers.iter().filter(|one| filter.matches(&one.flow.subject()));
         let mut chosen: Vec<_> = chosen.collect();
         sort.sort(&mut chosen, |one| {
-            let FlowSample { label, source, destination, source_port, .. } = &one.flow;
+            let FlowSample { place, source, destination, source_port, .. } = &one.flow;
+            let label = &place.label;
             (one.packets, one.bytes, format!("{label} {source} {destination} {source_port:?}"))
         });
         chosen

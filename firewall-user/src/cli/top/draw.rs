@@ -181,12 +181,12 @@ fn reasons_table(
         Column("HISTORY", REST, 0),
     ];
     let rows = all.iter().map(|one| {
-        let CounterSample { label, direction, reason, packets, bytes, .. } = &one.sample;
+        let CounterSample { place, direction, reason, packets, bytes, .. } = &one.sample;
         let is_drop = reason.verdict() == firewall_ebpf::abi::reason::Verdict::Drop;
         let style = look.verdict(if is_drop { Verdict::Drop } else { Verdict::Pass });
         [
             Cell::from(reason.name()).style(style),
-            Cell::from(one_line(label)),
+            Cell::from(one_line(&place.label)),
             Cell::from(direction.name()),
             Cell::from(number(one.packets)),
             Cell::from(number(*packets)),
@@ -225,7 +225,7 @@ fn flows(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen) {
             Cell::from(bits(*bytes)),
             Cell::from(flow.state.name()),
             Cell::from(one_line(group)),
-            Cell::from(one_line(&flow.label)),
+            Cell::from(one_line(&flow.place.label)),
             Cell::from(format!("{}s", flow.age)),
         ]
     });

@@ -1,5 +1,6 @@
 //! The thread that reads, so that keys never wait for a large flow table.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::config::{Config, Paths};
 use crate::control::{Control, NothingAttached};
 use crate::dataplane::tables::maps::Maps;
 use crate::model::Model;
-use crate::observe::flows::Poller;
+use crate::observe::flows::{Place, Poller};
 use crate::observe::journal::{self, Entry, Follow, Reader};
 
 /// Records that are shown from before the start.
@@ -102,13 +103,11 @@ impl Gatherer {
 fn counters(maps: &Maps, model: &Model) -> Result<Vec<CounterSample>> {
     let mut counters = Vec::new();
     for interface in model.interfaces.values() {
+        let place = Arc::new(Place::new(interface));
         for ((direction, reason), counter) in maps.counters(interface.slot)? {
             if counter.packets > 0 {
                 counters.push(CounterSample {
-                    network_interface_id: interface.id.to_string(),
-                    device: interface.device.clone(),
-                    netns: interface.netns.clone(),
-                    label: interface.label(),
+                    place: Arc::clone(&place),
                     direction,
                     reason,
                     packets: counter.packets,

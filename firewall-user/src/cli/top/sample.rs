@@ -1,13 +1,14 @@
 //! One reading of everything that is shown.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::abi::state::State;
 
-use crate::observe::flows::{Admitted, Change, Kind};
+use crate::observe::flows::{Admitted, Change, Kind, Place};
 use crate::observe::query::{Recorded, Subject};
 use crate::observe::record::{PacketRecord, RuleName};
 
@@ -31,11 +32,7 @@ pub(super) struct Sample {
 /// A counter that is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CounterSample {
-    pub(super) network_interface_id: String,
-    pub(super) device: String,
-    pub(super) netns: Option<String>,
-    /// As the interface is named in lists.
-    pub(super) label: String,
+    pub(super) place: Arc<Place>,
     pub(super) direction: Direction,
     pub(super) reason: Reason,
     /// Since the interface was attached.
@@ -47,12 +44,9 @@ impl CounterSample {
     /// What a filter compares: a counter has no addresses.
     pub(super) fn subject(&self) -> Subject<'_> {
         Subject {
-            network_interface_id: &self.network_interface_id,
-            device: &self.device,
-            netns: self.netns.as_deref(),
             direction: Some(self.direction),
             reason: Some(self.reason),
-            ..Subject::default()
+            ..self.place.subject()
         }
     }
 }
@@ -60,10 +54,7 @@ impl CounterSample {
 /// A live flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FlowSample {
-    pub(super) network_interface_id: String,
-    pub(super) device: String,
-    pub(super) netns: Option<String>,
-    pub(super) label: String,
+    pub(super) place: Arc<Place>,
     pub(super) direction: Direction,
     pub(super) protocol: u8,
     pub(super) source: IpAddr,
@@ -89,10 +80,7 @@ impl FlowSample {
         let flow = &change.flow;
         let subject = flow.subject();
         Some(Self {
-            network_interface_id: subject.network_interface_id.to_owned(),
-            device: subject.device.to_owned(),
-            netns: subject.netns.map(str::to_owned),
-            label: flow.place.label.clone(),
+            place: Arc::clone(&flow.place),
             direction: subject.direction?,
             protocol: subject.protocol?,
             source: subject.source?,
@@ -119,9 +107,6 @@ impl FlowSample {
 
     pub(super) fn subject(&self) -> Subject<'_> {
         Subject {
-            network_interface_id: &self.network_interface_id,
-            device: &self.device,
-            netns: self.netns.as_deref(),
             direction: Some(self.direction),
             protocol: Some(self.protocol),
             source: Some(self.source),
@@ -129,9 +114,9 @@ impl FlowSample {
             source_port: self.source_port,
             destination_port: self.destination_port,
             icmp: self.icmp,
-            reason: None,
             state: Some(self.state),
             rule: self.rule.as_ref(),
+            ..self.place.subject()
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall_ebpf::abi::interface::Direction;
@@ -13,16 +14,23 @@ use super::board::Sort;
 use super::sample::{CounterSample, FlowSample, Sample};
 use super::screen::View;
 use super::*;
+use crate::observe::flows::Place;
 use crate::observe::record::{PacketRecord, RuleName, Verdict};
 
 const PLAIN: Look = Look { colours: false, unicode: true };
 
-fn counter(device: &str, reason: Reason, packets: u64) -> CounterSample {
-    CounterSample {
+fn place(device: &str) -> Arc<Place> {
+    Arc::new(Place {
         network_interface_id: format!("eni-{device}"),
         device: device.to_owned(),
         netns: None,
         label: device.to_owned(),
+    })
+}
+
+fn counter(device: &str, reason: Reason, packets: u64) -> CounterSample {
+    CounterSample {
+        place: place(device),
         direction: Direction::Ingress,
         reason,
         packets,
@@ -32,10 +40,7 @@ fn counter(device: &str, reason: Reason, packets: u64) -> CounterSample {
 
 fn flow(port: u16, packets: u64) -> FlowSample {
     FlowSample {
-        network_interface_id: "eni-eth0".to_owned(),
-        device: "eth0".to_owned(),
-        netns: None,
-        label: "eth0".to_owned(),
+        place: place("eth0"),
         direction: Direction::Ingress,
         protocol: 6,
         source: "192.0.2.7".parse().unwrap(),

@@ -10,7 +10,7 @@ use crate::console::answer::{Form, Problem, html, json, with_type};
 use crate::console::routes::{Asked, Shared};
 use crate::console::texts;
 use crate::console::view::{Frame, MAX_ROWS, link};
-use crate::model::{Group, Model, Rule, RuleSpec, document};
+use crate::model::{Group, Model, Rule, RuleSpec, document, sorted_rules};
 use crate::observe::hits::Hits;
 use crate::observe::hits::document::RuleHitsList;
 
@@ -82,7 +82,7 @@ pub(in crate::console) async fn answer(
             // This process watches; what it wrote last is some seconds old.
             let hits = Hits::read(&control)?;
             if form == Form::Json {
-                return Ok(json(&RuleHitsList::new(&hits, sorted(&groups))));
+                return Ok(json(&RuleHitsList::new(&hits, sorted_rules(groups))));
             }
             Ok(html(StatusCode::OK, &Page::new(&model, &groups, &hits, &words, choice)))
         })
@@ -118,17 +118,6 @@ impl Choice {
     }
 }
 
-/// The rules of each group in the order of `secgroup rule list`.
-fn sorted<'a>(groups: &[&'a Group]) -> Vec<(&'a Group, &'a Rule)> {
-    let mut all = Vec::new();
-    for group in groups {
-        let mut rules: Vec<&Rule> = group.rules.iter().collect();
-        rules.sort_by(|one, two| one.spec.cmp(&two.spec));
-        all.extend(rules.into_iter().map(|rule| (*group, rule)));
-    }
-    all
-}
-
 impl Page {
     fn new(
         model: &Model,
@@ -138,7 +127,7 @@ impl Page {
         choice: Choice,
     ) -> Self {
         let Choice { start, unused, .. } = choice;
-        let mut all = sorted(groups);
+        let mut all = sorted_rules(groups.iter().copied());
         if unused {
             all.retain(|(_, rule)| is_unused(hits, rule));
         }
@@ -181,14 +170,13 @@ impl Page {
 impl Row {
     fn new(model: &Model, group: &Group, rule: &Rule, hits: &Hits) -> Self {
         let RuleSpec { direction, traffic, peer } = &rule.spec;
-        let protocol = traffic.protocol();
         let known = hits.of(rule.number).copied().unwrap_or_default();
         Self {
             id: rule.id.to_string(),
             group: model.group_label(group),
             group_id: group.id.to_string(),
             direction: direction.name(),
-            protocol: if protocol == "-1" { "all".to_owned() } else { protocol },
+            protocol: traffic.protocol_word(),
             ports: traffic.ports(),
             peer: model.peer_text(peer),
             description: rule.description.clone(),

@@ -51,7 +51,7 @@ function follow(live) {
     element.querySelector("a").setAttribute("href", row.explain);
     rows.prepend(element);
     requestAnimationFrame(() => requestAnimationFrame(() => element.classList.remove("new")));
-    // What somebody reads by keyboard stays.
+    // What is read by keyboard stays.
     let oldest = rows.lastElementChild;
     while (rows.childElementCount > limit && !oldest.contains(document.activeElement)) {
       oldest.remove();

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use aya::{Ebpf, Pod};
-use firewall_ebpf::abi::flow::{Flow, Table};
+use firewall_ebpf::abi::flow::Flow;
 use firewall_ebpf::abi::fragment::FirstFragment;
 
 use crate::dataplane::error::{Context, DataplaneError, Result};
@@ -19,16 +19,9 @@ use crate::dataplane::tables::interface::{FlowSizes, InterfaceTables, Own};
 const SIZES: FlowSizes = FlowSizes { new: 1024, udp: 1024, tcp: 1024, fragments: 1024, sources: 0 };
 
 /// Every table of flows and of fragments. No Bloom filter: without one every flow is looked up.
-const TABLES: [Own; 8] = [
-    Own::Flows(Table::New, false),
-    Own::Flows(Table::New, true),
-    Own::Flows(Table::Udp, false),
-    Own::Flows(Table::Udp, true),
-    Own::Flows(Table::Tcp, false),
-    Own::Flows(Table::Tcp, true),
-    Own::Fragments(false),
-    Own::Fragments(true),
-];
+fn tables() -> impl Iterator<Item = Own> {
+    Own::ALL.into_iter().filter(|own| *own != Own::Bloom)
+}
 
 /// A [`FirstFragment`] in words.
 const FRAGMENT_WORDS: usize = size_of::<FirstFragment>() / size_of::<u64>();
@@ -47,7 +40,7 @@ impl OwnTables {
             let fd = create(&own.shape(&SIZES));
             Ok((own, fd.context(format_args!("create a table {} for a test run", own.name()))?))
         };
-        Ok(Self { tables: TABLES.into_iter().map(table).collect::<Result<_>>()?, held: Vec::new() })
+        Ok(Self { tables: tables().map(table).collect::<Result<_>>()?, held: Vec::new() })
     }
 
     /// Shows them to the programs of an object, as the tables of a slot.
@@ -118,7 +111,7 @@ impl OwnTables {
 
     fn fd(&self, own: Own) -> Result<BorrowedFd<'_>> {
         let found = self.tables.iter().find(|(one, _)| *one == own);
-        // Every caller names one of `TABLES`.
+        // Every caller names one of `tables`.
         let missing = || DataplaneError::new(format!("no table {} of a test run", own.name()), "");
         found.map(|(_, fd)| fd.as_fd()).ok_or_else(missing)
     }
