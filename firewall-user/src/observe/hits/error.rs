@@ -32,7 +32,7 @@ pub enum HitsError {
         /// Why.
         source: io::Error,
     },
-    /// Somebody else can change the directory or the file.
+    /// Another user can change the directory or the file.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),
     /// Rules were not watched for as long as was asked for.
