@@ -188,27 +188,4 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn moment(wall: i64, jiffies: u64, earlier: Option<Moment>) -> Moment {
-        Moment::new(crate::model::Moment { boottime: 0, wall }, jiffies, 250, earlier)
-    }
-
-    #[test]
-    fn times_keep_the_order_of_jiffies_until_the_clock_is_set() {
-        let first = moment(1_000_000, 500, None);
-        assert_eq!(first.wall_at(500), 1_000_000);
-        assert_eq!(first.wall_at(499), 999_996);
-        // Seven milliseconds into the same jiffy and the next ones.
-        let second = moment(1_000_007, 500, Some(first));
-        assert_eq!(second.wall_at(500), 1_000_000);
-        let set = moment(3_600_000, 501, Some(second));
-        assert_eq!(set.wall_at(501), 3_600_000);
-    }
-
-    #[test]
-    fn bytes_become_hexadecimal() {
-        assert_eq!(hexadecimal(&[0, 0x0f, 0xf0]), "000ff0");
-    }
-}
+mod tests;

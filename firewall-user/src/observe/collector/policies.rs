@@ -181,3 +181,61 @@ impl Snapshot {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+impl Snapshot {
+    /// What was read of a model whose policies have this generation; `entries` by the index of their counter.
+    pub(super) fn sample(model: Model, generation: u32, entries: &[(u32, &str)]) -> Self {
+        let addresses = crate::policy::Addresses::new();
+        let rules = |interface| active_rules(&model, &addresses, interface).into();
+        let interfaces = model.interfaces.values();
+        Self {
+            generation: generation.into(),
+            policies: interfaces.map(|one| (one.slot, (generation, rules(one)))).collect(),
+            rules: rule_names(&model),
+            entries: entries.iter().map(|(index, name)| (*index, (*name).to_owned())).collect(),
+            model: Arc::new(model),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::InterfaceId;
+    use crate::observe::simulate::tests::model;
+
+    #[test]
+    fn a_record_is_of_the_policy_that_decided_also_after_the_next_ones() {
+        let id: InterfaceId = "eni-0123456789abcdef0".parse().unwrap();
+        let of = |generation: u32| {
+            let rules = [(generation, 22, "192.0.2.0/24")];
+            Arc::new(Snapshot::sample(model(&id, &rules), generation, &[]))
+        };
+        let policies = Policies([9, 8, 7].map(of).into());
+        for (generation, found) in [(7, 7), (8, 8), (9, 9), (6, 9), (10, 9)] {
+            let snapshot = policies.of(0, generation).unwrap();
+            assert_eq!(snapshot.generation, found, "{generation}");
+            assert_eq!(policies.knows(0, generation), u64::from(generation) == found);
+            assert_eq!(snapshot.rules(0, generation).is_some(), policies.knows(0, generation));
+        }
+        assert!(policies.of(1, 7).is_none() && !policies.knows(1, 7));
+        assert!(Policies::default().newest().is_none());
+        assert_eq!(policies.newest().unwrap().generation, 9);
+    }
+
+    #[test]
+    fn an_interface_that_is_gone_is_named_by_the_policy_that_knew_it() {
+        let id: InterfaceId = "eni-0123456789abcdef0".parse().unwrap();
+        let before = Arc::new(Snapshot::sample(model(&id, &[]), 7, &[]));
+        let after = Arc::new(Snapshot::sample(Model::default(), 8, &[]));
+        let policies = Policies([after, before].into());
+        let found = policies.of(0, 99).unwrap();
+        assert_eq!(found.interface(0).unwrap().device, "eth0");
+    }
+
+    #[test]
+    fn entries_are_named_as_commands_name_them() {
+        assert_eq!(entry_name("acl-1", Direction::Egress, 100), "acl-1 egress 100");
+    }
+}
