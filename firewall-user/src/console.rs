@@ -15,3 +15,6 @@ mod routes;
 pub mod server;
 mod texts;
 mod view;
+
+#[cfg(test)]
+mod tests;

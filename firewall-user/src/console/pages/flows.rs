@@ -234,3 +234,54 @@ impl Row {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::tests::hostile::{NAME, assert_escaped};
+
+    #[test]
+    fn names_of_interfaces_and_groups_are_text() {
+        let name = || NAME.to_owned();
+        let row = Row {
+            label: name(),
+            direction: "ingress",
+            protocol: "tcp".to_owned(),
+            from: name(),
+            to: name(),
+            state: "established",
+            bytes: "1/2".to_owned(),
+            packets: "1/2".to_owned(),
+            age: "1s".to_owned(),
+            idle: "1s".to_owned(),
+            group: name(),
+            rule: name(),
+        };
+        let words = [("group".to_owned(), name())];
+        let filters = Filters::new(Of::Flows, &[], &words);
+        let mut page = Page::new(filters, &words, &Order::default(), Read::default());
+        (page.rows, page.untracked) = (vec![row], vec![name()]);
+        let page = page.render().unwrap();
+        assert_escaped(&page, "flows");
+        // Label, both ends, group and rule of the row, the sentence, and the filter.
+        assert_eq!(page.matches("&#60;script&#62;").count(), 7, "{page}");
+    }
+
+    #[test]
+    fn links_of_rows_before_and_after_keep_the_filters_and_the_order() {
+        let words = [("group", "web"), ("sort", "age"), ("start", "200")];
+        let words = words.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let order = Order::of(&words).unwrap();
+        assert_eq!((order.sort, order.start), ("age", 200));
+        let filters = Filters::new(Of::Flows, &[], &words);
+        let read = Read { total: 300, ..Read::default() };
+        let page = Page::new(filters, &words, &order, read);
+        assert_eq!(page.before.as_deref(), Some("flows?group=web&sort=age"));
+        // Nothing is read behind the end.
+        assert_eq!(page.after, None);
+        assert_eq!(page.summary, "There are 300 live flows and no more.");
+        assert_eq!(page.frame.json, "flows.json?group=web&sort=age&start=200");
+        let sorted: Vec<_> = page.columns.iter().filter(|one| one.is_sorted).collect();
+        assert!(matches!(&sorted[..], [one] if one.heading == "Age" && one.order == "ascending"));
+    }
+}

@@ -193,3 +193,45 @@ fn drops(status: &StatusDocument, stats: &StatsDocument) -> Vec<DropRow> {
     rows.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| a.label.cmp(&b.label)));
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::tests::hostile::{NAME, assert_escaped};
+
+    #[test]
+    fn names_of_interfaces_and_groups_are_text() {
+        let name = || NAME.to_owned();
+        let interface = InterfaceRow {
+            label: name(),
+            id: "eni-0123456789abcdef0".to_owned(),
+            state: "enforcing",
+            note: name(),
+            groups: name(),
+            rules: 1,
+            flows: 2,
+            passed: 3,
+            dropped: 4,
+            would_drop: 5,
+        };
+        let drop = DropRow {
+            label: name(),
+            direction: "ingress",
+            reason: "no-rule",
+            packets: 4,
+            bytes: 240,
+            is_audit: false,
+        };
+        let page = Page {
+            frame: Frame::new("Overview", "status.json"),
+            warnings: vec![name()],
+            interfaces: vec![interface],
+            drops: vec![drop],
+            more_drops: 0,
+        };
+        let page = page.render().unwrap();
+        assert_escaped(&page, "overview");
+        // Warning, label, note and groups of the interface, and the label of the drop.
+        assert_eq!(page.matches("&#60;script&#62;").count(), 5, "{page}");
+    }
+}
