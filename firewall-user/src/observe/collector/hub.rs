@@ -92,7 +92,7 @@ impl Hub {
     }
 
     /// Tells the subscribers a record; those that are gone are forgotten.
-    pub(super) fn publish(&self, record: &Arc<PacketRecord>) {
+    pub(in crate::observe) fn publish(&self, record: &Arc<PacketRecord>) {
         self.lock().subscribers.retain(|one| match one.records.try_send(Arc::clone(record)) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => {

@@ -283,3 +283,6 @@ fn flags(change: &Change, before: Option<Sent>) -> ([u8; 2], Sent) {
     };
     (flags, sent)
 }
+
+#[cfg(test)]
+mod tests;

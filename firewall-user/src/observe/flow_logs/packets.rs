@@ -116,3 +116,6 @@ impl Unrecorded {
         Skipped { accepted: now.passed > last.passed, rejected: now.dropped > last.dropped }
     }
 }
+
+#[cfg(test)]
+mod tests;

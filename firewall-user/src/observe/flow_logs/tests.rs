@@ -20,6 +20,8 @@ use super::record::{Action, LogStatus, Origin, Record, Why};
 use crate::model::{FlowLogId, FlowLogSettings, Identity, RecordFiles};
 use crate::observe::record::RuleName;
 
+mod delivery;
+
 /// A whole minute, in milliseconds since 1970: 2026-11-30T03:20:00Z.
 const START: i64 = 1_796_008_800_000;
 
@@ -175,6 +177,100 @@ fn packets_of_a_tuple_are_summed_within_an_interval() {
     assert_eq!(record.why, Some(Why::Reason(Reason::NewFlow)));
     // No record ends after its interval.
     assert_eq!(record.end, Some(START / 1000 + 60));
+}
+
+#[test]
+fn packets_of_another_rule_or_reason_have_a_record_of_their_own() {
+    let other = RuleName {
+        security_group_rule_id: "sgr-2".into(),
+        group_id: "sg-1".into(),
+        group_name: String::new(),
+    };
+    let add = |to: &mut Aggregator| {
+        for one in [
+            accepted(1),
+            Packets { rule: Some(Arc::new(other.clone())), ..accepted(1) },
+            packets(1, Action::Accept, Why::Reason(Reason::Untracked)),
+            packets(1, Action::Accept, Why::WouldDrop(Reason::Acl)),
+            packets(1, Action::Reject, Why::Reason(Reason::Acl)),
+            rejected(1),
+            rejected(1),
+        ] {
+            to.add(ETH0, START, one);
+        }
+    };
+    let told = |traffic| {
+        let records = records(add, Bounds::default(), traffic);
+        let one = |record: &Record| (record.why.unwrap().to_string(), record.packets.unwrap());
+        let mut told: Vec<_> = records.iter().map(one).collect();
+        told.sort();
+        told
+    };
+    let named = |all: &[(&str, u64)]| -> Vec<_> {
+        all.iter().map(|(why, packets)| ((*why).to_owned(), *packets)).collect()
+    };
+    let accepts =
+        named(&[("established", 2), ("established", 2), ("untracked", 2), ("would-drop:acl", 2)]);
+    let rejects = named(&[("acl", 2), ("no-rule", 4)]);
+    assert_eq!(told(Traffic::Accept), accepts);
+    assert_eq!(told(Traffic::Reject), rejects);
+    assert_eq!(told(Traffic::All).len(), accepts.len() + rejects.len());
+}
+
+#[test]
+fn what_has_no_record_of_its_own_is_only_in_flow_logs_of_its_action() {
+    let bounds = Bounds { accepted: 0, rejected: 0 };
+    let add = |to: &mut Aggregator| {
+        to.add(ETH0, START, accepted(1));
+        to.add(ETH0, START, rejected(1));
+    };
+    let actions = |traffic| {
+        records(add, bounds, traffic).iter().filter_map(|record| record.action).collect::<Vec<_>>()
+    };
+    assert_eq!(actions(Traffic::Accept), [Action::Accept]);
+    assert_eq!(actions(Traffic::Reject), [Action::Reject]);
+    assert_eq!(actions(Traffic::All), [Action::Accept, Action::Reject]);
+}
+
+#[test]
+fn times_of_a_record_are_of_its_first_and_last_packet_and_within_the_interval() {
+    let times = |each: &[(i64, i64)]| {
+        let add = |to: &mut Aggregator| {
+            for (first, last) in each {
+                let (first, last) = (START + first, START + last);
+                to.add(ETH0, START, Packets { first, last, ..accepted(1) });
+            }
+        };
+        let records = records(add, Bounds::default(), Traffic::All);
+        [records[0].start, records[0].end].map(|time| time.unwrap() - START / 1000)
+    };
+    assert_eq!(times(&[(5000, 9000), (2000, 3000)]), [2, 9]);
+    assert_eq!(times(&[(-5000, 70_000)]), [0, 60]);
+}
+
+#[test]
+fn a_time_is_far_when_the_clock_was_set_or_the_machine_slept() {
+    let aggregator = Aggregator::new(60, Bounds::default(), START);
+    for (seconds, is_far) in [(0, false), (-60, false), (-61, true), (660, false), (661, true)] {
+        assert_eq!(aggregator.is_far_from(START + seconds * 1000), is_far, "{seconds}");
+    }
+}
+
+#[test]
+fn a_line_has_the_addresses_of_its_packets_and_no_ports_where_there_are_none() {
+    for header in ["srcaddr pkt-srcaddr protocol srcport", "pkt-srcaddr srcaddr protocol srcport"] {
+        let line = match header.starts_with("src") {
+            true => "10.0.0.1 192.0.2.1 6 80",
+            false => "192.0.2.1 10.0.0.1 6 80",
+        };
+        let record = Record::parse(&Format::columns(header), line).unwrap();
+        assert_eq!(record.source, "192.0.2.1".parse().ok(), "{header}");
+    }
+    for (protocol, port) in [(6, Some(0)), (17, Some(0)), (1, None), (47, None)] {
+        let line = format!("{protocol} 0");
+        let record = Record::parse(&Format::columns("protocol dstport"), &line).unwrap();
+        assert_eq!(record.subject().destination_port, port, "{protocol}");
+    }
 }
 
 #[test]

@@ -104,3 +104,6 @@ impl PacketSource for Journalled {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests;
