@@ -53,7 +53,7 @@ pub enum Source {
 }
 
 /// Whether the packets of a connection passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seen {
     /// They passed.
     Passed,
@@ -95,6 +95,8 @@ struct Key {
     destination: IpAddr,
     port: u16,
     source_of: Source,
+    /// What was dropped once may have passed since then, and breaks.
+    seen: Seen,
 }
 
 /// What was seen of connections that differ in nothing but the port of the end that opens them.
@@ -102,7 +104,6 @@ struct Key {
 struct Counted {
     device: String,
     netns: Option<String>,
-    seen: Seen,
     rule: Option<RuleName>,
     connections: u64,
     packets: u64,
@@ -147,6 +148,7 @@ impl Simulation {
             destination,
             port: probe.port,
             source_of: seen.source,
+            seen: seen.seen,
         };
         let is_full = self.connections.len() >= MOST_CONNECTIONS;
         match self.connections.entry(key) {
@@ -179,7 +181,7 @@ impl Simulation {
             let after: Vec<u32> = evaluate(rules, probe).collect();
             comparison.used.extend(&after);
             comparison.compared += 1;
-            let verdict = match (counted.seen, before.is_empty(), after.is_empty()) {
+            let verdict = match (key.seen, before.is_empty(), after.is_empty()) {
                 (Seen::Passed | Seen::Unknown, false, true) => Verdict::Breaks,
                 (Seen::Passed, true, true) => Verdict::BrokenAlready,
                 (Seen::Dropped | Seen::Unknown, true, false) => Verdict::Passes,
@@ -226,7 +228,6 @@ impl Counted {
         Self {
             device: subject.device.to_owned(),
             netns: subject.netns.map(str::to_owned),
-            seen: seen.seen,
             rule: subject.rule.filter(|_| seen.seen == Seen::Passed).cloned(),
             connections: 1,
             packets,

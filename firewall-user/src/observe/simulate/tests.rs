@@ -193,3 +193,23 @@ fn a_capture_has_the_packets_that_open_connections() {
     assert_eq!(ports(&found.breaks), [(id.clone(), 22, Source::Capture)]);
     assert_eq!(ports(&found.passes), [(id, 80, Source::Capture)]);
 }
+
+#[test]
+fn what_passed_breaks_also_where_the_same_was_dropped_before() {
+    let eni = InterfaceId::random().unwrap();
+    let id = eni.to_string();
+    let (with, without) = (model(&eni, &[(1, 22, "192.0.2.0/24")]), model(&eni, &[]));
+    let ssh = |verdict| seen(subject(&id, "192.0.2.7", 22), Source::FlowLog, verdict);
+    for order in [[Seen::Dropped, Seen::Passed], [Seen::Passed, Seen::Dropped]] {
+        let mut simulation = Simulation::default();
+        for verdict in order {
+            simulation.add(&ssh(verdict));
+        }
+        let breaks = simulation.compare(&ruleset(&with), &ruleset(&without));
+        assert_eq!(breaks.breaks.len(), 1, "{order:?}");
+        assert_eq!((breaks.breaks[0].connections, breaks.breaks[0].packets), (1, 2), "{order:?}");
+        let passes = simulation.compare(&ruleset(&without), &ruleset(&with));
+        assert_eq!(passes.passes.len(), 1, "{order:?}");
+        assert_eq!(passes.breaks, [], "{order:?}");
+    }
+}
