@@ -85,6 +85,8 @@ impl Journalled {
 impl PacketSource for Journalled {
     fn take(&mut self, _: bool) -> Taken {
         let mut taken = Taken::default();
+        let unread = |follow: &Follow| (follow.missed(), follow.damaged());
+        let before = unread(&self.0);
         taken.collects.rejected = loop {
             match self.0.read(BATCH) {
                 Err(_) => break false,
@@ -101,6 +103,8 @@ impl PacketSource for Journalled {
                 }
             }
         };
+        // Records that were deleted before they were read, or that cannot be: of any interface.
+        taken.skipped_all.rejected |= unread(&self.0) != before;
         taken
     }
 }

@@ -1,10 +1,11 @@
 use std::fs;
+use std::io::Write as _;
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::observe::collector::account::Account;
-use crate::observe::journal::{Account as Period, DEFAULT_SIZE, Writer};
+use crate::observe::journal::{Account as Period, DEFAULT_SIZE, MIN_SIZE, Writer};
 use crate::observe::record::PacketRecord;
 
 fn accounts(lost: &[(&str, u64)]) -> Accounts {
@@ -67,4 +68,34 @@ fn a_journal_tells_records_and_what_was_lost_until_it_cannot_be_read() {
     fs::rename(&directory, home.path().join("moved")).unwrap();
     fs::write(&directory, "no directory").unwrap();
     assert_eq!(journalled.take(true).collects, Skipped::default());
+}
+
+#[test]
+fn records_that_were_deleted_or_damaged_before_they_were_read_are_skipped() {
+    let rejected = Skipped { accepted: false, rejected: true };
+    let skipped = |writes: fn(&mut Writer, &Path)| {
+        let home = TempDir::new().unwrap();
+        let directory = journal::directory(home.path());
+        let mut writer = Writer::open(&directory, MIN_SIZE).unwrap();
+        writer.append(PacketRecord::sample(1000, 1)).unwrap();
+        let mut journalled = Journalled::open(home.path()).unwrap();
+        writes(&mut writer, &directory);
+        let skipped = journalled.take(true).skipped_all;
+        assert_eq!(journalled.take(true).skipped_all, Skipped::default(), "once");
+        skipped
+    };
+    fn append(writer: &mut Writer, count: i64) {
+        for time in 0..count {
+            writer.append(PacketRecord::sample(time, 1)).unwrap();
+        }
+    }
+    assert_eq!(skipped(|_, _| {}), Skipped::default());
+    assert_eq!(skipped(|writer, _| append(writer, 1)), Skipped::default());
+    assert_eq!(skipped(|writer, _| append(writer, 1000)), rejected);
+    let damage = |_: &mut Writer, directory: &Path| {
+        let file = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let file = file.filter(|path| path.extension().is_some()).max().unwrap();
+        fs::File::options().append(true).open(file).unwrap().write_all(b"{}\n").unwrap();
+    };
+    assert_eq!(skipped(damage), rejected);
 }
