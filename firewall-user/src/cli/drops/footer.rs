@@ -124,4 +124,40 @@ mod tests {
             lines_of(&Coverage::default(), &lines, 0, 0, None, 0, 0)[0].starts_with("nothing was")
         );
     }
+
+    #[test]
+    fn of_many_gaps_the_latest_are_told_and_the_others_counted() {
+        let lines = Lines { zone: TimeZone::UTC, colours: false };
+        let minute = |minute: i64| minute * 60_000;
+        let period = |at: i64| Account {
+            from: minute(at),
+            to: minute(at) + 1000,
+            seen: 1,
+            kept: 1,
+            aggregated: 0,
+            lost: 0,
+            partial: false,
+        };
+        for (periods, told, first, rest) in [
+            (6, 5, "not covered: 00:00:01.000 to 00:01:00.000", None),
+            (
+                8,
+                5,
+                "not covered: 00:02:01.000 to 00:03:00.000",
+                Some("and 2 times before that were not covered either"),
+            ),
+        ] {
+            let coverage = Coverage {
+                oldest: Some(0),
+                periods: (0..periods).map(period).collect(),
+                ..Coverage::default()
+            };
+            let text = lines_of(&coverage, &lines, minute(60), 0, Some(0), 3, 0);
+            assert_eq!(text[1], first);
+            let gaps = text.iter().filter(|line| line.starts_with("not covered")).count();
+            assert_eq!(gaps, told, "{text:?}");
+            // Nothing older is missing, was deleted or is damaged.
+            assert_eq!(text.get(1 + told).map(String::as_str), rest, "{text:?}");
+        }
+    }
 }

@@ -360,6 +360,18 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_that_began_while_the_tables_were_read_is_new() {
+        let second = clock::hz();
+        for (before, kind) in [(0, Kind::New), (second, Kind::New), (second + 1, Kind::Existing)] {
+            let mut poller = Poller::default();
+            poller.advance(Vec::new(), late());
+            let created = created_at(late() - before);
+            let poll = poller.advance(vec![flow(1, created, 4)], late() + second);
+            assert_eq!(told(&poll)[0].1, kind, "{before}");
+        }
+    }
+
+    #[test]
     fn a_poller_that_resumes_knows_which_flows_are_new() {
         let mut poller = Poller::resume(DEFAULT_LIMIT, late());
         let later = late() + clock::jiffies(60);

@@ -72,3 +72,58 @@ impl Coverage {
         self.newest = Some(self.newest.map_or(to, |newest| newest.max(to)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn coverage(periods: &[(i64, i64)]) -> Coverage {
+        let account = |&(from, to): &(i64, i64)| Account {
+            from,
+            to,
+            seen: 5,
+            kept: 2,
+            aggregated: 2,
+            lost: 1,
+            partial: false,
+        };
+        Coverage { periods: periods.iter().map(account).collect(), ..Coverage::default() }
+    }
+
+    #[test]
+    fn gaps_are_between_periods_and_not_within_those_that_overlap() {
+        for (what, periods, since, gaps) in [
+            ("none", &[][..], 0, &[][..]),
+            ("one", &[(10, 20_000)], 0, &[]),
+            ("two seconds", &[(0, 10_000), (12_000, 20_000)], 0, &[]),
+            ("more", &[(0, 10_000), (12_001, 20_000)], 0, &[(10_000, 12_001)]),
+            ("a short one within a long one", &[(0, 50_000), (10, 20), (40_000, 60_000)], 0, &[]),
+            ("in any order", &[(30_000, 40_000), (0, 10_000)], 0, &[(10_000, 30_000)]),
+            (
+                "since a time",
+                &[(0, 10_000), (20_000, 30_000), (40_000, 50_000)],
+                10_001,
+                &[(30_000, 40_000)],
+            ),
+            (
+                "also the period that ends then",
+                &[(0, 10_000), (20_000, 30_000)],
+                10_000,
+                &[(10_000, 20_000)],
+            ),
+        ] {
+            assert_eq!(coverage(periods).gaps(since), gaps, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_of_the_periods_that_end_at_a_time_or_later() {
+        let coverage = coverage(&[(0, 10), (10, 20), (20, 30)]);
+        for (since, from, seen) in [(0, 0, 15), (10, 0, 15), (11, 10, 10), (30, 20, 5)] {
+            let account = coverage.since(since).unwrap();
+            assert_eq!((account.from, account.to, account.seen), (from, 30, seen), "{since}");
+            assert_eq!(account.seen, account.kept + account.aggregated + account.lost);
+        }
+        assert_eq!(coverage.since(31), None);
+    }
+}

@@ -324,3 +324,47 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_service_is_of_its_protocol_and_a_flow_that_was_ended_is_denied() {
+    let web = rule('1', 'a', "web");
+    let names = names(&[tcp(&web)]);
+    let matches =
+        |line: &str, subject: Subject<'_>| parse(line).check(&names).unwrap().matches(&subject);
+    let to = |port| Subject { destination_port: Some(port), ..tcp(&web) };
+    let udp = |port| Subject { protocol: Some(17), ..to(port) };
+    // SSH has a port of TCP only; DNS of both.
+    assert!(matches("--port ssh", to(22)) && !matches("--port ssh", udp(22)));
+    assert!(matches("--port 22", to(22)) && matches("--port 22", udp(22)));
+    assert!(matches("--port domain", to(53)) && matches("--port domain", udp(53)));
+    for (reason, is_denied) in [
+        (Reason::NoRule, true),
+        (Reason::NoPolicy, true),
+        (Reason::Revoked, true),
+        (Reason::Acl, false),
+        (Reason::Blocked, false),
+        (Reason::Admitted, false),
+    ] {
+        let subject = Subject { reason: Some(reason), ..tcp(&web) };
+        assert_eq!(matches("--default-deny", subject), is_denied, "{reason:?}");
+    }
+}
+
+#[test]
+fn the_rule_of_a_record_is_the_one_that_let_it_pass_or_else_the_nearest() {
+    let (web, ssh) = (rule('1', 'a', "web"), rule('2', 'b', "ssh"));
+    let miss = crate::observe::record::NearestMiss {
+        rule: ssh.clone(),
+        field: "port".to_owned(),
+        rule_value: "22".to_owned(),
+        packet_value: "443".to_owned(),
+    };
+    let of = |rule: Option<&RuleName>, nearest_miss| {
+        let record =
+            PacketRecord { rule: rule.cloned(), nearest_miss, ..PacketRecord::sample(0, 1) };
+        Subject::from(&record).rule.cloned()
+    };
+    assert_eq!(of(None, None), None);
+    assert_eq!(of(None, Some(miss.clone())), Some(ssh));
+    assert_eq!(of(Some(&web), Some(miss)), Some(web));
+}

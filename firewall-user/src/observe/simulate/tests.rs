@@ -213,3 +213,70 @@ fn what_passed_breaks_also_where_the_same_was_dropped_before() {
         assert_eq!(passes.breaks, [], "{order:?}");
     }
 }
+
+#[test]
+fn only_a_live_flow_is_cut_and_only_where_flows_are_evaluated_again() {
+    let eni = InterfaceId::random().unwrap();
+    let id = eni.to_string();
+    let now = model(&eni, &[(1, 22, "192.0.2.0/24")]);
+    for (revalidate, source, is_cut) in [
+        (true, Source::Live, true),
+        (false, Source::Live, false),
+        (true, Source::Journal, false),
+        (true, Source::FlowLog, false),
+        (true, Source::Capture, false),
+    ] {
+        let mut proposed = model(&eni, &[]);
+        proposed.interfaces.values_mut().for_each(|one| one.revalidate = revalidate);
+        let mut simulation = Simulation::default();
+        simulation.add(&seen(subject(&id, "192.0.2.7", 22), source, Seen::Passed));
+        let breaks = simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks;
+        assert_eq!(breaks[0].is_cut, is_cut, "{revalidate} {source:?}");
+    }
+}
+
+#[test]
+fn what_breaks_has_the_sums_and_the_times_of_all_and_what_broke_already_none() {
+    let eni = InterfaceId::random().unwrap();
+    let id = eni.to_string();
+    let (with, without) = (model(&eni, &[(1, 22, "192.0.2.0/24")]), model(&eni, &[]));
+    let one = seen(subject(&id, "192.0.2.7", 22), Source::FlowLog, Seen::Passed);
+    let mut simulation = Simulation::default();
+    for (first, last) in [(Some(50), Some(60)), (Some(5), Some(7)), (None, None)] {
+        simulation.add(&Observation { first, last, ..one });
+    }
+    let breaks = simulation.compare(&ruleset(&with), &ruleset(&without)).breaks;
+    let found = &breaks[0];
+    assert_eq!((found.connections, found.packets, found.bytes), (3, 6, 300));
+    assert_eq!((found.first, found.last), (Some(5), Some(60)));
+    let nothing = simulation.compare(&ruleset(&without), &ruleset(&without));
+    assert_eq!((nothing.breaks.len(), nothing.broken_already), (0, 3));
+}
+
+#[test]
+fn a_probe_has_the_end_outside_and_the_port_or_the_message() {
+    let both = subject("eni-1", "192.0.2.7", 443);
+    let icmp = Subject {
+        protocol: Some(1),
+        icmp: Some((8, 3)),
+        source_port: None,
+        destination_port: None,
+        ..both
+    };
+    for (subject, outside, port) in [
+        (both, "192.0.2.7", 443),
+        (Subject { direction: Some(Direction::Egress), ..both }, "198.51.100.1", 443),
+        (icmp, "192.0.2.7", 8 * 256 + 3),
+        (Subject { icmp: None, ..icmp }, "192.0.2.7", 0),
+    ] {
+        let found = probe(&subject).unwrap();
+        assert_eq!((found.outside, found.port), (outside.parse().unwrap(), port));
+    }
+    for without in [
+        Subject { direction: None, ..both },
+        Subject { protocol: None, ..both },
+        Subject { source: None, ..both },
+    ] {
+        assert_eq!(probe(&without), None);
+    }
+}
