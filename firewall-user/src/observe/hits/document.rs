@@ -180,3 +180,57 @@ impl RuleUsers {
         Self { schema_version: SCHEMA_VERSION, rule, removed, flow_count, peers, flows }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::InterfaceId;
+    use crate::observe::simulate::tests::model;
+
+    #[test]
+    fn a_rule_is_unused_if_it_was_counted_all_the_time_and_not_hit() {
+        const SINCE: i64 = 1000;
+        for (what, hits, is_listed, younger) in [
+            ("never hit", Some((SINCE, None)), true, 0),
+            ("hit before", Some((0, Some(SINCE - 1))), true, 0),
+            ("hit then", Some((0, Some(SINCE))), false, 0),
+            ("counted for a shorter time", Some((SINCE + 1, None)), false, 1),
+            ("hit, and counted for a shorter time", Some((SINCE + 1, Some(SINCE + 2))), false, 0),
+            ("not counted", None, false, 1),
+        ] {
+            let model = model(&InterfaceId::random().unwrap(), &[(7, 22, "192.0.2.0/24")]);
+            let mut all = Hits::default();
+            if let Some((since, last)) = hits {
+                let of_rule =
+                    RuleHits { since, packets: 3, first: last, last, ..Default::default() };
+                all.rules.insert(7, of_rule);
+            }
+            let group = model.groups.values().find(|group| group.name == "web").unwrap();
+            let found = UnusedRules::new(&all, [(&**group, &group.rules[0])], SINCE);
+            assert_eq!((found.rules().len() == 1, found.younger()), (is_listed, younger), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_document_has_what_was_counted_and_of_an_uncounted_rule_since_when_not() {
+        let hits = RuleHits {
+            since: 1,
+            packets: 2,
+            bytes: 3,
+            new_flows: 4,
+            first: Some(5),
+            last: Some(6),
+        };
+        let names = ["sgr-1", "sg-1", "web"];
+        let document =
+            |hits| serde_json::to_value(RuleHitsDocument::of_names(names, hits)).unwrap();
+        let known = serde_json::json!({
+            "SecurityGroupRuleId": "sgr-1", "GroupId": "sg-1", "GroupName": "web",
+            "CountedSince": 1, "Packets": 2, "Bytes": 3, "NewFlows": 4, "FirstHit": 5, "LastHit": 6,
+        });
+        assert_eq!(document(Some(&hits)), known);
+        let unknown = document(None);
+        assert!(unknown["CountedSince"].is_null() && unknown["LastHit"].is_null(), "{unknown}");
+        assert_eq!(unknown["Packets"], 0);
+    }
+}

@@ -164,6 +164,39 @@ mod tests {
     }
 
     #[test]
+    fn a_period_never_becomes_shorter_and_the_oldest_are_forgotten() {
+        let all = watched(&[("a", 10_000, 0), ("a", 8000, 1000), ("a", 12_000, 2000)]);
+        assert_eq!(all.periods, [Period { from: 10_000, to: 12_000 }]);
+        let all = watched(&[("a", 10_000, 0), ("a", 8000, 1000)]);
+        assert_eq!(all.periods, [Period { from: 10_000, to: 10_000 }]);
+        // Each reading is compared with the one before, not with the first.
+        let minutes: Vec<_> =
+            (0..30).map(|minute| ("a", minute * 60_000, 5 + minute * 60_000)).collect();
+        assert_eq!(watched(&minutes).periods, [Period { from: 0, to: 29 * 60_000 }]);
+        let hours = 0..i64::try_from(MAX_PERIODS).unwrap() + 3;
+        let hours: Vec<_> = hours.map(|hour| ("a", hour * 3_600_000, hour * 3_600_000)).collect();
+        let all = watched(&hours);
+        assert_eq!((all.periods.len(), all.periods[0].from), (MAX_PERIODS, 3 * 3_600_000));
+        assert_eq!(all.periods.last().unwrap().from, hours.last().unwrap().1);
+    }
+
+    #[test]
+    fn a_window_is_watched_to_the_millisecond() {
+        let all = Watched { periods: vec![Period { from: 1000, to: 61_000 }], boottime: 0 };
+        for (window, now, is_watched) in [
+            (60_000, 61_000, true),
+            (60_001, 61_000, false),
+            (60_001, 61_001, true),
+            // The last reading was longer ago than two are apart.
+            (1000, 121_000, true),
+            (1000, 121_001, false),
+        ] {
+            let found = all.require(Duration::from_millis(window), now).is_ok();
+            assert_eq!(found, is_watched, "{window} {now}");
+        }
+    }
+
+    #[test]
     fn a_window_longer_than_what_was_watched_is_refused_with_how_long_it_was() {
         let day = |days: u64| Duration::from_secs(days * 86_400);
         let refused = |watched: &Watched, days, now| {

@@ -109,3 +109,40 @@ fn rows_of_deleted_rules_stay_up_to_a_number() {
     forget_deleted(&mut rows, &[1, 4].into(), 2);
     assert_eq!(rows.keys().copied().collect::<Vec<_>>(), [1, 4, 5, 6]);
 }
+
+#[test]
+fn a_flow_that_no_rule_admitted_is_of_no_rule() {
+    for admitted in [Admitted::Learned, Admitted::Exempt, Admitted::Management, Admitted::Unknown] {
+        let mut change = change(Kind::New, 3, 0);
+        change.flow.admitted = admitted.clone();
+        let hits = Rows::default().read(true, 0, vec![change]);
+        assert_eq!(hits, RuleHits { since: WALL, ..RuleHits::default() }, "{admitted:?}");
+    }
+}
+
+#[test]
+fn the_first_hit_stays_the_first() {
+    let mut rows = Rows::default();
+    let first = Some(WALL - 40_000);
+    assert_eq!(rows.read(true, 0, vec![change(Kind::New, 1, 30)]).first, first);
+    assert_eq!(rows.read(true, 1, vec![change(Kind::New, 1, 2)]).first, first);
+    assert_eq!(rows.read(true, 9, Vec::new()).first, first);
+}
+
+#[test]
+fn a_flow_that_the_counter_never_had_takes_no_packet_from_later_ones() {
+    for (what, is_same_boot, counter, packets) in [
+        // Its first packet was counted before the tables were created anew, or in the boot before.
+        ("another boot", false, 2, 5),
+        ("a reading later, when it is counted", true, 2, 4),
+    ] {
+        let mut rows = Rows::default();
+        rows.read(true, 0, vec![change(Kind::New, 3, 0)]);
+        assert_eq!(rows.read(is_same_boot, counter, Vec::new()).packets, packets, "{what}");
+    }
+    let mut rows = Rows::default();
+    rows.read(true, 0, vec![change(Kind::New, 3, 0)]);
+    // A reading later it is taken for one that opened a flow, and no longer.
+    rows.read(true, 0, Vec::new());
+    assert_eq!(rows.read(true, 1, Vec::new()).packets, 4);
+}
