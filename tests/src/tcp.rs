@@ -1,5 +1,6 @@
 //! TCP servers and clients in namespaces.
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -9,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::Namespace;
-use crate::wait::MAX_WAIT;
+use crate::wait::{MAX_WAIT, wait_until};
 
 /// Long enough for a handshake on a busy machine, and less than the second after which a client
 /// repeats its SYN: an attempt that is dropped is exactly one packet.
@@ -137,6 +138,27 @@ pub fn none_reaches(namespace: &Namespace, to: &[SocketAddr]) -> bool {
             .collect();
         !reached.contains(&true)
     })
+}
+
+/// Waits until no connection of namespaces has a segment on the way: all data and FINs are acknowledged.
+pub fn wait_until_settled(namespaces: [&Namespace; 2]) {
+    // As in include/net/tcp_states.h.
+    const SETTLED: [&str; 3] = ["01", "06", "0A"];
+    let is_settled = |line: &str| {
+        let mut words = line.split_whitespace().skip(3);
+        let (state, queues) = (words.next(), words.next());
+        state.is_some_and(|state| SETTLED.contains(&state))
+            && queues.is_some_and(|queues| queues.starts_with("00000000:"))
+    };
+    wait_until(MAX_WAIT, "TCP connections to settle", || {
+        namespaces.iter().all(|namespace| {
+            ["tcp", "tcp6"].iter().all(|family| {
+                let path = format!("/proc/thread-self/net/{family}");
+                let sockets = namespace.run(|| fs::read_to_string(path));
+                sockets.is_ok_and(|sockets| sockets.lines().skip(1).all(is_settled))
+            })
+        })
+    });
 }
 
 /// Sends data to an echo server and reads it back. Both at the same time: the data may exceed what

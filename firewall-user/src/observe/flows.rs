@@ -21,7 +21,7 @@ mod poll;
 pub mod totals;
 pub mod untracked;
 
-pub use poll::{Change, DEFAULT_LIMIT, Kind, Poll, Poller};
+pub use poll::{Change, Counted, DEFAULT_LIMIT, Kind, Known, Poll, Poller};
 
 /// An interface by its names at the time of a reading.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -80,7 +80,7 @@ impl Hits {
     pub fn current(control: &Control, model: &Model) -> Result<Self> {
         match Watcher::start(control)? {
             Some(mut watcher) => {
-                watcher.update(control, model)?;
+                watcher.update(control, model, Next::AnotherProcess)?;
                 Ok(watcher.hits())
             }
             None => Self::read(control),
@@ -106,6 +106,15 @@ fn store_id(control: &Control) -> Result<String> {
     Ok(if store.is_absent() { String::new() } else { store.id()? })
 }
 
+/// Who reads next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// This process, unless it is killed: what its flows have counted is in its memory only.
+    ThisProcess,
+    /// Another one: this is the last reading of this one.
+    AnotherProcess,
+}
+
 /// Counts what rules are used for. There is one at a time for a store.
 #[derive(Debug)]
 pub struct Watcher {
@@ -124,25 +133,26 @@ impl Watcher {
         let dir = &control.paths().state_dir;
         let Some(lock) = lock(dir)? else { return Ok(None) };
         let path = dir.join(FILE);
-        let content = file::read(&path, &store_id(control)?)?;
+        let mut content = file::read(&path, &store_id(control)?)?;
         // Of another boot, no flow is left: all are new.
         let is_this_boot = content.boot.is_some() && content.boot == Clocks::now().boot;
-        let last = if is_this_boot { content.jiffies } else { 0 };
-        let poller = Poller::resume(DEFAULT_LIMIT, last);
+        let (last, known) =
+            if is_this_boot { (content.jiffies, content.flows.take()) } else { (0, None) };
+        let poller = Poller::resume(DEFAULT_LIMIT, last, known);
         Ok(Some(Self { path, content, poller, _lock: lock }))
     }
 
-    /// Reads the tables and writes what is new.
+    /// Reads the tables and writes what is new; for another process also what the flows have counted.
     ///
     /// # Errors
     /// The tables cannot be read or the file not be written; then nothing is counted twice later.
-    pub fn update(&mut self, control: &Control, model: &Model) -> Result<()> {
+    pub fn update(&mut self, control: &Control, model: &Model, next: Next) -> Result<()> {
         let store = store_id(control)?;
         if self.content.store != store {
             // The store was replaced: these are numbers of other rules.
             self.content = Content::default();
             self.content.store = store;
-            self.poller = Poller::resume(DEFAULT_LIMIT, 0);
+            self.poller = Poller::resume(DEFAULT_LIMIT, 0, None);
         }
         // Before the flows: a flow that begins in between is counted by its rule at the next reading.
         let counters = match control.maps()? {
@@ -173,13 +183,15 @@ impl Watcher {
         if poll.jiffies > 0 {
             self.content.jiffies = poll.jiffies;
         }
+        self.content.flows = (next == Next::AnotherProcess).then(|| self.poller.known());
         file::write(&self.path, &mut self.content).context("write the hits of rules")
     }
 
     /// As of the last update.
     #[must_use]
     pub fn hits(&self) -> Hits {
-        self.content.clone().into()
+        let rules = self.content.rows.iter().map(|(number, row)| (*number, row.hits)).collect();
+        Hits { rules, watched: self.content.watched.clone() }
     }
 }
 

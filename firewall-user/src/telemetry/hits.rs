@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::config::{Config, Paths};
 use crate::control::Control;
 use crate::journal;
-use crate::observe::hits::Watcher;
+use crate::observe::hits::{Next, Watcher};
 use crate::telemetry::serve::{Server, Signalled, runtime};
 
 /// Time between two readings.
@@ -37,7 +37,7 @@ fn run(paths: &Paths, signalled: Signalled) -> Result<()> {
     loop {
         let began = Instant::now();
         beat();
-        counting.read();
+        counting.read(Next::ThisProcess);
         let pause = (began.elapsed() * SHARE).clamp(INTERVAL, LONGEST);
         let next = began + pause;
         while let Some(left) = next.checked_duration_since(Instant::now()) {
@@ -45,7 +45,7 @@ fn run(paths: &Paths, signalled: Signalled) -> Result<()> {
             let ended = async { timeout(left.min(BEAT), end.wait_for(|ends| *ends)).await.is_ok() };
             if runtime.block_on(ended) {
                 // What was counted since the last reading.
-                counting.read();
+                counting.read(Next::AnotherProcess);
                 return Ok(());
             }
         }
@@ -62,8 +62,8 @@ struct Counting<'a> {
 
 impl Counting<'_> {
     /// Reads once. An error is reported when it occurs first; the next reading tries again.
-    fn read(&mut self) {
-        let error = self.update().err().map(|error| format!("{error:#}"));
+    fn read(&mut self, next: Next) {
+        let error = self.update(next).err().map(|error| format!("{error:#}"));
         if let Some(error) = &error
             && self.reported.as_ref() != Some(error)
         {
@@ -72,7 +72,7 @@ impl Counting<'_> {
         self.reported = error;
     }
 
-    fn update(&mut self) -> Result<()> {
+    fn update(&mut self, next: Next) -> Result<()> {
         let control = Control::open_read_only(self.paths, *self.config.borrow())?;
         if control.store().is_absent() {
             return Ok(());
@@ -83,7 +83,7 @@ impl Counting<'_> {
             self.watcher = Watcher::start(&control)?;
         }
         match &mut self.watcher {
-            Some(watcher) => watcher.update(&control, &model).context("read"),
+            Some(watcher) => watcher.update(&control, &model, next).context("read"),
             None => Ok(()),
         }
     }

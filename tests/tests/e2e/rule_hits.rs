@@ -60,6 +60,7 @@ fn hits_are_those_of_the_flows_and_survive_deleted_flows_and_tables() {
     }
     let sockets: Vec<_> = (0..2).map(|_| udp::connect(&net.client, udp_server.address())).collect();
     assert!(sockets.iter().all(|socket| udp::is_echoed(socket, MAX_WAIT)));
+    tcp::wait_until_settled([&net.server, &net.client]);
     let expected = flows_of(&secgroup, &rules[1]);
     assert_eq!(counts(&secgroup, &rules[1]), expected);
     assert_eq!(expected[2], 2);
@@ -71,8 +72,17 @@ fn hits_are_those_of_the_flows_and_survive_deleted_flows_and_tables() {
     let of = hits(&secgroup, &rules[0]);
     assert!(of["FirstHit"].as_u64().unwrap() <= of["LastHit"].as_u64().unwrap(), "{of:#}");
 
+    // Each command goes on where the one before ended, also with flows that it knows.
+    tcp::exchange(&mut streams[1], &[1; 100]).unwrap();
+    tcp::wait_until_settled([&net.server, &net.client]);
+    let expected = flows_of(&secgroup, &rules[0]);
+    assert_eq!(counts(&secgroup, &rules[0]), expected);
+
     // New tables, new counters: what was counted stays, and what is new is added.
     drop(streams);
+    tcp::wait_until_settled([&net.server, &net.client]);
+    assert_eq!(counts(&secgroup, &rules[0]), flows_of(&secgroup, &rules[0]));
+    let expected = counts(&secgroup, &rules[0]);
     secgroup.ok("detach eth0");
     secgroup.ok("attach eth0 --group web");
     assert_eq!(counts(&secgroup, &rules[0]), expected);
@@ -102,6 +112,7 @@ fn untracked_packets_are_hits() {
     let server = TcpServer::echo(&net.server, at(Pair::SERVER, 443)[0]);
     let mut stream = tcp::connect(&net.client, server.address()).unwrap();
     tcp::exchange(&mut stream, &[1; 4000]).unwrap();
+    tcp::wait_until_settled([&net.server, &net.client]);
     assert_eq!(secgroup.json("flows count")["Count"], 0);
     let [packets, bytes, flows] = counts(&secgroup, rule);
     let passed = secgroup.counters().packets("eth0", "ingress", "untracked");
@@ -125,10 +136,12 @@ fn serve_counts_while_it_runs_and_commands_show_what_it_counted() {
     });
     let mut stream = tcp::connect(&net.client, server.address()).unwrap();
     tcp::exchange(&mut stream, &[1; 4000]).unwrap();
+    tcp::wait_until_settled([&net.server, &net.client]);
     let expected = flows_of(&secgroup, &rules[0]);
     wait_until(MAX_WAIT, "serve to count the flow", || counts(&secgroup, &rules[0]) == expected);
     // The last reading is when it ends.
     tcp::exchange(&mut stream, &[1; 100]).unwrap();
+    tcp::wait_until_settled([&net.server, &net.client]);
     let expected = flows_of(&secgroup, &rules[0]);
     assert!(serve.terminate().success());
     assert_eq!(counts(&secgroup, &rules[0]), expected);

@@ -8,6 +8,14 @@ use crate::dataplane::sys;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowId(pub(super) AnyKey);
 
+impl FlowId {
+    /// The key as it is stored in the tables: of one family always of the same length.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::dataplane) enum AnyKey {
     V4(FlowKey4),

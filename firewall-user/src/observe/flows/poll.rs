@@ -29,6 +29,22 @@ pub struct Poller {
     names: Names,
     /// When the last reading was: by the kernel's clock, and by this process'.
     last: Option<(u64, Option<Instant>)>,
+    /// What another process has seen at that reading.
+    known: Option<Known>,
+}
+
+/// What the flows of a reading had counted, by the bytes of their ids: for the process that goes on.
+pub type Known = HashMap<Box<[u8]>, Counted>;
+
+/// What a flow had counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// When it began: the low half of jiffies.
+    pub created: u32,
+    /// Packets by direction.
+    pub packets: [u64; 2],
+    /// Bytes of whole frames by direction.
+    pub bytes: [u64; 2],
 }
 
 /// What a reading found.
@@ -81,14 +97,21 @@ impl Poller {
     /// One that remembers up to `limit` flows, and has seen none yet.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { seen: HashMap::new(), limit, names: Names::default(), last: None }
+        Self { seen: HashMap::new(), limit, names: Names::default(), last: None, known: None }
     }
 
     /// One that goes on after a reading of another process in this boot, at a time of the kernel's clock in
-    /// jiffies: flows that began later are new, and the others existing.
+    /// jiffies. If it is not known what that one saw, flows that began later are new, and the others existing.
     #[must_use]
-    pub fn resume(limit: usize, last: u64) -> Self {
-        Self { last: Some((last, None)), ..Self::new(limit) }
+    pub fn resume(limit: usize, last: u64, known: Option<Known>) -> Self {
+        Self { last: Some((last, None)), known, ..Self::new(limit) }
+    }
+
+    /// What the flows had counted at the last reading.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        let counted = self.seen.iter().map(|(id, flow)| (id.bytes().into(), Counted::of(flow)));
+        counted.collect()
     }
 
     /// Reads the tables. Where nothing is attached, every flow has ended.
@@ -124,6 +147,7 @@ impl Poller {
             ..Poll::default()
         };
         let mut before = mem::take(&mut self.seen);
+        let others = self.known.take();
         for (id, flow) in distinct(flows) {
             let known = match before.remove(&id) {
                 Some(old) => poll.compare(flow, old),
@@ -132,7 +156,10 @@ impl Poller {
                     poll.beyond_limit += 1;
                     continue;
                 }
-                None => poll.first_seen(flow, last),
+                None => match others.as_ref().and_then(|others| others.get(id.bytes())) {
+                    Some(old) if old.is_of(&flow) => poll.continued(flow, old),
+                    _ => poll.first_seen(flow, last, others.is_some()),
+                },
             };
             self.seen.insert(id, known);
         }
@@ -160,15 +187,21 @@ fn distinct(flows: Vec<LiveFlow>) -> HashMap<FlowId, LiveFlow> {
 }
 
 impl Poll {
-    /// A flow of a tuple that the last reading did not have, or that was of another process. `last`: when that was.
-    fn first_seen(&mut self, flow: LiveFlow, last: Option<(u64, Option<Instant>)>) -> LiveFlow {
+    /// A flow that the last reading did not have, or that it may have had because it was of another process and its
+    /// flows are not known. `last`: when that was.
+    fn first_seen(
+        &mut self,
+        flow: LiveFlow,
+        last: Option<(u64, Option<Instant>)>,
+        is_known: bool,
+    ) -> LiveFlow {
         let began = self.jiffies.saturating_sub(age(self.jiffies, flow.entry.flow.created));
         let is_new = match last {
             None => false,
-            // The other process has seen those that had begun.
-            Some((last, None)) => began > last,
+            // The other process may have seen those that had begun.
+            Some((last, None)) if !is_known => began > last,
             // A packet that creates a flow reads the clock a little before it writes the table.
-            Some((last, Some(_))) => began + clock::hz() >= last,
+            Some((last, _)) => began + clock::hz() >= last,
         };
         let Flow { packets, bytes, .. } = flow.entry.flow;
         self.changes.push(if is_new {
@@ -181,13 +214,20 @@ impl Poll {
 
     /// A flow of a tuple that the last reading had, too; returns it with the counters to compare the next reading
     /// with.
-    fn compare(&mut self, mut flow: LiveFlow, old: LiveFlow) -> LiveFlow {
-        if !is_same(&flow, &old) {
-            self.changes.push(Change::ended(old));
-            let Flow { packets, bytes, .. } = flow.entry.flow;
-            self.changes.push(Change { flow: flow.clone(), kind: Kind::New, packets, bytes });
-            return flow;
+    fn compare(&mut self, flow: LiveFlow, old: LiveFlow) -> LiveFlow {
+        if old.place.network_interface_id == flow.place.network_interface_id
+            && Counted::of(&old).is_of(&flow)
+        {
+            return self.continued(flow, &Counted::of(&old));
         }
+        self.changes.push(Change::ended(old));
+        let Flow { packets, bytes, .. } = flow.entry.flow;
+        self.changes.push(Change { flow: flow.clone(), kind: Kind::New, packets, bytes });
+        flow
+    }
+
+    /// A flow that had counted something at the last reading; returns it as [`Self::compare`].
+    fn continued(&mut self, mut flow: LiveFlow, old: &Counted) -> LiveFlow {
         let since = |new: &mut [u64; 2], old: [u64; 2]| {
             let [ingress, egress] = [0, 1].map(|direction| {
                 let counted = new[direction].saturating_sub(old[direction]);
@@ -197,19 +237,25 @@ impl Poll {
             });
             [ingress, egress]
         };
-        let packets = since(&mut flow.entry.flow.packets, old.entry.flow.packets);
-        let bytes = since(&mut flow.entry.flow.bytes, old.entry.flow.bytes);
+        let packets = since(&mut flow.entry.flow.packets, old.packets);
+        let bytes = since(&mut flow.entry.flow.bytes, old.bytes);
         self.changes.push(Change { flow: flow.clone(), kind: Kind::Continued, packets, bytes });
         flow
     }
 }
 
-/// Whether two readings of a tuple are of one flow. The time of creation tells flows apart, but for those of one
-/// jiffy: there the next one has counted far less.
-fn is_same(new: &LiveFlow, old: &LiveFlow) -> bool {
-    new.entry.flow.created == old.entry.flow.created
-        && new.place.network_interface_id == old.place.network_interface_id
-        && new.packets() >= old.packets() / 2
+impl Counted {
+    const fn of(flow: &LiveFlow) -> Self {
+        let Flow { created, packets, bytes, .. } = flow.entry.flow;
+        Self { created, packets, bytes }
+    }
+
+    /// Whether it is of this flow of the same tuple. The time of creation tells flows apart, but for those of one
+    /// jiffy: there the next one has counted far less.
+    fn is_of(&self, flow: &LiveFlow) -> bool {
+        let packets = self.packets[0].saturating_add(self.packets[1]);
+        self.created == flow.entry.flow.created && flow.packets() >= packets / 2
+    }
 }
 
 impl Change {
@@ -373,12 +419,36 @@ mod tests {
 
     #[test]
     fn a_poller_that_resumes_knows_which_flows_are_new() {
-        let mut poller = Poller::resume(DEFAULT_LIMIT, late());
+        let mut poller = Poller::resume(DEFAULT_LIMIT, late(), None);
         let later = late() + clock::jiffies(60);
         let seen = flow(2, created_at(late()), 7);
         let new = flow(3, created_at(late() + 1), 9);
         let poll = poller.advance(vec![flow(1, 0, 5), seen, new], later);
         let existing = |port| (port, Kind::Existing, 0, 0);
         assert_eq!(told(&poll), [existing(1), existing(2), (3, Kind::New, 9, 900)]);
+    }
+
+    #[test]
+    fn a_poller_that_knows_what_another_one_saw_goes_on_exactly() {
+        let of_last_jiffy = created_at(late());
+        let mut first = Poller::default();
+        first.advance(Vec::new(), late() - 1);
+        first.advance(vec![flow(1, 0, 5), flow(2, of_last_jiffy, 7), flow(4, 0, 9)], late());
+
+        let mut second = Poller::resume(DEFAULT_LIMIT, late(), Some(first.known()));
+        let next_of_tuple = flow(4, created_at(late() + 1), 2);
+        let new = flow(3, of_last_jiffy, 9);
+        let later = late() + clock::jiffies(60);
+        let read = vec![flow(1, 0, 8), flow(2, of_last_jiffy, 7), new, next_of_tuple];
+        let poll = second.advance(read.clone(), later);
+        let expected = [
+            (1, Kind::Continued, 3, 300),
+            (2, Kind::Continued, 0, 0),
+            (3, Kind::New, 9, 900),
+            (4, Kind::New, 2, 200),
+        ];
+        assert_eq!(told(&poll), expected);
+        let poll = second.advance(read, later + 1);
+        assert!(poll.changes.iter().all(|one| one.kind == Kind::Continued));
     }
 }

@@ -10,25 +10,30 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::count::Row;
 use super::{HitsError, Period, RuleHits, Watched};
+use crate::observe::flows::{Counted, Known};
 use crate::ownership;
 
 /// `PRAGMA application_id` ("SgHt"), and `PRAGMA user_version`.
 const APPLICATION: i64 = 0x5367_4874;
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
 const SCHEMA: &str = "
 CREATE TABLE reading (
-    store TEXT NOT NULL, boot TEXT, jiffies INTEGER NOT NULL, boottime INTEGER NOT NULL
+    store TEXT NOT NULL, boot TEXT, jiffies INTEGER NOT NULL, boottime INTEGER NOT NULL, has_flows INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE periods (began INTEGER PRIMARY KEY, ended INTEGER NOT NULL) STRICT;
 CREATE TABLE rules (
     number INTEGER PRIMARY KEY, since INTEGER NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL,
     new_flows INTEGER NOT NULL, first INTEGER, last INTEGER, counter_packets INTEGER NOT NULL,
     counter_bytes INTEGER NOT NULL, ahead INTEGER NOT NULL
-) STRICT;";
+) STRICT;
+CREATE TABLE flows (
+    id BLOB PRIMARY KEY, created INTEGER NOT NULL, ingress_packets INTEGER NOT NULL,
+    egress_packets INTEGER NOT NULL, ingress_bytes INTEGER NOT NULL, egress_bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;";
 
 /// What the file has.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +46,8 @@ pub(super) struct Content {
     pub(super) jiffies: u64,
     pub(super) watched: Watched,
     pub(super) rows: BTreeMap<u32, Row>,
+    /// What the flows of the last reading had counted, if that was the last one of its process.
+    pub(super) flows: Option<Known>,
     /// The rows as they are in the file.
     written: BTreeMap<u32, Row>,
 }
@@ -84,11 +91,14 @@ fn versions(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
 fn content(connection: &Connection) -> rusqlite::Result<Content> {
     let transaction = connection.unchecked_transaction()?;
     let reading = transaction
-        .query_row("SELECT store, boot, jiffies, boottime FROM reading", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, count(row, 2)?, row.get(3)?))
+        .query_row("SELECT store, boot, jiffies, boottime, has_flows FROM reading", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, count(row, 2)?, row.get(3)?, row.get(4)?))
         })
         .optional()?;
-    let Some((store, boot, jiffies, boottime)) = reading else { return Ok(Content::default()) };
+    let Some((store, boot, jiffies, boottime, has_flows)) = reading else {
+        return Ok(Content::default());
+    };
+    let flows = if has_flows { Some(flows(&transaction)?) } else { None };
     let periods = transaction
         .prepare("SELECT began, ended FROM periods ORDER BY began")?
         .query_map([], |row| Ok(Period { from: row.get(0)?, to: row.get(1)? }))?
@@ -112,7 +122,31 @@ fn content(connection: &Connection) -> rusqlite::Result<Content> {
         })?
         .collect::<Result<_, _>>()?;
     let watched = Watched { periods, boottime };
-    Ok(Content { store, boot, jiffies, watched, written: rows.clone(), rows })
+    Ok(Content { store, boot, jiffies, watched, flows, written: rows.clone(), rows })
+}
+
+fn flows(connection: &Connection) -> rusqlite::Result<Known> {
+    connection
+        .prepare("SELECT id, created, ingress_packets, egress_packets, ingress_bytes, egress_bytes FROM flows")?
+        .query_map([], |row| {
+            let counted = Counted {
+                created: row.get(1)?,
+                packets: [count(row, 2)?, count(row, 3)?],
+                bytes: [count(row, 4)?, count(row, 5)?],
+            };
+            Ok((row.get::<_, Vec<u8>>(0)?.into(), counted))
+        })?
+        .collect()
+}
+
+/// Replaces those of the reading before.
+fn put_flows(connection: &Connection, flows: &Known) -> rusqlite::Result<()> {
+    let mut put = connection.prepare("INSERT INTO flows VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    for (id, Counted { created, packets, bytes }) in flows {
+        let [packets, bytes] = [packets, bytes].map(|counts| counts.map(signed));
+        put.execute(params![&id[..], created, packets[0], packets[1], bytes[0], bytes[1]])?;
+    }
+    Ok(())
 }
 
 /// SQLite's integers have a sign; no counter reaches it.
@@ -148,9 +182,19 @@ fn write_changes(path: &Path, content: &Content) -> rusqlite::Result<()> {
     let is_other = known.is_some_and(|known| known != content.store);
     transaction.execute("DELETE FROM reading", [])?;
     transaction.execute(
-        "INSERT INTO reading VALUES (?1, ?2, ?3, ?4)",
-        params![content.store, content.boot, signed(content.jiffies), content.watched.boottime],
+        "INSERT INTO reading VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            content.store,
+            content.boot,
+            signed(content.jiffies),
+            content.watched.boottime,
+            content.flows.is_some(),
+        ],
     )?;
+    transaction.execute("DELETE FROM flows", [])?;
+    if let Some(flows) = &content.flows {
+        put_flows(&transaction, flows)?;
+    }
     if is_other {
         transaction.execute_batch("DELETE FROM rules; DELETE FROM periods;")?;
     }
@@ -206,6 +250,7 @@ mod tests {
                 boottime: 4,
             },
             rows: [(7, Row { hits, counter, ahead: 1 }), (8, Row::default())].into(),
+            flows: None,
             written: BTreeMap::new(),
         }
     }
@@ -223,7 +268,14 @@ mod tests {
         write(&path, &mut content).unwrap();
         let back = read(&path, "s").unwrap();
         assert_eq!((&back.rows, &back.watched), (&content.rows, &content.watched));
-        assert_eq!((back.boot, back.jiffies), (content.boot, 77));
+        assert_eq!((&back.boot, back.jiffies, &back.flows), (&content.boot, 77, &None));
+        // Of the last reading of a process, also none.
+        let counted = Counted { created: u32::MAX, packets: [1, 2], bytes: [3, 4] };
+        for flows in [Known::new(), [([5; 40].into(), counted)].into(), Known::new()] {
+            content.flows = Some(flows);
+            write(&path, &mut content).unwrap();
+            assert_eq!(read(&path, "s").unwrap().flows, content.flows);
+        }
 
         assert!(read(&path, "t").unwrap().rows.is_empty());
         let mut other = content_of("t");
