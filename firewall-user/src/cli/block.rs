@@ -159,7 +159,10 @@ impl BlockArgs {
                 flows.retain(|flow| blocks.cover(flow));
                 Ok(flows)
             });
-            output::lines([format!("{} flows removed", removed.context("flush flows")?)])?;
+            output::lines([format!(
+                "{} removed",
+                output::many(removed.context("flush flows")?, "flow")
+            )])?;
         }
         safety.remind(&control)?;
         Ok(Exit::Done)

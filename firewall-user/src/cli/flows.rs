@@ -221,5 +221,5 @@ fn flush(context: &Context, filter: &Filter) -> Result<()> {
         })
     };
     let removed = flush().context("flows flush")?;
-    output::lines([format!("{removed} flows removed")])
+    output::lines([format!("{} removed", output::many(removed, "flow"))])
 }

@@ -90,6 +90,12 @@ pub(crate) fn or_dash(text: &str) -> String {
 }
 
 /// In KiB, or in MiB with one decimal.
+/// How many of something: `1 flow`, `2 flows`.
+pub(super) fn many(count: impl TryInto<u64>, what: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 pub(super) fn size(bytes: u64) -> String {
     if bytes < 1 << 20 {
         return format!("{} KiB", bytes.div_ceil(1 << 10));

@@ -50,7 +50,7 @@ impl Command {
         let line = if off {
             format!("panic ended: {place}")
         } else {
-            format!("{}: {place}; {removed} flows removed", text(&management))
+            format!("{}: {place}; {} removed", text(&management), output::many(removed, "flow"))
         };
         if labels.is_empty() && !open.is_empty() {
             // Every one is reported below.

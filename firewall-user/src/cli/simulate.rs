@@ -139,11 +139,15 @@ fn print(document: &SimulationDocument, limit: usize) -> Result<()> {
     let SimulationDocument { breaks, passes, unused_rules, coverage, .. } = document;
     output::lines([heading(breaks, "would break")])?;
     connections(breaks, limit)?;
-    output::lines([heading(passes, "are dropped and would pass")])?;
+    output::lines([heading(passes, "dropped now would pass")])?;
     connections(passes, limit)?;
     output::lines([format!(
-        "{} proposed rules allow nothing of what was seen",
-        unused_rules.len()
+        "{} of what was seen",
+        if unused_rules.len() == 1 {
+            "1 proposed rule allows nothing".to_owned()
+        } else {
+            format!("{} proposed rules allow nothing", unused_rules.len())
+        }
     )])?;
     let unused = unused_rules.iter().take(limit);
     output::lines(unused.map(|one| format!("  {} {}", one.name.group_name, one.rule)))?;
@@ -158,10 +162,10 @@ fn heading(list: &[ConnectionDocument], what: &str) -> String {
         list.iter().filter(|one| one.seen_in == "live").map(|one| one.connections).sum();
     let note = match (cut, live) {
         (0, 0) => String::new(),
-        (0, live) => format!(" ({live} live ones go on until they end, as in EC2)"),
-        (cut, _) => format!(" ({cut} live ones at once: the interface re-evaluates its flows)"),
+        (0, live) => format!(" ({live} live now: not before they end, as in EC2)"),
+        (cut, _) => format!(" ({cut} live now: at once, as the interface re-evaluates its flows)"),
     };
-    format!("{connections} connections {what}{note}")
+    format!("{} {what}{note}", output::many(connections, "connection"))
 }
 
 fn connections(list: &[ConnectionDocument], limit: usize) -> Result<()> {

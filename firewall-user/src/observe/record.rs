@@ -41,6 +41,7 @@ impl Verdict {
 /// Packets of one tuple, interface, direction and reason, within a short time. What it says was known when they
 /// were decided about; later changes of rules do not change it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
 pub struct PacketRecord {
     /// Number in the journal, ascending; names the record (`explain --from-drop`). 0 before it is in the journal.
     pub id: u64,
@@ -140,6 +141,7 @@ impl PacketRecord {
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
+#[serde(rename_all = "PascalCase")]
 pub struct RuleName {
     /// `sgr-…`.
     pub security_group_rule_id: String,
@@ -152,6 +154,7 @@ pub struct RuleName {
 /// The rule that came closest to allowing a packet, and the first of its fields that the packet does not match, in
 /// the order direction, protocol, address, port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
 pub struct NearestMiss {
     /// The rule.
     #[serde(flatten)]

@@ -28,15 +28,15 @@ fn writer(host: &Host) -> Writer {
 pub(crate) fn record(port: u16, seconds_ago: i64) -> PacketRecord {
     let first = now() - seconds_ago * 1000;
     serde_json::from_value(json!({
-        "id": 0, "first": first, "last": first + 5, "network_interface_id": "eni-0123456789abcdef0",
-        "device": "eth9", "netns": null, "direction": "ingress", "verdict": "drop",
-        "reason": "no-rule", "packets": 3, "bytes": 180, "generation": 7, "protocol": 6,
-        "source": "192.0.2.7", "destination": "198.51.100.1", "source_port": 51234,
-        "destination_port": port, "icmp_type": null, "icmp_code": null, "tcp_flags": 2,
-        "ether_type": null, "rule": null, "entry": null, "nearest_miss": {
-            "security_group_rule_id": "sgr-0123456789abcdef0", "group_id": "sg-0123456789abcdef0",
-            "group_name": "gone", "field": "port", "rule_value": "80", "packet_value": port.to_string(),
-        }, "frame": "00".repeat(60), "frame_length": 60,
+        "Id": 0, "First": first, "Last": first + 5, "NetworkInterfaceId": "eni-0123456789abcdef0",
+        "Device": "eth9", "Netns": null, "Direction": "ingress", "Verdict": "drop",
+        "Reason": "no-rule", "Packets": 3, "Bytes": 180, "Generation": 7, "Protocol": 6,
+        "Source": "192.0.2.7", "Destination": "198.51.100.1", "SourcePort": 51234,
+        "DestinationPort": port, "IcmpType": null, "IcmpCode": null, "TcpFlags": 2,
+        "EtherType": null, "Rule": null, "Entry": null, "NearestMiss": {
+            "SecurityGroupRuleId": "sgr-0123456789abcdef0", "GroupId": "sg-0123456789abcdef0",
+            "GroupName": "gone", "Field": "port", "RuleValue": "80", "PacketValue": port.to_string(),
+        }, "Frame": "00".repeat(60), "FrameLength": 60,
     }))
     .unwrap()
 }
@@ -57,8 +57,8 @@ fn records_are_chosen_and_the_end_tells_what_was_lost() {
         writer.append(record(port, ago)).unwrap();
     }
     let mut passed = serde_json::to_value(record(53, 30)).unwrap();
-    passed["verdict"] = json!("pass");
-    passed["reason"] = json!("untracked");
+    passed["Verdict"] = json!("pass");
+    passed["Reason"] = json!("untracked");
     writer.append(serde_json::from_value(passed).unwrap()).unwrap();
     let (from, to) = (now() - 7_300_000, now());
     let account = Account { from, to, seen: 20, kept: 4, aggregated: 8, lost: 8, partial: false };
@@ -89,7 +89,7 @@ fn records_are_chosen_and_the_end_tells_what_was_lost() {
         assert_eq!(done.code, 0, "{done:?}");
         assert!(done.stderr.contains("20 packets seen"), "{done:?}");
         let records = done.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        records.map(|record| record["id"].as_u64().unwrap()).collect()
+        records.map(|record| record["Id"].as_u64().unwrap()).collect()
     };
     assert_eq!(ids(&["--port", "https"]), [1, 3]);
     assert_eq!(ids(&["--since", "1h"]), [2, 3]);

@@ -91,7 +91,7 @@ fn a_connection_is_picked_up_mid_stream_only_with_the_option() {
         secgroup.ok("attach eth0 --group web --tracking always");
         let mut stream = connect_and_exchange(&net, &server);
         secgroup.ok(&format!("attach eth0 --group web {given}"));
-        assert_eq!(secgroup.ok("flows flush"), "1 flows removed\n");
+        assert_eq!(secgroup.ok("flows flush"), "1 flow removed\n");
         let before = secgroup.counters().packets("eth0", "ingress", reason);
         let picked_up = tcp::exchange(&mut stream, b"in the middle").is_ok();
         assert_eq!(picked_up, reason == "new-flow", "{given}: {}", secgroup.view());

@@ -30,7 +30,7 @@ fn send(net: &Pair, secgroup: &Secgroup<'_>, port: u16, more: u64) -> u64 {
     wait_until(MAX_WAIT, "a record", || {
         socket.send(b"x").unwrap();
         sent += 1;
-        drops(secgroup).iter().any(|record| record["destination_port"] == port)
+        drops(secgroup).iter().any(|record| record["DestinationPort"] == port)
     });
     for _ in 0..more {
         socket.send(b"x").unwrap();
@@ -63,8 +63,8 @@ fn accounts(secgroup: &Secgroup<'_>) -> [u64; 4] {
 
 /// Packets of the records of a port.
 fn packets(records: &[Value], port: u16) -> u64 {
-    let of = records.iter().filter(|record| record["destination_port"] == port);
-    of.map(|record| record["packets"].as_u64().unwrap()).sum()
+    let of = records.iter().filter(|record| record["DestinationPort"] == port);
+    of.map(|record| record["Packets"].as_u64().unwrap()).sum()
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn every_dropped_packet_is_in_a_record_or_counted_as_lost() {
     let [seen, kept, aggregated, lost] = accounts(&secgroup);
     // Those before the first record may not have been watched.
     assert!((401..=one).contains(&packets(&records, 7000)), "aggregated, and never lost");
-    let recorded: u64 = records.iter().map(|one| one["packets"].as_u64().unwrap()).sum();
+    let recorded: u64 = records.iter().map(|one| one["Packets"].as_u64().unwrap()).sum();
     assert_eq!((seen, kept + aggregated), (recorded + lost, recorded));
     assert_eq!(kept, records.len() as u64);
     assert!(lost > 1000, "{lost} of 10,000 tuples");
@@ -104,22 +104,22 @@ fn a_record_says_what_the_policy_said_that_decided() {
     let mut process = serve(&secgroup);
     send(&net, &secgroup, 7000, 0);
     let of = |port: u16| {
-        drops(&secgroup).into_iter().find(|one| one["destination_port"] == port).unwrap()
+        drops(&secgroup).into_iter().find(|one| one["DestinationPort"] == port).unwrap()
     };
     let before = of(7000);
-    assert_eq!(before["nearest_miss"]["field"], "protocol", "{before:#}");
-    assert_eq!(before["verdict"], "drop");
+    assert_eq!(before["NearestMiss"]["Field"], "protocol", "{before:#}");
+    assert_eq!(before["Verdict"], "drop");
     let rule = secgroup.ok("rule add web ingress --protocol udp --port 7001 --cidr 10.77.0.0/24");
     send(&net, &secgroup, 7002, 0);
     let after = of(7002);
-    let nearest = &after["nearest_miss"];
-    assert_eq!(nearest["security_group_rule_id"], rule.trim(), "{after:#} {:?}", process.lines());
-    assert_eq!(after["nearest_miss"]["field"], "port");
-    assert_ne!(before["generation"], after["generation"]);
+    let nearest = &after["NearestMiss"];
+    assert_eq!(nearest["SecurityGroupRuleId"], rule.trim(), "{after:#} {:?}", process.lines());
+    assert_eq!(after["NearestMiss"]["Field"], "port");
+    assert_ne!(before["Generation"], after["Generation"]);
     secgroup.ok(&format!("rule remove web {}", rule.trim()));
     secgroup.ok("mode eth0 audit");
     send(&net, &secgroup, 7003, 0);
-    assert_eq!(of(7003)["verdict"], "would-drop");
+    assert_eq!(of(7003)["Verdict"], "would-drop");
     // Nothing of it is written anew.
     assert_eq!((of(7000), of(7002)), (before, after));
     assert!(process.terminate().success());
@@ -138,7 +138,7 @@ fn a_killed_collector_leaves_whole_records_and_the_next_one_goes_on() {
     assert!(process.terminate().success());
     let after = drops(&secgroup);
     assert_eq!(after[..before.len()], before);
-    let ids: Vec<u64> = after.iter().map(|one| one["id"].as_u64().unwrap()).collect();
+    let ids: Vec<u64> = after.iter().map(|one| one["Id"].as_u64().unwrap()).collect();
     assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
     // What was still being aggregated when the first was killed was written by the second.
     assert!(packets(&after, 7000) >= 100, "{after:#?}");

@@ -126,7 +126,8 @@ fn every_filter_selects_the_matching_flows() {
         remaining.retain(|flow| !selected.contains(flow));
         let removed = before - remaining.len();
         let output = scenario.secgroup.ok(&format!("flows flush {filter}"));
-        assert_eq!(output, format!("{removed} flows removed\n"), "flush {filter}");
+        let s = if removed == 1 { "" } else { "s" };
+        assert_eq!(output, format!("{removed} flow{s} removed\n"), "flush {filter}");
         assert_eq!(scenario.names(""), names(remaining.clone()), "after flush {filter}");
     }
 }
@@ -200,11 +201,8 @@ fn a_flushed_flow_is_decided_by_the_rules_again() {
     }
     let removed = secgroup.json("flows list --protocol tcp")["Flows"].clone();
     assert_eq!([&removed[0]["RuleRemoved"], &removed[1]["RuleRemoved"]], [true, false]);
-    assert_eq!(
-        secgroup.ok(&format!("flows flush --rule {}", scenario.tcp[0])),
-        "1 flows removed\n"
-    );
-    assert_eq!(secgroup.ok("flows flush --protocol tcp"), "1 flows removed\n");
+    assert_eq!(secgroup.ok(&format!("flows flush --rule {}", scenario.tcp[0])), "1 flow removed\n");
+    assert_eq!(secgroup.ok("flows flush --protocol tcp"), "1 flow removed\n");
     let [cut, allowed] = &mut scenario.streams;
     tcp::exchange(allowed, b"picked up by its rule").unwrap();
     cut.set_read_timeout(Some(Duration::from_millis(200))).unwrap();

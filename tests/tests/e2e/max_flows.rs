@@ -144,7 +144,7 @@ fn a_failed_attach_after_a_change_of_the_configuration_leaves_one_set_of_tables(
     secgroup.refused("attach eth0 --group web --hook xdp", 1);
     assert_eq!(capacities(&secgroup), [2048; 2]);
     // What is flushed is flushed for the fast path too.
-    assert_eq!(secgroup.ok("flows flush"), "1 flows removed\n");
+    assert_eq!(secgroup.ok("flows flush"), "1 flow removed\n");
     stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     assert!(tcp::exchange(&mut stream, b"cut").is_err(), "{}", secgroup.view());
 }

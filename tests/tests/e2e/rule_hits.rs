@@ -182,7 +182,7 @@ fn a_preview_of_a_removal_tells_who_is_affected_and_removes_nothing() {
     });
     let preview = |rule: &str| secgroup.ok(&format!("rule remove web {rule} --preview"));
     let text = preview(&rules[0]);
-    assert!(text.contains("  1 live flows; no other rule allows 1 of them\n"), "{text}");
+    assert!(text.contains("  1 live flow; no other rule allows 1 of them\n"), "{text}");
     assert!(text.contains(&format!("  their peers: {}\n", Pair::CLIENT[0])), "{text}");
     let text = preview("ingress --protocol tcp --port 81 --cidr 10.77.0.0/24");
     assert!(text.contains("no other rule allows 0 of them\n"), "{text}");

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cli::failure::one_line;
+use crate::cli::output::many;
 use crate::observe::record::{PacketRecord, Verdict};
 
 /// Turns records into lines.
@@ -30,10 +31,10 @@ impl Lines {
         let padding = " ".repeat(20_usize.saturating_sub(verdict_text.len()));
         let verdict_text = self.coloured(*verdict, &verdict_text);
         let tuple = record.tuple();
-        let unit = if *packets == 1 { "packet" } else { "packets" };
+        let packets = many(*packets, "packet");
         let direction = direction.name();
         let mut line = format!(
-            "{id:<7} {time}  {interface:<8}  {direction:<7}  {verdict_text}{padding}  {tuple}  {packets} {unit}  \
+            "{id:<7} {time}  {interface:<8}  {direction:<7}  {verdict_text}{padding}  {tuple}  {packets}  \
              policy {generation:08x}"
         );
         if let Some(why) = record.decided_by() {

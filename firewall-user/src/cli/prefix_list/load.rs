@@ -239,12 +239,10 @@ fn remarks(read: &ListFile) -> Vec<String> {
 /// What may not be meant.
 fn doubts(loaded: &Loaded) -> impl Iterator<Item = String> {
     let Loaded { list, before, repeated, left_out, .. } = loaded;
-    let lines =
-        |count: usize| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
     let (is, was) = (list.entries.len(), before.len());
-    let repeated = (*repeated > 0).then(|| format!("{} repeated", lines(*repeated)));
-    let left_out =
-        (*left_out > 0).then(|| format!("{} of the other family left out", lines(*left_out)));
+    let repeated = (*repeated > 0).then(|| format!("{} repeated", output::many(*repeated, "line")));
+    let left_out = (*left_out > 0)
+        .then(|| format!("{} of the other family left out", output::many(*left_out, "line")));
     let shrinks = is < was / 2;
     let shrinks = shrinks.then(|| {
         format!(

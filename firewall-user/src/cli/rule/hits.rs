@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::list::columns_of;
 use crate::cli::flows::print;
-use crate::cli::output::{self, Format, Output, short_time};
+use crate::cli::output::{self, Format, Output, many, short_time};
 use crate::cli::table::{Column, table};
 use crate::cli::{Context, Exit, group};
 use crate::clock::Clocks;
@@ -220,14 +220,14 @@ impl Users {
         output::lines([
             format!("{} of group {}{deleted}", self.rule, name.group_name),
             format!(
-                "{} packets, {} bytes, {} flows opened; first hit {}, last hit {}",
-                total.packets,
-                total.bytes,
-                total.new_flows,
+                "{}, {}, {} opened; first hit {}, last hit {}",
+                many(total.packets, "packet"),
+                many(total.bytes, "byte"),
+                many(total.new_flows, "flow"),
                 ago(total.first),
                 ago(total.last)
             ),
-            format!("{count} live flows of {peer_count} peers"),
+            format!("{} of {}", many(count, "live flow"), many(peer_count, "peer")),
         ])?;
         if count == 0 {
             return Ok(());
@@ -252,14 +252,15 @@ pub(super) fn print_preview(control: &Control, model: &Model, rules: &[&Rule]) -
         let mut lines = vec![
             format!("{}: {direction} {protocol} {ports} {peer}", rule.id),
             format!(
-                "  {} packets and {} flows so far, last hit {}",
-                known.packets,
-                known.new_flows,
+                "  {} and {} so far, last hit {}",
+                many(known.packets, "packet"),
+                many(known.new_flows, "flow"),
                 ago(known.last)
             ),
             format!(
-                "  {} live flows; no other rule allows {} of them",
-                removal.flows, removal.not_allowed
+                "  {}; no other rule allows {} of them",
+                many(removal.flows, "live flow"),
+                removal.not_allowed
             ),
         ];
         if removal.not_allowed > 0 {

@@ -216,13 +216,14 @@ pub(super) fn list(
 
 /// What the change would have done.
 fn would(one: &StagedRule) -> String {
-    let many =
-        |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     match (one.change, one.otherwise_allowed_flows) {
-        ("add", _) => format!("pass {}", many(one.would_pass_packets, "packet")),
-        (_, 0) => format!("drop {}", many(one.would_drop_flows, "flow")),
+        ("add", _) => format!("pass {}", output::many(one.would_pass_packets, "packet")),
+        (_, 0) => format!("drop {}", output::many(one.would_drop_flows, "flow")),
         (_, other) => {
-            format!("drop {}, {other} allowed otherwise", many(one.would_drop_flows, "flow"))
+            format!(
+                "drop {}, {other} allowed otherwise",
+                output::many(one.would_drop_flows, "flow")
+            )
         }
     }
 }

@@ -102,6 +102,6 @@ fn a_name_ends_no_event() {
     assert_eq!(lines, ["event: record"], "{text}");
     let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
     let data: serde_json::Value = serde_json::from_str(data).unwrap();
-    assert_eq!(data["record"]["netns"], NAME);
+    assert_eq!(data["record"]["Netns"], NAME);
     assert_eq!(data["row"]["explain"], "explain?from-drop=1");
 }

@@ -139,6 +139,7 @@ impl Reader {
 
 /// What coverage needs of a record.
 #[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct Brief {
     id: u64,
     first: i64,

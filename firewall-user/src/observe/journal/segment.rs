@@ -114,6 +114,7 @@ pub(super) fn read_line(
 
 /// The fields of a record that choose it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct Head {
     pub(super) id: u64,
     pub(super) first: i64,
@@ -123,10 +124,10 @@ pub(super) struct Head {
 impl Head {
     /// The head of a line that begins as this program writes a record; others have to be parsed.
     pub(super) fn of(line: &[u8]) -> Option<Self> {
-        let line = line.strip_prefix(br#"{"id":"#)?;
+        let line = line.strip_prefix(br#"{"Id":"#)?;
         let (id, line) = number(line)?;
-        let (first, line) = signed(line.strip_prefix(br#","first":"#)?)?;
-        let (last, line) = signed(line.strip_prefix(br#","last":"#)?)?;
+        let (first, line) = signed(line.strip_prefix(br#","First":"#)?)?;
+        let (last, line) = signed(line.strip_prefix(br#","Last":"#)?)?;
         (line.first() == Some(&b',')).then_some(Self { id, first, last })
     }
 }

@@ -280,7 +280,7 @@ impl CoverageDocument {
                     ));
                 }
                 if journal.is_partial {
-                    notes.push("records may be missing whose number is not known".to_owned());
+                    notes.push("records may be missing; how many is not known".to_owned());
                 }
             }
             None => {

@@ -71,14 +71,23 @@ fn a_killed_writer_leaves_whole_records_and_the_next_one_goes_on() {
     }
 }
 
+/// The longest file in bytes that the kernel lets a process write.
+const LIMIT: usize = 10_240;
+
 #[test]
 fn what_a_full_disk_does_not_take_is_counted_as_lost() {
     if let Some(dir) = env::var_os(DIR) {
         let mut writer = Writer::open(Path::new(&dir), DEFAULT_SIZE).unwrap();
         let mut refused = 0;
+        // Of a length that leaves no room for an account behind the last one that fits; ids have up to two digits.
+        let of_length = |length: usize, time| {
+            let record = record(time, 3);
+            let missing = length - 1 - serde_json::to_vec(&record).unwrap().len();
+            PacketRecord { device: record.device.clone() + &"x".repeat(missing), ..record }
+        };
         for time in 0..100 {
             let failing = writer.is_failing();
-            match writer.append(record(time, 3)) {
+            match writer.append(of_length(LIMIT / 16 - 1, time)) {
                 Ok(_) => assert!(!failing, "nothing fits after what did not fit"),
                 Err(error) => {
                     assert!(error.to_string().ends_with("cannot be written"), "{error}");
@@ -100,10 +109,10 @@ fn what_a_full_disk_does_not_take_is_counted_as_lost() {
         return;
     }
     let (_home, dir) = home();
-    // Files of at most 20 blocks of 512 bytes, and no signal.
-    let script = r#"trap '' XFSZ; ulimit -f 20; exec "$@""#;
+    // Files of a limited length in blocks of 512 bytes, and no signal.
+    let script = format!(r#"trap '' XFSZ; ulimit -f {}; exec "$@""#, LIMIT / 512);
     let test = "what_a_full_disk_does_not_take_is_counted_as_lost";
-    let mut child = writer_process(test, &dir, script);
+    let mut child = writer_process(test, &dir, &script);
     let refused: Vec<u64> = told(&mut child).map(|text| text.parse().unwrap()).collect();
     assert!(child.wait().unwrap().success());
     assert!(refused.len() == 1 && (50..100).contains(&refused[0]), "{refused:?}");
