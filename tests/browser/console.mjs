@@ -31,9 +31,10 @@ async function open(options = {}, expected = /^$/) {
   page.on("console", (message) => reports.push(`${message.type()}: ${message.text()}`));
   page.on("pageerror", (error) => reports.push(`error: ${error}`));
   page.on("requestfailed", (request) => {
-    // A stream ends when its page is left.
-    if (!request.url().includes("drops.events")) {
-      reports.push(`failed: ${request.url()}`);
+    // A page that is left ends its stream, and whatever it has not read yet.
+    const { errorText } = request.failure();
+    if (!request.url().includes("drops.events") && errorText !== "net::ERR_ABORTED") {
+      reports.push(`failed: ${request.url()} ${errorText}`);
     }
   });
   page.on("request", (request) => assert.ok(request.url().startsWith(base), request.url()));

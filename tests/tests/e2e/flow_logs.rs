@@ -130,8 +130,8 @@ fn assert_not_skipped(lines: &[Line]) {
 }
 
 /// The TCP segments that a namespace has received and sent, and sent again.
-fn segments(net: &Pair) -> [u64; 3] {
-    let text = output(net.server.command("cat").arg("/proc/net/snmp"));
+fn segments(namespace: &Namespace) -> [u64; 3] {
+    let text = output(namespace.command("cat").arg("/proc/net/snmp"));
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
     ["InSegs", "OutSegs", "RetransSegs"].map(|name| {
@@ -224,18 +224,25 @@ fn a_flow_log_has_as_many_packets_and_bytes_as_iperf_sends_by_tcp() {
     const SYN_OPTIONS: u64 = 8;
     // What iperf3 sends first on each connection.
     const COOKIE: u64 = 37;
+    const RUNS: usize = 10;
     let net = Pair::new();
     let mut scenario = Scenario::new(&net, "");
-    let before = segments(&net);
-    let report = iperf(&net, &["--bytes", "2M", "--length", "8K", "--bitrate", "40M"]);
-    secgroup_tests::tcp::wait_until_settled([&net.server, &net.client]);
-    let [received, sent, again] = segments(&net);
+    let before = segments(&net.server);
+    // On a busy machine a segment may be sent again: then iperf3 does not report all bytes, and another run has to.
+    let report = (0..RUNS).find_map(|_| {
+        let resent = || [&net.server, &net.client].map(|namespace| segments(namespace)[2]);
+        let before = resent();
+        let report = iperf(&net, &["--bytes", "2M", "--length", "8K", "--bitrate", "40M"]);
+        secgroup_tests::tcp::wait_until_settled([&net.server, &net.client]);
+        (resent() == before).then_some(report)
+    });
+    let report = report.expect("a run in which no segment is sent again");
+    let [received, sent, again] = segments(&net.server);
     let sums = &report["end"];
     // What the client has sent: the server stops reading when the client says that it is done. At this rate nothing
     // is left in the client's buffer then, so all of it is on the way.
     let payload = sums["sum_sent"]["bytes"].as_u64().unwrap();
     assert_eq!(sums["sum_sent"]["retransmits"], 0, "{report:#}");
-    assert_eq!(again, before[2]);
     // The connection with the data is the second one.
     let port = report["start"]["connected"][0]["local_port"].as_u64().unwrap().to_string();
     let lines = scenario.records();
@@ -247,9 +254,10 @@ fn a_flow_log_has_as_many_packets_and_bytes_as_iperf_sends_by_tcp() {
     let [packets, bytes, flags] = tcp(&[("flow-direction", "egress"), ("dstport", &port)]);
     assert_eq!(bytes, packets * HEADERS + SYN_OPTIONS, "{lines:#?}");
     assert_eq!(flags & 18, 18, "SYN-ACK: {lines:#?}");
-    // Both connections together, as the kernel of the server counts its segments.
+    // All connections together, as the kernel of the server counts its segments.
     assert_eq!(tcp(&[("flow-direction", "ingress")])[0], received - before[0], "{lines:#?}");
-    assert_eq!(tcp(&[("flow-direction", "egress")])[0], sent - before[1], "{lines:#?}");
+    let sent = sent + again - before[1] - before[2];
+    assert_eq!(tcp(&[("flow-direction", "egress")])[0], sent, "{lines:#?}");
     let rules = scenario.secgroup.ok("rule list web");
     for line in lines.iter().filter(|line| line["protocol"] == "6") {
         assert!(
