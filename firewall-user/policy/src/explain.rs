@@ -63,10 +63,13 @@ impl Because {
             Self::Always => "the interface tracks all traffic".to_owned(),
             Self::Protocol => "only TCP and UDP may be untracked".to_owned(),
             Self::NotFromAnywhere => {
-                "no rule without an end allows it for all addresses".to_owned()
+                "no rule without an end time allows it for all addresses".to_owned()
             }
             Self::Reply { port } => {
-                format!("no rule without an end allows replies to port {port} for all addresses")
+                format!(
+                    "rules without an end time do not allow every reply for all addresses: {port} is the lowest port \
+                     that they do not"
+                )
             }
         }
     }

@@ -110,6 +110,20 @@ pub fn nearest_miss(rules: &[ResolvedRule], probe: Probe) -> Option<Miss> {
     Some(Miss { number, field, direction, traffic, network })
 }
 
+/// The number of the rule that allows the service of a packet, and only it, from or to other addresses: of several the
+/// one whose networks are nearest.
+#[must_use]
+pub fn allowing_elsewhere(rules: &[ResolvedRule], probe: Probe) -> Option<u32> {
+    let elsewhere = rules.iter().filter(|rule| rule.traffic != Traffic::All);
+    let elsewhere = elsewhere.filter_map(|rule| match Distance::of(rule, probe) {
+        Distance { direction: false, protocol: false, address: bits @ 1.., port: 0 } => {
+            Some((bits, rule.number))
+        }
+        _ => None,
+    });
+    elsewhere.min().map(|(_, number)| number)
+}
+
 /// How far a rule is from allowing a packet; compared in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Distance {

@@ -149,7 +149,14 @@ impl Command {
             (Format::Table, [one]) if self.pcap.is_none() => {
                 output::lines([text::text(one).trim_end()])?;
             }
-            (Format::Table, all) => text::lines(all)?,
+            (Format::Table, all) => {
+                text::lines(all)?;
+                let with_notes = all.iter().filter(|one| !one.notes.is_empty()).count();
+                if with_notes > 0 {
+                    let count = output::many(with_notes, "packet");
+                    output::note(&format!("notes about {count}: --output json"));
+                }
+            }
         }
         for Skipped { number, reason } in &found.skipped {
             output::note(&format!("packet {number} was left out: {reason}"));

@@ -366,6 +366,52 @@ fn an_explanation_names_rules_entries_tracking_and_the_way_back() {
 }
 
 #[test]
+fn neighbour_discovery_is_explained_as_hosts_send_it() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    secgroup.ok("group create web --description x");
+    secgroup.ok(&format!("attach eth0 --group web --hook {}", tc_hook()));
+    for (packet, reason) in [
+        ("fd77::2 ff02::1:ff00:1 --icmp neighbor-solicitation", "neighbour-discovery"),
+        (":: ff02::1:ff00:1 --icmp neighbor-solicitation", "neighbour-discovery"),
+        ("fd77::2 fd77::1 --icmp neighbor-solicitation", "neighbour-discovery"),
+        ("fd77::2 fd77::1 --icmp neighbor-advertisement", "neighbour-discovery"),
+        ("fd77::2 ff02::1 --icmp neighbor-advertisement", "neighbour-discovery"),
+        ("fe80::2 ff02::1 --icmp router-advertisement", "neighbour-discovery"),
+        // A router's address that is not of the link.
+        ("fd77::2 ff02::1 --icmp router-advertisement", "neighbour-discovery-invalid"),
+    ] {
+        let found = explained(&secgroup, &format!("eth0 ingress icmpv6 {packet}"));
+        assert_eq!(found["Reason"], reason, "{packet}");
+    }
+}
+
+#[test]
+fn a_service_that_other_addresses_may_use_is_allowed_in_its_group() {
+    let net = Pair::new();
+    let secgroup = Secgroup::inside(&net.server);
+    for group in ["web", "ssh"] {
+        secgroup.ok(&format!("group create {group} --description x"));
+    }
+    // Nearest, because its address matches.
+    secgroup.ok("rule add web ingress --protocol tcp --port 80 --cidr 0.0.0.0/0");
+    let other = secgroup.ok("rule add ssh ingress --protocol tcp --port 22 --cidr 10.77.0.9/32");
+    secgroup.ok(&format!("attach eth0 --group web --group ssh --hook {}", tc_hook()));
+    let line = "eth0 ingress tcp 10.77.0.2:5000 10.77.0.1:22";
+    let found = explained(&secgroup, line);
+    assert_eq!(found["NearestMiss"]["GroupName"], "web");
+    assert!(found["Notes"][0].as_str().unwrap().contains(other.trim()), "{found:#}");
+    let command = found["Remedies"][0]["Command"].as_str().unwrap();
+    assert!(command.starts_with("secgroup rule add ssh "), "{command}");
+    follow_remedies(&secgroup, &found);
+    assert_eq!(explained(&secgroup, line)["Verdict"], "pass");
+
+    // A rule about ICMP of the other family would be refused.
+    let found = explained(&secgroup, "eth0 ingress icmpv6 10.77.0.2 10.77.0.1");
+    assert_eq!(found["Remedies"][0]["Command"], Value::Null);
+}
+
+#[test]
 fn what_cannot_be_explained_is_refused() {
     let net = Pair::new();
     let secgroup = Secgroup::inside(&net.server);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use firewall_policy::model::{IcmpMatch, Traffic};
-use firewall_policy::nearest::{Field, nearest_miss};
+use firewall_policy::nearest::{Field, allowing_elsewhere, nearest_miss};
 use firewall_policy::{Probe, ResolvedRule, evaluate};
 use ipnet::IpNet;
 use proptest::collection::vec;
@@ -80,6 +80,14 @@ proptest! {
             // A packet that a rule allows has no miss, and every other one has, where there are rules.
             let is_allowed = evaluate(&rules, probe).next().is_some();
             prop_assert_eq!(found.is_none(), is_allowed || rules.is_empty());
+            // The rule of the service, with the nearest address.
+            let of_service = rules.iter().filter(|rule| rule.traffic != Traffic::All);
+            let elsewhere = of_service.filter_map(|rule| match distances(rule, probe) {
+                [0, 0, address, 0] if address > 0 => Some((address, rule.number)),
+                _ => None,
+            });
+            let expected = elsewhere.min().map(|(_, number)| number);
+            prop_assert_eq!(allowing_elsewhere(&rules, probe), expected);
         }
     }
 }

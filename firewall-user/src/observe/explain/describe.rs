@@ -52,7 +52,17 @@ pub(super) fn packet(parsed: &Parsed, length: usize) -> PacketDocument {
                 (document.icmp_type, document.icmp_code) = (Some(kind), Some(code));
             }
             document.tcp_flags = packet.flags.map(flags_text);
-            document.text = text(packet);
+            document.text = if ip.kind == Kind::LaterFragment {
+                // It has no ports, and no type.
+                format!(
+                    "{} {} > {}",
+                    protocol_name(packet.protocol),
+                    packet.source,
+                    packet.destination
+                )
+            } else {
+                text(packet)
+            };
             if ip.is_fragment {
                 document.text.push_str(", fragment");
             }

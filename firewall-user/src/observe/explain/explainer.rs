@@ -12,6 +12,7 @@ use super::names::Names;
 use super::packet::{ACK, FIRST, FIRST_BACK, Macs, Numbers, Packet, SOME_MACS};
 use super::parsed::{Ip, Parsed};
 use super::remedy::Dropped;
+use super::text::rule_text;
 use crate::clock::nanoseconds;
 use crate::control::enforcement::Enforcement;
 use crate::control::{Control, NothingAttached};
@@ -26,6 +27,7 @@ use crate::model::Interface;
 use crate::observe::capture::shortened;
 use crate::policy::MANAGEMENT_RULE;
 use crate::policy::explain::{Tracked, explain};
+use crate::policy::nearest::allowing_elsewhere;
 
 /// What is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +149,14 @@ impl Explainer {
             (Some(miss), Some(probe)) => self.names.nearest(control, miss, probe)?,
             _ => None,
         };
+        let elsewhere =
+            probe.filter(|_| nearest.is_some()).and_then(|probe| allowing_elsewhere(&rules, probe));
+        if let Some(number) =
+            elsewhere.filter(|number| nearest.is_none_or(|miss| miss.number != *number))
+            && let Some(rule) = self.names.rule(control, number)?
+        {
+            notes.push(format!("For other addresses, it is allowed by {}.", rule_text(&rule)));
+        }
         let entry = run.counted.iter().copied().find(|one| self.names.entry(*one).is_some());
         let dropped = Dropped {
             names: &self.names,
@@ -155,6 +165,7 @@ impl Explainer {
             ip,
             entry,
             nearest: nearest.map(|miss| miss.number),
+            elsewhere,
             has_rule: by_rules.as_ref().is_some_and(|of| !of.allowing.is_empty()),
             opened_by: run.before.as_ref().map(FlowEntry::initiator),
         };

@@ -1,6 +1,6 @@
 //! A packet that is asked about, as the frame that its interface would see.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::{Result, bail};
 use etherparse::{
@@ -155,7 +155,7 @@ impl Packet {
         let is_discovery = self.source.is_ipv6() && (133..=137).contains(&kind);
         if is_discovery {
             message[4..].fill(0);
-            if let (135..=137, IpAddr::V6(target)) = (kind, self.destination) {
+            if let (135..=137, Some(target)) = (kind, self.target()) {
                 message.extend(target.octets());
             }
             if kind == 134 {
@@ -164,6 +164,28 @@ impl Packet {
             }
         }
         (message, is_discovery)
+    }
+
+    /// What a neighbour solicitation asks for, or an advertisement is about (RFC 4861, 4.3 and 4.4): of a solicitation
+    /// to the group of an address (RFC 4291, 2.7.1), the address of the sender's subnet that is in this group.
+    fn target(&self) -> Option<Ipv6Addr> {
+        const SOLICITATION: u8 = 135;
+        const ADVERTISEMENT: u8 = 136;
+        let (IpAddr::V6(source), IpAddr::V6(destination)) = (self.source, self.destination) else {
+            return None;
+        };
+        Some(match self.icmp[0] {
+            SOLICITATION if destination.is_multicast() => {
+                let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+                let subnet = if source.is_unspecified() { link_local } else { source };
+                let mut target = [0; 16];
+                target[..8].copy_from_slice(&subnet.octets()[..8]);
+                target[13..].copy_from_slice(&destination.octets()[13..]);
+                target.into()
+            }
+            ADVERTISEMENT => source,
+            _ => destination,
+        })
     }
 
     /// The packet that answers this one; `None` where none does: ICMP messages other than queries, and RST.

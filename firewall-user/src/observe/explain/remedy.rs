@@ -22,6 +22,8 @@ pub(super) struct Dropped<'a> {
     pub(super) entry: Option<u32>,
     /// The number of the rule that comes closest.
     pub(super) nearest: Option<u32>,
+    /// The number of a rule that allows its service, but not its address.
+    pub(super) elsewhere: Option<u32>,
     /// Whether a rule allows it.
     pub(super) has_rule: bool,
     /// The direction of the first packet of its flow.
@@ -81,7 +83,9 @@ impl Dropped<'_> {
                 text("No rule helps: such fragments are used to get past filters.")
             }
             Reason::NeighbourDiscoveryInvalid => text(
-                "No rule helps: neighbour discovery that is not valid is dropped on every interface.",
+                "No rule helps: neighbour discovery that is not valid (RFC 4861) is dropped on every interface. Its hop \
+                 limit is 255, its code 0, and its options are known ones; it goes to the link or to the neighbour \
+                 itself, and router advertisements come from and go to link-local addresses or groups.",
             ),
             Reason::IcmpErrorInvalid => {
                 text("No rule helps: the error has to embed a packet that its receiver has sent.")
@@ -116,7 +120,12 @@ impl Dropped<'_> {
     /// The smallest rule for a packet.
     fn rule(&self, probe: Probe) -> Remedy {
         let direction = probe.direction;
-        let text = format!(
+        if is_of_other_family(probe) {
+            return text(
+                "No rule is about ICMP of the other family: only one for all protocols allows it.",
+            );
+        }
+        let words = format!(
             "Allows exactly this: {} {} {} {}.",
             direction.name(),
             service(probe),
@@ -130,13 +139,15 @@ impl Dropped<'_> {
             options(probe),
             cidr(probe.outside)
         );
-        command(&text, line)
+        command(&words, line)
     }
 
-    /// A group of the interface: that of the rule that comes closest, else the first.
+    /// A group of the interface: that of a rule about the same service, else of the rule that comes closest, else the
+    /// first.
     fn group(&self) -> String {
         let model = &self.names.model;
-        let nearest = self.nearest.and_then(|number| self.names.stored_rule(number));
+        let nearest = self.elsewhere.or(self.nearest);
+        let nearest = nearest.and_then(|number| self.names.stored_rule(number));
         let nearest = nearest.map(|(group, _)| group);
         let first = self.names.interface.groups.first().and_then(|id| model.groups.get(id));
         match nearest.or(first.map(AsRef::as_ref)) {
@@ -262,7 +273,16 @@ fn options(probe: Probe) -> String {
         (protocol::UDP, _) => format!("--protocol udp --port {}", probe.port),
         (protocol::ICMP, IpAddr::V4(_)) => format!("--protocol icmp --icmp {kind}/{code}"),
         (protocol::ICMPV6, IpAddr::V6(_)) => format!("--protocol icmpv6 --icmp {kind}/{code}"),
+        _ if is_of_other_family(probe) => "--protocol all".to_owned(),
         (number, _) => format!("--protocol {number}"),
+    }
+}
+
+/// Whether it is ICMP in IPv6, or ICMPv6 in IPv4.
+const fn is_of_other_family(probe: Probe) -> bool {
+    match probe.outside {
+        IpAddr::V4(_) => probe.protocol == protocol::ICMPV6,
+        IpAddr::V6(_) => probe.protocol == protocol::ICMP,
     }
 }
 

@@ -82,7 +82,7 @@ impl Explanation {
     }
 }
 
-fn rule_text(rule: &RuleText) -> String {
+pub(super) fn rule_text(rule: &RuleText) -> String {
     let what = rule.text.as_deref().unwrap_or("removed since");
     format!("{} of group {} ({what})", rule.security_group_rule_id, rule.group_name)
 }
