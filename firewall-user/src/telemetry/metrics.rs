@@ -1,7 +1,7 @@
 //! The metrics, read from the kernel's maps at every scrape.
 //!
-//! Labels are interfaces, directions, reasons, groups, rules, prefix lists, network ACLs and their entries: their
-//! number is bounded by the configured objects. No address is a label.
+//! Labels are interfaces, directions, reasons, groups, rules, prefix lists, network ACLs and their entries, flow logs:
+//! their number is bounded by the configured objects. No address is a label.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,6 +21,7 @@ use crate::control::Control;
 use crate::control::last_reconcile::LastReconcile;
 use crate::dataplane::flows::list::Occupancy;
 use crate::dataplane::tables::counters::{ByEvent, ByReason};
+use crate::observe::flow_logs::status::Status;
 use crate::observe::hits::RuleHits;
 use crate::store::EndedCounts;
 
@@ -32,12 +33,13 @@ mod sources;
 use declaration::{
     ACL_BYTES, ACL_PACKETS, ALLOWANCE_AVAILABLE, ALLOWANCE_EXCEEDED, AUDITED_PACKETS, BLOCK_BYTES,
     BLOCK_PACKETS, BLOCKS, BUILD_INFO, BYTES, DEVICE_PRESENT, DROP_BYTES, DROPS, ENDED, ENFORCING,
-    FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED, FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED,
-    FLOWS_UNPROMOTED, INTERFACE_INFO, JOURNAL_BYTES, JOURNAL_OLDEST, PACKETS, PANIC, PASSES,
-    PENDING_CHANGE, PENDING_DEADLINE, POLICY_GENERATION, PREFIX, RECONCILE_SUCCESS,
-    RECONCILE_TIMESTAMP, RECORDS_AGGREGATED, RECORDS_COLLECTING, RECORDS_KEPT, RECORDS_LOST,
-    RECORDS_SEEN, RECORDS_SELF_TEST, RECORDS_UNWRITTEN, RULE_BYTES, RULE_COVERED, RULE_FIRST_HIT,
-    RULE_FLOWS, RULE_LAST_HIT, RULE_PACKETS, STORE_GENERATION, STORE_READABLE, TABLES_READABLE,
+    FLOW_LOG_DELIVERED, FLOW_LOG_FAILED, FLOW_LOG_LOST, FLOWS, FLOWS_CAPACITY, FLOWS_EVICTED,
+    FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED, FLOWS_UNPROMOTED, INTERFACE_INFO,
+    JOURNAL_BYTES, JOURNAL_OLDEST, PACKETS, PANIC, PASSES, PENDING_CHANGE, PENDING_DEADLINE,
+    POLICY_GENERATION, PREFIX, RECONCILE_SUCCESS, RECONCILE_TIMESTAMP, RECORDS_AGGREGATED,
+    RECORDS_COLLECTING, RECORDS_KEPT, RECORDS_LOST, RECORDS_SEEN, RECORDS_SELF_TEST,
+    RECORDS_UNWRITTEN, RULE_BYTES, RULE_COVERED, RULE_FIRST_HIT, RULE_FLOWS, RULE_LAST_HIT,
+    RULE_PACKETS, STORE_GENERATION, STORE_READABLE, TABLES_READABLE,
 };
 pub use declaration::{Kind, METRICS, Metric};
 use rows::{BYTES_FIELD, PACKETS_FIELD};
@@ -56,6 +58,7 @@ struct Reading {
     rules: Vec<RuleCount>,
     entries: Vec<EntryCount>,
     blocks: Vec<BlockCount>,
+    flow_logs: Vec<Delivered>,
     /// `None` where no one told.
     records: Option<Records>,
     /// What the store tells about itself; `None` if it cannot be read.
@@ -133,6 +136,13 @@ struct BlockCount {
     /// Prefix list and interface.
     labels: [String; 2],
     count: Counter,
+}
+
+/// What became of the records of a flow log.
+#[derive(Debug)]
+struct Delivered {
+    id: String,
+    status: Status,
 }
 
 /// The metrics that could be read, and the first error.
@@ -277,6 +287,9 @@ impl Collector for Reading {
             &JOURNAL_OLDEST,
             self.of_records(|records| rows::seconds(records.journal?.oldest)),
         )?;
+        encode(to, &FLOW_LOG_FAILED, self.by_flow_log(|status| status.error.is_some().into()))?;
+        encode(to, &FLOW_LOG_DELIVERED, self.by_flow_log(|status| status.delivered))?;
+        encode(to, &FLOW_LOG_LOST, self.by_flow_log(|status| status.failed))?;
         encode(to, &STORE_GENERATION, self.of_store(|store| store.generation))?;
         encode(to, &PANIC, self.of_store(|store| store.panic.into()))?;
         encode(to, &BUILD_INFO, [(build, 1)])

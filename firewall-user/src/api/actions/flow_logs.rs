@@ -11,7 +11,6 @@ use super::Action;
 use crate::api::call::Call;
 use crate::api::view::flow_logs as view;
 use crate::model::{FlowLog, FlowLogId};
-use crate::observe::flow_logs::destination::Plan;
 use crate::observe::flow_logs::status::{Status, Statuses};
 
 mod create;
@@ -43,24 +42,13 @@ fn describe(call: &Call<'_>) -> Result<Xml, Error> {
     let statuses = Statuses::read(call.api().state_dir());
     // Ids that do not exist find nothing, as in EC2.
     let logs = model.flow_logs.values().filter(|log| ids.is_empty() || ids.contains(&log.id));
-    let logs = logs.filter(|log| {
-        filters.matches(&log.tags, |name| values(log, &status(&statuses, log), name))
-    });
+    let logs =
+        logs.filter(|log| filters.matches(&log.tags, |name| values(log, &statuses.of(log), name)));
     let (logs, next) = page.cut(logs.collect(), |log| log.id.to_string());
     let mut xml = Xml::new();
-    xml.list("flowLogSet", logs, |xml, log| view::flow_log(xml, log, &status(&statuses, log)));
+    xml.list("flowLogSet", logs, |xml, log| view::flow_log(xml, log, &statuses.of(log)));
     xml.option("nextToken", next);
     Ok(xml)
-}
-
-/// What became of a flow log's records. What cannot be delivered has failed before it is tried; else the status is that
-/// of success, as in EC2, before there are records.
-fn status(statuses: &Statuses, log: &FlowLog) -> Status {
-    let mut status = statuses.of(&log.id).cloned().unwrap_or_default();
-    if let Err(error) = Plan::new(&log.settings) {
-        status.error = Some(error.to_string());
-    }
-    status
 }
 
 fn values<'a>(log: &'a FlowLog, status: &Status, name: &str) -> Vec<Cow<'a, str>> {

@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use super::time;
 use crate::model::Model;
-use crate::observe::flow_logs::destination::Plan;
 use crate::observe::flow_logs::status::Statuses;
 
 /// The flow logs.
@@ -52,10 +51,7 @@ impl FlowLogList {
     pub(super) fn new(model: &Model, statuses: &Statuses, is_running: bool) -> Self {
         let flow_logs = model.flow_logs.values().map(|log| {
             let settings = &log.settings;
-            let mut status = statuses.of(&log.id).cloned().unwrap_or_default();
-            if let Err(error) = Plan::new(settings) {
-                status.error = Some(error.to_string());
-            }
+            let status = statuses.of(log);
             FlowLogEntry {
                 flow_log_id: log.id.to_string(),
                 resource_id: log.resource.to_string(),

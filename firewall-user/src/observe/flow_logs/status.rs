@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::FlowLogId;
+use super::destination::Plan;
+use crate::model::FlowLog;
 use crate::ownership;
 
 /// The name of the file in the state directory.
@@ -81,10 +82,15 @@ impl Statuses {
         })
     }
 
-    /// That of a flow log.
+    /// That of a flow log. What cannot be delivered has failed before it is tried; else the status is that of success,
+    /// as in EC2, before there are records.
     #[must_use]
-    pub fn of(&self, id: &FlowLogId) -> Option<&Status> {
-        self.logs.get(id.as_str())
+    pub fn of(&self, log: &FlowLog) -> Status {
+        let mut status = self.logs.get(log.id.as_str()).cloned().unwrap_or_default();
+        if let Err(error) = Plan::new(&log.settings) {
+            status.error = Some(error.to_string());
+        }
+        status
     }
 
     /// Removes those of flow logs that are gone, but for their counts.

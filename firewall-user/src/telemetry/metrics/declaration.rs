@@ -156,6 +156,12 @@ metrics! {
         "Size of the journal of records";
     JOURNAL_OLDEST = Gauge "journal_oldest_timestamp_seconds" []
         "Time of the oldest entry in the journal of records, in seconds since 1970";
+    FLOW_LOG_FAILED = Gauge "flow_log_failed" ["flow_log"]
+        "1 if the last records of a flow log could not be delivered, else 0";
+    FLOW_LOG_DELIVERED = Counter "flow_log_records_delivered" ["flow_log"]
+        "Records of a flow log that were delivered, as `secgroup flow-log list` shows them";
+    FLOW_LOG_LOST = Counter "flow_log_records_lost" ["flow_log"]
+        "Records of a flow log that could not be delivered; they are not delivered later";
     STORE_GENERATION = Gauge "store_generation" []
         "Number of changes to the store";
     PANIC = Gauge "panic" []

@@ -4,13 +4,16 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 
-use super::{BlockCount, EntryCount, Measured, Reading, RuleCount, Sources, StoreValues, Stored};
+use super::{
+    BlockCount, Delivered, EntryCount, Measured, Reading, RuleCount, Sources, StoreValues, Stored,
+};
 use crate::clock::Clocks;
 use crate::control::Control;
 use crate::control::enforcement::State;
 use crate::dataplane::hooks::hook::Hook;
 use crate::dataplane::tables::maps::Maps;
 use crate::model::{Interface, Model, Peer};
+use crate::observe::flow_logs::status::Statuses;
 use crate::observe::hits::Hits;
 
 pub(super) fn read(
@@ -49,6 +52,7 @@ pub(super) fn read(
         });
     }
     name_accounts(&model, reading);
+    read_flow_logs(&control, &model, reading);
     if sources.has_rules() {
         let read = read_rules(&control, &model, sources, reading);
         read.unwrap_or_else(|error| first = first.take().or(Some(error)));
@@ -136,6 +140,14 @@ fn read_rules(
         }
     }
     hits.map(drop)
+}
+
+/// The flow logs, with what became of their records. Of one that has no interval yet it is nothing.
+fn read_flow_logs(control: &Control, model: &Model, reading: &mut Reading) {
+    let statuses = Statuses::read(&control.paths().state_dir);
+    let logs = model.flow_logs.values();
+    reading.flow_logs =
+        logs.map(|log| Delivered { id: log.id.to_string(), status: statuses.of(log) }).collect();
 }
 
 /// Replaces the ids of interfaces in accounts by their labels. Those of interfaces that are gone are left out.

@@ -8,6 +8,7 @@ use firewall_ebpf::abi::reason::{Reason, Verdict};
 use super::{Measured, Reading, RecordAccount, Records, StoreValues, Stored};
 use crate::dataplane::flows::list::Occupancy;
 use crate::model::{EndedKind, Family};
+use crate::observe::flow_logs::status::Status;
 use crate::observe::hits::RuleHits;
 use crate::store::EndedCounts;
 
@@ -149,6 +150,13 @@ impl Reading {
     pub(super) fn covered(&self) -> impl Iterator<Item = ([String; 2], u64)> {
         let labels = |group: &String, rule: &String| [group.clone(), rule.clone()];
         self.rules.iter().map(move |one| (labels(&one.group, &one.rule), one.is_covered.into()))
+    }
+
+    pub(super) fn by_flow_log(
+        &self,
+        value: fn(&Status) -> u64,
+    ) -> impl Iterator<Item = ([String; 1], u64)> {
+        self.flow_logs.iter().map(move |one| ([one.id.clone()], value(&one.status)))
     }
 
     pub(super) fn by_account(

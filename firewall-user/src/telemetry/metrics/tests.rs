@@ -2,6 +2,11 @@ use firewall_ebpf::abi::event::Event;
 use firewall_ebpf::abi::flow::Table;
 
 use super::*;
+use crate::config::{Config, Paths};
+use crate::model::{FlowLogSettings, Logged, RecordFiles};
+use crate::observe::flow_logs::field::Format;
+use crate::observe::flow_logs::status::Statuses;
+use crate::store::Store;
 
 #[test]
 fn a_family_of_counters_has_the_name_of_its_samples() {
@@ -71,6 +76,7 @@ fn sample() -> Reading {
         rules: vec![rule],
         entries: vec![entry],
         blocks: vec![block],
+        flow_logs: vec![Delivered { id: "fl-1".to_owned(), status: Status::default() }],
         stored: vec![stored],
         records: Some(records),
         store: Some(StoreValues {
@@ -104,4 +110,55 @@ fn a_scrape_has_every_declared_metric_with_its_labels_and_no_other() {
         seen.insert(name.to_owned());
     }
     assert_eq!(seen.len(), METRICS.len(), "every metric has a sample");
+}
+
+#[test]
+fn what_became_of_the_records_of_a_flow_log_is_told_by_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths {
+        state_dir: dir.path().join("state"),
+        pin_dir: dir.path().join("pins"),
+        config: None,
+    };
+    let settings = |format: &str| FlowLogSettings {
+        traffic: "ALL".into(),
+        destination_type: "s3".into(),
+        destination: Some(format!("arn:aws:s3:::bucket/{format}")),
+        log_group: None,
+        permission: None,
+        cross_account_role: None,
+        format: Format::default().to_string(),
+        interval: 60,
+        files: Some(RecordFiles { format: format.into(), is_hive: false, is_per_hour: false }),
+        tag_fields: Vec::new(),
+    };
+    let mut store = Store::open(&paths.state_dir).unwrap();
+    let mut change = store.begin().unwrap();
+    let vpc = change.model().vpcs.keys().next().unwrap().clone();
+    let mut create = |format: &str| {
+        let resource = Logged::Vpc(vpc.clone());
+        change.create_flow_log(resource, settings(format), Default::default()).unwrap().to_string()
+    };
+    let [log, other] = ["plain-text", "parquet"].map(&mut create);
+    change.commit().unwrap();
+    let told = |log: &str| {
+        let open = || Control::open_read_only(&paths, Config::default());
+        let text = scrape(open, &Sources::new(false)).unwrap().text;
+        ["failed", "records_delivered_total", "records_lost_total"].map(|name| {
+            let series = format!("secgroup_flow_log_{name}{{flow_log=\"{log}\"}} ");
+            let value = text.lines().find_map(|line| line.strip_prefix(&series));
+            value.unwrap_or_else(|| panic!("{series}: {text}")).parse::<u64>().unwrap()
+        })
+    };
+    // Before the first interval; one that cannot be delivered has failed already.
+    assert_eq!((told(&log), told(&other)), ([0, 0, 0], [1, 0, 0]));
+    let mut statuses = Statuses::default();
+    let full = Some("No space left on device".to_owned());
+    let status = Status { error: full, delivered: 7, failed: 2, ..Status::default() };
+    statuses.logs.insert(log.clone(), status);
+    statuses.write(&paths.state_dir).unwrap();
+    assert_eq!(told(&log), [1, 7, 2]);
+    statuses.logs.get_mut(&log).unwrap().error = None;
+    statuses.write(&paths.state_dir).unwrap();
+    assert_eq!(told(&log), [0, 7, 2]);
 }

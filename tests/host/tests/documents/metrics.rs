@@ -67,6 +67,7 @@ const LABELS: &[(&str, &str)] = &[
         "kind",
         "Of what ended: `rule`, `acl-entry` or `block`. Of blocks: `network` or `prefix-list`.",
     ),
+    ("flow_log", "Id of a flow log."),
     ("version", "Version of the program."),
     ("abi", "Version of the layout of the pinned maps."),
 ];
