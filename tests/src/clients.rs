@@ -37,7 +37,13 @@ impl<'a> Endpoint<'a> {
     /// Starts it for clients in a namespace, with an access key.
     #[must_use]
     pub fn start(secgroup: &'a Secgroup<'a>, namespace: &'a Namespace) -> Self {
-        secgroup.configure(CONFIG);
+        Self::start_with(secgroup, namespace, "")
+    }
+
+    /// The same with lines of the configuration besides.
+    #[must_use]
+    pub fn start_with(secgroup: &'a Secgroup<'a>, namespace: &'a Namespace, config: &str) -> Self {
+        secgroup.configure(&format!("{CONFIG}{config}"));
         let key = &secgroup.json("key create --description test")["AccessKey"];
         let word = |name: &str| key[name].as_str().expect("a part of an access key").to_owned();
         let key = (word("AccessKeyId"), word("SecretAccessKey"));
@@ -75,6 +81,16 @@ impl<'a> Endpoint<'a> {
     #[must_use]
     pub const fn secgroup(&self) -> &Secgroup<'a> {
         self.secgroup
+    }
+
+    /// Ends the server as a service manager does, with what it does at its end.
+    pub fn terminate(mut self) {
+        assert!(self.process.terminate().success(), "{}", self.log());
+    }
+
+    /// Waits until a line that the server prints contains `text`.
+    pub fn wait_for_output(&self, text: &str) {
+        self.process.wait_for_output(text);
     }
 
     /// What the server has printed.

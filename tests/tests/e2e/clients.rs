@@ -3,6 +3,7 @@
 mod ansible;
 mod corpus;
 mod custodian;
+mod flow_logs;
 mod javascript;
 mod python;
 mod sequences;
