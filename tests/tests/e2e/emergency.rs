@@ -1,23 +1,23 @@
 //! The worst day: the disk is full or read-only, the configuration is broken, somebody holds the lock, or owns
 //! what secgroup relies on. Packets stay as they were, and emergency commands work.
 
-use std::fs::{self, File, Permissions};
-use std::io::Write as _;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use firewall_user::model::Limits;
 use firewall_user::store::Store;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rusqlite::Connection;
 use secgroup_tests::network::{End, at, join};
 use secgroup_tests::secgroup::CommandOutput;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
 use secgroup_tests::{Namespace, Pair, Process, Secgroup};
+
+use crate::support::Mounted;
 
 const RULE: &str = "web ingress --protocol tcp --port 80 --cidr 10.77.0.0/24 --cidr fd77::/64";
 
@@ -37,50 +37,6 @@ const READING: [&str; 9] = [
 /// Runs a program as a user who is not root.
 const NOBODY: [&str; 6] =
     ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--"];
-
-/// A file system that is unmounted when this is dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(kind: &str, at: &Path, options: &str) -> Self {
-        mount(Some("none"), at, Some(kind), MsFlags::empty(), Some(options)).unwrap();
-        Self(at.to_owned())
-    }
-
-    /// A small file system of its own for the store of an instance that has none yet.
-    fn for_store(secgroup: &Secgroup<'_>) -> Self {
-        fs::create_dir(secgroup.state_dir()).unwrap();
-        Self::new("tmpfs", &secgroup.state_dir(), "size=1m,mode=0700")
-    }
-
-    fn set_read_only(&self, is_read_only: bool) {
-        let flag = if is_read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
-        let flags = MsFlags::MS_REMOUNT | flag;
-        // A process that waits for a deadline looks at the store now and then.
-        wait_until(MAX_WAIT, "the file system to be remounted", || {
-            mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>).is_ok()
-        });
-    }
-
-    /// Fills it but for some pages of 4 KiB.
-    fn fill_but(&self, pages: u64) {
-        let path = self.0.join("filler");
-        let mut file = File::create(&path).unwrap();
-        while file.write_all(&[1; 4096]).is_ok() {}
-        let length = file.metadata().unwrap().len();
-        file.set_len(length - length % 4096 - pages * 4096).unwrap();
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
-    }
-}
 
 /// A server that a rule allows the client to reach.
 fn serve_http(net: &Pair, secgroup: &Secgroup<'_>) -> [TcpServer; 2] {
@@ -371,7 +327,8 @@ fn a_store_that_became_read_only_in_the_middle_of_a_commit_is_read() {
     let disk = Mounted::for_store(&secgroup);
     let _servers = serve_http(&net, &secgroup);
     let before = rules(&secgroup);
-    let (path, journal) = ["secgroup.db", "secgroup.db-journal"].map(|it| disk.0.join(it)).into();
+    let (path, journal) =
+        ["secgroup.db", "secgroup.db-journal"].map(|it| disk.path().join(it)).into();
     // A change of which some pages are written; its journal has them as they were.
     let sql = Connection::open(&path).unwrap();
     sql.pragma_update(None, "journal_mode", "PERSIST").unwrap();

@@ -12,6 +12,8 @@ use secgroup_tests::{Namespace, Pair, Process, Secgroup};
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod delivery;
+
 /// A server whose interface has a flow log of all traffic, and `secgroup serve`, which delivers it.
 struct Scenario<'a> {
     host: &'a Namespace,

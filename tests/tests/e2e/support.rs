@@ -1,8 +1,12 @@
 //! Helpers that several tests use.
 
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use secgroup_tests::Secgroup;
 use secgroup_tests::udp;
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
@@ -45,5 +49,53 @@ pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A file system that is unmounted when this is dropped.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    pub(crate) fn new(kind: &str, at: &Path, options: &str) -> Self {
+        mount(Some("none"), at, Some(kind), MsFlags::empty(), Some(options)).unwrap();
+        Self(at.to_owned())
+    }
+
+    /// A small file system of its own for the store of an instance that has none yet.
+    pub(crate) fn for_store(secgroup: &Secgroup<'_>) -> Self {
+        fs::create_dir(secgroup.state_dir()).unwrap();
+        Self::new("tmpfs", &secgroup.state_dir(), "size=1m,mode=0700")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
+        let flag = if is_read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+        let flags = MsFlags::MS_REMOUNT | flag;
+        // A process that waits for a deadline looks at the store now and then.
+        wait_until(MAX_WAIT, "the file system to be remounted", || {
+            mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>).is_ok()
+        });
+    }
+
+    /// Fills it but for some pages of 4 KiB.
+    pub(crate) fn fill_but(&self, pages: u64) {
+        let path = self.0.join("filler");
+        let mut file = File::create(&path).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        let length = file.metadata().unwrap().len();
+        file.set_len(length - length % 4096 - pages * 4096).unwrap();
+    }
+
+    pub(crate) fn free(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
 }
