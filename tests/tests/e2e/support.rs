@@ -61,6 +61,12 @@ impl Mounted {
         Self(at.to_owned())
     }
 
+    /// A file or directory on itself.
+    pub(crate) fn bind(at: &Path) -> Self {
+        mount(Some(at), at, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        Self(at.to_owned())
+    }
+
     /// A small file system of its own for the store of an instance that has none yet.
     pub(crate) fn for_store(secgroup: &Secgroup<'_>) -> Self {
         fs::create_dir(secgroup.state_dir()).unwrap();

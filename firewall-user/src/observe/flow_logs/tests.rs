@@ -1,6 +1,6 @@
 //! Records, sums and files, without a kernel.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::reason::Reason;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
 
 use super::aggregate::{Aggregator, Bounds, Packets, Skipped, Traffic, Tuple};
 use super::destination::{Destination, Plan};
@@ -382,7 +384,7 @@ fn the_oldest_files_are_deleted_and_others_stay() {
     fs::write(&other, [0; 100_000]).unwrap();
     let now = SystemTime::now();
     for (age, path) in [4, 3, 2, 1].into_iter().zip(&files) {
-        let file = fs::File::options().write(true).open(path).unwrap();
+        let file = File::options().write(true).open(path).unwrap();
         file.set_modified(now - Duration::from_secs(age * 3600)).unwrap();
     }
     let size = fs::metadata(&files[0]).unwrap().len();
@@ -394,6 +396,23 @@ fn the_oldest_files_are_deleted_and_others_stay() {
     assert_eq!(retain(place.path(), young, now).unwrap().files, 1);
     assert_eq!(are_there(), [false, false, false, true]);
     assert!(other.exists());
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_keeps_no_file() {
+    let place = directory();
+    let path = place.path().join(&write(place.path(), None, 1, MAX_FILE)[0]);
+    // Its path is too long for any call.
+    let long = "a".repeat(250);
+    let mut above = File::open(place.path()).unwrap();
+    for _ in 0..20 {
+        mkdirat(&above, &*long, Mode::S_IRWXU).unwrap();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        above = openat(&above, &*long, flags, Mode::empty()).unwrap().into();
+    }
+    let error = retain(place.path(), Keep { bytes: 0, age: None }, SystemTime::now()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
+    assert!(!path.exists());
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The disk is full, or the process is killed while it writes.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use firewall_user::observe::flow_logs::status::Statuses;
 use nix::sys::signal::{Signal, kill};
@@ -148,4 +148,33 @@ fn a_process_that_is_killed_while_it_writes_leaves_no_half_file() {
     // Each of them can be read.
     let read = scenario.secgroup.run(["flow-log", "show"]);
     assert!(read.code == Some(0) && read.stderr.is_empty(), "{read}");
+}
+
+#[test]
+fn a_file_that_cannot_be_deleted_keeps_no_other() {
+    let net = Pair::new();
+    let mut scenario = Scenario::with(&net, "", "max_size = 1\n");
+    let place = scenario.directory();
+    fs::create_dir_all(&place).unwrap();
+    // A process looks for such files at its first delivery.
+    assert!(scenario.serve.take().unwrap().terminate().success());
+    // Of 900 KiB, the first the oldest.
+    let paths = [2, 1].map(|hours| {
+        let name =
+            format!("000000000000_vpcflowlogs_local_fl-1_20261130T0000Z_0000000{hours}.log.gz");
+        let path = place.join(name);
+        let file = File::create(&path).unwrap();
+        file.set_len(900 << 10).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+        path
+    });
+    // Nobody can delete what something is mounted on.
+    let _mounted = Mounted::bind(&paths[0]);
+    scenario.serve();
+    let mut serve = scenario.serve.take().unwrap();
+    assert!(serve.terminate().success());
+    let lines = serve.lines();
+    let reported = |line: &String| line.contains("delete old files of flow logs");
+    assert!(lines.iter().any(reported), "{lines:#?}");
+    assert_eq!(paths.map(|path| path.exists()), [true, false], "{lines:#?}");
 }

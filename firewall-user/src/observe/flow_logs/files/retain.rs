@@ -1,6 +1,6 @@
 //! Deletes the oldest files of flow logs, so that they stay within a size, and what a killed process left.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -31,15 +31,12 @@ const MAX_DEPTH: usize = 300;
 
 /// Deletes files of flow logs below a directory, the oldest first, until the others are within bounds; other files
 /// stay. Unfinished files that no process writes any more are deleted too; only one process may write there. A file that
-/// cannot be deleted keeps no other from being deleted.
+/// cannot be deleted keeps no other from being deleted, nor does a directory that cannot be read.
 ///
 /// # Errors
 /// A directory cannot be read, or a file not be deleted: the first such.
 pub fn retain(directory: &Path, keep: Keep, now: SystemTime) -> io::Result<Deleted> {
-    let mut found = Vec::new();
-    let mut unfinished = Vec::new();
-    collect(directory, 0, &mut found, &mut unfinished)?;
-    let mut refused = None;
+    let Files { mut found, unfinished, mut refused } = Files::below(directory);
     for path in unfinished {
         refused = refused.or(fs::remove_file(path).err());
     }
@@ -70,33 +67,54 @@ pub fn retain(directory: &Path, keep: Keep, now: SystemTime) -> io::Result<Delet
     refused.map_or(Ok(deleted), Err)
 }
 
-type Found = (SystemTime, u64, PathBuf);
+/// What is below a directory.
+#[derive(Default)]
+struct Files {
+    /// Time, bytes and path.
+    found: Vec<(SystemTime, u64, PathBuf)>,
+    unfinished: Vec<PathBuf>,
+    /// The first error: what it is about is left out.
+    refused: Option<io::Error>,
+}
 
-fn collect(
-    directory: &Path,
-    depth: usize,
-    found: &mut Vec<Found>,
-    unfinished: &mut Vec<PathBuf>,
-) -> io::Result<()> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
+impl Files {
+    fn below(directory: &Path) -> Self {
+        let mut files = Self::default();
+        files.collect(directory, 0);
+        files
+    }
+
+    fn collect(&mut self, directory: &Path, depth: usize) {
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) => return self.refuse(error),
+        };
+        for entry in entries {
+            let added = entry.and_then(|entry| self.add(&entry, depth));
+            added.unwrap_or_else(|error| self.refuse(error));
+        }
+    }
+
+    fn add(&mut self, entry: &DirEntry, depth: usize) -> io::Result<()> {
         // Of a link, its own: it is not followed.
         let kind = entry.file_type()?;
         let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
+        let Some(name) = name.to_str() else { return Ok(()) };
         if kind.is_dir() && depth < MAX_DEPTH {
-            collect(&entry.path(), depth + 1, found, unfinished)?;
+            self.collect(&entry.path(), depth + 1);
         } else if kind.is_file() && is_file_name(name) {
             let data = entry.metadata()?;
-            found.push((data.modified()?, data.len(), entry.path()));
+            self.found.push((data.modified()?, data.len(), entry.path()));
         } else if kind.is_file() && name.strip_prefix(UNFINISHED).is_some_and(is_file_name) {
-            unfinished.push(entry.path());
+            self.unfinished.push(entry.path());
+        }
+        Ok(())
+    }
+
+    /// What is gone, or was deleted meanwhile, is no error.
+    fn refuse(&mut self, error: io::Error) {
+        if error.kind() != io::ErrorKind::NotFound {
+            self.refused.get_or_insert(error);
         }
     }
-    Ok(())
 }
