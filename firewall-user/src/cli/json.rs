@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema};
 
 use super::block::BlockList;
 use super::diff::DiffDocument;
-use super::flow_log::document::FlowLogList;
+use super::flow_log::document::{FlowLogList, FlowLogRecord};
 use super::key::{CreatedKey, KeyList};
 use super::prefix_list::LoadDocument;
 use super::rule::redundant::RedundantRules;
@@ -68,6 +68,7 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<FlowTop>("Rates of flows", &["flows top"], &[]),
         document::<FlowEvent>("Flow that began or ended", &["flows watch"], &[]),
         document::<FlowLogList>("Flow logs", &["flow-log list"], &[]),
+        document::<FlowLogRecord>("Record of a flow log", &["flow-log show"], &[]),
         document::<CreatedKey>("New access key", &["key create"], &[]),
         document::<KeyList>("Access keys", &["key list"], &[]),
     ]

@@ -298,6 +298,15 @@ fn files_have_the_layout_of_aws_and_the_fields_of_the_format() {
     assert_eq!(text.lines().next(), Some(&*header));
     let fields = header.split(' ').count();
     assert!(text.lines().all(|line| line.split(' ').count() == fields), "{text}");
+    // The same records, an object on each line.
+    let json =
+        scenario.secgroup.ok("flow-log show --output json --protocol icmp --direction egress");
+    let replies = json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let replies: Vec<_> = replies.filter(|reply| reply["log_status"] == "OK").collect();
+    let [reply] = &replies[..] else { panic!("{json}") };
+    assert_eq!((&reply["srcaddr"], &reply["packets"]), (&"10.77.0.1".into(), &1.into()), "{json}");
+    let refused = scenario.secgroup.refused("flow-log show --output json --format ${start}", 2);
+    assert!(refused.contains("--format cannot be used with --output json"), "{refused}");
 }
 
 #[test]

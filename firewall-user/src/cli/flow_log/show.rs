@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::document::FlowLogRecord;
 use super::{directory, fields};
-use crate::cli::failure;
-use crate::cli::output;
+use crate::cli::failure::{self, UsageError};
+use crate::cli::output::{self, Output};
 use crate::cli::{Context, Exit};
 use crate::clock::Clocks;
 use crate::observe::flow_logs::field::Format;
@@ -19,7 +20,8 @@ use crate::observe::query::{Query, Stored};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A file of AWS can be shown as well. Lines that are no records are reported and left out.
+A file of AWS can be shown as well. Lines that are no records are reported and left out. A JSON record is one line,
+with every field.
 
 Examples:
   secgroup flow-log show --since 1h --reason no-rule
@@ -37,11 +39,21 @@ pub(in crate::cli) struct Show {
     since: Option<Duration>,
     #[command(flatten)]
     query: Query,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Show {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
-        let Self { mut paths, format, since, query } = self;
+        let Self { mut paths, format, since, query, output: Output { output } } = self;
+        let is_json = output == output::Format::Json;
+        if is_json && format.is_some() {
+            return Err(UsageError {
+                message: "--format cannot be used with --output json".to_owned(),
+                hint: "a JSON record has every field",
+            }
+            .into());
+        }
         let format = format.unwrap_or_else(Format::all);
         let control = context.control_reading()?;
         let model = control.model()?;
@@ -60,7 +72,9 @@ impl Show {
             paths.push(directory(context));
         }
         let mut out = output::stdout();
-        writeln!(out, "{}", format.header())?;
+        if !is_json {
+            writeln!(out, "{}", format.header())?;
+        }
         for path in paths {
             let files = match find(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => Vec::new(),
@@ -69,10 +83,12 @@ impl Show {
             for file in files {
                 for record in Records::open(&file)? {
                     match record {
-                        Ok(record) if is_chosen(&record) => {
-                            writeln!(out, "{}", record.line(&format))?;
+                        Ok(record) if !is_chosen(&record) => {}
+                        Ok(record) if is_json => {
+                            serde_json::to_writer(&mut out, &FlowLogRecord::from(&record))?;
+                            writeln!(out)?;
                         }
-                        Ok(_) => {}
+                        Ok(record) => writeln!(out, "{}", record.line(&format))?,
                         Err(error) => failure::warn(&error.into()),
                     }
                 }

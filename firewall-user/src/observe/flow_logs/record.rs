@@ -178,6 +178,12 @@ impl Record {
         }
     }
 
+    /// AWS's `type`: `IPv4` or `IPv6`.
+    #[must_use]
+    pub fn family(&self) -> Option<&'static str> {
+        self.source.map(|ip| if ip.is_ipv4() { "IPv4" } else { "IPv6" })
+    }
+
     /// Appends the line of the record, without its end.
     pub fn write(&self, format: &Format, line: &mut String) {
         for (place, field) in format.fields().iter().enumerate() {
@@ -218,10 +224,7 @@ impl Record {
             Field::SubnetId => text(line, Some(&origin.subnet_id)),
             Field::InstanceId => text(line, Some(&origin.instance_id)),
             Field::TcpFlags => option(line, self.tcp_flags),
-            Field::Type => {
-                let family = self.source.map(|ip| if ip.is_ipv4() { "IPv4" } else { "IPv6" });
-                text(line, family);
-            }
+            Field::Type => text(line, self.family()),
             Field::Region => text(line, Some(&origin.region)),
             Field::AzId => text(line, Some(&origin.az_id)),
             Field::FlowDirection => text(line, self.direction.map(Direction::name)),
