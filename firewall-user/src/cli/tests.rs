@@ -28,6 +28,30 @@ fn values_of_options_are_the_names_in_documents_and_the_store() {
     check(Tracking::name);
 }
 
+/// A pipe whose reader is gone.
+struct Closed;
+
+impl io::Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::Error::from_raw_os_error(libc::EPIPE))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_is_gone_is_no_failure_of_text_or_json() {
+    let text = io::Write::write_all(&mut Closed, b"x").unwrap_err();
+    let json = serde_json::to_writer(Closed, "x").unwrap_err();
+    for error in [anyhow::Error::new(text), anyhow::Error::new(json)] {
+        assert!(broken_pipe(&error.context("drops")));
+    }
+    let other = serde_json::from_str::<u8>("x").unwrap_err();
+    assert!(!broken_pipe(&anyhow::Error::new(other)));
+}
+
 #[test]
 fn the_commands_are_consistent() {
     command().debug_assert();
