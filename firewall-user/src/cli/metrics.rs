@@ -11,7 +11,8 @@ use crate::telemetry::metrics::{self, Scrape, Sources};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What cannot be read is left out; then secgroup_store_readable or secgroup_tables_readable is 0, an
+What cannot be read is left out, and not 0: without the rights to read the kernel's tables, also
+whether interfaces are enforced. Then secgroup_store_readable or secgroup_tables_readable is 0, an
 error is printed, and the exit code is 1.
 
 Example, for node_exporter's textfile collector:

@@ -82,12 +82,19 @@ struct StoreValues {
 struct Stored {
     label: String,
     mode: &'static str,
-    hook: &'static str,
     acl: String,
+    /// What the kernel does for it; `None` if that cannot be read.
+    kernel: Option<InKernel>,
+    last: Option<LastReconcile>,
+}
+
+/// What the kernel does for an interface.
+#[derive(Debug)]
+struct InKernel {
+    hook: &'static str,
     is_enforcing: bool,
     has_device: bool,
     generation: u64,
-    last: Option<LastReconcile>,
 }
 
 #[derive(Debug)]
@@ -150,8 +157,8 @@ struct Delivered {
 pub struct Scrape {
     /// The metrics in Prometheus' text format.
     pub text: String,
-    /// Why some metrics are missing. The text tells it too: `store_readable` or `tables_readable` is 0, or
-    /// `enforcing` of an interface.
+    /// Why some metrics are missing. The text tells it too if it is for want of the store or of what is in the kernel:
+    /// `store_readable` or `tables_readable` is 0.
     pub error: Option<anyhow::Error>,
 }
 
@@ -165,7 +172,7 @@ pub fn scrape(open: impl FnOnce() -> Result<Control>, sources: &Sources) -> Resu
     if error.is_some() {
         // Half of the interfaces would look like all of them.
         (reading.interfaces, reading.tables) = Default::default();
-        (reading.rules, reading.entries) = Default::default();
+        (reading.rules, reading.entries, reading.blocks) = Default::default();
     }
     Ok(Scrape { text: encoded(reading)?, error })
 }
@@ -229,10 +236,10 @@ impl Collector for Reading {
         let to = &mut encoder;
         let event = |event: Event| self.by_interface(move |one| one.events[&event]);
         let build = [env!("CARGO_PKG_VERSION").to_owned(), ABI_VERSION.to_string()];
-        encode(to, &ENFORCING, self.by_stored(|one| Some(one.is_enforcing.into())))?;
-        encode(to, &DEVICE_PRESENT, self.by_stored(|one| Some(one.has_device.into())))?;
+        encode(to, &ENFORCING, self.by_kernel(|one| one.is_enforcing.into()))?;
+        encode(to, &DEVICE_PRESENT, self.by_kernel(|one| one.has_device.into()))?;
         encode(to, &INTERFACE_INFO, self.info())?;
-        encode(to, &POLICY_GENERATION, self.by_stored(|one| Some(one.generation)))?;
+        encode(to, &POLICY_GENERATION, self.by_kernel(|one| one.generation))?;
         encode(to, &RECONCILE_TIMESTAMP, self.by_stored(|one| Some(one.last?.time)))?;
         encode(to, &RECONCILE_SUCCESS, self.by_stored(|one| Some(one.last?.succeeded.into())))?;
         encode(to, &PENDING_CHANGE, self.of_store(|store| store.deadline.is_some().into()))?;
@@ -252,7 +259,7 @@ impl Collector for Reading {
         encode(to, &FLOWS_OPENED, event(Event::Opened))?;
         encode(to, &FLOWS_PROMOTED, event(Event::Promoted))?;
         encode(to, &FLOWS_EVICTED, self.by_interface(|one| one.evicted))?;
-        encode(to, &ALLOWANCE_AVAILABLE, self.by_interface(|one| self.allowance(one)))?;
+        encode(to, &ALLOWANCE_AVAILABLE, self.allowances())?;
         encode(to, &ALLOWANCE_EXCEEDED, self.by_interface(Measured::exceeded))?;
         encode(to, &RULE_PACKETS, self.by_rule(PACKETS_FIELD))?;
         encode(to, &RULE_BYTES, self.by_rule(BYTES_FIELD))?;

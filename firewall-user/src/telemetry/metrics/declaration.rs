@@ -65,11 +65,11 @@ macro_rules! metrics {
 
 metrics! {
     ENFORCING = Gauge "enforcing" ["interface"]
-        "1 if the programs of the interface run and its policy is active, also in audit mode; else 0, and its packets pass without a decision";
+        "1 if the programs of the interface run and its policy is active, also in audit mode; else 0, and its packets pass without a decision; none if that cannot be read";
     DEVICE_PRESENT = Gauge "device_present" ["interface"]
         "1 if the device of the interface exists, else 0, and it has no packets";
     INTERFACE_INFO = Gauge "interface_info" ["interface", "mode", "hook", "acl"]
-        "Mode of the interface, hook of its program for received packets, and its network ACL; always 1";
+        "Mode of the interface, hook of its program for received packets (none, or empty if that cannot be read), and its network ACL; always 1";
     POLICY_GENERATION = Gauge "policy_generation" ["interface"]
         "Number of the active policy: equal policies have equal numbers; 0 without one";
     RECONCILE_TIMESTAMP = Gauge "reconcile_timestamp_seconds" ["interface"]
@@ -83,7 +83,7 @@ metrics! {
     STORE_READABLE = Gauge "store_readable" []
         "1 if the store can be read, else 0, and nothing is known about interfaces";
     TABLES_READABLE = Gauge "tables_readable" []
-        "1 if the tables in the kernel can be read, or nothing is attached; else 0";
+        "1 if tables and programs in the kernel can be read, or nothing is attached; else 0, and nothing is known of what is enforced";
     PACKETS = Counter "packets" ["interface", "direction", "verdict"]
         "Packets, by verdict";
     BYTES = Counter "bytes" ["interface", "direction", "verdict"]

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use anyhow::Result;
 
 use super::{
-    BlockCount, Delivered, EntryCount, Measured, Reading, RuleCount, Sources, StoreValues, Stored,
+    BlockCount, Delivered, EntryCount, InKernel, Measured, Reading, RuleCount, Sources,
+    StoreValues, Stored,
 };
 use crate::clock::Clocks;
 use crate::control::Control;
@@ -33,36 +34,39 @@ pub(super) fn read(
         ended: control.store().ended()?,
     });
     let maps = control.maps();
-    // Without tables nothing is enforced, whatever is attached.
-    let readable = maps.as_ref().ok().and_then(Option::as_ref);
-    let (last, mut first) = (control.last_reconciles(), None);
+    let (last, mut unread) = (control.last_reconciles(), None);
     for interface in model.interfaces.values() {
-        let found = control.enforcement(readable, interface);
-        let found = found.map_err(|error| first = first.take().or(Some(error))).ok();
+        // Where the tables cannot be read, nobody knows whether one is enforced.
+        let found = maps.as_ref().ok().map(|maps| control.enforcement(maps.as_ref(), interface));
+        let kernel = found.and_then(|found| {
+            let found = found.map_err(|error| unread = unread.take().or(Some(error))).ok()?;
+            Some(InKernel {
+                hook: found.hook.map_or("none", Hook::name),
+                is_enforcing: found.state.is_enforced(),
+                has_device: found.state != State::DeviceMissing,
+                generation: found.active.generation().into(),
+            })
+        });
         reading.stored.push(Stored {
             label: interface.label(),
             mode: interface.mode.name(),
-            hook: found.as_ref().and_then(|one| one.hook).map_or("none", Hook::name),
             acl: model.acl_of(interface).map_or_else(String::new, |acl| acl.id.to_string()),
-            is_enforcing: found.as_ref().is_some_and(|one| one.state.is_enforced()),
-            // One that cannot be examined counts as one that is not enforced.
-            has_device: found.as_ref().is_none_or(|one| one.state != State::DeviceMissing),
-            generation: found.map_or(0, |one| one.active.generation().into()),
+            kernel,
             last: last.get(&interface.id.to_string()).copied(),
         });
     }
     name_accounts(&model, reading);
     read_flow_logs(&control, &model, reading);
+    let mut rules = Ok(());
     if sources.has_rules() {
-        let read = read_rules(&control, &model, sources, reading);
-        read.unwrap_or_else(|error| first = first.take().or(Some(error)));
+        rules = read_rules(&control, &model, sources, reading);
     }
-    let maps = maps?;
-    if let Some(mut maps) = maps {
+    if let Some(mut maps) = maps? {
         read_tables(&mut maps, &model, reading)?;
     }
+    unread.map_or(Ok(()), Err)?;
     reading.tables_readable = true;
-    first.map_or(Ok(()), Err)
+    rules
 }
 
 /// Those of networks, and those of prefix lists.

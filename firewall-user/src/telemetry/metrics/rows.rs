@@ -5,7 +5,7 @@ use firewall_ebpf::abi::flow::Table;
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::reason::{Reason, Verdict};
 
-use super::{Measured, Reading, RecordAccount, Records, StoreValues, Stored};
+use super::{InKernel, Measured, Reading, RecordAccount, Records, StoreValues, Stored};
 use crate::dataplane::flows::list::Occupancy;
 use crate::model::{EndedKind, Family};
 use crate::observe::flow_logs::status::Status;
@@ -72,12 +72,15 @@ impl Reading {
         })
     }
 
-    /// The flows that an interface can still track: free entries for proven TCP flows, of the family that
-    /// has fewer.
-    pub(super) fn allowance(&self, one: &Measured) -> u64 {
-        let tcp = |table: &&Occupancy| (table.slot, table.table) == (one.slot, Table::Tcp);
-        let free = |table: &Occupancy| u64::from(table.capacity).saturating_sub(table.entries);
-        self.tables.iter().filter(tcp).map(free).min().unwrap_or_default()
+    /// The flows that interfaces can still track: free entries for proven TCP flows, of the family that has fewer.
+    /// Nothing of an interface without tables: none of its flows is refused.
+    pub(super) fn allowances(&self) -> impl Iterator<Item = ([String; 1], u64)> {
+        self.interfaces.iter().filter_map(|one| {
+            let tcp = |table: &&Occupancy| (table.slot, table.table) == (one.slot, Table::Tcp);
+            let free = |table: &Occupancy| u64::from(table.capacity).saturating_sub(table.entries);
+            let least = self.tables.iter().filter(tcp).map(free).min()?;
+            Some(([one.label.clone()], least))
+        })
     }
 
     pub(super) fn by_interface(
@@ -94,9 +97,21 @@ impl Reading {
         self.stored.iter().filter_map(move |one| Some(([one.label.clone()], value(one)?)))
     }
 
+    /// Of the interfaces for which it could be read.
+    pub(super) fn by_kernel(
+        &self,
+        value: fn(&InKernel) -> u64,
+    ) -> impl Iterator<Item = ([String; 1], u64)> {
+        let stored = self.stored.iter();
+        stored.filter_map(move |one| Some(([one.label.clone()], value(one.kernel.as_ref()?))))
+    }
+
     pub(super) fn info(&self) -> impl Iterator<Item = ([String; 4], u64)> {
-        let labels =
-            |one: &Stored| [one.label.as_str(), one.mode, one.hook, &one.acl].map(str::to_owned);
+        let labels = |one: &Stored| {
+            // An empty label is one that is not there.
+            let hook = one.kernel.as_ref().map_or("", |kernel| kernel.hook);
+            [one.label.as_str(), one.mode, hook, &one.acl].map(str::to_owned)
+        };
         self.stored.iter().map(move |one| (labels(one), 1))
     }
 

@@ -32,7 +32,7 @@ fn sample() -> Reading {
     };
     let table = Occupancy {
         slot: 0,
-        table: Table::New,
+        table: Table::Tcp,
         is_v6: false,
         entries: 0,
         capacity: 1,
@@ -63,11 +63,8 @@ fn sample() -> Reading {
     let stored = Stored {
         label: "eth0".to_owned(),
         mode: "enforce",
-        hook: "tcx",
         acl: "acl-1".to_owned(),
-        is_enforcing: true,
-        has_device: true,
-        generation: 0,
+        kernel: Some(InKernel { hook: "tcx", is_enforcing: true, has_device: true, generation: 0 }),
         last: Some(LastReconcile { time: 0, succeeded: true }),
     };
     Reading {
@@ -161,4 +158,20 @@ fn what_became_of_the_records_of_a_flow_log_is_told_by_its_id() {
     statuses.logs.get_mut(&log).unwrap().error = None;
     statuses.write(&paths.state_dir).unwrap();
     assert_eq!(told(&log), [0, 7, 2]);
+}
+
+#[test]
+fn what_the_kernel_does_is_left_out_where_it_cannot_be_read() {
+    let mut reading = sample();
+    reading.stored[0].kernel = None;
+    reading.tables.clear();
+    let text = encoded(reading).unwrap();
+    for name in
+        ["enforcing", "device_present", "policy_generation", "conntrack_allowance_available"]
+    {
+        assert!(!text.contains(&format!("\nsecgroup_{name}{{")), "{text}");
+    }
+    let info =
+        "secgroup_interface_info{interface=\"eth0\",mode=\"enforce\",hook=\"\",acl=\"acl-1\"} 1";
+    assert!(text.contains(info), "{text}");
 }

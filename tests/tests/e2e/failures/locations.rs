@@ -122,8 +122,13 @@ fn pins_of_another_version_are_refused_and_unchanged() {
             );
             let mut answer = secgroup.run(line.split(' '));
             if line == "metrics" {
-                // It prints what it has.
+                // It prints what it has, and not that nothing is enforced.
                 assert!(answer.stdout.contains("\nsecgroup_tables_readable 0\n"), "{answer}");
+                assert!(answer.stdout.contains(",hook=\"\","), "{answer}");
+                for unknown in ["enforcing", "device_present", "policy_generation"] {
+                    let start = format!("\nsecgroup_{unknown}{{");
+                    assert!(!answer.stdout.contains(&start), "{answer}");
+                }
                 answer.stdout.clear();
             }
             assert_refused(&answer, 1, &error, &hint);
