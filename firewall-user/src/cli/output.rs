@@ -21,7 +21,7 @@ pub(crate) struct Output {
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Table; leaves out columns that do not fit into the terminal or 100 characters
+    /// Table; leaves out columns that do not fit into the terminal, or where it is none into 100 characters
     Table,
     /// JSON with every field, in the form of AWS where AWS has one
     Json,
@@ -89,13 +89,13 @@ pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
-/// In KiB, or in MiB with one decimal.
 /// How many of something: `1 flow`, `2 flows`.
 pub(super) fn many(count: impl TryInto<u64>, what: &str) -> String {
     let count = count.try_into().unwrap_or(u64::MAX);
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// In KiB, or in MiB with one decimal.
 pub(super) fn size(bytes: u64) -> String {
     if bytes < 1 << 20 {
         return format!("{} KiB", bytes.div_ceil(1 << 10));

@@ -1,14 +1,14 @@
-//! Tables for people: no wider than the terminal, nor than [`MAX_WIDTH`].
+//! Tables for people: no wider than the terminal, and elsewhere than [`DEFAULT_WIDTH`].
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{Write as _, stdout};
 
 use anyhow::Result;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::output;
 
-/// Characters in a line, also where standard output is no terminal.
-const MAX_WIDTH: usize = 100;
+/// Characters in a line where standard output is no terminal.
+const DEFAULT_WIDTH: usize = 100;
 
 /// Spaces between two columns.
 const GAP: u16 = 2;
@@ -59,9 +59,11 @@ pub(crate) fn table<const N: usize>(
     Ok(out.flush()?)
 }
 
+/// That of the terminal, however wide it is.
 fn width() -> usize {
-    let terminal = stdout().is_terminal().then(terminal_size::terminal_size).flatten();
-    terminal.map_or(MAX_WIDTH, |(width, _)| usize::from(width.0).min(MAX_WIDTH))
+    // `terminal_size` would ask standard error, too, and standard output may be a file.
+    let terminal = terminal_size::terminal_size_of(stdout());
+    terminal.map_or(DEFAULT_WIDTH, |(width, _)| width.0.into())
 }
 
 /// The table in lines of at most `limit` characters.
