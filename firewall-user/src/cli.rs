@@ -60,11 +60,22 @@ pub use json::{JsonDocument, documents};
 
 pub use crate::explain::Exit;
 
+/// Characters in a line of help, at most.
+const WIDTH: usize = 100;
+
 /// Every exit code with its meaning, and how to begin.
 fn after_help() -> String {
     let mut text = String::from("Exit codes:\n");
     for exit in Exit::ALL {
-        let _ = writeln!(text, "  {:<3}  {}", *exit as u8, exit.help().trim_end_matches('.'));
+        let mut line = format!("  {:<3} ", *exit as u8);
+        for word in exit.help().trim_end_matches('.').split(' ') {
+            if line.len() + 1 + word.len() > WIDTH {
+                let _ = writeln!(text, "{line}");
+                line = " ".repeat(6);
+            }
+            let _ = write!(line, " {word}");
+        }
+        let _ = writeln!(text, "{line}");
     }
     text + "\n\
 Example:
@@ -76,7 +87,7 @@ Example:
 
 /// AWS-style stateful security groups for any Linux network interface.
 #[derive(Debug, Parser)]
-#[command(name = "secgroup", version, after_help = after_help(), max_term_width = 100)]
+#[command(name = "secgroup", version, after_help = after_help(), max_term_width = WIDTH)]
 struct Cli {
     #[command(flatten)]
     global: Global,

@@ -28,21 +28,23 @@ macro_rules! exits {
 }
 
 exits! {
-    /// Done.
+    /// Done; of a command that runs until it is interrupted, also then.
     Done = 0;
     /// Failed; nothing was changed, unless the error says otherwise.
     Failed = 1;
     /// Invalid usage: the arguments are malformed or contradict one another.
     Usage = 2;
-    /// A named object does not exist, nothing is attached, or there is no unconfirmed change.
+    /// A named object does not exist, nothing is attached, there is no unconfirmed change, or a time was not watched as
+    /// a whole (`rule unused`).
     NotFound = 3;
-    /// The document or file differs from the store (`apply --dry-run`, `prefix-list load --dry-run`).
+    /// The document or file differs from the store (`diff`; `apply`, `import` and `prefix-list load` with `--dry-run`), or
+    /// a connection would break (`simulate`).
     Differs = 4;
     /// A stored interface whose device exists is not enforced (`status`).
     NotEnforced = 5;
     /// Done in the kernel, but not stored: the store cannot be written.
     NotStored = 6;
-    /// Interrupted by the user.
+    /// Interrupted before it was done.
     Interrupted = 130;
 }
 

@@ -1,5 +1,6 @@
 //! Runs programs to their end for their output, or in the background of a test.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -70,6 +71,18 @@ impl Process {
     pub fn wait_for_output(&self, text: &str) {
         let what = format!("{} to print {text:?}", self.name);
         wait_until(MAX_WAIT, &what, || self.lines().iter().any(|line| line.contains(text)));
+    }
+
+    /// Waits until it handles a signal.
+    pub fn wait_for_handler(&self, signal: Signal) {
+        let bit = 1_u64 << (signal as i32 - 1);
+        wait_until(MAX_WAIT, &format!("{} to handle {signal}", self.name), || {
+            let status =
+                fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_some_and(|mask| mask & bit != 0)
+        });
     }
 
     /// Its process id.

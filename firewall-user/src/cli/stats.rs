@@ -1,13 +1,13 @@
 //! `secgroup stats`
 
 use std::io::{IsTerminal, Write, stdout};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::interfaces::Selection;
+use super::interrupt::Interrupt;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit};
@@ -56,8 +56,8 @@ impl Command {
 }
 
 fn watch(control: &Control, interfaces: &[&Interface], mut before: Counters) -> Result<()> {
-    loop {
-        thread::sleep(Duration::from_secs(1));
+    let mut interrupt = Interrupt::new()?;
+    while !interrupt.wait(Duration::from_secs(1)) {
         let now = read(control, interfaces)?;
         if stdout().is_terminal() {
             // Cursor to the top left; clear the screen from there.
@@ -67,6 +67,7 @@ fn watch(control: &Control, interfaces: &[&Interface], mut before: Counters) -> 
         print(interfaces, &now, Some(&before))?;
         before = now;
     }
+    Ok(())
 }
 
 fn print(interfaces: &[&Interface], now: &Counters, before: Option<&Counters>) -> Result<()> {

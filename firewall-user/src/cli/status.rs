@@ -1,6 +1,5 @@
 //! `secgroup status`
 
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -13,6 +12,7 @@ use ipnet::IpNet;
 use super::confirm;
 use super::failure::one_line;
 use super::interfaces::Selection;
+use super::interrupt::Interrupt;
 use super::output::{self, Format, Output};
 use super::table::{Column, table};
 use super::{Context, Exit, members, panic};
@@ -73,6 +73,7 @@ impl Command {
             })?;
             return Ok(exit);
         }
+        let mut interrupt = Interrupt::new()?;
         let (mut printed, mut reported) = (None, String::new());
         loop {
             let shown = read(context, &selection, &mut |overview| {
@@ -103,7 +104,9 @@ impl Command {
                     reported.clear();
                 }
             }
-            thread::sleep(WATCH_INTERVAL);
+            if interrupt.wait(WATCH_INTERVAL) {
+                return Ok(Exit::Done);
+            }
         }
     }
 }

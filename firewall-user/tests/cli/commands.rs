@@ -282,7 +282,7 @@ fn help_states_the_exit_codes() {
     let host = Host::new();
     let help = host.ok(&["--help"]);
     for line in [
-        "  0    Done\n",
+        "  0    Done; of a command that runs until it is interrupted, also then\n",
         "  1    Failed",
         "  2    Invalid usage",
         "  3    A named object",
@@ -291,6 +291,12 @@ fn help_states_the_exit_codes() {
     ] {
         assert!(help.contains(line), "{line:?} in {help}");
     }
+    // The commands that have a code of their own.
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for command in ["(`rule unused`)", "(`diff`; `apply`, `import`", "(`simulate`)", "(`status`)"] {
+        assert!(words.contains(command), "{command} in {help}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
 }
 
 #[test]

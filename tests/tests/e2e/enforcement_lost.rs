@@ -303,5 +303,8 @@ fn the_watched_status_is_printed_again_when_it_changes() {
     secgroup.ok("reconcile");
     wait_until(MAX_WAIT, "the repair", || states().len() == 3);
     assert_eq!(states(), ["\"enforcing\"", "\"not-enforcing\"", "\"enforcing\""]);
-    assert!(!watch.interrupt().success());
+    assert!(watch.interrupt().success());
+    let mut stats = Process::capture(secgroup.command(["stats", "--watch"]));
+    wait_until(MAX_WAIT, "the counters", || !stats.lines().is_empty());
+    assert!(stats.interrupt().success());
 }

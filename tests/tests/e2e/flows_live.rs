@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 
+use nix::sys::signal::Signal;
 use secgroup_tests::network::at;
 use secgroup_tests::tcp::{self, TcpServer};
 use secgroup_tests::wait::{MAX_WAIT, wait_until};
@@ -191,6 +192,10 @@ fn rates_are_those_of_the_bytes_that_were_sent() {
         .sum();
     // Rates have one decimal.
     assert!((sum - sent as f64).abs() < 1.0 * intervals.len() as f64, "{sum} and {sent}");
+    // Interrupted before the only interval was over, it has printed nothing.
+    let mut single = Process::capture(secgroup.command(["flows", "top", "--interval", "1h"]));
+    single.wait_for_handler(Signal::SIGINT);
+    assert_eq!(single.interrupt().code(), Some(130));
     let table = secgroup.ok("flows top --interval 0.2 --by group");
     assert!(table.starts_with("in 0.2 s: in 0 bit/s, out 0 bit/s"), "{table}");
 }

@@ -87,6 +87,7 @@ impl Printer<'_> {
     async fn follow(&self, seconds: u32, intervals: Option<u64>) -> Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("wait for signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("wait for signals")?;
+        let mut hangup = signal(SignalKind::hangup()).context("wait for signals")?;
         let (mut input, collecting) = self.input()?;
         let began = now();
         let mut aggregator = Aggregator::new(seconds, Bounds::default(), began);
@@ -99,6 +100,7 @@ impl Printer<'_> {
                 () = sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))) => {}
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
+                _ = hangup.recv() => break,
             }
             let model = self.read(&mut input, &mut aggregator)?;
             for closed in aggregator.close(now()) {

@@ -22,7 +22,8 @@ pub(super) fn interval(word: &str) -> Result<Duration, String> {
     let seconds = word.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let time = match seconds {
         Some(time) => time,
-        None => humantime::parse_duration(word).map_err(|error| error.to_string())?,
+        None => humantime::parse_duration(word)
+            .map_err(|_| "write seconds as 2 or 0.5, or a time span as 500ms or 2s".to_owned())?,
     };
     if time < MIN_INTERVAL {
         return Err("at least 100ms".to_owned());
@@ -129,11 +130,10 @@ fn clock() -> String {
 
 impl TopOptions {
     pub(super) fn run(&self, context: &Context) -> Result<Exit> {
-        self.top(context).context("flows top")?;
-        Ok(Exit::Done)
+        self.top(context).context("flows top")
     }
 
-    fn top(&self, context: &Context) -> Result<()> {
+    fn top(&self, context: &Context) -> Result<Exit> {
         let mut interrupt = Interrupt::new()?;
         let mut readings = Readings { context, filter: &self.filter, poller: Poller::default() };
         readings.next()?;
@@ -150,12 +150,13 @@ impl TopOptions {
                 (Format::Table, _) => print::top(super::header(self.by), &top)?,
             }
             if !self.repeat {
-                break;
+                return Ok(Exit::Done);
             }
             if self.output.output == Format::Table {
                 output::lines([""])?;
             }
         }
-        Ok(())
+        // Without --repeat nothing was printed yet.
+        Ok(if self.repeat { Exit::Done } else { Exit::Interrupted })
     }
 }
