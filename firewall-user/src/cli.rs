@@ -48,6 +48,7 @@ mod rule;
 mod safety;
 mod serve;
 mod simulate;
+mod since;
 mod stats;
 mod status;
 mod table;

@@ -9,17 +9,16 @@ use clap::Args;
 use super::collecting::Collecting;
 use super::interrupt::Interrupt;
 use super::output::Output;
+use super::since::{self, Since};
 use super::{Context, Exit, failure, output};
 use crate::clock::Clocks;
 use crate::observe::journal::{self, Entry, Reader};
 use crate::observe::query::{Checked, Or, Query, Recorded, Stored, Subject};
 use crate::observe::record::{PacketRecord, Verdict};
-use since::Since;
 use sink::Sink;
 
 mod footer;
 mod line;
-mod since;
 mod sink;
 
 pub(super) use line::Lines;
@@ -143,7 +142,7 @@ impl Command {
         let interrupt = self.follow.then(Interrupt::new).transpose()?;
         let reader = Reader::open(&journal::directory(&context.paths.state_dir))?;
         let begun = Clocks::now().moment.wall;
-        let since = self.since.as_ref().map(|since| since.at(begun)).transpose()?;
+        let since = self.since.as_ref().map(|since| since.before(begun)).transpose()?;
         let choice = Choice { query: self.check(context, &reader)?, passes: self.passes, since };
         let mut sink = Sink::new(self.output.output, self.pcap.as_deref())?;
 

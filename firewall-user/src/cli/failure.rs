@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use super::flow_log;
 use super::prefix_list::LoadError;
 use crate::api::keys::KeysError;
 use crate::control::confirm::{NothingPending, Unconfirmed};
@@ -23,7 +24,7 @@ use crate::ownership::OwnershipError;
 use crate::{config, store};
 
 /// Every error with an explanation. An error in a chain is a `dyn Error`, so its type is looked up.
-const EXPLAINED: [Lookup; 31] = [
+const EXPLAINED: [Lookup; 32] = [
     explained::<UsageError>,
     explained::<config::Error>,
     explained::<document::Error>,
@@ -44,6 +45,7 @@ const EXPLAINED: [Lookup; 31] = [
     explained::<AmbiguousName>,
     explained::<NameError>,
     explained::<HitsError>,
+    explained::<flow_log::Exists>,
     explained::<QueryError>,
     explained::<SameDevice>,
     explained::<NothingAttached>,

@@ -1,5 +1,6 @@
 //! `secgroup flow-log`
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -10,6 +11,7 @@ use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::control::named::Named;
 use crate::control::{Control, Terms};
+use crate::explain::Explain;
 use crate::model::{
     self, FlowLogId, FlowLogSettings, InterfaceId, Logged, Model, RecordFiles, SubnetId, VpcId,
 };
@@ -86,6 +88,23 @@ pub(super) struct Create {
     /// A directory for each hour
     #[arg(long)]
     per_hour: bool,
+    /// Accept a flow log of the resource with the same settings, and print its id
+    #[arg(long)]
+    if_not_exists: bool,
+}
+
+/// A resource has a flow log with the same settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{resource} has flow log {id} with these settings already")]
+pub(super) struct Exists {
+    id: FlowLogId,
+    resource: Logged,
+}
+
+impl Explain for Exists {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some("--if-not-exists accepts it; `secgroup flow-log list` shows the flow logs".into())
+    }
 }
 
 impl Command {
@@ -115,8 +134,11 @@ impl Create {
             let known = change.model().flow_logs.values();
             let same =
                 known.filter(|log| log.resource == resource).find(|log| log.settings == settings);
-            if let Some(same) = same {
-                return Ok(same.id.clone());
+            match same {
+                Some(same) if self.if_not_exists => return Ok(same.id.clone()),
+                // As in EC2 (FlowLogAlreadyExists).
+                Some(same) => return Err(Exists { id: same.id.clone(), resource }.into()),
+                None => {}
             }
             Ok(change.create_flow_log(resource.clone(), settings.clone(), Default::default())?)
         })?;

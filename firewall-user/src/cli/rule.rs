@@ -56,7 +56,8 @@ the kernel's counters and the live flows tell.")]
     List(List),
     /// List the rules that no packet used for a time
     #[command(after_help = "\
-It refuses a time that was not watched as a whole (`secgroup serve`), and says how long was watched.
+It refuses a time that was not watched as a whole (`secgroup serve`), and says how long was watched; then
+the exit code is 3.
 
 Examples:
   secgroup rule unused --since 30d

@@ -74,11 +74,9 @@ fn metrics_address(word: &str) -> Result<Address, String> {
 }
 
 fn check_interval(word: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(word).map_err(|error| error.to_string())?;
-    if time < MIN_CHECK_INTERVAL {
-        return Err("at least 1s".to_owned());
-    }
-    Ok(time)
+    let range = || "at least 1s, for example 30s or 5m".to_owned();
+    let time = humantime::parse_duration(word).map_err(|_| range())?;
+    if time < MIN_CHECK_INTERVAL { Err(range()) } else { Ok(time) }
 }
 
 impl Command {

@@ -1,13 +1,13 @@
 //! `secgroup simulate`
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::output::{self, Format, Output};
 use super::proposal::Proposal;
+use super::since::{self, Since};
 use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::clock::Clocks;
@@ -35,9 +35,9 @@ Exit code 4: a connection would break.")]
 pub(super) struct Command {
     #[command(flatten)]
     proposal: Proposal,
-    /// Records and lines of flow logs of this time: 30m, 2h, 7d
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
-    since: Duration,
+    /// Records and lines of flow logs from then on: 30m, 2h, 7d, or a time as of `secgroup drops`
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = since::parse)]
+    since: Since,
     /// Compare live flows [default: with --journal, if no source is named]
     #[arg(long, help_heading = "Sources")]
     live: bool,
@@ -57,10 +57,6 @@ pub(super) struct Command {
     query: Query,
     #[command(flatten)]
     output: Output,
-}
-
-fn duration(word: &str) -> Result<Duration, String> {
-    humantime::parse_duration(word).map_err(|_| "write for example 30m, 2h or 7d".to_owned())
 }
 
 impl Command {
@@ -85,8 +81,7 @@ impl Command {
         }
         let query = query.check(&Stored { control: &control, model: &model })?;
         let now = Clocks::now().moment;
-        let window = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-        let since = now.wall.saturating_sub(window);
+        let since = since.before(now.wall)?;
         let is_default = !live && !journal && flow_log.is_empty() && pcap.is_empty();
         let addresses = control.addresses(&model)?;
         let mut simulation = Simulation::default();
@@ -254,10 +249,11 @@ fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
     }
     if let Some(logs) = &coverage.flow_logs {
         lines.push(format!(
-            "  flow logs: {} files, {} records, {} lines without packets, {} to {}",
+            "  flow logs: {} files, {} records, {} without packets, {} damaged lines, {} to {}",
             logs.files,
             logs.records,
             logs.without_packets,
+            logs.damaged,
             logs.oldest.as_deref().unwrap_or("-"),
             logs.newest.as_deref().unwrap_or("-")
         ));

@@ -8,6 +8,7 @@ pub mod files;
 pub mod flows;
 pub mod input;
 pub mod journald;
+pub mod lacking;
 pub mod packets;
 pub mod record;
 pub mod status;

@@ -10,6 +10,7 @@ mod document_refusals;
 mod documents;
 mod drops;
 mod fixture;
+mod flow_logs;
 mod host;
 mod import;
 mod interface_refusals;

@@ -219,6 +219,17 @@ fn accepted_records_of_flow_logs_that_no_proposed_rule_allows_would_break() {
         (&logs["WithoutIcmpType"], &found["Breaks"][0]["Connections"]),
         (&json!(1), &json!(2))
     );
+    // Lines that are no records are counted as such, and not as intervals without packets.
+    let damaged =
+        host.file("damaged.log", &format!("{}\ngarbage\nmore\n", text.lines().next().unwrap()));
+    let (_, found) = simulate(&host, &[&file, "--flow-log", &damaged, "--reason", "no-rule"]);
+    let logs = &found["Coverage"]["FlowLogs"];
+    assert_eq!(
+        (&logs["Records"], &logs["WithoutPackets"], &logs["Damaged"]),
+        (&json!(0), &json!(0), &json!(2))
+    );
+    let notes = found["Coverage"]["Notes"].to_string();
+    assert!(notes.contains("no record matches --reason"), "{notes}");
     // As a table.
     let table = host.run(&["simulate", &file, "--flow-log", &log]).stdout;
     assert!(table.contains("2 connections would break\n") && table.contains("22 (ssh)"), "{table}");

@@ -2,26 +2,28 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 
 use super::document::FlowLogRecord;
 use super::{directory, fields};
 use crate::cli::failure::{self, UsageError};
 use crate::cli::output::{self, Output};
+use crate::cli::since::{self, Since};
 use crate::cli::{Context, Exit};
 use crate::clock::Clocks;
 use crate::observe::flow_logs::field::Format;
 use crate::observe::flow_logs::files::read::{Records, find};
+use crate::observe::flow_logs::lacking::Lacking;
 use crate::observe::flow_logs::record::{LogStatus, Record};
 use crate::observe::query::{Query, Stored};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A file of AWS can be shown as well. Lines that are no records are reported and left out. A JSON record is one line,
-with every field.
+A file of AWS can be shown as well. Lines that are no records are reported and left out, and so are files
+without the field of a filter: the default format has no group, rule, reason and direction. A JSON record is
+one line, with every field.
 
 Examples:
   secgroup flow-log show --since 1h --reason no-rule
@@ -34,9 +36,9 @@ pub(in crate::cli) struct Show {
     /// Fields of a line [default: every one of versions 2 to 5 and of secgroup]
     #[arg(long, value_name = "FIELDS", value_parser = fields)]
     format: Option<Format>,
-    /// Only records that end in this time before now
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    since: Option<Duration>,
+    /// Only records that end from then on: 30s, 10m, 2h, 1d, or a time as of `secgroup drops`
+    #[arg(long, value_name = "TIME", value_parser = since::parse)]
+    since: Option<Since>,
     #[command(flatten)]
     query: Query,
     #[command(flatten)]
@@ -59,8 +61,9 @@ impl Show {
         let model = control.model()?;
         let is_everything = query.is_empty() && !query.not;
         let checked = query.check(&Stored { control: &control, model: &model })?;
-        let now = Clocks::now().moment.wall / 1000;
-        let since = since.map(|time| now - i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+        let now = Clocks::now().moment.wall;
+        // Records have seconds.
+        let since = since.map(|since| since.before(now)).transpose()?.map(|since| since / 1000);
         let is_chosen = |record: &Record| {
             let is_recent = since.is_none_or(|since| record.end.is_some_and(|end| end >= since));
             // What is missing may have matched.
@@ -72,16 +75,22 @@ impl Show {
             paths.push(directory(context));
         }
         let mut out = output::stdout();
-        if !is_json {
-            writeln!(out, "{}", format.header())?;
-        }
+        let mut lacking = Lacking::default();
+        // JSON has none.
+        let mut is_header_due = !is_json;
         for path in paths {
             let files = match find(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => Vec::new(),
                 found => found.with_context(|| format!("read {}", path.display()))?,
             };
             for file in files {
-                for record in Records::open(&file)? {
+                let records = Records::open(&file)?;
+                lacking.add(checked.query(), &file, records.columns());
+                // Not before a file could be opened: an error alone is no table without rows.
+                if std::mem::take(&mut is_header_due) {
+                    writeln!(out, "{}", format.header())?;
+                }
+                for record in records {
                     match record {
                         Ok(record) if !is_chosen(&record) => {}
                         Ok(record) if is_json => {
@@ -94,7 +103,13 @@ impl Show {
                 }
             }
         }
+        if is_header_due {
+            writeln!(out, "{}", format.header())?;
+        }
         out.flush()?;
+        for text in lacking.texts() {
+            failure::warn(&anyhow!(text));
+        }
         Ok(Exit::Done)
     }
 }

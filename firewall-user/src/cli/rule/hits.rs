@@ -8,8 +8,10 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::list::columns_of;
+use crate::cli::failure::UsageError;
 use crate::cli::flows::print;
 use crate::cli::output::{self, Format, Output, many, short_time};
+use crate::cli::since::{self, Since};
 use crate::cli::table::{Column, table};
 use crate::cli::{Context, Exit, group};
 use crate::clock::Clocks;
@@ -29,9 +31,9 @@ const PREVIEWED: usize = 5;
 pub(in crate::cli) struct Unused {
     /// Group by id or name [default: all groups]
     group: Option<String>,
-    /// Time without a packet, as 30d or 12h; all of it must have been watched
-    #[arg(long, value_name = "DURATION", value_parser = window)]
-    since: Duration,
+    /// Since when no packet came: 30d, 12h, or a time as of `secgroup drops`; all of it must have been watched
+    #[arg(long, value_name = "TIME", value_parser = since::parse)]
+    since: Since,
     #[command(flatten)]
     output: Output,
 }
@@ -46,11 +48,6 @@ pub(in crate::cli) struct Users {
     limit: usize,
     #[command(flatten)]
     output: Output,
-}
-
-fn window(word: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(word).map_err(|error| error.to_string())?;
-    if time.is_zero() { Err("longer than 0s".to_owned()) } else { Ok(time) }
 }
 
 /// The hits as of now, of a command that reads: where they cannot be written, as they are.
@@ -141,10 +138,14 @@ impl Unused {
         };
         let hits = hits(&control, &model)?;
         let now = Clocks::now().moment.wall;
-        hits.watched.require(self.since, now)?;
-        let window = i64::try_from(self.since.as_millis()).unwrap_or(i64::MAX);
+        let since = self.since.before(now)?;
+        if since == now {
+            let message = "--since is now".to_owned();
+            return Err(UsageError { message, hint: "name an earlier time, as 30d or 12h" }.into());
+        }
+        hits.watched.require(Duration::from_millis(now.abs_diff(since)), now)?;
         let rules = sorted_rules(groups);
-        let unused = UnusedRules::new(&hits, rules.iter().copied(), now.saturating_sub(window));
+        let unused = UnusedRules::new(&hits, rules.iter().copied(), since);
         if self.output.output == Format::Json {
             return output::value(&unused);
         }

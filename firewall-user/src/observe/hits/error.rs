@@ -59,6 +59,9 @@ impl Explain for HitsError {
             }
             Self::Lock { source, .. } => access_hint(source),
             Self::Ownership(error) => error.hint(),
+            Self::NotWatched { longest, .. } if longest == "0s" => {
+                Some("`secgroup serve` has to run all the time".into())
+            }
             Self::NotWatched { longest, .. } => Some(
                 format!("`--since {longest}` is watched; `secgroup serve` has to run all the time").into(),
             ),

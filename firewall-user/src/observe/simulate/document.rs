@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Comparison, Connection, Source};
 use crate::model::rfc3339;
 use crate::observe::SCHEMA_VERSION;
+use crate::observe::flow_logs::lacking::Lacking;
 use crate::observe::journal::{Account, Coverage};
 use crate::observe::record::{NearestMiss, RuleName};
 use crate::policy::services;
@@ -186,8 +187,10 @@ pub struct FilesCoverage {
     pub files: u64,
     /// Records of packets.
     pub records: u64,
-    /// Lines that were left out because they are no records, or have no addresses.
+    /// Records of intervals without packets.
     pub without_packets: u64,
+    /// Damaged lines: they are no records.
+    pub damaged: u64,
     /// Records of ICMP, which have no type, so that no rule can be compared with them.
     pub without_icmp_type: u64,
     /// Intervals with packets that are in no record (SKIPDATA).
@@ -196,6 +199,9 @@ pub struct FilesCoverage {
     pub oldest: Option<String>,
     /// Time of the newest record, UTC.
     pub newest: Option<String>,
+    /// Filters that match nothing in them.
+    #[serde(skip)]
+    pub lacking: Lacking,
 }
 
 /// What captures of packets had.
@@ -301,6 +307,7 @@ impl CoverageDocument {
             let skipped = logs.skipped;
             notes.push(format!("{skipped} intervals of flow logs have packets in no record"));
         }
+        notes.extend(self.flow_logs.iter().flat_map(|logs| logs.lacking.texts()));
         if let Some(logs) = &self.flow_logs
             && logs.without_icmp_type > 0
         {

@@ -95,10 +95,12 @@ impl Simulation {
         let files = find(path).with_context(|| format!("read {}", path.display()))?;
         for file in files {
             coverage.files += 1;
-            for record in Records::open(&file)? {
+            let records = Records::open(&file)?;
+            coverage.lacking.add(query.query(), &file, records.columns());
+            for record in records {
                 match record {
                     Ok(record) => self.add_log_record(&record, since, query, directions, coverage),
-                    Err(ReadError::Line { .. }) => coverage.without_packets += 1,
+                    Err(ReadError::Line { .. }) => coverage.damaged += 1,
                     Err(error) => return Err(error.into()),
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::{Error, User};
 use crate::model::{
-    AclId, EtherType, Family, GroupId, PrefixListId, RuleId, SubnetId, VpcId, label,
+    AclId, EtherType, Family, FlowLogId, GroupId, PrefixListId, RuleId, SubnetId, VpcId, label,
 };
 
 impl Error {
@@ -14,6 +14,7 @@ impl Error {
                 GroupId::PREFIX => "`secgroup group list` shows the ids".to_owned(),
                 RuleId::PREFIX => "`secgroup rule list` shows the ids".to_owned(),
                 PrefixListId::PREFIX => "`secgroup prefix-list list` shows the ids".to_owned(),
+                FlowLogId::PREFIX => "`secgroup flow-log list` shows the ids".to_owned(),
                 AclId::PREFIX => "`secgroup acl list` shows the ids".to_owned(),
                 VpcId::PREFIX | SubnetId::PREFIX => "`secgroup vpc list` shows the ids".to_owned(),
                 _ => "`secgroup status --output json` shows the ids".to_owned(),
@@ -45,7 +46,6 @@ impl Error {
                 "a subnet is in its VPC, and the length of its prefix is /16 to /28".to_owned()
             }
             Self::ListVersionNotFound { .. }
-            | Self::FlowLogNotFound(_)
             | Self::VpcConflict { .. }
             | Self::SubnetConflict { .. }
             | Self::VpcCidrsLimit { .. }
@@ -62,6 +62,9 @@ impl Error {
             Self::NetworkInterfacesLimit { .. } => setting("network_interfaces"),
             Self::ForeignGroup(_) => "write ACCOUNT/VPC/PEERING/GROUP, each `-` if it is not known".to_owned(),
             Self::NameAmbiguous { .. } => "use one of the ids".to_owned(),
+            Self::FlowLogNotFound(_) => {
+                "`secgroup flow-log list` shows the flow logs".to_owned()
+            }
             Self::VpcNotFound(_) => "`secgroup vpc list` shows the VPCs".to_owned(),
             Self::SubnetNotFound(_) => "`secgroup vpc list` shows the subnets".to_owned(),
             Self::Time(_) => "write for example 2026-11-30T18:00:00+01:00".to_owned(),

@@ -60,7 +60,7 @@ pub fn find(path: &Path) -> io::Result<Vec<PathBuf>> {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file cannot be read, or is no gzip file.
-    #[error("read {}: {source}", path.display())]
+    #[error("read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// A line is no record. Those after it can be read.
-    #[error("{}: line {line}: {source}", path.display())]
+    #[error("{}: line {line}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
@@ -111,6 +111,12 @@ impl Records {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
         }
         Ok(records)
+    }
+
+    /// The fields that its first line names; `None`: one that this program does not know.
+    #[must_use]
+    pub fn columns(&self) -> &[Option<Field>] {
+        &self.columns
     }
 
     fn next_line(&mut self) -> io::Result<Option<String>> {

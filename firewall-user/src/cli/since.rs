@@ -1,4 +1,4 @@
-//! `--since`
+//! `--since`, of every command that has it.
 
 use std::time::Duration;
 
@@ -7,8 +7,12 @@ use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-use crate::cli::failure::UsageError;
+use super::failure::UsageError;
 use crate::model::parse_rfc3339;
+
+/// What `--since` may be.
+const FORMS: &str = "write a time span as 30s, 10m, 2h or 1d, a time of this host's clock as 18:00 or \
+                     \"2026-11-30 18:00\", or one with an offset as 2026-11-30T18:00:00+01:00";
 
 /// The beginning of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +38,26 @@ pub(super) fn parse(word: &str) -> Result<Since, String> {
     if has_time && let Ok(time) = word.parse::<Time>() {
         return Ok(Since::Last(time));
     }
-    humantime::parse_duration(word).map(Since::Ago).map_err(|_| {
-        "write a time span as 30s, 10m, 2h or 1d, a time of this host's clock as 18:00 or \
-         \"2026-11-30 18:00\", or one with an offset as 2026-11-30T18:00:00+01:00"
-            .to_owned()
-    })
+    humantime::parse_duration(word).map(Since::Ago).map_err(|_| FORMS.to_owned())
 }
 
 impl Since {
-    /// In milliseconds since 1970, if that is what the clock shows now.
-    pub(super) fn at(self, now: i64) -> Result<i64> {
-        self.of(now, &TimeZone::system()).ok_or_else(|| {
-            let message = "--since is a time that this host's clock cannot show".to_owned();
-            UsageError { message, hint: "name a later time" }.into()
-        })
+    /// In milliseconds since 1970, if `now` is what the clock shows.
+    ///
+    /// # Errors
+    /// The clock cannot show it, or it has not come yet.
+    pub(super) fn before(self, now: i64) -> Result<i64> {
+        let refused = |message: &str, hint| {
+            let message = message.to_owned();
+            Err(UsageError { message, hint }.into())
+        };
+        match self.of(now, &TimeZone::system()) {
+            Some(since) if since <= now => Ok(since),
+            Some(_) => refused("--since is a time that has not come yet", FORMS),
+            None => {
+                refused("--since is a time that this host's clock cannot show", "name a later time")
+            }
+        }
     }
 
     fn of(self, now: i64, zone: &TimeZone) -> Option<i64> {
@@ -72,6 +82,14 @@ impl Since {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_begins_before_it_ends() {
+        let wall = |text: &str| parse_rfc3339(text).unwrap();
+        let now = wall("2026-11-30T09:30:00Z");
+        assert_eq!(parse("0s").unwrap().before(now).unwrap(), now);
+        assert!(parse("2026-11-30T09:30:01Z").unwrap().before(now).is_err());
+    }
 
     #[test]
     fn a_window_begins_a_time_ago_or_at_a_time() {
