@@ -48,9 +48,10 @@ pub(super) struct Command {
 }
 
 fn interval(word: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(word).map_err(|error| error.to_string())?;
+    let range = || "100ms to 1h, for example 500ms or 2s".to_owned();
+    let time = humantime::parse_duration(word).map_err(|_| range())?;
     let is_valid = (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&time);
-    if is_valid { Ok(time) } else { Err("100ms to 1h".to_owned()) }
+    if is_valid { Ok(time) } else { Err(range()) }
 }
 
 impl Command {
@@ -67,8 +68,8 @@ impl Command {
         let first = samples.recv().context("read what happens")?;
         let mut board = Board::default();
         board.apply(first);
-        let mut screen = Screen::new(self.interval);
-        screen.filter = self.query.check(board.names())?;
+        let filter = self.query.check(board.names())?;
+        let mut screen = Screen::new(self.interval, filter);
         let look = Look { colours: output::has_colours(), unicode: is_utf8() };
         let mut terminal = ratatui::try_init().context("use the terminal")?;
         let shown = run(&mut terminal, &mut board, &mut screen, look, interrupt, &samples);

@@ -3,6 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
+use ratatui::symbols::border;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
@@ -47,6 +48,21 @@ impl Look {
 #[derive(Clone, Copy)]
 struct Column(&'static str, u16, u16);
 
+/// Lines of tables where the terminal has no others.
+const ASCII: border::Set<'_> = border::Set {
+    top_left: "+",
+    top_right: "+",
+    bottom_left: "+",
+    bottom_right: "+",
+    vertical_left: "|",
+    vertical_right: "|",
+    horizontal_top: "-",
+    horizontal_bottom: "-",
+};
+
+/// Lines of the smallest section: title, header and a row.
+const SMALLEST: u16 = 3;
+
 /// The width of a column that takes what is left.
 const REST: u16 = 0;
 
@@ -58,12 +74,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, board: &Board, screen: &Screen, look: 
     frame.render_widget(Paragraph::new(header(board, screen, look)), top);
     match screen.view {
         View::Overview => overview(frame, main, board, screen, look),
-        View::Flows => flows(frame, main, board, screen),
+        View::Flows => flows(frame, main, board, screen, look),
         View::Drops => drops(frame, main, board, screen, look, screen.offset),
         View::States => states(frame, main, board, screen, look),
-        View::Rules => rules(frame, main, board, screen, screen.offset),
+        View::Rules => rules(frame, main, board, screen, look, screen.offset),
     }
-    frame.render_widget(Paragraph::new(footer(screen, look)), bottom);
+    frame.render_widget(Paragraph::new(footer(screen, look, bottom.width)), bottom);
 }
 
 fn header<'a>(board: &Board, screen: &Screen, look: Look) -> Vec<Line<'a>> {
@@ -83,12 +99,8 @@ fn header<'a>(board: &Board, screen: &Screen, look: Look) -> Vec<Line<'a>> {
             look.colour(Color::Yellow).add_modifier(Modifier::BOLD),
         ));
     }
-    if !screen.filter.is_empty() {
-        let text = match screen.filter_text.as_str() {
-            "" => "that of the command line",
-            text => text,
-        };
-        state.push(Span::raw(format!("filter: {text}  ")));
+    if !screen.filter_text.is_empty() {
+        state.push(Span::raw(format!("filter: {}  ", one_line(&screen.filter_text))));
     }
     if board.lost > 0 {
         let text = format!("{} packets in no record  ", number(board.lost));
@@ -103,35 +115,52 @@ fn header<'a>(board: &Board, screen: &Screen, look: Look) -> Vec<Line<'a>> {
     vec![Line::from(views), Line::from(state)]
 }
 
-fn footer<'a>(screen: &Screen, look: Look) -> Line<'a> {
+fn footer<'a>(screen: &Screen, look: Look, width: u16) -> Line<'a> {
     if let Some(entry) = &screen.entry {
-        return Line::from(format!("filter: {entry}_  (Enter: apply, Esc: leave)"));
+        let text = format!("filter: {entry}_  (Enter: apply, Esc: leave, Ctrl-U: clear)");
+        // Where it is too long, its end is seen: that is what is typed.
+        let hidden = (entry.chars().count() + "filter: _".len()).saturating_sub(width.into());
+        return Line::from(text.chars().skip(hidden).collect::<String>());
     }
     if let Some(refusal) = &screen.refusal {
         return Line::from(Span::styled(refusal.clone(), look.colour(Color::Red)));
     }
-    Line::from("q quit  1-5 Tab view  / filter  Esc no filter  s sort  p pause  Up/Down scroll")
+    let esc = if screen.has_given() { "Esc first filter" } else { "Esc no filter" };
+    Line::from(format!("q quit  1-5 Tab view  / filter  {esc}  s sort  p pause  Up/Down scroll"))
 }
 
 fn overview(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, look: Look) {
     let (counters, is_filtered) = board.reasons(&screen.filter, screen.sort);
     let interfaces = Board::interfaces(&counters, screen.sort);
     let rows = u16::try_from(interfaces.len()).unwrap_or(u16::MAX).saturating_add(2);
+    // A section without room for a row is left out, the last one first.
+    let sections = (area.height / SMALLEST).clamp(1, 3);
+    let fill = |section: u16| Constraint::Fill(u16::from(sections > section));
     let [first, second, third] = Layout::vertical([
-        Constraint::Length(rows.min(area.height / 3)),
-        Constraint::Fill(1),
-        Constraint::Fill(1),
+        if sections == 1 {
+            Constraint::Fill(1)
+        } else {
+            Constraint::Length(rows.min(area.height / sections))
+        },
+        fill(1),
+        fill(2),
     ])
     .areas(area);
     interfaces_table(frame, first, &interfaces, look);
+    if sections == 1 {
+        return;
+    }
     let title =
         if is_filtered { "Reasons" } else { "Reasons (counters have no addresses: not filtered)" };
     reasons_table(frame, second, title, &counters, screen.offset, look);
+    if sections == 2 {
+        return;
+    }
     if area.width >= 160 {
         let [left, right] =
             Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(third);
         drops(frame, left, board, screen, look, 0);
-        rules(frame, right, board, screen, 0);
+        rules(frame, right, board, screen, look, 0);
     } else {
         drops(frame, third, board, screen, look, 0);
     }
@@ -160,7 +189,7 @@ fn interfaces_table(frame: &mut Frame<'_>, area: Rect, all: &[InterfaceRates], l
             Cell::from(history(&one.dropped_history)).style(look.verdict(Verdict::Drop)),
         ]
     });
-    table(frame, area, "Interfaces", columns, rows, 0);
+    table(frame, area, look, "Interfaces", columns, rows, 0);
 }
 
 fn reasons_table(
@@ -194,10 +223,10 @@ fn reasons_table(
             Cell::from(spark(one.history.iter().copied(), 40, look.unicode)).style(style),
         ]
     });
-    table(frame, area, title, columns, rows, offset);
+    table(frame, area, look, title, columns, rows, offset);
 }
 
-fn flows(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen) {
+fn flows(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, look: Look) {
     let all = board.talkers(&screen.filter, screen.sort);
     let columns = [
         Column("PROTO", 6, 0),
@@ -229,7 +258,7 @@ fn flows(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen) {
             Cell::from(format!("{}s", flow.age)),
         ]
     });
-    table(frame, area, &format!("Flows: {}", all.len()), columns, rows, screen.offset);
+    table(frame, area, look, &format!("Flows: {}", all.len()), columns, rows, screen.offset);
 }
 
 fn drops(
@@ -263,7 +292,7 @@ fn drops(
         ]
     };
     let rows = board.records(&screen.filter).map(row);
-    table(frame, area, "Newest drops", columns, rows, offset);
+    table(frame, area, look, "Newest drops", columns, rows, offset);
 }
 
 fn states(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, look: Look) {
@@ -286,13 +315,28 @@ fn states(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, loo
         ]
     });
     let total: u64 = all.iter().map(|(_, count)| count).sum();
-    table(frame, area, &format!("States of {total} flows"), columns, rows, screen.offset);
+    table(frame, area, look, &format!("States of {total} flows"), columns, rows, screen.offset);
 }
 
-fn rules(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, offset: usize) {
+fn rules(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    board: &Board,
+    screen: &Screen,
+    look: Look,
+    offset: usize,
+) {
+    // The end of an id tells rules of one group apart.
+    let is_narrow = area.width < 60;
+    let id = |rule: &str| match rule.char_indices().rev().nth(5) {
+        Some((at, _)) if is_narrow => {
+            format!("{}{}", if look.unicode { "…" } else { ".." }, &rule[at..])
+        }
+        _ => rule.to_owned(),
+    };
     let columns = [
         Column("GROUP", REST, 0),
-        Column("RULE", 21, 60),
+        Column("RULE", if is_narrow { 8 } else { 21 }, 30),
         Column("FLOWS", 7, 0),
         Column("NEW", 6, 80),
         Column("PKT/s", 7, 0),
@@ -303,20 +347,21 @@ fn rules(frame: &mut Frame<'_>, area: Rect, board: &Board, screen: &Screen, offs
         let RuleUse { group, rule, flows, new_flows, packets, bytes } = one;
         [
             Cell::from(one_line(group)),
-            Cell::from(rule.as_str()),
+            Cell::from(id(rule)),
             Cell::from(number(*flows)),
             Cell::from(number(*new_flows)),
             Cell::from(number(*packets)),
             Cell::from(bits(*bytes)),
         ]
     });
-    table(frame, area, "Rules that admitted live flows", columns, rows, offset);
+    table(frame, area, look, "Rules that admitted live flows", columns, rows, offset);
 }
 
 /// A table under a line with its title; columns for which the area is too narrow are left out.
 fn table<'a, const N: usize>(
     frame: &mut Frame<'_>,
     area: Rect,
+    look: Look,
     title: &str,
     columns: [Column; N],
     rows: impl Iterator<Item = [Cell<'a>; N]>,
@@ -339,6 +384,11 @@ fn table<'a, const N: usize>(
     let rows = rows.skip(offset).take(area.height.into()).map(shown);
     let table = Table::new(rows.collect::<Vec<_>>(), widths)
         .header(shown(header).style(Style::new().add_modifier(Modifier::BOLD)))
-        .block(Block::new().borders(Borders::TOP).title(title.to_owned()));
+        .block(
+            Block::new()
+                .borders(Borders::TOP)
+                .border_set(if look.unicode { border::PLAIN } else { ASCII })
+                .title(title.to_owned()),
+        );
     frame.render_widget(table, area);
 }

@@ -51,6 +51,8 @@ pub(super) struct Screen {
     pub(super) filter: Checked,
     /// The filter as it was typed.
     pub(super) filter_text: String,
+    /// That of the command line.
+    given: String,
     /// The filter that is being typed.
     pub(super) entry: Option<String>,
     /// Why the last one was refused.
@@ -62,12 +64,14 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new(interval: Duration) -> Self {
+    pub(super) fn new(interval: Duration, filter: Checked) -> Self {
+        let given = filter.query().to_line();
         Self {
             view: View::default(),
             sort: Sort::default(),
-            filter: Checked::default(),
-            filter_text: String::new(),
+            filter,
+            filter_text: given.clone(),
+            given,
             entry: None,
             refusal: None,
             is_paused: false,
@@ -85,8 +89,13 @@ impl Screen {
         if is_control && matches!(key.code, KeyCode::Char('c' | 'd')) {
             return true;
         }
-        if self.entry.is_some() {
-            self.type_key(key.code, board);
+        if let Some(entry) = &mut self.entry {
+            match key.code {
+                // As the line editor of a terminal does.
+                KeyCode::Char('u') if is_control => entry.clear(),
+                KeyCode::Char(_) if is_control => {}
+                code => self.type_key(code, board),
+            }
             return false;
         }
         match key.code {
@@ -100,7 +109,7 @@ impl Screen {
             KeyCode::Char('s') => self.sort = self.sort.next(),
             KeyCode::Char('p' | ' ') => self.is_paused = !self.is_paused,
             KeyCode::Char('/') => self.entry = Some(self.filter_text.clone()),
-            KeyCode::Esc => self.set_filter("", board),
+            KeyCode::Esc => self.set_filter(&self.given.clone(), board),
             KeyCode::Up => self.offset = self.offset.saturating_sub(1),
             KeyCode::Down => self.offset = self.offset.saturating_add(1),
             KeyCode::PageUp => self.offset = self.offset.saturating_sub(10),
@@ -133,6 +142,11 @@ impl Screen {
             }
             _ => {}
         }
+    }
+
+    /// Whether the command line has a filter, which Esc goes back to.
+    pub(super) const fn has_given(&self) -> bool {
+        !self.given.is_empty()
     }
 
     /// Replaces the filter; one that is refused changes nothing.

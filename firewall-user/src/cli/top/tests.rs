@@ -15,6 +15,7 @@ use super::sample::{CounterSample, FlowSample, Sample};
 use super::screen::View;
 use super::*;
 use crate::observe::flows::Place;
+use crate::observe::query::Checked;
 use crate::observe::record::{PacketRecord, RuleName, Verdict};
 
 const PLAIN: Look = Look { colours: false, unicode: true };
@@ -99,7 +100,7 @@ fn board(readings: u64) -> Board {
 }
 
 fn screen() -> Screen {
-    Screen::new(Duration::from_secs(1))
+    Screen::new(Duration::from_secs(1), Checked::default())
 }
 
 fn press(screen: &mut Screen, board: &Board, keys: &str) -> bool {
@@ -183,16 +184,69 @@ fn every_view_is_readable_on_a_small_terminal() {
 }
 
 #[test]
+fn a_section_without_room_for_a_row_is_left_out() {
+    let board = board(4);
+    let screen = screen();
+    for (height, titles) in [(5, 1), (6, 1), (8, 1), (9, 2), (10, 2), (11, 2), (12, 3), (24, 3)] {
+        let lines = drawn(&board, &screen, 40, height, PLAIN);
+        let found: Vec<_> = (0..lines.len()).filter(|at| lines[*at].contains("──")).collect();
+        assert_eq!(found.len(), titles, "{height}: {}", lines.join("\n"));
+        let is_row = |at: usize| lines[at + 2].chars().any(|one| one.is_ascii_digit());
+        assert!(height < 6 || found.into_iter().all(is_row), "{height}: {}", lines.join("\n"));
+    }
+}
+
+#[test]
+fn rules_of_one_group_differ_on_a_narrow_screen() {
+    let mut screen = screen();
+    screen.view = View::Rules;
+    assert_line(&drawn(&board(2), &screen, 40, 10, PLAIN), &["web", "…bcdef0"]);
+    let look = Look { colours: false, unicode: false };
+    assert_line(&drawn(&board(2), &screen, 40, 10, look), &["web", "..bcdef0"]);
+}
+
+#[test]
+fn the_filter_of_the_command_line_is_shown_edited_and_gone_back_to() {
+    let board = board(3);
+    let given = Query::from_line("--port https").unwrap().check(board.names()).unwrap();
+    let mut screen = Screen::new(Duration::from_secs(1), given);
+    press(&mut screen, &board, "2");
+    let lines = drawn(&board, &screen, 90, 24, PLAIN);
+    assert_line(&lines, &["filter: --port https"]);
+    assert_line(&lines, &["Flows: 1"]);
+    // It is what / begins with.
+    press(&mut screen, &board, "/ --not");
+    let narrow = drawn(&board, &screen, 20, 24, PLAIN);
+    assert_eq!(narrow.last().unwrap(), " --port https --not_");
+    press(&mut screen, &board, "\n");
+    assert_eq!(screen.filter_text, "--port https --not");
+    assert_line(&drawn(&board, &screen, 90, 24, PLAIN), &["filter: --port https --not"]);
+    press(&mut screen, &board, "\x1b");
+    assert_eq!(screen.filter_text, "--port https");
+    // Without it all flows are shown.
+    press(&mut screen, &board, "/");
+    screen.press(KeyEvent::new(KeyCode::Char('u'), KeyModifiers::CONTROL), &board);
+    press(&mut screen, &board, "\n");
+    assert_line(&drawn(&board, &screen, 90, 24, PLAIN), &["Flows: 2"]);
+}
+
+#[test]
 fn without_unicode_and_colours_the_words_are_the_same() {
     let board = board(4);
     let look = Look { colours: false, unicode: false };
     let lines = drawn(&board, &screen(), 120, 40, look);
-    // Lines of ratatui's tables are of the character set that every terminal emulation has.
-    let text: String = lines.join("").replace('─', "-");
-    assert!(text.is_ascii(), "{}", lines.join("\n"));
+    assert_line(&lines, &["Interfaces----"]);
+    let mut screen = screen();
+    for (width, view) in [120, 50].into_iter().flat_map(|width| View::ALL.map(|view| (width, view)))
+    {
+        screen.view = view;
+        let lines = drawn(&board, &screen, width, 40, look);
+        assert!(lines.join("").is_ascii(), "{}", lines.join("\n"));
+    }
+    screen.view = View::Overview;
     let backend = |look| {
         let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
-        terminal.draw(|frame| draw::draw(frame, &board, &screen(), look)).unwrap();
+        terminal.draw(|frame| draw::draw(frame, &board, &screen, look)).unwrap();
         let cells = terminal.backend().buffer().content().to_vec();
         cells.iter().any(|cell| cell.fg != ratatui::style::Color::Reset)
     };

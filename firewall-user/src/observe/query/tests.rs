@@ -292,6 +292,36 @@ fn filters() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
+    fn a_query_is_written_as_the_line_that_makes_it(line in filters()) {
+        let query = parse(&line);
+        prop_assert_eq!(parse(&query.to_line()), query);
+    }
+}
+
+#[test]
+fn names_are_written_as_they_were_typed() {
+    for line in [
+        "--port https",
+        "--port ssh --port 8000-8999 --port 22",
+        "--port echo-request",
+        "--port 3/*",
+        "--port 3/4",
+        "--protocol tcp",
+        "--interface blue/eth0 --netns red",
+        "--group \"data base\" --not",
+        "--rule sgr-0123456789abcdef0 --default-deny",
+    ] {
+        assert_eq!(parse(line).to_line(), line);
+    }
+    assert_eq!(
+        parse("from=10.0.0.1 group=\"data base\"").to_line(),
+        "--from 10.0.0.1/32 --group \"data base\""
+    );
+    assert_eq!(Query::default().to_line(), "");
+}
+
+proptest! {
+    #[test]
     fn not_chooses_exactly_the_others(
         line in filters(),
         (source, destination, [source_port, destination_port], protocol, kind, more) in subjects(),

@@ -1,5 +1,6 @@
 //! The values of filters.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -35,6 +36,37 @@ pub struct IcmpFilter {
     pub kind: u8,
     /// The code; `None`: any.
     pub code: Option<u8>,
+}
+
+/// A word that `--port` makes the same filter of.
+impl fmt::Display for PortFilter {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_named = |name: &&str| named(name).as_ref() == Some(self);
+        match self {
+            Self::Ports(range) if range.start() == range.end() => write!(out, "{}", range.start()),
+            Self::Ports(range) => write!(out, "{}-{}", range.start(), range.end()),
+            Self::Service(all) => {
+                let names = all
+                    .iter()
+                    .filter_map(|(protocol, port)| services::name_of_port(*protocol, *port));
+                match (names.into_iter().find(is_named), all.first()) {
+                    (Some(name), _) => out.write_str(name),
+                    // One of several names of a port: without its protocols.
+                    (None, port) => write!(out, "{}", port.map_or(0, |(_, port)| *port)),
+                }
+            }
+            Self::Icmp(all) => {
+                let families = [Family::Ipv4, Family::Ipv6].into_iter();
+                match (families.flat_map(services::icmp_names).find(is_named), all.first()) {
+                    (Some(name), _) => out.write_str(name),
+                    (None, Some(IcmpFilter { kind, code: Some(code), .. })) => {
+                        write!(out, "{kind}/{code}")
+                    }
+                    (None, one) => write!(out, "{}/*", one.map_or(0, |one| one.kind)),
+                }
+            }
+        }
+    }
 }
 
 /// Protocols by name, those of `/etc/protocols` that packets have.

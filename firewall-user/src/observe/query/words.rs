@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use super::{Query, QueryError};
+use super::{Query, QueryError, protocol_name};
 
 impl Query {
     /// The query of pairs such as `port=443` or `not=true`, as in a URL: the same words and values as the options.
@@ -36,7 +36,7 @@ impl Query {
         parse(command, arguments)
     }
 
-    /// The query of a line such as `--port 443 --not`, or `port=443 not`. No value contains a space.
+    /// The query of a line such as `--port 443 --not`, or `port=443 not`. A value with a space is in double quotes.
     ///
     /// # Errors
     /// [`QueryError::Malformed`].
@@ -44,10 +44,10 @@ impl Query {
         let command = command();
         let mut arguments: Vec<String> = Vec::new();
         let mut wants_value = false;
-        for word in line.split_whitespace() {
+        for word in &words(line) {
             if wants_value {
                 wants_value = false;
-                arguments.push(word.to_owned());
+                arguments.push(word.clone());
                 continue;
             }
             let (name, value) = match word.trim_start_matches("--").split_once('=') {
@@ -64,6 +64,70 @@ impl Query {
         }
         parse(command, arguments)
     }
+
+    /// The line of which [`Self::from_line`] makes this query.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let Self {
+            from,
+            to,
+            address,
+            port,
+            protocol,
+            interface,
+            netns,
+            group,
+            rule,
+            reason,
+            direction,
+            state,
+            default_deny,
+            not,
+        } = self;
+        let mut words = Vec::new();
+        let mut add = |name: &str, values: Vec<String>| {
+            for value in values {
+                let quote = if value.contains(char::is_whitespace) { "\"" } else { "" };
+                words.push(format!("--{name} {quote}{value}{quote}"));
+            }
+        };
+        add("from", texts(from));
+        add("to", texts(to));
+        add("address", texts(address));
+        add("port", texts(port));
+        add("protocol", protocol.iter().map(|number| protocol_name(*number)).collect());
+        add("interface", texts(interface));
+        add("netns", texts(netns));
+        add("group", texts(group));
+        add("rule", texts(rule));
+        add("reason", reason.iter().map(|reason| reason.name().to_owned()).collect());
+        add("direction", direction.iter().map(|one| one.name().to_owned()).collect());
+        add("state", state.iter().map(|state| state.name().to_owned()).collect());
+        let flags = [("--default-deny", *default_deny), ("--not", *not)];
+        let given = flags.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag));
+        words.extend(given.map(ToOwned::to_owned));
+        words.join(" ")
+    }
+}
+
+fn texts(values: &[impl ToString]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+/// The words of a line. What is in double quotes is one, or a part of one.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut is_quoted) = (vec![String::new()], false);
+    for character in line.chars() {
+        if character == '"' {
+            is_quoted = !is_quoted;
+        } else if character.is_whitespace() && !is_quoted {
+            words.push(String::new());
+        } else if let Some(word) = words.last_mut() {
+            word.push(character);
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 fn command() -> Command {
