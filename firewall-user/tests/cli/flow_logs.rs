@@ -64,7 +64,7 @@ fn a_filter_on_a_field_that_a_file_lacks_is_told() {
         (["--group", "web"], "the first line does not name the field group-id"),
         (["--reason", "no-rule"], "the first line does not name the field reason"),
         (["--direction", "ingress"], "the first line does not name the field flow-direction"),
-        (["--state", "established"], "flow logs have no such field"),
+        (["--state", "established"], "records of flow logs have no such field"),
     ] {
         let done = show(&filter);
         assert_eq!((done.code, done.stdout.lines().count()), (0, 1), "{done:?}");

@@ -1,10 +1,11 @@
 //! `secgroup flow-log tail`
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 
 use super::fields;
 use crate::cli::collecting::{self, Collecting};
+use crate::cli::failure;
 use crate::cli::output;
 use crate::cli::{Context, Exit};
 use crate::clock::Clocks;
@@ -22,6 +24,7 @@ use crate::observe::flow_logs::aggregate::{Aggregator, Bounds, Closed, Traffic};
 use crate::observe::flow_logs::delivery::{READ_INTERVAL, origin};
 use crate::observe::flow_logs::field::Format;
 use crate::observe::flow_logs::input::Input;
+use crate::observe::flow_logs::lacking::Lacking;
 use crate::observe::flow_logs::packets::{Collected, Journalled};
 use crate::observe::flow_logs::record::LogStatus;
 use crate::observe::query::{Checked, Query, Stored};
@@ -73,6 +76,13 @@ impl Tail {
         let model = control.model()?;
         let is_everything = query.is_empty() && !query.not;
         let checked = query.check(&Stored { control: &control, model: &model })?;
+        let mut lacking = Lacking::default();
+        lacking.add(
+            checked.query(),
+            Path::new("flow logs"),
+            &Format::columns(&Format::all().header()),
+        );
+        lacking.texts().for_each(|text| failure::warn(&anyhow!(text)));
         let traffic = Traffic::named(&traffic.to_ascii_uppercase()).unwrap_or(Traffic::All);
         output::lines([format.header()])?;
         let chosen = (!is_everything).then_some(checked);

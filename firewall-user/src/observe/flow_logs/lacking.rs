@@ -78,7 +78,7 @@ impl Lacking {
                 ),
             };
             match *field {
-                "" => format!("{files}: flow logs have no such field"),
+                "" => format!("{files}: records of flow logs have no such field"),
                 field => format!("{files}: the first line does not name the field {field}"),
             }
         })
@@ -119,6 +119,9 @@ mod tests {
             assert_eq!(texts(line, &all), [""; 0], "{line}");
         }
         let state = texts("--state established", &all);
-        assert!(state[0].ends_with("--state: flow logs have no such field"), "{state:?}");
+        assert!(
+            state[0].ends_with("--state: records of flow logs have no such field"),
+            "{state:?}"
+        );
     }
 }
