@@ -31,7 +31,7 @@ const DEFAULT_LAST: usize = 20;
 /// Packets of one interface, direction, reason and 5-tuple within a second are one line. What a line says was
 /// known when the packets came: later changes of rules do not change it.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(mut_arg("state", |arg| arg.hide(true)), after_help = "\
 At the end, a line says what became of all packets that were to be recorded: those seen are the lines, plus those
 that a line counts besides its first, plus those lost. `would-drop`: the interface is in audit mode, and the packet
 passed. A JSON record is one line. docs/drops.md explains the fields, docs/filters.md the filters.
@@ -48,7 +48,7 @@ pub(super) struct Command {
     /// Print new ones as they come, until interrupted; without --since and --last only those
     #[arg(short, long)]
     follow: bool,
-    /// From when on: 30s, 10m, 2h, 1d, or a time: 18:00, \"2026-11-30 18:00\", 2026-11-30T18:00:00+01:00
+    /// From when on: 30s, 10m, 2h, 1d, or a time: 18:00, "2026-11-30 18:00", 2026-11-30T18:00:00+01:00
     #[arg(long, value_name = "TIME", value_parser = since::parse)]
     since: Option<Since>,
     /// The last so many [default: 20 without --since]
@@ -139,6 +139,7 @@ impl Command {
 
     fn print(&self, context: &Context) -> Result<()> {
         // Before anything is printed, so that an interrupt never leaves half a line.
+        self.query.check_of_drops(self.passes)?;
         let interrupt = self.follow.then(Interrupt::new).transpose()?;
         let reader = Reader::open(&journal::directory(&context.paths.state_dir))?;
         let begun = Clocks::now().moment.wall;

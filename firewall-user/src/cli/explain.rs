@@ -14,7 +14,8 @@ use crate::control::Control;
 use crate::model::{Interface, Model};
 use crate::observe::capture::{self, CaptureError};
 use crate::observe::explain::{
-    ExplainError, Explainer, Explanation, Explanations, Question, Skipped, Words, of_record,
+    ExplainError, Explainer, Explanation, Explanations, Question, Skipped, Words, number_of_record,
+    of_record,
 };
 use crate::observe::journal::{self, Reader};
 
@@ -70,6 +71,7 @@ pub(super) struct Command {
     #[arg(
         long,
         value_name = "ID",
+        value_parser = record_number,
         conflicts_with_all = ["interface", "direction", "netns", "icmp", "tcp_flags", "pcap"]
     )]
     from_drop: Option<u64>,
@@ -78,6 +80,12 @@ pub(super) struct Command {
     log: bool,
     #[command(flatten)]
     output: Output,
+}
+
+/// `#4711`, as `secgroup drops` prints it, or 4711.
+fn record_number(word: &str) -> Result<u64, String> {
+    number_of_record(word)
+        .ok_or_else(|| "write the number of a record, as 4711 or '#4711'".to_owned())
 }
 
 impl Command {

@@ -59,6 +59,7 @@ pub(super) fn check(
     let model = control.model()?;
     let stored = Stored { control, model: &model };
     let query: Query = filters::query(words, own)?;
+    query.check_of_drops(false).map_err(|error| Problem::of_words(&error))?;
     let checked = query.check(&stored);
     let is_unknown =
         |error: &anyhow::Error| matches!(error.downcast_ref(), Some(QueryError::Unknown { .. }));

@@ -22,7 +22,7 @@ pub use error::ExplainError;
 pub use explainer::{Explainer, Question};
 pub use packet::{FLAGS, Packet, flags_text};
 pub use parsed::packet_of;
-pub use recorded::{NoRecord, of_record};
+pub use recorded::{NoRecord, number_of_record, of_record};
 pub use words::{WordError, Words};
 
 use anyhow::Result;

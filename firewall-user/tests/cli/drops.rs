@@ -124,6 +124,32 @@ fn unknown_names_and_values_are_refused_with_the_known_ones() {
         "error: drops: --not without another filter chooses nothing\n\
          hint: name what is to be left out, as --not --reason no-rule",
     );
+    fixture.refuses(
+        &["drops", "--state", "established"],
+        2,
+        "error: drops: dropped packets have no state: they belong to no flow\n\
+         hint: `secgroup flows list` shows flows and their states",
+    );
+    fixture.refuses(
+        &["drops", "--reason", "no-rule", "--reason", "established"],
+        2,
+        "error: drops: no packet is dropped for the reason established: it is one to pass\n\
+         hint: `secgroup stats` counts the packets that passed, by reason; docs/reasons.md has the reasons to drop",
+    );
+    fixture.host.ok(&["drops", "--reason", "untracked", "--passes"]);
+    fixture.refuses(
+        &["drops", "--since", "2126-11-30 09:00"],
+        2,
+        "error: drops: --since is a time that is yet to come\n\
+         hint: name an earlier time by this host's clock (`date`), or a time span as 10m",
+    );
+    let help = fixture.host.ok(&["drops", "--help"]);
+    assert!(!help.contains('\\') && !help.contains("State of a flow"), "{help}");
+    let done = fixture.host.run(&["explain", "--from-drop", "#4"]);
+    assert_eq!(
+        (done.code, done.stderr.lines().next()),
+        (3, Some("error: explain: the journal has no record 4"))
+    );
     let done = fixture.host.run(&["drops", "--reason", "denied"]);
     assert_eq!(done.code, 2);
     assert!(done.stderr.contains("[possible values: established, new-flow, "), "{done:?}");

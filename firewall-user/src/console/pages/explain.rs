@@ -14,7 +14,8 @@ use crate::control::named::Named;
 use crate::model::{Error, Interface, Model, label};
 use crate::observe::capture::CaptureError;
 use crate::observe::explain::{
-    ExplainError, Explanation, Explanations, NoRecord, Question, Words, explain, of_record,
+    ExplainError, Explanation, Explanations, NoRecord, Question, Words, explain, number_of_record,
+    of_record,
 };
 
 /// The words of the form, in its order, with label and example.
@@ -131,8 +132,8 @@ fn ask(
     words.check()?;
     if let Some(id) = words.get(FROM_DROP) {
         let malformed =
-            |_| Problem::usage(format!("from-drop {id:?} is not the number of a record"), None);
-        let (id, journal) = (id.parse().map_err(malformed)?, shared.journal()?);
+            || Problem::usage(format!("from-drop {id:?} is not the number of a record"), None);
+        let (id, journal) = (number_of_record(id).ok_or_else(malformed)?, shared.journal()?);
         return of_record(control, model, &journal, id, false).map_err(|error| refused(&error));
     }
     let (interface, direction, question) = of_words(control, model, words)?;

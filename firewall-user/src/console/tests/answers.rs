@@ -55,6 +55,8 @@ fn every_path_has_its_status_its_type_and_the_headers_of_all() {
         ("/drops.json?after=-1", 400, JSON),
         ("/drops?group=nobody", 400, PAGE),
         ("/drops?not=true", 400, PAGE),
+        ("/drops.json?state=established", 400, JSON),
+        ("/drops.json?reason=established", 400, JSON),
         ("/flows?sort=colour", 400, TEXT),
         ("/flows.json?start=x", 400, JSON),
         ("/flows.json?state=x", 400, JSON),

@@ -64,3 +64,23 @@ fn since(record: &PacketRecord, found: &Explanation) -> Option<String> {
         )
     })
 }
+
+/// The number of a record, also as `secgroup drops` prints it: `#4711`.
+#[must_use]
+pub fn number_of_record(word: &str) -> Option<u64> {
+    word.strip_prefix('#').unwrap_or(word).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_read_as_it_is_printed() {
+        for (word, number) in
+            [("4711", Some(4711)), ("#4711", Some(4711)), ("##1", None), ("#", None), ("x", None)]
+        {
+            assert_eq!(number_of_record(word), number, "{word}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use firewall_ebpf::abi::reason::{Reason, Verdict};
 
 use super::checked::{Checked, InterfaceFilter};
 use super::{PacketRecord, Query, Subject};
@@ -31,6 +32,12 @@ pub enum QueryError {
     /// `--not` alone.
     #[error("--not without another filter chooses nothing")]
     NothingNegated,
+    /// `--state`, of dropped packets.
+    #[error("dropped packets have no state: they belong to no flow")]
+    StateOfDrop,
+    /// A reason to pass, of dropped packets.
+    #[error("no packet is dropped for the reason {}: it is one to pass", .0.name())]
+    ReasonToPass(Reason),
     /// A word or a value that the language does not have.
     #[error("{message}")]
     Malformed {
@@ -68,6 +75,13 @@ impl Explain for QueryError {
             Self::NothingNegated => {
                 Some("name what is to be left out, as --not --reason no-rule".into())
             }
+            Self::StateOfDrop => {
+                Some("`secgroup flows list` shows flows and their states".into())
+            }
+            Self::ReasonToPass(_) => Some(
+                "`secgroup stats` counts the packets that passed, by reason; docs/reasons.md has the reasons to drop"
+                    .into(),
+            ),
             Self::Malformed { hint, .. } => hint.clone().map(Cow::Owned),
         }
     }
@@ -75,7 +89,10 @@ impl Explain for QueryError {
     fn exit(&self) -> Exit {
         match self {
             Self::Unknown { .. } => Exit::NotFound,
-            Self::NothingNegated | Self::Malformed { .. } => Exit::Usage,
+            Self::NothingNegated
+            | Self::StateOfDrop
+            | Self::ReasonToPass(_)
+            | Self::Malformed { .. } => Exit::Usage,
         }
     }
 }
@@ -111,6 +128,22 @@ pub trait Names {
 }
 
 impl Query {
+    /// Refuses filters that no record of dropped packets can match; with `passes`, records are of packets that passed
+    /// too.
+    ///
+    /// # Errors
+    /// [`QueryError::StateOfDrop`], [`QueryError::ReasonToPass`].
+    pub fn check_of_drops(&self, passes: bool) -> Result<(), QueryError> {
+        if !self.state.is_empty() {
+            return Err(QueryError::StateOfDrop);
+        }
+        let is_pass = |reason: &&Reason| reason.verdict() == Verdict::Pass;
+        match self.reason.iter().find(is_pass) {
+            Some(reason) if !passes => Err(QueryError::ReasonToPass(*reason)),
+            _ => Ok(()),
+        }
+    }
+
     /// The query with its names looked up.
     ///
     /// # Errors
