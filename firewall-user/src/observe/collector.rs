@@ -333,10 +333,17 @@ impl Collector {
         Ok(records.len())
     }
 
-    /// Whether no rule allowed a packet, of a policy that is not known.
+    /// Whether what decided about a packet is not known: the policy by which no rule allowed it, or the block or entry
+    /// that dropped it. A block changes no policy, so that its number alone tells that it is new.
     fn is_new(&self, record: &Record) -> bool {
-        let Key { slot, generation, reason, .. } = record.key;
-        reason == Reason::NoRule as u8 && !self.policies.knows(slot, generation)
+        let Key { slot, generation, reason, decided_by, .. } = record.key;
+        match Reason::from_number(reason) {
+            Some(Reason::NoRule) => !self.policies.knows(slot, generation),
+            Some(Reason::Acl | Reason::Blocked) => {
+                decided_by != 0 && !self.policies.names(slot, generation, decided_by)
+            }
+            _ => false,
+        }
     }
 
     fn jiffies(&self) -> Result<u64> {

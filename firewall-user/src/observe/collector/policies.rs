@@ -163,6 +163,13 @@ impl Policies {
         self.0.iter().any(|one| one.rules(slot, generation).is_some())
     }
 
+    /// Whether it is known which entry or block this counter was of, under the policy of this generation.
+    pub(super) fn names(&self, slot: u16, generation: u32, counter: u32) -> bool {
+        self.of(slot, generation).is_some_and(|one| {
+            one.rules(slot, generation).is_some() && one.entry(counter).is_some()
+        })
+    }
+
     /// The newest.
     pub(super) fn newest(&self) -> Option<&Arc<Snapshot>> {
         self.0.front()
@@ -222,6 +229,18 @@ mod tests {
         assert!(policies.of(1, 7).is_none() && !policies.knows(1, 7));
         assert!(Policies::default().newest().is_none());
         assert_eq!(policies.newest().unwrap().generation, 9);
+    }
+
+    #[test]
+    fn a_block_that_is_newer_than_what_was_read_is_not_known_by_its_policy() {
+        let id: InterfaceId = "eni-0123456789abcdef0".parse().unwrap();
+        let of = |entries: &[(u32, &str)]| Arc::new(Snapshot::sample(model(&id, &[]), 7, entries));
+        let mut policies = Policies([of(&[(3, "block 192.0.2.1/32")])].into());
+        assert!(policies.names(0, 7, 3) && !policies.names(0, 7, 4));
+        assert!(!policies.names(0, 8, 3), "another policy's counter is of another entry");
+        // The same policy, read again after the block was added.
+        policies.0.push_front(of(&[(3, "block 192.0.2.1/32"), (4, "block 192.0.2.2/32")]));
+        assert!(policies.names(0, 7, 4));
     }
 
     #[test]
