@@ -26,17 +26,18 @@ pub(super) fn open(context: &Context, hub: Arc<Hub>) -> Result<Option<Collector>
     }
 }
 
+/// The same, and `None` where it fails, which is told: what is in the journal can be read all the same.
+pub(super) fn open_or_warn(context: &Context) -> Option<Collector> {
+    open(context, Arc::default()).unwrap_or_else(|error| {
+        failure::warn(&error.context("record dropped packets"));
+        None
+    })
+}
+
 impl Collecting {
-    /// Begins to collect; `None` where another process does, or where it fails, which is told: what is in the journal
-    /// can be read all the same.
+    /// Begins to collect; `None` as [`open_or_warn`].
     pub(super) fn start(context: &Context) -> Result<Option<Self>> {
-        match open(context, Arc::default()) {
-            Ok(collector) => collector.map(Self::run).transpose(),
-            Err(error) => {
-                failure::warn(&error.context("record dropped packets"));
-                Ok(None)
-            }
-        }
+        open_or_warn(context).map(Self::run).transpose()
     }
 
     /// Begins to run a collector.

@@ -6,15 +6,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::collecting::Collecting;
+use super::collecting::{self, Collecting};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::since::{self, Since};
 use super::{Context, Exit, failure, output};
 use crate::clock::Clocks;
-use crate::observe::journal::{self, Entry, Reader};
+use crate::observe::journal::{self, Entry, Follow, Reader};
 use crate::observe::query::{Checked, Or, Query, Recorded, Stored, Subject};
 use crate::observe::record::{PacketRecord, Verdict};
+use footer::Window;
 use sink::Sink;
 
 mod footer;
@@ -70,22 +71,14 @@ pub(super) struct Command {
 /// How long new records are not looked for while there are none.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Prints the records after a number as they come, and collects them if no other process does.
+/// Prints the records that come as long as it is not interrupted, and ends the collector of this process then.
 fn follow(
-    context: &Context,
-    reader: &Reader,
-    newest: u64,
+    mut follow: Follow,
+    mut collecting: Option<Collecting>,
     choice: &Choice,
     mut interrupt: Interrupt,
     sink: &mut Sink,
 ) -> Result<()> {
-    let mut follow = reader.follow(Some(newest))?;
-    let mut collecting = Collecting::start(context)?;
-    if collecting.is_some() {
-        output::note(
-            "no `secgroup serve` records dropped packets: this command does until it ends",
-        );
-    }
     loop {
         // Before the last look, so that it finds what the collector wrote at its end.
         let is_over = interrupt.wait(INTERVAL);
@@ -147,19 +140,37 @@ impl Command {
         let choice = Choice { query: self.check(context, &reader)?, passes: self.passes, since };
         let mut sink = Sink::new(self.output.output, self.pcap.as_deref())?;
 
+        // It writes what an earlier collector has left, which is history too.
+        let collector = if self.follow { collecting::open_or_warn(context) } else { None };
         // Records up to this number are history, those after it are followed.
         let newest = reader.last(1, |_| true)?.first().map_or(0, |record| record.id);
+        let followed = match interrupt {
+            Some(interrupt) => Some((interrupt, reader.follow(Some(newest))?)),
+            None => None,
+        };
+        let collecting = collector.map(Collecting::run).transpose()?;
+        if collecting.is_some() {
+            output::note(
+                "no `secgroup serve` records dropped packets: this command does until it ends",
+            );
+        }
         let mut from = begun;
         if let Some(first) = self.history(&reader, &choice, newest, &mut sink)? {
             from = first.min(from);
         }
         let from = since.unwrap_or(from);
-        if let Some(interrupt) = interrupt {
+        if let Some((interrupt, records)) = followed {
             sink.flush()?;
-            follow(context, &reader, newest, &choice, interrupt, &mut sink)?;
+            follow(records, collecting, &choice, interrupt, &mut sink)?;
         }
-        let coverage = reader.coverage()?;
-        let text = footer::text(&coverage, from, since, sink.count(), sink.missed_records());
+        let window = Window {
+            from,
+            since,
+            printed: sink.count(),
+            missed: sink.missed_records(),
+            collects: context.config.records.collect,
+        };
+        let text = footer::text(&reader.coverage()?, &window);
         sink.end(&text)
     }
 

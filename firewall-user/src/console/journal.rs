@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::answer::Problem;
 use super::filters;
 use crate::control::Control;
-use crate::observe::journal::{self, Coverage, Entry, JournalError, Reader};
+use crate::observe::journal::{self, Coverage, Entry, JournalError, Reader, Recorder};
 use crate::observe::query::{Checked, Or, Query, QueryError, Recorded, Stored};
 
 /// How long a coverage is shown: to know it the whole journal is read.
@@ -43,6 +43,29 @@ impl LastCoverage {
 pub(super) fn open(state_dir: &Path) -> Result<Reader, Problem> {
     let reader = Reader::open(&journal::directory(state_dir));
     reader.map_err(|error| Problem::failed(&error.into()))
+}
+
+/// Why dropped packets are not recorded now, in one sentence; `None`: they are. `expected`: whether it is configured.
+pub(super) fn problem(state_dir: &Path, expected: bool) -> Option<String> {
+    let recorder = match open(state_dir) {
+        Ok(reader) => reader.recorder(),
+        Err(problem) => {
+            return Some(format!("The journal of dropped packets is refused: {}.", problem.error));
+        }
+    };
+    let Recorder { recording, problem } = recorder;
+    match (recording, problem) {
+        (Some(_), None) => None,
+        (Some(_), Some(problem)) => {
+            Some(format!("Records of dropped packets cannot be written: {problem}."))
+        }
+        (None, _) if expected => Some(
+            "Nobody records dropped packets now; the log of `secgroup serve` says why.".to_owned(),
+        ),
+        (None, _) => Some(
+            "Nobody records dropped packets: the configuration has `collect = false`.".to_owned(),
+        ),
+    }
 }
 
 /// The filters among the words, with names looked up in the store, and where it does not know one, in the records: they

@@ -83,6 +83,11 @@ impl Shared {
         journal::open(&self.paths.state_dir)
     }
 
+    /// Why dropped packets are not recorded now; `None`: they are.
+    pub(super) fn recording_problem(&self) -> Option<String> {
+        journal::problem(&self.paths.state_dir, self.config().records.collect)
+    }
+
     /// Runs what waits for files or the kernel, when few others do.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use crate::dataplane::records::{self, Flush, Ring, Watch};
 use crate::dataplane::tables::clock;
 use crate::dataplane::tables::maps::Maps;
 use crate::journal as messages;
-use crate::observe::journal::{self, Writer};
+use crate::observe::journal::{self, JournalError, Writer};
 use crate::observe::record::PacketRecord;
 
 pub mod account;
@@ -92,6 +92,12 @@ pub struct Collector {
     unwritten: Account,
     /// Whether there were records since the last round.
     has_written: bool,
+    /// When the first and the last packet came of the records that an earlier collector left in the ring buffer.
+    left: Option<(i64, i64)>,
+    /// Why something could not be written to the journal when that failed last.
+    write_error: Option<String>,
+    /// Another process has the journal now.
+    is_displaced: bool,
     rounds: u64,
     nearest_left: Duration,
     /// When policies were last asked for because of a record, and there was none of its generation.
@@ -149,6 +155,9 @@ impl Collector {
             told: (Clocks::now().moment.wall, Account::default()),
             unwritten: Account::default(),
             has_written: false,
+            left: None,
+            write_error: None,
+            is_displaced: false,
             rounds: 0,
             nearest_left: NEAREST_TIME,
             asked: None,
@@ -156,6 +165,7 @@ impl Collector {
             reported: None,
         };
         this.take_over();
+        this.tell_state(None);
         Ok(this)
     }
 
@@ -172,12 +182,17 @@ impl Collector {
             self.start_counters()
         });
         self.note(done);
+        if let Some((from, to)) = self.left.take() {
+            // Of a time before this collector's own, in which more may have been lost than is known.
+            let done = self.write_account(from, to, true);
+            self.note(done);
+        }
     }
 
     /// Collects until `is_over` says so, which is asked at least every quarter of a second; then writes what is left.
     pub fn run(mut self, mut is_over: impl FnMut() -> bool) {
         let mut next = Instant::now();
-        while !is_over() {
+        while !is_over() && !self.is_displaced {
             if Instant::now() >= next {
                 let done = self.round();
                 self.note(done);
@@ -199,11 +214,22 @@ impl Collector {
         }
         let done = self.finish();
         self.note(done);
-        self.hub.update(|state| state.is_collecting = false);
+        self.hub.update(|state| (state.is_collecting, state.problem) = (false, None));
     }
 
-    /// One round: which interfaces there are, what their policies say, and what the kernel has counted.
+    /// One round: where to write, and what there is to write. The one is told also if the other fails.
     fn round(&mut self) -> Result<()> {
+        let kept = self.journal.keep();
+        self.is_displaced = matches!(kept, Err(JournalError::Busy { .. }));
+        let kept = kept.map_err(anyhow::Error::from);
+        let done = self.look();
+        self.tell_state(kept.as_ref().err().map(|error| format!("{error:#}")));
+        self.has_written = false;
+        kept.and(done)
+    }
+
+    /// Which interfaces there are, what their policies say, and what the kernel has counted.
+    fn look(&mut self) -> Result<()> {
         self.nearest_left = NEAREST_TIME;
         self.find_source()?;
         self.count()?;
@@ -221,8 +247,6 @@ impl Collector {
         if !self.has_written {
             self.journal.rest()?;
         }
-        self.has_written = false;
-        self.publish_accounts();
         Ok(())
     }
 
@@ -236,7 +260,7 @@ impl Collector {
         done = done.and(self.count());
         self.end_pending();
         done = done.and(self.tell_account(0));
-        self.publish_accounts();
+        self.tell_state(None);
         done
     }
 
@@ -378,6 +402,8 @@ impl Collector {
                 account.keep(raw.packets);
                 if !counts {
                     account.seen += raw.packets;
+                    let (from, to) = self.left.unwrap_or((record.first, record.last));
+                    self.left = Some((from.min(record.first), to.max(record.last)));
                 }
                 self.hub.publish(&Arc::new(record));
             }
@@ -386,7 +412,9 @@ impl Collector {
                 // The journal counts what it could not write.
                 self.unwritten.keep(raw.packets);
                 self.hub.update(|state| state.unwritten += 1);
-                self.note(Err(error.into()));
+                let error = anyhow::Error::from(error);
+                self.write_error = Some(format!("{error:#}"));
+                self.note(Err(error));
             }
         }
     }
@@ -468,37 +496,59 @@ impl Collector {
 
     /// Writes to the journal what has become of the dropped packets since this was last written.
     fn tell_account(&mut self, quiet: i64) -> Result<()> {
-        let mut sum = Account::default();
-        self.accounts[Kind::Drops as usize].values().for_each(|one| sum.add(*one));
-        // What is still being aggregated is told the next time.
-        sum.seen = sum.kept + sum.aggregated + sum.lost;
         let (since, earlier) = self.told;
         let now = Clocks::now().moment.wall;
-        if sum == earlier && !self.journal.is_failing() && now - since < quiet {
+        if self.told_by_now() == earlier && !self.journal.is_failing() && now - since < quiet {
             return Ok(());
         }
-        let Account { seen, kept, aggregated, lost } = sum.since(earlier);
+        let done = self.write_account(since, now, false);
+        self.told.0 = now;
+        done
+    }
+
+    /// What has become of the dropped packets; what is still being aggregated is told the next time.
+    fn told_by_now(&self) -> Account {
+        let mut sum = Account::default();
+        self.accounts[Kind::Drops as usize].values().for_each(|one| sum.add(*one));
+        sum.seen = sum.kept + sum.aggregated + sum.lost;
+        sum
+    }
+
+    fn write_account(&mut self, from: i64, to: i64, partial: bool) -> Result<()> {
+        let sum = self.told_by_now();
+        let Account { seen, kept, aggregated, lost } = sum.since(self.told.1);
         // The journal itself knows of the records that it could not write, and counts them as lost.
         let Account { kept: records, aggregated: others, .. } = std::mem::take(&mut self.unwritten);
         let account = journal::Account {
-            from: since,
-            to: now,
+            from,
+            to,
             seen,
             kept: kept + records,
             aggregated: aggregated + others,
             lost: lost.saturating_sub(records + others),
-            partial: false,
+            partial,
         };
-        self.told = (now, sum);
-        Ok(self.journal.account(account)?)
+        self.told.1 = sum;
+        let written = self.journal.account(account).map_err(anyhow::Error::from);
+        if let Err(error) = &written {
+            self.write_error = Some(format!("{error:#}"));
+        }
+        written
     }
 
-    fn publish_accounts(&self) {
+    /// Tells metrics what was counted, and readers of the journal what its next account will say was lost. `problem`:
+    /// why nothing can be written now.
+    fn tell_state(&mut self, problem: Option<String>) {
+        self.write_error.take_if(|_| !self.journal.is_failing());
+        let problem = problem.or_else(|| self.write_error.clone());
         let [drops, passes] = self.accounts.clone();
         self.hub.update(|state| {
             state.drops = drops;
             state.passes = passes;
+            state.problem = problem.clone();
         });
+        let lost = self.told_by_now().since(self.told.1).lost;
+        self.journal.tell_open(self.told.0, Clocks::now().moment.wall, lost, problem.as_deref());
     }
 
     /// Reports an error, and the same again after a while only.

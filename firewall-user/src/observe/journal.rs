@@ -22,12 +22,14 @@ use segment::Head;
 mod coverage;
 mod follow;
 mod next;
+mod open;
 mod reader;
 mod segment;
 mod writer;
 
-pub use coverage::Coverage;
+pub use coverage::{Coverage, Open, Recorder};
 pub use follow::Follow;
+pub use open::OpenPeriod;
 pub use reader::{Entries, Reader};
 pub use writer::Writer;
 

@@ -13,9 +13,11 @@ use crate::telemetry::metrics::{Journal, RecordAccount, Records};
 pub fn records(hub: Arc<Hub>, state_dir: &Path) -> impl Fn() -> Records + Send + Sync + 'static {
     let directory = journal::directory(state_dir);
     move || {
-        let State { is_collecting, drops, passes, self_test, unwritten } = hub.state();
+        let State { is_collecting, drops, passes, self_test, unwritten, problem } = hub.state();
         let accounts = of_verdict("drop", &drops).chain(of_verdict("pass", &passes)).collect();
-        Records { is_collecting, accounts, unwritten, self_test, journal: read(&directory) }
+        let is_failing = problem.is_some();
+        let journal = read(&directory);
+        Records { is_collecting, is_failing, accounts, unwritten, self_test, journal }
     }
 }
 

@@ -37,9 +37,9 @@ use declaration::{
     FLOWS_OPENED, FLOWS_PROMOTED, FLOWS_SOURCE_LIMITED, FLOWS_UNPROMOTED, INTERFACE_INFO,
     JOURNAL_BYTES, JOURNAL_OLDEST, PACKETS, PANIC, PASSES, PENDING_CHANGE, PENDING_DEADLINE,
     POLICY_GENERATION, PREFIX, RECONCILE_SUCCESS, RECONCILE_TIMESTAMP, RECORDS_AGGREGATED,
-    RECORDS_COLLECTING, RECORDS_KEPT, RECORDS_LOST, RECORDS_SEEN, RECORDS_SELF_TEST,
-    RECORDS_UNWRITTEN, RULE_BYTES, RULE_COVERED, RULE_FIRST_HIT, RULE_FLOWS, RULE_LAST_HIT,
-    RULE_PACKETS, STORE_GENERATION, STORE_READABLE, TABLES_READABLE,
+    RECORDS_COLLECTING, RECORDS_FAILING, RECORDS_KEPT, RECORDS_LOST, RECORDS_SEEN,
+    RECORDS_SELF_TEST, RECORDS_UNWRITTEN, RULE_BYTES, RULE_COVERED, RULE_FIRST_HIT, RULE_FLOWS,
+    RULE_LAST_HIT, RULE_PACKETS, STORE_GENERATION, STORE_READABLE, TABLES_READABLE,
 };
 pub use declaration::{Kind, METRICS, Metric};
 use rows::{BYTES_FIELD, PACKETS_FIELD};
@@ -278,6 +278,7 @@ impl Collector for Reading {
             &RECORDS_COLLECTING,
             self.of_records(|records| Some(records.is_collecting.into())),
         )?;
+        encode(to, &RECORDS_FAILING, self.of_records(|records| Some(records.is_failing.into())))?;
         encode(to, &RECORDS_SEEN, self.by_account(|account| account.seen))?;
         encode(to, &RECORDS_KEPT, self.by_account(|account| account.kept))?;
         encode(to, &RECORDS_AGGREGATED, self.by_account(|account| account.aggregated))?;

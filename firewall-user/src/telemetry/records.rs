@@ -36,6 +36,7 @@ pub fn server(paths: Paths, config: Config, hub: Arc<Hub>) -> Server {
                 Err(error) => {
                     let is_busy = matches!(error.downcast_ref(), Some(JournalError::Busy { .. }));
                     let text = format!("{error:#}");
+                    hub.set_problem((!is_busy).then(|| text.clone()));
                     if !is_busy && reported.as_ref() != Some(&text) {
                         journal::report(format_args!("record dropped packets: {text}"));
                         reported = Some(text);

@@ -32,6 +32,8 @@ struct Page {
     summary: String,
     /// What the journal covers, in one sentence.
     coverage: String,
+    /// Why nothing is recorded now.
+    problem: Option<String>,
     /// Packets that no record counts.
     lost: u64,
     rows: Vec<Row>,
@@ -127,6 +129,8 @@ struct Read {
     /// The highest number that there was before they were read.
     newest: u64,
     coverage: Arc<Coverage>,
+    /// Why nothing is recorded now.
+    problem: Option<String>,
 }
 
 fn read(shared: &Shared, words: &[(String, String)]) -> Result<Read, Problem> {
@@ -144,7 +148,8 @@ fn read(shared: &Shared, words: &[(String, String)]) -> Result<Read, Problem> {
     let has_older = records.len() > MAX_ROWS;
     records.truncate(MAX_ROWS);
     let coverage = shared.coverage.get(&reader).map_err(anyhow::Error::from)?;
-    Ok(Read { window, records, has_older, newest, coverage })
+    let problem = shared.recording_problem();
+    Ok(Read { window, records, has_older, newest, coverage, problem })
 }
 
 fn lines(records: &[PacketRecord]) -> Result<Response, Problem> {
@@ -158,7 +163,7 @@ fn lines(records: &[PacketRecord]) -> Result<Response, Problem> {
 
 impl Page {
     fn new(words: &[(String, String)], read: Read, problem: Option<Problem>) -> Self {
-        let Read { window, records, has_older, newest, coverage } = read;
+        let Read { window, records, has_older, newest, coverage, problem: recording } = read;
         let mut filters = Filters::new(Of::Drops, &[("since", "Since", "15m")], words);
         let is_live = window.before.is_none() && problem.is_none();
         filters.problem = problem;
@@ -176,6 +181,7 @@ impl Page {
             filters,
             clear: "drops",
             coverage: coverage_text(&coverage, account),
+            problem: recording,
             lost: account.map_or(0, |account| account.lost),
             older: records
                 .last()
@@ -206,9 +212,16 @@ fn coverage_text(coverage: &Coverage, account: Option<Account>) -> String {
         texts::time(newest)
     );
     if let Some(Account { seen, kept, aggregated, lost, partial, .. }) = account {
+        let counted = coverage.open.map(|open| open.counted);
+        let lost = match (partial, counted) {
+            (false, _) => format!("+ {lost} lost"),
+            (true, Some(Some(until))) => {
+                format!("+ at least {lost} lost, counted until {}", texts::time(until))
+            }
+            (true, _) => format!("+ at least {lost} lost: more is not known"),
+        };
         text += &format!(
-            " Packets: {seen} seen = {kept} recorded + {aggregated} aggregated + {lost} lost{}.",
-            if partial { ", as far as is known yet" } else { "" }
+            " Packets of all interfaces: {seen} seen = {kept} recorded + {aggregated} aggregated {lost}."
         );
     }
     text

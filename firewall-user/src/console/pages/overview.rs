@@ -60,16 +60,18 @@ pub(in crate::console) async fn answer(
     shared: &Arc<Shared>,
     asked: Asked,
 ) -> Result<Response, Problem> {
-    let (status, stats) = shared
+    let (status, stats, problem) = shared
         .read(|shared| {
             let control = shared.control()?;
             let stats = read_counters(&control)?;
-            Ok((status::read(&control)?, stats))
+            // Without records by configuration nothing needs attention.
+            let problem = shared.recording_problem().filter(|_| shared.config().records.collect);
+            Ok((status::read(&control)?, stats, problem))
         })
         .await?;
     Ok(match asked.form {
         Form::Json => json(&status),
-        Form::Html => html(StatusCode::OK, &Page::new(&status, &stats)),
+        Form::Html => html(StatusCode::OK, &Page::new(&status, &stats, problem)),
     })
 }
 
@@ -93,14 +95,14 @@ fn read_counters(control: &crate::control::Control) -> anyhow::Result<StatsDocum
 }
 
 impl Page {
-    fn new(status: &StatusDocument, stats: &StatsDocument) -> Self {
+    fn new(status: &StatusDocument, stats: &StatsDocument, problem: Option<String>) -> Self {
         let mut drops = drops(status, stats);
         let more_drops = drops.len().saturating_sub(MAX_ROWS);
         drops.truncate(MAX_ROWS);
         let row = |one| InterfaceRow::new(one, status, stats);
         Self {
             frame: Frame::new("Overview", "status.json"),
-            warnings: warnings(status),
+            warnings: warnings(status).into_iter().chain(problem).collect(),
             interfaces: status.network_interfaces.iter().take(MAX_ROWS).map(row).collect(),
             drops,
             more_drops,

@@ -40,6 +40,8 @@ pub struct State {
     pub self_test: Option<i64>,
     /// Records that could not be written to the journal.
     pub unwritten: u64,
+    /// Why records cannot be written now.
+    pub problem: Option<String>,
 }
 
 /// Records as they come.
@@ -84,6 +86,11 @@ impl Hub {
     #[must_use]
     pub fn state(&self) -> State {
         self.lock().state.clone()
+    }
+
+    /// Tells why there is no collector, or with `None` that this is no failure.
+    pub fn set_problem(&self, problem: Option<String>) {
+        self.update(|state| state.problem = problem);
     }
 
     /// Changes the state.

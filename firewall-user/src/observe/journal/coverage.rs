@@ -1,7 +1,7 @@
 //! What the journal covers: from when on, and what was lost.
 
-use super::Account;
 use super::segment::Head;
+use super::{Account, OpenPeriod};
 
 /// What the journal covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,28 @@ pub struct Coverage {
     pub damaged: u64,
     /// What became of the packets, period by period, in the order in which they were collected.
     pub periods: Vec<Account>,
+    /// Where records have no account yet, or packets were lost since the last one: the last of the periods.
+    pub open: Option<Open>,
+    /// Whether the journal is written now.
+    pub recorder: Recorder,
+}
+
+/// A period without an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Its beginning, as in the last of the periods.
+    pub from: i64,
+    /// Until when the lost packets were counted; `None`: they are not known.
+    pub counted: Option<i64>,
+}
+
+/// Whether the journal is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorder {
+    /// The time that was recorded since the last account, until now; `None`: no process records.
+    pub recording: Option<(i64, i64)>,
+    /// Why it records, and cannot write.
+    pub problem: Option<String>,
 }
 
 impl Coverage {
@@ -33,19 +55,26 @@ impl Coverage {
     #[must_use]
     pub fn gaps(&self, time: i64) -> Vec<(i64, i64)> {
         const SHORT: i64 = 2_000;
-        let mut periods: Vec<_> = self.periods.iter().filter(|period| period.to >= time).collect();
-        periods.sort_by_key(|period| period.from);
+        let periods = self.periods.iter().map(|period| (period.from, period.to));
+        let periods = periods.chain(self.recorder.recording);
+        let mut periods: Vec<_> = periods.filter(|(_, to)| *to >= time).collect();
+        periods.sort_by_key(|(from, _)| *from);
         let mut gaps = Vec::new();
         let mut end = None;
-        for period in periods {
+        for (from, to) in periods {
             if let Some(end) = end
-                && period.from - end > SHORT
+                && from - end > SHORT
             {
-                gaps.push((end, period.from));
+                gaps.push((end, from));
             }
-            end = end.max(Some(period.to));
+            end = end.max(Some(to));
         }
         gaps
+    }
+
+    /// Where the last account ends.
+    pub(super) fn last_account(&self) -> Option<i64> {
+        self.periods.last().map(|account| account.to)
     }
 
     pub(super) fn add_record(&mut self, head: Head, packets: u64, open: &mut Option<Account>) {
@@ -63,8 +92,16 @@ impl Coverage {
         self.periods.push(account);
     }
 
-    pub(super) fn end(&mut self, open: Option<Account>) {
-        self.periods.extend(open);
+    /// Adds what came after the last account: the records, and what their writer has told of the period.
+    pub(super) fn end(&mut self, records: Option<Account>, told: Option<OpenPeriod>) {
+        let counted = told.as_ref().map(|told| told.to);
+        let lost = told.filter(|told| told.lost > 0);
+        let account = match (records, lost) {
+            (records, Some(told)) => Some(told.account(records)),
+            (records, None) => records,
+        };
+        self.open = account.map(|account| Open { from: account.from, counted });
+        self.periods.extend(account);
     }
 
     fn add_times(&mut self, from: i64, to: i64) {

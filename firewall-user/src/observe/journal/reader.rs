@@ -5,12 +5,17 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use super::coverage::Coverage;
+use super::coverage::{Coverage, Recorder};
 use super::follow::Follow;
+use super::open::{self, OpenPeriod};
 use super::segment::{Head, Line, Segment, read_line};
 use super::{ACCOUNT, Account, Entry, JournalError};
+use crate::clock::Clocks;
 use crate::observe::record::PacketRecord;
 use crate::ownership;
+
+/// How often the journal is read until its lines are of the period that its writer tells of.
+const ATTEMPTS: u32 = 3;
 
 /// Reads the journal.
 #[derive(Clone, Debug)]
@@ -104,6 +109,44 @@ impl Reader {
     /// # Errors
     /// The journal cannot be read.
     pub fn coverage(&self) -> Result<Coverage, JournalError> {
+        let mut attempts = 0;
+        loop {
+            // Before the lines: later ones are read with them, and no loss is told that is in an account too.
+            let told = OpenPeriod::read(&self.dir);
+            let (mut coverage, records) = self.accounts()?;
+            // An account may have been written meanwhile.
+            let last = coverage.last_account();
+            let told = told.filter(|told| told.after == last);
+            attempts += 1;
+            if told.is_none() && attempts < ATTEMPTS && open::is_written(&self.dir) {
+                continue;
+            }
+            coverage.recorder = self.recorder_of(told.as_ref(), last);
+            coverage.end(records, told);
+            return Ok(coverage);
+        }
+    }
+
+    /// Whether the journal is written now.
+    #[must_use]
+    pub fn recorder(&self) -> Recorder {
+        self.recorder_of(OpenPeriod::read(&self.dir).as_ref(), None)
+    }
+
+    fn recorder_of(&self, told: Option<&OpenPeriod>, last_account: Option<i64>) -> Recorder {
+        if !open::is_written(&self.dir) {
+            return Recorder::default();
+        }
+        let now = Clocks::now().moment.wall;
+        let from = told.map(|told| told.from).or(last_account).unwrap_or(now);
+        Recorder {
+            recording: Some((from, now.max(from))),
+            problem: told.and_then(|told| told.problem.clone()),
+        }
+    }
+
+    /// What the accounts say, and the records after the last one.
+    fn accounts(&self) -> Result<(Coverage, Option<Account>), JournalError> {
         let mut coverage = Coverage::default();
         let mut open: Option<Account> = None;
         let mut lines = Lines::new(Segment::list(&self.dir)?);
@@ -122,10 +165,9 @@ impl Reader {
                 Err(_) => coverage.damaged += 1,
             }
         }
-        coverage.end(open);
         coverage.damaged += lines.too_long;
         coverage.size = lines.bytes;
-        Ok(coverage)
+        Ok((coverage, open))
     }
 
     /// Follows what is written: all that comes after a record, or with `None` what comes from now on.

@@ -10,6 +10,7 @@ use crate::observe::journal::segment::Segment;
 mod damage;
 mod follow;
 mod killed;
+mod recorder;
 
 pub(super) fn record(time: i64, packets: u64) -> PacketRecord {
     PacketRecord::sample(time, packets)
@@ -134,7 +135,7 @@ fn the_directory_is_private_and_no_link_is_followed() {
 fn after_a_power_failure_no_number_is_given_twice() {
     let (_home, dir) = home();
     let boot = |name: &str| Some(name.to_owned());
-    let mut writer = Writer::open_in_boot(&dir, DEFAULT_SIZE, boot("a")).unwrap();
+    let mut writer = Writer::open_in_boot(&dir, DEFAULT_SIZE, boot("a"), 1).unwrap();
     let ids: Vec<_> = (0..5).map(|time| writer.append(record(time, 1)).unwrap()).collect();
     // Neither dropped nor written to the disk: a reader has seen five records, and none is there any more.
     std::mem::forget(writer);
@@ -142,12 +143,12 @@ fn after_a_power_failure_no_number_is_given_twice() {
     fs::write(&segment, "").unwrap();
     // Its lock went with its process.
     fs::remove_file(dir.join("lock")).unwrap();
-    let mut writer = Writer::open_in_boot(&dir, DEFAULT_SIZE, boot("b")).unwrap();
+    let mut writer = Writer::open_in_boot(&dir, DEFAULT_SIZE, boot("b"), 1).unwrap();
     let next = writer.append(record(9, 1)).unwrap();
     assert!(next > *ids.last().unwrap(), "{next}");
     drop(writer);
     // A writer that ended well reserves nothing, so the next boot goes on with the next number.
-    let mut writer = Writer::open_in_boot(&dir, DEFAULT_SIZE, boot("c")).unwrap();
+    let mut writer = Writer::open_in_boot(&dir, DEFAULT_SIZE, boot("c"), 1).unwrap();
     assert_eq!(writer.append(record(9, 1)).unwrap(), next + 1);
 }
 

@@ -5,17 +5,24 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
 use super::next::{END, Numbers};
+use super::open::OpenPeriod;
 use super::segment::{Head, Line, Segment, read_line};
 use super::{Account, Entry, JournalError, MIN_SIZE};
 use crate::clock;
 use crate::observe::record::PacketRecord;
 use crate::ownership;
 
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
+
+/// How often the lock is asked for, and the pause between.
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The journal has about so many segments when it is full: this part of it goes at once.
 const SEGMENTS: u64 = 16;
@@ -34,7 +41,15 @@ pub struct Writer {
     unwritten: Unwritten,
     /// An account that could not be written.
     unwritten_account: Option<Account>,
-    _lock: File,
+    /// Where the last account in the journal ends.
+    last_account: Option<i64>,
+    /// What was told of the period since then.
+    open: Option<OpenPeriod>,
+    /// Whether there were records, or attempts to write one, since that was told.
+    has_more: bool,
+    /// Others could change the directory when it was last examined.
+    is_refused: bool,
+    lock: File,
 }
 
 /// The segment that is appended to.
@@ -62,13 +77,14 @@ impl Writer {
     /// # Errors
     /// Another process writes it; others can change the directory; or a file cannot be read or written.
     pub fn open(dir: &Path, size: u64) -> Result<Self, JournalError> {
-        Self::open_in_boot(dir, size, clock::id().ok())
+        Self::open_in_boot(dir, size, clock::id().ok(), 1)
     }
 
     pub(super) fn open_in_boot(
         dir: &Path,
         size: u64,
         boot: Option<String>,
+        first_number: u64,
     ) -> Result<Self, JournalError> {
         ownership::create_directory(dir)?;
         let lock = lock(dir)?;
@@ -80,18 +96,22 @@ impl Writer {
             let metadata = metadata.map_err(JournalError::access(&segment.path, "examined"))?;
             older.push_back((segment, metadata.len()));
         }
-        let mut after_highest = 1;
-        let mut left = None;
+        let mut after_highest = first_number;
+        let (mut left, mut last_account) = (None, None);
         let current = match older.pop_back() {
             None => None,
             Some((segment, _)) => {
                 let (current, tail) = Current::reopen(segment)?;
-                after_highest = tail.highest.saturating_add(1);
-                left = left_open(tail, &older)?;
+                after_highest = after_highest.max(tail.highest.saturating_add(1));
+                (left, last_account) = left_open(tail, &older)?;
                 Some(current)
             }
         };
         let numbers = Numbers::open(dir, after_highest, boot)?;
+        let told = OpenPeriod::read(dir).filter(|told| told.after == last_account);
+        if let Some(told) = told.filter(|told| told.lost > 0 || left.is_some()) {
+            left = Some(told.account(left));
+        }
         let mut writer = Self {
             dir: dir.to_owned(),
             size: size.max(MIN_SIZE),
@@ -101,15 +121,74 @@ impl Writer {
             unwritten: Unwritten::default(),
             // Of a writer that was killed.
             unwritten_account: left,
-            _lock: lock,
+            last_account,
+            open: None,
+            has_more: false,
+            is_refused: false,
+            lock,
         };
         writer.make_room(0)?;
-        if let Some(account) = writer.unwritten_account.take()
-            && writer.write(&Entry::Account { account }).is_err()
-        {
-            writer.unwritten_account = Some(account);
+        if let Some(account) = writer.unwritten_account.take() {
+            match writer.write(&Entry::Account { account }) {
+                Ok(()) => writer.last_account = Some(account.to),
+                Err(_) => writer.unwritten_account = Some(account),
+            }
         }
         Ok(writer)
+    }
+
+    /// Looks whether the directory is still there and safe from other users. One that was removed is created again.
+    ///
+    /// # Errors
+    /// It cannot be created, others can change it, or another process has made it its own meanwhile.
+    pub fn keep(&mut self) -> Result<(), JournalError> {
+        self.restore()?;
+        let examined = ownership::require_directory(&self.dir);
+        self.is_refused = examined.is_err();
+        Ok(examined?)
+    }
+
+    /// Whether the lock is still that of the directory.
+    fn has_lock(&self) -> bool {
+        let identity = |file: fs::Metadata| (file.dev(), file.ino());
+        let own = self.lock.metadata().map(identity);
+        let there = fs::symlink_metadata(self.dir.join(LOCK)).map(identity);
+        own.is_ok() && own.ok() == there.ok()
+    }
+
+    /// Begins the journal again if the directory or the lock in it is gone. Numbers go on.
+    fn restore(&mut self) -> Result<(), JournalError> {
+        if self.has_lock() {
+            return Ok(());
+        }
+        let next = self.numbers.next();
+        let mut new = Self::open_in_boot(&self.dir, self.size, clock::id().ok(), next)?;
+        new.unwritten = self.unwritten;
+        let accounts = self.unwritten_account.into_iter().chain(new.unwritten_account);
+        new.unwritten_account = accounts.reduce(Account::joined);
+        *self = new;
+        Ok(())
+    }
+
+    /// Tells readers of the period since the last account: when it began, when it was counted last, how many packets
+    /// were lost in it, and why records cannot be written. Where that fails, they know until when was counted.
+    pub fn tell_open(&mut self, from: i64, to: i64, lost: u64, problem: Option<&str>) {
+        let before = self.unwritten_account;
+        let open = OpenPeriod {
+            after: self.last_account,
+            from: before.map_or(from, |account| account.from.min(from)),
+            to,
+            lost: before.map_or(lost, |account| account.lost.saturating_add(lost)),
+            problem: problem.map(str::to_owned),
+        };
+        // Nothing is written as long as nothing happens.
+        let is_same =
+            |told: &OpenPeriod| !self.has_more && OpenPeriod { to, ..told.clone() } == open;
+        if self.is_refused || self.open.as_ref().is_some_and(is_same) {
+            return;
+        }
+        self.open = open.store(&self.dir).is_ok().then_some(open);
+        self.has_more = false;
     }
 
     /// Appends a record, and returns the number that it gets.
@@ -118,12 +197,16 @@ impl Writer {
     /// It cannot be written, as with a full disk; then it is counted as lost in the next account. The error is the
     /// same for each record until one can be written: [`Self::is_failing`] tells whether it was reported.
     pub fn append(&mut self, mut record: PacketRecord) -> Result<u64, JournalError> {
-        record.id = self.numbers.next();
-        let (id, packets) = (record.id, record.packets);
-        let written =
-            self.numbers.reserve().and_then(|()| self.write(&Entry::Record(record.into())));
+        self.has_more = true;
+        let packets = record.packets;
+        let written = self.restore().and_then(|()| {
+            record.id = self.numbers.next();
+            self.numbers.reserve()?;
+            let id = record.id;
+            self.write(&Entry::Record(record.into())).map(|()| id)
+        });
         match written {
-            Ok(()) => {
+            Ok(id) => {
                 self.numbers.advance();
                 Ok(id)
             }
@@ -160,6 +243,9 @@ impl Writer {
         let written = self.write(&Entry::Account { account }).and_then(|()| self.sync());
         if written.is_err() {
             self.unwritten_account = Some(account);
+        } else {
+            self.last_account = Some(account.to);
+            self.tell_open(account.to, account.to, 0, None);
         }
         written
     }
@@ -190,6 +276,10 @@ impl Writer {
     }
 
     fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        self.restore()?;
+        if self.is_refused {
+            ownership::require_directory(&self.dir)?;
+        }
         let failed = || JournalError::access(&self.dir, "written");
         let mut line = serde_json::to_vec(entry).map_err(io::Error::from).map_err(failed())?;
         line.push(b'\n');
@@ -234,6 +324,10 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        // The directory may have been removed, and be another process's by now.
+        if !self.has_lock() {
+            return;
+        }
         // Where it fails, the next writer begins after what is reserved.
         let _ = self.sync().and_then(|()| self.numbers.release());
     }
@@ -247,11 +341,18 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
     // Only for reading: a file that is open for writing keeps a file system from being mounted read-only.
     let file = options.read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path);
     let file = file.map_err(failed())?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::Busy { path: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed()(error)),
+    // One who asks whether the journal is written has it for a moment.
+    for attempt in 1.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(JournalError::Busy { path: dir.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed()(error)),
+        }
     }
+    Ok(file)
 }
 
 /// What a segment ends with.
@@ -262,14 +363,15 @@ struct Tail {
     highest: u64,
     /// Of the records after the last account.
     open: Option<Account>,
-    has_account: bool,
+    /// Where the last account ends.
+    account: Option<i64>,
 }
 
 impl Tail {
     fn of(file: File, first: u64) -> io::Result<Self> {
         let mut reader = BufReader::new(file);
         let mut tail =
-            Self { length: 0, highest: first.saturating_sub(1), open: None, has_account: false };
+            Self { length: 0, highest: first.saturating_sub(1), open: None, account: None };
         let mut line = Vec::new();
         loop {
             match read_line(&mut reader, &mut line, &mut tail.length)? {
@@ -284,30 +386,33 @@ impl Tail {
                     tail.highest = tail.highest.max(record.id);
                     tail.open = Some(tail.open.map_or(one, |before| before.joined(one)));
                 }
-                Ok(Entry::Account { .. }) => (tail.open, tail.has_account) = (None, true),
+                Ok(Entry::Account { account }) => {
+                    (tail.open, tail.account) = (None, Some(account.to));
+                }
                 _ => {}
             }
         }
     }
 }
 
-/// The account of records that a killed writer left without one, in as many segments as they are in.
+/// The account of records that a killed writer left without one, in as many segments as they are in, and where the last
+/// account before them ends.
 fn left_open(
     last: Tail,
     older: &VecDeque<(Segment, u64)>,
-) -> Result<Option<Account>, JournalError> {
-    let Tail { mut open, mut has_account, .. } = last;
+) -> Result<(Option<Account>, Option<i64>), JournalError> {
+    let Tail { mut open, mut account, .. } = last;
     for (segment, _) in older.iter().rev() {
-        if has_account {
+        if account.is_some() {
             break;
         }
         let Some(file) = segment.open()? else { continue };
         let read = Tail::of(file, segment.first);
         let tail = read.map_err(JournalError::access(&segment.path, "read"))?;
         open = open.into_iter().chain(tail.open).reduce(Account::joined);
-        has_account = tail.has_account;
+        account = tail.account;
     }
-    Ok(open)
+    Ok((open, account))
 }
 
 impl Current {

@@ -140,6 +140,8 @@ metrics! {
         "Rules, entries of network ACLs and blocks that ended by themselves and were removed";
     RECORDS_COLLECTING = Gauge "records_collecting" []
         "1 if this process collects records of dropped packets, else 0; absent if it is not to";
+    RECORDS_FAILING = Gauge "records_failing" []
+        "1 if records cannot be written to the journal now, as on a full disk or where its directory is refused, else 0";
     RECORDS_SEEN = Counter "records_seen" ["interface", "verdict"]
         "Packets that were to be recorded: the sum of kept, aggregated, and lost, and a second later of those that are still being aggregated";
     RECORDS_KEPT = Counter "records_kept" ["interface", "verdict"]

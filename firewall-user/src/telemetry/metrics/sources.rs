@@ -17,6 +17,8 @@ use crate::policy::{Addresses, resolve_groups};
 pub struct Records {
     /// Whether it is collecting.
     pub is_collecting: bool,
+    /// Whether records cannot be written now.
+    pub is_failing: bool,
     /// Packets by interface and verdict.
     pub accounts: Vec<RecordAccount>,
     /// Records that could not be written to the journal.
