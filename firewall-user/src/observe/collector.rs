@@ -392,7 +392,11 @@ impl Collector {
             // Of an interface that has been detached for longer than snapshots are kept.
             None => return self.lose(slot, kind, raw.packets, counts),
             Some(record) if kind == Kind::Drops => {
-                self.journal.append(record.clone()).map(|id| PacketRecord { id, ..record })
+                let id = self.journal.append(record.clone());
+                if id.is_ok() {
+                    self.write_error = None;
+                }
+                id.map(|id| PacketRecord { id, ..record })
             }
             Some(record) => Ok(record),
         };

@@ -37,12 +37,13 @@ fn lines_of(coverage: &Coverage, lines: &Lines, now: i64, window: &Window) -> Ve
     match (coverage.since(from), recording) {
         (Some(account), _) if account.seen > 0 || account.partial || recording.is_none() => {
             let Account { from: begin, to, seen, kept, aggregated, lost, .. } = account;
-            let lost = lost_text(coverage, from, lost, &time);
+            let lost = lost_text(coverage, from, (to, lost), &time);
             text.push(format!(
-                "{records}; account of all interfaces from {} to {}: {seen} packets seen = {kept} recorded + \
+                "{records}; account of all interfaces from {} to {}: {} seen = {kept} recorded + \
                  {aggregated} aggregated{lost}",
                 time(begin),
                 time(to),
+                many(seen, "packet"),
             ));
         }
         (account, Some((began, _))) => {
@@ -90,7 +91,12 @@ fn lines_of(coverage: &Coverage, lines: &Lines, now: i64, window: &Window) -> Ve
 }
 
 /// The packets in no record, with what is not known of them.
-fn lost_text(coverage: &Coverage, from: i64, lost: u64, time: &impl Fn(i64) -> String) -> String {
+fn lost_text(
+    coverage: &Coverage,
+    from: i64,
+    (to, lost): (i64, u64),
+    time: &impl Fn(i64) -> String,
+) -> String {
     let Coverage { periods, open, recorder, .. } = coverage;
     let open = open.filter(|_| periods.last().is_some_and(|last| last.to >= from));
     let closed = &periods[..periods.len() - usize::from(open.is_some())];
@@ -98,6 +104,11 @@ fn lost_text(coverage: &Coverage, from: i64, lost: u64, time: &impl Fn(i64) -> S
     let killed = ", as a process that recorded was killed";
     match (open, recorder.recording) {
         (Some(open), Some(_)) => match open.counted {
+            // As in the second after many packets came.
+            Some(until) if until < to && lost > 0 => {
+                format!(" + at least {lost} lost: later than {} not known yet", time(until))
+            }
+            Some(until) if until < to => "; lost: not known yet".to_owned(),
             Some(until) if was_killed => {
                 format!(" + at least {lost} lost until {}{killed}", time(until))
             }
@@ -200,6 +211,13 @@ mod tests {
         for (counted, recorder, from, end) in [
             (Some(181_000), recorder(), 0, " + 20 lost until 00:03:01.000"),
             (Some(181_000), recorder(), 150_000, " + 0 lost until 00:03:01.000"),
+            (Some(179_000), recorder(), 150_000, "; lost: not known yet"),
+            (
+                Some(179_000),
+                recorder(),
+                0,
+                " + at least 20 lost: later than 00:02:59.000 not known yet",
+            ),
             (None, recorder(), 0, " + at least 20 lost: not known yet"),
             (None, recorder(), 150_000, "; lost: not known yet"),
             (

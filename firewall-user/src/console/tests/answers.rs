@@ -1,5 +1,8 @@
 //! Status, type and headers of every answer.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 const PAGE: &str = "text/html; charset=utf-8";
@@ -213,4 +216,25 @@ fn the_documents_of_rules_are_those_of_the_commands() {
     assert!(of_web.unwrap()["CountedSince"].is_null(), "{hits}");
     let unused = host.get("/rules?unused=true").body;
     assert!(unused.contains("Every rule was used."), "{unused}");
+}
+
+#[test]
+fn the_overview_and_the_drops_say_why_nothing_is_recorded() {
+    let host = Host::new();
+    let dir = journal::directory(&host.paths.state_dir);
+    let told = |text: &str| {
+        ["/", "/drops"].map(|path| {
+            let answer = host.get(path);
+            answer.body.contains("class=\"warnings\"") && answer.body.contains(text)
+        })
+    };
+    assert_eq!(told("Nobody records dropped packets now; "), [true; 2]);
+    let mut writer = Writer::open(&dir, DEFAULT_SIZE).unwrap();
+    writer.tell_open(0, 0, 0, None);
+    assert_eq!(told(""), [false; 2]);
+    writer.tell_open(0, 0, 0, Some("the disk is full"));
+    assert_eq!(told("Records of dropped packets cannot be written: the disk is full."), [true; 2]);
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(host.get("/").body.contains("may be written by others (mode 0777)."));
+    assert!(host.get("/drops").body.contains("may be written by others (mode 0777)"));
 }
