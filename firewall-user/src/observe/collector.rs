@@ -49,6 +49,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 const ATTEMPTS: u32 = 10;
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
+/// The time until it is asked again which blocks there are.
+const ASK_BLOCKS: Duration = Duration::from_millis(50);
+
 /// Records that are read at once, and at most between two pauses: 5,000 a second. The kernel writes about a thousand a
 /// second for each interface and kind of packet; beyond what is read the ring buffer fills, and what has no room is
 /// counted as lost.
@@ -102,6 +105,8 @@ pub struct Collector {
     nearest_left: Duration,
     /// When policies were last asked for because of a record, and there was none of its generation.
     asked: Option<Instant>,
+    /// When policies and blocks were last asked for because of a record.
+    asked_blocks: Option<Instant>,
     /// When jiffies and the wall clock were read last.
     moment: Option<Moment>,
     /// The error that was reported last, and when.
@@ -161,6 +166,7 @@ impl Collector {
             rounds: 0,
             nearest_left: NEAREST_TIME,
             asked: None,
+            asked_blocks: None,
             moment: None,
             reported: None,
         };
@@ -331,13 +337,19 @@ impl Collector {
         if records.is_empty() {
             return Ok(0);
         }
-        if records.iter().any(|one| self.is_new(one))
-            && self.asked.is_none_or(|when| when.elapsed() > ASK_AGAIN)
+        let has_passed =
+            |asked: Option<Instant>, time| asked.is_none_or(|when| when.elapsed() > time);
+        let is_new = records.iter().any(|one| self.is_new(one));
+        // The counter of a block that is gone is given to the next one, under the same policy.
+        let is_blocked = records.iter().any(|one| one.key.reason == Reason::Blocked as u8);
+        if is_new && has_passed(self.asked, ASK_AGAIN)
+            || is_blocked && has_passed(self.asked_blocks, ASK_BLOCKS)
         {
             let done = self.ask_for_policies();
             self.note(done);
             let is_unknown = records.iter().any(|one| self.is_new(one));
             self.asked = is_unknown.then(Instant::now);
+            self.asked_blocks = Some(Instant::now());
         }
         let clocks = Clocks::now().moment;
         // The records are out of the ring buffer: whatever fails now, each is counted. After the last detach there is no

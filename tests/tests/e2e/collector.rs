@@ -117,6 +117,14 @@ fn a_record_says_what_the_policy_said_that_decided() {
     assert_eq!(after["NearestMiss"]["Field"], "port");
     assert_ne!(before["Generation"], after["Generation"]);
     secgroup.ok(&format!("rule remove web {}", rule.trim()));
+    // A block changes no policy; it is named by the first record all the same.
+    for (port, network) in [(7010, "10.77.0.0/24"), (7011, "10.77.0.0/25"), (7012, "10.77.0.0/26")]
+    {
+        secgroup.ok(&format!("block {network}"));
+        send(&net, &secgroup, port, 0);
+        assert_eq!(of(port)["Entry"], format!("block {network}"));
+        secgroup.ok(&format!("unblock {network}"));
+    }
     secgroup.ok("mode eth0 audit");
     send(&net, &secgroup, 7003, 0);
     assert_eq!(of(7003)["Verdict"], "would-drop");
@@ -133,6 +141,13 @@ fn a_killed_collector_leaves_whole_records_and_the_next_one_goes_on() {
     send(&net, &secgroup, 7000, 100);
     process.kill();
     let before = drops(&secgroup);
+    // What it has left in the kernel is older than a command that begins now.
+    let mut follow = Process::capture(secgroup.command(["drops", "--follow"]));
+    follow.wait_for_output("this command does until it ends");
+    send(&net, &secgroup, 7009, 0);
+    follow.wait_for_output(":7009 ");
+    assert!(follow.interrupt().success());
+    assert!(!follow.lines().iter().any(|line| line.contains(":7000 ")), "{:#?}", follow.lines());
     let mut process = serve(&secgroup);
     send(&net, &secgroup, 7001, 100);
     assert!(process.terminate().success());
