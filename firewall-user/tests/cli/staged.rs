@@ -30,7 +30,9 @@ fn staged_rules_are_listed_beside_the_rules_and_enforced_with_their_ids() {
     let https = stage(&host, "https");
     let other = stage(&host, "8443");
     host.ok(&["rule", "stage-removal", "web", &http]);
-    let after = [host.ok(&["rule", "list"]), host.ok(&["export"]), host.ok(&["group", "list"])];
+    let listed = host.run(&["rule", "list"]);
+    assert_eq!(listed.stderr, "secgroup: 3 staged changes are not in force: --staged lists them\n");
+    let after = [listed.stdout, host.ok(&["export"]), host.ok(&["group", "list"])];
     assert_eq!(after, plain);
     let list: Value =
         serde_json::from_str(&host.ok(&["rule", "list", "web", "--staged", "--output", "json"]))
@@ -112,13 +114,27 @@ fn what_is_wrong_with_a_staged_change_is_said() {
             1,
             format!(
                 "error: stage rule of group web: group web has staged rule {https}: ingress tcp 443 from 192.0.2.0/24\n\
-                     hint: `secgroup rule enforce web {https}` makes it a rule, `secgroup rule unstage` drops it\n"
+                     hint: `secgroup rule enforce web {https}` makes it a rule, `secgroup rule unstage web {https}` drops it\n"
             ),
         ),
     ] {
         let done = host.run(&args);
         assert_eq!((done.stderr, done.code), (stderr, code), "{args:?}");
     }
+    host.ok(&["rule", "stage-removal", "web", &http]);
+    let done = host.run(&["rule", "stage-removal", "web", &http]);
+    assert_eq!(
+        (done.code, done.stderr),
+        (
+            1,
+            format!(
+                "error: stage removal of rules of group web: group web has the removal of rule {http} staged already\n\
+                 hint: `secgroup rule enforce web {http}` removes the rule, `secgroup rule unstage web {http}` keeps it\n"
+            )
+        )
+    );
+    let done = host.run(&["rule", "list"]);
+    assert_eq!(done.stderr, "secgroup: 2 staged changes are not in force: --staged lists them\n");
 }
 
 #[test]

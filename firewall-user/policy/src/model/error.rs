@@ -143,6 +143,8 @@ pub enum Error {
     RuleDuplicate { group: String, rule: RuleId, spec: RuleSpec, ends: bool },
     #[error("group {group} has staged rule {rule}: {spec}")]
     StagedDuplicate { group: String, rule: RuleId, spec: RuleSpec },
+    #[error("group {group} has the removal of rule {rule} staged already")]
+    RemovalDuplicate { group: String, rule: RuleId },
     #[error("the rule is given twice: {0}")]
     RuleRepeated(RuleSpec),
     #[error("prefix list {list} has the entry {network} already")]

@@ -54,7 +54,18 @@ impl List {
                 });
                 output::json(&document::rules(&context.config.ec2, rules))?;
             }
-            Format::Table => print(&model, groups)?,
+            Format::Table => {
+                let count: usize =
+                    groups.iter().map(|group| model.staged_of(&group.id).count()).sum();
+                print(&model, groups)?;
+                match count {
+                    0 => {}
+                    1 => output::note("1 staged change is not in force: --staged lists it"),
+                    _ => output::note(&format!(
+                        "{count} staged changes are not in force: --staged lists them"
+                    )),
+                }
+            }
         }
         Ok(Exit::Done)
     }

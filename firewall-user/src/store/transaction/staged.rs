@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Transaction;
-use crate::model::{Change, GroupId, NewRule, Rule, RuleId, Staged, StagedChange};
+use crate::model::{self, Change, GroupId, NewRule, Rule, RuleId, Staged, StagedChange};
 use crate::store::Error;
 
 impl Transaction<'_> {
@@ -28,21 +28,20 @@ impl Transaction<'_> {
         Ok(ids)
     }
 
-    /// Stages the removal of rules of a group, all or none. A removal that is staged already stays as it is.
+    /// Stages the removal of rules of a group, all or none.
     ///
     /// # Errors
-    /// The group has no such rule.
+    /// The group has no such rule, or its removal is staged already.
     pub fn stage_removals(&mut self, id: &GroupId, rules: &[RuleId]) -> Result<(), Error> {
         let group = self.model.group_by_id(id)?;
         for rule in rules {
             group.rule(rule)?;
-        }
-        for rule in rules {
-            if !self.model.staged.contains_key(rule) {
-                self.stage(id, rule.clone(), StagedChange::Remove)?;
+            if self.model.staged.contains_key(rule) {
+                let (group, rule) = (group.name.clone(), rule.clone());
+                return Err(model::Error::RemovalDuplicate { group, rule }.into());
             }
         }
-        Ok(())
+        rules.iter().try_for_each(|rule| self.stage(id, rule.clone(), StagedChange::Remove))
     }
 
     /// Drops staged changes of a group, all or none.

@@ -93,9 +93,9 @@ impl Error {
             Self::AclsLimit { .. } => "NetworkAclLimitExceeded",
             Self::AclEntriesLimit { .. } => "NetworkAclEntryLimitExceeded",
             Self::GroupDuplicate { .. } | Self::GroupIdTaken { .. } => "InvalidGroup.Duplicate",
-            Self::RuleDuplicate { .. } | Self::StagedDuplicate { .. } => {
-                "InvalidPermission.Duplicate"
-            }
+            Self::RuleDuplicate { .. }
+            | Self::StagedDuplicate { .. }
+            | Self::RemovalDuplicate { .. } => "InvalidPermission.Duplicate",
             Self::GroupDefault(_) => "CannotDelete",
             Self::OtherVpc { what: "group", .. } => "InvalidGroup.NotFound",
             Self::OtherVpc { .. } | Self::InterfaceInUse { .. } => "InvalidParameterValue",

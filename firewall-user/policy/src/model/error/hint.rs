@@ -130,7 +130,11 @@ impl Error {
                 format!("`secgroup rule list {} --staged` shows its staged changes", shell_word(group))
             }
             Self::StagedDuplicate { group, rule, .. } => format!(
-                "`secgroup rule enforce {} {rule}` makes it a rule, `secgroup rule unstage` drops it",
+                "`secgroup rule enforce {0} {rule}` makes it a rule, `secgroup rule unstage {0} {rule}` drops it",
+                shell_word(group)
+            ),
+            Self::RemovalDuplicate { group, rule } => format!(
+                "`secgroup rule enforce {0} {rule}` removes the rule, `secgroup rule unstage {0} {rule}` keeps it",
                 shell_word(group)
             ),
             Self::RuleUnknown(_) => "`secgroup rule list` shows the rules".to_owned(),
