@@ -16,6 +16,7 @@ pub mod simulate;
 pub mod staged;
 pub mod stats;
 pub mod status;
+pub mod untracked;
 
 /// The version of the JSON documents that do not have the form of AWS. It changes when a field changes its
 /// meaning or is removed, and not when one is added.

@@ -11,9 +11,10 @@ use serde::Serialize;
 use super::output::{self, Format, Output};
 use super::proposal::Proposal;
 use super::{Context, Exit};
-use crate::model::Model;
 use crate::model::apply::{Line, Sign};
+use crate::model::{Interface, Model};
 use crate::observe::SCHEMA_VERSION;
+use crate::observe::untracked::untracked;
 use crate::policy::verdicts::{Decided, difference};
 use crate::policy::{Addresses, active_rules};
 
@@ -88,6 +89,8 @@ struct VerdictDocument {
     security_group_rule_id: Option<String>,
     /// That rule, as text.
     rule: String,
+    /// The interfaces that these packets pass without a flow (untracked), and where open connections end at once.
+    untracked_interfaces: Vec<String>,
 }
 
 impl Command {
@@ -137,12 +140,15 @@ fn verdicts(now: &Model, proposed: &Model, addresses: &Addresses) -> (Vec<Verdic
     for interfaces in by_groups.values() {
         let Some(first) = interfaces.first() else { continue };
         let rules = |model| active_rules(model, addresses, first);
-        let (pieces, is_cut) = difference(&rules(now), &rules(proposed), MOST);
+        let before = rules(now);
+        let (pieces, is_cut) = difference(&before, &rules(proposed), MOST);
         has_more |= is_cut;
         found.extend(pieces.iter().map(|piece| {
             let model = if piece.is_allowed { proposed } else { now };
             let rule = rule(model, piece);
             let is_stored = !piece.is_allowed || rule_exists(now, piece.rule);
+            let is_untracked =
+                |one: &&&Interface| !untracked(piece, &before, one.tracking).is_empty();
             VerdictDocument {
                 network_interface_ids: interfaces.iter().map(|one| one.id.to_string()).collect(),
                 interfaces: interfaces.iter().map(|one| one.label()).collect(),
@@ -155,6 +161,11 @@ fn verdicts(now: &Model, proposed: &Model, addresses: &Addresses) -> (Vec<Verdic
                     .filter(|_| is_stored)
                     .map(|(id, _)| id.clone()),
                 rule: rule.map_or_else(String::new, |(_, text)| text),
+                untracked_interfaces: interfaces
+                    .iter()
+                    .filter(is_untracked)
+                    .map(|one| one.label())
+                    .collect(),
             }
         }));
     }
@@ -190,7 +201,15 @@ fn print(document: &DiffDocument) -> Result<()> {
             "allowed" => "would allow it",
             _ => "allows it now",
         };
-        format!("{interfaces}: {} would be {} ({} {by})", one.packets, one.verdict, one.rule)
+        let places = one.untracked_interfaces.join(" ");
+        let note = match one.untracked_interfaces.len() {
+            0 => String::new(),
+            some if some == one.interfaces.len() => {
+                "; untracked: open connections end at once".to_owned()
+            }
+            _ => format!("; untracked on {places}: open connections end at once"),
+        };
+        format!("{interfaces}: {} would be {} ({} {by}{note})", one.packets, one.verdict, one.rule)
     });
     let more = document.has_more_verdicts.then(|| "and more".to_owned());
     let same = (!document.changes.is_empty() && document.verdicts.is_empty())

@@ -108,6 +108,14 @@ pub(super) fn warn(error: &anyhow::Error) {
     eprintln!("warning: {}", one_line(&format!("{error:#}")));
 }
 
+/// As [`warn()`], with what to do about it.
+pub(super) fn warn_with_hint(error: &anyhow::Error) {
+    warn(error);
+    if let Some(hint) = explanations(error).find_map(Explain::hint) {
+        eprintln!("hint: {}", one_line(&hint));
+    }
+}
+
 /// The exit code of a command that fails with an error.
 pub(super) fn exit(error: &anyhow::Error) -> Exit {
     explanations(error).next().map_or(Exit::Failed, Explain::exit)

@@ -14,7 +14,7 @@ use crate::model::document::Document;
 pub(crate) use crate::observe::SCHEMA_VERSION;
 use crate::observe::explain::Explanations;
 use crate::observe::flows::document::{FlowCount, FlowEvent, FlowList, FlowTop};
-use crate::observe::hits::document::{RuleHitsList, RuleUsers, UnusedRules};
+use crate::observe::hits::document::{RemovalPreview, RuleHitsList, RuleUsers, UnusedRules};
 use crate::observe::record::PacketRecord;
 use crate::observe::simulate::document::SimulationDocument;
 use crate::observe::stats::StatsDocument;
@@ -48,6 +48,7 @@ pub fn documents() -> Vec<JsonDocument> {
         document::<RuleHitsList>("Hits of rules", &["rule list --hits"], &[]),
         document::<UnusedRules>("Unused rules", &["rule unused"], &[]),
         document::<RuleUsers>("Users of a rule", &["rule users"], &[]),
+        document::<RemovalPreview>("What removing rules would affect", &["rule remove"], &[]),
         document::<RedundantRules>("Redundant rules", &["rule redundant"], &[]),
         document::<StagedRules>("Staged rules", &["rule list --staged"], &[]),
         document::<Document>(

@@ -7,13 +7,13 @@ use clap::{Args, Subcommand, ValueEnum as _};
 use firewall_ebpf::abi::interface::Direction;
 
 use super::ends::EndOptions;
-use super::failure::UsageError;
-use super::output;
+use super::failure::{self, UsageError};
+use super::output::{self, Format};
 use super::safety::Safety;
 use super::{Context, Exit};
 use crate::model::{Error, Group, Model, NewRule, Rule, RuleId, rule_description};
 
-mod hits;
+pub(super) mod hits;
 mod list;
 pub(super) mod redundant;
 mod selector;
@@ -143,6 +143,9 @@ pub(super) struct Remove {
     /// Show what the removal would affect, and remove nothing
     #[arg(long)]
     preview: bool,
+    /// Form of the preview
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "preview")]
+    output: Option<Format>,
     #[command(flatten)]
     safety: Safety,
 }
@@ -252,14 +255,26 @@ impl Remove {
 
     fn remove(self, context: &Context) -> Result<()> {
         let choice = self.choice()?;
-        let Self { group, if_exists, preview, safety, .. } = self;
+        let Self { group, if_exists, preview, output, safety, .. } = self;
         if preview {
             let control = context.control_reading()?;
             let model = control.model()?;
             let group = model.group(&group)?;
             let ids = choice.ids(&model, group, if_exists)?;
             let rules: Vec<&Rule> = ids.iter().filter_map(|id| group.rule(id).ok()).collect();
-            return hits::print_preview(&control, &model, &rules);
+            let terms = safety.terms(&format!("rule remove {}", group.name));
+            let id = group.id.clone();
+            // With the lockout check, as the removal itself.
+            let removal = context.control_existing().and_then(|mut control| {
+                control.dry_run(&terms, |change| Ok(change.remove_rules(&id, &ids)?))
+            });
+            let refused = removal.err();
+            let format = output.unwrap_or(Format::Table);
+            hits::print_preview((&control, &model), (group, &rules), refused.as_ref(), format)?;
+            if let Some(error) = refused {
+                failure::warn_with_hint(&error.context("the removal would be refused"));
+            }
+            return Ok(());
         }
         safety.change(context, &format!("rule remove {group}"), |change| {
             let group = change.model().group(&group)?;

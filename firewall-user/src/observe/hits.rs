@@ -87,6 +87,19 @@ impl Hits {
         }
     }
 
+    /// When they were read last, in milliseconds since 1970; `None`: never. Where another process watches, that was some
+    /// seconds ago.
+    #[must_use]
+    pub fn as_of(&self) -> Option<i64> {
+        self.watched.periods().last().map(|last| last.to)
+    }
+
+    /// The numbers of the rules and entries with a hit since a time, in milliseconds since 1970.
+    pub fn since(&self, time: i64) -> impl Iterator<Item = u32> + '_ {
+        let recent = self.rules.iter().filter(move |(_, hits)| hits.last >= Some(time));
+        recent.map(|(number, _)| *number)
+    }
+
     /// Of a rule or entry by its number; `None`: it was created after the last reading.
     #[must_use]
     pub fn of(&self, number: u32) -> Option<&RuleHits> {

@@ -94,6 +94,10 @@ fn a_change_that_cuts_the_callers_connection_is_refused() {
         login.ok(&secgroup, &format!("rule add {}", ssh(wide)));
         // One of two sufficient rules may be removed.
         login.ok(&secgroup, &format!("rule remove {}", ssh(narrow)));
+        let preview = format!("rule remove {} --preview", ssh(wide));
+        let CommandOutput { code, stderr, .. } = login.run(&secgroup, &preview);
+        let refused = "warning: the removal would be refused: this would lock you out: ";
+        assert!(code == Some(0) && stderr.contains(refused), "{stderr}");
         login.assert_refused(&secgroup, &format!("rule remove {}", ssh(wide)));
         let groups = r#"{"SecurityGroups": [{"GroupName": "ssh", "Description": "x", "IpPermissions": [], "IpPermissionsEgress": []}]}"#;
         let document = secgroup.state_dir().join("groups.json");

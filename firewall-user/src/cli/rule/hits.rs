@@ -16,13 +16,18 @@ use crate::cli::table::{Column, table};
 use crate::cli::{Context, Exit, group};
 use crate::clock::Clocks;
 use crate::control::{Control, NothingAttached};
-use crate::model::{Error, Group, Model, Rule, RuleId, sorted_rules};
+use crate::model::{Change, Error, Group, Model, Rule, RuleId, sorted_rules};
+use crate::observe::SCHEMA_VERSION;
 use crate::observe::flows::document::FlowDocument;
 use crate::observe::flows::live_flows;
 use crate::observe::flows::totals::{By, totals};
-use crate::observe::hits::document::{RuleHitsDocument, RuleHitsList, RuleUsers, UnusedRules};
-use crate::observe::hits::removal::{Removal, preview};
+use crate::observe::hits::document::{
+    RemovalDocument, RemovalPreview, RuleHitsDocument, RuleHitsList, RuleUsers, UnusedRules,
+};
+use crate::observe::hits::removal::preview;
 use crate::observe::hits::{Hits, HitsError};
+use crate::observe::query::Checked;
+use crate::observe::untracked;
 
 /// Peers that a preview names.
 const PREVIEWED: usize = 5;
@@ -51,7 +56,7 @@ pub(in crate::cli) struct Users {
 }
 
 /// The hits as of now, of a command that reads: where they cannot be written, as they are.
-fn hits(control: &Control, model: &Model) -> Result<Hits> {
+pub(in crate::cli) fn read(control: &Control, model: &Model) -> Result<Hits> {
     match Hits::current(control, model) {
         Err(error) if error.is::<HitsError>() => {
             let hits = Hits::read(control)?;
@@ -59,6 +64,14 @@ fn hits(control: &Control, model: &Model) -> Result<Hits> {
             Ok(hits)
         }
         result => result,
+    }
+}
+
+/// Says as of when hits are, if not as of now: what is beside them, as flows, is of now.
+pub(super) fn note_age(hits: &Hits) {
+    let now = Clocks::now().moment.wall;
+    if let Some(time) = hits.as_of().filter(|time| now.saturating_sub(*time) >= 1000) {
+        output::note(&format!("hits are as of {}, flows as of now", ago(Some(time))));
     }
 }
 
@@ -76,7 +89,7 @@ pub(super) fn list(
     groups: &[&Group],
     format: Format,
 ) -> Result<()> {
-    let hits = hits(control, model)?;
+    let hits = read(control, model)?;
     let rules = sorted_rules(groups.iter().copied());
     if format == Format::Json {
         return output::value(&RuleHitsList::new(&hits, rules));
@@ -114,10 +127,13 @@ pub(super) fn list(
         }),
     )?;
     match hits.watched.periods() {
-        [.., last] => output::note(&format!(
-            "watched without a gap since {}; `secgroup serve` watches all the time",
-            ago(Some(last.from))
-        )),
+        [.., last] => {
+            note_age(&hits);
+            output::note(&format!(
+                "watched without a gap since {}; `secgroup serve` watches all the time",
+                ago(Some(last.from))
+            ));
+        }
         [] => output::note("nothing was watched yet: `secgroup serve` does"),
     }
     Ok(())
@@ -136,7 +152,7 @@ impl Unused {
             Some(word) => vec![model.group(word)?],
             None => group::stored(&control, &model),
         };
-        let hits = hits(&control, &model)?;
+        let hits = read(&control, &model)?;
         let now = Clocks::now().moment.wall;
         let since = self.since.before(now)?;
         if since == now {
@@ -195,7 +211,7 @@ impl Users {
         let number = number.ok_or_else(|| Error::RuleUnknown(self.rule.clone()))?;
         let name = store.rule_by_number(number)?;
         let name = name.ok_or_else(|| Error::RuleUnknown(self.rule.clone()))?;
-        let hits = hits(&control, &model)?;
+        let hits = read(&control, &model)?;
         let mut flows = match live_flows(&control, &model, |flow| flow.entry.flow.rule == number) {
             Err(error) if error.is::<NothingAttached>() => Vec::new(),
             result => result?,
@@ -214,7 +230,13 @@ impl Users {
             let names = [self.rule.as_str(), name.group.as_str(), &name.group_name];
             let rule = RuleHitsDocument::of_names(names, known);
             let flows = flows.iter().map(FlowDocument::from).collect();
-            return output::value(&RuleUsers::new(rule, is_removed, count, peers, flows));
+            return output::value(&RuleUsers::new(
+                (hits.as_of(), rule),
+                is_removed,
+                count,
+                peers,
+                flows,
+            ));
         }
         let deleted = if is_removed { ", deleted" } else { "" };
         let total = known.copied().unwrap_or_default();
@@ -230,6 +252,7 @@ impl Users {
             ),
             format!("{} of {}", many(count, "live flow"), many(peer_count, "peer")),
         ])?;
+        note_age(&hits);
         if count == 0 {
             return Ok(());
         }
@@ -240,46 +263,119 @@ impl Users {
     }
 }
 
-/// `rule remove --preview`: what the removal would affect.
-pub(super) fn print_preview(control: &Control, model: &Model, rules: &[&Rule]) -> Result<()> {
-    let hits = hits(control, model)?;
+/// `rule remove --preview`: what the removal would affect, and why it would be refused.
+pub(super) fn print_preview(
+    (control, model): (&Control, &Model),
+    (group, rules): (&Group, &[&Rule]),
+    refused: Option<&anyhow::Error>,
+    format: Format,
+) -> Result<()> {
+    let hits = read(control, model)?;
     let numbers: BTreeSet<u32> = rules.iter().map(|rule| rule.number).collect();
-    let removals = preview(control, model, &numbers)?;
+    let mut removals = preview(control, model, &numbers)?;
+    let mut after = model.clone();
     for rule in rules {
-        let known = hits.of(rule.number).copied().unwrap_or_default();
-        let [direction, protocol, ports, peer] = columns_of(model, rule);
-        let none = Removal::default();
-        let removal = removals.get(&rule.number).unwrap_or(&none);
-        let mut lines = vec![
-            format!("{}: {direction} {protocol} {ports} {peer}", rule.id),
-            format!(
-                "  {} and {} so far, last hit {}",
-                many(known.packets, "packet"),
-                many(known.new_flows, "flow"),
-                ago(known.last)
-            ),
-            format!(
-                "  {}; no other rule allows {} of them",
-                many(removal.flows, "live flow"),
-                removal.not_allowed
-            ),
-        ];
-        if removal.not_allowed > 0 {
-            lines.push(format!(
-                "  of those, {} end at their next packet (--revalidate on), and {} go on until they are closed or idle",
-                removal.ending,
-                removal.not_allowed - removal.ending
-            ));
-            let peers: Vec<_> =
-                removal.peers.iter().take(PREVIEWED).map(|peer| peer.key.as_str()).collect();
-            let more = removal.peers.len().saturating_sub(PREVIEWED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            lines.push(format!("  their peers: {}{more}", peers.join(", ")));
-        }
-        output::lines(lines)?;
+        after.make(Change::RemoveRule { group: group.id.clone(), rule: rule.id.clone() });
     }
-    output::note(
-        "nothing was removed; packets that pass without a flow are not among the live flows",
-    );
+    let now = Clocks::now().moment.boottime;
+    let mut untracked =
+        untracked::ended(model, &after, (&control.addresses(model)?, now), &Checked::default());
+    let rules = rules.iter().map(|rule| {
+        let removal = removals.remove(&rule.number).unwrap_or_default();
+        RemovalDocument {
+            hits: RuleHitsDocument::new(group, rule, hits.of(rule.number)),
+            rule: model.spec_text(&rule.spec),
+            flows: removal.flows,
+            not_allowed_flows: removal.not_allowed,
+            ending_flows: removal.ending,
+            peers: removal.peers.into_iter().map(|peer| peer.key).collect(),
+            untracked_interfaces: untracked.remove(&rule.number).unwrap_or_default(),
+        }
+    });
+    let document = RemovalPreview {
+        schema_version: SCHEMA_VERSION,
+        as_of: hits.as_of(),
+        refused: refused.map(|error| format!("{error:#}")),
+        rules: rules.collect(),
+    };
+    if format == Format::Json {
+        return output::value(&document);
+    }
+    output::lines(document.rules.iter().flat_map(preview_lines))?;
+    note_age(&hits);
+    output::note("nothing was removed");
     Ok(())
+}
+
+fn preview_lines(rule: &RemovalDocument) -> Vec<String> {
+    let RemovalDocument { hits, not_allowed_flows, ending_flows, peers, .. } = rule;
+    let mut lines = vec![
+        format!("{}: {}", hits.security_group_rule_id, rule.rule),
+        format!(
+            "  {} and {} so far, last hit {}",
+            many(hits.packets, "packet"),
+            many(hits.new_flows, "flow"),
+            ago(hits.last_hit)
+        ),
+        format!("  {}", allowed_otherwise(rule)),
+    ];
+    if *not_allowed_flows > 0 {
+        lines.push(format!(
+            "  of those, {ending_flows} end at their next packet (--revalidate on), and {} go on until they are closed \
+             or idle",
+            not_allowed_flows - ending_flows
+        ));
+        let shown = peers.get(..PREVIEWED).unwrap_or(peers);
+        let more = peers.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        lines.push(format!("  their peers: {}{more}", shown.join(", ")));
+    }
+    if !rule.untracked_interfaces.is_empty() {
+        lines.push(format!(
+            "  its packets pass {} without a flow (untracked): open connections end at once",
+            rule.untracked_interfaces.join(" ")
+        ));
+    }
+    lines
+}
+
+/// The live flows of a rule that is to be removed.
+fn allowed_otherwise(rule: &RemovalDocument) -> String {
+    let flows = many(rule.flows, "live flow");
+    match (rule.flows, rule.flows - rule.not_allowed_flows) {
+        (0, _) => flows,
+        (1, 0) => format!("{flows}, which no other rule allows"),
+        (1, _) => format!("{flows}, which another rule allows"),
+        (_, 0) => format!("{flows}, none of which another rule allows"),
+        (all, other) if all == other => format!("{flows}, all of which another rule allows"),
+        (_, other) => format!("{flows}, {other} of which another rule allows"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_flows_and_those_that_another_rule_allows_are_a_sentence() {
+        for (flows, not_allowed_flows, text) in [
+            (0, 0, "0 live flows"),
+            (1, 1, "1 live flow, which no other rule allows"),
+            (1, 0, "1 live flow, which another rule allows"),
+            (2, 2, "2 live flows, none of which another rule allows"),
+            (3, 2, "3 live flows, 1 of which another rule allows"),
+            (3, 0, "3 live flows, all of which another rule allows"),
+        ] {
+            let rule = RemovalDocument {
+                hits: RuleHitsDocument::of_names(["sgr-1", "sg-1", "web"], None),
+                rule: String::new(),
+                flows,
+                not_allowed_flows,
+                ending_flows: 0,
+                peers: Vec::new(),
+                untracked_interfaces: Vec::new(),
+            };
+            assert_eq!(allowed_otherwise(&rule), text);
+        }
+    }
 }

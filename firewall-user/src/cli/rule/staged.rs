@@ -6,17 +6,21 @@ use firewall_ebpf::abi::interface::Direction;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{parse_ids, selector::Selector};
+use super::{hits, parse_ids, selector::Selector};
 use crate::cli::json::SCHEMA_VERSION;
 use crate::cli::output::{self, Format};
 use crate::cli::safety::Safety;
 use crate::cli::table::{Column, table};
 use crate::cli::{Context, Exit};
+use crate::clock::Clocks;
 use crate::control::Control;
 use crate::model::{
     Group, GroupId, Model, NewRule, RuleId, StagedChange, rfc3339, rule_description,
 };
+use crate::observe::hits::Hits;
+use crate::observe::query::Checked;
 use crate::observe::staged::Effects;
+use crate::observe::untracked;
 use crate::store::{Error, Transaction};
 
 /// Changes of rules that are not in force.
@@ -61,6 +65,13 @@ struct StagedRule {
     would_drop_packets: u64,
     /// Of a rule to be removed: live flows that it has admitted, and that another rule would.
     otherwise_allowed_flows: u64,
+    /// Of a rule to be removed: the interfaces that its packets pass without a flow (untracked), so that open
+    /// connections, which are not among the flows, end at once.
+    untracked_interfaces: Vec<String>,
+    /// Of a rule to be removed: packets that it has allowed so far.
+    packets: u64,
+    /// When the last of these packets passed, UTC; null without one.
+    last_hit: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +184,15 @@ pub(super) fn list(
     format: Format,
 ) -> Result<Exit> {
     let effects = Effects::read(control, model)?;
+    let (hits, untracked) = if model.staged.is_empty() {
+        Default::default()
+    } else {
+        let (addresses, now) = (control.addresses(model)?, Clocks::now().moment.boottime);
+        let enforced = model.with_staged(None);
+        let all = Checked::default();
+        let untracked = untracked::ended(model, &enforced, (&addresses, now), &all);
+        (hits::read(control, model)?, untracked)
+    };
     let of_group = |group: &&Group| -> Vec<StagedRule> {
         let all = model.staged_of(&group.id).filter_map(|(id, staged)| {
             let (change, spec, description) = match &staged.change {
@@ -182,6 +202,11 @@ pub(super) fn list(
                     ("remove", &rule.spec, &rule.description)
                 }
             };
+            let number = match &staged.change {
+                StagedChange::Remove => group.rule(id).ok().map(|rule| rule.number),
+                StagedChange::Add { .. } => None,
+            };
+            let known = number.and_then(|number| hits.of(number)).copied().unwrap_or_default();
             let effect = effects.by_rule.get(id).copied().unwrap_or_default();
             Some(StagedRule {
                 security_group_rule_id: id.to_string(),
@@ -196,6 +221,12 @@ pub(super) fn list(
                 would_drop_flows: effect.would_drop_flows,
                 would_drop_packets: effect.would_drop_packets,
                 otherwise_allowed_flows: effect.otherwise_allowed_flows,
+                untracked_interfaces: number
+                    .and_then(|number| untracked.get(&number))
+                    .cloned()
+                    .unwrap_or_default(),
+                packets: known.packets,
+                last_hit: known.last.map(rfc3339),
             })
         });
         all.collect()
@@ -209,26 +240,27 @@ pub(super) fn list(
     };
     match format {
         Format::Json => output::value(&document)?,
-        Format::Table => print(&document)?,
+        Format::Table => print(&document, &hits)?,
     }
     Ok(Exit::Done)
 }
 
 /// What the change would have done.
 fn would(one: &StagedRule) -> String {
-    match (one.change, one.otherwise_allowed_flows) {
-        ("add", _) => format!("pass {}", output::many(one.would_pass_packets, "packet")),
-        (_, 0) => format!("drop {}", output::many(one.would_drop_flows, "flow")),
-        (_, other) => {
-            format!(
-                "drop {}, {other} allowed otherwise",
-                output::many(one.would_drop_flows, "flow")
-            )
-        }
+    if one.change == "add" {
+        return format!("pass {}", output::many(one.would_pass_packets, "packet"));
+    }
+    let mut text = format!("drop {}", output::many(one.would_drop_flows, "flow"));
+    if !one.untracked_interfaces.is_empty() {
+        text += " and untracked packets";
+    }
+    match one.otherwise_allowed_flows {
+        0 => text,
+        other => format!("{text}, {other} allowed otherwise"),
     }
 }
 
-fn print(document: &StagedRules) -> Result<()> {
+fn print(document: &StagedRules, hits: &Hits) -> Result<()> {
     let rows = document.staged_rules.iter().map(|one| {
         [
             one.security_group_rule_id.clone(),
@@ -252,6 +284,21 @@ fn print(document: &StagedRules) -> Result<()> {
         ],
         rows,
     )?;
+    let mut untracked =
+        document.staged_rules.iter().filter(|one| !one.untracked_interfaces.is_empty()).peekable();
+    if untracked.peek().is_some() {
+        hits::note_age(hits);
+    }
+    for one in untracked {
+        output::note(&format!(
+            "the packets of {} pass {} without a flow (untracked): its removal ends open connections at once; {} so \
+             far, last hit {}",
+            one.security_group_rule_id,
+            one.untracked_interfaces.join(" "),
+            output::many(one.packets, "packet"),
+            one.last_hit.as_deref().unwrap_or("never"),
+        ));
+    }
     // Only what is recorded can be counted.
     match (&document.oldest_record, document.lost_packets) {
         _ if document.staged_rules.is_empty() => {}

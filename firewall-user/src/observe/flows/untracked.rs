@@ -130,7 +130,7 @@ pub fn untracked(control: &Control, model: &Model, query: &Checked) -> Result<Ve
 }
 
 /// The ports of filters for a protocol, ascending.
-fn ports(filters: &[PortFilter], protocol: u8) -> Vec<u16> {
+pub(in crate::observe) fn ports(filters: &[PortFilter], protocol: u8) -> Vec<u16> {
     let mut ports = Vec::new();
     for filter in filters {
         match filter {
@@ -146,7 +146,13 @@ fn ports(filters: &[PortFilter], protocol: u8) -> Vec<u16> {
     ports
 }
 
-fn subject(interface: &Interface, direction: Direction, protocol: u8, port: u16) -> Subject<'_> {
+/// Packets to a port of an interface.
+pub(in crate::observe) fn subject(
+    interface: &Interface,
+    direction: Direction,
+    protocol: u8,
+    port: u16,
+) -> Subject<'_> {
     Subject {
         device: &interface.device,
         netns: interface.netns.as_deref(),

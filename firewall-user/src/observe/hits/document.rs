@@ -15,6 +15,9 @@ use crate::observe::flows::totals::Total;
 pub struct RuleHitsList {
     /// Version of this document: 1.
     schema_version: u32,
+    /// As of when the hits are, in milliseconds since 1970: some seconds ago where `secgroup serve` counts; null: nothing
+    /// was counted yet.
+    as_of: Option<i64>,
     /// When packets were counted.
     watched: Vec<WatchedPeriod>,
     /// The rules.
@@ -75,6 +78,8 @@ pub struct UnusedRules {
 pub struct RuleUsers {
     /// Version of this document: 1.
     schema_version: u32,
+    /// As of when the hits are, in milliseconds since 1970: the flows are as of now. Null: nothing was counted yet.
+    as_of: Option<i64>,
     /// The rule, and what it was used for.
     #[serde(flatten)]
     rule: RuleHitsDocument,
@@ -86,6 +91,42 @@ pub struct RuleUsers {
     peers: Vec<Total>,
     /// The flows with the most bytes, most first; at most `--limit`.
     flows: Vec<FlowDocument>,
+}
+
+/// What removing rules would affect.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct RemovalPreview {
+    /// Version of this document: 1.
+    pub schema_version: u32,
+    /// As of when the hits are, in milliseconds since 1970: the flows are as of now. Null: nothing was counted yet.
+    pub as_of: Option<i64>,
+    /// Why the removal would be refused; null: it would not.
+    pub refused: Option<String>,
+    /// The rules.
+    pub rules: Vec<RemovalDocument>,
+}
+
+/// What removing a rule together with the others would affect.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct RemovalDocument {
+    /// The rule, and what it was used for.
+    #[serde(flatten)]
+    pub hits: RuleHitsDocument,
+    /// The rule, as text.
+    pub rule: String,
+    /// Live flows that it has admitted.
+    pub flows: usize,
+    /// Those of them that no other rule allows.
+    pub not_allowed_flows: usize,
+    /// Those of these that end at their next packet, because their interface re-evaluates its flows (`--revalidate on`).
+    pub ending_flows: usize,
+    /// The addresses of the other ends of the flows that no other rule allows, most flows first.
+    pub peers: Vec<String>,
+    /// The interfaces that its packets pass without a flow (untracked), so that open connections, which are not among
+    /// the flows, end at once.
+    pub untracked_interfaces: Vec<String>,
 }
 
 impl RuleHitsDocument {
@@ -120,6 +161,7 @@ impl RuleHitsList {
         let watched = hits.watched.periods().iter();
         Self {
             schema_version: SCHEMA_VERSION,
+            as_of: hits.as_of(),
             watched: watched
                 .map(|Period { from, to }| WatchedPeriod { from: *from, to: *to })
                 .collect(),
@@ -171,13 +213,13 @@ impl RuleUsers {
     /// The document of a rule with flows and peers, in their order, out of `flow_count` flows.
     #[must_use]
     pub fn new(
-        rule: RuleHitsDocument,
+        (as_of, rule): (Option<i64>, RuleHitsDocument),
         removed: bool,
         flow_count: usize,
         peers: Vec<Total>,
         flows: Vec<FlowDocument>,
     ) -> Self {
-        Self { schema_version: SCHEMA_VERSION, rule, removed, flow_count, peers, flows }
+        Self { schema_version: SCHEMA_VERSION, as_of, rule, removed, flow_count, peers, flows }
     }
 }
 
@@ -206,6 +248,8 @@ mod tests {
                 all.rules.insert(7, of_rule);
             }
             let group = model.groups.values().find(|group| group.name == "web").unwrap();
+            let is_recent = hits.is_some_and(|(_, last)| last >= Some(SINCE));
+            assert_eq!(all.since(SINCE).count(), usize::from(is_recent), "{what}");
             let found = UnusedRules::new(&all, [(&**group, &group.rules[0])], SINCE);
             assert_eq!((found.rules().len() == 1, found.younger()), (is_listed, younger), "{what}");
         }
