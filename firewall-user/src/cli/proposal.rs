@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::documents::{self, Scope};
 use super::input;
@@ -16,9 +16,9 @@ use crate::model::{Staged, StagedChange};
 
 /// What is proposed.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("proposed").args(["file", "staged"]).required(true)))]
 pub(super) struct Proposal {
     /// File with the document, as of `secgroup apply`; - is standard input
-    #[arg(required_unless_present = "staged", conflicts_with = "staged")]
     file: Option<PathBuf>,
     /// The staged changes of rules, instead of a document
     #[arg(long)]

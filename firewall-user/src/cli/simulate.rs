@@ -7,22 +7,26 @@ use clap::Args;
 
 use super::output::{self, Format, Output};
 use super::proposal::Proposal;
+use super::rule::hits;
 use super::since::{self, Since};
 use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::clock::Clocks;
 use crate::model::{Change, rfc3339};
+use crate::observe::hits::Hits;
 use crate::observe::query::{Query, Stored, protocol_name};
 use crate::observe::simulate::document::{
-    ConnectionDocument, CoverageDocument, FilesCoverage, MissDocument, SimulationDocument,
+    ConnectionDocument, CoverageDocument, MissDocument, SimulationDocument, UntrackedRule,
 };
-use crate::observe::simulate::{Ruleset, Simulation, directions};
+use crate::observe::simulate::{Known, Ruleset, Simulation};
+use crate::observe::untracked;
 
 /// Say what a document, or the staged changes, would do to the connections that were seen.
 ///
 /// Compared are live flows, the dropped packets of the journal, and files of flow logs. Printed are connections that
-/// passed and that no proposed rule allows; dropped ones that a proposed rule allows; proposed rules that allow
-/// nothing of what was seen; and what was not seen. Only rules are simulated, not network ACLs and blocks.
+/// passed and that no proposed rule allows; rules whose packets pass without a flow, and that no proposed rule allows;
+/// dropped connections that a proposed rule allows; proposed rules that allow nothing of what was seen; and what was
+/// not seen. Only rules are simulated, not network ACLs and blocks.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +35,7 @@ Examples:
   secgroup simulate --staged --journal --output json
   secgroup simulate groups.json --flow-log /var/log/secgroup/AWSLogs --since 30d
 
-Exit code 4: a connection would break.")]
+Exit code 4: a connection would break, or untracked packets of this time would be dropped.")]
 pub(super) struct Command {
     #[command(flatten)]
     proposal: Proposal,
@@ -63,7 +67,9 @@ impl Command {
     pub(super) fn run(self, context: &Context) -> Result<Exit> {
         let (format, limit, text) = (self.output.output, self.limit, self.proposal.text());
         let document = self.simulate(context).with_context(|| format!("simulate {text}"))?;
-        let breaks = !document.breaks.is_empty();
+        // Times of one form have the order of their texts.
+        let is_used = |one: &UntrackedRule| one.last_hit.as_ref() >= Some(&document.coverage.since);
+        let breaks = !document.breaks.is_empty() || document.untracked.iter().any(is_used);
         match format {
             Format::Json => output::value(&document)?,
             Format::Table => print(&document, limit)?,
@@ -88,6 +94,7 @@ impl Command {
         let mut coverage = CoverageDocument {
             since: rfc3339(since),
             until: rfc3339(now.wall),
+            is_filtered: !query.is_empty(),
             ..CoverageDocument::default()
         };
         if live || is_default {
@@ -98,12 +105,8 @@ impl Command {
             coverage.journal = Some(simulation.add_journal(state_dir, since, &query)?);
         }
         if !flow_log.is_empty() {
-            let mut files = FilesCoverage::default();
-            let directions = directions(&model);
-            for path in &flow_log {
-                simulation.add_flow_logs(path, since, &query, &directions, &mut files)?;
-            }
-            coverage.flow_logs = Some(files);
+            let known = Known::new(&model, &addresses);
+            coverage.flow_logs = Some(simulation.add_flow_logs(&flow_log, since, &query, &known)?);
         }
         for path in &pcap {
             let names = (&model, &addresses);
@@ -114,8 +117,23 @@ impl Command {
             known.packets_of_other_addresses += packets.elsewhere;
         }
         let today = Ruleset::new(&model, &addresses, now.boottime);
+        // To count hits makes the state directory.
+        let hits = match control.store().is_absent() {
+            true => Hits::default(),
+            false => hits::read(&control, &model)?,
+        };
+        simulation.add_used(hits.since(since));
+        let untracked =
+            untracked::ended(&model, &proposed.model, (&addresses, now.boottime), &query);
+        coverage.hits_as_of = hits.as_of().map(rfc3339);
+        let untracked = untracked.into_iter().filter_map(|(number, interfaces)| {
+            let known = hits.of(number).copied().unwrap_or_default();
+            UntrackedRule::new(&today, number, interfaces, &known)
+        });
+        let untracked = untracked.collect();
         let proposed = Ruleset::new(&proposed.model, &addresses, now.boottime);
-        Ok(SimulationDocument::new(&simulation.compare(&today, &proposed), coverage))
+        let comparison = simulation.compare(&today, &proposed);
+        Ok(SimulationDocument::new(&comparison, untracked, coverage))
     }
 }
 
@@ -131,23 +149,45 @@ const fn is_not_simulated(step: &crate::model::apply::Step) -> bool {
 }
 
 fn print(document: &SimulationDocument, limit: usize) -> Result<()> {
-    let SimulationDocument { breaks, passes, unused_rules, coverage, .. } = document;
+    let SimulationDocument { breaks, untracked, passes, unused_rules, coverage, .. } = document;
     output::lines([heading(breaks, "would break")])?;
     connections(breaks, limit)?;
+    if !untracked.is_empty() {
+        let count = output::many(untracked.len(), "rule");
+        output::lines([format!(
+            "packets of {count} pass without a flow (untracked) and would be dropped: open connections end at once"
+        )])?;
+        output::lines(untracked.iter().take(limit).map(untracked_line))?;
+        cut(untracked.len(), limit)?;
+    }
     output::lines([heading(passes, "dropped now would pass")])?;
     connections(passes, limit)?;
-    output::lines([format!(
-        "{} of what was seen",
-        if unused_rules.len() == 1 {
-            "1 proposed rule allows nothing".to_owned()
-        } else {
-            format!("{} proposed rules allow nothing", unused_rules.len())
-        }
-    )])?;
-    let unused = unused_rules.iter().take(limit);
-    output::lines(unused.map(|one| format!("  {} {}", one.name.group_name, one.rule)))?;
-    cut(unused_rules.len(), limit)?;
+    if let Some(unused_rules) = unused_rules {
+        output::lines([format!(
+            "{} of what was seen",
+            if unused_rules.len() == 1 {
+                "1 proposed rule allows nothing".to_owned()
+            } else {
+                format!("{} proposed rules allow nothing", unused_rules.len())
+            }
+        )])?;
+        let unused = unused_rules.iter().take(limit);
+        output::lines(unused.map(|one| format!("  {} {}", one.name.group_name, one.rule)))?;
+        cut(unused_rules.len(), limit)?;
+    }
     output::lines(coverage_lines(coverage))
+}
+
+fn untracked_line(one: &UntrackedRule) -> String {
+    let UntrackedRule { name, rule, interfaces, packets, last_hit } = one;
+    format!(
+        "  {} {} {rule} on {}: {} so far, last hit {}",
+        name.group_name,
+        name.security_group_rule_id,
+        interfaces.join(" "),
+        output::many(*packets, "packet"),
+        last_hit.as_deref().unwrap_or("never"),
+    )
 }
 
 fn heading(list: &[ConnectionDocument], what: &str) -> String {
@@ -181,6 +221,7 @@ fn connections(list: &[ConnectionDocument], limit: usize) -> Result<()> {
             one.destination.clone(),
             port(one),
             one.connections.to_string(),
+            one.records.to_string(),
             one.packets.to_string(),
             one.seen_in.to_owned(),
             one.rule
@@ -189,6 +230,7 @@ fn connections(list: &[ConnectionDocument], limit: usize) -> Result<()> {
             one.nearest_miss.as_ref().map_or_else(|| "-".to_owned(), miss),
         ]
     });
+    let has_repeated = list.iter().any(|one| one.records != one.connections);
     let has_miss = list.iter().any(|one| one.nearest_miss.is_some());
     table(
         [
@@ -199,6 +241,7 @@ fn connections(list: &[ConnectionDocument], limit: usize) -> Result<()> {
             Column::text("DESTINATION"),
             Column::text("PORT"),
             Column::number("COUNT"),
+            Column::number("RECORDS").dropped(3).only_if(has_repeated),
             Column::number("PACKETS").dropped(3),
             Column::text("SEEN"),
             Column::text("RULE").dropped(2),
@@ -232,16 +275,20 @@ fn miss(miss: &MissDocument) -> String {
 
 fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
     let mut lines = vec![format!(
-        "compared {} different connections, since {}",
-        coverage.compared, coverage.since
+        "compared {}, since {}",
+        output::many(coverage.compared, "different connection"),
+        coverage.since
     )];
+    if let Some(time) = &coverage.hits_as_of {
+        lines.push(format!("  hits of rules: as of {time}"));
+    }
     if let Some(live) = coverage.live_flows {
         lines.push(format!("  live flows: {live}"));
     }
     if let Some(journal) = &coverage.journal {
         lines.push(format!(
-            "  journal: {} records, {} of {} dropped packets lost, oldest {}",
-            journal.records,
+            "  journal: {}, {} of {} dropped packets lost, oldest {}",
+            output::many(journal.records, "record"),
             journal.lost,
             journal.seen,
             journal.oldest.as_deref().unwrap_or("-")
@@ -249,11 +296,11 @@ fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
     }
     if let Some(logs) = &coverage.flow_logs {
         lines.push(format!(
-            "  flow logs: {} files, {} records, {} without packets, {} damaged lines, {} to {}",
-            logs.files,
-            logs.records,
-            logs.without_packets,
-            logs.damaged,
+            "  flow logs: {}, {}, {} without packets, {}, {} to {}",
+            output::many(logs.files, "file"),
+            output::many(logs.records, "record"),
+            output::many(logs.without_packets, "line"),
+            output::many(logs.damaged, "damaged line"),
             logs.oldest.as_deref().unwrap_or("-"),
             logs.newest.as_deref().unwrap_or("-")
         ));
@@ -264,7 +311,9 @@ fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
             captures.opening_packets, captures.other_packets, captures.packets_of_other_addresses
         ));
     }
+    let without_direction = coverage.flow_logs.as_ref().map_or(0, |logs| logs.without_direction);
     for (count, what) in [
+        (without_direction, "records whose direction cannot be told"),
         (coverage.passes_already, "dropped connections that today's rules allow already"),
         (coverage.broken_already, "connections that passed and that today's rules do not allow"),
         (coverage.packets_not_decided_by_rules, "packets that no rule decided about"),

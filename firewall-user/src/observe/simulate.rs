@@ -17,14 +17,18 @@ use crate::policy::{Probe, evaluate};
 
 mod capture;
 pub mod document;
+mod flow_log;
 mod read;
 mod ruleset;
 
-pub use read::{Directions, directions};
+pub use flow_log::Known;
 pub use ruleset::Ruleset;
 
 /// Distinct connections that are compared; each takes about 300 bytes. More are counted.
 const MOST_CONNECTIONS: usize = 1 << 18;
+
+/// Ports that are kept to tell connections apart; beyond them every record counts as one.
+const MOST_PORTS: usize = 1 << 20;
 
 /// The packet that the rules would decide about; `None` of what is no IP packet or has no direction.
 #[must_use]
@@ -72,9 +76,8 @@ pub struct Observation<'a> {
     pub source: Source,
     /// Whether it passed.
     pub seen: Seen,
-    /// Whether these are replies, as in flow logs, which have a record for each direction: then the connection is the
-    /// one that they answer.
-    pub is_reply: bool,
+    /// Live flows, or records, that say so.
+    pub records: u64,
     /// Packets.
     pub packets: u64,
     /// Bytes.
@@ -106,6 +109,9 @@ struct Counted {
     netns: Option<String>,
     rule: Option<RuleName>,
     connections: u64,
+    /// Ports of the ends that open them, which tell records of another connection from those of the same.
+    ports: BTreeSet<Option<u16>>,
+    records: u64,
     packets: u64,
     bytes: u64,
     first: Option<i64>,
@@ -121,15 +127,16 @@ pub struct Simulation {
     /// Packets of interfaces that are not attached.
     elsewhere: u64,
     beyond: u64,
+    /// The ports of all connections.
+    ports: usize,
+    /// Numbers of rules that were used, as their hits tell.
+    used: BTreeSet<u32>,
 }
 
 impl Simulation {
     /// Adds what was seen.
     pub fn add(&mut self, seen: &Observation<'_>) {
-        let subject = &match seen.is_reply {
-            true => answered(&seen.subject),
-            false => seen.subject,
-        };
+        let subject = &seen.subject;
         let by_rules = match (seen.seen, subject.reason) {
             (Seen::Dropped, Some(reason)) => is_default_deny(reason),
             _ => true,
@@ -152,12 +159,17 @@ impl Simulation {
         };
         let is_full = self.connections.len() >= MOST_CONNECTIONS;
         match self.connections.entry(key) {
-            Entry::Occupied(mut known) => known.get_mut().add(seen),
             Entry::Vacant(_) if is_full => self.beyond = self.beyond.saturating_add(1),
-            Entry::Vacant(place) => {
-                place.insert(Counted::new(seen));
+            entry => {
+                let counted = entry.or_insert_with(|| Counted::new(subject));
+                counted.add(seen, &mut self.ports);
             }
         }
+    }
+
+    /// Adds rules that were used by something that is perhaps not among what was seen.
+    pub fn add_used(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        self.used.extend(numbers);
     }
 
     /// Compares what two configurations decide about what was seen.
@@ -167,6 +179,7 @@ impl Simulation {
             not_by_rules: self.not_by_rules,
             elsewhere: self.elsewhere,
             beyond: self.beyond,
+            used: self.used.clone(),
             ..Comparison::default()
         };
         for (key, counted) in &self.connections {
@@ -200,18 +213,6 @@ pub(super) const fn is_default_deny(reason: Reason) -> bool {
     matches!(reason, Reason::NoRule | Reason::Revoked)
 }
 
-/// The connection that replies answer.
-fn answered<'a>(reply: &Subject<'a>) -> Subject<'a> {
-    Subject {
-        direction: reply.direction.map(Direction::opposite),
-        source: reply.destination,
-        destination: reply.source,
-        source_port: reply.destination_port,
-        destination_port: reply.source_port,
-        ..*reply
-    }
-}
-
 impl Key {
     const fn probe(&self) -> Probe {
         let outside = match self.direction {
@@ -223,22 +224,35 @@ impl Key {
 }
 
 impl Counted {
-    fn new(seen: &Observation<'_>) -> Self {
-        let Observation { subject, packets, bytes, first, last, .. } = *seen;
+    fn new(subject: &Subject<'_>) -> Self {
         Self {
             device: subject.device.to_owned(),
             netns: subject.netns.map(str::to_owned),
-            rule: subject.rule.filter(|_| seen.seen == Seen::Passed).cloned(),
-            connections: 1,
-            packets,
-            bytes,
-            first,
-            last,
+            rule: None,
+            connections: 0,
+            ports: BTreeSet::new(),
+            records: 0,
+            packets: 0,
+            bytes: 0,
+            first: None,
+            last: None,
         }
     }
 
-    fn add(&mut self, seen: &Observation<'_>) {
-        self.connections += 1;
+    /// Adds what was seen; `ports` are those of all connections.
+    fn add(&mut self, seen: &Observation<'_>, ports: &mut usize) {
+        // A flow is a connection. Of a connection that is tried again there are several records.
+        let is_new = seen.source == Source::Live || {
+            let port = seen.subject.source_port;
+            let is_full = *ports >= MOST_PORTS && !self.ports.contains(&port);
+            is_full
+                || self.ports.insert(port) && {
+                    *ports += 1;
+                    true
+                }
+        };
+        self.connections += u64::from(is_new);
+        self.records = self.records.saturating_add(seen.records);
         self.packets = self.packets.saturating_add(seen.packets);
         self.bytes = self.bytes.saturating_add(seen.bytes);
         self.first = [self.first, seen.first].into_iter().flatten().min();
@@ -300,8 +314,10 @@ pub struct Connection {
     pub destination: IpAddr,
     /// Where they were seen.
     pub seen_in: Source,
-    /// Live flows, or records.
+    /// Live flows, or different addresses and ports in records.
     pub connections: u64,
+    /// Live flows, or records.
+    pub records: u64,
     /// Packets.
     pub packets: u64,
     /// Bytes.
@@ -356,6 +372,7 @@ impl Comparison {
             destination: key.destination,
             seen_in: key.source_of,
             connections: counted.connections,
+            records: counted.records,
             packets: counted.packets,
             bytes: counted.bytes,
             first: counted.first,

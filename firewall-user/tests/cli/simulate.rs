@@ -217,8 +217,9 @@ fn accepted_records_of_flow_logs_that_no_proposed_rule_allows_would_break() {
     assert_eq!((&logs["Records"], &logs["WithoutPackets"]), (&json!(5), &json!(1)));
     assert_eq!(
         (&logs["WithoutIcmpType"], &found["Breaks"][0]["Connections"]),
-        (&json!(1), &json!(2))
+        (&json!(1), &json!(1))
     );
+    assert_eq!(found["Breaks"][0]["Records"], 2);
     // Lines that are no records are counted as such, and not as intervals without packets.
     let damaged =
         host.file("damaged.log", &format!("{}\ngarbage\nmore\n", text.lines().next().unwrap()));
@@ -232,7 +233,7 @@ fn accepted_records_of_flow_logs_that_no_proposed_rule_allows_would_break() {
     assert!(notes.contains("no record matches --reason"), "{notes}");
     // As a table.
     let table = host.run(&["simulate", &file, "--flow-log", &log]).stdout;
-    assert!(table.contains("2 connections would break\n") && table.contains("22 (ssh)"), "{table}");
+    assert!(table.contains("1 connection would break\n") && table.contains("22 (ssh)"), "{table}");
 }
 
 #[test]
@@ -255,4 +256,112 @@ fn staged_changes_are_compared_as_a_document_is() {
     assert!(lines[1].contains("would be dropped"), "{lines:?}");
     let done = host.run(&["diff"]);
     assert_eq!(done.code, 2, "{done:?}");
+}
+
+/// A flow log in the format that AWS has by default, which has no direction.
+#[test]
+fn a_flow_log_without_directions_is_compared_by_the_addresses_of_the_interface() {
+    let host = host();
+    let file = proposed(&host);
+    let (id, end) = (interface(&host), now() / 1000);
+    let mut text = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status\n".to_owned();
+    for (source, destination, ports, action) in [
+        ("192.0.2.7", "198.51.100.1", "40000 22", "ACCEPT"),
+        ("198.51.100.1", "192.0.2.7", "22 40000", "ACCEPT"),
+        ("203.0.113.9", "198.51.100.1", "40001 443", "REJECT"),
+    ] {
+        text += &format!(
+            "2 123456789012 {id} {source} {destination} {ports} 6 10 840 {} {end} {action} OK\n",
+            end - 60
+        );
+    }
+    let log = host.file("flows.log", &text);
+    let (code, found) = simulate(&host, &[&file, "--flow-log", &log]);
+    assert_eq!((code, found["Breaks"].as_array().unwrap().len()), (4, 1), "{found}");
+    let one = &found["Breaks"][0];
+    assert_eq!(
+        (&one["Direction"], &one["Port"], &one["Device"]),
+        (&json!("ingress"), &json!(22), &json!("eth0"))
+    );
+    assert_eq!(
+        (&one["Connections"], &one["Records"], &one["Packets"]),
+        (&json!(1), &json!(2), &json!(20))
+    );
+    assert_eq!(found["Passes"].as_array().unwrap().len(), 1);
+    assert_eq!(found["Coverage"]["PacketsNotDecidedByRules"], 0);
+    // A filter is about the connection, and then rules without a match mean nothing.
+    let (code, found) =
+        simulate(&host, &[&file, "--flow-log", &log, "--from", "192.0.2.7", "--interface", "eth0"]);
+    assert_eq!(
+        (code, &found["Breaks"][0]["Packets"], &found["UnusedRules"]),
+        (4, &json!(20), &Value::Null)
+    );
+    // Between two addresses of which none is known, either may be the interface's.
+    let unknown = text.replace("198.51.100.1", "198.51.100.200");
+    let only: Vec<&str> = unknown.lines().take(3).collect();
+    let log = host.file("unknown.log", &only.join("\n"));
+    let (code, found) = simulate(&host, &[&file, "--flow-log", &log]);
+    assert_eq!((code, &found["Coverage"]["FlowLogs"]["WithoutDirection"]), (0, &json!(2)));
+    let table = host.run(&["simulate", &file, "--flow-log", &log]).stdout;
+    assert!(table.contains("  not listed: 2 records whose direction cannot be told\n"), "{table}");
+    assert!(table.contains("note: 2 of 2 records of flow logs are not compared: "), "{table}");
+}
+
+#[test]
+fn connections_without_a_flow_end_with_their_rule_and_this_is_said() {
+    let host = host();
+    let (model, _) = host.state();
+    let web = model.group("web").unwrap();
+    let http = web.rules.iter().find(|rule| rule.spec.to_string().contains("tcp 80")).unwrap();
+    let id = http.id.to_string();
+    let preview = host.run(&["rule", "remove", "web", &id, "--preview"]);
+    let line = "  its packets pass eth0 without a flow (untracked): open connections end at once\n";
+    assert!(preview.stdout.contains(line), "{preview:?}");
+    assert!(preview.stdout.contains("  0 live flows\n"), "{preview:?}");
+    let json = host.run(&["rule", "remove", "web", &id, "--preview", "--output", "json"]).stdout;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let one = &json["Rules"][0];
+    assert_eq!((&one["SecurityGroupRuleId"], &one["Flows"]), (&json!(id), &json!(0)));
+    assert_eq!(one["UntrackedInterfaces"], json!(["eth0"]));
+    assert_eq!(host.run(&["rule", "stage-removal", "web", &id]).code, 0);
+    let done = host.run(&["rule", "list", "web", "--staged"]);
+    assert!(done.stdout.contains("drop 0 flows and untracked packets"), "{done:?}");
+    assert!(
+        done.stderr.contains(
+            "its removal ends open connections at once; 0 packets so far, last hit never"
+        ),
+        "{done:?}"
+    );
+    let diff = host.run(&["diff", "--staged"]).stdout;
+    assert!(diff.contains(" allows it now; untracked: open connections end at once)\n"), "{diff}");
+    let (code, found) = simulate(&host, &["--staged"]);
+    let one = &found["Untracked"][0];
+    assert_eq!(
+        (code, &one["SecurityGroupRuleId"], &one["Interfaces"]),
+        (0, &json!(id), &json!(["eth0"]))
+    );
+    assert_eq!((&one["Packets"], &one["LastHit"]), (&json!(0), &Value::Null));
+    for (filter, count) in
+        [("--port=80", 1), ("--port=22", 0), ("--direction=egress", 0), ("--protocol=tcp", 1)]
+    {
+        let (_, found) = simulate(&host, &["--staged", filter]);
+        assert_eq!(found["Untracked"].as_array().unwrap().len(), count, "{filter}");
+    }
+    let table = host.run(&["simulate", "--staged"]).stdout;
+    assert!(
+        table.contains("packets of 1 rule pass without a flow (untracked) and would be dropped: "),
+        "{table}"
+    );
+    let ssh = web.rules.iter().find(|rule| rule.spec.to_string().contains("tcp 22")).unwrap();
+    let preview = host.run(&["rule", "remove", "web", ssh.id.as_str(), "--preview"]).stdout;
+    assert!(!preview.contains("untracked"), "{preview}");
+}
+
+#[test]
+fn what_is_proposed_may_be_a_document_or_what_is_staged() {
+    let host = host();
+    for command in ["simulate", "diff"] {
+        let done = host.run(&[command]);
+        assert!(done.code == 2 && done.stderr.contains("<FILE|--staged>"), "{done:?}");
+    }
 }

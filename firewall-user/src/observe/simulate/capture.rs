@@ -73,7 +73,7 @@ impl Simulation {
                         subject,
                         source: Source::Capture,
                         seen: Seen::Unknown,
-                        is_reply: false,
+                        records: 1,
                         packets: 1,
                         bytes: captured.bytes.len() as u64,
                         first: captured.time,

@@ -4,10 +4,11 @@ use firewall_ebpf::wire::protocol;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Comparison, Connection, Source};
+use super::{Comparison, Connection, Ruleset, Source};
 use crate::model::rfc3339;
 use crate::observe::SCHEMA_VERSION;
 use crate::observe::flow_logs::lacking::Lacking;
+use crate::observe::hits::RuleHits;
 use crate::observe::journal::{Account, Coverage};
 use crate::observe::record::{NearestMiss, RuleName};
 use crate::policy::services;
@@ -22,8 +23,11 @@ pub struct SimulationDocument {
     pub breaks: Vec<ConnectionDocument>,
     /// Connections that were dropped, and that a proposed rule allows.
     pub passes: Vec<ConnectionDocument>,
-    /// Proposed rules that allow nothing of what was seen.
-    pub unused_rules: Vec<UnusedRule>,
+    /// Rules whose packets pass without a flow (untracked), and that no proposed rule allows: nothing keeps their open
+    /// connections, which are in no flow table.
+    pub untracked: Vec<UntrackedRule>,
+    /// Proposed rules that allow nothing of what was seen, and have no hit since then; null: not told with a filter.
+    pub unused_rules: Option<Vec<UnusedRule>>,
     /// What was compared, and what was not seen.
     pub coverage: CoverageDocument,
 }
@@ -56,8 +60,11 @@ pub struct ConnectionDocument {
     pub icmp_code: Option<u8>,
     /// `live`, `journal`, `flow-log` or `capture`.
     pub seen_in: &'static str,
-    /// Live flows, or records.
+    /// Live flows, or different addresses and ports in records.
     pub connections: u64,
+    /// Live flows, or records: a connection that is tried again has several, and one of flow logs has them for every
+    /// direction and interval.
+    pub records: u64,
     /// Packets.
     pub packets: u64,
     /// Bytes.
@@ -127,6 +134,43 @@ pub struct UnusedRule {
     pub rule: String,
 }
 
+/// A rule whose packets pass without a flow, and that no proposed rule allows.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct UntrackedRule {
+    /// The rule.
+    #[serde(flatten)]
+    pub name: RuleDocument,
+    /// As text.
+    pub rule: String,
+    /// The interfaces, as `DEVICE` or `NAMESPACE/DEVICE`.
+    pub interfaces: Vec<String>,
+    /// Packets that it has allowed so far.
+    pub packets: u64,
+    /// When the last of these packets passed, UTC; null without one.
+    pub last_hit: Option<String>,
+}
+
+impl UntrackedRule {
+    /// Of a rule by its number, with its interfaces and hits; `None`: a rule that has no name, as that of the
+    /// management networks.
+    #[must_use]
+    pub fn new(
+        rules: &Ruleset,
+        number: u32,
+        interfaces: Vec<String>,
+        hits: &RuleHits,
+    ) -> Option<Self> {
+        Some(Self {
+            name: RuleDocument::new(rules.name(number)?),
+            rule: rules.text(number)?.to_owned(),
+            interfaces,
+            packets: hits.packets,
+            last_hit: hits.last.map(rfc3339),
+        })
+    }
+}
+
 /// What a simulation has compared, and what was not seen.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
@@ -135,8 +179,12 @@ pub struct CoverageDocument {
     pub since: String,
     /// Now, UTC.
     pub until: String,
+    /// Whether a filter has chosen what was compared.
+    pub is_filtered: bool,
     /// Different connections that were compared.
     pub compared: u64,
+    /// As of when the hits of rules are, UTC; null: none was counted yet.
+    pub hits_as_of: Option<String>,
     /// Live flows that were read; null: they were not.
     pub live_flows: Option<u64>,
     /// The journal of dropped packets; null: it was not read.
@@ -193,6 +241,9 @@ pub struct FilesCoverage {
     pub damaged: u64,
     /// Records of ICMP, which have no type, so that no rule can be compared with them.
     pub without_icmp_type: u64,
+    /// Records whose direction cannot be told: they have no `flow-direction`, and none or both of their addresses are
+    /// the interface's.
+    pub without_direction: u64,
     /// Intervals with packets that are in no record (SKIPDATA).
     pub skipped: u64,
     /// Time of the oldest record, UTC.
@@ -234,9 +285,14 @@ impl JournalCoverage {
 }
 
 impl SimulationDocument {
-    /// The document of a comparison; `coverage` has what was read.
+    /// The document of a comparison; `coverage` has what was read. Where only a part was compared, most rules allow
+    /// nothing of it.
     #[must_use]
-    pub fn new(comparison: &Comparison, coverage: CoverageDocument) -> Self {
+    pub fn new(
+        comparison: &Comparison,
+        untracked: Vec<UntrackedRule>,
+        coverage: CoverageDocument,
+    ) -> Self {
         let mut coverage = CoverageDocument {
             compared: comparison.compared,
             passes_already: comparison.passes_already,
@@ -256,7 +312,8 @@ impl SimulationDocument {
             schema_version: SCHEMA_VERSION,
             breaks: connections(&comparison.breaks),
             passes: connections(&comparison.passes),
-            unused_rules: unused.collect(),
+            untracked,
+            unused_rules: (!coverage.is_filtered).then(|| unused.collect()),
             coverage,
         }
     }
@@ -266,6 +323,11 @@ impl CoverageDocument {
     /// What may be missing, in words.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if self.is_filtered {
+            notes.push(
+                "only what matches the filters was compared: which proposed rules allow nothing is not told".to_owned(),
+            );
+        }
         match &self.journal {
             Some(journal) => {
                 match &journal.oldest {
@@ -316,6 +378,16 @@ impl CoverageDocument {
                 "{count} records of ICMP in flow logs have no type, and are not compared"
             ));
         }
+        if let Some(logs) = &self.flow_logs
+            && logs.without_direction > 0
+        {
+            let count = logs.without_direction;
+            notes.push(format!(
+                "{count} of {} records of flow logs are not compared: their direction cannot be told, as they have no \
+                 flow-direction and their addresses are not those of the interface",
+                logs.records
+            ));
+        }
         if self.connections_beyond_limit > 0 {
             let beyond = self.connections_beyond_limit;
             notes.push(format!("{beyond} more connections were not compared"));
@@ -344,6 +416,7 @@ impl ConnectionDocument {
             icmp_code: is_icmp.then_some(code),
             seen_in: connection.seen_in.name(),
             connections: connection.connections,
+            records: connection.records,
             packets: connection.packets,
             bytes: connection.bytes,
             first: connection.first.map(rfc3339),

@@ -71,6 +71,11 @@ impl Ruleset {
         named.collect()
     }
 
+    /// A rule as text.
+    pub(super) fn text(&self, number: u32) -> Option<&str> {
+        self.texts.get(&number).map(String::as_str)
+    }
+
     /// The name of a rule.
     #[must_use]
     pub fn name(&self, number: u32) -> Option<&RuleName> {

@@ -1,5 +1,6 @@
 use firewall_ebpf::abi::interface::Direction;
 
+use super::document::FilesCoverage;
 use super::*;
 use crate::model::{
     Change, Group, GroupId, Interface as Attached, InterfaceId, Model, Peer, PortRange, Rule,
@@ -60,7 +61,7 @@ const fn seen(subject: Subject<'_>, source: Source, seen: Seen) -> Observation<'
         subject,
         source,
         seen,
-        is_reply: false,
+        records: 1,
         packets: 2,
         bytes: 100,
         first: Some(10),
@@ -101,7 +102,8 @@ fn what_breaks_what_passes_and_what_is_unused_are_found() {
     assert_eq!((miss.field.as_str(), miss.rule_value.as_str()), ("port", "80"));
     let passes: Vec<_> =
         found.passes.iter().map(|one| (one.probe.port, one.connections, one.packets)).collect();
-    assert_eq!(passes, [(443, 2, 4)]);
+    assert_eq!(passes, [(443, 1, 4)]);
+    assert_eq!(found.passes[0].records, 2, "one connection that was tried twice");
     assert_eq!(found.passes[0].rule.as_ref().unwrap().security_group_rule_id, "sgr-00000003");
     assert_eq!(found.passes_already, 1);
     assert_eq!((found.not_by_rules, found.elsewhere), (2, 2));
@@ -109,32 +111,101 @@ fn what_breaks_what_passes_and_what_is_unused_are_found() {
     assert_eq!(unused, ["ingress tcp 8443 from 10.0.0.0/8"]);
 }
 
-#[test]
-fn a_reply_in_a_flow_log_passes_with_the_connection_that_it_answers() {
+/// What a simulation finds in flow logs of these lines, if all rules but that of port 80 go; `ID` is the interface's id.
+fn of_flow_logs(header: &str, lines: &[&str]) -> (Comparison, FilesCoverage) {
     let eni = InterfaceId::random().unwrap();
-    let id = eni.to_string();
-    let now = model(&eni, &[(1, 22, "192.0.2.0/24"), (2, 80, "0.0.0.0/0")]);
+    let now = model(&eni, &[(1, 22, "192.0.2.0/24"), (2, 80, "0.0.0.0/0"), (3, 53, "0.0.0.0/0")]);
     let proposed = model(&eni, &[(2, 80, "0.0.0.0/0")]);
-    // Replies from the ports of both rules.
-    let reply = |port| Subject {
-        direction: Some(Direction::Egress),
-        source: Some("198.51.100.1".parse().unwrap()),
-        destination: Some("192.0.2.7".parse().unwrap()),
-        source_port: Some(port),
-        destination_port: Some(40_000),
-        ..subject(&id, "192.0.2.7", 0)
+    let addresses: Addresses = [(0, vec!["198.51.100.1/32".parse().unwrap()])].into();
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("flows.log");
+    let text = [&[header], lines].concat().join("\n").replace("ID", eni.as_str());
+    std::fs::write(&path, text).unwrap();
+    let mut simulation = Simulation::default();
+    let (query, known) = (crate::observe::query::Checked::default(), Known::new(&now, &addresses));
+    let coverage = simulation.add_flow_logs(&[path], 0, &query, &known).unwrap();
+    (simulation.compare(&ruleset(&now), &ruleset(&proposed)), coverage)
+}
+
+/// The ports of the connections that break, with connections, records and packets.
+fn breaks(found: &Comparison) -> Vec<(u16, u64, u64, u64)> {
+    let of = |one: &Connection| (one.probe.port, one.connections, one.records, one.packets);
+    found.breaks.iter().map(of).collect()
+}
+
+const FIELDS: &str =
+    "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action";
+
+#[test]
+fn both_directions_of_a_connection_in_a_flow_log_are_one_and_any_record_tells_who_opened_it() {
+    let header = format!("{FIELDS} flow-direction tcp-flags");
+    let (c, s) = ("192.0.2.7", "198.51.100.1");
+    let request = |flags: &str| format!("ID {c} {s} 40000 22 6 2 100 10 20 ACCEPT ingress {flags}");
+    let reply = |flags: &str| format!("ID {s} {c} 22 40000 6 2 100 10 20 ACCEPT egress {flags}");
+    let [syn, more, answer, rest] = [request("2"), request("0"), reply("18"), reply("1")];
+    for lines in [&[&syn[..], &more, &answer, &rest][..], &[&rest, &answer, &more, &syn]] {
+        let (found, coverage) = of_flow_logs(&header, lines);
+        assert_eq!(breaks(&found), [(22, 1, 4, 8)]);
+        assert_eq!((found.breaks[0].device.as_str(), coverage.records), ("eth0", 4));
+    }
+    // Only answers were seen; those of port 80 are to a rule that stays.
+    let (found, _) = of_flow_logs(&header, &[&rest, &rest.replace(" 22 ", " 80 ")]);
+    assert_eq!(breaks(&found), [(22, 1, 2, 4)].map(|(port, one, _, _)| (port, one, 1, 2)));
+    // The flags say otherwise than the ports.
+    let low = format!("ID {c} {s} 20 22 6 2 100 10 20 ACCEPT ingress 2");
+    let back = format!("ID {s} {c} 22 20 6 2 100 10 20 ACCEPT egress 0");
+    assert_eq!(breaks(&of_flow_logs(&header, &[&back, &low]).0), [(22, 1, 2, 4)]);
+}
+
+#[test]
+fn the_direction_of_a_record_without_one_is_told_by_the_address_of_the_interface() {
+    let (c, s) = ("192.0.2.7", "198.51.100.1");
+    let lines = |own: &str| {
+        [
+            format!("ID {c} {own} 40000 22 6 2 100 10 20 ACCEPT"),
+            format!("ID {own} {c} 22 40000 6 2 100 10 20 ACCEPT"),
+            format!("ID 192.0.2.8 {own} 40000 22 6 2 100 10 20 ACCEPT"),
+        ]
     };
+    // Its own address, and one that it had before, which all records have.
+    for own in [s, "198.51.100.9"] {
+        let lines = lines(own);
+        let (found, coverage) = of_flow_logs(FIELDS, &lines.each_ref().map(|line| &line[..]));
+        assert_eq!(breaks(&found), [(22, 1, 2, 4), (22, 1, 1, 2)], "{own}");
+        assert_eq!((found.not_by_rules, coverage.without_direction), (0, 0), "{own}");
+    }
+    // It may be either.
+    let [request, reply, _] = lines("198.51.100.9");
+    let (found, coverage) = of_flow_logs(FIELDS, &[&request, &reply]);
+    assert_eq!((breaks(&found), coverage.without_direction), (vec![], 2));
+    assert_eq!((found.not_by_rules, found.elsewhere), (0, 0));
+    // Of another interface.
+    let (found, coverage) = of_flow_logs(FIELDS, &[&request.replace("ID", "eni-00000001")]);
+    assert_eq!((found.elsewhere, coverage.without_direction), (2, 0));
+}
+
+#[test]
+fn dropped_packets_of_a_flow_log_are_what_their_sender_has_opened() {
+    let (c, s) = ("192.0.2.7", "198.51.100.1");
+    let lines = [
+        format!("ID {s} {c} 22 40000 6 2 100 10 20 REJECT"),
+        format!("ID {c} {s} 40000 80 6 1 100 10 20 REJECT"),
+        format!("ID {c} {s} 40000 80 6 1 100 20 30 REJECT"),
+    ];
+    let (found, _) = of_flow_logs(FIELDS, &lines.each_ref().map(|line| &line[..]));
+    assert_eq!((breaks(&found), found.passes_already, found.compared), (vec![], 1, 2));
+}
+
+#[test]
+fn a_rule_with_a_recent_hit_is_used_whatever_was_seen() {
+    let eni = InterfaceId::random().unwrap();
+    let all = model(&eni, &[(1, 22, "192.0.2.0/24"), (2, 80, "0.0.0.0/0")]);
     let mut simulation = Simulation::default();
-    let reply =
-        |port| Observation { is_reply: true, ..seen(reply(port), Source::FlowLog, Seen::Passed) };
-    simulation.add(&reply(80));
-    assert_eq!(simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks, []);
-    let mut simulation = Simulation::default();
-    simulation.add(&reply(22));
-    simulation.add(&seen(subject(&id, "192.0.2.7", 22), Source::FlowLog, Seen::Passed));
-    let breaks = simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks;
-    assert_eq!((breaks.len(), breaks[0].packets), (1, 4), "both directions are one connection");
-    assert_eq!(simulation.compare(&ruleset(&now), &ruleset(&now)).breaks, []);
+    let unused =
+        |simulation: &Simulation| simulation.compare(&ruleset(&all), &ruleset(&all)).unused.len();
+    assert_eq!(unused(&simulation), 2);
+    simulation.add_used([2, 9]);
+    assert_eq!(unused(&simulation), 1);
 }
 
 #[test]
@@ -247,10 +318,11 @@ fn what_breaks_has_the_sums_and_the_times_of_all_and_what_broke_already_none() {
     }
     let breaks = simulation.compare(&ruleset(&with), &ruleset(&without)).breaks;
     let found = &breaks[0];
-    assert_eq!((found.connections, found.packets, found.bytes), (3, 6, 300));
+    assert_eq!((found.connections, found.records), (1, 3));
+    assert_eq!((found.packets, found.bytes), (6, 300));
     assert_eq!((found.first, found.last), (Some(5), Some(60)));
     let nothing = simulation.compare(&ruleset(&without), &ruleset(&without));
-    assert_eq!((nothing.breaks.len(), nothing.broken_already), (0, 3));
+    assert_eq!((nothing.breaks.len(), nothing.broken_already), (0, 1));
 }
 
 #[test]
