@@ -18,12 +18,14 @@ use crate::observe::query::Query;
 use board::Board;
 use draw::Look;
 use screen::Screen;
+use terminal::Waited;
 
 mod board;
 mod draw;
 mod gather;
 mod sample;
 mod screen;
+mod terminal;
 
 /// How long a key press or an interrupt may wait, at most.
 const LATENCY: Duration = Duration::from_millis(100);
@@ -71,6 +73,7 @@ impl Command {
         let filter = self.query.check(board.names())?;
         let mut screen = Screen::new(self.interval, filter);
         let look = Look { colours: output::has_colours(), unicode: is_utf8() };
+        terminal::end_without_terminal();
         let mut terminal = ratatui::try_init().context("use the terminal")?;
         let shown = run(&mut terminal, &mut board, &mut screen, look, interrupt, &samples);
         let restored = ratatui::try_restore();
@@ -89,8 +92,10 @@ fn run(
 ) -> Result<()> {
     while !interrupt.wait(Duration::ZERO) {
         terminal.draw(|frame| draw::draw(frame, board, screen, look)).context("draw")?;
-        if event::poll(LATENCY).context("read the terminal")? {
-            match event::read().context("read the terminal")? {
+        match terminal::wait(LATENCY)? {
+            Waited::Gone => return Ok(()),
+            Waited::Nothing => {}
+            Waited::Event => match event::read().context("read the terminal")? {
                 Event::Key(key) if screen.press(key, board) => return Ok(()),
                 // What another program wrote on the screen.
                 Event::Key(KeyEvent { code: KeyCode::Char('l'), modifiers, .. })
@@ -99,7 +104,7 @@ fn run(
                     terminal.clear().context("draw")?;
                 }
                 _ => {}
-            }
+            },
         }
         loop {
             match samples.try_recv() {

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use firewall_user::observe::journal::{self, DEFAULT_SIZE, Writer};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
@@ -111,6 +112,37 @@ impl Drop for Session {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_ends_when_its_terminal_goes_away() {
+    let host = Host::new();
+    host.ok(&["group", "create", "web", "--description", "web servers"]);
+    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size, None).unwrap();
+    fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    // Not of its session, so that no signal tells it.
+    let mut top = host.command(&["top", "--interval", "100ms"]);
+    let end = || Stdio::from(pty.slave.try_clone().unwrap());
+    let mut child =
+        top.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    drop(top);
+    drop(pty.slave);
+    let mut master = File::from(pty.master);
+    let (mut text, mut bytes) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&text).contains("overview]") {
+        let length = master.read(&mut bytes).unwrap();
+        text.extend(&bytes[..length]);
+    }
+    drop(master);
+    let deadline = Instant::now() + LIMIT;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it goes on without a terminal");
+        }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
