@@ -84,6 +84,22 @@ fn echo_large_datagrams(
     secgroup.ok(&format!("attach {options} --group dns"));
     for (inner, outer) in inner.into_iter().zip(outer) {
         let later_fragments = later_fragments(inner);
+        // For another port no fragment passes in either direction. A host whose own egress program
+        // drops the first fragment does not send the others. Before any passes: the numbers of packets are random, and
+        // one that passed may have had this one's.
+        for (host, end, direction) in [(outside, inner, "ingress"), (inside, outer, "egress")] {
+            let closed = SocketAddr::new(end.ip(), 54);
+            let client = udp::connect(host, closed);
+            let expected_later =
+                if direction == "egress" && device == Pair::DEVICE { 0 } else { later_fragments };
+            let dropped = [
+                (device, direction, "no-rule", 1),
+                (device, direction, "fragment", expected_later),
+            ];
+            secgroup.moved(&dropped, || {
+                client.send(&[7; LENGTH as usize]).unwrap();
+            });
+        }
         // A request from outside, and its reply.
         let _inside = UdpEcho::start(inside, inner);
         let client = udp::connect(outside, inner);
@@ -102,21 +118,6 @@ fn echo_large_datagrams(
         let _outside = UdpEcho::start(outside, outer);
         let client = udp::connect(inside, outer);
         both_ways(&client, "new-flow", "egress", "ingress");
-        // For another port no fragment passes in either direction. A host whose own egress program
-        // drops the first fragment does not send the others.
-        for (host, end, direction) in [(outside, inner, "ingress"), (inside, outer, "egress")] {
-            let closed = SocketAddr::new(end.ip(), 54);
-            let client = udp::connect(host, closed);
-            let expected_later =
-                if direction == "egress" && device == Pair::DEVICE { 0 } else { later_fragments };
-            let dropped = [
-                (device, direction, "no-rule", 1),
-                (device, direction, "fragment", expected_later),
-            ];
-            secgroup.moved(&dropped, || {
-                client.send(&[7; LENGTH as usize]).unwrap();
-            });
-        }
     }
 }
 
