@@ -409,6 +409,12 @@ fn a_service_that_other_addresses_may_use_is_allowed_in_its_group() {
     // A rule about ICMP of the other family would be refused.
     let found = explained(&secgroup, "eth0 ingress icmpv6 10.77.0.2 10.77.0.1");
     assert_eq!(found["Remedies"][0]["Command"], Value::Null);
+    // So would an entry; what denies is that there is none.
+    secgroup.ok("acl create shut");
+    secgroup.ok("acl associate shut eth0");
+    let found = explained(&secgroup, "eth0 ingress icmpv6 10.77.0.2 10.77.0.1");
+    assert_eq!(found["Reason"], "acl");
+    assert_eq!(found["Remedies"][0]["Command"], Value::Null);
 }
 
 #[test]

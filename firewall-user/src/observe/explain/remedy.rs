@@ -168,6 +168,11 @@ impl Dropped<'_> {
         else {
             return vec![text("An entry of the network ACL that allows it, with a lower number.")];
         };
+        if is_of_other_family(probe) {
+            return vec![text(
+                "No entry is about ICMP of the other family: only one for all protocols allows it.",
+            )];
+        }
         let name = if is_word(&acl.name)
             && self.names.model.acl(&acl.name).is_ok_and(|one| one.id == acl.id)
         {
@@ -273,7 +278,6 @@ fn options(probe: Probe) -> String {
         (protocol::UDP, _) => format!("--protocol udp --port {}", probe.port),
         (protocol::ICMP, IpAddr::V4(_)) => format!("--protocol icmp --icmp {kind}/{code}"),
         (protocol::ICMPV6, IpAddr::V6(_)) => format!("--protocol icmpv6 --icmp {kind}/{code}"),
-        _ if is_of_other_family(probe) => "--protocol all".to_owned(),
         (number, _) => format!("--protocol {number}"),
     }
 }
