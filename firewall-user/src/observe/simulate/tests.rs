@@ -22,6 +22,12 @@ pub(in crate::observe) fn model(id: &InterfaceId, rules: &[(u32, u16, &str)]) ->
         end: None,
         tags: BTreeMap::new(),
     };
+    let interface = Attached::new(id.clone(), 0, "eth0", None);
+    model_of(interface, rules.iter().map(rule).collect())
+}
+
+/// A model with one interface, whose group `web` has these rules.
+pub(in crate::observe) fn model_of(interface: Attached, rules: Vec<Rule>) -> Model {
     let group: GroupId = "sg-00000001".parse().unwrap();
     let mut model = Model::default();
     model.make(Change::CreateGroup(Group {
@@ -29,11 +35,10 @@ pub(in crate::observe) fn model(id: &InterfaceId, rules: &[(u32, u16, &str)]) ->
         vpc: VpcId::default_vpc(),
         name: "web".to_owned(),
         description: "web".to_owned(),
-        rules: rules.iter().map(rule).collect(),
+        rules,
         tags: BTreeMap::new(),
     }));
-    let interface = Attached { groups: vec![group], ..Attached::new(id.clone(), 0, "eth0", None) };
-    model.make(Change::PutInterface(interface));
+    model.make(Change::PutInterface(Attached { groups: vec![group], ..interface }));
     model
 }
 

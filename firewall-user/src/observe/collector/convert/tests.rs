@@ -6,9 +6,10 @@ use firewall_ebpf::abi::record::EGRESS;
 
 use super::*;
 use crate::model::{
-    Change, End, EndKind, Group, IcmpMatch, Interface, Peer, PortRange, Rule, RuleSpec, Traffic,
-    VpcId, parse_cidr,
+    Change, End, EndKind, IcmpMatch, Interface, Peer, PortRange, Rule, RuleSpec, Traffic,
+    parse_cidr,
 };
+use crate::observe::simulate::tests::model_of;
 
 /// The generation of the policy that is known.
 const GENERATION: u32 = 7;
@@ -41,19 +42,8 @@ fn model(rules: &[(u32, Direction, Traffic, &str)], end: Option<u64>) -> Model {
         end: end.map(|boottime| End { kind: EndKind::For, wall: 0, boottime }),
         tags: BTreeMap::new(),
     };
-    let mut model = Model::default();
-    model.make(Change::CreateGroup(Group {
-        id: group.clone(),
-        vpc: VpcId::default_vpc(),
-        name: "web".to_owned(),
-        description: "web".to_owned(),
-        rules: rules.iter().map(rule).collect(),
-        tags: BTreeMap::new(),
-    }));
     let id = "eni-0123456789abcdef0".parse().unwrap();
-    let groups = vec![group];
-    model.make(Change::PutInterface(Interface { groups, ..Interface::new(id, 3, "eth0", None) }));
-    model
+    model_of(Interface::new(id, 3, "eth0", None), rules.iter().map(rule).collect())
 }
 
 fn snapshot() -> Snapshot {
