@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::process::output;
@@ -23,11 +24,18 @@ pub struct End<'a> {
 
 /// Joins two namespaces by a veth pair and waits until both ends are up and idle.
 pub fn join(ends: [End<'_>; 2]) {
+    /// The kernel takes up to a second until it acts on the carrier of a device whose peer has the same
+    /// index (`linkwatch_urgent_event` in net/core/link_watch.c), and the first devices of two new
+    /// namespaces do.
+    static NEXT_INDEX: AtomicU32 = AtomicU32::new(100);
+    let index = || NEXT_INDEX.fetch_add(1, Ordering::Relaxed).to_string();
     let [left, right] = ends;
     output(
         Command::new("ip")
-            .args(["link", "add", left.device, "netns", left.namespace.name()])
-            .args(["type", "veth", "peer", "name", right.device, "netns", right.namespace.name()]),
+            .args(["link", "add", left.device, "index", &index()])
+            .args(["netns", left.namespace.name(), "type", "veth"])
+            .args(["peer", "name", right.device, "index", &index()])
+            .args(["netns", right.namespace.name()]),
     );
     for End { namespace, device, addresses } in ends {
         for address in addresses {
@@ -37,12 +45,18 @@ pub fn join(ends: [End<'_>; 2]) {
         }
         namespace.ip(&format!("link set {device} up"));
     }
+    for end in ends {
+        // When the kernel acts on the carrier of a device that has addresses, it reports the multicast
+        // groups again.
+        wait_until(MAX_WAIT, "the carrier of a new link", || end.has_carrier());
+    }
     wait_until_ready(&ends);
 }
 
 /// Waits until the kernel has sent the packets that it sends unprompted over new devices.
 pub(crate) fn wait_until_ready(ends: &[End<'_>]) {
-    for end in ends {
+    for end in ends.iter().filter(|end| end.has_ipv6()) {
+        wait_until(MAX_WAIT, "the link-local address of a new link", || end.is_addressed());
         wait_until(MAX_WAIT, "multicast reports of a new link", || end.has_reported());
     }
     wait_until_idle(ends);
@@ -56,20 +70,56 @@ pub(crate) fn wait_until_idle(ends: &[End<'_>]) {
 }
 
 impl End<'_> {
+    /// Whether the kernel has acted on the carrier of the device: its operational state (RFC 2863) is up.
+    fn has_carrier(self) -> bool {
+        let line = self.namespace.ip(&format!("-o link show dev {}", self.device));
+        line.contains(" state UP ")
+    }
+
+    fn has_ipv6(self) -> bool {
+        let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.device);
+        let disabled = self.namespace.run(|| fs::read_to_string(path));
+        disabled.map_or(true, |disabled| disabled.trim() != "1")
+    }
+
+    /// Whether the device has a link-local address, and none that the kernel is still to complete. It
+    /// completes an address in a work item that waits for the lock of all network devices, which other
+    /// tests hold for long, and reports the multicast groups once more when it has
+    /// (`addrconf_dad_completed` in net/ipv6/addrconf.c).
+    fn is_addressed(self) -> bool {
+        /// `IFA_F_TENTATIVE` of linux/if_addr.h.
+        const TENTATIVE: u32 = 0x40;
+        /// The scope of link-local addresses, `IFA_LINK` of net/ipv6.h.
+        const LINK: &str = "20";
+        let table = self.namespace.run(|| fs::read_to_string("/proc/thread-self/net/if_inet6"));
+        let table = table.expect("read the table of IPv6 addresses");
+        let mut has_link_local = false;
+        for line in table.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [_address, _index, _prefix, scope, flags, device] = words[..] else {
+                panic!("a line of the table of IPv6 addresses: {line}");
+            };
+            if device == self.device {
+                let flags = u32::from_str_radix(flags, 16).expect("the flags of an address");
+                if flags & TENTATIVE != 0 {
+                    return false;
+                }
+                has_link_local |= scope == LINK;
+            }
+        }
+        has_link_local
+    }
+
     /// Whether the host has reported its multicast groups. It does so unprompted some milliseconds
     /// after a device comes up; during a test the report would change its counters.
     fn has_reported(self) -> bool {
-        let (disabled, sent) = self.namespace.run(|| {
-            let base = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.device);
-            let counters = format!("/proc/thread-self/net/dev_snmp6/{}", self.device);
-            (fs::read_to_string(base), fs::read_to_string(counters))
-        });
+        let counters = format!("/proc/thread-self/net/dev_snmp6/{}", self.device);
+        let sent = self.namespace.run(|| fs::read_to_string(counters));
         let reported = |line: &str| {
             let mut words = line.split_whitespace();
             words.next() == Some("Icmp6OutMLDv2Reports") && words.next() != Some("0")
         };
-        disabled.is_ok_and(|disabled| disabled.trim() == "1")
-            || sent.is_ok_and(|sent| sent.lines().any(reported))
+        sent.is_ok_and(|sent| sent.lines().any(reported))
     }
 
     /// The device's line in the kernel's table, which changes with every packet.
