@@ -20,8 +20,9 @@ use firewall_ebpf::abi::prefix::Prefix;
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
-pub use evaluate::{FilterMismatch, check_filter, evaluate_filter, filter_probes};
+pub use evaluate::{FilterMismatch, check_filter, evaluate_filter, filter_probes, first_match};
 
+use crate::blocks::{ResolvedBlock, resolve_blocks};
 use crate::compile::{TooLarge, fits};
 use crate::compiled::{CompiledClass, CompiledPolicy};
 use crate::model::{Action, Interface, Model, Networks, Traffic};
@@ -105,6 +106,24 @@ pub fn filter_entries(
         end: entry.end.map(|end| end.boottime),
     });
     Some(own.chain(entries).collect())
+}
+
+/// All that denies packets of an interface before its rules are asked, in the order in which it does: the blocks of
+/// the host, and the interface's filter. Counters are the numbers of blocks and entries.
+#[must_use]
+pub fn denying_entries(model: &Model, interface: &Interface) -> Vec<ResolvedEntry> {
+    let number = std::convert::identity::<u32>;
+    let of_host = resolve_blocks(model, &number).into_iter();
+    let of_host = of_host.map(|ResolvedBlock { counter, networks, end }| ResolvedEntry {
+        counter,
+        is_block: true,
+        action: Action::Deny,
+        direction: None,
+        traffic: Traffic::All,
+        networks,
+        end,
+    });
+    of_host.chain(filter_entries(model, interface, &number).into_iter().flatten()).collect()
 }
 
 impl ResolvedEntry {

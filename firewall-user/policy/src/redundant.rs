@@ -71,6 +71,31 @@ pub fn redundant(rules: &[ResolvedRule]) -> Vec<Redundant> {
     named.collect()
 }
 
+/// Packets: their direction, outside network, and traffic as numbers, first and last.
+pub(crate) type Part = (Direction, IpNet, (u32, u32));
+
+/// What is in none of `others`: for each part its position with the pieces that remain, which are disjoint if the parts
+/// are.
+pub(crate) fn without<'a>(
+    parts: &'a [Part],
+    others: &[Part],
+) -> impl Iterator<Item = (usize, Part)> + 'a {
+    let mut sides: HashMap<Side, Vec<Entry>> = HashMap::new();
+    for (at, &(direction, network, interval)) in others.iter().enumerate() {
+        let entry = Entry { net: Net::new(network), rule: at, interval };
+        sides.entry((direction, network.addr().is_ipv4())).or_default().push(entry);
+    }
+    for entries in sides.values_mut() {
+        entries.sort_unstable_by_key(|entry| entry.net);
+    }
+    parts.iter().enumerate().flat_map(move |(at, &(direction, network, interval))| {
+        let side = (direction, network.addr().is_ipv4());
+        let entries = sides.get(&side).map_or(&[][..], |entries| entries);
+        let pieces = Region::new(entries, Net::new(network)).uncovered(interval);
+        pieces.into_iter().map(move |(net, gap)| (at, (direction, net.network(side.1), gap)))
+    })
+}
+
 /// Direction, and whether the family is IPv4.
 type Side = (Direction, bool);
 
@@ -157,11 +182,7 @@ impl<'a> Index<'a> {
     }
 
     /// The packets of a rule that none of the rules that may allows: disjoint networks with intervals of traffic.
-    pub(crate) fn uncovered(
-        &self,
-        rule: usize,
-        may: impl Fn(usize) -> bool,
-    ) -> Vec<(Direction, IpNet, (u32, u32))> {
+    pub(crate) fn uncovered(&self, rule: usize, may: impl Fn(usize) -> bool) -> Vec<Part> {
         let mut found = Vec::new();
         let mut pieces: Vec<_> = self.pieces(rule).collect();
         // A network inside of another one of the same rule is part of that.

@@ -1,4 +1,4 @@
-//! What packets another set of rules decides otherwise: not the rules that differ, but the traffic.
+//! What packets another configuration decides otherwise: not the rules and entries that differ, but the traffic.
 
 use std::fmt;
 
@@ -7,13 +7,15 @@ use firewall_ebpf::abi::policy::traffic;
 use firewall_ebpf::wire::protocol;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::redundant::{Index, Net};
+use crate::filter::ResolvedEntry;
+use crate::model::Action;
+use crate::redundant::{Index, Net, Part, without};
 use crate::resolve::{Difference, ResolvedRule};
 
-/// Packets that have another verdict: of one direction, of unknown flows.
+/// Packets that have another verdict: of one direction; by rules, those of unknown flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
-    /// Whether they are allowed now, and were not; or the other way round.
+    /// Whether they are allowed now, or not denied, and were not; or the other way round.
     pub is_allowed: bool,
     /// Their direction.
     pub direction: Direction,
@@ -21,8 +23,8 @@ pub struct Decided {
     pub network: IpNet,
     /// Protocols and ports as numbers of [`traffic`], first and last.
     pub traffic: (u32, u32),
-    /// The rule that allows them, or did.
-    pub rule: u32,
+    /// The number of the rule that allows them, or did; or of the block or entry that denies them, or did.
+    pub number: u32,
 }
 
 /// What `new` decides otherwise than `old`: each packet at most once in each direction of the change, at most `most`
@@ -58,12 +60,55 @@ fn changed(
             if found.len() == most {
                 return false;
             }
-            let number = rule.number;
-            let network = net;
-            found.push(Decided { is_allowed, direction, network, traffic, rule: number });
+            let (number, network) = (rule.number, net);
+            found.push(Decided { is_allowed, direction, network, traffic, number });
         }
     }
     true
+}
+
+/// What `new` denies and `old` does not, and the other way round: each packet once, at most `most` pieces; and whether
+/// there are more. Both are in the order in which they are evaluated. Ends of entries do not count.
+#[must_use]
+pub fn denials(old: &[ResolvedEntry], new: &[ResolvedEntry], most: usize) -> (Vec<Decided>, bool) {
+    if old == new {
+        return (Vec::new(), false);
+    }
+    let [old, new] = [old, new].map(denied);
+    let decided = |is_allowed: bool, numbers: &[u32], (at, part): (usize, Part)| {
+        let (direction, network, traffic) = part;
+        Decided { is_allowed, direction, network, traffic, number: numbers[at] }
+    };
+    let added = without(&new.1, &old.1).map(|piece| decided(false, &new.0, piece));
+    let gone = without(&old.1, &new.1).map(|piece| decided(true, &old.0, piece));
+    let mut pieces = added.chain(gone);
+    let found = pieces.by_ref().take(most).collect();
+    (found, pieces.next().is_some())
+}
+
+/// The packets that entries deny, in disjoint parts, and the number of the entry that denies each part.
+fn denied(entries: &[ResolvedEntry]) -> (Vec<u32>, Vec<Part>) {
+    // Those that apply to both directions are two.
+    let of_direction = Direction::ALL.into_iter().flat_map(|direction| {
+        entries.iter().filter(move |entry| entry.is_of(direction)).map(move |entry| {
+            let ResolvedEntry { counter, traffic, ref networks, .. } = *entry;
+            let networks = networks.clone();
+            (
+                entry.action,
+                ResolvedRule { number: counter, direction, traffic, networks, end: None },
+            )
+        })
+    });
+    let (actions, rules): (Vec<Action>, Vec<ResolvedRule>) = of_direction.unzip();
+    let index = Index::new(&rules);
+    let mut found = (Vec::new(), Vec::new());
+    for (at, _) in actions.iter().enumerate().filter(|(_, action)| **action == Action::Deny) {
+        // What an entry before it has matched does not come here.
+        let parts = index.uncovered(at, |other| other < at);
+        found.0.resize(found.0.len() + parts.len(), rules[at].number);
+        found.1.extend(parts);
+    }
+    found
 }
 
 impl Net {

@@ -10,17 +10,23 @@ use crate::evaluate::{Probe, is_traffic};
 use crate::probes::{self, Asked};
 use crate::resolve::ResolvedRule;
 
-/// The word of the first entry that matches a packet, at a time in nanoseconds since the boot. It is simple
-/// and slow on purpose, and shares no code with the compiler.
+/// The first entry that matches a packet, at a time in nanoseconds since the boot. It is simple and slow on
+/// purpose, and shares no code with the compiler.
 #[must_use]
-pub fn evaluate_filter(entries: &[ResolvedEntry], probe: Probe, now: u64) -> Option<u32> {
+pub fn first_match(entries: &[ResolvedEntry], probe: Probe, now: u64) -> Option<&ResolvedEntry> {
     let matches = |entry: &&ResolvedEntry| {
         entry.end.is_none_or(|end| end > now)
             && entry.is_of(probe.direction)
             && entry.networks.cover(probe.outside)
             && is_traffic(entry.traffic, probe)
     };
-    entries.iter().find(matches).map(ResolvedEntry::word)
+    entries.iter().find(matches)
+}
+
+/// The word of the first entry that matches a packet.
+#[must_use]
+pub fn evaluate_filter(entries: &[ResolvedEntry], probe: Probe, now: u64) -> Option<u32> {
+    first_match(entries, probe, now).map(ResolvedEntry::word)
 }
 
 /// Probes at borders of the entries, spread evenly up to a limit of cost.

@@ -139,18 +139,26 @@ impl Plan {
         self.steps.is_empty()
     }
 
-    /// The model that the edits would make of the one that they were planned for. New rules have numbers that no
-    /// rule of the store has.
+    /// The model that the edits would make of the one that they were planned for. New rules and entries of network
+    /// ACLs have numbers that none of the store has.
     #[must_use]
     pub fn result(&self, model: &Model) -> Model {
         let mut model = model.clone();
         // The highest one is that of the management networks.
-        let mut number = MAX_RULE;
+        let mut last = MAX_RULE;
+        let mut next = || {
+            last -= 1;
+            last
+        };
         for step in &self.steps {
             let mut change = step.change.clone();
-            if let Change::AddRule { rule, .. } = &mut change {
-                number -= 1;
-                rule.number = number;
+            match &mut change {
+                Change::AddRule { rule, .. } => rule.number = next(),
+                Change::PutAclEntry { entry, .. } => entry.number = next(),
+                Change::CreateAcl(acl) => {
+                    acl.entries.values_mut().for_each(|entry| entry.number = next());
+                }
+                _ => {}
             }
             model.make(change);
         }

@@ -9,12 +9,13 @@ use firewall_ebpf::abi::policy::{ANY_V4, ANY_V6, NO_CLASS, TIMED, TRAFFIC_MAX, t
 use firewall_ebpf::abi::prefix::Prefix;
 use firewall_policy::filter::{
     CompiledFilter, FilterMismatch, ResolvedEntry, check_filter, compile_filter, evaluate_filter,
-    filter_entries, filter_probes,
+    filter_entries, filter_probes, first_match,
 };
 use firewall_policy::model::{
     Acl, AclId, Action, Interface, InterfaceId, Model, PortRange, SubnetId, Traffic, VpcId,
 };
 use firewall_policy::probes::Asked;
+use firewall_policy::verdicts::denials;
 use firewall_policy::{Probe, ResolvedRule};
 use ipnet::IpNet;
 use proptest::collection::vec;
@@ -123,6 +124,49 @@ proptest! {
         prop_assert_eq!(check_filter(&entries, asked, &results), Ok(()));
         // The order of the entries is part of the contents, and nothing else is.
         prop_assert_eq!(compile_filter(&entries).expect("fits"), filter);
+    }
+
+    #[test]
+    fn denials_are_what_the_reference_evaluator_denies_otherwise(
+        rules in rules(30),
+        salts in vec(any::<(u8, u8)>(), 60),
+        probes in vec(probe(), 80),
+    ) {
+        let lasting = |mut entries: Vec<ResolvedEntry>| {
+            entries.iter_mut().for_each(|entry| entry.end = None);
+            entries
+        };
+        let of = |salt: fn(&(u8, u8)) -> u8| -> Vec<u8> { salts.iter().map(salt).collect() };
+        let old = lasting(entries(&rules, &of(|(one, _)| *one)));
+        // Half of the entries are others, and some are left out.
+        let new = of(|(one, other)| if other & 8 == 0 { *one } else { *other });
+        let mut new = lasting(entries(&rules, &new));
+        let mut at = 0;
+        new.retain(|_| {
+            at += 1;
+            salts.get(at).is_some_and(|(_, other)| other & 3 != 0)
+        });
+        let (found, is_cut) = denials(&old, &new, usize::MAX);
+        prop_assert!(!is_cut);
+        for raw in probes {
+            let probe = cleaned(at_edge(&rules, raw));
+            let denying = |entries: &[ResolvedEntry]| {
+                let first = first_match(entries, probe, 0)?;
+                (first.action == Action::Deny).then_some(first.counter)
+            };
+            let number = traffic(probe.protocol, probe.port);
+            let here: Vec<_> = found.iter().filter(|one| {
+                one.direction == probe.direction
+                    && one.network.contains(&probe.outside)
+                    && (one.traffic.0..=one.traffic.1).contains(&number)
+            }).map(|one| (one.is_allowed, one.number)).collect();
+            let expected = match (denying(&old), denying(&new)) {
+                (None, Some(number)) => vec![(false, number)],
+                (Some(number), None) => vec![(true, number)],
+                _ => vec![],
+            };
+            prop_assert_eq!(here, expected, "{:?}", probe);
+        }
     }
 }
 

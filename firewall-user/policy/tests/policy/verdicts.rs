@@ -41,7 +41,7 @@ proptest! {
                     prop_assert_eq!(here.len(), 1, "{:?} {:?}", probe, here);
                     prop_assert_eq!(here[0].is_allowed, after);
                     let side = if after { &new } else { &old };
-                    prop_assert!(evaluate(side, probe).any(|number| number == here[0].rule));
+                    prop_assert!(evaluate(side, probe).any(|number| number == here[0].number));
                 }
             }
         }
