@@ -8,6 +8,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::denied::{DenialDocument, denied};
 use super::output::{self, Format, Output};
 use super::proposal::Proposal;
 use super::{Context, Exit};
@@ -18,15 +19,18 @@ use crate::observe::untracked::untracked;
 use crate::policy::verdicts::{Decided, difference};
 use crate::policy::{Addresses, active_rules};
 
-/// Pieces of changed verdicts of one interface that are printed.
+mod denied;
+
+/// Pieces of changed verdicts of one interface that are printed, of rules and of ACLs each.
 const MOST: usize = 1000;
 
-/// Compare a document, or the staged changes, with the store: rules that differ, and packets that would be decided
-/// otherwise.
+/// Compare a document, or the staged changes, with the store: rules and entries that differ, and packets that would be
+/// decided otherwise.
 ///
 /// The first lines are the changes that `secgroup apply` would make. Then follow the packets of new connections, by
-/// interface, that would be allowed and are dropped, or would be dropped and are allowed. Rules that differ and
-/// decide the same have no such line.
+/// interface, that would be allowed and are dropped, or would be dropped and are allowed; and all packets that network
+/// ACLs and blocks would deny, or would no longer deny. Rules and entries that differ and decide the same have no such
+/// line.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -49,8 +53,10 @@ pub(crate) struct DiffDocument {
     schema_version: u32,
     /// What would be added, removed and changed.
     changes: Vec<ChangeDocument>,
-    /// Packets of new connections that would be decided otherwise.
+    /// Packets of new connections that rules would decide about otherwise.
     verdicts: Vec<VerdictDocument>,
+    /// Packets, whatever connection they belong to, that network ACLs and blocks would decide about otherwise.
+    denials: Vec<DenialDocument>,
     /// Whether there are more of them.
     has_more_verdicts: bool,
 }
@@ -101,7 +107,8 @@ impl Command {
             let model = control.model()?;
             let proposed = proposal.read(&control, &model)?;
             let addresses = control.addresses(&model)?;
-            let (verdicts, has_more_verdicts) = verdicts(&model, &proposed.model, &addresses);
+            let (verdicts, has_more) = verdicts(&model, &proposed.model, &addresses);
+            let (denials, has_more_denials) = denied(&model, &proposed.model);
             let is_new = |line: &&Line| !line.is_generated;
             let changes = proposed.lines.iter().map(|line| ChangeDocument {
                 change: match line.sign {
@@ -118,7 +125,8 @@ impl Command {
                 schema_version: SCHEMA_VERSION,
                 changes,
                 verdicts,
-                has_more_verdicts,
+                denials,
+                has_more_verdicts: has_more || has_more_denials,
             })
         };
         let document = compare().with_context(|| format!("diff {}", proposal.text()))?;
@@ -146,7 +154,7 @@ fn verdicts(now: &Model, proposed: &Model, addresses: &Addresses) -> (Vec<Verdic
         found.extend(pieces.iter().map(|piece| {
             let model = if piece.is_allowed { proposed } else { now };
             let rule = rule(model, piece);
-            let is_stored = !piece.is_allowed || rule_exists(now, piece.rule);
+            let is_stored = !piece.is_allowed || rule_exists(now, piece.number);
             let is_untracked =
                 |one: &&&Interface| !untracked(piece, &before, one.tracking).is_empty();
             VerdictDocument {
@@ -175,7 +183,7 @@ fn verdicts(now: &Model, proposed: &Model, addresses: &Addresses) -> (Vec<Verdic
 /// The id of the rule of a piece, and its text with the group.
 fn rule(model: &Model, piece: &Decided) -> Option<(String, String)> {
     model.groups.values().find_map(|group| {
-        let rule = group.rules.iter().find(|rule| rule.number == piece.rule)?;
+        let rule = group.rules.iter().find(|rule| rule.number == piece.number)?;
         let text = format!("{} {}", model.group_label(group), model.spec_text(&rule.spec));
         Some((rule.id.to_string(), text))
     })
@@ -211,11 +219,14 @@ fn print(document: &DiffDocument) -> Result<()> {
         };
         format!("{interfaces}: {} would be {} ({} {by}{note})", one.packets, one.verdict, one.rule)
     });
+    let denials = denied::lines(&document.denials);
     let more = document.has_more_verdicts.then(|| "and more".to_owned());
-    let same = (!document.changes.is_empty() && document.verdicts.is_empty())
+    let is_same = document.verdicts.is_empty() && document.denials.is_empty();
+    let same = (!document.changes.is_empty() && is_same)
         .then(|| "no packet of an attached interface would be decided otherwise".to_owned());
     let lines: Vec<Box<dyn Display>> = changes
         .chain(verdicts)
+        .chain(denials)
         .chain(more)
         .chain(same)
         .map(|line| Box::new(line) as Box<dyn Display>)

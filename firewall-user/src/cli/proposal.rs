@@ -36,8 +36,6 @@ pub(super) struct Proposed {
     pub(super) lines: Vec<Line>,
     /// The model with them.
     pub(super) model: Model,
-    /// The plan of a document.
-    pub(super) plan: Option<Plan>,
 }
 
 impl Proposal {
@@ -61,7 +59,7 @@ impl Proposal {
         plan.warnings.iter_mut().for_each(|warning| *warning = parts.named(warning));
         documents::report(&plan);
         let lines = plan.lines().map(Line::preview).collect();
-        Ok(Proposed { lines, model: plan.result(model), plan: Some(plan) })
+        Ok(Proposed { lines, model: plan.result(model) })
     }
 }
 
@@ -81,5 +79,5 @@ fn of_staged(model: &Model) -> Proposed {
         })
     };
     let lines = model.staged.iter().filter_map(line).collect();
-    Proposed { lines, model: model.with_staged(None), plan: None }
+    Proposed { lines, model: model.with_staged(None) }
 }

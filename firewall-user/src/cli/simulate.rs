@@ -12,11 +12,12 @@ use super::since::{self, Since};
 use super::table::{Column, table};
 use super::{Context, Exit};
 use crate::clock::Clocks;
-use crate::model::{Change, rfc3339};
+use crate::model::rfc3339;
 use crate::observe::hits::Hits;
 use crate::observe::query::{Query, Stored, protocol_name};
 use crate::observe::simulate::document::{
-    ConnectionDocument, CoverageDocument, MissDocument, SimulationDocument, UntrackedRule,
+    ConnectionDocument, CoverageDocument, DenialDocument, MissDocument, SimulationDocument,
+    UntrackedRule,
 };
 use crate::observe::simulate::{Known, Ruleset, Simulation};
 use crate::observe::untracked;
@@ -24,9 +25,9 @@ use crate::observe::untracked;
 /// Say what a document, or the staged changes, would do to the connections that were seen.
 ///
 /// Compared are live flows, the dropped packets of the journal, and files of flow logs. Printed are connections that
-/// passed and that no proposed rule allows; rules whose packets pass without a flow, and that no proposed rule allows;
-/// dropped connections that a proposed rule allows; proposed rules that allow nothing of what was seen; and what was
-/// not seen. Only rules are simulated, not network ACLs and blocks.
+/// passed and that the proposed rules, network ACLs and blocks do not let pass; rules whose packets pass without a flow,
+/// and that no proposed rule allows; dropped connections that would pass; proposed rules that allow nothing of what was
+/// seen; and what was not seen.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -82,15 +83,14 @@ impl Command {
         let control = context.control_reading()?;
         let model = control.model()?;
         let proposed = proposal.read(&control, &model)?;
-        if proposed.plan.as_ref().is_some_and(|plan| plan.steps.iter().any(is_not_simulated)) {
-            output::note("the document changes network ACLs, and these are not simulated");
-        }
         let query = query.check(&Stored { control: &control, model: &model })?;
         let now = Clocks::now().moment;
         let since = since.before(now.wall)?;
         let is_default = !live && !journal && flow_log.is_empty() && pcap.is_empty();
         let addresses = control.addresses(&model)?;
-        let mut simulation = Simulation::default();
+        let today = Ruleset::new(&model, &addresses, now.boottime);
+        let after = Ruleset::new(&proposed.model, &addresses, now.boottime);
+        let mut simulation = Simulation::new(&today, &after);
         let mut coverage = CoverageDocument {
             since: rfc3339(since),
             until: rfc3339(now.wall),
@@ -116,7 +116,6 @@ impl Command {
             known.other_packets += packets.others;
             known.packets_of_other_addresses += packets.elsewhere;
         }
-        let today = Ruleset::new(&model, &addresses, now.boottime);
         // To count hits makes the state directory.
         let hits = match control.store().is_absent() {
             true => Hits::default(),
@@ -131,21 +130,8 @@ impl Command {
             UntrackedRule::new(&today, number, interfaces, &known)
         });
         let untracked = untracked.collect();
-        let proposed = Ruleset::new(&proposed.model, &addresses, now.boottime);
-        let comparison = simulation.compare(&today, &proposed);
-        Ok(SimulationDocument::new(&comparison, untracked, coverage))
+        Ok(SimulationDocument::new(&simulation.compare(), untracked, coverage))
     }
-}
-
-/// Whether a step changes what is decided by something else than rules.
-const fn is_not_simulated(step: &crate::model::apply::Step) -> bool {
-    matches!(
-        step.change,
-        Change::CreateAcl(_)
-            | Change::DeleteAcl(_)
-            | Change::PutAclEntry { .. }
-            | Change::RemoveAclEntry { .. }
-    )
 }
 
 fn print(document: &SimulationDocument, limit: usize) -> Result<()> {
@@ -198,7 +184,10 @@ fn heading(list: &[ConnectionDocument], what: &str) -> String {
     let note = match (cut, live) {
         (0, 0) => String::new(),
         (0, live) => format!(" ({live} live now: not before they end, as in EC2)"),
-        (cut, _) => format!(" ({cut} live now: at once, as the interface re-evaluates its flows)"),
+        (cut, live) if cut == live => format!(" ({cut} live now: at once)"),
+        (cut, live) => {
+            format!(" ({live} live now: {cut} at once, the others not before they end, as in EC2)")
+        }
     };
     format!("{} {what}{note}", output::many(connections, "connection"))
 }
@@ -227,10 +216,12 @@ fn connections(list: &[ConnectionDocument], limit: usize) -> Result<()> {
             one.rule
                 .as_ref()
                 .map_or_else(|| "-".to_owned(), |rule| rule.security_group_rule_id.clone()),
+            one.denied_by.as_ref().map_or_else(|| "-".to_owned(), denial),
             one.nearest_miss.as_ref().map_or_else(|| "-".to_owned(), miss),
         ]
     });
     let has_repeated = list.iter().any(|one| one.records != one.connections);
+    let has_denial = list.iter().any(|one| one.denied_by.is_some());
     let has_miss = list.iter().any(|one| one.nearest_miss.is_some());
     table(
         [
@@ -243,8 +234,9 @@ fn connections(list: &[ConnectionDocument], limit: usize) -> Result<()> {
             Column::number("COUNT"),
             Column::number("RECORDS").dropped(3).only_if(has_repeated),
             Column::number("PACKETS").dropped(3),
-            Column::text("SEEN"),
+            Column::text("SEEN").dropped(5),
             Column::text("RULE").dropped(2),
+            Column::text("DENIED BY").only_if(has_denial),
             Column::text("NEAREST MISS").dropped(1).only_if(has_miss),
         ],
         rows,
@@ -271,6 +263,12 @@ fn port(one: &ConnectionDocument) -> String {
 fn miss(miss: &MissDocument) -> String {
     let MissDocument { name, field, rule_value, packet_value } = miss;
     format!("{}: {field} is {packet_value}, not {rule_value}", name.group_name)
+}
+
+fn denial(denial: &DenialDocument) -> String {
+    let DenialDocument { entry, is_answer } = denial;
+    let place = entry.place();
+    if *is_answer { format!("{place} (answers)") } else { place }
 }
 
 fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
@@ -314,9 +312,12 @@ fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
     let without_direction = coverage.flow_logs.as_ref().map_or(0, |logs| logs.without_direction);
     for (count, what) in [
         (without_direction, "records whose direction cannot be told"),
-        (coverage.passes_already, "dropped connections that today's rules allow already"),
-        (coverage.broken_already, "connections that passed and that today's rules do not allow"),
-        (coverage.packets_not_decided_by_rules, "packets that no rule decided about"),
+        (coverage.passes_already, "dropped connections that would pass today already"),
+        (coverage.broken_already, "connections that passed and that would not pass anew today"),
+        (
+            coverage.packets_not_simulated,
+            "packets that neither rules, network ACLs nor blocks decided about",
+        ),
         (coverage.packets_of_other_interfaces, "packets of interfaces that are not attached"),
     ] {
         if count > 0 {

@@ -114,6 +114,13 @@ impl LiveFlow {
         self.entry.flow.packets.iter().fold(0, |sum, one| sum.saturating_add(*one))
     }
 
+    /// Whether the end that was sent the first packet has answered, or is to: it completes a TCP connection.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        let FlowEntry { protocol, ref flow, .. } = self.entry;
+        protocol == 6 || flow.packets.iter().all(|packets| *packets > 0)
+    }
+
     /// Bytes of whole frames of both directions.
     #[must_use]
     pub fn bytes(&self) -> u64 {

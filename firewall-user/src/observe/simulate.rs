@@ -1,8 +1,9 @@
 //! What another configuration would do to the packets and flows that were seen.
 //!
 //! Rules decide about the first packet of a flow, and so this compares first packets: of live flows, of dropped
-//! packets in the journal, of records of flow logs, and of packets in captures. Network ACLs, blocks and what needs no rule
-//! are not simulated; packets that they decided about are counted as such.
+//! packets in the journal, of records of flow logs, and of packets in captures. Network ACLs and blocks decide about
+//! every packet, and so they are asked about the first one and about the answer to it. What else decides (port
+//! security, tracking, what needs no rule) is not simulated; packets that it decided about are counted as such.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +12,12 @@ use std::net::IpAddr;
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::reason::Reason;
 
+use super::explain::EntryName;
 use super::query::Subject;
 use super::record::{NearestMiss, RuleName};
 use crate::policy::{Probe, evaluate};
 
+mod answer;
 mod capture;
 pub mod document;
 mod flow_log;
@@ -61,7 +64,7 @@ pub enum Source {
 pub enum Seen {
     /// They passed.
     Passed,
-    /// No rule allowed them.
+    /// No rule allowed them, or a network ACL or a block denied them.
     Dropped,
     /// It is not known.
     Unknown,
@@ -76,6 +79,10 @@ pub struct Observation<'a> {
     pub source: Source,
     /// Whether it passed.
     pub seen: Seen,
+    /// Whether a packet that was dropped opens a connection, as far as its TCP flags say so.
+    pub opens: Option<bool>,
+    /// Whether the other end answers, as far as it is known: what it sends has to pass too.
+    pub is_answered: bool,
     /// Live flows, or records, that say so.
     pub records: u64,
     /// Packets.
@@ -100,6 +107,9 @@ struct Key {
     source_of: Source,
     /// What was dropped once may have passed since then, and breaks.
     seen: Seen,
+    /// The numbers of the entries that deny the answer, of today and of the proposed ones: they depend on the port of
+    /// the end that opens the connection.
+    denies_answer: [Option<u32>; 2],
 }
 
 /// What was seen of connections that differ in nothing but the port of the end that opens them.
@@ -119,11 +129,13 @@ struct Counted {
 }
 
 /// Collects what was seen, and compares two configurations.
-#[derive(Debug, Default)]
-pub struct Simulation {
+#[derive(Debug)]
+pub struct Simulation<'a> {
+    now: &'a Ruleset,
+    proposed: &'a Ruleset,
     connections: BTreeMap<Key, Counted>,
-    /// Packets that something else than a rule decided about.
-    not_by_rules: u64,
+    /// Packets that something else decided about.
+    not_simulated: u64,
     /// Packets of interfaces that are not attached.
     elsewhere: u64,
     beyond: u64,
@@ -133,20 +145,42 @@ pub struct Simulation {
     used: BTreeSet<u32>,
 }
 
-impl Simulation {
+impl<'a> Simulation<'a> {
+    /// Of the configuration of today and a proposed one.
+    #[must_use]
+    pub const fn new(now: &'a Ruleset, proposed: &'a Ruleset) -> Self {
+        Self {
+            now,
+            proposed,
+            connections: BTreeMap::new(),
+            not_simulated: 0,
+            elsewhere: 0,
+            beyond: 0,
+            ports: 0,
+            used: BTreeSet::new(),
+        }
+    }
+
     /// Adds what was seen.
     pub fn add(&mut self, seen: &Observation<'_>) {
-        let subject = &seen.subject;
-        let by_rules = match (seen.seen, subject.reason) {
-            (Seen::Dropped, Some(reason)) => is_default_deny(reason),
+        // A network ACL or a block may have denied an answer: the connection is that of the other end.
+        let is_answer = seen.seen == Seen::Dropped
+            && seen.subject.reason.is_some_and(is_denial)
+            && answer::is_answer(&seen.subject, seen.opens);
+        let subject = &if is_answer { answer::turned(&seen.subject) } else { seen.subject };
+        let is_simulated = match (seen.seen, subject.reason) {
+            (Seen::Dropped, Some(reason)) => is_default_deny(reason) || is_denial(reason),
             _ => true,
         };
         let (Some(probe), Some(source), Some(destination), true) =
-            (probe(subject), subject.source, subject.destination, by_rules)
+            (probe(subject), subject.source, subject.destination, is_simulated)
         else {
-            self.not_by_rules = self.not_by_rules.saturating_add(seen.packets);
+            self.not_simulated = self.not_simulated.saturating_add(seen.packets);
             return;
         };
+        let interface = subject.network_interface_id;
+        let answer = seen.is_answered.then(|| answer::probe(subject)).flatten();
+        let denies = |rules: &Ruleset| answer.and_then(|answer| rules.denies(interface, answer));
         let key = Key {
             interface: subject.network_interface_id.to_owned(),
             direction: probe.direction,
@@ -156,6 +190,7 @@ impl Simulation {
             port: probe.port,
             source_of: seen.source,
             seen: seen.seen,
+            denies_answer: [denies(self.now), denies(self.proposed)],
         };
         let is_full = self.connections.len() >= MOST_CONNECTIONS;
         match self.connections.entry(key) {
@@ -172,45 +207,82 @@ impl Simulation {
         self.used.extend(numbers);
     }
 
-    /// Compares what two configurations decide about what was seen.
+    /// Compares what the configurations decide about what was seen.
     #[must_use]
-    pub fn compare(&self, now: &Ruleset, proposed: &Ruleset) -> Comparison {
+    pub fn compare(&self) -> Comparison {
         let mut comparison = Comparison {
-            not_by_rules: self.not_by_rules,
+            not_simulated: self.not_simulated,
             elsewhere: self.elsewhere,
             beyond: self.beyond,
             used: self.used.clone(),
             ..Comparison::default()
         };
         for (key, counted) in &self.connections {
-            let (Some(now_rules), Some(rules)) =
-                (now.rules(&key.interface), proposed.rules(&key.interface))
-            else {
+            let [of_answer_now, of_answer] = key.denies_answer;
+            let (Some(before), Some(after)) = (
+                Decision::new(self.now, key, of_answer_now),
+                Decision::new(self.proposed, key, of_answer),
+            ) else {
                 comparison.elsewhere = comparison.elsewhere.saturating_add(counted.packets);
                 continue;
             };
-            let probe = key.probe();
-            let before: Vec<u32> = evaluate(now_rules, probe).collect();
-            let after: Vec<u32> = evaluate(rules, probe).collect();
-            comparison.used.extend(&after);
+            comparison.used.extend(&after.rules);
             comparison.compared += 1;
-            let verdict = match (key.seen, before.is_empty(), after.is_empty()) {
-                (Seen::Passed | Seen::Unknown, false, true) => Verdict::Breaks,
-                (Seen::Passed, true, true) => Verdict::BrokenAlready,
-                (Seen::Dropped | Seen::Unknown, true, false) => Verdict::Passes,
-                (Seen::Dropped, false, false) => Verdict::PassesAlready,
+            let is_newly_denied = before.denied.is_none() && after.denied.is_some();
+            let verdict = match (key.seen, before.is_allowed(), after.is_allowed()) {
+                // A flow that no rule of today allows goes on; an entry that denies ends it.
+                (Seen::Passed, false, false) if is_newly_denied => Verdict::Breaks,
+                (Seen::Passed | Seen::Unknown, true, false) => Verdict::Breaks,
+                (Seen::Passed, false, false) => Verdict::BrokenAlready,
+                (Seen::Dropped | Seen::Unknown, false, true) => Verdict::Passes,
+                (Seen::Dropped, true, true) => Verdict::PassesAlready,
                 _ => Verdict::Same,
             };
-            comparison.add(verdict, key, counted, (now, &before), (proposed, &after));
+            comparison.add(verdict, key, counted, (self.now, &before), (self.proposed, &after));
         }
-        comparison.unused = proposed.unused(&comparison.used);
+        comparison.unused = self.proposed.unused(&comparison.used);
         comparison
+    }
+}
+
+/// What a configuration decides about a connection.
+struct Decision {
+    /// The numbers of the rules that allow its first packet.
+    rules: Vec<u32>,
+    /// The block or the entry of the network ACL that denies it, or the answer to it.
+    denied: Option<Denied>,
+}
+
+#[derive(Clone, Copy)]
+struct Denied {
+    number: u32,
+    is_answer: bool,
+}
+
+impl Decision {
+    /// `None`: the configuration does not have the interface. `of_answer` denies the answer.
+    fn new(rules: &Ruleset, key: &Key, of_answer: Option<u32>) -> Option<Self> {
+        let probe = key.probe();
+        let of_first = rules.denies(&key.interface, probe);
+        let of_first = of_first.map(|number| Denied { number, is_answer: false });
+        let of_answer = of_answer.map(|number| Denied { number, is_answer: true });
+        let rules = evaluate(rules.rules(&key.interface)?, probe).collect();
+        Some(Self { rules, denied: of_first.or(of_answer) })
+    }
+
+    const fn is_allowed(&self) -> bool {
+        !self.rules.is_empty() && self.denied.is_none()
     }
 }
 
 /// The reasons of packets that no rule allows.
 pub(super) const fn is_default_deny(reason: Reason) -> bool {
     matches!(reason, Reason::NoRule | Reason::Revoked)
+}
+
+/// The reasons of packets that a network ACL or a block denies.
+const fn is_denial(reason: Reason) -> bool {
+    matches!(reason, Reason::Acl | Reason::Blocked)
 }
 
 impl Key {
@@ -276,20 +348,20 @@ enum Verdict {
 /// What two configurations decide about what was seen.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    /// Connections that passed, and that no proposed rule allows.
+    /// Connections that passed, and that the proposed configuration does not let pass.
     pub breaks: Vec<Connection>,
-    /// Connections that were dropped, and that a proposed rule allows, and none of today.
+    /// Connections that were dropped, and that the proposed configuration lets pass, and not that of today.
     pub passes: Vec<Connection>,
-    /// Connections that were dropped, and that the rules of today allow as the proposed ones do.
+    /// Connections that were dropped, and that both let pass.
     pub passes_already: u64,
-    /// Connections that passed, and that neither the rules of today nor the proposed ones allow.
+    /// Connections that passed, and that neither would let pass anew.
     pub broken_already: u64,
     /// The proposed rules that allow nothing of what was seen, each with its text.
     pub unused: Vec<(RuleName, String)>,
     /// Connections that were compared.
     pub compared: u64,
-    /// Packets that something else than a rule decided about.
-    pub not_by_rules: u64,
+    /// Packets that neither rules, network ACLs nor blocks decided about.
+    pub not_simulated: u64,
     /// Packets of interfaces that are not attached.
     pub elsewhere: u64,
     /// Connections beyond the number that is compared.
@@ -328,11 +400,23 @@ pub struct Connection {
     pub last: Option<i64>,
     /// The rule that let them pass; or the proposed one that would.
     pub rule: Option<RuleName>,
-    /// The proposed rule that comes closest to allowing them.
+    /// Where no proposed rule allows them, the one that comes closest.
     pub nearest_miss: Option<NearestMiss>,
-    /// Whether the live flow ends with the change: the interface re-evaluates its flows. In EC2, and without this, it
-    /// goes on until it ends by itself, and the next one cannot be opened.
+    /// The proposed block or entry of a network ACL that denies them; of those that would pass, the one of today.
+    pub denied_by: Option<Denial>,
+    /// Whether the live flow ends with the change: a block or an entry denies its packets, or the interface re-evaluates
+    /// its flows. In EC2 a flow that no rule allows any more, and here without this, goes on until it ends by itself,
+    /// and the next one cannot be opened.
     pub is_cut: bool,
+}
+
+/// What denies a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The block or the entry of a network ACL.
+    pub entry: EntryName,
+    /// Whether it denies the answers, not what the end sends that opens the connection.
+    pub is_answer: bool,
 }
 
 impl Comparison {
@@ -341,10 +425,14 @@ impl Comparison {
         verdict: Verdict,
         key: &Key,
         counted: &Counted,
-        (now, before): (&Ruleset, &[u32]),
-        (proposed, after): (&Ruleset, &[u32]),
+        (now, before): (&Ruleset, &Decision),
+        (proposed, after): (&Ruleset, &Decision),
     ) {
-        let (list, rule) = match verdict {
+        let denial = |rules: &Ruleset, denied: Denied| {
+            let entry = rules.entry(denied.number)?.clone();
+            Some(Denial { entry, is_answer: denied.is_answer })
+        };
+        let (list, rule, denied_by) = match verdict {
             Verdict::Same => return,
             Verdict::PassesAlready => {
                 self.passes_already += counted.connections;
@@ -355,12 +443,15 @@ impl Comparison {
                 return;
             }
             Verdict::Breaks => {
-                let of_now = || before.first().and_then(|number| now.name(*number)).cloned();
-                (&mut self.breaks, counted.rule.clone().or_else(of_now))
+                let of_now = || before.rules.first().and_then(|number| now.name(*number)).cloned();
+                let rule = counted.rule.clone().or_else(of_now);
+                let denied_by = after.denied.and_then(|denied| denial(proposed, denied));
+                (&mut self.breaks, rule, denied_by)
             }
             Verdict::Passes => {
-                let rule = after.first().and_then(|number| proposed.name(*number));
-                (&mut self.passes, rule.cloned())
+                let rule = after.rules.first().and_then(|number| proposed.name(*number));
+                let denied_by = before.denied.and_then(|denied| denial(now, denied));
+                (&mut self.passes, rule.cloned(), denied_by)
             }
         };
         list.push(Connection {
@@ -379,7 +470,9 @@ impl Comparison {
             last: counted.last,
             rule,
             nearest_miss: proposed.nearest_miss(&key.interface, key.probe()),
-            is_cut: key.source_of == Source::Live && proposed.revalidates(&key.interface),
+            denied_by,
+            is_cut: key.source_of == Source::Live
+                && (after.denied.is_some() || proposed.revalidates(&key.interface)),
         });
     }
 }

@@ -236,6 +236,111 @@ fn accepted_records_of_flow_logs_that_no_proposed_rule_allows_would_break() {
     assert!(table.contains("1 connection would break\n") && table.contains("22 (ssh)"), "{table}");
 }
 
+/// The document of the host, whose network ACL has one more entry: direction, number, action, port and network.
+fn with_entry(host: &Host, name: &str, entry: (bool, u16, &str, u16, &str)) -> String {
+    let (is_egress, number, action, port, network) = entry;
+    let mut document: Value = serde_json::from_str(&host.ok(&["export"])).unwrap();
+    document["NetworkAcls"][0]["Entries"].as_array_mut().unwrap().push(json!({
+        "Egress": is_egress, "RuleNumber": number, "RuleAction": action, "Protocol": "6",
+        "PortRange": {"From": port, "To": port}, "CidrBlock": network,
+    }));
+    host.file(name, &document.to_string())
+}
+
+#[test]
+fn network_acls_decide_about_what_was_seen_and_about_its_answers() {
+    let host = host();
+    let (id, end) = (interface(&host), now() / 1000);
+    let line = format!(
+        "eni interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action flow-direction\n\
+         {id} 192.0.2.7 198.51.100.1 40000 22 6 5 500 {end} {end} ACCEPT ingress\n\
+         {id} 198.51.100.1 192.0.2.7 22 40000 6 5 500 {end} {end} ACCEPT egress\n"
+    );
+    let logs = host.file("flows.log", line.strip_prefix("eni ").unwrap());
+    for (entry, denied) in [
+        ((false, 90, "deny", 22, "192.0.2.0/24"), Some(("ingress 90", false))),
+        ((true, 90, "deny", 40_000, "192.0.2.7/32"), Some(("egress 90", true))),
+        ((true, 90, "deny", 40_001, "192.0.2.7/32"), None),
+        ((false, 90, "deny", 22, "203.0.113.0/24"), None),
+    ] {
+        let file = with_entry(&host, "acl.json", entry);
+        let (code, found) = simulate(&host, &[&file, "--flow-log", &logs]);
+        let breaks = found["Breaks"].as_array().unwrap();
+        assert_eq!((code, breaks.len()), denied.map_or((0, 0), |_| (4, 1)), "{found}");
+        let Some((place, is_answer)) = denied else { continue };
+        let by = &breaks[0]["DeniedBy"];
+        assert!(by["Name"].as_str().unwrap().ends_with(place), "{by}");
+        assert_eq!(
+            (&by["Acl"], &by["IsAnswer"], &breaks[0]["IsCut"], &breaks[0]["NearestMiss"]),
+            (&json!("default"), &json!(is_answer), &json!(false), &Value::Null)
+        );
+        let text = host.run(&["simulate", &file, "--flow-log", &logs]).stdout;
+        let answers = if is_answer { " (answers)" } else { "" };
+        assert!(text.contains(&format!("default {place}{answers}\n")), "{text}");
+    }
+    // What is denied otherwise, by exact packets.
+    let lines = |entry| {
+        let done = host.run(&["diff", &with_entry(&host, "diff.json", entry)]);
+        assert_eq!((done.code, done.stderr.as_str()), (4, ""));
+        done.stdout.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        lines((false, 90, "deny", 22, "192.0.2.0/24")),
+        ["eth0: ingress tcp 22 from 192.0.2.0/24 would be denied by default ingress 90"]
+    );
+    // An entry before it allows it.
+    assert_eq!(
+        lines((false, 110, "deny", 22, "192.0.2.0/24")),
+        ["no packet of an attached interface would be decided otherwise"]
+    );
+    let blocked = host.run(&["block", "203.0.113.0/24", "--interface", "eth0"]);
+    assert_eq!(blocked.code, 0, "{}", blocked.stderr);
+    assert_eq!(
+        lines((true, 90, "deny", 25, "0.0.0.0/0")),
+        ["eth0: egress tcp 25 to 24 networks in 0.0.0.0/0 would be denied by default egress 90"]
+    );
+    // What is dropped by an entry of today.
+    let added = host.run(&[
+        "acl",
+        "entry",
+        "add",
+        "default",
+        "ingress",
+        "90",
+        "deny",
+        "--protocol",
+        "tcp",
+        "--port",
+        "22",
+        "--cidr",
+        "192.0.2.0/24",
+    ]);
+    assert_eq!(added.code, 0, "{}", added.stderr);
+    assert_eq!(
+        host.run(&[
+            "diff",
+            &with_entry(&host, "diff.json", (false, 80, "allow", 22, "192.0.2.7/32"))
+        ])
+        .stdout
+        .lines()
+        .last(),
+        Some(
+            "eth0: ingress tcp 22 from 192.0.2.7/32 would no longer be denied (default ingress 90 denies it now)"
+        )
+    );
+    let mut writer =
+        Writer::open(&journal::directory(&host.state_dir()), journal::MIN_SIZE).unwrap();
+    let dropped = drop_of(&host, "192.0.2.7", 22, now() - 1000);
+    writer.append(PacketRecord { reason: Reason::Acl, ..dropped }).unwrap();
+    drop(writer);
+    let file = with_entry(&host, "earlier.json", (false, 80, "allow", 22, "192.0.2.7/32"));
+    let (code, found) = simulate(&host, &[&file, "--journal"]);
+    assert_eq!((code, &found["Passes"][0]["Port"]), (0, &json!(22)), "{found}");
+    let by = &found["Passes"][0]["DeniedBy"];
+    assert!(by["Name"].as_str().unwrap().ends_with("ingress 90"), "{by}");
+    assert_eq!(found["Coverage"]["PacketsNotSimulated"], 0);
+}
+
 #[test]
 fn staged_changes_are_compared_as_a_document_is() {
     let host = host();
@@ -288,7 +393,7 @@ fn a_flow_log_without_directions_is_compared_by_the_addresses_of_the_interface()
         (&json!(1), &json!(2), &json!(20))
     );
     assert_eq!(found["Passes"].as_array().unwrap().len(), 1);
-    assert_eq!(found["Coverage"]["PacketsNotDecidedByRules"], 0);
+    assert_eq!(found["Coverage"]["PacketsNotSimulated"], 0);
     // A filter is about the connection, and then rules without a match mean nothing.
     let (code, found) =
         simulate(&host, &[&file, "--flow-log", &log, "--from", "192.0.2.7", "--interface", "eth0"]);

@@ -94,3 +94,54 @@ fn what_a_staged_rule_would_let_pass_is_counted_and_simulated() {
     let one = &found["Passes"][0];
     assert_eq!((&one["Port"], &one["SeenIn"]), (&json!(81), &json!("journal")), "{found}");
 }
+
+/// The document of the host, whose network ACL has one more entry for TCP: direction, action and port.
+fn with_entry(
+    secgroup: &Secgroup<'_>,
+    is_egress: bool,
+    action: &str,
+    port: u16,
+) -> tempfile::NamedTempFile {
+    let mut document: Value = serde_json::from_str(&secgroup.ok("export")).unwrap();
+    let entries = document["NetworkAcls"][0]["Entries"].as_array_mut().unwrap();
+    entries.push(json!({
+        "Egress": is_egress, "RuleNumber": 90, "RuleAction": action, "Protocol": "6",
+        "PortRange": {"From": port, "To": port}, "CidrBlock": "10.77.0.0/24",
+    }));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, document.to_string().as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn an_acl_that_denies_the_answers_cuts_live_connections_as_simulated() {
+    let net = Pair::new();
+    let (secgroup, _) = attached(&net);
+    let _server = TcpServer::echo(&net.server, OPEN);
+    let mut flows = [(); 2].map(|()| tcp::connect(&net.client, OPEN).unwrap());
+    for flow in &mut flows {
+        tcp::exchange(flow, b"before").unwrap();
+    }
+    // The answers to one of the two connections.
+    let denied = flows[0].local_addr().unwrap().port();
+    let file = with_entry(&secgroup, true, "deny", denied);
+    let path = file.path().display().to_string();
+    let found = simulate(&secgroup, &format!("{path} --live"));
+    let breaks = found["Breaks"].as_array().unwrap();
+    assert_eq!(breaks.len(), 1, "{found}");
+    let (one, by) = (&breaks[0], &breaks[0]["DeniedBy"]);
+    assert_eq!(
+        (&one["Port"], &one["Connections"], &one["IsCut"]),
+        (&json!(80), &json!(1), &json!(true))
+    );
+    assert_eq!((&by["Acl"], &by["IsAnswer"]), (&json!("default"), &json!(true)), "{by}");
+
+    secgroup.ok(&format!("apply {path} --force"));
+    let [cut, other] = &mut flows;
+    tcp::exchange(other, b"after").unwrap();
+    cut.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    tcp::exchange(cut, b"after").unwrap_err();
+    // The same document again changes nothing.
+    let output = secgroup.run(["simulate", &path, "--live"]);
+    assert_eq!(output.code, Some(0), "{output}");
+}

@@ -8,7 +8,7 @@ use firewall_ebpf::abi::interface::Direction;
 
 use super::document::{EntryName, Nearest, RuleText};
 use crate::control::Control;
-use crate::model::{Group, Interface, Model, Rule};
+use crate::model::{Acl, AclEntry, Block, Group, Interface, Model, Rule};
 use crate::policy::nearest::{Field, Miss};
 use crate::policy::{Probe, ResolvedRule, active_rules};
 
@@ -101,33 +101,66 @@ fn entries(model: &Model, interface: &Interface) -> HashMap<u32, EntryName> {
     let blocks = model.blocks.values();
     let own = blocks
         .filter(|block| block.interface.as_ref().is_none_or(|id| *id == interface.id))
-        .map(|block| {
-            let name = model.peer_text(&block.target);
-            let entry = EntryName {
-                kind: "block",
-                name,
-                acl: None,
-                action: "deny",
-                text: model.block_text(block),
-            };
-            (block.number, entry)
-        });
+        .map(|block| (block.number, EntryName::of_block(model, block)));
     let acl = model.acl_of(interface).into_iter();
     let of_acl = acl.flat_map(|acl| {
-        acl.entries.iter().map(|((direction, number), entry)| {
-            let text = model.entry_text(*direction, entry);
-            let about = text.strip_prefix(entry.action.name()).unwrap_or(&text);
-            let named = EntryName {
-                kind: "acl",
-                name: format!("{} {} {number}", acl.id, direction.name()),
-                acl: Some(acl.name.clone()),
-                action: entry.action.name(),
-                text: about.trim_start().to_owned(),
-            };
-            (entry.number, named)
-        })
+        let entries = acl.entries.iter();
+        entries.map(|(at, entry)| (entry.number, EntryName::of_entry(model, acl, *at, entry)))
     });
     own.chain(of_acl).collect()
+}
+
+impl EntryName {
+    /// Of the block or the entry with this number.
+    #[must_use]
+    pub fn by_number(model: &Model, number: u32) -> Option<Self> {
+        let mut blocks = model.blocks.values();
+        if let Some(block) = blocks.find(|block| block.number == number) {
+            return Some(Self::of_block(model, block));
+        }
+        model.acls.values().find_map(|acl| {
+            let (at, entry) = acl.entries.iter().find(|(_, entry)| entry.number == number)?;
+            Some(Self::of_entry(model, acl, *at, entry))
+        })
+    }
+
+    /// Where it is, in short: `web egress 32767`, or `block 192.0.2.0/24`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match (&self.acl, self.name.split_once(' ')) {
+            (Some(acl), Some((_id, place))) => format!("{acl} {place}"),
+            _ => format!("block {}", self.name),
+        }
+    }
+
+    /// Of a block.
+    pub(in crate::observe) fn of_block(model: &Model, block: &Block) -> Self {
+        Self {
+            kind: "block",
+            name: model.peer_text(&block.target),
+            acl: None,
+            action: "deny",
+            text: model.block_text(block),
+        }
+    }
+
+    /// Of an entry of a network ACL, by its direction and number.
+    pub(in crate::observe) fn of_entry(
+        model: &Model,
+        acl: &Acl,
+        (direction, number): (Direction, u16),
+        entry: &AclEntry,
+    ) -> Self {
+        let text = model.entry_text(direction, entry);
+        let about = text.strip_prefix(entry.action.name()).unwrap_or(&text);
+        Self {
+            kind: "acl",
+            name: format!("{} {} {number}", acl.id, direction.name()),
+            acl: Some(acl.name.clone()),
+            action: entry.action.name(),
+            text: about.trim_start().to_owned(),
+        }
+    }
 }
 
 /// The other end's word for a packet's address.

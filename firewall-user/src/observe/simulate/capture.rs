@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::wire::protocol;
 
-use super::{Observation, Seen, Simulation, Source};
+use super::{Observation, Seen, Simulation, Source, answer};
 use crate::model::{Interface, Model};
 use crate::observe::capture::{CaptureError, Captured, read};
 use crate::observe::explain::{Packet, packet_of};
@@ -26,14 +26,10 @@ pub struct Packets {
     pub elsewhere: u64,
 }
 
-/// TCP's flags of a segment.
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
-
 /// The ends of a connection: protocol, and addresses with their ports.
 type Tuple = (u8, (IpAddr, u16), (IpAddr, u16));
 
-impl Simulation {
+impl Simulation<'_> {
     /// Adds the packets of a pcap or pcapng file that open a connection and match. The interface is the one that has
     /// an address of the packet: the source of egress, the destination of ingress. Of TCP a SYN opens a connection, of
     /// other protocols the first packet of its addresses and ports.
@@ -73,6 +69,8 @@ impl Simulation {
                         subject,
                         source: Source::Capture,
                         seen: Seen::Unknown,
+                        opens: Some(true),
+                        is_answered: true,
                         records: 1,
                         packets: 1,
                         bytes: captured.bytes.len() as u64,
@@ -92,15 +90,11 @@ impl Simulation {
 fn opens(packet: &Packet, seen: &mut HashSet<Tuple>) -> bool {
     let &Packet { protocol: number, source, destination, ports: [from, to], icmp, flags } = packet;
     if number == protocol::TCP {
-        return flags.is_some_and(|flags| flags & (SYN | ACK) == SYN);
+        return flags.and_then(answer::opens) == Some(true);
     }
     if packet.is_icmp() {
-        // Replies to queries; other messages have no reply, and each is evaluated.
-        let is_reply = match source {
-            IpAddr::V4(_) => matches!(icmp, [0 | 14 | 16 | 18, _]),
-            IpAddr::V6(_) => icmp[0] == 129,
-        };
-        return !is_reply;
+        // What is neither a query nor a reply is evaluated, each by itself.
+        return answer::query_of(source, icmp[0]).is_none();
     }
     let (source, destination) = ((source, from), (destination, to));
     seen.contains(&(number, source, destination)) || {

@@ -4,9 +4,10 @@ use firewall_ebpf::wire::protocol;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Comparison, Connection, Ruleset, Source};
+use super::{Comparison, Connection, Denial, Ruleset, Source};
 use crate::model::rfc3339;
 use crate::observe::SCHEMA_VERSION;
+use crate::observe::explain::EntryName;
 use crate::observe::flow_logs::lacking::Lacking;
 use crate::observe::hits::RuleHits;
 use crate::observe::journal::{Account, Coverage};
@@ -19,9 +20,9 @@ use crate::policy::services;
 pub struct SimulationDocument {
     /// Version of this document: 1.
     pub schema_version: u32,
-    /// Connections that passed, and that no proposed rule allows.
+    /// Connections that passed, and that no proposed rule allows, or a proposed block or entry of a network ACL denies.
     pub breaks: Vec<ConnectionDocument>,
-    /// Connections that were dropped, and that a proposed rule allows.
+    /// Connections that were dropped, and that the proposed configuration lets pass.
     pub passes: Vec<ConnectionDocument>,
     /// Rules whose packets pass without a flow (untracked), and that no proposed rule allows: nothing keeps their open
     /// connections, which are in no flow table.
@@ -75,11 +76,24 @@ pub struct ConnectionDocument {
     pub last: Option<String>,
     /// The rule that let them pass; of dropped ones the proposed rule that would.
     pub rule: Option<RuleDocument>,
-    /// The proposed rule that comes closest to allowing them.
+    /// Where no proposed rule allows them, the one that comes closest.
     pub nearest_miss: Option<MissDocument>,
-    /// Whether live flows end with the change (`--revalidate on`). Otherwise they go on, as in EC2, and none can be
-    /// opened anew.
+    /// The proposed block or entry of a network ACL that denies them; of those that would pass, the one of today.
+    pub denied_by: Option<DenialDocument>,
+    /// Whether live flows end with the change: a block or an entry denies them, or the interface has `--revalidate on`.
+    /// Otherwise they go on, as in EC2, and none can be opened anew.
     pub is_cut: bool,
+}
+
+/// What denies a connection.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct DenialDocument {
+    /// The block or the entry.
+    #[serde(flatten)]
+    pub entry: EntryName,
+    /// Whether it denies the answers, not what the end sends that opens the connection.
+    pub is_answer: bool,
 }
 
 /// A rule by its names.
@@ -113,6 +127,13 @@ impl RuleDocument {
     fn new(name: &RuleName) -> Self {
         let RuleName { security_group_rule_id, group_id, group_name } = name.clone();
         Self { security_group_rule_id, group_id, group_name }
+    }
+}
+
+impl DenialDocument {
+    fn new(denial: &Denial) -> Self {
+        let Denial { entry, is_answer } = denial.clone();
+        Self { entry, is_answer }
     }
 }
 
@@ -193,12 +214,12 @@ pub struct CoverageDocument {
     pub flow_logs: Option<FilesCoverage>,
     /// The captures of packets; null: none was read.
     pub captures: Option<CaptureCoverage>,
-    /// Dropped connections that the rules of today allow already.
+    /// Dropped connections that the configuration of today lets pass already.
     pub passes_already: u64,
-    /// Connections that passed, and that the rules of today do not allow either.
+    /// Connections that passed, and that the configuration of today would not let pass anew.
     pub broken_already: u64,
-    /// Packets that something else than a rule decided about; the simulation says nothing about them.
-    pub packets_not_decided_by_rules: u64,
+    /// Packets that neither rules, network ACLs nor blocks decided about; the simulation says nothing about them.
+    pub packets_not_simulated: u64,
     /// Packets of interfaces that are not attached.
     pub packets_of_other_interfaces: u64,
     /// Connections beyond the number that is compared.
@@ -297,7 +318,7 @@ impl SimulationDocument {
             compared: comparison.compared,
             passes_already: comparison.passes_already,
             broken_already: comparison.broken_already,
-            packets_not_decided_by_rules: comparison.not_by_rules,
+            packets_not_simulated: comparison.not_simulated,
             packets_of_other_interfaces: comparison.elsewhere,
             connections_beyond_limit: comparison.beyond,
             ..coverage
@@ -423,6 +444,7 @@ impl ConnectionDocument {
             last: connection.last.map(rfc3339),
             rule: connection.rule.as_ref().map(RuleDocument::new),
             nearest_miss: connection.nearest_miss.as_ref().map(MissDocument::new),
+            denied_by: connection.denied_by.as_ref().map(DenialDocument::new),
             is_cut: connection.is_cut,
         }
     }

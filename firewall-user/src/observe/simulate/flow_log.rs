@@ -12,7 +12,7 @@ use firewall_ebpf::wire::protocol;
 use ipnet::IpNet;
 
 use super::document::FilesCoverage;
-use super::{Observation, Seen, Simulation, Source};
+use super::{Observation, Seen, Simulation, Source, answer};
 use crate::model::{Model, rfc3339};
 use crate::observe::flow_logs::files::read::{ReadError, Records, find};
 use crate::observe::flow_logs::record::{Action, LogStatus, Record, Why};
@@ -23,10 +23,6 @@ use crate::policy::Addresses;
 /// Connections that are joined at a time; each takes about 300 bytes. Where there are more, those so far are compared,
 /// and later records of one of them are joined anew.
 const MOST_JOINED: usize = 1 << 18;
-
-/// TCP's flags of a segment.
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
 
 /// What is known of rules and interfaces, which tells what a record does not.
 #[derive(Debug)]
@@ -108,8 +104,7 @@ struct Half {
 
 impl Half {
     fn add(&mut self, record: &Record) {
-        let flags = record.tcp_flags.filter(|flags| flags & SYN != 0);
-        self.opens = self.opens.or_else(|| flags.map(|flags| flags & ACK == 0));
+        self.opens = self.opens.or_else(|| record.tcp_flags.and_then(answer::opens));
         self.direction = self.direction.or(record.direction);
         if self.rule.is_none() {
             self.rule.clone_from(&record.rule);
@@ -155,7 +150,7 @@ struct FlowLogs<'a> {
     newest: Option<i64>,
 }
 
-impl Simulation {
+impl Simulation<'_> {
     /// Adds the connections of flow logs at paths, each a file or a directory of files, that match and have a record
     /// that ends at `since` or later, in milliseconds since 1970.
     ///
@@ -264,7 +259,7 @@ impl FlowLogs<'_> {
     }
 
     /// Compares the connections so far.
-    fn compare(&mut self, simulation: &mut Simulation) {
+    fn compare(&mut self, simulation: &mut Simulation<'_>) {
         for (tuple, halves) in std::mem::take(&mut self.connections) {
             match tuple.action {
                 Action::Accept => self.observe(&tuple, &halves, simulation),
@@ -279,7 +274,7 @@ impl FlowLogs<'_> {
         }
     }
 
-    fn observe(&mut self, tuple: &Tuple, halves: &Halves, simulation: &mut Simulation) {
+    fn observe(&mut self, tuple: &Tuple, halves: &Halves, simulation: &mut Simulation<'_>) {
         let seen: Vec<&Half> = halves.iter().flatten().collect();
         let Some(first) = seen.first() else { return };
         let [lower, higher] = tuple.ends;
@@ -343,6 +338,8 @@ impl FlowLogs<'_> {
                     Action::Accept => Seen::Passed,
                     Action::Reject => Seen::Dropped,
                 },
+                opens: half.opens,
+                is_answered: tuple.protocol == protocol::TCP || seen.len() > 1,
                 records,
                 packets,
                 bytes: sum(|half| half.bytes),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::document::JournalCoverage;
-use super::{Observation, Seen, Simulation, Source};
+use super::{Observation, Seen, Simulation, Source, answer};
 use crate::control::{Control, NothingAttached};
 use crate::model::Model;
 use crate::observe::flows::live_flows;
@@ -13,7 +13,7 @@ use crate::observe::journal::{self, Entry, Reader};
 use crate::observe::query::{Checked, Subject};
 use crate::observe::record::Verdict;
 
-impl Simulation {
+impl Simulation<'_> {
     /// Adds the live flows that match; returns their number. Where nothing is attached there is none.
     ///
     /// # Errors
@@ -28,6 +28,8 @@ impl Simulation {
                 subject: flow.subject(),
                 source: Source::Live,
                 seen: Seen::Passed,
+                opens: None,
+                is_answered: flow.is_answered(),
                 records: 1,
                 packets: flow.packets(),
                 bytes: flow.bytes(),
@@ -65,6 +67,8 @@ impl Simulation {
                     Verdict::Pass => Seen::Passed,
                     Verdict::Drop | Verdict::WouldDrop => Seen::Dropped,
                 },
+                opens: record.tcp_flags.and_then(answer::opens),
+                is_answered: true,
                 records: 1,
                 packets: record.packets,
                 bytes: record.bytes,

@@ -1,13 +1,15 @@
-//! The rules of every interface, as one configuration has them.
+//! What one configuration decides about connections: blocks, network ACLs and rules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::model::Model;
+use crate::model::{Action, Model};
+use crate::observe::explain::EntryName;
 use crate::observe::record::{NearestMiss, RuleName};
+use crate::policy::filter::{ResolvedEntry, denying_entries, first_match};
 use crate::policy::nearest::nearest_miss;
 use crate::policy::{Addresses, Probe, ResolvedRule, active_rules};
 
-/// The rules of every interface, as one configuration has them.
+/// The rules, the network ACL and the blocks of every interface, as one configuration has them.
 #[derive(Debug)]
 pub struct Ruleset {
     /// By the interface's id.
@@ -16,23 +18,30 @@ pub struct Ruleset {
     names: HashMap<u32, RuleName>,
     /// The rules as text, by number.
     texts: BTreeMap<u32, String>,
+    /// Blocks and the entries of network ACLs that deny, by number.
+    entries: HashMap<u32, EntryName>,
 }
 
 #[derive(Debug)]
 struct Interface {
     rules: Vec<ResolvedRule>,
+    /// Blocks and its network ACL, in the order in which they are evaluated.
+    entries: Vec<ResolvedEntry>,
     revalidates: bool,
 }
 
 impl Ruleset {
-    /// The rules of a model. Those that have ended are left out: `now` is the clock of the boot in nanoseconds.
+    /// Of a model. What has ended is left out: `now` is the clock of the boot in nanoseconds.
     #[must_use]
     pub fn new(model: &Model, addresses: &Addresses, now: u64) -> Self {
+        let lasts = |end: Option<u64>| end.is_none_or(|end| end > now);
         let interfaces = model.interfaces.values().map(|interface| {
             let mut rules = active_rules(model, addresses, interface);
-            rules.retain(|rule| rule.end.is_none_or(|end| end > now));
+            rules.retain(|rule| lasts(rule.end));
+            let mut entries = denying_entries(model, interface);
+            entries.retain(|entry| lasts(entry.end));
             let revalidates = interface.revalidate;
-            (interface.id.to_string(), Interface { rules, revalidates })
+            (interface.id.to_string(), Interface { rules, entries, revalidates })
         });
         let interfaces = interfaces.collect();
         let (mut names, mut texts) = (HashMap::new(), BTreeMap::new());
@@ -47,7 +56,26 @@ impl Ruleset {
                 texts.insert(rule.number, model.spec_text(&rule.spec));
             }
         }
-        Self { interfaces, names, texts }
+        let of_blocks = model.blocks.values();
+        let of_blocks = of_blocks.map(|block| (block.number, EntryName::of_block(model, block)));
+        let of_acls = model.acls.values().flat_map(|acl| {
+            let denying = acl.entries.iter().filter(|(_, entry)| entry.action == Action::Deny);
+            denying.map(|(at, entry)| (entry.number, EntryName::of_entry(model, acl, *at, entry)))
+        });
+        let entries = of_blocks.chain(of_acls).collect();
+        Self { interfaces, names, texts, entries }
+    }
+
+    /// The number of the block, or of the entry of the interface's network ACL, that denies a packet.
+    pub(super) fn denies(&self, interface: &str, probe: Probe) -> Option<u32> {
+        // What has ended is not among them.
+        let first = first_match(&self.interfaces.get(interface)?.entries, probe, 0)?;
+        (first.action == Action::Deny).then_some(first.counter)
+    }
+
+    /// The name of a block or an entry that denies.
+    pub(super) fn entry(&self, number: u32) -> Option<&EntryName> {
+        self.entries.get(&number)
     }
 
     /// The rules of an interface, by its id.

@@ -8,6 +8,8 @@ use crate::model::{
 };
 use crate::policy::Addresses;
 
+mod acls;
+
 /// A model with one interface, whose group has TCP rules with these numbers, first ports and networks.
 pub(in crate::observe) fn model(id: &InterfaceId, rules: &[(u32, u16, &str)]) -> Model {
     let rule = |&(number, port, cidr): &(u32, u16, &str)| Rule {
@@ -66,6 +68,8 @@ const fn seen(subject: Subject<'_>, source: Source, seen: Seen) -> Observation<'
         subject,
         source,
         seen,
+        opens: None,
+        is_answered: true,
         records: 1,
         packets: 2,
         bytes: 100,
@@ -81,7 +85,8 @@ fn what_breaks_what_passes_and_what_is_unused_are_found() {
     let now = model(&eni, &[(1, 22, "192.0.2.0/24"), (2, 80, "0.0.0.0/0")]);
     let proposed =
         model(&eni, &[(2, 80, "0.0.0.0/0"), (3, 443, "0.0.0.0/0"), (4, 8443, "10.0.0.0/8")]);
-    let mut simulation = Simulation::default();
+    let (now, proposed) = (ruleset(&now), ruleset(&proposed));
+    let mut simulation = Simulation::new(&now, &proposed);
     let no_rule = |subject| Subject { reason: Some(Reason::NoRule), ..subject };
     for one in [
         seen(subject(&id, "192.0.2.7", 22), Source::Live, Seen::Passed),
@@ -91,7 +96,7 @@ fn what_breaks_what_passes_and_what_is_unused_are_found() {
         seen(no_rule(subject(&id, "203.0.113.5", 23)), Source::Journal, Seen::Dropped),
         seen(no_rule(subject(&id, "203.0.113.5", 80)), Source::Journal, Seen::Dropped),
         seen(
-            Subject { reason: Some(Reason::Acl), ..subject(&id, "203.0.113.5", 443) },
+            Subject { reason: Some(Reason::TcpFlags), ..subject(&id, "203.0.113.5", 443) },
             Source::Journal,
             Seen::Dropped,
         ),
@@ -99,7 +104,7 @@ fn what_breaks_what_passes_and_what_is_unused_are_found() {
     ] {
         simulation.add(&one);
     }
-    let found = simulation.compare(&ruleset(&now), &ruleset(&proposed));
+    let found = simulation.compare();
     let breaks: Vec<_> = found.breaks.iter().map(|one| (one.seen_in, one.probe.port)).collect();
     assert_eq!(breaks, [(Source::Live, 22)]);
     assert_eq!(found.breaks[0].rule.as_ref().unwrap().security_group_rule_id, "sgr-00000001");
@@ -111,7 +116,7 @@ fn what_breaks_what_passes_and_what_is_unused_are_found() {
     assert_eq!(found.passes[0].records, 2, "one connection that was tried twice");
     assert_eq!(found.passes[0].rule.as_ref().unwrap().security_group_rule_id, "sgr-00000003");
     assert_eq!(found.passes_already, 1);
-    assert_eq!((found.not_by_rules, found.elsewhere), (2, 2));
+    assert_eq!((found.not_simulated, found.elsewhere), (2, 2));
     let unused: Vec<_> = found.unused.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(unused, ["ingress tcp 8443 from 10.0.0.0/8"]);
 }
@@ -126,10 +131,11 @@ fn of_flow_logs(header: &str, lines: &[&str]) -> (Comparison, FilesCoverage) {
     let path = dir.path().join("flows.log");
     let text = [&[header], lines].concat().join("\n").replace("ID", eni.as_str());
     std::fs::write(&path, text).unwrap();
-    let mut simulation = Simulation::default();
     let (query, known) = (crate::observe::query::Checked::default(), Known::new(&now, &addresses));
+    let (now, proposed) = (ruleset(&now), ruleset(&proposed));
+    let mut simulation = Simulation::new(&now, &proposed);
     let coverage = simulation.add_flow_logs(&[path], 0, &query, &known).unwrap();
-    (simulation.compare(&ruleset(&now), &ruleset(&proposed)), coverage)
+    (simulation.compare(), coverage)
 }
 
 /// The ports of the connections that break, with connections, records and packets.
@@ -177,13 +183,13 @@ fn the_direction_of_a_record_without_one_is_told_by_the_address_of_the_interface
         let lines = lines(own);
         let (found, coverage) = of_flow_logs(FIELDS, &lines.each_ref().map(|line| &line[..]));
         assert_eq!(breaks(&found), [(22, 1, 2, 4), (22, 1, 1, 2)], "{own}");
-        assert_eq!((found.not_by_rules, coverage.without_direction), (0, 0), "{own}");
+        assert_eq!((found.not_simulated, coverage.without_direction), (0, 0), "{own}");
     }
     // It may be either.
     let [request, reply, _] = lines("198.51.100.9");
     let (found, coverage) = of_flow_logs(FIELDS, &[&request, &reply]);
     assert_eq!((breaks(&found), coverage.without_direction), (vec![], 2));
-    assert_eq!((found.not_by_rules, found.elsewhere), (0, 0));
+    assert_eq!((found.not_simulated, found.elsewhere), (0, 0));
     // Of another interface.
     let (found, coverage) = of_flow_logs(FIELDS, &[&request.replace("ID", "eni-00000001")]);
     assert_eq!((found.elsewhere, coverage.without_direction), (2, 0));
@@ -205,12 +211,11 @@ fn dropped_packets_of_a_flow_log_are_what_their_sender_has_opened() {
 fn a_rule_with_a_recent_hit_is_used_whatever_was_seen() {
     let eni = InterfaceId::random().unwrap();
     let all = model(&eni, &[(1, 22, "192.0.2.0/24"), (2, 80, "0.0.0.0/0")]);
-    let mut simulation = Simulation::default();
-    let unused =
-        |simulation: &Simulation| simulation.compare(&ruleset(&all), &ruleset(&all)).unused.len();
-    assert_eq!(unused(&simulation), 2);
+    let all = ruleset(&all);
+    let mut simulation = Simulation::new(&all, &all);
+    assert_eq!(simulation.compare().unused.len(), 2);
     simulation.add_used([2, 9]);
-    assert_eq!(unused(&simulation), 1);
+    assert_eq!(simulation.compare().unused.len(), 1);
 }
 
 #[test]
@@ -258,11 +263,12 @@ fn a_capture_has_the_packets_that_open_connections() {
     add(ip(other, server).tcp(40_000, 80, 1, 100).syn());
     add(ip(other, client).tcp(40_000, 80, 1, 100).syn());
     std::fs::write(&path, file).unwrap();
-    let mut simulation = Simulation::default();
+    let (now_rules, proposed) = (ruleset(&now), ruleset(&proposed));
+    let mut simulation = Simulation::new(&now_rules, &proposed);
     let window = (0, &crate::observe::query::Checked::default());
     let packets = simulation.add_capture(&path, (&now, &addresses), window).unwrap();
     assert_eq!((packets.opening, packets.others, packets.elsewhere), (2, 2, 1));
-    let found = simulation.compare(&ruleset(&now), &ruleset(&proposed));
+    let found = simulation.compare();
     let ports = |list: &[Connection]| -> Vec<_> {
         list.iter().map(|one| (one.interface.clone(), one.probe.port, one.seen_in)).collect()
     };
@@ -274,17 +280,19 @@ fn a_capture_has_the_packets_that_open_connections() {
 fn what_passed_breaks_also_where_the_same_was_dropped_before() {
     let eni = InterfaceId::random().unwrap();
     let id = eni.to_string();
-    let (with, without) = (model(&eni, &[(1, 22, "192.0.2.0/24")]), model(&eni, &[]));
+    let with = ruleset(&model(&eni, &[(1, 22, "192.0.2.0/24")]));
+    let without = ruleset(&model(&eni, &[]));
     let ssh = |verdict| seen(subject(&id, "192.0.2.7", 22), Source::FlowLog, verdict);
     for order in [[Seen::Dropped, Seen::Passed], [Seen::Passed, Seen::Dropped]] {
-        let mut simulation = Simulation::default();
-        for verdict in order {
-            simulation.add(&ssh(verdict));
-        }
-        let breaks = simulation.compare(&ruleset(&with), &ruleset(&without));
+        let compare = |now, proposed| {
+            let mut simulation = Simulation::new(now, proposed);
+            order.iter().for_each(|verdict| simulation.add(&ssh(*verdict)));
+            simulation.compare()
+        };
+        let breaks = compare(&with, &without);
         assert_eq!(breaks.breaks.len(), 1, "{order:?}");
         assert_eq!((breaks.breaks[0].connections, breaks.breaks[0].packets), (1, 2), "{order:?}");
-        let passes = simulation.compare(&ruleset(&without), &ruleset(&with));
+        let passes = compare(&without, &with);
         assert_eq!(passes.passes.len(), 1, "{order:?}");
         assert_eq!(passes.breaks, [], "{order:?}");
     }
@@ -294,7 +302,7 @@ fn what_passed_breaks_also_where_the_same_was_dropped_before() {
 fn only_a_live_flow_is_cut_and_only_where_flows_are_evaluated_again() {
     let eni = InterfaceId::random().unwrap();
     let id = eni.to_string();
-    let now = model(&eni, &[(1, 22, "192.0.2.0/24")]);
+    let now = ruleset(&model(&eni, &[(1, 22, "192.0.2.0/24")]));
     for (revalidate, source, is_cut) in [
         (true, Source::Live, true),
         (false, Source::Live, false),
@@ -304,9 +312,10 @@ fn only_a_live_flow_is_cut_and_only_where_flows_are_evaluated_again() {
     ] {
         let mut proposed = model(&eni, &[]);
         proposed.interfaces.values_mut().for_each(|one| one.revalidate = revalidate);
-        let mut simulation = Simulation::default();
+        let proposed = ruleset(&proposed);
+        let mut simulation = Simulation::new(&now, &proposed);
         simulation.add(&seen(subject(&id, "192.0.2.7", 22), source, Seen::Passed));
-        let breaks = simulation.compare(&ruleset(&now), &ruleset(&proposed)).breaks;
+        let breaks = simulation.compare().breaks;
         assert_eq!(breaks[0].is_cut, is_cut, "{revalidate} {source:?}");
     }
 }
@@ -315,18 +324,22 @@ fn only_a_live_flow_is_cut_and_only_where_flows_are_evaluated_again() {
 fn what_breaks_has_the_sums_and_the_times_of_all_and_what_broke_already_none() {
     let eni = InterfaceId::random().unwrap();
     let id = eni.to_string();
-    let (with, without) = (model(&eni, &[(1, 22, "192.0.2.0/24")]), model(&eni, &[]));
+    let with = ruleset(&model(&eni, &[(1, 22, "192.0.2.0/24")]));
+    let without = ruleset(&model(&eni, &[]));
     let one = seen(subject(&id, "192.0.2.7", 22), Source::FlowLog, Seen::Passed);
-    let mut simulation = Simulation::default();
-    for (first, last) in [(Some(50), Some(60)), (Some(5), Some(7)), (None, None)] {
-        simulation.add(&Observation { first, last, ..one });
-    }
-    let breaks = simulation.compare(&ruleset(&with), &ruleset(&without)).breaks;
+    let compare = |now, proposed| {
+        let mut simulation = Simulation::new(now, proposed);
+        for (first, last) in [(Some(50), Some(60)), (Some(5), Some(7)), (None, None)] {
+            simulation.add(&Observation { first, last, ..one });
+        }
+        simulation.compare()
+    };
+    let breaks = compare(&with, &without).breaks;
     let found = &breaks[0];
     assert_eq!((found.connections, found.records), (1, 3));
     assert_eq!((found.packets, found.bytes), (6, 300));
     assert_eq!((found.first, found.last), (Some(5), Some(60)));
-    let nothing = simulation.compare(&ruleset(&without), &ruleset(&without));
+    let nothing = compare(&without, &without);
     assert_eq!((nothing.breaks.len(), nothing.broken_already), (0, 1));
 }
 
