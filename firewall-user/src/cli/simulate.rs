@@ -125,9 +125,9 @@ impl Command {
         let untracked =
             untracked::ended(&model, &proposed.model, (&addresses, now.boottime), &query);
         coverage.hits_as_of = hits.as_of().map(rfc3339);
-        let untracked = untracked.into_iter().filter_map(|(number, interfaces)| {
+        let untracked = untracked.into_iter().filter_map(|(number, ended)| {
             let known = hits.of(number).copied().unwrap_or_default();
-            UntrackedRule::new(&today, number, interfaces, &known)
+            UntrackedRule::new((&today, &after), number, ended, &known)
         });
         let untracked = untracked.collect();
         Ok(SimulationDocument::new(&simulation.compare(), untracked, coverage))
@@ -141,7 +141,8 @@ fn print(document: &SimulationDocument, limit: usize) -> Result<()> {
     if !untracked.is_empty() {
         let count = output::many(untracked.len(), "rule");
         output::lines([format!(
-            "packets of {count} pass without a flow (untracked) and would be dropped: open connections end at once"
+            "packets of {count} pass without a flow (untracked), and all or some would be dropped: open connections end \
+             at once"
         )])?;
         output::lines(untracked.iter().take(limit).map(untracked_line))?;
         cut(untracked.len(), limit)?;
@@ -165,9 +166,13 @@ fn print(document: &SimulationDocument, limit: usize) -> Result<()> {
 }
 
 fn untracked_line(one: &UntrackedRule) -> String {
-    let UntrackedRule { name, rule, interfaces, packets, last_hit } = one;
+    let UntrackedRule { name, rule, interfaces, packets, last_hit, denied_by } = one;
+    let denied_by = denied_by.as_ref().map_or_else(String::new, |by| {
+        let what = if by.is_answer { "their answers" } else { "them" };
+        format!("; {} denies {what}", by.entry.place())
+    });
     format!(
-        "  {} {} {rule} on {}: {} so far, last hit {}",
+        "  {} {} {rule} on {}: {} so far, last hit {}{denied_by}",
         name.group_name,
         name.security_group_rule_id,
         interfaces.join(" "),

@@ -15,6 +15,7 @@ use firewall_ebpf::abi::reason::Reason;
 use super::explain::EntryName;
 use super::query::Subject;
 use super::record::{NearestMiss, RuleName};
+use super::untracked::Denied;
 use crate::policy::{Probe, evaluate};
 
 mod answer;
@@ -251,12 +252,6 @@ struct Decision {
     rules: Vec<u32>,
     /// The block or the entry of the network ACL that denies it, or the answer to it.
     denied: Option<Denied>,
-}
-
-#[derive(Clone, Copy)]
-struct Denied {
-    number: u32,
-    is_answer: bool,
 }
 
 impl Decision {

@@ -1,6 +1,6 @@
 //! Traffic that passes without a flow, and that a change of rules ends: nothing keeps its open connections.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use firewall_ebpf::abi::policy::traffic;
@@ -8,42 +8,144 @@ use firewall_ebpf::wire::protocol;
 
 use super::flows::untracked::{ports, subject};
 use super::query::Checked;
-use crate::model::{Interface, Model, Tracking};
+use crate::model::{Interface, Model, Tracking, Traffic};
 use crate::policy::explain::{Tracked, explain};
-use crate::policy::verdicts::{Decided, difference};
+use crate::policy::filter::denying_entries;
+use crate::policy::verdicts::{Decided, denials, difference};
 use crate::policy::{Addresses, Probe, ResolvedRule, active_rules};
 
 /// Pieces of changed verdicts of an interface that are examined.
 const MOST: usize = 1000;
 
-/// The rules whose packets pass without a flow, and that no rule allows after a change, by number; with the labels of
-/// the interfaces, of traffic that a query chooses by interface, direction, protocol and port. `now` is the clock of the
-/// boot in nanoseconds.
+/// What a change does to the untracked packets of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// The labels of the interfaces.
+    pub interfaces: Vec<String>,
+    /// The first block or entry of a network ACL that denies some of them, or of the answers to them; `None`: no rule
+    /// allows them.
+    pub denied: Option<Denied>,
+}
+
+/// A block or an entry of a network ACL that denies packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Its number.
+    pub number: u32,
+    /// Whether it denies the answers to them.
+    pub is_answer: bool,
+}
+
+/// The rules whose packets pass without a flow, and of which some are dropped after a change, because no rule allows
+/// them or a block or an entry of a network ACL denies them or their answers; by number. Of traffic that a query chooses
+/// by interface, direction, protocol and port. `now` is the clock of the boot in nanoseconds.
 #[must_use]
 pub fn ended(
     before: &Model,
     after: &Model,
     (addresses, now): (&Addresses, u64),
     query: &Checked,
-) -> BTreeMap<u32, Vec<String>> {
-    let mut found: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+) -> BTreeMap<u32, Ended> {
+    let mut found: BTreeMap<u32, Ended> = BTreeMap::new();
     for (slot, interface) in &before.interfaces {
-        let Some(changed) = after.interfaces.get(slot).filter(|after| after.id == interface.id)
+        let Some(after_interface) =
+            after.interfaces.get(slot).filter(|after| after.id == interface.id)
         else {
             continue;
         };
+        let lasts = |end: Option<u64>| end.is_none_or(|end| end > now);
         let mut rules = active_rules(before, addresses, interface);
-        rules.retain(|rule| rule.end.is_none_or(|end| end > now));
-        let changed = active_rules(after, addresses, changed);
+        rules.retain(|rule| lasts(rule.end));
+        let changed = active_rules(after, addresses, after_interface);
         let (pieces, _) = difference(&rules, &changed, MOST);
         let pieces = pieces.iter().filter(|piece| is_meant(query, interface, piece));
-        let numbers: BTreeSet<u32> =
-            pieces.flat_map(|piece| untracked(piece, &rules, interface.tracking)).collect();
-        for number in numbers {
-            found.entry(number).or_default().push(interface.label());
+        let mut numbers: BTreeMap<u32, Option<Denied>> = pieces
+            .flat_map(|piece| untracked(piece, &rules, interface.tracking))
+            .map(|number| (number, None))
+            .collect();
+        let entries = |model, interface| {
+            let mut entries = denying_entries(model, interface);
+            entries.retain(|entry| lasts(entry.end));
+            entries
+        };
+        let (pieces, _) =
+            denials(&entries(before, interface), &entries(after, after_interface), MOST);
+        for (packets, denied) in denied(&pieces, &rules, interface.tracking) {
+            if is_meant(query, interface, &packets) {
+                numbers.entry(packets.number).or_insert(Some(denied));
+            }
+        }
+        for (number, denied) in numbers {
+            let ended = found.entry(number).or_default();
+            ended.interfaces.push(interface.label());
+            ended.denied = ended.denied.or(denied);
         }
     }
     found
+}
+
+/// The untracked packets of each rule that pieces deny, or to which they deny the answers; of each rule the first ones.
+fn denied(
+    pieces: &[Decided],
+    rules: &[ResolvedRule],
+    tracking: Tracking,
+) -> Vec<(Decided, Denied)> {
+    let mut found = Vec::new();
+    let pieces: Vec<&Decided> = pieces.iter().filter(|piece| !piece.is_allowed).collect();
+    // Only rules for all addresses make packets untracked.
+    let of_all = |rule: &&ResolvedRule| rule.networks.iter().any(|one| one.prefix_len() == 0);
+    for rule in rules.iter().filter(of_all) {
+        let of_rule = pieces.iter().find_map(|piece| {
+            let of_protocol = |protocol| denied_of_rule(piece, rule, protocol, rules, tracking);
+            [protocol::TCP, protocol::UDP].into_iter().find_map(of_protocol)
+        });
+        found.extend(of_rule);
+    }
+    found
+}
+
+fn denied_of_rule(
+    piece: &Decided,
+    rule: &ResolvedRule,
+    protocol: u8,
+    rules: &[ResolvedRule],
+    tracking: Tracking,
+) -> Option<(Decided, Denied)> {
+    /// The lowest port that a client's system chooses, whatever it is.
+    const FIRST_EPHEMERAL: u16 = 1024;
+    let of_rule = match rule.traffic {
+        Traffic::All => 0..=u16::MAX,
+        Traffic::Tcp(ports) if protocol == protocol::TCP => ports.from..=ports.to,
+        Traffic::Udp(ports) if protocol == protocol::UDP => ports.from..=ports.to,
+        _ => return None,
+    };
+    let of_piece = ports_of(piece, protocol)?;
+    let is_answer = rule.direction != piece.direction;
+    let (low, high) = if is_answer {
+        if *of_piece.end() < FIRST_EPHEMERAL {
+            return None;
+        }
+        of_rule.into_inner()
+    } else {
+        (*of_rule.start().max(of_piece.start()), *of_rule.end().min(of_piece.end()))
+    };
+    if low > high {
+        return None;
+    }
+    let (direction, outside) = (rule.direction, piece.network.addr());
+    let probe = Probe { direction, outside, protocol, port: low };
+    let Some(Tracked::Untracked { anywhere, .. }) = explain(rules, tracking, probe, None).tracked
+    else {
+        return None;
+    };
+    let packets = Decided {
+        direction,
+        traffic: (traffic(protocol, low), traffic(protocol, high)),
+        number: rule.number,
+        ..piece.clone()
+    };
+    let denied = Denied { number: piece.number, is_answer };
+    anywhere.contains(&rule.number).then_some((packets, denied))
 }
 
 /// Whether a query chooses some of the packets of a piece.
@@ -97,29 +199,81 @@ mod tests {
     use firewall_ebpf::abi::interface::Direction;
 
     use super::*;
-    use crate::model::{InterfaceId, Peer, RuleSpec, Traffic, parse_cidr};
+    use crate::model::{
+        Acl, AclEntry, Action, InterfaceId, Peer, PortRange, RuleSpec, VpcId, parse_cidr,
+    };
     use crate::observe::simulate::tests::model;
+
+    /// With a rule that lets everything out, if replies are to be allowed.
+    fn with(eni: &InterfaceId, rules: &[(u32, u16, &str)], replies: bool) -> Model {
+        let mut model = model(eni, rules);
+        let group = model.groups.values_mut().find(|group| group.name == "web").unwrap();
+        let group = std::sync::Arc::make_mut(group);
+        let mut egress = group.rules[0].clone();
+        egress.number = 9;
+        egress.spec = RuleSpec {
+            direction: Direction::Egress,
+            traffic: Traffic::All,
+            peer: Peer::from(parse_cidr("0.0.0.0/0").unwrap()),
+        };
+        if replies {
+            group.rules.push(egress);
+        }
+        model
+    }
+
+    #[test]
+    fn an_acl_that_denies_untracked_packets_or_their_answers_ends_connections() {
+        use Direction::{Egress, Ingress};
+        let eni = InterfaceId::random().unwrap();
+        let before = with(&eni, &[(1, 80, "0.0.0.0/0"), (2, 22, "192.0.2.0/24")], true);
+        let tcp = |from, to| Traffic::Tcp(PortRange { from, to });
+        let denied = |model: &Model, entries: &[(Direction, Traffic, &str)]| -> Vec<_> {
+            let mut model = model.clone();
+            let mut acl = Acl::new_default(VpcId::default_vpc()).unwrap();
+            for (number, &(direction, traffic, network)) in (50..).zip(entries) {
+                let entry = AclEntry {
+                    number: number.into(),
+                    action: Action::Deny,
+                    traffic,
+                    peer: Peer::from(parse_cidr(network).unwrap()),
+                    end: None,
+                };
+                acl.entries.insert((direction, number), entry);
+            }
+            model.interfaces.values_mut().for_each(|one| one.acl = Some(acl.id.clone()));
+            model.acls.insert(acl.id.clone(), acl);
+            let ended = ended(&before, &model, (&Addresses::new(), 0), &Checked::default());
+            let of_rule = |(number, ended): (u32, Ended)| {
+                (number, ended.denied.map(|denied| (denied.number, denied.is_answer)))
+            };
+            ended.into_iter().map(of_rule).collect()
+        };
+        for (entries, expected) in [
+            (&[(Ingress, tcp(80, 80), "203.0.113.0/24")][..], Some((1, Some((50, false))))),
+            (&[(Ingress, tcp(0, 100), "0.0.0.0/0")], Some((1, Some((50, false))))),
+            (&[(Egress, tcp(1024, 65_535), "203.0.113.0/24")], Some((1, Some((50, true))))),
+            (&[(Egress, Traffic::All, "0.0.0.0/0")], Some((1, Some((50, true))))),
+            // Of other packets: those of a flow, a port that no rule opens, ports that no client has, IPv6.
+            (&[(Ingress, tcp(22, 22), "0.0.0.0/0")], None),
+            (&[(Ingress, tcp(81, 90), "0.0.0.0/0")], None),
+            (&[(Egress, tcp(1, 1023), "0.0.0.0/0")], None),
+            (&[(Ingress, tcp(80, 80), "::/0")], None),
+            (&[], None),
+        ] {
+            assert_eq!(denied(&before, entries), Vec::from_iter(expected), "{entries:?}");
+        }
+        // No rule allows them: that says it.
+        let without = with(&eni, &[(2, 22, "192.0.2.0/24")], true);
+        let all = [(Ingress, tcp(80, 80), "0.0.0.0/0")];
+        assert_eq!(denied(&without, &all), [(1, None)]);
+    }
 
     #[test]
     fn a_rule_for_all_addresses_whose_replies_are_allowed_has_open_connections_without_a_flow() {
         let eni = InterfaceId::random().unwrap();
         let all = [(1, 80, "0.0.0.0/0"), (2, 22, "192.0.2.0/24"), (3, 443, "0.0.0.0/0")];
-        let with = |rules: &[(u32, u16, &str)], replies: bool| {
-            let mut model = model(&eni, rules);
-            let group = model.groups.values_mut().find(|group| group.name == "web").unwrap();
-            let group = std::sync::Arc::make_mut(group);
-            let mut egress = group.rules[0].clone();
-            egress.number = 9;
-            egress.spec = RuleSpec {
-                direction: Direction::Egress,
-                traffic: Traffic::All,
-                peer: Peer::from(parse_cidr("0.0.0.0/0").unwrap()),
-            };
-            if replies {
-                group.rules.push(egress);
-            }
-            model
-        };
+        let with = |rules: &[(u32, u16, &str)], replies| with(&eni, rules, replies);
         let numbers = |before: &Model, after: &Model| -> Vec<u32> {
             let of_host = (&Addresses::new(), 0);
             ended(before, after, of_host, &Checked::default()).into_keys().collect()

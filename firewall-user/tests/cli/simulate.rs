@@ -454,7 +454,20 @@ fn connections_without_a_flow_end_with_their_rule_and_this_is_said() {
     }
     let table = host.run(&["simulate", "--staged"]).stdout;
     assert!(
-        table.contains("packets of 1 rule pass without a flow (untracked) and would be dropped: "),
+        table.contains(
+            "packets of 1 rule pass without a flow (untracked), and all or some would be dropped: "
+        ),
+        "{table}"
+    );
+    // An entry of a network ACL that denies the answers.
+    let file = with_entry(&host, "answers.json", (true, 90, "deny", 40_000, "0.0.0.0/0"));
+    let (code, found) = simulate(&host, &[&file]);
+    let one = &found["Untracked"][0];
+    assert_eq!((code, &one["SecurityGroupRuleId"]), (0, &json!(id)), "{found}");
+    assert_eq!(one["DeniedBy"]["IsAnswer"], true, "{found}");
+    let table = host.run(&["simulate", &file]).stdout;
+    assert!(
+        table.contains("0 packets so far, last hit never; default egress 90 denies their answers\n"),
         "{table}"
     );
     let ssh = web.rules.iter().find(|rule| rule.spec.to_string().contains("tcp 22")).unwrap();

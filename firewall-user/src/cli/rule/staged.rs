@@ -223,8 +223,7 @@ pub(super) fn list(
                 otherwise_allowed_flows: effect.otherwise_allowed_flows,
                 untracked_interfaces: number
                     .and_then(|number| untracked.get(&number))
-                    .cloned()
-                    .unwrap_or_default(),
+                    .map_or_else(Vec::new, |ended| ended.interfaces.clone()),
                 packets: known.packets,
                 last_hit: known.last.map(rfc3339),
             })

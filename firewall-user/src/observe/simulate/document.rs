@@ -12,6 +12,7 @@ use crate::observe::flow_logs::lacking::Lacking;
 use crate::observe::hits::RuleHits;
 use crate::observe::journal::{Account, Coverage};
 use crate::observe::record::{NearestMiss, RuleName};
+use crate::observe::untracked::{Denied, Ended};
 use crate::policy::services;
 
 /// What a proposed configuration would do to what was seen.
@@ -24,8 +25,8 @@ pub struct SimulationDocument {
     pub breaks: Vec<ConnectionDocument>,
     /// Connections that were dropped, and that the proposed configuration lets pass.
     pub passes: Vec<ConnectionDocument>,
-    /// Rules whose packets pass without a flow (untracked), and that no proposed rule allows: nothing keeps their open
-    /// connections, which are in no flow table.
+    /// Rules whose packets pass without a flow (untracked), and of which the proposed configuration drops all or some:
+    /// nothing keeps their open connections, which are in no flow table.
     pub untracked: Vec<UntrackedRule>,
     /// Proposed rules that allow nothing of what was seen, and have no hit since then; null: not told with a filter.
     pub unused_rules: Option<Vec<UnusedRule>>,
@@ -155,7 +156,7 @@ pub struct UnusedRule {
     pub rule: String,
 }
 
-/// A rule whose packets pass without a flow, and that no proposed rule allows.
+/// A rule whose packets pass without a flow, and of which the proposed configuration drops all or some.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct UntrackedRule {
@@ -170,24 +171,32 @@ pub struct UntrackedRule {
     pub packets: u64,
     /// When the last of these packets passed, UTC; null without one.
     pub last_hit: Option<String>,
+    /// The proposed block or entry of a network ACL that denies packets of the rule, or their answers; null: no proposed
+    /// rule allows them.
+    pub denied_by: Option<DenialDocument>,
 }
 
 impl UntrackedRule {
-    /// Of a rule by its number, with its interfaces and hits; `None`: a rule that has no name, as that of the
-    /// management networks.
+    /// Of a rule by its number, with what becomes of its packets and its hits; `None`: a rule that has no name, as that
+    /// of the management networks.
     #[must_use]
     pub fn new(
-        rules: &Ruleset,
+        (now, proposed): (&Ruleset, &Ruleset),
         number: u32,
-        interfaces: Vec<String>,
+        ended: Ended,
         hits: &RuleHits,
     ) -> Option<Self> {
+        let denied_by = |denied: Denied| {
+            let entry = proposed.entry(denied.number)?.clone();
+            Some(DenialDocument { entry, is_answer: denied.is_answer })
+        };
         Some(Self {
-            name: RuleDocument::new(rules.name(number)?),
-            rule: rules.text(number)?.to_owned(),
-            interfaces,
+            name: RuleDocument::new(now.name(number)?),
+            rule: now.text(number)?.to_owned(),
+            interfaces: ended.interfaces,
             packets: hits.packets,
             last_hit: hits.last.map(rfc3339),
+            denied_by: ended.denied.and_then(denied_by),
         })
     }
 }
