@@ -24,10 +24,11 @@ use crate::{exec, paths};
 /// The kernels of a plain `cargo xtask test`: Debian 12's own and its newer one.
 pub(crate) const USUAL: [&str; 2] = ["6.1", "6.12"];
 
-/// The tests that run in each without a filter: the verifier, verdicts, and the life cycle over veth. A
-/// selection, because emulation is slow; the words are parts of tests' names.
-const SELECTION: [(&str, &[&str]); 2] = [
+/// The tests that run in each without a filter: the verifier, verdicts, records, and the life cycle over veth.
+/// A selection, because emulation is slow; the words are parts of tests' names.
+const SELECTION: [(&str, &[&str]); 3] = [
     ("decision_cases", &["a_flow_counts", "kernel_of_a_host"]),
+    ("decision_records", &["a_self_test"]),
     (
         "e2e",
         &[
@@ -42,6 +43,7 @@ const SELECTION: [(&str, &[&str]); 2] = [
             "lifetime::flows_and_counters",
             "lifetime::the_last_detach",
             "memory::status_reports",
+            "records::drops_are_recorded_at_tc",
         ],
     ),
 ];

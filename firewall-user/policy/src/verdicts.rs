@@ -71,10 +71,9 @@ fn changed(
 /// there are more. Both are in the order in which they are evaluated. Ends of entries do not count.
 #[must_use]
 pub fn denials(old: &[ResolvedEntry], new: &[ResolvedEntry], most: usize) -> (Vec<Decided>, bool) {
-    if old == new {
-        return (Vec::new(), false);
-    }
-    let [old, new] = [old, new].map(denied);
+    // What the first entries match has the same verdict, and a block list among them may have a million networks.
+    let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let [old, new] = [old, new].map(|entries| denied(entries, same));
     let decided = |is_allowed: bool, numbers: &[u32], (at, part): (usize, Part)| {
         let (direction, network, traffic) = part;
         Decided { is_allowed, direction, network, traffic, number: numbers[at] }
@@ -86,23 +85,26 @@ pub fn denials(old: &[ResolvedEntry], new: &[ResolvedEntry], most: usize) -> (Ve
     (found, pieces.next().is_some())
 }
 
-/// The packets that entries deny, in disjoint parts, and the number of the entry that denies each part.
-fn denied(entries: &[ResolvedEntry]) -> (Vec<u32>, Vec<Part>) {
+/// The packets that entries from a position on deny, in disjoint parts, and the number of the entry that denies each
+/// part.
+fn denied(entries: &[ResolvedEntry], from: usize) -> (Vec<u32>, Vec<Part>) {
+    if entries.len() == from {
+        return (Vec::new(), Vec::new());
+    }
     // Those that apply to both directions are two.
     let of_direction = Direction::ALL.into_iter().flat_map(|direction| {
-        entries.iter().filter(move |entry| entry.is_of(direction)).map(move |entry| {
+        let entries = entries.iter().enumerate();
+        entries.filter(move |(_, entry)| entry.is_of(direction)).map(move |(at, entry)| {
             let ResolvedEntry { counter, traffic, ref networks, .. } = *entry;
             let networks = networks.clone();
-            (
-                entry.action,
-                ResolvedRule { number: counter, direction, traffic, networks, end: None },
-            )
+            let is_meant = at >= from && entry.action == Action::Deny;
+            (is_meant, ResolvedRule { number: counter, direction, traffic, networks, end: None })
         })
     });
-    let (actions, rules): (Vec<Action>, Vec<ResolvedRule>) = of_direction.unzip();
+    let (are_meant, rules): (Vec<bool>, Vec<ResolvedRule>) = of_direction.unzip();
     let index = Index::new(&rules);
     let mut found = (Vec::new(), Vec::new());
-    for (at, _) in actions.iter().enumerate().filter(|(_, action)| **action == Action::Deny) {
+    for (at, _) in are_meant.iter().enumerate().filter(|(_, is_meant)| **is_meant) {
         // What an entry before it has matched does not come here.
         let parts = index.uncovered(at, |other| other < at);
         found.0.resize(found.0.len() + parts.len(), rules[at].number);

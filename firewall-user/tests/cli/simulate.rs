@@ -467,7 +467,8 @@ fn connections_without_a_flow_end_with_their_rule_and_this_is_said() {
     assert_eq!(one["DeniedBy"]["IsAnswer"], true, "{found}");
     let table = host.run(&["simulate", &file]).stdout;
     assert!(
-        table.contains("0 packets so far, last hit never; default egress 90 denies their answers\n"),
+        table
+            .contains("0 packets so far, last hit never; default egress 90 denies their answers\n"),
         "{table}"
     );
     let ssh = web.rules.iter().find(|rule| rule.spec.to_string().contains("tcp 22")).unwrap();

@@ -142,9 +142,9 @@ fn a_body_in_tiny_pieces_takes_little_memory() {
     let after = memory(&server);
     assert!(after < before + (32 << 10), "{before} KiB before, {after} KiB after");
     for mut stream in streams {
-        stream.write_all(b"0\r\n\r\n").unwrap();
-        // A build without optimisation may take too long.
-        assert!(matches!(receive(&mut stream).unwrap().status, 401 | 408));
+        // A build without optimisation may take too long, and then closes the connection.
+        let reply = stream.write_all(b"0\r\n\r\n").and_then(|()| receive(&mut stream));
+        assert!(reply.is_err() || reply.is_ok_and(|reply| matches!(reply.status, 401 | 408)));
     }
 }
 

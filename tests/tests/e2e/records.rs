@@ -9,6 +9,7 @@ use firewall_user::dataplane::records::{self, Flush, Ring, Watch};
 use firewall_user::dataplane::tables::maps::Maps;
 use firewall_user::dataplane::{Pins, instance};
 use secgroup_tests::network::at;
+use secgroup_tests::wait::wait_for_quiet;
 use secgroup_tests::{Pair, Secgroup, tc_hook, udp};
 
 /// Longer than the test.
@@ -60,14 +61,17 @@ fn drops_are_recorded(hook: &str) {
             sent += u64::from(client.connect(to).and_then(|()| client.send(b"x")).is_ok());
         }
     }
-    let dropped = secgroup.counters().since(&before).packets("eth0", "ingress", "no-rule");
+    let count = || secgroup.counters().since(&before).packets("eth0", "ingress", "no-rule");
+    wait_for_quiet(Duration::from_millis(50), "the datagrams to be dropped", count);
+    let dropped = count();
     let records = reader.records();
     let account = records::accounts(&reader.maps).unwrap()[0];
     let of_udp = |one: &&Record| one.key.protocol == 17;
     let in_records: u64 = records.iter().map(|one| one.packets).sum();
     assert_eq!((account.seen[0], account.in_cells), (dropped, [0; 2]));
     assert_eq!(in_records + account.lost[0], dropped);
-    assert!(dropped >= sent && sent > 6000, "{dropped} dropped, {sent} sent");
+    // A ring of the device that is full takes no packet: on a busy machine some never come to the program.
+    assert!(dropped > 6000, "{dropped} dropped, {sent} sent");
     assert!(records.iter().filter(of_udp).count() >= 500, "{} records", records.len());
     for Record { key, .. } in records.iter().filter(of_udp) {
         assert_eq!((key.reason, key.flags, key.slot), (Reason::NoRule as u8, 0, 0), "{key:?}");
