@@ -315,18 +315,19 @@ fn coverage_lines(coverage: &CoverageDocument) -> Vec<String> {
         ));
     }
     let without_direction = coverage.flow_logs.as_ref().map_or(0, |logs| logs.without_direction);
-    for (count, what) in [
-        (without_direction, "records whose direction cannot be told"),
-        (coverage.passes_already, "dropped connections that would pass today already"),
-        (coverage.broken_already, "connections that passed and that would not pass anew today"),
+    for (count, what, which) in [
+        (without_direction, "record", "whose direction cannot be told"),
+        (coverage.passes_already, "dropped connection", "that would pass today already"),
+        (coverage.broken_already, "connection", "that passed and would not pass anew today"),
         (
             coverage.packets_not_simulated,
-            "packets that neither rules, network ACLs nor blocks decided about",
+            "packet",
+            "that neither rules, network ACLs nor blocks decided about",
         ),
-        (coverage.packets_of_other_interfaces, "packets of interfaces that are not attached"),
+        (coverage.packets_of_other_interfaces, "packet", "of interfaces that are not attached"),
     ] {
         if count > 0 {
-            lines.push(format!("  not listed: {count} {what}"));
+            lines.push(format!("  not listed: {} {which}", output::many(count, what)));
         }
     }
     lines.extend(coverage.notes.iter().map(|note| format!("note: {note}")));

@@ -276,7 +276,7 @@ fn network_acls_decide_about_what_was_seen_and_about_its_answers() {
         );
         let text = host.run(&["simulate", &file, "--flow-log", &logs]).stdout;
         let answers = if is_answer { " (answers)" } else { "" };
-        assert!(text.contains(&format!("default {place}{answers}\n")), "{text}");
+        assert!(text.contains(&format!("acl default {place}{answers}\n")), "{text}");
     }
     // What is denied otherwise, by exact packets.
     let lines = |entry| {
@@ -286,7 +286,7 @@ fn network_acls_decide_about_what_was_seen_and_about_its_answers() {
     };
     assert_eq!(
         lines((false, 90, "deny", 22, "192.0.2.0/24")),
-        ["eth0: ingress tcp 22 from 192.0.2.0/24 would be denied by default ingress 90"]
+        ["eth0: ingress tcp 22 from 192.0.2.0/24 would be denied by acl default ingress 90"]
     );
     // An entry before it allows it.
     assert_eq!(
@@ -297,7 +297,9 @@ fn network_acls_decide_about_what_was_seen_and_about_its_answers() {
     assert_eq!(blocked.code, 0, "{}", blocked.stderr);
     assert_eq!(
         lines((true, 90, "deny", 25, "0.0.0.0/0")),
-        ["eth0: egress tcp 25 to 24 networks in 0.0.0.0/0 would be denied by default egress 90"]
+        [
+            "eth0: egress tcp 25 to 24 networks in 0.0.0.0/0 would be denied by acl default egress 90"
+        ]
     );
     // What is dropped by an entry of today.
     let added = host.run(&[
@@ -325,7 +327,7 @@ fn network_acls_decide_about_what_was_seen_and_about_its_answers() {
         .lines()
         .last(),
         Some(
-            "eth0: ingress tcp 22 from 192.0.2.7/32 would no longer be denied (default ingress 90 denies it now)"
+            "eth0: ingress tcp 22 from 192.0.2.7/32 would no longer be denied (acl default ingress 90 denies it now)"
         )
     );
     let mut writer =
@@ -467,8 +469,9 @@ fn connections_without_a_flow_end_with_their_rule_and_this_is_said() {
     assert_eq!(one["DeniedBy"]["IsAnswer"], true, "{found}");
     let table = host.run(&["simulate", &file]).stdout;
     assert!(
-        table
-            .contains("0 packets so far, last hit never; default egress 90 denies their answers\n"),
+        table.contains(
+            "0 packets so far, last hit never; acl default egress 90 denies their answers\n"
+        ),
         "{table}"
     );
     let ssh = web.rules.iter().find(|rule| rule.spec.to_string().contains("tcp 22")).unwrap();

@@ -115,9 +115,10 @@ impl Watch {
                 }
             }
         }
-        output::note(&format!("{new} flows began, {ended} ended"));
+        output::note(&format!("{} began, {ended} ended", output::many(new, "flow")));
         if beyond > 0 {
-            output::note(&format!("{beyond} times a flow was not watched: there are too many"));
+            let times = output::many(beyond, "time");
+            output::note(&format!("{times} a flow was not watched: there are too many"));
         }
         Ok(())
     }

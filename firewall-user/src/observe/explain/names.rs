@@ -124,12 +124,12 @@ impl EntryName {
         })
     }
 
-    /// Where it is, in short: `web egress 32767`, or `block 192.0.2.0/24`.
+    /// Where it is, in short: `acl web egress 32767`, or `block 192.0.2.0/24`.
     #[must_use]
     pub fn place(&self) -> String {
         match (&self.acl, self.name.split_once(' ')) {
-            (Some(acl), Some((_id, place))) => format!("{acl} {place}"),
-            _ => format!("block {}", self.name),
+            (Some(acl), Some((_id, place))) => format!("{} {acl} {place}", self.kind),
+            _ => format!("{} {}", self.kind, self.name),
         }
     }
 
