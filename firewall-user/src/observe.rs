@@ -3,6 +3,7 @@
 
 pub mod capture;
 pub mod collector;
+pub mod denials;
 pub mod explain;
 pub mod flow_logs;
 pub mod flows;

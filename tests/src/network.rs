@@ -79,7 +79,7 @@ impl End<'_> {
     fn has_ipv6(self) -> bool {
         let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.device);
         let disabled = self.namespace.run(|| fs::read_to_string(path));
-        disabled.map_or(true, |disabled| disabled.trim() != "1")
+        disabled.is_ok_and(|disabled| disabled.trim() != "1")
     }
 
     /// Whether the device has a link-local address, and none that the kernel is still to complete. It

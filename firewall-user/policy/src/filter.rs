@@ -108,13 +108,12 @@ pub fn filter_entries(
     Some(own.chain(entries).collect())
 }
 
-/// All that denies packets of an interface before its rules are asked, in the order in which it does: the blocks of
-/// the host, and the interface's filter. Counters are the numbers of blocks and entries.
+/// The blocks of the host, in the form of a filter's entries: what denies packets before any filter is asked. Counters
+/// are the numbers of blocks.
 #[must_use]
-pub fn denying_entries(model: &Model, interface: &Interface) -> Vec<ResolvedEntry> {
-    let number = std::convert::identity::<u32>;
-    let of_host = resolve_blocks(model, &number).into_iter();
-    let of_host = of_host.map(|ResolvedBlock { counter, networks, end }| ResolvedEntry {
+pub fn host_blocks(model: &Model) -> Vec<ResolvedEntry> {
+    let blocks = resolve_blocks(model, &std::convert::identity).into_iter();
+    let entries = blocks.map(|ResolvedBlock { counter, networks, end }| ResolvedEntry {
         counter,
         is_block: true,
         action: Action::Deny,
@@ -123,7 +122,13 @@ pub fn denying_entries(model: &Model, interface: &Interface) -> Vec<ResolvedEntr
         networks,
         end,
     });
-    of_host.chain(filter_entries(model, interface, &number).into_iter().flatten()).collect()
+    entries.collect()
+}
+
+/// The entries of an interface's filter; none if it has none. Counters are the numbers of blocks and entries.
+#[must_use]
+pub fn numbered_entries(model: &Model, interface: &Interface) -> Vec<ResolvedEntry> {
+    filter_entries(model, interface, &std::convert::identity).unwrap_or_default()
 }
 
 impl ResolvedEntry {

@@ -18,7 +18,7 @@ use firewall_ebpf::wire::protocol;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use crate::model::{Family, IcmpMatch, Traffic};
+use crate::model::{Family, IcmpMatch, Networks, Traffic};
 use crate::resolve::ResolvedRule;
 pub(crate) use region::Net;
 use region::{Entry, Region};
@@ -74,25 +74,39 @@ pub fn redundant(rules: &[ResolvedRule]) -> Vec<Redundant> {
 /// Packets: their direction, outside network, and traffic as numbers, first and last.
 pub(crate) type Part = (Direction, IpNet, (u32, u32));
 
-/// What is in none of `others`: for each part its position with the pieces that remain, which are disjoint if the parts
-/// are.
-pub(crate) fn without<'a>(
-    parts: &'a [Part],
-    others: &[Part],
-) -> impl Iterator<Item = (usize, Part)> + 'a {
-    let mut sides: HashMap<Side, Vec<Entry>> = HashMap::new();
-    for (at, &(direction, network, interval)) in others.iter().enumerate() {
-        let entry = Entry { net: Net::new(network), rule: at, interval };
-        sides.entry((direction, network.addr().is_ipv4())).or_default().push(entry);
+/// Parts of the packets, in the order in which they are looked up.
+pub(crate) struct Parts(HashMap<Side, Vec<Entry>>);
+
+impl Parts {
+    pub(crate) fn new(parts: impl IntoIterator<Item = Part>) -> Self {
+        let mut sides: HashMap<Side, Vec<Entry>> = HashMap::new();
+        for (at, (direction, network, interval)) in parts.into_iter().enumerate() {
+            let entry = Entry { net: Net::new(network), rule: at, interval };
+            sides.entry((direction, network.addr().is_ipv4())).or_default().push(entry);
+        }
+        for entries in sides.values_mut() {
+            entries.sort_unstable_by_key(|entry| entry.net);
+        }
+        Self(sides)
     }
-    for entries in sides.values_mut() {
-        entries.sort_unstable_by_key(|entry| entry.net);
-    }
-    parts.iter().enumerate().flat_map(move |(at, &(direction, network, interval))| {
+
+    /// What is left of a part without these, in disjoint pieces.
+    pub(crate) fn missing(&self, (direction, network, interval): Part) -> Vec<Part> {
         let side = (direction, network.addr().is_ipv4());
-        let entries = sides.get(&side).map_or(&[][..], |entries| entries);
+        let entries = self.0.get(&side).map_or(&[][..], |entries| entries);
         let pieces = Region::new(entries, Net::new(network)).uncovered(interval);
-        pieces.into_iter().map(move |(net, gap)| (at, (direction, net.network(side.1), gap)))
+        pieces.into_iter().map(|(net, gap)| (direction, net.network(side.1), gap)).collect()
+    }
+}
+
+/// The traffic of an entry as parts of the packets of a direction.
+pub(crate) fn parts(
+    direction: Direction,
+    what: Traffic,
+    networks: &Networks,
+) -> impl Iterator<Item = Part> {
+    networks.iter().filter_map(move |network| {
+        Some((direction, network, interval(what, Family::of(&network))?))
     })
 }
 

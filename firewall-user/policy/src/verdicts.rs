@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::filter::ResolvedEntry;
 use crate::model::Action;
-use crate::redundant::{Index, Net, Part, without};
+use crate::redundant::{Index, Net, Part, Parts, parts};
 use crate::resolve::{Difference, ResolvedRule};
 
 /// Packets that have another verdict: of one direction; by rules, those of unknown flows.
@@ -67,50 +67,59 @@ fn changed(
     true
 }
 
-/// What `new` denies and `old` does not, and the other way round: each packet once, at most `most` pieces; and whether
-/// there are more. Both are in the order in which they are evaluated. Ends of entries do not count.
-#[must_use]
-pub fn denials(old: &[ResolvedEntry], new: &[ResolvedEntry], most: usize) -> (Vec<Decided>, bool) {
+/// What `new` denies and `old` does not, and the other way round: each packet once. All are in the order in which they
+/// are evaluated, after those of `first`, which both have. Ends of entries do not count.
+pub fn denials(
+    first: &[ResolvedEntry],
+    old: &[ResolvedEntry],
+    new: &[ResolvedEntry],
+) -> impl Iterator<Item = Decided> {
     // What the first entries match has the same verdict, and a block list among them may have a million networks.
     let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-    let [old, new] = [old, new].map(|entries| denied(entries, same));
-    let decided = |is_allowed: bool, numbers: &[u32], (at, part): (usize, Part)| {
-        let (direction, network, traffic) = part;
-        Decided { is_allowed, direction, network, traffic, number: numbers[at] }
-    };
-    let added = without(&new.1, &old.1).map(|piece| decided(false, &new.0, piece));
-    let gone = without(&old.1, &new.1).map(|piece| decided(true, &old.0, piece));
-    let mut pieces = added.chain(gone);
-    let found = pieces.by_ref().take(most).collect();
-    (found, pieces.next().is_some())
+    let [before, after] = [&old[same..], &new[same..]].map(denied);
+    let [before_parts, after_parts] =
+        [&before, &after].map(|all| Parts::new(all.iter().map(|(_, part)| *part)));
+    let added = after.into_iter().map(move |one| (false, one, before_parts.missing(one.1)));
+    let gone = before.into_iter().map(move |one| (true, one, after_parts.missing(one.1)));
+    let changed: Vec<_> = added.chain(gone).filter(|(_, _, parts)| !parts.is_empty()).collect();
+    let first = first.iter().chain(&old[..same]).filter(|_| !changed.is_empty());
+    let first = Parts::new(first.flat_map(|entry| {
+        let directions = Direction::ALL.into_iter().filter(|direction| entry.is_of(*direction));
+        directions.flat_map(|direction| parts(direction, entry.traffic, &entry.networks))
+    }));
+    changed.into_iter().flat_map(move |(is_allowed, (number, _), parts)| {
+        let pieces: Vec<Part> = parts.into_iter().flat_map(|part| first.missing(part)).collect();
+        pieces.into_iter().map(move |(direction, network, traffic)| Decided {
+            is_allowed,
+            direction,
+            network,
+            traffic,
+            number,
+        })
+    })
 }
 
-/// The packets that entries from a position on deny, in disjoint parts, and the number of the entry that denies each
-/// part.
-fn denied(entries: &[ResolvedEntry], from: usize) -> (Vec<u32>, Vec<Part>) {
-    if entries.len() == from {
-        return (Vec::new(), Vec::new());
-    }
+/// The packets that entries deny, in disjoint parts with the number of the entry.
+fn denied(entries: &[ResolvedEntry]) -> Vec<(u32, Part)> {
     // Those that apply to both directions are two.
     let of_direction = Direction::ALL.into_iter().flat_map(|direction| {
-        let entries = entries.iter().enumerate();
-        entries.filter(move |(_, entry)| entry.is_of(direction)).map(move |(at, entry)| {
-            let ResolvedEntry { counter, traffic, ref networks, .. } = *entry;
+        entries.iter().filter(move |entry| entry.is_of(direction)).map(move |entry| {
+            let ResolvedEntry { counter: number, traffic, ref networks, .. } = *entry;
             let networks = networks.clone();
-            let is_meant = at >= from && entry.action == Action::Deny;
-            (is_meant, ResolvedRule { number: counter, direction, traffic, networks, end: None })
+            let rule = ResolvedRule { number, direction, traffic, networks, end: None };
+            (entry.action == Action::Deny, rule)
         })
     });
-    let (are_meant, rules): (Vec<bool>, Vec<ResolvedRule>) = of_direction.unzip();
+    let (denies, rules): (Vec<bool>, Vec<ResolvedRule>) = of_direction.unzip();
     let index = Index::new(&rules);
-    let mut found = (Vec::new(), Vec::new());
-    for (at, _) in are_meant.iter().enumerate().filter(|(_, is_meant)| **is_meant) {
+    let denying = denies.iter().enumerate().filter(|(_, denies)| **denies);
+    let parts = denying.flat_map(|(at, _)| {
         // What an entry before it has matched does not come here.
         let parts = index.uncovered(at, |other| other < at);
-        found.0.resize(found.0.len() + parts.len(), rules[at].number);
-        found.1.extend(parts);
-    }
-    found
+        let number = rules[at].number;
+        parts.into_iter().map(move |part| (number, part))
+    });
+    parts.collect()
 }
 
 impl Net {

@@ -57,7 +57,7 @@ pub(crate) struct DiffDocument {
     verdicts: Vec<VerdictDocument>,
     /// Packets, whatever connection they belong to, that network ACLs and blocks would decide about otherwise.
     denials: Vec<DenialDocument>,
-    /// Whether there are more of them.
+    /// Whether there are more of either.
     has_more_verdicts: bool,
 }
 

@@ -24,10 +24,10 @@ use crate::observe::untracked;
 
 /// Say what a document, or the staged changes, would do to the connections that were seen.
 ///
-/// Compared are live flows, the dropped packets of the journal, and files of flow logs. Printed are connections that
-/// passed and that the proposed rules, network ACLs and blocks do not let pass; rules whose packets pass without a flow,
-/// and that no proposed rule allows; dropped connections that would pass; proposed rules that allow nothing of what was
-/// seen; and what was not seen.
+/// Compared are live flows, the dropped packets of the journal, files of flow logs, and captures. Printed are connections
+/// that passed and that the proposed rules, network ACLs and blocks do not let pass; rules whose packets pass without a
+/// flow, and of which all or some would be dropped; dropped connections that would pass; proposed rules that allow
+/// nothing of what was seen; and what was not seen.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -125,9 +125,9 @@ impl Command {
         let untracked =
             untracked::ended(&model, &proposed.model, (&addresses, now.boottime), &query);
         coverage.hits_as_of = hits.as_of().map(rfc3339);
-        let untracked = untracked.into_iter().filter_map(|(number, ended)| {
-            let known = hits.of(number).copied().unwrap_or_default();
-            UntrackedRule::new((&today, &after), number, ended, &known)
+        let untracked = untracked.into_iter().filter_map(|(ended, interfaces)| {
+            let known = hits.of(ended.0).copied().unwrap_or_default();
+            UntrackedRule::new((&today, &after), ended, interfaces, &known)
         });
         let untracked = untracked.collect();
         Ok(SimulationDocument::new(&simulation.compare(), untracked, coverage))

@@ -80,9 +80,7 @@ pub struct Observation<'a> {
     pub source: Source,
     /// Whether it passed.
     pub seen: Seen,
-    /// Whether a packet that was dropped opens a connection, as far as its TCP flags say so.
-    pub opens: Option<bool>,
-    /// Whether the other end answers, as far as it is known: what it sends has to pass too.
+    /// Whether the other end answers, or may do so: what it sends has to pass too.
     pub is_answered: bool,
     /// Live flows, or records, that say so.
     pub records: u64,
@@ -164,13 +162,9 @@ impl<'a> Simulation<'a> {
 
     /// Adds what was seen.
     pub fn add(&mut self, seen: &Observation<'_>) {
-        // A network ACL or a block may have denied an answer: the connection is that of the other end.
-        let is_answer = seen.seen == Seen::Dropped
-            && seen.subject.reason.is_some_and(is_denial)
-            && answer::is_answer(&seen.subject, seen.opens);
-        let subject = &if is_answer { answer::turned(&seen.subject) } else { seen.subject };
+        let subject = &seen.subject;
         let is_simulated = match (seen.seen, subject.reason) {
-            (Seen::Dropped, Some(reason)) => is_default_deny(reason) || is_denial(reason),
+            (Seen::Dropped, Some(reason)) => is_default_deny(reason) || answer::is_denial(reason),
             _ => true,
         };
         let (Some(probe), Some(source), Some(destination), true) =
@@ -273,11 +267,6 @@ impl Decision {
 /// The reasons of packets that no rule allows.
 pub(super) const fn is_default_deny(reason: Reason) -> bool {
     matches!(reason, Reason::NoRule | Reason::Revoked)
-}
-
-/// The reasons of packets that a network ACL or a block denies.
-const fn is_denial(reason: Reason) -> bool {
-    matches!(reason, Reason::Acl | Reason::Blocked)
 }
 
 impl Key {

@@ -1,34 +1,26 @@
 //! Traffic that passes without a flow, and that a change of rules ends: nothing keeps its open connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use firewall_ebpf::abi::interface::Direction;
 use firewall_ebpf::abi::policy::traffic;
 use firewall_ebpf::wire::protocol;
 
+use super::denials::Denials;
 use super::flows::untracked::{ports, subject};
 use super::query::Checked;
 use crate::model::{Interface, Model, Tracking, Traffic};
 use crate::policy::explain::{Tracked, explain};
-use crate::policy::filter::denying_entries;
-use crate::policy::verdicts::{Decided, denials, difference};
+use crate::policy::verdicts::{Decided, difference};
 use crate::policy::{Addresses, Probe, ResolvedRule, active_rules};
 
 /// Pieces of changed verdicts of an interface that are examined.
 const MOST: usize = 1000;
 
-/// What a change does to the untracked packets of a rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
-    /// The labels of the interfaces.
-    pub interfaces: Vec<String>,
-    /// The first block or entry of a network ACL that denies some of them, or of the answers to them; `None`: no rule
-    /// allows them.
-    pub denied: Option<Denied>,
-}
-
 /// A block or an entry of a network ACL that denies packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Denied {
     /// Its number.
     pub number: u32,
@@ -36,116 +28,145 @@ pub struct Denied {
     pub is_answer: bool,
 }
 
-/// The rules whose packets pass without a flow, and of which some are dropped after a change, because no rule allows
-/// them or a block or an entry of a network ACL denies them or their answers; by number. Of traffic that a query chooses
-/// by interface, direction, protocol and port. `now` is the clock of the boot in nanoseconds.
+/// The number of a rule, and what drops untracked packets of it after a change: an entry that denies them, or `None` if
+/// no rule allows them.
+pub type Ended = (u32, Option<Denied>);
+
+/// The rules whose packets pass without a flow, and of which all or some are dropped after a change, because no rule
+/// allows them or a block or an entry of a network ACL denies them or their answers; with the labels of the interfaces.
+/// Of traffic that a query chooses by interface, direction, protocol and port. `now` is the clock of the boot in
+/// nanoseconds.
 #[must_use]
 pub fn ended(
     before: &Model,
     after: &Model,
     (addresses, now): (&Addresses, u64),
     query: &Checked,
-) -> BTreeMap<u32, Ended> {
-    let mut found: BTreeMap<u32, Ended> = BTreeMap::new();
+) -> BTreeMap<Ended, Vec<String>> {
+    let mut found: BTreeMap<Ended, Vec<String>> = BTreeMap::new();
+    let rules_of = |interface: &Interface| {
+        let mut rules = active_rules(before, addresses, interface);
+        rules.retain(|rule| rule.end.is_none_or(|end| end > now));
+        rules
+    };
     for (slot, interface) in &before.interfaces {
         let Some(after_interface) =
             after.interfaces.get(slot).filter(|after| after.id == interface.id)
         else {
             continue;
         };
-        let lasts = |end: Option<u64>| end.is_none_or(|end| end > now);
-        let mut rules = active_rules(before, addresses, interface);
-        rules.retain(|rule| lasts(rule.end));
+        let rules = rules_of(interface);
         let changed = active_rules(after, addresses, after_interface);
         let (pieces, _) = difference(&rules, &changed, MOST);
         let pieces = pieces.iter().filter(|piece| is_meant(query, interface, piece));
-        let mut numbers: BTreeMap<u32, Option<Denied>> = pieces
-            .flat_map(|piece| untracked(piece, &rules, interface.tracking))
-            .map(|number| (number, None))
+        let numbers: BTreeSet<u32> =
+            pieces.flat_map(|piece| untracked(piece, &rules, interface.tracking)).collect();
+        for number in numbers {
+            found.entry((number, None)).or_default().push(interface.label());
+        }
+    }
+    for (interfaces, pieces) in Denials::new(before, after, now).by_interfaces() {
+        // Of the rules that matter, which are for all addresses, those of one family are alike.
+        let pieces: BTreeMap<_, Decided> = pieces
+            .filter(|piece| !piece.is_allowed)
+            .map(|piece| ((piece.direction, piece.network.addr().is_ipv4(), piece.traffic), piece))
             .collect();
-        let entries = |model, interface| {
-            let mut entries = denying_entries(model, interface);
-            entries.retain(|entry| lasts(entry.end));
-            entries
-        };
-        let (pieces, _) =
-            denials(&entries(before, interface), &entries(after, after_interface), MOST);
-        for (packets, denied) in denied(&pieces, &rules, interface.tracking) {
-            if is_meant(query, interface, &packets) {
-                numbers.entry(packets.number).or_insert(Some(denied));
+        for interface in interfaces {
+            let label = interface.label();
+            for (number, denied) in denied(&pieces, &rules_of(interface), interface, query) {
+                let is_gone = found.get(&(number, None)).is_some_and(|gone| gone.contains(&label));
+                if !is_gone {
+                    found.entry((number, Some(denied))).or_default().push(label.clone());
+                }
             }
         }
-        for (number, denied) in numbers {
-            let ended = found.entry(number).or_default();
-            ended.interfaces.push(interface.label());
-            ended.denied = ended.denied.or(denied);
-        }
     }
     found
 }
 
-/// The untracked packets of each rule that pieces deny, or to which they deny the answers; of each rule the first ones.
+/// The rules of which pieces deny untracked packets, or the answers to them, each with the first piece that does.
 fn denied(
-    pieces: &[Decided],
+    pieces: &BTreeMap<(Direction, bool, (u32, u32)), Decided>,
     rules: &[ResolvedRule],
-    tracking: Tracking,
-) -> Vec<(Decided, Denied)> {
+    interface: &Interface,
+    query: &Checked,
+) -> Vec<(u32, Denied)> {
     let mut found = Vec::new();
-    let pieces: Vec<&Decided> = pieces.iter().filter(|piece| !piece.is_allowed).collect();
-    // Only rules for all addresses make packets untracked.
-    let of_all = |rule: &&ResolvedRule| rule.networks.iter().any(|one| one.prefix_len() == 0);
-    for rule in rules.iter().filter(of_all) {
-        let of_rule = pieces.iter().find_map(|piece| {
-            let of_protocol = |protocol| denied_of_rule(piece, rule, protocol, rules, tracking);
-            [protocol::TCP, protocol::UDP].into_iter().find_map(of_protocol)
+    for rule in rules {
+        // Only a rule for all addresses makes packets untracked.
+        let families = [true, false].into_iter().filter(|is_v4| {
+            let of_all =
+                |one: ipnet::IpNet| one.prefix_len() == 0 && one.addr().is_ipv4() == *is_v4;
+            rule.networks.iter().any(of_all)
         });
-        found.extend(of_rule);
+        let of_family = |is_v4: bool| {
+            let protocols = [protocol::TCP, protocol::UDP].into_iter();
+            let untracked = protocols.filter_map(|protocol| {
+                let ports = untracked_ports(rule, protocol, is_v4, rules, interface.tracking)?;
+                Some((protocol, ports))
+            });
+            untracked.collect::<Vec<_>>().into_iter().find_map(|(protocol, ports)| {
+                let here = pieces.iter().filter(|((_, of_v4, _), _)| *of_v4 == is_v4);
+                here.map(|(_, piece)| piece).find_map(|piece| {
+                    let (packets, denied) = overlap(piece, rule, protocol, &ports)?;
+                    is_meant(query, interface, &packets).then_some(denied)
+                })
+            })
+        };
+        let of_rule = families.collect::<Vec<_>>().into_iter().find_map(of_family);
+        found.extend(of_rule.map(|denied| (rule.number, denied)));
     }
     found
 }
 
-fn denied_of_rule(
-    piece: &Decided,
+/// The ports of a rule of a protocol whose packets are untracked because of it.
+fn untracked_ports(
     rule: &ResolvedRule,
     protocol: u8,
+    is_v4: bool,
     rules: &[ResolvedRule],
     tracking: Tracking,
-) -> Option<(Decided, Denied)> {
-    /// The lowest port that a client's system chooses, whatever it is.
-    const FIRST_EPHEMERAL: u16 = 1024;
-    let of_rule = match rule.traffic {
+) -> Option<RangeInclusive<u16>> {
+    let ports = match rule.traffic {
         Traffic::All => 0..=u16::MAX,
         Traffic::Tcp(ports) if protocol == protocol::TCP => ports.from..=ports.to,
         Traffic::Udp(ports) if protocol == protocol::UDP => ports.from..=ports.to,
         _ => return None,
     };
+    let outside = if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let (direction, port) = (rule.direction, *ports.start());
+    let probe = Probe { direction, outside, protocol, port };
+    let tracked = explain(rules, tracking, probe, None).tracked;
+    let is_untracked = matches!(tracked, Some(Tracked::Untracked { anywhere, .. }) if anywhere.contains(&rule.number));
+    is_untracked.then_some(ports)
+}
+
+/// The packets of a rule's ports that a piece denies, or to which it denies the answers.
+fn overlap(
+    piece: &Decided,
+    rule: &ResolvedRule,
+    protocol: u8,
+    of_rule: &RangeInclusive<u16>,
+) -> Option<(Decided, Denied)> {
+    /// The lowest port that systems choose for a client: that of Linux.
+    const FIRST_EPHEMERAL: u16 = 32_768;
     let of_piece = ports_of(piece, protocol)?;
     let is_answer = rule.direction != piece.direction;
     let (low, high) = if is_answer {
         if *of_piece.end() < FIRST_EPHEMERAL {
             return None;
         }
-        of_rule.into_inner()
+        (*of_rule.start(), *of_rule.end())
     } else {
         (*of_rule.start().max(of_piece.start()), *of_rule.end().min(of_piece.end()))
     };
-    if low > high {
-        return None;
-    }
-    let (direction, outside) = (rule.direction, piece.network.addr());
-    let probe = Probe { direction, outside, protocol, port: low };
-    let Some(Tracked::Untracked { anywhere, .. }) = explain(rules, tracking, probe, None).tracked
-    else {
-        return None;
-    };
     let packets = Decided {
-        direction,
+        direction: rule.direction,
         traffic: (traffic(protocol, low), traffic(protocol, high)),
         number: rule.number,
         ..piece.clone()
     };
-    let denied = Denied { number: piece.number, is_answer };
-    anywhere.contains(&rule.number).then_some((packets, denied))
+    (low <= high).then_some((packets, Denied { number: piece.number, is_answer }))
 }
 
 /// Whether a query chooses some of the packets of a piece.
@@ -196,8 +217,6 @@ pub fn untracked(piece: &Decided, before: &[ResolvedRule], tracking: Tracking) -
 
 #[cfg(test)]
 mod tests {
-    use firewall_ebpf::abi::interface::Direction;
-
     use super::*;
     use crate::model::{
         Acl, AclEntry, Action, InterfaceId, Peer, PortRange, RuleSpec, VpcId, parse_cidr,
@@ -244,25 +263,28 @@ mod tests {
             model.interfaces.values_mut().for_each(|one| one.acl = Some(acl.id.clone()));
             model.acls.insert(acl.id.clone(), acl);
             let ended = ended(&before, &model, (&Addresses::new(), 0), &Checked::default());
-            let of_rule = |(number, ended): (u32, Ended)| {
-                (number, ended.denied.map(|denied| (denied.number, denied.is_answer)))
+            let of_rule = |(number, denied): Ended| {
+                (number, denied.map(|denied| (denied.number, denied.is_answer)))
             };
-            ended.into_iter().map(of_rule).collect()
+            ended.into_keys().map(of_rule).collect()
         };
         for (entries, expected) in [
             (&[(Ingress, tcp(80, 80), "203.0.113.0/24")][..], Some((1, Some((50, false))))),
             (&[(Ingress, tcp(0, 100), "0.0.0.0/0")], Some((1, Some((50, false))))),
-            (&[(Egress, tcp(1024, 65_535), "203.0.113.0/24")], Some((1, Some((50, true))))),
+            (&[(Egress, tcp(32_768, 65_535), "203.0.113.0/24")], Some((1, Some((50, true))))),
             (&[(Egress, Traffic::All, "0.0.0.0/0")], Some((1, Some((50, true))))),
             // Of other packets: those of a flow, a port that no rule opens, ports that no client has, IPv6.
             (&[(Ingress, tcp(22, 22), "0.0.0.0/0")], None),
             (&[(Ingress, tcp(81, 90), "0.0.0.0/0")], None),
-            (&[(Egress, tcp(1, 1023), "0.0.0.0/0")], None),
+            (&[(Egress, tcp(1, 3306), "0.0.0.0/0")], None),
             (&[(Ingress, tcp(80, 80), "::/0")], None),
             (&[], None),
         ] {
             assert_eq!(denied(&before, entries), Vec::from_iter(expected), "{entries:?}");
         }
+        // A filter chooses among the pieces, and each interface has its own reason.
+        let two = [(Ingress, tcp(70, 75), "0.0.0.0/0"), (Ingress, tcp(80, 80), "0.0.0.0/0")];
+        assert_eq!(denied(&before, &two), [(1, Some((51, false)))]);
         // No rule allows them: that says it.
         let without = with(&eni, &[(2, 22, "192.0.2.0/24")], true);
         let all = [(Ingress, tcp(80, 80), "0.0.0.0/0")];
@@ -276,7 +298,10 @@ mod tests {
         let with = |rules: &[(u32, u16, &str)], replies| with(&eni, rules, replies);
         let numbers = |before: &Model, after: &Model| -> Vec<u32> {
             let of_host = (&Addresses::new(), 0);
-            ended(before, after, of_host, &Checked::default()).into_keys().collect()
+            ended(before, after, of_host, &Checked::default())
+                .into_keys()
+                .map(|(number, _)| number)
+                .collect()
         };
         let narrow = [(4, 80, "192.0.2.0/24"), (3, 443, "0.0.0.0/0")];
         assert_eq!(numbers(&with(&all, true), &with(&all[2..], true)), [1]);

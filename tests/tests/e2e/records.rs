@@ -71,7 +71,8 @@ fn drops_are_recorded(hook: &str) {
     assert_eq!((account.seen[0], account.in_cells), (dropped, [0; 2]));
     assert_eq!(in_records + account.lost[0], dropped);
     // A ring of the device that is full takes no packet: on a busy machine some never come to the program.
-    assert!(dropped > 6000, "{dropped} dropped, {sent} sent");
+    // A few are the hosts' own.
+    assert!((6000..sent + 32).contains(&dropped), "{dropped} dropped, {sent} sent");
     assert!(records.iter().filter(of_udp).count() >= 500, "{} records", records.len());
     for Record { key, .. } in records.iter().filter(of_udp) {
         assert_eq!((key.reason, key.flags, key.slot), (Reason::NoRule as u8, 0, 0), "{key:?}");

@@ -127,7 +127,11 @@ fn uncovered(
     if gaps.is_empty() || !inside.iter().any(|entry| matters(&entry)) {
         return gaps.into_iter().map(|gap| (net, gap)).collect();
     }
-    let inside: Vec<Entry> = inside.iter().filter(matters).copied().collect();
+    // Those of a long list are copied once, not for each bit.
+    let inside: Inside<'_> = match inside.iter().all(|entry| matters(&entry)) {
+        true => inside.into(),
+        false => inside.iter().filter(matters).copied().collect(),
+    };
     let before = around.len();
     let (low, high) = inside.split_at(inside.partition_point(|one| one.net.bits < net.middle()));
     let len = net.len + 1;

@@ -1,7 +1,6 @@
 //! Packets that network ACLs and blocks would decide about otherwise, whatever connection they belong to.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -9,9 +8,9 @@ use serde::Serialize;
 
 use super::MOST;
 use crate::model::Model;
+use crate::observe::denials::Denials;
 use crate::observe::explain::EntryName;
-use crate::policy::filter::denying_entries;
-use crate::policy::verdicts::{Decided, denials};
+use crate::policy::verdicts::Decided;
 
 /// Networks of the same verdict that are printed one by one.
 const MOST_NETWORKS: usize = 3;
@@ -43,26 +42,12 @@ pub(super) struct DenialDocument {
 pub(super) fn denied(now: &Model, proposed: &Model) -> (Vec<DenialDocument>, bool) {
     let mut found: Vec<DenialDocument> = Vec::new();
     let mut has_more = false;
-    // Interfaces with the same entries before and after have the same lines.
-    let mut known: Vec<([Vec<_>; 2], Range<usize>)> = Vec::new();
-    for (slot, interface) in &now.interfaces {
-        let Some(changed) = proposed.interfaces.get(slot) else { continue };
-        let entries = [denying_entries(now, interface), denying_entries(proposed, changed)];
-        let (id, label) = (interface.id.to_string(), interface.label());
-        if let Some((_, places)) = known.iter().find(|(known, _)| *known == entries) {
-            for one in &mut found[places.clone()] {
-                one.network_interface_ids.push(id.clone());
-                one.interfaces.push(label.clone());
-            }
-            continue;
-        }
-        let [old, new] = &entries;
-        let (pieces, is_cut) = denials(old, new, MOST);
-        has_more |= is_cut;
-        let first = found.len();
-        found.extend(pieces.iter().map(|piece| DenialDocument {
-            network_interface_ids: vec![id.clone()],
-            interfaces: vec![label.clone()],
+    // Ends do not count: what has ended is still in the store.
+    let denials = Denials::new(now, proposed, 0);
+    for (interfaces, mut pieces) in denials.by_interfaces() {
+        found.extend(pieces.by_ref().take(MOST).map(|piece| DenialDocument {
+            network_interface_ids: interfaces.iter().map(|one| one.id.to_string()).collect(),
+            interfaces: interfaces.iter().map(|one| one.label()).collect(),
             verdict: if piece.is_allowed { "not-denied" } else { "denied" },
             direction: piece.direction.name(),
             network: piece.network.to_string(),
@@ -71,9 +56,9 @@ pub(super) fn denied(now: &Model, proposed: &Model) -> (Vec<DenialDocument>, boo
                 if piece.is_allowed { now } else { proposed },
                 piece.number,
             ),
-            piece: piece.clone(),
+            piece,
         }));
-        known.push((entries, first..found.len()));
+        has_more |= pieces.next().is_some();
     }
     (found, has_more)
 }

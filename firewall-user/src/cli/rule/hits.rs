@@ -289,7 +289,7 @@ pub(super) fn print_preview(
             not_allowed_flows: removal.not_allowed,
             ending_flows: removal.ending,
             peers: removal.peers.into_iter().map(|peer| peer.key).collect(),
-            untracked_interfaces: untracked.remove(&rule.number).unwrap_or_default().interfaces,
+            untracked_interfaces: untracked.remove(&(rule.number, None)).unwrap_or_default(),
         }
     });
     let document = RemovalPreview {

@@ -222,8 +222,9 @@ pub(super) fn list(
                 would_drop_packets: effect.would_drop_packets,
                 otherwise_allowed_flows: effect.otherwise_allowed_flows,
                 untracked_interfaces: number
-                    .and_then(|number| untracked.get(&number))
-                    .map_or_else(Vec::new, |ended| ended.interfaces.clone()),
+                    .and_then(|number| untracked.get(&(number, None)))
+                    .cloned()
+                    .unwrap_or_default(),
                 packets: known.packets,
                 last_hit: known.last.map(rfc3339),
             })

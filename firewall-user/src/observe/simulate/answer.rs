@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use firewall_ebpf::abi::interface::Direction;
+use firewall_ebpf::abi::reason::Reason;
 use firewall_ebpf::wire::protocol;
 
 use super::Subject;
@@ -59,9 +60,24 @@ pub(super) fn probe(subject: &Subject<'_>) -> Option<Probe> {
     super::probe(&swapped(subject, icmp))
 }
 
-/// Whether a packet is an answer, by its ICMP type, by the TCP flags ([`opens`]), or else because answers come from the
-/// lower port.
-pub(super) fn is_answer(subject: &Subject<'_>, opens: Option<bool>) -> bool {
+/// The packet that has opened the connection of one that was dropped, and of which TCP's flags tell what [`opens`] says.
+/// A network ACL or a block drops answers too; rules only packets of no flow. What AWS's lines say has no reason, and its
+/// rules drop no answer.
+pub(super) fn opened<'a>(subject: Subject<'a>, opens: Option<bool>) -> Subject<'a> {
+    let is_denied = match subject.reason {
+        Some(reason) => is_denial(reason),
+        None => opens == Some(false),
+    };
+    if is_denied && is_answer(&subject, opens) { turned(&subject) } else { subject }
+}
+
+/// The reasons of packets that a network ACL or a block denies.
+pub(super) const fn is_denial(reason: Reason) -> bool {
+    matches!(reason, Reason::Acl | Reason::Blocked)
+}
+
+/// Whether a packet is an answer, by its ICMP type, by the TCP flags, or else because answers come from the lower port.
+fn is_answer(subject: &Subject<'_>, opens: Option<bool>) -> bool {
     if let (Some(source), Some((kind, _))) = (subject.source, subject.icmp) {
         return query_of(source, kind).is_some();
     }

@@ -182,8 +182,8 @@ impl UntrackedRule {
     #[must_use]
     pub fn new(
         (now, proposed): (&Ruleset, &Ruleset),
-        number: u32,
-        ended: Ended,
+        (number, denied): Ended,
+        interfaces: Vec<String>,
         hits: &RuleHits,
     ) -> Option<Self> {
         let denied_by = |denied: Denied| {
@@ -193,10 +193,10 @@ impl UntrackedRule {
         Some(Self {
             name: RuleDocument::new(now.name(number)?),
             rule: now.text(number)?.to_owned(),
-            interfaces: ended.interfaces,
+            interfaces,
             packets: hits.packets,
             last_hit: hits.last.map(rfc3339),
-            denied_by: ended.denied.and_then(denied_by),
+            denied_by: denied.and_then(denied_by),
         })
     }
 }

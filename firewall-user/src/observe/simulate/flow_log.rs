@@ -305,6 +305,10 @@ impl FlowLogs<'_> {
             rule: half.rule.as_deref(),
             ..Subject::default()
         };
+        let subject = match tuple.action {
+            Action::Accept => subject,
+            Action::Reject => answer::opened(subject, half.opens),
+        };
         let either = [None, Some(Direction::Ingress), Some(Direction::Egress)];
         let is_meant = match direction {
             Some(_) => self.query.matches(&subject),
@@ -338,8 +342,9 @@ impl FlowLogs<'_> {
                     Action::Accept => Seen::Passed,
                     Action::Reject => Seen::Dropped,
                 },
-                opens: half.opens,
-                is_answered: tuple.protocol == protocol::TCP || seen.len() > 1,
+                is_answered: tuple.action == Action::Reject
+                    || tuple.protocol == protocol::TCP
+                    || seen.len() > 1,
                 records,
                 packets,
                 bytes: sum(|half| half.bytes),

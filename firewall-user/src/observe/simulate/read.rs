@@ -8,7 +8,7 @@ use super::document::JournalCoverage;
 use super::{Observation, Seen, Simulation, Source, answer};
 use crate::control::{Control, NothingAttached};
 use crate::model::Model;
-use crate::observe::flows::live_flows;
+use crate::observe::flows::{Admitted, live_flows};
 use crate::observe::journal::{self, Entry, Reader};
 use crate::observe::query::{Checked, Subject};
 use crate::observe::record::Verdict;
@@ -24,11 +24,15 @@ impl Simulation<'_> {
             flows => flows?,
         };
         for flow in &flows {
+            // Exempt from the rules and the network ACL.
+            if flow.admitted == Admitted::Exempt {
+                self.not_simulated = self.not_simulated.saturating_add(flow.packets());
+                continue;
+            }
             self.add(&Observation {
                 subject: flow.subject(),
                 source: Source::Live,
                 seen: Seen::Passed,
-                opens: None,
                 is_answered: flow.is_answered(),
                 records: 1,
                 packets: flow.packets(),
@@ -55,7 +59,15 @@ impl Simulation<'_> {
         let mut count = 0;
         for entry in reader.since(since)? {
             let Entry::Record(record) = entry? else { continue };
+            let seen = match record.verdict {
+                Verdict::Pass => Seen::Passed,
+                Verdict::Drop | Verdict::WouldDrop => Seen::Dropped,
+            };
             let subject = Subject::from(&*record);
+            let subject = match seen {
+                Seen::Dropped => answer::opened(subject, record.tcp_flags.and_then(answer::opens)),
+                _ => subject,
+            };
             if !query.matches(&subject) {
                 continue;
             }
@@ -63,11 +75,7 @@ impl Simulation<'_> {
             self.add(&Observation {
                 subject,
                 source: Source::Journal,
-                seen: match record.verdict {
-                    Verdict::Pass => Seen::Passed,
-                    Verdict::Drop | Verdict::WouldDrop => Seen::Dropped,
-                },
-                opens: record.tcp_flags.and_then(answer::opens),
+                seen,
                 is_answered: true,
                 records: 1,
                 packets: record.packets,

@@ -1,11 +1,14 @@
 //! What one configuration decides about connections: blocks, network ACLs and rules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
-use crate::model::{Action, Model};
+use ipnet::IpNet;
+
+use crate::model::{Action, Model, Networks};
 use crate::observe::explain::EntryName;
 use crate::observe::record::{NearestMiss, RuleName};
-use crate::policy::filter::{ResolvedEntry, denying_entries, first_match};
+use crate::policy::filter::{ResolvedEntry, first_match, host_blocks, numbered_entries};
 use crate::policy::nearest::nearest_miss;
 use crate::policy::{Addresses, Probe, ResolvedRule, active_rules};
 
@@ -18,6 +21,8 @@ pub struct Ruleset {
     names: HashMap<u32, RuleName>,
     /// The rules as text, by number.
     texts: BTreeMap<u32, String>,
+    /// Of the whole host.
+    blocks: Blocks,
     /// Blocks and the entries of network ACLs that deny, by number.
     entries: HashMap<u32, EntryName>,
 }
@@ -25,9 +30,45 @@ pub struct Ruleset {
 #[derive(Debug)]
 struct Interface {
     rules: Vec<ResolvedRule>,
-    /// Blocks and its network ACL, in the order in which they are evaluated.
+    /// Of this interface alone.
+    blocks: Blocks,
+    /// The entries of its network ACL, in the order in which they are evaluated.
     entries: Vec<ResolvedEntry>,
     revalidates: bool,
+}
+
+/// Blocks that are looked up for every connection: there may be many.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// Single networks, with the number of the block.
+    networks: HashMap<IpNet, u32>,
+    /// Prefix lists.
+    lists: Vec<(Networks, u32)>,
+}
+
+impl Blocks {
+    fn new(blocks: Vec<ResolvedEntry>) -> Self {
+        let mut all = Self::default();
+        for ResolvedEntry { counter, networks, .. } in blocks {
+            match networks.len() {
+                1 => all.networks.extend(networks.iter().map(|network| (network, counter))),
+                _ => all.lists.push((networks, counter)),
+            }
+        }
+        all
+    }
+
+    /// The number of a block of an address.
+    fn of(&self, address: IpAddr) -> Option<u32> {
+        let of_length = |length| {
+            let network = IpNet::new(address, length).ok()?;
+            self.networks.get(&network.trunc()).copied()
+        };
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let single = (!self.networks.is_empty()).then(|| (0..=longest).find_map(of_length));
+        let of_list = || self.lists.iter().find(|(networks, _)| networks.cover(address));
+        single.flatten().or_else(|| of_list().map(|(_, number)| *number))
+    }
 }
 
 impl Ruleset {
@@ -38,10 +79,11 @@ impl Ruleset {
         let interfaces = model.interfaces.values().map(|interface| {
             let mut rules = active_rules(model, addresses, interface);
             rules.retain(|rule| lasts(rule.end));
-            let mut entries = denying_entries(model, interface);
-            entries.retain(|entry| lasts(entry.end));
-            let revalidates = interface.revalidate;
-            (interface.id.to_string(), Interface { rules, entries, revalidates })
+            let filter = numbered_entries(model, interface).into_iter();
+            let (blocks, entries) =
+                filter.filter(|entry| lasts(entry.end)).partition(|entry| entry.is_block);
+            let (blocks, revalidates) = (Blocks::new(blocks), interface.revalidate);
+            (interface.id.to_string(), Interface { rules, blocks, entries, revalidates })
         });
         let interfaces = interfaces.collect();
         let (mut names, mut texts) = (HashMap::new(), BTreeMap::new());
@@ -63,14 +105,20 @@ impl Ruleset {
             denying.map(|(at, entry)| (entry.number, EntryName::of_entry(model, acl, *at, entry)))
         });
         let entries = of_blocks.chain(of_acls).collect();
-        Self { interfaces, names, texts, entries }
+        let blocks = host_blocks(model).into_iter().filter(|block| lasts(block.end));
+        let blocks = Blocks::new(blocks.collect());
+        Self { interfaces, names, texts, blocks, entries }
     }
 
     /// The number of the block, or of the entry of the interface's network ACL, that denies a packet.
     pub(super) fn denies(&self, interface: &str, probe: Probe) -> Option<u32> {
-        // What has ended is not among them.
-        let first = first_match(&self.interfaces.get(interface)?.entries, probe, 0)?;
-        (first.action == Action::Deny).then_some(first.counter)
+        let Interface { blocks, entries, .. } = self.interfaces.get(interface)?;
+        let block = self.blocks.of(probe.outside).or_else(|| blocks.of(probe.outside));
+        block.or_else(|| {
+            // What has ended is not among them.
+            let first = first_match(entries, probe, 0)?;
+            (first.action == Action::Deny).then_some(first.counter)
+        })
     }
 
     /// The name of a block or an entry that denies.

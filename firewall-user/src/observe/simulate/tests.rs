@@ -68,7 +68,6 @@ const fn seen(subject: Subject<'_>, source: Source, seen: Seen) -> Observation<'
         subject,
         source,
         seen,
-        opens: None,
         is_answered: true,
         records: 1,
         packets: 2,
@@ -232,6 +231,49 @@ fn a_rule_that_is_over_decides_nothing() {
     assert_eq!((of(4_000_000_000), of(5_000_000_000)), (1, 0));
 }
 
+/// A packet without data.
+trait Written {
+    fn bytes(self) -> Vec<u8>;
+}
+
+impl Written for etherparse::PacketBuilderStep<etherparse::TcpHeader> {
+    fn bytes(self) -> Vec<u8> {
+        let mut packet = Vec::new();
+        self.write(&mut packet, &[]).unwrap();
+        packet
+    }
+}
+
+impl Written for etherparse::PacketBuilderStep<etherparse::UdpHeader> {
+    fn bytes(self) -> Vec<u8> {
+        let mut packet = Vec::new();
+        self.write(&mut packet, &[]).unwrap();
+        packet
+    }
+}
+
+fn written(packet: impl Written) -> Vec<u8> {
+    packet.bytes()
+}
+
+/// A pcap file of packets that begin with the IP header (101).
+fn capture(packets: &[Vec<u8>]) -> tempfile::NamedTempFile {
+    let mut bytes: Vec<u8> = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for packet in packets {
+        let length = u32::try_from(packet.len()).unwrap();
+        for word in [100, 0, length, length] {
+            bytes.extend(u32::to_le_bytes(word));
+        }
+        bytes.extend(packet);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    file
+}
+
 #[test]
 fn a_capture_has_the_packets_that_open_connections() {
     let eni = InterfaceId::random().unwrap();
@@ -239,34 +281,19 @@ fn a_capture_has_the_packets_that_open_connections() {
     let now = model(&eni, &[(1, 22, "192.0.2.0/24")]);
     let proposed = model(&eni, &[(2, 80, "0.0.0.0/0")]);
     let addresses: Addresses = [(0, vec!["198.51.100.1/32".parse().unwrap()])].into();
-    let dir = tempfile::TempDir::new().unwrap();
-    let path = dir.path().join("trace.pcap");
-    // The header of a pcap file of packets that begin with the IP header (101).
-    let mut file: Vec<u8> = Vec::new();
-    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101] {
-        file.extend(word.to_le_bytes());
-    }
-    let mut add = |builder: etherparse::PacketBuilderStep<etherparse::TcpHeader>| {
-        let mut packet = Vec::new();
-        builder.write(&mut packet, &[]).unwrap();
-        let length = u32::try_from(packet.len()).unwrap();
-        for word in [100, 0, length, length] {
-            file.extend(u32::to_le_bytes(word));
-        }
-        file.extend(packet);
-    };
     let ip = |source, destination| etherparse::PacketBuilder::ipv4(source, destination, 64);
     let (client, server, other) = ([192, 0, 2, 7], [198, 51, 100, 1], [203, 0, 113, 5]);
-    add(ip(client, server).tcp(40_000, 22, 1, 100).syn());
-    add(ip(server, client).tcp(22, 40_000, 1, 100).syn().ack(2));
-    add(ip(client, server).tcp(40_000, 22, 2, 100).ack(2));
-    add(ip(other, server).tcp(40_000, 80, 1, 100).syn());
-    add(ip(other, client).tcp(40_000, 80, 1, 100).syn());
-    std::fs::write(&path, file).unwrap();
+    let file = capture(&[
+        written(ip(client, server).tcp(40_000, 22, 1, 100).syn()),
+        written(ip(server, client).tcp(22, 40_000, 1, 100).syn().ack(2)),
+        written(ip(client, server).tcp(40_000, 22, 2, 100).ack(2)),
+        written(ip(other, server).tcp(40_000, 80, 1, 100).syn()),
+        written(ip(other, client).tcp(40_000, 80, 1, 100).syn()),
+    ]);
     let (now_rules, proposed) = (ruleset(&now), ruleset(&proposed));
     let mut simulation = Simulation::new(&now_rules, &proposed);
     let window = (0, &crate::observe::query::Checked::default());
-    let packets = simulation.add_capture(&path, (&now, &addresses), window).unwrap();
+    let packets = simulation.add_capture(file.path(), (&now, &addresses), window).unwrap();
     assert_eq!((packets.opening, packets.others, packets.elsewhere), (2, 2, 1));
     let found = simulation.compare();
     let ports = |list: &[Connection]| -> Vec<_> {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::model::{Acl, AclEntry, AclId, Action, Block, IcmpMatch};
+use crate::observe::query::{Checked, Query, Recorded};
 
 /// An entry: direction, number, action, traffic and network.
 type Entry = (Direction, u16, Action, Traffic, &'static str);
@@ -182,7 +183,8 @@ fn what_an_acl_or_a_block_dropped_would_pass_without_it() {
         (&answers, echo_reply, None, ("ingress", 0x0800, "egress 32767 of answers")),
         (&blocked, blocked_syn, Some(true), ("ingress", 22, "block")),
     ] {
-        let one = Observation { opens, ..seen(subject, Source::Journal, Seen::Dropped) };
+        let subject = answer::opened(subject, opens);
+        let one = seen(subject, Source::Journal, Seen::Dropped);
         let (direction, port, denied) = expected;
         let expected = [(direction, port, 1, denied.to_owned())];
         let found = compare(now, &open, &[one]);
@@ -196,7 +198,7 @@ fn what_an_acl_or_a_block_dropped_would_pass_without_it() {
     }
     // The rules do not allow it either.
     let telnet = Subject { destination_port: Some(23), ..syn };
-    let one = Observation { opens: Some(true), ..seen(telnet, Source::Journal, Seen::Dropped) };
+    let one = seen(telnet, Source::Journal, Seen::Dropped);
     assert_eq!(compare(&queries, &open, &[one]).passes, []);
 }
 
@@ -225,4 +227,74 @@ fn an_entry_that_is_over_denies_nothing() {
     let denies =
         |now| Ruleset::new(&model, &Addresses::new(), now).denies(eni.as_str(), probe).is_some();
     assert_eq!((denies(4_000_000_000), denies(5_000_000_000)), (true, false));
+}
+
+#[test]
+fn answers_to_several_clients_are_as_many_connections() {
+    let eni = InterfaceId::random().unwrap();
+    let id = eni.to_string();
+    let (open, answers) = (with(&eni, &[ALL_IN, ALL_OUT]), with(&eni, &[ALL_IN]));
+    let dropped = [40_001, 40_002, 40_002].map(|port| {
+        let syn = Subject { reason: Some(Reason::Acl), ..ssh(&id, port) };
+        let syn_ack = answer::turned(&syn);
+        seen(answer::opened(syn_ack, Some(false)), Source::Journal, Seen::Dropped)
+    });
+    let found = compare(&answers, &open, &dropped);
+    assert_eq!((found.passes[0].connections, found.passes[0].records), (2, 3));
+}
+
+#[test]
+fn an_answer_that_a_flow_log_has_as_rejected_would_pass() {
+    let eni = InterfaceId::random().unwrap();
+    let (open, answers) = (with(&eni, &[ALL_IN, ALL_OUT]), with(&eni, &[ALL_IN]));
+    let (now, proposed) = (ruleset(&answers), ruleset(&open));
+    let addresses: Addresses = [(0, vec!["198.51.100.1/32".parse().unwrap()])].into();
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("flows.log");
+    let header = "interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action flow-direction \
+                  tcp-flags reason";
+    let query = Query { direction: vec![Direction::Ingress], ..Query::default() };
+    // With a reason, and as AWS has it: rules drop no SYN-ACK of an open connection.
+    for (line, port) in [
+        ("514 40000 17 1 100 10 20 REJECT egress 0 acl", 514),
+        ("22 40000 6 1 100 10 20 REJECT egress 18 acl", 22),
+        ("22 40000 6 1 100 10 20 REJECT egress 18 -", 22),
+    ] {
+        let text = format!("{header}\n{eni} 198.51.100.1 192.0.2.7 {line}\n");
+        std::fs::write(&path, text).unwrap();
+        // A filter is about the connection.
+        for query in [Checked::default(), query.clone().check(&Recorded::default()).unwrap()] {
+            let mut simulation = Simulation::new(&now, &proposed);
+            let known = Known::new(&answers, &addresses);
+            simulation.add_flow_logs(std::slice::from_ref(&path), 0, &query, &known).unwrap();
+            let found = simulation.compare();
+            let expected = ("ingress", port, 1, "egress 32767 of answers".to_owned());
+            assert_eq!(listed(&found.passes), [expected], "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_capture_tells_who_is_answered_and_what_needs_no_rule_is_left_out() {
+    let eni = InterfaceId::random().unwrap();
+    let (now, proposed) = (with(&eni, &[ALL_IN, ALL_OUT]), with(&eni, &[ALL_IN]));
+    let addresses: Addresses = [(0, vec!["198.51.100.1/32".parse().unwrap()])].into();
+    let ip = |source, destination| etherparse::PacketBuilder::ipv4(source, destination, 64);
+    let (client, other, server) = ([192, 0, 2, 7], [192, 0, 2, 8], [198, 51, 100, 1]);
+    let file = capture(&[
+        written(ip(client, server).udp(40_000, 514)),
+        written(ip(client, server).udp(40_000, 514)),
+        written(ip(other, server).udp(40_000, 514)),
+        written(ip(server, other).udp(514, 40_000)),
+        written(ip(server, [198, 51, 100, 254]).udp(68, 67)),
+    ]);
+    let (now, rules) = ((&now, ruleset(&now)), ruleset(&proposed));
+    let mut simulation = Simulation::new(&now.1, &rules);
+    let window = (0, &Checked::default());
+    let packets = simulation.add_capture(file.path(), (now.0, &addresses), window).unwrap();
+    assert_eq!((packets.opening, packets.others, packets.elsewhere), (3, 2, 0));
+    let found = simulation.compare();
+    assert_eq!(listed(&found.breaks), [("ingress", 514, 1, "egress 32767 of answers".to_owned())]);
+    assert_eq!(found.breaks[0].source.to_string(), "192.0.2.8");
+    assert_eq!(found.compared, 2);
 }
