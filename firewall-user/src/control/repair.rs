@@ -288,11 +288,14 @@ impl Repairs {
         };
         for Reconciled { interface, outcome, .. } in done {
             let slot = interface.slot;
-            let is_new = new.contains(&slot);
+            let found = observed.get(&slot);
+            let was_lost = found.is_some_and(|found| found.loss().is_some());
+            // It came after it was looked for.
+            let was_missing = found.is_some_and(|found| found.device.is_none());
+            let is_new = new.contains(&slot) || was_missing;
             let (name, what) = (interface.label(), if is_new { "appeared" } else { "repaired" });
-            let was_lost = observed.get(&slot).is_some_and(|found| found.loss().is_some());
             match outcome {
-                Outcome::Attached(attached) if was_lost => {
+                Outcome::Attached(attached) if was_lost || was_missing => {
                     report(&format!("{name} {what}: attached, {}", attached.hook.name()));
                     // The end of the loss is reported already.
                     self.seen.remove(&slot);

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use firewall_ebpf::abi::limits::ABI_VERSION;
+use firewall_user::config::{Config, Paths};
+use firewall_user::control::repair::{Depth, Repairs};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -88,6 +90,41 @@ fn status_and_metrics_tell_each_kind_of_loss() {
         secgroup.ok("status");
         assert_eq!(samples(&secgroup.ok("metrics")), (0, 0), "{hook}");
     }
+}
+
+/// A device that comes between the look at all devices and the repair of another one is attached with that.
+#[test]
+fn a_device_that_appears_during_a_repair_is_reported() {
+    let net = Pair::new();
+    let (secgroup, _servers) = attached(&net, "--hook clsact");
+    net.server.ip("link add late0 type veth peer name late1");
+    secgroup.ok("attach late0 --group closed");
+    net.server.ip("link delete late0");
+    let pin_dir = secgroup.pin_dir().to_owned();
+    let paths = Paths { state_dir: secgroup.state_dir(), pin_dir, config: None };
+    let mut repairs = Repairs::default();
+    let mut check = |on_loss: &(dyn Fn() + Sync)| {
+        net.server.run(|| {
+            let mut lines: Vec<String> = Vec::new();
+            let mut report = |line: &str| {
+                if line.starts_with("eth0: not enforced") {
+                    on_loss();
+                }
+                lines.push(line.to_owned());
+            };
+            repairs.check(&paths, Config::default(), Depth::Devices, &mut report).unwrap();
+            lines
+        })
+    };
+    assert_eq!(check(&|| {}), [""; 0]);
+    delete_qdisc(&net);
+    let lines = check(&|| {
+        net.server.ip("link add late0 type veth peer name late1");
+    });
+    let [_, first, second] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(first, "eth0 repaired: attached, clsact");
+    assert!(second.starts_with("late0 appeared: attached, "), "{lines:?}");
+    assert_eq!(check(&|| {}), [""; 0]);
 }
 
 #[test]
