@@ -75,22 +75,43 @@ struct ChangeDocument {
     text: String,
 }
 
-/// Packets of new connections that would be decided otherwise.
+/// Packets that would be decided otherwise on interfaces that are alike.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
-struct VerdictDocument {
-    /// Ids of the interfaces, `eni-…`, which have the same groups.
+struct PacketsDocument {
+    /// Ids of the interfaces, `eni-…`.
     network_interface_ids: Vec<String>,
     /// The interfaces, as `DEVICE` or `NAMESPACE/DEVICE`.
     interfaces: Vec<String>,
-    /// `allowed`: they are dropped now; `dropped`: they are allowed now.
-    verdict: &'static str,
     /// `ingress` or `egress`.
     direction: &'static str,
     /// Their outside addresses.
     network: String,
     /// Direction, protocols, ports and network as text.
     packets: String,
+}
+
+impl PacketsDocument {
+    fn new(interfaces: &[&Interface], piece: &Decided) -> Self {
+        Self {
+            network_interface_ids: interfaces.iter().map(|one| one.id.to_string()).collect(),
+            interfaces: interfaces.iter().map(|one| one.label()).collect(),
+            direction: piece.direction.name(),
+            network: piece.network.to_string(),
+            packets: piece.to_string(),
+        }
+    }
+}
+
+/// Packets of new connections that would be decided otherwise.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct VerdictDocument {
+    /// The packets.
+    #[serde(flatten)]
+    of: PacketsDocument,
+    /// `allowed`: they are dropped now; `dropped`: they are allowed now.
+    verdict: &'static str,
     /// Id of the rule that would allow them, or does now; null for a new one.
     security_group_rule_id: Option<String>,
     /// That rule, as text.
@@ -158,12 +179,8 @@ fn verdicts(now: &Model, proposed: &Model, addresses: &Addresses) -> (Vec<Verdic
             let is_untracked =
                 |one: &&&Interface| !untracked(piece, &before, one.tracking).is_empty();
             VerdictDocument {
-                network_interface_ids: interfaces.iter().map(|one| one.id.to_string()).collect(),
-                interfaces: interfaces.iter().map(|one| one.label()).collect(),
+                of: PacketsDocument::new(interfaces, piece),
                 verdict: if piece.is_allowed { "allowed" } else { "dropped" },
-                direction: piece.direction.name(),
-                network: piece.network.to_string(),
-                packets: piece.to_string(),
                 security_group_rule_id: rule
                     .as_ref()
                     .filter(|_| is_stored)
@@ -204,7 +221,7 @@ fn print(document: &DiffDocument) -> Result<()> {
         format!("{sign} {} {id} {}", line.object, line.text)
     });
     let verdicts = document.verdicts.iter().map(|one| {
-        let interfaces = one.interfaces.join(" ");
+        let interfaces = one.of.interfaces.join(" ");
         let by = match one.verdict {
             "allowed" => "would allow it",
             _ => "allows it now",
@@ -212,12 +229,15 @@ fn print(document: &DiffDocument) -> Result<()> {
         let places = one.untracked_interfaces.join(" ");
         let note = match one.untracked_interfaces.len() {
             0 => String::new(),
-            some if some == one.interfaces.len() => {
+            some if some == one.of.interfaces.len() => {
                 "; untracked: open connections end at once".to_owned()
             }
             _ => format!("; untracked on {places}: open connections end at once"),
         };
-        format!("{interfaces}: {} would be {} ({} {by}{note})", one.packets, one.verdict, one.rule)
+        format!(
+            "{interfaces}: {} would be {} ({} {by}{note})",
+            one.of.packets, one.verdict, one.rule
+        )
     });
     let denials = denied::lines(&document.denials);
     let more = document.has_more_verdicts.then(|| "and more".to_owned());

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::MOST;
+use super::{MOST, PacketsDocument};
 use crate::model::Model;
 use crate::observe::denials::Denials;
 use crate::observe::explain::EntryName;
@@ -19,21 +19,14 @@ const MOST_NETWORKS: usize = 3;
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DenialDocument {
-    /// Ids of the interfaces, `eni-…`.
-    network_interface_ids: Vec<String>,
-    /// The interfaces, as `DEVICE` or `NAMESPACE/DEVICE`.
-    interfaces: Vec<String>,
+    /// The packets.
+    #[serde(flatten)]
+    of: PacketsDocument,
     /// `denied`: they are not now; `not-denied`: they are now, and rules would decide about them.
     verdict: &'static str,
-    /// `ingress` or `egress`.
-    direction: &'static str,
-    /// Their outside addresses.
-    network: String,
-    /// Direction, protocols, ports and network as text.
-    packets: String,
     /// The block or entry that would deny them, or does now.
     denied_by: Option<EntryName>,
-    /// The packets.
+    /// What [`lines`] joins by.
     #[serde(skip)]
     piece: Decided,
 }
@@ -46,12 +39,8 @@ pub(super) fn denied(now: &Model, proposed: &Model) -> (Vec<DenialDocument>, boo
     let denials = Denials::new(now, proposed, 0);
     for (interfaces, mut pieces) in denials.by_interfaces() {
         found.extend(pieces.by_ref().take(MOST).map(|piece| DenialDocument {
-            network_interface_ids: interfaces.iter().map(|one| one.id.to_string()).collect(),
-            interfaces: interfaces.iter().map(|one| one.label()).collect(),
+            of: PacketsDocument::new(interfaces, &piece),
             verdict: if piece.is_allowed { "not-denied" } else { "denied" },
-            direction: piece.direction.name(),
-            network: piece.network.to_string(),
-            packets: piece.to_string(),
             denied_by: EntryName::by_number(
                 if piece.is_allowed { now } else { proposed },
                 piece.number,
@@ -71,7 +60,7 @@ pub(super) fn lines(denials: &[DenialDocument]) -> Vec<String> {
     for one in denials {
         let Decided { is_allowed, direction, network, traffic, number } = one.piece;
         let key =
-            (&one.interfaces, is_allowed, direction, network.addr().is_ipv4(), traffic, number);
+            (&one.of.interfaces, is_allowed, direction, network.addr().is_ipv4(), traffic, number);
         let of_key = alike.entry(key).or_default();
         if of_key.is_empty() {
             order.push(key);
@@ -79,7 +68,7 @@ pub(super) fn lines(denials: &[DenialDocument]) -> Vec<String> {
         of_key.push(one);
     }
     let line = |one: &DenialDocument, packets: String| {
-        let interfaces = one.interfaces.join(" ");
+        let interfaces = one.of.interfaces.join(" ");
         let by = one.denied_by.as_ref().map_or_else(String::new, EntryName::place);
         let would = if one.piece.is_allowed {
             format!("would no longer be denied ({by} denies it now)")
@@ -99,7 +88,7 @@ pub(super) fn lines(denials: &[DenialDocument]) -> Vec<String> {
                 let packets = whole.strip_suffix(&all).unwrap_or(&whole);
                 vec![line(first, format!("{packets}{} networks in {all}", of_key.len()))]
             }
-            _ => of_key.iter().map(|one| line(one, one.packets.clone())).collect(),
+            _ => of_key.iter().map(|one| line(one, one.of.packets.clone())).collect(),
         }
     });
     lines.collect()
