@@ -91,42 +91,35 @@ fn denied(
     interface: &Interface,
     query: &Checked,
 ) -> Vec<(u32, Denied)> {
-    let mut found = Vec::new();
-    for rule in rules {
-        // Only a rule for all addresses makes packets untracked.
-        let families = [true, false].into_iter().filter(|is_v4| {
-            let of_all =
-                |one: ipnet::IpNet| one.prefix_len() == 0 && one.addr().is_ipv4() == *is_v4;
-            rule.networks.iter().any(of_all)
-        });
-        let of_family = |is_v4: bool| {
-            let protocols = [protocol::TCP, protocol::UDP].into_iter();
-            let untracked = protocols.filter_map(|protocol| {
-                let ports = untracked_ports(rule, protocol, is_v4, rules, interface.tracking)?;
-                Some((protocol, ports))
-            });
-            untracked.collect::<Vec<_>>().into_iter().find_map(|(protocol, ports)| {
-                let here = pieces.iter().filter(|((_, of_v4, _), _)| *of_v4 == is_v4);
-                here.map(|(_, piece)| piece).find_map(|piece| {
-                    let (packets, denied) = overlap(piece, rule, protocol, &ports)?;
-                    is_meant(query, interface, &packets).then_some(denied)
-                })
+    let kinds = [true, false]
+        .into_iter()
+        .flat_map(|is_v4| [protocol::TCP, protocol::UDP].map(|protocol| (is_v4, protocol)));
+    let of_rule = |rule: &ResolvedRule| {
+        let denied = kinds.clone().find_map(|(is_v4, protocol)| {
+            let ports = untracked_ports(rule, (is_v4, protocol), rules, interface.tracking)?;
+            let here = pieces.iter().filter(|((_, of_v4, _), _)| *of_v4 == is_v4);
+            here.map(|(_, piece)| piece).find_map(|piece| {
+                let (packets, denied) = overlap(piece, rule, protocol, &ports)?;
+                is_meant(query, interface, &packets).then_some(denied)
             })
-        };
-        let of_rule = families.collect::<Vec<_>>().into_iter().find_map(of_family);
-        found.extend(of_rule.map(|denied| (rule.number, denied)));
-    }
-    found
+        });
+        Some((rule.number, denied?))
+    };
+    rules.iter().filter_map(of_rule).collect()
 }
 
 /// The ports of a rule of a protocol whose packets are untracked because of it.
 fn untracked_ports(
     rule: &ResolvedRule,
-    protocol: u8,
-    is_v4: bool,
+    (is_v4, protocol): (bool, u8),
     rules: &[ResolvedRule],
     tracking: Tracking,
 ) -> Option<RangeInclusive<u16>> {
+    // Only a rule for all addresses makes packets untracked.
+    let of_all = |one: ipnet::IpNet| one.prefix_len() == 0 && one.addr().is_ipv4() == is_v4;
+    if !rule.networks.iter().any(of_all) {
+        return None;
+    }
     let ports = match rule.traffic {
         Traffic::All => 0..=u16::MAX,
         Traffic::Tcp(ports) if protocol == protocol::TCP => ports.from..=ports.to,
@@ -221,6 +214,7 @@ mod tests {
     use crate::model::{
         Acl, AclEntry, Action, InterfaceId, Peer, PortRange, RuleSpec, VpcId, parse_cidr,
     };
+    use crate::observe::query::{PortFilter, Query, Recorded};
     use crate::observe::simulate::tests::model;
 
     /// With a rule that lets everything out, if replies are to be allowed.
@@ -241,32 +235,48 @@ mod tests {
         model
     }
 
+    /// Entries that deny: direction, traffic and network.
+    type Denying<'a> = (Direction, Traffic, &'a str);
+
+    /// Gives a device an ACL with these entries from number 50 on, before those that allow everything.
+    fn shut(model: &mut Model, device: &str, entries: &[Denying]) {
+        let mut acl = Acl::new_default(VpcId::default_vpc()).unwrap();
+        let later = |number: u16| if number < 20_000 { number + 20_000 } else { number };
+        let allowing = std::mem::take(&mut acl.entries).into_iter();
+        acl.entries = allowing
+            .map(|((direction, number), entry)| ((direction, later(number)), entry))
+            .collect();
+        for (number, &(direction, traffic, network)) in (50..).zip(entries) {
+            let entry = AclEntry {
+                number: number.into(),
+                action: Action::Deny,
+                traffic,
+                peer: Peer::from(parse_cidr(network).unwrap()),
+                end: None,
+            };
+            acl.entries.insert((direction, number), entry);
+        }
+        let mut all = model.interfaces.values_mut();
+        let interface = all.find(|one| one.device == device).unwrap();
+        interface.acl = Some(acl.id.clone());
+        model.acls.insert(acl.id.clone(), acl);
+    }
+
+    fn by_number((number, denied): Ended) -> (u32, Option<(u32, bool)>) {
+        (number, denied.map(|denied| (denied.number, denied.is_answer)))
+    }
+
     #[test]
     fn an_acl_that_denies_untracked_packets_or_their_answers_ends_connections() {
         use Direction::{Egress, Ingress};
         let eni = InterfaceId::random().unwrap();
         let before = with(&eni, &[(1, 80, "0.0.0.0/0"), (2, 22, "192.0.2.0/24")], true);
         let tcp = |from, to| Traffic::Tcp(PortRange { from, to });
-        let denied = |model: &Model, entries: &[(Direction, Traffic, &str)]| -> Vec<_> {
+        let denied = |model: &Model, entries: &[Denying]| -> Vec<_> {
             let mut model = model.clone();
-            let mut acl = Acl::new_default(VpcId::default_vpc()).unwrap();
-            for (number, &(direction, traffic, network)) in (50..).zip(entries) {
-                let entry = AclEntry {
-                    number: number.into(),
-                    action: Action::Deny,
-                    traffic,
-                    peer: Peer::from(parse_cidr(network).unwrap()),
-                    end: None,
-                };
-                acl.entries.insert((direction, number), entry);
-            }
-            model.interfaces.values_mut().for_each(|one| one.acl = Some(acl.id.clone()));
-            model.acls.insert(acl.id.clone(), acl);
+            shut(&mut model, "eth0", entries);
             let ended = ended(&before, &model, (&Addresses::new(), 0), &Checked::default());
-            let of_rule = |(number, denied): Ended| {
-                (number, denied.map(|denied| (denied.number, denied.is_answer)))
-            };
-            ended.into_keys().map(of_rule).collect()
+            ended.into_keys().map(by_number).collect()
         };
         for (entries, expected) in [
             (&[(Ingress, tcp(80, 80), "203.0.113.0/24")][..], Some((1, Some((50, false))))),
@@ -282,13 +292,50 @@ mod tests {
         ] {
             assert_eq!(denied(&before, entries), Vec::from_iter(expected), "{entries:?}");
         }
-        // A filter chooses among the pieces, and each interface has its own reason.
-        let two = [(Ingress, tcp(70, 75), "0.0.0.0/0"), (Ingress, tcp(80, 80), "0.0.0.0/0")];
-        assert_eq!(denied(&before, &two), [(1, Some((51, false)))]);
         // No rule allows them: that says it.
         let without = with(&eni, &[(2, 22, "192.0.2.0/24")], true);
         let all = [(Ingress, tcp(80, 80), "0.0.0.0/0")];
         assert_eq!(denied(&without, &all), [(1, None)]);
+    }
+
+    #[test]
+    fn each_interface_and_each_port_has_its_own_entry_however_many_there_are() {
+        use Direction::{Egress, Ingress};
+        let tcp = |from, to| Traffic::Tcp(PortRange { from, to });
+        let eni = InterfaceId::random().unwrap();
+        let mut before = with(&eni, &[(1, 70, "0.0.0.0/0")], true);
+        let group = before.groups.values_mut().find(|group| group.name == "web").unwrap();
+        std::sync::Arc::make_mut(group).rules[0].spec.traffic = tcp(70, 80);
+        let mut second = before.interfaces.values().next().unwrap().clone();
+        (second.id, second.slot) = (InterfaceId::random().unwrap(), 1);
+        second.device = "eth1".to_owned();
+        before.make(crate::model::Change::PutInterface(second));
+        let found = |after: &Model, port: Option<u16>| -> Vec<_> {
+            let port = port.map(|port| PortFilter::Ports(port..=port));
+            let query = Query { port: port.into_iter().collect(), ..Query::default() };
+            let query = query.check(&Recorded::default()).unwrap();
+            let ended = ended(&before, after, (&Addresses::new(), 0), &query);
+            ended.into_iter().map(|(one, names)| (by_number(one), names.join(" "))).collect()
+        };
+        // More than are examined of rules, of a port that is none of the rule's, before the one that matters.
+        let many: Vec<String> =
+            (0..1200_u16).map(|one| format!("10.{}.{}.0/24", one / 200, one % 200)).collect();
+        let mut entries: Vec<Denying> =
+            many.iter().map(|network| (Ingress, tcp(23, 23), &network[..])).collect();
+        entries.push((Egress, Traffic::All, "0.0.0.0/0"));
+        let mut after = before.clone();
+        shut(&mut after, "eth0", &entries);
+        shut(
+            &mut after,
+            "eth1",
+            &[(Ingress, tcp(71, 72), "0.0.0.0/0"), (Ingress, tcp(80, 80), "0.0.0.0/0")],
+        );
+        let of_eth0 = ((1, Some((1250, true))), "eth0".to_owned());
+        let of_eth1 = |number| ((1, Some((number, false))), "eth1".to_owned());
+        assert_eq!(found(&after, None), [of_eth1(50), of_eth0.clone()]);
+        assert_eq!(found(&after, Some(80)), [of_eth1(51), of_eth0.clone()]);
+        assert_eq!(found(&after, Some(75)), [of_eth0]);
+        assert_eq!(found(&after, Some(22)), []);
     }
 
     #[test]

@@ -231,29 +231,11 @@ fn a_rule_that_is_over_decides_nothing() {
     assert_eq!((of(4_000_000_000), of(5_000_000_000)), (1, 0));
 }
 
-/// A packet without data.
-trait Written {
-    fn bytes(self) -> Vec<u8>;
-}
-
-impl Written for etherparse::PacketBuilderStep<etherparse::TcpHeader> {
-    fn bytes(self) -> Vec<u8> {
-        let mut packet = Vec::new();
-        self.write(&mut packet, &[]).unwrap();
-        packet
-    }
-}
-
-impl Written for etherparse::PacketBuilderStep<etherparse::UdpHeader> {
-    fn bytes(self) -> Vec<u8> {
-        let mut packet = Vec::new();
-        self.write(&mut packet, &[]).unwrap();
-        packet
-    }
-}
-
-fn written(packet: impl Written) -> Vec<u8> {
-    packet.bytes()
+/// The bytes that a builder writes.
+fn written<E: std::fmt::Debug>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Vec<u8> {
+    let mut packet = Vec::new();
+    write(&mut packet).unwrap();
+    packet
 }
 
 /// A pcap file of packets that begin with the IP header (101).
@@ -284,11 +266,11 @@ fn a_capture_has_the_packets_that_open_connections() {
     let ip = |source, destination| etherparse::PacketBuilder::ipv4(source, destination, 64);
     let (client, server, other) = ([192, 0, 2, 7], [198, 51, 100, 1], [203, 0, 113, 5]);
     let file = capture(&[
-        written(ip(client, server).tcp(40_000, 22, 1, 100).syn()),
-        written(ip(server, client).tcp(22, 40_000, 1, 100).syn().ack(2)),
-        written(ip(client, server).tcp(40_000, 22, 2, 100).ack(2)),
-        written(ip(other, server).tcp(40_000, 80, 1, 100).syn()),
-        written(ip(other, client).tcp(40_000, 80, 1, 100).syn()),
+        written(|to| ip(client, server).tcp(40_000, 22, 1, 100).syn().write(to, &[])),
+        written(|to| ip(server, client).tcp(22, 40_000, 1, 100).syn().ack(2).write(to, &[])),
+        written(|to| ip(client, server).tcp(40_000, 22, 2, 100).ack(2).write(to, &[])),
+        written(|to| ip(other, server).tcp(40_000, 80, 1, 100).syn().write(to, &[])),
+        written(|to| ip(other, client).tcp(40_000, 80, 1, 100).syn().write(to, &[])),
     ]);
     let (now_rules, proposed) = (ruleset(&now), ruleset(&proposed));
     let mut simulation = Simulation::new(&now_rules, &proposed);

@@ -282,11 +282,11 @@ fn a_capture_tells_who_is_answered_and_what_needs_no_rule_is_left_out() {
     let ip = |source, destination| etherparse::PacketBuilder::ipv4(source, destination, 64);
     let (client, other, server) = ([192, 0, 2, 7], [192, 0, 2, 8], [198, 51, 100, 1]);
     let file = capture(&[
-        written(ip(client, server).udp(40_000, 514)),
-        written(ip(client, server).udp(40_000, 514)),
-        written(ip(other, server).udp(40_000, 514)),
-        written(ip(server, other).udp(514, 40_000)),
-        written(ip(server, [198, 51, 100, 254]).udp(68, 67)),
+        written(|to| ip(client, server).udp(40_000, 514).write(to, &[])),
+        written(|to| ip(client, server).udp(40_000, 514).write(to, &[])),
+        written(|to| ip(other, server).udp(40_000, 514).write(to, &[])),
+        written(|to| ip(server, other).udp(514, 40_000).write(to, &[])),
+        written(|to| ip(server, [198, 51, 100, 254]).udp(68, 67).write(to, &[])),
     ]);
     let (now, rules) = ((&now, ruleset(&now)), ruleset(&proposed));
     let mut simulation = Simulation::new(&now.1, &rules);
