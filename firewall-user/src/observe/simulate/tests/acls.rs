@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Acl, AclEntry, AclId, Action, Block, IcmpMatch};
+use crate::model::{
+    Acl, AclEntry, AclId, Action, Block, Family, IcmpMatch, ListState, PrefixList, PrefixListId,
+};
 use crate::observe::query::{Checked, Query, Recorded};
 
 /// An entry: direction, number, action, traffic and network.
@@ -61,7 +63,10 @@ fn compare(now: &Model, proposed: &Model, seen: &[Observation<'_>]) -> Compariso
 fn listed(list: &[Connection]) -> Vec<(&str, u16, u64, String)> {
     let of_one = |one: &Connection| {
         let denied = one.denied_by.as_ref().map_or_else(String::new, |denial| {
-            let place = denial.entry.name.split_once(' ').map_or("block", |(_id, place)| place);
+            let place = match denial.entry.acl {
+                Some(_) => denial.entry.name.split_once(' ').unwrap().1,
+                None => "block",
+            };
             format!("{place}{}", if denial.is_answer { " of answers" } else { "" })
         });
         (one.probe.direction.name(), one.probe.port, one.connections, denied)
@@ -297,4 +302,49 @@ fn a_capture_tells_who_is_answered_and_what_needs_no_rule_is_left_out() {
     assert_eq!(listed(&found.breaks), [("ingress", 514, 1, "egress 32767 of answers".to_owned())]);
     assert_eq!(found.breaks[0].source.to_string(), "192.0.2.8");
     assert_eq!(found.compared, 2);
+}
+
+#[test]
+fn blocks_of_the_host_of_an_interface_and_of_lists_deny() {
+    let eni = InterfaceId::random().unwrap();
+    let networks = ["192.0.2.0/25", "203.0.113.0/24"];
+    let list = PrefixList {
+        id: PrefixListId::random().unwrap(),
+        name: "bad".to_owned(),
+        family: Family::Ipv4,
+        version: 1,
+        entries: networks.iter().map(|one| (one.parse().unwrap(), String::new())).collect(),
+        max_entries: None,
+        is_aws: false,
+        state: ListState::Created,
+        tags: BTreeMap::new(),
+    };
+    let network = |text: &str| Peer::from(parse_cidr(text).unwrap());
+    let of_list = Peer::PrefixList(list.id.clone());
+    let mut open = with(&eni, &[ALL_IN, ALL_OUT]);
+    open.make(Change::CreatePrefixList(list));
+    let live = seen(ssh(eni.as_str(), 40_000), Source::Live, Seen::Passed);
+    for (target, is_blocked) in [
+        (of_list, true),
+        (network("192.0.2.7/32"), true),
+        (network("192.0.0.0/8"), true),
+        (network("192.0.2.8/32"), false),
+        (network("::/1"), false),
+    ] {
+        for interface in [None, Some(eni.clone()), Some(InterfaceId::random().unwrap())] {
+            let is_here = interface.as_ref().is_none_or(|interface| *interface == eni);
+            let mut blocked = open.clone();
+            blocked.make(Change::AddBlock(Block {
+                number: 2000,
+                target: target.clone(),
+                interface,
+                reason: String::new(),
+                end: None,
+                created: 0,
+            }));
+            let found = compare(&open, &blocked, &[live]);
+            let expected = (is_blocked && is_here).then(|| ("ingress", 22, 1, "block".to_owned()));
+            assert_eq!(listed(&found.breaks), Vec::from_iter(expected), "{target:?}");
+        }
+    }
 }
